@@ -1,0 +1,102 @@
+"""Where the service is."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import ClassVar
+from urllib.parse import urlsplit
+
+from attrs import Attribute, field, frozen
+
+from healthmsg.errors import ConfigurationError
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def require_secure_url(name: str, url: str, *, scheme: str = "https") -> None:
+    """Refuse `url` unless it is absolute and encrypted; plain http (or ws) is for loopback only.
+
+    Raises:
+        ConfigurationError: it is not.
+    """
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except (ValueError, AttributeError, TypeError):
+        host = None
+    if not host:
+        raise ConfigurationError(f"{name} must be an absolute URL such as {scheme}://host/path")
+    if parts.username or parts.password:
+        raise ConfigurationError(f"{name} must not carry a user name or password")
+    plain = scheme.removesuffix("s")
+    if parts.scheme != scheme and not (parts.scheme == plain and _is_loopback(host)):
+        raise ConfigurationError(f"{name} must use {scheme}; plain {plain} is allowed on loopback only")
+
+
+def _secure_http(_: object, attribute: Attribute[str | None], url: str | None) -> None:
+    if url is not None:
+        require_secure_url(attribute.name, url)
+
+
+def _secure_websocket(_: object, attribute: Attribute[str | None], url: str | None) -> None:
+    if url is not None:
+        require_secure_url(attribute.name, url, scheme="wss")
+
+
+def _bare(url: str) -> str:
+    if isinstance(url, str) and ("?" in url or "#" in url):
+        raise ConfigurationError("api_url must have neither a query nor a fragment")
+    return url.rstrip("/") if isinstance(url, str) else url
+
+
+@frozen
+class Environment:
+    """The URLs of one installation of the service. Contract: "Hosts".
+
+    `api_url` is the REST base. `authorize_url` and `token_url` are needed for signing in and for renewing
+    tokens, `gateway_url` for live events.
+
+    Raises:
+        ConfigurationError: a URL is not absolute, or is not encrypted and not on loopback.
+    """
+
+    ALTERDESK: ClassVar[Environment]
+    """The Alterdesk platform: REST [V], OAuth and gateway [D]."""
+
+    name: str
+    api_url: str = field(converter=_bare, validator=_secure_http)
+    authorize_url: str | None = field(default=None, validator=_secure_http)
+    token_url: str | None = field(default=None, validator=_secure_http)
+    gateway_url: str | None = field(default=None, validator=_secure_websocket)
+
+    @classmethod
+    def kpn(
+        cls,
+        authorize_url: str | None = None,
+        token_url: str | None = None,
+        gateway_url: str | None = None,
+    ) -> Environment:
+        """KPN's production service [D]. Its other URLs are not published: KPN gives them to you."""
+        return cls(
+            "kpn",
+            "https://api-prd.kpn.com/communication/kpn/healthcare-messenger",
+            authorize_url,
+            token_url,
+            gateway_url,
+        )
+
+
+Environment.ALTERDESK = Environment(
+    "alterdesk",
+    "https://api.alterdesk.com/v1",
+    "https://im.alterdesk.com/oauth/authorize",
+    "https://im.alterdesk.com/oauth/token",
+    "wss://api.alterdesk.com/v1/gateway",
+)

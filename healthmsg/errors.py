@@ -1,0 +1,340 @@
+"""Every exception that healthmsg raises.
+
+    HealthmsgError
+    ├── ConfigurationError (ValueError)       a client, environment or limit that cannot work
+    ├── InvalidInputError (ValueError)        refused before anything was sent
+    │   ├── InvalidIdError
+    │   │   └── AmbiguousAuxIdError
+    │   ├── EmptyMessageError
+    │   └── InvalidFileError
+    ├── ClientUsageError (RuntimeError)
+    │   ├── ClientClosedError
+    │   └── WrongEventLoopError
+    ├── AuthorizationError                    the three legs of OAuth
+    │   ├── StateMismatchError
+    │   │   └── MissingStateError
+    │   ├── AuthorizationRefusedError
+    │   ├── MissingCodeError
+    │   ├── TokenRequestError
+    │   ├── TokenStoreError
+    │   └── ReauthorizationRequiredError
+    └── CallError                             one call to the service
+        ├── TransportError
+        │   ├── ConnectError                  never reached the service
+        │   ├── ConnectionLostError
+        │   └── CallTimeoutError
+        ├── StatusError                       answered with an error code
+        │   ├── BadRequestError           400
+        │   ├── UnauthorizedError         401  (also a ReauthorizationRequiredError)
+        │   ├── ForbiddenError            403
+        │   ├── NotFoundError             404
+        │   ├── MethodNotAllowedError     405
+        │   ├── PreconditionFailedError   412
+        │   ├── RateLimitedError          429
+        │   └── ServerError
+        │       ├── InternalServerError   500
+        │       ├── BadGatewayError       502
+        │       └── ServiceUnavailableError 503
+        ├── InvalidResponseError              an answer that could not be understood
+        ├── DownloadError                     a file that could not be fetched
+        ├── UploadFileError                   a file that failed while it was being sent
+        └── DeliveryUnknownError              it may have taken effect: never sent again blindly
+
+No message, `repr`, argument or cause of these carries a token, a message's text, a name or a filled-in
+path. What the service itself said may repeat any of those: it is kept apart, in
+`StatusError.server_message`.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from http import HTTPStatus
+from typing import ClassVar
+
+from healthmsg.models.outcome import Outcome
+
+
+class HealthmsgError(Exception):
+    """The base of all errors of this package. They survive pickle and copy."""
+
+    def __reduce__(self) -> tuple[Callable[..., "HealthmsgError"], tuple[object, ...], dict[str, object]]:
+        return _rebuild, (type(self), *self.args), self.__dict__.copy()
+
+
+def _rebuild(error: type[HealthmsgError], *args: object) -> HealthmsgError:
+    return error.__new__(error, *args)
+
+
+class ConfigurationError(HealthmsgError, ValueError):
+    """A client, environment, limit or token that cannot work. Nothing was sent."""
+
+
+class InvalidInputError(HealthmsgError, ValueError):
+    """An argument that cannot be right. Nothing was sent."""
+
+
+class InvalidIdError(InvalidInputError):
+    """An id that is empty, `.`, `..` or not text, or a model of the wrong kind."""
+
+
+class AmbiguousAuxIdError(InvalidIdError):
+    """An auxiliary id with a diacritic, which the vendor's client would fold into another id.
+
+    Pass `fold_aux_id(…)` to address what the vendor's client addresses, or `exact_aux_id(…)` to send
+    the id as it is.
+    """
+
+
+class EmptyMessageError(InvalidInputError):
+    """A message with neither text nor files."""
+
+
+class InvalidFileError(InvalidInputError):
+    """Files that cannot be uploaded: missing, empty, unreadable, or a folder.
+
+    `problems` names every one of them, as (name, reason) pairs.
+    """
+
+    def __init__(self, problems: Sequence[tuple[str, str]]) -> None:
+        self.problems = tuple(problems)
+        listed = "; ".join(f"{name}: {reason}" for name, reason in self.problems)
+        super().__init__(f"Nothing was sent, because of these files: {listed}")
+
+
+class ClientUsageError(HealthmsgError, RuntimeError):
+    """The client was used in a way that cannot work. Nothing was sent."""
+
+
+class ClientClosedError(ClientUsageError):
+    """The client is closed."""
+
+    def __init__(self) -> None:
+        super().__init__("This client is closed. Make a new one, or call it inside its `async with`.")
+
+
+class WrongEventLoopError(ClientUsageError):
+    """The client belongs to another event loop."""
+
+    def __init__(self) -> None:
+        super().__init__("This client was first used in another event loop. Make one client per event loop.")
+
+
+class AuthorizationError(HealthmsgError):
+    """Signing in, or staying signed in, failed."""
+
+
+class StateMismatchError(AuthorizationError):
+    """The callback's `state` is not the one that was sent: the request may be forged. Start over."""
+
+
+class MissingStateError(StateMismatchError):
+    """The callback has no `state`: the request may be forged. Start over."""
+
+
+class AuthorizationRefusedError(AuthorizationError):
+    """The user or the service refused. `code` is OAuth's error code, `description` the service's words."""
+
+    def __init__(self, code: str, description: str | None = None) -> None:
+        self.code = code
+        self.description = description
+        super().__init__("The authorization was refused; `code` and `description` say why.")
+
+
+class MissingCodeError(AuthorizationError):
+    """The callback has neither a code nor an error."""
+
+
+class TokenRequestError(AuthorizationError):
+    """The token URL refused the request, or its answer has no usable token.
+
+    `code` is OAuth's error code (`invalid_grant`, `invalid_client`, …) when the service named one.
+    """
+
+    def __init__(self, message: str, *, code: str | None = None) -> None:
+        self.code = code
+        super().__init__(message)
+
+
+class TokenStoreError(AuthorizationError):
+    """A token store could not be read or written."""
+
+
+class ReauthorizationRequiredError(AuthorizationError):
+    """The token no longer works and cannot be renewed: the user has to authorize again."""
+
+
+class CallError(HealthmsgError):
+    """One call went wrong.
+
+    `call` is the method and the route's template, such as `POST conversations/{id}/messages`; `outcome` is
+    the state it left; `attempts` is how often it was tried.
+    """
+
+    def __init__(self, call: str, problem: str, *, outcome: Outcome, advice: str = "") -> None:
+        self.call = call
+        self.outcome = outcome
+        self.attempts = 1
+        super().__init__(" ".join(filter(None, (f"{call}: {problem}.", _STATES[outcome], advice))))
+
+
+_STATES = {
+    Outcome.DELIVERED: "The service accepted it.",
+    Outcome.NOT_SENT: "It had no effect.",
+    Outcome.UNKNOWN: "It may or may not have taken effect.",
+}
+
+
+class TransportError(CallError):
+    """The network failed."""
+
+
+class ConnectError(TransportError):
+    """No connection was made, so the service never saw the call."""
+
+    def __init__(self, call: str, problem: str) -> None:
+        super().__init__(call, problem, outcome=Outcome.NOT_SENT)
+
+
+class ConnectionLostError(TransportError):
+    """The connection broke after the call had begun to leave."""
+
+    def __init__(self, call: str, problem: str) -> None:
+        super().__init__(call, problem, outcome=Outcome.UNKNOWN)
+
+
+class CallTimeoutError(TransportError):
+    """No complete answer came in time after the call had begun to leave."""
+
+    def __init__(self, call: str, problem: str) -> None:
+        super().__init__(call, problem, outcome=Outcome.UNKNOWN)
+
+
+class StatusError(CallError):
+    """The service answered with an error code.
+
+    `server_message` holds the service's own words, at most 300 characters; they may repeat what was sent,
+    so they appear neither in the message nor in `repr`.
+    """
+
+    advice: ClassVar[str] = "The service's explanation is in `server_message`."
+    default_outcome: ClassVar[Outcome] = Outcome.NOT_SENT
+
+    def __init__(
+        self,
+        call: str,
+        status: int,
+        *,
+        server_message: str = "",
+        retry_after: float | None = None,
+        outcome: Outcome | None = None,
+    ) -> None:
+        self.status = status
+        self.server_message = server_message
+        self.retry_after = retry_after
+        super().__init__(
+            call, f"answered {_named(status)}", outcome=outcome or self.default_outcome, advice=self.advice
+        )
+
+
+def _named(status: int) -> str:
+    try:
+        return f"{status} {HTTPStatus(status).phrase}"
+    except ValueError:
+        return str(status)
+
+
+class BadRequestError(StatusError):
+    """400: the service did not understand the call."""
+
+
+class UnauthorizedError(StatusError, ReauthorizationRequiredError):
+    """401: the token is expired, revoked or unknown, and could not be renewed."""
+
+    advice = "The token is not accepted and could not be renewed: the user has to authorize again."
+
+
+class ForbiddenError(StatusError):
+    """403: this user or application may not do that."""
+
+
+class NotFoundError(StatusError):
+    """404: there is no such thing, or not for this user."""
+
+
+class MethodNotAllowedError(StatusError):
+    """405: the service does not know this call."""
+
+
+class PreconditionFailedError(StatusError):
+    """412: not in the state that the thing is in, a closed chat for instance."""
+
+
+class RateLimitedError(StatusError):
+    """429: over the limit of calls per second. `retry_after` is the wait that the service asked for, in
+    seconds, if it did.
+    """  # noqa: D205 - one sentence
+
+    advice = "Too many calls: another program may share this application's limit."
+
+
+class ServerError(StatusError):
+    """5xx: the service failed, perhaps after it had carried the call out."""
+
+    default_outcome = Outcome.UNKNOWN
+
+
+class InternalServerError(ServerError):
+    """500."""
+
+
+class BadGatewayError(ServerError):
+    """502."""
+
+
+class ServiceUnavailableError(ServerError):
+    """503. `retry_after` is the wait that the service asked for, in seconds, if it did."""
+
+
+class InvalidResponseError(CallError):
+    """The answer could not be understood: no JSON, or not the shape that was expected.
+
+    `path` names the field where that showed, without its value.
+    """
+
+    def __init__(
+        self, call: str, problem: str, *, path: str = "", outcome: Outcome = Outcome.NOT_SENT
+    ) -> None:
+        self.path = path
+        where = f" at {path}" if path else ""
+        super().__init__(call, f"the answer could not be understood: {problem}{where}", outcome=outcome)
+
+
+class DownloadError(CallError):
+    """A file could not be fetched. Nothing is left of it on the disk."""
+
+    def __init__(self, call: str, problem: str) -> None:
+        super().__init__(call, problem, outcome=Outcome.NOT_SENT)
+
+
+class UploadFileError(CallError):
+    """A file changed or could not be read while it was being sent. The service got no complete call."""
+
+    def __init__(self, call: str, problem: str) -> None:
+        super().__init__(call, problem, outcome=Outcome.NOT_SENT)
+
+
+class DeliveryUnknownError(CallError):
+    """The call may have taken effect, and was therefore not repeated.
+
+    `started_at` is when the try in question began (aware, UTC) and `status` the answer's code if there was
+    one: read the chat back from that moment to find out. `__cause__` is the error of the wire, if any.
+    """
+
+    def __init__(self, call: str, problem: str, *, started_at: datetime, status: int | None = None) -> None:
+        self.started_at = started_at
+        self.status = status
+        super().__init__(
+            call,
+            problem,
+            outcome=Outcome.UNKNOWN,
+            advice="It was not sent again. Read the chat back before you send it again yourself.",
+        )

@@ -1,0 +1,80 @@
+"""Ids as they go into a path: refused when they cannot be one, percent-encoded as one segment."""
+
+import unicodedata
+from urllib.parse import quote
+
+from healthmsg.errors import AmbiguousAuxIdError, InvalidIdError
+
+# What the vendor's client leaves as it is: JavaScript's encodeURIComponent [V].
+_UNESCAPED = "!'()*"
+# U+0300 to U+036F, the block of combining diacritical marks.
+_MARKS = frozenset(map(chr, range(0x300, 0x370)))
+
+
+class ExactAuxId(str):
+    """An auxiliary id that is meant as it stands, diacritics included. See `exact_aux_id`."""
+
+    __slots__ = ()
+
+
+def encode_segment(value: object, name: str) -> str:
+    """Encode an id as one path segment that nothing can escape from.
+
+    Raises:
+        InvalidIdError: it is not text, empty, `.`, `..`, or has no UTF-8 form.
+    """
+    if not isinstance(value, str):
+        raise InvalidIdError(f"{name} must be text, not {type(value).__name__}")
+    if value in {"", ".", ".."}:
+        raise InvalidIdError(f"{name} must not be empty, '.' or '..'")
+    try:
+        return quote(value, safe=_UNESCAPED)
+    except UnicodeEncodeError:
+        pass
+    raise InvalidIdError(f"{name} holds half of a surrogate pair, which cannot be encoded")
+
+
+def encode_aux_id(value: object, name: str = "aux_id") -> str:
+    """Encode an auxiliary id as one path segment.
+
+    Raises:
+        AmbiguousAuxIdError: it has a diacritic and is neither folded nor marked as exact.
+        InvalidIdError: as `encode_segment`.
+    """
+    segment = encode_segment(value, name)
+    if isinstance(value, str) and not isinstance(value, ExactAuxId) and fold_aux_id(value) != value:
+        raise AmbiguousAuxIdError(
+            f"{name} has a diacritic, which the vendor's own client folds away (é becomes e), so that two"
+            " patients can share one id. Pass fold_aux_id(...) to address what that client addresses, or"
+            " exact_aux_id(...) to send the id as it is."
+        )
+    return segment
+
+
+def fold_aux_id(aux_id: str) -> str:
+    """Fold diacritics as the vendor's client does before it sends an auxiliary id: `José` → `Jose` [V].
+
+    Which letters beyond the accented ones that client folds is not known [A]: Latin letters with a stroke
+    or a hook (`ø`, `ł`) are folded too.
+    """
+    if aux_id.isascii():
+        return str(aux_id)
+    bare = "".join(c for c in unicodedata.normalize("NFD", aux_id) if c not in _MARKS)
+    folded = "".join(map(_without_stroke, bare))
+    # Text without diacritics stays exactly as it was, composed or not.
+    return aux_id if unicodedata.normalize("NFD", aux_id) == folded else unicodedata.normalize("NFC", folded)
+
+
+def exact_aux_id(aux_id: str) -> ExactAuxId:
+    """Mark an auxiliary id as meant exactly so, diacritics included."""
+    return ExactAuxId(aux_id)
+
+
+def _without_stroke(letter: str) -> str:
+    base, found, _ = unicodedata.name(letter, "").partition(" WITH ")
+    if not found or not base.startswith("LATIN"):
+        return letter
+    try:
+        return unicodedata.lookup(base)
+    except KeyError:
+        return letter

@@ -1,0 +1,59 @@
+"""Chats as the service describes them."""
+
+from datetime import datetime
+
+from attrs import field, frozen
+
+from healthmsg.models.fields import JSONObject, private, unknown_fields
+from healthmsg.models.users import Member, User
+
+
+@frozen
+class ConversationInfo:
+    """A 1-on-1 conversation. Contract: "Objects" [V]; `user`, the timestamps and `unread` [A].
+
+    Every field but `id` may be missing, and is `None` (or empty) then.
+    """
+
+    id: str
+    subject: str | None = private()
+    closed: bool | None = None
+    user: User | None = private()
+    """The other side."""
+    members: tuple[User, ...] = field(default=(), repr=False)
+    aux_id: str | None = private()
+    """The integrator's own id, if the chat has one."""
+    unread: int | None = None
+    """How many messages are unread."""
+    created_at: datetime | None = None
+    """Aware."""
+    updated_at: datetime | None = None
+    """Aware."""
+    extra: JSONObject = unknown_fields()
+    """JSON fields that the SDK does not know (yet)."""
+
+
+@frozen
+class GroupChatInfo:
+    """A group chat. Contract: "Objects" [V]; the timestamps and `unread` [A].
+
+    Every field but `id` may be missing, and is `None` (or empty) then.
+    """
+
+    id: str
+    subject: str | None = private()
+    closed: bool | None = None
+    members: tuple[Member, ...] = field(default=(), repr=False)
+    aux_id: str | None = private()
+    """The integrator's own id, if the chat has one."""
+    settings: JSONObject | None = field(default=None, repr=False, hash=False)
+    dial_in_info: JSONObject | None = field(default=None, repr=False, hash=False)
+    guest_access: bool | None = None
+    unread: int | None = None
+    """How many messages are unread."""
+    created_at: datetime | None = None
+    """Aware."""
+    updated_at: datetime | None = None
+    """Aware."""
+    extra: JSONObject = unknown_fields()
+    """JSON fields that the SDK does not know (yet)."""

@@ -1,0 +1,55 @@
+"""Messages and what comes with them."""
+
+from datetime import datetime
+
+from attrs import field, frozen
+
+from healthmsg.models.fields import JSONObject, private, unknown_fields
+from healthmsg.models.users import User
+
+
+@frozen
+class Attachment:
+    """A file in a chat [V]. Every field but `id` may be missing, and is `None` then."""
+
+    id: str
+    name: str | None = private()
+    size: int | None = None
+    """Bytes."""
+    mime_type: str | None = None
+    extra: JSONObject = unknown_fields()
+    """JSON fields that the SDK does not know (yet)."""
+
+
+@frozen
+class Message:
+    """A message in a chat [V]; `created_at` and `liked_by` [A].
+
+    Every field but `id` may be missing, and is `None` (or empty) then.
+    """
+
+    id: str
+    body: str | None = private()
+    user: User | None = private()
+    """The sender, where the service gives it whole."""
+    user_id: str | None = None
+    """The sender, where the service gives the id alone."""
+    attachments: tuple[Attachment, ...] = field(default=(), repr=False)
+    mentions: tuple[User, ...] = field(default=(), repr=False)
+    """Users, some of them known by `id` alone; the id `@all` stands for all members of a group."""
+    payload: JSONObject | None = field(default=None, repr=False, hash=False)
+    """A question or a verification request, as it came."""
+    created_at: datetime | None = None
+    """Aware."""
+    liked_by: tuple[User, ...] = field(default=(), repr=False)
+    extra: JSONObject = unknown_fields()
+    """JSON fields that the SDK does not know (yet)."""
+
+
+@frozen
+class SentMessage:
+    """The service accepted a message [V]."""
+
+    id: str
+    extra: JSONObject = unknown_fields()
+    """JSON fields that the SDK does not know (yet)."""

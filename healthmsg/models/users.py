@@ -1,0 +1,39 @@
+"""People."""
+
+from attrs import field, frozen
+
+from healthmsg.models.fields import JSONObject, private, unknown_fields
+
+
+@frozen
+class User:
+    """A healthcare professional, co-worker or patient. Contract: "Objects" [D]; `private_user`, `email` [V].
+
+    Every field but `id` may be missing, and is `None` then.
+    """
+
+    id: str
+    """Opaque; a UUID in practice."""
+    type: str | None = None
+    """`user`, as far as is documented."""
+    first_name: str | None = private()
+    last_name: str | None = private()
+    email: str | None = private()
+    company_name: str | None = private()
+    company_id: str | None = None
+    position: str | None = private()
+    avatar: str | None = private()
+    """The picture's URL."""
+    active: bool | None = None
+    private_user: bool | None = None
+    """Whether this is a patient's own account instead of a professional's."""
+    extra: JSONObject = unknown_fields()
+    """JSON fields that the SDK does not know (yet)."""
+
+
+@frozen
+class Member(User):
+    """A user as a member of a group chat [V]."""
+
+    owner: bool | None = field(default=None)
+    admin: bool | None = field(default=None)
