@@ -1,0 +1,130 @@
+"""What travels through the pipeline: a request on the way out, a response on the way back."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from enum import IntEnum
+from typing import Any, BinaryIO, Protocol
+
+import orjson
+from attrs import define, field, frozen
+
+from healthmsg.errors import InvalidResponseError
+
+
+class Lane(IntEnum):
+    """Who goes first when calls wait for the limit."""
+
+    INTERACTIVE = 0
+    BACKGROUND = 1
+    """Bulk sending: it gets what the others leave."""
+
+
+class Slot(Protocol):
+    """A call's place within the rate limit, told what becomes of the call."""
+
+    def sent(self) -> None:
+        """The first bytes are leaving."""
+
+    async def before_last_chunk(self) -> None:
+        """Wait until the last chunk of a long upload may leave."""
+
+
+@frozen
+class Content:
+    """A body that is ready to be sent, and sent again."""
+
+    content_type: str
+    data: bytes = field(repr=False)
+
+
+@frozen
+class FilePart:
+    """A file in a multipart body; `open` gives it anew for each try."""
+
+    name: str
+    """The form field's name."""
+    file_name: str = field(repr=False)
+    content_type: str
+    size: int
+    open: Callable[[], BinaryIO] = field(repr=False)
+
+
+@frozen
+class Multipart:
+    """A multipart form: text fields, then files."""
+
+    fields: tuple[tuple[str, str], ...] = field(repr=False)
+    files: tuple[FilePart, ...]
+
+
+@define(eq=False)
+class Request:
+    """One call. It is filled in step by step; `repr` shows nothing private."""
+
+    call: str
+    """Method and route template: all that logs and errors may tell."""
+    method: str
+    path: str = field(repr=False)
+    """Below the API's URL, encoded; or a whole URL, for the token call and for downloads."""
+    query: Mapping[str, str] = field(factory=dict, repr=False)
+    body: Content | Multipart | None = field(default=None, repr=False)
+    headers: Mapping[str, str] = field(factory=dict, repr=False)
+    cookie: str | None = field(default=None, repr=False)
+    lane: Lane = Lane.INTERACTIVE
+    answers_with_link: bool = False
+    """Whether a 302 is the expected answer."""
+    streamed: bool = False
+    """Whether the response's body is to be streamed instead of read."""
+
+    attempt: int = 1
+    token: str | None = field(default=None, repr=False)
+    slot: Slot | None = field(default=None, repr=False)
+    waited: float = 0.0
+    """Seconds spent waiting for the limit, in this try."""
+
+    @property
+    def is_safe(self) -> bool:
+        """Whether the call only reads, so that it may be repeated whatever became of it."""
+        return self.method in {"GET", "HEAD"}
+
+
+class Stream(Protocol):
+    """A body that arrives in pieces."""
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Give the pieces as they arrive."""
+
+    def close(self) -> None:
+        """Stop here; the connection is given back if all was read, else closed."""
+
+
+@frozen
+class Response:
+    """The service's answer."""
+
+    call: str
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    """Names are case-insensitive."""
+    body: bytes = field(default=b"", repr=False)
+    cookies: tuple[str, ...] = field(default=(), repr=False)
+    """The values of the `Set-Cookie` headers."""
+    stream: Stream | None = field(default=None, repr=False)
+
+    def json(self) -> Any:
+        """Read the body as JSON.
+
+        Raises:
+            InvalidResponseError: it is none.
+        """
+        try:
+            return orjson.loads(self.body)
+        except orjson.JSONDecodeError:
+            pass
+        raise InvalidResponseError(self.call, "it is not JSON")
+
+
+Send = Callable[[Request], Awaitable[Response]]
+"""Whatever carries a request out: the pipeline, or what is left of it after a step."""
+
+Step = Callable[[Request, Send], Awaitable[Response]]
+"""One step of the pipeline."""
