@@ -23,12 +23,18 @@ class ChatKind(Enum):
         return self in _AUXILIARY
 
     @property
+    def is_group(self) -> bool:
+        """Whether it is a group chat."""
+        return self in _GROUPS
+
+    @property
     def template(self) -> str:
         """The path with the id left open, for logs and errors."""
         return _TEMPLATES[self]
 
 
 _AUXILIARY: Final = frozenset({ChatKind.AUX_CONVERSATION, ChatKind.AUX_GROUP_CHAT})
+_GROUPS: Final = frozenset({ChatKind.GROUP_CHAT, ChatKind.AUX_GROUP_CHAT})
 _TEMPLATES: Final = {
     kind: f"{kind.value}/{{aux_id}}" if kind in _AUXILIARY else f"{kind.value}/{{id}}" for kind in ChatKind
 }

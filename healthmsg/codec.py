@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any, Final, TypeVar
 
 import orjson
-from attrs import fields, has, resolve_types
+from attrs import AttrsInstance, fields, has, resolve_types
 from cattrs import Converter, transform_error
 from cattrs.cols import homogenous_tuple_structure_factory, is_sequence
 from cattrs.gen import make_dict_structure_fn, override
@@ -88,7 +88,7 @@ def _converter(*, detailed: bool) -> Converter:
 def _exactly(primitive: type[T]) -> Callable[[Any, Any], T]:
     def structure(value: Any, _: Any) -> T:
         if value.__class__ is primitive:
-            return value  # type: ignore[no-any-return]
+            return value
         raise _MismatchError
 
     return structure
@@ -112,7 +112,7 @@ def _timestamp(value: Any, _: Any) -> datetime:
 def _json_object(value: Any, _: Any) -> JSONObject:
     if value.__class__ is not dict:
         raise _MismatchError
-    return value  # type: ignore[no-any-return]
+    return value
 
 
 def _sequence_hook(shape: Any, converter: Converter) -> Callable[[Any, Any], tuple[object, ...]]:
@@ -123,16 +123,17 @@ def _sequence_hook(shape: Any, converter: Converter) -> Callable[[Any, Any], tup
             return ()
         if value.__class__ is not list:
             raise _MismatchError
-        return structure_items(value, shape)
+        items: tuple[object, ...] = structure_items(value, shape)
+        return items
 
     return structure
 
 
-def _model_hook(model: type[T], converter: Converter) -> Callable[[Any, Any], T]:
+def _model_hook(model: type[AttrsInstance], converter: Converter) -> Callable[[Any, Any], object]:
     known = {field.name for field in fields(resolve_types(model)) if field.init} - {"extra"}
     build = make_dict_structure_fn(model, converter, extra=override(rename=_EXTRA_KEY))
 
-    def structure(value: Any, shape: Any) -> T:
+    def structure(value: Any, shape: Any) -> object:
         if value.__class__ is not dict:
             raise _MismatchError
         if not known.issuperset(value):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
-from typing import ClassVar
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from attrs import Attribute, field, frozen
@@ -28,7 +28,7 @@ def require_secure_url(name: str, url: str, *, scheme: str = "https") -> None:
     """
     try:
         parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
+        host = parts.hostname if parts.port != 0 else None
     except (ValueError, AttributeError, TypeError):
         host = None
     if not host:
@@ -40,20 +40,20 @@ def require_secure_url(name: str, url: str, *, scheme: str = "https") -> None:
         raise ConfigurationError(f"{name} must use {scheme}; plain {plain} is allowed on loopback only")
 
 
-def _secure_http(_: object, attribute: Attribute[str | None], url: str | None) -> None:
+def _secure_http(_: object, attribute: Attribute[Any], url: str | None) -> None:
     if url is not None:
         require_secure_url(attribute.name, url)
 
 
-def _secure_websocket(_: object, attribute: Attribute[str | None], url: str | None) -> None:
+def _secure_websocket(_: object, attribute: Attribute[Any], url: str | None) -> None:
     if url is not None:
         require_secure_url(attribute.name, url, scheme="wss")
 
 
 def _bare(url: str) -> str:
-    if isinstance(url, str) and ("?" in url or "#" in url):
-        raise ConfigurationError("api_url must have neither a query nor a fragment")
-    return url.rstrip("/") if isinstance(url, str) else url
+    if not isinstance(url, str) or "?" in url or "#" in url:
+        raise ConfigurationError("api_url must be a URL with neither a query nor a fragment")
+    return url.rstrip("/")
 
 
 @frozen

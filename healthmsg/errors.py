@@ -165,12 +165,13 @@ class ReauthorizationRequiredError(AuthorizationError):
 class CallError(HealthmsgError):
     """One call went wrong.
 
-    `call` is the method and the route's template, such as `POST conversations/{id}/messages`; `outcome` is
-    the state it left; `attempts` is how often it was tried.
+    `call` is the method and the route's template, such as `POST conversations/{id}/messages`; `problem` is
+    what happened, `outcome` the state it left, and `attempts` how often it was tried.
     """
 
     def __init__(self, call: str, problem: str, *, outcome: Outcome, advice: str = "") -> None:
         self.call = call
+        self.problem = problem
         self.outcome = outcome
         self.attempts = 1
         super().__init__(" ".join(filter(None, (f"{call}: {problem}.", _STATES[outcome], advice))))
@@ -197,38 +198,40 @@ class ConnectError(TransportError):
 class ConnectionLostError(TransportError):
     """The connection broke after the call had begun to leave."""
 
-    def __init__(self, call: str, problem: str) -> None:
-        super().__init__(call, problem, outcome=Outcome.UNKNOWN)
+    def __init__(self, call: str, problem: str, *, outcome: Outcome = Outcome.UNKNOWN) -> None:
+        super().__init__(call, problem, outcome=outcome)
 
 
 class CallTimeoutError(TransportError):
     """No complete answer came in time after the call had begun to leave."""
 
-    def __init__(self, call: str, problem: str) -> None:
-        super().__init__(call, problem, outcome=Outcome.UNKNOWN)
+    def __init__(self, call: str, problem: str, *, outcome: Outcome = Outcome.UNKNOWN) -> None:
+        super().__init__(call, problem, outcome=outcome)
 
 
 class StatusError(CallError):
     """The service answered with an error code.
 
-    `server_message` holds the service's own words, at most 300 characters; they may repeat what was sent,
-    so they appear neither in the message nor in `repr`.
+    `server_message` and `server_code` hold the service's own words, at most 300 characters; they may repeat
+    what was sent, so they appear neither in the message nor in `repr`.
     """
 
     advice: ClassVar[str] = "The service's explanation is in `server_message`."
     default_outcome: ClassVar[Outcome] = Outcome.NOT_SENT
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what an answer says, by keyword
         self,
         call: str,
         status: int,
         *,
         server_message: str = "",
+        server_code: str = "",
         retry_after: float | None = None,
         outcome: Outcome | None = None,
     ) -> None:
         self.status = status
         self.server_message = server_message
+        self.server_code = server_code
         self.retry_after = retry_after
         super().__init__(
             call, f"answered {_named(status)}", outcome=outcome or self.default_outcome, advice=self.advice

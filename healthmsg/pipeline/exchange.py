@@ -1,6 +1,7 @@
 """What travels through the pipeline: a request on the way out, a response on the way back."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Any, BinaryIO, Protocol
 
@@ -8,6 +9,7 @@ import orjson
 from attrs import define, field, frozen
 
 from healthmsg.errors import InvalidResponseError
+from healthmsg.models.outcome import Outcome
 
 
 class Lane(IntEnum):
@@ -19,10 +21,13 @@ class Lane(IntEnum):
 
 
 class Slot(Protocol):
-    """A call's place within the rate limit, told what becomes of the call."""
+    """A call's place within the rate limit, told by the wire what becomes of the call."""
 
     def sent(self) -> None:
-        """The first bytes are leaving."""
+        """Note that the first bytes are leaving."""
+
+    def answered(self) -> None:
+        """Note that the answer's first bytes are here."""
 
     async def before_last_chunk(self) -> None:
         """Wait until the last chunk of a long upload may leave."""
@@ -76,6 +81,8 @@ class Request:
     """Whether the response's body is to be streamed instead of read."""
 
     attempt: int = 1
+    started_at: datetime = field(factory=lambda: datetime.now(UTC))
+    """When the present try began."""
     token: str | None = field(default=None, repr=False)
     slot: Slot | None = field(default=None, repr=False)
     waited: float = 0.0
@@ -85,6 +92,16 @@ class Request:
     def is_safe(self) -> bool:
         """Whether the call only reads, so that it may be repeated whatever became of it."""
         return self.method in {"GET", "HEAD"}
+
+    @property
+    def is_absolute(self) -> bool:
+        """Whether `path` is a whole URL."""
+        return self.path.startswith(("https://", "http://"))
+
+    @property
+    def outcome_unheard(self) -> Outcome:
+        """What is known of the call when it left and no clear answer came."""
+        return Outcome.NOT_SENT if self.is_safe else Outcome.UNKNOWN
 
 
 class Stream(Protocol):

@@ -1,0 +1,20 @@
+"""A way for token calls when there is no client yet."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from healthmsg.pipeline import fold
+from healthmsg.pipeline.check import check
+from healthmsg.pipeline.exchange import Send
+from healthmsg.pipeline.limit import Limiter, LimitStep, RateLimit
+from healthmsg.pipeline.wire import Timeout, Wire
+
+
+@asynccontextmanager
+async def token_calls() -> AsyncIterator[Send]:
+    """Open a connection for token calls, limit → check → wire, and close it afterwards."""
+    wire = Wire("", timeout=Timeout())
+    try:
+        yield fold([LimitStep(Limiter(RateLimit())), check], wire)
+    finally:
+        await wire.close()

@@ -1,0 +1,270 @@
+"""The wire step: the only place that speaks HTTP. aiohttp's exceptions end here.
+
+They carry headers and bodies, so none is chained to ours: each is translated, and ours is raised outside
+the `except` block.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from importlib.metadata import version
+from typing import Any, Final
+from urllib.parse import urlencode
+
+import aiohttp
+from aiohttp import hdrs
+from attrs import field, frozen
+from yarl import URL
+
+from healthmsg.errors import (
+    CallError,
+    CallTimeoutError,
+    ClientClosedError,
+    ConfigurationError,
+    ConnectError,
+    ConnectionLostError,
+    WrongEventLoopError,
+)
+from healthmsg.pipeline.body import UploadBody
+from healthmsg.pipeline.exchange import Content, Multipart, Request, Response
+from healthmsg.settings import positive
+
+_USER_AGENT: Final = f"healthmsg/{version('healthmsg')}"
+# Bytes per second: an upload gets this much more time for its size.
+_SLOWEST_UPLOAD: Final = 50_000
+# A server that hangs must not eat up all file descriptors of the process.
+_MOST_CONNECTIONS: Final = 256
+_CHUNK: Final = 256 * 1024
+_WHOLE_OR_PART: Final = frozenset({200, 206})
+
+
+@frozen
+class Timeout:
+    """How long one try of a call may take, in seconds.
+
+    `connect` bounds making a connection, `read` the wait between two pieces of the answer, `total` the whole
+    try without the wait for the limit. An upload's `total` grows by a second for each 50 kB.
+
+    Raises:
+        ConfigurationError: a number that cannot be a time.
+    """
+
+    total: float = field(default=60.0, validator=positive)
+    connect: float = field(default=10.0, validator=positive)
+    read: float = field(default=30.0, validator=positive)
+
+
+class _OutgoingRequest(aiohttp.ClientRequest):
+    """Tells when it leaves, which is after the connection was made."""
+
+    on_sent: Callable[[], None] | None = None
+
+    async def send(self, conn: Any) -> aiohttp.ClientResponse:
+        if self.on_sent is not None:
+            self.on_sent()
+        return await super().send(conn)
+
+
+class Wire:
+    """Carries requests out over one connection pool.
+
+    A session that is passed in stays open, and only its pool, proxy, tracing and middlewares are used: none
+    of its cookies, headers or credentials, and it stores no cookie of ours.
+    """
+
+    def __init__(
+        self,
+        api_url: str,
+        *,
+        timeout: Timeout,
+        session: aiohttp.ClientSession | None = None,
+        api_version: str | None = None,
+    ) -> None:
+        self._api_url = api_url
+        self._timeout = timeout
+        self._aiohttp_timeout = _for_aiohttp(timeout, timeout.total)
+        self._given = session
+        self._session: aiohttp.ClientSession | None = None
+        self._middlewares: tuple[Any, ...] = ()
+        self._headers: dict[str, str] = {hdrs.ACCEPT: "application/json", hdrs.USER_AGENT: _USER_AGENT}
+        if api_version is not None:
+            self._headers["api-version"] = api_version  # the header's name is assumed [A]
+
+    async def __call__(self, request: Request) -> Response:
+        """Send, and read the whole answer unless it is to be streamed."""
+        session = self._session or self._open()
+        upload = UploadBody(request.body, request.slot) if isinstance(request.body, Multipart) else None
+        try:
+            answer = await session.request(
+                request.method,
+                self._url(request),
+                headers=self._headers_of(request),
+                data=upload.payload() if upload else _data(request),
+                timeout=self._timeout_of(request),
+                allow_redirects=False,
+                middlewares=(_guard(request), *self._middlewares),
+            )
+            return await _response(request, answer)
+        except CallError as error:
+            failure: Exception = error
+        except (aiohttp.ClientError, OSError) as error:
+            failure = _translated(request, error)
+        except RuntimeError as error:
+            # aiohttp's only way to say that a session was closed meanwhile.
+            failure = ClientClosedError() if session.closed else error
+        raise (upload and upload.failure(request.call)) or failure
+
+    async def close(self) -> None:
+        """Close the connections; of a session that was passed in, none."""
+        session, self._session = self._session, None
+        if session is None:
+            return
+        if self._given is None:
+            await session.close()
+        else:
+            session.detach()
+
+    def _open(self) -> aiohttp.ClientSession:
+        options: dict[str, Any] = {
+            "cookie_jar": aiohttp.DummyCookieJar(),
+            "request_class": _OutgoingRequest,
+            "timeout": self._aiohttp_timeout,
+        }
+        if self._given is None:
+            connector = aiohttp.TCPConnector(limit=_MOST_CONNECTIONS)
+            self._session = aiohttp.ClientSession(connector=connector, **options)
+        else:
+            self._session = self._beside(self._given, options)
+        return self._session
+
+    def _beside(self, given: aiohttp.ClientSession, options: dict[str, Any]) -> aiohttp.ClientSession:
+        """Make a session that shares a given one's pool, and none of what would change our calls."""
+        if given.closed:
+            raise ConfigurationError("the session that was passed in is closed")
+        connector = given.connector
+        if connector is None or given.loop is not asyncio.get_running_loop():
+            raise WrongEventLoopError
+        # aiohttp has no public way to ask a session for these two.
+        self._middlewares = tuple(getattr(given, "_middlewares", ()))
+        proxy = getattr(given, "_default_proxy", None)
+        return aiohttp.ClientSession(
+            connector=connector,
+            connector_owner=False,
+            trust_env=given.trust_env,
+            trace_configs=given.trace_configs,
+            proxy=proxy,
+            **options,
+        )
+
+    def _url(self, request: Request) -> URL:
+        url = request.path if request.is_absolute else f"{self._api_url}/{request.path}"
+        if request.query:
+            url = f"{url}?{urlencode(request.query)}"
+        return URL(url, encoded=True)
+
+    def _headers_of(self, request: Request) -> dict[str, str]:
+        headers = {**self._headers, **request.headers}
+        if isinstance(request.body, Content):
+            headers[hdrs.CONTENT_TYPE] = request.body.content_type
+        return headers
+
+    def _timeout_of(self, request: Request) -> aiohttp.ClientTimeout:
+        if isinstance(request.body, Multipart):
+            size = sum(file.size for file in request.body.files)
+            return _for_aiohttp(self._timeout, self._timeout.total + size / _SLOWEST_UPLOAD)
+        if request.streamed:  # a download of any size; a standstill is what `read` is for
+            return _for_aiohttp(self._timeout, None)
+        return self._aiohttp_timeout
+
+
+def _data(request: Request) -> bytes | None:
+    return request.body.data if isinstance(request.body, Content) else None
+
+
+def _for_aiohttp(timeout: Timeout, total: float | None) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=total, connect=timeout.connect, sock_read=timeout.read)
+
+
+def _guard(request: Request) -> Callable[..., Awaitable[aiohttp.ClientResponse]]:
+    """Make the outermost middleware of one call.
+
+    It decides which credentials go along, whatever a session, a netrc file or a proxy setting had put there.
+    And it keeps aiohttp from sending GET, PUT and DELETE again by itself when a kept-alive connection breaks,
+    which it does for its own exceptions only.
+    """
+
+    async def guard(outgoing: aiohttp.ClientRequest, handler: Any) -> aiohttp.ClientResponse:
+        _set(outgoing, hdrs.AUTHORIZATION, f"Bearer {request.token}" if request.token else None)
+        _set(outgoing, hdrs.COOKIE, request.cookie)
+        if isinstance(outgoing, _OutgoingRequest) and request.slot is not None:
+            outgoing.on_sent = request.slot.sent
+        try:
+            answer: aiohttp.ClientResponse = await handler(outgoing)
+        except (aiohttp.ClientError, OSError) as error:
+            failure = _translated(request, error)
+        else:
+            if request.slot is not None:
+                request.slot.answered()
+            return answer
+        raise failure
+
+    return guard
+
+
+def _set(outgoing: aiohttp.ClientRequest, header: str, value: str | None) -> None:
+    if value is None:
+        outgoing.headers.pop(header, None)
+    else:
+        outgoing.headers[header] = value
+
+
+async def _response(request: Request, answer: aiohttp.ClientResponse) -> Response:
+    cookies = tuple(answer.headers.getall(hdrs.SET_COOKIE, ()))
+    if request.streamed and answer.status in _WHOLE_OR_PART:
+        stream = _AnswerStream(request, answer)
+        return Response(request.call, answer.status, answer.headers, b"", cookies, stream)
+    return Response(request.call, answer.status, answer.headers, await answer.read(), cookies)
+
+
+class _AnswerStream:
+    """An answer's body, piece by piece."""
+
+    def __init__(self, request: Request, answer: aiohttp.ClientResponse) -> None:
+        self._request = request
+        self._answer = answer
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._answer.content.iter_chunked(_CHUNK):
+                yield chunk
+        except (aiohttp.ClientError, OSError) as error:
+            failure = _translated(self._request, error)
+        else:
+            return
+        raise failure
+
+    def close(self) -> None:
+        self._answer.close()
+
+
+_NOT_CONNECTED: Final = (
+    (aiohttp.ClientConnectorDNSError, "the host's name could not be resolved"),
+    (aiohttp.ClientSSLError, "no trusted TLS connection could be made"),
+    (aiohttp.ConnectionTimeoutError, "making a connection took too long"),
+    (aiohttp.ClientConnectorError, "no connection could be made"),
+    (aiohttp.ClientHttpProxyError, "the proxy made no connection"),
+    (aiohttp.InvalidURL, "the URL is not valid"),
+)
+
+
+def _translated(request: Request, error: aiohttp.ClientError | OSError) -> CallError:
+    for kind, problem in _NOT_CONNECTED:
+        if isinstance(error, kind):
+            return ConnectError(request.call, problem)
+    outcome = request.outcome_unheard
+    if isinstance(error, TimeoutError):
+        return CallTimeoutError(request.call, "no complete answer came in time", outcome=outcome)
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return ConnectionLostError(request.call, "the answer was cut short", outcome=outcome)
+    if isinstance(error, aiohttp.ClientResponseError):
+        return ConnectionLostError(request.call, "the answer was not HTTP", outcome=outcome)
+    return ConnectionLostError(request.call, "the connection was lost", outcome=outcome)

@@ -1,0 +1,138 @@
+"""Fetching a file: ask the API for a link, follow it by hand, write it whole or not at all.
+
+The bearer token goes to the API's own origin only, and the cookie that came with the link only to where
+the link leads.
+"""
+
+import asyncio
+import os
+import tempfile
+from contextlib import suppress
+from http.cookies import CookieError, SimpleCookie
+from pathlib import Path
+from typing import Final
+from urllib.parse import urljoin, urlsplit
+
+from healthmsg.codec import as_mapping
+from healthmsg.environment import require_secure_url
+from healthmsg.errors import ConfigurationError, DownloadError, InvalidResponseError
+from healthmsg.files import target_path
+from healthmsg.models import Attachment
+from healthmsg.pipeline.exchange import Request, Response, Stream
+from healthmsg.resources.api import Api
+
+_MOST_REDIRECTS: Final = 5
+
+
+class Download:
+    """One file on its way from the service."""
+
+    def __init__(self, api: Api, request: Request, attachment: Attachment | None) -> None:
+        self._api = api
+        self._request = request
+        self._attachment = attachment
+
+    async def to_file(self, to: Path, *, overwrite: bool) -> Path:
+        """Write the file beside its place, and put it there when it is complete."""
+        name = self._attachment.name if self._attachment else None
+        target = await asyncio.to_thread(target_path, to, name)
+        if not overwrite and await asyncio.to_thread(target.exists):
+            raise FileExistsError(f"{target} exists; pass overwrite=True to replace it")
+        partial = await asyncio.to_thread(_temporary_beside, target)
+        try:
+            written = await self._write(partial)
+            self._check_size(written)
+            await asyncio.to_thread(_put_in_place, partial, target, overwrite=overwrite)
+        finally:
+            partial.unlink(missing_ok=True)
+        return target
+
+    async def _write(self, partial: Path) -> int:
+        stream = await self._open()
+        try:
+            with await asyncio.to_thread(partial.open, "wb") as file:
+                async for chunk in stream.chunks():
+                    await asyncio.to_thread(file.write, chunk)
+                return file.tell()
+        finally:
+            stream.close()
+
+    def _check_size(self, written: int) -> None:
+        expected = self._attachment and self._attachment.size
+        if expected is not None and written != expected:
+            raise DownloadError(self._request.call, "the file does not have the size that was announced")
+
+    async def _open(self) -> Stream:
+        self._request.query = {"headers": "false"}
+        self._request.answers_with_link = True
+        response = await self._api.send(self._request)
+        url = self._acceptable(self._link_of(response), base=f"{self._api.url}/")
+        cookie = _cookie_header(response.cookies)
+        for _ in range(_MOST_REDIRECTS + 1):
+            response = await self._fetch(url, cookie)
+            if response.stream is not None:
+                return response.stream
+            onwards = self._acceptable(self._link_of(response), base=url)
+            if _origin(onwards) != _origin(url):
+                cookie = None
+            url = onwards
+        raise DownloadError(self._request.call, "the link led from one redirect to the next")
+
+    async def _fetch(self, url: str, cookie: str | None) -> Response:
+        request = Request(
+            f"{self._request.call} (the file)",
+            "GET",
+            url,
+            cookie=cookie,
+            streamed=True,
+            answers_with_link=True,
+            lane=self._api.lane,
+        )
+        own = _origin(url) == _origin(self._api.url)
+        return await (self._api.send if own else self._api.fetch)(request)
+
+    def _link_of(self, response: Response) -> str:
+        link = response.headers.get("Location")
+        if link is None:
+            with suppress(InvalidResponseError):
+                link = as_mapping(response.json()).get("link")  # type: ignore[assignment] # checked below
+        if not isinstance(link, str) or not link:
+            raise DownloadError(self._request.call, "the answer has no link")
+        return link
+
+    def _acceptable(self, link: str, *, base: str) -> str:
+        try:
+            url = urljoin(base, link)
+            require_secure_url("the link", url)
+        except (ValueError, ConfigurationError):
+            pass
+        else:
+            return url
+        raise DownloadError(self._request.call, "the link is neither https nor on loopback")
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    port = parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+    return parts.scheme, parts.hostname, port
+
+
+def _cookie_header(set_cookies: tuple[str, ...]) -> str | None:
+    pairs: dict[str, str] = {}
+    for set_cookie in set_cookies:
+        with suppress(CookieError):
+            pairs |= {name: cookie.coded_value for name, cookie in SimpleCookie(set_cookie).items()}
+    return "; ".join(f"{name}={value}" for name, value in pairs.items()) or None
+
+
+def _temporary_beside(target: Path) -> Path:
+    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+    os.close(descriptor)
+    return Path(name)
+
+
+def _put_in_place(partial: Path, target: Path, *, overwrite: bool) -> None:
+    if overwrite:
+        partial.replace(target)
+    else:  # a hard link fails if the target has come to exist meanwhile
+        os.link(partial, target)

@@ -1,0 +1,70 @@
+"""What the four chat namespaces have in common."""
+
+from typing import ClassVar, Generic, Protocol, TypeVar
+
+from healthmsg.addresses import ChatAddress, ChatKind
+from healthmsg.errors import InvalidIdError
+from healthmsg.identifiers import ExactAuxId
+from healthmsg.models import ConversationInfo, GroupChatInfo
+from healthmsg.paging import PAGE_SIZE, Pager, check_page_size
+from healthmsg.resources.api import Api
+from healthmsg.resources.chats import BaseChat
+from healthmsg.routes import GET_CHAT, Route
+
+InfoT = TypeVar("InfoT", ConversationInfo, GroupChatInfo)
+HandleT = TypeVar("HandleT", bound=BaseChat)
+HandleT_co = TypeVar("HandleT_co", bound=BaseChat, covariant=True)
+
+
+class _MakesHandle(Protocol[HandleT_co]):
+    def __call__(self, api: Api, address: ChatAddress) -> HandleT_co: ...
+
+
+class ChatNamespace(Generic[InfoT, HandleT]):
+    """All chats of one kind. Calling it with an id, or a model of its kind, gives the handle of a chat."""
+
+    _kind: ClassVar[ChatKind]
+    _list_route: ClassVar[Route]
+    _info: type[InfoT]
+    _handle: _MakesHandle[HandleT]
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+
+    def __call__(self, chat: str | InfoT) -> HandleT:
+        """Give the handle of a chat; nothing is sent.
+
+        Raises:
+            InvalidIdError: the id cannot be one, or belongs to another kind of chat.
+        """
+        return self._handle(self._api, self._address(chat))
+
+    def list(self, *, page_size: int = PAGE_SIZE) -> Pager[InfoT]:
+        """Read the user's chats of this kind. Contract: `GET` of the namespace's path [A]."""
+        amount = str(check_page_size(page_size))
+
+        async def fetch(page: int) -> tuple[InfoT, ...]:
+            query = {"page": str(page), "amount": amount}
+            shape: type[tuple[InfoT, ...]] = tuple[self._info, ...]  # type: ignore[name-defined]
+            return await self._api.read(shape, self._list_route, query=query)
+
+        return Pager(fetch, self._api.spawn)
+
+    async def get(self, chat: str | InfoT) -> InfoT:
+        """Read one chat. Contract: `GET {chat}` [V]."""
+        return await self._api.read(self._info, GET_CHAT, self._address(chat))
+
+    def _address(self, chat: str | InfoT) -> ChatAddress:
+        if isinstance(chat, str):
+            return ChatAddress(self._kind, chat)
+        if not isinstance(chat, self._info):
+            raise InvalidIdError(
+                f"a chat under {self._kind.value} is meant by its id or a {self._info.__name__},"
+                f" not by a {type(chat).__name__}"
+            )
+        if not self._kind.is_auxiliary:
+            return ChatAddress(self._kind, chat.id)
+        if chat.aux_id is None:
+            raise InvalidIdError("this chat has no auxiliary id")
+        # The service itself gave this id, so it is meant exactly so.
+        return ChatAddress(self._kind, ExactAuxId(chat.aux_id))
