@@ -1,7 +1,6 @@
 """The address of a chat: one of four kinds, and an id."""
 
 from enum import Enum
-from typing import Final
 
 from attrs import field, frozen
 
@@ -17,27 +16,13 @@ class ChatKind(Enum):
     AUX_CONVERSATION = "aux/conversations"
     AUX_GROUP_CHAT = "aux/groupchats"
 
-    @property
-    def is_auxiliary(self) -> bool:
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.is_auxiliary = path.startswith("aux/")
         """Whether the id is the integrator's own."""
-        return self in _AUXILIARY
-
-    @property
-    def is_group(self) -> bool:
-        """Whether it is a group chat."""
-        return self in _GROUPS
-
-    @property
-    def template(self) -> str:
+        self.is_group = path.endswith("groupchats")
+        self.template = f"{path}/{{aux_id}}" if self.is_auxiliary else f"{path}/{{id}}"
         """The path with the id left open, for logs and errors."""
-        return _TEMPLATES[self]
-
-
-_AUXILIARY: Final = frozenset({ChatKind.AUX_CONVERSATION, ChatKind.AUX_GROUP_CHAT})
-_GROUPS: Final = frozenset({ChatKind.GROUP_CHAT, ChatKind.AUX_GROUP_CHAT})
-_TEMPLATES: Final = {
-    kind: f"{kind.value}/{{aux_id}}" if kind in _AUXILIARY else f"{kind.value}/{{id}}" for kind in ChatKind
-}
 
 
 @frozen
@@ -55,8 +40,7 @@ class ChatAddress:
 
     def __attrs_post_init__(self) -> None:
         encode = encode_aux_id if self.kind.is_auxiliary else encode_segment
-        segment = encode(self.id, f"the id of a chat under {self.kind.value}")
-        object.__setattr__(self, "path", f"{self.kind.value}/{segment}")
+        object.__setattr__(self, "path", f"{self.kind.path}/{encode(self.id, 'the id of a chat')}")
 
     @classmethod
     def parse(cls, text: str) -> "ChatAddress":
@@ -69,7 +53,7 @@ class ChatAddress:
         """
         if isinstance(text, str):
             for kind in ChatKind:
-                if text.startswith(f"{kind.value}/"):
-                    return cls(kind, text.removeprefix(f"{kind.value}/"))
-        kinds = ", ".join(f"{kind.value}/…" for kind in ChatKind)
+                if text.startswith(f"{kind.path}/"):
+                    return cls(kind, text.removeprefix(f"{kind.path}/"))
+        kinds = ", ".join(f"{kind.path}/…" for kind in ChatKind)
         raise InvalidIdError(f"a chat's address must be one of {kinds}")

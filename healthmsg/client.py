@@ -80,7 +80,7 @@ class Client:
             environment.api_url, timeout=_timeout(timeout), session=session, api_version=_version(api_version)
         )
         self.environment = environment
-        self._shared = _Shared(wire)
+        self._shared = _Shared(wire, tokens)
         limit = LimitStep(Limiter(_of_type(RateLimit, "rate_limit", rate_limit or RateLimit())))
         retry = RetryStep(_of_type(Retries, "retries", retries or Retries()))
         token_call = fold([limit, check], wire)
@@ -160,7 +160,7 @@ class Client:
         """
         content = None if json is None else Content("application/json", encode(json))
         request = Request(f"{_method(method)} (a path of your own)", method.upper(), _own_path(path))
-        request.query = query or {}
+        request.query = query
         request.body = content
         return await self._api.send(request)
 
@@ -181,8 +181,9 @@ class Client:
 class _Shared:
     """What a client's parts have in common: the connections, and the tasks that end with it."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: Wire, tokens: TokenManager) -> None:
         self._wire = wire
+        self._tokens = tokens
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -232,6 +233,7 @@ class _Shared:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self._tokens.close()
             await self._wire.close()
 
 

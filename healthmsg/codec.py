@@ -38,11 +38,13 @@ def decode(body: bytes, shape: type[T], call: str) -> T:
     """
     try:
         document = orjson.loads(body)
-        return _converter(detailed=False).structure(document, shape)
+        model: T = _structure_hook(shape)(document, shape)  # type: ignore[arg-type] # types are hashable
     except orjson.JSONDecodeError:
         problem, path = "it is not JSON", ""
     except Exception:  # noqa: BLE001 - whatever a hook stumbled over, and it may carry a value
         problem, path = "it does not have the expected shape", _mismatch_path(document, shape)
+    else:
+        return model
     raise InvalidResponseError(call, problem, path=path)
 
 
@@ -65,6 +67,11 @@ def _mismatch_path(document: object, shape: Any) -> str:
     except Exception as error:  # noqa: BLE001 - only its path is used
         return transform_error(error, format_exception=lambda *_: "")[0].partition("@ ")[2]
     return ""
+
+
+@cache
+def _structure_hook(shape: Any) -> Callable[[Any, Any], Any]:
+    return _converter(detailed=False).get_structure_hook(shape)
 
 
 @cache

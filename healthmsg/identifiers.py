@@ -1,14 +1,17 @@
 """Ids as they go into a path: refused when they cannot be one, percent-encoded as one segment."""
 
+import re
 import unicodedata
+from typing import Final
 from urllib.parse import quote
 
 from healthmsg.errors import AmbiguousAuxIdError, InvalidIdError
 
 # What the vendor's client leaves as it is: JavaScript's encodeURIComponent [V].
-_UNESCAPED = "!'()*"
+_UNESCAPED: Final = "!'()*"
+_NOTHING_TO_ESCAPE: Final = re.compile(r"[A-Za-z0-9_.~!'()*-]+")
 # U+0300 to U+036F, the block of combining diacritical marks.
-_MARKS = frozenset(map(chr, range(0x300, 0x370)))
+_MARKS: Final = frozenset(map(chr, range(0x300, 0x370)))
 
 
 class ExactAuxId(str):
@@ -27,6 +30,8 @@ def encode_segment(value: object, name: str) -> str:
         raise InvalidIdError(f"{name} must be text, not {type(value).__name__}")
     if value in {"", ".", ".."}:
         raise InvalidIdError(f"{name} must not be empty, '.' or '..'")
+    if _NOTHING_TO_ESCAPE.fullmatch(value):
+        return value
     try:
         return quote(value, safe=_UNESCAPED)
     except UnicodeEncodeError:

@@ -37,6 +37,7 @@ _ERRORS: Final[Mapping[int, type[StatusError]]] = {
     503: ServiceUnavailableError,
 }
 _LONGEST_MESSAGE: Final = 300
+_SUCCESS: Final = frozenset({*range(200, 300), 304})  # the vendor's client accepts 304 [V]
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 """Answers that carry a link."""
 
@@ -44,14 +45,9 @@ REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 async def check(request: Request, proceed: Send) -> Response:
     """Pass an answer of success on; raise the error that any other stands for."""
     response = await proceed(request)
-    if is_success(response.status) or (request.answers_with_link and response.status in REDIRECTS):
+    if response.status in _SUCCESS or (request.answers_with_link and response.status in REDIRECTS):
         return response
     raise status_error(response, request)
-
-
-def is_success(status: int) -> bool:
-    """Tell whether a status stands for success: 2xx, and 304, which the vendor's client accepts [V]."""
-    return 200 <= status < 300 or status == 304  # noqa: PLR2004 - HTTP
 
 
 def status_error(response: Response, request: Request) -> StatusError:

@@ -70,9 +70,8 @@ class Request:
     method: str
     path: str = field(repr=False)
     """Below the API's URL, encoded; or a whole URL, for the token call and for downloads."""
-    query: Mapping[str, str] = field(factory=dict, repr=False)
+    query: Mapping[str, str] | None = field(default=None, repr=False)
     body: Content | Multipart | None = field(default=None, repr=False)
-    headers: Mapping[str, str] = field(factory=dict, repr=False)
     cookie: str | None = field(default=None, repr=False)
     lane: Lane = Lane.INTERACTIVE
     answers_with_link: bool = False
@@ -81,8 +80,8 @@ class Request:
     """Whether the response's body is to be streamed instead of read."""
 
     attempt: int = 1
-    started_at: datetime = field(factory=lambda: datetime.now(UTC))
-    """When the present try began."""
+    started_at: datetime = datetime.min.replace(tzinfo=UTC)
+    """When the present try began; aware."""
     token: str | None = field(default=None, repr=False)
     slot: Slot | None = field(default=None, repr=False)
     waited: float = 0.0

@@ -8,8 +8,8 @@ after the latest moment at which its call can have arrived.
 import asyncio
 import math
 from collections import deque
+from collections.abc import Callable
 from heapq import heappop, heappush
-from itertools import count
 from typing import Final
 
 from aiolimiter import AsyncLimiter
@@ -42,51 +42,50 @@ class RateLimit:
 
 
 class CallSlot:
-    """One call's place among the calls that the server may count within one interval."""
+    """One call's place among the calls that the server may count within one interval.
 
-    __slots__ = ("_limiter", "_sent_at", "due")
+    It comes back once, whatever is reported how often and in whatever order.
+    """
+
+    __slots__ = ("_limiter", "_sent_at", "held", "waited")
 
     def __init__(self, limiter: "Limiter") -> None:
         self._limiter = limiter
+        self.waited = 0.0
+        """Seconds spent waiting for it."""
         self._sent_at: float | None = None
-        self.due = math.inf
-        """When the slot comes back; infinite while that is open."""
+        self.held = True
+        """Whether the slot is still to come back."""
 
     def sent(self) -> None:
         """Note that the call leaves now: it has arrived after `arrival` seconds at the latest."""
-        self._sent_at = self._limiter.now()
-        self._come_back(self._sent_at + self._limiter.rate.arrival)
+        if self._sent_at is None:
+            self._sent_at = self._limiter.now()
+            self._limiter.count_under_way(self, self._sent_at)
 
     def answered(self) -> None:
         """Note that an answer is here: the call had arrived a way back earlier."""
-        now = self._limiter.now()
-        if self._sent_at is None:
-            self._come_back(now)
-            return
-        self._come_back(now - self._limiter.shortest_way_back(now - self._sent_at))
+        if self.held:
+            now = self._limiter.now()
+            way_back = 0.0 if self._sent_at is None else self._limiter.least_way_back(now - self._sent_at)
+            self._limiter.take_back(self, arrived=now - way_back)
 
     def abandoned(self) -> None:
         """Note that no answer will come: the call may still arrive."""
-        if self._sent_at is None:
-            self._come_back(self._limiter.now() + self._limiter.rate.arrival)
+        if self.held and self._sent_at is None:
+            self._limiter.take_back(self, arrived=self._limiter.now() + self._limiter.rate.arrival)
 
     def never_left(self) -> None:
         """Note that the call was not sent at all: the slot is free at once."""
-        if self._sent_at is None:
-            self._come_back(-math.inf)
+        if self.held and self._sent_at is None:
+            self._limiter.take_back(self, arrived=-math.inf)
 
     async def before_last_chunk(self) -> None:
         """Take a second slot for a long upload, which the server may count when it is complete."""
-        if self._sent_at is None or self._limiter.now() - self._sent_at <= self._limiter.rate.arrival:
-            return
-        second = await self._limiter.acquire(Lane.INTERACTIVE)
-        second.sent()
-
-    def _come_back(self, arrived: float) -> None:
-        due = arrived + self._limiter.rate.per
-        if due < self.due:
-            self.due = due
-            self._limiter.expect(self, due)
+        limiter = self._limiter
+        if self._sent_at is not None and limiter.now() - self._sent_at > limiter.rate.arrival:
+            second = await limiter.acquire(Lane.INTERACTIVE)
+            second.sent()
 
 
 class Limiter:
@@ -98,57 +97,80 @@ class Limiter:
 
     def __init__(self, rate: RateLimit) -> None:
         self.rate = rate
-        self._spacing = AsyncLimiter(_BUCKET, _BUCKET * rate.per / rate.calls)
+        self.now: Callable[[], float] = self._time_of_running_loop
+        """The event loop's clock."""
+        self._longest_hold = rate.arrival + rate.per
+        self._beat = rate.per / rate.calls
+        self._next_beat = -math.inf
+        self._spacing = AsyncLimiter(_BUCKET, _BUCKET * self._beat)
         self._free = rate.calls
-        self._expected: list[tuple[float, int, CallSlot]] = []
-        self._order = count()
-        self._shortest_round_trip = math.inf
+        self._under_way: dict[CallSlot, float] = {}
+        """Calls without an answer yet, oldest first, and when their slot comes back without one."""
+        self._coming_back: list[float] = []
+        self._least_round_trip = math.inf
         self._pause_until = -math.inf
         self._lanes: dict[Lane, deque[asyncio.Future[CallSlot]]] = {lane: deque() for lane in Lane}
         self._waiting = 0
         self._dispatcher: asyncio.Task[None] | None = None
+        self._asleep_until = -math.inf
         self._wake_up: asyncio.Future[None] | None = None
 
-    @staticmethod
-    def now() -> float:
-        """Give the running loop's clock."""
-        return asyncio.get_running_loop().time()
+    def _time_of_running_loop(self) -> float:
+        self.now = asyncio.get_running_loop().time
+        return self.now()
 
     @property
     def waiting(self) -> int:
         """How many calls wait for their turn."""
         return self._waiting
 
+    def count_under_way(self, slot: CallSlot, sent_at: float) -> None:
+        """Have a slot come back an interval after its call must have arrived, should no answer come."""
+        self._under_way[slot] = due = sent_at + self._longest_hold
+        if self._wake_up is not None:
+            self._wake_for(due)
+
+    def take_back(self, slot: CallSlot, arrived: float) -> None:
+        """Have a slot come back an interval after its call has arrived."""
+        slot.held = False
+        due = min(arrived + self.rate.per, self._under_way.pop(slot, math.inf))
+        heappush(self._coming_back, due)
+        if self._wake_up is not None:
+            self._wake_for(due)
+
+    def least_way_back(self, round_trip: float) -> float:
+        """Give the least time that an answer takes, learning from one more round trip."""
+        if round_trip < self._least_round_trip:
+            self._least_round_trip = round_trip
+        return _SHARE_OF_ROUND_TRIP * self._least_round_trip
+
     async def acquire(self, lane: Lane) -> CallSlot:
         """Wait for a turn. Cancelling the wait costs nobody anything."""
-        if not self._waiting and self._take_slot() and self._spacing.has_capacity():
+        now = self.now()
+        if not self._waiting and now >= self._next_beat and self._is_slot_free(now):
             self._free -= 1
-            await self._spacing.acquire()  # does not wait: there is capacity
+            await self._spacing.acquire()  # does not wait: a whole beat has passed
+            self._next_beat = now + self._beat
             return CallSlot(self)
-        return await self._wait_in(lane)
+        slot = await self._wait_in(lane)
+        slot.waited = self.now() - now
+        return slot
 
     def pause(self, seconds: float) -> None:
         """Let nobody go for that long; the longest pause asked for wins."""
         self._pause_until = max(self._pause_until, self.now() + seconds)
 
-    def expect(self, slot: CallSlot, due: float) -> None:
-        """Have a slot come back at a moment, or earlier than was expected before."""
-        heappush(self._expected, (due, next(self._order), slot))
-        if self._wake_up is not None and self._expected[0][2] is slot:
-            self._wake()
-
-    def shortest_way_back(self, round_trip: float) -> float:
-        """Give the least time that an answer takes, learning from one more round trip."""
-        self._shortest_round_trip = min(self._shortest_round_trip, round_trip)
-        return _SHARE_OF_ROUND_TRIP * self._shortest_round_trip
-
-    def _take_slot(self) -> bool:
-        """Tell whether a slot can be had now."""
-        now = self.now()
-        while self._expected and self._expected[0][0] <= now:
-            due, _, slot = heappop(self._expected)
-            if due == slot.due:  # else it has come back already, earlier than first expected
-                self._free += 1
+    def _is_slot_free(self, now: float) -> bool:
+        while self._coming_back and self._coming_back[0] <= now:
+            heappop(self._coming_back)
+            self._free += 1
+        while self._under_way:
+            slot, due = next(iter(self._under_way.items()))
+            if due > now:
+                break
+            del self._under_way[slot]
+            slot.held = False
+            self._free += 1
         return self._free > 0 and now >= self._pause_until
 
     async def _wait_in(self, lane: Lane) -> CallSlot:
@@ -193,7 +215,9 @@ class Limiter:
             except asyncio.CancelledError:
                 self._free += 1
                 raise
-            waiter = self._next_waiter() if self.now() >= self._pause_until else None
+            now = self.now()
+            self._next_beat = now + self._beat
+            waiter = self._next_waiter() if now >= self._pause_until else None
             if waiter is None:
                 self._free += 1
                 continue
@@ -212,15 +236,16 @@ class Limiter:
 
     async def _until_slot_free(self) -> None:
         # In a loop: some event loops' timers fire early.
-        while not self._take_slot():
-            when = self._pause_until
-            if not self._free:
-                when = max(when, self._expected[0][0] if self._expected else math.inf)
-            await self._sleep_until(when)
+        while not self._is_slot_free(self.now()):
+            await self._sleep_until(max(self._pause_until, -math.inf if self._free else self._next_due()))
+
+    def _next_due(self) -> float:
+        first_back = self._coming_back[0] if self._coming_back else math.inf
+        return min(first_back, next(iter(self._under_way.values()), math.inf))
 
     async def _sleep_until(self, when: float) -> None:
         loop = asyncio.get_running_loop()
-        self._wake_up = loop.create_future()
+        self._wake_up, self._asleep_until = loop.create_future(), when
         timer = loop.call_at(when, self._wake) if when < math.inf else None
         try:
             await self._wake_up
@@ -228,6 +253,10 @@ class Limiter:
             self._wake_up = None
             if timer:
                 timer.cancel()
+
+    def _wake_for(self, due: float) -> None:
+        if due < self._asleep_until:
+            self._wake()
 
     def _wake(self) -> None:
         if self._wake_up is not None and not self._wake_up.done():
@@ -242,10 +271,8 @@ class LimitStep:
 
     async def __call__(self, request: Request, proceed: Send) -> Response:
         """Go when it is this call's turn, and take note of how it ends."""
-        asked = self._limiter.now()
-        slot = await self._limiter.acquire(request.lane)
-        request.slot = slot
-        request.waited = self._limiter.now() - asked
+        request.slot = slot = await self._limiter.acquire(request.lane)
+        request.waited = slot.waited
         try:
             return await proceed(request)
         except ConnectError:

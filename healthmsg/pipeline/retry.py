@@ -67,8 +67,9 @@ class RetryStep:
     async def __call__(self, request: Request, proceed: Send) -> Response:
         """Try, and try again where that is right."""
         # The first try runs outside the retry library, which costs more than the rest of the pipeline.
+        request.started_at = datetime.now(UTC)
         try:
-            return await _try(request, proceed)
+            return await proceed(request)
         except CallError as failure:
             error = failure
         if self._may_repeat(request, error):
@@ -97,7 +98,8 @@ class RetryStep:
                 failure, known = known, None
                 raise failure
             request.attempt += 1
-            return await _try(request, proceed)
+            request.started_at = datetime.now(UTC)
+            return await proceed(request)
 
         clock = asyncio.get_running_loop().time
         latest = clock() + self._retries.total
@@ -119,11 +121,6 @@ class RetryStep:
         asked = _asked_wait(error)
         backoff = wait_random_exponential(multiplier=_FIRST_WAIT, max=self._retries.max_wait)
         return backoff(state) if asked is None else asked
-
-
-async def _try(request: Request, proceed: Send) -> Response:
-    request.started_at = datetime.now(UTC)
-    return await proceed(request)
 
 
 def _asked_wait(error: BaseException | None) -> float | None:

@@ -38,7 +38,7 @@ class Api:
     ) -> T:
         """Read something."""
         request = self.request(route, chat, **ids)
-        request.query = query or {}
+        request.query = query
         response = await self.send(request)
         return decode(response.body, shape, request.call)
 
@@ -48,8 +48,7 @@ class Api:
         Raises:
             DeliveryUnknownError: also when it was accepted but the answer cannot be understood.
         """
-        request = self.request(route, chat)
-        request.body = body
+        request = Request(route.call(chat), route.method, route.path(chat), body=body, lane=self.lane)
         response = await self.send(request)
         try:
             return decode(response.body, SentMessage, request.call)

@@ -59,7 +59,7 @@ class ChatNamespace(Generic[InfoT, HandleT]):
             return ChatAddress(self._kind, chat)
         if not isinstance(chat, self._info):
             raise InvalidIdError(
-                f"a chat under {self._kind.value} is meant by its id or a {self._info.__name__},"
+                f"a chat under {self._kind.path} is meant by its id or a {self._info.__name__},"
                 f" not by a {type(chat).__name__}"
             )
         if not self._kind.is_auxiliary:

@@ -1,0 +1,15 @@
+"""Signing in and staying signed in: the three legs of OAuth, tokens, and where they are kept."""
+
+from healthmsg.auth.oauth import AuthorizationRequest, OAuthApp
+from healthmsg.auth.stores import FileTokenStore, MemoryTokenStore, TokenStore
+from healthmsg.auth.token import Token, TokenManager
+
+__all__ = [
+    "AuthorizationRequest",
+    "FileTokenStore",
+    "MemoryTokenStore",
+    "OAuthApp",
+    "Token",
+    "TokenManager",
+    "TokenStore",
+]

@@ -1,0 +1,218 @@
+"""Where tokens are kept between runs."""
+
+import asyncio
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, Protocol, TypeVar
+
+import orjson
+
+from healthmsg.auth.token import Token
+from healthmsg.errors import InvalidInputError, TokenStoreError
+
+if sys.platform != "win32":
+    import fcntl
+
+_OWNER_ONLY: Final = 0o600
+_GROUP_AND_OTHERS: Final = 0o077
+_IS_POSIX: Final = os.name == "posix"
+_DAMAGED: Final = "The token file is damaged: it is not what this package writes."
+
+Document = dict[str, Any]
+T = TypeVar("T")
+
+
+class TokenStore(Protocol):
+    """Where tokens are kept, by user; `user` is your own name for whoever authorized, and not empty.
+
+    Make one for your database with these three methods. What they raise should be a `TokenStoreError` that
+    says nothing private; of anything else only the type's name is told. A renewal waits 10 seconds for each,
+    then cancels it.
+    """
+
+    async def load(self, user: str) -> Token | None:
+        """Give the user's token, or None."""
+
+    async def save(self, user: str, token: Token) -> None:
+        """Keep the user's token, in place of the one before."""
+
+    async def delete(self, user: str) -> None:
+        """Forget the user's token; that there is none is no error."""
+
+
+class MemoryTokenStore:
+    """Keeps tokens until the process ends."""
+
+    def __init__(self) -> None:
+        self._tokens: dict[str, Token] = {}
+
+    async def load(self, user: str) -> Token | None:
+        """Give the user's token, or None."""
+        return self._tokens.get(user)
+
+    async def save(self, user: str, token: Token) -> None:
+        """Keep the user's token, in place of the one before."""
+        self._tokens[user] = token
+
+    async def delete(self, user: str) -> None:
+        """Forget the user's token; that there is none is no error."""
+        self._tokens.pop(user, None)
+
+
+class FileTokenStore:
+    """Keeps tokens in one JSON file that its owner alone can read. They are not encrypted.
+
+    The file is replaced as a whole and at once, so a crash leaves the old or the new one. The folder must
+    exist. Several stores, threads and processes may use one file; for that, an empty file with `.lock` after
+    the name stays beside it. On Windows there is no such lock, so one store in one process has to do, and who
+    can read the file is up to the folder.
+
+    Raises:
+        TokenStoreError: from every method, when the file cannot be read or written, is damaged, or can be
+            read by others (then `chmod 600` it, and think of the tokens in it as known).
+        InvalidInputError: from `save`, when `user` is empty or cannot be written as JSON.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = Path(path)
+        self._lock = threading.Lock()
+
+    async def load(self, user: str) -> Token | None:
+        """Give the user's token, or None."""
+        return await _in_thread("read", lambda: self._load(user))
+
+    async def save(self, user: str, token: Token) -> None:
+        """Keep the user's token, in place of the one before. It is on the disk when this returns."""
+        if not user:
+            raise InvalidInputError("user must not be empty")
+        await _in_thread("written", lambda: self._save(user, token))
+
+    async def delete(self, user: str) -> None:
+        """Forget the user's token; that there is none is no error."""
+        await _in_thread("written", lambda: self._delete(user))
+
+    def _load(self, user: str) -> Token | None:
+        document = _read(self._target())
+        return _token_of(document[user]) if user in document else None
+
+    def _save(self, user: str, token: Token) -> None:
+        with self._changing() as document:
+            document[user] = _entry_of(token)
+
+    def _delete(self, user: str) -> None:
+        with self._changing() as document:
+            document.pop(user, None)
+
+    def _target(self) -> Path:
+        # Through symbolic links, so that what they lead to is replaced, not the link itself.
+        return Path(os.path.realpath(self._path))
+
+    @contextmanager
+    def _changing(self) -> Iterator[MutableMapping[str, Any]]:
+        """Read, let change, and write, while nobody else does."""
+        target = self._target()
+        with self._lock, _locked(target.with_name(f"{target.name}.lock")):
+            document = _read(target)
+            before = document.copy()
+            yield document
+            if document != before:
+                _replace(target, _to_json(document))
+
+
+async def _in_thread(what: str, work: Callable[[], T]) -> T:
+    """Work on the file without holding up the event loop."""
+    try:
+        return await asyncio.to_thread(work)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+    # Outside the `except`: the system's error, which names the file, would otherwise be the context.
+    raise TokenStoreError(f"The token file could not be {what}: {reason}.")
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Keep other processes out; the lock is on a file beside the real one, which is replaced."""
+    if sys.platform == "win32":
+        yield
+        return
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, _OWNER_ONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _read(path: Path) -> Document:
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return {}
+    with file:
+        # Of the opened file, which nobody can exchange between the look and the reading.
+        if _IS_POSIX and os.fstat(file.fileno()).st_mode & _GROUP_AND_OTHERS:
+            raise TokenStoreError("The token file can be read by others: chmod 600 it.")
+        content = file.read()
+    document = None
+    with suppress(orjson.JSONDecodeError):
+        document = orjson.loads(content)
+    if not isinstance(document, dict):
+        raise TokenStoreError(_DAMAGED)
+    return document
+
+
+def _replace(path: Path, content: bytes) -> None:
+    # mkstemp makes the file with mode 0600, whatever the umask; in the same folder, as a rename needs.
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    if _IS_POSIX:
+        # The new name is on the disk only when the folder is.
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _to_json(document: Document) -> bytes:
+    with suppress(TypeError):
+        return orjson.dumps(document, option=orjson.OPT_INDENT_2)
+    raise InvalidInputError("user must be text that can be written as UTF-8")
+
+
+def _entry_of(token: Token) -> Document:
+    return {
+        "value": token.value,
+        "scopes": token.scopes,
+        "created_at": token.created_at.isoformat(),
+        "expires_at": token.expires_at and token.expires_at.isoformat(),
+        "refresh_token": token.refresh_token,
+    }
+
+
+def _token_of(entry: Any) -> Token:
+    # ConfigurationError, which Token raises, is a ValueError.
+    with suppress(KeyError, TypeError, ValueError, OverflowError):
+        expires_at = entry["expires_at"]
+        return Token(
+            entry["value"],
+            entry["scopes"],
+            created_at=datetime.fromisoformat(entry["created_at"]),
+            expires_at=None if expires_at is None else datetime.fromisoformat(expires_at),
+            refresh_token=entry["refresh_token"],
+        )
+    raise TokenStoreError(_DAMAGED)
