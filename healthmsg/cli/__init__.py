@@ -1,0 +1,13 @@
+"""The command line: `healthmsg sandbox` and `healthmsg demo` (extra `cli`)."""
+
+import sys
+from importlib.util import find_spec
+
+
+def main() -> None:
+    """Run the command line, or say how to get what it needs."""
+    if find_spec("typer") is None or find_spec("rich") is None:
+        sys.exit("The command line needs two more packages: pip install 'healthmsg[cli]'")
+    from healthmsg.cli.app import app  # noqa: PLC0415 - only when its packages are there
+
+    app()

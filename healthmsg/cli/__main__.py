@@ -1,0 +1,5 @@
+"""`python -m healthmsg.cli`."""
+
+from healthmsg.cli import main
+
+main()

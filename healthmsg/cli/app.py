@@ -1,0 +1,74 @@
+"""The commands."""
+
+import asyncio
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from healthmsg.errors import HealthmsgError
+
+# Locals in a traceback would show tokens and messages.
+app = typer.Typer(
+    name="healthmsg",
+    help="KPN Healthcare Messenger from the command line.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+)
+
+
+@app.command()
+def sandbox(
+    host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8030,
+    approve: Annotated[
+        bool, typer.Option("--approve/--ask", help="Approve sign-ins by itself, or ask on a page.")
+    ] = True,
+    redirect_uri: Annotated[
+        str | None, typer.Option(help="The registered callback; without it, any on loopback.")
+    ] = None,
+) -> None:
+    """Serve the API on this machine, with made-up people, until Ctrl-C."""
+    from healthmsg.cli.serve import serve  # noqa: PLC0415 - each command loads what it needs
+
+    try:
+        asyncio.run(serve(Console(), host, port, auto_approve=approve, redirect_uri=redirect_uri))
+    except KeyboardInterrupt:
+        pass
+    except OSError as error:
+        _fail(f"Cannot listen on {host}:{port}: {error.strerror}")
+
+
+@app.command()
+def demo(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the figures as one JSON object on the last line.")
+    ] = False,
+    sandbox_url: Annotated[
+        str | None, typer.Option("--sandbox", metavar="URL", help="Use a sandbox that is up already.")
+    ] = None,
+    client_id: Annotated[str, typer.Option(help="Of that sandbox.")] = "healthmsg-sandbox",
+    client_secret: Annotated[str, typer.Option(help="Of that sandbox.")] = "healthmsg-sandbox-secret",  # noqa: S107 - made up
+) -> None:
+    """Watch the SDK do its whole job against a sandbox: sign in, send, upload, read back, download, count."""
+    from healthmsg.cli.demo import run_demo  # noqa: PLC0415 - each command loads what it needs
+    from healthmsg.sandbox.remote import RemoteSandbox  # noqa: PLC0415 - the same
+
+    given = RemoteSandbox(sandbox_url.rstrip("/"), client_id, client_secret) if sandbox_url else None
+    # With --json the last line is for a program, and the rest for whoever watches.
+    console = Console(stderr=as_json)
+    try:
+        figures = asyncio.run(run_demo(console, given))
+    except HealthmsgError as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    if as_json:
+        print(figures.as_json(), flush=True)  # noqa: T201 - not for rich: no wrapping, no colour
+    raise typer.Exit(0 if figures.is_clean else 1)
+
+
+def _fail(problem: str) -> None:
+    Console(stderr=True).print(f"[bold red]Error:[/] {problem}", highlight=False)
+    sys.exit(1)

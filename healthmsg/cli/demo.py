@@ -1,0 +1,179 @@
+"""`healthmsg demo`: the SDK's whole job, and a count by the other side."""
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, Final
+
+from attrs import define
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from healthmsg.bulk import Outgoing
+from healthmsg.cli.figures import Figures, count_copies
+from healthmsg.cli.recipients import Recipient, read_recipients
+from healthmsg.cli.sign_in import sign_in
+from healthmsg.client import Client
+from healthmsg.models import Outcome
+from healthmsg.resources.chats import Chat, GroupChat
+from healthmsg.sandbox.remote import RemoteSandbox, sandbox_process
+
+_UPLOADS: Final = 12
+_UPLOAD_SIZE: Final = 256 * 1024
+
+
+class _Rate(ProgressColumn):
+    """Steps a second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed or 0:5.1f}/s", style="cyan")
+
+
+async def run_demo(console: Console, given: RemoteSandbox | None) -> Figures:
+    """Run the demo against the given sandbox, or one of its own."""
+    started = time.monotonic()
+    async with AsyncExitStack() as stack:
+        sandbox = given if given else await stack.enter_async_context(sandbox_process())
+        console.print(f"Sandbox at [bold]{sandbox.url}[/]", highlight=False)
+        token = await sign_in(console, sandbox)
+        console.print(f"Signed in through all three legs; scopes: {' '.join(token.scopes)}", highlight=False)
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="healthmsg-demo-")))
+        client = await stack.enter_async_context(Client(token, environment=sandbox.environment))
+        figures = await _Demo(console, sandbox, client, folder).run()
+    console.print(figures.panel(time.monotonic() - started))
+    return figures
+
+
+@define
+class _Demo:
+    console: Console
+    sandbox: RemoteSandbox
+    client: Client
+    folder: Path
+
+    async def run(self) -> Figures:
+        me = await self.client.me.get()
+        self.console.print(f"Writing as {me.first_name} {me.last_name}", highlight=False)
+        recipients = read_recipients()
+        chats = await self.sandbox.add_conversations(
+            [
+                {"first_name": one.first_name, "last_name": one.last_name}
+                | ({"aux_id": one.aux_id} if one.aux_id else {})
+                for one in recipients
+            ]
+        )
+        messages = [_outgoing(one, chat) for one, chat in zip(recipients, chats, strict=True)]
+        await self.sandbox.reset_log()
+        with self._progress() as progress:
+            await self._send(progress, messages)
+            sending = await self.sandbox.report()
+            uploaded = await self._upload(progress, chats[:_UPLOADS])
+            await self._read_back(progress)
+            identical = await self._download(chats[0], uploaded)
+        return self._figures(messages, chats, sending, await self.sandbox.report(), identical=identical)
+
+    def _progress(self) -> Progress:
+        return Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description:24}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            _Rate(),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=self.console,
+        )
+
+    async def _send(self, progress: Progress, messages: Sequence[Outgoing]) -> None:
+        bar = progress.add_task("Sending messages", total=len(messages))
+        async with self.client.send_many(messages) as results:
+            async for result in results:
+                progress.advance(bar)
+                if result.outcome is not Outcome.DELIVERED:
+                    progress.console.print(f"[red]{result.outcome.value}[/]: {result.error}")
+
+    async def _upload(self, progress: Progress, chats: Sequence[str]) -> Path:
+        bar = progress.add_task("Uploading files", total=len(chats))
+        files = await asyncio.to_thread(_make_files, self.folder, len(chats))
+
+        async def upload(chat: str, file: Path) -> None:
+            await self.client.conversations(chat).upload(file, message="Uw uitslag")
+            progress.advance(bar)
+
+        async with asyncio.TaskGroup() as tasks:
+            for chat, file in zip(chats, files, strict=True):
+                tasks.create_task(upload(chat, file))
+        return files[0]
+
+    async def _read_back(self, progress: Progress) -> None:
+        bar = progress.add_task("Reading chats back", total=None)
+        client = self.client
+        handles: list[Chat | GroupChat] = [
+            client.conversations(chat) async for chat in client.conversations.list()
+        ]
+        handles += [client.groupchats(chat) async for chat in client.groupchats.list()]
+        progress.update(bar, total=len(handles))
+
+        async def read(chat: Chat | GroupChat) -> None:
+            async for _ in chat.messages():
+                pass
+            progress.advance(bar)
+
+        async with asyncio.TaskGroup() as tasks:
+            for handle in handles:
+                tasks.create_task(read(handle))
+
+    async def _download(self, chat: str, original: Path) -> bool:
+        conversation = self.client.conversations(chat)
+        newest = (await conversation.messages().first())[0]
+        copy = await conversation.download(newest.attachments[0], to=self.folder / "copy.pdf")
+        return await asyncio.to_thread(copy.read_bytes) == await asyncio.to_thread(original.read_bytes)
+
+    def _figures(
+        self,
+        messages: Sequence[Outgoing],
+        chats: Sequence[str],
+        sending: dict[str, Any],
+        whole: dict[str, Any],
+        *,
+        identical: bool,
+    ) -> Figures:
+        copies = count_copies(messages, chats, whole["copies"])
+        return Figures(
+            sent=len(messages),
+            delivered_once=copies.count(1),
+            lost=copies.count(0),
+            duplicated=sum(count > 1 for count in copies),
+            rejected=whole["rejected"],
+            calls_per_second=round(sending["calls_per_second"], 2),
+            max_calls_in_any_second=whole["max_calls_in_any_second"],
+            uploads=whole["uploads"],
+            conversations_read=whole["conversations_read"],
+            messages_read=whole["messages_read"],
+            downloads_identical=identical,
+        )
+
+
+def _outgoing(recipient: Recipient, chat: str) -> Outgoing:
+    """Address by the practice's own id where there is one."""
+    to = f"aux/conversations/{recipient.aux_id}" if recipient.aux_id else f"conversations/{chat}"
+    return Outgoing(to, recipient.message)
+
+
+def _make_files(folder: Path, count: int) -> list[Path]:
+    paths = [folder / f"uitslag-{number:02}.pdf" for number in range(1, count + 1)]
+    for number, path in enumerate(paths):
+        path.write_bytes(b"%PDF-1.7\n" + bytes((number + byte) % 251 for byte in range(_UPLOAD_SIZE)))
+    return paths

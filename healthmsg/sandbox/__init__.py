@@ -1,0 +1,52 @@
+"""The API on this machine: a real HTTP server with made-up people, for trying out and for tests.
+
+async with Sandbox() as sandbox:
+    async with Client(sandbox.issue_token(), environment=sandbox.environment) as client:
+        ...
+"""
+
+from healthmsg.sandbox.calls import CallRecord
+from healthmsg.sandbox.faults import (
+    AnswerStatus,
+    CutAfter,
+    CutBefore,
+    CutBody,
+    Delay,
+    Fault,
+    Faults,
+    Garbage,
+    WrongShape,
+)
+from healthmsg.sandbox.limits import (
+    FixedWindow,
+    Policy,
+    SlidingWindow,
+    SpikeArrest,
+    TokenBucket,
+    count_rejections,
+    most_in_any_period,
+)
+from healthmsg.sandbox.quota import Quota
+from healthmsg.sandbox.server import Sandbox
+
+__all__ = [
+    "AnswerStatus",
+    "CallRecord",
+    "CutAfter",
+    "CutBefore",
+    "CutBody",
+    "Delay",
+    "Fault",
+    "Faults",
+    "FixedWindow",
+    "Garbage",
+    "Policy",
+    "Quota",
+    "Sandbox",
+    "SlidingWindow",
+    "SpikeArrest",
+    "TokenBucket",
+    "WrongShape",
+    "count_rejections",
+    "most_in_any_period",
+]

@@ -1,0 +1,98 @@
+"""A call as its handler sees it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final, TypeVar
+
+import orjson
+from aiohttp import web
+from attrs import frozen
+
+from healthmsg.addresses import ChatKind
+from healthmsg.sandbox.answers import ApiError, bad_request, not_found
+from healthmsg.sandbox.state import State
+from healthmsg.sandbox.store import Person, StoredChat, StoredMessage
+
+T = TypeVar("T", Person, StoredChat, StoredMessage)
+
+DEFAULT_AMOUNT: Final = 20
+"""Items on a page when `amount` is not given [V for me/contacts, A elsewhere]."""
+LARGEST_AMOUNT: Final = 100
+"""Items on a page at most; who asks for more gets this many [A]."""
+
+
+@frozen(eq=False)
+class Call:
+    """A call to anything, signed in or not."""
+
+    request: web.BaseRequest
+    state: State
+    ids: Mapping[str, str]
+    """The ids in the path, decoded."""
+
+    async def json(self) -> object:
+        """Read the body as JSON.
+
+        Raises:
+            ApiError: it is none.
+        """
+        if self.request.content_type != "application/json":
+            raise bad_request("The body must be application/json.")
+        try:
+            return orjson.loads(await self.request.read())
+        except orjson.JSONDecodeError:
+            raise bad_request("The body is not JSON.") from None
+        except web.HTTPRequestEntityTooLarge:
+            raise ApiError(413, "too_large", "The body is too large.") from None
+
+
+@frozen(eq=False)
+class ApiCall(Call):
+    """A call to the API, by a user who may make it."""
+
+    user: Person
+    kind: ChatKind | None
+    """Which kind of chat the path names, if any."""
+
+    async def json_object(self) -> Mapping[str, object]:
+        """Read the body as a JSON object.
+
+        Raises:
+            ApiError: it is none.
+        """
+        document = await self.json()
+        if not isinstance(document, dict):
+            raise bad_request("The body must be a JSON object.")
+        return document
+
+    def page(self, items: Sequence[T]) -> Sequence[T]:
+        """Cut out the page that `page` (from 0) and `amount` ask for.
+
+        Raises:
+            ApiError: one of them is no number, or out of range.
+        """
+        amount = min(self._number("amount", DEFAULT_AMOUNT, least=1), LARGEST_AMOUNT)
+        start = self._number("page", 0, least=0) * amount
+        page = items[start : start + amount]
+        self.state.listed.update(page)
+        return page
+
+    def _number(self, name: str, default: int, *, least: int) -> int:
+        text = self.request.query.get(name, str(default))
+        if not (text.isascii() and text.isdigit() and len(text) < 10) or int(text) < least:  # noqa: PLR2004 - digits
+            raise bad_request(f"{name} must be a number of at least {least}.")
+        return int(text)
+
+    def chat(self, *, to_change: bool = False) -> StoredChat:
+        """Give the chat that the path names.
+
+        Raises:
+            ApiError: there is none that the user is in [A: 404, not 403], or it is closed and `to_change`.
+        """
+        assert self.kind is not None, "only for routes with {chat}"  # noqa: S101 - a mistake in our own table
+        chat_id = self.ids["aux_id" if self.kind.is_auxiliary else "id"]
+        chat = self.state.store.chat(self.kind, chat_id, self.user)
+        if chat is None or self.user not in chat.members:
+            raise not_found("chat")
+        if to_change and chat.closed:
+            raise ApiError(412, "chat_is_closed", "This chat is closed.")
+        return chat

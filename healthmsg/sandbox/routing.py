@@ -1,0 +1,90 @@
+"""Which handler answers which path.
+
+Paths are matched as they were sent, segment by segment, and decoded after that: so an id can hold an
+encoded slash, or anything else.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Generic, TypeVar
+from urllib.parse import unquote_to_bytes
+
+from aiohttp import web
+from attrs import field, frozen
+
+from healthmsg.addresses import ChatKind
+from healthmsg.sandbox.answers import ApiError, bad_request
+
+CallT = TypeVar("CallT")
+
+Handler = Callable[[CallT], Awaitable[web.Response]]
+Table = Iterable[tuple[str, str, Handler[CallT]]]
+"""Method, template and handler; `{chat}` in a template stands for all four kinds of chat."""
+
+
+@frozen
+class Endpoint(Generic[CallT]):
+    """One method on one route, for one kind of chat if it has any."""
+
+    method: str
+    template: str
+    handle: Handler[CallT]
+    kind: ChatKind | None = None
+    segments: tuple[str, ...] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "segments", tuple(self.template.split("/")))
+
+    def fits(self, path: tuple[str, ...]) -> bool:
+        """Tell whether a path is one of this route's."""
+        return len(path) == len(self.segments) and all(
+            (there and ours.startswith("{")) or there == ours
+            for there, ours in zip(path, self.segments, strict=True)
+        )
+
+    def ids(self, path: tuple[str, ...]) -> Mapping[str, str]:
+        """Give the ids in a path that fits.
+
+        Raises:
+            ApiError: one is no UTF-8.
+        """
+        try:
+            return {
+                ours.strip("{}"): unquote_to_bytes(there).decode()
+                for there, ours in zip(path, self.segments, strict=True)
+                if ours.startswith("{")
+            }
+        except UnicodeDecodeError:
+            raise bad_request("The path is not UTF-8.") from None
+
+
+class Router(Generic[CallT]):
+    """A table of endpoints; of those that fit a path, the one with its own words first wins."""
+
+    def __init__(self, table: Table[CallT]) -> None:
+        endpoints = [endpoint for row in table for endpoint in _expanded(*row)]
+        endpoints.sort(key=lambda endpoint: [segment.startswith("{") for segment in endpoint.segments])
+        self.endpoints: tuple[Endpoint[CallT], ...] = tuple(endpoints)
+        self._by_length: dict[tuple[str, int], list[Endpoint[CallT]]] = {}
+        for endpoint in endpoints:
+            self._by_length.setdefault((endpoint.method, len(endpoint.segments)), []).append(endpoint)
+
+    def find(self, method: str, path: tuple[str, ...]) -> Endpoint[CallT] | None:
+        """Find the endpoint for a path."""
+        candidates = self._by_length.get((method, len(path)), ())
+        return next((endpoint for endpoint in candidates if endpoint.fits(path)), None)
+
+    def why_not(self, path: tuple[str, ...]) -> ApiError:
+        """Say why there is no endpoint: 405 when there is with another method, else 404."""
+        methods = sorted({endpoint.method for endpoint in self.endpoints if endpoint.fits(path)})
+        if methods:
+            allow = {"Allow": ", ".join(methods)}
+            return ApiError(405, "method_not_allowed", "This can only be called otherwise.", headers=allow)
+        return ApiError(404, "route_not_found", "There is no such call.")
+
+
+def _expanded(method: str, template: str, handle: Handler[CallT]) -> Iterable[Endpoint[CallT]]:
+    if "{chat}" not in template:
+        yield Endpoint(method, template, handle)
+        return
+    for kind in ChatKind:
+        yield Endpoint(method, template.replace("{chat}", kind.template), handle, kind)

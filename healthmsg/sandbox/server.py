@@ -1,0 +1,313 @@
+"""The sandbox: the API on this machine, over a real socket."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import Final, Self
+
+from aiohttp import web
+from attrs import define, field
+from yarl import URL
+
+from healthmsg.addresses import ChatAddress
+from healthmsg.codec import decode, encode
+from healthmsg.environment import Environment
+from healthmsg.models import Message
+from healthmsg.sandbox.calls import CallLog, CallRecord
+from healthmsg.sandbox.faults import Faults
+from healthmsg.sandbox.limits import Policy, SlidingWindow
+from healthmsg.sandbox.quota import Quota
+from healthmsg.sandbox.seed import add_main_user, add_sample_data
+from healthmsg.sandbox.service import API_BASE, Service
+from healthmsg.sandbox.settings import Settings
+from healthmsg.sandbox.shapes import message_json
+from healthmsg.sandbox.state import State
+from healthmsg.sandbox.store import Person, Store, StoredChat
+from healthmsg.sandbox.tokens import SCOPES, Tokens
+
+# How long calls that are running when the sandbox stops may take to end by themselves.
+_GRACE: Final = 0.05
+# Addresses that one can listen on but not call.
+_WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing listens here
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@define(eq=False, kw_only=True)
+class Sandbox:
+    """The KPN Healthcare Messenger API on this machine, with made-up people in it. Contract: all of it.
+
+    `async with Sandbox() as sandbox` starts and stops it; everything it knows is in memory. Where the
+    contract assumes something [A], so does the sandbox, with a comment at that place.
+    """
+
+    rate_limit: Policy | None = field(factory=SlidingWindow)
+    """How calls are counted [D: 30 a second; A: per application]; `None`: they are not limited."""
+    quota: Quota = field(factory=Quota)
+    """How much each user may call."""
+    auto_approve: bool = True
+    """Whether the authorize URL redirects at once, instead of asking on a page."""
+    refresh_tokens: bool = False
+    """Whether there are refresh tokens [A]; each works once."""
+    announce_expiry: bool = False
+    """Whether the token answer has `expires_in` [A]."""
+    retry_after: bool = True
+    """Whether a 429 says when to come back [A]."""
+    seed: bool = True
+    """Whether there is sample data besides the main user."""
+    client_id: str = "healthmsg-sandbox"
+    client_secret: str = field(default="healthmsg-sandbox-secret", repr=False)
+    """Made up and not secret, as all in here."""
+    redirect_uri: str | None = "http://localhost:8765/callback"
+    """The registered callback; `None`: any on loopback."""
+    now: Callable[[], datetime] = _utc_now
+    """The time of day (aware), for tokens, quotas and timestamps."""
+    clock: Callable[[], float] | None = None
+    """The clock of the rate limit and the call log, in seconds; `None`: the event loop's."""
+
+    faults: Faults = field(factory=Faults, init=False, repr=False)
+    """Faults to order."""
+    store: Store = field(init=False, repr=False)
+    """What the sandbox knows."""
+    _state: State = field(init=False, repr=False)
+    _service: Service = field(init=False, repr=False)
+    _log: CallLog = field(factory=CallLog, init=False, repr=False)
+    _runner: web.ServerRunner | None = field(default=None, init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.store = Store(self.now)
+        main_user = add_main_user(self.store)
+        if self.seed:
+            add_sample_data(self.store, main_user)
+        settings = Settings(
+            client_id=self.client_id,
+            client_secret=self.client_secret,
+            redirect_uri=self.redirect_uri,
+            auto_approve=self.auto_approve,
+            refresh_tokens=self.refresh_tokens,
+            announce_expiry=self.announce_expiry,
+            retry_after=self.retry_after,
+        )
+        self._state = State(settings, self.store, Tokens(self.now), main_user)
+        self._service = Service(
+            state=self._state,
+            log=self._log,
+            faults=self.faults,
+            rate_limit=self.rate_limit,
+            quota=self.quota,
+            now=self.now,
+            clock=self.clock,
+        )
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
+        """Listen; port 0 takes a free one.
+
+        Raises:
+            RuntimeError: it is started already.
+            OSError: it cannot listen there.
+        """
+        if self._runner is not None:
+            raise RuntimeError("this sandbox is started already")
+        server = web.Server(self._service.answer, access_log=None)
+        runner = web.ServerRunner(server, shutdown_timeout=_GRACE)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except BaseException:
+            await runner.cleanup()
+            raise
+        self._runner = runner
+        listening_port = runner.addresses[0][1]
+        reachable = _WILDCARDS.get(host, host)
+        self._state.origin = str(URL.build(scheme="http", host=reachable, port=listening_port))
+
+    async def stop(self) -> None:
+        """Stop listening, cut every connection, and end what is still running."""
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await runner.cleanup()
+            await asyncio.sleep(0)  # aiohttp cancels what is left, without waiting for it to end
+
+    @property
+    def url(self) -> str:
+        """Scheme, host and port.
+
+        Raises:
+            RuntimeError: it is not started.
+        """
+        if not self._state.origin:
+            raise RuntimeError("this sandbox is not started")
+        return self._state.origin
+
+    @property
+    def environment(self) -> Environment:
+        """The sandbox's URLs, for a `Client`."""
+        return Environment(
+            name="sandbox",
+            api_url=f"{self.url}/{API_BASE}",
+            authorize_url=f"{self.url}/oauth/authorize",
+            token_url=f"{self.url}/oauth/token",
+        )
+
+    @property
+    def user_id(self) -> str:
+        """The main user: the professional whom tokens are for when nobody else is named."""
+        return self._state.main_user.id
+
+    def issue_token(
+        self,
+        user_id: str | None = None,
+        *,
+        scopes: Sequence[str] = SCOPES,
+        refresh: bool = False,
+        lifetime: timedelta | None = None,
+    ) -> str:
+        """Make an access token without the three legs, or with `refresh` a refresh token.
+
+        An access token lasts three days [D], a refresh token until it is used; `lifetime` shortens either.
+
+        Raises:
+            KeyError: there is no such user.
+            ValueError: a refresh token is asked for, but refresh tokens are not switched on.
+        """
+        user = self._person(user_id)
+        if not refresh:
+            return self._state.tokens.issue_access(user.id, scopes, lifetime)
+        if not self.refresh_tokens:
+            raise ValueError("make the sandbox with refresh_tokens=True first")
+        return self._state.tokens.issue_refresh(user.id, scopes, lifetime)
+
+    def revoke_token(self, value: str) -> None:
+        """End an access token or a refresh token.
+
+        Raises:
+            KeyError: this sandbox did not issue it.
+        """
+        self._state.tokens.revoke(value)
+
+    def add_user(self, first_name: str, last_name: str, *, aux_id: str | None = None) -> str:
+        """Add a patient and give the id; an auxiliary id moves here from whoever had it [D]."""
+        return self.store.add_person(first_name, last_name, aux_id=aux_id).id
+
+    def add_conversation(
+        self, *, user: str | None = None, aux_id: str | None = None, messages: Iterable[str] = ()
+    ) -> str:
+        """Start a conversation of the main user and give its id; without `user`, with a new patient.
+
+        `aux_id` becomes the other side's, and so the conversation's [A].
+
+        Raises:
+            KeyError: there is no such user.
+        """
+        number = len(self.store.people)
+        other = self._person(user) if user else self.store.add_person("Patiënt", f"Nummer {number}")
+        if aux_id is not None:
+            self.store.assign_aux_id(other, aux_id)
+        chat = self.store.start_conversation(self._state.main_user, other)
+        return self._filled(chat, messages)
+
+    def add_group_chat(
+        self,
+        subject: str,
+        *,
+        members: Iterable[str] = (),
+        aux_id: str | None = None,
+        messages: Iterable[str] = (),
+    ) -> str:
+        """Start a group chat of the main user and give its id.
+
+        Raises:
+            KeyError: there is no such user.
+        """
+        people = [self._person(member) for member in members]
+        chat = self.store.start_group_chat(subject, self._state.main_user, people, aux_id=aux_id)
+        return self._filled(chat, messages)
+
+    def close_chat(self, chat: ChatAddress | str) -> None:
+        """Close a chat: from now on it answers 412 to whatever would change it.
+
+        Raises:
+            KeyError: there is no such chat.
+        """
+        self._chat(chat).closed = True
+
+    def messages(self, chat: ChatAddress | str) -> tuple[Message, ...]:
+        """Give all messages of a chat, in order of arrival; `conversations/…` or another kind's address.
+
+        Raises:
+            KeyError: there is no such chat.
+        """
+        document = [message_json(message) for message in self._chat(chat).messages]
+        return decode(encode(document), tuple[Message, ...], "sandbox messages")
+
+    def file_content(self, attachment_id: str) -> bytes:
+        """Give the bytes of an attachment.
+
+        Raises:
+            KeyError: there is no such attachment.
+        """
+        for chat in self.store.chats.values():
+            for message in chat.messages:
+                for file in message.files:
+                    if file.id == attachment_id:
+                        return bytes(file.content)
+        raise KeyError("there is no such attachment")
+
+    @property
+    def calls(self) -> list[CallRecord]:
+        """Every call so far, in order of arrival, the admin surface's left out."""
+        return self._log.records
+
+    @property
+    def arrivals(self) -> list[float]:
+        """When the calls arrived that count for the rate limit; for `count_rejections`."""
+        return self._log.arrivals
+
+    @property
+    def rejected(self) -> int:
+        """How many calls the rate limit or the quota refused."""
+        return self._log.rejected
+
+    def most_calls_in_any_second(self) -> int:
+        """Count the calls of the busiest second, refused ones included."""
+        return self._log.most_in_any_second
+
+    def calls_per_second(self) -> float:
+        """Give the rate between the first and the last counted call."""
+        return self._log.per_second
+
+    def reset_calls(self) -> None:
+        """Forget the calls so far; what they did stays."""
+        self._log.clear()
+
+    def _person(self, user_id: str | None) -> Person:
+        if user_id is None:
+            return self._state.main_user
+        person = self.store.people.get(user_id)
+        if person is None:
+            raise KeyError("there is no such user in this sandbox")
+        return person
+
+    def _chat(self, chat: ChatAddress | str) -> StoredChat:
+        address = ChatAddress.parse(chat) if isinstance(chat, str) else chat
+        found = self.store.chat(address.kind, address.id, self._state.main_user)
+        if found is None:
+            raise KeyError("there is no such chat in this sandbox")
+        return found
+
+    def _filled(self, chat: StoredChat, messages: Iterable[str]) -> str:
+        for body in messages:
+            self.store.post(chat, self._state.main_user, body)
+        return chat.id

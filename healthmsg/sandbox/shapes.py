@@ -1,0 +1,76 @@
+"""The service's objects as JSON. Contract: "Objects"."""
+
+from datetime import UTC, datetime
+
+from healthmsg.sandbox.store import Company, File, Person, StoredChat, StoredMessage
+
+JSON = dict[str, object]
+
+
+def company_json(company: Company) -> JSON:
+    """Describe a company [A]."""
+    return {"id": company.id, "name": company.name}
+
+
+def user_json(person: Person) -> JSON:
+    """Describe a user [D]; `private_user` and `email` [V]."""
+    company = person.company
+    return {
+        "id": person.id,
+        "type": "user",
+        "first_name": person.first_name,
+        "last_name": person.last_name,
+        "email": person.email,
+        "company_name": company.name if company else None,
+        "company_id": company.id if company else None,
+        "position": person.position,
+        "avatar": None,
+        "active": True,
+        "private_user": company is None,
+    }
+
+
+def member_json(chat: StoredChat, person: Person) -> JSON:
+    """Describe a member of a group chat [V]."""
+    starts = person is chat.members[0]
+    return user_json(person) | {"owner": starts, "admin": starts}
+
+
+def chat_json(chat: StoredChat, viewer: Person) -> JSON:
+    """Describe a chat as one member sees it [V]; `user` and the timestamps [A]."""
+    latest = chat.messages[-1].created_at if chat.messages else chat.created_at
+    document: JSON = {
+        "id": chat.id,
+        "subject": chat.subject,
+        "closed": chat.closed,
+        "aux_id": chat.aux_id(viewer),
+        "created_at": _timestamp(chat.created_at),
+        "updated_at": _timestamp(latest),
+    }
+    if chat.is_group:
+        return document | {"members": [member_json(chat, member) for member in chat.members]}
+    return document | {"user": user_json(chat.other_side(viewer))}
+
+
+def message_json(message: StoredMessage) -> JSON:
+    """Describe a message [V]; `created_at` and `liked_by` [A]."""
+    return {
+        "id": message.id,
+        "body": message.body,
+        "user": user_json(message.sender),
+        "attachments": [attachment_json(file) for file in message.files],
+        "mentions": [],
+        "payload": message.payload,
+        "created_at": _timestamp(message.created_at),
+        "liked_by": [],
+    }
+
+
+def attachment_json(file: File) -> JSON:
+    """Describe an attachment [V]."""
+    return {"id": file.id, "name": file.name, "size": len(file.content), "mime_type": file.mime_type}
+
+
+def _timestamp(moment: datetime) -> str:
+    """Write a moment as ISO 8601 in UTC [A]."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,55 @@
+"""What all parts of one sandbox share."""
+
+import re
+from hmac import compare_digest
+from secrets import token_urlsafe
+from typing import Final
+
+from attrs import define, field, frozen
+
+from healthmsg.sandbox.settings import Settings
+from healthmsg.sandbox.store import File, Person, Store, StoredChat, StoredMessage
+from healthmsg.sandbox.tokens import Tokens
+
+_COOKIE: Final = re.compile(r"(?:^|;\s*)download=([^;\s]*)")
+
+
+@frozen(eq=False)
+class Download:
+    """A link to a file, and the cookie that opens it."""
+
+    file: File
+    cookie: str = field(repr=False)
+
+    def opened_by(self, cookie_header: str) -> bool:
+        """Tell whether a `Cookie` header has this download's cookie."""
+        sent = _COOKIE.search(cookie_header)
+        return sent is not None and compare_digest(sent[1].encode(), self.cookie.encode())
+
+
+@define(eq=False)
+class State:
+    """The settings, the memory and the tokens of one sandbox."""
+
+    settings: Settings
+    store: Store
+    tokens: Tokens
+    main_user: Person
+    """Whom a token is for when nobody else is named."""
+    origin: str = ""
+    """Scheme, host and port, once it listens."""
+    listed: set[Person | StoredChat | StoredMessage] = field(factory=set)
+    """What pages of lists have given away so far."""
+    uploads: int = 0
+    """How many files have been uploaded so far."""
+    _downloads: dict[str, Download] = field(factory=dict, init=False, repr=False)
+
+    def offer(self, file: File) -> tuple[str, str]:
+        """Make a link to a file, outside the API's base, and the `Set-Cookie` that opens it."""
+        key, cookie = token_urlsafe(12), token_urlsafe(24)
+        self._downloads[key] = Download(file, cookie)
+        return f"{self.origin}/files/{key}", f"download={cookie}; Path=/files/{key}; HttpOnly"
+
+    def download(self, key: str) -> Download | None:
+        """Find what a link leads to."""
+        return self._downloads.get(key)

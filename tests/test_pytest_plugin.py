@@ -1,0 +1,49 @@
+"""The fixture, as the users' own test runs see it: each of these is a pytest of its own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+USES_IT = """
+from aiohttp import ClientSession
+
+{mark}
+async def test_the_sandbox_answers(healthmsg_sandbox):
+    headers = {{"Authorization": f"Bearer {{healthmsg_sandbox.issue_token()}}"}}
+    async with ClientSession(headers=headers) as session:
+        async with session.get(f"{{healthmsg_sandbox.environment.api_url}}/me") as answer:
+            assert answer.status == 200
+"""
+
+
+def run_pytest(folder: Path, test: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    (folder / "test_users_own.py").write_text(test)
+    command = [sys.executable, "-m", "pytest", "-W", "error", *arguments, str(folder)]
+    return subprocess.run(  # noqa: S603 - our own command
+        command, cwd=folder, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.mark.parametrize(("mode", "mark"), [("auto", ""), ("strict", "import pytest\n@pytest.mark.asyncio")])
+def test_the_fixture_works_in_both_modes_of_pytest_asyncio(tmp_path: Path, mode: str, mark: str) -> None:
+    (tmp_path / "pytest.ini").write_text("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
+    result = run_pytest(tmp_path, USES_IT.format(mark=mark), "--asyncio-mode", mode)
+    assert "1 passed" in result.stdout, result.stdout
+
+
+def test_without_pytest_asyncio_it_says_what_is_missing(tmp_path: Path) -> None:
+    test = "def test_it(healthmsg_sandbox): pass"
+    result = run_pytest(tmp_path, test, "-p", "no:asyncio", "-p", "no:looptime")
+    assert result.returncode != 0
+    assert "needs pytest-asyncio" in result.stdout
+
+
+def test_the_plugin_alone_imports_neither_aiohttp_nor_the_sandbox() -> None:
+    script = (
+        "import sys, healthmsg.pytest_plugin\n"
+        "heavy = {'aiohttp', 'pytest_asyncio', 'healthmsg.sandbox'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)  # noqa: S603 - our own command
