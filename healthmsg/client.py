@@ -291,7 +291,7 @@ def _method(method: str) -> str:
 def _own_path(path: str) -> str:
     if not isinstance(path, str) or not path.isascii() or not path.isprintable() or " " in path:
         raise InvalidInputError("path must be percent-encoded text")
-    bare = path.lstrip("/")
+    bare = path.removeprefix("/")
     segments = bare.partition("?")[0].split("/")
     if "://" in path or "#" in path or {"", ".", ".."} & set(map(unquote, segments)):
         raise InvalidInputError("path must stay below the API's URL: no host, no '..', no empty segment")

@@ -4,6 +4,7 @@ Strict about primitives, since cattrs by itself turns `"false"` into `True` and 
 keys are kept in `extra`. No error carries a value, only the path of the field.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import cache
@@ -17,7 +18,7 @@ from cattrs.gen import make_dict_structure_fn, override
 
 from healthmsg.errors import InvalidInputError, InvalidResponseError
 from healthmsg.models.fields import JSONObject
-from healthmsg.models.users import User
+from healthmsg.models.users import User, UserOrId
 
 T = TypeVar("T")
 
@@ -55,9 +56,14 @@ def encode(document: object) -> bytes:
         InvalidInputError: it holds something that JSON or UTF-8 cannot express.
     """
     try:
-        return orjson.dumps(document)
-    except TypeError:
+        encoded = orjson.dumps(document)
+        # orjson writes null for a number that JSON cannot express; its stricter sibling refuses.
+        if b"null" in encoded:
+            json.dumps(document, allow_nan=False)
+    except (TypeError, ValueError):
         pass
+    else:
+        return encoded
     raise InvalidInputError("the text or value cannot be written as JSON in UTF-8")
 
 
@@ -87,8 +93,7 @@ def _converter(*, detailed: bool) -> Converter:
     converter.register_structure_hook(JSONObject | None, _optional(_json_object))
     converter.register_structure_hook_factory(is_sequence, _sequence_hook)
     converter.register_structure_hook_factory(has, _model_hook)
-    by_object = converter.get_structure_hook(User)
-    converter.register_structure_hook_func(lambda shape: shape is User, _user_or_id(by_object))
+    converter.register_structure_hook_func(lambda shape: shape == UserOrId, _user_or_id(converter))
     return converter
 
 
@@ -150,9 +155,11 @@ def _model_hook(model: type[AttrsInstance], converter: Converter) -> Callable[[A
     return structure
 
 
-def _user_or_id(by_object: Callable[[Any, Any], User]) -> Callable[[Any, Any], User]:
-    def structure(value: Any, shape: Any) -> User:
-        return User(value) if value.__class__ is str else by_object(value, shape)
+def _user_or_id(converter: Converter) -> Callable[[Any, Any], User]:
+    by_object = converter.get_structure_hook(User)
+
+    def structure(value: Any, _: Any) -> User:
+        return User(value) if value.__class__ is str else by_object(value, User)
 
     return structure
 

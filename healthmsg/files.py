@@ -3,6 +3,7 @@
 import mimetypes
 import os
 import re
+import stat
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from io import BytesIO
@@ -16,7 +17,9 @@ from healthmsg.pipeline.exchange import FilePart
 
 _UNKNOWN_TYPE: Final = "application/octet-stream"
 _CONTROL_CHARACTERS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+# Bytes. File systems take 255; the rest is for what makes a name unique.
 _LONGEST_NAME: Final = 200
+_LONGEST_SUFFIX: Final = 20
 
 
 @frozen
@@ -60,11 +63,18 @@ def _part(upload: UploadFile, field_name: str) -> FilePart:
     opener, size = _opener(upload.source)
     if not size:
         raise ValueError("it is empty")
+    if not isinstance(upload.name, str | None) or not isinstance(upload.content_type, str | None):
+        raise TypeError("its name and content type must be text")
     name = _bare_name(upload.name if upload.name is not None else _own_name(upload.source))
-    content_type = upload.content_type or mimetypes.guess_type(name)[0] or _UNKNOWN_TYPE
+    content_type = upload.content_type or _guessed_type(name)
     if _CONTROL_CHARACTERS.search(content_type):
         raise ValueError("its content type has control characters")
     return FilePart(field_name, name, content_type, size, opener)
+
+
+def _guessed_type(name: str) -> str:
+    guessed, compression = mimetypes.guess_type(name)
+    return guessed if guessed and not compression else _UNKNOWN_TYPE
 
 
 def _opener(source: object) -> tuple[Callable[[], BinaryIO], int]:
@@ -73,8 +83,11 @@ def _opener(source: object) -> tuple[Callable[[], BinaryIO], int]:
     if not isinstance(source, str | os.PathLike):
         raise TypeError("it must be a path, or bytes in an UploadFile")
     path = Path(source)
-    if path.is_dir():
+    kind = path.stat().st_mode
+    if stat.S_ISDIR(kind):
         raise ValueError("it is a folder")
+    if not stat.S_ISREG(kind):  # opening a pipe would wait for whoever writes to it
+        raise ValueError("it is not a regular file")
     with path.open("rb") as opened:
         return lambda: path.open("rb"), os.fstat(opened.fileno()).st_size
 
@@ -108,11 +121,26 @@ def target_path(to: str | os.PathLike[str], suggested_name: str | None) -> Path:
 
 def safe_name(suggested: str | None) -> str:
     """Make a name that the service gave harmless: no path parts, device names, or leading dots."""
-    bare = _CONTROL_CHARACTERS.sub("", (suggested or "").replace("\\", "/").rpartition("/")[2])
-    bare = re.sub(r'[<>:"|?*]', "_", bare).lstrip(". ").rstrip(". ")[-_LONGEST_NAME:]
+    bare = (suggested or "").encode(errors="replace").decode()
+    bare = _CONTROL_CHARACTERS.sub("", bare.replace("\\", "/").rpartition("/")[2])
+    bare = _shortened(_trimmed(re.sub(r'[<>:"|?*]', "_", bare)))
     if re.fullmatch(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?", bare):
         bare = f"_{bare}"
     return bare or "attachment"
+
+
+def _shortened(name: str) -> str:
+    """Cut the middle out of a name that file systems would refuse, and leave its extension."""
+    if len(name.encode()) <= _LONGEST_NAME:
+        return name
+    suffix = Path(name).suffix
+    suffix = suffix if len(suffix.encode()) <= _LONGEST_SUFFIX else ""
+    room = _LONGEST_NAME - len(suffix.encode())
+    return _trimmed(name.removesuffix(suffix).encode()[:room].decode(errors="ignore")) + suffix
+
+
+def _trimmed(name: str) -> str:
+    return name.lstrip(". ").rstrip(". ")
 
 
 def check_files(files: object) -> Sequence[FileToUpload]:

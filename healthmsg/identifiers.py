@@ -20,14 +20,24 @@ class ExactAuxId(str):
     __slots__ = ()
 
 
+def require_text(value: object, name: str) -> str:
+    """Refuse an id that is not text.
+
+    Raises:
+        InvalidIdError: it is not.
+    """
+    if isinstance(value, str):
+        return value
+    raise InvalidIdError(f"{name} must be text, not {type(value).__name__}")
+
+
 def encode_segment(value: object, name: str) -> str:
     """Encode an id as one path segment that nothing can escape from.
 
     Raises:
         InvalidIdError: it is not text, empty, `.`, `..`, or has no UTF-8 form.
     """
-    if not isinstance(value, str):
-        raise InvalidIdError(f"{name} must be text, not {type(value).__name__}")
+    value = require_text(value, name)
     if value in {"", ".", ".."}:
         raise InvalidIdError(f"{name} must not be empty, '.' or '..'")
     if _NOTHING_TO_ESCAPE.fullmatch(value):
@@ -47,7 +57,7 @@ def encode_aux_id(value: object, name: str = "aux_id") -> str:
         InvalidIdError: as `encode_segment`.
     """
     segment = encode_segment(value, name)
-    if isinstance(value, str) and not isinstance(value, ExactAuxId) and fold_aux_id(value) != value:
+    if not isinstance(value, ExactAuxId) and fold_aux_id(require_text(value, name)) != value:
         raise AmbiguousAuxIdError(
             f"{name} has a diacritic, which the vendor's own client folds away (é becomes e), so that two"
             " patients can share one id. Pass fold_aux_id(...) to address what that client addresses, or"
@@ -62,6 +72,7 @@ def fold_aux_id(aux_id: str) -> str:
     Which letters beyond the accented ones that client folds is not known [A]: Latin letters with a stroke
     or a hook (`ø`, `ł`) are folded too.
     """
+    require_text(aux_id, "aux_id")
     if aux_id.isascii():
         return str(aux_id)
     bare = "".join(c for c in unicodedata.normalize("NFD", aux_id) if c not in _MARKS)
@@ -72,12 +83,12 @@ def fold_aux_id(aux_id: str) -> str:
 
 def exact_aux_id(aux_id: str) -> ExactAuxId:
     """Mark an auxiliary id as meant exactly so, diacritics included."""
-    return ExactAuxId(aux_id)
+    return ExactAuxId(require_text(aux_id, "aux_id"))
 
 
 def _without_stroke(letter: str) -> str:
-    base, found, _ = unicodedata.name(letter, "").partition(" WITH ")
-    if not found or not base.startswith("LATIN"):
+    base, found, mark = unicodedata.name(letter, "").partition(" WITH ")
+    if not found or not base.startswith("LATIN") or "LETTER" in mark:
         return letter
     try:
         return unicodedata.lookup(base)

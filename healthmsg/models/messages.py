@@ -5,7 +5,7 @@ from datetime import datetime
 from attrs import field, frozen
 
 from healthmsg.models.fields import JSONObject, private, unknown_fields
-from healthmsg.models.users import User
+from healthmsg.models.users import User, UserOrId
 
 
 @frozen
@@ -35,13 +35,13 @@ class Message:
     user_id: str | None = None
     """The sender, where the service gives the id alone."""
     attachments: tuple[Attachment, ...] = field(default=(), repr=False)
-    mentions: tuple[User, ...] = field(default=(), repr=False)
+    mentions: tuple[UserOrId, ...] = field(default=(), repr=False)
     """Users, some of them known by `id` alone; the id `@all` stands for all members of a group."""
     payload: JSONObject | None = field(default=None, repr=False, hash=False)
     """A question or a verification request, as it came."""
     created_at: datetime | None = None
     """Aware."""
-    liked_by: tuple[User, ...] = field(default=(), repr=False)
+    liked_by: tuple[UserOrId, ...] = field(default=(), repr=False)
     extra: JSONObject = unknown_fields()
     """JSON fields that the SDK does not know (yet)."""
 

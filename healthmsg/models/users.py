@@ -1,5 +1,7 @@
 """People."""
 
+from typing import Annotated
+
 from attrs import field, frozen
 
 from healthmsg.models.fields import JSONObject, private, unknown_fields
@@ -29,6 +31,9 @@ class User:
     """Whether this is a patient's own account instead of a professional's."""
     extra: JSONObject = unknown_fields()
     """JSON fields that the SDK does not know (yet)."""
+
+
+UserOrId = Annotated[User, "the service may give the id alone"]
 
 
 @frozen

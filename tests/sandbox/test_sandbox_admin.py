@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientSession
-from conftest import Answer, Caller
+from caller import Answer, Caller
 
 from healthmsg.sandbox import Sandbox
 

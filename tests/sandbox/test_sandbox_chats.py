@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from conftest import Caller
+from caller import Caller
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 from aiohttp import ClientConnectionError, ClientPayloadError
-from conftest import Caller
+from caller import Caller
 
 from healthmsg.sandbox import (
     AnswerStatus,

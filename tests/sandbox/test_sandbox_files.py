@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from aiohttp import FormData
-from conftest import Caller, first_call
+from caller import Caller, first_call
 
 from healthmsg.sandbox import Sandbox
 

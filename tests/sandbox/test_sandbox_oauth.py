@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 from aiohttp import ClientSession
-from conftest import Answer, Caller
+from caller import Answer, Caller
 
 from healthmsg.sandbox import Sandbox
 

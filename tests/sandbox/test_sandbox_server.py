@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from aiohttp import ClientSession, ServerDisconnectedError
-from conftest import Caller, first_call
+from caller import Caller, first_call
 
 from healthmsg.sandbox import AnswerStatus, Delay, Quota, Sandbox, SlidingWindow
 

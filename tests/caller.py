@@ -1,11 +1,10 @@
-"""A sandbox, and a plain aiohttp session to call it with: the SDK itself has no part in these tests."""
+"""Calling a sandbox with plain aiohttp: the SDK itself has no part in that."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import pytest
-from aiohttp import ClientSession, DummyCookieJar
+from aiohttp import ClientSession
 from attrs import frozen
 from yarl import URL
 
@@ -54,27 +53,3 @@ class Caller:
             cookies = {name: morsel.value for name, morsel in answer.cookies.items()}
             document = await answer.json() if is_json else None
             return Answer(answer.status, answer.headers, body, document, cookies)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def no_stray_event_loop() -> None:
-    # On Python 3.11, pytest-asyncio asks for the current event loop, which makes one that nobody closes
-    # when a sync test came first.
-    asyncio.set_event_loop(None)
-
-
-@pytest.fixture
-async def session() -> AsyncIterator[ClientSession]:
-    async with ClientSession(cookie_jar=DummyCookieJar()) as session:
-        yield session
-
-
-@pytest.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
-    async with Sandbox() as sandbox:
-        yield sandbox
-
-
-@pytest.fixture
-def call(sandbox: Sandbox, session: ClientSession) -> Caller:
-    return Caller(sandbox, session)

@@ -1,0 +1,67 @@
+"""Fixtures for all tests."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiohttp import ClientResponse, ClientSession, DummyCookieJar
+from aioresponses import aioresponses
+from caller import Caller
+
+from healthmsg import Client
+from healthmsg.sandbox import Sandbox
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_stray_event_loop() -> None:
+    # On Python 3.11, pytest-asyncio asks for the current event loop, which makes one that nobody closes
+    # when a sync test came first.
+    asyncio.set_event_loop(None)
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[ClientSession]:
+    async with ClientSession(cookie_jar=DummyCookieJar()) as session:
+        yield session
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    async with Sandbox() as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def call(sandbox: Sandbox, session: ClientSession) -> Caller:
+    return Caller(sandbox, session)
+
+
+@pytest.fixture
+async def client(sandbox: Sandbox) -> AsyncIterator[Client]:
+    """Give a client of the sandbox's main user."""
+    async with Client(sandbox.issue_token(), environment=sandbox.environment) as client:
+        yield client
+
+
+class _AnswerOfAioresponses(ClientResponse):
+    """aioresponses 0.7.9 does not know an argument that aiohttp 3.14 asks for (aioresponses#289)."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, stream_writer=SimpleNamespace(output_size=0), **kwargs)  # type: ignore[arg-type]
+
+
+class Answers(aioresponses):
+    """aioresponses for the aiohttp that is installed."""
+
+    def add(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("response_class", _AnswerOfAioresponses)
+        super().add(*args, **kwargs)
+
+
+@pytest.fixture
+def answers() -> Iterator[Answers]:
+    """Answer calls without a socket: for single steps and resources."""
+    with Answers() as answers:
+        yield answers
