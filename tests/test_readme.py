@@ -1,0 +1,142 @@
+"""Every Python example in README.md runs, against the sandbox."""
+
+import asyncio
+import inspect
+import re
+from pathlib import Path
+from types import CodeType
+from typing import Any, Final
+
+import pytest
+from aiohttp import ClientSession
+
+import healthmsg
+from healthmsg import Client, OAuthApp
+from healthmsg.sandbox import Sandbox
+
+README: Final = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+EXAMPLES: Final = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+WHOLE_PROGRAM, A_TEST, SIGN_IN, CHATS, BULK, FILES, ERRORS = range(7)
+
+
+def test_all_examples_are_known_here() -> None:
+    assert len(EXAMPLES) == 7
+    for index, word in (
+        (WHOLE_PROGRAM, "asyncio.run"),
+        (A_TEST, "healthmsg_sandbox"),
+        (SIGN_IN, "OAuthApp"),
+        (CHATS, "client.auxiliary"),
+        (BULK, "send_many"),
+        (FILES, "upload"),
+        (ERRORS, "except"),
+    ):
+        assert word in EXAMPLES[index]
+
+
+def compiled(example: str) -> CodeType:
+    return compile(example, "README.md", "exec", flags=0x2000)  # ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+
+
+async def run(example: str, **names: Any) -> dict[str, Any]:
+    scope = {"__name__": "readme", **names}
+    result = eval(compiled(example), scope)  # noqa: S307 - our own README
+    if inspect.isawaitable(result):
+        await result
+    return scope
+
+
+def test_the_first_program_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    program = EXAMPLES[WHOLE_PROGRAM]
+    serving = "async def main() -> None:\n    async with Client("
+    assert serving in program
+    # Its own service instead of Alterdesk's, within the one event loop that the program runs.
+    here = "async def main() -> None:\n    async with Sandbox() as sandbox, Client("
+    program = program.replace(serving, here)
+    program = program.replace('"an access token"', "sandbox.issue_token()")
+    program = program.replace("Environment.ALTERDESK", "sandbox.environment")
+
+    exec(compiled(program), {"Sandbox": Sandbox})  # noqa: S102 - our own README
+
+    assert "Accepted as" in capsys.readouterr().out
+
+
+async def test_the_example_of_a_test_passes(sandbox: Sandbox) -> None:
+    scope = await run(EXAMPLES[A_TEST])
+
+    await scope["test_the_reminder_arrives"](sandbox)
+
+
+async def test_signing_in_works_as_shown(
+    sandbox: Sandbox, session: ClientSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    first, _, second = EXAMPLES[SIGN_IN].partition("# Send the user's browser")
+    sandbox_app = OAuthApp(
+        "healthmsg-sandbox", sandbox.client_secret, "http://localhost:8765/callback", sandbox.environment
+    )
+    monkeypatch.setattr(healthmsg, "OAuthApp", lambda *_: sandbox_app)
+
+    scope = await run(first, environment=sandbox.environment)
+    async with session.get(scope["request"].url, allow_redirects=False) as answer:
+        scope["callback_url"] = answer.headers["Location"]
+    scope = await run(f"# {second}", **scope)
+
+    async with scope["client"] as client:
+        assert (await client.me.get()).id == sandbox.user_id
+
+
+async def test_chats_work_as_shown(client: Client, sandbox: Sandbox) -> None:
+    chat = sandbox.add_conversation(aux_id="patient 7")
+
+    await run(EXAMPLES[CHATS], client=client, conversation_id=chat, print=lambda *_: None)
+
+    assert [message.body for message in sandbox.messages("aux/conversations/patient 7")] == ["Hallo"]
+
+
+async def test_bulk_sending_works_as_shown(client: Client, sandbox: Sandbox) -> None:
+    chats = [sandbox.add_conversation() for _ in range(3)]
+    said: list[object] = []
+
+    await run(
+        EXAMPLES[BULK], client=client, chat_ids=[*chats, "nowhere"], print=lambda *words: said.append(words)
+    )
+
+    assert all(len(sandbox.messages(f"conversations/{chat}")) == 1 for chat in chats)
+    assert len(said) == 1
+
+
+async def test_files_work_as_shown(
+    client: Client, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("uitslag.pdf", "scan.png"):
+        await asyncio.to_thread((tmp_path / name).write_bytes, name.encode())
+    (tmp_path / "downloads").mkdir()
+    chat = client.conversations(sandbox.add_conversation())
+
+    scope = await run(EXAMPLES[FILES], chat=chat, pdf_bytes=b"%PDF-1.7")
+
+    assert scope["path"].read_bytes() == b"%PDF-1.7"
+    assert scope["path"].name == "brief.pdf"
+
+
+@pytest.mark.parametrize("text", ["Hallo", ""])
+async def test_errors_are_handled_as_shown(client: Client, sandbox: Sandbox, text: str) -> None:
+    chat = client.conversations(sandbox.add_conversation())
+
+    await run(EXAMPLES[ERRORS], chat=chat, text=text)
+
+
+def test_the_retry_table_is_that_of_the_code() -> None:
+    from healthmsg.pipeline import retry
+
+    assert str(healthmsg.Retries().attempts) in README
+    assert retry.__doc__ is not None
+    for row in ("no connection was made", "429", "time-out, lost connection, cut answer, 5xx"):
+        assert row in retry.__doc__
+        assert row in README
+
+
+def test_the_commands_are_marked_for_ci() -> None:
+    for name in ("demo", "tests"):
+        assert re.search(rf"<!-- command: {name} -->\n```sh\n[^\n]+\n```", README)
