@@ -79,6 +79,7 @@ if TYPE_CHECKING:
     from healthmsg.pipeline.retry import Retries
     from healthmsg.pipeline.wire import Timeout
     from healthmsg.resources.chats import Chat, GroupChat
+    from healthmsg.version import __version__
 
 __all__ = [
     "AmbiguousAuxIdError",
@@ -149,12 +150,14 @@ __all__ = [
     "UploadFileError",
     "User",
     "WrongEventLoopError",
+    "__version__",
     "exact_aux_id",
     "fold_aux_id",
 ]
 
 # Everything else that is public is an error.
 _HOMES = {
+    "__version__": "healthmsg.version",
     "AuthorizationRequest": "healthmsg.auth",
     "FileTokenStore": "healthmsg.auth",
     "MemoryTokenStore": "healthmsg.auth",

@@ -46,7 +46,9 @@ async def run_demo(console: Console, given: RemoteSandbox | None) -> Figures:
     """Run the demo against the given sandbox, or one of its own."""
     started = time.monotonic()
     async with AsyncExitStack() as stack:
-        sandbox = given or await stack.enter_async_context(sandbox_process())
+        sandbox = given
+        if sandbox is None:
+            sandbox = await stack.enter_async_context(sandbox_process())
         console.print(f"Sandbox at [bold]{sandbox.url}[/]", highlight=False)
         token = await sign_in(console, sandbox)
         console.print(f"Signed in through all three legs; scopes: {' '.join(token.scopes)}", highlight=False)

@@ -6,7 +6,6 @@ the `except` block.
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from importlib.metadata import version
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -27,8 +26,9 @@ from healthmsg.errors import (
 from healthmsg.pipeline.body import UploadBody
 from healthmsg.pipeline.exchange import Content, Multipart, Request, Response
 from healthmsg.settings import positive
+from healthmsg.version import __version__
 
-_USER_AGENT: Final = f"healthmsg/{version('healthmsg')}"
+_USER_AGENT: Final = f"healthmsg/{__version__}"
 # Bytes per second: an upload gets this much more time for its size.
 _SLOWEST_UPLOAD: Final = 50_000
 # A server that hangs must not eat up all file descriptors of the process.
