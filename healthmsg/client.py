@@ -21,6 +21,7 @@ from healthmsg.pipeline.auth import AuthStep
 from healthmsg.pipeline.check import check
 from healthmsg.pipeline.exchange import Content, Lane, Request, Response, Send
 from healthmsg.pipeline.limit import Limiter, LimitStep, RateLimit
+from healthmsg.pipeline.quota import QuotaStep
 from healthmsg.pipeline.record import OnCall, RecordStep
 from healthmsg.pipeline.retry import Retries, RetryStep
 from healthmsg.pipeline.wire import Timeout, Wire
@@ -81,12 +82,13 @@ class Client:
         )
         self.environment = environment
         self._shared = _Shared(wire, tokens)
-        limit = LimitStep(Limiter(_of_type(RateLimit, "rate_limit", rate_limit or RateLimit())))
-        retry = RetryStep(_of_type(Retries, "retries", retries or Retries()))
-        token_call = fold([limit, check], wire)
-        record = RecordStep(on_call)
+        rate_limit = _of_type(RateLimit, "rate_limit", RateLimit() if rate_limit is None else rate_limit)
+        retries = _of_type(Retries, "retries", Retries() if retries is None else retries)
+        retry, record = RetryStep(retries), RecordStep(on_call)
+        limit = LimitStep(Limiter(rate_limit), longest_pause=retries.max_wait)
+        auth = AuthStep(tokens, token_call=fold([limit, check], wire))
         self._api = Api(
-            self._shared.entrance(fold([retry, AuthStep(tokens, token_call), limit, record, check], wire)),
+            self._shared.entrance(fold([retry, QuotaStep(), auth, limit, record, check], wire)),
             self._shared.entrance(fold([retry, record, check], wire)),
             self._shared.spawn,
             environment.api_url,

@@ -8,23 +8,19 @@ import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import orjson
 from attrs import AttrsInstance, fields, has, resolve_types
 from cattrs import Converter, transform_error
 from cattrs.cols import homogenous_tuple_structure_factory, is_sequence
-from cattrs.gen import make_dict_structure_fn, override
+from cattrs.gen import make_dict_structure_fn
 
 from healthmsg.errors import InvalidInputError, InvalidResponseError
 from healthmsg.models.fields import JSONObject
 from healthmsg.models.users import User, UserOrId
 
 T = TypeVar("T")
-
-# The name under which a generated hook takes `extra`. No JSON key can be confused with it in practice, and
-# a JSON key `extra` is an unknown key like any other.
-_EXTRA_KEY: Final = "\0extra"
 
 
 class _MismatchError(TypeError):
@@ -59,7 +55,7 @@ def encode(document: object) -> bytes:
         encoded = orjson.dumps(document)
         # orjson writes null for a number that JSON cannot express; its stricter sibling refuses.
         if b"null" in encoded:
-            json.dumps(document, allow_nan=False)
+            json.dumps(document, allow_nan=False, default=str)
     except (TypeError, ValueError):
         pass
     else:
@@ -143,13 +139,13 @@ def _sequence_hook(shape: Any, converter: Converter) -> Callable[[Any, Any], tup
 
 def _model_hook(model: type[AttrsInstance], converter: Converter) -> Callable[[Any, Any], object]:
     known = {field.name for field in fields(resolve_types(model)) if field.init} - {"extra"}
-    build = make_dict_structure_fn(model, converter, extra=override(rename=_EXTRA_KEY))
+    build = make_dict_structure_fn(model, converter)
 
     def structure(value: Any, shape: Any) -> object:
         if value.__class__ is not dict:
             raise _MismatchError
         if not known.issuperset(value):
-            value |= {_EXTRA_KEY: {key: kept for key, kept in value.items() if key not in known}}
+            value |= {"extra": {key: kept for key, kept in value.items() if key not in known}}
         return build(value, shape)
 
     return structure

@@ -31,7 +31,7 @@ def require_secure_url(name: str, url: str, *, scheme: str = "https") -> None:
         host = parts.hostname if parts.port != 0 else None
     except (ValueError, AttributeError, TypeError):
         host = None
-    if not host or not url.isprintable() or " " in url:
+    if not host or not isinstance(url, str) or not url.isprintable() or " " in url:
         raise ConfigurationError(f"{name} must be an absolute URL such as {scheme}://host/path")
     if parts.username or parts.password:
         raise ConfigurationError(f"{name} must not carry a user name or password")

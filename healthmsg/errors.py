@@ -31,6 +31,7 @@
         │   ├── MethodNotAllowedError     405
         │   ├── PreconditionFailedError   412
         │   ├── RateLimitedError          429
+        │   │   └── QuotaExceededError        of one user
         │   └── ServerError
         │       ├── InternalServerError   500
         │       ├── BadGatewayError       502
@@ -272,11 +273,15 @@ class PreconditionFailedError(StatusError):
 
 
 class RateLimitedError(StatusError):
-    """429: over the limit of calls per second. `retry_after` is the wait that the service asked for, in
-    seconds, if it did.
-    """  # noqa: D205 - one sentence
+    """429: too many calls. `retry_after` is the wait that the service asked for, in seconds, if it did."""
 
-    advice = "Too many calls: another program may share this application's limit."
+    advice = "Too many calls a second: another program may share this application's limit."
+
+
+class QuotaExceededError(RateLimitedError):
+    """429: this user's quota is used up. Other users can go on."""
+
+    advice = "This user's quota is used up; `retry_after` says for how many seconds, if that is known."
 
 
 class ServerError(StatusError):

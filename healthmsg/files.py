@@ -110,7 +110,7 @@ def _bare_name(name: str) -> str:
 def _label(upload: UploadFile, position: int) -> str:
     if isinstance(upload.source, str | os.PathLike):
         return str(upload.source)
-    return upload.name or f"file {position}"
+    return upload.name if upload.name and isinstance(upload.name, str) else f"file {position}"
 
 
 def target_path(to: str | os.PathLike[str], suggested_name: str | None) -> Path:

@@ -16,6 +16,7 @@ from healthmsg.errors import (
     MethodNotAllowedError,
     NotFoundError,
     PreconditionFailedError,
+    QuotaExceededError,
     RateLimitedError,
     ServerError,
     ServiceUnavailableError,
@@ -53,8 +54,11 @@ async def check(request: Request, proceed: Send) -> Response:
 def status_error(response: Response, request: Request) -> StatusError:
     """Make the error that an answer stands for. The error body's shape is assumed [A]."""
     failed = response.status >= 500  # noqa: PLR2004 - HTTP
+    error = _ERRORS.get(response.status, ServerError if failed else StatusError)
+    if error is RateLimitedError and _is_quota_used_up(response.headers):
+        error = QuotaExceededError
     code, message = _servers_words(response.body)
-    return _ERRORS.get(response.status, ServerError if failed else StatusError)(
+    return error(
         response.call,
         response.status,
         server_message=message,
@@ -62,6 +66,13 @@ def status_error(response: Response, request: Request) -> StatusError:
         retry_after=_retry_after(response.headers.get("Retry-After", "")),
         outcome=request.outcome_unheard if failed else None,
     )
+
+
+def _is_quota_used_up(headers: Mapping[str, str]) -> bool:
+    try:
+        return int(headers["quota-used"]) >= int(headers["quota-limit"])
+    except (KeyError, ValueError):
+        return False
 
 
 def _servers_words(body: bytes) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from typing import Final
 from aiolimiter import AsyncLimiter
 from attrs import field, frozen
 
-from healthmsg.errors import ConnectError, RateLimitedError
+from healthmsg.errors import ConnectError, QuotaExceededError, RateLimitedError
 from healthmsg.pipeline.exchange import Lane, Request, Response, Send
 from healthmsg.settings import at_least_one, positive
 
@@ -266,8 +266,10 @@ class Limiter:
 class LimitStep:
     """Waits for a turn, and tells the limiter what became of the call."""
 
-    def __init__(self, limiter: Limiter) -> None:
+    def __init__(self, limiter: Limiter, *, longest_pause: float) -> None:
         self._limiter = limiter
+        # A call that was told to wait longer fails; the others find out for themselves, and do not hang.
+        self._longest_pause = longest_pause
 
     async def __call__(self, request: Request, proceed: Send) -> Response:
         """Go when it is this call's turn, and take note of how it ends."""
@@ -278,9 +280,11 @@ class LimitStep:
         except ConnectError:
             slot.never_left()
             raise
+        except QuotaExceededError:
+            raise
         except RateLimitedError as error:
             wait = self._limiter.rate.per if error.retry_after is None else error.retry_after
-            self._limiter.pause(wait)
+            self._limiter.pause(min(wait, self._longest_pause))
             raise
         finally:
             slot.abandoned()

@@ -7,6 +7,7 @@ from healthmsg.pipeline import fold
 from healthmsg.pipeline.check import check
 from healthmsg.pipeline.exchange import Send
 from healthmsg.pipeline.limit import Limiter, LimitStep, RateLimit
+from healthmsg.pipeline.retry import Retries
 from healthmsg.pipeline.wire import Timeout, Wire
 
 
@@ -15,6 +16,6 @@ async def token_calls() -> AsyncIterator[Send]:
     """Open a connection for token calls, limit → check → wire, and close it afterwards."""
     wire = Wire("", timeout=Timeout())
     try:
-        yield fold([LimitStep(Limiter(RateLimit())), check], wire)
+        yield fold([LimitStep(Limiter(RateLimit()), longest_pause=Retries().max_wait), check], wire)
     finally:
         await wire.close()

@@ -1,0 +1,248 @@
+"""The rules of the house (design.md): who may import whom, and how large things may grow."""
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+from attrs import frozen
+
+import healthmsg
+
+ROOT = Path(healthmsg.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+TREES = {path.relative_to(ROOT): ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
+
+FLOORS = [
+    {"errors", "environment", "models", "routes", "identifiers", "addresses", "settings", "version"},
+    {"codec", "pipeline", "auth"},
+    {"paging", "files", "resources", "bulk", "gateway", "bot"},
+    {"client"},
+    {"cli"},
+]
+# Each may import its own floor and those below.
+MAY_IMPORT = {
+    name: set().union(*FLOORS[: number + 1]) for number, floor in enumerate(FLOORS) for name in floor
+}
+MAY_IMPORT["__init__"] = set(MAY_IMPORT)
+MAY_IMPORT["cli"] |= {"__init__", "sandbox"}
+MAY_IMPORT["sandbox"] = {
+    *("sandbox", "models", "routes", "codec", "addresses", "identifiers", "environment", "errors"),
+}
+MAY_IMPORT["pytest_plugin"] = {"sandbox"}
+
+
+@frozen
+class Import:
+    module: str
+    line: int
+    guarded: bool
+    """Under `if TYPE_CHECKING`."""
+    deferred: bool
+    """Within a function."""
+
+    @property
+    def at_start(self) -> bool:
+        return not (self.guarded or self.deferred)
+
+
+def module_name(path: Path) -> str:
+    return ".".join(("healthmsg", *path.with_suffix("").parts)).removesuffix(".__init__")
+
+
+MODULES = {module_name(path): path for path in TREES}
+
+
+def imports_of(node: ast.AST, *, guarded: bool = False, deferred: bool = False) -> Iterator[Import]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import | ast.ImportFrom):
+            for module in targets(child):
+                yield Import(module, child.lineno, guarded, deferred)
+        elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
+            yield from imports_of(ast.Module(child.body, []), guarded=True, deferred=deferred)
+            yield from imports_of(ast.Module(child.orelse, []), guarded=guarded, deferred=deferred)
+        else:
+            inside = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            yield from imports_of(child, guarded=guarded, deferred=deferred or inside)
+
+
+def targets(node: ast.Import | ast.ImportFrom) -> set[str]:
+    if isinstance(node, ast.Import):
+        return {name.name for name in node.names}
+    package = node.module or ""
+    submodules = {f"{package}.{name.name}" for name in node.names} & set(MODULES)
+    return submodules if len(submodules) == len(node.names) else {package, *submodules}
+
+
+IMPORTS = {path: tuple(imports_of(tree)) for path, tree in TREES.items()}
+
+
+def part_of(module: str) -> str:
+    """Give the part of the house: `pipeline` for `healthmsg.pipeline.wire`."""
+    return f"{module}.__init__".split(".")[1]
+
+
+def of_package(module: str, package: str) -> bool:
+    return module == package or module.startswith(f"{package}.")
+
+
+def functions_of(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+
+
+def public_definitions(
+    node: ast.Module | ast.ClassDef,
+) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]:
+    for child in node.body:
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            if child.name.startswith("_"):
+                continue
+            yield child
+            if isinstance(child, ast.ClassDef):
+                yield from public_definitions(child)
+
+
+def test_the_files_are_found() -> None:
+    assert len(FILES) > 30
+    assert sum(len(found) for found in IMPORTS.values()) > 200
+    assert Path("pipeline/wire.py") in TREES
+
+
+def test_every_file_has_its_place_in_the_house() -> None:
+    assert {part_of(module) for module in MODULES} <= set(MAY_IMPORT)
+
+
+def test_every_import_is_absolute() -> None:
+    relative = [
+        f"{path}:{node.lineno}"
+        for path, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.level
+    ]
+
+    assert relative == []
+
+
+def test_imports_go_down_only() -> None:
+    upwards = [
+        f"{path}:{found.line} imports {found.module}"
+        for path, all_found in IMPORTS.items()
+        for found in all_found
+        if of_package(found.module, "healthmsg")
+        and part_of(found.module) not in MAY_IMPORT.get(part_of(module_name(path)), set())
+    ]
+
+    assert upwards == []
+
+
+def test_no_two_files_need_each_other_to_be_imported() -> None:
+    needs = {
+        module: {
+            found.module
+            for found in IMPORTS[path]
+            if found.at_start and found.module in MODULES and found.module != module
+        }
+        for module, path in MODULES.items()
+    }
+    assert any(needs.values())
+
+    try:
+        TopologicalSorter(needs).prepare()
+    except CycleError as error:
+        pytest.fail(" needs ".join(error.args[1]))
+
+
+def test_every_module_can_be_the_first_to_be_imported() -> None:
+    # Unlike the test above, this takes the packages' own __init__ files along. The sandbox is entered by
+    # its front door only.
+    modules = [module for module in MODULES if part_of(module) != "sandbox" and "__main__" not in module]
+    modules.append("healthmsg.sandbox")
+    script = """
+import importlib, json, sys
+failed = {}
+for module in json.loads(sys.argv[1]):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "healthmsg"]:
+        del sys.modules[name]
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        failed[module] = str(error)
+print(json.dumps(failed))
+"""
+    done = subprocess.run(  # noqa: S603 - our own script
+        [sys.executable, "-c", script, json.dumps(modules)], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {}
+
+
+def test_aiohttp_is_imported_where_it_is_wrapped_and_nowhere_else() -> None:
+    wrapped = {Path("pipeline/wire.py"), Path("pipeline/body.py")}
+    importing = {
+        path: [found for found in all_found if of_package(found.module, "aiohttp")]
+        for path, all_found in IMPORTS.items()
+        if path.parts[0] != "sandbox"
+    }
+    strays = [
+        f"{path}:{found.line}"
+        for path, all_found in importing.items()
+        for found in all_found
+        if path not in wrapped and not (path == Path("client.py") and found.guarded)
+    ]
+
+    assert importing[Path("pipeline/wire.py")]
+    assert strays == []
+
+
+def test_every_file_is_under_400_lines() -> None:
+    lengths = {str(path): len((ROOT / path).read_text(encoding="utf-8").splitlines()) for path in TREES}
+
+    assert {path: length for path, length in lengths.items() if length >= 400} == {}
+
+
+def test_every_function_is_under_40_lines() -> None:
+    lengths = {
+        f"{path}:{function.lineno} {function.name}": (function.end_lineno or 0) - function.lineno + 1
+        for path, tree in TREES.items()
+        for function in functions_of(tree)
+    }
+
+    assert len(lengths) > 200
+    assert {function: length for function, length in lengths.items() if length >= 40} == {}
+
+
+def test_everything_public_says_what_it_is() -> None:
+    silent = [
+        f"{path}:{definition.lineno} {definition.name}"
+        for path, tree in TREES.items()
+        if path.parts[0] != "cli"
+        for definition in public_definitions(tree)
+        if not ast.get_docstring(definition)
+    ]
+
+    assert silent == []
+
+
+def test_every_file_says_what_it_is_for() -> None:
+    assert [str(path) for path, tree in TREES.items() if not ast.get_docstring(tree)] == []
+
+
+def test_every_error_of_the_package_is_defined_in_errors() -> None:
+    from healthmsg import errors
+
+    elsewhere = [
+        f"{path}:{node.lineno} {node.name}"
+        for path, tree in TREES.items()
+        if path != Path("errors.py")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+        and any(isinstance(base, ast.Name) and hasattr(errors, base.id) for base in node.bases)
+        and node.name.endswith("Error")
+    ]
+
+    assert elsewhere == []

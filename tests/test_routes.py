@@ -1,0 +1,132 @@
+import re
+from string import Formatter
+
+import pytest
+
+from healthmsg import routes
+from healthmsg.addresses import ChatAddress, ChatKind
+from healthmsg.errors import InvalidIdError
+from healthmsg.routes import GET_CHAT, GET_ME, GET_MESSAGE, GET_USER, LIST_MESSAGES, Known, Route
+
+# The endpoints of the contract, and how well each is known. Calls under a group chat are written with
+# `{chat}` too: they exist under both kinds of group chat.
+CONTRACT = {
+    "GET me": "V",
+    "GET me/contacts": "V",
+    "GET company": "A",
+    "GET company/users": "A",
+    "POST company/import": "V",
+    "GET users/{}": "V",
+    "GET aux/users/{}": "V",
+    "GET users/{}/providers": "V",
+    "GET users/{}/verifications": "V",
+    "POST users/invite/coworker": "V",
+    "POST users/invite/contact": "V",
+    "POST users/invite/private": "V",
+    "GET conversations": "A",
+    "GET groupchats": "A",
+    "GET aux/conversations": "A",
+    "GET aux/groupchats": "A",
+    "POST conversations": "A",
+    "GET {chat}": "V",
+    "GET {chat}/messages": "A",
+    "GET {chat}/messages/{}": "V",
+    "POST {chat}/messages": "V",
+    "POST {chat}/attachments": "V",
+    "GET {chat}/attachments/{}": "V",
+    "GET {chat}/pdf": "V",
+    "POST {chat}/verification": "V",
+    "POST groupchats": "V",
+    "POST aux/groupchats": "V",
+    "PUT {chat}": "V",
+    "DELETE {chat}": "V",
+    "PUT {chat}/settings": "V",
+    "GET {chat}/members": "V",
+    "PUT {chat}/members": "V",
+    "DELETE {chat}/members": "V",
+    "PUT {chat}/owner": "V",
+    "PUT {chat}/admins": "V",
+    "DELETE {chat}/admins": "V",
+    "POST {chat}/avatar": "V",
+}
+
+ROUTES = {name: value for name, value in vars(routes).items() if isinstance(value, Route)}
+HOSTILE = "canary/../x?y#z"
+
+every_route = pytest.mark.parametrize(
+    "route", [pytest.param(route, id=name) for name, route in ROUTES.items()]
+)
+every_kind = pytest.mark.parametrize("kind", list(ChatKind))
+
+
+def as_in_the_contract(route: Route) -> str:
+    template = re.sub(r"{(?!chat})\w+}", "{}", route.template)
+    return f"{route.method} {template}"
+
+
+def placeholders(route: Route) -> set[str]:
+    return {name for _, name, _, _ in Formatter().parse(route.template) if name}
+
+
+def below_chat(route: Route) -> bool:
+    return route.template.startswith("{chat}")
+
+
+def test_the_routes_are_found() -> None:
+    assert len(ROUTES) > 10
+
+
+@every_route
+def test_every_route_is_in_the_contract_and_marked_as_there(route: Route) -> None:
+    assert isinstance(route.known, Known)
+    assert CONTRACT[as_in_the_contract(route)] == route.known.name
+
+
+def test_every_endpoint_is_there_once() -> None:
+    assert len({(route.method, route.template) for route in ROUTES.values()}) == len(ROUTES)
+    assert len(set(map(as_in_the_contract, ROUTES.values()))) == len(ROUTES)
+
+
+@every_route
+def test_chat_stands_at_the_start_or_nowhere(route: Route) -> None:
+    assert "{chat}" not in route.template[1:]
+    assert not route.template.startswith("/")
+
+
+@every_kind
+@every_route
+def test_ids_fill_one_segment_each_and_never_show_in_the_call(route: Route, kind: ChatKind) -> None:
+    chat = ChatAddress(kind, HOSTILE) if below_chat(route) else None
+    ids: dict[str, object] = dict.fromkeys(placeholders(route) - {"chat"}, HOSTILE)
+    open_path = route.template.replace("{chat}", kind.template)
+
+    path = route.path(chat, **ids)
+
+    assert path == re.sub(r"{\w+}", "canary%2F..%2Fx%3Fy%23z", open_path)
+    assert route.call(chat) == f"{route.method} {open_path}"
+
+
+def test_paths_and_calls_as_one_expects_them() -> None:
+    chat = ChatAddress(ChatKind.AUX_GROUP_CHAT, "ward 3/e")
+
+    assert GET_ME.path() == "me"
+    assert GET_ME.call() == "GET me"
+    assert GET_USER.path(user_id="u 1") == "users/u%201"
+    assert GET_USER.call() == "GET users/{user_id}"
+    assert GET_CHAT.path(chat) == "aux/groupchats/ward%203%2Fe"
+    assert LIST_MESSAGES.call(chat) == "GET aux/groupchats/{aux_id}/messages"
+    assert GET_MESSAGE.path(chat, message_id="m/1") == "aux/groupchats/ward%203%2Fe/messages/m%2F1"
+
+
+@pytest.mark.parametrize("user_id", ["", ".", "..", None, 7, b"u1", "\ud800"])
+def test_an_id_that_cannot_be_one_is_refused_by_name(user_id: object) -> None:
+    with pytest.raises(InvalidIdError, match=r"^user_id "):
+        GET_USER.path(user_id=user_id)
+
+
+@pytest.mark.parametrize("braces", ["{user_id}", "{}", "{0.__class__}", "{"])
+def test_braces_in_an_id_are_nothing_special(braces: str) -> None:
+    path = GET_MESSAGE.path(ChatAddress(ChatKind.CONVERSATION, braces), message_id=braces)
+
+    encoded = braces.replace("{", "%7B").replace("}", "%7D")
+    assert path == f"conversations/{encoded}/messages/{encoded}"
