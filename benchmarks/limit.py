@@ -9,8 +9,9 @@ way there, and its answer by as much on the way back.
 import argparse
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from typing import Any
 
 import aiohttp
 import orjson
@@ -34,7 +35,7 @@ POLICIES: dict[str, Callable[[], Policy]] = {
     "bucket": TokenBucket,
     "spike": SpikeArrest,
 }
-Run = Callable[[str, int], Awaitable[int]]
+Run = Callable[[str, int], Coroutine[Any, Any, int]]
 
 
 async def healthmsg(url: str, calls: int) -> int:

@@ -64,9 +64,9 @@ async def compare(url: str, *, rounds: int, calls: int) -> None:
         await measure(ours, calls)
         pairs = [(await measure(plain, calls), await measure(ours, calls)) for _ in range(rounds)]
     for index, what in enumerate(("CPU", "wall")):
-        medians = [statistics.median(pair[who][index] for pair in pairs) for who in (0, 1)]
+        theirs, own = (statistics.median(pair[who][index] for pair in pairs) for who in (0, 1))
         ratio = statistics.median(pair[1][index] / pair[0][index] for pair in pairs)
-        print(f"{what:5} plain aiohttp {medians[0]:6.0f} µs   healthmsg {medians[1]:6.0f} µs   ratio {ratio:.2f}")
+        print(f"{what:5} plain aiohttp {theirs:6.0f} µs   healthmsg {own:6.0f} µs   ratio {ratio:.2f}")
 
 
 def main() -> None:

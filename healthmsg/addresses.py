@@ -25,7 +25,7 @@ class ChatKind(Enum):
         """The path with the id left open, for logs and errors."""
 
 
-@frozen
+@frozen(slots=False)
 class ChatAddress:
     """Which chat is meant. Making one sends nothing.
 

@@ -11,7 +11,8 @@ from weakref import WeakSet
 
 from attrs import evolve
 
-from healthmsg.auth.token import Token, TokenManager
+from healthmsg.auth.manager import TokenManager
+from healthmsg.auth.token import Token
 from healthmsg.bulk.sender import Messages, SendMany
 from healthmsg.codec import encode
 from healthmsg.environment import Environment

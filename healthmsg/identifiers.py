@@ -9,7 +9,7 @@ from healthmsg.errors import AmbiguousAuxIdError, InvalidIdError
 
 # What the vendor's client leaves as it is: JavaScript's encodeURIComponent [V].
 _UNESCAPED: Final = "!'()*"
-_NOTHING_TO_ESCAPE: Final = re.compile(r"[A-Za-z0-9_.~!'()*-]+")
+_needs_no_escape: Final = re.compile(r"[A-Za-z0-9_.~!'()*-]+").fullmatch
 # U+0300 to U+036F, the block of combining diacritical marks.
 _MARKS: Final = frozenset(map(chr, range(0x300, 0x370)))
 
@@ -40,7 +40,7 @@ def encode_segment(value: object, name: str) -> str:
     value = require_text(value, name)
     if value in {"", ".", ".."}:
         raise InvalidIdError(f"{name} must not be empty, '.' or '..'")
-    if _NOTHING_TO_ESCAPE.fullmatch(value):
+    if _needs_no_escape(value):
         return value
     try:
         return quote(value, safe=_UNESCAPED)

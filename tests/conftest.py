@@ -63,5 +63,6 @@ class Answers(aioresponses):
 @pytest.fixture
 def answers() -> Iterator[Answers]:
     """Answer calls without a socket: for single steps and resources."""
-    with Answers() as answers:
+    answers = Answers()
+    with answers:
         yield answers

@@ -1,5 +1,6 @@
 """Every Python example in README.md runs, against the sandbox."""
 
+import ast
 import asyncio
 import inspect
 import re
@@ -34,7 +35,8 @@ def test_all_examples_are_known_here() -> None:
 
 
 def compiled(example: str) -> CodeType:
-    return compile(example, "README.md", "exec", flags=0x2000)  # ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    code: CodeType = compile(example, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    return code
 
 
 async def run(example: str, **names: Any) -> dict[str, Any]:

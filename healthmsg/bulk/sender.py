@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -64,6 +65,8 @@ class SendMany:
         """Begin to send; iterating begins it too."""
         if self._feeding is None and not self._stopping:
             self._feeding = self._api.spawn(self._feed())
+            # Not in the task itself, which may be cancelled before it has begun.
+            self._feeding.add_done_callback(lambda _: self._results.put_nowait(None))
 
     async def close(self) -> None:
         """Start no further message, and wait for those in flight."""
@@ -84,11 +87,11 @@ class SendMany:
                 await self._places.acquire()
                 self._launch(message)
         finally:
-            try:
-                while self._in_flight:
+            self._stopping = True  # nothing is read any more: whoever closes has only to wait
+            while self._in_flight:
+                # The client's end cancels this, and those in flight as well: their results come first.
+                with suppress(asyncio.CancelledError):
                     await asyncio.wait(self._in_flight)
-            finally:
-                self._results.put_nowait(None)
 
     def _launch(self, message: Outgoing) -> None:
         if not isinstance(message, Outgoing):
@@ -140,7 +143,7 @@ def _chat_key(to: Recipient) -> object:
     try:
         return _address(to)
     except HealthmsgError:
-        return to
+        return None  # it will not be sent; what was given may not even be hashable
 
 
 async def _each(messages: Messages) -> AsyncIterator[Outgoing]:

@@ -7,7 +7,6 @@ from typing import Final
 
 import orjson
 
-from healthmsg.codec import as_mapping
 from healthmsg.errors import (
     BadGatewayError,
     BadRequestError,
@@ -77,8 +76,10 @@ def _is_quota_used_up(headers: Mapping[str, str]) -> bool:
 
 def _servers_words(body: bytes) -> tuple[str, str]:
     try:
-        words = as_mapping(orjson.loads(body))
+        words = orjson.loads(body)
     except orjson.JSONDecodeError:
+        words = None
+    if not isinstance(words, dict):
         return "", body[: 4 * _LONGEST_MESSAGE].decode(errors="replace")[:_LONGEST_MESSAGE]
     error, message = words.get("error"), words.get("message")
     code = error if isinstance(error, str) else ""
@@ -91,7 +92,7 @@ def _retry_after(value: str) -> float | None:
         return float(value)
     try:
         moment = parsedate_to_datetime(value)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return max(0.0, (moment - datetime.now(UTC)).total_seconds())

@@ -1,7 +1,6 @@
 """What travels through the pipeline: a request on the way out, a response on the way back."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Any, BinaryIO, Protocol
 
@@ -33,7 +32,8 @@ class Slot(Protocol):
         """Wait until the last chunk of a long upload may leave."""
 
 
-@frozen
+# Here and below, what is made for every call is not frozen: that would double what making it costs.
+@define
 class Content:
     """A body that is ready to be sent, and sent again."""
 
@@ -80,12 +80,14 @@ class Request:
     """Whether the response's body is to be streamed instead of read."""
 
     attempt: int = 1
-    started_at: datetime = datetime.min.replace(tzinfo=UTC)
-    """When the present try began; aware."""
+    started_at: float = 0.0
+    """When the present try began, in seconds since 1970."""
     token: str | None = field(default=None, repr=False)
     slot: Slot | None = field(default=None, repr=False)
     waited: float = 0.0
     """Seconds spent waiting for the limit, in this try."""
+    has_left: bool = False
+    """Whether the present try has a connection, so that the service may see it."""
 
     @property
     def is_safe(self) -> bool:
@@ -113,7 +115,7 @@ class Stream(Protocol):
         """Stop here; the connection is given back if all was read, else closed."""
 
 
-@frozen
+@define
 class Response:
     """The service's answer."""
 

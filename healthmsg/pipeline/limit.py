@@ -107,7 +107,9 @@ class Limiter:
         self._under_way: dict[CallSlot, float] = {}
         """Calls without an answer yet, oldest first, and when their slot comes back without one."""
         self._coming_back: list[float] = []
+        self._round_trips_seen = 0
         self._least_round_trip = math.inf
+        self._longest_round_trip = 0.0
         self._pause_until = -math.inf
         self._lanes: dict[Lane, deque[asyncio.Future[CallSlot]]] = {lane: deque() for lane in Lane}
         self._waiting = 0
@@ -139,10 +141,20 @@ class Limiter:
             self._wake_for(due)
 
     def least_way_back(self, round_trip: float) -> float:
-        """Give the least time that an answer takes, learning from one more round trip."""
+        """Give the least time that an answer takes, learning from one more round trip.
+
+        That is nothing until an interval's worth of them is known, and less the more they differ: the least
+        one of a jittery path may owe its length to its way there.
+        """
         if round_trip < self._least_round_trip:  # noqa: PLR1730 - a third of the time of min()
             self._least_round_trip = round_trip
-        return _SHARE_OF_ROUND_TRIP * self._least_round_trip
+        if round_trip > self._longest_round_trip:  # noqa: PLR1730 - and of max()
+            self._longest_round_trip = round_trip
+        if self._round_trips_seen < self.rate.calls:
+            self._round_trips_seen += 1
+            return 0.0
+        difference = self._longest_round_trip - self._least_round_trip
+        return max(0.0, _SHARE_OF_ROUND_TRIP * self._least_round_trip - difference)
 
     async def acquire(self, lane: Lane) -> CallSlot:
         """Wait for a turn. Cancelling the wait costs nobody anything."""
@@ -178,8 +190,7 @@ class Limiter:
         self._lanes[lane].append(waiter)
         self._waiting += 1
         if self._dispatcher is None:
-            self._dispatcher = asyncio.create_task(self._dispatch(), name="healthmsg limit")
-            self._dispatcher.add_done_callback(self._fail_waiters)
+            self._start_dispatcher()
         try:
             return await waiter
         except asyncio.CancelledError:
@@ -197,9 +208,17 @@ class Limiter:
             for waiters in self._lanes.values():
                 waiters.clear()
 
-    def _fail_waiters(self, dispatcher: asyncio.Task[None]) -> None:
+    def _start_dispatcher(self) -> None:
+        self._dispatcher = asyncio.create_task(self._dispatch(), name="healthmsg limit")
+        self._dispatcher.add_done_callback(self._dispatcher_ended)
+
+    def _dispatcher_ended(self, dispatcher: asyncio.Task[None]) -> None:
+        if dispatcher.cancelled():
+            if self._dispatcher is dispatcher:  # by somebody who cancels all tasks, but not all of them end
+                self._start_dispatcher()
+            return
         # Nothing in it is known to fail; if something ever does, nobody may wait for ever.
-        if dispatcher.cancelled() or (error := dispatcher.exception()) is None:
+        if (error := dispatcher.exception()) is None:
             return
         self._dispatcher = None
         while waiter := self._next_waiter():
@@ -287,4 +306,5 @@ class LimitStep:
             self._limiter.pause(min(wait, self._longest_pause))
             raise
         finally:
-            slot.abandoned()
+            if slot.held:
+                slot.abandoned()

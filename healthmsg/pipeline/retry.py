@@ -11,6 +11,7 @@ A 401 is the auth step's business; after that it is raised.
 """
 
 import asyncio
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -67,7 +68,7 @@ class RetryStep:
     async def __call__(self, request: Request, proceed: Send) -> Response:
         """Try, and try again where that is right."""
         # The first try runs outside the retry library, which costs more than the rest of the pipeline.
-        request.started_at = datetime.now(UTC)
+        request.started_at = time.time()
         try:
             return await proceed(request)
         except CallError as failure:
@@ -98,7 +99,7 @@ class RetryStep:
                 failure, known = known, None
                 raise failure
             request.attempt += 1
-            request.started_at = datetime.now(UTC)
+            request.started_at = time.time()
             return await proceed(request)
 
         clock = asyncio.get_running_loop().time
@@ -134,7 +135,8 @@ def _settled(request: Request, error: CallError) -> CallError:
         return error
     status = error.status if isinstance(error, StatusError) else None
     problem = f"answered {status}" if status else "the line broke, or no answer came in time"
-    unknown = DeliveryUnknownError(request.call, problem, started_at=request.started_at, status=status)
+    started_at = datetime.fromtimestamp(request.started_at, UTC)
+    unknown = DeliveryUnknownError(request.call, problem, started_at=started_at, status=status)
     unknown.attempts = request.attempt
     unknown.__cause__ = error
     return unknown

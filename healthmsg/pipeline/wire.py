@@ -56,11 +56,13 @@ class Timeout:
 class _OutgoingRequest(aiohttp.ClientRequest):
     """Tells when it leaves, which is after the connection was made."""
 
-    on_sent: Callable[[], None] | None = None
+    carries: Request | None = None
 
     async def send(self, conn: Any) -> aiohttp.ClientResponse:
-        if self.on_sent is not None:
-            self.on_sent()
+        if self.carries is not None:
+            self.carries.has_left = True
+            if self.carries.slot is not None:
+                self.carries.slot.sent()
         return await super().send(conn)
 
 
@@ -84,6 +86,7 @@ class Wire:
         self._aiohttp_timeout = _for_aiohttp(timeout, timeout.total)
         self._given = session
         self._session: aiohttp.ClientSession | None = None
+        self._closed = False
         self._middlewares: tuple[Any, ...] = ()
         self._headers: dict[str, str] = {hdrs.ACCEPT: "application/json", hdrs.USER_AGENT: _USER_AGENT}
         if api_version is not None:
@@ -92,6 +95,7 @@ class Wire:
     async def __call__(self, request: Request) -> Response:
         """Send, and read the whole answer unless it is to be streamed."""
         session = self._session or self._open()
+        request.has_left = False
         upload: UploadBody | None = None
         headers: Mapping[str, str] | None = None
         data: bytes | aiohttp.MultipartWriter | None = None
@@ -122,6 +126,7 @@ class Wire:
 
     async def close(self) -> None:
         """Close the connections; of a session that was passed in, none."""
+        self._closed = True  # a call that waits for its turn or its next try must not open a session again
         session, self._session = self._session, None
         if session is None:
             return
@@ -131,6 +136,8 @@ class Wire:
             session.detach()
 
     def _open(self) -> aiohttp.ClientSession:
+        if self._closed:
+            raise ClientClosedError
         options: dict[str, Any] = {
             "cookie_jar": aiohttp.DummyCookieJar(),
             "request_class": _OutgoingRequest,
@@ -149,9 +156,9 @@ class Wire:
         if given.closed:
             raise ConfigurationError("the session that was passed in is closed")
         connector = given.connector
-        if connector is None or given.loop is not asyncio.get_running_loop():
+        # aiohttp has no public way to ask a session for these three; `loop` warns that it is deprecated.
+        if connector is None or getattr(given, "_loop", None) is not asyncio.get_running_loop():
             raise WrongEventLoopError
-        # aiohttp has no public way to ask a session for these two.
         self._middlewares = tuple(getattr(given, "_middlewares", ()))
         proxy = getattr(given, "_default_proxy", None)
         return aiohttp.ClientSession(
@@ -200,8 +207,8 @@ def _guard(request: Request) -> Callable[..., Awaitable[aiohttp.ClientResponse]]
             headers[hdrs.AUTHORIZATION] = f"Bearer {request.token}"
         if request.cookie is not None:
             headers[hdrs.COOKIE] = request.cookie
-        if slot is not None and isinstance(outgoing, _OutgoingRequest):
-            outgoing.on_sent = slot.sent
+        if isinstance(outgoing, _OutgoingRequest):
+            outgoing.carries = request
         try:
             answer: aiohttp.ClientResponse = await handler(outgoing)
         except (aiohttp.ClientError, OSError) as error:
@@ -258,6 +265,10 @@ def _translated(request: Request, error: aiohttp.ClientError | OSError) -> CallE
     for kind, problem in _NOT_CONNECTED:
         if isinstance(error, kind):
             return ConnectError(request.call, problem)
+    if not request.has_left:  # the time for the whole try was up, or the pool was closed, before that
+        took_too_long = isinstance(error, TimeoutError)
+        problem = "making a connection took too long" if took_too_long else "no connection could be made"
+        return ConnectError(request.call, problem)
     outcome = request.outcome_unheard
     if isinstance(error, TimeoutError):
         return CallTimeoutError(request.call, "no complete answer came in time", outcome=outcome)

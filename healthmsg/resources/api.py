@@ -1,6 +1,7 @@
 """What every resource is built on: sending a request, and decoding its answer."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import TypeVar
 
 from attrs import frozen
@@ -40,7 +41,11 @@ class Api:
         request = self.request(route, chat, **ids)
         request.query = query
         response = await self.send(request)
-        return decode(response.body, shape, request.call)
+        try:
+            return decode(response.body, shape, request.call)
+        except InvalidResponseError as error:
+            error.attempts = request.attempt
+            raise
 
     async def post(self, route: Route, chat: ChatAddress, body: Content | Multipart) -> SentMessage:
         """Create a message.
@@ -54,9 +59,10 @@ class Api:
             return decode(response.body, SentMessage, request.call)
         except InvalidResponseError as error:
             problem = error.problem
-        raise DeliveryUnknownError(
-            request.call, problem, started_at=request.started_at, status=response.status
-        )
+        started_at = datetime.fromtimestamp(request.started_at, UTC)
+        unknown = DeliveryUnknownError(request.call, problem, started_at=started_at, status=response.status)
+        unknown.attempts = request.attempt
+        raise unknown
 
     def request(self, route: Route, chat: ChatAddress | None = None, **ids: object) -> Request:
         """Address a request; nothing is sent."""

@@ -6,11 +6,12 @@ the link leads.
 
 import asyncio
 import os
-import tempfile
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
-from typing import Final
+from secrets import token_hex
+from typing import BinaryIO, Final, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 from healthmsg.codec import as_mapping
@@ -20,6 +21,8 @@ from healthmsg.files import target_path
 from healthmsg.models import Attachment
 from healthmsg.pipeline.exchange import Request, Response, Stream
 from healthmsg.resources.api import Api
+
+T = TypeVar("T")
 
 _MOST_REDIRECTS: Final = 5
 
@@ -38,22 +41,21 @@ class Download:
         target = await asyncio.to_thread(target_path, to, name)
         if not overwrite and await asyncio.to_thread(target.exists):
             raise FileExistsError(f"{target} exists; pass overwrite=True to replace it")
-        partial = await asyncio.to_thread(_temporary_beside, target)
-        try:
-            written = await self._write(partial)
-            self._check_size(written)
-            await asyncio.to_thread(_put_in_place, partial, target, overwrite=overwrite)
-        finally:
-            partial.unlink(missing_ok=True)
+        partial = target.with_name(f".healthmsg-{token_hex(8)}.part")
+        with ExitStack() as tidy:
+            tidy.callback(partial.unlink, missing_ok=True)
+            file = await _in_thread(_create, partial, tidy)
+            await self._write(file)
+            self._check_size(file.tell())
+            await _in_thread(file.close)
+            await _in_thread(_put_in_place, partial, target, overwrite)
         return target
 
-    async def _write(self, partial: Path) -> int:
+    async def _write(self, file: BinaryIO) -> None:
         stream = await self._open()
         try:
-            with await asyncio.to_thread(partial.open, "wb") as file:
-                async for chunk in stream.chunks():
-                    await asyncio.to_thread(file.write, chunk)
-                return file.tell()
+            async for chunk in stream.chunks():
+                await _in_thread(file.write, chunk)
         finally:
             stream.close()
 
@@ -102,7 +104,7 @@ class Download:
 
     def _acceptable(self, link: str, *, base: str) -> str:
         try:
-            url = urljoin(base, link)
+            url = urlsplit(urljoin(base, link)).geturl()  # writes the scheme in small letters
             require_secure_url("the link", url)
         except (ValueError, ConfigurationError):
             pass
@@ -125,14 +127,36 @@ def _cookie_header(set_cookies: tuple[str, ...]) -> str | None:
     return "; ".join(f"{name}={value}" for name, value in pairs.items()) or None
 
 
-def _temporary_beside(target: Path) -> Path:
-    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
-    os.close(descriptor)
-    return Path(name)
+async def _in_thread(work: Callable[..., T], *args: object) -> T:
+    """Run something in a thread; when cancelled, wait for its end, since tidying up comes after it."""
+    running = asyncio.ensure_future(asyncio.to_thread(work, *args))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running])
+        raise
 
 
-def _put_in_place(partial: Path, target: Path, *, overwrite: bool) -> None:
-    if overwrite:
-        partial.replace(target)
-    else:  # a hard link fails if the target has come to exist meanwhile
-        os.link(partial, target)
+def _create(partial: Path, tidy: ExitStack) -> BinaryIO:
+    try:
+        return tidy.enter_context(open(partial, "xb", opener=_private))
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    raise FileNotFoundError(f"{partial.parent} is not a folder that exists")
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _put_in_place(partial: Path, target: Path, overwrite: bool) -> None:  # noqa: FBT001 - goes through a thread
+    if not overwrite:
+        try:
+            os.link(partial, target)  # fails if the target has come to exist meanwhile
+        except FileExistsError:
+            raise
+        except OSError:  # a disk without hard links
+            target.open("xb").close()
+        else:
+            return
+    partial.replace(target)

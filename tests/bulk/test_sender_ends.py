@@ -1,0 +1,247 @@
+"""Bulk sending that is held up, left early, cancelled, or overtaken."""
+
+import asyncio
+import gc
+import itertools
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from sources import AsyncSource, Source, chats, posts
+
+from healthmsg import Client, Outcome, Outgoing, SendResult
+from healthmsg.sandbox import Delay, Sandbox
+
+pytestmark = pytest.mark.looptime
+MOST_IN_FLIGHT = 128
+# Read, but waiting for a place.
+ONE_MORE = 1
+
+
+@pytest.fixture(autouse=True)
+async def ticking_clock() -> None:
+    """Let fake time move with each look at it: aiolimiter waits for ever by a clock that stands still."""
+    loop = asyncio.get_running_loop()
+    base, looks = loop.time, itertools.count()
+    loop.time = lambda: base() + next(looks) * 1e-9  # type: ignore[method-assign]
+
+
+@pytest.fixture(autouse=True)
+async def nothing_is_left_behind() -> AsyncIterator[None]:
+    """No task of ours, and nothing that asyncio had to tell its exception handler."""
+    told: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    yield
+    gc.collect()
+    assert not told
+    ours = [task for task in asyncio.all_tasks() if "healthmsg" in repr(task) and "sandbox" not in repr(task)]
+    assert not ours
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == "healthmsg"]
+
+
+async def first_of(sending: Any) -> SendResult:
+    """Break out of the loop, as people do, after one result."""
+    async for result in sending:
+        assert isinstance(result, SendResult)
+        return result
+    raise AssertionError("there was no result")
+
+
+# --- reading as needed
+
+
+@pytest.mark.parametrize("kind", [Source, AsyncSource])
+async def test_messages_are_read_only_as_far_as_they_are_needed(
+    client: Client, sandbox: Sandbox, kind: type[Source]
+) -> None:
+    source = kind(chats(sandbox, 200), count=10_000)
+
+    async with client.send_many(source) as sending:
+        await first_of(sending)
+
+    assert source.read <= MOST_IN_FLIGHT + 1 + ONE_MORE
+    assert source.is_closed
+    assert posts(sandbox) <= source.read
+
+
+async def test_results_that_nobody_reads_hold_up_the_sending(client: Client, sandbox: Sandbox) -> None:
+    source = Source(chats(sandbox, 200), count=1000)
+
+    async with client.send_many(source) as sending:
+        await asyncio.sleep(1000)
+        assert posts(sandbox) == MOST_IN_FLIGHT
+        assert source.read == MOST_IN_FLIGHT + ONE_MORE
+
+        for _ in range(10):
+            await first_of(sending)
+        await asyncio.sleep(1000)
+        assert posts(sandbox) == MOST_IN_FLIGHT + 10
+
+
+# --- leaving
+
+
+@pytest.mark.parametrize("closes", ["the run", "the client"])
+async def test_leaving_early_starts_nothing_more_and_finishes_what_is_in_flight(
+    client: Client, sandbox: Sandbox, closes: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = Source(chats(sandbox, 200), count=10_000)
+    sending = client.send_many(source)
+    await first_of(sending)
+    await asyncio.sleep(2)
+    read = source.read
+
+    await (sending if closes == "the run" else client).close()
+
+    assert source.read == read
+    assert source.is_closed
+    sent = posts(sandbox)
+    assert sent <= read
+    assert told(caplog) == [f"{sent - 1} messages have been handled whose results nobody has read"]
+    await asyncio.sleep(1000)
+    assert posts(sandbox) == sent
+    rest = [result async for result in sending]
+    assert len(rest) == sent - 1
+    assert {result.outcome for result in rest} == {Outcome.DELIVERED}
+
+
+async def test_a_call_under_way_when_the_run_is_left_gets_its_answer(
+    client: Client, sandbox: Sandbox
+) -> None:
+    (chat,) = chats(sandbox, 1)
+    sandbox.faults.add(kind=Delay(30))
+    async with client.send_many([Outgoing(chat, "x")]) as sending:
+        await asyncio.sleep(1)
+
+    (result,) = [result async for result in sending]
+
+    assert result.outcome is Outcome.DELIVERED
+    assert len(sandbox.messages(chat)) == 1
+
+
+async def test_a_loop_that_was_broken_out_of_ends_with_the_client(
+    client: Client, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = Source(chats(sandbox, 200), count=10_000)
+    await first_of(client.send_many(source))
+
+    await client.close()
+
+    sent = posts(sandbox)
+    await asyncio.sleep(100)
+    assert posts(sandbox) == sent <= source.read <= MOST_IN_FLIGHT + 1 + ONE_MORE
+    assert told(caplog) == [f"{sent - 1} messages have been handled whose results nobody has read"]
+
+
+async def test_a_run_that_was_read_to_its_end_warns_of_nothing(
+    client: Client, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with client.send_many(Source(chats(sandbox, 5), count=5)) as sending:
+        assert len([result async for result in sending]) == 5
+        assert [result async for result in sending] == []
+
+    assert [result async for result in sending] == []
+    await sending.close()
+    await client.close()
+    assert told(caplog) == []
+
+
+async def test_a_run_that_was_never_begun_sends_nothing(client: Client, sandbox: Sandbox) -> None:
+    source = Source(chats(sandbox, 1), count=5)
+    sending = client.send_many(source)
+    await asyncio.sleep(10)
+    await client.close()
+
+    assert [result async for result in sending] == []
+    assert source.read == 0
+    assert not sandbox.calls
+
+
+async def test_a_run_that_is_left_at_once_has_an_end(client: Client, sandbox: Sandbox) -> None:
+    async with client.send_many(Source(chats(sandbox, 1), count=5)) as sending:
+        pass
+
+    async with asyncio.timeout(10):
+        assert [result async for result in sending] == []
+    assert not sandbox.calls
+
+
+# --- cancelling
+
+
+async def test_a_cancelled_consumer_finishes_what_is_in_flight(client: Client, sandbox: Sandbox) -> None:
+    source = Source(chats(sandbox, 200), count=10_000)
+    sending = client.send_many(source)
+    seen: list[SendResult] = []
+
+    async def consume() -> None:
+        async with sending:
+            async for result in sending:
+                seen.append(result)  # noqa: PERF401 - it is cancelled on the way
+
+    consumer = asyncio.create_task(consume())
+    await asyncio.sleep(10)
+    consumer.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await consumer
+
+    sent = posts(sandbox)
+    rest = [result async for result in sending]
+    assert len(seen) + len(rest) == sent <= source.read
+    assert {result.outcome for result in [*seen, *rest]} == {Outcome.DELIVERED}
+
+
+async def test_a_second_cancellation_does_not_wait_for_what_hangs(client: Client, sandbox: Sandbox) -> None:
+    addresses = chats(sandbox, 3)
+    sandbox.faults.add(kind=Delay(50, after=True), times=None)
+    sending = client.send_many(Source(addresses, count=3))
+
+    async def consume() -> None:
+        async with client, sending:
+            await asyncio.sleep(1000)
+
+    consumer = asyncio.create_task(consume())
+    await asyncio.sleep(1)
+    started = asyncio.get_running_loop().time()
+    for _ in range(3):
+        consumer.cancel()
+        await asyncio.sleep(1)
+
+    with pytest.raises(asyncio.CancelledError):
+        await consumer
+    assert asyncio.get_running_loop().time() - started < 10
+    results = [result async for result in sending]
+    assert [result.outcome for result in results] == [Outcome.UNKNOWN] * 3
+    assert [len(sandbox.messages(chat)) for chat in addresses] == [1, 1, 1]
+
+
+# --- side by side
+
+
+async def test_two_runs_at_once_share_the_limit_and_both_arrive(client: Client, sandbox: Sandbox) -> None:
+    one, other = Source(chats(sandbox, 60), count=60), Source(chats(sandbox, 60), count=60)
+
+    async def count(source: Source) -> int:
+        return len([result async for result in client.send_many(source) if result.message_id])
+
+    assert list(await asyncio.gather(count(one), count(other))) == [60, 60]
+    assert sandbox.rejected == 0
+    assert posts(sandbox) == 120
+
+
+async def test_a_call_overtakes_a_bulk_run(client: Client, sandbox: Sandbox) -> None:
+    clock = asyncio.get_running_loop().time
+    waits = []
+    async with client.send_many(Source(chats(sandbox, 200), count=10_000)):
+        await asyncio.sleep(1.5)
+        for _ in range(10):
+            started = clock()
+            await client.me.get()
+            waits.append(clock() - started)
+            await asyncio.sleep(0.11)
+
+    assert max(waits) < 5 / 30
+    assert sandbox.rejected == 0

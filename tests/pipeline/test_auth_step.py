@@ -1,0 +1,151 @@
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+from servers import a_request, answering, let_the_clock_tick, response, serve
+
+from healthmsg import Client, Environment
+from healthmsg.auth.manager import TokenManager
+from healthmsg.auth.token import Token
+from healthmsg.errors import CallError, ForbiddenError, ReauthorizationRequiredError, UnauthorizedError
+from healthmsg.pipeline import fold
+from healthmsg.pipeline.auth import AuthStep
+from healthmsg.pipeline.exchange import Request, Response, Send, Step
+from healthmsg.pipeline.limit import Limiter, LimitStep, RateLimit
+
+OLD, NEW = Token("old"), Token("new")
+
+
+class Tokens:
+    """Has tokens, and remembers what was asked."""
+
+    def __init__(self, newer: Token | Exception | None = NEW) -> None:
+        self.newer = newer
+        self.renewed: list[Token] = []
+        self.while_asked: Callable[[], Awaitable[None]] | None = None
+
+    async def current(self, _: Send) -> Token:
+        if self.while_asked is not None:
+            await self.while_asked()
+        return OLD
+
+    async def renew(self, stale: Token, _: Send) -> Token | None:
+        self.renewed.append(stale)
+        if self.while_asked is not None:
+            await self.while_asked()
+        if isinstance(self.newer, Exception):
+            raise self.newer
+        return self.newer
+
+
+class Service:
+    """Accepts some tokens; to others it says 401, each time with another error."""
+
+    def __init__(self, *accepted: str) -> None:
+        self.accepted = accepted
+        self.seen: list[str | None] = []
+        self.refusals: list[UnauthorizedError] = []
+
+    async def __call__(self, request: Request) -> Response:
+        self.seen.append(request.token)
+        if request.token in self.accepted:
+            return response()
+        self.refusals.append(UnauthorizedError(request.call, 401))
+        raise self.refusals[-1]
+
+
+async def no_token_call(request: Request) -> Response:
+    raise AssertionError
+
+
+def authorized(tokens: Tokens, service: Send) -> Awaitable[Response]:
+    return AuthStep(tokens, no_token_call)(a_request(), service)
+
+
+async def test_the_token_is_put_on() -> None:
+    tokens, service = Tokens(), Service("old")
+    await authorized(tokens, service)
+    assert service.seen == ["old"]
+    assert not tokens.renewed
+
+
+async def test_a_401_renews_once_and_the_call_goes_again() -> None:
+    tokens, service = Tokens(), Service("new")
+    await authorized(tokens, service)
+    assert service.seen == ["old", "new"]
+    assert tokens.renewed == [OLD]
+
+
+async def test_without_a_newer_token_the_401_itself_is_raised() -> None:
+    tokens, service = Tokens(newer=None), Service()
+    with pytest.raises(ReauthorizationRequiredError) as caught:
+        await authorized(tokens, service)
+    assert caught.value is service.refusals[0]
+    assert service.seen == ["old"]
+
+
+async def test_a_second_401_is_raised_and_renews_nothing() -> None:
+    tokens, service = Tokens(), Service()
+    with pytest.raises(UnauthorizedError) as caught:
+        await authorized(tokens, service)
+    assert caught.value is service.refusals[1]
+    assert service.seen == ["old", "new"]
+    assert tokens.renewed == [OLD]
+
+
+async def test_a_renewal_that_fails_is_what_is_raised() -> None:
+    failure = ReauthorizationRequiredError("no longer")
+    with pytest.raises(ReauthorizationRequiredError) as caught:
+        await authorized(Tokens(newer=failure), Service())
+    assert caught.value is failure
+
+
+async def test_another_refusal_renews_nothing() -> None:
+    async def forbid(request: Request) -> Response:
+        raise ForbiddenError(request.call, 403)
+
+    tokens = Tokens()
+    with pytest.raises(ForbiddenError):
+        await authorized(tokens, forbid)
+    assert not tokens.renewed
+
+
+@pytest.mark.looptime(noop_cycles=0)
+async def test_waiting_for_a_token_holds_no_place_in_the_limit() -> None:
+    let_the_clock_tick()
+    limiter = Limiter(RateLimit())
+    held: list[int] = []
+
+    async def look() -> None:
+        await asyncio.sleep(2)
+        assert limiter._is_slot_free(limiter.now())
+        held.append(limiter.rate.calls - limiter._free)
+
+    tokens, service = Tokens(), Service("new")
+    tokens.while_asked = look
+    steps: list[Step] = [AuthStep(tokens, no_token_call), LimitStep(limiter, longest_pause=1)]
+    await fold(steps, service)(a_request())
+    assert held == [0, 0]
+
+
+async def test_in_a_client_the_token_comes_before_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    current, acquire = TokenManager.current, Limiter.acquire
+
+    async def noted_current(manager: TokenManager, send: Send) -> Token:
+        order.append("token")
+        return await current(manager, send)
+
+    async def noted_acquire(limiter: Limiter, lane: object) -> object:
+        order.append("limit")
+        return await acquire(limiter, lane)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(TokenManager, "current", noted_current)
+    monkeypatch.setattr(Limiter, "acquire", noted_acquire)
+    async with (
+        serve(answering(401)) as server,
+        Client("t", environment=Environment("test", f"{server.url}/v1")) as client,
+    ):
+        with pytest.raises(CallError):
+            await client.me.get()
+    assert order == ["token", "limit"]

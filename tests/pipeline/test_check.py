@@ -1,0 +1,158 @@
+import math
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import orjson
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from servers import CANARIES, METHODS, a_request, assert_error_tells_nothing, response
+
+from healthmsg import errors
+from healthmsg.errors import StatusError
+from healthmsg.models.outcome import Outcome
+from healthmsg.pipeline.check import check, status_error
+from healthmsg.pipeline.exchange import Request, Response
+
+
+async def checked(answer: Response, request: Request | None = None) -> Response:
+    async def proceed(_: Request) -> Response:
+        return answer
+
+    return await check(request or a_request(), proceed)
+
+
+async def error_of(answer: Response, request: Request | None = None) -> StatusError:
+    with pytest.raises(StatusError) as caught:
+        await checked(answer, request)
+    return caught.value
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, errors.BadRequestError),
+        (401, errors.UnauthorizedError),
+        (403, errors.ForbiddenError),
+        (404, errors.NotFoundError),
+        (405, errors.MethodNotAllowedError),
+        (412, errors.PreconditionFailedError),
+        (418, StatusError),
+        (429, errors.RateLimitedError),
+        (500, errors.InternalServerError),
+        (502, errors.BadGatewayError),
+        (503, errors.ServiceUnavailableError),
+        (504, errors.ServerError),
+        (599, errors.ServerError),
+        (799, errors.ServerError),
+    ],
+)
+async def test_each_code_has_its_error_and_says_what_is_known(
+    method: str, status: int, kind: type[StatusError]
+) -> None:
+    error = await error_of(response(status), a_request(method))
+    assert type(error) is kind
+    assert error.status == status
+    unknown = status >= 500 and method != "GET"
+    assert error.outcome is (Outcome.UNKNOWN if unknown else Outcome.NOT_SENT)
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204, 206, 299, 304])
+async def test_success_is_passed_on(status: int) -> None:
+    answer = response(status)
+    assert await checked(answer) is answer
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_is_success_only_where_a_link_is_expected(status: int) -> None:
+    request = a_request("GET")
+    assert type(await error_of(response(status), request)) is StatusError
+    request.answers_with_link = True
+    assert (await checked(response(status), request)).status == status
+
+
+@pytest.mark.parametrize("status", [300, 305, 306, 404])
+async def test_where_a_link_is_expected_other_codes_are_errors(status: int) -> None:
+    request = a_request("GET")
+    request.answers_with_link = True
+    await error_of(response(status), request)
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "message"),
+    [
+        (b'{"error": "closed", "message": "The chat is closed"}', "closed", "The chat is closed"),
+        (b'{"error": "closed"}', "closed", "closed"),
+        (b'{"message": "The chat is closed"}', "", "The chat is closed"),
+        (b'{"error": {"code": 7}, "message": ["x"]}', "", ""),
+        (b'{"error": null, "message": 7}', "", ""),
+        (b"{}", "", ""),
+        (b"", "", ""),
+        (b"<h1>Bad gateway</h1>", "", "<h1>Bad gateway</h1>"),
+        (b'"The chat is closed"', "", '"The chat is closed"'),
+        (b'["closed"]', "", '["closed"]'),
+        (b"\xff\xfe caf\xe9", "", "\ufffd\ufffd caf\ufffd"),
+        (b"[" * 100_000, "", "[" * 300),
+        ("é".encode() * 1000, "", "é" * 300),
+        (orjson.dumps({"error": "e" * 301, "message": "m" * 301}), "e" * 300, "m" * 300),
+    ],
+)
+async def test_the_services_words_are_kept_whatever_their_shape(body: bytes, code: str, message: str) -> None:
+    error = await error_of(response(400, body))
+    assert (error.server_code, error.server_message) == (code, message)
+
+
+async def test_the_services_words_appear_nowhere_else() -> None:
+    words = orjson.dumps({"error": CANARIES[0], "message": " ".join(CANARIES)})
+    error = await error_of(response(400, words))
+    assert error.server_code == CANARIES[0]
+    assert_error_tells_nothing(error)
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("0", 0),
+        ("17", 17),
+        ("9" * 400, math.inf),
+        ("-5", None),
+        ("1.5", None),
+        ("²", None),
+        ("", None),
+        ("soon", None),
+        ("Mon, 01 Jan 2024 00:00:00 GMT", 0),
+        ("Mon, 01 Jan 2024 00:00:00 +9999999999999999999", None),
+        ("Mon, 01 Jan 99999999999999999999 00:00:00 GMT", None),
+        ("Mon, 01 Jan 2024 99999999999999999999:00:00 GMT", None),
+    ],
+)
+@pytest.mark.parametrize("status", [429, 503])
+async def test_the_wait_asked_for_is_read(status: int, value: str, seconds: float | None) -> None:
+    assert (await error_of(response(status, Retry_After=value))).retry_after == seconds
+
+
+@pytest.mark.parametrize("zone", ["GMT", "-0000", "+0200"])
+async def test_a_date_to_wait_for_is_read_in_its_zone(zone: str) -> None:
+    hours = 2 if zone == "+0200" else 0
+    moment = datetime.now(UTC) + timedelta(seconds=100, hours=hours)
+    value = format_datetime(moment).replace("+0000", zone)
+    error = await error_of(response(429, Retry_After=value))
+    assert error.retry_after == pytest.approx(100, abs=3)
+
+
+@given(value=st.text(), body=st.binary(), status=st.integers(300, 999).filter(lambda code: code != 304))
+@example(value="1 Jan 1 00:00:00 +2300", body=b"nan", status=429)
+def test_no_answer_is_so_strange_that_the_error_cannot_be_made(value: str, body: bytes, status: int) -> None:
+    error = status_error(response(status, body, Retry_After=value), a_request())
+    assert error.retry_after is None or error.retry_after >= 0
+    assert len(error.server_message) <= 300
+
+
+@pytest.mark.parametrize(
+    ("used", "limit", "is_used_up"),
+    [("100", "100", True), ("101", "100", True), ("99", "100", False), ("x", "1", False), ("", "", False)],
+)
+async def test_a_429_says_whether_it_is_the_users_quota(used: str, limit: str, *, is_used_up: bool) -> None:
+    answer = response(429, quota_used=used, quota_limit=limit)
+    assert isinstance(await error_of(answer), errors.QuotaExceededError) is is_used_up

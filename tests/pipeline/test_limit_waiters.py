@@ -1,0 +1,247 @@
+import asyncio
+import math
+from typing import Any
+
+import pytest
+from servers import a_request, in_fake_time, let_the_clock_tick, response
+
+from healthmsg.errors import ConfigurationError, QuotaExceededError, RateLimitedError
+from healthmsg.pipeline.exchange import Lane, Request, Response
+from healthmsg.pipeline.limit import CallSlot, Limiter, LimitStep, RateLimit
+
+pytestmark = pytest.mark.looptime(noop_cycles=0)
+TWO = RateLimit(calls=2)
+
+
+@pytest.fixture(autouse=True)
+async def ticking_clock() -> None:
+    let_the_clock_tick()
+
+
+@pytest.fixture
+def limiter() -> Limiter:
+    return Limiter(TWO)
+
+
+def nobody_is_left(limiter: Limiter) -> bool:
+    return (
+        not limiter.waiting
+        and not any(limiter._lanes.values())
+        and asyncio.all_tasks() == {asyncio.current_task()}
+    )
+
+
+async def waiting(limiter: Limiter, count: int = 1) -> list[asyncio.Task[CallSlot]]:
+    """Start callers, and let them get in line."""
+    tasks = [asyncio.create_task(limiter.acquire(Lane.INTERACTIVE)) for _ in range(count)]
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def all_slots_come_back(limiter: Limiter) -> bool:
+    await asyncio.sleep(5)
+    return limiter._is_slot_free(limiter.now()) and limiter._free == limiter.rate.calls
+
+
+async def answered_slot(limiter: Limiter) -> CallSlot:
+    slot = await limiter.acquire(Lane.INTERACTIVE)
+    slot.sent()
+    slot.answered()
+    return slot
+
+
+async def test_a_hundred_thousand_cancelled_waiters_leave_nothing_behind(limiter: Limiter) -> None:
+    await answered_slot(limiter)
+    tasks = await waiting(limiter, 100_000)
+    assert limiter.waiting == 100_000
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert nobody_is_left(limiter)
+    assert (await answered_slot(limiter)).waited < 0.6
+    assert await all_slots_come_back(limiter)
+
+
+async def test_a_newcomer_in_the_tick_of_the_last_cancellation_is_not_forgotten(limiter: Limiter) -> None:
+    await answered_slot(limiter)
+    (task,) = await waiting(limiter)
+    task.cancel()
+    newcomer = asyncio.create_task(answered_slot(limiter))
+    async with asyncio.timeout(2):
+        await newcomer
+    assert nobody_is_left(limiter)
+    assert await all_slots_come_back(limiter)
+
+
+@pytest.mark.parametrize("moment", [0.0, 0.1, 0.46, 0.47, 0.5, 1.0])
+async def test_a_cancelled_waiter_costs_the_others_nothing(limiter: Limiter, moment: float) -> None:
+    await answered_slot(limiter)
+    first, second = await waiting(limiter, 2)
+    await asyncio.sleep(moment)
+    first.cancel()
+    (await second).never_left()
+    assert limiter.now() < 1.1
+    if not first.cancelled():
+        first.result().never_left()
+    assert nobody_is_left(limiter)
+    assert await all_slots_come_back(limiter)
+
+
+async def test_the_dispatcher_ends_when_nobody_waits(limiter: Limiter) -> None:
+    for task in await waiting(limiter, 5):
+        (await task).never_left()
+    await asyncio.sleep(0)
+    assert nobody_is_left(limiter)
+
+
+def test_nothing_leaks_when_the_loop_ends_while_callers_wait() -> None:
+    async def main() -> None:
+        limiter = Limiter(TWO)
+        await asyncio.sleep(0)
+        for task in await waiting(limiter, 50):
+            task.cancel()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    in_fake_time(main)
+
+
+async def test_who_survives_the_cancellation_of_all_tasks_still_gets_a_turn(limiter: Limiter) -> None:
+    # Such as a task that says goodbye when Ctrl-C cancels everything.
+    async def stubborn() -> CallSlot:
+        try:
+            return await limiter.acquire(Lane.INTERACTIVE)
+        except asyncio.CancelledError:
+            return await limiter.acquire(Lane.INTERACTIVE)
+
+    await answered_slot(limiter)
+    survivor = asyncio.create_task(stubborn())
+    await waiting(limiter, 3)
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()
+    async with asyncio.timeout(3):
+        (await survivor).never_left()
+    await asyncio.sleep(0)
+    assert nobody_is_left(limiter)
+
+
+async def test_if_the_dispatcher_ever_failed_nobody_would_wait_for_ever(limiter: Limiter) -> None:
+    async def broken() -> None:
+        raise ZeroDivisionError
+
+    await answered_slot(limiter)
+    limiter._spacing.acquire = broken  # type: ignore[assignment,method-assign]
+    first, second = await waiting(limiter, 2)
+    for task in (first, second):
+        with pytest.raises(ZeroDivisionError):
+            await task
+
+
+async def test_a_pause_holds_everybody_and_the_longest_one_wins(limiter: Limiter) -> None:
+    started = limiter.now()
+    limiter.pause(3)
+    limiter.pause(1)
+    interactive, background = (asyncio.create_task(limiter.acquire(lane)) for lane in Lane)
+    (await interactive).never_left()
+    assert limiter.now() - started == pytest.approx(3, abs=0.001)
+    (await background).never_left()
+
+
+async def test_a_pause_that_comes_while_callers_wait_holds_them_too(limiter: Limiter) -> None:
+    started = limiter.now()
+    await answered_slot(limiter)
+    (waiter,) = await waiting(limiter)
+    await asyncio.sleep(0.2)
+    limiter.pause(2)
+    await asyncio.sleep(1)
+    limiter.pause(4)
+    (await waiter).never_left()
+    assert limiter.now() - started == pytest.approx(5.2, abs=0.001)
+
+
+async def test_a_waiter_cancelled_in_a_pause_does_not_wedge_the_others(limiter: Limiter) -> None:
+    limiter.pause(3)
+    first, second = await waiting(limiter, 2)
+    await asyncio.sleep(1)
+    first.cancel()
+    async with asyncio.timeout(2.6):
+        (await second).never_left()
+    assert limiter.now() > 3
+    assert nobody_is_left(limiter)
+
+
+@pytest.mark.parametrize(
+    ("error", "held"),
+    [
+        (RateLimitedError("GET x", 429), 1),
+        (RateLimitedError("GET x", 429, retry_after=3.0), 3),
+        (RateLimitedError("GET x", 429, retry_after=1e9), 7),
+        (RateLimitedError("GET x", 429, retry_after=math.inf), 7),
+        (QuotaExceededError("GET x", 429, retry_after=3.0), 0.5),
+    ],
+)
+async def test_a_429_holds_everybody_as_long_as_it_says_but_not_for_ever(
+    limiter: Limiter, error: RateLimitedError, held: float
+) -> None:
+    step = LimitStep(limiter, longest_pause=7)
+
+    async def refuse(request: Request) -> Response:
+        assert request.slot is not None
+        request.slot.sent()
+        request.slot.answered()
+        raise error
+
+    with pytest.raises(RateLimitedError):
+        await step(a_request(), refuse)
+    started = limiter.now()
+    (await limiter.acquire(Lane.INTERACTIVE)).never_left()
+    assert limiter.now() - started == pytest.approx(held, abs=0.04)
+
+
+async def test_the_step_notes_how_long_a_call_waited(limiter: Limiter) -> None:
+    async def proceed(request: Request) -> Response:
+        return response()
+
+    limiter.pause(2)
+    request = a_request()
+    await LimitStep(limiter, longest_pause=9)(request, proceed)
+    assert request.waited == pytest.approx(2, abs=0.001)
+
+
+# The first slot comes back after 1.1 s, so that none is held in between.
+@pytest.mark.parametrize(("seconds", "held"), [(0.0, 1), (0.09, 1), (0.11, 2), (4.0, 1)])
+async def test_only_an_upload_that_took_longer_than_the_arrival_takes_a_second_slot(
+    limiter: Limiter, seconds: float, held: int
+) -> None:
+    slot = await limiter.acquire(Lane.INTERACTIVE)
+    slot.sent()
+    await asyncio.sleep(seconds)
+    limiter._is_slot_free(limiter.now())
+    before = limiter._free
+    await slot.before_last_chunk()
+    limiter._is_slot_free(limiter.now())
+    assert limiter._free == 2 - held
+    assert before - limiter._free == (seconds > limiter.rate.arrival)
+    assert await all_slots_come_back(limiter)
+
+
+async def test_the_last_chunk_of_a_long_upload_waits_for_the_limit(limiter: Limiter) -> None:
+    slot = await limiter.acquire(Lane.INTERACTIVE)
+    slot.sent()
+    await asyncio.sleep(0.2)
+    limiter.pause(3)
+    await slot.before_last_chunk()
+    assert limiter.now() > 3.2
+
+
+@pytest.mark.parametrize("name", ["calls", "per", "arrival"])
+@pytest.mark.parametrize("value", [0, -1, True, False, math.nan, math.inf, -math.inf, "30", None])
+def test_a_number_that_cannot_be_a_limit_is_refused(name: str, value: Any) -> None:
+    with pytest.raises(ConfigurationError, match=name):
+        RateLimit(**{name: value})
+
+
+@pytest.mark.parametrize("calls", [0.5, 1.5, 30.0])
+def test_calls_are_counted_whole(calls: Any) -> None:
+    with pytest.raises(ConfigurationError, match="calls"):
+        RateLimit(calls=calls)

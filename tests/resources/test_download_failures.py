@@ -1,0 +1,169 @@
+"""Downloads that go wrong: nothing of them is left."""
+
+import asyncio
+import os
+import re
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from foreign_host import CONTENT, GIVEN, ForeignHost, links, paths_below, upload
+
+from healthmsg import (
+    Attachment,
+    Client,
+    ConnectionLostError,
+    DownloadError,
+    ForbiddenError,
+    HealthmsgError,
+    InternalServerError,
+    NotFoundError,
+    RateLimit,
+    Retries,
+)
+from healthmsg.resources.chats import Chat
+from healthmsg.sandbox import AnswerStatus, CutAfter, CutBefore, CutBody, Sandbox
+
+
+@pytest.fixture
+async def client(sandbox: Sandbox) -> AsyncIterator[Client]:
+    async with Client(
+        sandbox.issue_token(),
+        environment=sandbox.environment,
+        rate_limit=RateLimit(calls=1000),
+        retries=Retries.none(),
+    ) as client:
+        yield client
+
+
+@pytest.fixture
+def chat(client: Client, sandbox: Sandbox) -> Chat:
+    return client.conversations(sandbox.add_conversation())
+
+
+@pytest.fixture
+async def foreign() -> AsyncIterator[ForeignHost]:
+    async with ForeignHost() as host:
+        yield host
+
+
+@pytest.mark.parametrize("size", [len(CONTENT) - 1, len(CONTENT) + 1, 0])
+async def test_another_size_than_announced_is_an_error(
+    chat: Chat, sandbox: Sandbox, foreign: ForeignHost, tmp_path: Path, size: int
+) -> None:
+    links(sandbox, foreign.answer("/x", CONTENT))
+
+    with pytest.raises(DownloadError, match="size"):
+        await chat.download(Attachment("a1", "x.pdf", size), to=tmp_path)
+
+    assert paths_below(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        (AnswerStatus(403, b"s3cret"), ForbiddenError),
+        (AnswerStatus(404), NotFoundError),
+        (AnswerStatus(500), InternalServerError),
+        (AnswerStatus(204), DownloadError),
+        (AnswerStatus(302), DownloadError),
+        (CutBody(), ConnectionLostError),
+        (CutBefore(), ConnectionLostError),
+        (CutAfter(), ConnectionLostError),
+    ],
+)
+@pytest.mark.parametrize("strikes", ["/files/", "/attachments/"])
+async def test_what_fails_on_the_way_leaves_nothing(
+    *, chat: Chat, sandbox: Sandbox, tmp_path: Path, fault: Any, error: type[HealthmsgError], strikes: str
+) -> None:
+    attachment = await upload(chat)
+    sandbox.faults.add(kind=fault, path_contains=strikes, method="GET")
+
+    with pytest.raises(error) as caught:
+        await chat.download(attachment, to=tmp_path)
+
+    assert "s3cret" not in str(caught.value)
+    assert re.match(
+        r"GET conversations/{id}/attachments/{attachment_id}( \(the file\))?: ", str(caught.value)
+    )
+    assert paths_below(tmp_path) == []
+
+
+async def test_a_full_disk_is_said_and_leaves_nothing(
+    chat: Chat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    attachment = await upload(chat)
+    monkeypatch.setattr(Path, "replace", refuse)
+
+    with pytest.raises(OSError, match="No space"):
+        await chat.download(attachment, to=tmp_path, overwrite=True)
+
+    assert paths_below(tmp_path) == []
+
+
+async def stuck(request: web.BaseRequest) -> web.StreamResponse:
+    """Give half of the file, and then nothing."""
+    answer = web.StreamResponse()
+    answer.content_length = len(CONTENT)
+    await answer.prepare(request)
+    await answer.write(CONTENT[: len(CONTENT) // 2])
+    await asyncio.Event().wait()
+    return answer
+
+
+def _arrived(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
+
+
+async def test_a_cancelled_download_leaves_nothing(
+    chat: Chat, sandbox: Sandbox, foreign: ForeignHost, tmp_path: Path
+) -> None:
+    links(sandbox, foreign.handle("/x", stuck))
+    download = asyncio.create_task(chat.download(GIVEN, to=tmp_path))
+    while not _arrived(tmp_path):  # noqa: ASYNC110 - the disk has no event for it
+        await asyncio.sleep(0.001)
+
+    download.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await download
+
+    assert paths_below(tmp_path) == []
+
+
+@pytest.mark.parametrize("slow", ["open", "link"])
+async def test_a_download_that_is_cancelled_while_the_disk_is_slow_leaves_nothing(
+    *,
+    chat: Chat,
+    sandbox: Sandbox,
+    foreign: ForeignHost,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    slow: str,
+) -> None:
+    links(sandbox, foreign.answer("/x", CONTENT))
+    reached, go_on = threading.Event(), threading.Event()
+    original = getattr(os, slow)
+
+    def slowly(path: Any, *args: Any, **kwargs: Any) -> Any:
+        if str(path).endswith(".part"):
+            reached.set()
+            go_on.wait(5)
+        return original(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, slow, slowly)
+    download = asyncio.create_task(chat.download(GIVEN, to=tmp_path))
+    await asyncio.to_thread(reached.wait, 5)
+
+    download.cancel()
+    await asyncio.sleep(0.01)
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await download
+
+    assert paths_below(tmp_path) == (["uitslag.pdf"] if slow == "link" else [])
