@@ -113,7 +113,7 @@ def test_only_auxiliary_ids_must_be_unambiguous(kind: ChatKind) -> None:
         (ChatKind.AUX_GROUP_CHAT, True, True, "aux/groupchats/{aux_id}"),
     ],
 )
-def test_the_four_kinds(kind: ChatKind, auxiliary: bool, group: bool, template: str) -> None:  # noqa: FBT001
+def test_the_four_kinds(kind: ChatKind, auxiliary: bool, group: bool, template: str) -> None:
     assert (kind.is_auxiliary, kind.is_group, kind.template) == (auxiliary, group, template)
 
 

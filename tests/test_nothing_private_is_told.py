@@ -49,18 +49,22 @@ class Echo:
     link: str = ""
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            with suppress(ConnectionError, asyncio.IncompleteReadError):
+                await self._answer_all(reader, writer)
+        finally:
+            writer.close()
+
+    async def _answer_all(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.fails == "no TLS":
             writer.write(BODY.encode())
-        with suppress(ConnectionError, asyncio.IncompleteReadError):
-            while self.fails != "no TLS":
-                head = await reader.readuntil(b"\r\n\r\n")
-                length = re.search(rb"(?i)content-length: (\d+)", head)
-                body = await reader.readexactly(int(length[1]) if length else 0)
-                if not await self._answer(head + body, writer):
-                    break
-        writer.close()
-        with suppress(ConnectionError):
-            await writer.wait_closed()
+            return
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = re.search(rb"(?i)content-length: (\d+)", head)
+            body = await reader.readexactly(int(length[1]) if length else 0)
+            if not await self._answer(head + body, writer):
+                return
 
     async def _answer(self, request: bytes, writer: asyncio.StreamWriter) -> bool:
         told = (request + f"{NAME} {BODY} {AUX_ID} {TOKEN}".encode()).decode("latin-1")
@@ -109,6 +113,7 @@ async def echo(fails: str, link: str = "") -> AsyncIterator[str]:
         for connection in connections:
             connection.cancel()
         await asyncio.gather(*connections, return_exceptions=True)
+        await asyncio.sleep(0.001)  # what was closed is closed in the loop's next rounds
 
 
 async def read_list(client: Client, _: Path) -> object:

@@ -87,9 +87,8 @@ class SendMany:
                 await self._places.acquire()
                 self._launch(message)
         finally:
-            self._stopping = True  # nothing is read any more: whoever closes has only to wait
             while self._in_flight:
-                # The client's end cancels this, and those in flight as well: their results come first.
+                # Closing cancels this, and the client's end also those in flight: their results come first.
                 with suppress(asyncio.CancelledError):
                     await asyncio.wait(self._in_flight)
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from healthmsg.errors import HealthmsgError
 
@@ -62,6 +63,8 @@ def demo(
         figures = asyncio.run(run_demo(console, given))
     except HealthmsgError as error:
         _fail(str(error))
+    except ExceptionGroup as group:  # of what was done at the same time
+        _fail(str(_first(group)))
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     if as_json:
@@ -69,6 +72,17 @@ def demo(
     raise typer.Exit(0 if figures.is_clean else 1)
 
 
+def _first(group: ExceptionGroup) -> Exception:
+    """Give the first of our own errors; any other is a bug and goes on."""
+    ours = group.subgroup(HealthmsgError)
+    if ours is None:
+        raise group
+    first: Exception = ours
+    while isinstance(first, ExceptionGroup):
+        first = first.exceptions[0]
+    return first
+
+
 def _fail(problem: str) -> None:
-    Console(stderr=True).print(f"[bold red]Error:[/] {problem}", highlight=False)
+    Console(stderr=True).print(f"[bold red]Error:[/] {escape(problem)}", highlight=False, soft_wrap=True)
     sys.exit(1)

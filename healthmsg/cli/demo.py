@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from attrs import define
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -49,7 +50,7 @@ async def run_demo(console: Console, given: RemoteSandbox | None) -> Figures:
         sandbox = given
         if sandbox is None:
             sandbox = await stack.enter_async_context(sandbox_process())
-        console.print(f"Sandbox at [bold]{sandbox.url}[/]", highlight=False)
+        console.print(f"Sandbox at [bold]{escape(sandbox.url)}[/]", highlight=False)
         token = await sign_in(console, sandbox)
         console.print(f"Signed in through all three legs; scopes: {' '.join(token.scopes)}", highlight=False)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="healthmsg-demo-")))
@@ -68,7 +69,7 @@ class _Demo:
 
     async def run(self) -> Figures:
         me = await self.client.me.get()
-        self.console.print(f"Writing as {me.first_name} {me.last_name}", highlight=False)
+        self.console.print(f"Writing as {me.first_name} {me.last_name}", highlight=False, markup=False)
         recipients = read_recipients()
         chats = await self.sandbox.add_conversations(
             [

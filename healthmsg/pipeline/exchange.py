@@ -86,8 +86,8 @@ class Request:
     slot: Slot | None = field(default=None, repr=False)
     waited: float = 0.0
     """Seconds spent waiting for the limit, in this try."""
-    has_left: bool = False
-    """Whether the present try has a connection, so that the service may see it."""
+    has_left: bool | None = None
+    """Whether the present try has a connection, so that the service may see it; `None` when nobody tells."""
 
     @property
     def is_safe(self) -> bool:

@@ -23,6 +23,8 @@ from healthmsg.settings import at_least_one, positive
 _BUCKET: Final = 1.06
 # An answer's way back takes at least this share of the shortest round trip seen.
 _SHARE_OF_ROUND_TRIP: Final = 0.8
+# A difference between round trips is forgotten by that much with each call: by half after 70.
+_MEMORY: Final = 0.99
 
 
 @frozen
@@ -109,7 +111,7 @@ class Limiter:
         self._coming_back: list[float] = []
         self._round_trips_seen = 0
         self._least_round_trip = math.inf
-        self._longest_round_trip = 0.0
+        self._difference = 0.0
         self._pause_until = -math.inf
         self._lanes: dict[Lane, deque[asyncio.Future[CallSlot]]] = {lane: deque() for lane in Lane}
         self._waiting = 0
@@ -143,30 +145,42 @@ class Limiter:
     def least_way_back(self, round_trip: float) -> float:
         """Give the least time that an answer takes, learning from one more round trip.
 
-        That is nothing until an interval's worth of them is known, and less the more they differ: the least
-        one of a jittery path may owe its length to its way there.
+        That is nothing until an interval's worth of them is known, and less the more they have differed of
+        late: the least one of a jittery path may owe its length to its way there.
         """
-        if round_trip < self._least_round_trip:  # noqa: PLR1730 - a third of the time of min()
-            self._least_round_trip = round_trip
-        if round_trip > self._longest_round_trip:  # noqa: PLR1730 - and of max()
-            self._longest_round_trip = round_trip
+        least = self._least_round_trip
+        if round_trip < least:
+            self._least_round_trip = least = round_trip
+        self._difference *= _MEMORY
+        if round_trip - least > self._difference:  # noqa: PLR1730 - a third of the time of max()
+            self._difference = round_trip - least
         if self._round_trips_seen < self.rate.calls:
             self._round_trips_seen += 1
             return 0.0
-        difference = self._longest_round_trip - self._least_round_trip
-        return max(0.0, _SHARE_OF_ROUND_TRIP * self._least_round_trip - difference)
+        way_back = _SHARE_OF_ROUND_TRIP * least - self._difference
+        return way_back if way_back > 0 else 0.0
 
     async def acquire(self, lane: Lane) -> CallSlot:
         """Wait for a turn. Cancelling the wait costs nobody anything."""
-        now = self.now()
-        if not self._waiting and now >= self._next_beat and self._is_slot_free(now):
-            self._free -= 1
-            await self._spacing.acquire()  # does not wait: a whole beat has passed
-            self._next_beat = now + self._beat
-            return CallSlot(self)
-        slot = await self._wait_in(lane)
-        slot.waited = self.now() - now
+        slot = self.acquire_at_once()
+        if slot is None:
+            asked = self.now()
+            slot = await self._wait_in(lane)
+            slot.waited = self.now() - asked
         return slot
+
+    def acquire_at_once(self) -> CallSlot | None:
+        """Give a turn if there is one without waiting.
+
+        This costs less than the spacing itself, which is for calls that queue: whoever comes next has to wait
+        for a beat.
+        """
+        now = self.now()
+        if self._waiting or now < self._next_beat or not self._is_slot_free(now):
+            return None
+        self._free -= 1
+        self._pause_until = now + self._beat
+        return CallSlot(self)
 
     def pause(self, seconds: float) -> None:
         """Let nobody go for that long; the longest pause asked for wins."""
@@ -292,7 +306,8 @@ class LimitStep:
 
     async def __call__(self, request: Request, proceed: Send) -> Response:
         """Go when it is this call's turn, and take note of how it ends."""
-        request.slot = slot = await self._limiter.acquire(request.lane)
+        slot = self._limiter.acquire_at_once() or await self._limiter.acquire(request.lane)
+        request.slot = slot
         request.waited = slot.waited
         try:
             return await proceed(request)

@@ -6,7 +6,7 @@ the `except` block.
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 from urllib.parse import urlencode
 
 import aiohttp
@@ -57,8 +57,11 @@ class _OutgoingRequest(aiohttp.ClientRequest):
     """Tells when it leaves, which is after the connection was made."""
 
     carries: Request | None = None
+    tells: ClassVar[bool] = False
+    """Whether this aiohttp is known to call `send`; before that, silence means nothing."""
 
     async def send(self, conn: Any) -> aiohttp.ClientResponse:
+        _OutgoingRequest.tells = True
         if self.carries is not None:
             self.carries.has_left = True
             if self.carries.slot is not None:
@@ -95,7 +98,7 @@ class Wire:
     async def __call__(self, request: Request) -> Response:
         """Send, and read the whole answer unless it is to be streamed."""
         session = self._session or self._open()
-        request.has_left = False
+        request.has_left = None
         upload: UploadBody | None = None
         headers: Mapping[str, str] | None = None
         data: bytes | aiohttp.MultipartWriter | None = None
@@ -209,6 +212,7 @@ def _guard(request: Request) -> Callable[..., Awaitable[aiohttp.ClientResponse]]
             headers[hdrs.COOKIE] = request.cookie
         if isinstance(outgoing, _OutgoingRequest):
             outgoing.carries = request
+            request.has_left = False
         try:
             answer: aiohttp.ClientResponse = await handler(outgoing)
         except (aiohttp.ClientError, OSError) as error:
@@ -223,7 +227,7 @@ def _guard(request: Request) -> Callable[..., Awaitable[aiohttp.ClientResponse]]
 
 
 async def _response(request: Request, answer: aiohttp.ClientResponse) -> Response:
-    cookies = tuple(answer.headers.getall(hdrs.SET_COOKIE, ()))
+    cookies = tuple(answer.headers.getall(hdrs.SET_COOKIE)) if hdrs.SET_COOKIE in answer.headers else ()
     if request.streamed and answer.status in _WHOLE_OR_PART:
         stream = _AnswerStream(request, answer)
         return Response(request.call, answer.status, answer.headers, b"", cookies, stream)
@@ -265,7 +269,9 @@ def _translated(request: Request, error: aiohttp.ClientError | OSError) -> CallE
     for kind, problem in _NOT_CONNECTED:
         if isinstance(error, kind):
             return ConnectError(request.call, problem)
-    if not request.has_left:  # the time for the whole try was up, or the pool was closed, before that
+    if (
+        request.has_left is False and _OutgoingRequest.tells
+    ):  # the time for the whole try was up, or the pool was closed, before that
         took_too_long = isinstance(error, TimeoutError)
         problem = "making a connection took too long" if took_too_long else "no connection could be made"
         return ConnectError(request.call, problem)

@@ -30,7 +30,8 @@ from healthmsg.models import ConversationInfo
 from healthmsg.resources.chats import Chat
 from healthmsg.sandbox import AnswerStatus, CutAfter, CutBefore, Delay, Fault, Sandbox
 
-pytestmark = pytest.mark.looptime
+# What waits for ever fails, after three real seconds.
+pytestmark = pytest.mark.looptime(idle_step=0.1, idle_timeout=3)
 
 
 @pytest.fixture(autouse=True)
@@ -196,6 +197,7 @@ async def test_what_may_have_arrived_is_unknown_and_not_sent_again(
     assert posts(sandbox) == 3
 
 
+@pytest.mark.looptime(False)
 async def test_files_go_along(client: Client, sandbox: Sandbox) -> None:
     (chat,) = chats(sandbox, 1)
     file = UploadFile(b"%PDF", "a.pdf")

@@ -12,7 +12,8 @@ from sources import AsyncSource, Source, chats, posts
 from healthmsg import Client, Outcome, Outgoing, SendResult
 from healthmsg.sandbox import Delay, Sandbox
 
-pytestmark = pytest.mark.looptime
+# What waits for ever fails, after three real seconds.
+pytestmark = pytest.mark.looptime(idle_step=0.1, idle_timeout=3)
 MOST_IN_FLIGHT = 128
 # Read, but waiting for a place.
 ONE_MORE = 1

@@ -130,18 +130,18 @@ async def test_waiting_for_a_token_holds_no_place_in_the_limit() -> None:
 
 async def test_in_a_client_the_token_comes_before_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
-    current, acquire = TokenManager.current, Limiter.acquire
+    current, wait_for_turn = TokenManager.current, LimitStep.__call__
 
     async def noted_current(manager: TokenManager, send: Send) -> Token:
         order.append("token")
         return await current(manager, send)
 
-    async def noted_acquire(limiter: Limiter, lane: object) -> object:
+    async def noted_limit(step: LimitStep, request: Request, proceed: Send) -> Response:
         order.append("limit")
-        return await acquire(limiter, lane)  # type: ignore[arg-type]
+        return await wait_for_turn(step, request, proceed)
 
     monkeypatch.setattr(TokenManager, "current", noted_current)
-    monkeypatch.setattr(Limiter, "acquire", noted_acquire)
+    monkeypatch.setattr(LimitStep, "__call__", noted_limit)
     async with (
         serve(answering(401)) as server,
         Client("t", environment=Environment("test", f"{server.url}/v1")) as client,

@@ -39,6 +39,8 @@ class Path:
     least_answer: float = 0.0
     trouble: float = 0.0
     """Which share of the calls ends in each of the ways a call can end badly."""
+    spread: float = 0.0
+    """How long it takes until all callers have come."""
 
 
 @define
@@ -61,6 +63,7 @@ class Run:
         assert self.limiter._free == self.limiter.rate.calls
 
     async def _call(self, step: LimitStep, dice: random.Random) -> None:
+        await asyncio.sleep(dice.uniform(0, self.path.spread))
         lane = dice.choice(list(Lane))
         request = Request("GET x", "GET", "x", lane=lane)
         call = asyncio.create_task(step(request, lambda request: self._carry(request, dice)))
@@ -123,10 +126,11 @@ paths = st.builds(
     way=st.sampled_from([0.0, 0.001, 0.01, 0.05, 0.1]),
     answer=st.sampled_from([0.0, 0.05, 3.0]),
     trouble=st.sampled_from([0.0, 0.1, 0.4]),
+    spread=st.sampled_from([0.0, 3.0, 5.5, 10.0]),
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(path=paths, early=st.booleans())
 def test_no_second_holds_more_arrivals_than_the_limit_whatever_befalls_the_calls(
     path: Path, *, early: bool
@@ -294,3 +298,11 @@ async def test_a_waiter_cancelled_in_the_tick_it_is_let_go_gives_its_slot_back_a
     assert limiter._is_slot_free(limiter.now())
     assert limiter._free == 1
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_only_a_steady_path_tells_how_long_the_way_back_is() -> None:
+    limiter = Limiter(RateLimit(calls=5))
+    assert [limiter.least_way_back(0.1) for _ in range(5)] == [0.0] * 5
+    assert 0.05 < limiter.least_way_back(0.1) < 0.1
+    assert limiter.least_way_back(0.3) == 0.0
+    assert limiter.least_way_back(0.1) == 0.0

@@ -50,8 +50,14 @@ async def answered_slot(limiter: Limiter) -> CallSlot:
     return slot
 
 
-async def test_a_hundred_thousand_cancelled_waiters_leave_nothing_behind(limiter: Limiter) -> None:
+async def until_the_spacing_holds(limiter: Limiter) -> None:
+    """Let calls go until the next one has a slot at once, but not its place in the spacing."""
     await answered_slot(limiter)
+    (await limiter.acquire(Lane.INTERACTIVE)).never_left()
+
+
+async def test_a_hundred_thousand_cancelled_waiters_leave_nothing_behind(limiter: Limiter) -> None:
+    await until_the_spacing_holds(limiter)
     tasks = await waiting(limiter, 100_000)
     assert limiter.waiting == 100_000
     for task in tasks:
@@ -63,7 +69,7 @@ async def test_a_hundred_thousand_cancelled_waiters_leave_nothing_behind(limiter
 
 
 async def test_a_newcomer_in_the_tick_of_the_last_cancellation_is_not_forgotten(limiter: Limiter) -> None:
-    await answered_slot(limiter)
+    await until_the_spacing_holds(limiter)
     (task,) = await waiting(limiter)
     task.cancel()
     newcomer = asyncio.create_task(answered_slot(limiter))
@@ -75,15 +81,61 @@ async def test_a_newcomer_in_the_tick_of_the_last_cancellation_is_not_forgotten(
 
 @pytest.mark.parametrize("moment", [0.0, 0.1, 0.46, 0.47, 0.5, 1.0])
 async def test_a_cancelled_waiter_costs_the_others_nothing(limiter: Limiter, moment: float) -> None:
-    await answered_slot(limiter)
+    await until_the_spacing_holds(limiter)
     first, second = await waiting(limiter, 2)
     await asyncio.sleep(moment)
     first.cancel()
     (await second).never_left()
-    assert limiter.now() < 1.1
+    assert limiter.now() < 1.6
     if not first.cancelled():
         first.result().never_left()
     assert nobody_is_left(limiter)
+    assert await all_slots_come_back(limiter)
+
+
+async def test_a_newcomer_does_not_overtake_who_waits_already(
+    limiter: Limiter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limiter.pause(1)
+    order: list[str] = []
+    (first,) = await waiting(limiter)
+    first.add_done_callback(lambda _: order.append("first"))
+    await asyncio.sleep(0.1)
+    # The pause is over, but the loop has been busy, so that the dispatcher does not know yet.
+    now = limiter.now
+    monkeypatch.setattr(limiter, "now", lambda: now() + 1)
+    newcomer = asyncio.create_task(limiter.acquire(Lane.INTERACTIVE))
+    newcomer.add_done_callback(lambda _: order.append("newcomer"))
+    await asyncio.wait([first, newcomer])
+    assert order == ["first", "newcomer"]
+
+
+async def test_right_after_the_last_of_a_queue_a_newcomer_gets_in_line(limiter: Limiter) -> None:
+    for task in await waiting(limiter, 3):
+        (await task).never_left()
+    (newcomer,) = await waiting(limiter)
+    assert limiter.waiting == 1
+    (await newcomer).never_left()
+
+
+async def test_who_waits_is_told_of_a_slot_that_comes_back_sooner(limiter: Limiter) -> None:
+    first, second, third = await waiting(limiter, 3)
+    unsent = await first
+    await second
+    await asyncio.sleep(2)
+    assert not third.done()
+    unsent.never_left()
+    async with asyncio.timeout(0.1):
+        await third
+
+
+async def test_a_call_that_was_sent_is_never_taken_for_one_that_never_left(limiter: Limiter) -> None:
+    slot = await limiter.acquire(Lane.INTERACTIVE)
+    slot.sent()
+    slot.never_left()
+    await asyncio.sleep(1.09)
+    limiter._is_slot_free(limiter.now())
+    assert limiter._free == 1
     assert await all_slots_come_back(limiter)
 
 
@@ -116,8 +168,8 @@ async def test_who_survives_the_cancellation_of_all_tasks_still_gets_a_turn(limi
 
     await answered_slot(limiter)
     survivor = asyncio.create_task(stubborn())
-    await waiting(limiter, 3)
-    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+    others = await waiting(limiter, 3)
+    for task in (survivor, *others, *(asyncio.all_tasks() - {asyncio.current_task(), survivor, *others})):
         task.cancel()
     async with asyncio.timeout(3):
         (await survivor).never_left()
@@ -148,8 +200,8 @@ async def test_a_pause_holds_everybody_and_the_longest_one_wins(limiter: Limiter
 
 
 async def test_a_pause_that_comes_while_callers_wait_holds_them_too(limiter: Limiter) -> None:
+    await until_the_spacing_holds(limiter)
     started = limiter.now()
-    await answered_slot(limiter)
     (waiter,) = await waiting(limiter)
     await asyncio.sleep(0.2)
     limiter.pause(2)

@@ -156,10 +156,18 @@ async def test_anything_else_is_raised_at_once(method: str, failure: Failure) ->
 
 async def test_a_later_try_of_unknown_outcome_says_when_it_began_and_which_it_was() -> None:
     service, request = Service(not_connected, lost), a_request()
-    error = await failure_of(service, request)
-    assert isinstance(error, DeliveryUnknownError)
+    began: list[float] = []
+
+    async def proceed(request: Request) -> Response:
+        began.append(request.started_at)
+        return await service(request)
+
+    with pytest.raises(DeliveryUnknownError) as caught:
+        await RetryStep(Retries())(request, proceed)
+    error = caught.value
+    assert began[0] < began[1]
     assert error.attempts == len(service.tries) == 2
-    assert error.started_at == datetime.fromtimestamp(request.started_at, UTC)
+    assert error.started_at == datetime.fromtimestamp(began[1], UTC)
     assert isinstance(error.__cause__, ConnectionLostError)
 
 

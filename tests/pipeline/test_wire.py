@@ -64,6 +64,10 @@ async def wire(server: Server) -> AsyncIterator[Wire]:
         yield wire
 
 
+async def never(**_: object) -> None:
+    await asyncio.sleep(5)
+
+
 @contextmanager
 def not_connected(request: Request, problem: str) -> Iterator[None]:
     with pytest.raises(ConnectError) as caught:
@@ -149,12 +153,19 @@ def self_signed(folder: Path) -> Path:
 async def test_no_connection_in_time_means_that_the_call_had_no_effect(
     patience: Timeout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def start_connection(**_: object) -> None:
-        await asyncio.sleep(5)
-
-    monkeypatch.setattr("aiohttp.connector.aiohappyeyeballs.start_connection", start_connection)
+    monkeypatch.setattr("aiohttp.connector.aiohappyeyeballs.start_connection", never)
     request = a_request()
     async with wire_to("http://127.0.0.1:1", patience) as wire:
+        with not_connected(request, "making a connection took too long"):
+            await wire(request)
+
+
+async def test_whether_a_call_left_is_asked_anew_for_each_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    request = a_request()
+    async with serve(reset_after_the_call) as server, wire_to(server.url, Timeout(total=SHORT)) as wire:
+        with pytest.raises(ConnectionLostError):
+            await wire(request)
+        monkeypatch.setattr("aiohttp.connector.aiohappyeyeballs.start_connection", never)
         with not_connected(request, "making a connection took too long"):
             await wire(request)
 
@@ -252,6 +263,8 @@ async def test_a_cookie_is_handed_over_and_not_kept() -> None:
     async with serve(answering(200, b"{}", *cookies)) as server, wire_to(server.url) as wire:
         answer = await wire(Request("GET x", "GET", "x"))
         await wire(Request("GET x", "GET", "x"))
+        assert wire._session is not None
+        assert not list(wire._session.cookie_jar)
     assert answer.cookies == ("a=1; Path=/", "b=2")
     assert all("cookie" not in call.headers for call in server.executed)
 
