@@ -4,10 +4,10 @@ import asyncio
 import os
 from collections.abc import Coroutine, Mapping
 from functools import cached_property
+from inspect import iscoroutinefunction
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypedDict, TypeVar, Unpack
 from urllib.parse import unquote
-from weakref import WeakSet
 
 from attrs import evolve
 
@@ -85,7 +85,7 @@ class Client:
         self._shared = _Shared(wire, tokens)
         rate_limit = _of_type(RateLimit, "rate_limit", RateLimit() if rate_limit is None else rate_limit)
         retries = _of_type(Retries, "retries", Retries() if retries is None else retries)
-        retry, record = RetryStep(retries), RecordStep(on_call)
+        retry, record = RetryStep(retries), RecordStep(_hook(on_call))
         limit = LimitStep(Limiter(rate_limit), longest_pause=retries.max_wait)
         auth = AuthStep(tokens, token_call=fold([limit, check], wire))
         self._api = Api(
@@ -141,9 +141,7 @@ class Client:
         `messages` is any iterable or async iterable of `Outgoing`, read as it is needed. Iterate the answer
         for one `SendResult` per message.
         """
-        sending = SendMany(evolve(self._api, lane=Lane.BACKGROUND), messages)
-        self._shared.sendings.add(sending)
-        return sending
+        return self._shared.keep(SendMany(evolve(self._api, lane=Lane.BACKGROUND), messages))
 
     async def request(
         self,
@@ -190,7 +188,7 @@ class _Shared:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         self._tasks: set[asyncio.Task[Any]] = set()
-        self.sendings: WeakSet[SendMany] = WeakSet()
+        self._sendings: set[SendMany] = set()
 
     def check_usable(self) -> None:
         """Refuse to work when closed, or in another event loop than before."""
@@ -223,13 +221,19 @@ class _Shared:
         task.add_done_callback(self._tasks.discard)
         return task
 
+    def keep(self, sending: SendMany) -> SendMany:
+        """End a run with the client at the latest."""
+        self._sendings.add(sending)
+        sending.when_ended(self._sendings.discard)
+        return sending
+
     async def close(self) -> None:
         if self._closed:
             return
         if self._loop is not None and self._loop is not asyncio.get_running_loop():
             raise WrongEventLoopError
         try:
-            for sending in list(self.sendings):
+            for sending in tuple(self._sendings):
                 await sending.close()
         finally:
             self._closed = True
@@ -256,6 +260,12 @@ def _timeout(timeout: object) -> Timeout:
     if isinstance(timeout, int | float) and not isinstance(timeout, bool):
         return Timeout(total=timeout)
     raise ConfigurationError("timeout must be a number of seconds or a Timeout")
+
+
+def _hook(on_call: OnCall | None) -> OnCall | None:
+    if on_call is None or (callable(on_call) and not iscoroutinefunction(on_call)):
+        return on_call
+    raise ConfigurationError("on_call must be a plain function that takes a CallRecord")
 
 
 def _version(api_version: object) -> str | None:

@@ -10,6 +10,7 @@
     ├── ClientUsageError (RuntimeError)
     │   ├── ClientClosedError
     │   └── WrongEventLoopError
+    ├── SendingStoppedError                   a bulk run was ended early
     ├── AuthorizationError                    the three legs of OAuth
     │   ├── StateMismatchError
     │   │   └── MissingStateError
@@ -117,6 +118,10 @@ class WrongEventLoopError(ClientUsageError):
 
     def __init__(self) -> None:
         super().__init__("This client was first used in another event loop. Make one client per event loop.")
+
+
+class SendingStoppedError(HealthmsgError):
+    """A bulk run was ended before this message was done: see the result's outcome for what that means."""
 
 
 class AuthorizationError(HealthmsgError):

@@ -11,8 +11,10 @@ from healthmsg import (
     Client,
     ClientClosedError,
     ConfigurationError,
+    DeliveryUnknownError,
     Environment,
     ForbiddenError,
+    HealthmsgError,
     InvalidInputError,
     InvalidResponseError,
     NotFoundError,
@@ -324,3 +326,40 @@ def test_the_environments_have_names(name: str, host: str, monkeypatch: pytest.M
     monkeypatch.delenv("HEALTHMSG_API_URL", raising=False)
 
     assert host in Client.from_env().environment.api_url
+
+
+async def test_a_hook_that_would_never_run_is_refused() -> None:
+    async def on_call(record: CallRecord) -> None:
+        del record
+
+    options: dict[str, Any] = {"on_call": on_call}
+    with pytest.raises(ConfigurationError, match="on_call"):
+        Client("token", environment=HERE, **options)
+
+
+async def test_a_very_long_message_is_sent_whole(client: Client, sandbox: Sandbox) -> None:
+    chat = sandbox.add_conversation()
+
+    await client.conversations(chat).send("é" * 400_000)
+
+    assert [len(message.body or "") for message in sandbox.messages(f"conversations/{chat}")] == [400_000]
+
+
+async def test_a_post_that_is_redirected_may_have_had_an_effect(client: Client, sandbox: Sandbox) -> None:
+    sandbox.faults.add(kind=AnswerStatus(303, b"", {"Location": "/v1/me"}), method="POST")
+
+    with pytest.raises(DeliveryUnknownError) as caught:
+        await client.conversations(sandbox.add_conversation()).send("Hallo")
+
+    assert caught.value.status == 303
+    assert [call.method for call in sandbox.calls] == ["POST"]
+
+
+@pytest.mark.parametrize("port", ["99999", "1x"])
+async def test_a_link_that_is_no_url_is_an_error_of_ours(client: Client, sandbox: Sandbox, port: str) -> None:
+    chat = sandbox.add_conversation()
+    link = {"Location": f"https://localhost:{port}/file"}
+    sandbox.faults.add(kind=AnswerStatus(302, b"", link), path_contains="attachments")
+
+    with pytest.raises(HealthmsgError):
+        await client.conversations(chat).download("a1", to="nowhere.pdf")

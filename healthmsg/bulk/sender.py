@@ -2,16 +2,19 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Self
 
+from attrs import evolve
+
 from healthmsg.addresses import ChatAddress
 from healthmsg.bulk.messages import Outgoing, Recipient, SendResult
-from healthmsg.errors import CallError, HealthmsgError, InvalidInputError
+from healthmsg.errors import CallError, HealthmsgError, InvalidInputError, SendingStoppedError
 from healthmsg.files import check_files
 from healthmsg.models import Outcome, SentMessage
+from healthmsg.pipeline.exchange import Request, Response, Send
 from healthmsg.resources.api import Api
 from healthmsg.resources.chats import BaseChat, handle
 
@@ -27,20 +30,21 @@ class SendMany:
     """Messages that are being sent. Iterate it for the results, in the order in which they come.
 
     Messages are read as they are needed and sent in parallel; within one chat, one after the other. Results
-    that nobody reads hold up the sending. Leaving the `async with` (or closing the client) starts no further
-    message and waits for those in flight; results of those can still be read by iterating on.
+    that nobody reads hold up the sending. Leaving the `async with` (or closing the client) sends no further
+    message and waits for those under way; the results that are left can still be read by iterating on.
     """
 
     def __init__(self, api: Api, messages: Messages) -> None:
-        self._api = api
+        self._api = evolve(api, send=self._noting(api.send))
         self._messages = messages
         self._feeding: asyncio.Task[None] | None = None
         self._places = asyncio.Semaphore(_MOST_IN_FLIGHT)
         self._results: asyncio.Queue[SendResult | None] = asyncio.Queue()
         self._last_in_chat: dict[object, asyncio.Task[None]] = {}
-        self._in_flight: set[asyncio.Task[None]] = set()
-        self._stopping = False
+        self._in_flight: dict[asyncio.Task[Any], Request | None] = {}
+        self._is_stopping = False
         self._unread = 0
+        self._on_end: Callable[[SendMany], None] | None = None
 
     async def __aiter__(self) -> AsyncIterator[SendResult]:
         self.start()
@@ -49,7 +53,10 @@ class SendMany:
             self._places.release()
             yield result
         self._results.put_nowait(None)  # whoever iterates again finds the end as well
-        if self._feeding is not None and not self._feeding.cancelled():
+        if self._feeding is None:
+            return
+        self._end(told=True)
+        if not self._feeding.cancelled():
             self._feeding.result()  # raises what reading the messages raised
 
     async def __aenter__(self) -> Self:
@@ -63,23 +70,44 @@ class SendMany:
 
     def start(self) -> None:
         """Begin to send; iterating begins it too."""
-        if self._feeding is None and not self._stopping:
+        if self._feeding is None and not self._is_stopping:
             self._feeding = self._api.spawn(self._feed())
             # Not in the task itself, which may be cancelled before it has begun.
             self._feeding.add_done_callback(lambda _: self._results.put_nowait(None))
 
+    def when_ended(self, tell: "Callable[[SendMany], None]") -> None:
+        """Have somebody told when all results have been read, or the run was closed."""
+        self._on_end = tell
+
     async def close(self) -> None:
-        """Start no further message, and wait for those in flight."""
+        """Send no further message, and wait for those under way."""
+        is_first = not self._is_stopping
+        self._is_stopping = True
         if self._feeding is None:
-            self._stopping = True
             self._results.put_nowait(None)
+        else:
+            if is_first:
+                self._stop(self._feeding)
+            await asyncio.wait([self._feeding])
+        self._end(told=False)
+
+    def _stop(self, feeding: "asyncio.Task[None]") -> None:
+        feeding.cancel()
+        for task, request in self._in_flight.items():
+            if _has_not_begun(request):
+                task.cancel()
+
+    def _end(self, *, told: bool) -> None:
+        tell, self._on_end = self._on_end, None
+        if tell is None:
             return
-        if not self._stopping:
-            self._stopping = True
-            self._feeding.cancel()
-        await asyncio.wait([self._feeding])
+        tell(self)
         if self._unread:
             logger.warning("%d messages have been handled whose results nobody has read", self._unread)
+        if told or self._feeding is None or self._feeding.cancelled():
+            return
+        if error := self._feeding.exception():  # iterating on would raise it, but nobody may
+            logger.error("reading the messages to send failed with %s", type(error).__name__)
 
     async def _feed(self) -> None:
         try:
@@ -98,24 +126,39 @@ class SendMany:
         before = self._last_in_chat.get(_chat_key(message.to))
         task = self._api.spawn(self._handle_after(before, message))
         self._last_in_chat[_chat_key(message.to)] = task
-        self._in_flight.add(task)
+        self._in_flight[task] = None
         task.add_done_callback(lambda done: self._landed(done, message))
 
     def _landed(self, task: "asyncio.Task[None]", message: Outgoing) -> None:
-        self._in_flight.discard(task)
+        request = self._in_flight.pop(task)
         if self._last_in_chat.get(_chat_key(message.to)) is task:
             del self._last_in_chat[_chat_key(message.to)]
+        if task.cancelled():
+            outcome = Outcome.NOT_SENT if _has_not_begun(request) else Outcome.UNKNOWN
+            error = SendingStoppedError(
+                f"The run was ended before this message was done; it is {outcome.value}."
+            )
+            self._report(SendResult(message.key, message.to, outcome, error=error))
+
+    def _noting(self, send: Send) -> Send:
+        """Note which task makes which request, to know on closing what may have left."""
+
+        def noted(request: Request) -> Awaitable[Response]:
+            task = asyncio.current_task()
+            if task in self._in_flight:
+                self._in_flight[task] = request
+            return send(request)
+
+        return noted
 
     async def _handle_after(self, before: "asyncio.Task[Any] | None", message: Outgoing) -> None:
-        # Cut off by a second Ctrl-C, or by the client's end, it would end as unknown.
-        result = SendResult(message.key, message.to, Outcome.UNKNOWN)
-        try:
-            if before is not None:
-                await asyncio.wait([before])
-            result = await self._deliver(message)
-        finally:
-            self._unread += 1
-            self._results.put_nowait(result)
+        if before is not None:
+            await asyncio.wait([before])
+        self._report(await self._deliver(message))
+
+    def _report(self, result: SendResult) -> None:
+        self._unread += 1
+        self._results.put_nowait(result)
 
     async def _deliver(self, message: Outgoing) -> SendResult:
         try:
@@ -132,6 +175,11 @@ class SendMany:
         chat = handle(self._api, _address(message.to))
         files = check_files(message.files)
         return await (chat.upload(*files, message=message.body) if files else chat.send(message.body))
+
+
+def _has_not_begun(request: Request | None) -> bool:
+    """Tell whether nothing of a message can have left: it still waits for its first turn."""
+    return request is None or (request.slot is None and request.attempt == 1)
 
 
 def _address(to: Recipient) -> ChatAddress:

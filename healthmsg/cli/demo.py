@@ -141,6 +141,8 @@ class _Demo:
     async def _download(self, chat: str, original: Path) -> bool:
         conversation = self.client.conversations(chat)
         newest = (await conversation.messages().first())[0]
+        if not newest.attachments:
+            return False
         copy = await conversation.download(newest.attachments[0], to=self.folder / "copy.pdf")
         return await asyncio.to_thread(copy.read_bytes) == await asyncio.to_thread(original.read_bytes)
 

@@ -90,7 +90,7 @@ class _FilePayload(Payload):
         try:
             source = await asyncio.wrap_future(opening)
             chunk = await asyncio.wrap_future(thread.submit(source.read, _CHUNK))
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - a source may be anything that can be read
             self._body.problem = _unreadable(error)
             return
         while chunk and (left := left - len(chunk)) >= 0:
@@ -98,15 +98,16 @@ class _FilePayload(Payload):
             await writer.write(chunk)
             try:
                 chunk = await asyncio.wrap_future(reading)
-            except OSError as error:
+            except Exception as error:  # noqa: BLE001 - see above
                 self._body.problem = _unreadable(error)
                 return
         if left:
             self._body.problem = "a file changed its size while it was sent"
 
 
-def _unreadable(error: OSError) -> str:
-    return f"a file could not be read while it was sent ({error.strerror})"
+def _unreadable(error: Exception) -> str:
+    reason = error.strerror if isinstance(error, OSError) else type(error).__name__
+    return f"a file could not be read while it was sent ({reason})"
 
 
 def _close(opening: Future[BinaryIO]) -> None:

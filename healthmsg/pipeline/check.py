@@ -63,7 +63,7 @@ def status_error(response: Response, request: Request) -> StatusError:
         server_message=message,
         server_code=code,
         retry_after=_retry_after(response.headers.get("Retry-After", "")),
-        outcome=request.outcome_unheard if failed else None,
+        outcome=request.outcome_unheard if failed or response.status < 400 else None,  # noqa: PLR2004 - HTTP
     )
 
 

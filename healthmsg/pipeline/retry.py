@@ -43,7 +43,7 @@ class Retries:
 
     `attempts` counts all tries, the first included. `max_wait` is the longest single wait in seconds: when
     the service asks for a longer one, the call fails at once with its `retry_after`. `total` bounds the
-    seconds in which tries may begin.
+    seconds after the first failure in which tries may begin.
 
     Raises:
         ConfigurationError: a number that cannot be right.

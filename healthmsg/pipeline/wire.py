@@ -6,7 +6,8 @@ the `except` block.
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any, ClassVar, Final
+from io import BytesIO
+from typing import Any, Final
 from urllib.parse import urlencode
 
 import aiohttp
@@ -34,6 +35,8 @@ _SLOWEST_UPLOAD: Final = 50_000
 # A server that hangs must not eat up all file descriptors of the process.
 _MOST_CONNECTIONS: Final = 256
 _CHUNK: Final = 256 * 1024
+# Bytes; aiohttp would write more at one go, and warns of it.
+_LARGE: Final = 512 * 1024
 _WHOLE_OR_PART: Final = frozenset({200, 206})
 
 
@@ -53,15 +56,16 @@ class Timeout:
     read: float = field(default=60.0, validator=positive)
 
 
+# Should an aiohttp ever send in another way, silence would mean nothing, and a call that left be made again.
+_TELLS_WHEN_IT_LEAVES: Final = hasattr(aiohttp.ClientRequest, "send")
+
+
 class _OutgoingRequest(aiohttp.ClientRequest):
     """Tells when it leaves, which is after the connection was made."""
 
     carries: Request | None = None
-    tells: ClassVar[bool] = False
-    """Whether this aiohttp is known to call `send`; before that, silence means nothing."""
 
     async def send(self, conn: Any) -> aiohttp.ClientResponse:
-        _OutgoingRequest.tells = True
         if self.carries is not None:
             self.carries.has_left = True
             if self.carries.slot is not None:
@@ -101,9 +105,12 @@ class Wire:
         request.has_left = None
         upload: UploadBody | None = None
         headers: Mapping[str, str] | None = None
-        data: bytes | aiohttp.MultipartWriter | None = None
+        data: bytes | BytesIO | aiohttp.MultipartWriter | None = None
         if isinstance(request.body, Content):
-            headers, data = {hdrs.CONTENT_TYPE: request.body.content_type}, request.body.data
+            headers = {hdrs.CONTENT_TYPE: request.body.content_type}
+            data = request.body.data
+            if len(data) > _LARGE:
+                data = BytesIO(data)
         elif request.body is not None:
             upload = UploadBody(request.body, request.slot)
             data = upload.payload()
@@ -177,7 +184,11 @@ class Wire:
         url = request.path if request.is_absolute else f"{self._api_url}/{request.path}"
         if request.query:
             url = f"{url}?{urlencode(request.query)}"
-        return URL(url, encoded=True)
+        try:
+            return URL(url, encoded=True)
+        except ValueError:
+            pass
+        raise ConnectError(request.call, "the URL is not valid")
 
     def _timeout_of(self, request: Request) -> aiohttp.ClientTimeout:
         if isinstance(request.body, Multipart):
@@ -270,7 +281,7 @@ def _translated(request: Request, error: aiohttp.ClientError | OSError) -> CallE
         if isinstance(error, kind):
             return ConnectError(request.call, problem)
     if (
-        request.has_left is False and _OutgoingRequest.tells
+        request.has_left is False and _TELLS_WHEN_IT_LEAVES
     ):  # the time for the whole try was up, or the pool was closed, before that
         took_too_long = isinstance(error, TimeoutError)
         problem = "making a connection took too long" if took_too_long else "no connection could be made"

@@ -68,7 +68,7 @@ class Download:
         self._request.query = {"headers": "false"}
         self._request.answers_with_link = True
         response = await self._api.send(self._request)
-        url = self._acceptable(self._link_of(response), base=f"{self._api.url}/")
+        url = self._acceptable(self._link_of(response), base=f"{self._api.url}/{self._request.path}")
         cookie = _cookie_header(response.cookies)
         for _ in range(_MOST_REDIRECTS + 1):
             response = await self._fetch(url, cookie)

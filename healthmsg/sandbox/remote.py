@@ -73,7 +73,7 @@ async def sandbox_process() -> AsyncIterator[RemoteSandbox]:
     """Run a sandbox in a process of its own.
 
     Raises:
-        RuntimeError: it did not start.
+        ConfigurationError: it did not start.
     """
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "healthmsg.sandbox", stdout=asyncio.subprocess.PIPE
@@ -82,7 +82,7 @@ async def sandbox_process() -> AsyncIterator[RemoteSandbox]:
         assert process.stdout is not None  # noqa: S101 - asked for above
         line = await process.stdout.readline()
         if not line:
-            raise RuntimeError("the sandbox did not start")
+            raise ConfigurationError("the sandbox did not start")
         yield RemoteSandbox(**orjson.loads(line))
     finally:
         if process.returncode is None:
