@@ -25,6 +25,7 @@ from healthmsg.errors import (
     WrongEventLoopError,
 )
 from healthmsg.pipeline.body import UploadBody
+from healthmsg.pipeline.deadline import Deadline
 from healthmsg.pipeline.exchange import Content, Multipart, Request, Response
 from healthmsg.settings import positive
 from healthmsg.version import __version__
@@ -90,7 +91,9 @@ class Wire:
     ) -> None:
         self._api_url = api_url
         self._timeout = timeout
-        self._aiohttp_timeout = _for_aiohttp(timeout, timeout.total)
+        self._deadline = Deadline(timeout.total)
+        read = timeout.read if timeout.read < timeout.total else None
+        self._aiohttp_timeout = aiohttp.ClientTimeout(sock_connect=timeout.connect, sock_read=read)
         self._given = session
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
@@ -101,6 +104,22 @@ class Wire:
 
     async def __call__(self, request: Request) -> Response:
         """Send, and read the whole answer unless it is to be streamed."""
+        task = asyncio.current_task()
+        if request.streamed or isinstance(request.body, Multipart) or task is None:
+            return await self._exchange(request, self._timeout_of(request))
+        cancelled_before = task.cancelling()
+        self._deadline.begin(task)
+        try:
+            return await self._exchange(request, self._aiohttp_timeout)
+        except asyncio.CancelledError:
+            if not self._deadline.end(task) or task.uncancel() > cancelled_before:
+                raise
+        finally:
+            if self._deadline.end(task):  # struck, but something else went wrong first
+                task.uncancel()
+        raise _translated(request, TimeoutError())
+
+    async def _exchange(self, request: Request, limits: aiohttp.ClientTimeout) -> Response:
         session = self._session or self._open()
         request.has_left = None
         upload: UploadBody | None = None
@@ -120,7 +139,7 @@ class Wire:
                 self._url(request),
                 headers=headers,
                 data=data,
-                timeout=self._timeout_of(request),
+                timeout=limits,
                 allow_redirects=False,
                 middlewares=(_guard(request), *self._middlewares),
             )
@@ -136,6 +155,7 @@ class Wire:
 
     async def close(self) -> None:
         """Close the connections; of a session that was passed in, none."""
+        self._deadline.close()
         self._closed = True  # a call that waits for its turn or its next try must not open a session again
         session, self._session = self._session, None
         if session is None:
@@ -191,18 +211,12 @@ class Wire:
         raise ConnectError(request.call, "the URL is not valid")
 
     def _timeout_of(self, request: Request) -> aiohttp.ClientTimeout:
+        total: float | None = self._timeout.total
         if isinstance(request.body, Multipart):
-            size = sum(file.size for file in request.body.files)
-            return _for_aiohttp(self._timeout, self._timeout.total + size / _SLOWEST_UPLOAD)
-        if request.streamed:  # a download of any size; a standstill is what `read` is for
-            return _for_aiohttp(self._timeout, None)
-        return self._aiohttp_timeout
-
-
-def _for_aiohttp(timeout: Timeout, total: float | None) -> aiohttp.ClientTimeout:
-    # A timer costs more than most of the pipeline: none where the total strikes first anyhow.
-    read = timeout.read if total is None or timeout.read < total else None
-    return aiohttp.ClientTimeout(total=total, sock_connect=timeout.connect, sock_read=read)
+            total = self._timeout.total + sum(file.size for file in request.body.files) / _SLOWEST_UPLOAD
+        elif request.streamed:  # a download of any size; a standstill is what `read` is for
+            total = None
+        return aiohttp.ClientTimeout(total, sock_connect=self._timeout.connect, sock_read=self._timeout.read)
 
 
 def _guard(request: Request) -> Callable[..., Awaitable[aiohttp.ClientResponse]]:
