@@ -6,6 +6,7 @@ the `except` block.
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from http.cookies import SimpleCookie
 from io import BytesIO
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -59,6 +60,15 @@ class Timeout:
 
 # Should an aiohttp ever send in another way, silence would mean nothing, and a call that left be made again.
 _TELLS_WHEN_IT_LEAVES: Final = hasattr(aiohttp.ClientRequest, "send")
+
+
+class _NoCookies(aiohttp.DummyCookieJar):
+    """Neither stores nor sends cookies, and makes no new empty set of them for each call."""
+
+    _none: SimpleCookie = SimpleCookie()
+
+    def filter_cookies(self, request_url: URL) -> SimpleCookie:  # noqa: ARG002 - aiohttp's
+        return self._none
 
 
 class _OutgoingRequest(aiohttp.ClientRequest):
@@ -169,7 +179,7 @@ class Wire:
         if self._closed:
             raise ClientClosedError
         options: dict[str, Any] = {
-            "cookie_jar": aiohttp.DummyCookieJar(),
+            "cookie_jar": _NoCookies(),
             "request_class": _OutgoingRequest,
             "timeout": self._aiohttp_timeout,
             "headers": self._headers,
