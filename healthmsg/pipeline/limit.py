@@ -21,9 +21,6 @@ from healthmsg.settings import at_least_one, positive
 
 # Just over one call, so that a late wake-up can be made good by the next call, but never a pair.
 _BUCKET: Final = 1.06
-# Calls that queue are spaced a little closer than the limit, so that what jitter has cost can be made good.
-# It is the slots that keep the limit.
-_HASTE: Final = 1.05
 # An answer's way back takes at least this share of the shortest round trip seen.
 _SHARE_OF_ROUND_TRIP: Final = 0.8
 # A difference between round trips is forgotten by that much with each call: by half after 70.
@@ -107,7 +104,7 @@ class Limiter:
         self._longest_hold = rate.arrival + rate.per
         self._beat = rate.per / rate.calls
         self._next_beat = -math.inf
-        self._spacing = AsyncLimiter(_BUCKET, _BUCKET * self._beat / _HASTE)
+        self._spacing = AsyncLimiter(_BUCKET, _BUCKET * self._beat)
         self._free = rate.calls
         self._under_way: dict[CallSlot, float] = {}
         """Calls without an answer yet, oldest first, and when their slot comes back without one."""

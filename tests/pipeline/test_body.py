@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
+from aiohttp import ClientTimeout
 from servers import (
     PATIENT,
     Handler,
@@ -211,7 +212,7 @@ async def test_a_cancelled_upload_leaves_no_connection_no_task_and_no_open_file(
 
 async def test_an_upload_that_takes_too_long_is_closed_too() -> None:
     async with serve(read_nothing) as server, wire_to(server.url, Timeout(total=0.1)) as wire:
-        wire._timeout_of = lambda request: wire._aiohttp_timeout  # type: ignore[method-assign] # noqa: ARG005
+        wire._timeout_of = lambda request: ClientTimeout(total=0.1)  # type: ignore[method-assign] # noqa: ARG005
         with pytest.raises(CallError) as caught:
             await wire(upload(file(LARGE)))
     assert caught.value.outcome is Outcome.UNKNOWN
