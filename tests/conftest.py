@@ -1,6 +1,8 @@
 """Fixtures for all tests."""
 
 import asyncio
+import gc
+import itertools
 from collections.abc import AsyncIterator, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +21,26 @@ def no_stray_event_loop() -> None:
     # On Python 3.11, pytest-asyncio asks for the current event loop, which makes one that nobody closes
     # when a sync test came first.
     asyncio.set_event_loop(None)
+
+
+@pytest.fixture
+async def ticking_clock() -> None:
+    """Let fake time move with each look at it: aiolimiter waits for ever by a clock that stands still."""
+    loop = asyncio.get_running_loop()
+    base, looks = loop.time, itertools.count()
+    loop.time = lambda: base() + next(looks) * 1e-9  # type: ignore[method-assign]
+
+
+@pytest.fixture
+async def nothing_is_left_behind() -> AsyncIterator[None]:
+    """No task of ours, and nothing that asyncio had to tell its exception handler."""
+    told: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    yield
+    gc.collect()
+    assert not told
+    ours = [task for task in asyncio.all_tasks() if "healthmsg" in repr(task) and "sandbox" not in repr(task)]
+    assert not ours
 
 
 @pytest.fixture

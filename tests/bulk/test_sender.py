@@ -1,9 +1,6 @@
 """Sending many messages, over the sandbox and in fake time."""
 
 import asyncio
-import gc
-import itertools
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -31,27 +28,10 @@ from healthmsg.resources.chats import Chat
 from healthmsg.sandbox import AnswerStatus, CutAfter, CutBefore, Delay, Fault, Sandbox
 
 # What waits for ever fails, after three real seconds.
-pytestmark = pytest.mark.looptime(idle_step=0.1, idle_timeout=3)
-
-
-@pytest.fixture(autouse=True)
-async def ticking_clock() -> None:
-    """Let fake time move with each look at it: aiolimiter waits for ever by a clock that stands still."""
-    loop = asyncio.get_running_loop()
-    base, looks = loop.time, itertools.count()
-    loop.time = lambda: base() + next(looks) * 1e-9  # type: ignore[method-assign]
-
-
-@pytest.fixture(autouse=True)
-async def nothing_is_left_behind() -> AsyncIterator[None]:
-    """No task of ours, and nothing that asyncio had to tell its exception handler."""
-    told: list[dict[str, Any]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
-    yield
-    gc.collect()
-    assert not told
-    ours = [task for task in asyncio.all_tasks() if "healthmsg" in repr(task) and "sandbox" not in repr(task)]
-    assert not ours
+pytestmark = [
+    pytest.mark.looptime(idle_step=0.1, idle_timeout=3),
+    pytest.mark.usefixtures("ticking_clock", "nothing_is_left_behind"),
+]
 
 
 # --- every message once

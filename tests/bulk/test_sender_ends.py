@@ -1,10 +1,7 @@
 """Bulk sending that is held up, left early, cancelled, or overtaken."""
 
 import asyncio
-import gc
-import itertools
 from collections import Counter
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -14,30 +11,13 @@ from healthmsg import Client, Outcome, Outgoing, SendingStoppedError, SendResult
 from healthmsg.sandbox import Delay, Sandbox
 
 # What waits for ever fails, after three real seconds.
-pytestmark = pytest.mark.looptime(idle_step=0.1, idle_timeout=3)
+pytestmark = [
+    pytest.mark.looptime(idle_step=0.1, idle_timeout=3),
+    pytest.mark.usefixtures("ticking_clock", "nothing_is_left_behind"),
+]
 MOST_IN_FLIGHT = 128
 # Read, but waiting for a place.
 ONE_MORE = 1
-
-
-@pytest.fixture(autouse=True)
-async def ticking_clock() -> None:
-    """Let fake time move with each look at it: aiolimiter waits for ever by a clock that stands still."""
-    loop = asyncio.get_running_loop()
-    base, looks = loop.time, itertools.count()
-    loop.time = lambda: base() + next(looks) * 1e-9  # type: ignore[method-assign]
-
-
-@pytest.fixture(autouse=True)
-async def nothing_is_left_behind() -> AsyncIterator[None]:
-    """No task of ours, and nothing that asyncio had to tell its exception handler."""
-    told: list[dict[str, Any]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
-    yield
-    gc.collect()
-    assert not told
-    ours = [task for task in asyncio.all_tasks() if "healthmsg" in repr(task) and "sandbox" not in repr(task)]
-    assert not ours
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -1,7 +1,5 @@
 """`healthmsg demo`."""
 
-import asyncio
-import itertools
 import json
 import subprocess
 import sys
@@ -51,14 +49,6 @@ def assert_is_one_clear_line(result: Any, says: str) -> None:
 
 
 # --- the whole of it, in fake time
-
-
-@pytest.fixture
-async def ticking_clock() -> None:
-    """Let fake time move with each look at it: aiolimiter waits for ever by a clock that stands still."""
-    loop = asyncio.get_running_loop()
-    base, looks = loop.time, itertools.count()
-    loop.time = lambda: base() + next(looks) * 1e-9  # type: ignore[method-assign]
 
 
 @pytest.mark.looptime
