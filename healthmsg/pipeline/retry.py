@@ -7,7 +7,8 @@
 | time-out, lost connection, cut answer, 5xx  | again              | `DeliveryUnknownError`, at once |
 | any other code, a file that failed          | raised             | raised                         |
 
-An unexpected redirect of a call that changes something is a `DeliveryUnknownError` as well. A 401 is the auth step's business; after that it is raised.
+An unexpected redirect of a call that changes something is a `DeliveryUnknownError` as well. A 401 is the
+auth step's business; after that it is raised.
 """
 
 import asyncio
