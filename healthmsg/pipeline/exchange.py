@@ -1,13 +1,14 @@
 """What travels through the pipeline: a request on the way out, a response on the way back."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Any, BinaryIO, Protocol
 
 import orjson
 from attrs import define, field, frozen
 
-from healthmsg.errors import InvalidResponseError
+from healthmsg.errors import DeliveryUnknownError, InvalidResponseError
 from healthmsg.models.outcome import Outcome
 
 
@@ -103,6 +104,13 @@ class Request:
     def outcome_unheard(self) -> Outcome:
         """What is known of the call when it left and no clear answer came."""
         return Outcome.NOT_SENT if self.is_safe else Outcome.UNKNOWN
+
+    def delivery_unknown(self, problem: str, *, status: int | None = None) -> DeliveryUnknownError:
+        """Make the error for a call that may have taken effect."""
+        started_at = datetime.fromtimestamp(self.started_at, UTC)
+        error = DeliveryUnknownError(self.call, problem, started_at=started_at, status=status)
+        error.attempts = self.attempt
+        return error
 
 
 class Stream(Protocol):

@@ -162,12 +162,7 @@ class Limiter:
 
     async def acquire(self, lane: Lane) -> CallSlot:
         """Wait for a turn. Cancelling the wait costs nobody anything."""
-        slot = self.acquire_at_once()
-        if slot is None:
-            asked = self.now()
-            slot = await self._wait_in(lane)
-            slot.waited = self.now() - asked
-        return slot
+        return self.acquire_at_once() or await self.queue(lane)
 
     def acquire_at_once(self) -> CallSlot | None:
         """Give a turn if there is one without waiting.
@@ -181,6 +176,13 @@ class Limiter:
         self._free -= 1
         self._pause_until = now + self._beat
         return CallSlot(self)
+
+    async def queue(self, lane: Lane) -> CallSlot:
+        """Wait for a turn behind those who wait already."""
+        asked = self.now()
+        slot = await self._wait_in(lane)
+        slot.waited = self.now() - asked
+        return slot
 
     def pause(self, seconds: float) -> None:
         """Let nobody go for that long; the longest pause asked for wins."""
@@ -306,7 +308,7 @@ class LimitStep:
 
     async def __call__(self, request: Request, proceed: Send) -> Response:
         """Go when it is this call's turn, and take note of how it ends."""
-        slot = self._limiter.acquire_at_once() or await self._limiter.acquire(request.lane)
+        slot = self._limiter.acquire_at_once() or await self._limiter.queue(request.lane)
         request.slot = slot
         request.waited = slot.waited
         try:

@@ -13,7 +13,6 @@ auth step's business; after that it is raised.
 
 import asyncio
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from attrs import field, frozen
@@ -136,8 +135,6 @@ def _settled(request: Request, error: CallError) -> CallError:
         return error
     status = error.status if isinstance(error, StatusError) else None
     problem = f"answered {status}" if status else "the line broke, or no answer came in time"
-    started_at = datetime.fromtimestamp(request.started_at, UTC)
-    unknown = DeliveryUnknownError(request.call, problem, started_at=started_at, status=status)
-    unknown.attempts = request.attempt
+    unknown = request.delivery_unknown(problem, status=status)
     unknown.__cause__ = error
     return unknown

@@ -1,14 +1,13 @@
 """What every resource is built on: sending a request, and decoding its answer."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import TypeVar
 
 from attrs import frozen
 
 from healthmsg.addresses import ChatAddress
 from healthmsg.codec import decode
-from healthmsg.errors import DeliveryUnknownError, InvalidResponseError
+from healthmsg.errors import InvalidResponseError
 from healthmsg.models import SentMessage
 from healthmsg.paging import Spawn
 from healthmsg.pipeline.exchange import Content, Lane, Multipart, Request, Send
@@ -59,10 +58,7 @@ class Api:
             return decode(response.body, SentMessage, request.call)
         except InvalidResponseError as error:
             problem = error.problem
-        started_at = datetime.fromtimestamp(request.started_at, UTC)
-        unknown = DeliveryUnknownError(request.call, problem, started_at=started_at, status=response.status)
-        unknown.attempts = request.attempt
-        raise unknown
+        raise request.delivery_unknown(problem, status=response.status)
 
     def request(self, route: Route, chat: ChatAddress | None = None, **ids: object) -> Request:
         """Address a request; nothing is sent."""
