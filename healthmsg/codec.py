@@ -5,22 +5,29 @@ keys are kept in `extra`. No error carries a value, only the path of the field.
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any, TypeVar
+from types import NoneType
+from typing import Any, Final, TypeGuard, TypeVar
 
 import orjson
-from attrs import AttrsInstance, fields, has, resolve_types
+from attrs import AttrsInstance, evolve, fields, has, resolve_types
 from cattrs import Converter, transform_error
 from cattrs.cols import homogenous_tuple_structure_factory, is_sequence
 from cattrs.gen import make_dict_structure_fn
 
 from healthmsg.errors import InvalidInputError, InvalidResponseError
 from healthmsg.models.fields import JSONObject
+from healthmsg.models.payloads import Payload, QuestionAnswer, QuestionPayload, VerificationPayload
 from healthmsg.models.users import User, UserOrId
 
 T = TypeVar("T")
+Model = TypeVar("Model", bound=AttrsInstance)
+
+# A date, a time, and an offset in minutes: datetime.fromisoformat reads more, a date alone and weeks too.
+_is_timestamp: Final = re.compile(r"[\d-]{8,10}[T ][\d:.,]+(?:Z|[+-]\d\d(?::?[0-5]\d)?)?", re.ASCII).fullmatch
 
 
 class _MismatchError(TypeError):
@@ -33,9 +40,10 @@ def decode(body: bytes, shape: type[T], call: str) -> T:
     Raises:
         InvalidResponseError: the body is no JSON, or not of that shape.
     """
+    structure = _structure_hook(shape)  # type: ignore[arg-type] # types are hashable
     try:
         document = orjson.loads(body)
-        model: T = _structure_hook(shape)(document, shape)  # type: ignore[arg-type] # types are hashable
+        model: T = structure(document, shape)
     except orjson.JSONDecodeError:
         problem, path = "it is not JSON", ""
     except Exception:  # noqa: BLE001 - whatever a hook stumbled over, and it may carry a value
@@ -46,21 +54,43 @@ def decode(body: bytes, shape: type[T], call: str) -> T:
 
 
 def encode(document: object) -> bytes:
-    """Write JSON.
+    """Write JSON, with models as objects: what is `None` in them is left out, and `extra` is put back.
+
+    A field that is set wins over a key of its name in `extra`. Timestamps become ISO 8601.
 
     Raises:
         InvalidInputError: it holds something that JSON or UTF-8 cannot express.
     """
     try:
-        encoded = orjson.dumps(document)
+        encoded = orjson.dumps(document, _as_object)
         # orjson writes null for a number that JSON cannot express; its stricter sibling refuses.
         if b"null" in encoded:
-            json.dumps(document, allow_nan=False, default=str)
+            json.dumps(document, allow_nan=False, default=_as_object_or_text)
     except (TypeError, ValueError):
         pass
     else:
         return encoded
     raise InvalidInputError("the text or value cannot be written as JSON in UTF-8")
+
+
+def _is_model(kind: type) -> TypeGuard[type[AttrsInstance]]:
+    # No other class of ours: a Token must not be written by mistake.
+    return has(kind) and kind.__module__.startswith("healthmsg.models.")
+
+
+def _as_object(value: object) -> dict[str, object]:
+    kind = type(value)
+    if not _is_model(kind):
+        raise _MismatchError
+    known = {field.name: getattr(value, field.name) for field in fields(kind)}
+    extra = known.pop("extra", {})
+    document = {name: kept for name, kept in known.items() if kept is not None}
+    # An empty list gives way: answers to a question that could not be read are in `extra`.
+    return document | {key: kept for key, kept in extra.items() if document.get(key, ()) == ()}
+
+
+def _as_object_or_text(value: object) -> object:
+    return _as_object(value) if _is_model(type(value)) else str(value)
 
 
 def _mismatch_path(document: object, shape: Any) -> str:
@@ -80,31 +110,26 @@ def _structure_hook(shape: Any) -> Callable[[Any, Any], Any]:
 def _converter(*, detailed: bool) -> Converter:
     converter = Converter(detailed_validation=detailed)
     for primitive in (str, int, bool):
-        exactly = _exactly(primitive)
-        converter.register_structure_hook(primitive, exactly)
-        converter.register_structure_hook(primitive | None, _optional(exactly))
+        converter.register_structure_hook(primitive, _exactly(primitive))
+        converter.register_structure_hook(primitive | None, _exactly(primitive, NoneType))
     converter.register_structure_hook(datetime, _timestamp)
-    converter.register_structure_hook(datetime | None, _optional(_timestamp))
     converter.register_structure_hook_func(lambda shape: shape == JSONObject, _json_object)
-    converter.register_structure_hook(JSONObject | None, _optional(_json_object))
+    converter.register_structure_hook_func(lambda shape: shape is object, lambda value, _: value)
     converter.register_structure_hook_factory(is_sequence, _sequence_hook)
     converter.register_structure_hook_factory(has, _model_hook)
     converter.register_structure_hook_func(lambda shape: shape == UserOrId, _user_or_id(converter))
+    converter.register_structure_hook(QuestionPayload, _question_hook(converter))
+    converter.register_structure_hook_func(lambda shape: shape is Payload, _payload_hook(converter))
     return converter
 
 
-def _exactly(primitive: type[T]) -> Callable[[Any, Any], T]:
-    def structure(value: Any, _: Any) -> T:
-        if value.__class__ is primitive:
+def _exactly(*classes: type) -> Callable[[Any, Any], Any]:
+    accepted = frozenset(classes)
+
+    def structure(value: Any, _: Any) -> Any:
+        if value.__class__ in accepted:
             return value
         raise _MismatchError
-
-    return structure
-
-
-def _optional(hook: Callable[[Any, Any], T]) -> Callable[[Any, Any], T | None]:
-    def structure(value: Any, shape: Any) -> T | None:
-        return None if value is None else hook(value, shape)
 
     return structure
 
@@ -113,11 +138,16 @@ def _timestamp(value: Any, _: Any) -> datetime:
     """Read ISO 8601 with or without an offset, and the vendor's odd `Z+00:00`; no offset means UTC [A]."""
     if value.__class__ is not str:
         raise _MismatchError
-    moment = datetime.fromisoformat(value.removesuffix("+00:00") if value.endswith("Z+00:00") else value)
+    written = value.removesuffix("+00:00") if value.endswith("Z+00:00") else value
+    if not _is_timestamp(written):
+        raise _MismatchError
+    moment = datetime.fromisoformat(written)
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _json_object(value: Any, _: Any) -> JSONObject:
+    if value is None:
+        return {}
     if value.__class__ is not dict:
         raise _MismatchError
     return value
@@ -127,7 +157,7 @@ def _sequence_hook(shape: Any, converter: Converter) -> Callable[[Any, Any], tup
     structure_items = homogenous_tuple_structure_factory(shape, converter)
 
     def structure(value: Any, shape: Any) -> tuple[object, ...]:
-        if value is None:
+        if value is None or value == []:
             return ()
         if value.__class__ is not list:
             raise _MismatchError
@@ -137,15 +167,15 @@ def _sequence_hook(shape: Any, converter: Converter) -> Callable[[Any, Any], tup
     return structure
 
 
-def _model_hook(model: type[AttrsInstance], converter: Converter) -> Callable[[Any, Any], object]:
+def _model_hook(model: type[Model], converter: Converter) -> Callable[[Any, Any], Model]:
     known = {field.name for field in fields(resolve_types(model)) if field.init} - {"extra"}
     build = make_dict_structure_fn(model, converter)
 
-    def structure(value: Any, shape: Any) -> object:
+    def structure(value: Any, shape: Any) -> Model:
         if value.__class__ is not dict:
             raise _MismatchError
         if not known.issuperset(value):
-            value |= {"extra": {key: kept for key, kept in value.items() if key not in known}}
+            value = value | {"extra": {key: kept for key, kept in value.items() if key not in known}}
         return build(value, shape)
 
     return structure
@@ -156,6 +186,44 @@ def _user_or_id(converter: Converter) -> Callable[[Any, Any], User]:
 
     def structure(value: Any, _: Any) -> User:
         return User(value) if value.__class__ is str else by_object(value, User)
+
+    return structure
+
+
+def _payload_hook(converter: Converter) -> Callable[[Any, Any], Payload]:
+    of_another_kind = _model_hook(Payload, converter)
+    by_kind = {
+        "question": converter.get_structure_hook(QuestionPayload),
+        "verification_request": converter.get_structure_hook(VerificationPayload),
+    }
+
+    def structure(value: Any, shape: Any) -> Payload:
+        kind = as_mapping(value).get("type")
+        build = by_kind.get(kind, of_another_kind) if isinstance(kind, str) else of_another_kind
+        payload: Payload = build(value, shape)
+        return payload
+
+    return structure
+
+
+def _question_hook(converter: Converter) -> Callable[[Any, Any], QuestionPayload]:
+    """Keep answers that do not look as assumed [A] in `extra`: the message can be read without them."""
+    build = _model_hook(QuestionPayload, converter)
+    read_answers = converter.get_structure_hook(tuple[QuestionAnswer, ...])
+
+    def can_be_read(answers: object) -> bool:
+        try:
+            read_answers(answers, tuple[QuestionAnswer, ...])
+        except Exception:  # noqa: BLE001 - any other shape
+            return False
+        return True
+
+    def structure(value: Any, shape: Any) -> QuestionPayload:
+        answers = as_mapping(value).get("answers")
+        if can_be_read(answers):
+            return build(value, shape)
+        question = build({key: kept for key, kept in value.items() if key != "answers"}, shape)
+        return evolve(question, extra={**question.extra, "answers": answers})
 
     return structure
 

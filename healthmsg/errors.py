@@ -5,6 +5,7 @@
     ├── InvalidInputError (ValueError)        refused before anything was sent
     │   ├── InvalidIdError
     │   │   └── AmbiguousAuxIdError
+    │   ├── AuxIdTakenError
     │   ├── EmptyMessageError
     │   └── InvalidFileError
     ├── ClientUsageError (RuntimeError)
@@ -50,9 +51,12 @@ path. What the service itself said may repeat any of those: it is kept apart, in
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from http import HTTPStatus
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from healthmsg.models.outcome import Outcome
+from healthmsg.outcome import Outcome
+
+if TYPE_CHECKING:
+    from healthmsg.models.quota import Quota
 
 
 class HealthmsgError(Exception):
@@ -86,6 +90,20 @@ class AmbiguousAuxIdError(InvalidIdError):
     """
 
 
+class AuxIdTakenError(InvalidInputError):
+    """An auxiliary id that somebody or something else has already. Nothing was changed.
+
+    The service would silently move a user's to the new user, or give a group chat's to both [D].
+    """
+
+    def __init__(self, holder: str) -> None:
+        self.holder = holder
+        super().__init__(
+            f"{holder} has this auxiliary id already, and the service would not refuse. Nothing was changed."
+            " Choose another one, leave it out, or say with if_taken that you know."
+        )
+
+
 class EmptyMessageError(InvalidInputError):
     """A message with neither text nor files."""
 
@@ -97,7 +115,7 @@ class InvalidFileError(InvalidInputError):
     """
 
     def __init__(self, problems: Sequence[tuple[str, str]]) -> None:
-        self.problems = tuple(problems)
+        self.problems: tuple[tuple[str, str], ...] = tuple(problems)
         listed = "; ".join(f"{name}: {reason}" for name, reason in self.problems)
         super().__init__(f"Nothing was sent, because of these files: {listed}")
 
@@ -278,13 +296,40 @@ class PreconditionFailedError(StatusError):
 
 
 class RateLimitedError(StatusError):
-    """429: too many calls. `retry_after` is the wait that the service asked for, in seconds, if it did."""
+    """429: too many calls. `retry_after` is the wait that the service asked for, in seconds, if it did.
+
+    `quota` is the user's quota as the answer's headers gave it [D], if they did.
+    """
 
     advice = "Too many calls a second: another program may share this application's limit."
 
+    def __init__(  # noqa: PLR0913 - what an answer says, by keyword
+        self,
+        call: str,
+        status: int,
+        *,
+        server_message: str = "",
+        server_code: str = "",
+        retry_after: float | None = None,
+        outcome: Outcome | None = None,
+        quota: "Quota | None" = None,
+    ) -> None:
+        self.quota = quota
+        super().__init__(
+            call,
+            status,
+            server_message=server_message,
+            server_code=server_code,
+            retry_after=retry_after,
+            outcome=outcome,
+        )
+
 
 class QuotaExceededError(RateLimitedError):
-    """429: this user's quota is used up. Other users can go on."""
+    """429: this user's quota is used up. Other users can go on.
+
+    `retry_after` is the wait that the service asked for, in seconds, and else the time until `quota.reset`.
+    """
 
     advice = "This user's quota is used up; `retry_after` says for how many seconds, if that is known."
 

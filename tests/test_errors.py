@@ -30,7 +30,7 @@ from healthmsg.errors import (
     UploadFileError,
     WrongEventLoopError,
 )
-from healthmsg.models.outcome import Outcome
+from healthmsg.outcome import Outcome
 
 CALL = "POST conversations/{id}/messages"
 CANARY = "canary-3f9"

@@ -5,19 +5,29 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from attrs import evolve, fields
+from attrs import NOTHING, evolve, fields, fields_dict, has
 from attrs.exceptions import FrozenInstanceError
 
 from healthmsg import models
 from healthmsg.models import (
     Attachment,
+    Company,
     ConversationInfo,
     GroupChatInfo,
+    GroupSettings,
+    IdentityProvider,
     Member,
     Message,
     Outcome,
+    Payload,
+    QuestionAnswer,
+    QuestionOption,
+    QuestionPayload,
     SentMessage,
     User,
+    UserVerifications,
+    Verification,
+    VerificationPayload,
 )
 
 CANARY = "canary-3f9"
@@ -39,10 +49,39 @@ USER = User(
 )
 MEMBER = Member("u2", first_name=CANARY, owner=True, admin=False, extra={CANARY: 1})
 ATTACHMENT = Attachment("a1", name=f"{CANARY}.pdf", size=3, mime_type="image/png", extra={"x": CANARY})
+OPTION = QuestionOption("yes", label=CANARY, style="green", extra={"x": CANARY})
+ANSWER = QuestionAnswer("u1", options=(CANARY,), extra={"x": CANARY})
+QUESTION = QuestionPayload(
+    options=(OPTION,),
+    multi_answer=False,
+    style=CANARY,
+    users=(USER,),
+    answers=(ANSWER,),
+    extra={"x": CANARY},
+)
+SETTINGS = GroupSettings(
+    allow_contacts=True,
+    auto_close_after=30,
+    auto_expire_after=3600,
+    hybrid_messaging=False,
+    members_can_invite=True,
+    extra={"x": CANARY},
+)
+VERIFICATION = Verification(CANARY, extra={"x": CANARY})
 MODELS: list[Any] = [
     USER,
     MEMBER,
     ATTACHMENT,
+    OPTION,
+    ANSWER,
+    QUESTION,
+    SETTINGS,
+    VERIFICATION,
+    Company("co1", name=CANARY, extra={"x": CANARY}),
+    IdentityProvider("p1", name="iDIN", extra={"x": CANARY}),
+    Payload("poll", extra={"x": CANARY}),
+    UserVerifications((VERIFICATION,), extra={"x": CANARY}),
+    VerificationPayload(attributes={CANARY: [CANARY]}, extra={"x": CANARY}),
     ConversationInfo(
         "c1",
         subject=CANARY,
@@ -61,9 +100,10 @@ MODELS: list[Any] = [
         closed=True,
         members=(MEMBER,),
         aux_id=CANARY,
-        settings={"x": CANARY},
+        avatar=f"https://a.example/{CANARY}.png",
+        settings=SETTINGS,
         dial_in_info={"x": [CANARY]},
-        guest_access=True,
+        guest_access=[CANARY],
         unread=2,
         created_at=NOON,
         updated_at=NOON,
@@ -76,7 +116,7 @@ MODELS: list[Any] = [
         user_id="u1",
         attachments=(ATTACHMENT,),
         mentions=(USER,),
-        payload={"type": CANARY},
+        payload=QUESTION,
         created_at=NOON,
         liked_by=(USER,),
         extra={"x": CANARY},
@@ -85,8 +125,16 @@ MODELS: list[Any] = [
 ]
 # All that `repr` may show: ids, numbers, moments, flags and kinds, which name nobody.
 SHOWN = {
-    *("id", "user_id", "company_id", "type", "size", "mime_type", "unread", "created_at", "updated_at"),
-    *("active", "private_user", "closed", "guest_access", "owner", "admin"),
+    *("id", "user_id", "company_id", "provider_id", "type", "size", "mime_type", "unread"),
+    *("created_at", "updated_at", "active", "private_user", "closed", "owner", "admin"),
+    *("settings", *(field.name for field in fields(GroupSettings))),
+}
+SHOWN_OF = {
+    # Of a button, and of an organisation.
+    QuestionOption: {"name", "style"},
+    IdentityProvider: {"name"},
+    # It shows its own type only.
+    Message: {"payload"},
 }
 
 every_model = pytest.mark.parametrize(
@@ -94,20 +142,33 @@ every_model = pytest.mark.parametrize(
 )
 
 
-def test_every_model_is_looked_at() -> None:
-    assert {type(model).__name__ for model in MODELS} == set(models.__all__) - {"Outcome"}
+def test_every_model_that_the_service_sends_is_looked_at() -> None:
+    exported = [getattr(models, name) for name in models.__all__]
+    sent = {model for model in exported if has(model) and "extra" in fields_dict(model)}
+
+    assert {type(model) for model in MODELS} == sent
     for model in MODELS:
         defaults = [
             field.name for field in fields(type(model)) if getattr(model, field.name) == field.default
         ]
-        assert type(model) is Member or defaults == []
+        assert type(model) is Member or defaults in ([], ["type"])
+
+
+def test_the_exported_names_are_sorted() -> None:
+    assert models.__all__ == sorted(models.__all__)
 
 
 @every_model
 def test_repr_shows_nothing_about_a_person(model: Any) -> None:
+    shown = {field.name for field in fields(type(model)) if field.repr}
+
     assert CANARY not in repr(model)
-    assert model.id in repr(model)
-    assert {field.name for field in fields(type(model)) if field.repr} <= SHOWN
+    assert shown <= SHOWN | SHOWN_OF.get(type(model), set())
+
+
+@pytest.mark.parametrize("payload", [Payload("poll"), QUESTION, VerificationPayload(attributes={"a": 1})])
+def test_repr_of_a_payload_shows_its_type_alone(payload: Payload) -> None:
+    assert repr(payload) == f"{type(payload).__name__}(type={payload.type!r})"
 
 
 @every_model
@@ -126,6 +187,18 @@ def test_models_are_hashable_and_equal_whatever_their_extra_fields(model: Any) -
     assert other == model
     assert hash(other) == hash(model)
     assert {model: 1}[other] == 1
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        GroupChatInfo("g1", dial_in_info={"numbers": [1]}, guest_access={"open": []}),
+        VerificationPayload(attributes={"a": [{}]}),
+        Message("m1", payload=VerificationPayload(attributes={"a": {}})),
+    ],
+)
+def test_whatever_json_a_model_holds_it_is_hashable(model: Any) -> None:
+    assert hash(model) == hash(copy.deepcopy(model))
 
 
 @every_model
@@ -149,20 +222,28 @@ def test_models_survive_pickle_and_copy(model: Any, duplicate: Callable[[Any], A
 
 
 @pytest.mark.parametrize("model", [type(model) for model in MODELS])
-def test_an_id_is_enough_and_nothing_else_is_made_up(model: type[Any]) -> None:
-    bare = model("x")
+def test_nothing_but_an_id_is_needed_and_nothing_else_is_defaults(model: type[Any]) -> None:
+    needed = [field.name for field in fields(model) if field.default is NOTHING]
+    kind = {QuestionPayload: "question", VerificationPayload: "verification_request"}.get(model)
+    bare, another = (model(*needed) for _ in range(2))
 
-    assert bare.id == "x"
-    assert all(
-        getattr(bare, field.name) in (None, ()) for field in fields(model)[1:] if field.name != "extra"
-    )
+    assert needed in ([], ["id"], ["provider_id"])
     assert bare.extra == {}
-    assert model("y").extra is not bare.extra
+    assert another.extra is not bare.extra
+    defaults: dict[str, object] = {"extra": {}, "attributes": {}, "type": kind}
+    for field in fields(model)[len(needed) :]:
+        assert getattr(bare, field.name) in (None, (), defaults.get(field.name)), field.name
 
 
 def test_a_member_is_a_user() -> None:
     assert isinstance(MEMBER, User)
     assert Member("u1") != User("u1")
+
+
+def test_payloads_of_known_kinds_are_payloads() -> None:
+    assert isinstance(QUESTION, Payload)
+    assert isinstance(VerificationPayload(), Payload)
+    assert Payload("question") != QuestionPayload()
 
 
 def test_there_are_three_outcomes() -> None:

@@ -1,17 +1,44 @@
-"""What the service's objects look like: frozen values that know nothing of the client."""
+"""What goes to the service and comes from it: frozen values that know nothing of the client."""
 
 from healthmsg.models.chats import ConversationInfo, GroupChatInfo
+from healthmsg.models.companies import Company
+from healthmsg.models.groups import GroupSettings
+from healthmsg.models.invitations import GroupInvite, ImportUser
 from healthmsg.models.messages import Attachment, Message, SentMessage
-from healthmsg.models.outcome import Outcome
+from healthmsg.models.payloads import (
+    Payload,
+    QuestionAnswer,
+    QuestionOption,
+    QuestionPayload,
+    VerificationPayload,
+)
+from healthmsg.models.questions import Option
+from healthmsg.models.quota import Quota
 from healthmsg.models.users import Member, User
+from healthmsg.models.verifications import IdentityProvider, UserVerifications, Verification
+from healthmsg.outcome import Outcome
 
 __all__ = [
     "Attachment",
+    "Company",
     "ConversationInfo",
     "GroupChatInfo",
+    "GroupInvite",
+    "GroupSettings",
+    "IdentityProvider",
+    "ImportUser",
     "Member",
     "Message",
+    "Option",
     "Outcome",
+    "Payload",
+    "QuestionAnswer",
+    "QuestionOption",
+    "QuestionPayload",
+    "Quota",
     "SentMessage",
     "User",
+    "UserVerifications",
+    "Verification",
+    "VerificationPayload",
 ]

@@ -5,6 +5,7 @@ from datetime import datetime
 from attrs import field, frozen
 
 from healthmsg.models.fields import JSONObject, private, unknown_fields
+from healthmsg.models.groups import GroupSettings
 from healthmsg.models.users import Member, User
 
 
@@ -35,7 +36,7 @@ class ConversationInfo:
 
 @frozen
 class GroupChatInfo:
-    """A group chat. Contract: "Objects" [V]; the timestamps and `unread` [A].
+    """A group chat. Contract: "Objects" [V]; `avatar`, the timestamps and `unread` [A].
 
     Every field but `id` may be missing, and is `None` (or empty) then.
     """
@@ -46,9 +47,13 @@ class GroupChatInfo:
     members: tuple[Member, ...] = field(default=(), repr=False)
     aux_id: str | None = private()
     """The integrator's own id, if the chat has one."""
-    settings: JSONObject | None = field(default=None, repr=False, hash=False)
-    dial_in_info: JSONObject | None = field(default=None, repr=False, hash=False)
-    guest_access: bool | None = None
+    avatar: str | None = private()
+    """The picture's URL [A]."""
+    settings: GroupSettings | None = None
+    dial_in_info: object = field(default=None, repr=False, hash=False)
+    """Only the name is known: whatever JSON came."""
+    guest_access: object = field(default=None, repr=False, hash=False)
+    """Only the name is known: whatever JSON came."""
     unread: int | None = None
     """How many messages are unread."""
     created_at: datetime | None = None

@@ -5,6 +5,7 @@ from datetime import datetime
 from attrs import field, frozen
 
 from healthmsg.models.fields import JSONObject, private, unknown_fields
+from healthmsg.models.payloads import Payload
 from healthmsg.models.users import User, UserOrId
 
 
@@ -37,8 +38,8 @@ class Message:
     attachments: tuple[Attachment, ...] = field(default=(), repr=False)
     mentions: tuple[UserOrId, ...] = field(default=(), repr=False)
     """Users, some of them known by `id` alone; the id `@all` stands for all members of a group."""
-    payload: JSONObject | None = field(default=None, repr=False, hash=False)
-    """A question or a verification request, as it came."""
+    payload: Payload | None = None
+    """A `QuestionPayload`, a `VerificationPayload`, or a `Payload` of another kind."""
     created_at: datetime | None = None
     """Aware."""
     liked_by: tuple[UserOrId, ...] = field(default=(), repr=False)

@@ -9,7 +9,7 @@ import orjson
 from attrs import define, field, frozen
 
 from healthmsg.errors import DeliveryUnknownError, InvalidResponseError
-from healthmsg.models.outcome import Outcome
+from healthmsg.outcome import Outcome
 
 
 class Lane(IntEnum):

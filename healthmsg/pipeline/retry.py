@@ -26,7 +26,7 @@ from healthmsg.errors import (
     StatusError,
     TransportError,
 )
-from healthmsg.models.outcome import Outcome
+from healthmsg.outcome import Outcome
 from healthmsg.pipeline.exchange import Request, Response, Send
 from healthmsg.settings import at_least_one, not_negative
 

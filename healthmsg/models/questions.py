@@ -1,0 +1,51 @@
+"""What is asked in a chat."""
+
+import re
+from hashlib import sha256
+from typing import Final
+
+from attrs import field, frozen
+
+from healthmsg.checks import check_text
+from healthmsg.errors import InvalidInputError
+from healthmsg.identifiers import fold_aux_id
+
+_LONGEST_NAME: Final = 32
+_is_name: Final = re.compile(rf"[A-Za-z0-9_]{{1,{_LONGEST_NAME}}}").fullmatch
+_STARS: Final = str.maketrans("★☆", "10")
+
+
+@frozen(init=False)
+class Option:
+    """A button of a question [V].
+
+    `label` is what the reader sees. `name` is what the answer gives back: at most 32 letters, digits and
+    underscores; without it, it is derived from the label as the vendor's client does (`"Ja, graag"` becomes
+    `ja_graag`). `style` is a colour word, such as `green` or `red`.
+
+    Raises:
+        InvalidInputError: one of them cannot be right.
+    """
+
+    label: str = field(repr=False)
+    name: str = field(repr=False)
+    style: str | None
+
+    def __init__(self, label: str, *, name: str | None = None, style: str | None = None) -> None:
+        check_text(label, "an option's label")
+        if name is not None and (not isinstance(name, str) or not _is_name(name)):
+            raise InvalidInputError(
+                f"an option's name must be 1 to {_LONGEST_NAME} letters (a-z), digits or underscores"
+            )
+        if style is not None:
+            check_text(style, "an option's style")
+        self.__attrs_init__(label, name or _name_for(label), style)
+
+
+def _name_for(label: str) -> str:
+    folded = fold_aux_id(label.translate(_STARS))
+    name = re.sub(r"\W+", "_", folded, flags=re.ASCII)[:_LONGEST_NAME].lower()
+    if name.strip("_"):
+        return name
+    # No letter is left of a label in another script: any name will do that is always the same.
+    return f"option_{sha256(label.encode(errors='replace')).hexdigest()[:12]}"
