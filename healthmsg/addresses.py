@@ -17,11 +17,11 @@ class ChatKind(Enum):
     AUX_GROUP_CHAT = "aux/groupchats"
 
     def __init__(self, path: str) -> None:
-        self.path = path
-        self.is_auxiliary = path.startswith("aux/")
+        self.path: str = path
+        self.is_auxiliary: bool = path.startswith("aux/")
         """Whether the id is the integrator's own."""
-        self.is_group = path.endswith("groupchats")
-        self.template = f"{path}/{{aux_id}}" if self.is_auxiliary else f"{path}/{{id}}"
+        self.is_group: bool = path.endswith("groupchats")
+        self.template: str = f"{path}/{{aux_id}}" if self.is_auxiliary else f"{path}/{{id}}"
         """The path with the id left open, for logs and errors."""
 
 

@@ -12,6 +12,8 @@ _UNESCAPED: Final = "!'()*"
 _needs_no_escape: Final = re.compile(r"[A-Za-z0-9_.~!'()*-]+").fullmatch
 # U+0300 to U+036F, the block of combining diacritical marks.
 _MARKS: Final = frozenset(map(chr, range(0x300, 0x370)))
+# Letters that the vendor's client replaces though they have no mark: dotless i, n with apostrophe, eng [V].
+_UNMARKED: Final = {"\u0131": "i", "\u0149": "n", "\u014a": "N", "\u014b": "n"}
 
 
 class ExactAuxId(str):
@@ -69,8 +71,8 @@ def encode_aux_id(value: object, name: str = "aux_id") -> str:
 def fold_aux_id(aux_id: str) -> str:
     """Fold diacritics as the vendor's client does before it sends an auxiliary id: `José` → `Jose` [V].
 
-    Which letters beyond the accented ones that client folds is not known [A]: Latin letters with a stroke
-    or a hook (`ø`, `ł`) are folded too.
+    That client folds the Latin letters of Western, Central and Northern Europe and Turkish [V]; others with
+    a mark (`ǘ`, `ệ`) are folded as well, to be on the safe side [A].
     """
     require_text(aux_id, "aux_id")
     if aux_id.isascii():
@@ -87,6 +89,8 @@ def exact_aux_id(aux_id: str) -> ExactAuxId:
 
 
 def _without_stroke(letter: str) -> str:
+    if letter in _UNMARKED:
+        return _UNMARKED[letter]
     base, found, mark = unicodedata.name(letter, "").partition(" WITH ")
     if not found or not base.startswith("LATIN") or "LETTER" in mark:
         return letter

@@ -11,12 +11,15 @@ PAGE_SIZE: Final = 100
 """Items asked for per page. A server may give fewer [A]."""
 
 
-class _HasId(Protocol):
+class HasId(Protocol):
+    """What can stand in a list: items are told apart by their id."""
+
     @property
-    def id(self) -> str: ...
+    def id(self) -> str:
+        """What tells it apart."""
 
 
-ItemT = TypeVar("ItemT", bound=_HasId)
+ItemT = TypeVar("ItemT", bound=HasId)
 
 Spawn = Callable[[Coroutine[Any, Any, Any]], "asyncio.Task[Any]"]
 """Starts a task that the client owns: it ends with the client at the latest."""

@@ -1,7 +1,8 @@
 """Every endpoint that the SDK knows: the API's table of contents.
 
 Each is marked with how well it is known: `D` documented by the vendor, `V` seen from the vendor's own
-client, `A` assumed. `{chat}` stands for any of the four kinds of chat.
+client, `A` assumed. `{chat}` stands for any of the four kinds of chat, `{group_chat}` for the two kinds of
+group chat.
 """
 
 from enum import Enum
@@ -9,8 +10,8 @@ from typing import Final
 
 from attrs import field, frozen
 
-from healthmsg.addresses import ChatAddress
-from healthmsg.identifiers import encode_segment
+from healthmsg.addresses import ChatAddress, ChatKind
+from healthmsg.identifiers import encode_aux_id, encode_segment
 
 
 class Known(Enum):
@@ -31,17 +32,26 @@ class Route:
     _below_chat: str = field(init=False, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
-        object.__setattr__(self, "_below_chat", self.template.removeprefix("{chat}"))
+        below = self.template.removeprefix("{chat}").removeprefix("{group_chat}")
+        object.__setattr__(self, "_below_chat", below)
+
+    @property
+    def kinds(self) -> tuple[ChatKind, ...]:
+        """The kinds of chat that it exists for; none if it is about no chat."""
+        if self.template.startswith("{group_chat}"):
+            return tuple(kind for kind in ChatKind if kind.is_group)
+        return tuple(ChatKind) if self.template.startswith("{chat}") else ()
 
     def path(self, chat: ChatAddress | None = None, **ids: object) -> str:
         """Fill the ids in, each encoded as one segment.
 
         Raises:
             InvalidIdError: an id cannot be one.
+            AmbiguousAuxIdError: an auxiliary id has a diacritic.
         """
         below = self._below_chat
         if ids:
-            below = below.format_map({name: encode_segment(value, name) for name, value in ids.items()})
+            below = below.format_map({name: _encoded(name, value) for name, value in ids.items()})
         return f"{chat.path}{below}" if chat else below
 
     def call(self, chat: ChatAddress | None = None) -> str:
@@ -49,14 +59,34 @@ class Route:
         return f"{self.method} {chat.kind.template if chat else ''}{self._below_chat}"
 
 
-_D, _V, _A = Known.D, Known.V, Known.A
+def _encoded(name: str, value: object) -> str:
+    return (encode_aux_id if name == "aux_id" else encode_segment)(value, name)
+
+
+_V, _A = Known.V, Known.A
 
 GET_ME: Final = Route("GET", "me", _V)
+LIST_CONTACTS: Final = Route("GET", "me/contacts", _V)
+
+GET_COMPANY: Final = Route("GET", "company", _A)
+LIST_COMPANY_USERS: Final = Route("GET", "company/users", _A)
+IMPORT_COMPANY_USERS: Final = Route("POST", "company/import", _V)
+
 GET_USER: Final = Route("GET", "users/{user_id}", _V)
+GET_AUX_USER: Final = Route("GET", "aux/users/{aux_id}", _V)
+LIST_PROVIDERS: Final = Route("GET", "users/{user_id}/providers", _V)
+LIST_VERIFICATIONS: Final = Route("GET", "users/{user_id}/verifications", _V)
+INVITE_COWORKER: Final = Route("POST", "users/invite/coworker", _V)
+INVITE_CONTACT: Final = Route("POST", "users/invite/contact", _V)
+INVITE_PRIVATE_USER: Final = Route("POST", "users/invite/private", _V)
+
 LIST_CONVERSATIONS: Final = Route("GET", "conversations", _A)
 LIST_GROUP_CHATS: Final = Route("GET", "groupchats", _A)
 LIST_AUX_CONVERSATIONS: Final = Route("GET", "aux/conversations", _A)
 LIST_AUX_GROUP_CHATS: Final = Route("GET", "aux/groupchats", _A)
+START_CONVERSATION: Final = Route("POST", "conversations", _A)
+CREATE_GROUP_CHAT: Final = Route("POST", "groupchats", _V)
+CREATE_AUX_GROUP_CHAT: Final = Route("POST", "aux/groupchats", _V)
 
 GET_CHAT: Final = Route("GET", "{chat}", _V)
 LIST_MESSAGES: Final = Route("GET", "{chat}/messages", _A)
@@ -64,3 +94,16 @@ GET_MESSAGE: Final = Route("GET", "{chat}/messages/{message_id}", _V)
 SEND_MESSAGE: Final = Route("POST", "{chat}/messages", _V)
 UPLOAD_FILES: Final = Route("POST", "{chat}/attachments", _V)
 GET_ATTACHMENT: Final = Route("GET", "{chat}/attachments/{attachment_id}", _V)
+GET_PDF: Final = Route("GET", "{chat}/pdf", _V)
+REQUEST_VERIFICATION: Final = Route("POST", "{chat}/verification", _V)
+
+RENAME_GROUP_CHAT: Final = Route("PUT", "{group_chat}", _V)
+CLOSE_GROUP_CHAT: Final = Route("DELETE", "{group_chat}", _V)
+CHANGE_SETTINGS: Final = Route("PUT", "{group_chat}/settings", _V)
+LIST_MEMBERS: Final = Route("GET", "{group_chat}/members", _V)
+ADD_MEMBERS: Final = Route("PUT", "{group_chat}/members", _V)
+REMOVE_MEMBERS: Final = Route("DELETE", "{group_chat}/members", _V)
+SET_OWNER: Final = Route("PUT", "{group_chat}/owner", _V)
+ADD_ADMINS: Final = Route("PUT", "{group_chat}/admins", _V)
+REMOVE_ADMINS: Final = Route("DELETE", "{group_chat}/admins", _V)
+SET_AVATAR: Final = Route("POST", "{group_chat}/avatar", _V)

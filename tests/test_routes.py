@@ -5,11 +5,20 @@ import pytest
 
 from healthmsg import routes
 from healthmsg.addresses import ChatAddress, ChatKind
-from healthmsg.errors import InvalidIdError
-from healthmsg.routes import GET_CHAT, GET_ME, GET_MESSAGE, GET_USER, LIST_MESSAGES, Known, Route
+from healthmsg.errors import AmbiguousAuxIdError, InvalidIdError
+from healthmsg.routes import (
+    GET_AUX_USER,
+    GET_CHAT,
+    GET_ME,
+    GET_MESSAGE,
+    GET_USER,
+    LIST_MEMBERS,
+    LIST_MESSAGES,
+    Known,
+    Route,
+)
 
-# The endpoints of the contract, and how well each is known. Calls under a group chat are written with
-# `{chat}` too: they exist under both kinds of group chat.
+# The endpoints of the contract, and how well each is known.
 CONTRACT = {
     "GET me": "V",
     "GET me/contacts": "V",
@@ -38,16 +47,16 @@ CONTRACT = {
     "POST {chat}/verification": "V",
     "POST groupchats": "V",
     "POST aux/groupchats": "V",
-    "PUT {chat}": "V",
-    "DELETE {chat}": "V",
-    "PUT {chat}/settings": "V",
-    "GET {chat}/members": "V",
-    "PUT {chat}/members": "V",
-    "DELETE {chat}/members": "V",
-    "PUT {chat}/owner": "V",
-    "PUT {chat}/admins": "V",
-    "DELETE {chat}/admins": "V",
-    "POST {chat}/avatar": "V",
+    "PUT {group_chat}": "V",
+    "DELETE {group_chat}": "V",
+    "PUT {group_chat}/settings": "V",
+    "GET {group_chat}/members": "V",
+    "PUT {group_chat}/members": "V",
+    "DELETE {group_chat}/members": "V",
+    "PUT {group_chat}/owner": "V",
+    "PUT {group_chat}/admins": "V",
+    "DELETE {group_chat}/admins": "V",
+    "POST {group_chat}/avatar": "V",
 }
 
 ROUTES = {name: value for name, value in vars(routes).items() if isinstance(value, Route)}
@@ -56,11 +65,18 @@ HOSTILE = "canary/../x?y#z"
 every_route = pytest.mark.parametrize(
     "route", [pytest.param(route, id=name) for name, route in ROUTES.items()]
 )
-every_kind = pytest.mark.parametrize("kind", list(ChatKind))
+every_route_and_kind = pytest.mark.parametrize(
+    ("route", "kind"),
+    [
+        pytest.param(route, kind, id=f"{name}-{kind.name if kind else ''}")
+        for name, route in ROUTES.items()
+        for kind in route.kinds or (None,)
+    ],
+)
 
 
 def as_in_the_contract(route: Route) -> str:
-    template = re.sub(r"{(?!chat})\w+}", "{}", route.template)
+    template = re.sub(r"{(?!chat}|group_chat})\w+}", "{}", route.template)
     return f"{route.method} {template}"
 
 
@@ -68,12 +84,8 @@ def placeholders(route: Route) -> set[str]:
     return {name for _, name, _, _ in Formatter().parse(route.template) if name}
 
 
-def below_chat(route: Route) -> bool:
-    return route.template.startswith("{chat}")
-
-
 def test_the_routes_are_found() -> None:
-    assert len(ROUTES) > 10
+    assert len(ROUTES) == len(CONTRACT)
 
 
 @every_route
@@ -89,21 +101,26 @@ def test_every_endpoint_is_there_once() -> None:
 
 @every_route
 def test_chat_stands_at_the_start_or_nowhere(route: Route) -> None:
-    assert "{chat}" not in route.template[1:]
+    assert "chat}" not in route.template.removeprefix("{chat}").removeprefix("{group_chat}")
     assert not route.template.startswith("/")
 
 
-@every_kind
-@every_route
-def test_ids_fill_one_segment_each_and_never_show_in_the_call(route: Route, kind: ChatKind) -> None:
-    chat = ChatAddress(kind, HOSTILE) if below_chat(route) else None
-    ids: dict[str, object] = dict.fromkeys(placeholders(route) - {"chat"}, HOSTILE)
-    open_path = route.template.replace("{chat}", kind.template)
+@every_route_and_kind
+def test_ids_fill_one_segment_each_and_never_show_in_the_call(route: Route, kind: ChatKind | None) -> None:
+    chat = ChatAddress(kind, HOSTILE) if kind else None
+    ids: dict[str, object] = dict.fromkeys(placeholders(route) - {"chat", "group_chat"}, HOSTILE)
+    open_path = re.sub(r"{(group_)?chat}", kind.template if kind else "", route.template)
 
     path = route.path(chat, **ids)
 
     assert path == re.sub(r"{\w+}", "canary%2F..%2Fx%3Fy%23z", open_path)
     assert route.call(chat) == f"{route.method} {open_path}"
+
+
+def test_what_concerns_groups_exists_for_the_two_kinds_of_group_only() -> None:
+    assert LIST_MEMBERS.kinds == (ChatKind.GROUP_CHAT, ChatKind.AUX_GROUP_CHAT)
+    assert GET_CHAT.kinds == tuple(ChatKind)
+    assert GET_ME.kinds == ()
 
 
 def test_paths_and_calls_as_one_expects_them() -> None:
@@ -130,3 +147,9 @@ def test_braces_in_an_id_are_nothing_special(braces: str) -> None:
 
     encoded = braces.replace("{", "%7B").replace("}", "%7D")
     assert path == f"conversations/{encoded}/messages/{encoded}"
+
+
+def test_a_diacritic_in_an_auxiliary_id_is_refused_wherever_it_stands() -> None:
+    with pytest.raises(AmbiguousAuxIdError):
+        GET_AUX_USER.path(aux_id="José")
+    assert GET_USER.path(user_id="José") == "users/Jos%C3%A9"

@@ -16,12 +16,13 @@ from healthmsg.files import check_files
 from healthmsg.models import Outcome, SentMessage
 from healthmsg.pipeline.exchange import Request, Response, Send
 from healthmsg.resources.api import Api
-from healthmsg.resources.chats import BaseChat, handle
+from healthmsg.resources.chats import BaseChat
+from healthmsg.resources.groups import handle
 
 # More than the limit lets go while an answer takes three seconds.
 _MOST_IN_FLIGHT: Final = 128
 
-logger = logging.getLogger("healthmsg")
+logger: Final = logging.getLogger("healthmsg")
 
 Messages = Iterable[Outgoing] | AsyncIterable[Outgoing]
 

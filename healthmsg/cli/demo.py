@@ -29,7 +29,8 @@ from healthmsg.cli.recipients import Recipient, read_recipients
 from healthmsg.cli.sign_in import sign_in
 from healthmsg.client import Client
 from healthmsg.models import Outcome
-from healthmsg.resources.chats import Chat, GroupChat
+from healthmsg.resources.chats import Chat
+from healthmsg.resources.groups import GroupChat
 from healthmsg.sandbox.remote import RemoteSandbox, sandbox_process
 
 _UPLOADS: Final = 12

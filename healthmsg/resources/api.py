@@ -3,17 +3,19 @@
 from collections.abc import Mapping
 from typing import TypeVar
 
-from attrs import frozen
+from attrs import field, frozen
 
 from healthmsg.addresses import ChatAddress
-from healthmsg.codec import decode
+from healthmsg.codec import decode, encode
 from healthmsg.errors import InvalidResponseError
-from healthmsg.models import SentMessage
-from healthmsg.paging import Spawn
+from healthmsg.identifiers import encode_segment
+from healthmsg.models.fields import JSONObject, unknown_fields
+from healthmsg.paging import HasId, Pager, Spawn, check_page_size
 from healthmsg.pipeline.exchange import Content, Lane, Multipart, Request, Send
 from healthmsg.routes import Route
 
 T = TypeVar("T")
+ItemT = TypeVar("ItemT", bound=HasId)
 
 
 @frozen
@@ -46,8 +48,22 @@ class Api:
             error.attempts = request.attempt
             raise
 
-    async def post(self, route: Route, chat: ChatAddress, body: Content | Multipart) -> SentMessage:
-        """Create a message.
+    def pages(
+        self, item: type[ItemT], route: Route, chat: ChatAddress | None = None, *, page_size: int
+    ) -> Pager[ItemT]:
+        """Read a list, page by page; nothing is sent yet."""
+        amount = str(check_page_size(page_size))
+        shape: type[tuple[ItemT, ...]] = tuple[item, ...]  # type: ignore[valid-type] # known at run time only
+
+        async def fetch(page: int) -> tuple[ItemT, ...]:
+            return await self.read(shape, route, chat, {"page": str(page), "amount": amount})
+
+        return Pager(fetch, self.spawn)
+
+    async def create(
+        self, shape: type[T], route: Route, body: Content | Multipart, chat: ChatAddress | None = None
+    ) -> T:
+        """Create something.
 
         Raises:
             DeliveryUnknownError: also when it was accepted but the answer cannot be understood.
@@ -55,11 +71,44 @@ class Api:
         request = Request(route.call(chat), route.method, route.path(chat), body=body, lane=self.lane)
         response = await self.send(request)
         try:
-            return decode(response.body, SentMessage, request.call)
+            return decode(response.body, shape, request.call)
         except InvalidResponseError as error:
             problem = error.problem
         raise request.delivery_unknown(problem, status=response.status)
 
+    async def change(self, route: Route, chat: ChatAddress, body: Content | Multipart) -> None:
+        """Change something; what the answer says beside its status is not documented.
+
+        Raises:
+            DeliveryUnknownError: it may have been changed, and was not tried again.
+        """
+        request = self.request(route, chat)
+        request.body = body
+        await self.send(request)
+
     def request(self, route: Route, chat: ChatAddress | None = None, **ids: object) -> Request:
         """Address a request; nothing is sent."""
         return Request(route.call(chat), route.method, route.path(chat, **ids), lane=self.lane)
+
+
+def _usable_id(_: object, __: object, value: str) -> None:
+    encode_segment(value, "the id of what was created")
+
+
+@frozen
+class Created:
+    """The answer to a call that created something, under an id that its handle can use."""
+
+    id: str = field(validator=_usable_id)
+    extra: JSONObject = unknown_fields()
+
+
+def json_body(document: Mapping[str, object]) -> Content:
+    """Make a JSON body of a document, which may hold models; a key that is None is left out.
+
+    Raises:
+        InvalidInputError: something in it cannot be written as JSON.
+    """
+    return Content(
+        "application/json", encode({key: value for key, value in document.items() if value is not None})
+    )

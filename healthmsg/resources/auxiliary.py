@@ -1,11 +1,40 @@
 """`client.auxiliary`: the same things, under the integrator's own ids."""
 
-from healthmsg.addresses import ChatKind
-from healthmsg.models import ConversationInfo, GroupChatInfo
-from healthmsg.resources.api import Api
-from healthmsg.resources.chats import Chat, GroupChat
+from collections.abc import Iterable
+from typing import Literal
+
+from healthmsg.addresses import ChatAddress, ChatKind
+from healthmsg.checks import check_all, check_aux_id, check_choice
+from healthmsg.errors import AuxIdTakenError, NotFoundError
+from healthmsg.models import ConversationInfo, GroupChatInfo, GroupInvite, GroupSettings, User
+from healthmsg.resources.api import Api, json_body
+from healthmsg.resources.chats import Chat
+from healthmsg.resources.groupchats import create_group_chat, new_group_chat
+from healthmsg.resources.groups import GroupChat
 from healthmsg.resources.namespace import ChatNamespace
-from healthmsg.routes import LIST_AUX_CONVERSATIONS, LIST_AUX_GROUP_CHATS
+from healthmsg.routes import (
+    CREATE_AUX_GROUP_CHAT,
+    GET_AUX_USER,
+    GET_CHAT,
+    LIST_AUX_CONVERSATIONS,
+    LIST_AUX_GROUP_CHATS,
+)
+
+
+class AuxiliaryUsers:
+    """Users by auxiliary id."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+
+    async def get(self, aux_id: str) -> User:
+        """Read the user who has this auxiliary id. Contract: `GET aux/users/{aux_id}` [V].
+
+        Raises:
+            AmbiguousAuxIdError: it has a diacritic; see there.
+            NotFoundError: nobody has it, or not for this user.
+        """
+        return await self._api.read(User, GET_AUX_USER, aux_id=aux_id)
 
 
 class AuxiliaryConversations(ChatNamespace[ConversationInfo, Chat]):
@@ -25,10 +54,52 @@ class AuxiliaryGroupChats(ChatNamespace[GroupChatInfo, GroupChat]):
     _info = GroupChatInfo
     _handle = GroupChat
 
+    async def create(  # noqa: PLR0913 - what a group chat is made of, by keyword
+        self,
+        *,
+        aux_id: str,
+        subject: str,
+        members: Iterable[str | User] = (),
+        invite_users: Iterable[GroupInvite] = (),
+        settings: GroupSettings | None = None,
+        send_email: bool = True,
+        if_taken: Literal["error", "share"] = "error",
+    ) -> GroupChat:
+        """Create a group chat with an auxiliary id. Contract: `POST aux/groupchats` [V].
+
+        As several group chats can silently have one auxiliary id [D], it is looked up first; that cannot see
+        what another program does at the same moment, nor a chat that is not visible to this user.
+        `if_taken="share"` goes ahead unseen: then both have it, and which of them the id leads to is not
+        known. So the handle that comes back has the new chat's own id. All else as `groupchats.create`.
+
+        Raises:
+            AuxIdTakenError: a group chat has this auxiliary id, or a user has that of an invitation. Nothing
+                was created.
+        """
+        check_choice(if_taken, "if_taken", ("error", "share"))
+        invitations = check_all(invite_users, GroupInvite, "invite_users")
+        document = {
+            **new_group_chat(subject, members, invitations, settings, send_email=send_email),
+            "aux_id": check_aux_id(aux_id),
+            "aux_members": any(invitation.aux_id is not None for invitation in invitations),
+        }
+        body = json_body(document)
+        if if_taken == "error":
+            await self._refuse_taken(aux_id)
+        return await create_group_chat(self._api, CREATE_AUX_GROUP_CHAT, body, invitations)
+
+    async def _refuse_taken(self, aux_id: str) -> None:
+        try:
+            await self._api.read(GroupChatInfo, GET_CHAT, ChatAddress(self._kind, aux_id))
+        except NotFoundError:
+            return
+        raise AuxIdTakenError("a group chat")
+
 
 class Auxiliary:
     """Things by auxiliary id: the integrator's own, usable only by the application that added it [D]."""
 
     def __init__(self, api: Api) -> None:
-        self.conversations = AuxiliaryConversations(api)
-        self.groupchats = AuxiliaryGroupChats(api)
+        self.conversations: AuxiliaryConversations = AuxiliaryConversations(api)
+        self.groupchats: AuxiliaryGroupChats = AuxiliaryGroupChats(api)
+        self.users: AuxiliaryUsers = AuxiliaryUsers(api)

@@ -2,25 +2,37 @@
 
 import asyncio
 import os
+from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
+from typing import Final, Literal
 
 from healthmsg.addresses import ChatAddress
+from healthmsg.checks import check_all, check_choice, check_count, check_flag, check_moment
 from healthmsg.codec import encode
 from healthmsg.errors import EmptyMessageError, InvalidInputError
 from healthmsg.files import FileToUpload, prepare
-from healthmsg.models import Attachment, ConversationInfo, GroupChatInfo, Message, SentMessage
-from healthmsg.paging import PAGE_SIZE, Pager, check_page_size
-from healthmsg.pipeline.exchange import Content, Multipart
-from healthmsg.resources.api import Api
-from healthmsg.resources.downloads import Download
+from healthmsg.identifiers import encode_segment
+from healthmsg.models import Attachment, ConversationInfo, Message, Option, SentMessage, User
+from healthmsg.paging import PAGE_SIZE, Pager
+from healthmsg.pipeline.exchange import FilePart, Multipart
+from healthmsg.resources.api import Api, json_body
+from healthmsg.resources.downloads import Download, FileStream
+from healthmsg.resources.mentions import Mentions, complete_mentions
+from healthmsg.resources.users import user_id as id_of_user
+from healthmsg.resources.users import user_ids
 from healthmsg.routes import (
-    GET_ATTACHMENT,
     GET_CHAT,
     GET_MESSAGE,
+    GET_PDF,
     LIST_MESSAGES,
+    REQUEST_VERIFICATION,
     SEND_MESSAGE,
     UPLOAD_FILES,
 )
+
+# Bytes.
+_LARGEST_TO_READ: Final = 10 * 1024 * 1024
 
 
 class BaseChat:
@@ -30,7 +42,7 @@ class BaseChat:
 
     def __init__(self, api: Api, address: ChatAddress) -> None:
         self._api = api
-        self.address = address
+        self.address: ChatAddress = address
 
     @property
     def id(self) -> str:
@@ -53,10 +65,36 @@ class BaseChat:
             EmptyMessageError: `body` has nothing to read.
             DeliveryUnknownError: it may have been delivered, and was not sent again.
         """
-        if not check_body(body).strip():
-            raise EmptyMessageError("a message needs a text, or files")
-        content = Content("application/json", encode({"body": body}))
-        return await self._api.post(SEND_MESSAGE, self.address, content)
+        content = json_body({"body": _readable(body)})
+        return await self._api.create(SentMessage, SEND_MESSAGE, content, self.address)
+
+    async def ask(
+        self,
+        body: str,
+        *,
+        options: Iterable[Option],
+        users: Iterable[str | User] = (),
+        multi_answer: bool = False,
+        style: Literal["horizontal", "vertical"] = "horizontal",
+    ) -> SentMessage:
+        """Send a question with buttons. Contract: `POST {chat}/messages` with `question` [V].
+
+        `users` are those who are asked. With `multi_answer`, more than one option can be chosen.
+
+        Raises:
+            EmptyMessageError: `body` has nothing to read.
+            InvalidInputError: there is no option, or two have one name.
+            DeliveryUnknownError: it may have been delivered, and was not sent again.
+        """
+        check_choice(style, "style", ("horizontal", "vertical"))
+        question = {
+            "multi_answer": check_flag(multi_answer, "multi_answer"),
+            "style": style,
+            "users": user_ids(users, "users"),
+            "options": _distinct(check_all(options, Option, "options")),
+        }
+        content = json_body({"body": _readable(body), "question": question})
+        return await self._api.create(SentMessage, SEND_MESSAGE, content, self.address)
 
     async def upload(self, *files: FileToUpload, message: str = "") -> SentMessage:
         """Send files as one message, with an optional text. Contract: `POST {chat}/attachments` [V].
@@ -70,22 +108,16 @@ class BaseChat:
         encode(check_body(message))
         if not files:
             raise EmptyMessageError("an upload needs at least one file")
-        parts = await asyncio.to_thread(prepare, files, field_name="files")
-        return await self._api.post(UPLOAD_FILES, self.address, Multipart((("message", message),), parts))
+        form = Multipart((("message", message),), await file_parts(files, field_name="files"))
+        return await self._api.create(SentMessage, UPLOAD_FILES, form, self.address)
 
     def messages(self, *, page_size: int = PAGE_SIZE) -> Pager[Message]:
         """Read the messages, newest first. Contract: `GET {chat}/messages` [A]."""
-        amount = str(check_page_size(page_size))
+        return self._api.pages(Message, LIST_MESSAGES, self.address, page_size=page_size)
 
-        async def fetch(page: int) -> tuple[Message, ...]:
-            query = {"page": str(page), "amount": amount}
-            return await self._api.read(tuple[Message, ...], LIST_MESSAGES, self.address, query)
-
-        return Pager(fetch, self._api.spawn)
-
-    async def message(self, message_id: str | Message) -> Message:
+    async def message(self, message_id: str | Message | SentMessage) -> Message:
         """Read one message. Contract: `GET {chat}/messages/{id}` [V]."""
-        wanted = message_id.id if isinstance(message_id, Message) else message_id
+        wanted = message_id.id if isinstance(message_id, Message | SentMessage) else message_id
         return await self._api.read(Message, GET_MESSAGE, self.address, message_id=wanted)
 
     async def download(
@@ -100,10 +132,76 @@ class BaseChat:
             FileExistsError: the file exists, and `overwrite` was not asked for.
             DownloadError: the link or what it led to is not acceptable.
         """
-        known = attachment if isinstance(attachment, Attachment) else None
-        attachment_id = attachment.id if isinstance(attachment, Attachment) else attachment
-        request = self._api.request(GET_ATTACHMENT, self.address, attachment_id=attachment_id)
-        return await Download(self._api, request, known).to_file(Path(to), overwrite=overwrite)
+        download = Download.of_attachment(self._api, self.address, attachment)
+        return await download.to_file(to, overwrite=overwrite)
+
+    def stream_attachment(self, attachment: Attachment | str) -> FileStream:
+        """Give an attachment piece by piece; nothing is sent yet. Contract: as `download`.
+
+        Iterate it, within `async with` if you may leave early. What is wrong shows while it is iterated.
+        """
+        return FileStream(Download.of_attachment(self._api, self.address, attachment))
+
+    async def read_attachment(
+        self, attachment: Attachment | str, *, max_bytes: int = _LARGEST_TO_READ
+    ) -> bytes:
+        """Give a small attachment whole, of at most `max_bytes`. Contract: as `download`.
+
+        Raises:
+            InvalidInputError: `max_bytes` is not a whole number of at least 0.
+            DownloadError: it is larger, or the link or what it led to is not acceptable.
+        """
+        check_count(max_bytes, "max_bytes")
+        download = Download.of_attachment(self._api, self.address, attachment)
+        return await download.read(max_bytes=max_bytes)
+
+    async def pdf(
+        self,
+        *,
+        to: str | os.PathLike[str],
+        start: datetime | None = None,
+        end: datetime | None = None,
+        overwrite: bool = False,
+    ) -> Path:
+        """Write the chat as a PDF, and give the file's path. Contract: `GET {chat}/pdf` [V].
+
+        `start` and `end` are aware and to the second; without them the whole chat is written. `to` is a file,
+        or a folder that exists: then the file is called `chat.pdf`.
+
+        Raises:
+            InvalidInputError: a moment is not aware, or `end` lies before `start`.
+            FileExistsError: the file exists, and `overwrite` was not asked for.
+            DownloadError: the link or what it led to is not acceptable.
+        """
+        request = self._api.request(GET_PDF, self.address)
+        request.query = _period(start, end)
+        return await Download(self._api, request, name="chat.pdf").to_file(to, overwrite=overwrite)
+
+    async def request_verification(self, *, user_id: str | User, provider_id: str) -> SentMessage:
+        """Ask a user to prove who they are. Contract: `POST {chat}/verification` [V].
+
+        `client.users.providers(…)` gives the identity providers of a user. The answer is the message with
+        the request.
+
+        Raises:
+            DeliveryUnknownError: the request may have been delivered, and was not sent again.
+        """
+        encode_segment(provider_id, "provider_id")
+        content = json_body({"user_id": id_of_user(user_id), "provider_id": provider_id})
+        return await self._api.create(SentMessage, REQUEST_VERIFICATION, content, self.address)
+
+    async def complete_mentions(
+        self, mentions: Mentions, *, exclude: Iterable[str | User] = ()
+    ) -> tuple[User, ...]:
+        """Give all users who were mentioned, each once; those known by id alone are read from the service.
+
+        `mentions` is a message, or its mentions. `@all` stands for every member of a group chat. Whom
+        `exclude` names is left out: yourself, say. A user who cannot be found is given by id alone.
+        """
+        return await complete_mentions(self._api, mentions, exclude, self._everybody)
+
+    async def _everybody(self) -> tuple[User, ...]:
+        return ()
 
 
 class Chat(BaseChat):
@@ -116,19 +214,13 @@ class Chat(BaseChat):
         return await self._api.read(ConversationInfo, GET_CHAT, self.address)
 
 
-class GroupChat(BaseChat):
-    """A group chat."""
+async def file_parts(files: Iterable[FileToUpload], *, field_name: str) -> tuple[FilePart, ...]:
+    """Look at files before anything is sent.
 
-    __slots__ = ()
-
-    async def get(self) -> GroupChatInfo:
-        """Read what the service says of it. Contract: `GET {chat}` [V]."""
-        return await self._api.read(GroupChatInfo, GET_CHAT, self.address)
-
-
-def handle(api: Api, address: ChatAddress) -> Chat | GroupChat:
-    """Make the handle for an address."""
-    return (GroupChat if address.kind.is_group else Chat)(api, address)
+    Raises:
+        InvalidFileError: names every file that is missing, empty, unreadable or a folder.
+    """
+    return await asyncio.to_thread(prepare, files, field_name=field_name)
 
 
 def check_body(body: object) -> str:
@@ -140,3 +232,30 @@ def check_body(body: object) -> str:
     if not isinstance(body, str):
         raise InvalidInputError(f"a message's text must be text, not {type(body).__name__}")
     return body
+
+
+def _readable(body: object) -> str:
+    text = check_body(body)
+    if not text.strip():
+        raise EmptyMessageError("a message needs a text, or files")
+    return text
+
+
+def _distinct(options: tuple[Option, ...]) -> tuple[Option, ...]:
+    if not options:
+        raise InvalidInputError("a question needs at least one option")
+    if len({option.name for option in options}) < len(options):
+        raise InvalidInputError("two options have one name: give them names of their own, Option(…, name=…)")
+    return options
+
+
+def _period(start: datetime | None, end: datetime | None) -> dict[str, str]:
+    moments = {
+        name: check_moment(moment, name).replace(microsecond=0, tzinfo=None)
+        for name, moment in (("start", start), ("end", end))
+        if moment is not None
+    }
+    if len(moments) > 1 and moments["end"] < moments["start"]:
+        raise InvalidInputError("end lies before start")
+    # The vendor's client writes UTC like this [V].
+    return {f"{name}_date": f"{moment.isoformat()}Z+00:00" for name, moment in moments.items()}

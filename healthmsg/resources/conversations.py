@@ -1,10 +1,12 @@
 """`client.conversations`: 1-on-1 conversations."""
 
 from healthmsg.addresses import ChatKind
-from healthmsg.models import ConversationInfo
+from healthmsg.models import ConversationInfo, User
+from healthmsg.resources.api import Created, json_body
 from healthmsg.resources.chats import Chat
 from healthmsg.resources.namespace import ChatNamespace
-from healthmsg.routes import LIST_CONVERSATIONS
+from healthmsg.resources.users import user_id
+from healthmsg.routes import LIST_CONVERSATIONS, START_CONVERSATION
 
 
 class Conversations(ChatNamespace[ConversationInfo, Chat]):
@@ -14,3 +16,14 @@ class Conversations(ChatNamespace[ConversationInfo, Chat]):
     _list_route = LIST_CONVERSATIONS
     _info = ConversationInfo
     _handle = Chat
+
+    async def start(self, user: str | User) -> Chat:
+        """Start a conversation with a user, and give its handle. Contract: `POST conversations` [A].
+
+        Raises:
+            InvalidIdError: it is no user's id.
+            DeliveryUnknownError: it may have been started, and was not started again.
+        """
+        body = json_body({"user_id": user_id(user)})
+        started = await self._api.create(Created, START_CONVERSATION, body)
+        return self(started.id)

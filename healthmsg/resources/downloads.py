@@ -6,14 +6,16 @@ the link leads.
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import ExitStack, suppress
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from secrets import token_hex
-from typing import BinaryIO, Final, TypeVar
+from types import TracebackType
+from typing import BinaryIO, Final, Self, TypeVar
 from urllib.parse import urljoin, urlsplit
 
+from healthmsg.addresses import ChatAddress
 from healthmsg.codec import as_mapping
 from healthmsg.environment import require_secure_url
 from healthmsg.errors import ConfigurationError, DownloadError, InvalidResponseError
@@ -21,6 +23,7 @@ from healthmsg.files import target_path
 from healthmsg.models import Attachment
 from healthmsg.pipeline.exchange import Request, Response, Stream
 from healthmsg.resources.api import Api
+from healthmsg.routes import GET_ATTACHMENT
 
 T = TypeVar("T")
 
@@ -28,17 +31,27 @@ _MOST_REDIRECTS: Final = 5
 
 
 class Download:
-    """One file on its way from the service."""
+    """One file to fetch; nothing is sent until it is asked for."""
 
-    def __init__(self, api: Api, request: Request, attachment: Attachment | None) -> None:
+    def __init__(
+        self, api: Api, request: Request, *, name: str | None = None, size: int | None = None
+    ) -> None:
         self._api = api
         self._request = request
-        self._attachment = attachment
+        self._name = name
+        self._size = size
 
-    async def to_file(self, to: Path, *, overwrite: bool) -> Path:
+    @classmethod
+    def of_attachment(cls, api: Api, chat: ChatAddress, attachment: Attachment | str) -> "Download":
+        """Prepare the download of an attachment; what is known of it is held against what comes."""
+        if not isinstance(attachment, Attachment):
+            return cls(api, api.request(GET_ATTACHMENT, chat, attachment_id=attachment))
+        request = api.request(GET_ATTACHMENT, chat, attachment_id=attachment.id)
+        return cls(api, request, name=attachment.name, size=attachment.size)
+
+    async def to_file(self, to: str | os.PathLike[str], *, overwrite: bool) -> Path:
         """Write the file beside its place, and put it there when it is complete."""
-        name = self._attachment.name if self._attachment else None
-        target = await asyncio.to_thread(target_path, to, name)
+        target = await asyncio.to_thread(target_path, to, self._name)
         if not overwrite and await asyncio.to_thread(target.exists):
             raise FileExistsError(f"{target} exists; pass overwrite=True to replace it")
         partial = target.with_name(f".healthmsg-{token_hex(8)}.part")
@@ -51,6 +64,28 @@ class Download:
             await _in_thread(_put_in_place, partial, target, overwrite)
         return target
 
+    async def read(self, *, max_bytes: int) -> bytes:
+        """Give the whole file, if it is not larger than `max_bytes`."""
+        content = bytearray()
+        async with FileStream(self) as stream:
+            async for chunk in stream:
+                content += chunk
+                if len(content) > max_bytes:
+                    raise DownloadError(self._request.call, "the file is larger than max_bytes")
+        return bytes(content)
+
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        """Give the file piece by piece; its size is checked at the end."""
+        stream = await self._open()
+        received = 0
+        try:
+            async for chunk in stream.chunks():
+                received += len(chunk)
+                yield chunk
+        finally:
+            stream.close()
+        self._check_size(received)
+
     async def _write(self, file: BinaryIO) -> None:
         stream = await self._open()
         try:
@@ -59,13 +94,12 @@ class Download:
         finally:
             stream.close()
 
-    def _check_size(self, written: int) -> None:
-        expected = self._attachment and self._attachment.size
-        if expected is not None and written != expected:
+    def _check_size(self, received: int) -> None:
+        if self._size is not None and received != self._size:
             raise DownloadError(self._request.call, "the file does not have the size that was announced")
 
     async def _open(self) -> Stream:
-        self._request.query = {"headers": "false"}
+        self._request.query = {**(self._request.query or {}), "headers": "false"}
         self._request.answers_with_link = True
         response = await self._api.send(self._request)
         url = self._acceptable(self._link_of(response), base=f"{self._api.url}/{self._request.path}")
@@ -111,6 +145,32 @@ class Download:
         else:
             return url
         raise DownloadError(self._request.call, "the link is neither https nor on loopback")
+
+
+class FileStream:
+    """A file's bytes as they arrive: iterate it, within `async with` if you may leave early.
+
+    Raises, while it is iterated, what a download raises: `DownloadError` when the link or what it led to is
+    not acceptable, and any `CallError`.
+    """
+
+    def __init__(self, download: Download) -> None:
+        self._chunks = download.chunks()
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._chunks
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Stop here, and give the connection back."""
+        await self._chunks.aclose()
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:

@@ -1,10 +1,17 @@
 """`client.groupchats`: group chats."""
 
-from healthmsg.addresses import ChatKind
-from healthmsg.models import GroupChatInfo
-from healthmsg.resources.chats import GroupChat
+from collections.abc import Iterable, Sequence
+
+from healthmsg.addresses import ChatAddress, ChatKind
+from healthmsg.checks import check_all, check_flag, check_text
+from healthmsg.errors import InvalidInputError
+from healthmsg.models import GroupChatInfo, GroupInvite, GroupSettings, User
+from healthmsg.pipeline.exchange import Content
+from healthmsg.resources.api import Api, Created, json_body
+from healthmsg.resources.groups import GroupChat, check_settings
 from healthmsg.resources.namespace import ChatNamespace
-from healthmsg.routes import LIST_GROUP_CHATS
+from healthmsg.resources.users import refuse_taken, user_ids
+from healthmsg.routes import CREATE_GROUP_CHAT, LIST_GROUP_CHATS, Route
 
 
 class GroupChats(ChatNamespace[GroupChatInfo, GroupChat]):
@@ -14,3 +21,68 @@ class GroupChats(ChatNamespace[GroupChatInfo, GroupChat]):
     _list_route = LIST_GROUP_CHATS
     _info = GroupChatInfo
     _handle = GroupChat
+
+    async def create(
+        self,
+        *,
+        subject: str,
+        members: Iterable[str | User] = (),
+        invite_users: Iterable[GroupInvite] = (),
+        settings: GroupSettings | None = None,
+        send_email: bool = True,
+    ) -> GroupChat:
+        """Create a group chat, and give its handle. Contract: `POST groupchats` [V].
+
+        Of `settings`, only what is set is sent. `send_email` says whether members are told by e-mail. An
+        auxiliary id in an invitation is looked up first, since the service would silently take it away from
+        the user who has it [D].
+
+        Raises:
+            InvalidInputError: something about it cannot be right. Nothing was sent.
+            AuxIdTakenError: a user has the auxiliary id of an invitation. Nothing was created.
+            DeliveryUnknownError: it may have been created, and was not created again.
+        """
+        invitations = check_all(invite_users, GroupInvite, "invite_users")
+        document = new_group_chat(subject, members, invitations, settings, send_email=send_email)
+        return await create_group_chat(self._api, CREATE_GROUP_CHAT, json_body(document), invitations)
+
+
+def new_group_chat(
+    subject: str,
+    members: Iterable[str | User],
+    invitations: Sequence[GroupInvite],
+    settings: GroupSettings | None,
+    *,
+    send_email: bool,
+) -> dict[str, object]:
+    """Describe a group chat that is to be created.
+
+    Raises:
+        InvalidInputError: something about it cannot be right.
+    """
+    aux_ids = [invitation.aux_id for invitation in invitations if invitation.aux_id is not None]
+    if len(set(aux_ids)) < len(aux_ids):
+        raise InvalidInputError("two invitations have one auxiliary id, which can be one user's only")
+    document: dict[str, object] = {
+        "subject": check_text(subject, "subject"),
+        "members": user_ids(members, "members"),
+        "invite_users": invitations,
+        "send_email": check_flag(send_email, "send_email"),
+    }
+    if settings is not None:
+        document["settings"] = check_settings(settings)
+    return document
+
+
+async def create_group_chat(
+    api: Api, route: Route, body: Content, invitations: Sequence[GroupInvite]
+) -> GroupChat:
+    """Create it, unless an invitation would take an auxiliary id away from somebody.
+
+    Raises:
+        AuxIdTakenError: it would. Nothing was created.
+        DeliveryUnknownError: it may have been created, and was not created again.
+    """
+    await refuse_taken(api, filter(None, (invitation.aux_id for invitation in invitations)))
+    created = await api.create(Created, route, body)
+    return GroupChat(api, ChatAddress(ChatKind.GROUP_CHAT, created.id))

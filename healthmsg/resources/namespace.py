@@ -4,9 +4,9 @@ from typing import ClassVar, Generic, Protocol, TypeVar
 
 from healthmsg.addresses import ChatAddress, ChatKind
 from healthmsg.errors import InvalidIdError
-from healthmsg.identifiers import ExactAuxId
+from healthmsg.identifiers import exact_aux_id
 from healthmsg.models import ConversationInfo, GroupChatInfo
-from healthmsg.paging import PAGE_SIZE, Pager, check_page_size
+from healthmsg.paging import PAGE_SIZE, Pager
 from healthmsg.resources.api import Api
 from healthmsg.resources.chats import BaseChat
 from healthmsg.routes import GET_CHAT, Route
@@ -41,14 +41,7 @@ class ChatNamespace(Generic[InfoT, HandleT]):
 
     def list(self, *, page_size: int = PAGE_SIZE) -> Pager[InfoT]:
         """Read the user's chats of this kind. Contract: `GET` of the namespace's path [A]."""
-        amount = str(check_page_size(page_size))
-
-        async def fetch(page: int) -> tuple[InfoT, ...]:
-            query = {"page": str(page), "amount": amount}
-            shape: type[tuple[InfoT, ...]] = tuple[self._info, ...]  # type: ignore[name-defined]
-            return await self._api.read(shape, self._list_route, query=query)
-
-        return Pager(fetch, self._api.spawn)
+        return self._api.pages(self._info, self._list_route, page_size=page_size)
 
     async def get(self, chat: str | InfoT) -> InfoT:
         """Read one chat. Contract: `GET {chat}` [V]."""
@@ -67,4 +60,4 @@ class ChatNamespace(Generic[InfoT, HandleT]):
         if chat.aux_id is None:
             raise InvalidIdError("this chat has no auxiliary id")
         # The service itself gave this id, so it is meant exactly so.
-        return ChatAddress(self._kind, ExactAuxId(chat.aux_id))
+        return ChatAddress(self._kind, exact_aux_id(chat.aux_id))

@@ -1,9 +1,37 @@
 """`client.users`: people."""
 
-from healthmsg.errors import InvalidIdError
-from healthmsg.models import User
-from healthmsg.resources.api import Api
-from healthmsg.routes import GET_USER
+from collections.abc import Callable, Iterable
+from typing import Final, Literal
+
+from healthmsg.checks import (
+    check_aux_id,
+    check_choice,
+    check_flag,
+    check_name,
+    check_reachable_by_one,
+    check_text,
+)
+from healthmsg.errors import AuxIdTakenError, InvalidIdError, InvalidInputError, NotFoundError
+from healthmsg.identifiers import encode_segment
+from healthmsg.models import IdentityProvider, User, UserVerifications, Verification
+from healthmsg.resources.api import Api, json_body
+from healthmsg.resources.together import together
+from healthmsg.routes import (
+    GET_AUX_USER,
+    GET_ME,
+    GET_USER,
+    INVITE_CONTACT,
+    INVITE_COWORKER,
+    INVITE_PRIVATE_USER,
+    LIST_PROVIDERS,
+    LIST_VERIFICATIONS,
+)
+
+_INVITATIONS: Final = {
+    "coworker": INVITE_COWORKER,
+    "contact": INVITE_CONTACT,
+    "private": INVITE_PRIVATE_USER,
+}
 
 
 class Users:
@@ -21,15 +49,119 @@ class Users:
         """
         return await self._api.read(User, GET_USER, user_id=user_id(user))
 
+    async def providers(self, user: str | User) -> tuple[IdentityProvider, ...]:
+        """Read with which identity providers a user can still be verified.
+
+        Contract: `GET users/{id}/providers` [V].
+        """
+        shape = tuple[IdentityProvider, ...]
+        return await self._api.read(shape, LIST_PROVIDERS, user_id=user_id(user))
+
+    async def verifications(self, user: str | User) -> tuple[Verification, ...]:
+        """Read with which identity providers a user is verified.
+
+        Contract: `GET users/{id}/verifications` [V].
+        """
+        answer = await self._api.read(UserVerifications, LIST_VERIFICATIONS, user_id=user_id(user))
+        return answer.user
+
+    async def is_verified(self, user: str | User, provider: str | None = None) -> bool:
+        """Tell whether a user is verified with the identity provider of that name, or with any at all."""
+        if provider is not None:
+            check_text(provider, "provider")
+        verifications = await self.verifications(user)
+        return any(provider in {None, verification.name} for verification in verifications)
+
+    async def is_coworker(self, user: str | User) -> bool:
+        """Tell whether a user works for the same company as the user whose token is used.
+
+        Nobody is a co-worker of somebody without a company.
+        """
+        wanted = user_id(user)
+        me, other = await together((self._api.read(User, GET_ME), self.get(wanted)))
+        return me.company_id is not None and me.company_id == other.company_id
+
+    async def invite(  # noqa: PLR0913 - what an invitation says, by keyword
+        self,
+        kind: Literal["coworker", "contact", "private"],
+        *,
+        email: str | None = None,
+        phone_number: str | None = None,
+        first_name: str,
+        last_name: str,
+        invite_text: str | None = None,
+        send_email: bool = True,
+        aux_id: str | None = None,
+        if_taken: Literal["error", "move"] = "error",
+    ) -> User:
+        """Invite a colleague, a contact elsewhere or a patient, and give the user's id.
+
+        Contract: `POST users/invite/…` [V]. Exactly one of `email` and `phone_number` is given. With
+        `invite_text` a conversation is started. `aux_id` is your own id for this person: as the service moves
+        it silently from whoever has it [D], it is looked up first. (A user who is hidden from this one, or an
+        invitation sent at the same moment, is not seen.) `if_taken="move"` goes ahead without looking.
+
+        Raises:
+            InvalidInputError: something cannot be right. Nothing was sent.
+            AuxIdTakenError: somebody has this auxiliary id. Nobody was invited.
+            DeliveryUnknownError: they may have been invited, and were not invited again.
+        """
+        check_choice(kind, "kind", _INVITATIONS)
+        check_choice(if_taken, "if_taken", ("error", "move"))
+        check_reachable_by_one(email, phone_number)
+        checked = {
+            "first_name": check_name(first_name, "first_name"),
+            "last_name": check_name(last_name, "last_name"),
+            "invite_text": None if invite_text is None else check_text(invite_text, "invite_text"),
+            "send_email": check_flag(send_email, "send_email"),
+            "aux_id": None if aux_id is None else check_aux_id(aux_id),
+        }
+        body = json_body({"email": email, "phone_number": phone_number, **checked})
+        if aux_id is not None and if_taken == "error":
+            await refuse_taken(self._api, [aux_id])
+        return await self._api.create(User, _INVITATIONS[kind], body)
+
 
 def user_id(user: str | User) -> str:
     """Give the id of a user, whether it came alone or in a model.
 
     Raises:
-        InvalidIdError: it is neither text nor a user.
+        InvalidIdError: it is neither text nor a user, or cannot be an id.
     """
-    if isinstance(user, User):
-        return user.id
-    if isinstance(user, str):
-        return user
-    raise InvalidIdError(f"a user's id must be text or a User, not {type(user).__name__}")
+    found = user.id if isinstance(user, User) else user
+    if not isinstance(found, str):
+        raise InvalidIdError(f"a user's id must be text or a User, not {type(found).__name__}")
+    encode_segment(found, "a user's id")
+    return found
+
+
+def user_ids(
+    users: Iterable[str | User], name: str, id_of: Callable[[str | User], str] = user_id
+) -> list[str]:
+    """Give the ids of users, each once; `id_of` says what an id is.
+
+    Raises:
+        InvalidInputError: it is a single user, or no collection.
+        InvalidIdError: one of them cannot be a user's id.
+    """
+    if isinstance(users, str | bytes | User) or not isinstance(users, Iterable):
+        raise InvalidInputError(f"{name} must be a collection of users' ids")
+    return list(dict.fromkeys(map(id_of, users)))
+
+
+async def refuse_taken(api: Api, aux_ids: Iterable[str]) -> None:
+    """Refuse auxiliary ids that users have already.
+
+    Raises:
+        AuxIdTakenError: one of them is taken.
+    """
+    if any(await together(_is_taken(api, aux_id) for aux_id in aux_ids)):
+        raise AuxIdTakenError("a user")
+
+
+async def _is_taken(api: Api, aux_id: str) -> bool:
+    try:
+        await api.read(User, GET_AUX_USER, aux_id=aux_id)
+    except NotFoundError:
+        return False
+    return True

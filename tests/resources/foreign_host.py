@@ -1,8 +1,10 @@
 """A server on a port of its own; and what the tests of this folder share."""
 
+import json
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from aiohttp import web
 from attrs import field, frozen
@@ -19,6 +21,14 @@ Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 @frozen
+class Part:
+    name: str
+    content: bytes
+    file_name: str | None = None
+    content_type: str | None = None
+
+
+@frozen
 class Seen:
     method: str
     path: str
@@ -26,11 +36,41 @@ class Seen:
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
 
+    @property
+    def document(self) -> Any:
+        """The JSON body."""
+        assert self.headers["Content-Type"] == "application/json"
+        return json.loads(self.body)
+
+    @property
+    def parts(self) -> list[Part]:
+        """The parts of the multipart body."""
+        kind, _, boundary = self.headers["Content-Type"].partition("; boundary=")
+        assert kind == "multipart/form-data"
+        first, *parts, last = self.body.split(f"--{boundary}".encode())
+        assert (first, last) == (b"", b"--\r\n")
+        return [_part(part) for part in parts]
+
+
+def _part(written: bytes) -> Part:
+    head, _, content = written.removesuffix(b"\r\n").partition(b"\r\n\r\n")
+    lines = head.strip().decode().split("\r\n")
+    headers = dict(line.split(": ", 1) for line in lines)
+    found = re.fullmatch(
+        r'form-data; name="(.*?)"(?:; filename="(.*?)")?', headers.pop("Content-Disposition")
+    )
+    assert found
+    content_type = headers.pop("Content-Type", None)
+    assert not headers
+    return Part(found[1], content, found[2], content_type)
+
 
 class ForeignHost:
     def __init__(self) -> None:
         self.seen: list[Seen] = []
         self.url = ""
+        self.otherwise: Handler = _not_found
+        """Answers what no other handler does."""
         self._handlers: dict[str, Handler] = {}
         self._runner = web.ServerRunner(web.Server(self._answer, access_log=None), shutdown_timeout=0.05)
 
@@ -58,15 +98,18 @@ class ForeignHost:
 
         return self.handle(path, same)
 
-    def client(self) -> Client:
-        """Give a client that takes this for the service."""
-        here = Environment("here", self.url)
+    def client(self, base: str = "") -> Client:
+        """Give a client that takes this for the service, or what is below a path of it."""
+        here = Environment("here", self.url + base)
         return Client("t0ken", environment=here, retries=Retries.none(), rate_limit=RateLimit(calls=1000))
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         self.seen.append(Seen(request.method, request.raw_path, request.headers, await request.read()))
-        handler = self._handlers.get(request.path)
-        return await handler(request) if handler else web.Response(status=404)
+        return await self._handlers.get(request.path, self.otherwise)(request)
+
+
+async def _not_found(_: web.BaseRequest) -> web.Response:
+    return web.Response(status=404)
 
 
 async def upload(chat: Chat, name: str = "uitslag.pdf", content: bytes = CONTENT) -> Attachment:

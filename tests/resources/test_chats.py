@@ -25,9 +25,11 @@ from healthmsg import (
     RateLimit,
     SentMessage,
     UploadFile,
+    User,
 )
 from healthmsg.addresses import ChatAddress, ChatKind
-from healthmsg.resources.chats import BaseChat, handle
+from healthmsg.resources.chats import BaseChat
+from healthmsg.resources.groups import handle
 from healthmsg.sandbox import (
     AnswerStatus,
     CutAfter,
@@ -242,7 +244,7 @@ async def test_a_text_that_is_none_is_refused_without_repeating_it(here: Place, 
     assert not here.sandbox.calls
 
 
-@pytest.mark.parametrize("wrong", [None, 7, "", ".", "..", SentMessage("m1"), Attachment("a1")])
+@pytest.mark.parametrize("wrong", [None, 7, "", ".", "..", User("u1"), Attachment("a1")])
 async def test_a_message_that_cannot_be_one_is_refused(here: Place, wrong: Any) -> None:
     with pytest.raises(InvalidIdError):
         await here.chat.message(wrong)

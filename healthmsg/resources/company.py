@@ -1,0 +1,40 @@
+"""`client.company`: the user's company."""
+
+from collections.abc import Iterable
+
+from healthmsg.checks import check_all, check_flag
+from healthmsg.errors import InvalidInputError
+from healthmsg.models import Company, ImportUser, User
+from healthmsg.paging import PAGE_SIZE, Pager
+from healthmsg.resources.api import Api, json_body
+from healthmsg.routes import GET_COMPANY, IMPORT_COMPANY_USERS, LIST_COMPANY_USERS
+
+
+class CompanyResource:
+    """The user's company, and the people in it."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+
+    async def get(self) -> Company:
+        """Read which company this is. Contract: `GET company` [A]."""
+        return await self._api.read(Company, GET_COMPANY)
+
+    def users(self, *, page_size: int = PAGE_SIZE) -> Pager[User]:
+        """Read the company's people. Contract: `GET company/users` [A]."""
+        return self._api.pages(User, LIST_COMPANY_USERS, page_size=page_size)
+
+    async def import_users(self, users: Iterable[ImportUser], *, send_email: bool) -> tuple[User, ...]:
+        """Import people into the company, in one call. Contract: `POST company/import` [V], its answer [A].
+
+        `send_email` says whether each of them is told by e-mail.
+
+        Raises:
+            InvalidInputError: there is nobody to import, or something else than `ImportUser` among them.
+            DeliveryUnknownError: they may have been imported, and the call was not made again.
+        """
+        people = check_all(users, ImportUser, "users")
+        if not people:
+            raise InvalidInputError("there is nobody to import")
+        body = json_body({"send_email": check_flag(send_email, "send_email"), "users": people})
+        return await self._api.create(tuple[User, ...], IMPORT_COMPANY_USERS, body)

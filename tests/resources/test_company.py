@@ -1,0 +1,42 @@
+"""The user's company, over the sandbox."""
+
+import pytest
+from foreign_host import ForeignHost
+
+from healthmsg import Client, ImportUser
+from healthmsg.resources.company import CompanyResource
+from healthmsg.sandbox import Sandbox
+
+
+@pytest.fixture
+def company(client: Client) -> CompanyResource:
+    return client.company
+
+
+async def test_the_company_is_that_of_the_user(client: Client, company: CompanyResource) -> None:
+    found = await company.get()
+
+    assert found.id == (await client.me.get()).company_id
+    assert found.name
+    assert found.name not in repr(found)
+
+
+async def test_who_is_imported_is_given_and_listed(company: CompanyResource, sandbox: Sandbox) -> None:
+    people = [
+        ImportUser(email=f"{name}@x.example", first_name=name, last_name="X", username=name)
+        for name in ("Bea", "Cas", "Dirk")
+    ]
+
+    imported = await company.import_users((person for person in people), send_email=False)
+
+    assert [user.first_name for user in imported] == ["Bea", "Cas", "Dirk"]
+    listed = {user.id async for user in company.users(page_size=2)}
+    assert listed >= {user.id for user in imported}
+    assert sum(call.method == "POST" for call in sandbox.calls) == 1
+
+
+async def test_an_import_may_be_answered_with_nobody() -> None:
+    async with ForeignHost() as host, host.client() as client:
+        host.answer("/company/import", b"[]", status=201)
+        person = ImportUser(email="a@b.nl", first_name="", last_name="X")
+        assert await client.company.import_users([person], send_email=True) == ()
