@@ -30,6 +30,7 @@ def _card(sandbox: Sandbox) -> Panel:
     facts.add_column(overflow="fold")
     for name, value in (
         ("REST API", environment.api_url),
+        ("Documentation", f"{sandbox.url}/docs"),
         ("Authorize", environment.authorize_url),
         ("Token", environment.token_url),
         ("Client id", sandbox.client_id),

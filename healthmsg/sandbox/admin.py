@@ -1,7 +1,6 @@
 """The sandbox's own surface, for a sandbox in another process. It needs the client's secret in a header."""
 
 from collections import Counter
-from hmac import compare_digest
 from typing import Final
 
 from aiohttp import web
@@ -9,9 +8,10 @@ from aiohttp import web
 from healthmsg.sandbox.answers import ApiError, bad_request, json_answer
 from healthmsg.sandbox.call import Call
 from healthmsg.sandbox.calls import CallLog
+from healthmsg.sandbox.credentials import is_same
+from healthmsg.sandbox.records import StoredChat, StoredMessage
 from healthmsg.sandbox.routing import Router
 from healthmsg.sandbox.state import State
-from healthmsg.sandbox.store import StoredChat, StoredMessage
 
 SECRET_HEADER: Final = "x-sandbox-secret"  # noqa: S105 - a header's name
 
@@ -94,5 +94,5 @@ def _names_and_aux_id(row: object) -> tuple[str, str, str | None]:
 
 def _require_secret(call: Call) -> None:
     sent = call.request.headers.get(SECRET_HEADER, "")
-    if not compare_digest(sent.encode(), call.state.settings.client_secret.encode()):
+    if not is_same(sent, call.state.settings.client_secret):
         raise ApiError(403, "secret_required", f"The header {SECRET_HEADER} must be the client's secret.")

@@ -17,7 +17,7 @@ class ApiError(Exception):
         self.status = status
         self.error = error
         self.message = message
-        self.headers = headers or {}
+        self.headers: Mapping[str, str] = headers or {}
         super().__init__(error)
 
     def answer(self) -> web.Response:
@@ -35,6 +35,21 @@ def bad_request(message: str) -> ApiError:
 def not_found(what: str) -> ApiError:
     """Say that there is no such thing, or not for this user [A: the two are not told apart]: 404."""
     return ApiError(404, f"{what.replace(' ', '_')}_not_found", f"There is no such {what} for this user.")
+
+
+def forbidden(message: str) -> ApiError:
+    """Refuse what this user may not do: 403."""
+    return ApiError(403, "not_allowed", message)
+
+
+def precondition_failed(error: str, message: str) -> ApiError:
+    """Refuse what cannot be done as things are: 412."""
+    return ApiError(412, error, message)
+
+
+def too_large() -> ApiError:
+    """Refuse a body that nobody would send: 413 [A]."""
+    return ApiError(413, "too_large", "The body is too large.")
 
 
 def too_many(error: str, message: str, wait: float | None) -> ApiError:

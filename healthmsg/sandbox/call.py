@@ -8,9 +8,10 @@ from aiohttp import web
 from attrs import frozen
 
 from healthmsg.addresses import ChatKind
-from healthmsg.sandbox.answers import ApiError, bad_request, not_found
+from healthmsg.sandbox.answers import bad_request, json_answer, not_found, precondition_failed, too_large
+from healthmsg.sandbox.body import Body
+from healthmsg.sandbox.records import File, Person, StoredChat, StoredMessage
 from healthmsg.sandbox.state import State
-from healthmsg.sandbox.store import Person, StoredChat, StoredMessage
 
 T = TypeVar("T", Person, StoredChat, StoredMessage)
 
@@ -42,7 +43,7 @@ class Call:
         except orjson.JSONDecodeError:
             raise bad_request("The body is not JSON.") from None
         except web.HTTPRequestEntityTooLarge:
-            raise ApiError(413, "too_large", "The body is too large.") from None
+            raise too_large() from None
 
 
 @frozen(eq=False)
@@ -53,16 +54,13 @@ class ApiCall(Call):
     kind: ChatKind | None
     """Which kind of chat the path names, if any."""
 
-    async def json_object(self) -> Mapping[str, object]:
+    async def body(self) -> Body:
         """Read the body as a JSON object.
 
         Raises:
             ApiError: it is none.
         """
-        document = await self.json()
-        if not isinstance(document, dict):
-            raise bad_request("The body must be a JSON object.")
-        return document
+        return Body.of(await self.json())
 
     def page(self, items: Sequence[T]) -> Sequence[T]:
         """Cut out the page that `page` (from 0) and `amount` ask for.
@@ -94,5 +92,10 @@ class ApiCall(Call):
         if chat is None or self.user not in chat.members:
             raise not_found("chat")
         if to_change and chat.closed:
-            raise ApiError(412, "chat_is_closed", "This chat is closed.")
+            raise precondition_failed("chat_is_closed", "This chat is closed.")
         return chat
+
+    def link_to(self, file: File) -> web.Response:
+        """Answer with a link to a file, and the cookie that opens it [V]: 302."""
+        link, cookie = self.state.offer(file)
+        return json_answer({"link": link}, status=302, headers={"Location": link, "Set-Cookie": cookie})

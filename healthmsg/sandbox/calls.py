@@ -68,7 +68,7 @@ class CallLog:
             query=url.raw_query_string,
             template=template,
             counted=counted,
-            content_type=headers.get("Content-Type"),
+            content_type=_readable(headers.get("Content-Type")),
             has_authorization="Authorization" in headers,
             has_cookie="Cookie" in headers,
             user_id=user_id,
@@ -111,3 +111,8 @@ class CallLog:
     def as_json(self) -> list[dict[str, object]]:
         """Give the log as a JSON array."""
         return [asdict(record) for record in self._records.values()]
+
+
+def _readable(header: str | None) -> str | None:
+    """Replace what was no UTF-8: the log is shown as JSON."""
+    return header and header.encode(errors="surrogateescape").decode(errors="replace")

@@ -1,7 +1,6 @@
 """The service's side of the three legs of OAuth 2.0 [D]; errors as in RFC 6749 [A]."""
 
 from collections.abc import Mapping, Sequence
-from hmac import compare_digest
 from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlencode, urlsplit
@@ -9,11 +8,12 @@ from urllib.parse import urlencode, urlsplit
 from aiohttp import web
 from attrs import field, frozen
 
-from healthmsg.sandbox.answers import json_answer
+from healthmsg.sandbox.answers import json_answer, too_large
 from healthmsg.sandbox.call import Call
+from healthmsg.sandbox.credentials import is_same
+from healthmsg.sandbox.docs import is_own_callback
 from healthmsg.sandbox.pages import consent_page, refusal_page
 from healthmsg.sandbox.routing import Table
-from healthmsg.sandbox.settings import Settings
 from healthmsg.sandbox.state import State
 from healthmsg.sandbox.tokens import SCOPES, TOKEN_LIFETIME
 
@@ -56,7 +56,7 @@ class _TokenError(Exception):
 async def authorize(call: Call) -> web.Response:
     """GET oauth/authorize: a page to approve or refuse, or with `auto_approve` the redirect at once."""
     try:
-        asked = _read_request(dict(call.request.query), call.state.settings)
+        asked = _read_request(call, dict(call.request.query))
     except _UntrustedError as error:
         return refusal_page(str(error))
     if asked.problem is not None:
@@ -77,7 +77,7 @@ async def decide(call: Call) -> web.Response:
     """POST oauth/authorize: what was chosen on the page."""
     form = await _form(call)
     try:
-        asked = _read_request(form, call.state.settings)
+        asked = _read_request(call, form)
     except _UntrustedError as error:
         return refusal_page(str(error))
     if asked.problem is not None:
@@ -92,11 +92,12 @@ def _approve(asked: _Asked, state: State, user_id: str) -> web.Response:
     return asked.go_back(code=state.tokens.issue_code(user_id, asked.scopes, asked.redirect_uri))
 
 
-def _read_request(parameters: Mapping[str, str], settings: Settings) -> _Asked:
+def _read_request(call: Call, parameters: Mapping[str, str]) -> _Asked:
+    settings = call.state.settings
     redirect_uri = parameters.get("redirect_uri", "")
     if parameters.get("client_id") != settings.client_id:
         raise _UntrustedError("No application is registered with this client_id.")
-    if not _is_registered(redirect_uri, settings.redirect_uri):
+    if not (is_own_callback(call, redirect_uri) or _is_registered(redirect_uri, settings.redirect_uri)):
         raise _UntrustedError("This redirect_uri is not the application's.")
     scopes = parameters.get("scope", "").split()
     problem = None
@@ -139,8 +140,8 @@ def _redeem(form: Mapping[str, str], state: State) -> dict[str, object]:
     if not form:
         raise _TokenError("invalid_request", f"The body must be {_FORM}.")
     settings = state.settings
-    known = compare_digest(form.get("client_id", "").encode(), settings.client_id.encode())
-    secret = compare_digest(form.get("client_secret", "").encode(), settings.client_secret.encode())
+    known = is_same(form.get("client_id", ""), settings.client_id)
+    secret = is_same(form.get("client_secret", ""), settings.client_secret)
     if not (known and secret):
         raise _TokenError("invalid_client", "The client_id or client_secret is wrong.", status=401)
     match form.get("grant_type"):
@@ -193,7 +194,13 @@ async def _form(call: Call) -> dict[str, str]:
     """Read a form; what is no form gives an empty one."""
     if call.request.content_type != _FORM:
         return {}
-    return {name: value for name, value in (await call.request.post()).items() if isinstance(value, str)}
+    try:
+        form = await call.request.post()
+    except (LookupError, ValueError):  # it is not in the character set that it names, or there is none such
+        return {}
+    except web.HTTPRequestEntityTooLarge:
+        raise too_large() from None
+    return {name: value for name, value in form.items() if isinstance(value, str)}
 
 
 TABLE: Final[Table[Call]] = (

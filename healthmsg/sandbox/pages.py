@@ -6,7 +6,7 @@ from typing import Final
 
 from aiohttp import web
 
-from healthmsg.sandbox.store import Person
+from healthmsg.sandbox.records import Person
 
 _SCOPES: Final = {
     "read": "read your chats and contacts",

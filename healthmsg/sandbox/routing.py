@@ -4,8 +4,8 @@ Paths are matched as they were sent, segment by segment, and decoded after that:
 encoded slash, or anything else.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Final, Generic, TypeVar
 from urllib.parse import unquote_to_bytes
 
 from aiohttp import web
@@ -18,7 +18,13 @@ CallT = TypeVar("CallT")
 
 Handler = Callable[[CallT], Awaitable[web.Response]]
 Table = Iterable[tuple[str, str, Handler[CallT]]]
-"""Method, template and handler; `{chat}` in a template stands for all four kinds of chat."""
+"""Method, template and handler; a template can begin with one of `CHATS`."""
+
+CHATS: Final[Mapping[str, Sequence[ChatKind]]] = {
+    "{chat}": tuple(ChatKind),
+    "{group_chat}": tuple(kind for kind in ChatKind if kind.is_group),
+}
+"""What stands for several kinds of chat."""
 
 
 @frozen
@@ -83,8 +89,9 @@ class Router(Generic[CallT]):
 
 
 def _expanded(method: str, template: str, handle: Handler[CallT]) -> Iterable[Endpoint[CallT]]:
-    if "{chat}" not in template:
+    start, slash, below = template.partition("/")
+    if start not in CHATS:
         yield Endpoint(method, template, handle)
         return
-    for kind in ChatKind:
-        yield Endpoint(method, template.replace("{chat}", kind.template), handle, kind)
+    for kind in CHATS[start]:
+        yield Endpoint(method, f"{kind.template}{slash}{below}", handle, kind)

@@ -2,7 +2,8 @@
 
 from typing import Final
 
-from healthmsg.sandbox.store import Company, File, Person, Store, StoredChat
+from healthmsg.sandbox.records import PROVIDERS, Company, File, Person, StoredChat
+from healthmsg.sandbox.store import Store
 
 _COLLEAGUES: Final = (
     ("Marieke", "van den Berg", "Wijkverpleegkundige"),
@@ -90,6 +91,7 @@ def add_sample_data(store: Store, main_user: Person) -> None:
     name = "wond dag 3 – close-up.png"  # noqa: RUF001 - as people name files
     picture = File(store.new_id(), name, "image/png", _PICTURE)
     store.post(with_file, patients[0], "Zo ziet het er vandaag uit.", files=[picture])
+    patients[1].verified_by.append(PROVIDERS[0])
 
 
 def _add_colleague(store: Store, company: Company, first_name: str, last_name: str, position: str) -> Person:

@@ -17,13 +17,15 @@ from healthmsg.models import Message
 from healthmsg.sandbox.calls import CallLog, CallRecord
 from healthmsg.sandbox.faults import Faults
 from healthmsg.sandbox.limits import Policy, SlidingWindow
+from healthmsg.sandbox.questions import answer_question
 from healthmsg.sandbox.quota import Quota
+from healthmsg.sandbox.records import Person, StoredChat, StoredMessage, VerificationRequest
 from healthmsg.sandbox.seed import add_main_user, add_sample_data
 from healthmsg.sandbox.service import API_BASE, Service
 from healthmsg.sandbox.settings import Settings
 from healthmsg.sandbox.shapes import message_json
 from healthmsg.sandbox.state import State
-from healthmsg.sandbox.store import Person, Store, StoredChat
+from healthmsg.sandbox.store import Store
 from healthmsg.sandbox.tokens import SCOPES, Tokens
 
 # How long calls that are running when the sandbox stops may take to end by themselves.
@@ -201,6 +203,10 @@ class Sandbox:
         """Add a patient and give the id; an auxiliary id moves here from whoever had it [D]."""
         return self.store.add_person(first_name, last_name, aux_id=aux_id).id
 
+    def add_colleague(self, first_name: str, last_name: str) -> str:
+        """Add a professional to the main user's company and give the id."""
+        return self.store.add_person(first_name, last_name, company=self._state.main_user.company).id
+
     def add_conversation(
         self, *, user: str | None = None, aux_id: str | None = None, messages: Iterable[str] = ()
     ) -> str:
@@ -251,6 +257,31 @@ class Sandbox:
         """
         document = [message_json(message) for message in self._chat(chat).messages]
         return decode(encode(document), tuple[Message, ...], "sandbox messages")
+
+    def answer_question(self, message_id: str, names: Iterable[str], user: str | None = None) -> None:
+        """Choose these options of a question; what the same user chose before is gone [A].
+
+        Without `user` it is the first who is asked, other than the sender.
+
+        Raises:
+            KeyError: there is no such message or user.
+            ValueError: it is no question, it is not for this user, or these options cannot be chosen.
+        """
+        chat, message = self._message(message_id)
+        answer_question(chat, message, list(names), None if user is None else self._person(user))
+
+    def answer_verification(self, message_id: str, *, accepted: bool = True) -> None:
+        """Let the user whom a request asks for it be verified, or refuse.
+
+        Raises:
+            KeyError: there is no such message.
+            ValueError: it is no request for verification.
+        """
+        request = self._message(message_id)[1].payload
+        if not isinstance(request, VerificationRequest):
+            raise ValueError("this message is no request for verification")  # noqa: TRY004 - it is an id
+        if accepted and request.provider in request.person.providers_left:
+            request.person.verified_by.append(request.provider)
 
     def file_content(self, attachment_id: str) -> bytes:
         """Give the bytes of an attachment.
@@ -305,6 +336,12 @@ class Sandbox:
         found = self.store.chat(address.kind, address.id, self._state.main_user)
         if found is None:
             raise KeyError("there is no such chat in this sandbox")
+        return found
+
+    def _message(self, message_id: str) -> tuple[StoredChat, StoredMessage]:
+        found = self.store.message(message_id)
+        if found is None:
+            raise KeyError("there is no such message in this sandbox")
         return found
 
     def _filled(self, chat: StoredChat, messages: Iterable[str]) -> str:

@@ -9,7 +9,7 @@ from typing import Final
 from aiohttp import web
 from attrs import define, field, frozen
 
-from healthmsg.sandbox import downloads, oauth
+from healthmsg.sandbox import docs, downloads, oauth
 from healthmsg.sandbox.admin import Admin
 from healthmsg.sandbox.answers import ApiError, cut, too_many
 from healthmsg.sandbox.call import ApiCall, Call
@@ -18,14 +18,14 @@ from healthmsg.sandbox.endpoints import TABLE
 from healthmsg.sandbox.faults import Faults
 from healthmsg.sandbox.limits import Policy
 from healthmsg.sandbox.quota import Quota
+from healthmsg.sandbox.records import Person
 from healthmsg.sandbox.routing import Endpoint, Router
 from healthmsg.sandbox.state import State
-from healthmsg.sandbox.store import Person
 from healthmsg.sandbox.tokens import Grant
 
 API_BASE: Final = "v1"
 _API: Final = Router(TABLE)
-_OPEN: Final = Router((*oauth.TABLE, *downloads.TABLE))
+_OPEN: Final = Router((*oauth.TABLE, *downloads.TABLE, *docs.TABLE))
 # The names are documented [D], the values made up. The version is the latest there is, whatever is asked for.
 _API_HEADERS: Final = {
     "sunset": "n/a",
@@ -87,6 +87,9 @@ class Service:
         path = tuple(request.rel_url.raw_path.removeprefix("/").split("/"))
         if path[0] == "sandbox":
             return await self._answer_admin(request, path)
+        if path[0] == API_BASE and request.method == "OPTIONS":
+            # A browser's question before a call from another page: no call itself [A].
+            return web.Response(status=204, headers=_API_HEADERS)
         response = await self._answer_noted(self._arrival(request, path))
         # Where the line was cut, the bare answer goes nowhere.
         return web.Response() if response is None else response

@@ -2,7 +2,18 @@
 
 from datetime import UTC, datetime
 
-from healthmsg.sandbox.store import Company, File, Person, StoredChat, StoredMessage
+from attrs import asdict
+
+from healthmsg.sandbox.records import (
+    Company,
+    File,
+    Payload,
+    Person,
+    Provider,
+    StoredChat,
+    StoredMessage,
+    VerificationRequest,
+)
 
 JSON = dict[str, object]
 
@@ -31,13 +42,12 @@ def user_json(person: Person) -> JSON:
 
 
 def member_json(chat: StoredChat, person: Person) -> JSON:
-    """Describe a member of a group chat [V]."""
-    starts = person is chat.members[0]
-    return user_json(person) | {"owner": starts, "admin": starts}
+    """Describe a member of a group chat [V]; that the owner is an admin too is assumed [A]."""
+    return user_json(person) | {"owner": person is chat.owner, "admin": chat.is_admin(person)}
 
 
 def chat_json(chat: StoredChat, viewer: Person) -> JSON:
-    """Describe a chat as one member sees it [V]; `user` and the timestamps [A]."""
+    """Describe a chat as one member sees it [V]; `user`, `avatar` and the timestamps [A]."""
     latest = chat.messages[-1].created_at if chat.messages else chat.created_at
     document: JSON = {
         "id": chat.id,
@@ -48,7 +58,13 @@ def chat_json(chat: StoredChat, viewer: Person) -> JSON:
         "updated_at": _timestamp(latest),
     }
     if chat.is_group:
-        return document | {"members": [member_json(chat, member) for member in chat.members]}
+        return document | {
+            "members": [member_json(chat, member) for member in chat.members],
+            "settings": asdict(chat.settings),
+            "avatar": chat.avatar,
+            "dial_in_info": None,
+            "guest_access": False,
+        }
     return document | {"user": user_json(chat.other_side(viewer))}
 
 
@@ -59,10 +75,35 @@ def message_json(message: StoredMessage) -> JSON:
         "body": message.body,
         "user": user_json(message.sender),
         "attachments": [attachment_json(file) for file in message.files],
-        "mentions": [],
-        "payload": message.payload,
+        "mentions": [{"id": user_id} for user_id in message.mentions],
+        "payload": None if message.payload is None else payload_json(message.payload),
         "created_at": _timestamp(message.created_at),
         "liked_by": [],
+    }
+
+
+def provider_json(provider: Provider) -> JSON:
+    """Describe an identity provider [V]."""
+    return {"provider_id": provider.id, "name": provider.name}
+
+
+def payload_json(payload: Payload) -> JSON:
+    """Describe a question or a verification request [V].
+
+    Where the answers are, and what a request's `attributes` hold, is assumed [A].
+    """
+    if isinstance(payload, VerificationRequest):
+        user, provider = payload.person, payload.provider
+        attributes = {"user_id": user.id, "provider_id": provider.id, "provider_name": provider.name}
+        return {"type": "verification_request", "attributes": attributes}
+    answers = [{"user_id": user_id, "options": names} for user_id, names in payload.answers.items()]
+    return {
+        "type": "question",
+        "multi_answer": payload.multi_answer,
+        "style": payload.style,
+        "users": payload.users,
+        "options": [asdict(option, filter=lambda _, value: value is not None) for option in payload.options],
+        "answers": answers,
     }
 
 

@@ -1,14 +1,15 @@
 """What all parts of one sandbox share."""
 
 import re
-from hmac import compare_digest
 from secrets import token_urlsafe
 from typing import Final
 
 from attrs import define, field, frozen
 
+from healthmsg.sandbox.credentials import is_same
+from healthmsg.sandbox.records import File, Person, StoredChat, StoredMessage
 from healthmsg.sandbox.settings import Settings
-from healthmsg.sandbox.store import File, Person, Store, StoredChat, StoredMessage
+from healthmsg.sandbox.store import Store
 from healthmsg.sandbox.tokens import Tokens
 
 _COOKIE: Final = re.compile(r"(?:^|;\s*)download=([^;\s]*)")
@@ -16,15 +17,17 @@ _COOKIE: Final = re.compile(r"(?:^|;\s*)download=([^;\s]*)")
 
 @frozen(eq=False)
 class Download:
-    """A link to a file, and the cookie that opens it."""
+    """A file behind a link, and the cookie that opens it; `None`: it is open to all."""
 
     file: File
-    cookie: str = field(repr=False)
+    cookie: str | None = field(repr=False)
 
     def opened_by(self, cookie_header: str) -> bool:
         """Tell whether a `Cookie` header has this download's cookie."""
+        if self.cookie is None:
+            return True
         sent = _COOKIE.search(cookie_header)
-        return sent is not None and compare_digest(sent[1].encode(), self.cookie.encode())
+        return sent is not None and is_same(sent[1], self.cookie)
 
 
 @define(eq=False)
@@ -49,6 +52,12 @@ class State:
         key, cookie = token_urlsafe(12), token_urlsafe(24)
         self._downloads[key] = Download(file, cookie)
         return f"{self.origin}/files/{key}", f"download={cookie}; Path=/files/{key}; HttpOnly"
+
+    def publish(self, file: File) -> str:
+        """Make a link to a file that anybody may open, for a picture in a page [A]."""
+        key = token_urlsafe(12)
+        self._downloads[key] = Download(file, None)
+        return f"{self.origin}/files/{key}"
 
     def download(self, key: str) -> Download | None:
         """Find what a link leads to."""

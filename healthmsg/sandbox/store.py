@@ -1,88 +1,18 @@
-"""What the sandbox knows: people, chats, messages and files, in memory."""
+"""The sandbox's memory, and how things get into it and are found."""
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from functools import cached_property
+from typing import Final
 from uuid import UUID, uuid5
 
-from attrs import define, field
-
 from healthmsg.addresses import ChatKind
+from healthmsg.sandbox.records import Company, File, Payload, Person, StoredChat, StoredMessage
 
 # Fixed, so that the same steps give the same ids in every run.
 _NAMESPACE = UUID("6d1f6a0e-3c53-4c57-9d3f-0b7c5b6f3a11")
-_GROUPS = frozenset({ChatKind.GROUP_CHAT, ChatKind.AUX_GROUP_CHAT})
-
-
-@define(eq=False)
-class Company:
-    """A care organisation."""
-
-    id: str
-    name: str
-
-
-@define(eq=False)
-class Person:
-    """A professional, who has a company, or a patient, who has none."""
-
-    id: str
-    first_name: str
-    last_name: str
-    company: Company | None = None
-    email: str | None = None
-    position: str | None = None
-    aux_id: str | None = None
-
-
-@define(eq=False)
-class File:
-    """A file: an attachment, or whatever else can be downloaded."""
-
-    id: str
-    name: str
-    mime_type: str
-    content: bytes | bytearray = field(repr=False)
-
-
-@define(eq=False)
-class StoredMessage:
-    """A message in a chat."""
-
-    id: str
-    sender: Person
-    body: str
-    created_at: datetime
-    files: Sequence[File] = ()
-    payload: dict[str, object] | None = None
-
-
-@define(eq=False)
-class StoredChat:
-    """A conversation or a group chat."""
-
-    id: str
-    is_group: bool
-    members: list[Person]
-    """The one who started it first: a group's owner and admin."""
-    created_at: datetime
-    subject: str | None = None
-    group_aux_id: str | None = None
-    closed: bool = False
-    messages: list[StoredMessage] = field(factory=list, repr=False)
-    """In order of arrival."""
-
-    @property
-    def address(self) -> str:
-        """The chat's address by its own id, as `ChatAddress.parse` reads it."""
-        return f"{'groupchats' if self.is_group else 'conversations'}/{self.id}"
-
-    def other_side(self, person: Person) -> Person:
-        """Give the first member who is not `person`."""
-        return next((member for member in self.members if member is not person), person)
-
-    def aux_id(self, viewer: Person) -> str | None:
-        """Give the auxiliary id: a group's own; a conversation has the other side's [A]."""
-        return self.group_aux_id if self.is_group else self.other_side(viewer).aux_id
+_MENTION: Final = re.compile(r"(?<!\w)@([\w-]+)")
 
 
 class Store:
@@ -91,10 +21,12 @@ class Store:
     def __init__(self, now: Callable[[], datetime]) -> None:
         self._now = now
         self._made = 0
-        self._groups_by_aux_id: dict[str, StoredChat] = {}
+        self._groups_by_aux_id: dict[str, list[StoredChat]] = {}
         self._conversations: dict[frozenset[str], StoredChat] = {}
         self.people: dict[str, Person] = {}
         self.people_by_aux_id: dict[str, Person] = {}
+        self._people_by_email: dict[str, Person] = {}
+        self._people_by_phone_number: dict[str, Person] = {}
         self.chats: dict[str, StoredChat] = {}
 
     def new_id(self) -> str:
@@ -106,6 +38,11 @@ class Store:
         """Add a company."""
         return Company(self.new_id(), name)
 
+    @cached_property
+    def other_company(self) -> Company:
+        """The company of the professionals who are invited from elsewhere [A]."""
+        return self.add_company("Externe praktijk")
+
     def add_person(  # noqa: PLR0913 - one argument a field
         self,
         first_name: str,
@@ -114,14 +51,25 @@ class Store:
         company: Company | None = None,
         position: str | None = None,
         email: str | None = None,
+        phone_number: str | None = None,
         aux_id: str | None = None,
     ) -> Person:
         """Add a professional (with a company) or a patient (without)."""
-        person = Person(self.new_id(), first_name, last_name, company, email, position)
+        person = Person(self.new_id(), first_name, last_name, company, email, position, phone_number)
         self.people[person.id] = person
+        if email is not None:
+            self._people_by_email.setdefault(email.casefold(), person)
+        if phone_number is not None:
+            self._people_by_phone_number.setdefault(phone_number, person)
         if aux_id is not None:
             self.assign_aux_id(person, aux_id)
         return person
+
+    def person_at(self, *, email: str | None, phone_number: str | None) -> Person | None:
+        """Find who can be reached there: by `email`, whose case does not matter [A], or else by phone."""
+        if email is not None:
+            return self._people_by_email.get(email.casefold())
+        return None if phone_number is None else self._people_by_phone_number.get(phone_number)
 
     def assign_aux_id(self, person: Person, aux_id: str) -> None:
         """Give a person an auxiliary id; it moves silently from whoever had it [D]."""
@@ -141,44 +89,48 @@ class Store:
         """Give the conversation between two people; there is one at most [A]."""
         chat = self.conversation_between(one, other)
         if chat is None:
-            chat = self._add_chat(is_group=False, members=[one, other])
+            chat = StoredChat(self.new_id(), [one, other], self._now())
+            self.chats[chat.id] = chat
             self._conversations[frozenset({one.id, other.id})] = chat
         return chat
 
     def start_group_chat(
         self, subject: str, owner: Person, members: Iterable[Person], *, aux_id: str | None = None
     ) -> StoredChat:
-        """Start a group chat.
-
-        Several can have one auxiliary id [D]; which of them is then found is assumed: the last [A].
-        """
-        chat = self._add_chat(is_group=True, members=[owner, *members], subject=subject)
-        if aux_id is not None:
-            chat.group_aux_id = aux_id
-            self._groups_by_aux_id[aux_id] = chat
-        return chat
-
-    def _add_chat(self, *, is_group: bool, members: list[Person], subject: str | None = None) -> StoredChat:
-        chat = StoredChat(self.new_id(), is_group, members, self._now(), subject)
+        """Start a group chat; several can have one auxiliary id [D]."""
+        everybody = list(dict.fromkeys([owner, *members]))
+        chat = StoredChat(self.new_id(), everybody, self._now(), owner, subject, aux_id)
         self.chats[chat.id] = chat
+        if aux_id is not None:
+            self._groups_by_aux_id.setdefault(aux_id, []).append(chat)
         return chat
+
+    def remove_group_chat(self, chat: StoredChat) -> None:
+        """Forget a group chat and all that is in it."""
+        del self.chats[chat.id]
+        if chat.group_aux_id is not None:
+            self._groups_by_aux_id[chat.group_aux_id].remove(chat)
 
     def chat(self, kind: ChatKind, chat_id: str, viewer: Person) -> StoredChat | None:
-        """Find a chat by its id or its auxiliary id, whichever `kind` has."""
+        """Find a chat by its id or its auxiliary id, whichever `kind` has.
+
+        Of the group chats that share an auxiliary id, the last one is found [A].
+        """
         if kind is ChatKind.AUX_GROUP_CHAT:
-            return self._groups_by_aux_id.get(chat_id)
+            sharing = self._groups_by_aux_id.get(chat_id)
+            return sharing[-1] if sharing else None
         if kind is ChatKind.AUX_CONVERSATION:
             other = self.people_by_aux_id.get(chat_id)
             return self.conversation_between(viewer, other) if other else None
         chat = self.chats.get(chat_id)
-        return chat if chat is not None and chat.is_group == (kind in _GROUPS) else None
+        return chat if chat is not None and chat.is_group == kind.is_group else None
 
     def chats_of(self, person: Person, kind: ChatKind) -> list[StoredChat]:
         """List a person's chats of one kind; an auxiliary kind has those with an auxiliary id [A]."""
         return [
             chat
             for chat in self.chats.values()
-            if chat.is_group == (kind in _GROUPS)
+            if chat.is_group == kind.is_group
             and person in chat.members
             and (not kind.is_auxiliary or chat.aux_id(person) is not None)
         ]
@@ -207,9 +159,24 @@ class Store:
         body: str,
         *,
         files: Sequence[File] = (),
-        payload: dict[str, object] | None = None,
+        payload: Payload | None = None,
     ) -> StoredMessage:
         """Put a message into a chat."""
-        message = StoredMessage(self.new_id(), sender, body, self._now(), tuple(files), payload)
+        mentions = _mentioned(chat, body) if "@" in body else ()
+        message = StoredMessage(self.new_id(), sender, body, self._now(), tuple(files), payload, mentions)
         chat.messages.append(message)
         return message
+
+    def message(self, message_id: str) -> tuple[StoredChat, StoredMessage] | None:
+        """Find a message in whichever chat it is."""
+        for chat in self.chats.values():
+            for message in chat.messages:
+                if message.id == message_id:
+                    return chat, message
+        return None
+
+
+def _mentioned(chat: StoredChat, body: str) -> Sequence[str]:
+    """Find whom a text mentions: `@all` in a group chat, and `@` with a member's id [A]."""
+    known = {member.id: member.id for member in chat.members} | ({"all": "@all"} if chat.is_group else {})
+    return [known[word] for word in dict.fromkeys(_MENTION.findall(body)) if word in known]

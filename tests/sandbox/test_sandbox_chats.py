@@ -55,10 +55,12 @@ def test_any_text_is_one_segment_of_a_path(aux_id: str) -> None:
 @pytest.mark.parametrize("name", [name for name, value in vars(routes).items() if isinstance(value, Route)])
 def test_the_sandbox_answers_every_route_that_the_sdk_knows(name: str) -> None:
     route: Route = getattr(routes, name)
-    templates = {endpoint.template.count("/") for endpoint in ROUTER.endpoints}
-    assert templates
-    path = route.template.replace("{chat}", "conversations/c1").replace("{", "").replace("}", "")
-    assert ROUTER.find(route.method, tuple(path.split("/"))) is not None, f"no endpoint for {name}"
+    for kind in route.kinds or (None,):
+        start, slash, below = route.template.partition("/")
+        template = f"{kind.template if kind else start}{slash}{below}"
+        endpoint = ROUTER.find(route.method, tuple(template.split("/")))
+        assert endpoint is not None, f"no endpoint for {name}"
+        assert (endpoint.template, endpoint.kind) == (template, kind)
 
 
 def test_ids_are_the_same_in_every_run() -> None:
@@ -192,7 +194,70 @@ async def test_a_question_comes_back_as_the_messages_payload(call: Caller, sandb
         "POST", f"conversations/{chat}/messages", json={"body": "Komt u?", "question": question}
     )
     assert sent.status == 201
-    assert sandbox.messages(f"conversations/{chat}")[0].payload == {"type": "question", **question}
+    shown = (await call("GET", f"conversations/{chat}/messages/{sent.document['id']}")).document
+    assert shown["payload"] == {"type": "question", **question, "answers": []}
+
+
+async def test_what_a_question_leaves_out_has_a_default(call: Caller, sandbox: Sandbox) -> None:
+    chat = sandbox.add_conversation()
+    question = {"options": [{"name": "yes", "label": "Ja"}], "unknown": {"a": [[[]]]}}
+    sent = await call("POST", f"conversations/{chat}/messages", json={"body": "x", "question": question})
+    shown = (await call("GET", f"conversations/{chat}/messages/{sent.document['id']}")).document
+    assert shown["payload"] == {
+        "type": "question",
+        "multi_answer": False,
+        "style": "horizontal",
+        "users": [],
+        "options": [{"name": "yes", "label": "Ja"}],
+        "answers": [],
+    }
+
+
+@pytest.mark.parametrize(
+    ("wrong", "status"),
+    [
+        ({"style": "round"}, 400),
+        ({"multi_answer": 1}, 400),
+        ({"users": "u1"}, 400),
+        ({"users": [5]}, 400),
+        ({"users": ["nobody"]}, 404),
+        ({"options": []}, 400),
+        ({"options": [{"name": "ja nee", "label": "x"}]}, 400),
+        ({"options": [{"name": "ja"}]}, 400),
+        ({"options": [{"name": "ja", "label": "x"}, {"name": "ja", "label": "y"}]}, 400),
+        ({"options": [{"name": "ja", "label": "x", "style": 5}]}, 400),
+    ],
+)
+async def test_a_question_that_cannot_be_is_refused(
+    call: Caller, sandbox: Sandbox, wrong: dict[str, Any], status: int
+) -> None:
+    chat = sandbox.add_conversation()
+    question = {"options": [{"name": "yes", "label": "Ja"}]} | wrong
+    answer = await call("POST", f"conversations/{chat}/messages", json={"body": "x", "question": question})
+    assert answer.status == status
+    assert sandbox.messages(f"conversations/{chat}") == ()
+
+
+async def test_only_who_is_in_the_chat_can_be_asked(call: Caller, sandbox: Sandbox) -> None:
+    asked, stranger = sandbox.add_user("Bea", "Bos"), sandbox.add_user("Cor", "Cox")
+    chat = sandbox.add_conversation(user=asked)
+    for user_id, status in ((asked, 201), (stranger, 404)):
+        question = {"options": [{"name": "yes", "label": "Ja"}], "users": [user_id]}
+        sent = await call("POST", f"conversations/{chat}/messages", json={"body": "x", "question": question})
+        assert sent.status == status
+
+
+async def test_a_message_mentions_members_and_in_a_group_all(call: Caller, sandbox: Sandbox) -> None:
+    joost, stranger = sandbox.add_colleague("Joost", "Bos"), sandbox.add_user("Cor", "Cox")
+    group, conversation = sandbox.add_group_chat("Team", members=[joost]), sandbox.add_conversation()
+    body = f"@all, of alleen @{joost}, maar niet @{stranger}: @{joost}!"
+    mail = await call("POST", f"groupchats/{group}/messages", json={"body": f"info@all.example of x@{joost}"})
+    shown = (await call("GET", f"groupchats/{group}/messages/{mail.document['id']}")).document
+    assert shown["mentions"] == []
+    for path, mentioned in ((f"groupchats/{group}", ["@all", joost]), (f"conversations/{conversation}", [])):
+        sent = await call("POST", f"{path}/messages", json={"body": body})
+        shown = (await call("GET", f"{path}/messages/{sent.document['id']}")).document
+        assert shown["mentions"] == [{"id": user_id} for user_id in mentioned]
 
 
 @pytest.mark.parametrize(

@@ -250,3 +250,19 @@ async def test_a_fault_of_429_is_not_a_refusal_by_the_limit(call: Caller, sandbo
     assert (answer.status, answer.headers["Retry-After"]) == (429, "7")
     assert answer.headers.get("quota-used") == "1000000"
     assert sandbox.rejected == 0
+
+
+@pytest.mark.parametrize("path", ["me", "groupchats/x/members", "no/such/route"])
+async def test_a_browser_may_ask_what_it_may_call(call: Caller, sandbox: Sandbox, path: str) -> None:
+    asked = {"Origin": "http://localhost:3000", "Access-Control-Request-Method": "PUT"}
+    sandbox.faults.add(kind=AnswerStatus(503))
+    for token in (call.token, None):
+        call.token = token
+        answer = await call("OPTIONS", path, headers=asked)
+        assert (answer.status, answer.body) == (204, b"")
+        assert answer.headers["access-control-allow-origin"] == "*"
+        assert {"GET", "POST", "PUT", "DELETE"} <= set(
+            answer.headers["access-control-allow-methods"].split(", ")
+        )
+        assert "authorization" in answer.headers["access-control-allow-headers"]
+    assert (sandbox.arrivals, sandbox.calls) == ([], [])

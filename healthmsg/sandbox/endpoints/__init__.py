@@ -3,7 +3,18 @@
 from typing import Final
 
 from healthmsg.sandbox.call import ApiCall
-from healthmsg.sandbox.endpoints import attachments, chats, company, messages, people
+from healthmsg.sandbox.endpoints import (
+    attachments,
+    chats,
+    company,
+    exports,
+    groupchats,
+    invitations,
+    members,
+    messages,
+    people,
+    verification,
+)
 from healthmsg.sandbox.routing import Table
 
 TABLE: Final[Table[ApiCall]] = (
@@ -12,5 +23,10 @@ TABLE: Final[Table[ApiCall]] = (
     *chats.TABLE,
     *messages.TABLE,
     *attachments.TABLE,
+    *exports.TABLE,
+    *verification.TABLE,
+    *invitations.TABLE,
+    *groupchats.TABLE,
+    *members.TABLE,
 )
 """All of them."""

@@ -27,9 +27,7 @@ async def show_chat(call: ApiCall) -> web.Response:
 
 async def start_conversation(call: ApiCall) -> web.Response:
     """POST conversations [A]: 201, or 200 with the conversation that was there."""
-    user_id = (await call.json_object()).get("user_id")
-    if not isinstance(user_id, str):
-        raise bad_request("user_id must be text.")
+    user_id = (await call.body()).text("user_id")
     store = call.state.store
     other = store.people.get(user_id)
     if other is None:

@@ -4,12 +4,12 @@ from typing import Final
 
 from aiohttp import web
 
-from healthmsg.sandbox.answers import bad_request, json_answer, not_found
+from healthmsg.sandbox.answers import json_answer, not_found
 from healthmsg.sandbox.call import ApiCall
+from healthmsg.sandbox.groups import find_members
+from healthmsg.sandbox.questions import read_question
 from healthmsg.sandbox.routing import Table
 from healthmsg.sandbox.shapes import message_json
-
-_LONGEST_OPTION_NAME: Final = 32
 
 
 async def list_messages(call: ApiCall) -> web.Response:
@@ -28,28 +28,15 @@ async def show_message(call: ApiCall) -> web.Response:
 
 async def send_message(call: ApiCall) -> web.Response:
     """POST {chat}/messages [V]."""
-    document = await call.json_object()
-    body = document.get("body")
-    if not isinstance(body, str) or not body.strip():
-        raise bad_request("body must be text that is not empty.")
-    question = document.get("question")
-    payload = None if question is None else _question(question)
+    body = await call.body()
+    text, question = body.text("body"), body.optional_object("question")
+    payload = None if question is None else read_question(question)
     # Only now: the chat may have been closed while the body came in.
     chat = call.chat(to_change=True)
-    message = call.state.store.post(chat, call.user, body, payload=payload)
+    if question is not None:
+        find_members(call.state.store, chat, question.optional_texts("users"))
+    message = call.state.store.post(chat, call.user, text, payload=payload)
     return json_answer({"id": message.id}, status=201)
-
-
-def _question(question: object) -> dict[str, object]:
-    """Make the payload of a question [V]; what is refused is assumed [A]."""
-    options = question.get("options") if isinstance(question, dict) else None
-    if not isinstance(question, dict) or not isinstance(options, list) or not options:
-        raise bad_request("question must be an object with options.")
-    for option in options:
-        name = option.get("name") if isinstance(option, dict) else None
-        if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_OPTION_NAME:
-            raise bad_request(f"an option's name must be text of at most {_LONGEST_OPTION_NAME} characters.")
-    return {"type": "question", **question}
 
 
 TABLE: Final[Table[ApiCall]] = (
