@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         AmbiguousAuxIdError,
         AuthorizationError,
         AuthorizationRefusedError,
+        AuxIdTakenError,
         BadGatewayError,
         BadRequestError,
         CallError,
@@ -66,13 +67,26 @@ if TYPE_CHECKING:
     from healthmsg.identifiers import exact_aux_id, fold_aux_id
     from healthmsg.models import (
         Attachment,
+        Company,
         ConversationInfo,
         GroupChatInfo,
+        GroupInvite,
+        GroupSettings,
+        IdentityProvider,
+        ImportUser,
         Member,
         Message,
+        Option,
         Outcome,
+        Payload,
+        QuestionAnswer,
+        QuestionOption,
+        QuestionPayload,
+        Quota,
         SentMessage,
         User,
+        Verification,
+        VerificationPayload,
     )
     from healthmsg.paging import Pager
     from healthmsg.pipeline.exchange import Response
@@ -80,7 +94,9 @@ if TYPE_CHECKING:
     from healthmsg.pipeline.record import CallRecord
     from healthmsg.pipeline.retry import Retries
     from healthmsg.pipeline.wire import Timeout
-    from healthmsg.resources.chats import Chat, GroupChat
+    from healthmsg.resources.chats import Chat
+    from healthmsg.resources.downloads import FileStream
+    from healthmsg.resources.groups import GroupChat
     from healthmsg.version import __version__
 
 __all__ = [
@@ -89,6 +105,7 @@ __all__ = [
     "AuthorizationError",
     "AuthorizationRefusedError",
     "AuthorizationRequest",
+    "AuxIdTakenError",
     "BadGatewayError",
     "BadRequestError",
     "CallError",
@@ -98,6 +115,7 @@ __all__ = [
     "Client",
     "ClientClosedError",
     "ClientUsageError",
+    "Company",
     "ConfigurationError",
     "ConnectError",
     "ConnectionLostError",
@@ -106,11 +124,16 @@ __all__ = [
     "DownloadError",
     "EmptyMessageError",
     "Environment",
+    "FileStream",
     "FileTokenStore",
     "ForbiddenError",
     "GroupChat",
     "GroupChatInfo",
+    "GroupInvite",
+    "GroupSettings",
     "HealthmsgError",
+    "IdentityProvider",
+    "ImportUser",
     "InternalServerError",
     "InvalidFileError",
     "InvalidIdError",
@@ -124,10 +147,16 @@ __all__ = [
     "MissingStateError",
     "NotFoundError",
     "OAuthApp",
+    "Option",
     "Outcome",
     "Outgoing",
     "Pager",
+    "Payload",
     "PreconditionFailedError",
+    "QuestionAnswer",
+    "QuestionOption",
+    "QuestionPayload",
+    "Quota",
     "QuotaExceededError",
     "RateLimit",
     "RateLimitedError",
@@ -153,6 +182,8 @@ __all__ = [
     "UploadFile",
     "UploadFileError",
     "User",
+    "Verification",
+    "VerificationPayload",
     "WrongEventLoopError",
     "__version__",
     "exact_aux_id",
@@ -161,7 +192,6 @@ __all__ = [
 
 # Everything else that is public is an error.
 _HOMES = {
-    "__version__": "healthmsg.version",
     "AuthorizationRequest": "healthmsg.auth",
     "FileTokenStore": "healthmsg.auth",
     "MemoryTokenStore": "healthmsg.auth",
@@ -178,13 +208,26 @@ _HOMES = {
     "exact_aux_id": "healthmsg.identifiers",
     "fold_aux_id": "healthmsg.identifiers",
     "Attachment": "healthmsg.models",
+    "Company": "healthmsg.models",
     "ConversationInfo": "healthmsg.models",
     "GroupChatInfo": "healthmsg.models",
+    "GroupInvite": "healthmsg.models",
+    "GroupSettings": "healthmsg.models",
+    "IdentityProvider": "healthmsg.models",
+    "ImportUser": "healthmsg.models",
     "Member": "healthmsg.models",
     "Message": "healthmsg.models",
+    "Option": "healthmsg.models",
     "Outcome": "healthmsg.models",
+    "Payload": "healthmsg.models",
+    "QuestionAnswer": "healthmsg.models",
+    "QuestionOption": "healthmsg.models",
+    "QuestionPayload": "healthmsg.models",
+    "Quota": "healthmsg.models",
     "SentMessage": "healthmsg.models",
     "User": "healthmsg.models",
+    "Verification": "healthmsg.models",
+    "VerificationPayload": "healthmsg.models",
     "Pager": "healthmsg.paging",
     "Response": "healthmsg.pipeline.exchange",
     "RateLimit": "healthmsg.pipeline.limit",
@@ -192,7 +235,9 @@ _HOMES = {
     "Retries": "healthmsg.pipeline.retry",
     "Timeout": "healthmsg.pipeline.wire",
     "Chat": "healthmsg.resources.chats",
-    "GroupChat": "healthmsg.resources.chats",
+    "FileStream": "healthmsg.resources.downloads",
+    "GroupChat": "healthmsg.resources.groups",
+    "__version__": "healthmsg.version",
 }
 
 

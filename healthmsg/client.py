@@ -1,37 +1,40 @@
 """The client: owns the connections, folds the pipeline, hands out the namespaces."""
 
-import asyncio
 import os
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from inspect import iscoroutinefunction
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Self, TypedDict, TypeVar, Unpack
 from urllib.parse import unquote
 
-from attrs import evolve
+from attrs import evolve, frozen
 
 from healthmsg.auth.manager import TokenManager
 from healthmsg.auth.token import Token
 from healthmsg.bulk.sender import Messages, SendMany
 from healthmsg.codec import encode
 from healthmsg.environment import Environment
-from healthmsg.errors import ClientClosedError, ConfigurationError, InvalidInputError, WrongEventLoopError
+from healthmsg.errors import ConfigurationError, InvalidInputError
+from healthmsg.models.quota import Quota
 from healthmsg.pipeline import fold
 from healthmsg.pipeline.auth import AuthStep
-from healthmsg.pipeline.check import check
+from healthmsg.pipeline.check import CheckStep
 from healthmsg.pipeline.exchange import Content, Lane, Request, Response, Send
 from healthmsg.pipeline.limit import Limiter, LimitStep, RateLimit
+from healthmsg.pipeline.notices import Notices
 from healthmsg.pipeline.quota import QuotaStep
 from healthmsg.pipeline.record import OnCall, RecordStep
 from healthmsg.pipeline.retry import Retries, RetryStep
 from healthmsg.pipeline.wire import Timeout, Wire
 from healthmsg.resources.api import Api
 from healthmsg.resources.auxiliary import Auxiliary
+from healthmsg.resources.company import CompanyResource
 from healthmsg.resources.conversations import Conversations
 from healthmsg.resources.groupchats import GroupChats
 from healthmsg.resources.me import Me
 from healthmsg.resources.users import Users
+from healthmsg.shared import Shared
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession
@@ -81,18 +84,35 @@ class Client:
         wire = Wire(
             environment.api_url, timeout=_timeout(timeout), session=session, api_version=_version(api_version)
         )
-        self.environment = environment
-        self._shared = _Shared(wire, tokens)
         rate_limit = _of_type(RateLimit, "rate_limit", RateLimit() if rate_limit is None else rate_limit)
         retries = _of_type(Retries, "retries", Retries() if retries is None else retries)
-        retry, record = RetryStep(retries), RecordStep(_hook(on_call))
+        shared, retry = Shared(wire), RetryStep(retries)
+        record, notices = RecordStep(_hook(on_call)), Notices()
         limit = LimitStep(Limiter(rate_limit), longest_pause=retries.max_wait)
-        auth = AuthStep(tokens, token_call=fold([limit, check], wire))
+        self._assemble(
+            _Parts(
+                environment=environment,
+                shared=shared,
+                notices=notices,
+                call=fold([limit, record, CheckStep(notices)], wire),
+                token_call=fold([limit, CheckStep()], wire),
+                fetch=shared.entrance(fold([retry, record, CheckStep()], wire)),
+                retry=retry,
+                tokens=tokens,
+                quota=QuotaStep(),
+            )
+        )
+
+    def _assemble(self, parts: "_Parts") -> None:
+        shared = parts.shared
+        shared.close_too(parts.tokens)
+        auth = AuthStep(parts.tokens, parts.token_call)
+        self._parts = parts
         self._api = Api(
-            self._shared.entrance(fold([retry, QuotaStep(), auth, limit, record, check], wire)),
-            self._shared.entrance(fold([retry, record, check], wire)),
-            self._shared.spawn,
-            environment.api_url,
+            shared.entrance(fold([parts.retry, parts.quota, auth], parts.call)),
+            parts.fetch,
+            shared.spawn,
+            parts.environment.api_url,
         )
 
     @classmethod
@@ -110,10 +130,42 @@ class Client:
             raise ConfigurationError("HEALTHMSG_TOKEN is not set")
         return cls(token, environment=_environment_from_env(), **options)
 
+    def using(self, token: str | Token | TokenManager) -> "Client":
+        """Give a light view of this client, for another user.
+
+        Its own are the token and that user's quota [D]; all else is shared: the connections, the limit of
+        calls a second, every option. It works until this client is closed. Closing the view, or leaving its
+        `async with`, closes nothing.
+
+        Raises:
+            ConfigurationError: the token cannot be one.
+        """
+        return _View(evolve(self._parts, tokens=_manager(token), quota=QuotaStep()))
+
+    @property
+    def environment(self) -> Environment:
+        """Where the service is."""
+        return self._parts.environment
+
+    @property
+    def quota(self) -> Quota | None:
+        """The user's quota [D] as last seen in an answer, be it of an error; `None` before."""
+        return self._parts.quota.quota
+
+    @property
+    def api_version(self) -> str | None:
+        """The API's version [D] as last seen in an answer to this client or a view; `None` before."""
+        return self._parts.notices.api_version
+
     @cached_property
     def me(self) -> Me:
         """The user whose token is used."""
         return Me(self._api)
+
+    @cached_property
+    def company(self) -> CompanyResource:
+        """The user's company."""
+        return CompanyResource(self._api)
 
     @cached_property
     def users(self) -> Users:
@@ -141,7 +193,7 @@ class Client:
         `messages` is any iterable or async iterable of `Outgoing`, read as it is needed. Iterate the answer
         for one `SendResult` per message.
         """
-        return self._shared.keep(SendMany(evolve(self._api, lane=Lane.BACKGROUND), messages))
+        return self._parts.shared.keep(SendMany(evolve(self._api, lane=Lane.BACKGROUND), messages))
 
     async def request(
         self,
@@ -165,8 +217,11 @@ class Client:
         request.body = content
         return await self._api.send(request)
 
+    def __repr__(self) -> str:
+        return f"<Client environment={self.environment.name!r}>"
+
     async def __aenter__(self) -> Self:
-        self._shared.check_usable()
+        self._parts.shared.check_usable()
         return self
 
     async def __aexit__(
@@ -175,73 +230,39 @@ class Client:
         await self.close()
 
     async def close(self) -> None:
-        """Wait for bulk messages in flight, end what is being read ahead, and close the connections."""
-        await self._shared.close()
+        """Wait for bulk messages in flight, end what is being read ahead, and close the connections.
+
+        That goes for the calls through views as well. Closing a view does nothing.
+        """
+        await self._parts.shared.close()
 
 
-class _Shared:
-    """What a client's parts have in common: the connections, and the tasks that end with it."""
+class _View(Client):
+    """A client that owns nothing of what it uses."""
 
-    def __init__(self, wire: Wire, tokens: TokenManager) -> None:
-        self._wire = wire
-        self._tokens = tokens
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._closed = False
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._sendings: set[SendMany] = set()
-
-    def check_usable(self) -> None:
-        """Refuse to work when closed, or in another event loop than before."""
-        loop = asyncio.get_running_loop()
-        if self._closed:
-            raise ClientClosedError
-        if self._loop is not loop:
-            if self._loop is not None:
-                raise WrongEventLoopError
-            self._loop = loop
-
-    def entrance(self, send: Send) -> Send:
-        """Guard a pipeline's entrance."""
-
-        def enter(request: Request) -> Any:
-            self.check_usable()
-            return send(request)
-
-        return enter
-
-    def spawn(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
-        """Start a task that ends with the client at the latest."""
-        try:
-            self.check_usable()
-        except BaseException:
-            work.close()
-            raise
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
-    def keep(self, sending: SendMany) -> SendMany:
-        """End a run with the client at the latest."""
-        self._sendings.add(sending)
-        sending.when_ended(self._sendings.discard)
-        return sending
+    def __init__(self, parts: "_Parts") -> None:
+        self._assemble(parts)
 
     async def close(self) -> None:
-        if self._closed:
-            return
-        if self._loop is not None and self._loop is not asyncio.get_running_loop():
-            raise WrongEventLoopError
-        try:
-            for sending in tuple(self._sendings):
-                await sending.close()
-        finally:
-            self._closed = True
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-            await self._tokens.close()
-            await self._wire.close()
+        """Do nothing: a view ends with its client."""
+
+
+@frozen(eq=False)
+class _Parts:
+    """What a client is made of. A view is made of the same, with some of it replaced."""
+
+    environment: Environment
+    shared: Shared
+    notices: Notices
+    call: Send
+    """limit → record → check → wire: what is the same for all users."""
+    token_call: Send
+    """limit → check → wire"""
+    fetch: Send
+    """retry → record → check → wire"""
+    retry: RetryStep
+    tokens: TokenManager
+    quota: QuotaStep
 
 
 def _manager(token: object) -> TokenManager:

@@ -237,7 +237,8 @@ class StatusError(CallError):
     """The service answered with an error code.
 
     `server_message` and `server_code` hold the service's own words, at most 300 characters; they may repeat
-    what was sent, so they appear neither in the message nor in `repr`.
+    what was sent, so they appear neither in the message nor in `repr`. `quota` is the user's quota as the
+    answer's headers gave it [D], if they did.
     """
 
     advice: ClassVar[str] = "The service's explanation is in `server_message`."
@@ -252,8 +253,10 @@ class StatusError(CallError):
         server_code: str = "",
         retry_after: float | None = None,
         outcome: Outcome | None = None,
+        quota: "Quota | None" = None,
     ) -> None:
         self.status = status
+        self.quota = quota
         self.server_message = server_message
         self.server_code = server_code
         self.retry_after = retry_after
@@ -296,33 +299,9 @@ class PreconditionFailedError(StatusError):
 
 
 class RateLimitedError(StatusError):
-    """429: too many calls. `retry_after` is the wait that the service asked for, in seconds, if it did.
-
-    `quota` is the user's quota as the answer's headers gave it [D], if they did.
-    """
+    """429: too many calls. `retry_after` is the wait that the service asked for, in seconds, if it did."""
 
     advice = "Too many calls a second: another program may share this application's limit."
-
-    def __init__(  # noqa: PLR0913 - what an answer says, by keyword
-        self,
-        call: str,
-        status: int,
-        *,
-        server_message: str = "",
-        server_code: str = "",
-        retry_after: float | None = None,
-        outcome: Outcome | None = None,
-        quota: "Quota | None" = None,
-    ) -> None:
-        self.quota = quota
-        super().__init__(
-            call,
-            status,
-            server_message=server_message,
-            server_code=server_code,
-            retry_after=retry_after,
-            outcome=outcome,
-        )
 
 
 class QuotaExceededError(RateLimitedError):

@@ -17,16 +17,19 @@ from healthmsg.sandbox import Sandbox
 
 README: Final = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 EXAMPLES: Final = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-WHOLE_PROGRAM, A_TEST, SIGN_IN, CHATS, BULK, FILES, ERRORS = range(7)
+(WHOLE_PROGRAM, A_TEST, SIGN_IN, CHATS, QUESTION, GROUPS, VIEWS, BULK, FILES, ERRORS) = range(10)
 
 
 def test_all_examples_are_known_here() -> None:
-    assert len(EXAMPLES) == 7
+    assert len(EXAMPLES) == 10
     for index, word in (
         (WHOLE_PROGRAM, "asyncio.run"),
         (A_TEST, "healthmsg_sandbox"),
         (SIGN_IN, "OAuthApp"),
         (CHATS, "client.auxiliary"),
+        (QUESTION, "Option"),
+        (GROUPS, "groupchats.create"),
+        (VIEWS, "client.using"),
         (BULK, "send_many"),
         (FILES, "upload"),
         (ERRORS, "except"),
@@ -93,6 +96,47 @@ async def test_chats_work_as_shown(client: Client, sandbox: Sandbox) -> None:
     await run(EXAMPLES[CHATS], client=client, conversation_id=chat, print=lambda *_: None)
 
     assert [message.body for message in sandbox.messages("aux/conversations/patient 7")] == ["Hallo"]
+
+
+async def test_questions_work_as_shown(client: Client, sandbox: Sandbox) -> None:
+    patient = sandbox.add_user("An", "Visser")
+    chat = client.conversations(sandbox.add_conversation(user=patient))
+    said: list[object] = []
+
+    await run(EXAMPLES[QUESTION], chat=chat, patient_id=patient, print=said.append)
+
+    assert said == [["ja", "nee"]]
+
+
+async def test_group_chats_and_people_work_as_shown(client: Client, sandbox: Sandbox) -> None:
+    colleague = (await client.company.users().first())[1]
+    said: list[tuple[object, ...]] = []
+
+    scope = await run(
+        EXAMPLES[GROUPS], client=client, colleague_id=colleague.id, print=lambda *words: said.append(words)
+    )
+
+    assert [words[1:] for words in said] == [(True, True), (False, True), (False, False)]
+    assert (await scope["group"].get()).closed
+    assert (await scope["conversation"].get()).user.first_name == "Jo"
+    assert (await client.auxiliary.users.get("patient 4711")).id == scope["patient"].id
+
+
+async def test_views_work_as_shown(sandbox: Sandbox) -> None:
+    jansen = sandbox.add_user("Jansen", "de Wit")
+    said: list[tuple[object, ...]] = []
+
+    await run(
+        EXAMPLES[VIEWS],
+        Client=Client,
+        token=sandbox.issue_token(),
+        token_of_jansen=sandbox.issue_token(jansen),
+        environment=sandbox.environment,
+        print=lambda *words: said.append(words),
+    )
+
+    assert said[0][0] == "Jansen"
+    assert isinstance(said[0][1], healthmsg.Quota)
 
 
 async def test_bulk_sending_works_as_shown(client: Client, sandbox: Sandbox) -> None:

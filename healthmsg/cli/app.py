@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
@@ -11,7 +11,7 @@ from rich.markup import escape
 from healthmsg.errors import HealthmsgError
 
 # Locals in a traceback would show tokens and messages.
-app = typer.Typer(
+app: Final = typer.Typer(
     name="healthmsg",
     help="KPN Healthcare Messenger from the command line.",
     no_args_is_help=True,

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Final
 
 import orjson
@@ -23,6 +22,8 @@ from healthmsg.errors import (
     UnauthorizedError,
 )
 from healthmsg.pipeline.exchange import Request, Response, Send
+from healthmsg.pipeline.headers import http_date, quota_headers, quota_of, seconds_until
+from healthmsg.pipeline.notices import Notices
 
 _ERRORS: Final[Mapping[int, type[StatusError]]] = {
     400: BadRequestError,
@@ -42,36 +43,43 @@ REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 """Answers that carry a link."""
 
 
-async def check(request: Request, proceed: Send) -> Response:
-    """Pass an answer of success on; raise the error that any other stands for."""
-    response = await proceed(request)
-    if response.status in _SUCCESS or (request.answers_with_link and response.status in REDIRECTS):
-        return response
-    raise status_error(response, request)
+class CheckStep:
+    """Passes an answer of success on, and raises the error that any other stands for."""
+
+    def __init__(self, notices: Notices | None = None) -> None:
+        self._notices = notices
+
+    async def __call__(self, request: Request, proceed: Send) -> Response:
+        """Check one answer."""
+        response = await proceed(request)
+        if self._notices is not None:
+            self._notices.look_at(request.call, response.headers)
+        if response.status in _SUCCESS or (request.answers_with_link and response.status in REDIRECTS):
+            return response
+        raise status_error(response, request)
 
 
 def status_error(response: Response, request: Request) -> StatusError:
     """Make the error that an answer stands for. The error body's shape is assumed [A]."""
+    headers = quota_headers(response.headers)
+    quota = None if headers is None else quota_of(headers)
     failed = response.status >= 500  # noqa: PLR2004 - HTTP
-    error = _ERRORS.get(response.status, ServerError if failed else StatusError)
-    if error is RateLimitedError and _is_quota_used_up(response.headers):
-        error = QuotaExceededError
+    kind = _ERRORS.get(response.status, ServerError if failed else StatusError)
+    if kind is RateLimitedError and quota and quota.remaining == 0:
+        kind = QuotaExceededError
     code, message = _servers_words(response.body)
-    return error(
+    retry_after = _retry_after(response.headers.get("Retry-After", ""))
+    if kind is QuotaExceededError and retry_after is None and quota:
+        retry_after = seconds_until(quota.reset)
+    return kind(
         response.call,
         response.status,
         server_message=message,
         server_code=code,
-        retry_after=_retry_after(response.headers.get("Retry-After", "")),
+        retry_after=retry_after,
         outcome=request.outcome_unheard if failed or response.status < 400 else None,  # noqa: PLR2004 - HTTP
+        quota=quota,
     )
-
-
-def _is_quota_used_up(headers: Mapping[str, str]) -> bool:
-    try:
-        return int(headers["quota-used"]) >= int(headers["quota-limit"])
-    except (KeyError, ValueError):
-        return False
 
 
 def _servers_words(body: bytes) -> tuple[str, str]:
@@ -90,9 +98,5 @@ def _retry_after(value: str) -> float | None:
     """Read seconds or a date [A: RFC 9110] as seconds from now."""
     if value.isascii() and value.isdigit():
         return float(value)
-    try:
-        moment = parsedate_to_datetime(value)
-    except (ValueError, TypeError, OverflowError):
-        return None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+    moment = http_date(value)
+    return None if moment is None else max(0.0, (moment - datetime.now(UTC)).total_seconds())

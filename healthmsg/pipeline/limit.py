@@ -53,10 +53,10 @@ class CallSlot:
 
     def __init__(self, limiter: "Limiter") -> None:
         self._limiter = limiter
-        self.waited = 0.0
+        self.waited: float = 0.0
         """Seconds spent waiting for it."""
         self._sent_at: float | None = None
-        self.held = True
+        self.held: bool = True
         """Whether the slot is still to come back."""
 
     def sent(self) -> None:

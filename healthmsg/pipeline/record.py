@@ -3,12 +3,12 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from healthmsg.errors import StatusError
 from healthmsg.pipeline.exchange import Request, Response, Send
 
-logger = logging.getLogger("healthmsg")
+logger: Final = logging.getLogger("healthmsg")
 
 
 class CallRecord(NamedTuple):  # which costs half of what a frozen attrs class does, for every call

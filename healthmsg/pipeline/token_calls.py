@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from healthmsg.pipeline import fold
-from healthmsg.pipeline.check import check
+from healthmsg.pipeline.check import CheckStep
 from healthmsg.pipeline.exchange import Send
 from healthmsg.pipeline.limit import Limiter, LimitStep, RateLimit
 from healthmsg.pipeline.retry import Retries
@@ -16,6 +16,6 @@ async def token_calls() -> AsyncIterator[Send]:
     """Open a connection for token calls, limit → check → wire, and close it afterwards."""
     wire = Wire("", timeout=Timeout())
     try:
-        yield fold([LimitStep(Limiter(RateLimit()), longest_pause=Retries().max_wait), check], wire)
+        yield fold([LimitStep(Limiter(RateLimit()), longest_pause=Retries().max_wait), CheckStep()], wire)
     finally:
         await wire.close()

@@ -15,7 +15,7 @@ from healthmsg.files import FileToUpload, prepare
 from healthmsg.identifiers import encode_segment
 from healthmsg.models import Attachment, ConversationInfo, Message, Option, SentMessage, User
 from healthmsg.paging import PAGE_SIZE, Pager
-from healthmsg.pipeline.exchange import FilePart, Multipart
+from healthmsg.pipeline.exchange import Content, FilePart, Multipart
 from healthmsg.resources.api import Api, json_body
 from healthmsg.resources.downloads import Download, FileStream
 from healthmsg.resources.mentions import Mentions, complete_mentions
@@ -65,7 +65,7 @@ class BaseChat:
             EmptyMessageError: `body` has nothing to read.
             DeliveryUnknownError: it may have been delivered, and was not sent again.
         """
-        content = json_body({"body": _readable(body)})
+        content = Content("application/json", encode({"body": _readable(body)}))
         return await self._api.create(SentMessage, SEND_MESSAGE, content, self.address)
 
     async def ask(

@@ -26,10 +26,10 @@ from servers import (
 
 from healthmsg.auth import Token
 from healthmsg.errors import CallError, ConnectionLostError, PreconditionFailedError, UploadFileError
-from healthmsg.models.outcome import Outcome
+from healthmsg.outcome import Outcome
 from healthmsg.pipeline import fold
 from healthmsg.pipeline.auth import AuthStep
-from healthmsg.pipeline.check import check
+from healthmsg.pipeline.check import CheckStep
 from healthmsg.pipeline.exchange import FilePart, Multipart, Request, Send
 from healthmsg.pipeline.retry import Retries, RetryStep
 from healthmsg.pipeline.wire import Timeout
@@ -226,7 +226,7 @@ async def test_each_try_sends_the_whole_form_anew(sources: list[Source]) -> None
             await incoming.answer(429 if refused else 201, b"{}", "Retry-After: 0")
 
     async with serve(refuse_twice) as server, wire_to(server.url) as wire:
-        answer = await fold([RetryStep(Retries()), check], wire)(upload(file(LARGE)))
+        answer = await fold([RetryStep(Retries()), CheckStep()], wire)(upload(file(LARGE)))
         first, second, third = (call.body for call in server.executed)
     assert answer.status == 201
     assert len(first) == len(second) == len(third)
@@ -271,7 +271,7 @@ async def test_after_an_early_401_the_whole_upload_goes_again() -> None:
         await answering(201)(incoming)
 
     async with serve(refuse_old) as server, wire_to(server.url) as wire:
-        answer = await fold([AuthStep(Tokens(), wire), check], wire)(upload(file(LARGE)))
+        answer = await fold([AuthStep(Tokens(), wire), CheckStep()], wire)(upload(file(LARGE)))
         (call,) = server.executed
     assert answer.status == 201
     assert LARGE in call.body
@@ -281,7 +281,7 @@ async def test_after_an_early_401_the_whole_upload_goes_again() -> None:
 async def test_an_early_refusal_is_raised_as_itself() -> None:
     async with serve(early(412)) as server, wire_to(server.url) as wire:
         with pytest.raises(PreconditionFailedError):
-            await fold([RetryStep(Retries()), check], wire)(upload(file(LARGE)))
+            await fold([RetryStep(Retries()), CheckStep()], wire)(upload(file(LARGE)))
         assert len(server.begun) == 1
 
 

@@ -10,8 +10,8 @@ from servers import CANARIES, METHODS, a_request, assert_error_tells_nothing, re
 
 from healthmsg import errors
 from healthmsg.errors import StatusError
-from healthmsg.models.outcome import Outcome
-from healthmsg.pipeline.check import check, status_error
+from healthmsg.outcome import Outcome
+from healthmsg.pipeline.check import CheckStep, status_error
 from healthmsg.pipeline.exchange import Request, Response
 
 
@@ -19,7 +19,7 @@ async def checked(answer: Response, request: Request | None = None) -> Response:
     async def proceed(_: Request) -> Response:
         return answer
 
-    return await check(request or a_request(), proceed)
+    return await CheckStep()(request or a_request(), proceed)
 
 
 async def error_of(answer: Response, request: Request | None = None) -> StatusError:

@@ -27,7 +27,7 @@ from healthmsg.errors import (
     UnauthorizedError,
     UploadFileError,
 )
-from healthmsg.models.outcome import Outcome
+from healthmsg.outcome import Outcome
 from healthmsg.pipeline.exchange import Request, Response
 from healthmsg.pipeline.retry import Retries, RetryStep
 

@@ -42,7 +42,7 @@ from healthmsg.errors import (
     HealthmsgError,
     TransportError,
 )
-from healthmsg.models.outcome import Outcome
+from healthmsg.outcome import Outcome
 from healthmsg.pipeline.exchange import FilePart, Multipart, Request
 from healthmsg.pipeline.wire import Timeout, Wire
 from healthmsg.version import __version__

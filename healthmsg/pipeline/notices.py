@@ -1,0 +1,54 @@
+"""What the headers of every answer, good or bad, say about the API itself."""
+
+import inspect
+import logging
+import warnings
+from collections.abc import Mapping
+from typing import Final
+
+_LONGEST_NOTICE: Final = 300
+_NO_NOTICE: Final = frozenset({"", "n/a"})
+# What can stand between the user's own code and this step.
+_NOT_THE_USERS: Final = frozenset({"healthmsg", "tenacity", "asyncio"})
+
+logger: Final = logging.getLogger("healthmsg")
+
+
+class Notices:
+    """Remembers the API's version, and warns once of each call that is going to disappear."""
+
+    def __init__(self) -> None:
+        self.api_version: str | None = None
+        """The `api-version` header [D] as last seen."""
+        self._announced: set[str] = set()
+
+    def look_at(self, call: str, headers: Mapping[str, str]) -> None:
+        """Look at the headers of one answer."""
+        version = headers.get("api-version")
+        if version:
+            self.api_version = version
+        sunset = headers.get("sunset")  # [D]: `n/a` when there is nothing to say
+        if sunset and sunset != "n/a" and sunset.strip().lower() not in _NO_NOTICE:
+            self._announce(call, sunset.strip())
+
+    def _announce(self, call: str, sunset: str) -> None:
+        if call in self._announced:
+            return
+        self._announced.add(call)
+        words = "".join(sign if sign.isprintable() else "?" for sign in sunset[:_LONGEST_NOTICE])
+        notice = f"{call} is going to disappear; the service says: {words}"
+        logger.warning("%s", notice)
+        try:
+            warnings.warn(notice, DeprecationWarning, stacklevel=_level_of_the_users_frame())
+        except DeprecationWarning:
+            pass  # where warnings are errors: a message that was sent must not look as if it was not
+        except Exception as failure:  # noqa: BLE001 - the same, and whoever shows warnings may raise anything
+            logger.error("a warning could not be shown: %s", type(failure).__name__)  # noqa: TRY400 - no traceback: it may be private
+
+
+def _level_of_the_users_frame() -> int:
+    """Give the `stacklevel`, for the caller, of the innermost frame that is the user's own."""
+    frame, level = inspect.currentframe(), 0
+    while frame and frame.f_globals.get("__name__", "").partition(".")[0] in _NOT_THE_USERS:
+        frame, level = frame.f_back, level + 1
+    return level

@@ -1,0 +1,200 @@
+import asyncio
+import copy
+import math
+import pickle
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from attrs import define, evolve, field
+from servers import a_request, response
+
+from healthmsg.errors import QuotaExceededError, RateLimitedError, StatusError
+from healthmsg.models.quota import Quota
+from healthmsg.pipeline import fold
+from healthmsg.pipeline.check import CheckStep
+from healthmsg.pipeline.exchange import Request, Response, Send
+from healthmsg.pipeline.quota import QuotaStep
+
+pytestmark = pytest.mark.looptime(noop_cycles=0)
+
+
+def told(used: int, *, limit: int = 10, reset: float | None = None) -> dict[str, str]:
+    """Give quota headers; `reset` is in seconds from now."""
+    headers = {"quota-limit": str(limit), "quota-used": str(used)}
+    if reset is not None:
+        headers["quota-reset-UTC"] = (datetime.now(UTC) + timedelta(seconds=reset)).isoformat()
+    return headers
+
+
+def answer(
+    headers: dict[str, str] | None = None, status: int = 200, *, retry_after: str | None = None
+) -> Response:
+    wait = {} if retry_after is None else {"Retry-After": retry_after}
+    return evolve(response(status), headers=(headers or {}) | wait)
+
+
+@define
+class User:
+    """One user's way to a service that gives the answers it is told to, the last one for ever."""
+
+    answers: list[Response]
+    calls: int = 0
+    step: QuotaStep = field(factory=QuotaStep)
+    send: Send = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.send = fold([self.step, CheckStep()], self._answer)
+
+    async def _answer(self, _: Request) -> Response:
+        self.calls += 1
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+    async def call(self) -> Response:
+        return await self.send(a_request("GET"))
+
+    async def refused(self) -> QuotaExceededError:
+        with pytest.raises(QuotaExceededError) as caught:
+            await self.call()
+        return caught.value
+
+
+async def test_the_quota_is_as_last_seen() -> None:
+    without_headers = answer()  # a proxy's
+    user = User([answer(told(1)), without_headers, answer(told(2))])
+    seen = [user.step.quota]
+    for _ in range(3):
+        await user.call()
+        seen.append(user.step.quota)
+
+    first, second = Quota(limit=10, used=1), Quota(limit=10, used=2)
+    assert seen == [None, first, first, second]
+
+
+@pytest.mark.parametrize("status", [300, 400, 401, 403, 404, 405, 412, 418, 429, 500, 503])
+async def test_an_answer_that_is_an_error_tells_the_quota_too(status: int) -> None:
+    user = User([answer(told(3), status)])
+
+    with pytest.raises(StatusError):
+        await user.call()
+
+    assert user.step.quota == Quota(limit=10, used=3)
+
+
+async def test_a_429_holds_the_user_back_for_as_long_as_it_says() -> None:
+    user = User([answer(told(10), 429, retry_after="100"), answer()])
+
+    first = await user.refused()
+    await asyncio.sleep(60)
+    second = await user.refused()
+    assert (first.retry_after, user.calls) == (100, 1)
+    assert second.retry_after == pytest.approx(40)
+    assert second.quota == Quota(limit=10, used=10)
+
+    await asyncio.sleep(40)
+    assert (await user.call()).status == 200
+    assert (await user.call()).status == 200
+
+
+async def test_a_429_without_a_wait_holds_the_user_back_until_the_reset() -> None:
+    user = User([answer(told(10, reset=3600), 429), answer()])
+
+    first = await user.refused()
+    await asyncio.sleep(3590)
+    await user.refused()
+    assert first.retry_after == pytest.approx(3600, abs=5)
+    assert user.calls == 1
+
+    await asyncio.sleep(10)
+    await user.call()
+
+
+async def test_the_wait_that_a_429_names_counts_more_than_the_reset() -> None:
+    user = User([answer(told(10, reset=3600), 429, retry_after="60"), answer()])
+
+    assert (await user.refused()).retry_after == 60
+    await asyncio.sleep(60)
+
+    await user.call()
+
+
+@pytest.mark.parametrize("reset", [None, -5])
+async def test_a_429_that_names_no_time_to_come_holds_nobody_back(reset: float | None) -> None:
+    user = User([answer(told(10, reset=reset), 429), answer()])
+
+    assert (await user.refused()).retry_after is None
+
+    await user.call()
+
+
+@pytest.mark.parametrize("status", [200, 403, 404])
+async def test_the_last_call_of_a_quota_holds_the_next_one_back_until_the_reset(status: int) -> None:
+    user = User([answer(told(10, reset=600), status), answer()])
+
+    if status == 200:
+        await user.call()
+    else:
+        with pytest.raises(StatusError):
+            await user.call()
+    error = await user.refused()
+    assert error.retry_after == pytest.approx(600, abs=5)
+    assert error.quota is not None
+    assert error.quota.remaining == 0
+    assert user.calls == 1
+
+    await asyncio.sleep(600)
+    await user.call()
+
+
+@pytest.mark.parametrize(
+    "headers", [told(9, reset=600), told(10), told(10, reset=-1), told(0, limit=0, reset=600)]
+)
+async def test_nobody_is_held_back_without_need(headers: dict[str, str]) -> None:
+    user = User([answer(headers)])
+
+    await user.call()
+    await user.call()
+
+    assert user.calls == 2
+
+
+async def test_an_answer_that_comes_late_does_not_shorten_the_wait() -> None:
+    user = User([answer(told(10, reset=600)), answer()])
+    await user.call()
+    user.step._hold_back(5)
+
+    assert (await user.refused()).retry_after == pytest.approx(600, abs=5)
+
+
+async def test_a_429_of_the_calls_per_second_tells_the_quota_and_holds_nobody_back() -> None:
+    user = User([answer(told(3, reset=600), 429, retry_after="1"), answer()])
+
+    with pytest.raises(RateLimitedError) as caught:
+        await user.call()
+
+    assert type(caught.value) is RateLimitedError
+    assert caught.value.quota is not None
+    assert caught.value.quota.used == 3
+    await user.call()
+
+
+async def test_a_wait_for_ever_is_for_ever() -> None:
+    user = User([answer(told(10), 429, retry_after="9" * 400), answer()])
+
+    await user.refused()
+    await asyncio.sleep(50_000)
+
+    assert (await user.refused()).retry_after == math.inf
+
+
+@pytest.mark.parametrize("kind", [RateLimitedError, QuotaExceededError])
+def test_the_quota_survives_pickle_and_copy_and_is_not_in_the_message(kind: type[RateLimitedError]) -> None:
+    reset = datetime(2026, 1, 2, tzinfo=UTC)
+    quota = Quota(limit=4711, used=4712, interval=1, unit="day", reset=reset)
+    error = kind("GET me", 429, retry_after=5, quota=quota)
+
+    restored = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+
+    assert (restored.quota, copy.copy(error).quota, copy.deepcopy(error).quota) == (quota, quota, quota)
+    assert restored.retry_after == 5
+    assert "4711" not in f"{error} {error!r}"
+    assert kind("GET me", 429).quota is None
