@@ -96,10 +96,20 @@ def check_reachable_by_one(email: object, phone_number: object) -> None:
     """
     if (email is None) == (phone_number is None):
         raise InvalidInputError("an invitation needs either email or phone_number, and not both")
-    if email is not None and "@" not in check_text(email, "email"):
-        raise InvalidInputError("email must be an e-mail address")
+    if email is not None:
+        check_email(email)
     if phone_number is not None:
         check_text(phone_number, "phone_number")
+
+
+def check_email(email: object) -> None:
+    """Refuse what cannot be an e-mail address.
+
+    Raises:
+        InvalidInputError: it cannot.
+    """
+    if "@" not in check_text(email, "email"):
+        raise InvalidInputError("email must be an e-mail address")
 
 
 def check_all(values: object, kind: type[T], name: str) -> tuple[T, ...]:

@@ -113,6 +113,8 @@ class Client:
             parts.fetch,
             shared.spawn,
             parts.environment.api_url,
+            owner=(shared, parts.tokens),
+            assigning=shared.assigning,
         )
 
     @classmethod
@@ -205,15 +207,15 @@ class Client:
     ) -> Response:
         """Call an endpoint that the SDK does not know (yet), with the same limit, retries and errors.
 
-        `path` is below the API's URL and sent as it is: percent-encode the ids in it yourself. Logs and
-        errors name the method only.
+        `path` is below the API's URL and sent as it is: percent-encode the ids in it yourself; what is in
+        `query` is encoded. Logs and errors name the method only.
 
         Raises:
-            InvalidInputError: the method or path cannot be one.
+            InvalidInputError: the method, path or query cannot be one.
         """
         content = None if json is None else Content("application/json", encode(json))
         request = Request(f"{_method(method)} (a path of your own)", method.upper(), _own_path(path))
-        request.query = query
+        request.query = _own_query(query, path)
         request.body = content
         return await self._api.send(request)
 
@@ -291,7 +293,7 @@ def _hook(on_call: OnCall | None) -> OnCall | None:
 
 def _version(api_version: object) -> str | None:
     if api_version is None or (
-        isinstance(api_version, str) and api_version.isascii() and api_version.isprintable()
+        isinstance(api_version, str) and api_version.isascii() and api_version.isprintable() and api_version
     ):
         return api_version
     raise ConfigurationError("api_version must be printable ASCII text")
@@ -330,3 +332,18 @@ def _own_path(path: str) -> str:
     if "://" in path or "#" in path or {"", ".", ".."} & set(map(unquote, segments)):
         raise InvalidInputError("path must stay below the API's URL: no host, no '..', no empty segment")
     return bare
+
+
+def _own_query(query: Mapping[str, str] | None, path: str) -> Mapping[str, str] | None:
+    if query is None:
+        return None
+    if not isinstance(query, Mapping) or "?" in path:
+        raise InvalidInputError("query must be a mapping, and the path have no query of its own then")
+    for text in (*query.keys(), *query.values()):
+        if not isinstance(text, str) or not _is_utf8(text):
+            raise InvalidInputError("query must hold text only, which can be written in UTF-8")
+    return query
+
+
+def _is_utf8(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)

@@ -1,7 +1,8 @@
 """JSON to models and back: the one cattrs converter.
 
 Strict about primitives, since cattrs by itself turns `"false"` into `True` and 123 into `'123'`; unknown
-keys are kept in `extra`. No error carries a value, only the path of the field.
+keys are kept in `extra`, and so is a field of an assumed form [A] that has another one: it must not make a
+whole page unreadable. No error carries a value, only the path of the field.
 """
 
 import json
@@ -13,14 +14,14 @@ from types import NoneType
 from typing import Any, Final, TypeGuard, TypeVar
 
 import orjson
-from attrs import AttrsInstance, evolve, fields, has, resolve_types
+from attrs import AttrsInstance, fields, has, resolve_types
 from cattrs import Converter, transform_error
 from cattrs.cols import homogenous_tuple_structure_factory, is_sequence
 from cattrs.gen import make_dict_structure_fn
 
 from healthmsg.errors import InvalidInputError, InvalidResponseError
 from healthmsg.models.fields import JSONObject
-from healthmsg.models.payloads import Payload, QuestionAnswer, QuestionPayload, VerificationPayload
+from healthmsg.models.payloads import Payload, QuestionPayload, VerificationPayload
 from healthmsg.models.users import User, UserOrId
 
 T = TypeVar("T")
@@ -118,7 +119,6 @@ def _converter(*, detailed: bool) -> Converter:
     converter.register_structure_hook_factory(is_sequence, _sequence_hook)
     converter.register_structure_hook_factory(has, _model_hook)
     converter.register_structure_hook_func(lambda shape: shape == UserOrId, _user_or_id(converter))
-    converter.register_structure_hook(QuestionPayload, _question_hook(converter))
     converter.register_structure_hook_func(lambda shape: shape is Payload, _payload_hook(converter))
     return converter
 
@@ -170,15 +170,39 @@ def _sequence_hook(shape: Any, converter: Converter) -> Callable[[Any, Any], tup
 def _model_hook(model: type[Model], converter: Converter) -> Callable[[Any, Any], Model]:
     known = {field.name for field in fields(resolve_types(model)) if field.init} - {"extra"}
     build = make_dict_structure_fn(model, converter)
+    assumed = {
+        field.name: (converter.get_structure_hook(field.type), field.type)
+        for field in fields(model)
+        if field.metadata.get("assumed")
+    }
 
     def structure(value: Any, shape: Any) -> Model:
         if value.__class__ is not dict:
             raise _MismatchError
         if not known.issuperset(value):
             value = value | {"extra": {key: kept for key, kept in value.items() if key not in known}}
-        return build(value, shape)
+        try:
+            return build(value, shape)
+        except Exception:
+            strange = {
+                name: value[name]
+                for name, (hook, kind) in assumed.items()
+                if name in value and not _can_be_read(value[name], hook, kind)
+            }
+            if not strange:
+                raise
+        rest = {key: kept for key, kept in value.items() if key not in strange}
+        return build(rest | {"extra": strange | rest.get("extra", {})}, shape)
 
     return structure
+
+
+def _can_be_read(value: object, hook: Callable[[Any, Any], Any], shape: Any) -> bool:
+    try:
+        hook(value, shape)
+    except Exception:  # noqa: BLE001 - whatever the hook stumbled over
+        return False
+    return True
 
 
 def _user_or_id(converter: Converter) -> Callable[[Any, Any], User]:
@@ -202,28 +226,6 @@ def _payload_hook(converter: Converter) -> Callable[[Any, Any], Payload]:
         build = by_kind.get(kind, of_another_kind) if isinstance(kind, str) else of_another_kind
         payload: Payload = build(value, shape)
         return payload
-
-    return structure
-
-
-def _question_hook(converter: Converter) -> Callable[[Any, Any], QuestionPayload]:
-    """Keep answers that do not look as assumed [A] in `extra`: the message can be read without them."""
-    build = _model_hook(QuestionPayload, converter)
-    read_answers = converter.get_structure_hook(tuple[QuestionAnswer, ...])
-
-    def can_be_read(answers: object) -> bool:
-        try:
-            read_answers(answers, tuple[QuestionAnswer, ...])
-        except Exception:  # noqa: BLE001 - any other shape
-            return False
-        return True
-
-    def structure(value: Any, shape: Any) -> QuestionPayload:
-        answers = as_mapping(value).get("answers")
-        if can_be_read(answers):
-            return build(value, shape)
-        question = build({key: kept for key, kept in value.items() if key != "answers"}, shape)
-        return evolve(question, extra={**question.extra, "answers": answers})
 
     return structure
 

@@ -100,7 +100,7 @@ class AuxIdTakenError(InvalidInputError):
         self.holder = holder
         super().__init__(
             f"{holder} has this auxiliary id already, and the service would not refuse. Nothing was changed."
-            " Choose another one, leave it out, or say with if_taken that you know."
+            " Choose another one, leave it out, or, where the method has it, say with if_taken that you know."
         )
 
 
@@ -373,5 +373,5 @@ class DeliveryUnknownError(CallError):
             call,
             problem,
             outcome=Outcome.UNKNOWN,
-            advice="It was not sent again. Read the chat back before you send it again yourself.",
+            advice="It was not sent again. Look what became of it, in the chat for a message, before you do.",
         )

@@ -23,6 +23,8 @@ class Shared:
         self._closed = False
         self._tasks: set[asyncio.Task[Any]] = set()
         self._sendings: set[SendMany] = set()
+        self.assigning: set[tuple[str, str]] = set()
+        """Auxiliary ids that are being assigned."""
         # Weak, since views come and go. A manager that is renewing its token is kept by the renewal itself.
         self._managers: WeakSet[TokenManager] = WeakSet()
 

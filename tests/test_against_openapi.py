@@ -96,7 +96,7 @@ async def people(client: Client) -> list[User]:
     imported = ImportUser(email="q@example.org", first_name="Q", last_name="Z", saml_username="q@saml")
     await client.company.import_users([imported], send_email=False)
     assert await client.users.is_coworker(colleagues[1])
-    assert not await client.users.is_verified(contacts[0])
+    assert not await client.users.is_verified(contacts[0], "DigiD")
     await client.users.invite("coworker", email="c@example.org", first_name="C", last_name="W")
     await client.users.invite(
         "contact", phone_number="+31 6", first_name="Ö", last_name="", invite_text="Welkom", send_email=False

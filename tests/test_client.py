@@ -281,6 +281,28 @@ async def test_a_path_of_your_own_stays_below_the_api(client: Client, sandbox: S
     assert not sandbox.calls
 
 
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [
+        ("me/contacts?page=0", {"amount": "2"}),
+        ("me", "page=0"),
+        ("me", {"q": None}),
+        ("me", {"q": 7}),
+        ("me", {7: "q"}),
+        ("me", {"q": "s3cret \ud800"}),
+    ],
+)
+async def test_a_query_that_cannot_be_one_is_refused_without_repeating_it(
+    client: Client, sandbox: Sandbox, path: str, query: Any
+) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        await client.request("GET", path, query=query)
+
+    assert "s3cret" not in repr(caught.value)
+    assert caught.value.__context__ is None
+    assert not sandbox.calls
+
+
 @pytest.mark.parametrize("method", ["", "TRACE", "get\r\n", None, 7])
 async def test_a_method_that_is_none_is_refused(client: Client, method: Any) -> None:
     with pytest.raises(InvalidInputError, match="method"):

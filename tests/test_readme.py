@@ -101,11 +101,14 @@ async def test_chats_work_as_shown(client: Client, sandbox: Sandbox) -> None:
 async def test_questions_work_as_shown(client: Client, sandbox: Sandbox) -> None:
     patient = sandbox.add_user("An", "Visser")
     chat = client.conversations(sandbox.add_conversation(user=patient))
-    said: list[object] = []
+    said: list[tuple[object, ...]] = []
+    asking, reading, answers = EXAMPLES[QUESTION].partition("message = ")
 
-    await run(EXAMPLES[QUESTION], chat=chat, patient_id=patient, print=said.append)
+    scope = await run(asking, chat=chat, patient_id=patient)
+    sandbox.answer_question(scope["sent"].id, ["nee"])
+    await run(reading + answers, **scope, print=lambda *words: said.append(words))
 
-    assert said == [["ja", "nee"]]
+    assert said == [(patient, ("nee",))]
 
 
 async def test_group_chats_and_people_work_as_shown(client: Client, sandbox: Sandbox) -> None:

@@ -23,7 +23,7 @@ class Outgoing:
     to: Recipient = field(repr=False)
     body: str = field(repr=False)
     files: Sequence[FileToUpload] = field(default=(), repr=False)
-    key: str | None = None
+    key: str | None = field(default=None, repr=False)
 
 
 @frozen
@@ -33,7 +33,7 @@ class SendResult:
     `message_id` is set if it was delivered, `error` if not.
     """
 
-    key: str | None
+    key: str | None = field(repr=False)
     to: Recipient = field(repr=False)
     outcome: Outcome
     message_id: str | None = None

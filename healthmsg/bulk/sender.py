@@ -16,7 +16,7 @@ from healthmsg.files import check_files
 from healthmsg.models import Outcome, SentMessage
 from healthmsg.pipeline.exchange import Request, Response, Send
 from healthmsg.resources.api import Api
-from healthmsg.resources.chats import BaseChat
+from healthmsg.resources.chats import BaseChat, belongs_to
 from healthmsg.resources.groups import handle
 
 # More than the limit lets go while an answer takes three seconds.
@@ -85,6 +85,8 @@ class SendMany:
         is_first = not self._is_stopping
         self._is_stopping = True
         if self._feeding is None:
+            if is_first:
+                logger.warning("a send_many was closed without being iterated: it has sent nothing")
             self._results.put_nowait(None)
         else:
             if is_first:
@@ -173,6 +175,10 @@ class SendMany:
         return SendResult(message.key, message.to, Outcome.DELIVERED, message_id=sent.id)
 
     async def _send(self, message: Outgoing) -> SentMessage:
+        if isinstance(message.to, BaseChat) and not belongs_to(message.to, self._api):
+            raise InvalidInputError(
+                "this chat is another user's or client's: send to it with the send_many of that one"
+            )
         chat = handle(self._api, _address(message.to))
         files = check_files(message.files)
         return await (chat.upload(*files, message=message.body) if files else chat.send(message.body))

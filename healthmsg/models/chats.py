@@ -4,7 +4,7 @@ from datetime import datetime
 
 from attrs import field, frozen
 
-from healthmsg.models.fields import JSONObject, private, unknown_fields
+from healthmsg.models.fields import ASSUMED, JSONObject, private
 from healthmsg.models.groups import GroupSettings
 from healthmsg.models.users import Member, User
 
@@ -19,18 +19,18 @@ class ConversationInfo:
     id: str
     subject: str | None = private()
     closed: bool | None = None
-    user: User | None = private()
+    user: User | None = private(assumed=True)
     """The other side."""
     members: tuple[User, ...] = field(default=(), repr=False)
     aux_id: str | None = private()
     """The integrator's own id, if the chat has one."""
-    unread: int | None = None
+    unread: int | None = field(default=None, metadata=ASSUMED)
     """How many messages are unread."""
-    created_at: datetime | None = None
+    created_at: datetime | None = field(default=None, metadata=ASSUMED)
     """Aware."""
-    updated_at: datetime | None = None
+    updated_at: datetime | None = field(default=None, metadata=ASSUMED)
     """Aware."""
-    extra: JSONObject = unknown_fields()
+    extra: JSONObject = field(factory=dict, repr=False, eq=False, kw_only=True)
     """JSON fields that the SDK does not know (yet)."""
 
 
@@ -47,18 +47,19 @@ class GroupChatInfo:
     members: tuple[Member, ...] = field(default=(), repr=False)
     aux_id: str | None = private()
     """The integrator's own id, if the chat has one."""
-    avatar: str | None = private()
+    avatar: str | None = private(assumed=True)
     """The picture's URL [A]."""
-    settings: GroupSettings | None = None
+    settings: GroupSettings | None = field(default=None, metadata=ASSUMED)
+    """That they look as what one sets is assumed [A]."""
     dial_in_info: object = field(default=None, repr=False, hash=False)
     """Only the name is known: whatever JSON came."""
     guest_access: object = field(default=None, repr=False, hash=False)
     """Only the name is known: whatever JSON came."""
-    unread: int | None = None
+    unread: int | None = field(default=None, metadata=ASSUMED)
     """How many messages are unread."""
-    created_at: datetime | None = None
+    created_at: datetime | None = field(default=None, metadata=ASSUMED)
     """Aware."""
-    updated_at: datetime | None = None
+    updated_at: datetime | None = field(default=None, metadata=ASSUMED)
     """Aware."""
-    extra: JSONObject = unknown_fields()
+    extra: JSONObject = field(factory=dict, repr=False, eq=False, kw_only=True)
     """JSON fields that the SDK does not know (yet)."""

@@ -1,8 +1,8 @@
 """The organisation that users belong to."""
 
-from attrs import frozen
+from attrs import field, frozen
 
-from healthmsg.models.fields import JSONObject, private, unknown_fields
+from healthmsg.models.fields import JSONObject, private
 
 
 @frozen
@@ -11,5 +11,5 @@ class Company:
 
     id: str
     name: str | None = private()
-    extra: JSONObject = unknown_fields()
+    extra: JSONObject = field(factory=dict, repr=False, eq=False, kw_only=True)
     """JSON fields that the SDK does not know (yet)."""

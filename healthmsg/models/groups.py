@@ -1,8 +1,8 @@
 """The settings of a group chat."""
 
-from attrs import frozen
+from attrs import field, frozen
 
-from healthmsg.models.fields import JSONObject, unknown_fields
+from healthmsg.models.fields import JSONObject
 
 
 @frozen
@@ -18,5 +18,5 @@ class GroupSettings:
     hybrid_messaging: bool | None = None
     members_can_invite: bool | None = None
     """Whether any member may add others."""
-    extra: JSONObject = unknown_fields()
+    extra: JSONObject = field(factory=dict, repr=False, eq=False, kw_only=True)
     """JSON fields that the SDK does not know (yet)."""

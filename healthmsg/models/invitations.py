@@ -7,6 +7,7 @@ from attrs import field, frozen
 from healthmsg.checks import (
     check_aux_id,
     check_choice,
+    check_email,
     check_flag,
     check_name,
     check_reachable_by_one,
@@ -67,7 +68,7 @@ class ImportUser:
     """The name under which the company's own identity provider (SAML) knows this person."""
 
     def __attrs_post_init__(self) -> None:
-        check_reachable_by_one(self.email, None)
+        check_email(self.email)
         check_name(self.first_name, "first_name")
         check_name(self.last_name, "last_name")
         for name in ("username", "saml_username"):

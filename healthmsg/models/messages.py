@@ -4,7 +4,7 @@ from datetime import datetime
 
 from attrs import field, frozen
 
-from healthmsg.models.fields import JSONObject, private, unknown_fields
+from healthmsg.models.fields import ASSUMED, JSONObject, private
 from healthmsg.models.payloads import Payload
 from healthmsg.models.users import User, UserOrId
 
@@ -18,7 +18,7 @@ class Attachment:
     size: int | None = None
     """Bytes."""
     mime_type: str | None = None
-    extra: JSONObject = unknown_fields()
+    extra: JSONObject = field(factory=dict, repr=False, eq=False, kw_only=True)
     """JSON fields that the SDK does not know (yet)."""
 
 
@@ -38,12 +38,12 @@ class Message:
     attachments: tuple[Attachment, ...] = field(default=(), repr=False)
     mentions: tuple[UserOrId, ...] = field(default=(), repr=False)
     """Users, some of them known by `id` alone; the id `@all` stands for all members of a group."""
-    payload: Payload | None = None
+    payload: Payload | None = field(default=None, metadata=ASSUMED)
     """A `QuestionPayload`, a `VerificationPayload`, or a `Payload` of another kind."""
-    created_at: datetime | None = None
+    created_at: datetime | None = field(default=None, metadata=ASSUMED)
     """Aware."""
-    liked_by: tuple[UserOrId, ...] = field(default=(), repr=False)
-    extra: JSONObject = unknown_fields()
+    liked_by: tuple[UserOrId, ...] = field(default=(), repr=False, metadata=ASSUMED)
+    extra: JSONObject = field(factory=dict, repr=False, eq=False, kw_only=True)
     """JSON fields that the SDK does not know (yet)."""
 
 
@@ -52,5 +52,5 @@ class SentMessage:
     """The service accepted a message [V]."""
 
     id: str
-    extra: JSONObject = unknown_fields()
+    extra: JSONObject = field(factory=dict, repr=False, eq=False, kw_only=True)
     """JSON fields that the SDK does not know (yet)."""

@@ -2,7 +2,7 @@
 
 from attrs import field, frozen
 
-from healthmsg.models.fields import JSONObject, private, unknown_fields
+from healthmsg.models.fields import ASSUMED, JSONObject, private
 from healthmsg.models.users import UserOrId
 
 
@@ -15,7 +15,7 @@ class Payload:
 
     type: str | None = None
     """`question` and `verification_request` are known, and have classes of their own."""
-    extra: JSONObject = unknown_fields()
+    extra: JSONObject = field(factory=dict, repr=False, eq=False, kw_only=True)
     """JSON fields that the SDK does not know (yet)."""
 
 
@@ -29,7 +29,7 @@ class QuestionOption:
     """What the reader sees."""
     style: str | None = None
     """A colour word: `green`, `red`, …"""
-    extra: JSONObject = unknown_fields()
+    extra: JSONObject = field(factory=dict, repr=False, eq=False, kw_only=True)
     """JSON fields that the SDK does not know (yet)."""
 
 
@@ -40,7 +40,7 @@ class QuestionAnswer:
     user_id: str | None = None
     options: tuple[str, ...] = field(default=(), repr=False)
     """The names of the options that were chosen."""
-    extra: JSONObject = unknown_fields()
+    extra: JSONObject = field(factory=dict, repr=False, eq=False, kw_only=True)
     """JSON fields that the SDK does not know (yet)."""
 
 
@@ -56,7 +56,7 @@ class QuestionPayload(Payload):
     """`horizontal` or `vertical`."""
     users: tuple[UserOrId, ...] = field(default=(), repr=False)
     """Who is asked; known by `id` alone."""
-    answers: tuple[QuestionAnswer, ...] = field(default=(), repr=False)
+    answers: tuple[QuestionAnswer, ...] = field(default=(), repr=False, metadata=ASSUMED)
     """The answers given so far. Where the service writes them is not known [A]: what does not look like this
     is in `extra["answers"]`."""
 

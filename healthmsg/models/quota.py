@@ -25,7 +25,10 @@ class Quota:
 
     @property
     def remaining(self) -> int | None:
-        """Calls left in this interval, never below 0; `None` when it is not known."""
-        if self.limit is None or self.used is None:
+        """Calls left in this interval, never below 0; `None` when it is not known.
+
+        A limit of 0 is taken for none, since calls that count against it are answered [A].
+        """
+        if not self.limit or self.used is None:
             return None
         return max(0, self.limit - self.used)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from attrs import field, frozen
 
-from healthmsg.models.fields import JSONObject, private, unknown_fields
+from healthmsg.models.fields import JSONObject, private
 
 
 @frozen
@@ -29,7 +29,7 @@ class User:
     active: bool | None = None
     private_user: bool | None = None
     """Whether this is a patient's own account instead of a professional's."""
-    extra: JSONObject = unknown_fields()
+    extra: JSONObject = field(factory=dict, repr=False, eq=False, kw_only=True)
     """JSON fields that the SDK does not know (yet)."""
 
 

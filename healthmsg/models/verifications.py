@@ -2,7 +2,7 @@
 
 from attrs import field, frozen
 
-from healthmsg.models.fields import JSONObject, private, unknown_fields
+from healthmsg.models.fields import JSONObject, private
 
 
 @frozen
@@ -11,7 +11,7 @@ class IdentityProvider:
 
     provider_id: str
     name: str | None = None
-    extra: JSONObject = unknown_fields()
+    extra: JSONObject = field(factory=dict, repr=False, eq=False, kw_only=True)
     """JSON fields that the SDK does not know (yet)."""
 
 
@@ -20,7 +20,7 @@ class Verification:
     """One way in which a user has proven who he or she is [V]."""
 
     name: str | None = private()
-    extra: JSONObject = unknown_fields()
+    extra: JSONObject = field(factory=dict, repr=False, eq=False, kw_only=True)
     """JSON fields that the SDK does not know (yet)."""
 
 
@@ -29,5 +29,5 @@ class UserVerifications:
     """All verifications of a user, as the service wraps them [V]."""
 
     user: tuple[Verification, ...] = field(default=(), repr=False)
-    extra: JSONObject = unknown_fields()
+    extra: JSONObject = field(factory=dict, repr=False, eq=False, kw_only=True)
     """JSON fields that the SDK does not know (yet)."""

@@ -22,7 +22,7 @@ from healthmsg.errors import (
     UnauthorizedError,
 )
 from healthmsg.pipeline.exchange import Request, Response, Send
-from healthmsg.pipeline.headers import http_date, quota_headers, quota_of, seconds_until
+from healthmsg.pipeline.headers import http_date, quota_headers, quota_of, wait_for_reset
 from healthmsg.pipeline.notices import Notices
 
 _ERRORS: Final[Mapping[int, type[StatusError]]] = {
@@ -70,7 +70,7 @@ def status_error(response: Response, request: Request) -> StatusError:
     code, message = _servers_words(response.body)
     retry_after = _retry_after(response.headers.get("Retry-After", ""))
     if kind is QuotaExceededError and retry_after is None and quota:
-        retry_after = seconds_until(quota.reset)
+        retry_after = wait_for_reset(quota)
     return kind(
         response.call,
         response.status,

@@ -7,6 +7,8 @@ from typing import Final
 
 from healthmsg.models.quota import Quota
 
+# The units are the contract's [D]; the longest month counts.
+_SECONDS: Final = {"minute": 60, "hour": 3600, "day": 86_400, "week": 604_800, "month": 31 * 86_400}
 # More digits than any count or time has, and fewer than Python refuses to read.
 _MOST_DIGITS: Final = 18
 
@@ -43,9 +45,12 @@ def may_be_used_up(headers: QuotaHeaders) -> bool:
 def wait_for_reset(quota: Quota) -> float | None:
     """Give the seconds until a quota that is used up is renewed; `None` when it is not, or that is not known.
 
-    A limit of 0 does not count: a call that is answered all the same shows that it means no limit [A].
+    That nothing is answered until then is assumed [A]. Where the interval is known, the wait is no longer: a
+    clock that is wrong, here or there, must not lock a user out.
     """
-    return seconds_until(quota.reset) if quota.limit and quota.remaining == 0 else None
+    wait = seconds_until(quota.reset) if quota.remaining == 0 else None
+    interval = (quota.interval or 0) * _SECONDS.get(quota.unit or "", 0)
+    return min(wait, interval) if wait is not None and interval else wait
 
 
 def http_date(value: str) -> datetime | None:

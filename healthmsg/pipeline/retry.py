@@ -21,6 +21,7 @@ from healthmsg.errors import (
     CallError,
     ConnectError,
     DeliveryUnknownError,
+    QuotaExceededError,
     RateLimitedError,
     ServerError,
     StatusError,
@@ -84,6 +85,8 @@ class RetryStep:
     def _may_repeat(self, request: Request, error: BaseException) -> bool:
         if self._retries.attempts == 1 or (_asked_wait(error) or 0.0) > self._retries.max_wait:
             return False
+        if isinstance(error, QuotaExceededError) and error.retry_after is None:
+            return False  # a day's or a month's quota, as likely as not
         if isinstance(error, ConnectError | RateLimitedError):
             return True
         return request.is_safe and isinstance(error, TransportError | ServerError)

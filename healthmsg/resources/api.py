@@ -9,7 +9,7 @@ from healthmsg.addresses import ChatAddress
 from healthmsg.codec import decode, encode
 from healthmsg.errors import InvalidResponseError
 from healthmsg.identifiers import encode_segment
-from healthmsg.models.fields import JSONObject, unknown_fields
+from healthmsg.models.fields import JSONObject
 from healthmsg.paging import HasId, Pager, Spawn, check_page_size
 from healthmsg.pipeline.exchange import Content, Lane, Multipart, Request, Send
 from healthmsg.routes import Route
@@ -28,6 +28,10 @@ class Api:
     """Fetches a link on another host: without token and without counting against the limit."""
     spawn: Spawn
     url: str
+    owner: object
+    """Equal for one user of one client: what one user's handle can do, another's may not."""
+    assigning: set[tuple[str, str]]
+    """Auxiliary ids that are being assigned, by any user of the client, each with what gets it."""
     lane: Lane = Lane.INTERACTIVE
 
     async def read(
@@ -61,15 +65,23 @@ class Api:
         return Pager(fetch, self.spawn)
 
     async def create(
-        self, shape: type[T], route: Route, body: Content | Multipart, chat: ChatAddress | None = None
+        self,
+        shape: type[T],
+        route: Route,
+        body: Content | Multipart,
+        chat: ChatAddress | None = None,
+        *,
+        if_empty: T | None = None,
     ) -> T:
-        """Create something.
+        """Create something; `if_empty` is what an answer without a body stands for.
 
         Raises:
             DeliveryUnknownError: also when it was accepted but the answer cannot be understood.
         """
         request = Request(route.call(chat), route.method, route.path(chat), body=body, lane=self.lane)
         response = await self.send(request)
+        if if_empty is not None and not response.body:
+            return if_empty
         try:
             return decode(response.body, shape, request.call)
         except InvalidResponseError as error:
@@ -100,7 +112,7 @@ class Created:
     """The answer to a call that created something, under an id that its handle can use."""
 
     id: str = field(validator=_usable_id)
-    extra: JSONObject = unknown_fields()
+    extra: JSONObject = field(factory=dict, repr=False, eq=False, kw_only=True)
 
 
 def json_body(document: Mapping[str, object]) -> Content:

@@ -1,13 +1,14 @@
 """`client.auxiliary`: the same things, under the integrator's own ids."""
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 from typing import Literal
 
-from healthmsg.addresses import ChatAddress, ChatKind
+from healthmsg.addresses import ChatKind
 from healthmsg.checks import check_all, check_aux_id, check_choice
-from healthmsg.errors import AuxIdTakenError, NotFoundError
 from healthmsg.models import ConversationInfo, GroupChatInfo, GroupInvite, GroupSettings, User
 from healthmsg.resources.api import Api, json_body
+from healthmsg.resources.assigning import without_group_chat
 from healthmsg.resources.chats import Chat
 from healthmsg.resources.groupchats import create_group_chat, new_group_chat
 from healthmsg.resources.groups import GroupChat
@@ -15,7 +16,6 @@ from healthmsg.resources.namespace import ChatNamespace
 from healthmsg.routes import (
     CREATE_AUX_GROUP_CHAT,
     GET_AUX_USER,
-    GET_CHAT,
     LIST_AUX_CONVERSATIONS,
     LIST_AUX_GROUP_CHATS,
 )
@@ -84,16 +84,8 @@ class AuxiliaryGroupChats(ChatNamespace[GroupChatInfo, GroupChat]):
             "aux_members": any(invitation.aux_id is not None for invitation in invitations),
         }
         body = json_body(document)
-        if if_taken == "error":
-            await self._refuse_taken(aux_id)
-        return await create_group_chat(self._api, CREATE_AUX_GROUP_CHAT, body, invitations)
-
-    async def _refuse_taken(self, aux_id: str) -> None:
-        try:
-            await self._api.read(GroupChatInfo, GET_CHAT, ChatAddress(self._kind, aux_id))
-        except NotFoundError:
-            return
-        raise AuxIdTakenError("a group chat")
+        async with without_group_chat(self._api, aux_id) if if_taken == "error" else nullcontext():
+            return await create_group_chat(self._api, CREATE_AUX_GROUP_CHAT, body, invitations)
 
 
 class Auxiliary:

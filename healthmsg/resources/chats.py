@@ -13,7 +13,15 @@ from healthmsg.codec import encode
 from healthmsg.errors import EmptyMessageError, InvalidInputError
 from healthmsg.files import FileToUpload, prepare
 from healthmsg.identifiers import encode_segment
-from healthmsg.models import Attachment, ConversationInfo, Message, Option, SentMessage, User
+from healthmsg.models import (
+    Attachment,
+    ConversationInfo,
+    IdentityProvider,
+    Message,
+    Option,
+    SentMessage,
+    User,
+)
 from healthmsg.paging import PAGE_SIZE, Pager
 from healthmsg.pipeline.exchange import Content, FilePart, Multipart
 from healthmsg.resources.api import Api, json_body
@@ -53,7 +61,7 @@ class BaseChat:
         return f"<{type(self).__name__} {self.address.kind.template}>"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, BaseChat) and self.address == other.address
+        return isinstance(other, BaseChat) and self.address == other.address and belongs_to(self, other._api)
 
     def __hash__(self) -> int:
         return hash(self.address)
@@ -79,7 +87,8 @@ class BaseChat:
     ) -> SentMessage:
         """Send a question with buttons. Contract: `POST {chat}/messages` with `question` [V].
 
-        `users` are those who are asked. With `multi_answer`, more than one option can be chosen.
+        `users` are those who are asked; who is asked without any is not known [A]. With `multi_answer`,
+        more than one option can be chosen.
 
         Raises:
             EmptyMessageError: `body` has nothing to read.
@@ -177,7 +186,9 @@ class BaseChat:
         request.query = _period(start, end)
         return await Download(self._api, request, name="chat.pdf").to_file(to, overwrite=overwrite)
 
-    async def request_verification(self, *, user_id: str | User, provider_id: str) -> SentMessage:
+    async def request_verification(
+        self, *, user_id: str | User, provider_id: str | IdentityProvider
+    ) -> SentMessage:
         """Ask a user to prove who they are. Contract: `POST {chat}/verification` [V].
 
         `client.users.providers(…)` gives the identity providers of a user. The answer is the message with
@@ -186,8 +197,9 @@ class BaseChat:
         Raises:
             DeliveryUnknownError: the request may have been delivered, and was not sent again.
         """
-        encode_segment(provider_id, "provider_id")
-        content = json_body({"user_id": id_of_user(user_id), "provider_id": provider_id})
+        provider = provider_id.provider_id if isinstance(provider_id, IdentityProvider) else provider_id
+        encode_segment(provider, "provider_id")
+        content = json_body({"user_id": id_of_user(user_id), "provider_id": provider})
         return await self._api.create(SentMessage, REQUEST_VERIFICATION, content, self.address)
 
     async def complete_mentions(
@@ -212,6 +224,11 @@ class Chat(BaseChat):
     async def get(self) -> ConversationInfo:
         """Read what the service says of it. Contract: `GET {chat}` [V]."""
         return await self._api.read(ConversationInfo, GET_CHAT, self.address)
+
+
+def belongs_to(chat: BaseChat, api: Api) -> bool:
+    """Tell whether what is done with a handle is done by that user of that client."""
+    return bool(chat._api.owner == api.owner)  # noqa: SLF001 - the handle's own module
 
 
 async def file_parts(files: Iterable[FileToUpload], *, field_name: str) -> tuple[FilePart, ...]:

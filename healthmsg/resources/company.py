@@ -27,7 +27,8 @@ class CompanyResource:
     async def import_users(self, users: Iterable[ImportUser], *, send_email: bool) -> tuple[User, ...]:
         """Import people into the company, in one call. Contract: `POST company/import` [V], its answer [A].
 
-        `send_email` says whether each of them is told by e-mail.
+        `send_email` says whether each of them is told by e-mail. The answer is nobody if the service accepts
+        the call without saying whom it imported.
 
         Raises:
             InvalidInputError: there is nobody to import, or something else than `ImportUser` among them.
@@ -37,4 +38,4 @@ class CompanyResource:
         if not people:
             raise InvalidInputError("there is nobody to import")
         body = json_body({"send_email": check_flag(send_email, "send_email"), "users": people})
-        return await self._api.create(tuple[User, ...], IMPORT_COMPANY_USERS, body)
+        return await self._api.create(tuple[User, ...], IMPORT_COMPANY_USERS, body, if_empty=())

@@ -18,7 +18,7 @@ from urllib.parse import urljoin, urlsplit
 from healthmsg.addresses import ChatAddress
 from healthmsg.codec import as_mapping
 from healthmsg.environment import require_secure_url
-from healthmsg.errors import ConfigurationError, DownloadError, InvalidResponseError
+from healthmsg.errors import ClientUsageError, ConfigurationError, DownloadError, InvalidResponseError
 from healthmsg.files import target_path
 from healthmsg.models import Attachment
 from healthmsg.pipeline.exchange import Request, Response, Stream
@@ -150,14 +150,18 @@ class Download:
 class FileStream:
     """A file's bytes as they arrive: iterate it, within `async with` if you may leave early.
 
-    Raises, while it is iterated, what a download raises: `DownloadError` when the link or what it led to is
-    not acceptable, and any `CallError`.
+    It can be iterated once. Raises, while it is, what a download raises: `DownloadError` when the link or
+    what it led to is not acceptable, and any `CallError`.
     """
 
     def __init__(self, download: Download) -> None:
         self._chunks = download.chunks()
+        self._is_begun = False
 
     def __aiter__(self) -> AsyncIterator[bytes]:
+        if self._is_begun:  # a file that broke off must not look like an empty one
+            raise ClientUsageError("This stream has been iterated or closed already: ask for a new one.")
+        self._is_begun = True
         return self._chunks
 
     async def __aenter__(self) -> Self:
@@ -169,8 +173,20 @@ class FileStream:
         await self.close()
 
     async def close(self) -> None:
-        """Stop here, and give the connection back."""
-        await self._chunks.aclose()
+        """Stop here, and give the connection back.
+
+        Raises:
+            ClientUsageError: another task is waiting for the next piece; cancel that one.
+        """
+        self._is_begun = True
+        try:
+            await self._chunks.aclose()
+        except RuntimeError:  # how Python says so
+            is_busy = True
+        else:
+            is_busy = False
+        if is_busy:
+            raise ClientUsageError("This stream is being iterated by another task: cancel that one.")
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:

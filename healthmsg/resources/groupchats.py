@@ -8,9 +8,10 @@ from healthmsg.errors import InvalidInputError
 from healthmsg.models import GroupChatInfo, GroupInvite, GroupSettings, User
 from healthmsg.pipeline.exchange import Content
 from healthmsg.resources.api import Api, Created, json_body
+from healthmsg.resources.assigning import without_user
 from healthmsg.resources.groups import GroupChat, check_settings
 from healthmsg.resources.namespace import ChatNamespace
-from healthmsg.resources.users import refuse_taken, user_ids
+from healthmsg.resources.users import user_ids
 from healthmsg.routes import CREATE_GROUP_CHAT, LIST_GROUP_CHATS, Route
 
 
@@ -70,7 +71,7 @@ def new_group_chat(
         "send_email": check_flag(send_email, "send_email"),
     }
     if settings is not None:
-        document["settings"] = check_settings(settings)
+        document["settings"] = check_settings(settings) or None
     return document
 
 
@@ -83,6 +84,6 @@ async def create_group_chat(
         AuxIdTakenError: it would. Nothing was created.
         DeliveryUnknownError: it may have been created, and was not created again.
     """
-    await refuse_taken(api, filter(None, (invitation.aux_id for invitation in invitations)))
-    created = await api.create(Created, route, body)
+    async with without_user(api, filter(None, (invitation.aux_id for invitation in invitations))):
+        created = await api.create(Created, route, body)
     return GroupChat(api, ChatAddress(ChatKind.GROUP_CHAT, created.id))

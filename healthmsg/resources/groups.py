@@ -63,8 +63,17 @@ class GroupChat(BaseChat):
         await self._change(RENAME_GROUP_CHAT, subject=check_text(subject, "subject"))
 
     async def configure(self, settings: GroupSettings) -> None:
-        """Change the settings that are set in `settings`. Contract: `PUT groupchats/{id}/settings` [V]."""
-        await self._api.change(CHANGE_SETTINGS, self.address, json_body(check_settings(settings)))
+        """Change the settings that are set in `settings`. Contract: `PUT groupchats/{id}/settings` [V].
+
+        What is in its `extra` is not sent.
+
+        Raises:
+            InvalidInputError: no setting is set, or one cannot be right.
+        """
+        chosen = check_settings(settings)
+        if not chosen:
+            raise InvalidInputError("no setting is set")
+        await self._api.change(CHANGE_SETTINGS, self.address, json_body(chosen))
 
     async def set_owner(self, user: str | User) -> None:
         """Hand the chat over to a member. Contract: `PUT groupchats/{id}/owner` [V]."""
@@ -123,7 +132,7 @@ def check_settings(settings: GroupSettings) -> dict[str, bool | int]:
     """Give the settings that are set.
 
     Raises:
-        InvalidInputError: none is set, or one is no true or false, or no whole number of at least 0.
+        InvalidInputError: one is no true or false, or no whole number of at least 0.
     """
     if not isinstance(settings, GroupSettings):
         raise InvalidInputError("settings must be GroupSettings")
@@ -137,8 +146,6 @@ def check_settings(settings: GroupSettings) -> dict[str, bool | int]:
             check_flag(value, name)
         else:
             check_count(value, name)
-    if not chosen:
-        raise InvalidInputError("no setting is set")
     return chosen
 
 

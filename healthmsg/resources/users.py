@@ -11,13 +11,13 @@ from healthmsg.checks import (
     check_reachable_by_one,
     check_text,
 )
-from healthmsg.errors import AuxIdTakenError, InvalidIdError, InvalidInputError, NotFoundError
+from healthmsg.errors import InvalidIdError, InvalidInputError
 from healthmsg.identifiers import encode_segment
 from healthmsg.models import IdentityProvider, User, UserVerifications, Verification
-from healthmsg.resources.api import Api, json_body
+from healthmsg.resources.api import Api, Created, json_body
+from healthmsg.resources.assigning import without_user
 from healthmsg.resources.together import together
 from healthmsg.routes import (
-    GET_AUX_USER,
     GET_ME,
     GET_USER,
     INVITE_CONTACT,
@@ -65,12 +65,11 @@ class Users:
         answer = await self._api.read(UserVerifications, LIST_VERIFICATIONS, user_id=user_id(user))
         return answer.user
 
-    async def is_verified(self, user: str | User, provider: str | None = None) -> bool:
-        """Tell whether a user is verified with the identity provider of that name, or with any at all."""
-        if provider is not None:
-            check_text(provider, "provider")
-        verifications = await self.verifications(user)
-        return any(provider in {None, verification.name} for verification in verifications)
+    async def is_verified(self, user: str | User, provider: str | IdentityProvider) -> bool:
+        """Tell whether a user is verified with an identity provider: its name, or a model that has one."""
+        name = provider.name if isinstance(provider, IdentityProvider) else provider
+        wanted = check_text(name, "the name of the provider")
+        return any(verification.name == wanted for verification in await self.verifications(user))
 
     async def is_coworker(self, user: str | User) -> bool:
         """Tell whether a user works for the same company as the user whose token is used.
@@ -79,7 +78,7 @@ class Users:
         """
         wanted = user_id(user)
         me, other = await together((self._api.read(User, GET_ME), self.get(wanted)))
-        return me.company_id is not None and me.company_id == other.company_id
+        return bool(me.company_id) and me.company_id == other.company_id
 
     async def invite(  # noqa: PLR0913 - what an invitation says, by keyword
         self,
@@ -117,9 +116,9 @@ class Users:
             "aux_id": None if aux_id is None else check_aux_id(aux_id),
         }
         body = json_body({"email": email, "phone_number": phone_number, **checked})
-        if aux_id is not None and if_taken == "error":
-            await refuse_taken(self._api, [aux_id])
-        return await self._api.create(User, _INVITATIONS[kind], body)
+        async with without_user(self._api, [aux_id] if aux_id and if_taken == "error" else []):
+            created = await self._api.create(Created, _INVITATIONS[kind], body)
+        return User(created.id)
 
 
 def user_id(user: str | User) -> str:
@@ -147,21 +146,3 @@ def user_ids(
     if isinstance(users, str | bytes | User) or not isinstance(users, Iterable):
         raise InvalidInputError(f"{name} must be a collection of users' ids")
     return list(dict.fromkeys(map(id_of, users)))
-
-
-async def refuse_taken(api: Api, aux_ids: Iterable[str]) -> None:
-    """Refuse auxiliary ids that users have already.
-
-    Raises:
-        AuxIdTakenError: one of them is taken.
-    """
-    if any(await together(_is_taken(api, aux_id) for aux_id in aux_ids)):
-        raise AuxIdTakenError("a user")
-
-
-async def _is_taken(api: Api, aux_id: str) -> bool:
-    try:
-        await api.read(User, GET_AUX_USER, aux_id=aux_id)
-    except NotFoundError:
-        return False
-    return True

@@ -101,12 +101,27 @@ async def test_no_messages_are_no_results(client: Client) -> None:
 
 async def test_the_repr_shows_neither_body_nor_address() -> None:
     error = InvalidIdError("x")
-    shown = repr(Outgoing("conversations/s3cret", "s3cret", ("s3cret",), key="k")) + repr(
-        SendResult("k", "conversations/s3cret", Outcome.NOT_SENT, error=error)
+    shown = repr(Outgoing("conversations/s3cret", "s3cret", ("s3cret",), key="s3cret")) + repr(
+        SendResult("s3cret", "conversations/s3cret", Outcome.NOT_SENT, error=error)
     )
 
     assert "s3cret" not in shown
-    assert "'k'" in shown
+    assert "NOT_SENT" in shown
+
+
+async def test_a_chat_of_another_user_is_not_written_in_by_this_one(client: Client, sandbox: Sandbox) -> None:
+    (address,) = chats(sandbox, 1)
+    chat_id = address.partition("/")[2]
+    bea = client.using(sandbox.issue_token(sandbox.add_user("Bea", "Bos")))
+    async with Client(sandbox.issue_token(), environment=sandbox.environment) as other:
+        handles = [bea.conversations(chat_id), other.conversations(chat_id), client.conversations(chat_id)]
+
+        results = [result async for result in client.send_many([Outgoing(chat, "x") for chat in handles])]
+
+    outcomes = {id(result.to): (result.outcome, type(result.error)) for result in results}
+    refused = (Outcome.NOT_SENT, InvalidInputError)
+    assert [outcomes[id(chat)] for chat in handles] == [refused, refused, (Outcome.DELIVERED, type(None))]
+    assert posts(sandbox) == 1
 
 
 # --- what goes wrong for one

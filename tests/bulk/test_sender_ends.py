@@ -235,3 +235,13 @@ async def test_a_call_overtakes_a_bulk_run(client: Client, sandbox: Sandbox) -> 
 
     assert max(waits) < 5 / 30
     assert sandbox.rejected == 0
+
+
+async def test_a_run_that_nobody_iterated_is_not_passed_over_in_silence(
+    sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Client(sandbox.issue_token(), environment=sandbox.environment) as client:
+        client.send_many([Outgoing(address, "x") for address in chats(sandbox, 1)])
+
+    assert told(caplog) == ["a send_many was closed without being iterated: it has sent nothing"]
+    assert not sandbox.calls

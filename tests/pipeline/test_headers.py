@@ -124,7 +124,26 @@ def test_no_header_is_so_strange_that_it_is_an_error(headers: dict[str, str]) ->
     assert wait_for_reset(quota) is None or quota.remaining == 0
 
 
-@given(limit=st.integers(0, 10**9), used=st.integers(0, 10**9))
+def test_a_limit_of_nothing_is_none() -> None:
+    assert Quota(limit=0, used=12).remaining is None
+
+
+@pytest.mark.parametrize(
+    ("interval", "unit", "longest"),
+    [("1", "minute", 60), ("2", "hour", 7200), ("1", "fortnight", 86_400), ("0", "day", 86_400)],
+)
+def test_a_wait_is_never_longer_than_the_interval_where_that_is_known(
+    interval: str, unit: str, longest: float
+) -> None:
+    reset = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    said = {"quota-used": "1000", "quota-reset-UTC": reset}
+    headers = quota_headers(ALL | said | {"quota-interval": interval, "quota-time-unit": unit})
+
+    assert headers is not None
+    assert wait_for_reset(quota_of(headers)) == pytest.approx(longest, abs=5)
+
+
+@given(limit=st.integers(1, 10**9), used=st.integers(0, 10**9))
 def test_what_is_left_is_never_below_nothing(limit: int, used: int) -> None:
     remaining = Quota(limit=limit, used=used).remaining
 

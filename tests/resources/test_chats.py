@@ -114,11 +114,13 @@ def test_a_handle_makes_no_request_and_knows_only_the_address(client: Client, sa
     assert not sandbox.calls
 
 
-async def test_handles_are_equal_by_address_whichever_client_made_them(client: Client) -> None:
+async def test_handles_are_equal_by_address_user_and_client(client: Client) -> None:
     async with Client("other", environment=Environment("x", "http://127.0.0.1:1")) as other:
-        handles = {to(one, address) for one in (client, other) for address in ADDRESSES}
+        users = (client, client.using("another-user"), other)
+        handles = [to(user, address) for user in users for address in ADDRESSES]
 
-    assert len(handles) == 4
+        assert len({*handles, *(to(user, address) for user in users for address in ADDRESSES)}) == 12
+        assert to(client, ADDRESSES[0]) != to(users[1], ADDRESSES[0])
     assert to(client, "conversations/c1") != "conversations/c1"
     assert to(client, "conversations/c1") != to(client, "conversations/c2")
 

@@ -40,3 +40,11 @@ async def test_an_import_may_be_answered_with_nobody() -> None:
         host.answer("/company/import", b"[]", status=201)
         person = ImportUser(email="a@b.nl", first_name="", last_name="X")
         assert await client.company.import_users([person], send_email=True) == ()
+
+
+async def test_an_import_may_be_accepted_without_a_word() -> None:
+    person = ImportUser(email="b@x.example", first_name="Bea", last_name="X")
+    async with ForeignHost() as host, host.client() as client:
+        host.answer("/company/import", b"", status=204)
+
+        assert await client.company.import_users([person], send_email=False) == ()

@@ -16,6 +16,7 @@ from healthmsg import (
     ConversationInfo,
     GroupInvite,
     GroupSettings,
+    IdentityProvider,
     ImportUser,
     InvalidFileError,
     InvalidIdError,
@@ -90,9 +91,11 @@ def refused(
 
 
 def of_people() -> Iterator[Case]:
-    for method in ("get", "providers", "verifications", "is_verified", "is_coworker"):
+    for method in ("get", "providers", "verifications", "is_coworker"):
         yield from refused(users, method, "user", NO_USER, InvalidIdError)
-    yield from refused(users, "is_verified", "provider", ("", " ", 7, [CANARY]), user="u1")
+    yield from refused(users, "is_verified", "user", NO_USER, InvalidIdError, provider="DigiD")
+    no_provider = ("", " ", 7, None, [CANARY], IdentityProvider("p1"))
+    yield from refused(users, "is_verified", "provider", no_provider, user="u1")
     aux_users: Place = attrgetter("auxiliary.users")
     yield from refused(aux_users, "get", "aux_id", (*NO_AUX_ID, None), InvalidIdError)
     yield from refused(aux_users, "get", "aux_id", DIACRITICS, AmbiguousAuxIdError)
@@ -147,7 +150,7 @@ def of_creations() -> Iterator[Case]:
         yield from refused(at, "create", "members", [[each] for each in NO_USER], InvalidIdError, **right)
         no_invites = (INVITE, CANARY, None, 7, [CANARY], [User(CANARY)], [{"email": CANARY}], [INVITE, None])
         yield from refused(at, "create", "invite_users", no_invites, **right)
-        yield from refused(at, "create", "settings", (*NO_SETTINGS, {}, True), **right)
+        yield from refused(at, "create", "settings", (*WRONG_SETTINGS, {}, True), **right)
         yield from refused(at, "create", "send_email", NO_FLAG, **right)
     yield from refused(auxiliary, "create", "aux_id", (*NO_AUX_ID, None), InvalidIdError, subject="x")
     yield from refused(auxiliary, "create", "aux_id", DIACRITICS, AmbiguousAuxIdError, subject="x")
@@ -161,9 +164,8 @@ def settings_of(name: str, *values: object) -> Iterator[GroupSettings]:
         yield GroupSettings(**wrong)
 
 
-NO_SETTINGS: Final = (
-    GroupSettings(),
-    GroupSettings(extra={"colour": CANARY}),
+NO_SETTINGS: Final = (GroupSettings(), GroupSettings(extra={"colour": CANARY}))
+WRONG_SETTINGS: Final = (
     *(
         each
         for name in ("allow_contacts", "hybrid_messaging", "members_can_invite")
@@ -220,7 +222,7 @@ def of_groups() -> Iterator[Case]:
             yield from refused(at, method, "users", (*NO_USERS, [], (), iter(())))
             yield from refused(at, method, "users", [["u1", each] for each in NO_USER], InvalidIdError)
         yield from refused(at, "rename", "subject", (*NO_TEXT, HALF))
-        yield from refused(at, "configure", "settings", (*NO_SETTINGS, None, {}, {"allow_contacts": True}))
+        yield from refused(at, "configure", "settings", (*NO_SETTINGS, *WRONG_SETTINGS, None, {}, CANARY))
         yield from refused(at, "set_owner", "user", NO_USER, InvalidIdError)
         for method in ("close", "remove"):
             yield from refused(at, method, "send_email", NO_FLAG)

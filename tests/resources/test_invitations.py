@@ -15,6 +15,7 @@ from healthmsg import (
     Client,
     ConnectionLostError,
     ForbiddenError,
+    GroupChat,
     GroupInvite,
     HealthmsgError,
     InternalServerError,
@@ -136,13 +137,28 @@ async def test_an_id_with_a_diacritic_is_assigned_as_somebody_says_it_is_meant(
     assert b'"aux_id":"Jose"' in folded
 
 
-async def test_who_was_invited_is_given_with_all_that_was_answered(client: Client, host: ForeignHost) -> None:
-    host.answer("/users/invite/contact", b'{"id": "u7", "first_name": "Ann", "new": true}', status=201)
+async def test_who_was_invited_is_given_by_id_whatever_else_was_answered(
+    client: Client, host: ForeignHost
+) -> None:
+    host.answer("/users/invite/contact", b'{"id": "u7", "first_name": 7, "avatar": {}}', status=201)
 
-    user = await client.users.invite("contact", **ANN)
+    assert await client.users.invite("contact", **ANN) == User("u7")
 
-    assert user == User("u7", first_name="Ann")
-    assert user.extra == {"new": True}
+
+async def test_of_two_who_are_given_one_id_at_the_same_moment_only_one_gets_it(sandbox: Sandbox) -> None:
+    async with Client(sandbox.issue_token(), environment=sandbox.environment) as client:
+        view = client.using(sandbox.issue_token())
+        made = await asyncio.gather(
+            client.users.invite("private", **ANN, aux_id="p 1"),
+            view.users.invite("private", **(ANN | {"email": "b@b.nl"}), aux_id="p 1"),
+            client.auxiliary.groupchats.create(aux_id="p 1", subject="Een"),
+            view.auxiliary.groupchats.create(aux_id="p 1", subject="Twee"),
+            return_exceptions=True,
+        )
+
+        assert [type(one) for one in made] == [User, AuxIdTakenError, GroupChat, AuxIdTakenError]
+        assert isinstance(made[0], User)
+        assert (await client.auxiliary.users.get("p 1")).id == made[0].id
 
 
 @pytest.mark.parametrize("into_aux", [False, True])

@@ -37,26 +37,23 @@ async def client(host: ForeignHost) -> AsyncIterator[Client]:
 @pytest.mark.parametrize(
     ("answer", "provider", "verified"),
     [
-        (b'{"user": [{"name": "DigiD"}]}', None, True),
         (b'{"user": [{"name": "DigiD"}]}', "DigiD", True),
         (b'{"user": [{"name": "UZI"}, {"name": "DigiD"}]}', "DigiD", True),
         (b'{"user": [{"name": "DigiD"}]}', "UZI", False),
         (b'{"user": [{"name": "DigiD"}]}', "digid", False),
-        (b'{"user": [{}]}', None, True),
         (b'{"user": [{}]}', "DigiD", False),
-        (b'{"user": []}', None, False),
         (b'{"user": []}', "DigiD", False),
-        (b"{}", None, False),
-        (b'{"company": [{"name": "DigiD"}]}', None, False),
+        (b"{}", "DigiD", False),
+        (b'{"company": [{"name": "DigiD"}]}', "DigiD", False),
     ],
 )
 async def test_a_user_is_verified_with_what_the_service_names(
-    *, client: Client, host: ForeignHost, answer: bytes, provider: str | None, verified: bool
+    *, client: Client, host: ForeignHost, answer: bytes, provider: str, verified: bool
 ) -> None:
     host.answer("/users/u1/verifications", answer)
 
     assert await client.users.is_verified("u1", provider) is verified
-    assert await client.users.is_verified(User("u1"), provider) is verified
+    assert await client.users.is_verified(User("u1"), IdentityProvider("p1", provider)) is verified
 
 
 async def test_verifications_come_without_their_wrapping(client: Client, host: ForeignHost) -> None:
@@ -78,10 +75,10 @@ async def test_a_user_whose_verifications_cannot_be_read_is_no_unverified_one(
     client: Client, host: ForeignHost
 ) -> None:
     with pytest.raises(NotFoundError):
-        await client.users.is_verified("u1")
+        await client.users.is_verified("u1", "DigiD")
     host.answer("/users/u1/verifications", b"[]")
     with pytest.raises(InvalidResponseError):
-        await client.users.is_verified("u1")
+        await client.users.is_verified("u1", "DigiD")
 
 
 # --- co-workers
@@ -95,6 +92,7 @@ async def test_a_user_whose_verifications_cannot_be_read_is_no_unverified_one(
         ('"k1"', "null", False),
         ("null", '"k1"', False),
         ("null", "null", False),
+        ('""', '""', False),
     ],
 )
 async def test_a_coworker_has_the_same_company(

@@ -13,6 +13,7 @@ from healthmsg import (
     Attachment,
     CallError,
     Client,
+    ClientUsageError,
     ConnectionLostError,
     DownloadError,
     ForbiddenError,
@@ -83,6 +84,51 @@ async def test_nothing_is_sent_before_it_is_iterated(chat: Chat, sandbox: Sandbo
     assert sandbox.calls == []
 
 
+async def test_a_stream_is_iterated_once(chat: Chat, sandbox: Sandbox) -> None:
+    attachment = await upload(chat)
+    broken, closed, left = (chat.stream_attachment(attachment) for _ in range(3))
+    sandbox.faults.add(kind=CutBody(), path_contains="/files/")
+    with pytest.raises(CallError):
+        _ = [piece async for piece in broken]
+    await closed.close()
+    async with left:
+        async for _ in left:
+            break
+
+    for stream in (broken, closed, left):
+        with pytest.raises(ClientUsageError, match="ask for a new one"):
+            _ = [piece async for piece in stream]
+
+
+async def test_a_stream_that_another_task_reads_cannot_be_closed(
+    chat: Chat, sandbox: Sandbox, foreign: ForeignHost
+) -> None:
+    reading = asyncio.Event()
+
+    async def never_ending(request: web.BaseRequest) -> web.StreamResponse:
+        answer = web.StreamResponse()
+        await answer.prepare(request)
+        await answer.write(b"half")
+        reading.set()
+        await asyncio.Event().wait()
+        return answer
+
+    links(sandbox, foreign.handle("/x", never_ending))
+    stream = chat.stream_attachment("a1")
+
+    async def read() -> None:
+        async for _ in stream:
+            pass
+
+    reader = asyncio.create_task(read())
+    await reading.wait()
+    with pytest.raises(ClientUsageError, match="another task"):
+        await stream.close()
+    reader.cancel()
+    with suppress(asyncio.CancelledError):
+        await reader
+
+
 async def test_pieces_come_before_the_file_is_complete(
     chat: Chat, sandbox: Sandbox, foreign: ForeignHost
 ) -> None:
@@ -143,15 +189,6 @@ async def test_leaving_early_gives_the_connection_back(
         await gone.wait()
 
     await chat.send("Daarna")
-
-
-async def test_a_stream_that_was_left_gives_nothing_more(chat: Chat) -> None:
-    stream = chat.stream_attachment(await upload(chat))
-    async with stream:
-        async for _ in stream:
-            break
-
-    assert [chunk async for chunk in stream] == []
 
 
 @pytest.mark.parametrize("size", [len(CONTENT) - 1, len(CONTENT) + 1, 0])

@@ -9,7 +9,16 @@ from attrs import evolve
 from foreign_host import Part
 from wire_rows import BASE, HERE, Id, Row, row
 
-from healthmsg import Attachment, Client, ConversationInfo, GroupChatInfo, Message, SentMessage, User
+from healthmsg import (
+    Attachment,
+    Client,
+    ConversationInfo,
+    GroupChatInfo,
+    IdentityProvider,
+    Message,
+    SentMessage,
+    User,
+)
 from healthmsg.addresses import ChatKind
 from healthmsg.files import UploadFile
 from healthmsg.models import GroupInvite, GroupSettings, ImportUser, Member, Option
@@ -66,7 +75,9 @@ def _people(given: Id) -> tuple[Row, ...]:
         row(users, "get", User(raw)).sends("GET", user),
         row(users, "providers", raw).sends("GET", f"{user}/providers", answer=[]),
         row(users, "verifications", Member(raw)).sends("GET", f"{user}/verifications", answer={"user": []}),
-        row(users, "is_verified", raw).sends("GET", f"{user}/verifications", answer={}),
+        row(users, "is_verified", raw, IdentityProvider("p1", "DigiD")).sends(
+            "GET", f"{user}/verifications", answer={}
+        ),
         row(users, "is_verified", raw, "DigiD").sends("GET", f"{user}/verifications", answer={}),
         row(users, "is_coworker", raw).sends("GET", "me").sends("GET", user),
         row(aux_users, "get", raw).sends("GET", f"aux/users/{given.segment}"),

@@ -1,0 +1,72 @@
+"""Assigning an auxiliary id, and taking it away from nobody.
+
+The service does not check [D]. So it is looked up first, and nobody else who uses this client can assign the
+same one meanwhile. What another program does at the same moment cannot be seen.
+"""
+
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+from healthmsg.addresses import ChatAddress, ChatKind
+from healthmsg.errors import AuxIdTakenError, NotFoundError
+from healthmsg.models import GroupChatInfo, User
+from healthmsg.resources.api import Api
+from healthmsg.resources.together import together
+from healthmsg.routes import GET_AUX_USER, GET_CHAT
+
+_USER, _GROUP_CHAT = "a user", "a group chat"
+
+
+@asynccontextmanager
+async def without_user(api: Api, aux_ids: Iterable[str]) -> AsyncIterator[None]:
+    """Hold auxiliary ids that no user has, until they are assigned.
+
+    Raises:
+        AuxIdTakenError: a user has one of them, or is being given it.
+    """
+    wanted = list(aux_ids)
+    with _held(api, _USER, wanted):
+        if any(await together(_is_users(api, aux_id) for aux_id in wanted)):
+            raise AuxIdTakenError(_USER)
+        yield
+
+
+@asynccontextmanager
+async def without_group_chat(api: Api, aux_id: str) -> AsyncIterator[None]:
+    """Hold an auxiliary id that no group chat has, until it is assigned.
+
+    Raises:
+        AuxIdTakenError: a group chat has it, or is being given it.
+    """
+    with _held(api, _GROUP_CHAT, [aux_id]):
+        if await _is_group_chats(api, aux_id):
+            raise AuxIdTakenError(_GROUP_CHAT)
+        yield
+
+
+@contextmanager
+def _held(api: Api, holder: str, aux_ids: Iterable[str]) -> Iterator[None]:
+    wanted = {(holder, aux_id) for aux_id in aux_ids}
+    if not api.assigning.isdisjoint(wanted):
+        raise AuxIdTakenError(holder)
+    api.assigning.update(wanted)
+    try:
+        yield
+    finally:
+        api.assigning.difference_update(wanted)
+
+
+async def _is_users(api: Api, aux_id: str) -> bool:
+    try:
+        await api.read(User, GET_AUX_USER, aux_id=aux_id)
+    except NotFoundError:
+        return False
+    return True
+
+
+async def _is_group_chats(api: Api, aux_id: str) -> bool:
+    try:
+        await api.read(GroupChatInfo, GET_CHAT, ChatAddress(ChatKind.AUX_GROUP_CHAT, aux_id))
+    except NotFoundError:
+        return False
+    return True
