@@ -1,18 +1,22 @@
-"""A server in a process of its own that answers every call at once and remembers when each arrived.
+"""A server in a process of its own that answers every call and remembers when each arrived.
 
-It is a bare asyncio protocol, so that it is not what limits a benchmark. `python counting_server.py LOW HIGH`
-prints its URL; each call takes LOW to HIGH seconds on the way there, and as long again on the way back.
-`GET /arrivals` answers the moments of arrival so far, and forgets them.
+It is a bare asyncio protocol, so that it is not what limits a benchmark. `python counting_server.py` prints
+its URL; an argument gives `Service` as JSON. `GET /arrivals` answers the moments of arrival so far, of all
+calls and of those that were let in, and forgets them. An upload arrives when it is complete.
 """
 
 import asyncio
 import json
 import random
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+
+from attrs import asdict, define, field, frozen
+
+from healthmsg.sandbox.limits import FixedWindow, Policy, SlidingWindow, SpikeArrest, TokenBucket
 
 ANSWER = b'{"id":"0a0b7e3c-9d3c-4c53-8b7e-2f6a6d2a1c11"}'
 HEADERS = (
@@ -20,17 +24,53 @@ HEADERS = (
     "sunset: n/a\r\nquota-interval: 1\r\nquota-time-unit: day\r\nquota-limit: 1000000\r\n"
     "quota-used: 12345\r\nquota-reset-UTC: 2026-12-01T00:00:00Z\r\nContent-Length: {length}\r\n\r\n"
 )
+POLICIES: dict[str, Callable[[], Policy]] = {
+    "fixed": FixedWindow,
+    "sliding": SlidingWindow,
+    "bucket": TokenBucket,
+    "spike": SpikeArrest,
+}
+# Small, so that an upload has arrived soon after it has left.
+BUFFER = 16 * 1024
+
+
+@frozen
+class Service:
+    """How a call fares. Times are in seconds."""
+
+    least_way: float = 0.0
+    longest_way: float = 0.0
+    """A call's way there takes something in between."""
+    jitter_back: bool = False
+    """Whether an answer's way back does too; else it takes no time."""
+    answer: float = 0.0
+    """How long an answer takes besides."""
+    enforces: str = ""
+    """The policy by which calls are refused, if any. A 429 does not say how long to wait."""
+    bytes_per_second: int = 0
+    """How fast an upload is read, if that is limited."""
+
+
+@define
+class Log:
+    """When calls arrived."""
+
+    policy: Policy | None
+    arrived: list[float] = field(factory=list)
+    let_in: list[float] = field(factory=list)
 
 
 class CountingProtocol(asyncio.Protocol):
     """One connection; calls on it come one after the other."""
 
-    def __init__(self, arrivals: list[float], low: float, high: float) -> None:
-        self._arrivals = arrivals
-        self._delays = (low, high)
+    def __init__(self, service: Service, log: Log) -> None:
+        self._service = service
+        self._log = log
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
         self._received = b""
+        self._head: bytes | None = None
+        self._missing = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Remember where to answer."""
@@ -39,36 +79,67 @@ class CountingProtocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take whole calls out of what has come."""
+        if self._missing and self._service.bytes_per_second:
+            self._transport.pause_reading()
+            self._loop.call_later(len(data) / self._service.bytes_per_second, self._read_on)
         self._received += data
-        while b"\r\n\r\n" in self._received:
-            head, _, rest = self._received.partition(b"\r\n\r\n")
-            _, _, length = head.lower().partition(b"content-length:")
-            size = int(length.split(b"\r\n")[0]) if length else 0
-            if len(rest) < size:
-                return
-            self._received = rest[size:]
-            if head.startswith(b"GET /arrivals"):
-                self._answer("200 OK", json.dumps(self._arrivals).encode())
-                self._arrivals.clear()
-            else:
-                self._later(self._arrive)
+        while self._take_call():
+            pass
 
-    def _later(self, then: partial[None] | object) -> None:
-        delay = random.uniform(*self._delays)
-        self._loop.call_later(delay, then) if delay else then()  # type: ignore[arg-type, operator]
+    def _read_on(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def _take_call(self) -> bool:
+        if self._head is None:
+            head, found, rest = self._received.partition(b"\r\n\r\n")
+            if not found:
+                return False
+            self._head, self._received = head, rest
+            _, _, length = head.lower().partition(b"content-length:")
+            self._missing = int(length.split(b"\r\n")[0]) if length else 0
+        taken = min(self._missing, len(self._received))
+        self._missing -= taken
+        self._received = self._received[taken:]
+        if self._missing:
+            return False
+        head, self._head = self._head, None
+        if head.startswith(b"GET /arrivals"):
+            self._answer("200 OK", json.dumps([self._log.arrived, self._log.let_in]).encode())
+            self._log.arrived.clear()
+            self._log.let_in.clear()
+        else:
+            self._later(self._jitter(), self._arrive)
+        return True
+
+    def _jitter(self) -> float:
+        return random.uniform(self._service.least_way, self._service.longest_way)
+
+    def _later(self, delay: float, then: Callable[..., None], *arguments: object) -> None:
+        if delay:
+            self._loop.call_later(delay, then, *arguments)
+        else:
+            then(*arguments)
 
     def _arrive(self) -> None:
-        self._arrivals.append(self._loop.time())
-        self._later(partial(self._answer, "201 Created", ANSWER))
+        now = self._loop.time()
+        self._log.arrived.append(now)
+        status = "201 Created"
+        if self._log.policy is not None and self._log.policy.admit(now) is not None:
+            status = "429 Too Many Requests"
+        else:
+            self._log.let_in.append(now)
+        way_back = self._jitter() if self._service.jitter_back else 0.0
+        self._later(self._service.answer + way_back, self._answer, status, ANSWER)
 
     def _answer(self, status: str, body: bytes) -> None:
         self._transport.write(HEADERS.format(status=status, length=len(body)).encode() + body)
 
 
 @contextmanager
-def counting_server(low: float = 0.0, high: float = 0.0) -> Iterator[str]:
+def counting_server(service: Service | None = None) -> Iterator[str]:
     """Run the server in another process, and give its URL."""
-    command = [sys.executable, __file__, str(low), str(high)]
+    command = [sys.executable, __file__, json.dumps(asdict(service or Service()))]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - ourselves
         try:
             assert process.stdout is not None  # noqa: S101 - asked for above
@@ -77,15 +148,18 @@ def counting_server(low: float = 0.0, high: float = 0.0) -> Iterator[str]:
             process.terminate()
 
 
-async def serve(low: float, high: float) -> None:
+async def serve(service: Service) -> None:
     """Serve until the process is ended."""
-    arrivals: list[float] = []
+    log = Log(POLICIES[service.enforces]() if service.enforces else None)
+    listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    if service.bytes_per_second:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
     server = await asyncio.get_running_loop().create_server(
-        lambda: CountingProtocol(arrivals, low, high), "127.0.0.1", 0
+        lambda: CountingProtocol(service, log), sock=listening
     )
-    print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
+    print(f"http://127.0.0.1:{listening.getsockname()[1]}", flush=True)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(float(sys.argv[1]), float(sys.argv[2])))
+    asyncio.run(serve(Service(**json.loads(sys.argv[1]))))

@@ -8,31 +8,45 @@ after the latest moment at which its call can have arrived.
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable
-from heapq import heappop, heappush
 from typing import Final
 
 from aiolimiter import AsyncLimiter
-from attrs import field, frozen
+from attrs import Attribute, field, frozen
 
-from healthmsg.errors import ConnectError, QuotaExceededError, RateLimitedError
+from healthmsg.errors import (
+    ConfigurationError,
+    ConnectError,
+    QuotaExceededError,
+    RateLimitedError,
+    ServerError,
+    ServiceUnavailableError,
+    StatusError,
+    WrongEventLoopError,
+)
 from healthmsg.pipeline.exchange import Lane, Request, Response, Send
+from healthmsg.pipeline.log import log_pause
+from healthmsg.pipeline.pace import Pace
+from healthmsg.pipeline.slots import CallSlot, Slots
 from healthmsg.settings import at_least_one, positive
 
-# Just over one call, so that a late wake-up can be made good by the next call, but never a pair.
-_BUCKET: Final = 1.06
-# An answer's way back takes at least this share of the shortest round trip seen.
-_SHARE_OF_ROUND_TRIP: Final = 0.8
-# A difference between round trips is forgotten by that much with each call: by half after 70.
-_MEMORY: Final = 0.99
+# Beyond the burst, so that a late wake-up can be made good by the next call, but never a pair.
+_CATCH_UP: Final = 0.06
+
+
+def _at_most_calls(rate: "RateLimit", attribute: "Attribute[int]", burst: int) -> None:
+    at_least_one(rate, attribute, burst)
+    if burst > rate.calls:
+        raise ConfigurationError("burst must be at most calls")
 
 
 @frozen
 class RateLimit:
     """How many calls the service allows: 30 per second [D], per application [A].
 
-    `per` is in seconds. `arrival` is the longest, in seconds, that a call may be under way from here to the
-    service: with more than that on your network, calls can bunch up there.
+    `per` is in seconds. `burst` is how many calls may leave close together after a rest: with 1 they are
+    spaced evenly, which every way of counting admits; with more they are not, but no interval of `per`
+    seconds holds more than `calls` either. `arrival` is the longest, in seconds, that a call may be under way
+    from here to the service [A]: with more than that on your network, calls can bunch up there.
 
     Raises:
         ConfigurationError: a number that cannot be a limit.
@@ -40,181 +54,118 @@ class RateLimit:
 
     calls: int = field(default=30, validator=at_least_one)
     per: float = field(default=1.0, validator=positive)
+    burst: int = field(default=1, validator=_at_most_calls)
     arrival: float = field(default=0.1, validator=positive)
 
 
-class CallSlot:
-    """One call's place among the calls that the server may count within one interval.
-
-    It comes back once, whatever is reported how often and in whatever order.
-    """
-
-    __slots__ = ("_limiter", "_sent_at", "held", "waited")
-
-    def __init__(self, limiter: "Limiter") -> None:
-        self._limiter = limiter
-        self.waited: float = 0.0
-        """Seconds spent waiting for it."""
-        self._sent_at: float | None = None
-        self.held: bool = True
-        """Whether the slot is still to come back."""
-
-    def sent(self) -> None:
-        """Note that the call leaves now: it has arrived after `arrival` seconds at the latest."""
-        if self._sent_at is None:
-            self._sent_at = self._limiter.now()
-            self._limiter.count_under_way(self, self._sent_at)
-
-    def answered(self) -> None:
-        """Note that an answer is here: the call had arrived a way back earlier."""
-        if self.held:
-            now = self._limiter.now()
-            way_back = 0.0 if self._sent_at is None else self._limiter.least_way_back(now - self._sent_at)
-            self._limiter.take_back(self, arrived=now - way_back)
-
-    def abandoned(self) -> None:
-        """Note that no answer will come: the call may still arrive."""
-        if self.held and self._sent_at is None:
-            self._limiter.take_back(self, arrived=self._limiter.now() + self._limiter.rate.arrival)
-
-    def never_left(self) -> None:
-        """Note that the call was not sent at all: the slot is free at once."""
-        if self.held and self._sent_at is None:
-            self._limiter.take_back(self, arrived=-math.inf)
-
-    async def before_last_chunk(self) -> None:
-        """Take a second slot for a long upload, which the server may count when it is complete."""
-        limiter = self._limiter
-        if self._sent_at is not None and limiter.now() - self._sent_at > limiter.rate.arrival:
-            second = await limiter.acquire(Lane.INTERACTIVE)
-            second.sent()
-
-
 class Limiter:
-    """Lets calls go as fast as the limit allows, first in first out within two lanes.
+    """Lets calls go as fast as the limit allows, first in first out within each lane.
 
-    One dispatcher takes a slot, then the spacing, and only then picks whom to let go, so that an interactive
-    call never stands behind a bulk run. It runs only while somebody waits.
+    A client makes its own. Make one yourself to have several clients of one event loop keep one limit
+    together, since the service counts per application [A]: `Client(…, rate_limit=limiter)`. Closing a client
+    leaves it to the others.
+
+    Raises:
+        WrongEventLoopError: a call waits for it in another event loop than the first one did.
     """
 
-    def __init__(self, rate: RateLimit) -> None:
-        self.rate = rate
-        self.now: Callable[[], float] = self._time_of_running_loop
-        """The event loop's clock."""
-        self._longest_hold = rate.arrival + rate.per
-        self._beat = rate.per / rate.calls
-        self._next_beat = -math.inf
-        self._spacing = AsyncLimiter(_BUCKET, _BUCKET * self._beat)
-        self._free = rate.calls
-        self._under_way: dict[CallSlot, float] = {}
-        """Calls without an answer yet, oldest first, and when their slot comes back without one."""
-        self._coming_back: list[float] = []
-        self._round_trips_seen = 0
-        self._least_round_trip = math.inf
-        self._difference = 0.0
-        self._pause_until = -math.inf
+    # One dispatcher takes a slot, then the spacing, and only then picks whom to let go, so that an
+    # interactive call never stands behind a bulk run. It runs only while somebody waits.
+
+    def __init__(self, rate: RateLimit | None = None) -> None:
+        self.rate: RateLimit = rate or RateLimit()
+        """What it keeps to."""
+        calls, per, burst = self.rate.calls, self.rate.per, self.rate.burst
+        capacity = burst + _CATCH_UP
+        self.pace: Pace = Pace(calls, per, self.rate.arrival)
+        """How far apart calls leave at present."""
+        self._spacing = AsyncLimiter(capacity, capacity * per / calls)
+        self._slots = Slots(calls, per, now=self.now, wake=self._wake, acquire=self.acquire)
+        self._slots.assume_arrival(self.rate.arrival)
+        # Only for single calls: the spacing alone knows how much of a burst is left.
+        self._at_once_from = -math.inf if burst == 1 else math.inf
         self._lanes: dict[Lane, deque[asyncio.Future[CallSlot]]] = {lane: deque() for lane in Lane}
         self._waiting = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._dispatcher: asyncio.Task[None] | None = None
-        self._asleep_until = -math.inf
         self._wake_up: asyncio.Future[None] | None = None
 
-    def _time_of_running_loop(self) -> float:
-        self.now = asyncio.get_running_loop().time
-        return self.now()
+    def __repr__(self) -> str:
+        return f"<Limiter {self.rate!r} waiting={self._waiting}>"
 
     @property
     def waiting(self) -> int:
         """How many calls wait for their turn."""
         return self._waiting
 
-    def count_under_way(self, slot: CallSlot, sent_at: float) -> None:
-        """Have a slot come back an interval after its call must have arrived, should no answer come."""
-        self._under_way[slot] = due = sent_at + self._longest_hold
-        if self._wake_up is not None:
-            self._wake_for(due)
-
-    def take_back(self, slot: CallSlot, arrived: float) -> None:
-        """Have a slot come back an interval after its call has arrived."""
-        slot.held = False
-        due = min(arrived + self.rate.per, self._under_way.pop(slot, math.inf))
-        heappush(self._coming_back, due)
-        if self._wake_up is not None:
-            self._wake_for(due)
-
-    def least_way_back(self, round_trip: float) -> float:
-        """Give the least time that an answer takes, learning from one more round trip.
-
-        That is nothing until an interval's worth of them is known, and less the more they have differed of
-        late: the least one of a jittery path may owe its length to its way there.
-        """
-        least = self._least_round_trip
-        if round_trip < least:
-            self._least_round_trip = least = round_trip
-        self._difference *= _MEMORY
-        if round_trip - least > self._difference:  # noqa: PLR1730 - a third of the time of max()
-            self._difference = round_trip - least
-        if self._round_trips_seen < self.rate.calls:
-            self._round_trips_seen += 1
-            return 0.0
-        way_back = _SHARE_OF_ROUND_TRIP * least - self._difference
-        return way_back if way_back > 0 else 0.0
+    def now(self) -> float:
+        """Give the time by the event loop's clock, in seconds."""
+        return asyncio.get_running_loop().time()
 
     async def acquire(self, lane: Lane) -> CallSlot:
         """Wait for a turn. Cancelling the wait costs nobody anything."""
-        return self.acquire_at_once() or await self.queue(lane)
+        return self.acquire_at_once(lane) or await self.queue(lane)
 
-    def acquire_at_once(self) -> CallSlot | None:
+    def acquire_at_once(self, lane: Lane) -> CallSlot | None:
         """Give a turn if there is one without waiting.
 
         This costs less than the spacing itself, which is for calls that queue: whoever comes next has to wait
         for a beat.
         """
-        now = self.now()
-        if self._waiting or now < self._next_beat or not self._is_slot_free(now):
+        if self._loop is not asyncio.get_running_loop():
+            self._settle_in()
+        slots = self._slots
+        now = slots.now()
+        if self._waiting or now < self._at_once_from or not slots.is_one_free(now):
             return None
-        self._free -= 1
-        self._pause_until = now + self._beat
-        return CallSlot(self)
+        slots.free -= 1
+        self.pace.pause_until = self._at_once_from = now + self.pace.beat
+        return CallSlot(slots, lane)
 
     async def queue(self, lane: Lane) -> CallSlot:
         """Wait for a turn behind those who wait already."""
-        asked = self.now()
-        slot = await self._wait_in(lane)
-        slot.waited = self.now() - asked
-        return slot
-
-    def pause(self, seconds: float) -> None:
-        """Let nobody go for that long; the longest pause asked for wins."""
-        self._pause_until = max(self._pause_until, self.now() + seconds)
-
-    def _is_slot_free(self, now: float) -> bool:
-        while self._coming_back and self._coming_back[0] <= now:
-            heappop(self._coming_back)
-            self._free += 1
-        while self._under_way:
-            slot, due = next(iter(self._under_way.items()))
-            if due > now:
-                break
-            del self._under_way[slot]
-            slot.held = False
-            self._free += 1
-        return self._free > 0 and now >= self._pause_until
-
-    async def _wait_in(self, lane: Lane) -> CallSlot:
+        asked = self._slots.now()
         waiter: asyncio.Future[CallSlot] = asyncio.get_running_loop().create_future()
         self._lanes[lane].append(waiter)
         self._waiting += 1
         if self._dispatcher is None:
             self._start_dispatcher()
         try:
-            return await waiter
+            slot = await waiter
         except asyncio.CancelledError:
             if waiter.cancelled():
                 self._leave_lane()
             else:  # it was let go, but its caller has been cancelled since
                 waiter.result().never_left()
             raise
+        slot.waited = self._slots.now() - asked
+        return slot
+
+    def pause(self, seconds: float) -> None:
+        """Let nobody go for that long; the longest pause asked for wins."""
+        self.pace.pause(self._slots.now() + seconds)
+        self._at_once_from = max(self._at_once_from, self.pace.pause_until)
+
+    def refused(self, slot: CallSlot, retry_after: float | None) -> None:
+        """Take in a 429: pause, for as long as the service asked if it did, and go on more slowly."""
+        now = self._slots.now()
+        left_at = now if slot.sent_at is None else slot.sent_at
+        self.pace.refused(now, left_at)
+        self._slots.assume_arrival(self.pace.arrival)
+        backoff = self.pace.backoff(now, left_at)
+        self.pause(backoff if retry_after is None else retry_after)
+
+    def passed(self, slot: CallSlot) -> None:
+        """Take in a good answer, if that can make any difference."""
+        if self.pace.is_recovering and slot.sent_at is not None:
+            self.pace.passed(slot.sent_at)
+            self._slots.assume_arrival(self.pace.arrival)
+
+    def _settle_in(self) -> None:
+        if self._loop is not None:
+            raise WrongEventLoopError
+        self._loop = asyncio.get_running_loop()
+        self._slots.now = self._loop.time
 
     def _leave_lane(self) -> None:
         self._waiting -= 1
@@ -225,7 +176,7 @@ class Limiter:
                 waiters.clear()
 
     def _start_dispatcher(self) -> None:
-        self._dispatcher = asyncio.create_task(self._dispatch(), name="healthmsg limit")
+        self._dispatcher = asyncio.create_task(self._dispatch(self._slots.now()), name="healthmsg limit")
         self._dispatcher.add_done_callback(self._dispatcher_ended)
 
     def _dispatcher_ended(self, dispatcher: asyncio.Task[None]) -> None:
@@ -239,59 +190,62 @@ class Limiter:
         self._dispatcher = None
         while waiter := self._next_waiter():
             self._waiting -= 1
-            waiter.set_exception(error)
+            waiter[1].set_exception(error)
 
-    async def _dispatch(self) -> None:
+    async def _dispatch(self, started_at: float) -> None:
+        slots, pace = self._slots, self.pace
+        if started_at < self._at_once_from and slots.now() - started_at > _CATCH_UP * pace.beat:
+            # The event loop is busy, and has held up the call before as well: it leaves only now.
+            self.pause(pace.beat)
         while self._waiting:
             await self._until_slot_free()
-            self._free -= 1
+            slots.free -= 1
             try:
                 await self._spacing.acquire()
             except asyncio.CancelledError:
-                self._free += 1
+                slots.free += 1
                 raise
-            now = self.now()
-            self._next_beat = now + self._beat
-            waiter = self._next_waiter() if now >= self._pause_until else None
+            now = slots.now()
+            waiter = self._next_waiter() if now >= pace.pause_until else None
             if waiter is None:
-                self._free += 1
+                slots.free += 1
                 continue
             self._waiting -= 1
-            waiter.set_result(CallSlot(self))
+            self._at_once_from = max(self._at_once_from, now + pace.beat)
+            if pace.is_slowed:
+                pace.pause(now + pace.beat)
+            waiter[1].set_result(CallSlot(slots, waiter[0]))
         self._dispatcher = None
 
-    def _next_waiter(self) -> "asyncio.Future[CallSlot] | None":
-        for lane in Lane:
-            waiters = self._lanes[lane]
+    def _next_waiter(self) -> "tuple[Lane, asyncio.Future[CallSlot]] | None":
+        for lane, waiters in self._lanes.items():
             while waiters:
                 waiter = waiters.popleft()
                 if not waiter.done():
-                    return waiter
+                    return lane, waiter
         return None
 
     async def _until_slot_free(self) -> None:
         # In a loop: some event loops' timers fire early.
-        while not self._is_slot_free(self.now()):
-            await self._sleep_until(max(self._pause_until, -math.inf if self._free else self._next_due()))
-
-    def _next_due(self) -> float:
-        first_back = self._coming_back[0] if self._coming_back else math.inf
-        return min(first_back, next(iter(self._under_way.values()), math.inf))
+        while True:
+            now = self._slots.now()
+            is_free = self._slots.is_one_free(now)
+            if is_free and now >= self.pace.pause_until:
+                return
+            await self._sleep_until(
+                max(self.pace.pause_until, -math.inf if is_free else self._slots.next_due())
+            )
 
     async def _sleep_until(self, when: float) -> None:
         loop = asyncio.get_running_loop()
-        self._wake_up, self._asleep_until = loop.create_future(), when
+        self._wake_up, self._slots.asleep_until = loop.create_future(), when
         timer = loop.call_at(when, self._wake) if when < math.inf else None
         try:
             await self._wake_up
         finally:
-            self._wake_up = None
+            self._wake_up, self._slots.asleep_until = None, -math.inf
             if timer:
                 timer.cancel()
-
-    def _wake_for(self, due: float) -> None:
-        if due < self._asleep_until:
-            self._wake()
 
     def _wake(self) -> None:
         if self._wake_up is not None and not self._wake_up.done():
@@ -305,23 +259,53 @@ class LimitStep:
         self._limiter = limiter
         # A call that was told to wait longer fails; the others find out for themselves, and do not hang.
         self._longest_pause = longest_pause
+        self._told_until = -math.inf
+        """The end of the last pause that was logged."""
 
     async def __call__(self, request: Request, proceed: Send) -> Response:
         """Go when it is this call's turn, and take note of how it ends."""
-        slot = self._limiter.acquire_at_once() or await self._limiter.queue(request.lane)
+        limiter, lane = self._limiter, request.lane
+        slot = limiter.acquire_at_once(lane) or await limiter.queue(lane)
         request.slot = slot
         request.waited = slot.waited
+        if slot.waited and request.before_leaving is not None:
+            try:
+                request.before_leaving(request)
+            except QuotaExceededError:
+                slot.never_left()
+                raise
         try:
-            return await proceed(request)
+            response = await proceed(request)
         except ConnectError:
             slot.never_left()
             raise
-        except QuotaExceededError:
+        except StatusError as error:
+            self._take_in(error, request, slot)
             raise
-        except RateLimitedError as error:
-            wait = self._limiter.rate.per if error.retry_after is None else error.retry_after
-            self._limiter.pause(min(wait, self._longest_pause))
-            raise
+        else:
+            if limiter.pace.is_recovering:
+                limiter.passed(slot)
+            return response
         finally:
             if slot.held:
                 slot.abandoned()
+
+    def _take_in(self, error: StatusError, request: Request, slot: CallSlot) -> None:
+        paused_until, was_slowed = self._limiter.pace.pause_until, self._limiter.pace.is_slowed
+        asked = None if error.retry_after is None else min(error.retry_after, self._longest_pause)
+        if isinstance(error, RateLimitedError) and not isinstance(error, QuotaExceededError):
+            self._limiter.refused(slot, asked)
+        elif isinstance(error, ServiceUnavailableError) and asked is not None:
+            self._limiter.pause(asked)
+        elif not isinstance(error, ServerError | RateLimitedError):
+            self._limiter.passed(slot)
+        # The short pauses of a pace that is lowered already are no news.
+        if self._limiter.pace.pause_until > paused_until and (asked is not None or not was_slowed):
+            self._tell_of_pause(request, error.status)
+
+    def _tell_of_pause(self, request: Request, status: int) -> None:
+        # Once, though every call under way may be answered so.
+        now, until = self._limiter.now(), self._limiter.pace.pause_until
+        if now >= self._told_until and until > now:
+            self._told_until = until
+            log_pause(request, status, until - now)

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from servers import a_request, in_fake_time, let_the_clock_tick, response
 
-from healthmsg.errors import ConnectError, ConnectionLostError, RateLimitedError
+from healthmsg.errors import CallTimeoutError, ConnectError, ConnectionLostError, RateLimitedError
 from healthmsg.pipeline.exchange import Lane, Request, Response
-from healthmsg.pipeline.limit import CallSlot, Limiter, LimitStep, RateLimit
+from healthmsg.pipeline.limit import Limiter, LimitStep, RateLimit
+from healthmsg.pipeline.slots import CallSlot
 
 pytestmark = pytest.mark.looptime(noop_cycles=0)
 # Fake time moves in microseconds, and aiolimiter's sums are inexact.
@@ -59,8 +60,8 @@ class Run:
         await asyncio.gather(*(self._call(step, random.Random(dice.random())) for _ in range(count)))  # noqa: S311
         self.departures = [moment - started for moment in self.departures]
         await asyncio.sleep(5)
-        assert self.limiter._is_slot_free(self.limiter.now())
-        assert self.limiter._free == self.limiter.rate.calls
+        assert self.limiter._slots.is_one_free(self.limiter.now())
+        assert self.limiter._slots.free == self.limiter.rate.calls
 
     async def _call(self, step: LimitStep, dice: random.Random) -> None:
         await asyncio.sleep(dice.uniform(0, self.path.spread))
@@ -131,17 +132,17 @@ paths = st.builds(
 
 
 @settings(max_examples=80, deadline=None)
-@given(path=paths, early=st.booleans())
+@given(path=paths, burst=st.sampled_from([1, 1, 2, 10, 30]), early=st.booleans())
 def test_no_second_holds_more_arrivals_than_the_limit_whatever_befalls_the_calls(
-    path: Path, *, early: bool
+    path: Path, burst: int, *, early: bool
 ) -> None:
     async def main() -> None:
         if early:
             fire_timers_early()
-        run = Run(path)
+        run = Run(path, Limiter(RateLimit(burst=burst)))
         await run.calls(150)
         assert run.most_in_one_interval() <= 30
-        gaps = [after - before for before, after in itertools.pairwise(run.departures)]
+        gaps = [after - before for before, after in zip(run.departures, run.departures[burst:], strict=False)]
         assert min(gaps) > 0.9 / 30
 
     in_fake_time(main)
@@ -165,6 +166,21 @@ async def test_the_rate_is_reached(answer: float, rate: float) -> None:
     assert run.departures[-1] < 600 / rate
     assert run.most_in_one_interval() <= 30
     assert min(after - before for before, after in itertools.pairwise(run.departures)) > 0.9 / 30
+
+
+@pytest.mark.parametrize("burst", [2, 10])
+async def test_after_a_rest_a_burst_leaves_close_together_and_the_rest_is_spaced(burst: int) -> None:
+    limiter = Limiter(RateLimit(burst=burst))
+    for _ in range(2):
+        started = limiter.now()
+        slots = await asyncio.gather(*(limiter.acquire(Lane.INTERACTIVE) for _ in range(burst + 3)))
+        waits = [slot.waited for slot in slots]
+        assert max(waits[:burst]) < ABOUT
+        assert waits[burst:] == pytest.approx([(1 - 0.06) / 30, 1.94 / 30, 2.94 / 30], abs=0.001)
+        assert limiter.now() - started == pytest.approx(2.94 / 30, abs=0.001)
+        for slot in slots:
+            slot.never_left()
+        await asyncio.sleep(2)
 
 
 async def taken(limiter: Limiter, order: list[str], name: str, lane: Lane = Lane.INTERACTIVE) -> CallSlot:
@@ -192,6 +208,42 @@ async def test_an_interactive_call_goes_before_all_that_wait_in_the_background()
     await asyncio.gather(*bulk)
 
 
+async def test_the_end_of_a_bulk_upload_goes_behind_the_interactive_calls_and_before_the_bulk() -> None:
+    limiter, order = Limiter(RateLimit()), list[str]()
+    upload = await limiter.acquire(Lane.BACKGROUND)
+    upload.sent()
+    await asyncio.sleep(0.2)
+    limiter.pause(0.1)
+    bulk = [asyncio.create_task(taken(limiter, order, "bulk", Lane.BACKGROUND)) for _ in range(3)]
+    await asyncio.sleep(0)
+    ending = asyncio.create_task(upload.before_last_chunk())
+    ending.add_done_callback(lambda _: order.append("upload"))
+    await asyncio.sleep(0)
+    await asyncio.gather(ending, taken(limiter, order, "interactive"), *bulk)
+    assert order == ["interactive", "upload", "bulk", "bulk", "bulk"]
+
+
+async def test_long_uploads_among_the_calls_take_no_more_than_their_two_slots() -> None:
+    limiter = Limiter(RateLimit())
+    step = LimitStep(limiter, longest_pause=1)
+
+    async def proceed(request: Request) -> Response:
+        slot = request.slot
+        assert slot is not None
+        slot.sent()
+        if request.lane is Lane.INTERACTIVE:
+            await asyncio.sleep(4)
+            await slot.before_last_chunk()
+        await asyncio.sleep(0.02)
+        slot.answered()
+        return response()
+
+    lanes = [Lane.INTERACTIVE] * 60 + [Lane.BACKGROUND] * 480
+    started = limiter.now()
+    await asyncio.gather(*(step(Request("x", "POST", "x", lane=lane), proceed) for lane in lanes))
+    assert limiter.now() - started == pytest.approx(600 / 30, rel=0.02)
+
+
 async def sends(request: Request) -> None:
     assert request.slot is not None
     request.slot.sent()
@@ -208,6 +260,12 @@ async def loses_the_line(request: Request) -> None:
     await sends(request)
     await asyncio.sleep(0.3)
     raise ConnectionLostError("POST x", "lost")
+
+
+async def is_late(request: Request) -> None:
+    await sends(request)
+    await asyncio.sleep(0.3)
+    raise CallTimeoutError("POST x", "late")
 
 
 async def never_connects(request: Request) -> None:
@@ -233,6 +291,7 @@ async def hangs_sent(request: Request) -> None:
         pytest.param(lambda request: is_answered(request, 0.02), 1.02, id="answered"),
         pytest.param(lambda request: is_answered(request, 3.0), 1.1, id="answered late"),
         pytest.param(loses_the_line, 1.1, id="the line broke"),
+        pytest.param(is_late, 1.1, id="timed out"),
         pytest.param(hangs_sent, 1.1, id="cancelled after it was sent"),
         pytest.param(hangs_unsent, 1.4, id="cancelled while it may have been leaving"),
         pytest.param(never_connects, 1.0, id="never connected: only the spacing is waited for"),
@@ -260,8 +319,8 @@ async def test_a_slot_comes_back_once_and_at_the_right_moment(
     assert departures[2] == pytest.approx(third_goes_at, abs=0.04)
     assert departures[2] >= third_goes_at - (0.04 if fate is never_connects else ABOUT)
     await asyncio.sleep(5)
-    assert limiter._is_slot_free(limiter.now())
-    assert limiter._free == 2
+    assert limiter._slots.is_one_free(limiter.now())
+    assert limiter._slots.free == 2
 
 
 async def test_what_is_reported_twice_or_too_late_counts_once() -> None:
@@ -275,8 +334,8 @@ async def test_what_is_reported_twice_or_too_late_counts_once() -> None:
     await asyncio.sleep(5)
     slot.answered()
     await asyncio.sleep(5)
-    assert limiter._is_slot_free(limiter.now())
-    assert limiter._free == 2
+    assert limiter._slots.is_one_free(limiter.now())
+    assert limiter._slots.free == 2
 
 
 async def test_a_waiter_cancelled_in_the_tick_it_is_let_go_gives_its_slot_back_at_once() -> None:
@@ -295,14 +354,30 @@ async def test_a_waiter_cancelled_in_the_tick_it_is_let_go_gives_its_slot_back_a
     with pytest.raises(asyncio.CancelledError):
         await waiter
     assert limiter.waiting == 0
-    assert limiter._is_slot_free(limiter.now())
-    assert limiter._free == 1
+    assert limiter._slots.is_one_free(limiter.now())
+    assert limiter._slots.free == 1
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 async def test_only_a_steady_path_tells_how_long_the_way_back_is() -> None:
     limiter = Limiter(RateLimit(calls=5))
-    assert [limiter.least_way_back(0.1) for _ in range(5)] == [0.0] * 5
-    assert 0.05 < limiter.least_way_back(0.1) < 0.1
-    assert limiter.least_way_back(0.3) == 0.0
-    assert limiter.least_way_back(0.1) == 0.0
+    assert [limiter._slots.least_way_back(0.1) for _ in range(5)] == [0.0] * 5
+    assert 0.05 < limiter._slots.least_way_back(0.1) < 0.1
+    assert limiter._slots.least_way_back(0.3) == 0.0
+    assert limiter._slots.least_way_back(0.1) == 0.0
+
+
+async def test_an_upload_that_took_long_tells_the_way_back_by_its_last_chunk() -> None:
+    limiter = Limiter(RateLimit(calls=5))
+    for _ in range(6):
+        limiter._slots.least_way_back(0.1)
+    upload = await limiter.acquire(Lane.INTERACTIVE)
+    upload.sent()
+    await asyncio.sleep(0.6)
+    await upload.before_last_chunk()
+    await asyncio.sleep(0.1)
+    upload.answered()
+    assert limiter._slots.least_way_back(0.1) == pytest.approx(0.08, abs=0.001)
+    await asyncio.sleep(5)
+    assert limiter._slots.is_one_free(limiter.now())
+    assert limiter._slots.free == 5

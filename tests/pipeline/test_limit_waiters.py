@@ -7,7 +7,8 @@ from servers import a_request, in_fake_time, let_the_clock_tick, response
 
 from healthmsg.errors import ConfigurationError, QuotaExceededError, RateLimitedError
 from healthmsg.pipeline.exchange import Lane, Request, Response
-from healthmsg.pipeline.limit import CallSlot, Limiter, LimitStep, RateLimit
+from healthmsg.pipeline.limit import Limiter, LimitStep, RateLimit
+from healthmsg.pipeline.slots import CallSlot
 
 pytestmark = pytest.mark.looptime(noop_cycles=0)
 TWO = RateLimit(calls=2)
@@ -40,7 +41,7 @@ async def waiting(limiter: Limiter, count: int = 1) -> list[asyncio.Task[CallSlo
 
 async def all_slots_come_back(limiter: Limiter) -> bool:
     await asyncio.sleep(5)
-    return limiter._is_slot_free(limiter.now()) and limiter._free == limiter.rate.calls
+    return limiter._slots.is_one_free(limiter.now()) and limiter._slots.free == limiter.rate.calls
 
 
 async def answered_slot(limiter: Limiter) -> CallSlot:
@@ -102,8 +103,8 @@ async def test_a_newcomer_does_not_overtake_who_waits_already(
     first.add_done_callback(lambda _: order.append("first"))
     await asyncio.sleep(0.1)
     # The pause is over, but the loop has been busy, so that the dispatcher does not know yet.
-    now = limiter.now
-    monkeypatch.setattr(limiter, "now", lambda: now() + 1)
+    now = limiter._slots.now
+    monkeypatch.setattr(limiter._slots, "now", lambda: now() + 1)
     newcomer = asyncio.create_task(limiter.acquire(Lane.INTERACTIVE))
     newcomer.add_done_callback(lambda _: order.append("newcomer"))
     await asyncio.wait([first, newcomer])
@@ -134,8 +135,8 @@ async def test_a_call_that_was_sent_is_never_taken_for_one_that_never_left(limit
     slot.sent()
     slot.never_left()
     await asyncio.sleep(1.09)
-    limiter._is_slot_free(limiter.now())
-    assert limiter._free == 1
+    limiter._slots.is_one_free(limiter.now())
+    assert limiter._slots.free == 1
     assert await all_slots_come_back(limiter)
 
 
@@ -193,7 +194,9 @@ async def test_a_pause_holds_everybody_and_the_longest_one_wins(limiter: Limiter
     started = limiter.now()
     limiter.pause(3)
     limiter.pause(1)
-    interactive, background = (asyncio.create_task(limiter.acquire(lane)) for lane in Lane)
+    interactive, background = (
+        asyncio.create_task(limiter.acquire(lane)) for lane in (Lane.INTERACTIVE, Lane.BACKGROUND)
+    )
     (await interactive).never_left()
     assert limiter.now() - started == pytest.approx(3, abs=0.001)
     (await background).never_left()
@@ -225,7 +228,7 @@ async def test_a_waiter_cancelled_in_a_pause_does_not_wedge_the_others(limiter: 
 @pytest.mark.parametrize(
     ("error", "held"),
     [
-        (RateLimitedError("GET x", 429), 1),
+        (RateLimitedError("GET x", 429), 0.5),
         (RateLimitedError("GET x", 429, retry_after=3.0), 3),
         (RateLimitedError("GET x", 429, retry_after=1e9), 7),
         (RateLimitedError("GET x", 429, retry_after=math.inf), 7),
@@ -268,12 +271,12 @@ async def test_only_an_upload_that_took_longer_than_the_arrival_takes_a_second_s
     slot = await limiter.acquire(Lane.INTERACTIVE)
     slot.sent()
     await asyncio.sleep(seconds)
-    limiter._is_slot_free(limiter.now())
-    before = limiter._free
+    limiter._slots.is_one_free(limiter.now())
+    before = limiter._slots.free
     await slot.before_last_chunk()
-    limiter._is_slot_free(limiter.now())
-    assert limiter._free == 2 - held
-    assert before - limiter._free == (seconds > limiter.rate.arrival)
+    limiter._slots.is_one_free(limiter.now())
+    assert limiter._slots.free == 2 - held
+    assert before - limiter._slots.free == (seconds > limiter.rate.arrival)
     assert await all_slots_come_back(limiter)
 
 
@@ -286,14 +289,53 @@ async def test_the_last_chunk_of_a_long_upload_waits_for_the_limit(limiter: Limi
     assert limiter.now() > 3.2
 
 
-@pytest.mark.parametrize("name", ["calls", "per", "arrival"])
+@pytest.mark.parametrize("name", ["calls", "per", "burst", "arrival"])
 @pytest.mark.parametrize("value", [0, -1, True, False, math.nan, math.inf, -math.inf, "30", None])
 def test_a_number_that_cannot_be_a_limit_is_refused(name: str, value: Any) -> None:
     with pytest.raises(ConfigurationError, match=name):
         RateLimit(**{name: value})
 
 
+def test_a_burst_of_more_than_the_limit_is_refused() -> None:
+    RateLimit(calls=3, burst=3)
+    with pytest.raises(ConfigurationError, match="burst"):
+        RateLimit(calls=3, burst=4)
+
+
 @pytest.mark.parametrize("calls", [0.5, 1.5, 30.0])
 def test_calls_are_counted_whole(calls: Any) -> None:
     with pytest.raises(ConfigurationError, match="calls"):
         RateLimit(calls=calls)
+
+
+async def test_who_waits_learns_of_a_call_that_leaves_only_now(limiter: Limiter) -> None:
+    first, second, third = await waiting(limiter, 3)
+    unsent = [await first, await second]
+    await asyncio.sleep(2)
+    for slot in unsent:
+        slot.sent()
+    async with asyncio.timeout(1.2):
+        await third
+
+
+async def test_a_call_that_is_said_to_leave_again_is_counted_from_the_first_time(limiter: Limiter) -> None:
+    slot = await limiter.acquire(Lane.INTERACTIVE)
+    slot.sent()
+    due = slot.due
+    await asyncio.sleep(0.5)
+    slot.sent()
+    assert slot.due == due
+
+
+@pytest.mark.parametrize("busy", [0.1, 3.0])
+async def test_when_a_busy_event_loop_holds_up_the_first_call_the_second_waits_for_a_beat_from_then(
+    limiter: Limiter, busy: float
+) -> None:
+    await answered_slot(limiter)
+    second = asyncio.create_task(limiter.acquire(Lane.INTERACTIVE))
+    loop = asyncio.get_running_loop()
+    time = loop.time
+    for owner, name in ((loop, "time"), (limiter._slots, "now")):
+        loop.call_soon(setattr, owner, name, lambda: time() + busy)  # runs when it has got in line
+    slot = await second
+    assert slot.waited == pytest.approx(busy + 0.5, abs=0.01)
