@@ -41,6 +41,7 @@
         ├── InvalidResponseError              an answer that could not be understood
         ├── DownloadError                     a file that could not be fetched
         ├── UploadFileError                   a file that failed while it was being sent
+        ├── TokenRenewalError                 not made, for want of an answer to the renewal of its token
         └── DeliveryUnknownError              it may have taken effect: never sent again blindly
 
 No message, `repr`, argument or cause of these carries a token, a message's text, a name or a filled-in
@@ -132,10 +133,10 @@ class ClientClosedError(ClientUsageError):
 
 
 class WrongEventLoopError(ClientUsageError):
-    """The client belongs to another event loop."""
+    """The client, or its limiter, belongs to another event loop."""
 
     def __init__(self) -> None:
-        super().__init__("This client was first used in another event loop. Make one client per event loop.")
+        super().__init__("This client or limiter was first used in another event loop. Make one for each.")
 
 
 class SendingStoppedError(HealthmsgError):
@@ -359,19 +360,40 @@ class UploadFileError(CallError):
         super().__init__(call, problem, outcome=Outcome.NOT_SENT)
 
 
-class DeliveryUnknownError(CallError):
-    """The call may have taken effect, and was therefore not repeated.
+class TokenRenewalError(CallError):
+    """The call needed a new token, and the call for that got no clear answer. The call itself did nothing.
 
-    `started_at` is when the try in question began (aware, UTC) and `status` the answer's code if there was
-    one: read the chat back from that moment to find out. `__cause__` is the error of the wire, if any.
+    `__cause__` says what happened; `retry_after` is the wait that the service asked for, if any, in seconds.
     """
 
-    def __init__(self, call: str, problem: str, *, started_at: datetime, status: int | None = None) -> None:
+    def __init__(self, call: str, *, retry_after: float | None = None) -> None:
+        self.retry_after = retry_after
+        super().__init__(call, "its token could not be renewed", outcome=Outcome.NOT_SENT)
+
+
+class DeliveryUnknownError(CallError):
+    """The call may have taken effect: read the chat back from `started_at` on to find out.
+
+    `started_at` is when the first try began that may have taken effect (aware, UTC, by this machine's clock:
+    the service's may differ). `status` is the code of the last answer, if there was one: with 2xx, the call
+    was accepted, and only the answer could not be understood. `__cause__` is the last try's error, if any.
+    `is_idempotent`: making it again does no harm, and has been tried. Any other call was not made again.
+    """
+
+    def __init__(
+        self,
+        call: str,
+        problem: str,
+        *,
+        started_at: datetime,
+        status: int | None = None,
+        is_idempotent: bool = False,
+    ) -> None:
         self.started_at = started_at
         self.status = status
-        super().__init__(
-            call,
-            problem,
-            outcome=Outcome.UNKNOWN,
-            advice="It was not sent again. Look what became of it, in the chat for a message, before you do.",
-        )
+        self.is_idempotent = is_idempotent
+        advice = "Making it again does no harm." if is_idempotent else _LOOK_FIRST
+        super().__init__(call, problem, outcome=Outcome.UNKNOWN, advice=advice)
+
+
+_LOOK_FIRST = "It was not sent again. Look what became of it, in the chat for a message, before you do."

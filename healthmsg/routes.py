@@ -1,14 +1,14 @@
 """Every endpoint that the SDK knows: the API's table of contents.
 
 Each is marked with how well it is known: `D` documented by the vendor, `V` seen from the vendor's own
-client, `A` assumed. `{chat}` stands for any of the four kinds of chat, `{group_chat}` for the two kinds of
-group chat.
+client, `A` assumed; and each that changes something without being a POST, with whether it may be repeated.
+`{chat}` stands for any of the four kinds of chat, `{group_chat}` for the two kinds of group chat.
 """
 
 from enum import Enum
 from typing import Final
 
-from attrs import field, frozen
+from attrs import Factory, field, frozen
 
 from healthmsg.addresses import ChatAddress, ChatKind
 from healthmsg.identifiers import encode_aux_id, encode_segment
@@ -22,6 +22,19 @@ class Known(Enum):
     A = "assumed"
 
 
+class Repeat(Enum):
+    """Whether a call may be made again when it may already have run."""
+
+    SAFE = "it only reads"
+    IDEMPOTENT = "a second run leaves what the first one left, and is answered alike"
+    ONCE = "a second run would have an effect of its own, or be refused as if the first one had failed"
+
+    @classmethod
+    def of_method(cls, method: str) -> "Repeat":
+        """Give what can be said of any call with this method: that reading is safe, and nothing more."""
+        return cls.SAFE if method in {"GET", "HEAD"} else cls.ONCE
+
+
 @frozen
 class Route:
     """One endpoint: a method and a path with its ids left open."""
@@ -29,6 +42,7 @@ class Route:
     method: str
     template: str
     known: Known
+    repeat: Repeat = Factory(lambda self: Repeat.of_method(self.method), takes_self=True)
     _below_chat: str = field(init=False, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
@@ -64,6 +78,7 @@ def _encoded(name: str, value: object) -> str:
 
 
 _V, _A = Known.V, Known.A
+_IDEMPOTENT, _ONCE = Repeat.IDEMPOTENT, Repeat.ONCE
 
 GET_ME: Final = Route("GET", "me", _V)
 LIST_CONTACTS: Final = Route("GET", "me/contacts", _V)
@@ -97,13 +112,19 @@ GET_ATTACHMENT: Final = Route("GET", "{chat}/attachments/{attachment_id}", _V)
 GET_PDF: Final = Route("GET", "{chat}/pdf", _V)
 REQUEST_VERIFICATION: Final = Route("POST", "{chat}/verification", _V)
 
-RENAME_GROUP_CHAT: Final = Route("PUT", "{group_chat}", _V)
-CLOSE_GROUP_CHAT: Final = Route("DELETE", "{group_chat}", _V)
-CHANGE_SETTINGS: Final = Route("PUT", "{group_chat}/settings", _V)
+# A PUT that sets or adds is taken to be idempotent [A: RFC 9110]; the vendor says nothing of it.
+RENAME_GROUP_CHAT: Final = Route("PUT", "{group_chat}", _V, _IDEMPOTENT)  # to the same subject
+CHANGE_SETTINGS: Final = Route("PUT", "{group_chat}/settings", _V, _IDEMPOTENT)  # to the same settings
+ADD_MEMBERS: Final = Route("PUT", "{group_chat}/members", _V, _IDEMPOTENT)  # who is one stays one
+ADD_ADMINS: Final = Route("PUT", "{group_chat}/admins", _V, _IDEMPOTENT)  # who is one stays one
+
+# Once it has run, the caller is the owner no more: a second run would be refused.
+SET_OWNER: Final = Route("PUT", "{group_chat}/owner", _V, _ONCE)
+# Once these have run, there is nobody or nothing left to remove: a second run may be refused.
+REMOVE_MEMBERS: Final = Route("DELETE", "{group_chat}/members", _V, _ONCE)
+REMOVE_ADMINS: Final = Route("DELETE", "{group_chat}/admins", _V, _ONCE)
+# The same, and a second run may send everybody the e-mail again.
+CLOSE_GROUP_CHAT: Final = Route("DELETE", "{group_chat}", _V, _ONCE)
+
 LIST_MEMBERS: Final = Route("GET", "{group_chat}/members", _V)
-ADD_MEMBERS: Final = Route("PUT", "{group_chat}/members", _V)
-REMOVE_MEMBERS: Final = Route("DELETE", "{group_chat}/members", _V)
-SET_OWNER: Final = Route("PUT", "{group_chat}/owner", _V)
-ADD_ADMINS: Final = Route("PUT", "{group_chat}/admins", _V)
-REMOVE_ADMINS: Final = Route("DELETE", "{group_chat}/admins", _V)
 SET_AVATAR: Final = Route("POST", "{group_chat}/avatar", _V)

@@ -24,6 +24,7 @@ from healthmsg.errors import (
     InvalidResponseError,
     ServerError,
     StatusError,
+    TokenRenewalError,
     TokenRequestError,
     TransportError,
     UnauthorizedError,
@@ -73,7 +74,10 @@ MAKERS: dict[type[HealthmsgError], Callable[[], HealthmsgError]] = {
     ),
     DownloadError: lambda: DownloadError(CALL, "the link is dead"),
     UploadFileError: lambda: UploadFileError(CALL, "a file shrank"),
-    DeliveryUnknownError: lambda: DeliveryUnknownError(CALL, "reset", started_at=NOON, status=502),
+    TokenRenewalError: lambda: TokenRenewalError(CALL, retry_after=2.5),
+    DeliveryUnknownError: lambda: DeliveryUnknownError(
+        CALL, "reset", started_at=NOON, status=502, is_idempotent=True
+    ),
 }
 
 

@@ -15,6 +15,7 @@ from healthmsg.routes import (
     LIST_MEMBERS,
     LIST_MESSAGES,
     Known,
+    Repeat,
     Route,
 )
 
@@ -92,6 +93,33 @@ def test_the_routes_are_found() -> None:
 def test_every_route_is_in_the_contract_and_marked_as_there(route: Route) -> None:
     assert isinstance(route.known, Known)
     assert CONTRACT[as_in_the_contract(route)] == route.known.name
+
+
+# The calls that change something without being a POST. Each was decided upon by itself.
+MAY_RUN_TWICE = {
+    "PUT {group_chat}": True,
+    "PUT {group_chat}/settings": True,
+    "PUT {group_chat}/members": True,
+    "PUT {group_chat}/admins": True,
+    "PUT {group_chat}/owner": False,
+    "DELETE {group_chat}": False,
+    "DELETE {group_chat}/members": False,
+    "DELETE {group_chat}/admins": False,
+}
+
+
+@every_route
+def test_every_route_says_whether_it_may_run_twice(route: Route) -> None:
+    if route.method in {"GET", "POST"}:
+        assert route.repeat is (Repeat.SAFE if route.method == "GET" else Repeat.ONCE)
+    else:
+        may_run_twice = MAY_RUN_TWICE[as_in_the_contract(route)]
+        assert route.repeat is (Repeat.IDEMPOTENT if may_run_twice else Repeat.ONCE)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
+def test_of_a_call_that_is_not_known_only_reading_may_be_repeated(method: str) -> None:
+    assert Repeat.of_method(method) is (Repeat.SAFE if method in {"GET", "HEAD"} else Repeat.ONCE)
 
 
 def test_every_endpoint_is_there_once() -> None:

@@ -1,10 +1,14 @@
 """The auth step: puts the bearer token on, and after a 401 renews it once."""
 
-from typing import Protocol
+from collections.abc import Awaitable
+from typing import Protocol, TypeVar
 
 from healthmsg.auth.token import Token
-from healthmsg.errors import UnauthorizedError
+from healthmsg.errors import CallError, StatusError, TokenRenewalError, UnauthorizedError
+from healthmsg.outcome import Outcome
 from healthmsg.pipeline.exchange import Request, Response, Send
+
+T = TypeVar("T")
 
 
 class TokenSource(Protocol):
@@ -26,14 +30,27 @@ class AuthStep:
 
     async def __call__(self, request: Request, proceed: Send) -> Response:
         """Authorize one try, and one more after a renewal."""
-        token = await self._tokens.current(self._token_call)
+        token = await _given(self._tokens.current(self._token_call), request)
         request.token = token.value
         try:
             return await proceed(request)
         except UnauthorizedError as error:
             refused = error
-        newer = await self._tokens.renew(token, self._token_call)
+        newer = await _given(self._tokens.renew(token, self._token_call), request)
         if newer is None:
             raise refused
         request.token = newer.value
+        request.begin_another_try()
         return await proceed(request)
+
+
+async def _given(token: Awaitable[T], request: Request) -> T:
+    """Wait for a token. What became of the call for it says nothing of `request`, which did nothing."""
+    try:
+        return await token
+    except CallError as error:
+        if error.outcome is not Outcome.UNKNOWN:
+            raise
+        cause = error
+    retry_after = cause.retry_after if isinstance(cause, StatusError) else None
+    raise TokenRenewalError(request.call, retry_after=retry_after) from cause

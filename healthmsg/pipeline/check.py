@@ -68,7 +68,7 @@ def status_error(response: Response, request: Request) -> StatusError:
     if kind is RateLimitedError and quota and quota.remaining == 0:
         kind = QuotaExceededError
     code, message = _servers_words(response.body)
-    retry_after = _retry_after(response.headers.get("Retry-After", ""))
+    retry_after = _retry_after(response.headers)
     if kind is QuotaExceededError and retry_after is None and quota:
         retry_after = wait_for_reset(quota)
     return kind(
@@ -94,9 +94,14 @@ def _servers_words(body: bytes) -> tuple[str, str]:
     return code[:_LONGEST_MESSAGE], (message if isinstance(message, str) else code)[:_LONGEST_MESSAGE]
 
 
-def _retry_after(value: str) -> float | None:
+def _retry_after(headers: Mapping[str, str]) -> float | None:
     """Read seconds or a date [A: RFC 9110] as seconds from now."""
+    value = headers.get("Retry-After", "")
     if value.isascii() and value.isdigit():
         return float(value)
     moment = http_date(value)
-    return None if moment is None else max(0.0, (moment - datetime.now(UTC)).total_seconds())
+    if moment is None:
+        return None
+    # By the service's own clock, if it tells the time: this machine's may be wrong.
+    now = http_date(headers.get("Date", "")) or datetime.now(UTC)
+    return max(0.0, (moment - now).total_seconds())

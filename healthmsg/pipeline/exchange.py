@@ -1,22 +1,26 @@
 """What travels through the pipeline: a request on the way out, a response on the way back."""
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Any, BinaryIO, Protocol
 
 import orjson
-from attrs import define, field, frozen
+from attrs import Factory, define, field, frozen
 
 from healthmsg.errors import DeliveryUnknownError, InvalidResponseError
 from healthmsg.outcome import Outcome
+from healthmsg.routes import Repeat
 
 
 class Lane(IntEnum):
     """Who goes first when calls wait for the limit."""
 
     INTERACTIVE = 0
-    BACKGROUND = 1
+    FINISHING = 1
+    """The last chunk of an upload in the background, which holds a connection and should not stand still."""
+    BACKGROUND = 2
     """Bulk sending: it gets what the others leave."""
 
 
@@ -79,6 +83,8 @@ class Request:
     """Whether a 302 is the expected answer."""
     streamed: bool = False
     """Whether the response's body is to be streamed instead of read."""
+    repeat: Repeat = Factory(lambda self: Repeat.of_method(self.method), takes_self=True)
+    """Whether the call may be made again when it may already have run."""
 
     attempt: int = 1
     started_at: float = 0.0
@@ -87,13 +93,19 @@ class Request:
     slot: Slot | None = field(default=None, repr=False)
     waited: float = 0.0
     """Seconds spent waiting for the limit, in this try."""
+    waited_before: float = 0.0
+    """The same, in the tries before this one."""
+    before_leaving: "Callable[[Request], None] | None" = field(default=None, repr=False)
+    """Raises if the call, after its wait for the limit, must not be made any more."""
     has_left: bool | None = None
     """Whether the present try has a connection, so that the service may see it; `None` when nobody tells."""
 
-    @property
-    def is_safe(self) -> bool:
-        """Whether the call only reads, so that it may be repeated whatever became of it."""
-        return self.method in {"GET", "HEAD"}
+    def begin_another_try(self) -> None:
+        """Note that the call is about to be made once more."""
+        self.attempt += 1
+        self.started_at = time.time()
+        self.waited_before += self.waited
+        self.waited = 0.0
 
     @property
     def is_absolute(self) -> bool:
@@ -103,12 +115,20 @@ class Request:
     @property
     def outcome_unheard(self) -> Outcome:
         """What is known of the call when it left and no clear answer came."""
-        return Outcome.NOT_SENT if self.is_safe else Outcome.UNKNOWN
+        return Outcome.NOT_SENT if self.repeat is Repeat.SAFE else Outcome.UNKNOWN
 
-    def delivery_unknown(self, problem: str, *, status: int | None = None) -> DeliveryUnknownError:
-        """Make the error for a call that may have taken effect."""
-        started_at = datetime.fromtimestamp(self.started_at, UTC)
-        error = DeliveryUnknownError(self.call, problem, started_at=started_at, status=status)
+    def delivery_unknown(
+        self, problem: str, *, status: int | None = None, started_at: float | None = None
+    ) -> DeliveryUnknownError:
+        """Make the error for a call that may have taken effect, in this try or in that of `started_at`."""
+        began = datetime.fromtimestamp(self.started_at if started_at is None else started_at, UTC)
+        error = DeliveryUnknownError(
+            self.call,
+            problem,
+            started_at=began,
+            status=status,
+            is_idempotent=self.repeat is Repeat.IDEMPOTENT,
+        )
         error.attempts = self.attempt
         return error
 

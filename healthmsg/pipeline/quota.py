@@ -29,8 +29,8 @@ class QuotaStep:
 
     async def __call__(self, request: Request, proceed: Send) -> Response:
         """Go on, or say at once how long the quota will still be used up."""
-        if self._renewed_at is not None:
-            self._check(request, self._renewed_at)
+        self._check(request)
+        request.before_leaving = self._check  # it may have been used up by those who queued in front
         try:
             response = await proceed(request)
         except StatusError as error:
@@ -56,8 +56,10 @@ class QuotaStep:
         if seconds is not None:
             self._renewed_at = max(self._renewed_at or 0.0, _now() + seconds)
 
-    def _check(self, request: Request, renewed_at: float) -> None:
-        left = renewed_at - _now()
+    def _check(self, request: Request) -> None:
+        if self._renewed_at is None:
+            return
+        left = self._renewed_at - _now()
         if left > 0:
             raise QuotaExceededError(request.call, 429, retry_after=left, quota=self.quota)
         self._renewed_at = None

@@ -1,14 +1,23 @@
 """The retry step: decides, alone, whether a call is made again.
 
-| what happened                               | reading call (GET) | any other call                 |
-|---------------------------------------------|--------------------|--------------------------------|
-| no connection was made                      | again              | again: it never ran            |
-| 429                                         | again              | again: it did nothing [D]      |
-| time-out, lost connection, cut answer, 5xx  | again              | `DeliveryUnknownError`, at once |
-| any other code, a file that failed          | raised             | raised                         |
+A call that only reads (GET) is safe. Idempotent is one that changes nothing more when it runs twice: to
+rename a group chat, to change its settings, to add members or admins. All else is to be made once: every
+POST, every DELETE, and handing a group chat over. `healthmsg/routes.py` says why, call by call.
 
-An unexpected redirect of a call that changes something is a `DeliveryUnknownError` as well. A 401 is the
-auth step's business; after that it is raised.
+| what happened | safe | idempotent | once |
+|---|---|---|---|
+| no connection: refused, no such host, no trusted TLS, too late | again | again | again: it never ran |
+| 429, too many calls | again | again | again: it did nothing |
+| 401, and the token could be renewed | once again | once again | once again: it did nothing |
+| the renewal of its token got no clear answer | again | again | again: it was not made |
+| time-out, lost connection, cut answer, 5xx | again | again | `DeliveryUnknownError` |
+| an unexpected redirect | raised | `DeliveryUnknownError` | `DeliveryUnknownError` |
+| success, but no JSON or not the JSON expected | raised | success | POST: `DeliveryUnknownError` |
+| any other code, a file that failed | raised | raised | raised |
+| any of these in the end, after a try without a clear answer | raised | `DeliveryUnknownError` | |
+
+"Again" is as often as `Retries` allows; then the last error is raised. A wait that is longer than `max_wait`
+is not waited for: the error is raised at once, with its `retry_after`.
 """
 
 import asyncio
@@ -20,15 +29,18 @@ from attrs import field, frozen
 from healthmsg.errors import (
     CallError,
     ConnectError,
-    DeliveryUnknownError,
+    HealthmsgError,
     QuotaExceededError,
     RateLimitedError,
     ServerError,
     StatusError,
+    TokenRenewalError,
     TransportError,
 )
 from healthmsg.outcome import Outcome
 from healthmsg.pipeline.exchange import Request, Response, Send
+from healthmsg.pipeline.log import log_retry
+from healthmsg.routes import Repeat
 from healthmsg.settings import at_least_one, not_negative
 
 if TYPE_CHECKING:
@@ -36,15 +48,19 @@ if TYPE_CHECKING:
 
 # Seconds; the window from which the first wait is drawn, doubled each time.
 _FIRST_WAIT: Final = 0.5
+_DID_NOT_RUN: Final = (ConnectError, RateLimitedError, TokenRenewalError)
+_MAY_HAVE_RUN: Final = (TransportError, ServerError)
 
 
 @frozen
 class Retries:
-    """How often a call that certainly had no effect, or that only reads, is tried.
+    """How often a call is tried that had no effect, or whose repetition does no harm.
 
-    `attempts` counts all tries, the first included. `max_wait` is the longest single wait in seconds: when
-    the service asks for a longer one, the call fails at once with its `retry_after`. `total` bounds the
-    seconds after the first failure in which tries may begin.
+    `attempts` counts all tries, the first included. The wait before a further one is drawn at random between
+    0 and a bound that doubles each time, from half a second up to `max_wait` seconds. A wait that the service
+    asks for [A: RFC 9110] takes its place; if that is longer than `max_wait`, the call fails at once with
+    its `retry_after`. `total` bounds the seconds from the call's beginning in which tries may begin; those
+    that the call spends waiting for its turn within our own limit do not count.
 
     Raises:
         ConfigurationError: a number that cannot be right.
@@ -52,11 +68,12 @@ class Retries:
 
     attempts: int = field(default=8, validator=at_least_one)
     max_wait: float = field(default=60.0, validator=not_negative)
-    total: float = field(default=300.0, validator=not_negative)
+    # Enough for all tries, should each but the last have to wait as long as it may.
+    total: float = field(default=600.0, validator=not_negative)
 
     @classmethod
     def none(cls) -> "Retries":
-        """Try once."""
+        """Try once; after a 401, and with a renewed token, once again."""
         return cls(attempts=1)
 
 
@@ -69,30 +86,38 @@ class RetryStep:
     async def __call__(self, request: Request, proceed: Send) -> Response:
         """Try, and try again where that is right."""
         # The first try runs outside the retry library, which costs more than the rest of the pipeline.
+        began = asyncio.get_running_loop().time()
         request.started_at = time.time()
         try:
             return await proceed(request)
         except CallError as failure:
             error = failure
-        if self._may_repeat(request, error):
+        return await _Repetition(self._retries, request, began, proceed).after(error)
+
+
+class _Repetition:
+    """The tries of one call after the first."""
+
+    def __init__(self, retries: Retries, request: Request, began: float, proceed: Send) -> None:
+        self._retries = retries
+        self._request = request
+        self._began = began
+        self._proceed = proceed
+        self._unclear_since: float | None = None
+        """When the first try began of which nobody knows whether it ran."""
+
+    async def after(self, first_failure: CallError) -> Response:
+        """Go on after the first failure."""
+        error: HealthmsgError = first_failure
+        if self._may_follow(first_failure):
             try:
-                return await self._repeat(request, proceed, error)
-            except CallError as failure:
+                return await self._repeat(first_failure)
+            except HealthmsgError as failure:
                 error = failure
-        error.attempts = request.attempt
-        raise _settled(request, error)
+        raise self._settled(error)
 
-    def _may_repeat(self, request: Request, error: BaseException) -> bool:
-        if self._retries.attempts == 1 or (_asked_wait(error) or 0.0) > self._retries.max_wait:
-            return False
-        if isinstance(error, QuotaExceededError) and error.retry_after is None:
-            return False  # a day's or a month's quota, as likely as not
-        if isinstance(error, ConnectError | RateLimitedError):
-            return True
-        return request.is_safe and isinstance(error, TransportError | ServerError)
-
-    async def _repeat(self, request: Request, proceed: Send, first_failure: CallError) -> Response:
-        from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt  # noqa: PLC0415 - rarely needed
+    async def _repeat(self, first_failure: CallError) -> Response:
+        from tenacity import AsyncRetrying, retry_if_exception  # noqa: PLC0415 - rarely needed
 
         known: CallError | None = first_failure
 
@@ -101,43 +126,72 @@ class RetryStep:
             if known is not None:  # the library's first try is the one that failed already
                 failure, known = known, None
                 raise failure
-            request.attempt += 1
-            request.started_at = time.time()
-            return await proceed(request)
+            self._request.begin_another_try()
+            return await self._proceed(self._request)
 
-        clock = asyncio.get_running_loop().time
-        latest = clock() + self._retries.total
         repeat = AsyncRetrying(
-            retry=retry_if_exception(lambda error: self._may_repeat(request, error)),
+            retry=retry_if_exception(self._may_follow),
             wait=self._wait,
-            stop=lambda state: (
-                stop_after_attempt(self._retries.attempts)(state) or clock() + state.upcoming_sleep > latest
-            ),
+            stop=self._is_over,
+            before_sleep=self._tell,
             sleep=asyncio.sleep,
             reraise=True,
         )
         return await repeat(next_try)
 
+    def _may_follow(self, error: BaseException) -> bool:
+        """Tell whether another try may follow on a failure, and note what that left unclear."""
+        if not isinstance(error, CallError):
+            return False
+        if error.outcome is Outcome.UNKNOWN and self._unclear_since is None:
+            self._unclear_since = self._request.started_at
+        if (_asked_wait(error) or 0.0) > self._retries.max_wait:
+            return False
+        if isinstance(error, QuotaExceededError) and error.retry_after is None:
+            return False  # a day's or a month's quota, as likely as not
+        may_run_twice = self._request.repeat is not Repeat.ONCE
+        return isinstance(error, _DID_NOT_RUN) or (may_run_twice and isinstance(error, _MAY_HAVE_RUN))
+
+    def _is_over(self, state: "RetryCallState") -> bool:
+        queued = self._request.waited_before + self._request.waited
+        next_begins = asyncio.get_running_loop().time() + state.upcoming_sleep
+        is_too_late = next_begins - self._began - queued > self._retries.total
+        return is_too_late or self._request.attempt >= self._retries.attempts
+
     def _wait(self, state: "RetryCallState") -> float:
         from tenacity import wait_random_exponential  # noqa: PLC0415 - rarely needed
 
+        asked = _asked_wait(state.outcome.exception() if state.outcome else None)
+        # To ask for no wait is no reason for going on at once, again and again.
+        return asked or wait_random_exponential(_FIRST_WAIT, self._retries.max_wait)(state)
+
+    def _tell(self, state: "RetryCallState") -> None:
         error = state.outcome.exception() if state.outcome else None
-        asked = _asked_wait(error)
-        backoff = wait_random_exponential(multiplier=_FIRST_WAIT, max=self._retries.max_wait)
-        return backoff(state) if asked is None else asked
+        log_retry(self._request, error, state.upcoming_sleep)
+
+    def _settled(self, error: HealthmsgError) -> HealthmsgError:
+        """Say plainly that a call may have taken effect, if that is so."""
+        if isinstance(error, CallError):
+            error.attempts = self._request.attempt
+        if self._unclear_since is None:
+            return error
+        unknown = self._request.delivery_unknown(
+            _problem(error),
+            status=error.status if isinstance(error, StatusError) else None,
+            started_at=self._unclear_since,
+        )
+        unknown.__cause__ = error
+        return unknown
 
 
 def _asked_wait(error: BaseException | None) -> float | None:
     """Give the wait that the service asked for, in seconds."""
-    return error.retry_after if isinstance(error, StatusError) else None
+    return error.retry_after if isinstance(error, StatusError | TokenRenewalError) else None
 
 
-def _settled(request: Request, error: CallError) -> CallError:
-    """Say plainly that a call may have taken effect, if that is so."""
-    if request.is_safe or error.outcome is not Outcome.UNKNOWN or isinstance(error, DeliveryUnknownError):
-        return error
-    status = error.status if isinstance(error, StatusError) else None
-    problem = f"answered {status}" if status else "the line broke, or no answer came in time"
-    unknown = request.delivery_unknown(problem, status=status)
-    unknown.__cause__ = error
-    return unknown
+def _problem(error: HealthmsgError) -> str:
+    if not isinstance(error, CallError):
+        return "a try got no clear answer, and then it could not be made again"
+    if error.outcome is Outcome.UNKNOWN:
+        return error.problem
+    return f"an earlier try got no clear answer, and the last one failed ({error.problem})"

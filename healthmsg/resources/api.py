@@ -78,7 +78,10 @@ class Api:
         Raises:
             DeliveryUnknownError: also when it was accepted but the answer cannot be understood.
         """
-        request = Request(route.call(chat), route.method, route.path(chat), body=body, lane=self.lane)
+        path = route.path(chat)
+        request = Request(
+            route.call(chat), route.method, path, body=body, lane=self.lane, repeat=route.repeat
+        )
         response = await self.send(request)
         if if_empty is not None and not response.body:
             return if_empty
@@ -92,7 +95,7 @@ class Api:
         """Change something; what the answer says beside its status is not documented.
 
         Raises:
-            DeliveryUnknownError: it may have been changed, and was not tried again.
+            DeliveryUnknownError: it may have been changed; it was tried again only if that does no harm.
         """
         request = self.request(route, chat)
         request.body = body
@@ -100,7 +103,8 @@ class Api:
 
     def request(self, route: Route, chat: ChatAddress | None = None, **ids: object) -> Request:
         """Address a request; nothing is sent."""
-        return Request(route.call(chat), route.method, route.path(chat, **ids), lane=self.lane)
+        path = route.path(chat, **ids)
+        return Request(route.call(chat), route.method, path, lane=self.lane, repeat=route.repeat)
 
 
 def _usable_id(_: object, __: object, value: str) -> None:

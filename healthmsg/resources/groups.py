@@ -30,7 +30,8 @@ from healthmsg.routes import (
 class GroupChat(BaseChat):
     """A group chat.
 
-    What changes it raises `DeliveryUnknownError` when the change may have been made; it is not tried again.
+    What changes it raises `DeliveryUnknownError` when the change may have been made. Only to rename the chat,
+    to change its settings, and to add members or admins is tried again then, since that does no harm.
     """
 
     __slots__ = ()
