@@ -56,6 +56,7 @@ if TYPE_CHECKING:
         ServiceUnavailableError,
         StateMismatchError,
         StatusError,
+        TokenRenewalError,
         TokenRequestError,
         TokenStoreError,
         TransportError,
@@ -90,10 +91,11 @@ if TYPE_CHECKING:
     )
     from healthmsg.paging import Pager
     from healthmsg.pipeline.exchange import Response
-    from healthmsg.pipeline.limit import RateLimit
+    from healthmsg.pipeline.limit import Limiter, RateLimit
     from healthmsg.pipeline.record import CallRecord
     from healthmsg.pipeline.retry import Retries
-    from healthmsg.pipeline.wire import Timeout
+    from healthmsg.pipeline.stats import Stats
+    from healthmsg.pipeline.timeout import Timeout
     from healthmsg.resources.chats import Chat
     from healthmsg.resources.downloads import FileStream
     from healthmsg.resources.groups import GroupChat
@@ -139,6 +141,7 @@ __all__ = [
     "InvalidIdError",
     "InvalidInputError",
     "InvalidResponseError",
+    "Limiter",
     "Member",
     "MemoryTokenStore",
     "Message",
@@ -170,10 +173,12 @@ __all__ = [
     "ServerError",
     "ServiceUnavailableError",
     "StateMismatchError",
+    "Stats",
     "StatusError",
     "Timeout",
     "Token",
     "TokenManager",
+    "TokenRenewalError",
     "TokenRequestError",
     "TokenStore",
     "TokenStoreError",
@@ -230,10 +235,12 @@ _HOMES = {
     "VerificationPayload": "healthmsg.models",
     "Pager": "healthmsg.paging",
     "Response": "healthmsg.pipeline.exchange",
+    "Limiter": "healthmsg.pipeline.limit",
     "RateLimit": "healthmsg.pipeline.limit",
     "CallRecord": "healthmsg.pipeline.record",
     "Retries": "healthmsg.pipeline.retry",
-    "Timeout": "healthmsg.pipeline.wire",
+    "Stats": "healthmsg.pipeline.stats",
+    "Timeout": "healthmsg.pipeline.timeout",
     "Chat": "healthmsg.resources.chats",
     "FileStream": "healthmsg.resources.downloads",
     "GroupChat": "healthmsg.resources.groups",

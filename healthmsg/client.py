@@ -1,14 +1,14 @@
 """The client: owns the connections, folds the pipeline, hands out the namespaces."""
 
-import os
 from collections.abc import Mapping
 from functools import cached_property
-from inspect import iscoroutinefunction
+from os import PathLike
+from ssl import SSLContext
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Self, Unpack
 from urllib.parse import unquote
 
-from attrs import evolve, frozen
+from attrs import Factory, evolve, frozen
 
 from healthmsg.auth.manager import TokenManager
 from healthmsg.auth.token import Token
@@ -17,16 +17,29 @@ from healthmsg.codec import encode
 from healthmsg.environment import Environment
 from healthmsg.errors import ConfigurationError, InvalidInputError
 from healthmsg.models.quota import Quota
+from healthmsg.network import Network
+from healthmsg.options import (
+    ClientOptions,
+    environment_from_env,
+    hook,
+    limiter_of,
+    option,
+    token_from_env,
+    token_manager,
+    version,
+)
 from healthmsg.pipeline import fold
 from healthmsg.pipeline.auth import AuthStep
 from healthmsg.pipeline.check import CheckStep
-from healthmsg.pipeline.exchange import Content, Lane, Request, Response, Send
+from healthmsg.pipeline.exchange import Content, Lane, Request, Response, Send, Step
 from healthmsg.pipeline.limit import Limiter, LimitStep, RateLimit
 from healthmsg.pipeline.notices import Notices
 from healthmsg.pipeline.quota import QuotaStep
 from healthmsg.pipeline.record import OnCall, RecordStep
 from healthmsg.pipeline.retry import Retries, RetryStep
-from healthmsg.pipeline.wire import Timeout, Wire
+from healthmsg.pipeline.stats import Counters, Stats
+from healthmsg.pipeline.timeout import Timeout, as_timeout
+from healthmsg.pipeline.wire import Wire
 from healthmsg.resources.api import Api
 from healthmsg.resources.auxiliary import Auxiliary
 from healthmsg.resources.company import CompanyResource
@@ -39,28 +52,23 @@ from healthmsg.shared import Shared
 if TYPE_CHECKING:
     from aiohttp import ClientSession
 
-T = TypeVar("T")
-
-
-class ClientOptions(TypedDict, total=False):
-    """The options of `Client`, all of them optional."""
-
-    rate_limit: RateLimit | None
-    session: "ClientSession | None"
-    timeout: float | Timeout | None
-    retries: Retries | None
-    api_version: str | None
-    on_call: OnCall | None
-
 
 class Client:
     """A user's access to the service. Use it as `async with Client(…) as client:`, or `close()` it.
 
     One client serves any number of tasks of one event loop, and should be shared: the limit of 30 calls a
-    second [D] is kept per client. `rate_limit` is that limit; `timeout` is for one try of a call, in seconds
-    or as a `Timeout`; `retries` says how often a call that did no harm is tried. A `session` that is passed
-    in lends its connections and stays open. `api_version` is sent with each call; without it the service
-    uses its latest version [D]. `on_call` receives a record of each try, with nothing private in it.
+    second [D] is kept per client. `rate_limit` is that limit, or a `Limiter` that several clients share.
+    `timeout` is for one try of a call, as a `Timeout`, or in seconds for its `total`; `retries` says how
+    often a call that did no harm is tried. `with_options` sets both for single calls.
+
+    `proxy`, `ssl` and `trust_env` go for all that is sent, renewals of tokens and downloads included.
+    `proxy` is the URL of an HTTP proxy, which may hold a user name and password. `ssl` is an `SSLContext`, or
+    a file with the certificates that are trusted instead of the system's; one that verifies nothing is
+    refused. With `trust_env`, and without `proxy`, the variables HTTP_PROXY, HTTPS_PROXY and NO_PROXY count.
+
+    A `session` that is passed in lends its connections and stays open; it has TLS settings of its own.
+    `api_version` is sent with each call; without it the service uses its latest version [D]. `on_call`
+    receives a record of each try, with nothing private in it.
 
     Raises:
         ConfigurationError: something about it cannot work.
@@ -71,35 +79,34 @@ class Client:
         token: str | Token | TokenManager,
         *,
         environment: Environment,
-        rate_limit: RateLimit | None = None,
+        rate_limit: RateLimit | Limiter | None = None,
         session: "ClientSession | None" = None,
         timeout: float | Timeout | None = None,
         retries: Retries | None = None,
+        proxy: str | None = None,
+        ssl: SSLContext | str | PathLike[str] | None = None,
+        trust_env: bool = False,
         api_version: str | None = None,
         on_call: OnCall | None = None,
     ) -> None:
-        tokens = _manager(token)
+        tokens = token_manager(token)
         if not isinstance(environment, Environment):
             raise ConfigurationError("environment must be an Environment, such as Environment.ALTERDESK")
         wire = Wire(
-            environment.api_url, timeout=_timeout(timeout), session=session, api_version=_version(api_version)
+            environment.api_url,
+            timeout=as_timeout(timeout, Timeout()),
+            session=session,
+            api_version=version(api_version),
+            network=Network(proxy, ssl, trust_env),
         )
-        rate_limit = _of_type(RateLimit, "rate_limit", RateLimit() if rate_limit is None else rate_limit)
-        retries = _of_type(Retries, "retries", Retries() if retries is None else retries)
-        shared, retry = Shared(wire), RetryStep(retries)
-        record, notices = RecordStep(_hook(on_call)), Notices()
-        limit = LimitStep(Limiter(rate_limit), longest_pause=retries.max_wait)
         self._assemble(
-            _Parts(
-                environment=environment,
-                shared=shared,
-                notices=notices,
-                call=fold([limit, record, CheckStep(notices)], wire),
-                token_call=fold([limit, CheckStep()], wire),
-                fetch=shared.entrance(fold([retry, record, CheckStep()], wire)),
-                retry=retry,
+            _parts(
+                environment,
+                wire=wire,
+                retries=option("retries", retries, Retries, Retries),
+                limiter=limiter_of(rate_limit),
+                on_call=hook(on_call),
                 tokens=tokens,
-                quota=QuotaStep(),
             )
         )
 
@@ -127,10 +134,7 @@ class Client:
         Raises:
             ConfigurationError: a variable is missing or unusable; it names the variable.
         """
-        token = os.environ.get("HEALTHMSG_TOKEN", "").strip()
-        if not token:
-            raise ConfigurationError("HEALTHMSG_TOKEN is not set")
-        return cls(token, environment=_environment_from_env(), **options)
+        return cls(token_from_env(), environment=environment_from_env(), **options)
 
     def using(self, token: str | Token | TokenManager) -> "Client":
         """Give a light view of this client, for another user.
@@ -142,7 +146,26 @@ class Client:
         Raises:
             ConfigurationError: the token cannot be one.
         """
-        return _View(evolve(self._parts, tokens=_manager(token), quota=QuotaStep()))
+        return _View(evolve(self._parts, tokens=token_manager(token), quota=QuotaStep()))
+
+    def with_options(
+        self, *, timeout: float | Timeout | None = None, retries: Retries | None = None
+    ) -> "Client":
+        """Give a light view of this client whose calls may take other times, or be tried otherwise.
+
+        What is left out stays as it is here; a number is the `total` of the present `Timeout`. All else is
+        shared, the user included. The renewal of a token, which other calls may wait for, keeps the client's
+        own times. The view lives as long as one of `using` does, and the two can be combined.
+
+        Raises:
+            ConfigurationError: an option cannot be right.
+        """
+        wire, retry = self._parts.wire, self._parts.retry
+        if timeout is not None:
+            wire = wire.with_timeout(as_timeout(timeout, wire.timeout))
+        if retries is not None:
+            retry = RetryStep(option("retries", retries, Retries, Retries))
+        return _View(self._parts.over(wire, retry))
 
     @property
     def environment(self) -> Environment:
@@ -158,6 +181,10 @@ class Client:
     def api_version(self) -> str | None:
         """The API's version [D] as last seen in an answer to this client or a view; `None` before."""
         return self._parts.notices.api_version
+
+    def stats(self) -> Stats:
+        """Give the figures of this client and all its views together, as of now."""
+        return self._parts.counters.stats(queued=self._parts.limiter.waiting)
 
     @cached_property
     def me(self) -> Me:
@@ -256,66 +283,62 @@ class _Parts:
     environment: Environment
     shared: Shared
     notices: Notices
-    call: Send
-    """limit → record → check → wire: what is the same for all users."""
+    limiter: Limiter
+    counters: Counters
+    call_steps: tuple[Step, ...]
+    """limit → record → check"""
+    fetch_steps: tuple[Step, ...]
+    """record → check"""
     token_call: Send
-    """limit → check → wire"""
-    fetch: Send
-    """retry → record → check → wire"""
+    """limit → record → check → wire"""
+    wire: Wire
     retry: RetryStep
     tokens: TokenManager
     quota: QuotaStep
+    call: Send = Factory(lambda self: self._call(self.wire), takes_self=True)
+    """limit → record → check → wire: what is the same for all users."""
+    fetch: Send = Factory(lambda self: self._fetch(self.wire, self.retry), takes_self=True)
+    """retry → record → check → wire"""
+
+    def over(self, wire: Wire, retry: RetryStep) -> "_Parts":
+        """Give the same, for calls that may take other times, or be tried otherwise."""
+        call, fetch = self._call(wire), self._fetch(wire, retry)
+        return evolve(self, wire=wire, retry=retry, call=call, fetch=fetch)
+
+    def _call(self, wire: Wire) -> Send:
+        return fold(self.call_steps, wire)
+
+    def _fetch(self, wire: Wire, retry: RetryStep) -> Send:
+        return self.shared.entrance(fold([retry, *self.fetch_steps], wire))
 
 
-def _manager(token: object) -> TokenManager:
-    if isinstance(token, TokenManager):
-        return token
-    if isinstance(token, str):
-        return TokenManager(Token(token))
-    if isinstance(token, Token):
-        return TokenManager(token)
-    raise ConfigurationError(f"token must be text, a Token or a TokenManager, not {type(token).__name__}")
-
-
-def _timeout(timeout: object) -> Timeout:
-    if timeout is None or isinstance(timeout, Timeout):
-        return timeout or Timeout()
-    if isinstance(timeout, int | float) and not isinstance(timeout, bool):
-        return Timeout(total=timeout)
-    raise ConfigurationError("timeout must be a number of seconds or a Timeout")
-
-
-def _hook(on_call: OnCall | None) -> OnCall | None:
-    if on_call is None or (callable(on_call) and not iscoroutinefunction(on_call)):
-        return on_call
-    raise ConfigurationError("on_call must be a plain function that takes a CallRecord")
-
-
-def _version(api_version: object) -> str | None:
-    if api_version is None or (
-        isinstance(api_version, str) and api_version.isascii() and api_version.isprintable() and api_version
-    ):
-        return api_version
-    raise ConfigurationError("api_version must be printable ASCII text")
-
-
-def _of_type(kind: type[T], name: str, value: object) -> T:
-    if isinstance(value, kind):
-        return value
-    raise ConfigurationError(f"{name} must be a {kind.__name__}, not {type(value).__name__}")
-
-
-def _environment_from_env() -> Environment:
-    api_url = os.environ.get("HEALTHMSG_API_URL")
-    if api_url:
-        return Environment("from HEALTHMSG_API_URL", api_url)
-    known = {"kpn": Environment.kpn(), "alterdesk": Environment.ALTERDESK}
-    name = os.environ.get("HEALTHMSG_ENVIRONMENT", "").strip().lower()
-    if name not in known:
-        raise ConfigurationError(
-            "HEALTHMSG_ENVIRONMENT must be kpn or alterdesk, or HEALTHMSG_API_URL be set"
-        )
-    return known[name]
+def _parts(  # noqa: PLR0913 - a client has that many
+    environment: Environment,
+    *,
+    wire: Wire,
+    retries: Retries,
+    limiter: Limiter,
+    on_call: OnCall | None,
+    tokens: TokenManager,
+) -> _Parts:
+    limit = LimitStep(limiter, longest_pause=retries.max_wait)
+    notices, counters = Notices(), Counters()
+    record = RecordStep(on_call, counters, url=environment.api_url)
+    record_token_call = RecordStep(on_call, counters, url=environment.token_url)
+    return _Parts(
+        environment=environment,
+        shared=Shared(wire),
+        notices=notices,
+        limiter=limiter,
+        counters=counters,
+        call_steps=(limit, record, CheckStep(notices)),
+        fetch_steps=(RecordStep(on_call, counters), CheckStep()),
+        token_call=fold([limit, record_token_call, CheckStep()], wire),
+        wire=wire,
+        retry=RetryStep(retries),
+        tokens=tokens,
+        quota=QuotaStep(),
+    )
 
 
 def _method(method: str) -> str:

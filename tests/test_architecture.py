@@ -20,11 +20,11 @@ TREES = {path.relative_to(ROOT): ast.parse(path.read_text(encoding="utf-8")) for
 FLOORS = [
     {
         *("errors", "outcome", "environment", "models", "routes", "identifiers", "addresses", "checks"),
-        *("settings", "version"),
+        *("settings", "network", "version"),
     },
     {"codec", "pipeline", "auth"},
-    {"paging", "files", "resources", "bulk", "gateway", "bot"},
-    {"shared"},
+    {"paging", "files", "resources", "bulk", "gateway", "bot", "otel"},
+    {"shared", "options"},
     {"client"},
     {"cli"},
 ]
@@ -186,7 +186,8 @@ print(json.dumps(failed))
 
 
 def test_aiohttp_is_imported_where_it_is_wrapped_and_nowhere_else() -> None:
-    wrapped = {Path("pipeline/wire.py"), Path("pipeline/body.py")}
+    wrapped = {Path("pipeline/wire.py"), Path("pipeline/connections.py"), Path("pipeline/body.py")}
+    guarded = {Path("client.py"), Path("options.py")}
     importing = {
         path: [found for found in all_found if of_package(found.module, "aiohttp")]
         for path, all_found in IMPORTS.items()
@@ -196,11 +197,21 @@ def test_aiohttp_is_imported_where_it_is_wrapped_and_nowhere_else() -> None:
         f"{path}:{found.line}"
         for path, all_found in importing.items()
         for found in all_found
-        if path not in wrapped and not (path == Path("client.py") and found.guarded)
+        if path not in wrapped and not (path in guarded and found.guarded)
     ]
 
     assert importing[Path("pipeline/wire.py")]
     assert strays == []
+
+
+def test_only_the_extra_for_it_imports_opentelemetry() -> None:
+    importing = {
+        path
+        for path, all_found in IMPORTS.items()
+        if any(of_package(found.module, "opentelemetry") for found in all_found)
+    }
+
+    assert importing == {Path("otel.py")}
 
 
 def test_every_file_is_under_400_lines() -> None:

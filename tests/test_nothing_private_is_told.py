@@ -13,6 +13,9 @@ from urllib.parse import quote
 
 import pytest
 from attrs import frozen
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from healthmsg import (
     Attachment,
@@ -32,6 +35,7 @@ from healthmsg import (
     TokenManager,
     UploadFile,
 )
+from healthmsg.otel import OpenTelemetryHook
 
 # All of them begin so, also percent-encoded.
 CANARY = "c4nary"
@@ -167,16 +171,23 @@ ACTIONS: Mapping[str, Action] = {
 }
 
 
+SPANS, TRACERS = InMemorySpanExporter(), TracerProvider()
+TRACERS.add_span_processor(SimpleSpanProcessor(SPANS))
+
+
 @pytest.fixture
 def logged(caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
-    """Give all that any logger was told so far."""
+    """Give all that any logger, and OpenTelemetry, was told so far."""
+    SPANS.clear()
     caplog.set_level(0)
     for name in ("asyncio", "aiohttp.client", "healthmsg"):
         caplog.set_level(logging.DEBUG, name)
 
     def text() -> str:
         records = caplog.records
-        return caplog.text + " ".join(f"{record.getMessage()} {record.args!r}" for record in records)
+        lines = " ".join(f"{record.getMessage()} {vars(record)!r}" for record in records)
+        spans = " ".join(span.to_json() for span in SPANS.get_finished_spans())
+        return f"{caplog.text} {lines} {spans}"
 
     return text
 
@@ -210,6 +221,7 @@ def a_client(url: str, token: Any = TOKEN) -> Client:
         timeout=Timeout(total=0.2 if url.endswith("slow") else 5),
         rate_limit=RateLimit(calls=10_000),
         retries=Retries(attempts=2, max_wait=0),
+        on_call=OpenTelemetryHook(TRACERS),
     )
 
 
@@ -241,6 +253,7 @@ async def test_an_error_code_tells_nothing(tmp_path: Path, logged: Callable[[], 
     )
     assert "answered" in str(errors[0]) or status < 400
     assert "attempt 1" in logged()
+    assert "http.request.method" in logged()
     assert CANARY not in logged()
 
 

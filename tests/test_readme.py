@@ -17,11 +17,13 @@ from healthmsg.sandbox import Sandbox
 
 README: Final = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 EXAMPLES: Final = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-(WHOLE_PROGRAM, A_TEST, SIGN_IN, CHATS, QUESTION, GROUPS, VIEWS, BULK, FILES, ERRORS) = range(10)
+(WHOLE_PROGRAM, A_TEST, SIGN_IN, CHATS, QUESTION, GROUPS, VIEWS, BULK, FILES, ERRORS, NETWORKS, WATCHING) = (
+    range(12)
+)
 
 
 def test_all_examples_are_known_here() -> None:
-    assert len(EXAMPLES) == 10
+    assert len(EXAMPLES) == 12
     for index, word in (
         (WHOLE_PROGRAM, "asyncio.run"),
         (A_TEST, "healthmsg_sandbox"),
@@ -33,6 +35,8 @@ def test_all_examples_are_known_here() -> None:
         (BULK, "send_many"),
         (FILES, "upload"),
         (ERRORS, "except"),
+        (NETWORKS, "with_options"),
+        (WATCHING, "client.stats()"),
     ):
         assert word in EXAMPLES[index]
 
@@ -176,14 +180,43 @@ async def test_errors_are_handled_as_shown(client: Client, sandbox: Sandbox, tex
     await run(EXAMPLES[ERRORS], chat=chat, text=text)
 
 
+async def test_networks_and_times_are_set_as_shown(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    await asyncio.to_thread((tmp_path / "scan.png").write_bytes, b"scan")
+    chat = sandbox.add_conversation()
+    direct = re.sub(r'(proxy|ssl)=".*"', r"\1=None", EXAMPLES[NETWORKS])
+    assert direct.count("=None") == 2
+
+    await run(direct, token=sandbox.issue_token(), environment=sandbox.environment, conversation_id=chat)
+
+    assert len(sandbox.messages(f"conversations/{chat}")) == 1
+
+
+async def test_watching_works_as_shown(sandbox: Sandbox) -> None:
+    said: list[tuple[object, ...]] = []
+
+    await run(
+        EXAMPLES[WATCHING],
+        Client=Client,
+        token=sandbox.issue_token(),
+        environment=sandbox.environment,
+        conversation_id=sandbox.add_conversation(),
+        print=lambda *words: said.append(words),
+    )
+
+    assert said == [(1, 0, 0, 0.0, 0, 0)]
+
+
 def test_the_retry_table_is_that_of_the_code() -> None:
     from healthmsg.pipeline import retry
 
-    assert str(healthmsg.Retries().attempts) in README
-    assert retry.__doc__ is not None
-    for row in ("no connection was made", "429", "time-out, lost connection, cut answer, 5xx"):
-        assert row in retry.__doc__
-        assert row in README
+    rows = re.findall(r"^\|.*\|$", retry.__doc__ or "", re.MULTILINE)
+    assert len(rows) > 10
+    assert "\n".join(rows) in README
+    assert f"up to {healthmsg.Retries().attempts} times" in README
+    assert f"Retries(max_wait={healthmsg.Retries().max_wait:.0f})" in README
 
 
 def test_the_commands_are_marked_for_ci() -> None:

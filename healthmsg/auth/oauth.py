@@ -9,6 +9,8 @@ import hmac
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
+from os import PathLike
+from ssl import SSLContext
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qs
 
@@ -29,6 +31,7 @@ from healthmsg.errors import (
     StatusError,
     TokenRequestError,
 )
+from healthmsg.network import Network
 from healthmsg.pipeline.exchange import Content, Request, Response, Send
 
 if TYPE_CHECKING:
@@ -76,17 +79,26 @@ class _Refusal:
 class OAuthApp:
     """An application that is registered with the service, and the way it gets tokens of its users.
 
-    `redirect_uri` must be the registered callback [D]; plain http is for loopback only. `now` is for tests.
+    `redirect_uri` must be the registered callback [D]; plain http is for loopback only. `proxy`, `ssl` and
+    `trust_env` are those of `Client`, for the token calls that are made without one. `now` is for tests.
 
     Raises:
-        ConfigurationError: a value is empty, or `redirect_uri` is not encrypted.
+        ConfigurationError: a value is empty or cannot be right, or `redirect_uri` is not encrypted.
     """
 
     client_id: str = field(validator=_printable)
     client_secret: str = field(repr=False, validator=_printable)
     redirect_uri: str = field(validator=_secure)
     environment: Environment
+    proxy: str | None = field(default=None, kw_only=True, repr=False)
+    ssl: SSLContext | str | PathLike[str] | None = field(default=None, kw_only=True, repr=False)
+    trust_env: bool = field(default=False, kw_only=True)
     now: Callable[[], datetime] = field(default=utc_now, kw_only=True, repr=False, eq=False)
+    _network: Network = field(init=False, repr=False, eq=False)
+
+    @_network.default
+    def _checked_network(self) -> Network:
+        return Network(self.proxy, self.ssl, self.trust_env)
 
     def authorization_request(
         self, scopes: Iterable[str] = ("read", "write"), *, state: str | None = None
@@ -176,6 +188,13 @@ class OAuthApp:
             )
         return _read_token(answer, self.now(), token)
 
+    async def _send_alone(self, request: Request) -> Response:
+        # Imported when first used: it needs aiohttp, which a program with a `send` of its own may not.
+        from healthmsg.pipeline.token_calls import token_calls  # noqa: PLC0415 - see above
+
+        async with token_calls(self._network) as send:
+            return await send(request)
+
     def _environment_url(self, name: str) -> str:
         url: str | None = getattr(self.environment, name)
         if not url:
@@ -230,7 +249,7 @@ class OAuthApp:
         body = Content(_FORM, form.encode())
         request = Request(_CALL, "POST", self._environment_url("token_url"), body=body)
         try:
-            response = await _carry_out(request, send)
+            response = await (self._send_alone(request) if send is None else send(request))
             answer = response.json()
         except StatusError as error:
             if error.status not in _REFUSALS:
@@ -242,16 +261,6 @@ class OAuthApp:
         if not isinstance(answer, dict):
             raise TokenRequestError("The token URL's answer is not a JSON object.")
         return self._refusal_in(answer, response.body) or answer
-
-
-async def _carry_out(request: Request, send: Send | None) -> Response:
-    if send is not None:
-        return await send(request)
-    # Imported when first used: it needs aiohttp, which a program with a `send` of its own may not.
-    from healthmsg.pipeline.token_calls import token_calls  # noqa: PLC0415 - see above
-
-    async with token_calls() as send_alone:
-        return await send_alone(request)
 
 
 def _check_state(received: list[str], expected: str) -> None:

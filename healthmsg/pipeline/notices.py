@@ -6,12 +6,13 @@ import warnings
 from collections.abc import Mapping
 from typing import Final
 
+from healthmsg.pipeline.log import log
+
+_NOTICE: Final = "%(call)s is going to disappear; the service says: %(sunset)s"
 _LONGEST_NOTICE: Final = 300
 _NO_NOTICE: Final = frozenset({"", "n/a"})
 # What can stand between the user's own code and this step.
 _NOT_THE_USERS: Final = frozenset({"healthmsg", "tenacity", "asyncio"})
-
-logger: Final = logging.getLogger("healthmsg")
 
 
 class Notices:
@@ -36,14 +37,15 @@ class Notices:
             return
         self._announced.add(call)
         words = "".join(sign if sign.isprintable() else "?" for sign in sunset[:_LONGEST_NOTICE])
-        notice = f"{call} is going to disappear; the service says: {words}"
-        logger.warning("%s", notice)
+        fields = {"call": call, "sunset": words}
+        log(logging.WARNING, _NOTICE, **fields)
         try:
-            warnings.warn(notice, DeprecationWarning, stacklevel=_level_of_the_users_frame())
+            warnings.warn(_NOTICE % fields, DeprecationWarning, stacklevel=_level_of_the_users_frame())
         except DeprecationWarning:
             pass  # where warnings are errors: a message that was sent must not look as if it was not
         except Exception as failure:  # noqa: BLE001 - the same, and whoever shows warnings may raise anything
-            logger.error("a warning could not be shown: %s", type(failure).__name__)  # noqa: TRY400 - no traceback: it may be private
+            # No traceback: it may be private.
+            log(logging.ERROR, "a warning could not be shown: %(error)s", error=type(failure).__name__)
 
 
 def _level_of_the_users_frame() -> int:

@@ -1,66 +1,133 @@
-"""The record step: each try is logged and reported, with nothing private in it."""
+"""The record step: each try is counted, logged and reported, with nothing private in it."""
 
 import asyncio
 import logging
 from collections.abc import Callable
 from typing import Final, NamedTuple
+from urllib.parse import urlsplit
 
 from healthmsg.errors import StatusError
 from healthmsg.pipeline.exchange import Request, Response, Send
+from healthmsg.pipeline.log import log, logger
+from healthmsg.pipeline.stats import Counters
 
-logger: Final = logging.getLogger("healthmsg")
+_TOO_MANY_CALLS: Final = 429
+_DEFAULT_PORTS: Final = {"https": 443, "http": 80}
 
 
 class CallRecord(NamedTuple):  # which costs half of what a frozen attrs class does, for every call
-    """One try of one call."""
+    """One try of one call. It is made when the try ends: it began `duration` seconds before."""
 
     call: str
     """Method and route template."""
     status: int | None
     """The answer's code, or `None` when there was no answer."""
     duration: float
-    """Seconds from the moment the limit let it go."""
+    """Seconds from the moment the limit let it go to its answer's end; of a download, to its beginning."""
     waited: float
     """Seconds spent waiting for the limit before."""
     attempt: int
     """1 for the first try."""
     error: str | None
     """The error's class."""
+    host: str | None = None
+    """The service's host, or that of its token URL; `None` for a file on a host that an answer named."""
+    port: int | None = None
+    """The port there."""
+
+    @property
+    def method(self) -> str:
+        """The HTTP method."""
+        return self.call.partition(" ")[0]
+
+    @property
+    def route(self) -> str | None:
+        """The path below the API's URL with its ids left open, as in `conversations/{id}/messages`.
+
+        It is `None` for what has no route: a path of the caller's own, a token call, a file behind a link.
+        """
+        route = self.call.partition(" ")[2]
+        return None if " " in route else route
 
 
 OnCall = Callable[[CallRecord], None]
-"""Receives a record of each try. It must be quick; what it raises is logged by name."""
+"""Receives a record of each try, in the task that makes the call.
+
+It must be quick; what it raises is logged by name.
+"""
 
 
 class RecordStep:
-    """Logs each try at DEBUG on the logger `healthmsg`, and hands its record to `on_call`."""
+    """Counts each try, logs it at DEBUG on the logger `healthmsg`, and hands its record to `on_call`.
 
-    def __init__(self, on_call: OnCall | None) -> None:
+    `url` is one on the host that the calls go to, if that is known beforehand.
+    """
+
+    def __init__(self, on_call: OnCall | None, counters: Counters, *, url: str | None = None) -> None:
         self._on_call = on_call
+        self._counters = counters
+        parts = urlsplit(url or "")
+        self._host = parts.hostname
+        self._port = parts.port or _DEFAULT_PORTS.get(parts.scheme)
 
     async def __call__(self, request: Request, proceed: Send) -> Response:
-        """Time one try."""
-        if self._on_call is None and not logger.isEnabledFor(logging.DEBUG):
-            return await proceed(request)
-        clock = asyncio.get_running_loop().time
-        started = clock()
+        """Count and time one try."""
+        counters = self._counters
+        counters.calls += 1
+        counters.in_flight += 1
+        counters.waited += request.waited
+        if request.attempt > 1:
+            counters.retries += 1
+        is_told = self._on_call is not None or logger.isEnabledFor(logging.DEBUG)
+        started = asyncio.get_running_loop().time() if is_told else 0.0
         try:
             response = await proceed(request)
         except BaseException as error:
+            counters.in_flight -= 1
             status = error.status if isinstance(error, StatusError) else None
-            self._report(request, status, clock() - started, type(error).__name__)
+            if status == _TOO_MANY_CALLS:
+                counters.rate_limited += 1
+            if is_told:
+                self._report(request, status, started, type(error).__name__)
             raise
-        self._report(request, response.status, clock() - started, None)
+        counters.in_flight -= 1
+        if is_told:
+            self._report(request, response.status, started, None)
         return response
 
-    def _report(self, request: Request, status: int | None, duration: float, error: str | None) -> None:
-        record = CallRecord(request.call, status, duration, request.waited, request.attempt, error)
+    def _report(self, request: Request, status: int | None, started: float, error: str | None) -> None:
+        duration = asyncio.get_running_loop().time() - started
         if logger.isEnabledFor(logging.DEBUG):
-            outcome = status if status is not None else error
-            logger.debug("%s -> %s in %.3f s, attempt %d", record.call, outcome, duration, record.attempt)
+            _log(request, status, duration, error)
         if self._on_call is None:
             return
         try:
-            self._on_call(record)
+            self._on_call(
+                CallRecord(
+                    request.call,
+                    status,
+                    duration,
+                    request.waited,
+                    request.attempt,
+                    error,
+                    self._host,
+                    self._port,
+                )
+            )
         except Exception as failure:  # noqa: BLE001 - a message that was sent must not look as if it was not
-            logger.error("on_call raised %s", type(failure).__name__)  # noqa: TRY400 - no traceback: it may be private
+            # No traceback: it may be private.
+            log(logging.ERROR, "on_call raised %(error)s", error=type(failure).__name__)
+
+
+def _log(request: Request, status: int | None, duration: float, error: str | None) -> None:
+    outcome = "%(error)s" if status is None else "%(status)d"
+    log(
+        logging.DEBUG,
+        f"%(call)s -> {outcome} in %(duration).3f s, attempt %(attempt)d",
+        call=request.call,
+        status=status,
+        duration=duration,
+        waited=request.waited,
+        attempt=request.attempt,
+        error=error,
+    )

@@ -6,69 +6,38 @@ the `except` block.
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from http.cookies import SimpleCookie
+from contextlib import suppress
+from copy import copy
+from functools import partial
 from io import BytesIO
-from typing import Any, Final
+from typing import Any, Final, Self
 from urllib.parse import urlencode
 
 import aiohttp
 from aiohttp import hdrs
-from attrs import field, frozen
 from yarl import URL
 
-from healthmsg.errors import (
-    CallError,
-    CallTimeoutError,
-    ClientClosedError,
-    ConfigurationError,
-    ConnectError,
-    ConnectionLostError,
-    WrongEventLoopError,
-)
+from healthmsg.errors import CallError, CallTimeoutError, ClientClosedError, ConnectError, ConnectionLostError
+from healthmsg.network import Network
 from healthmsg.pipeline.body import UploadBody
-from healthmsg.pipeline.deadline import Deadline
+from healthmsg.pipeline.connections import Connections
 from healthmsg.pipeline.exchange import Content, Multipart, Request, Response
-from healthmsg.settings import positive
+from healthmsg.pipeline.standstill import Standstill
+from healthmsg.pipeline.timeout import Timeout
 from healthmsg.version import __version__
 
 _USER_AGENT: Final = f"healthmsg/{__version__}"
 # Bytes per second: an upload gets this much more time for its size.
 _SLOWEST_UPLOAD: Final = 50_000
-# A server that hangs must not eat up all file descriptors of the process.
-_MOST_CONNECTIONS: Final = 256
 _CHUNK: Final = 256 * 1024
 # Bytes; aiohttp would write more at one go, and warns of it.
 _LARGE: Final = 512 * 1024
+# Bytes; without waiting for the network, which is what a time-out for writing is about.
+_TAKEN_AT_ONCE: Final = 64 * 1024
 _WHOLE_OR_PART: Final = frozenset({200, 206})
-
-
-@frozen
-class Timeout:
-    """How long one try of a call may take, in seconds.
-
-    `connect` bounds making a connection, `read` the wait between two pieces of the answer, `total` the whole
-    try without the wait for the limit. An upload's `total` grows by a second for each 50 kB.
-
-    Raises:
-        ConfigurationError: a number that cannot be a time.
-    """
-
-    total: float = field(default=60.0, validator=positive)
-    connect: float = field(default=10.0, validator=positive)
-    read: float = field(default=60.0, validator=positive)
-
 
 # Should an aiohttp ever send in another way, silence would mean nothing, and a call that left be made again.
 _TELLS_WHEN_IT_LEAVES: Final = hasattr(aiohttp.ClientRequest, "send")
-
-
-class _NoCookies(aiohttp.DummyCookieJar):
-    """Neither stores nor sends cookies, and makes no new empty set of them for each call."""
-
-    _none: SimpleCookie = SimpleCookie()
-
-    def filter_cookies(self, request_url: URL) -> SimpleCookie:  # noqa: ARG002 - aiohttp's
-        return self._none
 
 
 class _OutgoingRequest(aiohttp.ClientRequest):
@@ -83,13 +52,25 @@ class _OutgoingRequest(aiohttp.ClientRequest):
                 self.carries.slot.sent()
         return await super().send(conn)
 
+    def limit_standstill(self, seconds: float) -> None:
+        # Not an override: this one goes for large bodies only, and that would cost every call.
+        self.write_bytes = partial(_write_in_time, self.write_bytes, seconds)  # type: ignore[method-assign]
+
+
+async def _write_in_time(
+    write_bytes: Callable[..., Awaitable[None]], seconds: float, writer: Any, conn: Any, *rest: Any
+) -> None:
+    protocol = conn.protocol
+
+    def strike() -> None:  # as aiohttp itself does when nothing comes to be read
+        protocol.set_exception(aiohttp.SocketTimeoutError("Timeout on writing data to socket"))
+
+    with Standstill(writer, seconds, strike):
+        await write_bytes(writer, conn, *rest)
+
 
 class Wire:
-    """Carries requests out over one connection pool.
-
-    A session that is passed in stays open, and only its pool, proxy, tracing and middlewares are used: none
-    of its cookies, headers or credentials, and it stores no cookie of ours.
-    """
+    """Carries requests out over one connection pool, within the times of one `Timeout`."""
 
     def __init__(
         self,
@@ -98,19 +79,30 @@ class Wire:
         timeout: Timeout,
         session: aiohttp.ClientSession | None = None,
         api_version: str | None = None,
+        network: Network | None = None,
     ) -> None:
         self._api_url = api_url
-        self._timeout = timeout
-        self._deadline = Deadline(timeout.total)
-        read = timeout.read if timeout.read < timeout.total else None
-        self._aiohttp_timeout = aiohttp.ClientTimeout(sock_connect=timeout.connect, sock_read=read)
-        self._given = session
-        self._session: aiohttp.ClientSession | None = None
-        self._closed = False
-        self._middlewares: tuple[Any, ...] = ()
-        self._headers: dict[str, str] = {hdrs.ACCEPT: "application/json", hdrs.USER_AGENT: _USER_AGENT}
+        headers: dict[str, str] = {hdrs.ACCEPT: "application/json", hdrs.USER_AGENT: _USER_AGENT}
         if api_version is not None:
-            self._headers["api-version"] = api_version  # the header's name is assumed [A]
+            headers["api-version"] = api_version  # the header's name is assumed [A]
+        self._connections = Connections(
+            network or Network(), headers=headers, request_class=_OutgoingRequest, given=session
+        )
+        self._keep_to(timeout)
+
+    def _keep_to(self, timeout: Timeout) -> None:
+        self.timeout = timeout
+        self._deadline = self._connections.deadline(timeout.total)
+        read = timeout.read if timeout.read < timeout.total else None
+        self._aiohttp_timeout = aiohttp.ClientTimeout(
+            connect=timeout.connect, sock_connect=timeout.connect, sock_read=read
+        )
+
+    def with_timeout(self, timeout: Timeout) -> Self:
+        """Give a wire over the same connections that allows calls other times."""
+        other = copy(self)
+        other._keep_to(timeout)  # noqa: SLF001 - it is one of us
+        return other
 
     async def __call__(self, request: Request) -> Response:
         """Send, and read the whole answer unless it is to be streamed."""
@@ -130,15 +122,20 @@ class Wire:
         raise _translated(request, TimeoutError())
 
     async def _exchange(self, request: Request, limits: aiohttp.ClientTimeout) -> Response:
-        session = self._session or self._open()
+        session = self._connections.session or self._connections.open()
+        url = self._url(request)
+        proxy = await self._proxy_for(request, url) if self._connections.environment else None
         request.has_left = None
         upload: UploadBody | None = None
         headers: Mapping[str, str] | None = None
         data: bytes | BytesIO | aiohttp.MultipartWriter | None = None
+        patience: float | None = self.timeout.write
         if isinstance(request.body, Content):
             headers = {hdrs.CONTENT_TYPE: request.body.content_type}
             data = request.body.data
-            if len(data) > _LARGE:
+            if len(data) <= _TAKEN_AT_ONCE:
+                patience = None
+            elif len(data) > _LARGE:
                 data = BytesIO(data)
         elif request.body is not None:
             upload = UploadBody(request.body, request.slot)
@@ -146,12 +143,13 @@ class Wire:
         try:
             answer = await session.request(
                 request.method,
-                self._url(request),
+                url,
                 headers=headers,
                 data=data,
                 timeout=limits,
+                proxy=proxy,
                 allow_redirects=False,
-                middlewares=(_guard(request), *self._middlewares),
+                middlewares=(_guard(request, patience), *self._connections.middlewares),
             )
             return await _response(request, answer)
         except CallError as error:
@@ -163,52 +161,17 @@ class Wire:
             failure = ClientClosedError() if session.closed else error
         raise (upload and upload.failure(request.call)) or failure
 
+    async def _proxy_for(self, request: Request, url: URL) -> URL | None:
+        request.has_left = False  # nor does it leave while the system is asked
+        environment = self._connections.environment
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.timeout.connect):
+                return None if environment is None else await environment.proxy_for(url.scheme, url.authority)
+        raise ConnectError(request.call, "making a connection took too long")
+
     async def close(self) -> None:
         """Close the connections; of a session that was passed in, none."""
-        self._deadline.close()
-        self._closed = True  # a call that waits for its turn or its next try must not open a session again
-        session, self._session = self._session, None
-        if session is None:
-            return
-        if self._given is None:
-            await session.close()
-        else:
-            session.detach()
-
-    def _open(self) -> aiohttp.ClientSession:
-        if self._closed:
-            raise ClientClosedError
-        options: dict[str, Any] = {
-            "cookie_jar": _NoCookies(),
-            "request_class": _OutgoingRequest,
-            "timeout": self._aiohttp_timeout,
-            "headers": self._headers,
-        }
-        if self._given is None:
-            connector = aiohttp.TCPConnector(limit=_MOST_CONNECTIONS)
-            self._session = aiohttp.ClientSession(connector=connector, **options)
-        else:
-            self._session = self._beside(self._given, options)
-        return self._session
-
-    def _beside(self, given: aiohttp.ClientSession, options: dict[str, Any]) -> aiohttp.ClientSession:
-        """Make a session that shares a given one's pool, and none of what would change our calls."""
-        if given.closed:
-            raise ConfigurationError("the session that was passed in is closed")
-        connector = given.connector
-        # aiohttp has no public way to ask a session for these three; `loop` warns that it is deprecated.
-        if connector is None or getattr(given, "_loop", None) is not asyncio.get_running_loop():
-            raise WrongEventLoopError
-        self._middlewares = tuple(getattr(given, "_middlewares", ()))
-        proxy = getattr(given, "_default_proxy", None)
-        return aiohttp.ClientSession(
-            connector=connector,
-            connector_owner=False,
-            trust_env=given.trust_env,
-            trace_configs=given.trace_configs,
-            proxy=proxy,
-            **options,
-        )
+        await self._connections.close()
 
     def _url(self, request: Request) -> URL:
         url = request.path if request.is_absolute else f"{self._api_url}/{request.path}"
@@ -221,15 +184,18 @@ class Wire:
         raise ConnectError(request.call, "the URL is not valid")
 
     def _timeout_of(self, request: Request) -> aiohttp.ClientTimeout:
-        total: float | None = self._timeout.total
+        timeout = self.timeout
+        total: float | None = timeout.total
         if isinstance(request.body, Multipart):
-            total = self._timeout.total + sum(file.size for file in request.body.files) / _SLOWEST_UPLOAD
+            total = timeout.total + sum(file.size for file in request.body.files) / _SLOWEST_UPLOAD
         elif request.streamed:  # a download of any size; a standstill is what `read` is for
             total = None
-        return aiohttp.ClientTimeout(total, sock_connect=self._timeout.connect, sock_read=self._timeout.read)
+        return aiohttp.ClientTimeout(
+            total, connect=timeout.connect, sock_connect=timeout.connect, sock_read=timeout.read
+        )
 
 
-def _guard(request: Request) -> Callable[..., Awaitable[aiohttp.ClientResponse]]:
+def _guard(request: Request, patience: float | None) -> Callable[..., Awaitable[aiohttp.ClientResponse]]:
     """Make the outermost middleware of one call.
 
     It decides which credentials go along, whatever a session, a netrc file or a proxy setting had put there.
@@ -248,6 +214,8 @@ def _guard(request: Request) -> Callable[..., Awaitable[aiohttp.ClientResponse]]
         if isinstance(outgoing, _OutgoingRequest):
             outgoing.carries = request
             request.has_left = False
+            if patience is not None:
+                outgoing.limit_standstill(patience)
         try:
             answer: aiohttp.ClientResponse = await handler(outgoing)
         except (aiohttp.ClientError, OSError) as error:
@@ -294,21 +262,15 @@ _NOT_CONNECTED: Final = (
     (aiohttp.ClientConnectorDNSError, "the host's name could not be resolved"),
     (aiohttp.ClientSSLError, "no trusted TLS connection could be made"),
     (aiohttp.ConnectionTimeoutError, "making a connection took too long"),
+    (aiohttp.ClientProxyConnectionError, "no connection to the proxy could be made"),
     (aiohttp.ClientConnectorError, "no connection could be made"),
-    (aiohttp.ClientHttpProxyError, "the proxy made no connection"),
     (aiohttp.InvalidURL, "the URL is not valid"),
 )
 
 
 def _translated(request: Request, error: aiohttp.ClientError | OSError) -> CallError:
-    for kind, problem in _NOT_CONNECTED:
-        if isinstance(error, kind):
-            return ConnectError(request.call, problem)
-    if (
-        request.has_left is False and _TELLS_WHEN_IT_LEAVES
-    ):  # the time for the whole try was up, or the pool was closed, before that
-        took_too_long = isinstance(error, TimeoutError)
-        problem = "making a connection took too long" if took_too_long else "no connection could be made"
+    problem = _why_not_connected(request, error)
+    if problem is not None:
         return ConnectError(request.call, problem)
     outcome = request.outcome_unheard
     if isinstance(error, TimeoutError):
@@ -318,3 +280,16 @@ def _translated(request: Request, error: aiohttp.ClientError | OSError) -> CallE
     if isinstance(error, aiohttp.ClientResponseError):
         return ConnectionLostError(request.call, "the answer was not HTTP", outcome=outcome)
     return ConnectionLostError(request.call, "the connection was lost", outcome=outcome)
+
+
+def _why_not_connected(request: Request, error: aiohttp.ClientError | OSError) -> str | None:
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return f"the proxy made no connection: it answered {error.status}"
+    for kind, problem in _NOT_CONNECTED:
+        if isinstance(error, kind):
+            return problem
+    if request.has_left is not False or not _TELLS_WHEN_IT_LEAVES:
+        return None
+    # The time for the whole try was up, or the pool was closed, before that.
+    took_too_long = isinstance(error, TimeoutError)
+    return "making a connection took too long" if took_too_long else "no connection could be made"

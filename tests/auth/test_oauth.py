@@ -42,6 +42,7 @@ from healthmsg.errors import (
     TokenRequestError,
     UnauthorizedError,
 )
+from healthmsg.network import Network
 from healthmsg.pipeline.exchange import Send
 
 CALL = "POST oauth token"
@@ -405,7 +406,7 @@ async def test_without_a_send_a_connection_is_made_for_the_call(monkeypatch: pyt
     steps: list[str] = []
 
     @asynccontextmanager
-    async def token_calls() -> AsyncIterator[Send]:
+    async def token_calls(_: Network) -> AsyncIterator[Send]:
         steps.append("open")
         yield service
         steps.append("close")

@@ -9,6 +9,7 @@ import struct
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from ssl import SSLContext
 from typing import Any, Self
 
 import looptime
@@ -16,7 +17,8 @@ import pytest
 from attrs import define, field, frozen
 
 from healthmsg.pipeline.exchange import Content, Multipart, Request, Response
-from healthmsg.pipeline.wire import Timeout, Wire
+from healthmsg.pipeline.timeout import Timeout
+from healthmsg.pipeline.wire import Wire
 
 # When a plain test runs first, looptime asks for the present event loop, and asyncio makes one that nobody
 # closes, unless it was told once that there is none.
@@ -133,11 +135,11 @@ class Server:
 
 
 @asynccontextmanager
-async def serve(handler: Handler) -> AsyncIterator[Server]:
+async def serve(handler: Handler, tls: SSLContext | None = None) -> AsyncIterator[Server]:
     """Run a server on a free port of this machine."""
     server = Server(handler)
-    listening = await asyncio.start_server(server, "127.0.0.1", 0)
-    server.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    listening = await asyncio.start_server(server, "127.0.0.1", 0, ssl=tls)
+    server.url = f"http{'s' if tls else ''}://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
     try:
         yield server
     finally:
@@ -238,7 +240,7 @@ def nothing_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     yield
     assert_tells_nothing(caplog.text)
     for record in caplog.records:
-        assert_tells_nothing(f"{record.getMessage()} {record.args!r}")
+        assert_tells_nothing(f"{record.getMessage()} {vars(record)!r}")
 
 
 # What a server can do to a call instead of answering it.

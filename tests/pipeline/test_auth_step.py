@@ -7,7 +7,18 @@ from servers import a_request, answering, let_the_clock_tick, response, serve
 from healthmsg import Client, Environment
 from healthmsg.auth.manager import TokenManager
 from healthmsg.auth.token import Token
-from healthmsg.errors import CallError, ForbiddenError, ReauthorizationRequiredError, UnauthorizedError
+from healthmsg.errors import (
+    CallError,
+    CallTimeoutError,
+    ConnectError,
+    ForbiddenError,
+    RateLimitedError,
+    ReauthorizationRequiredError,
+    ServiceUnavailableError,
+    TokenRenewalError,
+    UnauthorizedError,
+)
+from healthmsg.outcome import Outcome
 from healthmsg.pipeline import fold
 from healthmsg.pipeline.auth import AuthStep
 from healthmsg.pipeline.exchange import Request, Response, Send, Step
@@ -19,15 +30,18 @@ OLD, NEW = Token("old"), Token("new")
 class Tokens:
     """Has tokens, and remembers what was asked."""
 
-    def __init__(self, newer: Token | Exception | None = NEW) -> None:
+    def __init__(self, newer: Token | Exception | None = NEW, *, now: Token | Exception = OLD) -> None:
         self.newer = newer
+        self.now = now
         self.renewed: list[Token] = []
         self.while_asked: Callable[[], Awaitable[None]] | None = None
 
     async def current(self, _: Send) -> Token:
         if self.while_asked is not None:
             await self.while_asked()
-        return OLD
+        if isinstance(self.now, Exception):
+            raise self.now
+        return self.now
 
     async def renew(self, stale: Token, _: Send) -> Token | None:
         self.renewed.append(stale)
@@ -100,6 +114,57 @@ async def test_a_renewal_that_fails_is_what_is_raised() -> None:
     assert caught.value is failure
 
 
+async def test_the_second_try_is_one_of_its_own() -> None:
+    tries: list[tuple[int, float, float]] = []
+
+    async def refuse_once(request: Request) -> Response:
+        tries.append((request.attempt, request.started_at, request.waited))
+        request.waited = 7.0
+        if request.attempt == 1:
+            raise UnauthorizedError(request.call, 401)
+        return response()
+
+    request = a_request()
+    await AuthStep(Tokens(), no_token_call)(request, refuse_once)
+    assert [attempt for attempt, _, _ in tries] == [1, 2]
+    assert tries[0][1] < tries[1][1]
+    assert [waited for _, _, waited in tries] == [0, 0]
+    assert request.waited_before == 7
+
+
+TOKEN_CALL = "POST oauth token"
+UNCLEAR = [
+    CallTimeoutError(TOKEN_CALL, "late"),
+    ServiceUnavailableError(TOKEN_CALL, 503, retry_after=17.0),
+]
+
+
+@pytest.mark.parametrize("failure", UNCLEAR)
+@pytest.mark.parametrize("is_refused_first", [True, False])
+async def test_a_token_call_of_unknown_outcome_says_that_the_call_itself_did_nothing(
+    failure: CallError, *, is_refused_first: bool
+) -> None:
+    tokens = Tokens(failure) if is_refused_first else Tokens(now=failure)
+    service = Service()
+    with pytest.raises(TokenRenewalError) as caught:
+        await authorized(tokens, service)
+    assert caught.value.outcome is Outcome.NOT_SENT
+    assert caught.value.call == a_request().call
+    assert caught.value.__cause__ is failure
+    assert caught.value.retry_after == getattr(failure, "retry_after", None)
+    assert service.seen == (["old"] if is_refused_first else [])
+
+
+@pytest.mark.parametrize(
+    "failure", [ConnectError(TOKEN_CALL, "no"), RateLimitedError(TOKEN_CALL, 429, retry_after=17.0)]
+)
+async def test_a_token_call_that_did_not_run_fails_as_it_is(failure: CallError) -> None:
+    for tokens in (Tokens(failure), Tokens(now=failure)):
+        with pytest.raises(type(failure)) as caught:
+            await authorized(tokens, Service())
+        assert caught.value is failure
+
+
 async def test_another_refusal_renews_nothing() -> None:
     async def forbid(request: Request) -> Response:
         raise ForbiddenError(request.call, 403)
@@ -118,8 +183,8 @@ async def test_waiting_for_a_token_holds_no_place_in_the_limit() -> None:
 
     async def look() -> None:
         await asyncio.sleep(2)
-        assert limiter._is_slot_free(limiter.now())
-        held.append(limiter.rate.calls - limiter._free)
+        assert limiter._slots.is_one_free(limiter.now())
+        held.append(limiter.rate.calls - limiter._slots.free)
 
     tokens, service = Tokens(), Service("new")
     tokens.while_asked = look

@@ -32,7 +32,7 @@ from healthmsg.pipeline.auth import AuthStep
 from healthmsg.pipeline.check import CheckStep
 from healthmsg.pipeline.exchange import FilePart, Multipart, Request, Send
 from healthmsg.pipeline.retry import Retries, RetryStep
-from healthmsg.pipeline.wire import Timeout
+from healthmsg.pipeline.timeout import Timeout
 
 pytestmark = pytest.mark.usefixtures(nothing_reaches_the_event_loop.__name__)
 __all__ = ["nothing_reaches_the_event_loop"]

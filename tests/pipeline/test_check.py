@@ -141,10 +141,34 @@ async def test_a_date_to_wait_for_is_read_in_its_zone(zone: str) -> None:
     assert error.retry_after == pytest.approx(100, abs=3)
 
 
-@given(value=st.text(), body=st.binary(), status=st.integers(300, 999).filter(lambda code: code != 304))
-@example(value="1 Jan 1 00:00:00 +2300", body=b"nan", status=429)
-def test_no_answer_is_so_strange_that_the_error_cannot_be_made(value: str, body: bytes, status: int) -> None:
-    error = status_error(response(status, body, Retry_After=value), a_request())
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(("asked", "seconds"), [("00:02:00", 90), ("00:00:10", 0), ("soon", None)])
+async def test_a_date_to_wait_for_is_read_by_the_services_own_clock(
+    status: int, asked: str, seconds: float | None
+) -> None:
+    day = "Sat, 01 Jan 2000"  # this machine's clock says otherwise
+    answer = response(status, Retry_After=f"{day} {asked} GMT", Date=f"{day} 00:00:30 GMT")
+    assert (await error_of(answer)).retry_after == seconds
+
+
+async def test_where_the_services_clock_cannot_be_read_this_machines_counts() -> None:
+    value = format_datetime(datetime.now(UTC) + timedelta(seconds=100))
+    error = await error_of(response(429, Retry_After=value, Date="noon"))
+    assert error.retry_after == pytest.approx(100, abs=3)
+
+
+@given(
+    value=st.text(),
+    date=st.text(),
+    body=st.binary(),
+    status=st.integers(300, 999).filter(lambda code: code != 304),
+)
+@example(value="1 Jan 1 00:00:00 +2300", date="31 Dec 9999 23:59:59 -2300", body=b"nan", status=429)
+@example(value="31 Dec 9999 23:59:59 -2300", date="1 Jan 1 00:00:00 +2300", body=b"", status=503)
+def test_no_answer_is_so_strange_that_the_error_cannot_be_made(
+    value: str, date: str, body: bytes, status: int
+) -> None:
+    error = status_error(response(status, body, Retry_After=value, Date=date), a_request())
     assert error.retry_after is None or error.retry_after >= 0
     assert len(error.server_message) <= 300
 

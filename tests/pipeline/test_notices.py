@@ -84,6 +84,9 @@ async def test_each_call_that_will_disappear_is_warned_of_once_and_logged(
     assert [(record.name, record.levelno, record.getMessage()) for record in caplog.records] == [
         ("healthmsg", logging.WARNING, text) for text in expected
     ]
+    assert [(vars(record)["call"], vars(record)["sunset"]) for record in caplog.records] == [
+        (f"{method} {route}", SUNSET) for method in ("GET", "POST")
+    ]
 
 
 async def test_what_the_service_says_is_cut_and_made_printable(caplog: pytest.LogCaptureFixture) -> None:

@@ -35,7 +35,7 @@ from servers import (
 from healthmsg import CallRecord, Client, Environment, Outgoing, RateLimit, Retries
 from healthmsg.errors import HealthmsgError
 from healthmsg.files import UploadFile
-from healthmsg.pipeline.wire import Timeout
+from healthmsg.pipeline.timeout import Timeout
 
 pytestmark = pytest.mark.usefixtures(nothing_reaches_the_event_loop.__name__)
 __all__ = ["nothing_reaches_the_event_loop"]

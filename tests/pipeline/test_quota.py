@@ -13,6 +13,7 @@ from healthmsg.models.quota import Quota
 from healthmsg.pipeline import fold
 from healthmsg.pipeline.check import CheckStep
 from healthmsg.pipeline.exchange import Request, Response, Send
+from healthmsg.pipeline.limit import Limiter, LimitStep, RateLimit
 from healthmsg.pipeline.quota import QuotaStep
 
 pytestmark = pytest.mark.looptime(noop_cycles=0)
@@ -48,6 +49,10 @@ class User:
     async def _answer(self, _: Request) -> Response:
         self.calls += 1
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+    async def _answer_later(self, request: Request) -> Response:
+        await asyncio.sleep(0.01)
+        return await self._answer(request)
 
     async def call(self) -> Response:
         return await self.send(a_request("GET"))
@@ -198,3 +203,23 @@ def test_the_quota_survives_pickle_and_copy_and_is_not_in_the_message(kind: type
     assert restored.retry_after == 5
     assert "4711" not in f"{error} {error!r}"
     assert kind("GET me", 429).quota is None
+
+
+async def test_who_queues_for_the_limit_when_the_quota_is_used_up_is_not_sent(ticking_clock: None) -> None:
+    user, other = User([answer(told(10, reset=600)), answer()]), User([answer()])
+    limit = LimitStep(Limiter(RateLimit()), longest_pause=60)
+    for one in (user, other):
+        one.send = fold([one.step, limit, CheckStep()], one._answer_later)
+
+    started = asyncio.get_running_loop().time()
+    calls = [one.call() for one in (user, user, other, user, other)]
+    first, *ends = await asyncio.gather(*calls, return_exceptions=True)
+
+    assert isinstance(first, Response)
+    assert [type(end) for end in ends] == [QuotaExceededError, Response, QuotaExceededError, Response]
+    assert (user.calls, other.calls) == (1, 2)
+    # Those who were not sent have given their slots back.
+    await asyncio.gather(*(other.call() for _ in range(27)))
+    assert asyncio.get_running_loop().time() - started < 1.1
+    await asyncio.sleep(600)
+    await user.call()

@@ -1,13 +1,26 @@
 import asyncio
 import logging
+from urllib.parse import urlsplit
 
 import pytest
-from servers import CANARIES, PATIENT, ROUTE, a_request, assert_tells_nothing, nothing_logged, response
+from servers import (
+    CANARIES,
+    PATIENT,
+    ROUTE,
+    a_request,
+    answering,
+    assert_tells_nothing,
+    nothing_logged,
+    response,
+    serve,
+)
 
+from healthmsg import Client, Environment
 from healthmsg.errors import ConnectError, NotFoundError
 from healthmsg.pipeline.exchange import Request, Response
 from healthmsg.pipeline.record import CallRecord, RecordStep
 from healthmsg.pipeline.retry import Retries, RetryStep
+from healthmsg.pipeline.stats import Counters
 
 CALL = f"POST {ROUTE}"
 
@@ -28,7 +41,7 @@ async def recorded(proceed: object) -> list[CallRecord]:
     records: list[CallRecord] = []
     request = a_request()
     request.waited = 0.25
-    await asyncio.gather(RecordStep(records.append)(request, proceed), return_exceptions=True)  # type: ignore[arg-type]
+    await asyncio.gather(RecordStep(records.append, Counters())(request, proceed), return_exceptions=True)  # type: ignore[arg-type]
     return records
 
 
@@ -65,7 +78,7 @@ async def test_the_duration_is_the_tries_own() -> None:
 @pytest.mark.looptime(noop_cycles=0)
 async def test_a_cancelled_try_is_recorded_and_stays_cancelled() -> None:
     records: list[CallRecord] = []
-    step = RecordStep(records.append)
+    step = RecordStep(records.append, Counters())
     call = asyncio.create_task(step(a_request(), lambda _: asyncio.sleep(9, response())))
     await asyncio.sleep(2)
     call.cancel()
@@ -79,7 +92,7 @@ async def test_a_cancelled_try_is_recorded_and_stays_cancelled() -> None:
 @pytest.mark.looptime(noop_cycles=0)
 async def test_each_try_has_its_own_record() -> None:
     records: list[CallRecord] = []
-    record_step = RecordStep(records.append)
+    record_step = RecordStep(records.append, Counters())
 
     async def proceed(request: Request) -> Response:
         if request.attempt < 3:
@@ -94,6 +107,82 @@ async def test_each_try_has_its_own_record() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("call", "method", "route"),
+    [
+        ("GET me", "GET", "me"),
+        (f"POST {ROUTE}", "POST", ROUTE),
+        ("PUT (a path of your own)", "PUT", None),
+        ("POST oauth token", "POST", None),
+        ("GET conversations/{id}/pdf (the file)", "GET", None),
+    ],
+)
+def test_a_record_tells_method_and_route_apart(call: str, method: str, route: str | None) -> None:
+    record = CallRecord(call, 200, 0.1, 0.0, 1, None)
+    assert (record.method, record.route) == (method, route)
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "port"),
+    [
+        ("https://api.example/v1", "api.example", 443),
+        ("http://127.0.0.1:8080/v1", "127.0.0.1", 8080),
+        ("http://[::1]/v1", "::1", 80),
+        (None, None, None),
+    ],
+)
+async def test_a_record_tells_where_the_service_is(
+    url: str | None, host: str | None, port: int | None
+) -> None:
+    records: list[CallRecord] = []
+    await RecordStep(records.append, Counters(), url=url)(a_request(), answer)
+    assert (records[0].host, records[0].port) == (host, port)
+
+
+async def test_a_record_does_not_tell_the_host_that_an_answer_named() -> None:
+    records: list[CallRecord] = []
+    async with (
+        serve(answering(200, b"content")) as elsewhere,
+        serve(answering(302, b"", f"Location: {elsewhere.url}/file")) as server,
+        Client("t", environment=Environment("here", server.url), on_call=records.append) as client,
+    ):
+        assert await client.conversations("c1").read_attachment("a1") == b"content"
+        own_port = urlsplit(server.url).port
+
+    call = "GET conversations/{id}/attachments/{attachment_id}"
+    assert [(record.call, record.host, record.port) for record in records] == [
+        (call, "127.0.0.1", own_port),
+        (f"{call} (the file)", None, None),
+    ]
+
+
+def test_a_record_cannot_be_changed() -> None:
+    with pytest.raises(AttributeError):
+        CallRecord("GET me", 200, 0.1, 0.0, 1, None).status = 500  # type: ignore[misc] # what is tested
+
+
+@pytest.mark.parametrize(
+    ("proceed", "status", "error"),
+    [(answer, 201, None), (refuse, 404, "NotFoundError"), (break_down, None, "ZeroDivisionError")],
+)
+async def test_what_is_logged_of_a_try_has_its_figures_as_fields(
+    proceed: object, status: int | None, error: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, logger="healthmsg")
+    (record,) = await recorded(proceed)
+    (logged,) = caplog.records
+    assert {
+        name: vars(logged)[name] for name in ("call", "status", "duration", "waited", "attempt", "error")
+    } == {
+        "call": CALL,
+        "status": status,
+        "duration": pytest.approx(record.duration, abs=0.01),
+        "waited": 0.25,
+        "attempt": 1,
+        "error": error,
+    }
+
+
 async def test_a_call_succeeds_though_its_hook_fails_and_only_the_kind_of_failure_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -101,7 +190,7 @@ async def test_a_call_succeeds_though_its_hook_fails_and_only_the_kind_of_failur
         raise ZeroDivisionError(PATIENT)
 
     with nothing_logged(caplog):
-        answered = await RecordStep(broken)(a_request(), answer)
+        answered = await RecordStep(broken, Counters())(a_request(), answer)
     assert answered.status == 201
     (logged,) = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert logged.getMessage() == "on_call raised ZeroDivisionError"
@@ -113,12 +202,12 @@ async def test_a_failed_call_keeps_its_error_though_its_hook_fails() -> None:
         raise ZeroDivisionError
 
     with pytest.raises(NotFoundError) as caught:
-        await RecordStep(broken)(a_request(), refuse)
+        await RecordStep(broken, Counters())(a_request(), refuse)
     assert caught.value.__context__ is None
 
 
 async def test_without_hook_and_debug_logging_nothing_is_done(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="healthmsg")
-    answered = await RecordStep(None)(a_request(), answer)
+    answered = await RecordStep(None, Counters())(a_request(), answer)
     assert answered.status == 201
     assert not caplog.records

@@ -44,7 +44,8 @@ from healthmsg.errors import (
 )
 from healthmsg.outcome import Outcome
 from healthmsg.pipeline.exchange import FilePart, Multipart, Request
-from healthmsg.pipeline.wire import Timeout, Wire
+from healthmsg.pipeline.timeout import Timeout
+from healthmsg.pipeline.wire import Wire
 from healthmsg.version import __version__
 
 pytestmark = pytest.mark.usefixtures(nothing_reaches_the_event_loop.__name__)
@@ -263,8 +264,8 @@ async def test_a_cookie_is_handed_over_and_not_kept() -> None:
     async with serve(answering(200, b"{}", *cookies)) as server, wire_to(server.url) as wire:
         answer = await wire(Request("GET x", "GET", "x"))
         await wire(Request("GET x", "GET", "x"))
-        assert wire._session is not None
-        assert not list(wire._session.cookie_jar)
+        assert wire._connections.session is not None
+        assert not list(wire._connections.session.cookie_jar)
     assert answer.cookies == ("a=1; Path=/", "b=2")
     assert all("cookie" not in call.headers for call in server.executed)
 

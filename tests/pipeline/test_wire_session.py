@@ -2,12 +2,14 @@
 
 import asyncio
 import os
+import warnings
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from hospital import BASIC, CREDENTIALS, PASSWORD, USER, Proxy
 from servers import (
     JSON,
     TOKEN,
@@ -21,6 +23,7 @@ from servers import (
 )
 
 from healthmsg.errors import ClientClosedError, ConfigurationError, WrongEventLoopError
+from healthmsg.network import Network
 from healthmsg.pipeline.exchange import Request
 
 pytestmark = pytest.mark.usefixtures(nothing_reaches_the_event_loop.__name__)
@@ -154,3 +157,55 @@ async def test_one_of_another_event_loop_is_refused(server: Server) -> None:
         await sent_by(server, a_request(), session)
     await asyncio.to_thread(loop.run_until_complete, session.close())
     loop.close()
+
+
+@pytest.fixture
+async def proxy() -> AsyncIterator[Server]:
+    async with serve(Proxy(needs_credentials=True)) as proxy:
+        yield proxy
+
+
+@pytest.mark.filterwarnings("ignore:The 'proxy_auth' parameter is deprecated")
+@pytest.mark.parametrize("is_apart", [True, False])
+async def test_its_proxy_is_used_with_its_credentials(
+    server: Server, proxy: Server, *, is_apart: bool
+) -> None:
+    if is_apart:
+        session = aiohttp.ClientSession(proxy=proxy.url, proxy_auth=encoded(USER, PASSWORD))
+    else:
+        session = aiohttp.ClientSession(proxy=proxy.url.replace("://", f"://{CREDENTIALS}@"))
+    async with session:
+        call = await sent_by(server, a_request(), session)
+    assert [request.header("Proxy-Authorization") for request in proxy.begun] == [BASIC]
+    assert "proxy-authorization" not in call.headers
+
+
+def encoded(user: str, password: str) -> Any:
+    with warnings.catch_warnings(action="ignore"):
+        return aiohttp.BasicAuth(user, password)
+
+
+async def test_a_proxy_of_ours_comes_before_its_own(server: Server, proxy: Server) -> None:
+    network = Network(proxy=proxy.url.replace("://", f"://{CREDENTIALS}@"))
+    async with (
+        aiohttp.ClientSession(proxy="http://127.0.0.1:1") as session,
+        wire_to(server.url, session=session, network=network) as wire,
+    ):
+        await wire(a_request())
+    assert len(proxy.begun) == len(server.executed) == 1
+
+
+async def test_it_trusts_the_environment_if_it_did_before(
+    server: Server, proxy: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", proxy.url.replace("://", f"://{CREDENTIALS}@"))
+    for trusts in (True, False):
+        async with aiohttp.ClientSession(trust_env=trusts) as session:
+            await sent_by(server, a_request(), session)
+        assert len(proxy.begun) == 1
+    async with (
+        aiohttp.ClientSession() as session,
+        wire_to(server.url, session=session, network=Network(trust_env=True)) as wire,
+    ):
+        await wire(a_request())
+    assert len(proxy.begun) == 2
