@@ -362,11 +362,7 @@ def _own_query(query: Mapping[str, str] | None, path: str) -> Mapping[str, str] 
         return None
     if not isinstance(query, Mapping) or "?" in path:
         raise InvalidInputError("query must be a mapping, and the path have no query of its own then")
-    for text in (*query.keys(), *query.values()):
-        if not isinstance(text, str) or not _is_utf8(text):
-            raise InvalidInputError("query must hold text only, which can be written in UTF-8")
+    if not all(isinstance(text, str) for text in (*query.keys(), *query.values())):
+        raise InvalidInputError("query must hold text only")
+    encode(dict(query))  # refuses what has no UTF-8 form
     return query
-
-
-def _is_utf8(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)

@@ -135,14 +135,23 @@ def _exactly(*classes: type) -> Callable[[Any, Any], Any]:
 
 
 def _timestamp(value: Any, _: Any) -> datetime:
-    """Read ISO 8601 with or without an offset, and the vendor's odd `Z+00:00`; no offset means UTC [A]."""
-    if value.__class__ is not str:
+    if value.__class__ is not str or not _is_timestamp(_without_odd_offset(value)):
         raise _MismatchError
-    written = value.removesuffix("+00:00") if value.endswith("Z+00:00") else value
-    if not _is_timestamp(written):
-        raise _MismatchError
-    moment = datetime.fromisoformat(written)
+    return aware_moment(value)
+
+
+def aware_moment(written: str) -> datetime:
+    """Read ISO 8601 with or without an offset, and the vendor's odd `Z+00:00` [V]; no offset means UTC [A].
+
+    Raises:
+        ValueError: it is none.
+    """
+    moment = datetime.fromisoformat(_without_odd_offset(written))
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _without_odd_offset(written: str) -> str:
+    return written.removesuffix("+00:00") if written.endswith("Z+00:00") else written
 
 
 def _json_object(value: Any, _: Any) -> JSONObject:

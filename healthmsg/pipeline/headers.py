@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
 
+from healthmsg.codec import aware_moment
 from healthmsg.models.quota import Quota
 
 # The units are the contract's [D]; the longest month counts.
@@ -99,7 +100,6 @@ def _iso_or_timestamp(value: str) -> datetime | None:
     if _is_number(value):
         return datetime.fromtimestamp(int(value), UTC)
     try:
-        moment = datetime.fromisoformat(value.removesuffix("+00:00") if value.endswith("Z+00:00") else value)
+        return aware_moment(value)
     except ValueError:
         return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

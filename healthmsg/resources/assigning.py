@@ -4,8 +4,9 @@ The service does not check [D]. So it is looked up first, and nobody else who us
 same one meanwhile. What another program does at the same moment cannot be seen.
 """
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 
 from healthmsg.addresses import ChatAddress, ChatKind
 from healthmsg.errors import AuxIdTakenError, NotFoundError
@@ -26,7 +27,9 @@ async def without_user(api: Api, aux_ids: Iterable[str]) -> AsyncIterator[None]:
     """
     wanted = list(aux_ids)
     with _held(api, _USER, wanted):
-        if any(await together(_is_users(api, aux_id) for aux_id in wanted)):
+        if any(
+            await together(_exists(partial(api.read, User, GET_AUX_USER, aux_id=aux_id)) for aux_id in wanted)
+        ):
             raise AuxIdTakenError(_USER)
         yield
 
@@ -39,7 +42,8 @@ async def without_group_chat(api: Api, aux_id: str) -> AsyncIterator[None]:
         AuxIdTakenError: a group chat has it, or is being given it.
     """
     with _held(api, _GROUP_CHAT, [aux_id]):
-        if await _is_group_chats(api, aux_id):
+        address = ChatAddress(ChatKind.AUX_GROUP_CHAT, aux_id)
+        if await _exists(partial(api.read, GroupChatInfo, GET_CHAT, address)):
             raise AuxIdTakenError(_GROUP_CHAT)
         yield
 
@@ -56,17 +60,9 @@ def _held(api: Api, holder: str, aux_ids: Iterable[str]) -> Iterator[None]:
         api.assigning.difference_update(wanted)
 
 
-async def _is_users(api: Api, aux_id: str) -> bool:
+async def _exists(read: Callable[[], Awaitable[object]]) -> bool:
     try:
-        await api.read(User, GET_AUX_USER, aux_id=aux_id)
-    except NotFoundError:
-        return False
-    return True
-
-
-async def _is_group_chats(api: Api, aux_id: str) -> bool:
-    try:
-        await api.read(GroupChatInfo, GET_CHAT, ChatAddress(ChatKind.AUX_GROUP_CHAT, aux_id))
+        await read()
     except NotFoundError:
         return False
     return True
