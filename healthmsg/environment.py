@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from attrs import Attribute, field, frozen
 
@@ -18,6 +18,11 @@ def _is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def port_of(parts: SplitResult) -> int | None:
+    """Give the port that a URL names, or else its scheme's."""
+    return parts.port or {"https": 443, "http": 80}.get(parts.scheme)
 
 
 def require_secure_url(name: str, url: str, *, scheme: str = "https") -> None:

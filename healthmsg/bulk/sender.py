@@ -1,7 +1,6 @@
 """Sending many messages as fast as the limit allows, each with its own outcome."""
 
 import asyncio
-import logging
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import suppress
 from types import TracebackType
@@ -15,14 +14,13 @@ from healthmsg.errors import CallError, HealthmsgError, InvalidInputError, Sendi
 from healthmsg.files import check_files
 from healthmsg.models import Outcome, SentMessage
 from healthmsg.pipeline.exchange import Request, Response, Send
+from healthmsg.pipeline.log import logger
 from healthmsg.resources.api import Api
 from healthmsg.resources.chats import BaseChat, belongs_to
 from healthmsg.resources.groups import handle
 
 # More than the limit lets go while an answer takes three seconds.
 _MOST_IN_FLIGHT: Final = 128
-
-logger: Final = logging.getLogger("healthmsg")
 
 Messages = Iterable[Outgoing] | AsyncIterable[Outgoing]
 

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
+from healthmsg.environment import port_of
 from healthmsg.errors import StatusError
 from healthmsg.pipeline.exchange import Request, Response, Send
 from healthmsg.pipeline.log import log, logger
 from healthmsg.pipeline.stats import Counters
 
 _TOO_MANY_CALLS: Final = 429
-_DEFAULT_PORTS: Final = {"https": 443, "http": 80}
 
 
 class CallRecord(NamedTuple):  # which costs half of what a frozen attrs class does, for every call
@@ -68,7 +68,7 @@ class RecordStep:
         self._counters = counters
         parts = urlsplit(url or "")
         self._host = parts.hostname
-        self._port = parts.port or _DEFAULT_PORTS.get(parts.scheme)
+        self._port = port_of(parts)
 
     async def __call__(self, request: Request, proceed: Send) -> Response:
         """Count and time one try."""

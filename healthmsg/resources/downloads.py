@@ -17,7 +17,7 @@ from urllib.parse import urljoin, urlsplit
 
 from healthmsg.addresses import ChatAddress
 from healthmsg.codec import as_mapping
-from healthmsg.environment import require_secure_url
+from healthmsg.environment import port_of, require_secure_url
 from healthmsg.errors import ClientUsageError, ConfigurationError, DownloadError, InvalidResponseError
 from healthmsg.files import target_path
 from healthmsg.models import Attachment
@@ -191,8 +191,7 @@ class FileStream:
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:
     parts = urlsplit(url)
-    port = parts.port or {"https": 443, "http": 80}.get(parts.scheme)
-    return parts.scheme, parts.hostname, port
+    return parts.scheme, parts.hostname, port_of(parts)
 
 
 def _cookie_header(set_cookies: tuple[str, ...]) -> str | None:
