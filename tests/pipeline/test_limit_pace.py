@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import pytest
@@ -84,6 +84,15 @@ async def lost_of(service: Service, calls: int, *, at_a_time: int | None = None)
             return False
 
     return sum(await asyncio.gather(*(call() for _ in range(calls))))
+
+
+@pytest.fixture(autouse=True)
+def the_same_waits_in_every_run() -> Iterator[None]:
+    # The retries draw their waits from here.
+    state = random.getstate()
+    random.seed(1)
+    yield
+    random.setstate(state)
 
 
 def no_lines(caplog: pytest.LogCaptureFixture) -> None:
