@@ -70,7 +70,8 @@ class Limiter:
     """
 
     # One dispatcher takes a slot, then the spacing, and only then picks whom to let go, so that an
-    # interactive call never stands behind a bulk run. It runs only while somebody waits.
+    # interactive call never stands behind a bulk run. Who finds nobody waiting dispatches until its own turn;
+    # only if others are left then, a task goes on with it.
 
     def __init__(self, rate: RateLimit | None = None) -> None:
         self.rate: RateLimit = rate or RateLimit()
@@ -87,6 +88,7 @@ class Limiter:
         self._lanes: dict[Lane, deque[asyncio.Future[CallSlot]]] = {lane: deque() for lane in Lane}
         self._waiting = 0
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_led = False
         self._dispatcher: asyncio.Task[None] | None = None
         self._wake_up: asyncio.Future[None] | None = None
 
@@ -128,14 +130,14 @@ class Limiter:
         waiter: asyncio.Future[CallSlot] = asyncio.get_running_loop().create_future()
         self._lanes[lane].append(waiter)
         self._waiting += 1
-        if self._dispatcher is None:
-            self._start_dispatcher()
         try:
+            if self._dispatcher is None and not self._is_led:
+                await self._lead(waiter)
             slot = await waiter
-        except asyncio.CancelledError:
-            if waiter.cancelled():
+        except BaseException:
+            if waiter.cancel() or waiter.cancelled():
                 self._leave_lane()
-            else:  # it was let go, but its caller has been cancelled since
+            elif waiter.exception() is None:  # it was let go, but its caller has been cancelled since
                 waiter.result().never_left()
             raise
         slot.waited = self._slots.now() - asked
@@ -169,11 +171,24 @@ class Limiter:
 
     def _leave_lane(self) -> None:
         self._waiting -= 1
-        if not self._waiting and self._dispatcher is not None:
+        if self._waiting:
+            return
+        for waiters in self._lanes.values():
+            waiters.clear()
+        if self._dispatcher is not None:
             self._dispatcher.cancel()
             self._dispatcher = None
-            for waiters in self._lanes.values():
-                waiters.clear()
+
+    async def _lead(self, waiter: "asyncio.Future[CallSlot]") -> None:
+        self._is_led = True
+        try:
+            started_at = self._slots.now()
+            await asyncio.sleep(0)
+            await self._dispatch(started_at, until=waiter)
+        finally:
+            self._is_led = False
+            if self._waiting > (not waiter.done()):
+                self._start_dispatcher()
 
     def _start_dispatcher(self) -> None:
         self._dispatcher = asyncio.create_task(self._dispatch(self._slots.now()), name="healthmsg limit")
@@ -192,12 +207,12 @@ class Limiter:
             self._waiting -= 1
             waiter[1].set_exception(error)
 
-    async def _dispatch(self, started_at: float) -> None:
+    async def _dispatch(self, started_at: float, until: "asyncio.Future[CallSlot] | None" = None) -> None:
         slots, pace = self._slots, self.pace
         if started_at < self._at_once_from and slots.now() - started_at > _CATCH_UP * pace.beat:
             # The event loop is busy, and has held up the call before as well: it leaves only now.
             self.pause(pace.beat)
-        while self._waiting:
+        while self._waiting and not (until and until.done()):
             await self._until_slot_free()
             slots.free -= 1
             try:

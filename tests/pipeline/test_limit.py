@@ -339,10 +339,12 @@ async def test_what_is_reported_twice_or_too_late_counts_once() -> None:
 
 
 async def test_a_waiter_cancelled_in_the_tick_it_is_let_go_gives_its_slot_back_at_once() -> None:
-    limiter = Limiter(TWO)
+    limiter = Limiter(RateLimit(calls=3))
     await limiter.acquire(Lane.INTERACTIVE)
     loop = asyncio.get_running_loop()
+    first = asyncio.create_task(limiter.acquire(Lane.INTERACTIVE))
     waiter = asyncio.create_task(limiter.acquire(Lane.INTERACTIVE))
+    await first
     next_waiter = limiter._next_waiter
 
     def cancelling() -> Any:

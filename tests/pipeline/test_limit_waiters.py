@@ -94,6 +94,45 @@ async def test_a_cancelled_waiter_costs_the_others_nothing(limiter: Limiter, mom
     assert await all_slots_come_back(limiter)
 
 
+@pytest.mark.parametrize("moment", [0.0, 0.1, 0.46])
+async def test_who_waited_first_can_be_cancelled_while_others_wait(limiter: Limiter, moment: float) -> None:
+    await until_the_spacing_holds(limiter)
+    [first] = await waiting(limiter)
+    others = [asyncio.create_task(answered_slot(limiter)) for _ in range(3)]
+    await asyncio.sleep(moment)
+    first.cancel()
+    await asyncio.wait([first])
+    assert first.cancelled()
+
+    await asyncio.wait_for(asyncio.gather(*others), 10)
+    assert nobody_is_left(limiter)
+    assert await all_slots_come_back(limiter)
+
+
+async def test_who_waited_first_lets_a_person_go_before_a_bulk_run(limiter: Limiter) -> None:
+    await until_the_spacing_holds(limiter)
+    order: list[Lane] = []
+
+    async def call(lane: Lane) -> None:
+        slot = await limiter.acquire(lane)
+        order.append(lane)
+        slot.never_left()
+
+    lanes = [Lane.BACKGROUND, Lane.BACKGROUND, Lane.INTERACTIVE, Lane.FINISHING]
+    calls = [asyncio.create_task(call(lane)) for lane in lanes]
+    await asyncio.gather(*calls)
+
+    assert order == sorted(lanes)
+    assert nobody_is_left(limiter)
+
+
+async def test_who_waits_alone_needs_no_task_of_the_limiter(limiter: Limiter) -> None:
+    await until_the_spacing_holds(limiter)
+    [waiter] = await waiting(limiter)
+    assert asyncio.all_tasks() == {asyncio.current_task(), waiter}
+    await waiter
+
+
 async def test_a_newcomer_does_not_overtake_who_waits_already(
     limiter: Limiter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
