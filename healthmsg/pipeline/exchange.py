@@ -83,6 +83,8 @@ class Request:
     """Whether a 302 is the expected answer."""
     streamed: bool = False
     """Whether the response's body is to be streamed instead of read."""
+    reads_answer: bool = True
+    """Whether a good answer's body is of any use."""
     repeat: Repeat = Factory(lambda self: Repeat.of_method(self.method), takes_self=True)
     """Whether the call may be made again when it may already have run."""
 
@@ -99,6 +101,8 @@ class Request:
     """Raises if the call, after its wait for the limit, must not be made any more."""
     has_left: bool | None = None
     """Whether the present try has a connection, so that the service may see it; `None` when nobody tells."""
+    heard: "Response | None" = field(default=None, repr=False)
+    """The present try's answer as far as its headers, while its body is being read."""
 
     def begin_another_try(self) -> None:
         """Note that the call is about to be made once more."""

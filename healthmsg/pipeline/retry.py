@@ -10,9 +10,10 @@ POST, every DELETE, and handing a group chat over. `healthmsg/routes.py` says wh
 | 429, too many calls | again | again | again: it did nothing |
 | 401, and the token could be renewed | once again | once again | once again: it did nothing |
 | the renewal of its token got no clear answer | again | again | again: it was not made |
-| time-out, lost connection, cut answer, 5xx | again | again | `DeliveryUnknownError` |
+| time-out, lost connection, 5xx | again | again | `DeliveryUnknownError` |
 | an unexpected redirect | raised | `DeliveryUnknownError` | `DeliveryUnknownError` |
-| success, but no JSON or not the JSON expected | raised | success | POST: `DeliveryUnknownError` |
+| success, but not the JSON expected | raised | success | POST: `DeliveryUnknownError`; else success |
+| success, but its answer was cut | again | success | POST: `DeliveryUnknownError`; else success |
 | any other code, a file that failed | raised | raised | raised |
 | any of these in the end, after a try without a clear answer | raised | `DeliveryUnknownError` | |
 
@@ -177,11 +178,17 @@ class _Repetition:
             return error
         unknown = self._request.delivery_unknown(
             _problem(error),
-            status=error.status if isinstance(error, StatusError) else None,
+            status=self._status(error),
             started_at=self._unclear_since,
         )
         unknown.__cause__ = error
         return unknown
+
+    def _status(self, error: HealthmsgError) -> int | None:
+        if isinstance(error, StatusError):
+            return error.status
+        heard = self._request.heard  # the body of an answer may have been cut
+        return heard.status if heard is not None and isinstance(error, TransportError) else None
 
 
 def _asked_wait(error: BaseException | None) -> float | None:

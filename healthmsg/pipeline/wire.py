@@ -35,6 +35,8 @@ _LARGE: Final = 512 * 1024
 # Bytes; without waiting for the network, which is what a time-out for writing is about.
 _TAKEN_AT_ONCE: Final = 64 * 1024
 _WHOLE_OR_PART: Final = frozenset({200, 206})
+# The least status that stands for an error.
+_REFUSED: Final = 400
 
 # Should an aiohttp ever send in another way, silence would mean nothing, and a call that left be made again.
 _TELLS_WHEN_IT_LEAVES: Final = hasattr(aiohttp.ClientRequest, "send")
@@ -119,13 +121,15 @@ class Wire:
         finally:
             if self._deadline.end(task):  # struck, but something else went wrong first
                 task.uncancel()
+        if request.heard is not None and _says_enough(request, request.heard):
+            return request.heard
         raise _translated(request, TimeoutError())
 
     async def _exchange(self, request: Request, limits: aiohttp.ClientTimeout) -> Response:
         session = self._connections.session or self._connections.open()
         url = self._url(request)
         proxy = await self._proxy_for(request, url) if self._connections.environment else None
-        request.has_left = None
+        request.has_left = request.heard = None
         upload: UploadBody | None = None
         headers: Mapping[str, str] | None = None
         data: bytes | BytesIO | aiohttp.MultipartWriter | None = None
@@ -234,7 +238,20 @@ async def _response(request: Request, answer: aiohttp.ClientResponse) -> Respons
     if request.streamed and answer.status in _WHOLE_OR_PART:
         stream = _AnswerStream(request, answer)
         return Response(request.call, answer.status, answer.headers, b"", cookies, stream)
-    return Response(request.call, answer.status, answer.headers, await answer.read(), cookies)
+    request.heard = heard = Response(request.call, answer.status, answer.headers, b"", cookies)
+    try:
+        heard.body = await answer.read()
+    except (aiohttp.ClientError, OSError):
+        if not _says_enough(request, heard):
+            raise
+    return heard
+
+
+def _says_enough(request: Request, heard: Response) -> bool:
+    """Tell whether an answer says what became of the call though its body was cut."""
+    if heard.status >= _REFUSED:
+        return not request.is_absolute  # why a token call was refused, its body alone says
+    return not request.reads_answer
 
 
 class _AnswerStream:

@@ -99,6 +99,7 @@ class Api:
         """
         request = self.request(route, chat)
         request.body = body
+        request.reads_answer = False
         await self.send(request)
 
     def request(self, route: Route, chat: ChatAddress | None = None, **ids: object) -> Request:

@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from itertools import pairwise
+from ssl import SSLContext
 from typing import Any
 
 import pytest
@@ -70,7 +71,7 @@ class Course:
 async def client_of(
     server: Server, *, can_renew: bool = False, scheme: str = "http", **options: Any
 ) -> AsyncIterator[Client]:
-    url = server.url.replace("http://127.0.0.1", f"{scheme}://localhost")
+    url = f"{scheme}://localhost:{server.url.rpartition(':')[2]}"
     environment = Environment("test", f"{url}/v1", f"{url}/authorize", f"{url}/token")
     app = OAuthApp("id", "secret", "https://your.app/callback", environment)
     tokens = TokenManager(Token("old", refresh_token="r1"), app=app if can_renew else None)
@@ -79,7 +80,13 @@ async def client_of(
 
 
 async def course_of(
-    call: Call, script: Script, *, large: bool = False, is_second: bool = False, **options: Any
+    call: Call,
+    script: Script,
+    *,
+    large: bool = False,
+    is_second: bool = False,
+    tls: SSLContext | None = None,
+    **options: Any,
 ) -> Course:
     """Make one call; if it is the second, over the connection of a first one."""
     records: list[CallRecord] = []
@@ -92,7 +99,7 @@ async def course_of(
 
     settings: dict[str, Any] = {"retries": Retries(attempts=TRIES), "on_call": on_call} | options
     text = "x" * LARGE if large else "x"
-    async with serve(script) as server, client_of(server, **settings) as client:
+    async with serve(script, tls) as server, client_of(server, **settings) as client:
         if is_second:
             await SAFE.make(client, text)
             server.executed.clear()
@@ -202,16 +209,25 @@ async def close_after_the_body(incoming: Incoming) -> None:
     raise ConnectionResetError
 
 
-async def reset_in_the_answer(incoming: Incoming) -> None:
-    await incoming.request()
-    await incoming.answer(200, BODY[:5], length=len(BODY))
-    await reset_at_once(incoming)
+def _half_an_answer(then: Fault) -> Callable[..., Fault]:
+    def with_status(status: int, *headers: str, runs: bool = True) -> Fault:
+        async def half(incoming: Incoming) -> None:
+            await (incoming.request() if runs else receive(incoming))
+            await incoming.answer(status, BODY[:5], *headers, length=len(BODY))
+            await then(incoming)
+
+        return half
+
+    return with_status
 
 
-async def cut_the_answer(incoming: Incoming) -> None:
-    await incoming.request()
-    await incoming.answer(200, BODY[:5], length=len(BODY))
+async def close(_: Incoming) -> None:
     raise ConnectionResetError
+
+
+reset_in_the_answer = _half_an_answer(reset_at_once)
+cut_the_answer = _half_an_answer(close)
+stop_in_the_answer = _half_an_answer(hang)
 
 
 async def stop_reading(incoming: Incoming) -> None:
@@ -221,12 +237,6 @@ async def stop_reading(incoming: Incoming) -> None:
 
 async def never_answer(incoming: Incoming) -> None:
     await incoming.request()
-    await hang(incoming)
-
-
-async def stop_in_the_answer(incoming: Incoming) -> None:
-    await incoming.request()
-    await incoming.answer(200, BODY[:5], length=len(BODY))
     await hang(incoming)
 
 

@@ -1,7 +1,9 @@
 """Every failure with every kind of call, over real sockets: what was carried out, and what the caller got."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,6 +42,7 @@ from faulty_service import (
     stop_reading,
     unless_renewed,
 )
+from hospital import Authority
 from servers import nothing_reaches_the_event_loop
 
 from healthmsg import (
@@ -61,6 +64,7 @@ from healthmsg import (
     Retries,
     ServiceUnavailableError,
     StatusError,
+    Timeout,
     TokenRenewalError,
     UnauthorizedError,
 )
@@ -116,6 +120,13 @@ async def test_without_a_connection_at_first(call: Call, how: str, monkeypatch: 
 @every_call
 async def test_without_tls(call: Call) -> None:
     lasting(await course_of(call, Script(speak_no_tls), scheme="https"), ConnectError, TRIES, executed=0)
+
+
+@every_call
+async def test_with_a_certificate_that_nobody_vouches_for(call: Call, tmp_path: Path) -> None:
+    tls = Authority.found(tmp_path).tls
+    course = await course_of(call, Script(answer), scheme="https", tls=tls)
+    lasting(course, ConnectError, TRIES, executed=0)
 
 
 def in_20_seconds() -> str:
@@ -216,9 +227,6 @@ UNCLEAR = [
         Unclear(reset_after_the_body, ConnectionLostError),
         Unclear(close_after_the_body, ConnectionLostError),
         Unclear(never_answer, CallTimeoutError),
-        Unclear(reset_in_the_answer, ConnectionLostError),
-        Unclear(cut_the_answer, ConnectionLostError),
-        Unclear(stop_in_the_answer, CallTimeoutError),
         Unclear(speak_no_http, ConnectionLostError),
     )
 ] + [
@@ -320,6 +328,80 @@ async def test_an_answer_that_is_no_json(call: Call) -> None:
     if call is ONCE_POST:
         assert isinstance(course.end, DeliveryUnknownError)
         assert course.end.status == 200
+
+
+CUTS = pytest.mark.parametrize(
+    ("cut", "kind"),
+    [
+        (reset_in_the_answer, ConnectionLostError),
+        (cut_the_answer, ConnectionLostError),
+        (stop_in_the_answer, CallTimeoutError),
+    ],
+)
+EITHER_TIMEOUT = pytest.mark.parametrize("limits", [Timeout(), Timeout(read=10_000)], ids=["read", "total"])
+
+
+@every_call
+@EITHER_TIMEOUT
+@CUTS
+async def test_a_good_answer_that_is_cut(
+    call: Call, cut: Callable[..., Fault], kind: type[CallError], limits: Timeout
+) -> None:
+    course = await course_of(call, Script(cut(200)), timeout=limits)
+    if call is SAFE:
+        lasting(course, kind, TRIES, executed=TRIES)
+    elif call is ONCE_POST:
+        lasting(course, DeliveryUnknownError, 1, executed=1)
+        assert isinstance(course.end, DeliveryUnknownError)
+        assert course.end.status == 200
+        assert type(course.end.__cause__) is kind
+    else:
+        lasting(course, None, 1, executed=1)
+
+
+@EITHER_TIMEOUT
+@CUTS
+async def test_a_good_answer_that_is_cut_at_first(
+    cut: Callable[..., Fault], kind: type[CallError], limits: Timeout
+) -> None:
+    lasting(await course_of(SAFE, Script(cut(200), times=1), timeout=limits), None, 2, executed=2)
+
+
+@every_call
+@EITHER_TIMEOUT
+@CUTS
+@pytest.mark.parametrize(("status", "error"), [(404, NotFoundError), (401, UnauthorizedError)])
+async def test_a_refusal_that_is_cut(
+    call: Call,
+    cut: Callable[..., Fault],
+    kind: type[CallError],
+    *,
+    status: int,
+    error: type[CallError],
+    limits: Timeout,
+) -> None:
+    lasting(await course_of(call, Script(cut(status, runs=False)), timeout=limits), error, 1, executed=0)
+
+
+@every_call
+@CUTS
+async def test_a_429_that_is_cut(call: Call, cut: Callable[..., Fault], kind: type[CallError]) -> None:
+    script = Script(cut(429, "Retry-After: 17", runs=False), times=1)
+    course = await course_of(call, script)
+    lasting(course, None, 2, executed=1)
+    assert 17 <= course.waits[0] <= 18
+
+
+@every_call
+@CUTS
+async def test_a_failure_of_the_service_that_is_cut(
+    call: Call, cut: Callable[..., Fault], kind: type[CallError]
+) -> None:
+    course = await course_of(call, Script(cut(503)))
+    tries = 1 if call in {ONCE_DELETE, ONCE_POST} else TRIES
+    lasting(course, ServiceUnavailableError if call is SAFE else DeliveryUnknownError, tries, executed=tries)
+    if call is not SAFE:
+        since_the_first_try(course, ServiceUnavailableError)
 
 
 @every_call
