@@ -116,7 +116,7 @@ class Client:
         auth = AuthStep(parts.tokens, parts.token_call)
         self._parts = parts
         self._api = Api(
-            shared.entrance(fold([parts.retry, parts.quota, auth], parts.call)),
+            shared.entrance(fold([parts.retry, auth, parts.quota], parts.call)),
             parts.fetch,
             shared.spawn,
             parts.environment.api_url,
@@ -146,7 +146,9 @@ class Client:
         Raises:
             ConfigurationError: the token cannot be one.
         """
-        return _View(evolve(self._parts, tokens=token_manager(token), quota=QuotaStep()))
+        return _View(
+            evolve(self._parts, tokens=token_manager(token), quota=self._parts.quota.for_another_user())
+        )
 
     def with_options(
         self, *, timeout: float | Timeout | None = None, retries: Retries | None = None

@@ -261,6 +261,19 @@ async def test_a_quota_that_is_used_up_holds_back_its_user_alone(*, retry_after:
             assert sandbox.rejected == 1
 
 
+async def test_a_view_knows_what_another_of_the_same_token_was_told() -> None:
+    async with Sandbox(quota=ServedQuota(limit=1, time_unit="month")) as sandbox:
+        _, token = somebody(sandbox)
+        async with Client(sandbox.issue_token(), environment=sandbox.environment) as client:
+            await client.using(token).me.get()
+            with pytest.raises(QuotaExceededError) as caught:
+                await client.using(token).me.get()
+            assert caught.value.quota is not None
+            assert caught.value.quota.remaining == 0
+            assert len(sandbox.calls) == 1
+            await client.me.get()
+
+
 # --- how long they live
 
 

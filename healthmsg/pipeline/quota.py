@@ -2,23 +2,38 @@
 
 import asyncio
 
+from attrs import frozen
+
 from healthmsg.errors import QuotaExceededError, StatusError
 from healthmsg.models.quota import Quota
 from healthmsg.pipeline.exchange import Request, Response, Send
 from healthmsg.pipeline.headers import QuotaHeaders, may_be_used_up, quota_headers, quota_of, wait_for_reset
 
 
+@frozen
+class UsedUp:
+    """A quota that is used up."""
+
+    until: float
+    """By the event loop's clock, in seconds."""
+    quota: Quota | None
+
+
 class QuotaStep:
     """Sends nothing for one user until that user's quota is renewed; others go on.
 
     The quota of the `quota-*` headers counts per user [D], unlike the calls per second, which are the limit
-    step's business.
+    step's business. `used_up` is by token: a program may make a view anew for each call of a user.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, used_up: dict[str | None, UsedUp] | None = None) -> None:
+        self._used_up: dict[str | None, UsedUp] = {} if used_up is None else used_up
         self._last_seen: Quota | QuotaHeaders | None = None
         """As they came, until somebody asks."""
-        self._renewed_at: float | None = None
+
+    def for_another_user(self) -> "QuotaStep":
+        """Give a step for a view."""
+        return QuotaStep(self._used_up)
 
     @property
     def quota(self) -> Quota | None:
@@ -34,35 +49,41 @@ class QuotaStep:
         try:
             response = await proceed(request)
         except StatusError as error:
-            self._look_at_error(error)
+            self._look_at_error(error, request)
             raise
         headers = quota_headers(response.headers)
         if headers is not None:
             self._last_seen = headers
             if may_be_used_up(headers):
-                self._hold_back(wait_for_reset(quota_of(headers)))
+                self._hold_back(request, wait_for_reset(quota_of(headers)))
         return response
 
-    def _look_at_error(self, error: StatusError) -> None:
+    def _look_at_error(self, error: StatusError, request: Request) -> None:
         wait = None
         if error.quota is not None:
             self._last_seen = error.quota
             wait = wait_for_reset(error.quota)
         if isinstance(error, QuotaExceededError):
             wait = error.retry_after  # what the service wants, and where it does not say, the reset
-        self._hold_back(wait)
+        self._hold_back(request, wait)
 
-    def _hold_back(self, seconds: float | None) -> None:
-        if seconds is not None:
-            self._renewed_at = max(self._renewed_at or 0.0, _now() + seconds)
+    def _hold_back(self, request: Request, seconds: float | None) -> None:
+        if seconds is None:
+            return
+        now = _now()
+        for token in [token for token, known in self._used_up.items() if known.until <= now]:
+            del self._used_up[token]
+        known = self._used_up.get(request.token)
+        until = max(now + seconds, known.until if known else now)
+        self._used_up[request.token] = UsedUp(until, self.quota)
 
     def _check(self, request: Request) -> None:
-        if self._renewed_at is None:
+        if not self._used_up:
             return
-        left = self._renewed_at - _now()
-        if left > 0:
-            raise QuotaExceededError(request.call, 429, retry_after=left, quota=self.quota)
-        self._renewed_at = None
+        known = self._used_up.get(request.token)
+        left = known.until - _now() if known else 0.0
+        if known and left > 0:
+            raise QuotaExceededError(request.call, 429, retry_after=left, quota=known.quota)
 
 
 def _now() -> float:

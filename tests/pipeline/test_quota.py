@@ -14,7 +14,7 @@ from healthmsg.pipeline import fold
 from healthmsg.pipeline.check import CheckStep
 from healthmsg.pipeline.exchange import Request, Response, Send
 from healthmsg.pipeline.limit import Limiter, LimitStep, RateLimit
-from healthmsg.pipeline.quota import QuotaStep
+from healthmsg.pipeline.quota import QuotaStep, UsedUp
 
 pytestmark = pytest.mark.looptime(noop_cycles=0)
 
@@ -162,10 +162,23 @@ async def test_nobody_is_held_back_without_need(headers: dict[str, str]) -> None
     assert user.calls == 2
 
 
+async def test_what_is_known_of_a_token_ends_with_its_wait() -> None:
+    used_up: dict[str | None, UsedUp] = {}
+    step, another = QuotaStep(used_up), QuotaStep(used_up)
+    for name in ("a", "b"):
+        request = a_request("GET")
+        request.token = name
+        step._hold_back(request, 10)
+    await asyncio.sleep(10)
+    another._hold_back(a_request("GET"), 10)
+
+    assert list(used_up) == [a_request("GET").token]
+
+
 async def test_an_answer_that_comes_late_does_not_shorten_the_wait() -> None:
     user = User([answer(told(10, reset=600)), answer()])
     await user.call()
-    user.step._hold_back(5)
+    user.step._hold_back(a_request("GET"), 5)
 
     assert (await user.refused()).retry_after == pytest.approx(600, abs=5)
 
