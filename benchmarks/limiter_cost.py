@@ -108,6 +108,7 @@ async def memory_of(turn: Turn, waiters: int) -> float:
     for caller in callers:
         caller.cancel()
     await asyncio.gather(*callers, return_exceptions=True)
+    await asyncio.sleep(0)
     return size / waiters
 
 

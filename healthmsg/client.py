@@ -329,7 +329,7 @@ def _parts(  # noqa: PLR0913 - a client has that many
     record_token_call = RecordStep(on_call, counters, url=environment.token_url)
     return _Parts(
         environment=environment,
-        shared=Shared(wire),
+        shared=Shared(wire, limit),
         notices=notices,
         limiter=limiter,
         counters=counters,

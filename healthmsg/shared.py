@@ -9,16 +9,19 @@ from healthmsg.auth.manager import TokenManager
 from healthmsg.bulk.sender import SendMany
 from healthmsg.errors import ClientClosedError, WrongEventLoopError
 from healthmsg.pipeline.exchange import Request, Send
+from healthmsg.pipeline.limit import LimitStep
 from healthmsg.pipeline.wire import Wire
+from healthmsg.tasks import start
 
 T = TypeVar("T")
 
 
 class Shared:
-    """The connections, the event loop, whether all that is closed, and the tasks that end with it."""
+    """The connections, the limit, the event loop, whether all is closed, and the tasks that end with it."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: Wire, limit: LimitStep) -> None:
         self._wire = wire
+        self._limit = limit
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -56,7 +59,7 @@ class Shared:
         except BaseException:
             work.close()
             raise
-        task = asyncio.create_task(work)
+        task = start(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -82,6 +85,7 @@ class Shared:
                 await sending.close()
         finally:
             self._closed = True
+            self._limit.close()
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -17,6 +17,7 @@ from healthmsg.errors import (
     TokenStoreError,
 )
 from healthmsg.pipeline.exchange import Send
+from healthmsg.tasks import start
 
 _LOGGER: Final = logging.getLogger("healthmsg")
 _DEFAULT_LEEWAY: Final = timedelta(seconds=30)
@@ -197,7 +198,7 @@ class TokenManager:
 
     def _begin_renewal(self, stale: Token, send: Send) -> asyncio.Task[Token | None]:
         # A task of its own, so that no waiter's cancellation stops what the others wait for.
-        renewal = asyncio.create_task(self._renew_once(stale, send), name="healthmsg token renewal")
+        renewal = start(self._renew_once(stale, send), name="healthmsg token renewal")
         self._renewal = renewal
         renewal.add_done_callback(self._renewal_ended)
         return renewal

@@ -7,13 +7,14 @@ after the latest moment at which its call can have arrived.
 
 import asyncio
 import math
-from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from aiolimiter import AsyncLimiter
 from attrs import Attribute, field, frozen
 
 from healthmsg.errors import (
+    ClientClosedError,
     ConfigurationError,
     ConnectError,
     QuotaExceededError,
@@ -24,13 +25,18 @@ from healthmsg.errors import (
     WrongEventLoopError,
 )
 from healthmsg.pipeline.exchange import Lane, Request, Response, Send
+from healthmsg.pipeline.lanes import Caller, Lanes, Waiter
 from healthmsg.pipeline.log import log_pause
 from healthmsg.pipeline.pace import Pace
 from healthmsg.pipeline.slots import CallSlot, Slots
 from healthmsg.settings import at_least_one, positive
+from healthmsg.tasks import start
 
 # Beyond the burst, so that a late wake-up can be made good by the next call, but never a pair.
 _CATCH_UP: Final = 0.06
+# Seconds. Whatever a service asks for, after an hour one call goes and sees.
+_LONGEST_PAUSE: Final = 3600.0
+_TOO_MANY_CALLS: Final = 429
 
 
 def _at_most_calls(rate: "RateLimit", attribute: "Attribute[int]", burst: int) -> None:
@@ -46,7 +52,8 @@ class RateLimit:
     `per` is in seconds. `burst` is how many calls may leave close together after a rest: with 1 they are
     spaced evenly, which every way of counting admits; with more they are not, but no interval of `per`
     seconds holds more than `calls` either. `arrival` is the longest, in seconds, that a call may be under way
-    from here to the service [A]: with more than that on your network, calls can bunch up there.
+    from here to the service [A]: with more than that on your network, or when the way there has just become
+    shorter, calls can bunch up there.
 
     Raises:
         ConfigurationError: a number that cannot be a limit.
@@ -85,20 +92,19 @@ class Limiter:
         self._slots.assume_arrival(self.rate.arrival)
         # Only for single calls: the spacing alone knows how much of a burst is left.
         self._at_once_from = -math.inf if burst == 1 else math.inf
-        self._lanes: dict[Lane, deque[asyncio.Future[CallSlot]]] = {lane: deque() for lane in Lane}
-        self._waiting = 0
+        self._lanes = Lanes()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_led = False
         self._dispatcher: asyncio.Task[None] | None = None
         self._wake_up: asyncio.Future[None] | None = None
 
     def __repr__(self) -> str:
-        return f"<Limiter {self.rate!r} waiting={self._waiting}>"
+        return f"<Limiter {self.rate!r} waiting={self.waiting}>"
 
     @property
     def waiting(self) -> int:
         """How many calls wait for their turn."""
-        return self._waiting
+        return self._lanes.waiting
 
     def now(self) -> float:
         """Give the time by the event loop's clock, in seconds."""
@@ -118,35 +124,47 @@ class Limiter:
             self._settle_in()
         slots = self._slots
         now = slots.now()
-        if self._waiting or now < self._at_once_from or not slots.is_one_free(now):
+        if self._lanes.waiting or now < self._at_once_from or not slots.is_one_free(now):
             return None
         slots.free -= 1
         self.pace.pause_until = self._at_once_from = now + self.pace.beat
         return CallSlot(slots, lane)
 
-    async def queue(self, lane: Lane) -> CallSlot:
-        """Wait for a turn behind those who wait already."""
+    async def queue(self, lane: Lane, caller: Caller | None = None) -> CallSlot:
+        """Wait for a turn behind those who wait already.
+
+        Raises:
+            LongPause: there is a longer pause than the caller waits for.
+        """
         asked = self._slots.now()
-        waiter: asyncio.Future[CallSlot] = asyncio.get_running_loop().create_future()
-        self._lanes[lane].append(waiter)
-        self._waiting += 1
+        waiter = self._lanes.join(lane, caller)
         try:
             if self._dispatcher is None and not self._is_led:
                 await self._lead(waiter)
             slot = await waiter
         except BaseException:
-            if waiter.cancel() or waiter.cancelled():
-                self._leave_lane()
-            elif waiter.exception() is None:  # it was let go, but its caller has been cancelled since
-                waiter.result().never_left()
+            if self._lanes.leave(waiter):
+                self._stop_if_nobody_waits()
+            elif waiter.exception() is None:
+                waiter.result().never_left()  # it was let go, but its caller has been cancelled since
             raise
         slot.waited = self._slots.now() - asked
         return slot
+
+    def dismiss(self, caller: Caller, error: Callable[[], Exception]) -> None:
+        """Let nobody wait on that caller's behalf any more."""
+        self._dismiss(lambda waiting_for: waiting_for is caller, error)
 
     def pause(self, seconds: float) -> None:
         """Let nobody go for that long; the longest pause asked for wins."""
         self.pace.pause(self._slots.now() + seconds)
         self._at_once_from = max(self._at_once_from, self.pace.pause_until)
+        left = self.pause_left()
+        self._dismiss(lambda caller: caller.longest_pause < left, LongPause)
+
+    def pause_left(self) -> float:
+        """Give how many seconds it takes until anybody may go."""
+        return max(0.0, self.pace.pause_until - self._slots.now())
 
     def refused(self, slot: CallSlot, retry_after: float | None) -> None:
         """Take in a 429: pause, for as long as the service asked if it did, and go on more slowly."""
@@ -169,29 +187,29 @@ class Limiter:
         self._loop = asyncio.get_running_loop()
         self._slots.now = self._loop.time
 
-    def _leave_lane(self) -> None:
-        self._waiting -= 1
-        if self._waiting:
-            return
-        for waiters in self._lanes.values():
-            waiters.clear()
-        if self._dispatcher is not None:
+    def _dismiss(self, is_meant: Callable[[Caller], bool], error: Callable[[], Exception]) -> None:
+        self._lanes.dismiss(is_meant, error)
+        self._stop_if_nobody_waits()
+        self._wake()  # the one that leads may be among them
+
+    def _stop_if_nobody_waits(self) -> None:
+        if self._dispatcher is not None and not self._lanes.waiting:
             self._dispatcher.cancel()
             self._dispatcher = None
 
-    async def _lead(self, waiter: "asyncio.Future[CallSlot]") -> None:
+    async def _lead(self, waiter: Waiter) -> None:
         self._is_led = True
         try:
-            started_at = self._slots.now()
+            began = self._slots.now()
             await asyncio.sleep(0)
-            await self._dispatch(started_at, until=waiter)
+            await self._dispatch(began, until=waiter)
         finally:
             self._is_led = False
-            if self._waiting > (not waiter.done()):
+            if self._lanes.waiting > (not waiter.done()):
                 self._start_dispatcher()
 
     def _start_dispatcher(self) -> None:
-        self._dispatcher = asyncio.create_task(self._dispatch(self._slots.now()), name="healthmsg limit")
+        self._dispatcher = start(self._dispatch(self._slots.now()), name="healthmsg limit")
         self._dispatcher.add_done_callback(self._dispatcher_ended)
 
     def _dispatcher_ended(self, dispatcher: asyncio.Task[None]) -> None:
@@ -203,17 +221,17 @@ class Limiter:
         if (error := dispatcher.exception()) is None:
             return
         self._dispatcher = None
-        while waiter := self._next_waiter():
-            self._waiting -= 1
-            waiter[1].set_exception(error)
+        self._lanes.dismiss_all(error)
 
-    async def _dispatch(self, started_at: float, until: "asyncio.Future[CallSlot] | None" = None) -> None:
-        slots, pace = self._slots, self.pace
-        if started_at < self._at_once_from and slots.now() - started_at > _CATCH_UP * pace.beat:
+    async def _dispatch(self, began: float, until: Waiter | None = None) -> None:
+        slots, pace, lanes = self._slots, self.pace, self._lanes
+        if began < self._at_once_from and slots.now() - began > _CATCH_UP * pace.beat:
             # The event loop is busy, and has held up the call before as well: it leaves only now.
             self.pause(pace.beat)
-        while self._waiting and not (until and until.done()):
-            await self._until_slot_free()
+        while lanes.waiting and not (until and until.done()):
+            if not self._may_one_go():
+                await self._sleep_until(self._next_chance())
+                continue
             slots.free -= 1
             try:
                 await self._spacing.acquire()
@@ -221,44 +239,35 @@ class Limiter:
                 slots.free += 1
                 raise
             now = slots.now()
-            waiter = self._next_waiter() if now >= pace.pause_until else None
-            if waiter is None:
+            next_one = lanes.next_one() if now >= pace.pause_until else None
+            if next_one is None:
                 slots.free += 1
                 continue
-            self._waiting -= 1
             self._at_once_from = max(self._at_once_from, now + pace.beat)
             if pace.is_slowed:
                 pace.pause(now + pace.beat)
-            waiter[1].set_result(CallSlot(slots, waiter[0]))
+            lane, waiter = next_one
+            waiter.set_result(CallSlot(slots, lane))
         self._dispatcher = None
 
-    def _next_waiter(self) -> "tuple[Lane, asyncio.Future[CallSlot]] | None":
-        for lane, waiters in self._lanes.items():
-            while waiters:
-                waiter = waiters.popleft()
-                if not waiter.done():
-                    return lane, waiter
-        return None
+    def _may_one_go(self) -> bool:
+        now = self._slots.now()
+        return self._slots.is_one_free(now) and now >= self.pace.pause_until
 
-    async def _until_slot_free(self) -> None:
-        # In a loop: some event loops' timers fire early.
-        while True:
-            now = self._slots.now()
-            is_free = self._slots.is_one_free(now)
-            if is_free and now >= self.pace.pause_until:
-                return
-            await self._sleep_until(
-                max(self.pace.pause_until, -math.inf if is_free else self._slots.next_due())
-            )
+    def _next_chance(self) -> float:
+        is_free = self._slots.is_one_free(self._slots.now())
+        return max(self.pace.pause_until, -math.inf if is_free else self._slots.next_due())
 
     async def _sleep_until(self, when: float) -> None:
         loop = asyncio.get_running_loop()
-        self._wake_up, self._slots.asleep_until = loop.create_future(), when
+        self._wake_up = wake_up = loop.create_future()
+        self._slots.asleep_until = when
         timer = loop.call_at(when, self._wake) if when < math.inf else None
         try:
-            await self._wake_up
+            await wake_up
         finally:
-            self._wake_up, self._slots.asleep_until = None, -math.inf
+            if self._wake_up is wake_up:
+                self._wake_up, self._slots.asleep_until = None, -math.inf
             if timer:
                 timer.cancel()
 
@@ -267,20 +276,30 @@ class Limiter:
             self._wake_up.set_result(None)
 
 
+class LongPause(Exception):  # noqa: N818 - it never leaves the limit
+    """A pause has begun that is longer than the caller waits for."""
+
+
 class LimitStep:
     """Waits for a turn, and tells the limiter what became of the call."""
 
     def __init__(self, limiter: Limiter, *, longest_pause: float) -> None:
         self._limiter = limiter
-        # A call that was told to wait longer fails; the others find out for themselves, and do not hang.
-        self._longest_pause = longest_pause
+        self.longest_pause: float = longest_pause
+        """Of the pauses that the service asks for; where one is longer, calls fail at once."""
         self._told_until = -math.inf
         """The end of the last pause that was logged."""
+        self._is_closed = False
+
+    def close(self) -> None:
+        """Let nobody wait any more."""
+        self._is_closed = True
+        self._limiter.dismiss(self, ClientClosedError)
 
     async def __call__(self, request: Request, proceed: Send) -> Response:
         """Go when it is this call's turn, and take note of how it ends."""
-        limiter, lane = self._limiter, request.lane
-        slot = limiter.acquire_at_once(lane) or await limiter.queue(lane)
+        limiter = self._limiter
+        slot = limiter.acquire_at_once(request.lane) or await self._turn(request)
         request.slot = slot
         request.waited = slot.waited
         if slot.waited and request.before_leaving is not None:
@@ -291,7 +310,7 @@ class LimitStep:
                 raise
         try:
             response = await proceed(request)
-        except ConnectError:
+        except (ConnectError, ClientClosedError):
             slot.never_left()
             raise
         except StatusError as error:
@@ -305,9 +324,20 @@ class LimitStep:
             if slot.held:
                 slot.abandoned()
 
+    async def _turn(self, request: Request) -> CallSlot:
+        if self._is_closed:
+            raise ClientClosedError
+        limiter = self._limiter
+        if limiter.pause_left() <= self.longest_pause:
+            try:
+                return await limiter.queue(request.lane, self)
+            except LongPause:
+                pass
+        raise RateLimitedError(request.call, _TOO_MANY_CALLS, retry_after=limiter.pause_left())
+
     def _take_in(self, error: StatusError, request: Request, slot: CallSlot) -> None:
         paused_until, was_slowed = self._limiter.pace.pause_until, self._limiter.pace.is_slowed
-        asked = None if error.retry_after is None else min(error.retry_after, self._longest_pause)
+        asked = None if error.retry_after is None else min(error.retry_after, _LONGEST_PAUSE)
         if isinstance(error, RateLimitedError) and not isinstance(error, QuotaExceededError):
             self._limiter.refused(slot, asked)
         elif isinstance(error, ServiceUnavailableError) and asked is not None:

@@ -1,5 +1,6 @@
 import asyncio
 import itertools
+import math
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -55,7 +56,7 @@ class Run:
 
     async def calls(self, count: int) -> None:
         dice = random.Random(self.path.seed)  # noqa: S311 - no secret
-        step = LimitStep(self.limiter, longest_pause=0.5)
+        step = LimitStep(self.limiter, longest_pause=math.inf)
         started = self.limiter.now()
         await asyncio.gather(*(self._call(step, random.Random(dice.random())) for _ in range(count)))  # noqa: S311
         self.departures = [moment - started for moment in self.departures]
@@ -92,7 +93,7 @@ class Run:
         )
         request.slot.answered()
         if dice.random() < self.path.trouble / 3:
-            raise RateLimitedError("GET x", 429, retry_after=dice.choice([None, 0.0, 0.3, 1e9]))
+            raise RateLimitedError("GET x", 429, retry_after=dice.choice([None, 0.0, 0.3, 0.5]))
         return response()
 
     def most_in_one_interval(self) -> int:
@@ -345,14 +346,14 @@ async def test_a_waiter_cancelled_in_the_tick_it_is_let_go_gives_its_slot_back_a
     first = asyncio.create_task(limiter.acquire(Lane.INTERACTIVE))
     waiter = asyncio.create_task(limiter.acquire(Lane.INTERACTIVE))
     await first
-    next_waiter = limiter._next_waiter
+    next_one = limiter._lanes.next_one
 
     def cancelling() -> Any:
-        limiter._next_waiter = next_waiter  # type: ignore[method-assign]
+        limiter._lanes.next_one = next_one  # type: ignore[method-assign]
         loop.call_soon(waiter.cancel)  # runs when the waiter has been let go, and before it knows
-        return next_waiter()
+        return next_one()
 
-    limiter._next_waiter = cancelling  # type: ignore[method-assign]
+    limiter._lanes.next_one = cancelling  # type: ignore[method-assign]
     with pytest.raises(asyncio.CancelledError):
         await waiter
     assert limiter.waiting == 0

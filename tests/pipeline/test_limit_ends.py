@@ -159,7 +159,7 @@ async def test_a_call_that_was_cancelled_after_it_left_is_counted_like_one_witho
 async def test_a_call_that_was_cancelled_while_it_waited_holds_nothing_and_was_never_sent(
     limiter: Limiter,
 ) -> None:
-    limiter.pause(60)
+    limiter.pause(1)
     request = a_request()
     async with serve(answering()) as server, wire_to(server.url) as wire:
         call = asyncio.ensure_future(fold([LimitStep(limiter, longest_pause=1)], wire)(request))
