@@ -10,7 +10,6 @@ from healthmsg.sandbox.faults import (
     AnswerStatus,
     CutAfter,
     CutBefore,
-    CutBody,
     Delay,
     Fault,
     Faults,
@@ -28,6 +27,7 @@ from healthmsg.sandbox.limits import (
 )
 from healthmsg.sandbox.quota import Quota
 from healthmsg.sandbox.server import Sandbox
+from healthmsg.sandbox.transfers import CutBody, EndlessRedirects, LinkTo, SlowBody, StallBody
 
 __all__ = [
     "AnswerStatus",
@@ -36,15 +36,19 @@ __all__ = [
     "CutBefore",
     "CutBody",
     "Delay",
+    "EndlessRedirects",
     "Fault",
     "Faults",
     "FixedWindow",
     "Garbage",
+    "LinkTo",
     "Policy",
     "Quota",
     "Sandbox",
     "SlidingWindow",
+    "SlowBody",
     "SpikeArrest",
+    "StallBody",
     "TokenBucket",
     "WrongShape",
     "count_rejections",

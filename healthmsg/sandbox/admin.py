@@ -5,9 +5,11 @@ from typing import Final
 
 from aiohttp import web
 
-from healthmsg.sandbox.answers import ApiError, bad_request, json_answer
+from healthmsg.sandbox.answers import ApiError, bad_request, json_answer, not_found
+from healthmsg.sandbox.body import Body
 from healthmsg.sandbox.call import Call
 from healthmsg.sandbox.calls import CallLog
+from healthmsg.sandbox.content import MadeUp
 from healthmsg.sandbox.credentials import is_same
 from healthmsg.sandbox.records import StoredChat, StoredMessage
 from healthmsg.sandbox.routing import Router
@@ -26,6 +28,7 @@ class Admin:
                 ("GET", "sandbox/log", self._show_log),
                 ("GET", "sandbox/report", self._report),
                 ("POST", "sandbox/conversations", self._add_conversations),
+                ("POST", "sandbox/attachments", self._add_attachment),
                 ("POST", "sandbox/reset-log", self._reset_log),
             )
         )
@@ -50,6 +53,17 @@ class Admin:
             patient = store.add_person(first_name, last_name, aux_id=aux_id)
             chats.append(store.start_conversation(call.state.main_user, patient).id)
         return json_answer(chats, status=201)
+
+    async def _add_attachment(self, call: Call) -> web.Response:
+        _require_secret(call)
+        body = Body.of(await call.json())
+        store, size = call.state.store, body.number("size", default=0)
+        chat = store.chats.get(body.text("chat"))
+        if chat is None:
+            raise not_found("chat")
+        file = store.new_file(body.text("name"), "application/octet-stream", MadeUp(size))
+        store.post(chat, chat.other_side(call.state.main_user), "", files=[file])
+        return json_answer({"id": file.id}, status=201)
 
     async def _reset_log(self, call: Call) -> web.Response:
         _require_secret(call)

@@ -22,6 +22,8 @@ class CallRecord:
     query: str = field(repr=False)
     template: str | None
     """The route with its ids left open, `conversations/{id}/messages` for instance; `None`: no such route."""
+    host: str | None
+    """To which host and port it was sent."""
     counted: bool
     """Whether it counts for the rate limit: under the API's base, with a token that this sandbox issued."""
     content_type: str | None = None
@@ -67,6 +69,7 @@ class CallLog:
             path=url.raw_path,
             query=url.raw_query_string,
             template=template,
+            host=_readable(headers.get("Host")),
             counted=counted,
             content_type=_readable(headers.get("Content-Type")),
             has_authorization="Authorization" in headers,

@@ -59,22 +59,6 @@ class CutAfter:
 
 
 @frozen
-class CutBody:
-    """Carries the call out, answers with half of the body, then closes the connection."""
-
-    async def answer(self, request: web.BaseRequest, execute: Execute) -> web.Response | None:
-        """See `Fault`."""
-        whole = await execute()
-        content = _content(whole)
-        half = web.StreamResponse(status=whole.status, headers=whole.headers)
-        half.content_length = len(content)
-        await half.prepare(request)
-        await half.write(content[: len(content) // 2])
-        cut(request)
-        return None
-
-
-@frozen
 class Delay:
     """Waits this many seconds before it carries the call out, or `after` that and before the answer."""
 

@@ -8,6 +8,7 @@ from aiohttp.http import HttpProcessingError
 from attrs import define, field
 
 from healthmsg.sandbox.answers import bad_request
+from healthmsg.sandbox.content import Intake
 from healthmsg.sandbox.records import File
 from healthmsg.sandbox.store import Store
 
@@ -48,7 +49,7 @@ async def _read_parts(request: web.BaseRequest, store: Store, files_part: str, t
         if part.name == files_part:
             form.files.append(await _read_file(part, store))
         elif part.name is not None and part.name == text_part:
-            form.text = (await _read_content(part, most=_LONGEST_TEXT)).decode()
+            form.text = await _read_text(part)
         else:
             raise bad_request("A part of the form has a name that is not understood.")
     if not form.files:
@@ -63,10 +64,17 @@ async def _read_file(part: BodyPartReader, store: Store) -> File:
         raise bad_request("A file has no name, or one that is not UTF-8.")
     if not (mime_type.isascii() and mime_type.isprintable()):
         raise bad_request("A file's type is not ASCII.")
-    content = await _read_content(part)
-    if not content:
+    intake = Intake()
+    try:
+        while chunk := await part.read_chunk(_CHUNK):
+            await intake.add(chunk)
+        content = await intake.all()
+    except BaseException:
+        intake.drop()
+        raise
+    if not content.size:
         raise bad_request("A file is empty.")
-    return File(store.new_id(), name, mime_type, content)
+    return store.new_file(name, mime_type, content)
 
 
 def _is_utf8(text: str) -> bool:
@@ -77,13 +85,13 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
-async def _read_content(part: BodyPartReader, *, most: int | None = None) -> bytearray:
+async def _read_text(part: BodyPartReader) -> str:
     content = bytearray()
     while chunk := await part.read_chunk(_CHUNK):
         content += chunk
-        if most is not None and len(content) > most:
+        if len(content) > _LONGEST_TEXT:
             raise bad_request("The message is too long.")
-    return content
+    return content.decode()
 
 
 def the_only_file(files: Sequence[File]) -> File:

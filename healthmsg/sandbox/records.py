@@ -6,6 +6,8 @@ from typing import Final
 
 from attrs import define, field, frozen
 
+from healthmsg.sandbox.content import Content
+
 
 @define(eq=False)
 class Company:
@@ -57,7 +59,14 @@ class File:
     id: str
     name: str
     mime_type: str
-    content: bytes | bytearray = field(repr=False)
+    content: Content = field(repr=False)
+    announced_size: int | None = None
+    """What is said of its size when that is not the truth."""
+
+    @property
+    def size(self) -> int:
+        """What is said of its size, in bytes."""
+        return self.content.bytes.size if self.announced_size is None else self.announced_size
 
 
 @frozen

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from healthmsg.sandbox.records import PROVIDERS, Company, File, Person, StoredChat
+from healthmsg.sandbox.records import PROVIDERS, Company, Person, StoredChat
 from healthmsg.sandbox.store import Store
 
 _COLLEAGUES: Final = (
@@ -89,7 +89,7 @@ def add_sample_data(store: Store, main_user: Person) -> None:
         _talk(store, store.start_group_chat(subject, main_user, members, aux_id=aux_id), _HANDOVER, 24)
     with_file = store.start_conversation(main_user, patients[0])
     name = "wond dag 3 – close-up.png"  # noqa: RUF001 - as people name files
-    picture = File(store.new_id(), name, "image/png", _PICTURE)
+    picture = store.new_file(name, "image/png", _PICTURE)
     store.post(with_file, patients[0], "Zo ziet het er vandaag uit.", files=[picture])
     patients[1].verified_by.append(PROVIDERS[0])
 

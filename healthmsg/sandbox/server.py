@@ -1,25 +1,24 @@
 """The sandbox: the API on this machine, over a real socket."""
 
-import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
-from aiohttp import web
 from attrs import define, field
-from yarl import URL
 
 from healthmsg.addresses import ChatAddress
 from healthmsg.codec import decode, encode
 from healthmsg.environment import Environment
 from healthmsg.models import Message
 from healthmsg.sandbox.calls import CallLog, CallRecord
+from healthmsg.sandbox.content import MadeUp, digest_of
 from healthmsg.sandbox.faults import Faults
 from healthmsg.sandbox.limits import Policy, SlidingWindow
+from healthmsg.sandbox.listening import Listening
 from healthmsg.sandbox.questions import answer_question
 from healthmsg.sandbox.quota import Quota
-from healthmsg.sandbox.records import Person, StoredChat, StoredMessage, VerificationRequest
+from healthmsg.sandbox.records import File, Person, StoredChat, StoredMessage, VerificationRequest
 from healthmsg.sandbox.seed import add_main_user, add_sample_data
 from healthmsg.sandbox.service import API_BASE, Service
 from healthmsg.sandbox.settings import Settings
@@ -27,11 +26,6 @@ from healthmsg.sandbox.shapes import message_json
 from healthmsg.sandbox.state import State
 from healthmsg.sandbox.store import Store
 from healthmsg.sandbox.tokens import SCOPES, Tokens
-
-# How long calls that are running when the sandbox stops may take to end by themselves.
-_GRACE: Final = 0.05
-# Addresses that one can listen on but not call.
-_WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing listens here
 
 
 def _utc_now() -> datetime:
@@ -58,6 +52,10 @@ class Sandbox:
     """Whether the token answer has `expires_in` [A]."""
     retry_after: bool = True
     """Whether a 429 says when to come back [A]."""
+    ranges: bool = True
+    """Whether parts of files can be asked for [A: RFC 9110]."""
+    foreign_downloads: bool = False
+    """Whether the files are on a port of their own, which is another origin."""
     seed: bool = True
     """Whether there is sample data besides the main user."""
     client_id: str = "healthmsg-sandbox"
@@ -77,7 +75,7 @@ class Sandbox:
     _state: State = field(init=False, repr=False)
     _service: Service = field(init=False, repr=False)
     _log: CallLog = field(factory=CallLog, init=False, repr=False)
-    _runner: web.ServerRunner | None = field(default=None, init=False, repr=False)
+    _listening: Listening | None = field(default=None, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         self.store = Store(self.now)
@@ -92,6 +90,7 @@ class Sandbox:
             refresh_tokens=self.refresh_tokens,
             announce_expiry=self.announce_expiry,
             retry_after=self.retry_after,
+            ranges=self.ranges,
         )
         self._state = State(settings, self.store, Tokens(self.now), main_user)
         self._service = Service(
@@ -120,27 +119,19 @@ class Sandbox:
             RuntimeError: it is started already.
             OSError: it cannot listen there.
         """
-        if self._runner is not None:
+        if self._listening is not None:
             raise RuntimeError("this sandbox is started already")
-        server = web.Server(self._service.answer, access_log=None)
-        runner = web.ServerRunner(server, shutdown_timeout=_GRACE)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, host, port).start()
-        except BaseException:
-            await runner.cleanup()
-            raise
-        self._runner = runner
-        listening_port = runner.addresses[0][1]
-        reachable = _WILDCARDS.get(host, host)
-        self._state.origin = str(URL.build(scheme="http", host=reachable, port=listening_port))
+        ports = [port, 0] if self.foreign_downloads else [port]
+        self._listening = await Listening.start(self._service.answer, host, ports)
+        origins = self._listening.origins
+        self._state.origin, self._state.files_origin = origins[0], origins[-1]
 
     async def stop(self) -> None:
         """Stop listening, cut every connection, and end what is still running."""
-        runner, self._runner = self._runner, None
-        if runner is not None:
-            await runner.cleanup()
-            await asyncio.sleep(0)  # aiohttp cancels what is left, without waiting for it to end
+        listening, self._listening = self._listening, None
+        if listening is not None:
+            await listening.stop()
+            self.store.close()
 
     @property
     def url(self) -> str:
@@ -283,18 +274,53 @@ class Sandbox:
         if accepted and request.provider in request.person.providers_left:
             request.person.verified_by.append(request.provider)
 
+    def add_attachment(
+        self,
+        chat: ChatAddress | str,
+        name: str,
+        content: bytes | int,
+        *,
+        mime_type: str = "application/octet-stream",
+        announced_size: int | None = None,
+    ) -> str:
+        """Have a file sent to the main user, by the first other member of a chat, and give its id.
+
+        A number makes a file of so many bytes, which are made up while they are read. Any name goes, however
+        hostile; `announced_size` is for a size that is not the truth.
+
+        Raises:
+            KeyError: there is no such chat.
+        """
+        found = self._chat(chat)
+        held = MadeUp(content) if isinstance(content, int) else content
+        file = self.store.new_file(name, mime_type, held, announced_size=announced_size)
+        self.store.post(found, found.other_side(self._state.main_user), "", files=[file])
+        return file.id
+
+    def replace_file(self, attachment_id: str, content: bytes) -> None:
+        """Put something else into an attachment, under the links that exist as well.
+
+        Raises:
+            KeyError: there is no such attachment.
+        """
+        self.store.replace_file(self._file(attachment_id), content)
+
     def file_content(self, attachment_id: str) -> bytes:
         """Give the bytes of an attachment.
 
         Raises:
             KeyError: there is no such attachment.
         """
-        for chat in self.store.chats.values():
-            for message in chat.messages:
-                for file in message.files:
-                    if file.id == attachment_id:
-                        return bytes(file.content)
-        raise KeyError("there is no such attachment")
+        held = self._file(attachment_id).content.bytes
+        return held.read(0, held.size)
+
+    async def file_digest(self, attachment_id: str) -> str:
+        """Give the SHA-256 of an attachment of any size, in hexadecimal digits.
+
+        Raises:
+            KeyError: there is no such attachment.
+        """
+        return await digest_of(self._file(attachment_id).content.bytes)
 
     @property
     def calls(self) -> list[CallRecord]:
@@ -336,6 +362,12 @@ class Sandbox:
         found = self.store.chat(address.kind, address.id, self._state.main_user)
         if found is None:
             raise KeyError("there is no such chat in this sandbox")
+        return found
+
+    def _file(self, attachment_id: str) -> File:
+        found = self.store.file(attachment_id)
+        if found is None:
+            raise KeyError("there is no such attachment in this sandbox")
         return found
 
     def _message(self, message_id: str) -> tuple[StoredChat, StoredMessage]:

@@ -8,6 +8,7 @@ from typing import Final
 
 from aiohttp import web
 from attrs import define, field, frozen
+from yarl import URL
 
 from healthmsg.sandbox import docs, downloads, oauth
 from healthmsg.sandbox.admin import Admin
@@ -102,6 +103,8 @@ class Service:
 
     def _arrival(self, request: web.BaseRequest, path: tuple[str, ...]) -> _Arrival:
         moment = self.clock() if self.clock else asyncio.get_running_loop().time()
+        if not self._is_at_home(request, path):
+            return _Arrival(request, moment, (), False, None, False)
         if path[0] != API_BASE:
             endpoint = _OPEN.find(request.method, path)
             return _Arrival(request, moment, path, False, None, False, open_endpoint=endpoint)
@@ -110,6 +113,12 @@ class Service:
         grant, is_valid = self.state.tokens.known(token), self.state.tokens.is_valid(token)
         endpoint_below = _API.find(request.method, path[1:])
         return _Arrival(request, moment, path[1:], True, grant, is_valid, api_endpoint=endpoint_below)
+
+    def _is_at_home(self, request: web.BaseRequest, path: tuple[str, ...]) -> bool:
+        """Tell whether a call reached the host that serves such things: files can have one of their own."""
+        origin = self.state.files_origin if path[0] == "files" else self.state.origin
+        where = request.get_extra_info("sockname")
+        return where is None or where[1] == URL(origin).port
 
     async def _answer_noted(self, arrival: _Arrival) -> web.Response | None:
         request = arrival.request

@@ -16,3 +16,4 @@ class Settings:
     refresh_tokens: bool = False
     announce_expiry: bool = False
     retry_after: bool = True
+    ranges: bool = True

@@ -109,7 +109,7 @@ def payload_json(payload: Payload) -> JSON:
 
 def attachment_json(file: File) -> JSON:
     """Describe an attachment [V]."""
-    return {"id": file.id, "name": file.name, "size": len(file.content), "mime_type": file.mime_type}
+    return {"id": file.id, "name": file.name, "size": file.size, "mime_type": file.mime_type}
 
 
 def _timestamp(moment: datetime) -> str:

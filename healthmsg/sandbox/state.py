@@ -41,6 +41,8 @@ class State:
     """Whom a token is for when nobody else is named."""
     origin: str = ""
     """Scheme, host and port, once it listens."""
+    files_origin: str = ""
+    """The same, of the host of the files."""
     listed: set[Person | StoredChat | StoredMessage] = field(factory=set)
     """What pages of lists have given away so far."""
     uploads: int = 0
@@ -51,13 +53,13 @@ class State:
         """Make a link to a file, outside the API's base, and the `Set-Cookie` that opens it."""
         key, cookie = token_urlsafe(12), token_urlsafe(24)
         self._downloads[key] = Download(file, cookie)
-        return f"{self.origin}/files/{key}", f"download={cookie}; Path=/files/{key}; HttpOnly"
+        return f"{self.files_origin}/files/{key}", f"download={cookie}; Path=/files/{key}; HttpOnly"
 
     def publish(self, file: File) -> str:
         """Make a link to a file that anybody may open, for a picture in a page [A]."""
         key = token_urlsafe(12)
         self._downloads[key] = Download(file, None)
-        return f"{self.origin}/files/{key}"
+        return f"{self.files_origin}/files/{key}"
 
     def download(self, key: str) -> Download | None:
         """Find what a link leads to."""

@@ -8,6 +8,7 @@ from typing import Final
 from uuid import UUID, uuid5
 
 from healthmsg.addresses import ChatKind
+from healthmsg.sandbox.content import Bytes, Content, InMemory, OnDisk
 from healthmsg.sandbox.records import Company, File, Payload, Person, StoredChat, StoredMessage
 
 # Fixed, so that the same steps give the same ids in every run.
@@ -166,6 +167,30 @@ class Store:
         message = StoredMessage(self.new_id(), sender, body, self._now(), tuple(files), payload, mentions)
         chat.messages.append(message)
         return message
+
+    def new_file(
+        self, name: str, mime_type: str, content: Bytes | bytes, *, announced_size: int | None = None
+    ) -> File:
+        """Make a file; it is nobody's yet."""
+        held = InMemory(content) if isinstance(content, bytes) else content
+        return File(self.new_id(), name, mime_type, Content(held, self._now()), announced_size)
+
+    def file(self, file_id: str) -> File | None:
+        """Find the file of an attachment."""
+        files = (file for chat in self.chats.values() for message in chat.messages for file in message.files)
+        return next((file for file in files if file.id == file_id), None)
+
+    def replace_file(self, file: File, content: bytes) -> None:
+        """Put something else into a file."""
+        file.content.replace(InMemory(content), self._now())
+
+    def close(self) -> None:
+        """Let go of what lies on the disk."""
+        for chat in self.chats.values():
+            for message in chat.messages:
+                for file in message.files:
+                    if isinstance(file.content.bytes, OnDisk):
+                        file.content.bytes.close()
 
     def message(self, message_id: str) -> tuple[StoredChat, StoredMessage] | None:
         """Find a message in whichever chat it is."""

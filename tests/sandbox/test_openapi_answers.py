@@ -22,7 +22,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from healthmsg.sandbox import Sandbox
-from healthmsg.sandbox.records import PROVIDERS, File
+from healthmsg.sandbox.records import PROVIDERS
 
 CHECKS: Final = [
     not_a_server_error,
@@ -52,7 +52,7 @@ def prepared_sandbox() -> Sandbox:
     group = sandbox.add_group_chat("MDO", members=[member.id for member in members], aux_id="mdo/é")
     sandbox.close_chat(f"groupchats/{sandbox.add_group_chat('Oud', aux_id='oud')}")
     me = store.people[sandbox.user_id]
-    file = File(store.new_id(), "a.txt", "text/plain", b"a")
+    file = store.new_file("a.txt", "text/plain", b"a")
     store.post(store.chats[group], me, "Zie de bijlage, @all", files=[file])
     return sandbox
 

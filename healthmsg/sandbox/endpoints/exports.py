@@ -8,7 +8,6 @@ from aiohttp import web
 from healthmsg.sandbox.answers import bad_request
 from healthmsg.sandbox.call import ApiCall
 from healthmsg.sandbox.pdf import chat_as_pdf
-from healthmsg.sandbox.records import File
 from healthmsg.sandbox.routing import Table
 
 _EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
@@ -26,7 +25,7 @@ async def link_to_pdf(call: ApiCall) -> web.Response:
         raise bad_request("start_date is after end_date.")
     title = chat.subject or " - ".join(f"{person.first_name} {person.last_name}" for person in chat.members)
     content = chat_as_pdf(title, [message for message in chat.messages if start <= message.created_at <= end])
-    return call.link_to(File(call.state.store.new_id(), "chat.pdf", "application/pdf", content))
+    return call.link_to(call.state.store.new_file("chat.pdf", "application/pdf", content))
 
 
 def _moment(call: ApiCall, name: str, default: datetime) -> datetime:
