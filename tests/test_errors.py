@@ -18,10 +18,12 @@ from healthmsg.errors import (
     ConnectionLostError,
     DeliveryUnknownError,
     DownloadError,
+    ExportIncompleteError,
     HealthmsgError,
     InvalidFileError,
     InvalidInputError,
     InvalidResponseError,
+    ProxyAuthenticationError,
     ServerError,
     StatusError,
     TokenRenewalError,
@@ -31,7 +33,9 @@ from healthmsg.errors import (
     UploadFileError,
     WrongEventLoopError,
 )
+from healthmsg.models import Attachment
 from healthmsg.outcome import Outcome
+from healthmsg.results import DownloadResult
 
 CALL = "POST conversations/{id}/messages"
 CANARY = "canary-3f9"
@@ -40,7 +44,7 @@ ALL_ERRORS = sorted(
     (
         found
         for _, found in inspect.getmembers(errors, inspect.isclass)
-        if issubclass(found, HealthmsgError) and found.__module__ == errors.__name__
+        if issubclass(found, HealthmsgError) and found.__module__.startswith(errors.__name__)
     ),
     key=lambda error: error.__name__,
 )
@@ -61,12 +65,16 @@ def status_error(error: type[StatusError]) -> StatusError:
 MAKERS: dict[type[HealthmsgError], Callable[[], HealthmsgError]] = {
     InvalidFileError: lambda: InvalidFileError([("a.pdf", "it is empty"), ("b", "it is a folder")]),
     ClientClosedError: ClientClosedError,
+    ExportIncompleteError: lambda: ExportIncompleteError(
+        [DownloadResult(Attachment(f"id {CANARY}", f"{CANARY}.pdf"))]
+    ),
     WrongEventLoopError: WrongEventLoopError,
     AuthorizationRefusedError: lambda: AuthorizationRefusedError(f"code {CANARY}", f"words {CANARY}"),
     TokenRequestError: lambda: TokenRequestError("The token was refused.", code=f"code {CANARY}"),
     CallError: lambda: CallError(CALL, "broke", outcome=Outcome.DELIVERED, advice="Look."),
     TransportError: lambda: TransportError(CALL, "broke", outcome=Outcome.NOT_SENT),
     ConnectError: lambda: ConnectError(CALL, "refused"),
+    ProxyAuthenticationError: lambda: ProxyAuthenticationError(CALL, "refused"),
     ConnectionLostError: lambda: ConnectionLostError(CALL, "reset", outcome=Outcome.NOT_SENT),
     CallTimeoutError: lambda: CallTimeoutError(CALL, "too late"),
     InvalidResponseError: lambda: InvalidResponseError(
@@ -214,6 +222,10 @@ def test_the_services_own_words_are_an_attribute_only(error: type[StatusError]) 
 @pytest.mark.parametrize("error", [AuthorizationRefusedError, TokenRequestError])
 def test_what_an_authorization_server_said_is_an_attribute_only(error: type[HealthmsgError]) -> None:
     assert_only_in_attributes(example(error))
+
+
+def test_which_files_an_export_lacks_is_an_attribute_only() -> None:
+    assert_only_in_attributes(example(ExportIncompleteError))
 
 
 @pytest.mark.parametrize(

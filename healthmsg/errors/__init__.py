@@ -1,0 +1,154 @@
+"""Every exception that healthmsg raises.
+
+    HealthmsgError
+    ├── ConfigurationError (ValueError)       a client, environment or limit that cannot work
+    ├── InvalidInputError (ValueError)        refused before anything was sent
+    │   ├── InvalidIdError
+    │   │   └── AmbiguousAuxIdError
+    │   ├── AuxIdTakenError
+    │   ├── EmptyMessageError
+    │   └── InvalidFileError
+    ├── ClientUsageError (RuntimeError)
+    │   ├── ClientClosedError
+    │   └── WrongEventLoopError
+    ├── SendingStoppedError                   a bulk run was ended early
+    ├── ExportIncompleteError                 some files of a chat could not be fetched
+    ├── AuthorizationError                    the three legs of OAuth
+    │   ├── StateMismatchError
+    │   │   └── MissingStateError
+    │   ├── AuthorizationRefusedError
+    │   ├── MissingCodeError
+    │   ├── TokenRequestError
+    │   ├── TokenStoreError
+    │   └── ReauthorizationRequiredError
+    └── CallError                             one call to the service
+        ├── TransportError
+        │   ├── ConnectError                  never reached the service
+        │   │   └── ProxyAuthenticationError  a proxy wants other credentials
+        │   ├── ConnectionLostError
+        │   └── CallTimeoutError
+        ├── StatusError                       answered with an error code
+        │   ├── BadRequestError           400
+        │   ├── UnauthorizedError         401  (also a ReauthorizationRequiredError)
+        │   ├── ForbiddenError            403
+        │   ├── NotFoundError             404
+        │   ├── MethodNotAllowedError     405
+        │   ├── PreconditionFailedError   412
+        │   ├── RateLimitedError          429
+        │   │   └── QuotaExceededError        of one user
+        │   └── ServerError
+        │       ├── InternalServerError   500
+        │       ├── BadGatewayError       502
+        │       └── ServiceUnavailableError 503
+        ├── InvalidResponseError              an answer that could not be understood
+        ├── DownloadError                     a file that could not be fetched
+        ├── UploadFileError                   a file that failed while it was being sent
+        ├── TokenRenewalError                 not made, for want of an answer to the renewal of its token
+        └── DeliveryUnknownError              it may have taken effect: never sent again blindly
+
+No message, `repr`, argument or cause of these carries a token, a message's text, a name or a filled-in
+path. What the service itself said may repeat any of those: it is kept apart, in
+`StatusError.server_message`.
+"""
+
+from healthmsg.errors.authorization import (
+    AuthorizationError,
+    AuthorizationRefusedError,
+    MissingCodeError,
+    MissingStateError,
+    ReauthorizationRequiredError,
+    StateMismatchError,
+    TokenRequestError,
+    TokenStoreError,
+)
+from healthmsg.errors.base import (
+    HealthmsgError,
+)
+from healthmsg.errors.calls import (
+    BadGatewayError,
+    BadRequestError,
+    CallError,
+    CallTimeoutError,
+    ConnectError,
+    ConnectionLostError,
+    DeliveryUnknownError,
+    DownloadError,
+    ForbiddenError,
+    InternalServerError,
+    InvalidResponseError,
+    MethodNotAllowedError,
+    NotFoundError,
+    PreconditionFailedError,
+    ProxyAuthenticationError,
+    QuotaExceededError,
+    RateLimitedError,
+    ServerError,
+    ServiceUnavailableError,
+    StatusError,
+    TokenRenewalError,
+    TransportError,
+    UnauthorizedError,
+    UploadFileError,
+)
+from healthmsg.errors.usage import (
+    AmbiguousAuxIdError,
+    AuxIdTakenError,
+    ClientClosedError,
+    ClientUsageError,
+    ConfigurationError,
+    EmptyMessageError,
+    ExportIncompleteError,
+    InvalidFileError,
+    InvalidIdError,
+    InvalidInputError,
+    SendingStoppedError,
+    WrongEventLoopError,
+)
+
+__all__ = [
+    "AmbiguousAuxIdError",
+    "AuthorizationError",
+    "AuthorizationRefusedError",
+    "AuxIdTakenError",
+    "BadGatewayError",
+    "BadRequestError",
+    "CallError",
+    "CallTimeoutError",
+    "ClientClosedError",
+    "ClientUsageError",
+    "ConfigurationError",
+    "ConnectError",
+    "ConnectionLostError",
+    "DeliveryUnknownError",
+    "DownloadError",
+    "EmptyMessageError",
+    "ExportIncompleteError",
+    "ForbiddenError",
+    "HealthmsgError",
+    "InternalServerError",
+    "InvalidFileError",
+    "InvalidIdError",
+    "InvalidInputError",
+    "InvalidResponseError",
+    "MethodNotAllowedError",
+    "MissingCodeError",
+    "MissingStateError",
+    "NotFoundError",
+    "PreconditionFailedError",
+    "ProxyAuthenticationError",
+    "QuotaExceededError",
+    "RateLimitedError",
+    "ReauthorizationRequiredError",
+    "SendingStoppedError",
+    "ServerError",
+    "ServiceUnavailableError",
+    "StateMismatchError",
+    "StatusError",
+    "TokenRenewalError",
+    "TokenRequestError",
+    "TokenStoreError",
+    "TransportError",
+    "UnauthorizedError",
+    "UploadFileError",
+    "WrongEventLoopError",
+]

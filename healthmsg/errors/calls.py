@@ -1,0 +1,230 @@
+"""What goes wrong with one call to the service."""
+
+from datetime import datetime
+from http import HTTPStatus
+from typing import TYPE_CHECKING, ClassVar
+
+from healthmsg.errors.authorization import ReauthorizationRequiredError
+from healthmsg.errors.base import HealthmsgError
+from healthmsg.outcome import Outcome
+
+if TYPE_CHECKING:
+    from healthmsg.models.quota import Quota
+
+
+class CallError(HealthmsgError):
+    """One call went wrong.
+
+    `call` is the method and the route's template, such as `POST conversations/{id}/messages`; `problem` is
+    what happened, `outcome` the state it left, and `attempts` how often it was tried.
+    """
+
+    def __init__(self, call: str, problem: str, *, outcome: Outcome, advice: str = "") -> None:
+        self.call = call
+        self.problem = problem
+        self.outcome = outcome
+        self.attempts = 1
+        super().__init__(" ".join(filter(None, (f"{call}: {problem}.", _STATES[outcome], advice))))
+
+
+_STATES = {
+    Outcome.DELIVERED: "The service accepted it.",
+    Outcome.NOT_SENT: "It had no effect.",
+    Outcome.UNKNOWN: "It may or may not have taken effect.",
+}
+
+
+class TransportError(CallError):
+    """The network failed."""
+
+
+class ConnectError(TransportError):
+    """No connection was made, so the service never saw the call."""
+
+    def __init__(self, call: str, problem: str) -> None:
+        super().__init__(call, problem, outcome=Outcome.NOT_SENT)
+
+
+class ProxyAuthenticationError(ConnectError):
+    """The proxy wants another user name or password. It is not asked again: that could lock the account."""
+
+
+class ConnectionLostError(TransportError):
+    """The connection broke after the call had begun to leave."""
+
+    def __init__(self, call: str, problem: str, *, outcome: Outcome = Outcome.UNKNOWN) -> None:
+        super().__init__(call, problem, outcome=outcome)
+
+
+class CallTimeoutError(TransportError):
+    """No complete answer came in time after the call had begun to leave."""
+
+    def __init__(self, call: str, problem: str, *, outcome: Outcome = Outcome.UNKNOWN) -> None:
+        super().__init__(call, problem, outcome=outcome)
+
+
+class StatusError(CallError):
+    """The service answered with an error code.
+
+    `server_message` and `server_code` hold the service's own words, at most 300 characters; they may repeat
+    what was sent, so they appear neither in the message nor in `repr`. `quota` is the user's quota as the
+    answer's headers gave it [D], if they did. Where an earlier call's answer says that this one is futile, it
+    is not made, and the message says so.
+    """
+
+    advice: ClassVar[str] = "The service's explanation is in `server_message`."
+    default_outcome: ClassVar[Outcome] = Outcome.NOT_SENT
+
+    def __init__(  # noqa: PLR0913 - what an answer says, by keyword
+        self,
+        call: str,
+        status: int,
+        *,
+        server_message: str = "",
+        server_code: str = "",
+        retry_after: float | None = None,
+        outcome: Outcome | None = None,
+        quota: "Quota | None" = None,
+        of_earlier_call: bool = False,
+    ) -> None:
+        self.status = status
+        self.quota = quota
+        self.server_message = server_message
+        self.server_code = server_code
+        self.retry_after = retry_after
+        earlier = "not made, since an earlier call was " if of_earlier_call else ""
+        problem = f"{earlier}answered {_named(status)}"
+        super().__init__(call, problem, outcome=outcome or self.default_outcome, advice=self.advice)
+
+
+def _named(status: int) -> str:
+    try:
+        return f"{status} {HTTPStatus(status).phrase}"
+    except ValueError:
+        return str(status)
+
+
+class BadRequestError(StatusError):
+    """400: the service did not understand the call."""
+
+
+class UnauthorizedError(StatusError, ReauthorizationRequiredError):
+    """401: the token is expired, revoked or unknown, and could not be renewed."""
+
+    advice = "The token is not accepted and could not be renewed: the user has to authorize again."
+
+
+class ForbiddenError(StatusError):
+    """403: this user or application may not do that."""
+
+
+class NotFoundError(StatusError):
+    """404: there is no such thing, or not for this user."""
+
+
+class MethodNotAllowedError(StatusError):
+    """405: the service does not know this call."""
+
+
+class PreconditionFailedError(StatusError):
+    """412: not in the state that the thing is in, a closed chat for instance."""
+
+
+class RateLimitedError(StatusError):
+    """429: too many calls. `retry_after` is the wait that the service asked for, in seconds, if it did."""
+
+    advice = "Too many calls a second: another program may share this application's limit."
+
+
+class QuotaExceededError(RateLimitedError):
+    """429: this user's quota is used up. Other users can go on.
+
+    `retry_after` is the wait that the service asked for, in seconds, and else the time until `quota.reset`.
+    """
+
+    advice = "This user's quota is used up; `retry_after` says for how many seconds, if that is known."
+
+
+class ServerError(StatusError):
+    """5xx: the service failed, perhaps after it had carried the call out."""
+
+    default_outcome = Outcome.UNKNOWN
+
+
+class InternalServerError(ServerError):
+    """500."""
+
+
+class BadGatewayError(ServerError):
+    """502."""
+
+
+class ServiceUnavailableError(ServerError):
+    """503. `retry_after` is the wait that the service asked for, in seconds, if it did."""
+
+
+class InvalidResponseError(CallError):
+    """The answer could not be understood: no JSON, or not the shape that was expected.
+
+    `path` names the field where that showed, without its value.
+    """
+
+    def __init__(
+        self, call: str, problem: str, *, path: str = "", outcome: Outcome = Outcome.NOT_SENT
+    ) -> None:
+        self.path = path
+        where = f" at {path}" if path else ""
+        super().__init__(call, f"the answer could not be understood: {problem}{where}", outcome=outcome)
+
+
+class DownloadError(CallError):
+    """A file could not be fetched. Nothing is left of it on the disk."""
+
+    def __init__(self, call: str, problem: str) -> None:
+        super().__init__(call, problem, outcome=Outcome.NOT_SENT)
+
+
+class UploadFileError(CallError):
+    """A file changed or could not be read while it was being sent. The service got no complete call."""
+
+    def __init__(self, call: str, problem: str) -> None:
+        super().__init__(call, problem, outcome=Outcome.NOT_SENT)
+
+
+class TokenRenewalError(CallError):
+    """The call needed a new token, and the call for that got no clear answer. The call itself did nothing.
+
+    `__cause__` says what happened; `retry_after` is the wait that the service asked for, if any, in seconds.
+    """
+
+    def __init__(self, call: str, *, retry_after: float | None = None) -> None:
+        self.retry_after = retry_after
+        super().__init__(call, "its token could not be renewed", outcome=Outcome.NOT_SENT)
+
+
+class DeliveryUnknownError(CallError):
+    """The call may have taken effect: read the chat back from `started_at` on to find out.
+
+    `started_at` is when the first try began that may have taken effect (aware, UTC, by this machine's clock:
+    the service's may differ). `status` is the code of the last answer, if there was one: with 2xx, the call
+    was accepted, and only the answer could not be understood. `__cause__` is the last try's error, if any.
+    `is_idempotent`: making it again does no harm, and has been tried. Any other call was not made again.
+    """
+
+    def __init__(
+        self,
+        call: str,
+        problem: str,
+        *,
+        started_at: datetime,
+        status: int | None = None,
+        is_idempotent: bool = False,
+    ) -> None:
+        self.started_at = started_at
+        self.status = status
+        self.is_idempotent = is_idempotent
+        advice = "Making it again does no harm." if is_idempotent else _LOOK_FIRST
+        super().__init__(call, problem, outcome=Outcome.UNKNOWN, advice=advice)
+
+
+_LOOK_FIRST = "It was not sent again. Look what became of it, in the chat for a message, before you do."
