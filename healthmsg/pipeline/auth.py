@@ -37,7 +37,7 @@ class AuthStep:
         except UnauthorizedError as error:
             refused = error
         newer = await _given(self._tokens.renew(token, self._token_call), request)
-        if newer is None:
+        if newer is None or request.is_spent:
             raise refused
         request.token = newer.value
         request.begin_another_try()

@@ -1,17 +1,17 @@
-"""A multipart body whose files are read ahead in a thread, so that neither memory nor event loop suffers."""
+"""A multipart body that is sent piece by piece, so that neither memory nor event loop suffers."""
 
 import asyncio
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import BinaryIO, Final
+from collections.abc import AsyncIterator
+from contextlib import aclosing, suppress
+from typing import Final
 
 from aiohttp import MultipartWriter, hdrs
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import Payload
 
 from healthmsg.errors import UploadFileError
-from healthmsg.pipeline.exchange import FilePart, Multipart, Slot
+from healthmsg.pipeline.exchange import FilePart, Multipart, Request, Slot
 
-_CHUNK: Final = 1024 * 1024
 # As browsers do, RFC 7578 and the HTML standard: UTF-8 as it is, and only what would end the name escaped.
 _ESCAPES: Final = str.maketrans({'"': "%22", "\r": "%0D", "\n": "%0A"})
 
@@ -19,14 +19,14 @@ _ESCAPES: Final = str.maketrans({'"': "%22", "\r": "%0D", "\n": "%0A"})
 class UploadBody:
     """Makes the payload for one try, and remembers whether a file was at fault when it failed."""
 
-    def __init__(self, form: Multipart, slot: Slot | None) -> None:
+    def __init__(self, form: Multipart, request: Request) -> None:
         self._form = form
-        self._slot = slot
+        self._request = request
         self.problem: str | None = None
 
     def payload(self) -> MultipartWriter:
         """Build the payload anew: one that has been sent would silently upload nothing."""
-        writer = _FormWriter(self._slot)
+        writer = _FormWriter(self._request)
         for name, text in self._form.fields:
             part = writer.append(text)
             part.headers.popall(hdrs.CONTENT_TYPE)
@@ -38,28 +38,40 @@ class UploadBody:
             part.headers[hdrs.CONTENT_DISPOSITION] = disposition
         return writer
 
-    def failure(self, call: str) -> UploadFileError | None:
+    def failure(self) -> UploadFileError | None:
         """Give the error of the file that was at fault, if one was."""
-        return UploadFileError(call, self.problem) if self.problem else None
+        return UploadFileError(self._request.call, self.problem) if self.problem else None
 
 
 class _FormWriter(MultipartWriter):
     """A form that waits for the limit before its end, should it have taken long."""
 
-    def __init__(self, slot: Slot | None) -> None:
+    def __init__(self, request: Request) -> None:
         super().__init__("form-data")
-        self._slot = slot
+        self._request = request
 
     async def write(self, writer: AbstractStreamWriter, close_boundary: bool = True) -> None:  # noqa: FBT001, FBT002 - aiohttp's
         await super().write(writer, close_boundary=False)
-        if self._slot is not None:
-            await self._slot.before_last_chunk()
+        if self._request.slot is not None:
+            await self._wait_for_the_limit(self._request.slot)
+        self._request.body_sent = True
         if close_boundary:
             await writer.write(f"--{self.boundary}--\r\n".encode())
 
+    async def _wait_for_the_limit(self, slot: Slot) -> None:
+        # A wait of our own making, which is not to count for how long the call may take.
+        clock, began = self._request.clock, asyncio.get_running_loop().time()
+        if clock is None or (ends_at := clock.when()) is None:
+            await slot.before_last_chunk()
+            return
+        with suppress(RuntimeError):  # it has struck in this very moment
+            clock.reschedule(None)
+            await slot.before_last_chunk()
+            clock.reschedule(ends_at + asyncio.get_running_loop().time() - began)
+
 
 class _FilePayload(Payload):
-    """A file of known size, read a chunk ahead."""
+    """A file, sent as its source gives it."""
 
     def __init__(self, file: FilePart, body: UploadBody) -> None:
         super().__init__(file, content_type=file.content_type)
@@ -71,45 +83,37 @@ class _FilePayload(Payload):
         raise TypeError("a file that is being uploaded is not text")
 
     async def write(self, writer: AbstractStreamWriter) -> None:
-        # A thread of its own: a slow disk or network share must not hold up the loop's other threads.
-        thread = ThreadPoolExecutor(1, thread_name_prefix="healthmsg upload")
-        opening = thread.submit(self._file.open)
-        try:
-            await self._copy(thread, opening, writer)
-        finally:
-            # Behind the last read in the same thread, so that no file is closed under a reader.
-            thread.submit(_close, opening)
-            thread.shutdown(wait=False)
+        if self._file.transfer is not None:
+            self._file.transfer.restart()
+        async with aclosing(self._file.source.chunks()) as chunks:
+            self._body.problem = await self._copy(chunks, writer)
         if self._body.problem is not None:
             raise ValueError(self._body.problem)  # makes aiohttp cut the connection
 
-    async def _copy(
-        self, thread: ThreadPoolExecutor, opening: Future[BinaryIO], writer: AbstractStreamWriter
-    ) -> None:
-        left = self._file.size
-        try:
-            source = await asyncio.wrap_future(opening)
-            chunk = await asyncio.wrap_future(thread.submit(source.read, _CHUNK))
-        except Exception as error:  # noqa: BLE001 - a source may be anything that can be read
-            self._body.problem = _unreadable(error)
-            return
-        while chunk and (left := left - len(chunk)) >= 0:
-            reading = thread.submit(source.read, _CHUNK)
-            await writer.write(chunk)
+    async def _copy(self, chunks: AsyncIterator[bytes], writer: AbstractStreamWriter) -> str | None:
+        """Send all there is; give what is wrong with it, if anything is."""
+        sent, size, transfer = 0, self._file.size, self._file.transfer
+        while True:
             try:
-                chunk = await asyncio.wrap_future(reading)
-            except Exception as error:  # noqa: BLE001 - see above
-                self._body.problem = _unreadable(error)
-                return
-        if left:
-            self._body.problem = "a file changed its size while it was sent"
+                chunk: object = await anext(chunks, b"")
+            except Exception as error:  # noqa: BLE001 - a source may be anything that can be read
+                return _unreadable(error)
+            if not isinstance(chunk, bytes):
+                return f"a file gave {type(chunk).__name__} where bytes are needed"
+            sent += len(chunk)
+            if not chunk or (size is not None and sent > size):
+                break
+            await writer.write(chunk)
+            if transfer is not None:
+                transfer.advance(len(chunk))
+        if size is not None and sent != size:
+            more_or_fewer = "more" if sent > size else "fewer"
+            return f"a file gave {more_or_fewer} bytes than its size: it was changed, or its size was wrong"
+        if transfer is not None:
+            transfer.know_size(sent)
+        return None if sent else "a file is empty"
 
 
 def _unreadable(error: Exception) -> str:
     reason = error.strerror if isinstance(error, OSError) else type(error).__name__
     return f"a file could not be read while it was sent ({reason})"
-
-
-def _close(opening: Future[BinaryIO]) -> None:
-    if not opening.cancelled() and opening.exception() is None:
-        opening.result().close()

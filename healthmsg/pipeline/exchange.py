@@ -1,10 +1,11 @@
 """What travels through the pipeline: a request on the way out, a response on the way back."""
 
+import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from enum import IntEnum
-from typing import Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 from attrs import Factory, define, field, frozen
@@ -12,6 +13,9 @@ from attrs import Factory, define, field, frozen
 from healthmsg.errors import DeliveryUnknownError, InvalidResponseError
 from healthmsg.outcome import Outcome
 from healthmsg.routes import Repeat
+
+if TYPE_CHECKING:
+    from healthmsg.pipeline.meter import Transfer
 
 
 class Lane(IntEnum):
@@ -46,16 +50,33 @@ class Content:
     data: bytes = field(repr=False)
 
 
+class Source(Protocol):
+    """Where a file's bytes come from."""
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether it has been read from, and cannot be read again."""
+
+    def chunks(self) -> AsyncGenerator[bytes, None]:
+        """Read it from its beginning, for one try. What it gives may be something else by mistake."""
+
+    async def release(self) -> None:
+        """Let go of it, however far it was read. Nothing reads it afterwards."""
+
+
 @frozen
 class FilePart:
-    """A file in a multipart body; `open` gives it anew for each try."""
+    """A file in a multipart body."""
 
     name: str
     """The form field's name."""
     file_name: str = field(repr=False)
     content_type: str
-    size: int
-    open: Callable[[], BinaryIO] = field(repr=False)
+    size: int | None
+    """Bytes; `None` when nobody knows before its end."""
+    source: Source = field(repr=False)
+    transfer: "Transfer | None" = field(default=None, repr=False)
+    """Told how far it is."""
 
 
 @frozen
@@ -64,6 +85,12 @@ class Multipart:
 
     fields: tuple[tuple[str, str], ...] = field(repr=False)
     files: tuple[FilePart, ...]
+
+    @property
+    def size(self) -> int | None:
+        """The bytes of its files; `None` when nobody knows how many there are."""
+        sizes = [file.size for file in self.files if file.size is not None]
+        return sum(sizes) if len(sizes) == len(self.files) else None
 
 
 @define(eq=False)
@@ -77,6 +104,8 @@ class Request:
     """Below the API's URL, encoded; or a whole URL, for the token call and for downloads."""
     query: Mapping[str, str] | None = field(default=None, repr=False)
     body: Content | Multipart | None = field(default=None, repr=False)
+    headers: Mapping[str, str] | None = field(default=None, repr=False)
+    """Beside those that every call has."""
     cookie: str | None = field(default=None, repr=False)
     lane: Lane = Lane.INTERACTIVE
     answers_with_link: bool = False
@@ -103,13 +132,23 @@ class Request:
     """Whether the present try has a connection, so that the service may see it; `None` when nobody tells."""
     heard: "Response | None" = field(default=None, repr=False)
     """The present try's answer as far as its headers, while its body is being read."""
+    clock: "asyncio.Timeout | None" = field(default=None, repr=False)
+    """What ends the present try of an upload in the end."""
+    body_sent: bool = False
+    """Whether of the present try nothing but the end of a multipart body is left to be sent."""
 
     def begin_another_try(self) -> None:
         """Note that the call is about to be made once more."""
         self.attempt += 1
+        self.body_sent = False
         self.started_at = time.time()
         self.waited_before += self.waited
         self.waited = 0.0
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether something in the body has been read that cannot be read again."""
+        return isinstance(self.body, Multipart) and any(file.source.is_spent for file in self.body.files)
 
     @property
     def is_absolute(self) -> bool:

@@ -93,6 +93,7 @@ class Limiter:
         # Only for single calls: the spacing alone knows how much of a burst is left.
         self._at_once_from = -math.inf if burst == 1 else math.inf
         self._lanes = Lanes()
+        self._asked_until = -math.inf
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_led = False
         self._dispatcher: asyncio.Task[None] | None = None
@@ -159,12 +160,17 @@ class Limiter:
         """Let nobody go for that long; the longest pause asked for wins."""
         self.pace.pause(self._slots.now() + seconds)
         self._at_once_from = max(self._at_once_from, self.pace.pause_until)
-        left = self.pause_left()
+
+    def obey(self, seconds: float) -> None:
+        """Let nobody go for as long as the service asked, and nobody wait for whom that is too long."""
+        self.pause(seconds)
+        self._asked_until = max(self._asked_until, self._slots.now() + seconds)
+        left = self.asked_pause_left()
         self._dismiss(lambda caller: caller.longest_pause < left, LongPause)
 
-    def pause_left(self) -> float:
-        """Give how many seconds it takes until anybody may go."""
-        return max(0.0, self.pace.pause_until - self._slots.now())
+    def asked_pause_left(self) -> float:
+        """Give how many seconds are left of the pause that the service asked for."""
+        return max(0.0, self._asked_until - self._slots.now())
 
     def refused(self, slot: CallSlot, retry_after: float | None) -> None:
         """Take in a 429: pause, for as long as the service asked if it did, and go on more slowly."""
@@ -173,7 +179,10 @@ class Limiter:
         self.pace.refused(now, left_at)
         self._slots.assume_arrival(self.pace.arrival)
         backoff = self.pace.backoff(now, left_at)
-        self.pause(backoff if retry_after is None else retry_after)
+        if retry_after is None:
+            self.pause(backoff)
+        else:
+            self.obey(retry_after)
 
     def passed(self, slot: CallSlot) -> None:
         """Take in a good answer, if that can make any difference."""
@@ -328,12 +337,13 @@ class LimitStep:
         if self._is_closed:
             raise ClientClosedError
         limiter = self._limiter
-        if limiter.pause_left() <= self.longest_pause:
+        if limiter.asked_pause_left() <= self.longest_pause:
             try:
                 return await limiter.queue(request.lane, self)
             except LongPause:
                 pass
-        raise RateLimitedError(request.call, _TOO_MANY_CALLS, retry_after=limiter.pause_left())
+        left = limiter.asked_pause_left()
+        raise RateLimitedError(request.call, _TOO_MANY_CALLS, retry_after=left, of_earlier_call=True)
 
     def _take_in(self, error: StatusError, request: Request, slot: CallSlot) -> None:
         paused_until, was_slowed = self._limiter.pace.pause_until, self._limiter.pace.is_slowed
@@ -341,7 +351,7 @@ class LimitStep:
         if isinstance(error, RateLimitedError) and not isinstance(error, QuotaExceededError):
             self._limiter.refused(slot, asked)
         elif isinstance(error, ServiceUnavailableError) and asked is not None:
-            self._limiter.pause(asked)
+            self._limiter.obey(asked)
         elif not isinstance(error, ServerError | RateLimitedError):
             self._limiter.passed(slot)
         # The short pauses of a pace that is lowered already are no news.

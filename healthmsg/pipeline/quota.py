@@ -83,7 +83,9 @@ class QuotaStep:
         known = self._used_up.get(request.token)
         left = known.until - _now() if known else 0.0
         if known and left > 0:
-            raise QuotaExceededError(request.call, 429, retry_after=left, quota=known.quota)
+            raise QuotaExceededError(
+                request.call, 429, retry_after=left, quota=known.quota, of_earlier_call=True
+            )
 
 
 def _now() -> float:

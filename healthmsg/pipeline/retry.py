@@ -7,6 +7,7 @@ POST, every DELETE, and handing a group chat over. `healthmsg/routes.py` says wh
 | what happened | safe | idempotent | once |
 |---|---|---|---|
 | no connection: refused, no such host, no trusted TLS, too late | again | again | again: it never ran |
+| a proxy that wants other credentials | raised | raised | raised: that could lock the account |
 | 429, too many calls | again | again | again: it did nothing |
 | 401, and the token could be renewed | once again | once again | once again: it did nothing |
 | the renewal of its token got no clear answer | again | again | again: it was not made |
@@ -17,7 +18,8 @@ POST, every DELETE, and handing a group chat over. `healthmsg/routes.py` says wh
 | any other code, a file that failed | raised | raised | raised |
 | any of these in the end, after a try without a clear answer | raised | `DeliveryUnknownError` | |
 
-"Again" is as often as `Retries` allows; then the last error is raised. A wait that is longer than `max_wait`
+"Again" is as often as `Retries` allows, and never once the call has read from something that can be read
+only once, such as an async iterable; then the last error is raised. A wait that is longer than `max_wait`
 is not waited for: the error is raised at once, with its `retry_after`.
 """
 
@@ -31,6 +33,7 @@ from healthmsg.errors import (
     CallError,
     ConnectError,
     HealthmsgError,
+    ProxyAuthenticationError,
     QuotaExceededError,
     RateLimitedError,
     ServerError,
@@ -148,8 +151,12 @@ class _Repetition:
             self._unclear_since = self._request.started_at
         if (_asked_wait(error) or 0.0) > self._retries.max_wait:
             return False
+        if self._request.is_spent:
+            return False
         if isinstance(error, QuotaExceededError) and error.retry_after is None:
             return False  # a day's or a month's quota, as likely as not
+        if isinstance(error, ProxyAuthenticationError):
+            return False
         may_run_twice = self._request.repeat is not Repeat.ONCE
         return isinstance(error, _DID_NOT_RUN) or (may_run_twice and isinstance(error, _MAY_HAVE_RUN))
 

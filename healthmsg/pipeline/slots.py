@@ -9,9 +9,11 @@
 | cut, cancelled or timed out after it left | an interval after `arrival` seconds from when it left     |
 """
 
+import asyncio
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from heapq import heappop, heappush
 from typing import Final
 
@@ -21,6 +23,8 @@ from healthmsg.pipeline.exchange import Lane
 _SHARE_OF_ROUND_TRIP: Final = 0.8
 # A difference between round trips is forgotten by that much with each call: by half after 70.
 _MEMORY: Final = 0.99
+# Seconds. A server does not wait for ever for the end of an upload.
+_LONGEST_WAIT: Final = 60.0
 
 
 class CallSlot:
@@ -75,12 +79,18 @@ class CallSlot:
             self._slots.take_back(self, -math.inf)
 
     async def before_last_chunk(self) -> None:
-        """Take a second slot for a long upload, which the server may count when it is complete."""
+        """Take a second slot for a long upload, which the server may count when it is complete.
+
+        In a long pause it goes without one in the end, for the service to say whether it takes the upload.
+        """
         slots = self._slots
-        if self.sent_at is not None and slots.now() - self.sent_at > slots.arrival:
-            lane = Lane.INTERACTIVE if self._lane is Lane.INTERACTIVE else Lane.FINISHING
-            self._second = await slots.acquire(lane)
-            self._second.sent()
+        if self.sent_at is None or slots.now() - self.sent_at <= slots.arrival:
+            return
+        lane = Lane.INTERACTIVE if self._lane is Lane.INTERACTIVE else Lane.FINISHING
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LONGEST_WAIT):
+                self._second = await slots.acquire(lane)
+                self._second.sent()
 
 
 class Slots:

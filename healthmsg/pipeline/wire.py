@@ -5,7 +5,7 @@ the `except` block.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from copy import copy
 from functools import partial
@@ -17,7 +17,14 @@ import aiohttp
 from aiohttp import hdrs
 from yarl import URL
 
-from healthmsg.errors import CallError, CallTimeoutError, ClientClosedError, ConnectError, ConnectionLostError
+from healthmsg.errors import (
+    CallError,
+    CallTimeoutError,
+    ClientClosedError,
+    ConnectError,
+    ConnectionLostError,
+    ProxyAuthenticationError,
+)
 from healthmsg.network import Network
 from healthmsg.pipeline.body import UploadBody
 from healthmsg.pipeline.connections import Connections
@@ -29,12 +36,13 @@ from healthmsg.version import __version__
 _USER_AGENT: Final = f"healthmsg/{__version__}"
 # Bytes per second: an upload gets this much more time for its size.
 _SLOWEST_UPLOAD: Final = 50_000
-_CHUNK: Final = 256 * 1024
+_CHUNK: Final = 1024 * 1024
 # Bytes; aiohttp would write more at one go, and warns of it.
 _LARGE: Final = 512 * 1024
 # Bytes; without waiting for the network, which is what a time-out for writing is about.
 _TAKEN_AT_ONCE: Final = 64 * 1024
 _WHOLE_OR_PART: Final = frozenset({200, 206})
+_WANTS_CREDENTIALS: Final = 407
 # The least status that stands for an error.
 _REFUSED: Final = 400
 
@@ -67,7 +75,9 @@ async def _write_in_time(
     def strike() -> None:  # as aiohttp itself does when nothing comes to be read
         protocol.set_exception(aiohttp.SocketTimeoutError("Timeout on writing data to socket"))
 
-    with Standstill(writer, seconds, strike):
+    # Should the connection break at the very end, aiohttp closes it, which whoever waits for the answer is
+    # told of, and raises, which nobody would see: this is a task that nobody waits for.
+    with Standstill(writer, seconds, strike), suppress(aiohttp.ClientConnectionError):
         await write_bytes(writer, conn, *rest)
 
 
@@ -96,9 +106,10 @@ class Wire:
         self.timeout = timeout
         self._deadline = self._connections.deadline(timeout.total)
         read = timeout.read if timeout.read < timeout.total else None
-        self._aiohttp_timeout = aiohttp.ClientTimeout(
-            connect=timeout.connect, sock_connect=timeout.connect, sock_read=read
-        )
+        connect = {"connect": timeout.connect, "sock_connect": timeout.connect}
+        self._aiohttp_timeout = aiohttp.ClientTimeout(**connect, sock_read=read)
+        self._patient_timeout = aiohttp.ClientTimeout(**connect, sock_read=timeout.read)
+        """For transfers, which a file's size decides on, or nobody."""
 
     def with_timeout(self, timeout: Timeout) -> Self:
         """Give a wire over the same connections that allows calls other times."""
@@ -109,8 +120,10 @@ class Wire:
     async def __call__(self, request: Request) -> Response:
         """Send, and read the whole answer unless it is to be streamed."""
         task = asyncio.current_task()
-        if request.streamed or isinstance(request.body, Multipart) or task is None:
-            return await self._exchange(request, self._timeout_of(request))
+        if isinstance(request.body, Multipart):
+            return await self._upload(request, request.body)
+        if request.streamed or task is None:
+            return await self._exchange(request, self._patient_timeout)
         cancelled_before = task.cancelling()
         self._deadline.begin(task)
         try:
@@ -121,9 +134,18 @@ class Wire:
         finally:
             if self._deadline.end(task):  # struck, but something else went wrong first
                 task.uncancel()
-        if request.heard is not None and _says_enough(request, request.heard):
-            return request.heard
-        raise _translated(request, TimeoutError())
+        return _took_too_long(request)
+
+    async def _upload(self, request: Request, form: Multipart) -> Response:
+        try:
+            async with asyncio.timeout(self._time_for(form)) as request.clock:
+                return await self._exchange(request, self._patient_timeout)
+        except TimeoutError:
+            pass
+        return _took_too_long(request)
+
+    def _time_for(self, form: Multipart) -> float | None:
+        return None if form.size is None else self.timeout.total + form.size / _SLOWEST_UPLOAD
 
     async def _exchange(self, request: Request, limits: aiohttp.ClientTimeout) -> Response:
         session = self._connections.session or self._connections.open()
@@ -131,18 +153,15 @@ class Wire:
         proxy = await self._proxy_for(request, url) if self._connections.environment else None
         request.has_left = request.heard = None
         upload: UploadBody | None = None
-        headers: Mapping[str, str] | None = None
+        headers = request.headers
         data: bytes | BytesIO | aiohttp.MultipartWriter | None = None
-        patience: float | None = self.timeout.write
         if isinstance(request.body, Content):
             headers = {hdrs.CONTENT_TYPE: request.body.content_type}
             data = request.body.data
-            if len(data) <= _TAKEN_AT_ONCE:
-                patience = None
-            elif len(data) > _LARGE:
+            if len(data) > _LARGE:
                 data = BytesIO(data)
         elif request.body is not None:
-            upload = UploadBody(request.body, request.slot)
+            upload = UploadBody(request.body, request)
             data = upload.payload()
         try:
             answer = await session.request(
@@ -153,7 +172,8 @@ class Wire:
                 timeout=limits,
                 proxy=proxy,
                 allow_redirects=False,
-                middlewares=(_guard(request, patience), *self._connections.middlewares),
+                read_bufsize=_CHUNK if request.streamed else None,
+                middlewares=(self._guard(request), *self._connections.middlewares),
             )
             return await _response(request, answer)
         except CallError as error:
@@ -163,7 +183,7 @@ class Wire:
         except RuntimeError as error:
             # aiohttp's only way to say that a session was closed meanwhile.
             failure = ClientClosedError() if session.closed else error
-        raise (upload and upload.failure(request.call)) or failure
+        raise (upload and upload.failure()) or failure
 
     async def _proxy_for(self, request: Request, url: URL) -> URL | None:
         request.has_left = False  # nor does it leave while the system is asked
@@ -187,19 +207,15 @@ class Wire:
             pass
         raise ConnectError(request.call, "the URL is not valid")
 
-    def _timeout_of(self, request: Request) -> aiohttp.ClientTimeout:
-        timeout = self.timeout
-        total: float | None = timeout.total
-        if isinstance(request.body, Multipart):
-            total = timeout.total + sum(file.size for file in request.body.files) / _SLOWEST_UPLOAD
-        elif request.streamed:  # a download of any size; a standstill is what `read` is for
-            total = None
-        return aiohttp.ClientTimeout(
-            total, connect=timeout.connect, sock_connect=timeout.connect, sock_read=timeout.read
-        )
+    def _guard(self, request: Request) -> "_Guard":
+        is_small = isinstance(request.body, Content) and len(request.body.data) <= _TAKEN_AT_ONCE
+        return _guard(request, None if is_small else self.timeout.write)
 
 
-def _guard(request: Request, patience: float | None) -> Callable[..., Awaitable[aiohttp.ClientResponse]]:
+_Guard = Callable[..., Awaitable[aiohttp.ClientResponse]]
+
+
+def _guard(request: Request, patience: float | None) -> _Guard:
     """Make the outermost middleware of one call.
 
     It decides which credentials go along, whatever a session, a netrc file or a proxy setting had put there.
@@ -247,6 +263,13 @@ async def _response(request: Request, answer: aiohttp.ClientResponse) -> Respons
     return heard
 
 
+def _took_too_long(request: Request) -> Response:
+    """Give what was heard of the answer all the same, if that is enough."""
+    if request.heard is not None and _says_enough(request, request.heard):
+        return request.heard
+    raise _translated(request, TimeoutError())
+
+
 def _says_enough(request: Request, heard: Response) -> bool:
     """Tell whether an answer says what became of the call though its body was cut."""
     if heard.status >= _REFUSED:
@@ -288,7 +311,8 @@ _NOT_CONNECTED: Final = (
 def _translated(request: Request, error: aiohttp.ClientError | OSError) -> CallError:
     problem = _why_not_connected(request, error)
     if problem is not None:
-        return ConnectError(request.call, problem)
+        is_407 = isinstance(error, aiohttp.ClientHttpProxyError) and error.status == _WANTS_CREDENTIALS
+        return (ProxyAuthenticationError if is_407 else ConnectError)(request.call, problem)
     outcome = request.outcome_unheard
     if isinstance(error, TimeoutError):
         return CallTimeoutError(request.call, "no complete answer came in time", outcome=outcome)

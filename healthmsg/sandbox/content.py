@@ -77,6 +77,9 @@ class OnDisk:
         """Forget them."""
         self._file.close()
 
+    def __del__(self) -> None:
+        self.close()  # of a form that came in, but was refused or not complete
+
 
 class Intake:
     """Bytes that are coming in: in memory, or on the disk when they become many."""

@@ -40,7 +40,7 @@ METHODS = ("GET", "POST", "PUT", "DELETE")
 def a_request(method: str = "POST", body: Content | Multipart | None = JSON) -> Request:
     """Make a request that is full of what nobody may see."""
     body = None if method == "GET" else body
-    return Request(f"{method} {ROUTE}", method, PATH, {"q": PATIENT}, body, COOKIE, token=TOKEN)
+    return Request(f"{method} {ROUTE}", method, PATH, {"q": PATIENT}, body, cookie=COOKIE, token=TOKEN)
 
 
 @frozen
@@ -80,11 +80,21 @@ class Incoming:
     async def request(self) -> Received:
         """Read a whole request; it counts as executed."""
         head = await self.head()
-        assert head.header("Transfer-Encoding") is None
-        body = await self.reader.readexactly(int(head.header("Content-Length") or 0))
+        if head.header("Transfer-Encoding") is None:
+            body = await self.reader.readexactly(int(head.header("Content-Length") or 0))
+        else:
+            body = await self._chunks()
         received = Received(head.method, head.target, head.headers, body)
         self.server.executed.append(received)
         return received
+
+    async def _chunks(self) -> bytes:
+        body = b""
+        while size := int(await self.reader.readuntil(b"\r\n"), 16):
+            body += await self.reader.readexactly(size)
+            assert await self.reader.readexactly(2) == b"\r\n"
+        assert await self.reader.readexactly(2) == b"\r\n"
+        return body
 
     async def answer(self, status: int = 200, body: bytes = b"{}", *headers: str, length: int = -1) -> None:
         lines = (f"HTTP/1.1 {status} X", f"Content-Length: {len(body) if length < 0 else length}", *headers)

@@ -55,12 +55,23 @@ async def test_a_pause_that_is_too_long_fails_who_waits_already_and_who_comes_la
     with pytest.raises(RateLimitedError) as caught:
         await step(a_request(), unreachable)
     assert caught.value.retry_after == pytest.approx(500, abs=1)
+    assert "not made, since an earlier call was answered 429" in str(caught.value)
     assert limiter.waiting == 1
     await left
     assert limiter.now() - began == pytest.approx(600, abs=1)
     assert (await step(a_request(), answer)).status == 200
     assert nobody_is_left(limiter)
     assert await all_slots_come_back(limiter)
+
+
+@pytest.mark.parametrize("waiters", [1, 5])
+async def test_who_waits_for_no_pause_waits_for_the_limit_all_the_same(
+    limiter: Limiter, waiters: int
+) -> None:
+    step = LimitStep(limiter, longest_pause=0)
+    await until_the_spacing_holds(limiter)
+    await asyncio.gather(*(step(a_request(), answer) for _ in range(waiters)))
+    assert nobody_is_left(limiter)
 
 
 async def answer(request: Request) -> Response:

@@ -28,10 +28,13 @@ from healthmsg import (
     ConnectionLostError,
     DeliveryUnknownError,
     Outcome,
+    ProxyAuthenticationError,
     Retries,
     Timeout,
 )
 from healthmsg.network import Network
+from healthmsg.pipeline import fold
+from healthmsg.pipeline.retry import RetryStep
 
 pytestmark = pytest.mark.usefixtures(nothing_reaches_the_event_loop.__name__)
 __all__ = ["nothing_reaches_the_event_loop"]
@@ -86,6 +89,17 @@ async def test_without_a_tunnel_the_service_never_saw_the_call(
                 assert not request.has_left
                 assert_error_tells_nothing(caught.value)
         assert not server.opened
+
+
+@pytest.mark.parametrize(("refusal", "tries"), [(407, 1), (503, 3)])
+async def test_a_proxy_that_wants_other_credentials_is_asked_once(refusal: int, tries: int) -> None:
+    async with serve(Proxy(refusal=refusal)) as proxy:
+        async with wire_to("https://127.0.0.1:1", network=Network(proxy=proxy.url)) as wire:
+            send = fold([RetryStep(Retries(attempts=3, max_wait=0.001))], wire)
+            with pytest.raises(ConnectError) as caught:
+                await send(a_request())
+        assert isinstance(caught.value, ProxyAuthenticationError) == (refusal == 407)
+        assert len(proxy.begun) == tries
 
 
 async def test_a_proxy_that_is_not_there_is_told_from_a_service_that_is_not() -> None:

@@ -31,6 +31,7 @@ from healthmsg import (
 )
 from healthmsg.network import Network
 from healthmsg.pipeline.exchange import Content, FilePart, Multipart
+from healthmsg.pipeline.sources import FileSource
 from healthmsg.pipeline.standstill import Standstill
 
 pytestmark = pytest.mark.usefixtures(nothing_reaches_the_event_loop.__name__)
@@ -41,7 +42,8 @@ SHORT = 0.1
 
 
 def a_form(open_file: Callable[[], Any] | None = None, size: int = LARGE) -> Multipart:
-    file = FilePart("files", "a.bin", "application/x-test", size, open_file or (lambda: BytesIO(bytes(size))))
+    source = FileSource(open_file or (lambda: BytesIO(bytes(size))))
+    file = FilePart("files", "a.bin", "application/x-test", size, source)
     return Multipart((("message", "Hallo"),), (file,))
 
 
