@@ -9,9 +9,10 @@ from healthmsg.addresses import ChatAddress
 from healthmsg.codec import decode, encode
 from healthmsg.errors import InvalidResponseError
 from healthmsg.identifiers import encode_segment
+from healthmsg.many import Keep
 from healthmsg.models.fields import JSONObject
 from healthmsg.paging import HasId, Pager, Spawn, check_page_size
-from healthmsg.pipeline.exchange import Content, Lane, Multipart, Request, Send
+from healthmsg.pipeline.exchange import Content, Lane, Multipart, Request, Send, Step
 from healthmsg.routes import Route
 
 T = TypeVar("T")
@@ -26,7 +27,10 @@ class Api:
     """Carries out a call to the API, as the user."""
     fetch: Send
     """Fetches a link on another host: without token and without counting against the limit."""
+    retry: Step
+    """Does something again while that may help, as often as the client's `Retries` say."""
     spawn: Spawn
+    keep: Keep
     url: str
     owner: object
     """Equal for one user of one client: what one user's handle can do, another's may not."""

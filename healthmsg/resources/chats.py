@@ -1,6 +1,5 @@
 """The chat handles: everything one can do in a chat, written once for all four kinds."""
 
-import asyncio
 import os
 from collections.abc import Iterable
 from datetime import datetime
@@ -11,7 +10,7 @@ from healthmsg.addresses import ChatAddress
 from healthmsg.checks import check_all, check_choice, check_count, check_flag, check_moment
 from healthmsg.codec import encode
 from healthmsg.errors import EmptyMessageError, InvalidInputError
-from healthmsg.files import FileToUpload, prepare
+from healthmsg.files import FileToUpload, file_parts
 from healthmsg.identifiers import encode_segment
 from healthmsg.models import (
     Attachment,
@@ -23,9 +22,13 @@ from healthmsg.models import (
     User,
 )
 from healthmsg.paging import PAGE_SIZE, Pager
-from healthmsg.pipeline.exchange import Content, FilePart, Multipart
+from healthmsg.pipeline.exchange import Content, Multipart, Request
+from healthmsg.pipeline.meter import Meter, Progress
 from healthmsg.resources.api import Api, json_body
-from healthmsg.resources.downloads import Download, FileStream
+from healthmsg.resources.archive import DownloadAll, download_all
+from healthmsg.resources.downloads import Download
+from healthmsg.resources.export import Export, export_chat
+from healthmsg.resources.file_stream import FileStream
 from healthmsg.resources.mentions import Mentions, complete_mentions
 from healthmsg.resources.users import user_id as id_of_user
 from healthmsg.resources.users import user_ids
@@ -105,20 +108,31 @@ class BaseChat:
         content = json_body({"body": _readable(body), "question": question})
         return await self._api.create(SentMessage, SEND_MESSAGE, content, self.address)
 
-    async def upload(self, *files: FileToUpload, message: str = "") -> SentMessage:
+    async def upload(
+        self, *files: FileToUpload, message: str = "", progress: Progress | None = None
+    ) -> SentMessage:
         """Send files as one message, with an optional text. Contract: `POST {chat}/attachments` [V].
 
+        `progress` gets the bytes of the files that were handed to the network, and those in all (`None` as
+        long as nobody knows). A further try takes back what the one before had done.
+
         Raises:
-            InvalidFileError: names every file that is missing, empty, unreadable or a folder.
+            InvalidFileError: names every file that is missing, empty, unreadable, a folder, no regular file,
+                or without a usable name.
             EmptyMessageError: no file is given.
+            InvalidInputError: `progress` cannot be called.
             UploadFileError: a file changed or failed while it was sent; nothing was delivered.
             DeliveryUnknownError: it may have been delivered, and was not sent again.
         """
-        encode(check_body(message))
-        if not files:
-            raise EmptyMessageError("an upload needs at least one file")
-        form = Multipart((("message", message),), await file_parts(files, field_name="files"))
-        return await self._api.create(SentMessage, UPLOAD_FILES, form, self.address)
+        meter = Meter(progress)
+        async with file_parts(files, field_name="files", meter=meter) as parts:
+            encode(check_body(message))
+            if not files:
+                raise EmptyMessageError("an upload needs at least one file")
+            form = Multipart((("message", message),), parts)
+            sent = await self._api.create(SentMessage, UPLOAD_FILES, form, self.address)
+        meter.finish()
+        return sent
 
     def messages(self, *, page_size: int = PAGE_SIZE) -> Pager[Message]:
         """Read the messages, newest first. Contract: `GET {chat}/messages` [A]."""
@@ -130,19 +144,31 @@ class BaseChat:
         return await self._api.read(Message, GET_MESSAGE, self.address, message_id=wanted)
 
     async def download(
-        self, attachment: Attachment | str, *, to: str | os.PathLike[str], overwrite: bool = False
+        self,
+        attachment: Attachment | str,
+        *,
+        to: str | os.PathLike[str],
+        overwrite: bool = False,
+        progress: Progress | None = None,
     ) -> Path:
         """Write an attachment to a file, and give the file's path. Contract: `GET {chat}/attachments/…` [V].
 
-        `to` is a file, or a folder that exists: then the attachment's name is used, made safe. The file
-        appears when it is complete.
+        `to` is a file, or a folder that exists: then the attachment's name is used, made safe, and with a
+        number if it is taken. The file appears when it is complete, readable by its owner alone. A transfer
+        that breaks is gone on with where the service allows that [A], as often as `Retries` say.
 
         Raises:
             FileExistsError: the file exists, and `overwrite` was not asked for.
             DownloadError: the link or what it led to is not acceptable.
+            OSError: the file cannot be written.
+            InvalidInputError: `progress` cannot be called.
         """
+        meter = Meter(progress)
         download = Download.of_attachment(self._api, self.address, attachment)
-        return await download.to_file(to, overwrite=overwrite)
+        size = attachment.size if isinstance(attachment, Attachment) else None
+        path = await download.to_file(to, overwrite=overwrite, transfer=meter.begin(size))
+        meter.finish()
+        return path
 
     def stream_attachment(self, attachment: Attachment | str) -> FileStream:
         """Give an attachment piece by piece; nothing is sent yet. Contract: as `download`.
@@ -171,20 +197,67 @@ class BaseChat:
         start: datetime | None = None,
         end: datetime | None = None,
         overwrite: bool = False,
+        progress: Progress | None = None,
     ) -> Path:
         """Write the chat as a PDF, and give the file's path. Contract: `GET {chat}/pdf` [V].
 
         `start` and `end` are aware and to the second; without them the whole chat is written. `to` is a file,
-        or a folder that exists: then the file is called `chat.pdf`.
+        or a folder that exists: then the file is called `chat.pdf`, with a number if that is taken.
 
         Raises:
             InvalidInputError: a moment is not aware, or `end` lies before `start`.
             FileExistsError: the file exists, and `overwrite` was not asked for.
             DownloadError: the link or what it led to is not acceptable.
         """
-        request = self._api.request(GET_PDF, self.address)
-        request.query = _period(start, end)
-        return await Download(self._api, request, name="chat.pdf").to_file(to, overwrite=overwrite)
+        query, meter = _period(start, end), Meter(progress)
+
+        def ask() -> Request:
+            request = self._api.request(GET_PDF, self.address)
+            request.query = query
+            return request
+
+        download = Download(self._api, ask, name="chat.pdf")
+        path = await download.to_file(to, overwrite=overwrite, transfer=meter.begin(None))
+        meter.finish()
+        return path
+
+    def download_all(
+        self, *, to: str | os.PathLike[str], concurrency: int = 4, progress: Progress | None = None
+    ) -> DownloadAll:
+        """Fetch every attachment of the chat into a folder. Contract: as `messages` and `download`.
+
+        Iterate the answer for one `DownloadResult` per attachment, newest first as they are begun, or wait
+        for everything: `await chat.download_all(to=folder).all()`. The folder is made unless it exists. A
+        file is called after the attachment and a part of its id; one that is there with the right size is
+        skipped, and with another size fetched again. `progress` gets the bytes of all that was begun so far,
+        added up.
+
+        Raises:
+            InvalidInputError: `concurrency` is not a whole number of at least 1, or `progress` not callable.
+        """
+        return download_all(self._api, self.address, to=to, concurrency=concurrency, progress=progress)
+
+    async def export(
+        self, *, to: str | os.PathLike[str], concurrency: int = 4, progress: Progress | None = None
+    ) -> Export:
+        """Write the archive of the chat into a folder. Contract: as `get`, `messages` and `download`.
+
+        There will be `chat.json`, what `get` says; `messages.jsonl`, a message a line, oldest first, with
+        every field that the service gave, and with each attachment's place as its `file`; and `attachments/`.
+        The folder is made unless it exists. What is there is not fetched again, so an export that broke off
+        is continued by exporting into the same folder. `messages.jsonl` appears when all else is there; one
+        from an earlier export is replaced then, and files of messages that are gone since are kept.
+
+        The list of messages is read first, and at once. One that arrives after its first page was read is
+        left out. The service gives the list by pages: should a message vanish while it is read, one that is
+        still there can be passed over; export again to be certain.
+
+        Raises:
+            ExportIncompleteError: some attachments could not be fetched; all else was done.
+            InvalidInputError: the folder holds something else, such as the export of another chat.
+            ClientUsageError: another export into the folder is under way.
+        """
+        return await export_chat(self._api, self.address, to=to, concurrency=concurrency, progress=progress)
 
     async def request_verification(
         self, *, user_id: str | User, provider_id: str | IdentityProvider
@@ -229,15 +302,6 @@ class Chat(BaseChat):
 def belongs_to(chat: BaseChat, api: Api) -> bool:
     """Tell whether what is done with a handle is done by that user of that client."""
     return bool(chat._api.owner == api.owner)  # noqa: SLF001 - the handle's own module
-
-
-async def file_parts(files: Iterable[FileToUpload], *, field_name: str) -> tuple[FilePart, ...]:
-    """Look at files before anything is sent.
-
-    Raises:
-        InvalidFileError: names every file that is missing, empty, unreadable or a folder.
-    """
-    return await asyncio.to_thread(prepare, files, field_name=field_name)
 
 
 def check_body(body: object) -> str:

@@ -1,237 +1,264 @@
-"""Fetching a file: ask the API for a link, follow it by hand, write it whole or not at all.
+"""Fetching a file: in one go, or, when the transfer breaks, from where it broke off."""
 
-The bearer token goes to the API's own origin only, and the cookie that came with the link only to where
-the link leads.
-"""
-
-import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import ExitStack, suppress
-from http.cookies import CookieError, SimpleCookie
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing
+from datetime import datetime, timedelta
 from pathlib import Path
-from secrets import token_hex
-from types import TracebackType
-from typing import BinaryIO, Final, Self, TypeVar
-from urllib.parse import urljoin, urlsplit
+from typing import Final
+
+from attrs import frozen
 
 from healthmsg.addresses import ChatAddress
-from healthmsg.codec import as_mapping
-from healthmsg.environment import port_of, require_secure_url
-from healthmsg.errors import ClientUsageError, ConfigurationError, DownloadError, InvalidResponseError
-from healthmsg.files import target_path
+from healthmsg.errors import CallError, DownloadError, StatusError, TransportError
+from healthmsg.files.targets import PartialFile, Target
+from healthmsg.files.threads import in_thread
 from healthmsg.models import Attachment
 from healthmsg.pipeline.exchange import Request, Response, Stream
+from healthmsg.pipeline.headers import http_date
+from healthmsg.pipeline.meter import Transfer
 from healthmsg.resources.api import Api
+from healthmsg.resources.links import fetch_file
 from healthmsg.routes import GET_ATTACHMENT
 
-T = TypeVar("T")
-
-_MOST_REDIRECTS: Final = 5
+_PART: Final = 206
+_NO_SUCH_PART: Final = 416
+_CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-\d+/(\d+)")
+# A file could have changed twice within the second that its date names; after a minute it has not [RFC 9110].
+_CERTAIN_AFTER: Final = timedelta(seconds=60)
 
 
 class Download:
     """One file to fetch; nothing is sent until it is asked for."""
 
     def __init__(
-        self, api: Api, request: Request, *, name: str | None = None, size: int | None = None
+        self, api: Api, ask: Callable[[], Request], *, name: str | None = None, size: int | None = None
     ) -> None:
         self._api = api
-        self._request = request
+        self._ask = ask
+        self._call = ask().call
         self._name = name
         self._size = size
 
     @classmethod
     def of_attachment(cls, api: Api, chat: ChatAddress, attachment: Attachment | str) -> "Download":
         """Prepare the download of an attachment; what is known of it is held against what comes."""
-        if not isinstance(attachment, Attachment):
-            return cls(api, api.request(GET_ATTACHMENT, chat, attachment_id=attachment))
-        request = api.request(GET_ATTACHMENT, chat, attachment_id=attachment.id)
-        return cls(api, request, name=attachment.name, size=attachment.size)
+        known = attachment if isinstance(attachment, Attachment) else None
+        attachment_id = known.id if known else attachment
 
-    async def to_file(self, to: str | os.PathLike[str], *, overwrite: bool) -> Path:
+        def ask() -> Request:
+            return api.request(GET_ATTACHMENT, chat, attachment_id=attachment_id)
+
+        return cls(api, ask, name=known.name, size=known.size) if known else cls(api, ask)
+
+    async def to_file(
+        self, to: str | os.PathLike[str], *, overwrite: bool, transfer: Transfer | None = None
+    ) -> Path:
         """Write the file beside its place, and put it there when it is complete."""
-        target = await asyncio.to_thread(target_path, to, self._name)
-        if not overwrite and await asyncio.to_thread(target.exists):
-            raise FileExistsError(f"{target} exists; pass overwrite=True to replace it")
-        partial = target.with_name(f".healthmsg-{token_hex(8)}.part")
-        with ExitStack() as tidy:
-            tidy.callback(partial.unlink, missing_ok=True)
-            file = await _in_thread(_create, partial, tidy)
-            await self._write(file)
-            self._check_size(file.tell())
-            await _in_thread(file.close)
-            await _in_thread(_put_in_place, partial, target, overwrite)
-        return target
+        target = await in_thread(lambda: Target.find(to, self._name, overwrite=overwrite))
+        fetching = _Fetching(self._api, self._ask, self._call, self._size, can_begin_anew=True)
+        async with PartialFile(target) as partial, aclosing(fetching.pieces()) as pieces:
+            async for piece in pieces:
+                if piece is None:
+                    await partial.empty()
+                else:
+                    await partial.write(piece)
+                if transfer is not None:
+                    fetching.tell(transfer)
+            path = await partial.complete()
+        if transfer is not None:
+            transfer.finish()
+        return path
 
     async def read(self, *, max_bytes: int) -> bytes:
         """Give the whole file, if it is not larger than `max_bytes`."""
+        if self._size is not None and self._size > max_bytes:
+            raise DownloadError(self._call, "the file is larger than max_bytes")
+        fetching = _Fetching(self._api, self._ask, self._call, self._size, can_begin_anew=True)
         content = bytearray()
-        async with FileStream(self) as stream:
-            async for chunk in stream:
-                content += chunk
-                if len(content) > max_bytes:
-                    raise DownloadError(self._request.call, "the file is larger than max_bytes")
+        async with aclosing(fetching.pieces()) as pieces:
+            async for piece in pieces:
+                if piece is None:
+                    content.clear()
+                else:
+                    content += piece
+                if max(len(content), fetching.size or 0) > max_bytes:
+                    raise DownloadError(self._call, "the file is larger than max_bytes")
         return bytes(content)
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """Give the file piece by piece; its size is checked at the end."""
-        stream = await self._open()
-        received = 0
-        try:
-            async for chunk in stream.chunks():
-                received += len(chunk)
-                yield chunk
-        finally:
-            stream.close()
-        self._check_size(received)
+        fetching = _Fetching(self._api, self._ask, self._call, self._size, can_begin_anew=False)
+        async with aclosing(fetching.pieces()) as pieces:
+            async for piece in pieces:
+                if piece is not None:
+                    yield piece
 
-    async def _write(self, file: BinaryIO) -> None:
-        stream = await self._open()
-        try:
-            async for chunk in stream.chunks():
-                await _in_thread(file.write, chunk)
-        finally:
-            stream.close()
 
-    def _check_size(self, received: int) -> None:
-        if self._size is not None and received != self._size:
-            raise DownloadError(self._request.call, "the file does not have the size that was announced")
+@frozen
+class _Known:
+    """What an answer says of the whole file."""
 
-    async def _open(self) -> Stream:
-        self._request.query = {**(self._request.query or {}), "headers": "false"}
-        self._request.answers_with_link = True
-        response = await self._api.send(self._request)
-        url = self._acceptable(self._link_of(response), base=f"{self._api.url}/{self._request.path}")
-        cookie = _cookie_header(response.cookies)
-        for _ in range(_MOST_REDIRECTS + 1):
-            response = await self._fetch(url, cookie)
-            if response.stream is not None:
-                return response.stream
-            onwards = self._acceptable(self._link_of(response), base=url)
-            if _origin(onwards) != _origin(url):
-                cookie = None
-            url = onwards
-        raise DownloadError(self._request.call, "the link led from one redirect to the next")
+    size: int | None
+    validator: str | None
+    """What tells it from another version of itself."""
+    has_parts: bool
 
-    async def _fetch(self, url: str, cookie: str | None) -> Response:
-        request = Request(
-            f"{self._request.call} (the file)",
-            "GET",
-            url,
-            cookie=cookie,
-            streamed=True,
-            answers_with_link=True,
-            lane=self._api.lane,
+    @classmethod
+    def of(cls, response: Response) -> "_Known":
+        headers = response.headers
+        is_plain = headers.get("Content-Encoding", "identity") == "identity"
+        length = headers.get("Content-Length", "")
+        return cls(
+            int(length) if is_plain and length.isascii() and length.isdigit() else None,
+            _validator(headers) if is_plain else None,
+            is_plain and headers.get("Accept-Ranges") == "bytes",
         )
-        own = _origin(url) == _origin(self._api.url)
-        return await (self._api.send if own else self._api.fetch)(request)
 
-    def _link_of(self, response: Response) -> str:
-        link = response.headers.get("Location")
-        if link is None:
-            with suppress(InvalidResponseError):
-                link = as_mapping(response.json()).get("link")  # type: ignore[assignment] # checked below
-        if not isinstance(link, str) or not link:
-            raise DownloadError(self._request.call, "the answer has no link")
-        return link
-
-    def _acceptable(self, link: str, *, base: str) -> str:
-        try:
-            url = urlsplit(urljoin(base, link)).geturl()  # writes the scheme in small letters
-            require_secure_url("the link", url)
-        except (ValueError, ConfigurationError):
-            pass
-        else:
-            return url
-        raise DownloadError(self._request.call, "the link is neither https nor on loopback")
+    def rest(self, start: int) -> Mapping[str, str] | None:
+        """Give the headers that ask for the rest of it, if it can be asked for."""
+        if not (start and self.has_parts and self.validator):
+            return None
+        return {"Range": f"bytes={start}-", "If-Range": self.validator}
 
 
-class FileStream:
-    """A file's bytes as they arrive: iterate it, within `async with` if you may leave early.
+class _Fetching:
+    """The bytes of one file, over as many connections as it takes."""
 
-    It can be iterated once. Raises, while it is, what a download raises: `DownloadError` when the link or
-    what it led to is not acceptable, and any `CallError`.
-    """
-
-    def __init__(self, download: Download) -> None:
-        self._chunks = download.chunks()
-        self._is_begun = False
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        if self._is_begun:  # a file that broke off must not look like an empty one
-            raise ClientUsageError("This stream has been iterated or closed already: ask for a new one.")
-        self._is_begun = True
-        return self._chunks
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    def __init__(
+        self, api: Api, ask: Callable[[], Request], call: str, size: int | None, *, can_begin_anew: bool
     ) -> None:
-        await self.close()
+        self._api = api
+        self._ask = ask
+        self._call = call
+        self._size = size
+        self._can_begin_anew = can_begin_anew
+        self._known = _Known(size, None, False)
+        self._received = 0
+        self._to_skip = 0
+        self._has_begun_anew = False
+        self._stream: Stream | None = None
+        self._chunks: AsyncIterator[bytes] | None = None
+        self._failure: CallError | None = None
 
-    async def close(self) -> None:
-        """Stop here, and give the connection back.
+    @property
+    def size(self) -> int | None:
+        """Bytes in all, as far as is known."""
+        return self._known.size
 
-        Raises:
-            ClientUsageError: another task is waiting for the next piece; cancel that one.
-        """
-        self._is_begun = True
+    def tell(self, transfer: Transfer) -> None:
+        """Say how far it is."""
+        if self.size is not None:
+            transfer.know_size(self.size)
+        transfer.restart(self._received)
+
+    async def pieces(self) -> AsyncGenerator[bytes | None, None]:
+        """Give it piece by piece; `None` when it begins anew."""
         try:
-            await self._chunks.aclose()
-        except RuntimeError:  # how Python says so
-            is_busy = True
-        else:
-            is_busy = False
-        if is_busy:
-            raise ClientUsageError("This stream is being iterated by another task: cancel that one.")
+            while True:
+                # Each piece has its tries, so that a long transfer may break more often than a short one.
+                request = Request(f"{self._call} (the file)", "GET", "", lane=self._api.lane)
+                response = await self._api.retry(request, self._next_piece)
+                if self._failure is not None:
+                    raise self._failure
+                if self._has_begun_anew:
+                    self._has_begun_anew = False
+                    yield None
+                if not response.body:
+                    break
+                yield response.body
+        finally:
+            self._let_go()
+        if self._size is not None and self._received != self._size:
+            raise self._wrong_size()
 
-
-def _origin(url: str) -> tuple[str, str | None, int | None]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, port_of(parts)
-
-
-def _cookie_header(set_cookies: tuple[str, ...]) -> str | None:
-    pairs: dict[str, str] = {}
-    for set_cookie in set_cookies:
-        with suppress(CookieError):
-            pairs |= {name: cookie.coded_value for name, cookie in SimpleCookie(set_cookie).items()}
-    return "; ".join(f"{name}={value}" for name, value in pairs.items()) or None
-
-
-async def _in_thread(work: Callable[..., T], *args: object) -> T:
-    """Run something in a thread; when cancelled, wait for its end, since tidying up comes after it."""
-    running = asyncio.ensure_future(asyncio.to_thread(work, *args))
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        await asyncio.wait([running])
-        raise
-
-
-def _create(partial: Path, tidy: ExitStack) -> BinaryIO:
-    try:
-        return tidy.enter_context(open(partial, "xb", opener=_private))
-    except (FileNotFoundError, NotADirectoryError):
-        pass
-    raise FileNotFoundError(f"{partial.parent} is not a folder that exists")
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
-
-
-def _put_in_place(partial: Path, target: Path, overwrite: bool) -> None:  # noqa: FBT001 - goes through a thread
-    if not overwrite:
+    async def _next_piece(self, request: Request) -> Response:
+        """Give the next piece, or an empty one at the end. What is raised can be tried again."""
         try:
-            os.link(partial, target)  # fails if the target has come to exist meanwhile
-        except FileExistsError:
-            raise
-        except OSError:  # a disk without hard links
-            target.open("xb").close()
-        else:
-            return
-    partial.replace(target)
+            if self._chunks is None:
+                await self._open()
+        except CallError as failure:  # the call has had its tries
+            self._failure = failure
+            return Response(request.call, 0, {})
+        piece = b""
+        try:
+            while self._chunks is not None and not piece:
+                piece = await anext(self._chunks)
+                skipped = min(self._to_skip, len(piece))
+                self._to_skip -= skipped
+                piece = piece[skipped:]
+        except StopAsyncIteration:
+            pass
+        except TransportError as failure:
+            self._let_go()
+            if self._can_begin_anew or not self._received or self._known.validator:
+                raise
+            self._failure = failure
+        self._received += len(piece)
+        if self._size is not None and self._received > self._size:
+            self._failure = self._wrong_size()
+        return Response(request.call, 200, {}, body=piece)
+
+    async def _open(self) -> None:
+        headers = self._known.rest(self._received)
+        try:
+            response = await fetch_file(self._api, self._ask(), headers or {})
+        except StatusError as failure:
+            if headers is None or failure.status != _NO_SUCH_PART:
+                raise
+            response = None
+        self._to_skip = 0
+        if headers is None and response is not None and response.status == _PART:
+            raise DownloadError(self._call, "a part of the file came that was not asked for")
+        if response is None or (response.status == _PART and not self._is_rest(response)):
+            if response is not None and response.stream is not None:
+                response.stream.close()
+            self._begin_anew()
+            response = await fetch_file(self._api, self._ask(), {})
+        self._stream = response.stream
+        if response.status != _PART:
+            self._begin_with(_Known.of(response))
+        assert self._stream is not None, "fetch_file gives nothing else"  # noqa: S101 - see there
+        self._chunks = self._stream.chunks()
+
+    def _begin_with(self, known: _Known) -> None:
+        """Take in an answer that has the whole file."""
+        is_same = known.validator is not None and known.validator == self._known.validator
+        if self._received and is_same:
+            self._to_skip = self._received
+        elif self._received:
+            self._begin_anew()
+        self._known = known
+        if self._size is not None and known.size not in (None, self._size):
+            self._let_go()
+            raise self._wrong_size()
+
+    def _begin_anew(self) -> None:
+        if self._received and not self._can_begin_anew:
+            self._let_go()
+            raise DownloadError(self._call, "the transfer broke off, and the file is another one by now")
+        self._has_begun_anew = self._has_begun_anew or self._received > 0
+        self._received = 0
+        self._known = _Known(None, None, False)
+
+    def _is_rest(self, response: Response) -> bool:
+        part = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+        return part is not None and (int(part[1]), int(part[2])) == (self._received, self._known.size)
+
+    def _let_go(self) -> None:
+        stream, self._stream, self._chunks = self._stream, None, None
+        if stream is not None:
+            stream.close()
+
+    def _wrong_size(self) -> DownloadError:
+        return DownloadError(self._call, "the file does not have the size that was announced")
+
+
+def _validator(headers: Mapping[str, str]) -> str | None:
+    tag = headers.get("ETag", "")
+    if tag.startswith('"'):
+        return tag
+    modified, now = headers.get("Last-Modified", ""), http_date(headers.get("Date", ""))
+    changed: datetime | None = http_date(modified)
+    return modified if changed and now and now - changed >= _CERTAIN_AFTER else None

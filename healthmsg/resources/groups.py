@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterable
 from healthmsg.addresses import ChatAddress
 from healthmsg.checks import check_aux_id, check_count, check_flag, check_text
 from healthmsg.errors import InvalidInputError
-from healthmsg.files import FileToUpload
+from healthmsg.files import FileToUpload, file_parts
 from healthmsg.models import GroupChatInfo, GroupSettings, Member, User
 from healthmsg.pipeline.exchange import Multipart
+from healthmsg.pipeline.meter import Meter
 from healthmsg.resources.api import Api, json_body
-from healthmsg.resources.chats import BaseChat, Chat, file_parts
+from healthmsg.resources.chats import BaseChat, Chat
 from healthmsg.resources.users import user_id, user_ids
 from healthmsg.routes import (
     ADD_ADMINS,
@@ -92,11 +93,12 @@ class GroupChat(BaseChat):
         """Give the chat a picture. Contract: `POST groupchats/{id}/avatar` [V].
 
         Raises:
-            InvalidFileError: the file is missing, empty, unreadable or a folder.
+            InvalidFileError: the file is missing, empty, unreadable, a folder, no regular file, or without a
+                usable name.
             UploadFileError: the file changed or failed while it was sent.
         """
-        parts = await file_parts([file], field_name="avatar")
-        await self._api.change(SET_AVATAR, self.address, Multipart((), parts))
+        async with file_parts([file], field_name="avatar", meter=Meter(None)) as parts:
+            await self._api.change(SET_AVATAR, self.address, Multipart((), parts))
 
     async def close(self, *, send_email: bool) -> None:
         """Close the chat for everybody; it can be read, and no longer written in.

@@ -117,10 +117,10 @@ async def upload(chat: Chat, name: str = "uitslag.pdf", content: bytes = CONTENT
     return (await chat.message(sent.id)).attachments[0]
 
 
-def links(sandbox: Sandbox, to: str, body: bytes = b"{}", **headers: str) -> None:
+def links(sandbox: Sandbox, to: str, body: bytes = b"{}", *, times: int | None = 1, **headers: str) -> None:
     """Have the sandbox give this link for an attachment."""
     headers = {"Location": to, **COOKIES, **headers}
-    sandbox.faults.add(kind=AnswerStatus(302, body, headers), path_contains="/attachments/")
+    sandbox.faults.add(kind=AnswerStatus(302, body, headers), path_contains="/attachments/", times=times)
 
 
 def paths_below(folder: Path) -> list[str]:

@@ -76,12 +76,12 @@ async def test_a_file_that_exists_is_left_alone_unless_it_is_to_be_replaced(
     chat = client.conversations(sandbox.add_conversation())
     (tmp_path / "chat.pdf").write_text("mine")
 
-    for to in (tmp_path, str(tmp_path / "chat.pdf")):
-        with pytest.raises(FileExistsError, match="overwrite=True"):
-            await chat.pdf(to=to)
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        await chat.pdf(to=str(tmp_path / "chat.pdf"))
     assert (tmp_path / "chat.pdf").read_text() == "mine"
     assert sandbox.calls == []
 
+    assert await chat.pdf(to=tmp_path) == tmp_path / "chat (1).pdf"
     await chat.pdf(to=tmp_path, overwrite=True)
     assert (tmp_path / "chat.pdf").read_bytes().startswith(b"%PDF-")
 

@@ -192,7 +192,7 @@ async def test_leaving_early_gives_the_connection_back(
 
 
 @pytest.mark.parametrize("size", [len(CONTENT) - 1, len(CONTENT) + 1, 0])
-async def test_another_size_than_announced_is_an_error_at_the_end(chat: Chat, size: int) -> None:
+async def test_another_size_than_announced_is_an_error(chat: Chat, size: int) -> None:
     attachment = Attachment((await upload(chat)).id, "x.pdf", size)
     received = bytearray()
 
@@ -203,7 +203,7 @@ async def test_another_size_than_announced_is_an_error_at_the_end(chat: Chat, si
     with pytest.raises(DownloadError, match="size"):
         await receive()
 
-    assert bytes(received) == CONTENT
+    assert not received
     with pytest.raises(DownloadError, match="size"):
         await chat.read_attachment(attachment)
 
@@ -283,7 +283,7 @@ async def test_a_file_that_is_too_large_is_not_read_to_its_end(
 
     async with asyncio.timeout(5):
         with pytest.raises(DownloadError, match="max_bytes"):
-            await chat.read_attachment(GIVEN, max_bytes=MIB)
+            await chat.read_attachment(GIVEN.id, max_bytes=MIB)
         await gone.wait()
 
 

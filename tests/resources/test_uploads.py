@@ -114,7 +114,10 @@ async def test_all_bad_files_are_named_at_once_and_nothing_is_sent(
         ("empty.txt", "it is empty"),
         (tmp_path.name, "it is a folder"),
         ("leeg.pdf", "it is empty"),
-        ("file 6", "it must be a path, or bytes in an UploadFile"),
+        (
+            "file 6",
+            "it must be a path or an open binary file, or bytes or an async iterable in an UploadFile",
+        ),
         ("bad\0name", "embedded null byte"),
     ]
     for name, _ in caught.value.problems:

@@ -248,7 +248,12 @@ def _files(kind: ChatKind, chat: Id, given: Id) -> tuple[Row, ...]:
         link: dict[str, Any] = {"answer": {"link": f"{BASE}/file"}}
         return asked.sends("GET", f"{path}/{below}", query, **link).sends("GET", "file")
 
-    attachment = f"attachments/{given.segment}"
+    def list_one(asked: Row) -> Row:
+        messages = [{"id": "m1", "attachments": [{"id": "a/1", "name": "a.pdf"}]}]
+        first = asked.sends("GET", f"{path}/messages", FIRST_PAGE, answer=messages)
+        return first.sends("GET", f"{path}/messages", "page=1&amount=100", answer=[])
+
+    attachment, listed = f"attachments/{given.segment}", "attachments/a%2F1"
     return (
         row(at, "upload", PDF).sends("POST", f"{path}/attachments", parts=(Part("message", b""), pdf)),
         row(at, "upload", PNG, PDF, message="Bijlagen é").sends(
@@ -268,6 +273,8 @@ def _files(kind: ChatKind, chat: Id, given: Id) -> tuple[Row, ...]:
             "pdf",
             f"{start_query}&{end_query}&headers=false",
         ),
+        fetch(list_one(row(at, "download_all", to=HERE)), listed, "headers=false"),
+        fetch(list_one(row(at, "export", to=HERE).sends("GET", path)), listed, "headers=false"),
     )
 
 

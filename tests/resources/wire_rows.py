@@ -10,8 +10,9 @@ from attrs import evolve, frozen
 from foreign_host import Part, Seen
 
 from healthmsg import Client
+from healthmsg.many import Many
 from healthmsg.paging import Pager
-from healthmsg.resources.downloads import FileStream
+from healthmsg.resources.file_stream import FileStream
 
 BASE: Final = "/v1"
 HERE: Final = object()
@@ -73,6 +74,8 @@ class Row:
         result = getattr(self.at(client), self.method)(*self.args, **kwargs)
         if isinstance(result, Pager):
             return await result.first()
+        if isinstance(result, Many):
+            return await result.all()
         if isinstance(result, FileStream):
             return b"".join([chunk async for chunk in result])
         assert isawaitable(result)

@@ -1,0 +1,99 @@
+"""Following the link to a file by hand.
+
+The bearer token goes to the API's own origin only, and the cookie that came with the link only to where
+the link leads.
+"""
+
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from http.cookies import CookieError, SimpleCookie
+from typing import Final
+from urllib.parse import quote, urljoin, urlsplit
+
+from healthmsg.codec import as_mapping
+from healthmsg.environment import port_of, require_secure_url
+from healthmsg.errors import ConfigurationError, DownloadError, InvalidResponseError
+from healthmsg.pipeline.exchange import Request, Response
+from healthmsg.resources.api import Api
+
+_MOST_REDIRECTS: Final = 5
+# No user name, and nothing that one reader of URLs may take for the end of the host and another not.
+_HOST_AND_PORT: Final = re.compile(r"[A-Za-z0-9._-]+(:\d+)?|\[[0-9A-Fa-f:.]+\](:\d+)?")
+# What stands in URLs as it is, and `%`, so that what is escaped stays so.
+_LEFT_AS_IT_IS: Final = "%/:;=@!$&'()*+,~?[]"
+
+
+async def fetch_file(api: Api, ask: Request, headers: Mapping[str, str]) -> Response:
+    """Ask for the link, and follow it to the file; the answer is a stream.
+
+    Raises:
+        DownloadError: the link or what it led to is not acceptable.
+    """
+    ask.query = {**(ask.query or {}), "headers": "false"}
+    ask.answers_with_link = True
+    response = await api.send(ask)
+    url = _acceptable(ask.call, _link_of(ask.call, response), base=f"{api.url}/{ask.path}")
+    cookie = _cookie_header(response.cookies)
+    for _ in range(_MOST_REDIRECTS + 1):
+        response = await _fetch(api, ask.call, url, cookie, headers)
+        if response.stream is not None:
+            return response
+        onwards = _acceptable(ask.call, _link_of(ask.call, response), base=url)
+        if _origin(onwards) != _origin(url):
+            cookie = None
+        url = onwards
+    raise DownloadError(ask.call, "the link led from one redirect to the next")
+
+
+async def _fetch(api: Api, call: str, url: str, cookie: str | None, headers: Mapping[str, str]) -> Response:
+    request = Request(
+        f"{call} (the file)",
+        "GET",
+        url,
+        # Encoded, it could neither be held against its size nor be gone on with.
+        headers={"Accept-Encoding": "identity", **headers},
+        cookie=cookie,
+        streamed=True,
+        answers_with_link=True,
+        lane=api.lane,
+    )
+    is_own = _origin(url) == _origin(api.url)
+    return await (api.send if is_own else api.fetch)(request)
+
+
+def _link_of(call: str, response: Response) -> str:
+    link: object = response.headers.get("Location")
+    if link is None:
+        with suppress(InvalidResponseError):
+            link = as_mapping(response.json()).get("link")
+    if not isinstance(link, str) or not link:
+        raise DownloadError(call, "the answer has no link")
+    return link
+
+
+def _acceptable(call: str, link: str, *, base: str) -> str:
+    try:
+        parts = urlsplit(urljoin(base, link))
+        path, query = (quote(part, safe=_LEFT_AS_IT_IS) for part in (parts.path, parts.query))
+        url = parts._replace(path=path, query=query, fragment="").geturl()
+        require_secure_url("the link", url)
+    except (ValueError, ConfigurationError):
+        pass
+    else:
+        if _HOST_AND_PORT.fullmatch(parts.netloc):
+            return url
+    raise DownloadError(call, "the link is neither https nor on loopback")
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, port_of(parts)
+
+
+def _cookie_header(set_cookies: tuple[str, ...]) -> str | None:
+    pairs: dict[str, str] = {}
+    for set_cookie in set_cookies:
+        with suppress(CookieError):
+            pairs |= {name: cookie.coded_value for name, cookie in SimpleCookie(set_cookie).items()}
+    return "; ".join(f"{name}={value}" for name, value in pairs.items()) or None

@@ -1,0 +1,113 @@
+import unicodedata
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from healthmsg.files.names import safe_name, stored_name
+from healthmsg.models import Attachment
+
+CONTROL = frozenset(map(chr, [*range(0x20), *range(0x7F, 0xA0)]))
+names = st.text() | st.text(st.sampled_from("./\\ a:*\x00\u00e9\U0001f600CONconNUL1"))
+
+
+@pytest.mark.parametrize(
+    ("suggested", "safe"),
+    [
+        ("uitslag.pdf", "uitslag.pdf"),
+        ("uitslag é 😀.pdf", "uitslag é 😀.pdf"),
+        ("../../etc/passwd", "passwd"),
+        ("..\\..\\windows\\win.ini", "win.ini"),
+        ("C:\\x.pdf", "x.pdf"),
+        ("C:x.pdf", "C_x.pdf"),
+        ("CON", "_CON"),
+        ("con.txt", "_con.txt"),
+        ("LPT1.tar.gz", "_LPT1.tar.gz"),
+        ("aux", "_aux"),
+        ("console", "console"),
+        ("CONIN$", "_CONIN$"),
+        ("COM¹.txt", "_COM¹.txt"),
+        ("nul .txt", "_nul .txt"),
+        ("COM10", "COM10"),
+        ("ann\u202efdp.exe", "annfdp.exe"),
+        ("a\u2066b\u2069\u200e\u200f.pdf", "ab.pdf"),
+        ("👩\u200d⚕️.png", "👩\u200d⚕️.png"),
+        ("half a pair \ud800.pdf", "half a pair _.pdf"),
+        (".bashrc", "bashrc"),
+        ("...hidden", "hidden"),
+        (". .x", "x"),
+        ("a.pdf. .", "a.pdf"),
+        ("a\x00b", "ab"),
+        ("a\r\nb\x85c", "abc"),
+        (".\x00.", "attachment"),
+        ('a<b>:"|?*.pdf', "a_b______.pdf"),
+        ("", "attachment"),
+        (None, "attachment"),
+        (".", "attachment"),
+        ("..", "attachment"),
+        ("/", "attachment"),
+        (" ", "attachment"),
+    ],
+)
+def test_a_suggested_name_is_made_harmless(suggested: str | None, safe: str) -> None:
+    assert safe_name(suggested) == safe
+
+
+def assert_harmless(name: str) -> None:
+    assert name not in {"", ".", ".."}
+    assert not set('/\\<>:"|?*') & set(name)
+    assert not CONTROL & set(name)
+    assert not name.startswith((".", " "))
+    assert not name.endswith((".", " "))
+    assert len(name.encode()) <= 255
+
+
+@given(names)
+@example("aaa." + "b" * 199)
+@example("aaa " + "b" * 199)
+@example("\u00e9" * 300)
+@example("\U0001f600" * 100 + ".pdf")
+@example("x" * 300 + "CON")
+@example("a" * 50 + "con." + "b" * 196)
+def test_no_suggested_name_does_harm(suggested: str) -> None:
+    assert_harmless(safe_name(suggested))
+
+
+@given(st.text(st.sampled_from(".\u00e9 a\U0001f600"), min_size=150, max_size=400))
+def test_no_long_name_does_harm(suggested: str) -> None:
+    assert_harmless(safe_name(suggested))
+
+
+@given(names)
+def test_a_harmless_name_stays_as_it_is(suggested: str) -> None:
+    once = safe_name(suggested)
+
+    assert safe_name(once) == once
+
+
+@pytest.mark.parametrize(
+    "suggested", ["x" * 300 + ".pdf", "\u00e9" * 300 + ".pdf", "\U0001f600" * 300 + ".pdf"]
+)
+def test_a_name_that_is_too_long_keeps_its_extension_and_can_be_written(
+    tmp_path: Path, suggested: str
+) -> None:
+    target = tmp_path / safe_name(suggested)
+
+    target.write_bytes(b"x")
+
+    assert target.suffix == ".pdf"
+    assert unicodedata.normalize("NFC", target.name[0]) == suggested[0]
+
+
+@given(names, st.text(min_size=1))
+def test_a_stored_name_does_no_harm_either(suggested: str, attachment_id: str) -> None:
+    assert_harmless(stored_name(Attachment(attachment_id.encode(errors="replace").decode(), suggested)))
+
+
+def test_equal_names_of_two_attachments_never_meet_and_one_keeps_its_own() -> None:
+    one, other = (stored_name(Attachment(name, "foto.jpg")) for name in ("a1", "a2"))
+    assert one != other
+    assert one == stored_name(Attachment("a1", "foto.jpg", 17))
+    assert one.startswith("foto-")
+    assert one.endswith(".jpg")
