@@ -16,7 +16,7 @@ if TYPE_CHECKING:
         TokenManager,
         TokenStore,
     )
-    from healthmsg.bulk import Outgoing, SendMany, SendResult
+    from healthmsg.bulk import Outgoing, SendMany, SendResult, Upload, UploadMany, UploadResult
     from healthmsg.client import Client
     from healthmsg.environment import Environment
     from healthmsg.errors import (
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         DeliveryUnknownError,
         DownloadError,
         EmptyMessageError,
+        ExportIncompleteError,
         ForbiddenError,
         HealthmsgError,
         InternalServerError,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
         MissingStateError,
         NotFoundError,
         PreconditionFailedError,
+        ProxyAuthenticationError,
         QuotaExceededError,
         RateLimitedError,
         ReauthorizationRequiredError,
@@ -92,13 +94,17 @@ if TYPE_CHECKING:
     from healthmsg.paging import Pager
     from healthmsg.pipeline.exchange import Response
     from healthmsg.pipeline.limit import Limiter, RateLimit
+    from healthmsg.pipeline.meter import Progress
     from healthmsg.pipeline.record import CallRecord
     from healthmsg.pipeline.retry import Retries
     from healthmsg.pipeline.stats import Stats
     from healthmsg.pipeline.timeout import Timeout
+    from healthmsg.resources.archive import DownloadAll
     from healthmsg.resources.chats import Chat
-    from healthmsg.resources.downloads import FileStream
+    from healthmsg.resources.export import Export
+    from healthmsg.resources.file_stream import FileStream
     from healthmsg.resources.groups import GroupChat
+    from healthmsg.results import DownloadResult
     from healthmsg.version import __version__
 
 __all__ = [
@@ -123,9 +129,13 @@ __all__ = [
     "ConnectionLostError",
     "ConversationInfo",
     "DeliveryUnknownError",
+    "DownloadAll",
     "DownloadError",
+    "DownloadResult",
     "EmptyMessageError",
     "Environment",
+    "Export",
+    "ExportIncompleteError",
     "FileStream",
     "FileTokenStore",
     "ForbiddenError",
@@ -156,6 +166,8 @@ __all__ = [
     "Pager",
     "Payload",
     "PreconditionFailedError",
+    "Progress",
+    "ProxyAuthenticationError",
     "QuestionAnswer",
     "QuestionOption",
     "QuestionPayload",
@@ -184,8 +196,11 @@ __all__ = [
     "TokenStoreError",
     "TransportError",
     "UnauthorizedError",
+    "Upload",
     "UploadFile",
     "UploadFileError",
+    "UploadMany",
+    "UploadResult",
     "User",
     "Verification",
     "VerificationPayload",
@@ -207,6 +222,9 @@ _HOMES = {
     "Outgoing": "healthmsg.bulk",
     "SendMany": "healthmsg.bulk",
     "SendResult": "healthmsg.bulk",
+    "Upload": "healthmsg.bulk",
+    "UploadMany": "healthmsg.bulk",
+    "UploadResult": "healthmsg.bulk",
     "Client": "healthmsg.client",
     "Environment": "healthmsg.environment",
     "UploadFile": "healthmsg.files",
@@ -237,13 +255,17 @@ _HOMES = {
     "Response": "healthmsg.pipeline.exchange",
     "Limiter": "healthmsg.pipeline.limit",
     "RateLimit": "healthmsg.pipeline.limit",
+    "Progress": "healthmsg.pipeline.meter",
     "CallRecord": "healthmsg.pipeline.record",
     "Retries": "healthmsg.pipeline.retry",
     "Stats": "healthmsg.pipeline.stats",
     "Timeout": "healthmsg.pipeline.timeout",
+    "DownloadAll": "healthmsg.resources.archive",
     "Chat": "healthmsg.resources.chats",
-    "FileStream": "healthmsg.resources.downloads",
+    "FileStream": "healthmsg.resources.file_stream",
+    "Export": "healthmsg.resources.export",
     "GroupChat": "healthmsg.resources.groups",
+    "DownloadResult": "healthmsg.results",
     "__version__": "healthmsg.version",
 }
 

@@ -13,6 +13,7 @@ from attrs import Factory, evolve, frozen
 from healthmsg.auth.manager import TokenManager
 from healthmsg.auth.token import Token
 from healthmsg.bulk.sender import Messages, SendMany
+from healthmsg.bulk.uploader import UploadMany, Uploads
 from healthmsg.codec import encode
 from healthmsg.environment import Environment
 from healthmsg.errors import ConfigurationError, InvalidInputError
@@ -33,6 +34,7 @@ from healthmsg.pipeline.auth import AuthStep
 from healthmsg.pipeline.check import CheckStep
 from healthmsg.pipeline.exchange import Content, Lane, Request, Response, Send, Step
 from healthmsg.pipeline.limit import Limiter, LimitStep, RateLimit
+from healthmsg.pipeline.meter import Progress
 from healthmsg.pipeline.notices import Notices
 from healthmsg.pipeline.quota import QuotaStep
 from healthmsg.pipeline.record import OnCall, RecordStep
@@ -118,7 +120,9 @@ class Client:
         self._api = Api(
             shared.entrance(fold([parts.retry, auth, parts.quota], parts.call)),
             parts.fetch,
+            parts.retry,
             shared.spawn,
+            shared.keep,
             parts.environment.api_url,
             owner=(shared, parts.tokens),
             assigning=shared.assigning,
@@ -226,6 +230,21 @@ class Client:
         """
         return self._parts.shared.keep(SendMany(evolve(self._api, lane=Lane.BACKGROUND), messages))
 
+    def upload_many(
+        self, uploads: Uploads, *, concurrency: int = 8, progress: Progress | None = None
+    ) -> UploadMany:
+        """Upload files to many chats, `concurrency` messages at a time; each call passes the limit.
+
+        `uploads` is any iterable or async iterable of pairs of a chat and its files, or of `Upload`, read as
+        it is needed; a chat is a handle or an address, as in `Outgoing`. Iterate the answer for one
+        `UploadResult` per item. `progress` gets the bytes of all that was begun so far, added up.
+
+        Raises:
+            InvalidInputError: `concurrency` is not a whole number of at least 1, or `progress` not callable.
+        """
+        run = UploadMany(self._api, uploads, concurrency=concurrency, progress=progress)
+        return self._parts.shared.keep(run)
+
     async def request(
         self,
         method: str,
@@ -261,7 +280,7 @@ class Client:
         await self.close()
 
     async def close(self) -> None:
-        """Wait for bulk messages in flight, end what is being read ahead, and close the connections.
+        """Wait for what of bulk runs is in flight, end what is being read ahead, and close the connections.
 
         That goes for the calls through views as well. Closing a view does nothing.
         """

@@ -6,14 +6,15 @@ from typing import Any, TypeVar
 from weakref import WeakSet
 
 from healthmsg.auth.manager import TokenManager
-from healthmsg.bulk.sender import SendMany
 from healthmsg.errors import ClientClosedError, WrongEventLoopError
+from healthmsg.many import Many
 from healthmsg.pipeline.exchange import Request, Send
 from healthmsg.pipeline.limit import LimitStep
 from healthmsg.pipeline.wire import Wire
 from healthmsg.tasks import start
 
 T = TypeVar("T")
+RunT = TypeVar("RunT", bound=Many[Any, Any])
 
 
 class Shared:
@@ -25,7 +26,7 @@ class Shared:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._sendings: set[SendMany] = set()
+        self._runs: set[Many[Any, Any]] = set()
         self.assigning: set[tuple[str, str]] = set()
         """Auxiliary ids that are being assigned."""
         # Weak, since views come and go. A manager that is renewing its token is kept by the renewal itself.
@@ -64,25 +65,25 @@ class Shared:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def keep(self, sending: SendMany) -> SendMany:
+    def keep(self, run: RunT) -> RunT:
         """End a run with the client at the latest."""
-        self._sendings.add(sending)
-        sending.when_ended(self._sendings.discard)
-        return sending
+        self._runs.add(run)
+        run.when_ended(self._runs.discard)
+        return run
 
     def close_too(self, tokens: TokenManager) -> None:
         """Close a token manager with the client, if it still exists then."""
         self._managers.add(tokens)
 
     async def close(self) -> None:
-        """Wait for bulk messages and renewals in flight, end all else, and close the connections."""
+        """Wait for what of bulk runs and renewals is in flight, end all else, and close the connections."""
         if self._closed:
             return
         if self._loop is not None and self._loop is not asyncio.get_running_loop():
             raise WrongEventLoopError
         try:
-            for sending in tuple(self._sendings):
-                await sending.close()
+            for run in tuple(self._runs):
+                await run.close()
         finally:
             self._closed = True
             self._limit.close()

@@ -4,6 +4,7 @@ import ast
 import asyncio
 import inspect
 import re
+from collections.abc import AsyncIterator
 from pathlib import Path
 from types import CodeType
 from typing import Any, Final
@@ -17,13 +18,12 @@ from healthmsg.sandbox import Sandbox
 
 README: Final = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 EXAMPLES: Final = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-(WHOLE_PROGRAM, A_TEST, SIGN_IN, CHATS, QUESTION, GROUPS, VIEWS, BULK, FILES, ERRORS, NETWORKS, WATCHING) = (
-    range(12)
-)
+(WHOLE_PROGRAM, A_TEST, SIGN_IN, CHATS, QUESTION, GROUPS, VIEWS, BULK, FILES, MANY_FILES) = range(10)
+(ERRORS, NETWORKS, WATCHING) = range(10, 13)
 
 
 def test_all_examples_are_known_here() -> None:
-    assert len(EXAMPLES) == 12
+    assert len(EXAMPLES) == 13
     for index, word in (
         (WHOLE_PROGRAM, "asyncio.run"),
         (A_TEST, "healthmsg_sandbox"),
@@ -34,6 +34,7 @@ def test_all_examples_are_known_here() -> None:
         (VIEWS, "client.using"),
         (BULK, "send_many"),
         (FILES, "upload"),
+        (MANY_FILES, "upload_many"),
         (ERRORS, "except"),
         (NETWORKS, "with_options"),
         (WATCHING, "client.stats()"),
@@ -167,10 +168,29 @@ async def test_files_work_as_shown(
     (tmp_path / "downloads").mkdir()
     chat = client.conversations(sandbox.add_conversation())
 
-    scope = await run(EXAMPLES[FILES], chat=chat, pdf_bytes=b"%PDF-1.7")
+    async def export() -> AsyncIterator[bytes]:
+        yield b"naam;datum"
 
-    assert scope["path"].read_bytes() == b"%PDF-1.7"
-    assert scope["path"].name == "brief.pdf"
+    scope = await run(EXAMPLES[FILES], chat=chat, pdf_bytes=b"%PDF-1.7", export=export)
+
+    assert scope["path"].read_bytes() == b"naam;datum"
+    assert scope["path"].name == "export.csv"
+
+
+async def test_many_files_go_as_shown(
+    client: Client, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("scan.png", "brief.pdf", "foto.jpg"):
+        await asyncio.to_thread((tmp_path / name).write_bytes, name.encode())
+    one, other = sandbox.add_conversation(), sandbox.add_conversation()
+
+    names = {"client": client, "chat": client.conversations(one), "chat_id": other}
+    scope = await run(EXAMPLES[MANY_FILES], **names)
+
+    assert len(sandbox.messages(f"conversations/{other}")[0].attachments) == 2
+    assert len(list((tmp_path / "attachments").iterdir())) == 1
+    assert (scope["archive"].messages, scope["archive"].attachments) == (1, 1)
 
 
 @pytest.mark.parametrize("text", ["Hallo", ""])

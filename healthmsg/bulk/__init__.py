@@ -1,6 +1,7 @@
-"""Sending many messages."""
+"""Sending many messages, and uploading many files."""
 
 from healthmsg.bulk.messages import Outgoing, SendResult
 from healthmsg.bulk.sender import SendMany
+from healthmsg.bulk.uploader import Upload, UploadMany, UploadResult
 
-__all__ = ["Outgoing", "SendMany", "SendResult"]
+__all__ = ["Outgoing", "SendMany", "SendResult", "Upload", "UploadMany", "UploadResult"]

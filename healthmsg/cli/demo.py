@@ -23,18 +23,21 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from healthmsg.bulk import Outgoing
+from healthmsg.bulk import Outgoing, Upload
 from healthmsg.cli.figures import Figures, count_copies
 from healthmsg.cli.recipients import Recipient, read_recipients
 from healthmsg.cli.sign_in import sign_in
 from healthmsg.client import Client
 from healthmsg.models import Outcome
+from healthmsg.progress import ProgressBar
 from healthmsg.resources.chats import Chat
 from healthmsg.resources.groups import GroupChat
 from healthmsg.sandbox.remote import RemoteSandbox, sandbox_process
 
 _UPLOADS: Final = 12
-_UPLOAD_SIZE: Final = 256 * 1024
+_UPLOAD_SIZE: Final = 2 * 1024 * 1024
+# Each gets its share of the uploads.
+_CHATS_WITH_FILES: Final = 3
 
 
 class _Rate(ProgressColumn):
@@ -83,16 +86,18 @@ class _Demo:
         await self.sandbox.reset_log()
         with self._progress() as progress:
             await self._send(progress, messages)
-            sending = await self.sandbox.report()
-            uploaded = await self._upload(progress, chats[:_UPLOADS])
+        sending = await self.sandbox.report()
+        files = await asyncio.to_thread(_make_files, self.folder, _UPLOADS)
+        await self._upload([(chats[n % _CHATS_WITH_FILES], file) for n, file in enumerate(files)])
+        with self._progress() as progress:
             await self._read_back(progress)
-            identical = await self._download(chats[0], uploaded)
+        identical = await self._download(chats[0], files[::_CHATS_WITH_FILES])
         return self._figures(messages, chats, sending, await self.sandbox.report(), identical=identical)
 
     def _progress(self) -> Progress:
         return Progress(
             SpinnerColumn(),
-            TextColumn("{task.description:24}"),
+            TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             _Rate(),
@@ -101,28 +106,23 @@ class _Demo:
         )
 
     async def _send(self, progress: Progress, messages: Sequence[Outgoing]) -> None:
-        bar = progress.add_task("Sending messages", total=len(messages))
+        bar = progress.add_task(_as_wide("Sending messages"), total=len(messages))
         async with self.client.send_many(messages) as results:
             async for result in results:
                 progress.advance(bar)
                 if result.outcome is not Outcome.DELIVERED:
                     progress.console.print(f"[red]{result.outcome.value}[/]: {result.error}")
 
-    async def _upload(self, progress: Progress, chats: Sequence[str]) -> Path:
-        bar = progress.add_task("Uploading files", total=len(chats))
-        files = await asyncio.to_thread(_make_files, self.folder, len(chats))
-
-        async def upload(chat: str, file: Path) -> None:
-            await self.client.conversations(chat).upload(file, message="Uw uitslag")
-            progress.advance(bar)
-
-        async with asyncio.TaskGroup() as tasks:
-            for chat, file in zip(chats, files, strict=True):
-                tasks.create_task(upload(chat, file))
-        return files[0]
+    async def _upload(self, uploads: Sequence[tuple[str, Path]]) -> None:
+        with ProgressBar(f"  {_as_wide('Uploading files')}", console=self.console) as progress:
+            messages = [Upload(f"conversations/{chat}", file, "Uw uitslag") for chat, file in uploads]
+            async with self.client.upload_many(messages, progress=progress) as results:
+                async for result in results:
+                    if result.outcome is not Outcome.DELIVERED:
+                        self.console.print(f"[red]{result.outcome.value}[/]: {result.error}")
 
     async def _read_back(self, progress: Progress) -> None:
-        bar = progress.add_task("Reading chats back", total=None)
+        bar = progress.add_task(_as_wide("Reading chats back"), total=None)
         client = self.client
         handles: list[Chat | GroupChat] = [
             client.conversations(chat) async for chat in client.conversations.list()
@@ -139,13 +139,13 @@ class _Demo:
             for handle in handles:
                 tasks.create_task(read(handle))
 
-    async def _download(self, chat: str, original: Path) -> bool:
-        conversation = self.client.conversations(chat)
-        newest = (await conversation.messages().first())[0]
-        if not newest.attachments:
-            return False
-        copy = await conversation.download(newest.attachments[0], to=self.folder / "copy.pdf")
-        return await asyncio.to_thread(copy.read_bytes) == await asyncio.to_thread(original.read_bytes)
+    async def _download(self, chat: str, originals: Sequence[Path]) -> bool:
+        with ProgressBar(f"  {_as_wide('Downloading files')}", console=self.console) as progress:
+            results = self.client.conversations(chat).download_all(
+                to=self.folder / "copies", progress=progress
+            )
+            copies = [result.path async for result in results if result.path is not None]
+        return await asyncio.to_thread(_contents, copies) == await asyncio.to_thread(_contents, originals)
 
     def _figures(
         self,
@@ -183,3 +183,11 @@ def _make_files(folder: Path, count: int) -> list[Path]:
     for number, path in enumerate(paths):
         path.write_bytes(b"%PDF-1.7\n" + bytes((number + byte) % 251 for byte in range(_UPLOAD_SIZE)))
     return paths
+
+
+def _contents(paths: Sequence[Path]) -> list[bytes]:
+    return sorted(path.read_bytes() for path in paths)
+
+
+def _as_wide(description: str) -> str:
+    return f"{description:24}"

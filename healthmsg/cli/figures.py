@@ -53,7 +53,7 @@ class Figures:
         rows.add_row(str(self.conversations_read), "conversations and group chats read back")
         rows.add_row(str(self.messages_read), "messages read back")
         rows.add_row(
-            "[green]yes[/]" if self.downloads_identical else "[red]no[/]", "downloaded file identical"
+            "[green]yes[/]" if self.downloads_identical else "[red]no[/]", "downloaded files identical"
         )
         verdict = "[bold green]Every message arrived exactly once.[/]"
         if not self.is_clean:

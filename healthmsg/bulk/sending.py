@@ -1,0 +1,79 @@
+"""What sending many messages and uploading many files have in common: the outcome of each."""
+
+import asyncio
+from collections.abc import AsyncIterable, Awaitable, Iterable
+from typing import Any, TypeVar
+
+from attrs import evolve
+
+from healthmsg.addresses import ChatAddress
+from healthmsg.bulk.messages import Recipient
+from healthmsg.errors import CallError, HealthmsgError, InvalidInputError
+from healthmsg.many import Many
+from healthmsg.models import Outcome
+from healthmsg.pipeline.exchange import Request, Response, Send
+from healthmsg.resources.api import Api
+from healthmsg.resources.chats import BaseChat, Chat, belongs_to
+from healthmsg.resources.groups import GroupChat, handle
+
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
+
+
+class Sending(Many[ItemT, ResultT]):
+    """Items that each make one call, of which is noted how far it has come."""
+
+    def __init__(self, api: Api, items: Iterable[Any] | AsyncIterable[Any], *, places: int) -> None:
+        super().__init__(items, api.spawn, places=places)
+        self._api = evolve(api, send=self._noting(api.send))
+        self._requests: dict[asyncio.Task[None], Request] = {}
+
+    def _noting(self, send: Send) -> Send:
+        """Note which task makes which request, to know on closing what may have left."""
+
+        def noted(request: Request) -> Awaitable[Response]:
+            task = asyncio.current_task()
+            if task in self._in_flight:
+                self._requests[task] = request
+            return send(request)
+
+        return noted
+
+    def _forget(self, task: "asyncio.Task[None]") -> None:
+        self._requests.pop(task, None)
+
+    def _has_begun(self, task: "asyncio.Task[None]") -> bool:
+        """Tell whether anything of an item can have left: if not, it still waits for its first turn."""
+        request = self._requests.get(task)
+        return request is not None and (request.slot is not None or request.attempt > 1)
+
+    def _chat(self, to: Recipient) -> Chat | GroupChat:
+        """Give the handle that works for this run.
+
+        Raises:
+            InvalidInputError: it is no address, or the handle is another user's or client's.
+        """
+        if isinstance(to, BaseChat) and not belongs_to(to, self._api):
+            run = self._words.run.removeprefix("a ").removeprefix("an ")
+            raise InvalidInputError(
+                f"this chat is another user's or client's: send to it with the {run} of that one"
+            )
+        return handle(self._api, address_of(to))
+
+
+def address_of(to: Recipient) -> ChatAddress:
+    """Give the address that a recipient stands for.
+
+    Raises:
+        InvalidIdError: it is none.
+    """
+    return to.address if isinstance(to, BaseChat) else ChatAddress.parse(to)
+
+
+def outcome_of(error: Exception) -> Outcome:
+    """Tell what is known of an item that ended in an error."""
+    if isinstance(error, CallError):
+        return error.outcome
+    if isinstance(error, HealthmsgError):  # refused, or not authorized: before anything was sent
+        return Outcome.NOT_SENT
+    return Outcome.UNKNOWN

@@ -1,0 +1,205 @@
+"""Working on many items at once, with the results as they come."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
+from contextlib import aclosing, suppress
+from types import TracebackType
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+from attrs import frozen
+
+from healthmsg.errors import InvalidInputError
+from healthmsg.paging import Spawn
+from healthmsg.pipeline.log import logger
+
+T = TypeVar("T")
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
+
+
+@frozen
+class Words:
+    """How a kind of run is spoken of in the log."""
+
+    run: str
+    items: str
+    do: str
+    done: str
+
+
+class Many(Generic[ItemT, ResultT]):
+    """Many items that are worked on at the same time. Iterate it for the results, in the order they come.
+
+    Items are read as they are needed. One that fails does not stop the others; an error in reading the items
+    is raised after the results. Results that nobody reads hold up the work. Leaving the `async with` (or
+    closing the client) begins nothing more, and the results that are left can still be read by iterating on.
+    """
+
+    _words: ClassVar[Words]
+
+    def __init__(self, items: Iterable[Any] | AsyncIterable[Any], spawn: Spawn, *, places: int) -> None:
+        self._items = items
+        self._spawn = spawn
+        self._feeding: asyncio.Task[None] | None = None
+        self._places = asyncio.Semaphore(places)
+        self._results: asyncio.Queue[ResultT | None] = asyncio.Queue()
+        self._in_flight: dict[asyncio.Task[None], ItemT] = {}
+        self._is_stopping = False
+        self._unread = 0
+        self._on_end: Callable[[Many[ItemT, ResultT]], None] | None = None
+
+    # --- what makes a kind of run
+
+    def _accept(self, item: Any) -> ItemT:
+        """Take an item in, or raise what ends the reading of items."""
+        raise NotImplementedError
+
+    async def _work(self, item: ItemT) -> ResultT:
+        """Work on one item; what goes wrong is part of the result."""
+        raise NotImplementedError
+
+    def _cut_off(self, item: ItemT, task: "asyncio.Task[None]") -> ResultT:
+        """Give the result of an item whose work was cancelled."""
+        raise NotImplementedError
+
+    def _is_waited_for(self, task: "asyncio.Task[None]") -> bool:  # noqa: ARG002 - of interest to some
+        """Tell whether work that is under way when the run is closed goes on to its end."""
+        return False
+
+    def _forget(self, task: "asyncio.Task[None]") -> None:
+        """Drop what is known of work that has come to its end."""
+
+    # --- reading the results
+
+    async def __aiter__(self) -> AsyncIterator[ResultT]:
+        self.start()
+        while (result := await self._results.get()) is not None:
+            self._unread -= 1
+            self._places.release()
+            yield result
+        self._results.put_nowait(None)  # whoever iterates again finds the end as well
+        if self._feeding is None:
+            return
+        self._end(told=True)
+        if not self._feeding.cancelled():
+            self._feeding.result()  # raises what reading the items raised
+
+    async def all(self) -> list[ResultT]:
+        """Wait until everything is done, and give all results in the order they came."""
+        async with self:
+            return [result async for result in self]
+
+    async def __aenter__(self) -> Self:
+        self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    # --- from the beginning to the end
+
+    def start(self) -> None:
+        """Begin to work; iterating begins it too."""
+        if self._feeding is None and not self._is_stopping:
+            self._feeding = self._spawn(self._feed())
+            # Not in the task itself, which may be cancelled before it has begun.
+            self._feeding.add_done_callback(lambda _: self._finish())
+
+    def when_ended(self, tell: "Callable[[Many[ItemT, ResultT]], None]") -> None:
+        """Have somebody told when all results have been read, or the run was closed."""
+        self._on_end = tell
+
+    async def close(self) -> None:
+        """Begin nothing more, and wait for the end of what is under way."""
+        is_first = not self._is_stopping
+        self._is_stopping = True
+        if self._feeding is None:
+            if is_first:
+                run, done = self._words.run, self._words.done
+                logger.warning("%s was closed without being iterated: it has %s nothing", run, done)
+            self._results.put_nowait(None)
+        else:
+            if is_first:
+                self._stop(self._feeding)
+            await asyncio.wait([self._feeding])
+        self._end(told=False)
+
+    def _stop(self, feeding: "asyncio.Task[None]") -> None:
+        feeding.cancel()
+        for task in self._in_flight:
+            if not self._is_waited_for(task):
+                task.cancel()
+
+    def _end(self, *, told: bool) -> None:
+        tell, self._on_end = self._on_end, None
+        if tell is None:
+            return
+        tell(self)
+        words = self._words
+        if self._unread:
+            logger.warning("%d %s have been handled whose results nobody has read", self._unread, words.items)
+        if told or self._feeding is None or self._feeding.cancelled():
+            return
+        if error := self._feeding.exception():  # iterating on would raise it, but nobody may
+            kind = type(error).__name__
+            logger.error("reading the %s to %s failed with %s", words.items, words.do, kind)
+
+    async def _feed(self) -> None:
+        try:
+            async with aclosing(_each(self._items)) as items:
+                async for item in items:
+                    await self._places.acquire()
+                    self._launch(self._accept(item))
+        finally:
+            while self._in_flight:
+                # Closing cancels this, and the client's end also those in flight: their results come first.
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait(self._in_flight)
+
+    def _launch(self, item: ItemT) -> None:
+        task = self._spawn(self._handle(item))
+        self._in_flight[task] = item
+        task.add_done_callback(self._landed)
+
+    def _finish(self) -> None:
+        """Note that nothing more will be begun, and nothing is under way."""
+        self._results.put_nowait(None)
+
+    async def _handle(self, item: ItemT) -> None:
+        self._report(await self._work(item))
+
+    def _landed(self, task: "asyncio.Task[None]") -> None:
+        item = self._in_flight.pop(task)
+        if task.cancelled():
+            self._report(self._cut_off(item, task))
+        self._forget(task)
+
+    def _report(self, result: ResultT) -> None:
+        self._unread += 1
+        self._results.put_nowait(result)
+
+
+def check_concurrency(concurrency: int) -> int:
+    """Refuse a number of things at once that cannot be one.
+
+    Raises:
+        InvalidInputError: it is not a whole number of at least 1.
+    """
+    if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
+        raise InvalidInputError("concurrency must be a whole number of at least 1")
+    return concurrency
+
+
+async def _each(items: Iterable[T] | AsyncIterable[T]) -> AsyncGenerator[T, None]:
+    if isinstance(items, AsyncIterable):
+        async for item in items:
+            yield item
+    else:
+        for item in items:
+            yield item
+
+
+Keep = Callable[[Many[Any, Any]], object]
+"""Has a run end with the client at the latest."""
