@@ -37,7 +37,7 @@ def stored_name(attachment: Attachment) -> str:
     """
     name = Path(safe_name(attachment.name))
     # 64 bits: with fewer, two of a chat's many `foto.jpg` could come to share a file.
-    return f"{name.stem}-{sha256(attachment.id.encode()).hexdigest()[:16]}{name.suffix}"
+    return f"{name.stem}-{sha256(attachment.id.encode(errors='surrogatepass')).hexdigest()[:16]}{name.suffix}"
 
 
 def _shortened(name: str) -> str:

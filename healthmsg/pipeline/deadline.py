@@ -32,8 +32,8 @@ class Deadline:
         return True
 
     def close(self) -> None:
-        """Stop watching."""
-        if self._timer is not None:
+        """Stop watching, once the calls under way are over: over a session that goes on, they go on too."""
+        if self._timer is not None and not self._ends:
             self._timer.cancel()
             self._timer = None
 

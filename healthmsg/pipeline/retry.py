@@ -13,8 +13,8 @@ POST, every DELETE, and handing a group chat over. `healthmsg/routes.py` says wh
 | the renewal of its token got no clear answer | again | again | again: it was not made |
 | time-out, lost connection, 5xx | again | again | `DeliveryUnknownError` |
 | an unexpected redirect | raised | `DeliveryUnknownError` | `DeliveryUnknownError` |
-| success, but not the JSON expected | raised | success | POST: `DeliveryUnknownError`; else success |
-| success, but its answer was cut | again | success | POST: `DeliveryUnknownError`; else success |
+| success, but not the JSON expected | raised | success | `DeliveryUnknownError`, where the answer is needed |
+| success, but its answer was cut | again | success | `DeliveryUnknownError`, where the answer is needed |
 | any other code, a file that failed | raised | raised | raised |
 | any of these in the end, after a try without a clear answer | raised | `DeliveryUnknownError` | |
 

@@ -40,7 +40,7 @@ class FileSource:
         self._once = once
         self._is_lent = is_lent
         self._was_left: asyncio.Event | None = None
-        self.is_spent = False
+        self.is_spent: bool = False
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """Read it from its beginning; the event loop never waits for it."""
@@ -137,7 +137,7 @@ class PieceSource:
     def __init__(self, pieces: AsyncIterable[bytes]) -> None:
         self._pieces = pieces
         self._let_go: asyncio.Event | None = None
-        self.is_spent = False
+        self.is_spent: bool = False
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """Take what comes, in pieces of a bearable size."""

@@ -42,6 +42,9 @@ _LARGE: Final = 512 * 1024
 # Bytes; without waiting for the network, which is what a time-out for writing is about.
 _TAKEN_AT_ONCE: Final = 64 * 1024
 _WHOLE_OR_PART: Final = frozenset({200, 206})
+_SWITCHES_PROTOCOL: Final = 101
+# Bytes: of an answer that is no file, for a link and for the service's words.
+_ENOUGH: Final = 64 * 1024
 _WANTS_CREDENTIALS: Final = 407
 # The least status that stands for an error.
 _REFUSED: Final = 400
@@ -56,6 +59,9 @@ class _OutgoingRequest(aiohttp.ClientRequest):
     carries: Request | None = None
 
     async def send(self, conn: Any) -> aiohttp.ClientResponse:
+        if conn.protocol is not None and conn.protocol.should_close:
+            # An answer that nobody asked for is there already: it would be taken for this call's.
+            raise aiohttp.ClientConnectionError
         if self.carries is not None:
             self.carries.has_left = True
             if self.carries.slot is not None:
@@ -121,9 +127,11 @@ class Wire:
         """Send, and read the whole answer unless it is to be streamed."""
         task = asyncio.current_task()
         if isinstance(request.body, Multipart):
-            return await self._upload(request, request.body)
-        if request.streamed or task is None:
-            return await self._exchange(request, self._patient_timeout)
+            return await self._transfer(request, self._time_for(request.body))
+        if (
+            request.streamed or task is None
+        ):  # until the file begins; how long it then takes is its own affair
+            return await self._transfer(request, self.timeout.total)
         cancelled_before = task.cancelling()
         self._deadline.begin(task)
         try:
@@ -136,9 +144,9 @@ class Wire:
                 task.uncancel()
         return _took_too_long(request)
 
-    async def _upload(self, request: Request, form: Multipart) -> Response:
+    async def _transfer(self, request: Request, total: float | None) -> Response:
         try:
-            async with asyncio.timeout(self._time_for(form)) as request.clock:
+            async with asyncio.timeout(total) as request.clock:
                 return await self._exchange(request, self._patient_timeout)
         except TimeoutError:
             pass
@@ -178,7 +186,11 @@ class Wire:
             return await _response(request, answer)
         except CallError as error:
             failure: Exception = error
-        except (aiohttp.ClientError, OSError) as error:
+        except (
+            aiohttp.ClientError,
+            OSError,
+            UnicodeError,
+        ) as error:  # the last: no name that a host can have
             failure = _translated(request, error)
         except RuntimeError as error:
             # aiohttp's only way to say that a session was closed meanwhile.
@@ -256,11 +268,22 @@ async def _response(request: Request, answer: aiohttp.ClientResponse) -> Respons
         return Response(request.call, answer.status, answer.headers, b"", cookies, stream)
     request.heard = heard = Response(request.call, answer.status, answer.headers, b"", cookies)
     try:
-        heard.body = await answer.read()
+        heard.body = await (_beginning(answer) if request.streamed else answer.read())
     except (aiohttp.ClientError, OSError):
         if not _says_enough(request, heard):
             raise
+    if answer.status == _SWITCHES_PROTOCOL:
+        answer.close()  # aiohttp would keep the connection for the other protocol
     return heard
+
+
+async def _beginning(answer: aiohttp.ClientResponse) -> bytes:
+    """Read what came instead of a file: the link's host can be any, and send without end."""
+    body = b""
+    while len(body) < _ENOUGH and (piece := await answer.content.read(_ENOUGH)):
+        body += piece
+    answer.close()
+    return body
 
 
 def _took_too_long(request: Request) -> Response:
@@ -308,7 +331,7 @@ _NOT_CONNECTED: Final = (
 )
 
 
-def _translated(request: Request, error: aiohttp.ClientError | OSError) -> CallError:
+def _translated(request: Request, error: aiohttp.ClientError | OSError | UnicodeError) -> CallError:
     problem = _why_not_connected(request, error)
     if problem is not None:
         is_407 = isinstance(error, aiohttp.ClientHttpProxyError) and error.status == _WANTS_CREDENTIALS
@@ -323,7 +346,11 @@ def _translated(request: Request, error: aiohttp.ClientError | OSError) -> CallE
     return ConnectionLostError(request.call, "the connection was lost", outcome=outcome)
 
 
-def _why_not_connected(request: Request, error: aiohttp.ClientError | OSError) -> str | None:
+def _why_not_connected(request: Request, error: aiohttp.ClientError | OSError | UnicodeError) -> str | None:
+    if request.has_left:  # and a middleware of the program's has made the call once more
+        return None
+    if isinstance(error, UnicodeError):
+        return "the host's name cannot be one"
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return f"the proxy made no connection: it answered {error.status}"
     for kind, problem in _NOT_CONNECTED:

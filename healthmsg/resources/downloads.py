@@ -24,6 +24,8 @@ from healthmsg.routes import GET_ATTACHMENT
 
 _PART: Final = 206
 _NO_SUCH_PART: Final = 416
+# What aiohttp undoes.
+_ENCODINGS: Final = frozenset({"identity", "gzip", "x-gzip", "deflate", "br", "zstd"})
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-\d+/(\d+)")
 # A file could have changed twice within the second that its date names; after a minute it has not [RFC 9110].
 _CERTAIN_AFTER: Final = timedelta(seconds=60)
@@ -101,6 +103,7 @@ class _Known:
     """What an answer says of the whole file."""
 
     size: int | None
+    """Bytes of it as it is, not as it was encoded for the way."""
     validator: str | None
     """What tells it from another version of itself."""
     has_parts: bool
@@ -217,6 +220,7 @@ class _Fetching:
             self._begin_anew()
             response = await fetch_file(self._api, self._ask(), {})
         self._stream = response.stream
+        self._refuse_what_cannot_be_whole(response)
         if response.status != _PART:
             self._begin_with(_Known.of(response))
         assert self._stream is not None, "fetch_file gives nothing else"  # noqa: S101 - see there
@@ -233,6 +237,16 @@ class _Fetching:
         if self._size is not None and known.size not in (None, self._size):
             self._let_go()
             raise self._wrong_size()
+
+    def _refuse_what_cannot_be_whole(self, response: Response) -> None:
+        headers = response.headers
+        has_end = "Content-Length" in headers or headers.get("Transfer-Encoding", "").lower() == "chunked"
+        if not has_end and self._size is None:
+            self._let_go()
+            raise DownloadError(self._call, "the answer does not tell where the file ends")
+        if headers.get("Content-Encoding", "identity").lower() not in _ENCODINGS:
+            self._let_go()
+            raise DownloadError(self._call, "the file came in an encoding that nobody asked for")
 
     def _begin_anew(self) -> None:
         if self._received and not self._can_begin_anew:

@@ -7,7 +7,6 @@ the link leads.
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from http.cookies import CookieError, SimpleCookie
 from typing import Final
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -52,7 +51,7 @@ async def _fetch(api: Api, call: str, url: str, cookie: str | None, headers: Map
         "GET",
         url,
         # Encoded, it could neither be held against its size nor be gone on with.
-        headers={"Accept-Encoding": "identity", **headers},
+        headers={"Accept": "*/*", "Accept-Encoding": "identity", **headers},
         cookie=cookie,
         streamed=True,
         answers_with_link=True,
@@ -78,6 +77,8 @@ def _acceptable(call: str, link: str, *, base: str) -> str:
         path, query = (quote(part, safe=_LEFT_AS_IT_IS) for part in (parts.path, parts.query))
         url = parts._replace(path=path, query=query, fragment="").geturl()
         require_secure_url("the link", url)
+        if urlsplit(base).scheme == "https" and parts.scheme != "https":
+            raise ConfigurationError("a secure link leads to one that is not")
     except (ValueError, ConfigurationError):
         pass
     else:
@@ -92,8 +93,11 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
 
 
 def _cookie_header(set_cookies: tuple[str, ...]) -> str | None:
-    pairs: dict[str, str] = {}
-    for set_cookie in set_cookies:
-        with suppress(CookieError):
-            pairs |= {name: cookie.coded_value for name, cookie in SimpleCookie(set_cookie).items()}
-    return "; ".join(f"{name}={value}" for name, value in pairs.items()) or None
+    # Cut out and not parsed: what it stands for is the business of who set it.
+    pairs = (set_cookie.partition(";")[0].strip() for set_cookie in set_cookies)
+    sent = {pair.partition("=")[0]: pair for pair in pairs if "=" in pair and _is_plain(pair)}
+    return "; ".join(sent.values()) or None
+
+
+def _is_plain(text: str) -> bool:
+    return text.isascii() and text.isprintable()

@@ -85,7 +85,8 @@ class Intake:
     """Bytes that are coming in: in memory, or on the disk when they become many."""
 
     def __init__(self) -> None:
-        self.held = bytearray()
+        self.held: bytearray = bytearray()
+        """What has come since it was last moved to the disk."""
         self._on_disk: OnDisk | None = None
 
     async def add(self, chunk: bytes) -> None:

@@ -606,35 +606,31 @@ async def test_a_thread_that_waits_for_a_pipe_keeps_neither_the_call_nor_the_pro
 
 
 async def test_a_further_try_does_not_touch_an_open_file_that_the_one_before_still_reads() -> None:
-    go_on, is_reading, overlaps = threading.Event(), threading.Event(), []
+    is_reading, go_on = threading.Event(), threading.Event()
 
     class Slow(BytesIO):
         def read(self, size: int | None = -1, /) -> bytes:
             is_reading.set()
             go_on.wait(5)
-            is_reading.clear()
             return super().read(size)
 
-    def opened() -> BinaryIO:
-        overlaps.append(is_reading.is_set())
-        return Slow(LARGE)
+    file = Slow(b"content")
+    source = FileSource(lambda: file, is_lent=True)
+    before, after = source.chunks(), source.chunks()
+    reading = asyncio.ensure_future(anext(before))
+    await asyncio.to_thread(is_reading.wait)
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
 
-    async def refuse_first(incoming: Incoming) -> None:
-        first = incoming.server.opened == 1
-        head = await incoming.head()
-        if first:
-            await asyncio.to_thread(is_reading.wait)
-            await incoming.answer(429, b"{}", "Retry-After: 0")
-            await hang(incoming)
-        go_on.set()
-        await incoming.reader.readexactly(int(head.header("Content-Length") or 0))
-        await incoming.answer(201)
+    further = asyncio.ensure_future(anext(after))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    threads = [thread for thread in threading.enumerate() if thread.name == "healthmsg upload"]
+    go_on.set()
 
-    source = FileSource(opened, is_lent=True)
-    request = upload(FilePart("files", "a", "a/b", len(LARGE), source))
-    async with serve(refuse_first) as server, wire_to(server.url) as wire:
-        answer = await fold([RetryStep(Retries(max_wait=0.01)), CheckStep()], wire)(request)
-    assert (answer.status, overlaps) == (201, [False, False])
+    assert len(threads) == 1
+    await asyncio.gather(further, return_exceptions=True)
+    await after.aclose()
 
 
 async def test_a_try_that_begins_anew_takes_back_the_progress_of_the_one_before() -> None:

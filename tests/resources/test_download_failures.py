@@ -14,6 +14,7 @@ from foreign_host import CONTENT, GIVEN, ForeignHost, links, paths_below, upload
 
 from healthmsg import (
     Attachment,
+    CallTimeoutError,
     Client,
     ConnectionLostError,
     DownloadError,
@@ -23,8 +24,10 @@ from healthmsg import (
     NotFoundError,
     RateLimit,
     Retries,
+    Timeout,
 )
 from healthmsg.resources.chats import Chat
+from healthmsg.resources.links import _acceptable, _cookie_header
 from healthmsg.sandbox import AnswerStatus, CutAfter, CutBefore, CutBody, Sandbox
 
 
@@ -167,3 +170,106 @@ async def test_a_download_that_is_cancelled_while_the_disk_is_slow_leaves_nothin
         await download
 
     assert paths_below(tmp_path) == (["uitslag.pdf"] if slow == "link" else [])
+
+
+async def test_a_file_that_ends_with_the_connection_is_taken_only_when_its_size_is_known(
+    chat: Chat, sandbox: Sandbox, foreign: ForeignHost, tmp_path: Path
+) -> None:
+    async def raw(request: web.BaseRequest) -> web.StreamResponse:
+        assert request.transport is not None
+        request.transport.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + CONTENT)
+        request.transport.close()
+        raise ConnectionResetError
+
+    links(sandbox, foreign.handle("/x", raw), times=None)
+    with pytest.raises(DownloadError, match="where the file ends"):
+        await chat.download(GIVEN.id, to=tmp_path)
+    assert paths_below(tmp_path) == []
+    assert (await chat.download(GIVEN, to=tmp_path)).read_bytes() == CONTENT
+
+
+async def test_an_encoding_that_cannot_be_undone_is_refused(
+    chat: Chat, sandbox: Sandbox, foreign: ForeignHost, tmp_path: Path
+) -> None:
+    links(sandbox, foreign.answer("/x", CONTENT, headers={"Content-Encoding": "x-unknown"}))
+    with pytest.raises(DownloadError, match="encoding"):
+        await chat.download(GIVEN, to=tmp_path)
+    assert paths_below(tmp_path) == []
+
+
+async def test_what_comes_instead_of_a_file_is_not_read_for_ever(
+    client: Client, chat: Chat, sandbox: Sandbox, foreign: ForeignHost, tmp_path: Path
+) -> None:
+    async def trickle(request: web.BaseRequest) -> web.StreamResponse:
+        answer = web.StreamResponse(status=404)
+        await answer.prepare(request)
+        while True:
+            await answer.write(b"x")
+            await asyncio.sleep(0.01)
+
+    async def flood(request: web.BaseRequest) -> web.StreamResponse:
+        answer = web.StreamResponse(status=404)
+        await answer.prepare(request)
+        while True:
+            await answer.write(bytes(64 * 1024))
+
+    slow = client.with_options(timeout=Timeout(total=0.2)).conversations(chat.id)
+    for handler, error in ((trickle, CallTimeoutError), (flood, NotFoundError)):
+        links(sandbox, foreign.handle("/x", handler))
+        async with asyncio.timeout(5):
+            with pytest.raises(error):
+                await slow.download(GIVEN, to=tmp_path)
+    assert paths_below(tmp_path) == []
+
+
+def test_a_secure_link_does_not_lead_to_one_that_is_not() -> None:
+    secure, local = "https://api.example/v1/x", "http://127.0.0.1:8000/x"
+    assert _acceptable("GET x", "/y", base=secure) == "https://api.example/y"
+    assert _acceptable("GET x", "/y", base=local) == "http://127.0.0.1:8000/y"
+    assert _acceptable("GET x", secure, base=local) == secure
+    with pytest.raises(DownloadError):
+        _acceptable("GET x", local, base=secure)
+
+
+@pytest.mark.parametrize(
+    ("link", "url"),
+    [
+        ("https://api.example/a b/é?x=ü y#z", "https://api.example/a%20b/%C3%A9?x=%C3%BC%20y"),
+        ("https://api.example/a%20b%2Fc?x=%C3%BC", "https://api.example/a%20b%2Fc?x=%C3%BC"),
+        ("https://api.example/?sig=a+b/c==&x=1,2;3", "https://api.example/?sig=a+b/c==&x=1,2;3"),
+        ("//files.example/x", "https://files.example/x"),
+    ],
+)
+def test_a_link_is_made_such_that_it_can_be_sent(link: str, url: str) -> None:
+    assert _acceptable("GET x", link, base="https://api.example/v1/y") == url
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "https://api.example@evil.example/",
+        "https://api.example\\@evil.example/",
+        "https://evil.example\\.api.example/",
+        "https://[::1/",
+        "https://\u00e9vil.example/",
+        "file:///etc/passwd",
+        "ftp://api.example/x",
+        "javascript:alert(1)",
+    ],
+)
+def test_a_link_by_which_readers_could_mean_different_hosts_is_refused(link: str) -> None:
+    with pytest.raises(DownloadError):
+        _acceptable("GET x", link, base="https://api.example/v1/y")
+
+
+def test_a_cookie_goes_on_as_it_came() -> None:
+    given = (
+        'download=a:b"c{d}; Path=/; HttpOnly',
+        "k=v==",
+        "no pair",
+        "bad=\x00",
+        "u=\u00e9",
+        "download=last",
+    )
+    assert _cookie_header(given) == "download=last; k=v=="
+    assert _cookie_header(()) is None

@@ -432,7 +432,8 @@ def swallow(listener: socket.socket) -> None:
     connection, _ = listener.accept()
     with connection:
         head = connection.recv(10_000)
-        end = b"0\r\n\r\n" if b"chunked" in head else b"--\r\n"
+        # Not "0\\r\\n\\r\\n" alone: a head ends like that when its boundary ends in 0.
+        end = b"--\r\n\r\n0\r\n\r\n" if b"chunked" in head else b"--\r\n"
         received = head
         while not received.endswith(end):
             received = received[-len(end) :] + connection.recv(1_000_000)
