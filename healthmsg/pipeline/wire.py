@@ -42,6 +42,8 @@ _LARGE: Final = 512 * 1024
 # Bytes; without waiting for the network, which is what a time-out for writing is about.
 _TAKEN_AT_ONCE: Final = 64 * 1024
 _WHOLE_OR_PART: Final = frozenset({200, 206})
+# The last is for a name that no host can have.
+_FAILURES: Final = (aiohttp.ClientError, OSError, UnicodeError)
 _SWITCHES_PROTOCOL: Final = 101
 # Bytes: of an answer that is no file, for a link and for the service's words.
 _ENOUGH: Final = 64 * 1024
@@ -186,11 +188,7 @@ class Wire:
             return await _response(request, answer)
         except CallError as error:
             failure: Exception = error
-        except (
-            aiohttp.ClientError,
-            OSError,
-            UnicodeError,
-        ) as error:  # the last: no name that a host can have
+        except _FAILURES as error:
             failure = _translated(request, error)
         except RuntimeError as error:
             # aiohttp's only way to say that a session was closed meanwhile.
