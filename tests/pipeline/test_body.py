@@ -394,7 +394,7 @@ async def test_an_upload_waits_for_the_limit_before_its_end(server: Server) -> N
 
 @pytest.mark.looptime
 async def test_its_wait_for_the_limit_does_not_count_for_how_long_an_upload_may_take(server: Server) -> None:
-    request = upload(file(b"x"))
+    request = upload(once(Pieces(b"x"), 1))
     request.slot = NotedSlot(server, wait=1000)
     async with wire_to(server.url, Timeout(total=5)) as wire:
         assert (await wire(request)).status == 201
@@ -409,7 +409,7 @@ async def never_answer(incoming: Incoming) -> None:
 async def test_all_else_of_an_upload_counts() -> None:
     limits = Timeout(total=5, read=900, write=900)
     async with serve(never_answer) as server, wire_to(server.url, limits) as wire:
-        request = upload(file(b"x"))
+        request = upload(once(Pieces(b"x"), 1))
         request.slot = NotedSlot(server, wait=50)
         began = asyncio.get_running_loop().time()
         with pytest.raises(CallTimeoutError):
