@@ -278,9 +278,11 @@ async def _response(request: Request, answer: aiohttp.ClientResponse) -> Respons
 async def _beginning(answer: aiohttp.ClientResponse) -> bytes:
     """Read what came instead of a file: the link's host can be any, and send without end."""
     body = b""
-    while len(body) < _ENOUGH and (piece := await answer.content.read(_ENOUGH)):
-        body += piece
-    answer.close()
+    try:
+        while len(body) < _ENOUGH and (piece := await answer.content.read(_ENOUGH)):
+            body += piece
+    finally:
+        answer.close()
     return body
 
 

@@ -197,6 +197,7 @@ async def test_an_encoding_that_cannot_be_undone_is_refused(
     assert paths_below(tmp_path) == []
 
 
+@pytest.mark.usefixtures("nothing_is_left_behind")
 async def test_what_comes_instead_of_a_file_is_not_read_for_ever(
     client: Client, chat: Chat, sandbox: Sandbox, foreign: ForeignHost, tmp_path: Path
 ) -> None:
