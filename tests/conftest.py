@@ -4,6 +4,7 @@ import asyncio
 import gc
 import itertools
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -51,7 +52,10 @@ async def session() -> AsyncIterator[ClientSession]:
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    async with Sandbox() as sandbox:
+    # Its time of day goes with the event loop's, which may be fake.
+    loop, noon = asyncio.get_running_loop(), datetime.now(UTC)
+    started = loop.time()
+    async with Sandbox(now=lambda: noon + timedelta(seconds=loop.time() - started)) as sandbox:
         yield sandbox
 
 

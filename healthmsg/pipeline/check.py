@@ -24,6 +24,7 @@ from healthmsg.errors import (
 from healthmsg.pipeline.exchange import Request, Response, Send
 from healthmsg.pipeline.headers import http_date, quota_headers, quota_of, wait_for_reset
 from healthmsg.pipeline.notices import Notices
+from healthmsg.pipeline.server_clock import ServerClock
 
 _ERRORS: Final[Mapping[int, type[StatusError]]] = {
     400: BadRequestError,
@@ -46,12 +47,16 @@ REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 class CheckStep:
     """Passes an answer of success on, and raises the error that any other stands for."""
 
-    def __init__(self, notices: Notices | None = None) -> None:
+    def __init__(self, notices: Notices | None = None, clock: ServerClock | None = None) -> None:
         self._notices = notices
+        self._clock = clock
 
     async def __call__(self, request: Request, proceed: Send) -> Response:
         """Check one answer."""
+        began = 0.0 if self._clock is None else self._clock.now()
         response = await proceed(request)
+        if self._clock is not None:
+            self._clock.seen(response.headers.get("Date"), began)
         if self._notices is not None:
             self._notices.look_at(request.call, response.headers)
         if response.status in _SUCCESS or (request.answers_with_link and response.status in REDIRECTS):

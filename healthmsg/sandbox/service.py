@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from functools import partial
 from typing import Final
 
@@ -212,6 +213,8 @@ class Service:
         return self.state.store.people[grant.user_id]
 
     def _headers(self, arrival: _Arrival) -> Mapping[str, str]:
+        now = self.now()
+        headers = _API_HEADERS | {"Date": format_datetime(now.astimezone(UTC), usegmt=True)}
         if arrival.grant is None or not arrival.is_valid:
-            return _API_HEADERS
-        return _API_HEADERS | self.quota.headers(arrival.grant.user_id, self.now())
+            return headers
+        return headers | self.quota.headers(arrival.grant.user_id, now)
