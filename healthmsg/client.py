@@ -8,15 +8,16 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, Unpack
 from urllib.parse import unquote
 
-from attrs import Factory, evolve, frozen
+from attrs import evolve
 
 from healthmsg.auth.manager import TokenManager
 from healthmsg.auth.token import Token
-from healthmsg.bulk.sender import Messages, SendMany
+from healthmsg.bulk.reconcile import SETTLE, Reconciled, check_settle, reconcile
+from healthmsg.bulk.sender import Messages, OnUnknown, SendMany
 from healthmsg.bulk.uploader import UploadMany, Uploads
 from healthmsg.codec import encode
 from healthmsg.environment import Environment
-from healthmsg.errors import ConfigurationError, InvalidInputError
+from healthmsg.errors import ConfigurationError, DeliveryUnknownError, InvalidInputError
 from healthmsg.models.quota import Quota
 from healthmsg.network import Network
 from healthmsg.options import (
@@ -29,27 +30,25 @@ from healthmsg.options import (
     token_manager,
     version,
 )
+from healthmsg.parts import Parts, assembled
 from healthmsg.pipeline import fold
 from healthmsg.pipeline.auth import AuthStep
-from healthmsg.pipeline.check import CheckStep
-from healthmsg.pipeline.exchange import Content, Lane, Request, Response, Send, Step
-from healthmsg.pipeline.limit import Limiter, LimitStep, RateLimit
+from healthmsg.pipeline.exchange import Content, Lane, Request, Response
+from healthmsg.pipeline.limit import Limiter, RateLimit
 from healthmsg.pipeline.meter import Progress
-from healthmsg.pipeline.notices import Notices
-from healthmsg.pipeline.quota import QuotaStep
-from healthmsg.pipeline.record import OnCall, RecordStep
+from healthmsg.pipeline.record import OnCall
 from healthmsg.pipeline.retry import Retries, RetryStep
-from healthmsg.pipeline.stats import Counters, Stats
+from healthmsg.pipeline.stats import Stats
 from healthmsg.pipeline.timeout import Timeout, as_timeout
 from healthmsg.pipeline.wire import Wire
 from healthmsg.resources.api import Api
 from healthmsg.resources.auxiliary import Auxiliary
 from healthmsg.resources.company import CompanyResource
 from healthmsg.resources.conversations import Conversations
+from healthmsg.resources.deliveries import Deliveries
 from healthmsg.resources.groupchats import GroupChats
 from healthmsg.resources.me import Me
 from healthmsg.resources.users import Users
-from healthmsg.shared import Shared
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession
@@ -102,7 +101,7 @@ class Client:
             network=Network(proxy, ssl, trust_env),
         )
         self._assemble(
-            _parts(
+            assembled(
                 environment,
                 wire=wire,
                 retries=option("retries", retries, Retries, Retries),
@@ -112,7 +111,7 @@ class Client:
             )
         )
 
-    def _assemble(self, parts: "_Parts") -> None:
+    def _assemble(self, parts: "Parts") -> None:
         shared = parts.shared
         shared.close_too(parts.tokens)
         auth = AuthStep(parts.tokens, parts.token_call)
@@ -120,6 +119,7 @@ class Client:
         self._api = Api(
             shared.entrance(fold([parts.retry, auth, parts.quota], parts.call)),
             parts.fetch,
+            parts.deliveries,
             parts.retry,
             shared.spawn,
             shared.keep,
@@ -151,7 +151,12 @@ class Client:
             ConfigurationError: the token cannot be one.
         """
         return _View(
-            evolve(self._parts, tokens=token_manager(token), quota=self._parts.quota.for_another_user())
+            evolve(
+                self._parts,
+                tokens=token_manager(token),
+                quota=self._parts.quota.for_another_user(),
+                deliveries=Deliveries(self._parts.deliveries.clock),
+            )
         )
 
     def with_options(
@@ -222,13 +227,23 @@ class Client:
         """The same things, under the integrator's own ids."""
         return Auxiliary(self._api)
 
-    def send_many(self, messages: Messages) -> SendMany:
+    def send_many(
+        self, messages: Messages, *, on_unknown: OnUnknown = "reconcile", settle: float = SETTLE
+    ) -> SendMany:
         """Send many messages as fast as the limit allows, behind every other call of this client.
 
         `messages` is any iterable or async iterable of `Outgoing`, read as it is needed. Iterate the answer
         for one `SendResult` per message.
+
+        A message that may have been delivered is looked for in its chat, as `reconcile` does, and sent again
+        if it was proven not to have been; the later messages of that chat wait meanwhile. With
+        `on_unknown="report"` it is reported at once.
+
+        Raises:
+            InvalidInputError: an option cannot be right.
         """
-        return self._parts.shared.keep(SendMany(evolve(self._api, lane=Lane.BACKGROUND), messages))
+        api = evolve(self._api, lane=Lane.BACKGROUND)
+        return self._parts.shared.keep(SendMany(api, messages, on_unknown=on_unknown, settle=settle))
 
     def upload_many(
         self, uploads: Uploads, *, concurrency: int = 8, progress: Progress | None = None
@@ -244,6 +259,19 @@ class Client:
         """
         run = UploadMany(self._api, uploads, concurrency=concurrency, progress=progress)
         return self._parts.shared.keep(run)
+
+    async def reconcile(self, error: DeliveryUnknownError, *, settle: float = SETTLE) -> Reconciled:
+        """Find out what became of a message of which nobody knows whether it was delivered.
+
+        The chat is read back. That the message is not there counts only when `settle` seconds have passed
+        since it could last have been sent, which is waited for, and when the same search finds a message that
+        this client has sent; only then it is `NOT_SENT`, and can be sent again.
+
+        Raises:
+            InvalidInputError: the error is not about a message, or another user's.
+            CallError: the chat could not be read.
+        """
+        return await reconcile(self._api, error, check_settle(settle))
 
     async def request(
         self,
@@ -290,76 +318,11 @@ class Client:
 class _View(Client):
     """A client that owns nothing of what it uses."""
 
-    def __init__(self, parts: "_Parts") -> None:
+    def __init__(self, parts: "Parts") -> None:
         self._assemble(parts)
 
     async def close(self) -> None:
         """Do nothing: a view ends with its client."""
-
-
-@frozen(eq=False)
-class _Parts:
-    """What a client is made of. A view is made of the same, with some of it replaced."""
-
-    environment: Environment
-    shared: Shared
-    notices: Notices
-    limiter: Limiter
-    counters: Counters
-    call_steps: tuple[Step, ...]
-    """limit → record → check"""
-    fetch_steps: tuple[Step, ...]
-    """record → check"""
-    token_call: Send
-    """limit → record → check → wire"""
-    wire: Wire
-    retry: RetryStep
-    tokens: TokenManager
-    quota: QuotaStep
-    call: Send = Factory(lambda self: self._call(self.wire), takes_self=True)
-    """limit → record → check → wire: what is the same for all users."""
-    fetch: Send = Factory(lambda self: self._fetch(self.wire, self.retry), takes_self=True)
-    """retry → record → check → wire"""
-
-    def over(self, wire: Wire, retry: RetryStep) -> "_Parts":
-        """Give the same, for calls that may take other times, or be tried otherwise."""
-        call, fetch = self._call(wire), self._fetch(wire, retry)
-        return evolve(self, wire=wire, retry=retry, call=call, fetch=fetch)
-
-    def _call(self, wire: Wire) -> Send:
-        return fold(self.call_steps, wire)
-
-    def _fetch(self, wire: Wire, retry: RetryStep) -> Send:
-        return self.shared.entrance(fold([retry, *self.fetch_steps], wire))
-
-
-def _parts(  # noqa: PLR0913 - a client has that many
-    environment: Environment,
-    *,
-    wire: Wire,
-    retries: Retries,
-    limiter: Limiter,
-    on_call: OnCall | None,
-    tokens: TokenManager,
-) -> _Parts:
-    limit = LimitStep(limiter, longest_pause=retries.max_wait)
-    notices, counters = Notices(), Counters()
-    record = RecordStep(on_call, counters, url=environment.api_url)
-    record_token_call = RecordStep(on_call, counters, url=environment.token_url)
-    return _Parts(
-        environment=environment,
-        shared=Shared(wire, limit),
-        notices=notices,
-        limiter=limiter,
-        counters=counters,
-        call_steps=(limit, record, CheckStep(notices)),
-        fetch_steps=(RecordStep(on_call, counters), CheckStep()),
-        token_call=fold([limit, record_token_call, CheckStep()], wire),
-        wire=wire,
-        retry=RetryStep(retries),
-        tokens=tokens,
-        quota=QuotaStep(),
-    )
 
 
 def _method(method: str) -> str:

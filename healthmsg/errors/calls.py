@@ -9,6 +9,7 @@ from healthmsg.errors.base import HealthmsgError
 from healthmsg.outcome import Outcome
 
 if TYPE_CHECKING:
+    from healthmsg.attempts import Attempt
     from healthmsg.models.quota import Quota
 
 
@@ -209,6 +210,7 @@ class DeliveryUnknownError(CallError):
     the service's may differ). `status` is the code of the last answer, if there was one: with 2xx, the call
     was accepted, and only the answer could not be understood. `__cause__` is the last try's error, if any.
     `is_idempotent`: making it again does no harm, and has been tried. Any other call was not made again.
+    `attempt` is what `client.reconcile` needs to find out for you, if the call was to send a message.
     """
 
     def __init__(
@@ -221,6 +223,7 @@ class DeliveryUnknownError(CallError):
         is_idempotent: bool = False,
     ) -> None:
         self.started_at = started_at
+        self.attempt: Attempt | None = None
         self.status = status
         self.is_idempotent = is_idempotent
         advice = "Making it again does no harm." if is_idempotent else _LOOK_FIRST

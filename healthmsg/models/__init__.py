@@ -12,7 +12,7 @@ from healthmsg.models.payloads import (
     QuestionPayload,
     VerificationPayload,
 )
-from healthmsg.models.questions import Option
+from healthmsg.models.questions import Option, Question
 from healthmsg.models.quota import Quota
 from healthmsg.models.users import Member, User
 from healthmsg.models.verifications import IdentityProvider, UserVerifications, Verification
@@ -32,6 +32,7 @@ __all__ = [
     "Option",
     "Outcome",
     "Payload",
+    "Question",
     "QuestionAnswer",
     "QuestionOption",
     "QuestionPayload",

@@ -1,8 +1,9 @@
 """What is asked in a chat."""
 
 import re
+from collections.abc import Sequence
 from hashlib import sha256
-from typing import Final
+from typing import Final, Literal
 
 from attrs import field, frozen
 
@@ -40,6 +41,17 @@ class Option:
         if style is not None:
             check_text(style, "an option's style")
         self.__attrs_init__(label, name or _name_for(label), style)
+
+
+@frozen
+class Question:
+    """What is asked with buttons [V]; see `ask` of a chat for what each part means."""
+
+    options: Sequence[Option] = field(repr=False)
+    users: Sequence[str] = ()
+    """Ids of those who are asked."""
+    multi_answer: bool = False
+    style: Literal["horizontal", "vertical"] = "horizontal"
 
 
 def _name_for(label: str) -> str:

@@ -7,12 +7,14 @@ from attrs import field, frozen
 
 from healthmsg.addresses import ChatAddress
 from healthmsg.codec import decode, encode
-from healthmsg.errors import InvalidResponseError
+from healthmsg.errors import DeliveryUnknownError, InvalidResponseError
 from healthmsg.identifiers import encode_segment
 from healthmsg.many import Keep
+from healthmsg.models import SentMessage
 from healthmsg.models.fields import JSONObject
 from healthmsg.paging import HasId, Pager, Spawn, check_page_size
-from healthmsg.pipeline.exchange import Content, Lane, Multipart, Request, Send, Step
+from healthmsg.pipeline.exchange import Content, Lane, Multipart, Request, Response, Send, Step
+from healthmsg.resources.deliveries import Deliveries
 from healthmsg.routes import Route
 
 T = TypeVar("T")
@@ -27,6 +29,7 @@ class Api:
     """Carries out a call to the API, as the user."""
     fetch: Send
     """Fetches a link on another host: without token and without counting against the limit."""
+    deliveries: Deliveries
     retry: Step
     """Does something again while that may help, as often as the client's `Retries` say."""
     spawn: Spawn
@@ -89,11 +92,25 @@ class Api:
         response = await self.send(request)
         if if_empty is not None and not response.body:
             return if_empty
+        return _decoded(shape, request, response)
+
+    async def say(
+        self, route: Route, body: Content | Multipart, chat: ChatAddress, *, text: str
+    ) -> SentMessage:
+        """Send a message, and remember it; `text` is what it says.
+
+        Raises:
+            DeliveryUnknownError: it may have been delivered; what is needed to find out is in it.
+        """
+        deliveries, began = self.deliveries, self.deliveries.clock.now()
         try:
-            return decode(response.body, shape, request.call)
-        except InvalidResponseError as error:
-            problem = error.problem
-        raise request.delivery_unknown(problem, status=response.status)
+            sent = await self.create(SentMessage, route, body, chat)
+        except DeliveryUnknownError as error:
+            form = body if isinstance(body, Multipart) else None
+            deliveries.note(error, chat, text, form, began)
+            raise
+        deliveries.delivered(chat, sent.id, text)
+        return sent
 
     async def change(self, route: Route, chat: ChatAddress, body: Content | Multipart) -> None:
         """Change something; what the answer says beside its status is not documented.
@@ -110,6 +127,14 @@ class Api:
         """Address a request; nothing is sent."""
         path = route.path(chat, **ids)
         return Request(route.call(chat), route.method, path, lane=self.lane, repeat=route.repeat)
+
+
+def _decoded(shape: type[T], request: Request, response: Response) -> T:
+    try:
+        return decode(response.body, shape, request.call)
+    except InvalidResponseError as error:
+        problem = error.problem
+    raise request.delivery_unknown(problem, status=response.status)
 
 
 def _usable_id(_: object, __: object, value: str) -> None:

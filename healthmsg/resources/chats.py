@@ -77,7 +77,7 @@ class BaseChat:
             DeliveryUnknownError: it may have been delivered, and was not sent again.
         """
         content = Content("application/json", encode({"body": _readable(body)}))
-        return await self._api.create(SentMessage, SEND_MESSAGE, content, self.address)
+        return await self._api.say(SEND_MESSAGE, content, self.address, text=body)
 
     async def ask(
         self,
@@ -106,7 +106,7 @@ class BaseChat:
             "options": _distinct(check_all(options, Option, "options")),
         }
         content = json_body({"body": _readable(body), "question": question})
-        return await self._api.create(SentMessage, SEND_MESSAGE, content, self.address)
+        return await self._api.say(SEND_MESSAGE, content, self.address, text=body)
 
     async def upload(
         self, *files: FileToUpload, message: str = "", progress: Progress | None = None
@@ -130,7 +130,7 @@ class BaseChat:
             if not files:
                 raise EmptyMessageError("an upload needs at least one file")
             form = Multipart((("message", message),), parts)
-            sent = await self._api.create(SentMessage, UPLOAD_FILES, form, self.address)
+            sent = await self._api.say(UPLOAD_FILES, form, self.address, text=message)
         meter.finish()
         return sent
 

@@ -1,0 +1,83 @@
+"""What one user has sent through one client: what was delivered, and what may have been."""
+
+from collections.abc import Callable
+from itertools import count
+from secrets import token_hex
+from typing import Final
+
+from attrs import field, frozen
+
+from healthmsg.addresses import ChatAddress
+from healthmsg.attempts import Attempt
+from healthmsg.errors import DeliveryUnknownError
+from healthmsg.pipeline.exchange import Multipart
+from healthmsg.pipeline.server_clock import ServerClock
+
+_PROCESS: Final = token_hex(8)
+_numbers: Final = count(1)
+# More than are sent while it is still open whether one of them was.
+_MOST_KNOWN: Final = 20_000
+
+
+@frozen
+class Delivered:
+    """A message that is known to have been delivered."""
+
+    chat: ChatAddress
+    message_id: str
+    is_body: Callable[[str], bool] = field(repr=False)
+
+
+class Deliveries:
+    """Remembers the ids of the last 20,000 messages, and of their texts only what tells them apart."""
+
+    def __init__(self, clock: ServerClock) -> None:
+        self.clock: ServerClock = clock
+        self.me: str | None = None
+        """The user's id, once somebody has asked for it."""
+        self._known: dict[str, tuple[ChatAddress, int]] = {}
+        """Each message's chat, and the hash of its text."""
+        self._last_in: dict[ChatAddress, str] = {}
+        self._sender = (_PROCESS, next(_numbers))
+
+    def delivered(self, chat: ChatAddress, message_id: str, body: str) -> None:
+        """Note a message of which the service said that it accepted it."""
+        self._known[message_id] = (chat, hash(body))
+        self._last_in.pop(chat, None)  # the newest go to the end
+        self._last_in[chat] = message_id
+        if len(self._known) > _MOST_KNOWN:
+            oldest = next(iter(self._known))
+            its_chat, _ = self._known.pop(oldest)
+            if self._last_in.get(its_chat) == oldest:
+                del self._last_in[its_chat]
+
+    def is_claimed(self, message_id: str) -> bool:
+        """Tell whether a message is known to be one that was delivered."""
+        return message_id in self._known
+
+    def known(self, chat: ChatAddress) -> Delivered | None:
+        """Give a message that was delivered: the last one in that chat, or else in any."""
+        message_id = self._last_in.get(chat) or next(reversed(self._last_in.values()), None)
+        if message_id is None:
+            return None
+        its_chat, its_hash = self._known[message_id]
+        return Delivered(its_chat, message_id, lambda body: hash(body) == its_hash)
+
+    def note(
+        self,
+        error: DeliveryUnknownError,
+        chat: ChatAddress,
+        body: str,
+        form: Multipart | None,
+        began: float,
+    ) -> None:
+        """Keep with the error what is needed to find out; `began` is by the event loop's clock."""
+        files = tuple((file.file_name, file.size) for file in form.files) if form is not None else ()
+        error.attempt = Attempt(
+            chat, body, self.clock.earliest(began), self.clock.latest(), files, self._sender
+        )
+
+    def can_find_out(self, attempt: Attempt) -> bool:
+        """Tell whether this user may have sent it: that is not known of another process's."""
+        process, _ = attempt.sender
+        return process != _PROCESS or attempt.sender == self._sender
