@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from healthmsg.attempts import Attempt
     from healthmsg.auth import (
         AuthorizationRequest,
         FileTokenStore,
@@ -16,7 +17,15 @@ if TYPE_CHECKING:
         TokenManager,
         TokenStore,
     )
-    from healthmsg.bulk import Outgoing, SendMany, SendResult, Upload, UploadMany, UploadResult
+    from healthmsg.bulk import (
+        Outgoing,
+        Reconciled,
+        SendMany,
+        SendResult,
+        Upload,
+        UploadMany,
+        UploadResult,
+    )
     from healthmsg.client import Client
     from healthmsg.environment import Environment
     from healthmsg.errors import (
@@ -82,6 +91,7 @@ if TYPE_CHECKING:
         Option,
         Outcome,
         Payload,
+        Question,
         QuestionAnswer,
         QuestionOption,
         QuestionPayload,
@@ -110,6 +120,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AmbiguousAuxIdError",
     "Attachment",
+    "Attempt",
     "AuthorizationError",
     "AuthorizationRefusedError",
     "AuthorizationRequest",
@@ -168,6 +179,7 @@ __all__ = [
     "PreconditionFailedError",
     "Progress",
     "ProxyAuthenticationError",
+    "Question",
     "QuestionAnswer",
     "QuestionOption",
     "QuestionPayload",
@@ -176,6 +188,7 @@ __all__ = [
     "RateLimit",
     "RateLimitedError",
     "ReauthorizationRequiredError",
+    "Reconciled",
     "Response",
     "Retries",
     "SendMany",
@@ -219,7 +232,9 @@ _HOMES = {
     "Token": "healthmsg.auth",
     "TokenManager": "healthmsg.auth",
     "TokenStore": "healthmsg.auth",
+    "Attempt": "healthmsg.attempts",
     "Outgoing": "healthmsg.bulk",
+    "Reconciled": "healthmsg.bulk",
     "SendMany": "healthmsg.bulk",
     "SendResult": "healthmsg.bulk",
     "Upload": "healthmsg.bulk",
@@ -243,6 +258,7 @@ _HOMES = {
     "Option": "healthmsg.models",
     "Outcome": "healthmsg.models",
     "Payload": "healthmsg.models",
+    "Question": "healthmsg.models",
     "QuestionAnswer": "healthmsg.models",
     "QuestionOption": "healthmsg.models",
     "QuestionPayload": "healthmsg.models",

@@ -20,11 +20,12 @@ TREES = {path.relative_to(ROOT): ast.parse(path.read_text(encoding="utf-8")) for
 FLOORS = [
     {
         *("errors", "outcome", "environment", "models", "routes", "identifiers", "addresses", "checks"),
-        *("settings", "network", "tasks", "version", "results"),
+        *("settings", "network", "tasks", "version", "results", "attempts"),
     },
     {"codec", "pipeline", "auth"},
     {"paging", "many", "files", "resources", "bulk", "gateway", "bot", "otel"},
     {"shared", "options"},
+    {"parts"},
     {"client"},
     {"progress"},
     {"cli"},

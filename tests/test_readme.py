@@ -13,8 +13,8 @@ import pytest
 from aiohttp import ClientSession
 
 import healthmsg
-from healthmsg import Client, OAuthApp
-from healthmsg.sandbox import Sandbox
+from healthmsg import Client, OAuthApp, Outcome
+from healthmsg.sandbox import CutAfter, Sandbox
 
 README: Final = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 EXAMPLES: Final = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -197,7 +197,19 @@ async def test_many_files_go_as_shown(
 async def test_errors_are_handled_as_shown(client: Client, sandbox: Sandbox, text: str) -> None:
     chat = client.conversations(sandbox.add_conversation())
 
-    await run(EXAMPLES[ERRORS], chat=chat, text=text)
+    await run(EXAMPLES[ERRORS], client=client, chat=chat, text=text)
+
+
+async def test_what_became_of_a_message_is_found_out_as_shown(
+    client: Client, sandbox: Sandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chat = sandbox.add_conversation()
+    sandbox.faults.add(kind=CutAfter(), method="POST")
+
+    await run(EXAMPLES[ERRORS], client=client, chat=client.conversations(chat), text="Hallo")
+
+    (message,) = sandbox.messages(f"conversations/{chat}")
+    assert capsys.readouterr().out == f"{Outcome.DELIVERED} {message.id}\n"
 
 
 async def test_networks_and_times_are_set_as_shown(

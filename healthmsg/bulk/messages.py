@@ -5,32 +5,33 @@ from collections.abc import Sequence
 from attrs import field, frozen
 
 from healthmsg.files import FileToUpload
-from healthmsg.models import Outcome
+from healthmsg.models import Outcome, Question
 from healthmsg.resources.chats import BaseChat
 
 Recipient = BaseChat | str
-"""A chat handle, or an address such as `conversations/c1` or `aux/conversations/patient 7`."""
+"""A chat handle, or an address such as `conversations/c1`, `aux/conversations/patient 7` or `users/u1`."""
 
 
 @frozen
 class Outgoing:
-    """One message to send, to a chat.
+    """One message to send, to a chat, or to a user: `users/…` starts the conversation, once a run.
 
     In an address as text, all after the kind is the id, taken literally. `key` is yours, to recognise the
-    result by.
+    result by. With a `question`, `body` is its text, and there can be no files.
     """
 
     to: Recipient = field(repr=False)
     body: str = field(repr=False)
     files: Sequence[FileToUpload] = field(default=(), repr=False)
     key: str | None = field(default=None, repr=False)
+    question: Question | None = field(default=None, repr=False)
 
 
 @frozen
 class SendResult:
     """What became of one message.
 
-    `message_id` is set if it was delivered, `error` if not.
+    `message_id` is set if it was delivered, `error` if not. `attempts` is how often a call was made for it.
     """
 
     key: str | None = field(repr=False)
@@ -38,3 +39,4 @@ class SendResult:
     outcome: Outcome
     message_id: str | None = None
     error: Exception | None = None
+    attempts: int = 0

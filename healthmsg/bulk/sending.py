@@ -42,6 +42,11 @@ class Sending(Many[ItemT, ResultT]):
     def _forget(self, task: "asyncio.Task[None]") -> None:
         self._requests.pop(task, None)
 
+    def _calls_of(self, task: "asyncio.Task[Any] | None") -> int:
+        """Count the calls that the last request of an item has led to so far."""
+        request = self._requests.get(task) if task is not None else None
+        return 0 if request is None or request.slot is None else request.attempt
+
     def _has_begun(self, task: "asyncio.Task[None]") -> bool:
         """Tell whether anything of an item can have left: if not, it still waits for its first turn."""
         request = self._requests.get(task)

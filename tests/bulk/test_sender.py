@@ -177,13 +177,14 @@ async def test_a_message_that_cannot_be_sent_is_reported_and_the_others_go_on(
 
 
 @pytest.mark.parametrize(("fault", "arrived"), [(CutAfter(), 1), (CutBefore(), 0), (AnswerStatus(500), 0)])
-async def test_what_may_have_arrived_is_unknown_and_not_sent_again(
+async def test_what_may_have_arrived_is_unknown_and_not_sent_again_when_it_is_to_be_reported(
     client: Client, sandbox: Sandbox, fault: Fault, arrived: int
 ) -> None:
     lost, *others = chats(sandbox, 3)
     sandbox.faults.add(kind=fault, path_contains=lost)
 
-    results = [result async for result in client.send_many(Outgoing(to, "x") for to in (lost, *others))]
+    messages = (Outgoing(to, "x") for to in (lost, *others))
+    results = await client.send_many(messages, on_unknown="report").all()
 
     (unknown,) = [result for result in results if result.outcome is Outcome.UNKNOWN]
     assert unknown.to == lost
