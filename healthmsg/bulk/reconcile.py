@@ -4,7 +4,7 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime, timedelta
-from typing import Final, Protocol, TypeVar
+from typing import Final, ParamSpec, Protocol, TypeVar
 from unicodedata import normalize
 
 from attrs import frozen
@@ -18,7 +18,7 @@ from healthmsg.resources.api import Api
 from healthmsg.resources.deliveries import Delivered
 from healthmsg.routes import GET_ME, LIST_MESSAGES
 
-T = TypeVar("T")
+P = ParamSpec("P")
 ResultT = TypeVar("ResultT")
 
 SETTLE: Final = 90.0
@@ -50,14 +50,16 @@ class Reconciler:
 
     A message that is found was delivered. That it is not there counts only when `settle` has passed since
     the attempt could last have run, and when the same search finds a message on this account of which
-    that is known. `is_claimed` tells whether a message's id belongs to another sending; `known_delivered`
-    gives a message to prove the search with, of that chat if there is one.
+    that is known. `claim` takes a message's id for an attempt, unless it belongs to another one, which
+    `is_claimed` tells; `known_delivered` gives a message to prove the search with, of that chat if there
+    is one.
     """
 
     _api: Api
     _clock: Clock
     _me: str
     _settle: timedelta
+    _claim: Callable[[Attempt, str], Awaitable[bool]]
     _is_claimed: Callable[[str], Awaitable[bool]]
     _known_delivered: Callable[[ChatAddress], Awaitable[Delivered | None]]
 
@@ -67,10 +69,10 @@ class Reconciler:
         while True:
             search = _Search(attempt, over_at, self._me)
             looked_at = await self._carry_out(search, attempt.chat)
-            found = await self._unclaimed(search.found)
-            if found is not None:
-                return Reconciled(Outcome.DELIVERED, found)
-            if search.is_endless or await self._unclaimed(search.unclear) is not None:
+            for message_id in search.found:
+                if await self._claim(attempt, message_id):
+                    return Reconciled(Outcome.DELIVERED, message_id)
+            if search.is_endless or await self._are_some_unclaimed([*search.found, *search.unclear]):
                 return Reconciled(Outcome.UNKNOWN)
             left = (over_at - looked_at).total_seconds()
             if left <= 0:
@@ -79,11 +81,11 @@ class Reconciler:
         is_proven = await self._search_finds_what_is_there(attempt.chat)
         return Reconciled(Outcome.NOT_SENT if is_proven else Outcome.UNKNOWN)
 
-    async def _unclaimed(self, message_ids: Iterable[str]) -> str | None:
+    async def _are_some_unclaimed(self, message_ids: Iterable[str]) -> bool:
         for message_id in message_ids:
             if not await self._is_claimed(message_id):
-                return message_id
-        return None
+                return True
+        return False
 
     async def _carry_out(self, search: "_Search", chat: ChatAddress) -> datetime:
         """Search, and give a moment that the service's clock had passed when it began."""
@@ -219,17 +221,15 @@ async def reconcile(api: Api, error: DeliveryUnknownError, settle: float) -> Rec
         deliveries.clock,
         deliveries.me,
         timedelta(seconds=settle),
+        _in_turn(deliveries.claim),
         _in_turn(deliveries.is_claimed),
         _in_turn(deliveries.known),
     )
-    found = await reconciler.find_out(attempt)
-    if found.message_id is not None:
-        deliveries.delivered(attempt.chat, found.message_id, attempt.body)
-    return found
+    return await reconciler.find_out(attempt)
 
 
-def _in_turn(ask: Callable[[T], ResultT]) -> Callable[[T], Awaitable[ResultT]]:
-    async def asked(about: T) -> ResultT:
-        return ask(about)
+def _in_turn(ask: Callable[P, ResultT]) -> Callable[P, Awaitable[ResultT]]:
+    async def asked(*args: P.args, **kwargs: P.kwargs) -> ResultT:
+        return ask(*args, **kwargs)
 
     return asked

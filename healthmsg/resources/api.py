@@ -104,7 +104,8 @@ class Api:
         """
         deliveries, began = self.deliveries, self.deliveries.clock.now()
         try:
-            sent = await self.create(SentMessage, route, body, chat)
+            with deliveries.on_its_way(chat, text):
+                sent = await self.create(SentMessage, route, body, chat)
         except DeliveryUnknownError as error:
             form = body if isinstance(body, Multipart) else None
             deliveries.note(error, chat, text, form, began)

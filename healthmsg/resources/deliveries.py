@@ -1,6 +1,8 @@
 """What one user has sent through one client: what was delivered, and what may have been."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import count
 from secrets import token_hex
 from typing import Final
@@ -38,6 +40,7 @@ class Deliveries:
         self._known: dict[str, tuple[ChatAddress, int]] = {}
         """Each message's chat, and the hash of its text."""
         self._last_in: dict[ChatAddress, str] = {}
+        self._on_their_way: Counter[tuple[ChatAddress, int]] = Counter()
         self._sender = (_PROCESS, next(_numbers))
 
     def delivered(self, chat: ChatAddress, message_id: str, body: str) -> None:
@@ -50,6 +53,28 @@ class Deliveries:
             its_chat, _ = self._known.pop(oldest)
             if self._last_in.get(its_chat) == oldest:
                 del self._last_in[its_chat]
+
+    def claim(self, attempt: Attempt, message_id: str) -> bool:
+        """Take a message that was found for the one that was attempted, unless it may be another's.
+
+        Of an equal one that is on its way now, nobody knows the id yet.
+        """
+        if message_id in self._known or self._on_their_way[attempt.chat, hash(attempt.body)]:
+            return False
+        self.delivered(attempt.chat, message_id, attempt.body)
+        return True
+
+    @contextmanager
+    def on_its_way(self, chat: ChatAddress, body: str) -> Iterator[None]:
+        """Note that such a message is being sent."""
+        what = chat, hash(body)
+        self._on_their_way[what] += 1
+        try:
+            yield
+        finally:
+            self._on_their_way[what] -= 1
+            if not self._on_their_way[what]:
+                del self._on_their_way[what]
 
     def is_claimed(self, message_id: str) -> bool:
         """Tell whether a message is known to be one that was delivered."""

@@ -22,7 +22,7 @@ from healthmsg import (
     SendResult,
     UploadFile,
 )
-from healthmsg.sandbox import AnswerStatus, CutAfter, CutBefore, Fault, Sandbox
+from healthmsg.sandbox import AnswerStatus, CutAfter, CutBefore, Delay, Fault, Sandbox
 
 pytestmark = [
     pytest.mark.looptime(idle_step=0.1, idle_timeout=3),
@@ -295,3 +295,32 @@ async def test_what_is_needed_to_find_out_shows_nothing_private(client: Client, 
     for shown in (repr(error.attempt), repr(error), str(error), repr(error.attempt.chat)):
         assert "canary" not in shown
         assert chat.partition("/")[2] not in shown
+
+
+async def test_of_two_equal_messages_one_that_arrived_is_not_taken_for_both(
+    client: Client, sandbox: Sandbox
+) -> None:
+    (chat,) = chats(sandbox, 1)
+    await prove(client, sandbox)
+    lose(sandbox, CutAfter())
+    lose(sandbox, CutBefore())
+    errors = await asyncio.gather(unclear(client, chat), unclear(client, chat))
+    found = await asyncio.gather(*(client.reconcile(error) for error in errors))
+    assert {one.outcome for one in found} == {Outcome.DELIVERED, Outcome.NOT_SENT}
+    assert bodies(sandbox, chat) == ["Hallo"]
+
+
+async def test_a_message_that_is_on_its_way_is_not_taken_for_an_equal_one_that_was_lost(
+    client: Client, sandbox: Sandbox
+) -> None:
+    (chat,) = chats(sandbox, 1)
+    await prove(client, sandbox)
+    lose(sandbox, CutBefore())
+    error = await unclear(client, chat)
+    lose(sandbox, Delay(20, after=True))
+    sending = asyncio.create_task(client.conversations(chat.partition("/")[2]).send("Hallo"))
+    while not bodies(sandbox, chat):  # noqa: ASYNC110 - the sandbox has no event for it
+        await asyncio.sleep(0.1)
+    assert (await client.reconcile(error)).outcome is Outcome.UNKNOWN
+    await sending
+    assert (await client.reconcile(error)).outcome is Outcome.NOT_SENT
