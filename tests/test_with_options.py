@@ -218,7 +218,8 @@ async def test_bulk_runs_and_lists_have_them_too(client: Client, sandbox: Sandbo
     with pytest.raises(CallTimeoutError):
         await view.conversations.list().first()
     sandbox.faults.add(kind=Delay(LONG))
-    results = [result async for result in view.send_many([Outgoing(f"conversations/{chat}", "Hallo")])]
+    unclear = [Outgoing(f"conversations/{chat}", "Hallo")]
+    results = [result async for result in view.send_many(unclear, on_unknown="report")]
     assert [result.outcome for result in results] == [Outcome.UNKNOWN]
 
 
