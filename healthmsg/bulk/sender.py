@@ -68,11 +68,8 @@ class SendMany(Sending[Outgoing, SendResult]):
         async with self._turn(_chat_key(item.to)):
             attempts = 0
             for _ in range(_MOST_SENDINGS):
-                error: Exception
                 try:
                     sent = await self._send(item)
-                except DeliveryUnknownError as unclear:
-                    error = unclear
                 except Exception as failure:  # noqa: BLE001 - reported, with what can be said of the message
                     error = failure
                 else:

@@ -130,9 +130,8 @@ class Wire:
         task = asyncio.current_task()
         if isinstance(request.body, Multipart):
             return await self._transfer(request, self._time_for(request.body))
-        if (
-            request.streamed or task is None
-        ):  # until the file begins; how long it then takes is its own affair
+        if request.streamed or task is None:
+            # Until the file begins; how long it then takes is its own affair.
             return await self._transfer(request, self.timeout.total)
         cancelled_before = task.cancelling()
         self._deadline.begin(task)
@@ -248,7 +247,7 @@ def _guard(request: Request, patience: float | None) -> _Guard:
                 outgoing.limit_standstill(patience)
         try:
             answer: aiohttp.ClientResponse = await handler(outgoing)
-        except (aiohttp.ClientError, OSError) as error:
+        except _FAILURES as error:
             failure = _translated(request, error)
         else:
             if slot is not None:
