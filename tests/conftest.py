@@ -16,6 +16,8 @@ from caller import Caller
 from healthmsg import Client
 from healthmsg.sandbox import Sandbox
 
+pytest_plugins = ["journal_databases"]
+
 
 @pytest.fixture(scope="session", autouse=True)
 def no_stray_event_loop() -> None:

@@ -12,6 +12,11 @@
     │   ├── ClientClosedError
     │   └── WrongEventLoopError
     ├── SendingStoppedError                   a bulk run was ended early
+    ├── JournalError                          a journal of bulk sending that cannot be used
+    │   ├── JournalInUseError
+    │   ├── JournalVersionError
+    │   ├── JournalMismatchError
+    │   └── ClaimLostError
     ├── ExportIncompleteError                 some files of a chat could not be fetched
     ├── AuthorizationError                    the three legs of OAuth
     │   ├── StateMismatchError
@@ -90,6 +95,13 @@ from healthmsg.errors.calls import (
     UnauthorizedError,
     UploadFileError,
 )
+from healthmsg.errors.journal import (
+    ClaimLostError,
+    JournalError,
+    JournalInUseError,
+    JournalMismatchError,
+    JournalVersionError,
+)
 from healthmsg.errors.usage import (
     AmbiguousAuxIdError,
     AuxIdTakenError,
@@ -114,6 +126,7 @@ __all__ = [
     "BadRequestError",
     "CallError",
     "CallTimeoutError",
+    "ClaimLostError",
     "ClientClosedError",
     "ClientUsageError",
     "ConfigurationError",
@@ -130,6 +143,10 @@ __all__ = [
     "InvalidIdError",
     "InvalidInputError",
     "InvalidResponseError",
+    "JournalError",
+    "JournalInUseError",
+    "JournalMismatchError",
+    "JournalVersionError",
     "MethodNotAllowedError",
     "MissingCodeError",
     "MissingStateError",

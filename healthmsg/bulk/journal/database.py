@@ -1,0 +1,253 @@
+"""The connection to a journal's database, and what it promises."""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import URL, Connection, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from healthmsg.bulk.journal import migrations, sqlite_file, statements
+from healthmsg.bulk.journal.changes import Change, Changes
+from healthmsg.bulk.journal.target import Target
+from healthmsg.errors import ConfigurationError, HealthmsgError, JournalError
+
+T = TypeVar("T")
+
+_PRAGMAS: Final = (
+    # One sync a commit, and readers are not kept out.
+    "PRAGMA journal_mode = WAL",
+    # With NORMAL, a power cut takes the last commits along.
+    "PRAGMA synchronous = FULL",
+    # On macOS, a sync ends before the disk has it.
+    "PRAGMA fullfsync = ON",
+    "PRAGMA checkpoint_fullfsync = ON",
+    # What is deleted is overwritten: patients' texts do not stay in the file.
+    "PRAGMA secure_delete = ON",
+    "PRAGMA foreign_keys = ON",
+    "PRAGMA busy_timeout = 30000",
+)
+_FULL: Final = 2
+_IS_READING: Final = "healthmsg_is_reading"
+
+_SQLITE_REASONS: Final = {
+    "SQLITE_FULL": "the disk is full",
+    "SQLITE_READONLY": "the file is read-only",
+    "SQLITE_NOTADB": "the file is not a database",
+    "SQLITE_CORRUPT": "the file is damaged",
+    "SQLITE_CANTOPEN": "the file cannot be opened",
+    "SQLITE_IOERR": "the disk reports an error",
+    "SQLITE_BUSY": "another program has locked the file",
+    "SQLITE_LOCKED": "another program has locked the file",
+    "SQLITE_PERM": "no permission",
+}
+# By the start of the SQLSTATE.
+_POSTGRESQL_REASONS: Final = {
+    "08": "the connection to the database was lost",
+    "28": "the database refuses the user or the password",
+    "3D": "there is no such database",
+    "40": "the database gave up the transaction",
+    "42501": "the database user may not do this",
+    "53100": "the disk of the database is full",
+    "53300": "the database has too many connections",
+    "53": "the database has no resources left",
+    "57": "the database is going down",
+}
+
+
+class JournalDatabase:
+    """One connection; a `Writer` sees to it that only one thing at a time is done with it."""
+
+    def __init__(
+        self, engine: AsyncEngine, connection: AsyncConnection, lock: Any, lease: timedelta | None
+    ) -> None:
+        self._engine = engine
+        self._connection = connection
+        self._lock = lock
+        self.is_shared: bool = lease is not None
+        """Whether other workers may use it at the same time."""
+        self.changes: Changes | None = None
+        self.salt = b""
+
+    @classmethod
+    async def open(cls, target: Target, lease: timedelta, *, is_reading: bool) -> "JournalDatabase":
+        """Connect, and bring the tables up to date; for one who only reads, nothing is changed.
+
+        Raises:
+            JournalInUseError: somebody else sends with this SQLite file.
+            JournalVersionError: a newer version of this package made it.
+            JournalError: it cannot be used; says why.
+        """
+        path = None if target.path is None else target.path.resolve()
+        lock = None if path is None else await asyncio.to_thread(_prepare_file, path, is_reading)
+        engine = _engine(target, path, is_reading=is_reading)
+        database = cls(engine, engine.connect(), lock, lease if path is None else None)
+        problem: HealthmsgError
+        try:
+            await database.start(is_reading=is_reading)
+        except HealthmsgError as error:
+            problem = error
+        except Exception as error:  # noqa: BLE001 - drivers raise what they like; it may have private things in it
+            problem = JournalError(f"The journal could not be opened: {_describe(error)}.")
+        except BaseException:
+            await database.close()
+            raise
+        else:
+            return database
+        await database.close()
+        raise type(problem)(*problem.args)
+
+    async def start(self, *, is_reading: bool) -> None:
+        """Connect, and see to the tables."""
+        await self._connection.start()
+        await self.run(migrations.check_version if is_reading else _prepare_tables)
+        self.salt = await self.run(migrations.read_salt)
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        """Do something in a transaction: all of it, or nothing."""
+        return await self._connection.run_sync(_in_transaction, work)
+
+    async def make(self, changes: Sequence[Change]) -> list[bool]:
+        """Make changes in one transaction, and tell of each whether it was made."""
+        if self.changes is None:
+            raise JournalError("The journal is open for reading only.")
+        maker = self.changes
+        return await self.run(lambda connection: maker.make(connection, changes))
+
+    async def compact(self) -> bool:
+        """Write an SQLite file anew, without what was deleted; False if a reader prevents the last of it."""
+        if self.is_shared:
+            return True
+        raw = (await self._connection.get_raw_connection()).driver_connection
+        assert raw is not None  # noqa: S101 - for mypy: it is connected
+        await raw.execute("VACUUM")
+        async with raw.execute("PRAGMA wal_checkpoint(TRUNCATE)") as cursor:
+            is_busy, *_ = await cursor.fetchone()
+        return not is_busy
+
+    async def close(self) -> None:
+        """Let go of the connection and of the lock."""
+        try:
+            await self._connection.close()
+            await self._engine.dispose()
+        except Exception:  # noqa: BLE001, S110 - what was committed is safe, and whoever closes can do nothing
+            pass
+        finally:
+            if self._lock is not None:
+                self._lock.release()
+
+    def describe(self, error: Exception) -> str:
+        """Say what went wrong, and nothing private."""
+        return _describe(error)
+
+
+def _prepare_file(path: Path, is_reading: bool) -> Any:  # noqa: FBT001 - called in a thread
+    if is_reading or path.exists():
+        sqlite_file.check(path)
+    if is_reading:
+        return None
+    lock = sqlite_file.lock(path)
+    try:
+        sqlite_file.make(path)
+        sqlite_file.check(path)
+    except BaseException:
+        lock.release()
+        raise
+    return lock
+
+
+def _engine(target: Target, path: Path | None, *, is_reading: bool) -> AsyncEngine:
+    # Values would be patients' messages: they are in no error and no log.
+    if path is None:
+        engine = create_async_engine(
+            _url(target), poolclass=NullPool, hide_parameters=True, isolation_level="READ COMMITTED"
+        )
+        event.listen(engine.sync_engine, "connect", _check_postgresql)
+        return engine
+    url = URL.create("sqlite+aiosqlite", database=str(path))
+    engine = create_async_engine(url, poolclass=NullPool, hide_parameters=True)
+    event.listen(engine.sync_engine, "connect", _read_only if is_reading else _read_and_write)
+    # One that writes takes the lock at once: taking it later can fail. One that reads does without.
+    begin = "BEGIN" if is_reading else "BEGIN IMMEDIATE"
+    event.listen(engine.sync_engine, "begin", lambda connection: connection.exec_driver_sql(begin) and None)
+    return engine
+
+
+def _url(target: Target) -> URL:
+    try:
+        return make_url(target.url or "")
+    except (ArgumentError, ValueError):
+        # With its own text, a password would be in it.
+        pass
+    raise ConfigurationError("the URL of the journal's database cannot be understood")
+
+
+def _read_and_write(connection: Any, _: object) -> None:
+    # Only our own BEGINs begin a transaction: Python's leave changes of tables out.
+    connection.isolation_level = None
+    for pragma in _PRAGMAS:
+        _ask(connection, pragma)
+    if _ask(connection, "PRAGMA synchronous") != _FULL or _ask(connection, "PRAGMA journal_mode") != "wal":
+        raise JournalError("SQLite does not promise here that what is written survives a power cut.")
+
+
+def _read_only(connection: Any, _: object) -> None:
+    connection.isolation_level = None
+    _ask(connection, "PRAGMA busy_timeout = 30000")
+    _ask(connection, "PRAGMA query_only = ON")
+
+
+def _check_postgresql(connection: Any, _: object) -> None:
+    if _ask(connection, "SHOW fsync") != "on":
+        raise JournalError(
+            "This PostgreSQL has `fsync = off`: what is written would not survive a power cut."
+        )
+    if _ask(connection, "SHOW synchronous_commit") == "off":
+        _ask(connection, "SET synchronous_commit = on")
+    connection.commit()
+
+
+def _ask(connection: Any, statement: str) -> object:
+    cursor = connection.cursor()
+    try:
+        cursor.execute(statement)
+        row = cursor.fetchone() if cursor.description else None
+        return row[0] if row else None
+    finally:
+        cursor.close()
+
+
+def _prepare_tables(connection: Connection) -> None:
+    migrations.bring_up_to_date(connection)
+    if connection.dialect.name == "sqlite":
+        # We have the file to ourselves: whoever had a claim is no more.
+        connection.execute(statements.LET_GO_OF_ALL)
+
+
+def _in_transaction(connection: Connection, work: Callable[[Connection], T]) -> T:
+    with connection.begin():
+        return work(connection)
+
+
+def _describe(error: BaseException) -> str:
+    """Say what went wrong by its code: what the databases say themselves may have a patient's text in it."""
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        if error.connection_invalidated:
+            return _POSTGRESQL_REASONS["08"]
+        error = error.orig
+    if isinstance(error, sqlite3.Error):
+        name = getattr(error, "sqlite_errorname", "")
+        family = "_".join(name.split("_")[:2])
+        return _SQLITE_REASONS.get(family, name or type(error).__name__)
+    state = getattr(error, "sqlstate", None) or ""
+    for length in (5, 2):
+        if state[:length] in _POSTGRESQL_REASONS:
+            return _POSTGRESQL_REASONS[state[:length]]
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return f"{type(error).__name__} {state}".strip()

@@ -1,0 +1,168 @@
+"""Entering messages into a journal."""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from attrs import field, frozen
+from sqlalchemy import Connection
+
+from healthmsg.bulk.journal import keys, statements
+from healthmsg.bulk.journal.values import Entry, Standing, State
+from healthmsg.errors import InvalidInputError, JournalMismatchError
+
+# Bytes. They are indexed, and PostgreSQL's indexes take 2700.
+_LONGEST: Final = 1000
+
+
+@frozen
+class Prepared:
+    """An entry as it will be written."""
+
+    key: str = field(repr=False)
+    row: dict[str, object] = field(repr=False)
+    refused: Standing | None = None
+
+
+@frozen
+class Entering:
+    """Enters what is new, and tells what is known of the rest."""
+
+    _salt: bytes
+    _is_shared: bool
+    _retry_failed: bool
+
+    def prepare(self, entry: Entry) -> Prepared:
+        """Hash an entry, or refuse it alone: nothing may stop the others."""
+        problem = _what_is_wrong(entry)
+        if problem:
+            # A key that cannot be stored cannot be looked up either.
+            return Prepared("", {}, Standing(entry.key, None, problem=InvalidInputError(problem)))
+        files, question = keys.files_as_json(entry.files), keys.question_as_json(entry.question)
+        row: dict[str, object] = {
+            "key": entry.key,
+            "chat": entry.chat,
+            "body": entry.body,
+            "files": files,
+            "question": question,
+            "fingerprint": keys.fingerprint(self._salt, entry.chat, entry.body, files, question),
+            "body_hash": keys.body_hash(self._salt, entry.body),
+        }
+        return Prepared(entry.key, row)
+
+    def enter(self, connection: Connection, prepared: Sequence[Prepared]) -> list[Standing]:
+        """Enter them in the transaction that has begun, and tell how each stands, in the same order."""
+        if self._is_shared:
+            connection.execute(statements.ENTER_ALONE)
+        wanted = [one for one in prepared if one.refused is None]
+        known = self._known(connection, wanted)
+        new: dict[str, Prepared] = {}
+        standings: list[Standing] = []
+        for one in prepared:
+            if one.refused is not None:
+                standings.append(one.refused)
+            elif one.key in known:
+                standings.append(_standing(one, known[one.key]))
+            else:
+                standings.append(_standing_of_new(one, new.setdefault(one.key, one)))
+        self._insert(connection, list(new.values()))
+        return self._reopen(connection, standings, known) if self._retry_failed else standings
+
+    def _known(self, connection: Connection, wanted: Iterable[Prepared]) -> dict[str, Any]:
+        found = connection.execute(statements.KNOWN, {"keys": [one.key for one in wanted]})
+        return {row.key: row for row in found.all()}
+
+    def _insert(self, connection: Connection, new: Sequence[Prepared]) -> None:
+        if not new:
+            return
+        last = connection.execute(statements.LAST_POSITION).scalar_one()
+        chats = {one.row["chat"] for one in new}
+        held_up = set(connection.execute(statements.CHATS_WITH_NEXT, {"chats": list(chats)}).scalars())
+        rows = []
+        for position, one in enumerate(new, last + 1):
+            chat = one.row["chat"]
+            rows.append({**one.row, **_NEW, "position": position, "is_next": chat not in held_up} | _now())
+            held_up.add(chat)
+        connection.execute(statements.INSERT, rows)
+
+    def _reopen(
+        self, connection: Connection, standings: Sequence[Standing], known: dict[str, Any]
+    ) -> list[Standing]:
+        """Let those that failed wait again, in their old places."""
+        failed = {
+            standing.key
+            for standing in standings
+            if standing.state is State.NOT_SENT and standing.problem is None
+        }
+        if not failed:
+            return list(standings)
+        now = _now()["updated_at"]
+        connection.execute(statements.REOPEN, [{"b_key": key, "b_now": now} for key in sorted(failed)])
+        chats = sorted({known[key].chat for key in failed})
+        connection.execute(statements.NO_LONGER_NEXT, [{"b_chat": chat} for chat in chats])
+        # In the other chats somebody is at work on the next one: what comes after it is decided then.
+        held = set(connection.execute(statements.CHATS_WITH_NEXT, {"chats": chats}).scalars())
+        free = [{"b_chat": chat} for chat in chats if chat not in held]
+        if free:
+            connection.execute(statements.PROMOTE, free)
+        return [
+            Standing(standing.key, State.WAITING, attempts=standing.attempts)
+            if standing.key in failed and standing.problem is None
+            else standing
+            for standing in standings
+        ]
+
+
+_NEW: Final[dict[str, object]] = {
+    "state": State.WAITING.value,
+    "is_final": False,
+    "attempts": 0,
+    "claims": 0,
+}
+
+
+def _now() -> dict[str, object]:
+    return {"updated_at": datetime.now(UTC)}
+
+
+def _standing(one: Prepared, row: Any) -> Standing:
+    return Standing(
+        one.key,
+        State(row.state),
+        is_final=row.is_final,
+        message_id=row.message_id,
+        error=row.error,
+        attempts=row.attempts,
+        problem=None if row.fingerprint == one.row["fingerprint"] else _mismatch(),
+    )
+
+
+def _standing_of_new(one: Prepared, first: Prepared) -> Standing:
+    """Tell of a new one how it stands; the same key may come twice in one go."""
+    is_same = first.row["fingerprint"] == one.row["fingerprint"]
+    return Standing(one.key, State.WAITING, is_new=one is first, problem=None if is_same else _mismatch())
+
+
+def _mismatch() -> JournalMismatchError:
+    return JournalMismatchError(
+        "Another message is known under this key: its chat, text, files or question differ. Nothing was"
+        " entered. Give this one a key of its own."
+    )
+
+
+def _what_is_wrong(entry: Entry) -> str:
+    for name, value, most in (("key", entry.key, _LONGEST), ("chat", entry.chat, _LONGEST)):
+        if not value or not can_be_stored(value, most):
+            return f"the {name} of a message in a journal must be text of 1 to {most} bytes"
+    if not can_be_stored(entry.body):
+        return "the body has a character that cannot be stored: a NUL, or half of a surrogate pair"
+    return ""
+
+
+def can_be_stored(value: str, most: int | None = None) -> bool:
+    """Tell whether both databases take a text."""
+    try:
+        length = len(value.encode())
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in value and (most is None or length <= most)

@@ -1,0 +1,209 @@
+"""The journal: what becomes of each message is in it before it happens."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterable
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self
+
+from healthmsg.bulk.journal import keys
+from healthmsg.bulk.journal.target import Target
+from healthmsg.bulk.journal.values import Claimed, Entry, Row, Sample, Standing, State
+from healthmsg.errors import ConfigurationError, InvalidInputError, JournalError, JournalMismatchError
+from healthmsg.outcome import Outcome
+from healthmsg.tasks import start
+
+if TYPE_CHECKING:
+    from healthmsg.bulk.journal.store import Store
+
+LEASE: Final = timedelta(seconds=60)
+_AT_ONCE: Final = 500
+
+
+class Journal:
+    """Knows of each message whether it waits, is being sent, or what became of it.
+
+    An async context manager. What a method has acknowledged survives a power cut. Cancelling a method that
+    has been called loses nothing: what it was to note is noted. After a failed write everything fails, since
+    a run cannot go on without its journal.
+
+    With an SQLite file, one process sends at a time. With PostgreSQL, several share the work, and whoever
+    does not `renew` within the lease loses what it has claimed.
+
+    Raises:
+        JournalInUseError: on entering: somebody else sends with this file.
+        JournalVersionError: on entering: a newer version of this package made it.
+        JournalError: on entering: it cannot be used; says why. From any method: it has failed.
+    """
+
+    def __init__(self, target: Target, lease: timedelta, *, is_reading: bool) -> None:
+        self._target = target
+        self._lease = lease
+        self._is_reading = is_reading
+        self._open: Store | None = None
+
+    @classmethod
+    def open(
+        cls, target: str | os.PathLike[str], *, lease: timedelta = LEASE, is_reading: bool = False
+    ) -> "Journal":
+        """Open `recall.db`, `recall.db?keep_bodies=1` or `postgresql+asyncpg://…`; a `Path` is taken as is.
+
+        `is_reading` opens it beside one who sends; then only what reads works.
+
+        Raises:
+            ConfigurationError: it is neither a file nor a PostgreSQL database.
+        """
+        if lease <= timedelta():
+            raise ConfigurationError("the lease of a journal must be longer than nothing")
+        return cls(Target.parse(target), lease, is_reading=is_reading)
+
+    async def __aenter__(self) -> Self:
+        if self._open is not None:
+            raise JournalError("The journal is open already.")
+        self._open = await _store().open(self._target, self._lease, is_reading=self._is_reading)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # Cancelling does not cut it short: what has been asked for is about to be on the disk.
+        ending = start(self._store.close())
+        try:
+            await asyncio.shield(ending)
+        except asyncio.CancelledError:
+            await ending
+            raise
+
+    async def belong_to(self, account: str) -> None:
+        """Note whose messages these are, or compare: a journal is of one account.
+
+        Raises:
+            JournalMismatchError: it belongs to another one.
+        """
+        if await self._store.account(account) != account:
+            raise JournalMismatchError("The journal belongs to another account: nothing was sent.")
+
+    def key_maker(self) -> keys.KeyMaker:
+        """Give what derives keys for this journal: the same in each run."""
+        return keys.KeyMaker(self._store.salt)
+
+    async def enter(self, entries: Iterable[Entry], *, retry_failed: bool = False) -> list[Standing]:
+        """Enter what is new, and tell of each how it stands, in the same order.
+
+        With `retry_failed`, what was not sent waits again, in its old place. An entry that is refused says so
+        in its standing; the others are entered.
+        """
+        standings: list[Standing] = []
+        remaining = iter(entries)
+        while some := list(islice(remaining, _AT_ONCE)):
+            standings += await self._store.enter(some, retry_failed=retry_failed)
+        return standings
+
+    async def claim(self, most: int) -> list[Claimed]:
+        """Take the next messages to send, in order: at most one a chat, and none behind one still open."""
+        return await self._claimed(self._store.take_next(most)) if most > 0 else []
+
+    async def in_doubt(self) -> list[Claimed]:
+        """Take the messages that a run which is no more may have sent."""
+        return await self._claimed(self._store.take_in_doubt())
+
+    async def begin(self, claim: Claimed, started_at: datetime, may_run_until: datetime) -> None:
+        """Note, before the call is made, that it is about to be, and until when it can still be executed.
+
+        Raises:
+            ClaimLostError: another worker has it: do not make the call.
+        """
+        for moment in (started_at, may_run_until):
+            if moment.tzinfo is None:
+                raise InvalidInputError("started_at and may_run_until must have a time zone")
+        await self._store.begin(claim, started_at, may_run_until)
+
+    async def finish(
+        self,
+        claim: Claimed,
+        outcome: Outcome,
+        *,
+        message_id: str | None = None,
+        error: str | None = None,
+        is_final: bool = False,
+    ) -> None:
+        """Note what became of it.
+
+        An `UNKNOWN` one stays claimed and holds up its chat, until it is finished again or put back, or until
+        `is_final` says that nobody will find out.
+
+        Raises:
+            ClaimLostError: another worker has it, which will find out by itself.
+        """
+        await self._store.finish(claim, outcome, message_id, error, is_final=is_final)
+
+    async def put_back(self, claim: Claimed) -> None:
+        """Let it wait again: it has certainly not been sent.
+
+        Raises:
+            ClaimLostError: another worker has it.
+        """
+        await self._store.put_back(claim)
+
+    async def renew(self) -> None:
+        """Keep all that was claimed for another lease. With SQLite there is none."""
+        await self._store.renew()
+
+    async def is_claimed_id(self, chat: str, message_id: str, besides: str) -> bool:
+        """Tell whether a message of the chat is known to be that of another entry than `besides`."""
+        return await self._store.is_claimed_id(chat, message_id, besides)
+
+    async def delivered_sample(self, chat: str | None = None) -> Sample | None:
+        """Give the newest delivered message whose id is known: of this chat if there is one, or of any."""
+        return await self._store.delivered_sample(chat)
+
+    def is_body(self, sample: Sample, text: str) -> bool:
+        """Tell whether this is what the message said."""
+        return keys.body_hash(self._store.salt, text) == sample.body_hash
+
+    async def counts(self) -> dict[State, int]:
+        """Count the messages in each state."""
+        return await self._store.counts()
+
+    async def rows(self, state: State | None = None) -> AsyncIterator[Row]:
+        """Go through the journal in order. What happens meanwhile may or may not be seen."""
+        after = -1
+        while page := await self._store.page(state, after, _AT_ONCE):
+            for row in page:
+                yield row
+            after = page[-1].position
+
+    async def purge(self, older_than: timedelta) -> int:
+        """Delete what was delivered or not sent longer ago than this, and tell how many.
+
+        Their keys are forgotten with them: given the same input again, they would be sent again. From an
+        SQLite file the texts are gone; PostgreSQL's own logs and backups are its administrator's.
+        """
+        return await self._store.purge(datetime.now(UTC) - older_than)
+
+    async def _claimed(self, taking: "asyncio.Future[list[Claimed]]") -> list[Claimed]:
+        """Wait for what is taken; when this is cancelled, nobody has it, so it goes back."""
+        try:
+            return await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            self._store.give_back_what_comes(taking)
+            raise
+
+    @property
+    def _store(self) -> "Store":
+        if self._open is None:
+            raise JournalError("The journal is not open: use `async with`.")
+        return self._open
+
+
+def _store() -> "type[Store]":
+    """Import what the extra brings, once it is needed."""
+    try:
+        from healthmsg.bulk.journal.store import Store  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        missing = error.name
+    else:
+        return Store
+    raise ConfigurationError(f'a journal needs {missing}: pip install "healthmsg[bulk]"')

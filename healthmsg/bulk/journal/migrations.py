@@ -1,0 +1,163 @@
+"""Makes a journal's tables, and brings those of an older version up to date."""
+
+import secrets
+from collections.abc import Callable
+from typing import Final
+
+from sqlalchemy import Connection, bindparam, inspect, select, text, update
+
+from healthmsg.bulk.journal.keys import body_hash
+from healthmsg.bulk.journal.schema import MESSAGES, META
+from healthmsg.errors import JournalError, JournalVersionError
+
+_VERSION: Final = "version"
+_SALT: Final = "salt"
+_ACCOUNT: Final = "account"
+_SALT_LENGTH: Final = 32
+_AT_ONCE: Final = 1000
+
+# Both databases understand these. What SQLite has no type for, it stores as it comes.
+_TABLES: Final = (
+    "CREATE TABLE healthmsg_journal (name TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL)",
+    """
+    CREATE TABLE healthmsg_messages (
+        key TEXT NOT NULL PRIMARY KEY,
+        position BIGINT NOT NULL UNIQUE,
+        chat TEXT NOT NULL,
+        body TEXT,
+        files TEXT,
+        question TEXT,
+        fingerprint BYTEA NOT NULL,
+        state TEXT NOT NULL,
+        is_final BOOLEAN NOT NULL,
+        is_next BOOLEAN NOT NULL,
+        message_id TEXT,
+        error TEXT,
+        attempts INTEGER NOT NULL,
+        started_at TIMESTAMPTZ,
+        claimed_by TEXT,
+        claims INTEGER NOT NULL,
+        lease_until TIMESTAMPTZ,
+        updated_at TIMESTAMPTZ NOT NULL
+    )
+    """,
+    # What may be claimed, in order.
+    "CREATE INDEX healthmsg_next ON healthmsg_messages (state, position) WHERE is_next",
+    "CREATE UNIQUE INDEX healthmsg_one_next ON healthmsg_messages (chat) WHERE is_next",
+    "CREATE INDEX healthmsg_chat ON healthmsg_messages (chat, is_final, position)",
+    "CREATE INDEX healthmsg_id ON healthmsg_messages (message_id) WHERE message_id IS NOT NULL",
+    "CREATE INDEX healthmsg_delivered ON healthmsg_messages (updated_at) WHERE message_id IS NOT NULL",
+)
+
+
+def _make_tables(connection: Connection) -> None:
+    for statement in _TABLES:
+        connection.execute(text(statement))
+    write_meta(connection, _SALT, secrets.token_hex(_SALT_LENGTH))
+
+
+def _add_what_reconciling_needs(connection: Connection) -> None:
+    """Add until when an attempt may still run, and a hash of the text that outlives it.
+
+    For attempts that were under way, the end is not known: it is now at the latest, since whoever made them
+    is no more.
+    """
+    connection.execute(text("ALTER TABLE healthmsg_messages ADD COLUMN may_run_until TIMESTAMPTZ"))
+    connection.execute(text("ALTER TABLE healthmsg_messages ADD COLUMN body_hash BYTEA"))
+    connection.execute(
+        text(
+            "UPDATE healthmsg_messages SET may_run_until = CURRENT_TIMESTAMP"
+            " WHERE NOT is_final AND started_at IS NOT NULL"
+        )
+    )
+    salt = read_salt(connection)
+    hashed = (
+        update(MESSAGES).where(MESSAGES.c.key == bindparam("b_key")).values(body_hash=bindparam("b_hash"))
+    )
+    last = -1
+    while True:
+        rows = connection.execute(
+            select(MESSAGES.c.position, MESSAGES.c.key, MESSAGES.c.body)
+            .where(MESSAGES.c.body.is_not(None), MESSAGES.c.position > last)
+            .order_by(MESSAGES.c.position)
+            .limit(_AT_ONCE)
+        ).all()
+        if not rows:
+            break
+        connection.execute(hashed, [{"b_key": key, "b_hash": body_hash(salt, body)} for _, key, body in rows])
+        last = rows[-1][0]
+
+
+Step = Callable[[Connection], None]
+
+STEPS: Final[tuple[Step, ...]] = (_make_tables, _add_what_reconciling_needs)
+"""The n-th makes version n of what was version n - 1."""
+
+
+def bring_up_to_date(connection: Connection, steps: tuple[Step, ...] = STEPS) -> None:
+    """Make or change the tables, in the transaction that has begun: all of it happens, or nothing.
+
+    Raises:
+        JournalVersionError: they were made by a newer version of this package.
+        JournalError: this is some other program's SQLite file.
+    """
+    is_sqlite = connection.dialect.name == "sqlite"
+    if not is_sqlite:
+        # Two workers may start at the same time.
+        connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('healthmsg_journal'))"))
+    found = _version(connection)
+    if found == 0 and is_sqlite and inspect(connection).get_table_names():
+        raise JournalError("The file is a database, but not a journal.")
+    _refuse_newer(found, len(steps))
+    if found < len(steps):
+        for step in steps[found:]:
+            step(connection)
+        write_meta(connection, _VERSION, str(len(steps)))
+
+
+def check_version(connection: Connection) -> None:
+    """Refuse what only `bring_up_to_date` can make readable."""
+    found = _version(connection)
+    _refuse_newer(found, len(STEPS))
+    if found == 0:
+        raise JournalError("There is no journal in it.")
+    if found < len(STEPS):
+        raise JournalVersionError(
+            "The journal was made by an older version of healthmsg. Sending with it brings it up to date."
+        )
+
+
+def read_salt(connection: Connection) -> bytes:
+    """Give the journal's random salt."""
+    return bytes.fromhex(_read_meta(connection, _SALT) or "")
+
+
+def keep_account(connection: Connection, account: str) -> str:
+    """Give the account that the journal belongs to: this one, if it had none."""
+    known = _read_meta(connection, _ACCOUNT)
+    if known is None:
+        write_meta(connection, _ACCOUNT, account)
+    return account if known is None else known
+
+
+def write_meta(connection: Connection, name: str, value: str) -> None:
+    """Set one of the facts about the journal itself."""
+    connection.execute(META.delete().where(META.c.name == name))
+    connection.execute(META.insert(), {"name": name, "value": value})
+
+
+def _read_meta(connection: Connection, name: str) -> str | None:
+    return connection.execute(select(META.c.value).where(META.c.name == name)).scalar_one_or_none()
+
+
+def _version(connection: Connection) -> int:
+    if not inspect(connection).has_table(META.name):
+        return 0
+    return int(_read_meta(connection, _VERSION) or 0)
+
+
+def _refuse_newer(found: int, known: int) -> None:
+    if found > known:
+        raise JournalVersionError(
+            f"The journal has version {found}, and this healthmsg knows up to {known}. Use a newer one."
+        )

@@ -1,0 +1,76 @@
+"""The tables of a journal, as the newest version has them. `migrations` makes them."""
+
+from datetime import UTC, datetime
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    TypeDecorator,
+)
+
+
+class Utc(TypeDecorator[datetime]):
+    """A moment. It is stored in UTC: SQLite would drop the zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """Bring it to UTC."""
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """Say that it is in UTC."""
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
+METADATA: Final = MetaData()
+
+META: Final = Table(
+    "healthmsg_journal",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+MESSAGES: Final = Table(
+    "healthmsg_messages",
+    METADATA,
+    Column("key", Text, primary_key=True),
+    # The order of entry.
+    Column("position", BigInteger, nullable=False, unique=True),
+    Column("chat", Text, nullable=False),
+    # These three are emptied on delivery.
+    Column("body", Text),
+    Column("files", Text),
+    Column("question", Text),
+    Column("fingerprint", LargeBinary, nullable=False),
+    # NULL in a row that was delivered before there was such a column.
+    Column("body_hash", LargeBinary),
+    Column("state", Text, nullable=False),
+    # Nothing more happens to it by itself, and it does not hold up its chat.
+    Column("is_final", Boolean, nullable=False),
+    # The first of its chat that is not final. A unique index sees to it that each chat has at most one, and
+    # nothing else is ever claimed: that is how order within a chat is kept.
+    Column("is_next", Boolean, nullable=False),
+    Column("message_id", Text),
+    Column("error", Text),
+    Column("attempts", Integer, nullable=False),
+    Column("started_at", Utc),
+    Column("may_run_until", Utc),
+    Column("claimed_by", Text),
+    # How many times it was claimed: whoever comes with an earlier number has lost it.
+    Column("claims", Integer, nullable=False),
+    # NULL with SQLite, where one process has all claims.
+    Column("lease_until", Utc),
+    Column("updated_at", Utc, nullable=False),
+)

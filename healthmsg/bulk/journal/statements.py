@@ -1,0 +1,220 @@
+"""Every statement that changes or reads messages. SQLAlchemy compiles each once."""
+
+from datetime import timedelta
+from typing import Any, Final
+
+from attrs import frozen
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Delete,
+    Insert,
+    Interval,
+    Select,
+    Update,
+    and_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    null,
+    or_,
+    select,
+    text,
+    update,
+)
+
+from healthmsg.bulk.journal.schema import MESSAGES, Utc
+from healthmsg.bulk.journal.values import State
+
+M: Final = MESSAGES.c
+# As it stands in the indexes: SQLite uses these only where it reads the same words.
+IS_NEXT: Final = text("is_next")
+_KEY: Final[BindParameter[str]] = bindparam("b_key")
+_NOW: Final = bindparam("b_now", type_=Utc)
+_IN_DOUBT: Final = (State.SENDING.value, State.UNKNOWN.value)
+_EMPTY: Final = {"body": None, "files": None, "question": None}
+_NOBODY: Final = {"claimed_by": None, "lease_until": None}
+
+# Entering.
+
+LAST_POSITION: Final = select(func.coalesce(func.max(M.position), -1))
+KNOWN: Final = select(
+    M.key, M.chat, M.fingerprint, M.state, M.is_final, M.message_id, M.error, M.attempts
+).where(M.key.in_(bindparam("keys", expanding=True)))
+CHATS_WITH_NEXT: Final = select(M.chat).where(IS_NEXT, M.chat.in_(bindparam("chats", expanding=True)))
+INSERT: Final[Insert] = insert(MESSAGES)
+REOPEN: Final[Update] = (
+    update(MESSAGES)
+    .where(M.key == _KEY)
+    .values(state=State.WAITING.value, is_final=False, error=None, updated_at=_NOW)
+)
+# Of a chat where an earlier message is to be sent after all. One that somebody has stays the next.
+NO_LONGER_NEXT: Final[Update] = (
+    update(MESSAGES)
+    .where(IS_NEXT, M.chat == bindparam("b_chat"), M.state == State.WAITING.value, M.claimed_by.is_(None))
+    .values(is_next=False)
+)
+
+# What became of claims. That they are still held is seen to first.
+
+_FIRST: Final = MESSAGES.alias("first")
+PROMOTE: Final[Update] = (
+    update(MESSAGES)
+    .where(
+        M.key
+        == select(_FIRST.c.key)
+        .where(_FIRST.c.chat == bindparam("b_chat"), ~_FIRST.c.is_final)
+        .order_by(_FIRST.c.position)
+        .limit(1)
+        .scalar_subquery()
+    )
+    .values(is_next=True)
+)
+PUT_BACK: Final[Update] = (
+    update(MESSAGES)
+    .where(M.key == _KEY)
+    .values(state=State.WAITING.value, error=bindparam("b_error"), updated_at=_NOW, **_NOBODY)
+)
+LET_GO: Final[Update] = update(MESSAGES).where(M.key == _KEY).values(_NOBODY)
+CLOSE: Final[Update] = (
+    update(MESSAGES)
+    .where(M.key == _KEY)
+    .values(
+        state=bindparam("b_state"),
+        error=bindparam("b_error"),
+        is_final=True,
+        is_next=False,
+        updated_at=_NOW,
+        **_NOBODY,
+    )
+)
+_DELIVER: Final[Update] = (
+    update(MESSAGES)
+    .where(M.key == _KEY)
+    .values(
+        state=State.DELIVERED.value,
+        message_id=bindparam("b_message_id"),
+        error=None,
+        is_final=True,
+        is_next=False,
+        updated_at=_NOW,
+        **_NOBODY,
+    )
+)
+
+# Reading.
+
+IS_CLAIMED_ID: Final = (
+    select(M.key)
+    .where(
+        M.message_id == bindparam("message_id"), M.chat == bindparam("chat"), M.key != bindparam("besides")
+    )
+    .limit(1)
+)
+_DELIVERED: Final = select(M.key, M.chat, M.message_id, M.body_hash).where(
+    M.message_id.is_not(None), M.body_hash.is_not(None), M.state == State.DELIVERED.value
+)
+NEWEST_OF_CHAT: Final = (
+    _DELIVERED.where(M.chat == bindparam("chat"), M.is_final).order_by(M.position.desc()).limit(1)
+)
+NEWEST: Final = _DELIVERED.order_by(M.updated_at.desc()).limit(1)
+COUNTS: Final = select(M.state, func.count()).group_by(M.state)
+PAGE: Final = (
+    select(MESSAGES)
+    .where(
+        M.position > bindparam("after"),
+        or_(bindparam("state", type_=MESSAGES.c.state.type).is_(None), M.state == bindparam("state")),
+    )
+    .order_by(M.position)
+    .limit(bindparam("most"))
+)
+PURGE: Final[Delete] = delete(MESSAGES).where(
+    M.state.in_((State.DELIVERED.value, State.NOT_SENT.value)), M.updated_at < bindparam("before", type_=Utc)
+)
+
+
+@frozen
+class Claiming:
+    """The statements about claims, which differ between databases.
+
+    PostgreSQL's workers share, and a claim is theirs for the length of a lease, by the database's clock.
+    With SQLite one process has everything, and no lease.
+    """
+
+    take_next: Select[Any]
+    take_in_doubt: Select[Any]
+    held: Select[Any]
+    take: Update
+    begin: Update
+    doubt: Update
+    renew: Update
+    let_go: Update
+    deliver: Update
+
+    @classmethod
+    def of(cls, lease: timedelta | None, *, keep_bodies: bool) -> "Claiming":
+        """Make them; without a lease, for SQLite."""
+        lease_until = _end_of(lease)
+        mine = M.claimed_by == bindparam("b_worker")
+        free = _free(lease)
+        held = (
+            select(M.key, M.chat, M.claims, M.state)
+            .where(M.key.in_(bindparam("keys", expanding=True)), mine)
+            .order_by(M.key)
+        )
+        renewed = update(MESSAGES).values(lease_until=lease_until)
+        begun = {
+            "state": State.SENDING.value,
+            "attempts": M.attempts + 1,
+            "started_at": bindparam("b_started_at", type_=Utc),
+            "may_run_until": bindparam("b_may_run_until", type_=Utc),
+            "updated_at": _NOW,
+        }
+        return cls(
+            take_next=_to_take(and_(M.state == State.WAITING.value, free), lease).limit(bindparam("most")),
+            take_in_doubt=_to_take(and_(M.state.in_(_IN_DOUBT), free), lease),
+            held=held if lease is None else held.with_for_update(),
+            take=renewed.where(M.key == _KEY).values(
+                claimed_by=bindparam("b_worker"), claims=bindparam("b_claims")
+            ),
+            begin=renewed.where(M.key == _KEY).values(begun),
+            doubt=renewed.where(M.key == _KEY).values(
+                state=State.UNKNOWN.value, error=bindparam("b_error"), updated_at=_NOW
+            ),
+            renew=renewed.where(IS_NEXT, mine),
+            let_go=update(MESSAGES).where(IS_NEXT, mine).values(_NOBODY),
+            deliver=_DELIVER if keep_bodies else _DELIVER.values(_EMPTY),
+        )
+
+
+def _end_of(lease: timedelta | None) -> ColumnElement[Any]:
+    if lease is None:
+        return null()
+    return func.clock_timestamp() + bindparam("lease", lease, type_=Interval())
+
+
+def _free(lease: timedelta | None) -> ColumnElement[bool]:
+    if lease is None:
+        return M.claimed_by.is_(None)
+    return or_(M.claimed_by.is_(None), M.lease_until < func.clock_timestamp())
+
+
+def _to_take(which: ColumnElement[bool], lease: timedelta | None) -> Select[Any]:
+    found = (
+        select(
+            *(M.key, M.chat, M.body, M.files, M.question, M.state, M.attempts),
+            *(M.started_at, M.may_run_until, M.claims),
+        )
+        .where(IS_NEXT, which)
+        .order_by(M.position)
+    )
+    return found if lease is None else found.with_for_update(skip_locked=True)
+
+
+LET_GO_OF_ALL: Final[Update] = update(MESSAGES).where(IS_NEXT, M.claimed_by.is_not(None)).values(_NOBODY)
+# PostgreSQL's: entering decides which message of a chat is next, and so does finishing.
+ENTER_ALONE: Final = text("SELECT pg_advisory_xact_lock(hashtext('healthmsg_messages'))")
+FINISH_WHILE_NOBODY_ENTERS: Final = text(
+    "SELECT pg_advisory_xact_lock_shared(hashtext('healthmsg_messages'))"
+)

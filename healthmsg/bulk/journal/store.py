@@ -1,0 +1,223 @@
+"""What a journal does, done by the one task that may use the database."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from secrets import token_hex
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Select
+
+from healthmsg.bulk.journal import keys, migrations, statements
+from healthmsg.bulk.journal.changes import Change, Changes, Kind
+from healthmsg.bulk.journal.database import JournalDatabase
+from healthmsg.bulk.journal.entering import Entering, can_be_stored
+from healthmsg.bulk.journal.target import Target
+from healthmsg.bulk.journal.values import Claimed, Entry, Row, Sample, Standing, State
+from healthmsg.bulk.journal.writer import Writer
+from healthmsg.errors import InvalidInputError, JournalError
+from healthmsg.outcome import Outcome
+
+T = TypeVar("T")
+
+
+class Store:
+    """An open journal."""
+
+    def __init__(self, database: JournalDatabase, claiming: statements.Claiming, *, is_reading: bool) -> None:
+        self.salt = database.salt
+        self._database = database
+        self._claiming = claiming
+        self._is_reading = is_reading
+        # Of this opening, not of the process: a claim of an earlier one is void.
+        self._worker = token_hex(16)
+        database.changes = Changes(self._worker, claiming, database.is_shared) if not is_reading else None
+        self._writer = Writer(database)
+
+    @classmethod
+    async def open(cls, target: Target, lease: timedelta, *, is_reading: bool) -> "Store":
+        """Open it; see `JournalDatabase.open` for what can go wrong."""
+        database = await JournalDatabase.open(target, lease, is_reading=is_reading)
+        own_lease = lease if database.is_shared else None
+        claiming = statements.Claiming.of(own_lease, keep_bodies=target.keep_bodies)
+        return cls(database, claiming, is_reading=is_reading)
+
+    async def close(self) -> None:
+        """Do what was asked for, let go of what is claimed, and close."""
+        if not (self._is_reading or self._writer.has_failed or self._writer.is_closing):
+            letting_go = self._do(self._let_go)
+            await asyncio.wait([letting_go])
+            # It has failed: then the lease ends, or the next to open the file lets go.
+            letting_go.exception()
+        await self._writer.close()
+
+    async def account(self, account: str) -> str:
+        """Give the account that the journal belongs to: this one, if it had none."""
+        return await self._do(partial(self._keep_account, account=account))
+
+    async def enter(self, entries: Sequence[Entry], *, retry_failed: bool) -> list[Standing]:
+        """Enter some in one transaction."""
+        entering = Entering(self.salt, self._database.is_shared, retry_failed)
+        prepared = [entering.prepare(entry) for entry in entries]
+        return await self._do(lambda connection: entering.enter(connection, prepared))
+
+    def take_next(self, most: int) -> "asyncio.Future[list[Claimed]]":
+        """Claim what is next."""
+        return self._do(partial(self._take, found=self._claiming.take_next, limits={"most": most}))
+
+    def take_in_doubt(self) -> "asyncio.Future[list[Claimed]]":
+        """Claim what may have been sent by somebody who is no more."""
+        return self._do(partial(self._take, found=self._claiming.take_in_doubt, limits={}))
+
+    def give_back_what_comes(self, taking: "asyncio.Future[list[Claimed]]") -> None:
+        """Let go of claims that nobody waits for any more."""
+
+        def give_back(taken: "asyncio.Future[list[Claimed]]") -> None:
+            if taken.cancelled() or taken.exception() is not None or self._writer.is_closing:
+                return
+            for claim in taken.result():
+                self._note(Kind.LET_GO, claim)
+
+        taking.add_done_callback(give_back)
+
+    def begin(self, claim: Claimed, started_at: datetime, may_run_until: datetime) -> "asyncio.Future[None]":
+        """Note that the call is about to be made."""
+        return self._note(Kind.BEGIN, claim, b_started_at=started_at, b_may_run_until=may_run_until)
+
+    def finish(
+        self, claim: Claimed, outcome: Outcome, message_id: str | None, error: str | None, *, is_final: bool
+    ) -> "asyncio.Future[None]":
+        """Note what became of it."""
+        if outcome is Outcome.DELIVERED:
+            if message_id is not None and not can_be_stored(message_id, 1000):
+                raise InvalidInputError("the id of a delivered message cannot be stored")
+            return self._note(Kind.DELIVER, claim, b_message_id=message_id)
+        told = error and error.encode(errors="replace").decode().replace("\0", "?")
+        if outcome is Outcome.UNKNOWN and not is_final:
+            return self._note(Kind.DOUBT, claim, b_error=told)
+        state = State.UNKNOWN if outcome is Outcome.UNKNOWN else State.NOT_SENT
+        return self._note(Kind.CLOSE, claim, b_state=state.value, b_error=told)
+
+    def put_back(self, claim: Claimed) -> "asyncio.Future[None]":
+        """Let it wait again."""
+        return self._note(Kind.PUT_BACK, claim, b_error=None)
+
+    async def renew(self) -> None:
+        """Keep all claims for another lease."""
+        if self._database.is_shared:
+            await self._do(self._renew)
+
+    async def is_claimed_id(self, chat: str, message_id: str, besides: str) -> bool:
+        """Tell whether another entry has this message."""
+        wanted = {"chat": chat, "message_id": message_id, "besides": besides}
+        return bool(await self._do(lambda c: c.execute(statements.IS_CLAIMED_ID, wanted).first()))
+
+    async def delivered_sample(self, chat: str | None) -> Sample | None:
+        """Give a delivered message."""
+        return await self._do(partial(_sample, chat=chat))
+
+    async def counts(self) -> dict[State, int]:
+        """Count the messages in each state."""
+        found = await self._do(lambda connection: connection.execute(statements.COUNTS).all())
+        counted = {State(state): number for state, number in found}
+        return {state: counted.get(state, 0) for state in State}
+
+    async def page(self, state: State | None, after: int, most: int) -> list[Row]:
+        """Give some rows in order of position."""
+        wanted = {"state": state and state.value, "after": after, "most": most}
+        found = await self._do(lambda connection: connection.execute(statements.PAGE, wanted).all())
+        return [_row(row) for row in found]
+
+    async def purge(self, before: datetime) -> int:
+        """Delete what was settled before, and its traces."""
+        return await self._writer.do(partial(self._purge, before))
+
+    async def _purge(self, before: datetime) -> int:
+        self._refuse_reader()
+        deleted = await self._database.run(
+            lambda connection: connection.execute(statements.PURGE, {"before": before}).rowcount
+        )
+        if not await self._database.compact():
+            raise JournalError(
+                f"{deleted} messages are deleted, but somebody reads the journal, so traces stay in the file"
+                " beside it. Purge again when nobody does."
+            )
+        return deleted
+
+    def _do(self, work: Callable[[Connection], T]) -> "asyncio.Future[T]":
+        run: Callable[[], Awaitable[T]] = partial(self._database.run, work)
+        return self._writer.do(run)
+
+    def _note(self, kind: Kind, claim: Claimed, **values: object) -> "asyncio.Future[None]":
+        if kind is not Kind.LET_GO:
+            values["b_now"] = datetime.now(UTC)
+        return self._writer.note(Change(kind, claim.key, claim.fence, values))
+
+    def _refuse_reader(self) -> None:
+        if self._is_reading:
+            raise JournalError("The journal is open for reading only.")
+
+    def _keep_account(self, connection: Connection, account: str) -> str:
+        self._refuse_reader()
+        if self._database.is_shared:
+            connection.execute(statements.ENTER_ALONE)
+        return migrations.keep_account(connection, account)
+
+    def _take(self, connection: Connection, found: Select[Any], limits: dict[str, int]) -> list[Claimed]:
+        self._refuse_reader()
+        taken = [_claimed(row) for row in connection.execute(found, limits)]
+        if taken:
+            connection.execute(
+                self._claiming.take,
+                [{"b_key": c.key, "b_claims": c.fence, "b_worker": self._worker} for c in taken],
+            )
+        return taken
+
+    def _renew(self, connection: Connection) -> None:
+        connection.execute(self._claiming.renew, {"b_worker": self._worker})
+
+    def _let_go(self, connection: Connection) -> None:
+        connection.execute(self._claiming.let_go, {"b_worker": self._worker})
+
+
+def _sample(connection: Connection, chat: str | None) -> Sample | None:
+    found = None
+    if chat is not None:
+        found = connection.execute(statements.NEWEST_OF_CHAT, {"chat": chat}).first()
+    found = found or connection.execute(statements.NEWEST).first()
+    return None if found is None else Sample(*found)
+
+
+def _claimed(row: Any) -> Claimed:
+    return Claimed(
+        row.key,
+        row.chat,
+        row.body,
+        keys.files_of_json(row.files),
+        keys.question_of_json(row.question),
+        State(row.state),
+        row.attempts,
+        row.started_at,
+        row.may_run_until,
+        row.claims + 1,
+    )
+
+
+def _row(row: Any) -> Row:
+    return Row(
+        row.key,
+        row.position,
+        row.chat,
+        row.body,
+        keys.files_of_json(row.files),
+        keys.question_of_json(row.question),
+        State(row.state),
+        row.is_final,
+        row.message_id,
+        row.error,
+        row.attempts,
+        row.started_at,
+        row.may_run_until,
+        row.updated_at,
+    )

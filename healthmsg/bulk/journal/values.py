@@ -1,0 +1,111 @@
+"""What goes into a journal, and what comes out."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import Enum
+
+from attrs import field, frozen
+
+from healthmsg.errors import InvalidInputError, JournalMismatchError
+
+
+class State(Enum):
+    """How far a message is."""
+
+    WAITING = "waiting"
+    SENDING = "sending"
+    """Its call has been, or is about to be, made."""
+    DELIVERED = "delivered"
+    NOT_SENT = "not sent"
+    UNKNOWN = "unknown"
+
+
+@frozen
+class JournalFile:
+    """A file of a message, as the journal knows it: never its contents."""
+
+    path: str = field(repr=False)
+    name: str = field(repr=False)
+    size: int | None = None
+    content_type: str | None = None
+
+
+@frozen
+class Entry:
+    """A message to enter. `question` is anything that JSON can hold."""
+
+    key: str = field(repr=False)
+    chat: str = field(repr=False)
+    body: str = field(repr=False)
+    files: tuple[JournalFile, ...] = field(default=(), repr=False)
+    question: Mapping[str, object] | None = field(default=None, repr=False)
+
+
+@frozen
+class Standing:
+    """What is known of a message that was entered.
+
+    If it was refused, `problem` says why: another text is known under its key (then the rest is that other
+    message's), or it has something that no journal can hold (then there is no state).
+    """
+
+    key: str = field(repr=False)
+    state: State | None
+    is_new: bool = False
+    is_final: bool = False
+    """Whether nothing more happens to it by itself."""
+    message_id: str | None = None
+    error: str | None = None
+    attempts: int = 0
+    problem: JournalMismatchError | InvalidInputError | None = None
+
+
+@frozen
+class Claimed:
+    """A message that this worker has, and nobody else.
+
+    `state` is what it was when it was claimed. `started_at` and `may_run_until` are of the last attempt, if
+    there was one.
+    """
+
+    key: str = field(repr=False)
+    chat: str = field(repr=False)
+    body: str = field(repr=False)
+    files: tuple[JournalFile, ...] = field(repr=False)
+    question: Mapping[str, object] | None = field(repr=False)
+    state: State
+    attempts: int
+    started_at: datetime | None
+    may_run_until: datetime | None
+    fence: int
+    """How many times the message has been claimed: an earlier claim is void."""
+
+
+@frozen
+class Sample:
+    """A delivered message of which the id is known; of its text, only a hash."""
+
+    key: str = field(repr=False)
+    chat: str = field(repr=False)
+    message_id: str
+    body_hash: bytes = field(repr=False)
+
+
+@frozen
+class Row:
+    """One line of the journal. What a delivered message said is no longer there, unless bodies are kept."""
+
+    key: str = field(repr=False)
+    position: int
+    chat: str = field(repr=False)
+    body: str | None = field(repr=False)
+    files: tuple[JournalFile, ...] = field(repr=False)
+    question: Mapping[str, object] | None = field(repr=False)
+    state: State
+    is_final: bool
+    message_id: str | None
+    error: str | None
+    attempts: int
+    started_at: datetime | None
+    may_run_until: datetime | None
+    updated_at: datetime

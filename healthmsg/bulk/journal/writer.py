@@ -1,0 +1,170 @@
+"""The one task that uses the database: whoever waits for it can be cancelled, its work cannot."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, Protocol, TypeVar
+
+from attrs import field, frozen
+
+from healthmsg.bulk.journal.changes import Change
+from healthmsg.errors import ClaimLostError, HealthmsgError, JournalError
+from healthmsg.tasks import start
+
+T = TypeVar("T")
+_MOST_AT_ONCE: Final = 512
+_CLOSED: Final = "The journal is closed."
+
+
+class Database(Protocol):
+    """What the writer works with."""
+
+    async def make(self, changes: Sequence[Change]) -> Sequence[bool]:
+        """Make changes in one transaction, and tell of each whether it was made."""
+
+    async def close(self) -> None:
+        """Let go of the connection."""
+
+    def describe(self, error: Exception) -> str:
+        """Say what went wrong, and nothing private."""
+
+
+@frozen
+class _Asked:
+    """A change to note, or else some work of its own."""
+
+    change: Change | None
+    work: Callable[[], Awaitable[Any]] | None = field(repr=False)
+    done: "asyncio.Future[Any]" = field(repr=False)
+
+
+class Writer:
+    """Does one thing after another, in the order in which they were asked for.
+
+    Changes that have queued up are made in one transaction. A thing is in the queue as soon as it is asked
+    for, so that cancelling whoever waits cannot lose it: the queue is as long as there are callers, since
+    each waits for its own. After the first failure of the database, everything fails.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._queue: deque[_Asked] = deque()
+        self._current: list[_Asked] = []
+        self._wake = asyncio.Event()
+        self._failure: JournalError | None = None
+        self.is_closing = False
+        """Whether nothing more can be asked for."""
+        self._task = start(self._go_on(), name="healthmsg journal")
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the database has failed, and with it all that follows."""
+        return self._failure is not None
+
+    def note(self, change: Change) -> "asyncio.Future[None]":
+        """Ask for a change; it is on the disk when the future is done."""
+        return self._ask(change, None)
+
+    def do(self, work: Callable[[], Awaitable[T]]) -> "asyncio.Future[T]":
+        """Ask for work on the database, while nothing else is done with it."""
+        return self._ask(None, work)
+
+    async def close(self) -> None:
+        """Do what was asked for, and end."""
+        self.is_closing = True
+        self._wake.set()
+        # It may have been cancelled with everything else.
+        await asyncio.wait([self._task])
+
+    def _ask(self, change: Change | None, work: Callable[[], Awaitable[Any]] | None) -> "asyncio.Future[Any]":
+        if self.is_closing:
+            raise JournalError(_CLOSED)
+        done = asyncio.get_running_loop().create_future()
+        self._queue.append(_Asked(change, work, done))
+        self._wake.set()
+        return done
+
+    async def _go_on(self) -> None:
+        try:
+            while self._queue or not self.is_closing:
+                if not self._queue:
+                    self._wake.clear()
+                    await self._wake.wait()
+                    # Whoever asks in the same tick goes along.
+                    await asyncio.sleep(0)
+                    continue
+                await self._do_next()
+        finally:
+            # Nothing is left unless this task itself was cancelled.
+            self.is_closing = True
+            for asked in (*self._current, *self._queue):
+                _fail(asked, JournalError(_CLOSED))
+            await self._database.close()
+
+    async def _do_next(self) -> None:
+        self._current = [self._queue.popleft()]
+        first = self._current[0]
+        if first.change is not None:
+            self._take_along(first.change.key)
+        if self._failure is not None:
+            self._fail_current(self._failure)
+        elif first.work is not None:
+            await self._do(first.work, first)
+        else:
+            await self._make([asked.change for asked in self._current if asked.change is not None])
+        self._current = []
+
+    def _take_along(self, key: str) -> None:
+        """Take the changes that follow, up to one that concerns the same message as another."""
+        keys = {key}
+        while self._queue and len(self._current) < _MOST_AT_ONCE:
+            change = self._queue[0].change
+            if change is None or change.key in keys:
+                return
+            keys.add(change.key)
+            self._current.append(self._queue.popleft())
+
+    async def _do(self, work: Callable[[], Awaitable[Any]], asked: _Asked) -> None:
+        refused: HealthmsgError | None = None
+        try:
+            result = await work()
+        except HealthmsgError as error:
+            # An answer: the database itself is well.
+            refused = error
+        except Exception as error:  # noqa: BLE001 - whatever it is, somebody waits to be told
+            self._failure = self._failed(error)
+            refused = self._failure
+        if refused is not None:
+            _fail(asked, refused)
+        elif not asked.done.done():
+            asked.done.set_result(result)
+
+    async def _make(self, changes: Sequence[Change]) -> None:
+        try:
+            made = await self._database.make(changes)
+        except Exception as error:  # noqa: BLE001 - whatever it is, all of them wait to be told
+            self._failure = self._failed(error)
+        else:
+            for asked, is_made in zip(self._current, made, strict=True):
+                if not is_made:
+                    _fail(asked, ClaimLostError("This message is no longer this worker's: not noted."))
+                elif not asked.done.done():
+                    asked.done.set_result(None)
+            return
+        self._fail_current(self._failure)
+
+    def _failed(self, error: Exception) -> JournalError:
+        return JournalError(
+            f"The journal failed: {self._database.describe(error)}. What was acknowledged before is kept;"
+            " start again with the same journal to go on."
+        )
+
+    def _fail_current(self, error: JournalError) -> None:
+        for asked in self._current:
+            _fail(asked, error)
+
+
+def _fail(asked: _Asked, error: HealthmsgError) -> None:
+    """Tell whoever waits; each gets an error of its own, with a traceback of its own."""
+    if not asked.done.done():
+        asked.done.set_exception(type(error)(*error.args))

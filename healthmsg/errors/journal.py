@@ -1,0 +1,27 @@
+"""What can go wrong with a journal."""
+
+from healthmsg.errors.base import HealthmsgError
+
+
+class JournalError(HealthmsgError):
+    """The journal could not be opened, read or written.
+
+    Once a write has failed, all that follow fail too: a run cannot go on without its journal. What was
+    acknowledged before is kept; starting again with the same journal continues.
+    """
+
+
+class JournalInUseError(JournalError):
+    """Another process, or another part of this one, sends with this journal."""
+
+
+class JournalVersionError(JournalError):
+    """The journal was made by a newer version of this package, or needs to be brought up to date first."""
+
+
+class JournalMismatchError(JournalError):
+    """Another text is known under this key, or the journal belongs to another account."""
+
+
+class ClaimLostError(JournalError):
+    """Another worker has taken this message over. What was to be noted about it was not noted."""

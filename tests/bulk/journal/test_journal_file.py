@@ -1,0 +1,290 @@
+# ruff: noqa: ASYNC240 - the tests look at small files while nothing else runs
+"""The SQLite file: who can read it, who sends with it, and what is left in it."""
+
+import asyncio
+import os
+import shutil
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from journals import LATER, NOW, begun, delivered, entry, holding, keys, states
+from sqlalchemy import Connection
+
+from healthmsg.bulk.journal import Entry, Journal, State, database
+from healthmsg.errors import ConfigurationError, JournalError, JournalInUseError, JournalVersionError
+from healthmsg.outcome import Outcome
+
+SECRET = "Uw uitslag is binnen"
+posix = pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def asking(statement: str) -> Callable[[Connection], object]:
+    return lambda connection: connection.exec_driver_sql(statement).scalar()
+
+
+async def opening(target: str | Path) -> None:
+    async with Journal.open(target):
+        pass
+
+
+@posix
+async def test_nobody_else_can_read_any_of_the_files(file: Path) -> None:
+    before = os.umask(0)
+    try:
+        async with holding(str(file), entry("a")) as journal:
+            await delivered(journal, "m1")
+            modes = {path.name: mode(path) for path in file.parent.iterdir()}
+    finally:
+        os.umask(before)
+
+    assert modes == {f"recall.db{end}": 0o600 for end in ("", "-wal", "-shm", ".lock")}
+
+
+@posix
+async def test_a_file_that_others_can_read_is_refused(file: Path) -> None:
+    await opening(file)
+    file.chmod(0o640)
+
+    with pytest.raises(JournalError, match="chmod 600"):
+        await opening(file)
+
+
+@posix
+async def test_a_read_only_file_is_refused(file: Path) -> None:
+    await opening(file)
+    file.chmod(0o400)
+
+    with pytest.raises(JournalError, match="read-only"):
+        await opening(file)
+
+
+async def test_what_is_no_journal_is_refused_and_left_alone(file: Path) -> None:
+    file.write_bytes(b"to,body\nc1,Dag\n" * 100)
+    file.chmod(0o600)
+    with pytest.raises(JournalError, match="not a database"):
+        await opening(file)
+    assert file.read_bytes() == b"to,body\nc1,Dag\n" * 100
+
+    file.unlink()
+    with sqlite3.connect(file) as connection:
+        connection.execute("CREATE TABLE patients (name)")
+    connection.close()
+    file.chmod(0o600)
+    with pytest.raises(JournalError, match="not a journal"):
+        await opening(file)
+
+
+async def test_a_folder_and_a_missing_folder_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(JournalError, match="not a file"):
+        await opening(tmp_path)
+    with pytest.raises(JournalError, match="folder does not exist"):
+        await opening(tmp_path / "nowhere" / "recall.db")
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_newer_version_is_refused(target: str) -> None:
+    async with Journal.open(target) as journal:
+        await journal._store._do(
+            lambda c: c.exec_driver_sql("UPDATE healthmsg_journal SET value = '99' WHERE name = 'version'")
+        )
+
+    for is_reading in (False, True):
+        with pytest.raises(JournalVersionError, match="99"):
+            async with Journal.open(target, is_reading=is_reading):
+                pass
+
+
+async def test_a_refused_journal_holds_nothing(file: Path) -> None:
+    file.write_bytes(b"no database" * 100)
+    file.chmod(0o600)
+    for _ in range(2):
+        with pytest.raises(JournalError, match="not a database"):
+            await opening(file)
+
+
+async def test_a_second_sender_is_refused_and_one_that_reads_is_not(file: Path) -> None:
+    other_name = file.parent / "other.db"
+    other_name.symlink_to(file)
+    async with holding(str(file), entry("a")) as journal:
+        for name in (file, other_name):
+            with pytest.raises(JournalInUseError):
+                await opening(name)
+        async with Journal.open(file, is_reading=True) as reading:
+            await delivered(journal, "m1")
+            assert await states(reading) == {"a": State.DELIVERED}
+            for write in (reading.claim(1), reading.purge(timedelta()), reading.belong_to("u1")):
+                with pytest.raises(JournalError, match="reading only"):
+                    await write
+            with pytest.raises(JournalError, match="read-only"):
+                await reading.enter([entry("b")])
+        assert (await journal.counts())[State.DELIVERED] == 1
+
+    async with Journal.open(file, is_reading=True) as reading:
+        assert await states(reading) == {"a": State.DELIVERED}
+
+
+async def test_reading_makes_no_journal(file: Path) -> None:
+    with pytest.raises(JournalError, match="No such file"):
+        async with Journal.open(file, is_reading=True):
+            pass
+    assert not file.exists()
+
+
+async def test_a_killed_sender_keeps_nobody_out(file: Path) -> None:
+    script = (
+        "import asyncio, sys\n"
+        "from healthmsg.bulk.journal import Journal\n"
+        "async def main():\n"
+        "    async with Journal.open(sys.argv[1]):\n"
+        "        print('open', flush=True)\n"
+        "        await asyncio.sleep(60)\n"
+        "asyncio.run(main())\n"
+    )
+    process = subprocess.Popen(  # noqa: ASYNC220, S603 - our own script
+        [sys.executable, "-c", script, file], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    with process:
+        assert process.stdout.readline() == "open\n"
+        with pytest.raises(JournalInUseError):
+            await opening(file)
+        process.kill()
+    await opening(file)
+
+
+async def test_what_is_acknowledged_survives_a_power_cut(file: Path, tmp_path: Path) -> None:
+    async with holding(str(file), *(entry(f"k{number}") for number in range(20))) as journal:
+        for number in range(10):
+            await delivered(journal, f"m{number}")
+        await begun(journal)
+        # What a power cut leaves: the files as they are, without the index in shared memory.
+        copy = tmp_path / "copy.db"
+        for end in ("", "-wal"):
+            shutil.copy2(f"{file}{end}", f"{copy}{end}")
+
+    async with Journal.open(copy) as journal:
+        found = await states(journal)
+        assert [found[f"k{number}"] for number in range(20)] == [
+            *([State.DELIVERED] * 10),
+            State.SENDING,
+            *([State.WAITING] * 9),
+        ]
+        assert keys(await journal.in_doubt()) == ["k10"]
+
+
+async def test_sqlite_is_asked_whether_it_syncs(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Journal.open(file) as journal:
+        for pragma, value in (("synchronous", 2), ("journal_mode", "wal"), ("secure_delete", 1)):
+            assert await journal._store._do(asking(f"PRAGMA {pragma}")) == value
+
+    weaker = [pragma.replace("synchronous = FULL", "synchronous = NORMAL") for pragma in database._PRAGMAS]
+    monkeypatch.setattr(database, "_PRAGMAS", weaker)
+    with pytest.raises(JournalError, match="power cut"):
+        await opening(file)
+
+
+async def test_a_full_disk_fails_all_who_wait_and_all_who_come_and_loses_nothing(file: Path) -> None:
+    async with holding(str(file), *(entry(f"k{number}") for number in range(9))) as journal:
+        await delivered(journal, "m1")
+        claims = await journal.claim(9)
+        await journal._store._do(lambda c: c.exec_driver_sql("PRAGMA max_page_count = 1").scalar())
+        with pytest.raises(JournalError, match="disk is full"):
+            await journal.enter([entry("big", body="x" * 100_000)])
+        told = await asyncio.gather(
+            *(journal.begin(claim, NOW, LATER) for claim in claims), return_exceptions=True
+        )
+        assert len(told) == 8
+        assert all(isinstance(one, JournalError) and "disk is full" in str(one) for one in told)
+
+    async with Journal.open(file) as journal:
+        assert set((await states(journal)).values()) == {State.DELIVERED, State.WAITING}
+        assert len(await journal.claim(9)) == 8
+
+
+async def test_a_failed_commit_fails_all_of_its_batch(file: Path) -> None:
+    async with holding(str(file), *(Entry(f"k{n}", f"c{n}", "x") for n in range(50))) as journal:
+        claims = await journal.claim(50)
+        await journal._store._do(lambda c: c.exec_driver_sql("PRAGMA max_page_count = 1").scalar())
+        outcomes = [journal.finish(claim, Outcome.NOT_SENT, error="e" * 3000) for claim in claims]
+        told = await asyncio.gather(*outcomes, return_exceptions=True)
+        assert {type(one) for one in told} == {JournalError}
+
+    async with Journal.open(file) as journal:
+        assert set((await states(journal)).values()) == {State.WAITING}
+
+
+async def test_what_was_said_is_in_none_of_the_files_after_delivery_and_a_purge(file: Path) -> None:
+    entries = [Entry(f"k{n}", f"aux/conversations/Jansen {n}", f"{SECRET} {n} " * 400) for n in range(40)]
+    async with holding(str(file), *entries) as journal:
+        for number in range(39):
+            await delivered(journal, f"m{number}")
+        await journal.finish(await begun(journal), Outcome.NOT_SENT)
+        before = await journal._store._do(asking("PRAGMA page_count"))
+        assert await journal.purge(timedelta()) == 40
+        after = await journal._store._do(asking("PRAGMA page_count"))
+        assert isinstance(before, int)
+        assert isinstance(after, int)
+        assert after < before / 2
+        for path in file.parent.iterdir():
+            assert SECRET.encode() not in path.read_bytes(), path.name
+            assert b"Jansen" not in path.read_bytes(), path.name
+
+
+async def test_what_was_said_is_in_none_of_the_files_after_the_run(file: Path) -> None:
+    entries = [Entry(f"k{n}", f"aux/conversations/Jansen {n}", f"{SECRET} {n} " * 400) for n in range(40)]
+    async with holding(str(file), *entries) as journal:
+        for number in range(40):
+            await delivered(journal, f"m{number}")
+
+    for path in file.parent.iterdir():
+        assert SECRET.encode() not in path.read_bytes(), path.name
+
+
+async def test_a_purge_beside_a_reader_says_what_it_could_not_do(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shorter = [pragma.replace("30000", "100") for pragma in database._PRAGMAS]
+    monkeypatch.setattr(database, "_PRAGMAS", shorter)
+    async with holding(str(file), entry("a")) as journal:
+        await delivered(journal, "m1")
+        reader = sqlite3.connect(file)
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM healthmsg_messages").fetchall()
+        with pytest.raises(JournalError, match="Purge again"):
+            await journal.purge(timedelta())
+        reader.close()
+        assert await journal.purge(timedelta()) == 0
+        assert await states(journal) == {}
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        *("", ":memory:", "mysql://host/x", "recall.db?nolock=1", "recall.db?keep_bodies=yes"),
+        *("sqlite+aiosqlite:///", "sqlite+aiosqlite:///x.db?mode=ro", "sqlite+pysqlite:///x.db"),
+    ],
+)
+async def test_what_cannot_be_a_journal_is_refused_at_once(target: str) -> None:
+    with pytest.raises(ConfigurationError):
+        Journal.open(target)
+
+
+async def test_a_journal_can_be_named_in_several_ways(tmp_path: Path) -> None:
+    odd = tmp_path / "what?keep_bodies=1"
+    await opening(odd)
+    await opening(f"sqlite+aiosqlite:///{tmp_path}/one.db?keep_bodies=1")
+    await opening(f"{tmp_path}/two%20.db?keep_bodies=0")
+
+    assert {path.name for path in tmp_path.glob("*") if path.suffix != ".lock"} == {
+        *(odd.name, "one.db", "two%20.db")
+    }

@@ -1,0 +1,192 @@
+"""Random operations, compared with a model so plain that it can be seen to be right."""
+
+import asyncio
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import define, field
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from journals import LATER, NOW, entry
+from sqlalchemy import text
+
+from healthmsg.bulk.journal import Claimed, Journal, State
+from healthmsg.errors import ClaimLostError
+from healthmsg.outcome import Outcome
+
+KEYS = [f"k{number}" for number in range(8)]
+CHATS = {key: f"c{number % 3}" for number, key in enumerate(KEYS)}
+_NUMBERS = count()
+
+one_key = st.sampled_from(KEYS)
+operations = st.one_of(
+    st.tuples(st.just("enter"), st.lists(one_key, max_size=4), st.booleans()),
+    st.tuples(st.just("claim"), st.integers(1, 4)),
+    st.tuples(st.just("begin"), one_key, st.booleans()),
+    st.tuples(st.just("finish"), one_key, st.booleans(), st.sampled_from(Outcome), st.booleans()),
+    st.tuples(st.just("put_back"), one_key, st.booleans()),
+    st.tuples(st.just("in_doubt")),
+    st.tuples(st.just("restart")),
+)
+
+
+@define
+class Message:
+    key: str
+    state: State = State.WAITING
+    is_final: bool = False
+    is_held: bool = False
+    attempts: int = 0
+    claims: list[Claimed] = field(factory=list)
+
+
+@define
+class Model:
+    messages: dict[str, Message] = field(factory=dict)
+
+    def next_ones(self, *wanted: State) -> list[str]:
+        """Give what may be taken: of each chat what is being sent or in doubt, or else the first."""
+        found = []
+        for chat in sorted(set(CHATS.values())):
+            still_open = [m for m in self.messages.values() if CHATS[m.key] == chat and not m.is_final]
+            busy = [m for m in still_open if m.is_held or m.state is not State.WAITING]
+            assert len(busy) <= 1
+            found += [m.key for m in (busy or still_open)[:1] if m.state in wanted and not m.is_held]
+        order = list(self.messages)
+        return sorted(found, key=order.index)
+
+
+class Run:
+    """Does the same to both."""
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+        self.model = Model()
+        self.journal = Journal.open(target)
+
+    async def check(self) -> None:
+        rows = {row.key: row async for row in self.journal.rows()}
+        assert list(rows) == list(self.model.messages)
+        for key, message in self.model.messages.items():
+            row = rows[key]
+            assert (row.state, row.is_final, row.attempts) == (
+                *(message.state, message.is_final),
+                message.attempts,
+            )
+            assert (row.body is None) == (message.state is State.DELIVERED)
+
+    async def enter(self, keys: list[str], retry: bool) -> None:
+        standings = await self.journal.enter(
+            [entry(key, CHATS[key], f"text {key}") for key in keys], retry_failed=retry
+        )
+        seen_new = set()
+        for key, standing in zip(keys, standings, strict=True):
+            assert standing.is_new == (key not in self.model.messages and key not in seen_new)
+            seen_new.add(key)
+        for key in keys:
+            message = self.model.messages.setdefault(key, Message(key))
+            if retry and message.state is State.NOT_SENT:
+                message.state, message.is_final = State.WAITING, False
+
+    async def claim(self, most: int) -> None:
+        expected = self.model.next_ones(State.WAITING)[:most]
+        self.take(await self.journal.claim(most), expected)
+
+    async def in_doubt(self) -> None:
+        expected = self.model.next_ones(State.SENDING, State.UNKNOWN)
+        self.take(await self.journal.in_doubt(), expected)
+
+    def take(self, claims: list[Claimed], expected: list[str]) -> None:
+        assert [claim.key for claim in claims] == expected
+        for claim in claims:
+            message = self.model.messages[claim.key]
+            assert claim.state is message.state
+            message.claims.append(claim)
+            message.is_held = True
+
+    async def begin(self, key: str, is_stale: bool) -> None:
+        async def on(claim: Claimed) -> None:
+            await self.journal.begin(claim, NOW, LATER)
+
+        if await self.does(key, is_stale, on, State.WAITING):
+            message = self.model.messages[key]
+            message.state, message.attempts = State.SENDING, message.attempts + 1
+
+    async def finish(self, key: str, is_stale: bool, outcome: Outcome, is_final: bool) -> None:
+        async def on(claim: Claimed) -> None:
+            await self.journal.finish(claim, outcome, message_id=f"m-{key}", is_final=is_final)
+
+        fitting: tuple[State, ...] = (State.SENDING, State.UNKNOWN)
+        if outcome is Outcome.NOT_SENT or (outcome is Outcome.UNKNOWN and is_final):
+            fitting = (*fitting, State.WAITING)
+        if await self.does(key, is_stale, on, *fitting):
+            message = self.model.messages[key]
+            message.state = State(outcome.value)
+            message.is_final = is_final or outcome is not Outcome.UNKNOWN
+            message.is_held = not message.is_final
+
+    async def put_back(self, key: str, is_stale: bool) -> None:
+        if await self.does(key, is_stale, self.journal.put_back, State.WAITING, State.SENDING, State.UNKNOWN):
+            message = self.model.messages[key]
+            message.state, message.is_held = State.WAITING, False
+
+    async def does(self, key: str, is_stale: bool, work: Any, *fitting: State) -> bool:
+        """Do something with a claim, the latest or an earlier one, and tell whether it was to be done."""
+        message = self.model.messages.get(key)
+        if message is None or len(message.claims) < 1 + is_stale:
+            return False
+        is_expected = message.is_held and not is_stale and message.state in fitting
+        try:
+            await work(message.claims[-2 if is_stale else -1])
+        except ClaimLostError:
+            assert not is_expected
+            return False
+        assert is_expected
+        return True
+
+    async def restart(self) -> None:
+        await self.journal.__aexit__(None, None, None)
+        for message in self.model.messages.values():
+            message.is_held = False
+        self.journal = Journal.open(self.target)
+        await self.journal.__aenter__()
+
+    async def carry_out(self, drawn: list[tuple[Any, ...]]) -> None:
+        await self.journal.__aenter__()
+        try:
+            await self.journal._store._do(lambda c: c.execute(text("DELETE FROM healthmsg_messages")))
+            for name, *arguments in drawn:
+                await getattr(self, name)(*arguments)
+                await self.check()
+        finally:
+            await self.journal.__aexit__(None, None, None)
+
+
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    derandomize=True,
+)
+@given(st.lists(operations, max_size=40))
+def test_any_operations_on_sqlite_do_what_the_model_does(tmp_path: Path, drawn: list[Any]) -> None:
+    asyncio.run(Run(str(tmp_path / f"{next(_NUMBERS)}.db")).carry_out(drawn))
+
+
+@settings(
+    max_examples=15,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    derandomize=True,
+)
+@given(drawn=st.lists(operations, max_size=40))
+def test_any_operations_on_postgresql_do_what_the_model_does(model_database: str, drawn: list[Any]) -> None:
+    asyncio.run(Run(model_database).carry_out(drawn))
+
+
+@pytest.fixture
+def model_database(postgresql: str) -> str:
+    # The maintenance database: hypothesis runs without an event loop, and nobody else uses it.
+    return f"postgresql+asyncpg://postgres@/postgres?host={postgresql}"

@@ -1,0 +1,113 @@
+"""Journals in both databases: a PostgreSQL of the tests' own is started, where one is installed."""
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from itertools import count
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+_NUMBERS = count()
+
+
+def _programs() -> Path | None:
+    """Debian keeps them out of the PATH."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    on_path = shutil.which("initdb")
+    if on_path is not None:
+        found.append(Path(on_path).resolve())
+    return found[-1].parent if found else None
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """Start PostgreSQL on a socket of its own, and give the folder with the socket."""
+    programs = _programs()
+    if programs is None:
+        pytest.skip("no PostgreSQL is installed")
+    # Not in pytest's own folder: the name of a socket may have some 100 characters only.
+    folder = Path(tempfile.mkdtemp(prefix="healthmsg-"))
+    # initdb refuses root.
+    user: str | None = None
+    if os.geteuid() == 0:
+        user = "nobody"
+        os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
+    data = folder / "data"
+    subprocess.run(  # noqa: S603 - the installed one
+        [
+            str(programs / "initdb"),
+            "-D",
+            str(data),
+            "-U",
+            "postgres",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--locale=C",
+        ],
+        check=True,
+        user=user,
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+    )
+    server = subprocess.Popen(  # noqa: S603 - the installed one
+        [
+            *(str(programs / "postgres"), "-D", str(data), "-k", str(folder)),
+            *("-c", "listen_addresses=", "-c", "fsync=on", "-c", "max_connections=50"),
+        ],
+        user=user,
+        cwd=folder,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        _wait_until_it_answers(programs, folder)
+        yield str(folder)
+    finally:
+        server.terminate()
+        try:
+            server.wait(20)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+        shutil.rmtree(folder)
+
+
+def _wait_until_it_answers(programs: Path, folder: Path) -> None:
+    ready = [str(programs / "pg_isready"), "-q", "-h", str(folder), "-U", "postgres"]
+    for _ in range(300):
+        if subprocess.run(ready, check=False).returncode == 0:  # noqa: S603 - the installed one
+            return
+        time.sleep(0.1)
+    pytest.fail("PostgreSQL did not start")
+
+
+@pytest.fixture
+async def database(postgresql: str) -> AsyncIterator[str]:
+    """Make a database, and give its URL."""
+    name = f"journal{next(_NUMBERS)}"
+    connection = await asyncpg.connect(host=postgresql, user="postgres", database="postgres")
+    await connection.execute(f"CREATE DATABASE {name}")
+    yield f"postgresql+asyncpg://postgres@/{name}?host={postgresql}"
+    await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await connection.close()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "recall.db"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def target(request: pytest.FixtureRequest, file: Path) -> str:
+    """Give the address of a new journal, in each of the databases."""
+    if request.param == "sqlite":
+        return str(file)
+    url: str = request.getfixturevalue("database")
+    return url
