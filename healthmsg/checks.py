@@ -1,5 +1,6 @@
 """Checks of what a caller passes in: what cannot be right is refused before anything is sent."""
 
+import math
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -122,3 +123,14 @@ def check_all(values: object, kind: type[T], name: str) -> tuple[T, ...]:
     if items is None or not all(isinstance(item, kind) for item in items):
         raise InvalidInputError(f"{name} must be a collection of {kind.__name__}")
     return items
+
+
+def check_seconds(value: object, name: str) -> float:
+    """Refuse what cannot be a number of seconds.
+
+    Raises:
+        InvalidInputError: it is not a number of at least 0.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf:
+        return value
+    raise InvalidInputError(f"{name} must be a number of seconds of at least 0")

@@ -12,9 +12,13 @@ from attrs import evolve
 
 from healthmsg.auth.manager import TokenManager
 from healthmsg.auth.token import Token
-from healthmsg.bulk.reconcile import SETTLE, Reconciled, check_settle, reconcile
-from healthmsg.bulk.sender import Messages, OnUnknown, SendMany
+from healthmsg.bulk.hold import STOP_AFTER
+from healthmsg.bulk.messages import Messages
+from healthmsg.bulk.reconcile import SETTLE, Reconciled, reconcile
+from healthmsg.bulk.runs import run_of
+from healthmsg.bulk.sender import OnUnknown, SendMany, SendOptions
 from healthmsg.bulk.uploader import UploadMany, Uploads
+from healthmsg.checks import check_seconds
 from healthmsg.codec import encode
 from healthmsg.environment import Environment
 from healthmsg.errors import ConfigurationError, DeliveryUnknownError, InvalidInputError
@@ -227,8 +231,15 @@ class Client:
         """The same things, under the integrator's own ids."""
         return Auxiliary(self._api)
 
-    def send_many(
-        self, messages: Messages, *, on_unknown: OnUnknown = "reconcile", settle: float = SETTLE
+    def send_many(  # noqa: PLR0913 - a run has that many options, by keyword
+        self,
+        messages: Messages | None = None,
+        *,
+        journal: str | PathLike[str] | None = None,
+        on_unknown: OnUnknown = "reconcile",
+        settle: float = SETTLE,
+        retry_failed: bool = False,
+        stop_after: float = STOP_AFTER,
     ) -> SendMany:
         """Send many messages as fast as the limit allows, behind every other call of this client.
 
@@ -243,7 +254,8 @@ class Client:
             InvalidInputError: an option cannot be right.
         """
         api = evolve(self._api, lane=Lane.BACKGROUND)
-        return self._parts.shared.keep(SendMany(api, messages, on_unknown=on_unknown, settle=settle))
+        options = SendOptions(on_unknown, settle, retry_failed, stop_after)
+        return self._parts.shared.keep(run_of(api, messages, options, journal))
 
     def upload_many(
         self, uploads: Uploads, *, concurrency: int = 8, progress: Progress | None = None
@@ -271,7 +283,7 @@ class Client:
             InvalidInputError: the error is not about a message, or another user's.
             CallError: the chat could not be read.
         """
-        return await reconcile(self._api, error, check_settle(settle))
+        return await reconcile(self._api, error, check_seconds(settle, "settle"))
 
     async def request(
         self,

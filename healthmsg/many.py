@@ -54,12 +54,12 @@ class Many(Generic[ItemT, ResultT]):
         """Take an item in, or raise what ends the reading of items."""
         raise NotImplementedError
 
-    async def _work(self, item: ItemT) -> ResultT:
-        """Work on one item; what goes wrong is part of the result."""
+    async def _work(self, item: ItemT) -> ResultT | None:
+        """Work on one item; what goes wrong is part of the result. `None`: nothing has become of it."""
         raise NotImplementedError
 
-    def _cut_off(self, item: ItemT, task: "asyncio.Task[None]") -> ResultT:
-        """Give the result of an item whose work was cancelled."""
+    def _cut_off(self, item: ItemT, task: "asyncio.Task[None]") -> ResultT | None:
+        """Give the result, if there is one, of an item whose work was cancelled."""
         raise NotImplementedError
 
     def _is_waited_for(self, task: "asyncio.Task[None]") -> bool:  # noqa: ARG002 - of interest to some
@@ -148,15 +148,18 @@ class Many(Generic[ItemT, ResultT]):
 
     async def _feed(self) -> None:
         try:
-            async with aclosing(_each(self._items)) as items:
+            async with aclosing(each(self._items)) as items:
                 async for item in items:
                     await self._places.acquire()
                     self._launch(self._accept(item))
         finally:
-            while self._in_flight:
-                # Closing cancels this, and the client's end also those in flight: their results come first.
-                with suppress(asyncio.CancelledError):
-                    await asyncio.wait(self._in_flight)
+            await self._wait_for_those_in_flight()
+
+    async def _wait_for_those_in_flight(self) -> None:
+        while self._in_flight:
+            # Closing cancels this, and the client's end also those in flight: their results come first.
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait(self._in_flight)
 
     def _launch(self, item: ItemT) -> None:
         task = self._spawn(self._handle(item))
@@ -176,7 +179,10 @@ class Many(Generic[ItemT, ResultT]):
             self._report(self._cut_off(item, task))
         self._forget(task)
 
-    def _report(self, result: ResultT) -> None:
+    def _report(self, result: ResultT | None) -> None:
+        if result is None:
+            self._places.release()
+            return
         self._unread += 1
         self._results.put_nowait(result)
 
@@ -192,7 +198,8 @@ def check_concurrency(concurrency: int) -> int:
     return concurrency
 
 
-async def _each(items: Iterable[T] | AsyncIterable[T]) -> AsyncGenerator[T, None]:
+async def each(items: Iterable[T] | AsyncIterable[T]) -> AsyncGenerator[T, None]:
+    """Go through an iterable of either kind."""
     if isinstance(items, AsyncIterable):
         async for item in items:
             yield item

@@ -1,6 +1,6 @@
 """What goes into bulk sending, and what comes out."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterable, Iterable, Sequence
 
 from attrs import field, frozen
 
@@ -27,11 +27,16 @@ class Outgoing:
     question: Question | None = field(default=None, repr=False)
 
 
+Messages = Iterable[Outgoing] | AsyncIterable[Outgoing]
+
+
 @frozen
 class SendResult:
     """What became of one message.
 
     `message_id` is set if it was delivered, `error` if not. `attempts` is how often a call was made for it.
+    `index` is its number among the messages that were given, from 0; `None` if it was not among them. From a
+    journal, `to` is the address as text, and `key` always set.
     """
 
     key: str | None = field(repr=False)
@@ -40,3 +45,18 @@ class SendResult:
     message_id: str | None = None
     error: Exception | None = None
     attempts: int = 0
+    index: int | None = None
+
+
+@frozen
+class SendReport:
+    """What became of all messages of a run. `seconds` is how long it took."""
+
+    messages: int
+    delivered: int
+    not_sent: int
+    unknown: int
+    attempts: int
+    seconds: float
+    failures: tuple[SendResult, ...]
+    """The first 1,000 that were not delivered; iterate the run for all of them."""

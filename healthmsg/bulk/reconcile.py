@@ -1,7 +1,6 @@
 """Finding out what became of a message of which nobody knows whether it was delivered."""
 
 import asyncio
-import math
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Final, ParamSpec, Protocol, TypeVar
@@ -195,37 +194,36 @@ def _folded(text: str) -> str:
     return " ".join(normalize("NFC", text).split())
 
 
-def check_settle(settle: float) -> float:
-    """Refuse what cannot be a number of seconds.
-
-    Raises:
-        InvalidInputError: it is not a number of at least 0.
-    """
-    if isinstance(settle, int | float) and not isinstance(settle, bool) and 0 <= settle < math.inf:
-        return settle
-    raise InvalidInputError("settle must be a number of seconds of at least 0")
-
-
 async def reconcile(api: Api, error: DeliveryUnknownError, settle: float) -> Reconciled:
     """Find out what became of the message that an error is about."""
     attempt = error.attempt
     if attempt is None:
         raise InvalidInputError("this error is not about a message: look yourself what became of the call")
-    deliveries = api.deliveries
-    if not deliveries.can_find_out(attempt):
+    if not api.deliveries.can_find_out(attempt):
         raise InvalidInputError("this error is another user's or client's: reconcile it with that one")
-    if deliveries.me is None:
-        deliveries.me = (await api.read(User, GET_ME)).id
-    reconciler = Reconciler(
+    return await (await reconciler_of(api, settle)).find_out(attempt)
+
+
+async def reconciler_of(api: Api, settle: float) -> Reconciler:
+    """Make one that knows what this client has sent."""
+    deliveries = api.deliveries
+    return Reconciler(
         api,
         deliveries.clock,
-        deliveries.me,
+        await my_id(api),
         timedelta(seconds=settle),
         _in_turn(deliveries.claim),
         _in_turn(deliveries.is_claimed),
         _in_turn(deliveries.known),
     )
-    return await reconciler.find_out(attempt)
+
+
+async def my_id(api: Api) -> str:
+    """Give the id of the user; asked for once."""
+    deliveries = api.deliveries
+    if deliveries.me is None:
+        deliveries.me = (await api.read(User, GET_ME)).id
+    return deliveries.me
 
 
 def _in_turn(ask: Callable[P, ResultT]) -> Callable[P, Awaitable[ResultT]]:

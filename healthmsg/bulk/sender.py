@@ -1,34 +1,64 @@
-"""Sending many messages as fast as the limit allows, each with its own outcome."""
+"""What sending many messages is, with a journal or without."""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar, Final, Literal
 
-from healthmsg.bulk.messages import Outgoing, Recipient, SendResult
-from healthmsg.bulk.reconcile import Reconciled, check_settle, reconcile
-from healthmsg.bulk.sending import Sending, address_of, outcome_of
-from healthmsg.checks import check_choice
-from healthmsg.errors import DeliveryUnknownError, InvalidInputError, SendingStoppedError
-from healthmsg.files import check_files
+from attrs import field, frozen
+
+from healthmsg.attempts import Attempt
+from healthmsg.bulk.hold import STOP_AFTER, Hold
+from healthmsg.bulk.messages import Outgoing, Recipient, SendReport, SendResult
+from healthmsg.bulk.reconcile import SETTLE, Reconciled, Reconciler
+from healthmsg.bulk.sending import USERS, Sending, is_user
+from healthmsg.checks import check_choice, check_flag, check_seconds
+from healthmsg.errors import (
+    DeliveryUnknownError,
+    ForbiddenError,
+    InvalidInputError,
+    JournalError,
+    SendingGivenUpError,
+    StatusError,
+)
 from healthmsg.many import Words
-from healthmsg.models import Outcome, SentMessage
+from healthmsg.models import Outcome, Question, SentMessage
 from healthmsg.resources.api import Api
 from healthmsg.resources.chats import Chat
 from healthmsg.resources.conversations import Conversations
 from healthmsg.resources.groups import GroupChat
 
 # More than the limit lets go while an answer takes three seconds.
-_MOST_IN_FLIGHT: Final = 128
+MOST_IN_FLIGHT: Final = 128
 # What does not arrive twice, though each time it is proven not to have, will not the third time.
-_MOST_SENDINGS: Final = 3
-_USERS: Final = "users/"
+MOST_SENDINGS: Final = 3
+_MOST_CONVERSATIONS: Final = 10_000
+_MOST_FAILURES: Final = 1_000
 
-Messages = Iterable[Outgoing] | AsyncIterable[Outgoing]
 OnUnknown = Literal["reconcile", "report"]
+MakeReconciler = Callable[[], Awaitable[Reconciler]]
 
 
-class SendMany(Sending[Outgoing, SendResult]):
+@frozen
+class SendOptions:
+    """How a run is to go about it.
+
+    Raises:
+        InvalidInputError: an option cannot be right.
+    """
+
+    on_unknown: OnUnknown = "reconcile"
+    settle: float = SETTLE
+    retry_failed: bool = False
+    stop_after: float = field(default=STOP_AFTER)
+
+    def __attrs_post_init__(self) -> None:
+        check_choice(self.on_unknown, "on_unknown", ("reconcile", "report"))
+        check_seconds(self.settle, "settle")
+        check_flag(self.retry_failed, "retry_failed")
+        check_seconds(self.stop_after, "stop_after")
+
+
+class SendMany(Sending[Any, SendResult]):
     """Messages that are being sent. Iterate it for the results, in the order in which they come.
 
     Messages are read as they are needed and sent in parallel; within one chat, one after the other. Results
@@ -38,125 +68,124 @@ class SendMany(Sending[Outgoing, SendResult]):
 
     _words: ClassVar[Words] = Words("a send_many", "messages", "send", "sent")
 
-    def __init__(self, api: Api, messages: Messages, *, on_unknown: OnUnknown, settle: float) -> None:
-        super().__init__(api, messages, places=_MOST_IN_FLIGHT)
-        check_choice(on_unknown, "on_unknown", ("reconcile", "report"))
-        self._reconciles = on_unknown == "reconcile"
-        self._settle = check_settle(settle)
-        self._last_in_chat: dict[object, asyncio.Task[Any] | None] = {}
+    def __init__(self, api: Api, messages: Any, options: SendOptions, *, advice: str) -> None:
+        super().__init__(api, messages, places=MOST_IN_FLIGHT)
+        self._options = options
+        self._hold = Hold(self._api, options.stop_after, advice)
         self._conversations: dict[str, Chat] = {}
-        self._in_doubt: dict[asyncio.Task[Any] | None, DeliveryUnknownError] = {}
+        self._in_doubt: dict[asyncio.Task[Any] | None, DeliveryUnknownError | None] = {}
 
-    def _accept(self, item: Any) -> Outgoing:
-        if not isinstance(item, Outgoing):
-            raise InvalidInputError(f"send_many takes Outgoing messages, not {type(item).__name__}")
-        return item
+    @property
+    def paused_by(self) -> Exception | None:
+        """What holds the run up just now, since it concerns every message: a host that does not answer."""
+        return self._hold.error
+
+    async def report(self) -> SendReport:
+        """Send everything, and sum up what became of it.
+
+        Raises:
+            SendingGivenUpError: nothing got through for `stop_after` seconds.
+            JournalError: the journal cannot be used any more.
+        """
+        started = asyncio.get_running_loop().time()
+        counts = dict.fromkeys(Outcome, 0)
+        attempts, failures = 0, list[SendResult]()
+        async with self:
+            async for result in self:
+                counts[result.outcome] += 1
+                attempts += result.attempts
+                if result.outcome is not Outcome.DELIVERED and len(failures) < _MOST_FAILURES:
+                    failures.append(result)
+        return SendReport(
+            messages=sum(counts.values()),
+            delivered=counts[Outcome.DELIVERED],
+            not_sent=counts[Outcome.NOT_SENT],
+            unknown=counts[Outcome.UNKNOWN],
+            attempts=attempts,
+            seconds=asyncio.get_running_loop().time() - started,
+            failures=tuple(failures),
+        )
 
     def _is_waited_for(self, task: "asyncio.Task[None]") -> bool:
         return self._has_begun(task) and task not in self._in_doubt
 
-    def _cut_off(self, item: Outgoing, task: "asyncio.Task[None]") -> SendResult:
-        unclear = self._in_doubt.pop(task, None)
-        outcome = Outcome.UNKNOWN if unclear or self._has_begun(task) else Outcome.NOT_SENT
-        error = unclear or SendingStoppedError(
-            f"The run was ended before this message was done; it is {outcome.value}."
-        )
-        return SendResult(item.key, item.to, outcome, error=error, attempts=self._calls_of(task))
-
-    async def _work(self, item: Outgoing) -> SendResult:
-        task = asyncio.current_task()
-        async with self._turn(_chat_key(item.to)):
-            attempts = 0
-            for _ in range(_MOST_SENDINGS):
-                try:
-                    sent = await self._send(item)
-                except Exception as failure:  # noqa: BLE001 - reported, with what can be said of the message
-                    error = failure
-                else:
-                    attempts += self._calls_of(task)
-                    return SendResult(
-                        item.key, item.to, Outcome.DELIVERED, message_id=sent.id, attempts=attempts
-                    )
-                attempts += self._calls_of(task)
-                found = await self._find_out(error)
-                if found.outcome is not Outcome.NOT_SENT or not _is_of_a_message(error):
-                    break
-        is_delivered = found.outcome is Outcome.DELIVERED
-        return SendResult(
-            item.key,
-            item.to,
-            found.outcome,
-            message_id=found.message_id,
-            error=None if is_delivered else error,
-            attempts=attempts,
-        )
-
-    async def _find_out(self, error: Exception) -> Reconciled:
-        """Say what became of a message that was not answered as it should have been."""
-        if not isinstance(error, DeliveryUnknownError):
-            return Reconciled(outcome_of(error))
-        if error.attempt is None:  # only the conversation may have been started, and nothing said in it
-            return Reconciled(Outcome.NOT_SENT)
-        if not self._reconciles:
-            return Reconciled(Outcome.UNKNOWN)
-        task = asyncio.current_task()
-        self._in_doubt[task] = error
-        # Who waits for certainty does not keep others from being sent.
-        self._places.release()
-        try:
-            found = await reconcile(self._api, error, self._settle)
-        except Exception:  # noqa: BLE001 - whatever kept us from finding out, nothing is known then
-            found = Reconciled(Outcome.UNKNOWN)
-        await self._places.acquire()
-        del self._in_doubt[task]
-        return found
-
-    @asynccontextmanager
-    async def _turn(self, chat: object) -> AsyncIterator[None]:
-        """Wait for the message before this one in the same chat: tasks begin in the order of the messages."""
-        before, task = self._last_in_chat.get(chat), asyncio.current_task()
-        self._last_in_chat[chat] = task
-        try:
-            if before is not None:
-                await asyncio.wait([before])  # to its end, so that the results are in order too
-            yield
-        finally:
-            if self._last_in_chat[chat] is task:
-                del self._last_in_chat[chat]
-
-    async def _send(self, message: Outgoing) -> SentMessage:
-        files, question = check_files(message.files), message.question
+    async def _say(
+        self, chat: Chat | GroupChat, body: str, files: Any, question: Question | None
+    ) -> SentMessage:
         if files and question:
             raise InvalidInputError("a question cannot have files: send them in a message of their own")
-        chat = await self._reached(message.to)
         if question:
             return await chat.ask(
-                message.body,
+                body,
                 options=question.options,
                 users=question.users,
                 multi_answer=question.multi_answer,
                 style=question.style,
             )
-        return await (chat.upload(*files, message=message.body) if files else chat.send(message.body))
+        return await (chat.upload(*files, message=body) if files else chat.send(body))
 
     async def _reached(self, to: Recipient) -> Chat | GroupChat:
         """Give the handle of the chat, starting the conversation with a user if need be."""
-        if not (isinstance(to, str) and to.startswith(_USERS)):
+        if not is_user(to):
             return self._chat(to)
-        user = to.removeprefix(_USERS)
-        if user not in self._conversations:
-            self._conversations[user] = await Conversations(self._api).start(user)
-        return self._conversations[user]
+        known = self._conversations.get(to) or await self._known_conversation(to)
+        chat = known or await Conversations(self._api).start(to.removeprefix(USERS))
+        self._conversations[to] = chat
+        if len(self._conversations) > _MOST_CONVERSATIONS:
+            del self._conversations[next(iter(self._conversations))]
+        return chat
+
+    def _note_answer(self, error: Exception) -> None:
+        """Note that the service answers, though not as it should: that concerns this message alone."""
+        if isinstance(error, StatusError) and not isinstance(error, ForbiddenError):
+            self._hold.well()
+
+    async def _known_conversation(self, to: str) -> Chat | None:  # noqa: ARG002 - of interest to some
+        """Give the conversation that an earlier run has started."""
+        return None
+
+    async def _find_out(
+        self, attempt: Attempt, error: DeliveryUnknownError | None, reconciler: MakeReconciler
+    ) -> Reconciled:
+        """Find out what became of a message; while the service does not answer, wait.
+
+        Raises:
+            SendingGivenUpError: it did not answer for too long.
+        """
+        task = asyncio.current_task()
+        self._in_doubt[task] = error
+        # Who waits for certainty does not keep others from being sent.
+        self._places.release()
+        try:
+            return await self._patiently(attempt, reconciler)
+        finally:
+            if not self._is_stopping:
+                del self._in_doubt[task]
+                await self._places.acquire()
+
+    async def _patiently(self, attempt: Attempt, reconciler: MakeReconciler) -> Reconciled:
+        while True:
+            await self._hold.over()
+            try:
+                return await (await reconciler()).find_out(attempt)
+            except (JournalError, SendingGivenUpError):
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever kept us from finding out, nothing is known then
+                if not await self._hold.is_held_up_by(error):
+                    return Reconciled(Outcome.UNKNOWN)
 
 
-def _is_of_a_message(error: Exception) -> bool:
+def check_outgoing(item: object) -> Outgoing:
+    """Refuse what is no message.
+
+    Raises:
+        InvalidInputError: it is none.
+    """
+    if isinstance(item, Outgoing):
+        return item
+    raise InvalidInputError(f"send_many takes Outgoing messages, not {type(item).__name__}")
+
+
+def is_of_a_message(error: Exception) -> bool:
+    """Tell whether an error leaves open whether a message was delivered."""
     return isinstance(error, DeliveryUnknownError) and error.attempt is not None
-
-
-def _chat_key(to: Recipient) -> object:
-    if isinstance(to, str) and to.startswith(_USERS):
-        return to
-    try:
-        return address_of(to)
-    except InvalidInputError:
-        return None  # it will not be sent; what was given may not even be hashable

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterable, Awaitable, Iterable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeGuard, TypeVar
 
 from attrs import evolve
 
@@ -17,6 +17,7 @@ from healthmsg.resources.chats import BaseChat, Chat, belongs_to
 from healthmsg.resources.groups import GroupChat, handle
 
 ItemT = TypeVar("ItemT")
+USERS: Final = "users/"
 ResultT = TypeVar("ResultT")
 
 
@@ -58,11 +59,7 @@ class Sending(Many[ItemT, ResultT]):
         Raises:
             InvalidInputError: it is no address, or the handle is another user's or client's.
         """
-        if isinstance(to, BaseChat) and not belongs_to(to, self._api):
-            run = self._words.run.removeprefix("a ").removeprefix("an ")
-            raise InvalidInputError(
-                f"this chat is another user's or client's: send to it with the {run} of that one"
-            )
+        check_own(to, self._api)
         return handle(self._api, address_of(to))
 
 
@@ -73,6 +70,21 @@ def address_of(to: Recipient) -> ChatAddress:
         InvalidIdError: it is none.
     """
     return to.address if isinstance(to, BaseChat) else ChatAddress.parse(to)
+
+
+def check_own(to: Recipient, api: Api) -> None:
+    """Refuse a handle with which somebody else would send.
+
+    Raises:
+        InvalidInputError: it is another user's or client's.
+    """
+    if isinstance(to, BaseChat) and not belongs_to(to, api):
+        raise InvalidInputError("this chat is another user's or client's: send to it with a run of that one")
+
+
+def is_user(to: Recipient) -> TypeGuard[str]:
+    """Tell whether it is a user, with whom there may not be a conversation yet."""
+    return isinstance(to, str) and to.startswith(USERS)
 
 
 def outcome_of(error: Exception) -> Outcome:

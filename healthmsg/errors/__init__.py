@@ -12,6 +12,8 @@
     │   ├── ClientClosedError
     │   └── WrongEventLoopError
     ├── SendingStoppedError                   a bulk run was ended early
+    │   └── SendingGivenUpError               by what concerns every message
+    ├── EarlierRunError                       what a bulk run before this one noted
     ├── JournalError                          a journal of bulk sending that cannot be used
     │   ├── JournalInUseError
     │   ├── JournalVersionError
@@ -108,11 +110,13 @@ from healthmsg.errors.usage import (
     ClientClosedError,
     ClientUsageError,
     ConfigurationError,
+    EarlierRunError,
     EmptyMessageError,
     ExportIncompleteError,
     InvalidFileError,
     InvalidIdError,
     InvalidInputError,
+    SendingGivenUpError,
     SendingStoppedError,
     WrongEventLoopError,
 )
@@ -134,6 +138,7 @@ __all__ = [
     "ConnectionLostError",
     "DeliveryUnknownError",
     "DownloadError",
+    "EarlierRunError",
     "EmptyMessageError",
     "ExportIncompleteError",
     "ForbiddenError",
@@ -156,6 +161,7 @@ __all__ = [
     "QuotaExceededError",
     "RateLimitedError",
     "ReauthorizationRequiredError",
+    "SendingGivenUpError",
     "SendingStoppedError",
     "ServerError",
     "ServiceUnavailableError",

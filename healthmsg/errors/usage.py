@@ -81,6 +81,17 @@ class SendingStoppedError(HealthmsgError):
     """A bulk run was ended before this item was done: see the result's outcome for what that means."""
 
 
+class SendingGivenUpError(SendingStoppedError):
+    """A bulk run was stopped by what concerns every message: a revoked token, a host that cannot be reached.
+
+    `__cause__` is that error. No message was lost: each has a result that says so, or waits in the journal.
+    """
+
+
+class EarlierRunError(HealthmsgError):
+    """What an earlier run with the same journal noted about a message that was not delivered."""
+
+
 class ExportIncompleteError(HealthmsgError):
     """Some attachments of a chat could not be fetched; all else of its archive is there.
 

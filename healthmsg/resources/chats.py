@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from healthmsg.addresses import ChatAddress
-from healthmsg.checks import check_all, check_choice, check_count, check_flag, check_moment
+from healthmsg.checks import check_count, check_moment
 from healthmsg.codec import encode
 from healthmsg.errors import EmptyMessageError, InvalidInputError
 from healthmsg.files import FileToUpload, file_parts
@@ -31,7 +31,7 @@ from healthmsg.resources.export import Export, export_chat
 from healthmsg.resources.file_stream import FileStream
 from healthmsg.resources.mentions import Mentions, complete_mentions
 from healthmsg.resources.users import user_id as id_of_user
-from healthmsg.resources.users import user_ids
+from healthmsg.resources.wording import check_body, question_json, readable
 from healthmsg.routes import (
     GET_CHAT,
     GET_MESSAGE,
@@ -76,7 +76,7 @@ class BaseChat:
             EmptyMessageError: `body` has nothing to read.
             DeliveryUnknownError: it may have been delivered, and was not sent again.
         """
-        content = Content("application/json", encode({"body": _readable(body)}))
+        content = Content("application/json", encode({"body": readable(body)}))
         return await self._api.say(SEND_MESSAGE, content, self.address, text=body)
 
     async def ask(
@@ -98,14 +98,8 @@ class BaseChat:
             InvalidInputError: there is no option, or two have one name.
             DeliveryUnknownError: it may have been delivered, and was not sent again.
         """
-        check_choice(style, "style", ("horizontal", "vertical"))
-        question = {
-            "multi_answer": check_flag(multi_answer, "multi_answer"),
-            "style": style,
-            "users": user_ids(users, "users"),
-            "options": _distinct(check_all(options, Option, "options")),
-        }
-        content = json_body({"body": _readable(body), "question": question})
+        question = question_json(options, users, multi_answer=multi_answer, style=style)
+        content = json_body({"body": readable(body), "question": question})
         return await self._api.say(SEND_MESSAGE, content, self.address, text=body)
 
     async def upload(
@@ -302,32 +296,6 @@ class Chat(BaseChat):
 def belongs_to(chat: BaseChat, api: Api) -> bool:
     """Tell whether what is done with a handle is done by that user of that client."""
     return bool(chat._api.owner == api.owner)  # noqa: SLF001 - the handle's own module
-
-
-def check_body(body: object) -> str:
-    """Refuse a message's text that is not text.
-
-    Raises:
-        InvalidInputError: it is not.
-    """
-    if not isinstance(body, str):
-        raise InvalidInputError(f"a message's text must be text, not {type(body).__name__}")
-    return body
-
-
-def _readable(body: object) -> str:
-    text = check_body(body)
-    if not text.strip():
-        raise EmptyMessageError("a message needs a text, or files")
-    return text
-
-
-def _distinct(options: tuple[Option, ...]) -> tuple[Option, ...]:
-    if not options:
-        raise InvalidInputError("a question needs at least one option")
-    if len({option.name for option in options}) < len(options):
-        raise InvalidInputError("two options have one name: give them names of their own, Option(…, name=…)")
-    return options
 
 
 def _period(start: datetime | None, end: datetime | None) -> dict[str, str]:

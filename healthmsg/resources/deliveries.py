@@ -54,6 +54,12 @@ class Deliveries:
             if self._last_in.get(its_chat) == oldest:
                 del self._last_in[its_chat]
 
+    def forget(self, message_id: str) -> None:
+        """Forget a message, since whoever has sent it could not note that it was delivered."""
+        chat, _ = self._known.pop(message_id, (None, 0))
+        if chat is not None and self._last_in.get(chat) == message_id:
+            del self._last_in[chat]
+
     def claim(self, attempt: Attempt, message_id: str) -> bool:
         """Take a message that was found for the one that was attempted, unless it may be another's.
 

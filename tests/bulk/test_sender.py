@@ -223,10 +223,16 @@ async def test_what_is_no_message_ends_it_after_the_earlier_results(
     assert posts(sandbox) == 3
 
 
-@pytest.mark.parametrize("wrong", [None, 7])
-async def test_what_cannot_be_iterated_is_an_error_for_the_consumer(client: Client, wrong: Any) -> None:
+async def test_what_cannot_be_iterated_is_an_error_for_the_consumer(client: Client) -> None:
+    wrong: Any = 7
     with pytest.raises(TypeError):
         _ = [result async for result in client.send_many(wrong)]
+
+
+@pytest.mark.parametrize("options", [{}, {"retry_failed": True, "messages": ()}])
+async def test_what_needs_a_journal_says_so(client: Client, options: Any) -> None:
+    with pytest.raises(InvalidInputError, match="journal"):
+        client.send_many(**options)
 
 
 @pytest.mark.parametrize("kind", [Source, AsyncSource])

@@ -229,7 +229,7 @@ async def test_a_chat_of_another_user_or_client_is_refused(client: Client, sandb
     outcomes = {id(result.chat): (result.outcome, type(result.error)) for result in results}
     refused = (Outcome.NOT_SENT, InvalidInputError)
     assert [outcomes[id(chat)] for chat in handles] == [refused, refused, (Outcome.DELIVERED, type(None))]
-    assert "upload_many of that one" in str(results[0].error or results[1].error)
+    assert "a run of that one" in str(results[0].error or results[1].error)
     assert posts(sandbox) == 1
 
 

@@ -19,6 +19,7 @@ class Kind(Enum):
     CLOSE = "close"
     DOUBT = "doubt"
     PUT_BACK = "put back"
+    SET_ASIDE = "set aside"
     LET_GO = "let go"
     """Nobody has it any more; what is known of it stays."""
 
@@ -37,14 +38,15 @@ _BEGUN: Final = frozenset({State.SENDING.value, State.UNKNOWN.value})
 _OPEN: Final = _BEGUN | {State.WAITING.value}
 # Where it must come from. What was never begun can only have failed, or not been tried.
 _FROM: Final = {
-    Kind.BEGIN: frozenset({State.WAITING.value}),
+    Kind.BEGIN: frozenset({State.WAITING.value, State.UNKNOWN.value}),
     Kind.DELIVER: _BEGUN,
     Kind.CLOSE: _OPEN,
     Kind.DOUBT: _BEGUN,
     Kind.PUT_BACK: _OPEN,
+    Kind.SET_ASIDE: _OPEN,
     Kind.LET_GO: _OPEN,
 }
-_ENDING: Final = (Kind.DELIVER, Kind.CLOSE)
+_ENDING: Final = (Kind.DELIVER, Kind.CLOSE, Kind.SET_ASIDE)
 
 
 @frozen
@@ -97,7 +99,7 @@ class Changes:
                 return claiming.begin
             case Kind.DELIVER:
                 return claiming.deliver
-            case Kind.CLOSE:
+            case Kind.CLOSE | Kind.SET_ASIDE:
                 return statements.CLOSE
             case Kind.DOUBT:
                 return claiming.doubt

@@ -141,6 +141,13 @@ class JournalDatabase:
             if self._lock is not None:
                 self._lock.release()
 
+    def is_passing(self, error: Exception) -> bool:
+        """Tell whether the same may work later: nothing of it was done."""
+        original = error.orig if isinstance(error, DBAPIError) else None
+        if isinstance(original, sqlite3.Error):
+            return getattr(original, "sqlite_errorname", "") == "SQLITE_FULL"
+        return (getattr(original, "sqlstate", None) or "").startswith(("40", "53100"))
+
     def describe(self, error: Exception) -> str:
         """Say what went wrong, and nothing private."""
         return _describe(error)

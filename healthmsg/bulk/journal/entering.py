@@ -1,6 +1,6 @@
 """Entering messages into a journal."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -37,7 +37,8 @@ class Entering:
         problem = _what_is_wrong(entry)
         if problem:
             # A key that cannot be stored cannot be looked up either.
-            return Prepared("", {}, Standing(entry.key, None, problem=InvalidInputError(problem)))
+            refusal = InvalidInputError(problem)
+            return Prepared("", {}, Standing(entry.key, entry.chat, None, problem=refusal))
         files, question = keys.files_as_json(entry.files), keys.question_as_json(entry.question)
         row: dict[str, object] = {
             "key": entry.key,
@@ -66,7 +67,16 @@ class Entering:
             else:
                 standings.append(_standing_of_new(one, new.setdefault(one.key, one)))
         self._insert(connection, list(new.values()))
-        return self._reopen(connection, standings, known) if self._retry_failed else standings
+        return self._reopen(connection, standings, known)
+
+    def look_up(self, connection: Connection, prepared: Sequence[Prepared]) -> list[Standing]:
+        """Tell how each stands; of one that is not known, that it is new and waits."""
+        known = self._known(connection, [one for one in prepared if one.refused is None])
+        return [
+            one.refused
+            or (_standing(one, known[one.key]) if one.key in known else _standing_of_new(one, one))
+            for one in prepared
+        ]
 
     def _known(self, connection: Connection, wanted: Iterable[Prepared]) -> dict[str, Any]:
         found = connection.execute(statements.KNOWN, {"keys": [one.key for one in wanted]})
@@ -88,29 +98,33 @@ class Entering:
     def _reopen(
         self, connection: Connection, standings: Sequence[Standing], known: dict[str, Any]
     ) -> list[Standing]:
-        """Let those that failed wait again, in their old places."""
-        failed = {
-            standing.key
-            for standing in standings
-            if standing.state is State.NOT_SENT and standing.problem is None
+        """Let those wait again, in their old places, that were set aside, or that are to be tried again."""
+        states = {State.SET_ASIDE, State.NOT_SENT} if self._retry_failed else {State.SET_ASIDE}
+        reopened = {
+            standing.key for standing in standings if standing.state in states and standing.problem is None
         }
-        if not failed:
+        if not reopened:
             return list(standings)
-        now = _now()["updated_at"]
-        connection.execute(statements.REOPEN, [{"b_key": key, "b_now": now} for key in sorted(failed)])
-        chats = sorted({known[key].chat for key in failed})
-        connection.execute(statements.NO_LONGER_NEXT, [{"b_chat": chat} for chat in chats])
-        # In the other chats somebody is at work on the next one: what comes after it is decided then.
-        held = set(connection.execute(statements.CHATS_WITH_NEXT, {"chats": chats}).scalars())
-        free = [{"b_chat": chat} for chat in chats if chat not in held]
-        if free:
-            connection.execute(statements.PROMOTE, free)
+        reopen(connection, {key: known[key].chat for key in reopened})
         return [
-            Standing(standing.key, State.WAITING, attempts=standing.attempts)
-            if standing.key in failed and standing.problem is None
+            Standing(standing.key, standing.chat, State.WAITING, attempts=standing.attempts)
+            if standing.key in reopened and standing.problem is None
             else standing
             for standing in standings
         ]
+
+
+def reopen(connection: Connection, chats_by_key: Mapping[str, str]) -> None:
+    """Let messages wait again, in their old places."""
+    now = _now()["updated_at"]
+    connection.execute(statements.REOPEN, [{"b_key": key, "b_now": now} for key in sorted(chats_by_key)])
+    chats = sorted(set(chats_by_key.values()))
+    connection.execute(statements.NO_LONGER_NEXT, [{"b_chat": chat} for chat in chats])
+    # In the other chats somebody is at work on the next one: what comes after it is decided then.
+    held = set(connection.execute(statements.CHATS_WITH_NEXT, {"chats": chats}).scalars())
+    free = [{"b_chat": chat} for chat in chats if chat not in held]
+    if free:
+        connection.execute(statements.PROMOTE, free)
 
 
 _NEW: Final[dict[str, object]] = {
@@ -125,22 +139,29 @@ def _now() -> dict[str, object]:
     return {"updated_at": datetime.now(UTC)}
 
 
-def _standing(one: Prepared, row: Any) -> Standing:
+def standing_of(row: Any, problem: JournalMismatchError | None = None) -> Standing:
+    """Read what is known of a message."""
     return Standing(
-        one.key,
+        row.key,
+        row.chat,
         State(row.state),
         is_final=row.is_final,
         message_id=row.message_id,
         error=row.error,
         attempts=row.attempts,
-        problem=None if row.fingerprint == one.row["fingerprint"] else _mismatch(),
+        problem=problem,
     )
+
+
+def _standing(one: Prepared, row: Any) -> Standing:
+    return standing_of(row, None if row.fingerprint == one.row["fingerprint"] else _mismatch())
 
 
 def _standing_of_new(one: Prepared, first: Prepared) -> Standing:
     """Tell of a new one how it stands; the same key may come twice in one go."""
     is_same = first.row["fingerprint"] == one.row["fingerprint"]
-    return Standing(one.key, State.WAITING, is_new=one is first, problem=None if is_same else _mismatch())
+    problem = None if is_same else _mismatch()
+    return Standing(one.key, str(one.row["chat"]), State.WAITING, is_new=one is first, problem=problem)
 
 
 def _mismatch() -> JournalMismatchError:

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from types import TracebackType
@@ -38,31 +38,40 @@ class Journal:
         JournalError: on entering: it cannot be used; says why. From any method: it has failed.
     """
 
-    def __init__(self, target: Target, lease: timedelta, *, is_reading: bool) -> None:
+    def __init__(self, target: Target, lease: timedelta, patience: float, *, is_reading: bool) -> None:
         self._target = target
         self._lease = lease
+        self._patience = patience
         self._is_reading = is_reading
         self._open: Store | None = None
 
     @classmethod
     def open(
-        cls, target: str | os.PathLike[str], *, lease: timedelta = LEASE, is_reading: bool = False
+        cls,
+        target: str | os.PathLike[str],
+        *,
+        lease: timedelta = LEASE,
+        patience: float = 0.0,
+        is_reading: bool = False,
     ) -> "Journal":
         """Open `recall.db`, `recall.db?keep_bodies=1` or `postgresql+asyncpg://…`; a `Path` is taken as is.
 
-        `is_reading` opens it beside one who sends; then only what reads works.
+        `is_reading` opens it beside one who sends; then only what reads works. While the disk is full, a
+        write is tried again for `patience` seconds.
 
         Raises:
             ConfigurationError: it is neither a file nor a PostgreSQL database.
         """
         if lease <= timedelta():
             raise ConfigurationError("the lease of a journal must be longer than nothing")
-        return cls(Target.parse(target), lease, is_reading=is_reading)
+        return cls(Target.parse(target), lease, patience, is_reading=is_reading)
 
     async def __aenter__(self) -> Self:
         if self._open is not None:
             raise JournalError("The journal is open already.")
-        self._open = await _store().open(self._target, self._lease, is_reading=self._is_reading)
+        # Importing what the extra brings takes a quarter of a second.
+        store = await asyncio.to_thread(_store)
+        self._open = await store.open(self._target, self._lease, self._patience, is_reading=self._is_reading)
         return self
 
     async def __aexit__(
@@ -85,21 +94,47 @@ class Journal:
         if await self._store.account(account) != account:
             raise JournalMismatchError("The journal belongs to another account: nothing was sent.")
 
-    def key_maker(self) -> keys.KeyMaker:
-        """Give what derives keys for this journal: the same in each run."""
-        return keys.KeyMaker(self._store.salt)
+    @property
+    def salt(self) -> bytes:
+        """What makes this journal's derived keys its own."""
+        return self._store.salt
+
+    @property
+    def lease(self) -> timedelta | None:
+        """For how long claims are held unless they are renewed; `None`: as long as the journal is open."""
+        return self._lease if self._target.path is None else None
+
+    async def set_out(self, *, resumes: bool = False, retry_failed: bool = False) -> None:
+        """Begin a run: what waits from earlier ones is set aside until it is entered again.
+
+        Not what another sender is about to send just now. With `resumes`, all that was set aside waits again
+        instead, and with `retry_failed`, what was not sent too.
+        """
+        await self._store.set_out(resumes=resumes, retry_failed=retry_failed)
 
     async def enter(self, entries: Iterable[Entry], *, retry_failed: bool = False) -> list[Standing]:
         """Enter what is new, and tell of each how it stands, in the same order.
 
-        With `retry_failed`, what was not sent waits again, in its old place. An entry that is refused says so
-        in its standing; the others are entered.
+        What was set aside waits again, in its old place, and with `retry_failed`, what was not sent. An entry
+        that is refused says so in its standing; the others are entered.
         """
         standings: list[Standing] = []
         remaining = iter(entries)
         while some := list(islice(remaining, _AT_ONCE)):
             standings += await self._store.enter(some, retry_failed=retry_failed)
         return standings
+
+    async def look_up(self, entries: Sequence[Entry]) -> list[Standing]:
+        """Tell how each would stand once it was entered, and enter none."""
+        return await self._store.look_up(entries)
+
+    async def take_up(self, keys_wanted: Sequence[str]) -> None:
+        """Let those of these wait again that were set aside."""
+        await self._store.take_up(keys_wanted)
+
+    async def standings(self, keys_wanted: Sequence[str]) -> list[Standing]:
+        """Tell how messages stand, by their keys, in no order."""
+        return await self._store.standings(keys_wanted)
 
     async def claim(self, most: int) -> list[Claimed]:
         """Take the next messages to send, in order: at most one a chat, and none behind one still open."""
@@ -109,16 +144,15 @@ class Journal:
         """Take the messages that a run which is no more may have sent."""
         return await self._claimed(self._store.take_in_doubt())
 
-    async def begin(self, claim: Claimed, started_at: datetime, may_run_until: datetime) -> None:
-        """Note, before the call is made, that it is about to be, and until when it can still be executed.
+    async def begin(self, claim: Claimed, started_at: datetime, sent_to: str) -> None:
+        """Note, before the call is made, that it is about to be, and to which chat.
 
         Raises:
             ClaimLostError: another worker has it: do not make the call.
         """
-        for moment in (started_at, may_run_until):
-            if moment.tzinfo is None:
-                raise InvalidInputError("started_at and may_run_until must have a time zone")
-        await self._store.begin(claim, started_at, may_run_until)
+        if started_at.tzinfo is None:
+            raise InvalidInputError("started_at must have a time zone")
+        await self._store.begin(claim, started_at, sent_to)
 
     async def finish(
         self,
@@ -147,13 +181,25 @@ class Journal:
         """
         await self._store.put_back(claim)
 
+    async def set_aside(self, claim: Claimed) -> None:
+        """Leave it to a run that is given it: it has certainly not been sent.
+
+        Raises:
+            ClaimLostError: another worker has it.
+        """
+        await self._store.set_aside(claim)
+
     async def renew(self) -> None:
         """Keep all that was claimed for another lease. With SQLite there is none."""
         await self._store.renew()
 
-    async def is_claimed_id(self, chat: str, message_id: str, besides: str) -> bool:
-        """Tell whether a message of the chat is known to be that of another entry than `besides`."""
-        return await self._store.is_claimed_id(chat, message_id, besides)
+    async def conversation_with(self, chat: str) -> str | None:
+        """Give the chat to which the last message to this recipient went, if there was one."""
+        return await self._store.conversation_with(chat)
+
+    async def is_claimed_id(self, message_id: str, besides: str) -> bool:
+        """Tell whether a message is known to be that of another entry than `besides`."""
+        return await self._store.is_claimed_id(message_id, besides)
 
     async def delivered_sample(self, chat: str | None = None) -> Sample | None:
         """Give the newest delivered message whose id is known: of this chat if there is one, or of any."""
@@ -176,7 +222,7 @@ class Journal:
             after = page[-1].position
 
     async def purge(self, older_than: timedelta) -> int:
-        """Delete what was delivered or not sent longer ago than this, and tell how many.
+        """Delete what was delivered, not sent or set aside longer ago than this, and tell how many.
 
         Their keys are forgotten with them: given the same input again, they would be sent again. From an
         SQLite file the texts are gone; PostgreSQL's own logs and backups are its administrator's.

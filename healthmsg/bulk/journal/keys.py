@@ -44,57 +44,20 @@ def body_hash(salt: bytes, body: str) -> bytes:
     return _digest(salt, (body,))
 
 
-def default_key(  # noqa: PLR0913 - all that makes a message what it is
+def digest_of(
     chat: str,
     body: str,
-    files: Sequence[JournalFile] = (),
-    question: Mapping[str, object] | None = None,
-    nth: int = 0,
+    files: Sequence[JournalFile],
+    question: Mapping[str, object] | None,
     *,
-    salt: bytes = b"",
-) -> str:
-    """Derive a key from what is sent to whom, and how many equal ones came before.
-
-    With a journal's own salt, nobody can find out from the key what was said by trying texts.
-    """
-    digest = fingerprint(salt, chat, body, files_as_json(files), question_as_json(question))
-    return _key(digest, nth)
+    salt: bytes,
+) -> bytes:
+    """Tell apart what is sent to whom."""
+    return fingerprint(salt, chat, body, files_as_json(files), question_as_json(question))
 
 
-class KeyMaker:
-    """Derives keys, and counts equal messages: the same input in the same order gives the same keys.
-
-    It keeps 8 bytes of a hash for each distinct message, about 70 in memory. Should two messages ever share
-    these, the second is numbered 1 instead of 0; their keys differ all the same.
-    """
-
-    def __init__(self, salt: bytes = b"") -> None:
-        self._salt = salt
-        # A set takes half of what a dict does, and few messages come twice.
-        self._seen: set[int] = set()
-        self._repeated: dict[int, int] = {}
-
-    def key(
-        self,
-        chat: str,
-        body: str,
-        files: Sequence[JournalFile] = (),
-        question: Mapping[str, object] | None = None,
-    ) -> str:
-        """Give the key of the next message."""
-        digest = fingerprint(self._salt, chat, body, files_as_json(files), question_as_json(question))
-        return _key(digest, self._count(int.from_bytes(digest[:8], "big")))
-
-    def _count(self, digest: int) -> int:
-        if digest not in self._seen:
-            self._seen.add(digest)
-            return 0
-        nth = self._repeated.get(digest, 0) + 1
-        self._repeated[digest] = nth
-        return nth
-
-
-def _key(digest: bytes, nth: int) -> str:
+def key_of(digest: bytes, nth: int) -> str:
+    """Derive a key from what is sent to whom, and how many equal ones came before."""
     return hashlib.sha256(digest + nth.to_bytes(8, "big")).hexdigest()[:_KEY_LENGTH]
 
 

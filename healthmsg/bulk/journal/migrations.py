@@ -57,19 +57,10 @@ def _make_tables(connection: Connection) -> None:
 
 
 def _add_what_reconciling_needs(connection: Connection) -> None:
-    """Add until when an attempt may still run, and a hash of the text that outlives it.
-
-    For attempts that were under way, the end is not known: it is now at the latest, since whoever made them
-    is no more.
-    """
-    connection.execute(text("ALTER TABLE healthmsg_messages ADD COLUMN may_run_until TIMESTAMPTZ"))
+    """Add where an attempt went to, and a hash of the text that outlives it."""
+    connection.execute(text("ALTER TABLE healthmsg_messages ADD COLUMN sent_to TEXT"))
     connection.execute(text("ALTER TABLE healthmsg_messages ADD COLUMN body_hash BYTEA"))
-    connection.execute(
-        text(
-            "UPDATE healthmsg_messages SET may_run_until = CURRENT_TIMESTAMP"
-            " WHERE NOT is_final AND started_at IS NOT NULL"
-        )
-    )
+    connection.execute(text("UPDATE healthmsg_messages SET sent_to = chat WHERE started_at IS NOT NULL"))
     salt = read_salt(connection)
     hashed = (
         update(MESSAGES).where(MESSAGES.c.key == bindparam("b_key")).values(body_hash=bindparam("b_hash"))

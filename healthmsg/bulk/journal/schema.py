@@ -66,7 +66,8 @@ MESSAGES: Final = Table(
     Column("error", Text),
     Column("attempts", Integer, nullable=False),
     Column("started_at", Utc),
-    Column("may_run_until", Utc),
+    # Where its call goes to: for a user, the conversation that was started.
+    Column("sent_to", Text),
     Column("claimed_by", Text),
     # How many times it was claimed: whoever comes with an earlier number has lost it.
     Column("claims", Integer, nullable=False),

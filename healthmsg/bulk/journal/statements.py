@@ -33,6 +33,7 @@ IS_NEXT: Final = text("is_next")
 _KEY: Final[BindParameter[str]] = bindparam("b_key")
 _NOW: Final = bindparam("b_now", type_=Utc)
 _IN_DOUBT: Final = (State.SENDING.value, State.UNKNOWN.value)
+_SETTLED: Final = (State.DELIVERED.value, State.NOT_SENT.value, State.SET_ASIDE.value)
 _EMPTY: Final = {"body": None, "files": None, "question": None}
 _NOBODY: Final = {"claimed_by": None, "lease_until": None}
 
@@ -44,6 +45,22 @@ KNOWN: Final = select(
 ).where(M.key.in_(bindparam("keys", expanding=True)))
 CHATS_WITH_NEXT: Final = select(M.chat).where(IS_NEXT, M.chat.in_(bindparam("chats", expanding=True)))
 INSERT: Final[Insert] = insert(MESSAGES)
+# What no run that is still alive is to send does not hold up its chat.
+SET_ASIDE: Final[Update] = (
+    update(MESSAGES)
+    .where(M.state == State.WAITING.value)
+    .values(state=State.SET_ASIDE.value, is_final=True, is_next=False, **_NOBODY)
+)
+TAKE_UP_ALL: Final[Update] = (
+    update(MESSAGES)
+    .where(M.state.in_(bindparam("states", expanding=True)))
+    .values(state=State.WAITING.value, is_final=False, error=None, updated_at=_NOW)
+)
+NOTHING_FREE_IS_NEXT: Final[Update] = (
+    update(MESSAGES)
+    .where(IS_NEXT, M.state == State.WAITING.value, M.claimed_by.is_(None))
+    .values(is_next=False)
+)
 REOPEN: Final[Update] = (
     update(MESSAGES)
     .where(M.key == _KEY)
@@ -68,6 +85,16 @@ PROMOTE: Final[Update] = (
         .order_by(_FIRST.c.position)
         .limit(1)
         .scalar_subquery()
+    )
+    .values(is_next=True)
+)
+_OTHER: Final = MESSAGES.alias("other")
+_OPEN: Final = MESSAGES.alias("open")
+PROMOTE_ALL: Final[Update] = (
+    update(MESSAGES)
+    .where(
+        M.position.in_(select(func.min(_OPEN.c.position)).where(~_OPEN.c.is_final).group_by(_OPEN.c.chat)),
+        ~select(_OTHER.c.key).where(_OTHER.c.is_next, _OTHER.c.chat == M.chat).exists(),
     )
     .values(is_next=True)
 )
@@ -106,19 +133,22 @@ _DELIVER: Final[Update] = (
 # Reading.
 
 IS_CLAIMED_ID: Final = (
-    select(M.key)
-    .where(
-        M.message_id == bindparam("message_id"), M.chat == bindparam("chat"), M.key != bindparam("besides")
-    )
-    .limit(1)
+    select(M.key).where(M.message_id == bindparam("message_id"), M.key != bindparam("besides")).limit(1)
 )
-_DELIVERED: Final = select(M.key, M.chat, M.message_id, M.body_hash).where(
-    M.message_id.is_not(None), M.body_hash.is_not(None), M.state == State.DELIVERED.value
+_DELIVERED: Final = select(M.key, M.sent_to, M.message_id, M.body_hash).where(
+    *(M.message_id.is_not(None), M.body_hash.is_not(None), M.sent_to.is_not(None)),
+    M.state == State.DELIVERED.value,
 )
 NEWEST_OF_CHAT: Final = (
     _DELIVERED.where(M.chat == bindparam("chat"), M.is_final).order_by(M.position.desc()).limit(1)
 )
 NEWEST: Final = _DELIVERED.order_by(M.updated_at.desc()).limit(1)
+CONVERSATION_WITH: Final = (
+    select(M.sent_to)
+    .where(M.chat == bindparam("chat"), M.sent_to.is_not(None))
+    .order_by(M.position.desc())
+    .limit(1)
+)
 COUNTS: Final = select(M.state, func.count()).group_by(M.state)
 PAGE: Final = (
     select(MESSAGES)
@@ -130,7 +160,7 @@ PAGE: Final = (
     .limit(bindparam("most"))
 )
 PURGE: Final[Delete] = delete(MESSAGES).where(
-    M.state.in_((State.DELIVERED.value, State.NOT_SENT.value)), M.updated_at < bindparam("before", type_=Utc)
+    M.state.in_(_SETTLED), M.updated_at < bindparam("before", type_=Utc)
 )
 
 
@@ -168,7 +198,7 @@ class Claiming:
             "state": State.SENDING.value,
             "attempts": M.attempts + 1,
             "started_at": bindparam("b_started_at", type_=Utc),
-            "may_run_until": bindparam("b_may_run_until", type_=Utc),
+            "sent_to": bindparam("b_sent_to"),
             "updated_at": _NOW,
         }
         return cls(
@@ -204,7 +234,7 @@ def _to_take(which: ColumnElement[bool], lease: timedelta | None) -> Select[Any]
     found = (
         select(
             *(M.key, M.chat, M.body, M.files, M.question, M.state, M.attempts),
-            *(M.started_at, M.may_run_until, M.claims),
+            *(M.started_at, M.sent_to, M.claims),
         )
         .where(IS_NEXT, which)
         .order_by(M.position)
@@ -218,3 +248,7 @@ ENTER_ALONE: Final = text("SELECT pg_advisory_xact_lock(hashtext('healthmsg_mess
 FINISH_WHILE_NOBODY_ENTERS: Final = text(
     "SELECT pg_advisory_xact_lock_shared(hashtext('healthmsg_messages'))"
 )
+# Each sender holds a shared one as long as it is connected.
+IS_ONLY_SENDER: Final = text("SELECT pg_try_advisory_lock(hashtext('healthmsg_senders'))")
+BE_SENDER: Final = text("SELECT pg_advisory_lock_shared(hashtext('healthmsg_senders'))")
+LET_OTHERS_SEND: Final = text("SELECT pg_advisory_unlock(hashtext('healthmsg_senders'))")

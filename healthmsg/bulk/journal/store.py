@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Select
 from healthmsg.bulk.journal import keys, migrations, statements
 from healthmsg.bulk.journal.changes import Change, Changes, Kind
 from healthmsg.bulk.journal.database import JournalDatabase
-from healthmsg.bulk.journal.entering import Entering, can_be_stored
+from healthmsg.bulk.journal.entering import Entering, can_be_stored, reopen, standing_of
 from healthmsg.bulk.journal.target import Target
 from healthmsg.bulk.journal.values import Claimed, Entry, Row, Sample, Standing, State
 from healthmsg.bulk.journal.writer import Writer
@@ -25,7 +25,14 @@ T = TypeVar("T")
 class Store:
     """An open journal."""
 
-    def __init__(self, database: JournalDatabase, claiming: statements.Claiming, *, is_reading: bool) -> None:
+    def __init__(
+        self,
+        database: JournalDatabase,
+        claiming: statements.Claiming,
+        patience: float,
+        *,
+        is_reading: bool,
+    ) -> None:
         self.salt = database.salt
         self._database = database
         self._claiming = claiming
@@ -33,15 +40,15 @@ class Store:
         # Of this opening, not of the process: a claim of an earlier one is void.
         self._worker = token_hex(16)
         database.changes = Changes(self._worker, claiming, database.is_shared) if not is_reading else None
-        self._writer = Writer(database)
+        self._writer = Writer(database, patience)
 
     @classmethod
-    async def open(cls, target: Target, lease: timedelta, *, is_reading: bool) -> "Store":
+    async def open(cls, target: Target, lease: timedelta, patience: float, *, is_reading: bool) -> "Store":
         """Open it; see `JournalDatabase.open` for what can go wrong."""
         database = await JournalDatabase.open(target, lease, is_reading=is_reading)
         own_lease = lease if database.is_shared else None
         claiming = statements.Claiming.of(own_lease, keep_bodies=target.keep_bodies)
-        return cls(database, claiming, is_reading=is_reading)
+        return cls(database, claiming, patience, is_reading=is_reading)
 
     async def close(self) -> None:
         """Do what was asked for, let go of what is claimed, and close."""
@@ -55,6 +62,26 @@ class Store:
     async def account(self, account: str) -> str:
         """Give the account that the journal belongs to: this one, if it had none."""
         return await self._do(partial(self._keep_account, account=account))
+
+    async def set_out(self, *, resumes: bool, retry_failed: bool) -> None:
+        """Decide which of the messages that are here already are to be sent."""
+        states = [State.SET_ASIDE, State.NOT_SENT] if retry_failed else [State.SET_ASIDE]
+        await self._do(partial(self._set_out, take_up=states if resumes else ()))
+
+    async def take_up(self, keys_wanted: Sequence[str]) -> None:
+        """Let those of these wait again that were set aside."""
+        await self._do(partial(self._take_up, keys_wanted=keys_wanted))
+
+    async def look_up(self, entries: Sequence[Entry]) -> list[Standing]:
+        """Tell how some stand, and enter none."""
+        entering = Entering(self.salt, self._database.is_shared, retry_failed=False)
+        prepared = [entering.prepare(entry) for entry in entries]
+        return await self._do(lambda connection: entering.look_up(connection, prepared))
+
+    async def standings(self, keys_wanted: Sequence[str]) -> list[Standing]:
+        """Tell how those of these that are known stand."""
+        found = await self._do(lambda c: c.execute(statements.KNOWN, {"keys": list(keys_wanted)}).all())
+        return [standing_of(row) for row in found]
 
     async def enter(self, entries: Sequence[Entry], *, retry_failed: bool) -> list[Standing]:
         """Enter some in one transaction."""
@@ -81,9 +108,9 @@ class Store:
 
         taking.add_done_callback(give_back)
 
-    def begin(self, claim: Claimed, started_at: datetime, may_run_until: datetime) -> "asyncio.Future[None]":
+    def begin(self, claim: Claimed, started_at: datetime, sent_to: str) -> "asyncio.Future[None]":
         """Note that the call is about to be made."""
-        return self._note(Kind.BEGIN, claim, b_started_at=started_at, b_may_run_until=may_run_until)
+        return self._note(Kind.BEGIN, claim, b_started_at=started_at, b_sent_to=sent_to)
 
     def finish(
         self, claim: Claimed, outcome: Outcome, message_id: str | None, error: str | None, *, is_final: bool
@@ -103,14 +130,22 @@ class Store:
         """Let it wait again."""
         return self._note(Kind.PUT_BACK, claim, b_error=None)
 
+    def set_aside(self, claim: Claimed) -> "asyncio.Future[None]":
+        """Leave it to whoever is given it."""
+        return self._note(Kind.SET_ASIDE, claim, b_state=State.SET_ASIDE.value, b_error=None)
+
     async def renew(self) -> None:
         """Keep all claims for another lease."""
         if self._database.is_shared:
             await self._do(self._renew)
 
-    async def is_claimed_id(self, chat: str, message_id: str, besides: str) -> bool:
+    async def conversation_with(self, chat: str) -> str | None:
+        """Give where the last message to this user went."""
+        return await self._do(lambda c: c.execute(statements.CONVERSATION_WITH, {"chat": chat}).scalar())
+
+    async def is_claimed_id(self, message_id: str, besides: str) -> bool:
         """Tell whether another entry has this message."""
-        wanted = {"chat": chat, "message_id": message_id, "besides": besides}
+        wanted = {"message_id": message_id, "besides": besides}
         return bool(await self._do(lambda c: c.execute(statements.IS_CLAIMED_ID, wanted).first()))
 
     async def delivered_sample(self, chat: str | None) -> Sample | None:
@@ -174,6 +209,31 @@ class Store:
             )
         return taken
 
+    def _set_out(self, connection: Connection, take_up: Sequence[State]) -> None:
+        self._refuse_reader()
+        is_alone = not self._database.is_shared or connection.execute(statements.IS_ONLY_SENDER).scalar_one()
+        if self._database.is_shared:
+            connection.execute(statements.BE_SENDER)
+            connection.execute(statements.ENTER_ALONE)
+        if take_up:
+            states = [state.value for state in take_up]
+            connection.execute(statements.TAKE_UP_ALL, {"states": states, "b_now": datetime.now(UTC)})
+            connection.execute(statements.NOTHING_FREE_IS_NEXT)
+            connection.execute(statements.PROMOTE_ALL)
+        elif is_alone:
+            connection.execute(statements.SET_ASIDE)
+        if self._database.is_shared and is_alone:
+            connection.execute(statements.LET_OTHERS_SEND)
+
+    def _take_up(self, connection: Connection, keys_wanted: Sequence[str]) -> None:
+        self._refuse_reader()
+        if self._database.is_shared:
+            connection.execute(statements.ENTER_ALONE)
+        found = connection.execute(statements.KNOWN, {"keys": list(keys_wanted)}).all()
+        aside = {row.key: row.chat for row in found if row.state == State.SET_ASIDE.value}
+        if aside:
+            reopen(connection, aside)
+
     def _renew(self, connection: Connection) -> None:
         connection.execute(self._claiming.renew, {"b_worker": self._worker})
 
@@ -199,7 +259,7 @@ def _claimed(row: Any) -> Claimed:
         State(row.state),
         row.attempts,
         row.started_at,
-        row.may_run_until,
+        row.sent_to,
         row.claims + 1,
     )
 
@@ -218,6 +278,6 @@ def _row(row: Any) -> Row:
         row.error,
         row.attempts,
         row.started_at,
-        row.may_run_until,
+        row.sent_to,
         row.updated_at,
     )

@@ -18,6 +18,8 @@ class State(Enum):
     DELIVERED = "delivered"
     NOT_SENT = "not sent"
     UNKNOWN = "unknown"
+    SET_ASIDE = "set aside"
+    """An earlier run was to send it, and the present one was not given it."""
 
 
 @frozen
@@ -50,6 +52,7 @@ class Standing:
     """
 
     key: str = field(repr=False)
+    chat: str = field(repr=False)
     state: State | None
     is_new: bool = False
     is_final: bool = False
@@ -64,8 +67,8 @@ class Standing:
 class Claimed:
     """A message that this worker has, and nobody else.
 
-    `state` is what it was when it was claimed. `started_at` and `may_run_until` are of the last attempt, if
-    there was one.
+    `state` is what it was when it was claimed. `started_at` and `sent_to`, the chat, are of the last attempt,
+    if there was one.
     """
 
     key: str = field(repr=False)
@@ -76,17 +79,17 @@ class Claimed:
     state: State
     attempts: int
     started_at: datetime | None
-    may_run_until: datetime | None
+    sent_to: str | None = field(repr=False)
     fence: int
     """How many times the message has been claimed: an earlier claim is void."""
 
 
 @frozen
 class Sample:
-    """A delivered message of which the id is known; of its text, only a hash."""
+    """A delivered message of which the id is known, and where it went; of its text, only a hash."""
 
     key: str = field(repr=False)
-    chat: str = field(repr=False)
+    sent_to: str = field(repr=False)
     message_id: str
     body_hash: bytes = field(repr=False)
 
@@ -107,5 +110,5 @@ class Row:
     error: str | None
     attempts: int
     started_at: datetime | None
-    may_run_until: datetime | None
+    sent_to: str | None = field(repr=False)
     updated_at: datetime

@@ -3,16 +3,20 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
 from attrs import field, frozen
 
 from healthmsg.bulk.journal.changes import Change
 from healthmsg.errors import ClaimLostError, HealthmsgError, JournalError
+from healthmsg.pipeline.log import logger
 from healthmsg.tasks import start
 
 T = TypeVar("T")
 _MOST_AT_ONCE: Final = 512
+# Seconds.
+_BETWEEN_TRIES: Final = 1.0
 _CLOSED: Final = "The journal is closed."
 
 
@@ -24,6 +28,9 @@ class Database(Protocol):
 
     async def close(self) -> None:
         """Let go of the connection."""
+
+    def is_passing(self, error: Exception) -> bool:
+        """Tell whether the same may work later: nothing of it was done."""
 
     def describe(self, error: Exception) -> str:
         """Say what went wrong, and nothing private."""
@@ -46,8 +53,9 @@ class Writer:
     each waits for its own. After the first failure of the database, everything fails.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, patience: float = 0.0) -> None:
         self._database = database
+        self._patience = patience
         self._queue: deque[_Asked] = deque()
         self._current: list[_Asked] = []
         self._wake = asyncio.Event()
@@ -127,7 +135,7 @@ class Writer:
     async def _do(self, work: Callable[[], Awaitable[Any]], asked: _Asked) -> None:
         refused: HealthmsgError | None = None
         try:
-            result = await work()
+            result = await self._patiently(work)
         except HealthmsgError as error:
             # An answer: the database itself is well.
             refused = error
@@ -141,7 +149,7 @@ class Writer:
 
     async def _make(self, changes: Sequence[Change]) -> None:
         try:
-            made = await self._database.make(changes)
+            made = await self._patiently(partial(self._database.make, changes))
         except Exception as error:  # noqa: BLE001 - whatever it is, all of them wait to be told
             self._failure = self._failed(error)
         else:
@@ -152,6 +160,22 @@ class Writer:
                     asked.done.set_result(None)
             return
         self._fail_current(self._failure)
+
+    async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do it again while the disk is full: somebody may make room."""
+        loop = asyncio.get_running_loop()
+        last_try = loop.time() + self._patience
+        while True:
+            try:
+                return await work()
+            except HealthmsgError:
+                raise
+            except Exception as error:
+                is_late = self.is_closing or loop.time() >= last_try
+                if is_late or not self._database.is_passing(error):
+                    raise
+                logger.warning("the journal waits: %s", self._database.describe(error))
+            await asyncio.sleep(_BETWEEN_TRIES)
 
     def _failed(self, error: Exception) -> JournalError:
         return JournalError(

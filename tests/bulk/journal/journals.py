@@ -2,13 +2,12 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from healthmsg.bulk.journal import Claimed, Entry, Journal, Standing, State
 from healthmsg.outcome import Outcome
 
 NOW = datetime(2026, 11, 23, 10, 0, tzinfo=UTC)
-LATER = NOW + timedelta(seconds=30)
 
 
 def entry(key: str, chat: str = "", body: str = "Beste mevrouw Jansen") -> Entry:
@@ -27,7 +26,7 @@ def keys(claims: list[Claimed]) -> list[str]:
 async def begun(journal: Journal) -> Claimed:
     """Claim one message and begin with it."""
     claim = only(await journal.claim(1))
-    await journal.begin(claim, NOW, LATER)
+    await journal.begin(claim, NOW, claim.chat)
     return claim
 
 

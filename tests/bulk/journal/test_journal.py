@@ -2,9 +2,9 @@ import asyncio
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from journals import LATER, NOW, begun, delivered, entry, holding, keys, only, standing, states
+from journals import NOW, begun, delivered, entry, holding, keys, only, standing, states
 
-from healthmsg.bulk.journal import Entry, Journal, JournalFile, State
+from healthmsg.bulk.journal import Entry, Given, Journal, JournalFile, State
 from healthmsg.errors import ClaimLostError, InvalidInputError, JournalError, JournalMismatchError
 from healthmsg.outcome import Outcome
 
@@ -141,7 +141,7 @@ async def test_an_attempt_is_in_doubt_for_the_next_run(target: str) -> None:
         assert keys(await journal.claim(9)) == ["c"]
 
         assert (first.key, first.state, second.key, second.state) == ("a", State.SENDING, "b", State.UNKNOWN)
-        assert (first.started_at, first.may_run_until, first.attempts) == (NOW, LATER, 1)
+        assert (first.started_at, first.sent_to, first.attempts) == (NOW, first.chat, 1)
         assert first.body == "Beste mevrouw Jansen"
         assert await journal.in_doubt() == []
         await journal.finish(first, Outcome.DELIVERED, message_id="m1")
@@ -152,13 +152,13 @@ async def test_an_attempt_is_in_doubt_for_the_next_run(target: str) -> None:
 async def test_moments_are_stored_in_utc_whatever_their_zone(target: str) -> None:
     async with holding(target, entry("a")) as journal:
         amsterdam = timezone(timedelta(hours=1))
-        await journal.begin(only(await journal.claim(1)), NOW.astimezone(amsterdam), LATER)
+        await journal.begin(only(await journal.claim(1)), NOW.astimezone(amsterdam), "conversations/c9")
 
     async with Journal.open(target) as journal:
         found = only(await journal.in_doubt())
-        assert (found.started_at, found.may_run_until) == (NOW, LATER)
+        assert (found.started_at, found.sent_to) == (NOW, "conversations/c9")
         with pytest.raises(InvalidInputError, match="zone"):
-            await journal.begin(found, datetime.now(), LATER)  # noqa: DTZ005 - refused
+            await journal.begin(found, datetime.now(), found.chat)  # noqa: DTZ005 - refused
 
 
 async def test_an_earlier_claim_is_void(target: str) -> None:
@@ -166,7 +166,7 @@ async def test_an_earlier_claim_is_void(target: str) -> None:
         old = only(await journal.claim(1))
         await journal.put_back(old)
         with pytest.raises(ClaimLostError):
-            await journal.begin(old, NOW, LATER)
+            await journal.begin(old, NOW, old.chat)
         new = await begun(journal)
         for late in (journal.finish(old, Outcome.NOT_SENT), journal.put_back(old)):
             with pytest.raises(ClaimLostError):
@@ -182,7 +182,7 @@ async def test_a_lost_claim_does_not_harm_what_is_noted_with_it(target: str) -> 
         first, second = await journal.claim(2)
         await journal.put_back(first)
         told = await asyncio.gather(
-            *(journal.begin(claim, NOW, LATER) for claim in (first, second)), return_exceptions=True
+            *(journal.begin(claim, NOW, claim.chat) for claim in (first, second)), return_exceptions=True
         )
         assert [type(one) for one in told] == [ClaimLostError, type(None)]
         assert await states(journal) == {"a": State.WAITING, "b": State.SENDING}
@@ -260,10 +260,9 @@ async def test_what_was_not_sent_keeps_its_body(target: str) -> None:
 async def test_an_id_is_claimed_by_another_message_of_the_chat(target: str) -> None:
     async with holding(target, entry("a")) as journal:
         await delivered(journal, "m1")
-        assert await journal.is_claimed_id("aux/conversations/a", "m1", "b")
-        assert not await journal.is_claimed_id("aux/conversations/a", "m1", "a")
-        assert not await journal.is_claimed_id("aux/conversations/a", "m2", "b")
-        assert not await journal.is_claimed_id("aux/conversations/b", "m1", "b")
+        assert await journal.is_claimed_id("m1", "b")
+        assert not await journal.is_claimed_id("m1", "a")
+        assert not await journal.is_claimed_id("m2", "b")
 
 
 async def test_a_sample_is_of_the_chat_or_else_the_newest(target: str) -> None:
@@ -326,8 +325,8 @@ async def test_keys_are_the_same_in_the_next_run_and_others_in_another_journal(t
     made = []
     for _ in range(2):
         async with Journal.open(target) as journal:
-            maker = journal.key_maker()
-            made.append([maker.key("conversations/c1", "Dag") for _ in range(2)])
+            with Given(journal.salt) as given:
+                made.append([given.key("conversations/c1", "Dag") for _ in range(2)])
 
     assert made[0] == made[1]
     assert made[0][0] != made[0][1]

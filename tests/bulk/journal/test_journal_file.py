@@ -13,7 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from journals import LATER, NOW, begun, delivered, entry, holding, keys, states
+from journals import NOW, begun, delivered, entry, holding, keys, states
 from sqlalchemy import Connection
 
 from healthmsg.bulk.journal import Entry, Journal, State, database
@@ -201,7 +201,7 @@ async def test_a_full_disk_fails_all_who_wait_and_all_who_come_and_loses_nothing
         with pytest.raises(JournalError, match="disk is full"):
             await journal.enter([entry("big", body="x" * 100_000)])
         told = await asyncio.gather(
-            *(journal.begin(claim, NOW, LATER) for claim in claims), return_exceptions=True
+            *(journal.begin(claim, NOW, claim.chat) for claim in claims), return_exceptions=True
         )
         assert len(told) == 8
         assert all(isinstance(one, JournalError) and "disk is full" in str(one) for one in told)

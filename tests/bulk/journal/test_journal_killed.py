@@ -18,7 +18,7 @@ from healthmsg.outcome import Outcome
 
 async def send(journal, claim):
     now = datetime.now(UTC)
-    await journal.begin(claim, now, now + timedelta(seconds=30))
+    await journal.begin(claim, now, claim.chat)
     print("sending", claim.key, flush=True)
     await journal.finish(claim, Outcome.DELIVERED, message_id=f"m-{claim.key}")
     print("delivered", claim.key, flush=True)

@@ -9,7 +9,7 @@ import pytest
 from attrs import define, field
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from journals import LATER, NOW, entry
+from journals import NOW, entry
 from sqlalchemy import text
 
 from healthmsg.bulk.journal import Claimed, Journal, State
@@ -108,7 +108,7 @@ class Run:
 
     async def begin(self, key: str, is_stale: bool) -> None:
         async def on(claim: Claimed) -> None:
-            await self.journal.begin(claim, NOW, LATER)
+            await self.journal.begin(claim, NOW, claim.chat)
 
         if await self.does(key, is_stale, on, State.WAITING):
             message = self.model.messages[key]

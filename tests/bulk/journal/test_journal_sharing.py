@@ -6,7 +6,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from journals import LATER, NOW, begun, delivered, entry, holding, keys, only, standing
+from journals import NOW, begun, delivered, entry, holding, keys, only, standing
 
 from healthmsg.bulk.journal import Entry, Journal, State
 from healthmsg.errors import ClaimLostError, JournalError
@@ -26,7 +26,7 @@ async def test_two_workers_never_get_the_same_message_nor_the_same_chat(database
     async def work(name: str, journal: Journal) -> None:
         while claims := await journal.claim(3):
             for claim in claims:
-                await journal.begin(claim, NOW, LATER)
+                await journal.begin(claim, NOW, claim.chat)
                 done.append((name, claim.key))
                 await asyncio.sleep(0)
                 await journal.finish(claim, Outcome.DELIVERED, message_id=claim.key)
@@ -62,7 +62,7 @@ async def test_what_a_dead_worker_claimed_is_taken_over_after_the_lease(database
         ]
         assert keys(await alive.claim(9)) == ["c"]
         with pytest.raises(ClaimLostError):
-            await dead.begin(waiting, NOW, LATER)
+            await dead.begin(waiting, NOW, waiting.chat)
         assert await dead.claim(9) == await dead.in_doubt() == []
 
 
@@ -87,7 +87,7 @@ async def test_a_slow_worker_goes_on_with_what_nobody_took(database: str) -> Non
         await slow.enter([entry("a")])
         claim = only(await slow.claim(1))
         await past(SHORT)
-        await slow.begin(claim, NOW, LATER)
+        await slow.begin(claim, NOW, claim.chat)
         assert await other.in_doubt() == []
 
 

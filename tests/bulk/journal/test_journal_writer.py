@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from journals import LATER, NOW, begun, entry, holding, keys, only, states
+from journals import NOW, begun, entry, holding, keys, only, states
 from sqlalchemy import event
 
 from healthmsg.bulk.journal import Journal, State
@@ -24,7 +24,7 @@ async def test_what_queues_up_is_committed_together(file: Path) -> None:
     async with holding(str(file), *(entry(f"k{number:03}") for number in range(128))) as journal:
         claims = await journal.claim(128)
         commits = commits_of(journal)
-        await asyncio.gather(*(journal.begin(claim, NOW, LATER) for claim in claims))
+        await asyncio.gather(*(journal.begin(claim, NOW, claim.chat) for claim in claims))
         assert len(commits) == 1
         await asyncio.gather(
             *(journal.finish(claim, Outcome.DELIVERED, message_id=claim.key) for claim in claims)
@@ -37,9 +37,9 @@ async def test_changes_of_one_message_are_made_in_their_order(target: str) -> No
     async with holding(target, entry("a"), entry("b")) as journal:
         first, second = await journal.claim(2)
         await asyncio.gather(
-            journal.begin(first, NOW, LATER),
+            journal.begin(first, NOW, first.chat),
             journal.finish(first, Outcome.UNKNOWN),
-            journal.begin(second, NOW, LATER),
+            journal.begin(second, NOW, second.chat),
             journal.finish(first, Outcome.DELIVERED, message_id="m1"),
             journal.put_back(second),
         )
@@ -59,9 +59,9 @@ async def cancelled_after(ticks: int, work: Any) -> None:
 async def test_cancelling_whoever_waits_loses_no_change(target: str, ticks: int) -> None:
     async with holding(target, entry("a"), entry("b")) as journal:
         first, second = await journal.claim(2)
-        await cancelled_after(ticks, journal.begin(first, NOW, LATER))
+        await cancelled_after(ticks, journal.begin(first, NOW, first.chat))
         await cancelled_after(ticks, journal.finish(first, Outcome.DELIVERED, message_id="m1"))
-        await journal.begin(second, NOW, LATER)
+        await journal.begin(second, NOW, second.chat)
         assert await states(journal) == {"a": State.DELIVERED, "b": State.SENDING}
 
 
@@ -74,7 +74,7 @@ async def test_what_nobody_waits_for_any_more_can_be_claimed_again(target: str, 
         await journal.counts()
         claims = await journal.claim(9)
         assert keys(claims) == ["a1", "b"]
-        await journal.begin(claims[0], NOW, LATER)
+        await journal.begin(claims[0], NOW, claims[0].chat)
 
     async with Journal.open(target) as journal:
         await cancelled_after(ticks, journal.in_doubt())
@@ -86,7 +86,7 @@ async def test_what_nobody_waits_for_any_more_can_be_claimed_again(target: str, 
 async def test_what_was_asked_for_is_done_before_the_journal_closes(target: str) -> None:
     async with holding(target, *(entry(f"k{number}") for number in range(20))) as journal:
         claims = await journal.claim(20)
-        begins = [asyncio.ensure_future(journal.begin(claim, NOW, LATER)) for claim in claims]
+        begins = [asyncio.ensure_future(journal.begin(claim, NOW, claim.chat)) for claim in claims]
         await asyncio.sleep(0)
     await asyncio.gather(*begins)
 
@@ -101,7 +101,7 @@ async def test_cancelling_while_it_closes_does_not_cut_it_short(file: Path) -> N
     async def run() -> None:
         async with holding(str(file), entry("a")) as journal:
             claim = only(await journal.claim(1))
-            begin = asyncio.ensure_future(journal.begin(claim, NOW, LATER))
+            begin = asyncio.ensure_future(journal.begin(claim, NOW, claim.chat))
             entered.set()
             await asyncio.sleep(0)
             closing.set()

@@ -1,0 +1,129 @@
+"""Messages as a journal holds them: checked before anything is sent, and made into calls again."""
+
+import asyncio
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+from attrs import field, frozen
+
+from healthmsg.addresses import ChatAddress, ChatKind
+from healthmsg.bulk.journal import JournalFile
+from healthmsg.bulk.messages import Outgoing, Recipient
+from healthmsg.bulk.sending import USERS, address_of, check_own, is_user
+from healthmsg.checks import check_text
+from healthmsg.codec import encode
+from healthmsg.errors import InvalidFileError, InvalidInputError
+from healthmsg.files import FileToUpload, UploadFile, check_files, prepare
+from healthmsg.identifiers import encode_segment, exact_aux_id
+from healthmsg.models import Option, Question
+from healthmsg.resources.api import Api
+from healthmsg.resources.wording import check_body, question_json, readable
+
+_NO_PATH: Final = "only a file with a path can be in a journal: it may have to be sent by a later run"
+
+
+@frozen
+class Content:
+    """What is to be sent to whom, checked."""
+
+    to: str = field(repr=False)
+    """The chat's address, or the user's, as text."""
+    body: str = field(repr=False)
+    files: tuple[JournalFile, ...] = field(repr=False)
+    question: Mapping[str, object] | None = field(repr=False)
+
+
+async def checked(message: Outgoing, api: Api, *, for_journal: bool = True) -> Content:
+    """Check a message as far as that can be done without sending it.
+
+    Raises:
+        InvalidInputError: says what is wrong with it; if files are, all of them.
+    """
+    check_own(message.to, api)
+    files, question = check_files(message.files), message.question
+    if message.key is not None:
+        check_text(message.key, "a message's key")
+    body = check_body(message.body)
+    if question is not None and files:
+        raise InvalidInputError("a question cannot have files: send them in a message of their own")
+    if not files:
+        readable(body)
+    encode(body)  # refuses what has no UTF-8 form
+    return Content(
+        text_of(message.to),
+        body,
+        await asyncio.to_thread(_looked_at, files, for_journal=for_journal) if files else (),
+        None if question is None else _written(question),
+    )
+
+
+def text_of(to: Recipient) -> str:
+    """Give a recipient's address as text.
+
+    Raises:
+        InvalidIdError: it is none.
+    """
+    if is_user(to):
+        encode_segment(to.removeprefix(USERS), "a user's id")
+        return to
+    return text_in(address_of(to))
+
+
+def text_in(address: ChatAddress) -> str:
+    """Write a chat's address."""
+    return f"{address.kind.path}/{address.id}"
+
+
+def address_in(text: str) -> ChatAddress:
+    """Read the address of a chat that `text_of` wrote: what is ambiguous was decided then."""
+    kind = next(kind for kind in ChatKind if text.startswith(f"{kind.path}/"))
+    chat_id = text.removeprefix(f"{kind.path}/")
+    return ChatAddress(kind, exact_aux_id(chat_id) if kind.is_auxiliary else chat_id)
+
+
+def files_in(files: Sequence[JournalFile]) -> list[UploadFile]:
+    """Give the files to upload. One whose size has changed is refused: it is not what was entered."""
+    return [UploadFile(file.path, file.name, file.content_type, size=file.size) for file in files]
+
+
+def question_in(question: Mapping[str, Any] | None) -> Question | None:
+    """Read a question that `checked` wrote."""
+    if question is None:
+        return None
+    options = [Option(one["label"], name=one["name"], style=one.get("style")) for one in question["options"]]
+    return Question(options, tuple(question["users"]), question["multi_answer"], question["style"])
+
+
+def _written(question: Question) -> dict[str, object]:
+    if not isinstance(question, Question):
+        raise InvalidInputError(f"question must be a Question, not {type(question).__name__}")
+    written = question_json(
+        question.options, question.users, multi_answer=question.multi_answer, style=question.style
+    )
+    options: Any = written["options"]
+    return written | {"options": [attrs.asdict(option) for option in options]}
+
+
+def _looked_at(files: Sequence[FileToUpload], *, for_journal: bool) -> tuple[JournalFile, ...]:
+    if for_journal:
+        _refuse_without_path(files)
+    parts = prepare(files, field_name="files")
+    return tuple(
+        JournalFile(_path_of(file) or "", part.file_name, part.size, part.content_type)
+        for file, part in zip(files, parts, strict=True)
+    )
+
+
+def _refuse_without_path(files: Sequence[FileToUpload]) -> None:
+    problems = [(f"file {n}", _NO_PATH) for n, file in enumerate(files, 1) if _path_of(file) is None]
+    if problems:
+        raise InvalidFileError(problems)
+
+
+def _path_of(file: FileToUpload) -> str | None:
+    source = file.source if isinstance(file, UploadFile) else file
+    # Whoever sends it may stand in another folder.
+    return str(Path(source).absolute()) if isinstance(source, str | os.PathLike) else None

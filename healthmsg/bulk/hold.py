@@ -1,0 +1,148 @@
+"""Holding a run up while nothing gets through, instead of burning through its messages."""
+
+import asyncio
+from contextlib import suppress
+from typing import Final
+
+from healthmsg.errors import (
+    AuthorizationError,
+    CallError,
+    ConnectError,
+    ForbiddenError,
+    HealthmsgError,
+    RateLimitedError,
+    SendingGivenUpError,
+    ServerError,
+    TokenRenewalError,
+    TransportError,
+)
+from healthmsg.models import User
+from healthmsg.pipeline.log import logger
+from healthmsg.resources.api import Api
+from healthmsg.routes import GET_ME
+
+STOP_AFTER: Final = 600.0
+"""Seconds for which nothing gets through, after which a run is given up."""
+# Seconds between two tries while nothing gets through; doubled each time.
+_FIRST_WAIT: Final = 1.0
+_LONGEST_WAIT: Final = 30.0
+# Seconds after which another one may try, should the one that was let through not come back.
+_PATIENCE: Final = 60.0
+# So many chats in succession that may not be written to, and none that may, are not a matter of each.
+_MOST_REFUSALS: Final = 20
+
+_OF_EVERYONE: Final = (AuthorizationError, ConnectError, RateLimitedError, TokenRenewalError)
+_PERHAPS_OF_EVERYONE: Final = (ForbiddenError, ServerError, TransportError)
+
+
+class Hold:
+    """Holds up whoever would make a call, from the first sign that no call can succeed.
+
+    One at a time is let through to see, at growing intervals. When nothing has got through for `stop_after`
+    seconds, the run is given up; `advice` tells how to go on then.
+    """
+
+    def __init__(self, api: Api, stop_after: float, advice: str) -> None:
+        self._api = api
+        self._stop_after = stop_after
+        self._advice = advice
+        self._since = 0.0
+        self._wait = _FIRST_WAIT
+        self._next_try = 0.0
+        self._somebody_tries = False
+        self._refusals = 0
+        self._over = asyncio.Event()
+        self._asking = asyncio.Lock()
+        self.error: Exception | None = None
+        """What keeps calls from succeeding, as long as it does."""
+        self.given_up: SendingGivenUpError | None = None
+        """The end of the run."""
+
+    async def passed(self) -> None:
+        """Wait until a call may be made.
+
+        Raises:
+            SendingGivenUpError: nothing got through for too long.
+        """
+        loop = asyncio.get_running_loop()
+        while self.error is not None:
+            if self.given_up is not None:
+                raise self.given_up
+            left = self._next_try - loop.time()
+            if left <= 0:
+                self._somebody_tries = True
+                self._next_try = loop.time() + _PATIENCE
+                return
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._over.wait(), left)
+
+    async def over(self) -> None:
+        """Wait until the service answers.
+
+        Raises:
+            SendingGivenUpError: nothing got through for too long.
+        """
+        while self.error is not None:
+            await self.passed()
+            if self.error is not None and (error := await self._failure_of_asking()) is not None:
+                self._held_up_by(error)
+            else:
+                self.well()
+
+    def well(self) -> None:
+        """Note that a call got through."""
+        self._refusals = 0
+        if self.error is not None and self.given_up is None:
+            logger.info("sending goes on")
+            self.error = None
+            self._over.set()
+
+    async def is_held_up_by(self, error: Exception) -> bool:
+        """Tell whether an error concerns every message; if so, hold everybody up."""
+        if not await self._concerns_everyone(error):
+            return False
+        self._held_up_by(error)
+        return True
+
+    def _held_up_by(self, error: Exception) -> None:
+        now = asyncio.get_running_loop().time()
+        if self.error is None:
+            logger.warning("sending is held up: %s", error)
+            self._since, self._wait = now, _FIRST_WAIT
+            self._over.clear()
+        elif not self._somebody_tries:
+            return  # of a call that was under way already
+        self.error = error
+        self._somebody_tries = False
+        last_try = self._since + self._stop_after
+        if now >= last_try:
+            self._give_up(error)
+        asked = getattr(error, "retry_after", None) or 0.0
+        self._next_try = min(now + max(self._wait, asked), last_try)
+        self._wait = min(self._wait * 2, _LONGEST_WAIT)
+
+    def _give_up(self, error: Exception) -> None:
+        self.given_up = SendingGivenUpError(f"Nothing gets through any more ({error}) {self._advice}")
+        self.given_up.__cause__ = error
+        self._over.set()
+
+    async def _concerns_everyone(self, error: Exception) -> bool:
+        if isinstance(error, _OF_EVERYONE):
+            return True
+        if not isinstance(error, _PERHAPS_OF_EVERYONE):
+            return False
+        if isinstance(error, ForbiddenError):
+            self._refusals += 1
+            if self._refusals >= _MOST_REFUSALS or error.server_code == "insufficient_scope":
+                return True
+        async with self._asking:  # one of them will do
+            return self.error is not None or await self._failure_of_asking() is not None
+
+    async def _failure_of_asking(self) -> Exception | None:
+        try:
+            await self._api.read(User, GET_ME)
+        except (CallError, AuthorizationError) as error:
+            return error
+        except HealthmsgError:
+            pass  # the client is being closed
+        return None

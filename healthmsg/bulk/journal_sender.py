@@ -1,0 +1,143 @@
+"""Sending many messages with a journal: the run, from entering them to the last result."""
+
+import asyncio
+from contextlib import suppress
+from typing import Final
+
+from healthmsg.bulk.intake import Intake, result_of
+from healthmsg.bulk.journal import Given, Journal, State
+from healthmsg.bulk.journal_work import ADVICE, JournalWork
+from healthmsg.bulk.lease import Lease
+from healthmsg.bulk.messages import Messages, SendResult
+from healthmsg.bulk.reconcile import my_id
+from healthmsg.bulk.sender import SendOptions
+from healthmsg.errors import JournalError
+from healthmsg.resources.api import Api
+from healthmsg.tasks import start
+
+_LEASE_LOST: Final = f"The journal could not be reached in time, so others may send its messages. {ADVICE}"
+_MOST_CLAIMED: Final = 64
+# Seconds between two looks at what other workers have done, and left undone.
+_BETWEEN_LOOKS: Final = 1.0
+_AT_ONCE: Final = 500
+
+
+class JournalSendMany(JournalWork):
+    """Enters messages into a journal, and claims from it what is to be sent next."""
+
+    def __init__(self, api: Api, messages: Messages | None, options: SendOptions, journal: Journal) -> None:
+        super().__init__(api, () if messages is None else messages, options, journal)
+        self._resumes = messages is None
+        self._changed = asyncio.Event()
+        self._looked_at = 0.0
+
+    # --- the run
+
+    async def _feed(self) -> None:
+        async with self._journal as journal:
+            with Given(journal.salt) as self._given:
+                async with Lease(journal, self._lose_all):
+                    try:
+                        await self._run()
+                    finally:
+                        await self._wait_for_those_in_flight()
+                        if self._giving_back:
+                            await asyncio.wait(self._giving_back)
+        self._raise_what_ends_it()
+
+    async def _run(self) -> None:
+        journal, options = self._journal, self._options
+        await journal.belong_to(await my_id(self._api))
+        await journal.set_out(resumes=self._resumes, retry_failed=options.retry_failed)
+        await self._launch_those_in_doubt()
+        intake = Intake(
+            self._api, journal, self._given, self._tell, self._changed.set, retry_failed=options.retry_failed
+        )
+        taking = start(intake.take(self._items))
+        taking.add_done_callback(lambda _: self._changed.set())
+        try:
+            await self._send_all(taking)
+        finally:
+            taking.cancel()
+            await asyncio.wait([taking])
+
+    async def _send_all(self, taking: "asyncio.Task[None]") -> None:
+        while True:
+            self._raise_what_ends_it()
+            is_taken = taking.done()
+            if is_taken:
+                taking.result()  # raises what reading the messages raised
+            self._changed.clear()
+            if await self._launch_next():
+                continue
+            if is_taken and not self._changed.is_set():
+                if not self._in_flight and not await self._others_are_at_work():
+                    return
+                if self._in_flight and len(self._in_flight) == self._samples.waiting:
+                    self._samples.come_no_more()
+            await self._wait_for_change()
+
+    def _raise_what_ends_it(self) -> None:
+        failure = self._failure or self._hold.given_up
+        if failure is not None:
+            raise failure
+
+    async def _launch_next(self) -> bool:
+        """Begin with as many as there is room for; tell whether there were any."""
+        await self._places.acquire()
+        places = 1
+        while places < _MOST_CLAIMED and not self._places.locked():
+            await self._places.acquire()
+            places += 1
+        claims = await self._journal.claim(places)
+        for claim in claims:
+            self._launch(claim)
+        for _ in range(places - len(claims)):
+            self._places.release()
+        return bool(claims)
+
+    async def _launch_those_in_doubt(self) -> None:
+        for claim in await self._journal.in_doubt():
+            await self._places.acquire()
+            self._launch(claim)
+
+    async def _wait_for_change(self) -> None:
+        if self._journal.lease is None:
+            await self._changed.wait()
+            return
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), _BETWEEN_LOOKS)
+        now = asyncio.get_running_loop().time()
+        if now >= self._looked_at + _BETWEEN_LOOKS:
+            self._looked_at = now
+            await self._launch_those_in_doubt()
+
+    async def _others_are_at_work(self) -> bool:
+        """Tell what other workers have done of this run's messages, and whether there are more."""
+        after, are_some_open = -1, False
+        while page := self._given.awaited_after(after, _AT_ONCE):
+            standings = {one.key: one for one in await self._journal.standings([key for _, key in page])}
+            for index, key in page:
+                standing = standings[key]
+                if standing.state is State.SET_ASIDE:  # by one that was not given it
+                    await self._journal.take_up([key])
+                if standing.state is State.SET_ASIDE or not standing.is_final:
+                    are_some_open = True
+                else:
+                    self._given.take(key)
+                    await self._tell(result_of(standing, index))
+            after = page[-1][0]
+        return are_some_open
+
+    async def _tell(self, result: SendResult) -> None:
+        await self._places.acquire()
+        self._report(result)
+
+    def _forget(self, task: "asyncio.Task[None]") -> None:
+        super()._forget(task)
+        self._changed.set()
+
+    def _lose_all(self) -> None:
+        self._failure = JournalError(_LEASE_LOST)
+        for task in self._in_flight:
+            task.cancel()

@@ -1,0 +1,137 @@
+"""Sending many messages without a journal: when the process ends, nobody knows what was under way."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from itertools import count
+from typing import Any, Final
+
+from attrs import frozen
+
+from healthmsg.bulk.messages import Messages, Outgoing, Recipient, SendResult
+from healthmsg.bulk.reconcile import Reconciled, reconciler_of
+from healthmsg.bulk.sender import MOST_SENDINGS, SendMany, SendOptions, check_outgoing, is_of_a_message
+from healthmsg.bulk.sending import address_of, is_user, outcome_of
+from healthmsg.errors import DeliveryUnknownError, InvalidInputError, SendingStoppedError
+from healthmsg.files import check_files
+from healthmsg.models import Outcome, SentMessage
+from healthmsg.resources.api import Api
+
+_ADVICE: Final = "What has no result was not sent. A run with a journal could be continued."
+
+
+@frozen
+class _Numbered:
+    index: int
+    message: Outgoing
+
+
+class PlainSendMany(SendMany):
+    """Sends each message as it is read."""
+
+    def __init__(self, api: Api, messages: Messages, options: SendOptions) -> None:
+        super().__init__(api, messages, options, advice=_ADVICE)
+        self._numbers = count()
+        self._last_in_chat: dict[object, asyncio.Task[Any] | None] = {}
+        self._reconciler = partial(reconciler_of, self._api, options.settle)
+
+    async def _feed(self) -> None:
+        await super()._feed()
+        self._raise_if_given_up()
+
+    def _accept(self, item: Any) -> _Numbered:
+        self._raise_if_given_up()
+        return _Numbered(next(self._numbers), check_outgoing(item))
+
+    def _raise_if_given_up(self) -> None:
+        if self._hold.given_up is not None:
+            raise self._hold.given_up
+
+    def _cut_off(self, item: _Numbered, task: "asyncio.Task[None]") -> SendResult:
+        unclear = self._in_doubt.pop(task, None)
+        outcome = Outcome.UNKNOWN if unclear or self._has_begun(task) else Outcome.NOT_SENT
+        error = unclear or SendingStoppedError(
+            f"The run was ended before this message was done; it is {outcome.value}."
+        )
+        return _result(item, Reconciled(outcome), error, self._calls_of(task))
+
+    async def _work(self, item: _Numbered) -> SendResult:
+        async with self._turn(_chat_key(item.message.to)):
+            attempts = 0
+            for _ in range(MOST_SENDINGS):
+                sent, calls = await self._try(item.message)
+                attempts += calls
+                if isinstance(sent, SentMessage):
+                    return _result(item, Reconciled(Outcome.DELIVERED, sent.id), None, attempts)
+                error = sent
+                found = await self._became_of(error)
+                if found.outcome is not Outcome.NOT_SENT or not is_of_a_message(error):
+                    break
+        return _result(item, found, error, attempts)
+
+    async def _try(self, message: Outgoing) -> tuple[SentMessage | Exception, int]:
+        """Send it, if need be again and again while that is certain to do no harm; count the calls."""
+        calls, task = 0, asyncio.current_task()
+        while True:
+            try:
+                await self._hold.passed()
+                files, question = check_files(message.files), message.question
+                chat = await self._reached(message.to)
+                sent = await self._say(chat, message.body, files, question)
+            except Exception as error:  # noqa: BLE001 - reported, with what can be said of the message
+                calls += self._calls_of(task)
+                if outcome_of(error) is not Outcome.NOT_SENT or not await self._hold.is_held_up_by(error):
+                    self._note_answer(error)
+                    return error, calls
+            else:
+                self._hold.well()
+                return sent, calls + self._calls_of(task)
+
+    async def _became_of(self, error: Exception) -> Reconciled:
+        """Say what became of a message that was not answered as it should have been."""
+        if not isinstance(error, DeliveryUnknownError):
+            return Reconciled(outcome_of(error))
+        if error.attempt is None:  # only the conversation may have been started, and nothing said in it
+            return Reconciled(Outcome.NOT_SENT)
+        if self._options.on_unknown == "report":
+            return Reconciled(Outcome.UNKNOWN)
+        try:
+            return await self._find_out(error.attempt, error, self._reconciler)
+        except SendingStoppedError:
+            return Reconciled(Outcome.UNKNOWN)
+
+    @asynccontextmanager
+    async def _turn(self, chat: object) -> AsyncIterator[None]:
+        """Wait for the message before this one in the same chat: tasks begin in the order of the messages."""
+        before, task = self._last_in_chat.get(chat), asyncio.current_task()
+        self._last_in_chat[chat] = task
+        try:
+            if before is not None:
+                await asyncio.wait([before])  # to its end, so that the results are in order too
+            yield
+        finally:
+            if self._last_in_chat[chat] is task:
+                del self._last_in_chat[chat]
+
+
+def _result(item: _Numbered, found: Reconciled, error: Exception | None, attempts: int) -> SendResult:
+    message, is_delivered = item.message, found.outcome is Outcome.DELIVERED
+    return SendResult(
+        message.key,
+        message.to,
+        found.outcome,
+        message_id=found.message_id,
+        error=None if is_delivered else error,
+        attempts=attempts,
+        index=item.index,
+    )
+
+
+def _chat_key(to: Recipient) -> object:
+    if is_user(to):
+        return to
+    try:
+        return address_of(to)
+    except InvalidInputError:
+        return None  # it will not be sent; what was given may not even be hashable
