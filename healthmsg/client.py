@@ -5,20 +5,20 @@ from functools import cached_property
 from os import PathLike
 from ssl import SSLContext
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, Unpack
+from typing import TYPE_CHECKING, Literal, Self, Unpack, overload
 from urllib.parse import unquote
 
 from attrs import evolve
 
 from healthmsg.auth.manager import TokenManager
 from healthmsg.auth.token import Token
-from healthmsg.bulk.hold import STOP_AFTER
+from healthmsg.bulk.dry_run import DryRun
 from healthmsg.bulk.messages import Messages
 from healthmsg.bulk.reconcile import SETTLE, Reconciled, reconcile
-from healthmsg.bulk.runs import run_of
-from healthmsg.bulk.sender import OnUnknown, SendMany, SendOptions
+from healthmsg.bulk.runs import SendManyOptions, dry_run_of, run_of
+from healthmsg.bulk.sender import SendMany
 from healthmsg.bulk.uploader import UploadMany, Uploads
-from healthmsg.checks import check_seconds
+from healthmsg.checks import check_flag, check_seconds
 from healthmsg.codec import encode
 from healthmsg.environment import Environment
 from healthmsg.errors import ConfigurationError, DeliveryUnknownError, InvalidInputError
@@ -231,31 +231,59 @@ class Client:
         """The same things, under the integrator's own ids."""
         return Auxiliary(self._api)
 
-    def send_many(  # noqa: PLR0913 - a run has that many options, by keyword
+    @overload
+    def send_many(
         self,
         messages: Messages | None = None,
         *,
-        journal: str | PathLike[str] | None = None,
-        on_unknown: OnUnknown = "reconcile",
-        settle: float = SETTLE,
-        retry_failed: bool = False,
-        stop_after: float = STOP_AFTER,
-    ) -> SendMany:
+        dry_run: Literal[False] = False,
+        **options: Unpack[SendManyOptions],
+    ) -> SendMany: ...
+
+    @overload
+    def send_many(
+        self,
+        messages: Messages | None = None,
+        *,
+        dry_run: Literal[True],
+        **options: Unpack[SendManyOptions],
+    ) -> DryRun: ...
+
+    def send_many(
+        self,
+        messages: Messages | None = None,
+        *,
+        dry_run: bool = False,
+        **options: Unpack[SendManyOptions],
+    ) -> SendMany | DryRun:
         """Send many messages as fast as the limit allows, behind every other call of this client.
 
         `messages` is any iterable or async iterable of `Outgoing`, read as it is needed. Iterate the answer
-        for one `SendResult` per message.
+        for one `SendResult` per message, or await its `report()`. `options` are those of `SendManyOptions`.
 
         A message that may have been delivered is looked for in its chat, as `reconcile` does, and sent again
-        if it was proven not to have been; the later messages of that chat wait meanwhile. With
-        `on_unknown="report"` it is reported at once.
+        if it was proven not to have been, at most five times; the later messages of that chat wait meanwhile.
+        With `on_unknown="report"` it is reported at once. What concerns every message (a revoked token, a
+        host that cannot be reached, a full disk) holds the run up; after `stop_after` seconds of that it ends
+        with an error.
+
+        With a `journal`, a run that was killed can be started again with the same journal and messages: what
+        was delivered is not sent again, and of what was under way it is found out. It is a file, or a
+        `postgresql+asyncpg://` URL that several processes share; extra `bulk`, or `postgresql`. What still
+        waits in it from an earlier run is sent only if it is given again, or, without `messages`, all of it.
+        What failed is tried again with `retry_failed`. A message is known by its `key`, or else by its chat,
+        text, files and how many equal ones came before.
+
+        With `dry_run` nothing is sent: see `DryRun`; with `check_chats` each chat is asked for.
 
         Raises:
             InvalidInputError: an option cannot be right.
+            ConfigurationError: the journal can be none.
         """
         api = evolve(self._api, lane=Lane.BACKGROUND)
-        options = SendOptions(on_unknown, settle, retry_failed, stop_after)
-        return self._parts.shared.keep(run_of(api, messages, options, journal))
+        if check_flag(dry_run, "dry_run"):
+            return dry_run_of(api, messages, options, self._parts.limiter.rate)
+        return self._parts.shared.keep(run_of(api, messages, options))
 
     def upload_many(
         self, uploads: Uploads, *, concurrency: int = 8, progress: Progress | None = None

@@ -1,8 +1,24 @@
 """Sending many messages, and uploading many files."""
 
-from healthmsg.bulk.messages import Outgoing, SendResult
+from healthmsg.bulk.dry_run import DryRun, DryRunReport, Problem, ProblemKind
+from healthmsg.bulk.messages import Outgoing, SendReport, SendResult
 from healthmsg.bulk.reconcile import Reconciled
+from healthmsg.bulk.runs import SendManyOptions
 from healthmsg.bulk.sender import SendMany
 from healthmsg.bulk.uploader import Upload, UploadMany, UploadResult
 
-__all__ = ["Outgoing", "Reconciled", "SendMany", "SendResult", "Upload", "UploadMany", "UploadResult"]
+__all__ = [
+    "DryRun",
+    "DryRunReport",
+    "Outgoing",
+    "Problem",
+    "ProblemKind",
+    "Reconciled",
+    "SendMany",
+    "SendManyOptions",
+    "SendReport",
+    "SendResult",
+    "Upload",
+    "UploadMany",
+    "UploadResult",
+]

@@ -10,7 +10,7 @@ import attrs
 from attrs import field, frozen
 
 from healthmsg.addresses import ChatAddress, ChatKind
-from healthmsg.bulk.journal import JournalFile
+from healthmsg.bulk.journal import Entry, JournalFile
 from healthmsg.bulk.messages import Outgoing, Recipient
 from healthmsg.bulk.sending import USERS, address_of, check_own, is_user
 from healthmsg.checks import check_text
@@ -34,6 +34,10 @@ class Content:
     body: str = field(repr=False)
     files: tuple[JournalFile, ...] = field(repr=False)
     question: Mapping[str, object] | None = field(repr=False)
+
+    def entry(self, key: str) -> Entry:
+        """Give it a key, under which a journal knows it."""
+        return Entry(key, self.to, self.body, self.files, self.question)
 
 
 async def checked(message: Outgoing, api: Api, *, for_journal: bool = True) -> Content:

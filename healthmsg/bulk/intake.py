@@ -98,8 +98,7 @@ class Intake:
             if key is None:
                 key = self._given.key(content.to, content.body, content.files, content.question)
             if self._given.accept(key, index):
-                entry = Entry(key, content.to, content.body, content.files, content.question)
-                return _Entered(index, message, entry)
+                return _Entered(index, message, content.entry(key))
             problem = InvalidInputError(_KEY_TAKEN)
         await self._refuse(index, message, problem)
         return None

@@ -1,29 +1,83 @@
 """Which kind of run does what was asked for."""
 
 import os
+from typing import Final, TypedDict, cast
 
+from healthmsg.bulk.dry_run import DryRun
+from healthmsg.bulk.hold import STOP_AFTER
 from healthmsg.bulk.journal import Journal
 from healthmsg.bulk.journal_sender import JournalSendMany
 from healthmsg.bulk.messages import Messages
 from healthmsg.bulk.plain_sender import PlainSendMany
-from healthmsg.bulk.sender import SendMany, SendOptions
+from healthmsg.bulk.reconcile import SETTLE
+from healthmsg.bulk.sender import OnUnknown, SendMany, SendOptions
+from healthmsg.checks import check_flag
 from healthmsg.errors import InvalidInputError
+from healthmsg.pipeline.limit import RateLimit
 from healthmsg.resources.api import Api
 
+_NOTHING: Final = "send_many needs messages, or a journal that holds some"
 
-def run_of(
-    api: Api, messages: Messages | None, options: SendOptions, journal: str | os.PathLike[str] | None
-) -> SendMany:
+
+class SendManyOptions(TypedDict, total=False):
+    """The options of `send_many`, all of them optional; see there."""
+
+    journal: str | os.PathLike[str] | None
+    """None unless given."""
+    on_unknown: OnUnknown
+    """"reconcile" unless given."""
+    settle: float
+    """Seconds; 90 unless given."""
+    retry_failed: bool
+    """False unless given."""
+    stop_after: float
+    """Seconds; 600 unless given."""
+    check_chats: bool
+    """Of a dry run; False unless given."""
+
+
+def run_of(api: Api, messages: Messages | None, given: SendManyOptions) -> SendMany:
     """Make a run, with a journal or without.
 
     Raises:
-        InvalidInputError: there are neither messages nor a journal.
+        InvalidInputError: there are neither messages nor a journal, or an option cannot be right.
         ConfigurationError: the journal can be none.
     """
+    journal, options, check_chats = _taken_apart(messages, given)
+    if check_chats:
+        raise InvalidInputError("check_chats is for a dry run")
     if journal is not None:
         return JournalSendMany(api, messages, options, Journal.open(journal, patience=options.stop_after))
-    if messages is None:
-        raise InvalidInputError("send_many needs messages, or a journal that holds some")
     if options.retry_failed:
         raise InvalidInputError("retry_failed needs a journal, which knows what has failed")
-    return PlainSendMany(api, messages, options)
+    return PlainSendMany(api, cast(Messages, messages), options)
+
+
+def dry_run_of(api: Api, messages: Messages | None, given: SendManyOptions, rate: RateLimit) -> DryRun:
+    """Make a dry run.
+
+    Raises:
+        InvalidInputError: there are neither messages nor a journal, or an option cannot be right.
+    """
+    journal, options, check_chats = _taken_apart(messages, given)
+    return DryRun(
+        api, messages, journal, rate=rate, check_chats=check_chats, retry_failed=options.retry_failed
+    )
+
+
+def _taken_apart(
+    messages: Messages | None, given: SendManyOptions
+) -> tuple[str | os.PathLike[str] | None, SendOptions, bool]:
+    unknown = set(given) - set(SendManyOptions.__annotations__)
+    if unknown:
+        raise TypeError(f"send_many() got an unexpected keyword argument {min(unknown)!r}")
+    journal = given.get("journal")
+    if messages is None and journal is None:
+        raise InvalidInputError(_NOTHING)
+    options = SendOptions(
+        given.get("on_unknown", "reconcile"),
+        given.get("settle", SETTLE),
+        given.get("retry_failed", False),
+        given.get("stop_after", STOP_AFTER),
+    )
+    return journal, options, check_flag(given.get("check_chats", False), "check_chats")

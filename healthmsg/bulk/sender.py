@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar, Final, Literal
 
-from attrs import field, frozen
+from attrs import frozen
 
 from healthmsg.attempts import Attempt
-from healthmsg.bulk.hold import STOP_AFTER, Hold
+from healthmsg.bulk.hold import Hold
 from healthmsg.bulk.messages import Outgoing, Recipient, SendReport, SendResult
-from healthmsg.bulk.reconcile import SETTLE, Reconciled, Reconciler
+from healthmsg.bulk.reconcile import Reconciled, Reconciler
 from healthmsg.bulk.sending import USERS, Sending, is_user
 from healthmsg.checks import check_choice, check_flag, check_seconds
 from healthmsg.errors import (
@@ -29,8 +29,8 @@ from healthmsg.resources.groups import GroupChat
 
 # More than the limit lets go while an answer takes three seconds.
 MOST_IN_FLIGHT: Final = 128
-# What does not arrive twice, though each time it is proven not to have, will not the third time.
-MOST_SENDINGS: Final = 3
+# What has not arrived so often, though nothing is wrong with the service, will not the next time either.
+MOST_SENDINGS: Final = 6
 _MOST_CONVERSATIONS: Final = 10_000
 _MOST_FAILURES: Final = 1_000
 
@@ -46,10 +46,10 @@ class SendOptions:
         InvalidInputError: an option cannot be right.
     """
 
-    on_unknown: OnUnknown = "reconcile"
-    settle: float = SETTLE
-    retry_failed: bool = False
-    stop_after: float = field(default=STOP_AFTER)
+    on_unknown: OnUnknown
+    settle: float
+    retry_failed: bool
+    stop_after: float
 
     def __attrs_post_init__(self) -> None:
         check_choice(self.on_unknown, "on_unknown", ("reconcile", "report"))

@@ -15,6 +15,7 @@
     │   └── SendingGivenUpError               by what concerns every message
     ├── EarlierRunError                       what a bulk run before this one noted
     ├── JournalError                          a journal of bulk sending that cannot be used
+    │   ├── JournalNotFoundError
     │   ├── JournalInUseError
     │   ├── JournalVersionError
     │   ├── JournalMismatchError
@@ -102,6 +103,7 @@ from healthmsg.errors.journal import (
     JournalError,
     JournalInUseError,
     JournalMismatchError,
+    JournalNotFoundError,
     JournalVersionError,
 )
 from healthmsg.errors.usage import (
@@ -151,6 +153,7 @@ __all__ = [
     "JournalError",
     "JournalInUseError",
     "JournalMismatchError",
+    "JournalNotFoundError",
     "JournalVersionError",
     "MethodNotAllowedError",
     "MissingCodeError",

@@ -11,6 +11,10 @@ class JournalError(HealthmsgError):
     """
 
 
+class JournalNotFoundError(JournalError):
+    """There is no journal in that place."""
+
+
 class JournalInUseError(JournalError):
     """Another process, or another part of this one, sends with this journal."""
 

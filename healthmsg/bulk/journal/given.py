@@ -54,8 +54,20 @@ class Given:
         question: Mapping[str, object] | None = None,
     ) -> str:
         """Derive the key of the next message: the same messages in the same order have the same keys."""
+        key, _ = self.key_and_number(chat, body, files, question)
+        return key
+
+    def key_and_number(
+        self,
+        chat: str,
+        body: str,
+        files: Sequence[JournalFile],
+        question: Mapping[str, object] | None,
+    ) -> tuple[str, int]:
+        """Derive a message's key, and tell how many equal ones came before."""
         digest = keys.digest_of(chat, body, files, question, salt=self._salt)
-        return keys.key_of(digest, self._count(digest))
+        nth = self._count(digest)
+        return keys.key_of(digest, nth), nth
 
     def accept(self, key: str, number: int) -> bool:
         """Note the next message, with its number in the input; False if its key was given before."""

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, bindparam, inspect, select, text, update
 
 from healthmsg.bulk.journal.keys import body_hash
 from healthmsg.bulk.journal.schema import MESSAGES, META
-from healthmsg.errors import JournalError, JournalVersionError
+from healthmsg.errors import JournalError, JournalNotFoundError, JournalVersionError
 
 _VERSION: Final = "version"
 _SALT: Final = "salt"
@@ -111,7 +111,7 @@ def check_version(connection: Connection) -> None:
     found = _version(connection)
     _refuse_newer(found, len(STEPS))
     if found == 0:
-        raise JournalError("There is no journal in it.")
+        raise JournalNotFoundError("There is no journal in it.")
     if found < len(STEPS):
         raise JournalVersionError(
             "The journal was made by an older version of healthmsg. Sending with it brings it up to date."

@@ -1,0 +1,301 @@
+"""What a run would do: everything is checked, and nothing is sent."""
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import AsyncExitStack, aclosing
+from enum import Enum
+from typing import Final
+
+from attrs import define, field, frozen
+
+from healthmsg.bulk.entries import Content, address_in, checked
+from healthmsg.bulk.journal import Entry, Given, Journal, Standing, State
+from healthmsg.bulk.messages import Messages, Outgoing, Recipient
+from healthmsg.bulk.sender import check_outgoing
+from healthmsg.bulk.sending import USERS, is_user
+from healthmsg.errors import (
+    ForbiddenError,
+    HealthmsgError,
+    InvalidInputError,
+    JournalNotFoundError,
+    NotFoundError,
+)
+from healthmsg.many import each
+from healthmsg.models import ConversationInfo, GroupChatInfo, User
+from healthmsg.pipeline.limit import RateLimit
+from healthmsg.resources.api import Api
+from healthmsg.routes import GET_CHAT, GET_USER
+from healthmsg.tasks import start
+
+_AT_ONCE: Final = 200
+_MOST_PROBLEMS: Final = 1_000
+_KEY_TAKEN: Final = "its key was given to an earlier message"
+_DUPLICATE: Final = "an earlier message says the same to the same recipient; both would be sent"
+_CLOSED: Final = "the chat is closed"
+
+
+class ProblemKind(Enum):
+    """What can be wrong with a message before it is sent."""
+
+    INVALID = "invalid"
+    """It would be refused."""
+    DUPLICATE = "duplicate"
+    """It would be sent, and so would an earlier one that says the same to the same recipient."""
+    UNKNOWN_CHAT = "unknown chat"
+    """There is no such chat or user for this user, or the chat is closed."""
+
+
+@frozen
+class Problem:
+    """Something that is wrong with one message; `index` is its number, from 0."""
+
+    index: int
+    key: str | None = field(repr=False)
+    to: Recipient = field(repr=False)
+    kind: ProblemKind
+    error: HealthmsgError
+
+
+@frozen
+class DryRunReport:
+    """What a run would do.
+
+    `calls` are those that it would make if nothing goes wrong, `seconds` how long that takes within the
+    limit. `delivered_before`, `failed_before` and `in_doubt` are what the journal knows already: of these,
+    only those in doubt would be looked after, and those that failed with `retry_failed`.
+    """
+
+    messages: int
+    to_send: int
+    invalid: int
+    duplicates: int
+    unknown_chats: int
+    delivered_before: int
+    failed_before: int
+    in_doubt: int
+    calls: int
+    seconds: float
+    problems: tuple[Problem, ...]
+    """The first 1,000; iterate the dry run for all of them."""
+
+
+@define
+class _Tally:
+    messages: int = 0
+    to_send: int = 0
+    users: int = 0
+    delivered_before: int = 0
+    failed_before: int = 0
+    in_doubt: int = 0
+
+
+@frozen
+class _Row:
+    index: int
+    message: Outgoing
+    entry: Entry
+
+
+_Numbered = tuple[int, Outgoing]
+
+
+class DryRun:
+    """Checks messages as a run would. Iterate it for the problems, or await its `report()`; either once.
+
+    With a journal, what that knows is taken into account; it is only read. Without messages, it counts what
+    the journal holds.
+    """
+
+    def __init__(  # noqa: PLR0913 - by keyword
+        self,
+        api: Api,
+        messages: Messages | None,
+        journal: str | os.PathLike[str] | None,
+        *,
+        rate: RateLimit,
+        check_chats: bool,
+        retry_failed: bool,
+    ) -> None:
+        self._api = api
+        self._messages = messages
+        self._target = journal
+        self._rate = rate
+        self._check_chats = check_chats
+        self._retry_failed = retry_failed
+        self._tally = _Tally()
+        self._counts = dict.fromkeys(ProblemKind, 0)
+        self._given, self._recipients = Given(), Given()
+        self._has_begun = False
+
+    async def __aiter__(self) -> AsyncIterator[Problem]:
+        if self._has_begun:
+            raise InvalidInputError("a dry run can be gone through once")
+        self._has_begun = True
+        async with AsyncExitStack() as stack:
+            journal = await self._opened(stack)
+            if self._messages is None:
+                await self._count_all(journal)
+                return
+            self._given = stack.enter_context(Given(b"" if journal is None else journal.salt))
+            self._recipients = stack.enter_context(Given())
+            batches = await stack.enter_async_context(aclosing(_batches(self._messages)))
+            async for batch in batches:
+                problems, rows = await self._checked(batch)
+                rows = await self._without_those_done(rows, journal, problems)
+                await self._count(rows, problems)
+                for problem in sorted(problems, key=lambda problem: problem.index):
+                    self._counts[problem.kind] += 1
+                    yield problem
+
+    async def report(self) -> DryRunReport:
+        """Check everything, and sum it up.
+
+        Raises:
+            JournalError: there is a journal, but it cannot be read.
+        """
+        problems = list[Problem]()
+        if not self._has_begun:
+            async for problem in self:
+                if len(problems) < _MOST_PROBLEMS:
+                    problems.append(problem)
+        tally, counts = self._tally, self._counts
+        calls = tally.to_send + tally.users
+        return DryRunReport(
+            messages=tally.messages,
+            to_send=tally.to_send,
+            invalid=counts[ProblemKind.INVALID],
+            duplicates=counts[ProblemKind.DUPLICATE],
+            unknown_chats=counts[ProblemKind.UNKNOWN_CHAT],
+            delivered_before=tally.delivered_before,
+            failed_before=tally.failed_before,
+            in_doubt=tally.in_doubt,
+            calls=calls,
+            seconds=calls * self._rate.per / self._rate.calls,
+            problems=tuple(problems),
+        )
+
+    async def _opened(self, stack: AsyncExitStack) -> Journal | None:
+        if self._target is None:
+            return None
+        try:
+            return await stack.enter_async_context(Journal.open(self._target, is_reading=True))
+        except JournalNotFoundError:
+            return None  # the run would make it
+
+    async def _count_all(self, journal: Journal | None) -> None:
+        """Count what a run would resume."""
+        if journal is None:
+            return
+        counts, tally = await journal.counts(), self._tally
+        tally.messages = sum(counts.values())
+        tally.delivered_before = counts[State.DELIVERED]
+        tally.in_doubt = counts[State.SENDING]
+        tally.to_send = counts[State.WAITING] + counts[State.SET_ASIDE]
+        tally.failed_before = counts[State.UNKNOWN]
+        if self._retry_failed:
+            tally.to_send += counts[State.NOT_SENT]
+        else:
+            tally.failed_before += counts[State.NOT_SENT]
+
+    async def _checked(self, batch: Sequence[_Numbered]) -> tuple[list[Problem], list[_Row]]:
+        problems, rows = list[Problem](), list[_Row]()
+        for index, message in batch:
+            self._tally.messages += 1
+            try:
+                content = await checked(message, self._api, for_journal=self._target is not None)
+                key, is_duplicate = self._key(message, content, index)
+            except HealthmsgError as refusal:
+                problems.append(_problem(index, message, ProblemKind.INVALID, refusal))
+                continue
+            if is_duplicate:
+                error = InvalidInputError(_DUPLICATE)
+                problems.append(_problem(index, message, ProblemKind.DUPLICATE, error))
+            rows.append(_Row(index, message, content.entry(key)))
+        return problems, rows
+
+    def _key(self, message: Outgoing, content: Content, index: int) -> tuple[str, bool]:
+        """Give a message's key, and tell whether an earlier one is the same but for the key."""
+        derived, nth = self._given.key_and_number(content.to, content.body, content.files, content.question)
+        key = derived if message.key is None else message.key
+        if not self._given.accept(key, index):
+            raise InvalidInputError(_KEY_TAKEN)
+        return key, nth > 0
+
+    async def _without_those_done(
+        self, rows: Sequence[_Row], journal: Journal | None, problems: list[Problem]
+    ) -> list[_Row]:
+        if journal is None:
+            return list(rows)
+        standings = await journal.look_up([row.entry for row in rows])
+        left = list[_Row]()
+        for row, standing in zip(rows, standings, strict=True):
+            if standing.problem is not None:
+                problems.append(_problem(row.index, row.message, ProblemKind.INVALID, standing.problem))
+            elif self._is_to_be_sent(standing):
+                left.append(row)
+        return left
+
+    def _is_to_be_sent(self, standing: Standing) -> bool:
+        tally = self._tally
+        match standing.state:
+            case State.DELIVERED:
+                tally.delivered_before += 1
+            case State.NOT_SENT if not self._retry_failed:
+                tally.failed_before += 1
+            case State.UNKNOWN if standing.is_final:
+                tally.failed_before += 1
+            case State.SENDING | State.UNKNOWN:
+                tally.in_doubt += 1
+            case _:
+                return True
+        return False
+
+    async def _count(self, rows: Sequence[_Row], problems: list[Problem]) -> None:
+        first_to_each = [row for row in rows if self._recipients.accept(row.entry.chat, row.index)]
+        self._tally.to_send += len(rows)
+        self._tally.users += sum(is_user(row.entry.chat) for row in first_to_each)
+        if not self._check_chats:
+            return
+        asking = [start(self._what_is_wrong_with(row.entry.chat)) for row in first_to_each]
+        try:
+            errors = await asyncio.gather(*asking)
+        finally:
+            for task in asking:
+                task.cancel()
+        problems += [
+            _problem(row.index, row.message, ProblemKind.UNKNOWN_CHAT, error)
+            for row, error in zip(first_to_each, errors, strict=True)
+            if error is not None
+        ]
+
+    async def _what_is_wrong_with(self, chat: str) -> HealthmsgError | None:
+        try:
+            if is_user(chat):
+                await self._api.read(User, GET_USER, user_id=chat.removeprefix(USERS))
+                return None
+            address = address_in(chat)
+            info: ConversationInfo | GroupChatInfo = await self._api.read(
+                GroupChatInfo if address.kind.is_group else ConversationInfo, GET_CHAT, address
+            )
+        except (NotFoundError, ForbiddenError) as error:
+            return error
+        return InvalidInputError(_CLOSED) if info.closed else None
+
+
+def _problem(index: int, message: Outgoing, kind: ProblemKind, error: HealthmsgError) -> Problem:
+    return Problem(index, message.key, message.to, kind, error)
+
+
+async def _batches(messages: Messages) -> AsyncGenerator[list[_Numbered], None]:
+    index, batch = 0, list[_Numbered]()
+    async with aclosing(each(messages)) as items:
+        async for item in items:
+            batch.append((index, check_outgoing(item)))
+            index += 1
+            if len(batch) == _AT_ONCE:
+                yield batch
+                batch = []
+                await asyncio.sleep(0)  # others have their turn
+    if batch:
+        yield batch
