@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -28,6 +29,13 @@ def _programs() -> Path | None:
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[str]:
     """Start PostgreSQL on a socket of its own, and give the folder with the socket."""
+    with running_postgresql() as folder:
+        yield folder
+
+
+@contextmanager
+def running_postgresql() -> Iterator[str]:
+    """Run PostgreSQL on a socket of its own, and give the folder with the socket."""
     programs = _programs()
     if programs is None:
         pytest.skip("no PostgreSQL is installed")
@@ -91,12 +99,21 @@ def _wait_until_it_answers(programs: Path, folder: Path) -> None:
 @pytest.fixture
 async def database(postgresql: str) -> AsyncIterator[str]:
     """Make a database, and give its URL."""
+    async with new_database(postgresql) as url:
+        yield url
+
+
+@asynccontextmanager
+async def new_database(folder: str) -> AsyncIterator[str]:
+    """Make a database, and give its URL."""
     name = f"journal{next(_NUMBERS)}"
-    connection = await asyncpg.connect(host=postgresql, user="postgres", database="postgres")
+    connection = await asyncpg.connect(host=folder, user="postgres", database="postgres")
     await connection.execute(f"CREATE DATABASE {name}")
-    yield f"postgresql+asyncpg://postgres@/{name}?host={postgresql}"
-    await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    await connection.close()
+    try:
+        yield f"postgresql+asyncpg://postgres@/{name}?host={folder}"
+    finally:
+        await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        await connection.close()
 
 
 @pytest.fixture

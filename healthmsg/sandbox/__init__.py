@@ -8,12 +8,14 @@ async with Sandbox() as sandbox:
 from healthmsg.sandbox.calls import CallRecord
 from healthmsg.sandbox.faults import (
     AnswerStatus,
+    AnswerStatusAfter,
     CutAfter,
     CutBefore,
     Delay,
     Fault,
     Faults,
     Garbage,
+    Struck,
     WrongShape,
 )
 from healthmsg.sandbox.limits import (
@@ -25,12 +27,14 @@ from healthmsg.sandbox.limits import (
     count_rejections,
     most_in_any_period,
 )
+from healthmsg.sandbox.outages import Forbidden, GoAway, RevokeToken, TooManyRequests
 from healthmsg.sandbox.quota import Quota
 from healthmsg.sandbox.server import Sandbox
 from healthmsg.sandbox.transfers import CutBody, EndlessRedirects, LinkTo, SlowBody, StallBody
 
 __all__ = [
     "AnswerStatus",
+    "AnswerStatusAfter",
     "CallRecord",
     "CutAfter",
     "CutBefore",
@@ -40,16 +44,21 @@ __all__ = [
     "Fault",
     "Faults",
     "FixedWindow",
+    "Forbidden",
     "Garbage",
+    "GoAway",
     "LinkTo",
     "Policy",
     "Quota",
+    "RevokeToken",
     "Sandbox",
     "SlidingWindow",
     "SlowBody",
     "SpikeArrest",
     "StallBody",
+    "Struck",
     "TokenBucket",
+    "TooManyRequests",
     "WrongShape",
     "count_rejections",
     "most_in_any_period",

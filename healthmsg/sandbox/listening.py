@@ -1,11 +1,15 @@
 """Listening on this machine."""
 
 import asyncio
+import os
+import socket
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack, suppress
+from math import inf
 from typing import Final
 
 from aiohttp import web
-from attrs import frozen
+from attrs import define, field
 from yarl import URL
 
 # How long calls that are running when the sandbox stops may take to end by themselves.
@@ -16,36 +20,130 @@ _WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothin
 Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
-@frozen
+@define(eq=False)
 class Listening:
-    """A server that listens."""
+    """A server that listens, except while it is away."""
 
-    _runner: web.ServerRunner
-    origins: Sequence[str]
-    """Scheme, host and port, for each port that was asked for."""
+    _answer: Answer
+    _host: str
+    _ports: Sequence[int]
+    """0: a free one."""
+    _addresses: Sequence[tuple[str, int]] = field(init=False)
+    """Where it listens, with the ports that it was given."""
+    _sockets: Sequence[socket.socket] = field(init=False)
+    _runner: web.ServerRunner = field(init=False)
+    _is_stopping: asyncio.Event = field(factory=asyncio.Event, init=False)
+    _away_until: float = field(default=-inf, init=False)
+    """On the event loop's clock."""
+    _absence: asyncio.Task[None] | None = field(default=None, init=False)
+    _running: set[asyncio.Task[object]] = field(factory=set, init=False)
 
-    @classmethod
-    async def start(cls, answer: Answer, host: str, ports: Sequence[int]) -> "Listening":
-        """Listen; port 0 takes a free one.
+    async def start(self) -> None:
+        """Listen.
 
         Raises:
             OSError: it cannot listen there.
         """
-        runner = web.ServerRunner(web.Server(answer, access_log=None), shutdown_timeout=_GRACE)
-        await runner.setup()
-        try:
-            for port in ports:
-                await web.TCPSite(runner, host, port).start()
-        except BaseException:
-            await runner.cleanup()
-            raise
-        reachable = _WILDCARDS.get(host, host)
-        listening = [address[1] for address in runner.addresses]
-        return cls(
-            runner, [str(URL.build(scheme="http", host=reachable, port=number)) for number in listening]
-        )
+        self._sockets = _bind([(self._host, port) for port in self._ports])
+        self._addresses = [bound.getsockname()[:2] for bound in self._sockets]
+        await self._open()
+
+    @property
+    def origins(self) -> Sequence[str]:
+        """Scheme, host and port, for each port that was asked for."""
+        reachable = _WILDCARDS.get(self._host, self._host)
+        return [str(URL.build(scheme="http", host=reachable, port=port)) for _, port in self._addresses]
+
+    def leave(self, seconds: float) -> asyncio.Task[None]:
+        """Cut every connection and refuse new ones for so many seconds; give the task that ends after that.
+
+        Who is away already stays away until the last of the moments that were asked for. The task fails with
+        `OSError` if it cannot listen there again.
+
+        Raises:
+            ValueError: less than no seconds.
+        """
+        if not seconds >= 0:  # NaN is refused as well
+            raise ValueError("the seconds to be away must be 0 or more")
+        loop = asyncio.get_running_loop()
+        self._away_until = max(self._away_until, loop.time() + seconds)
+        if self._absence is None:
+            self._absence = loop.create_task(self._be_away())
+        return self._absence
 
     async def stop(self) -> None:
-        """Stop, cut every connection, and end what is still running."""
+        """Stop, cut every connection, and end what is still running.
+
+        Raises:
+            OSError: it had gone away, and could not listen again.
+        """
+        self._is_stopping.set()
+        if self._absence is not None:
+            await self._absence
+        await self._close()
+
+    async def _be_away(self) -> None:
+        loop = asyncio.get_running_loop()
+        while loop.time() < self._away_until and not self._is_stopping.is_set():
+            await self._close()
+            self._sockets = _bind(self._addresses)  # nobody else is given the ports meanwhile
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(self._away_until):
+                    await self._is_stopping.wait()
+            await self._open()
+        self._absence = None
+
+    async def _open(self) -> None:
+        self._runner = web.ServerRunner(
+            web.Server(self._answer_noted, access_log=None), shutdown_timeout=_GRACE
+        )
+        await self._runner.setup()
+        try:
+            for bound in self._sockets:
+                await web.SockSite(self._runner, bound).start()
+        except BaseException:
+            await self._close()
+            raise
+
+    async def _close(self) -> None:
+        await self._accept_no_more()
         await self._runner.cleanup()
-        await asyncio.sleep(0)  # aiohttp cancels what is left, without waiting for it to end
+        for bound in self._sockets:
+            bound.close()
+        # aiohttp does not wait for what it cancels, and forgets the calls whose callers have gone.
+        for task in self._running:
+            task.cancel()
+        if self._running:
+            await asyncio.wait(self._running)
+        await asyncio.sleep(0)
+
+    async def _accept_no_more(self) -> None:
+        # On Python 3.11 a server loses the connections, unclosed, that it accepts while it is closed.
+        loop = asyncio.get_running_loop()
+        with suppress(NotImplementedError):  # on Windows
+            for bound in self._sockets:
+                loop.remove_reader(bound)
+        for _ in range(3):  # a connection that has just been accepted takes so long to be known
+            await asyncio.sleep(0)
+
+    async def _answer_noted(self, request: web.BaseRequest) -> web.StreamResponse:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - aiohttp makes one
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return await self._answer(request)
+
+
+def _bind(addresses: Sequence[tuple[str, int]]) -> Sequence[socket.socket]:
+    """Have these ports, without listening yet."""
+    with ExitStack() as until_all_are_bound:
+        sockets = []
+        for host, port in addresses:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            bound = until_all_are_bound.enter_context(socket.socket(family, socket.SOCK_STREAM))
+            if os.name == "posix":  # there, connections that have ended keep a port for a while
+                bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind((host, port))
+            sockets.append(bound)
+        until_all_are_bound.pop_all()
+    return sockets

@@ -1,5 +1,6 @@
 """The sandbox: the API on this machine, over a real socket."""
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
@@ -24,7 +25,7 @@ from healthmsg.sandbox.service import API_BASE, Service
 from healthmsg.sandbox.settings import Settings
 from healthmsg.sandbox.shapes import message_json
 from healthmsg.sandbox.state import State
-from healthmsg.sandbox.store import Store
+from healthmsg.sandbox.store import Store, known
 from healthmsg.sandbox.tokens import SCOPES, Tokens
 
 
@@ -66,7 +67,9 @@ class Sandbox:
     now: Callable[[], datetime] = _utc_now
     """The time of day (aware), for tokens, quotas and timestamps."""
     clock: Callable[[], float] | None = None
-    """The clock of the rate limit and the call log, in seconds; `None`: the event loop's."""
+    """The clock of the rate limit, the call log and storms, in seconds; `None`: the event loop's."""
+    on_message: Callable[[str], object] | None = None
+    """Is told the id of each message that has come into a chat, before its sender has the answer."""
 
     faults: Faults = field(factory=Faults, init=False, repr=False)
     """Faults to order."""
@@ -82,6 +85,7 @@ class Sandbox:
         main_user = add_main_user(self.store)
         if self.seed:
             add_sample_data(self.store, main_user)
+        self.store.on_message = self._tell
         settings = Settings(
             client_id=self.client_id,
             client_secret=self.client_secret,
@@ -101,6 +105,7 @@ class Sandbox:
             quota=self.quota,
             now=self.now,
             clock=self.clock,
+            go_away=self._leave,
         )
 
     async def __aenter__(self) -> Self:
@@ -122,16 +127,31 @@ class Sandbox:
         if self._listening is not None:
             raise RuntimeError("this sandbox is started already")
         ports = [port, 0] if self.foreign_downloads else [port]
-        self._listening = await Listening.start(self._service.answer, host, ports)
-        origins = self._listening.origins
-        self._state.origin, self._state.files_origin = origins[0], origins[-1]
+        listening = Listening(self._service.answer, host, ports)
+        await listening.start()
+        self._listening = listening
+        self._state.origin, self._state.files_origin = listening.origins[0], listening.origins[-1]
 
     async def stop(self) -> None:
         """Stop listening, cut every connection, and end what is still running."""
         listening, self._listening = self._listening, None
         if listening is not None:
-            await listening.stop()
-            self.store.close()
+            try:
+                await listening.stop()
+            finally:
+                self.store.close()
+
+    async def go_away(self, seconds: float) -> None:
+        """Cut every connection, refuse new ones for so many seconds of the event loop's, and come back.
+
+        It comes back on the same port, with all that it knows; to be away is over when it is stopped.
+
+        Raises:
+            RuntimeError: it is not started.
+            ValueError: less than no seconds.
+            OSError: it cannot listen there again.
+        """
+        await asyncio.shield(self._leave(seconds))
 
     @property
     def url(self) -> str:
@@ -349,32 +369,27 @@ class Sandbox:
         """Forget the calls so far; what they did stays."""
         self._log.clear()
 
+    def _leave(self, seconds: float) -> asyncio.Task[None]:
+        if self._listening is None:
+            raise RuntimeError("this sandbox is not started")
+        return self._listening.leave(seconds)
+
+    def _tell(self, message_id: str) -> None:
+        if self.on_message is not None:
+            self.on_message(message_id)
+
     def _person(self, user_id: str | None) -> Person:
-        if user_id is None:
-            return self._state.main_user
-        person = self.store.people.get(user_id)
-        if person is None:
-            raise KeyError("there is no such user in this sandbox")
-        return person
+        return self._state.main_user if user_id is None else known(self.store.people.get(user_id), "user")
 
     def _chat(self, chat: ChatAddress | str) -> StoredChat:
         address = ChatAddress.parse(chat) if isinstance(chat, str) else chat
-        found = self.store.chat(address.kind, address.id, self._state.main_user)
-        if found is None:
-            raise KeyError("there is no such chat in this sandbox")
-        return found
+        return known(self.store.chat(address.kind, address.id, self._state.main_user), "chat")
 
     def _file(self, attachment_id: str) -> File:
-        found = self.store.file(attachment_id)
-        if found is None:
-            raise KeyError("there is no such attachment in this sandbox")
-        return found
+        return known(self.store.file(attachment_id), "attachment")
 
     def _message(self, message_id: str) -> tuple[StoredChat, StoredMessage]:
-        found = self.store.message(message_id)
-        if found is None:
-            raise KeyError("there is no such message in this sandbox")
-        return found
+        return known(self.store.message(message_id), "message")
 
     def _filled(self, chat: StoredChat, messages: Iterable[str]) -> str:
         for body in messages:

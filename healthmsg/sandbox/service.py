@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from functools import partial
 from typing import Final
 
 from aiohttp import web
@@ -51,8 +50,8 @@ class _Arrival:
     to_api: bool
     grant: Grant | None
     """`None`: no token, or none that this sandbox issued."""
-    is_valid: bool
-    """Whether the token is neither expired nor revoked."""
+    was_valid: bool
+    """Whether the token was neither expired nor revoked."""
     api_endpoint: Endpoint[ApiCall] | None = None
     open_endpoint: Endpoint[Call] | None = None
 
@@ -62,10 +61,32 @@ class _Arrival:
         return endpoint.template if endpoint else None
 
     @property
+    def is_valid(self) -> bool:
+        return self.was_valid and self.grant is not None and not self.grant.revoked
+
+    @property
     def counted(self) -> bool:
         # Per application [A]: whichever user the token is for, and be it expired. A stranger's call cannot
         # be laid at the application's door, and what is outside the API's base does not count [A].
         return self.to_api and self.grant is not None
+
+
+@frozen(eq=False)
+class _Struck:
+    """An arrival that a fault strikes; see `Struck`."""
+
+    service: "Service"
+    arrival: _Arrival
+
+    async def __call__(self) -> web.Response:
+        return await self.service.execute(self.arrival)
+
+    def revoke_token(self) -> None:
+        if self.arrival.grant is not None:
+            self.arrival.grant.revoked = True
+
+    def go_away(self, seconds: float) -> None:
+        self.service.go_away(seconds)
 
 
 @define(eq=False)
@@ -79,6 +100,8 @@ class Service:
     quota: Quota
     now: Callable[[], datetime]
     clock: Callable[[], float] | None
+    go_away: Callable[[float], object]
+    """Begins to be away for so many seconds."""
     _admin: Router[Call] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -168,12 +191,14 @@ class Service:
 
     async def _answer_admitted(self, arrival: _Arrival) -> web.Response | None:
         request = arrival.request
-        fault = self.faults.take(request.method, request.rel_url.raw_path, arrival.template)
+        path = request.rel_url.raw_path
+        fault = self.faults.take(request.method, path, arrival.template, arrival.moment)
         if fault is None:
-            return await self._execute(arrival)
-        return await fault.answer(request, partial(self._execute, arrival))
+            return await self.execute(arrival)
+        return await fault.answer(request, _Struck(self, arrival))
 
-    async def _execute(self, arrival: _Arrival) -> web.Response:
+    async def execute(self, arrival: _Arrival) -> web.Response:
+        """Carry a call out."""
         try:
             if arrival.to_api:
                 return await self._answer_api(arrival)

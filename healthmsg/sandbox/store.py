@@ -4,12 +4,14 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import cached_property
-from typing import Final
+from typing import Final, TypeVar
 from uuid import UUID, uuid5
 
 from healthmsg.addresses import ChatKind
 from healthmsg.sandbox.content import Bytes, Content, InMemory, OnDisk
 from healthmsg.sandbox.records import Company, File, Payload, Person, StoredChat, StoredMessage
+
+T = TypeVar("T")
 
 # Fixed, so that the same steps give the same ids in every run.
 _NAMESPACE = UUID("6d1f6a0e-3c53-4c57-9d3f-0b7c5b6f3a11")
@@ -29,6 +31,7 @@ class Store:
         self._people_by_email: dict[str, Person] = {}
         self._people_by_phone_number: dict[str, Person] = {}
         self.chats: dict[str, StoredChat] = {}
+        self.on_message: Callable[[str], object] | None = None
 
     def new_id(self) -> str:
         """Make an id: a UUID that is the same in every run."""
@@ -166,6 +169,8 @@ class Store:
         mentions = _mentioned(chat, body) if "@" in body else ()
         message = StoredMessage(self.new_id(), sender, body, self._now(), tuple(files), payload, mentions)
         chat.messages.append(message)
+        if self.on_message is not None:
+            self.on_message(message.id)
         return message
 
     def new_file(
@@ -199,6 +204,17 @@ class Store:
                 if message.id == message_id:
                     return chat, message
         return None
+
+
+def known(found: T | None, what: str) -> T:
+    """Give what was found.
+
+    Raises:
+        KeyError: nothing was.
+    """
+    if found is None:
+        raise KeyError(f"there is no such {what} in this sandbox")
+    return found
 
 
 def _mentioned(chat: StoredChat, body: str) -> Sequence[str]:

@@ -57,9 +57,7 @@ async def test_what_was_delivered_is_found_and_not_sent_again(client: Client, sa
     began = now()
     (result,) = await sent(client, Outgoing(chat, "Hallo", key="k"))
     (message,) = sandbox.messages(chat)
-    assert result == SendResult(
-        "k", chat, Outcome.DELIVERED, message_id=message.id, attempts=1, index=0
-    )
+    assert result == SendResult("k", chat, Outcome.DELIVERED, message_id=message.id, attempts=1, index=0)
     assert now() - began < 5
 
 

@@ -1,0 +1,17 @@
+"""A sender that is killed at random, against a service that fails: nothing is lost, nothing comes twice."""
+
+from pathlib import Path
+
+from killing import Aftermath, killed_again_and_again, one_of_several_killed
+
+
+async def test_a_sender_that_is_killed_and_started_again_sends_everything_once(
+    target: str, tmp_path: Path
+) -> None:
+    assert await killed_again_and_again(target, tmp_path, kills=6, seed=6) == Aftermath(kills=6)
+
+
+async def test_workers_that_share_a_journal_send_everything_once_though_one_is_killed(
+    database: str, tmp_path: Path
+) -> None:
+    assert await one_of_several_killed(database, tmp_path, workers=3, seed=6) == Aftermath(kills=1)
