@@ -19,6 +19,7 @@ from healthmsg import (
     Reconciled,
     Retries,
     SendingStoppedError,
+    SendMany,
     SendResult,
     UploadFile,
 )
@@ -44,7 +45,8 @@ async def prove(client: Client, sandbox: Sandbox) -> None:
 
 
 async def sent(client: Client, *messages: Outgoing, **options: Any) -> list[SendResult]:
-    return await client.send_many(messages, **options).all()
+    run: SendMany = client.send_many(messages, **options)
+    return await run.all()
 
 
 # --- in a bulk run
