@@ -130,6 +130,7 @@ class Client:
             parts.environment.api_url,
             owner=(shared, parts.tokens),
             assigning=shared.assigning,
+            may_be_reauthorized=parts.tokens.may_be_replaced,
         )
 
     @classmethod

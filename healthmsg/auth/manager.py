@@ -102,6 +102,11 @@ class TokenManager:
         """Whether the store took the last token that was renewed; True when there is no store."""
         return self._is_saved
 
+    @property
+    def may_be_replaced(self) -> bool:
+        """Whether somebody can put another token where this one comes from, once it is not accepted."""
+        return self._store is not None
+
     async def current(self, send: Send) -> Token:
         """Give a token that is good to be sent, renewed first if it is known to have expired.
 

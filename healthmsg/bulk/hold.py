@@ -11,6 +11,7 @@ from healthmsg.errors import (
     ForbiddenError,
     HealthmsgError,
     RateLimitedError,
+    ReauthorizationRequiredError,
     SendingGivenUpError,
     ServerError,
     TokenRenewalError,
@@ -39,7 +40,8 @@ class Hold:
     """Holds up whoever would make a call, from the first sign that no call can succeed.
 
     One at a time is let through to see, at growing intervals. When nothing has got through for `stop_after`
-    seconds, the run is given up; `advice` tells how to go on then.
+    seconds, the run is given up; `advice` tells how to go on then. It is given up at once when the token is
+    not accepted any more and no other can come.
     """
 
     def __init__(self, api: Api, stop_after: float, advice: str) -> None:
@@ -115,7 +117,8 @@ class Hold:
         self.error = error
         self._somebody_tries = False
         last_try = self._since + self._stop_after
-        if now >= last_try:
+        is_hopeless = isinstance(error, ReauthorizationRequiredError) and not self._api.may_be_reauthorized
+        if is_hopeless or now >= last_try:
             self._give_up(error)
         asked = getattr(error, "retry_after", None) or 0.0
         self._next_try = min(now + max(self._wait, asked), last_try)

@@ -39,6 +39,8 @@ class Api:
     """Equal for one user of one client: what one user's handle can do, another's may not."""
     assigning: set[tuple[str, str]]
     """Auxiliary ids that are being assigned, by any user of the client, each with what gets it."""
+    may_be_reauthorized: bool
+    """Whether another token may appear once the present one is not accepted and cannot be renewed."""
     lane: Lane = Lane.INTERACTIVE
 
     async def read(
