@@ -18,12 +18,12 @@ from healthmsg.sandbox import CutAfter, Sandbox
 
 README: Final = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 EXAMPLES: Final = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-(WHOLE_PROGRAM, A_TEST, SIGN_IN, CHATS, QUESTION, GROUPS, VIEWS, BULK, FILES, MANY_FILES) = range(10)
-(ERRORS, NETWORKS, WATCHING) = range(10, 13)
+(WHOLE_PROGRAM, A_TEST, SIGN_IN, CHATS, QUESTION, GROUPS, VIEWS, BULK, JOURNAL) = range(9)
+(FILES, MANY_FILES, ERRORS, NETWORKS, WATCHING) = range(9, 14)
 
 
 def test_all_examples_are_known_here() -> None:
-    assert len(EXAMPLES) == 13
+    assert len(EXAMPLES) == 14
     for index, word in (
         (WHOLE_PROGRAM, "asyncio.run"),
         (A_TEST, "healthmsg_sandbox"),
@@ -33,6 +33,7 @@ def test_all_examples_are_known_here() -> None:
         (GROUPS, "groupchats.create"),
         (VIEWS, "client.using"),
         (BULK, "send_many"),
+        (JOURNAL, "recall.db"),
         (FILES, "upload"),
         (MANY_FILES, "upload_many"),
         (ERRORS, "except"),
@@ -157,6 +158,29 @@ async def test_bulk_sending_works_as_shown(client: Client, sandbox: Sandbox) -> 
 
     assert all(len(sandbox.messages(f"conversations/{chat}")) == 1 for chat in chats)
     assert len(said) == 1
+
+
+async def test_a_campaign_with_a_journal_works_as_shown(
+    client: Client, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    chats = [sandbox.add_conversation() for _ in range(3)]
+    said: list[tuple[object, ...]] = []
+
+    for _ in range(2):
+        await run(
+            EXAMPLES[JOURNAL],
+            client=client,
+            chat_ids=[*chats, "nowhere"],
+            print=lambda *words: said.append(words),
+        )
+
+    assert all(len(sandbox.messages(f"conversations/{chat}")) == 1 for chat in chats)
+    assert said[0] == (4, 0, 0, 0, 4 / 30)
+    assert said[1] == (3, 1, 0)
+    assert said[2][:2] == (3, healthmsg.Outcome.NOT_SENT)
+    assert said[3] == (0, 3, 0, 0, 0)
+    assert said[4:] == [(3, 1, 0), said[5]]
 
 
 async def test_files_work_as_shown(

@@ -83,7 +83,7 @@ class Intake:
             if standing.problem is not None:
                 self._given.take(standing.key)
                 await self._refuse(one.index, one.message, standing.problem)
-            elif standing.is_final:
+            elif standing.is_final and self._given.is_awaited(standing.key):
                 await self._tell(result_of(standing, self._given.take(standing.key)))
         self._has_entered()
 

@@ -44,7 +44,7 @@ class JournalWork(SendMany):
         self._resumes = False
         self._given = Given()
         self._samples = Samples(journal, api.deliveries)
-        self._failure: JournalError | None = None
+        self._failure: Exception | None = None
         self._giving_back: set[asyncio.Task[None]] = set()
 
     async def _work(self, item: Claimed) -> SendResult | None:
@@ -54,7 +54,7 @@ class JournalWork(SendMany):
             return None  # whoever has it now tells what became of it
         except SendingStoppedError:
             return None  # it waits in the journal
-        except JournalError as error:
+        except Exception as error:  # noqa: BLE001 - the run ends with it
             self._failure = self._failure or error
             return None
 
@@ -112,7 +112,7 @@ class JournalWork(SendMany):
         self._hold.well()
         return sent
 
-    async def _delivered(self, claim: Claimed, message_id: str, attempts: int) -> SendResult:
+    async def _delivered(self, claim: Claimed, message_id: str, attempts: int) -> SendResult | None:
         result = self._result(claim, Reconciled(Outcome.DELIVERED, message_id), None, attempts)
         try:
             await self._journal.finish(claim, Outcome.DELIVERED, message_id=message_id)
@@ -141,8 +141,9 @@ class JournalWork(SendMany):
     async def _closed(
         self, claim: Claimed, outcome: Outcome, error: Exception, attempts: int
     ) -> SendResult | None:
+        result = self._result(claim, Reconciled(outcome), error, attempts)
         await self._journal.finish(claim, outcome, error=_said_by(error), is_final=True)
-        return self._result(claim, Reconciled(outcome), error, attempts)
+        return result
 
     async def _release(self, claim: Claimed) -> None:
         """Let a message that an earlier run did not send wait again, if this run was given it."""
@@ -186,8 +187,11 @@ class JournalWork(SendMany):
 
     def _result(
         self, claim: Claimed, found: Reconciled, error: Exception | None, attempts: int
-    ) -> SendResult:
+    ) -> SendResult | None:
+        """Give the result of a message of this run. If it is given later, the journal will tell it."""
         index = self._given.take(claim.key)
+        if index is None and not self._resumes:
+            return None
         return SendResult(claim.key, claim.chat, found.outcome, found.message_id, error, attempts, index)
 
 
