@@ -105,7 +105,8 @@ def public_definitions(
 ) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]:
     for child in node.body:
         if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            if child.name.startswith("_"):
+            # The overloads of a function say what its last definition says.
+            if child.name.startswith("_") or "'overload'" in "".join(map(ast.dump, child.decorator_list)):
                 continue
             yield child
             if isinstance(child, ast.ClassDef):

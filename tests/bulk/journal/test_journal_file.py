@@ -17,7 +17,13 @@ from journals import NOW, begun, delivered, entry, holding, keys, states
 from sqlalchemy import Connection
 
 from healthmsg.bulk.journal import Entry, Journal, State, database
-from healthmsg.errors import ConfigurationError, JournalError, JournalInUseError, JournalVersionError
+from healthmsg.errors import (
+    ConfigurationError,
+    JournalError,
+    JournalInUseError,
+    JournalNotFoundError,
+    JournalVersionError,
+)
 from healthmsg.outcome import Outcome
 
 SECRET = "Uw uitslag is binnen"
@@ -134,7 +140,7 @@ async def test_a_second_sender_is_refused_and_one_that_reads_is_not(file: Path) 
 
 
 async def test_reading_makes_no_journal(file: Path) -> None:
-    with pytest.raises(JournalError, match="No such file"):
+    with pytest.raises(JournalNotFoundError, match="no journal"):
         async with Journal.open(file, is_reading=True):
             pass
     assert not file.exists()
