@@ -33,6 +33,8 @@ _PRAGMAS: Final = (
     "PRAGMA busy_timeout = 30000",
 )
 _FULL: Final = 2
+# Seconds. One that takes longer waits for a database that does not answer any more.
+_LONGEST_STATEMENT: Final = 120.0
 _IS_READING: Final = "healthmsg_is_reading"
 
 _SQLITE_REASONS: Final = {
@@ -172,7 +174,11 @@ def _engine(target: Target, path: Path | None, *, is_reading: bool) -> AsyncEngi
     # Values would be patients' messages: they are in no error and no log.
     if path is None:
         engine = create_async_engine(
-            _url(target), poolclass=NullPool, hide_parameters=True, isolation_level="READ COMMITTED"
+            _url(target),
+            poolclass=NullPool,
+            hide_parameters=True,
+            isolation_level="READ COMMITTED",
+            connect_args={"command_timeout": _LONGEST_STATEMENT},
         )
         event.listen(engine.sync_engine, "connect", _check_postgresql)
         return engine
