@@ -16,7 +16,7 @@ from waiting import until
 
 from healthmsg import Client, JournalError
 from healthmsg.cli.sending.results import Results
-from healthmsg.sandbox import AnswerStatus, CutAfter, Sandbox
+from healthmsg.sandbox import AnswerStatus, CutAfter, Delay, Sandbox
 
 TEMPLATE = ("--template", "Beste {voornaam}, uw arts belt u.")
 # Short enough for a test.
@@ -290,6 +290,27 @@ async def test_ctrl_c_waits_for_what_is_under_way_and_says_how_to_go_on(sandbox:
     assert [len(sandbox.messages(chat)) for chat in chats] == [1] * 90
 
 
+async def test_a_second_ctrl_c_ends_at_once_and_says_how_to_go_on(sandbox: Sandbox, path: Path) -> None:
+    write(path, sandbox, 2)
+    sandbox.faults.add(kind=Delay(60), method="POST", times=None)
+    process = await begin(sandbox, "send-many", path, *TEMPLATE, "--yes")
+    await until_some_are_sent(sandbox)
+    process.send_signal(signal.SIGINT)
+    assert process.stdout is not None
+    shown = b""
+    while b"Stopping" not in shown:
+        line = await asyncio.wait_for(process.stdout.readline(), 10)
+        assert line, "it ended"
+        shown += line
+    process.send_signal(signal.SIGINT)
+    done = await end(process)
+
+    assert done.code == 130, done
+    assert "Go on with: healthmsg send-many " in done.out
+    assert len(results(path)) == 2
+    assert "delivered" not in [row["outcome"] for row in results(path)]
+
+
 # --- asking
 
 
@@ -390,6 +411,25 @@ async def test_a_dry_run_that_finds_nothing_wrong_is_0(sandbox: Sandbox, path: P
 
 
 # --- what goes wrong at the very end
+
+
+@pytest.mark.parametrize(("lacking", "goes_on"), [(0, "--resume --journal "), (1, "{path} --template ")])
+async def test_the_journal_alone_is_gone_on_with_only_if_everything_is_in_it(
+    sandbox: Sandbox, path: Path, monkeypatch: pytest.MonkeyPatch, lacking: int, goes_on: str
+) -> None:
+    write(path, sandbox, 2)
+    sandbox.faults.add(kind=AnswerStatus(400), method="POST")
+
+    async def count(*_: object) -> int:
+        return 2 - lacking
+
+    monkeypatch.setattr("healthmsg.cli.send_many.count_in", count)
+    arguments = ("send-many", path, *TEMPLATE, "--yes")
+
+    done = await asyncio.to_thread(invoke, *arguments, env=variables_of(sandbox))
+
+    assert done.code == 1
+    assert f"healthmsg send-many {goes_on.format(path=path)}" in done.out
 
 
 async def test_nobody_is_told_that_nothing_was_sent_when_something_was(
