@@ -1,6 +1,8 @@
 """`healthmsg send-many`."""
 
 import asyncio
+import os
+import sys
 from pathlib import Path
 
 import typer
@@ -47,8 +49,10 @@ def send_many(
 ) -> None:
     """Send a message to each recipient of a file.
 
-    Everything is checked before the first is sent. HEALTHMSG_TOKEN is the access token, HEALTHMSG_ENVIRONMENT
-    kpn or alterdesk. Exit status: 0 all were delivered, 1 not all, 2 refused, 130 interrupted.
+    Everything is checked before the first is sent. HEALTHMSG_TOKEN is the access token,
+    HEALTHMSG_ENVIRONMENT is kpn or alterdesk.
+
+    Exit status: 0 all were delivered, 1 not all, 2 refused, 130 interrupted.
     """
     options = Options(**locals())  # the names are the same
     raise typer.Exit(_Command(Console(), options).carry_out())
@@ -162,16 +166,27 @@ class _Command:
     def _send(self, ready: _Ready, ending: Ending) -> None:
         job, results = ready.job, ready.results
         is_new = job.journal is not None and not job.journal.may_exist
+        runner = asyncio.Runner()
         try:
             with results:
                 try:
-                    asyncio.run(run(self._console, job, ready.total, results, ending))
-                except KeyboardInterrupt:  # a second one: after the first, what is under way is waited for
+                    runner.run(run(self._console, job, ready.total, results, ending))
+                except asyncio.CancelledError:  # interrupted before it had begun
                     ending.is_interrupted = True
+                except KeyboardInterrupt:
+                    ending.is_interrupted = ending.is_abandoned = True
+                    self._console.show_cursor()
                 results.add_open(job, ending.tally.seen)
         except OSError as error:  # the results cannot be written
             ending.error = ending.error or error
+        finally:
+            if not ending.is_abandoned:
+                runner.close()
         tell(self._console, results.path, ending, self._how_to_go_on(job, is_new=is_new))
+        if ending.is_abandoned:
+            # As a kill would, which the journal is made for: ending it in order would wait for what hangs.
+            sys.stdout.flush()
+            os._exit(ExitCode.INTERRUPTED)
 
     def _code(self, ready: _Ready, ending: Ending) -> ExitCode:
         if ending.is_interrupted:

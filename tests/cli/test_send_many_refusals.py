@@ -129,10 +129,6 @@ def test_a_file_without_a_header_is_refused_and_nothing_of_the_patient_repeated(
     assert problems(done) == [
         "the template's {voornaam} is no column of the recipients",
         "line 1: no column says who it is for: one of to, aux_id, user_id, groupchat_id is needed",
-        *(
-            f"line {line}: nobody it is for: fill in one of to, aux_id, user_id, groupchat_id"
-            for line in (2,)
-        ),
     ]
     for private in ("P77", "P78", "Saskia", "Anton", "saskia"):
         assert private not in done.err
@@ -184,6 +180,14 @@ def test_each_kind_of_address_is_taken(path: Path) -> None:
     rows = ["conversations/c1;;;;a", "users/u2;;;;a", ";P1;;;a", ";;u1;;a", ";;;g1;a"]
 
     assert_is_ready(send(path, "\n".join(["to;aux_id;user_id;groupchat_id;voornaam", *rows])))
+
+
+def test_an_object_for_nobody_is_refused_with_its_line(path: Path) -> None:
+    text = '{"aux_id": "P1", "voornaam": "Jan"}\n{"voornaam": "Bo"}\n'
+
+    assert problems(send(path, text)) == [
+        "line 2: nobody it is for: fill in one of to, aux_id, user_id, groupchat_id"
+    ]
 
 
 # --- values, keys and files

@@ -75,7 +75,16 @@ def make_messages(
     own = template or _template_of_columns(recipients.columns, problems, header)
     check_columns(recipients.columns, own.fields, header, problems)
     fields = [name for name in own.fields if name in recipients.columns]
-    making = _Making(own, fields, template is None, folder, problems, allow_empty, is_exact)
+    making = _Making(
+        own,
+        fields,
+        not ADDRESSES.keys().isdisjoint(recipients.columns),
+        template is None,
+        folder,
+        problems,
+        allow_empty,
+        is_exact,
+    )
     made = [message for row in recipients.rows if (message := making.message(row)) is not None]
     problems.refuse_if_any()
     return Messages(made, _repeated(made))
@@ -117,6 +126,8 @@ class _Making:
     template: Template
     fields: Sequence[str]
     """Those of the template that are columns: of the others, it is said once."""
+    has_addresses: bool
+    """Whether there is a column of them: if not, that is said once, too."""
     is_column: bool
     """Whether the template is a column as it is."""
     folder: Path
@@ -135,11 +146,12 @@ class _Making:
 
     def _address(self, row: Row) -> str | None:
         filled = [name for name in ADDRESSES if row.fields.get(name)]
-        if len(filled) != 1:
-            if not filled:
+        if not filled:
+            if self.has_addresses:
                 self.problems.add(f"nobody it is for: fill in one of {', '.join(ADDRESSES)}", row.line)
-            else:
-                self.problems.add(f"more than one address: {' and '.join(filled)}", row.line)
+            return None
+        if len(filled) > 1:
+            self.problems.add(f"more than one address: {' and '.join(filled)}", row.line)
             return None
         (name,) = filled
         value = row.fields[name]

@@ -7,7 +7,6 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
-    ProgressColumn,
     Task,
     TextColumn,
     TimeRemainingColumn,
@@ -19,30 +18,29 @@ from healthmsg.cli.rate import Rate
 HeldUpBy = Callable[[], Exception | None]
 
 
-class _HeldUp(ProgressColumn):
-    """What holds the whole run up just now, if anything does."""
-
-    # Text of another length can come at any moment.
-    max_refresh = None
+class _Remaining(TimeRemainingColumn):
+    """The time left, or what holds the whole run up just now."""
 
     def __init__(self, held_up_by: HeldUpBy) -> None:
-        super().__init__()
+        super().__init__(elapsed_when_finished=True)
         self._held_up_by = held_up_by
 
-    def render(self, task: Task) -> Text:  # noqa: ARG002 - the same for all
+    def render(self, task: Task) -> Text:
+        """Show what is of interest."""
         error = self._held_up_by()
-        return Text("") if error is None else Text(f"waiting: {type(error).__name__}", style="yellow")
+        if error is None:
+            return super().render(task)
+        return Text(f"waits: {type(error).__name__}", style="yellow", no_wrap=True, overflow="ellipsis")
 
 
 def make_progress(console: Console, held_up_by: HeldUpBy) -> Progress:
     """Make a bar with numbers. Nothing is shown where nobody watches: the end is told anyway."""
     return Progress(
-        BarColumn(bar_width=20),
+        BarColumn(bar_width=6),
         MofNCompleteColumn(),
         Rate(),
         TextColumn("{task.description}"),
-        TimeRemainingColumn(elapsed_when_finished=True),
-        _HeldUp(held_up_by),
+        _Remaining(held_up_by),
         console=console,
         disable=not console.is_terminal,
     )

@@ -1,7 +1,9 @@
 """Sending, until everything is done or somebody stops it."""
 
 import asyncio
+import signal
 from collections.abc import Callable
+from contextlib import suppress
 
 from attrs import Factory, define
 from rich.console import Console
@@ -24,6 +26,8 @@ class Ending:
     error: HealthmsgError | OSError | None = None
     """What broke it off."""
     is_interrupted: bool = False
+    is_abandoned: bool = False
+    """Whether nobody waited for what was under way."""
     code: ExitCode = ExitCode.FAILED
 
     @property
@@ -33,7 +37,14 @@ class Ending:
 
 
 async def run(console: Console, job: Job, total: int, results: Results, ending: Ending) -> None:
-    """Send, and note in `ending` what becomes of it, also when this is cancelled or breaks off."""
+    """Send, and note in `ending` what becomes of it, also when this is interrupted or breaks off.
+
+    The first Ctrl-C begins nothing more, and waits for what is under way.
+
+    Raises:
+        KeyboardInterrupt: at the second one.
+    """
+    _listen_for_ctrl_c(ending)
     async with Client.from_env() as client:
         sending = client.send_many(
             job.outgoing(client),
@@ -51,6 +62,21 @@ async def run(console: Console, job: Job, total: int, results: Results, ending: 
                 results.add(result, job.message(result.index))
 
             await _read(sending, note, console, ending)
+
+
+def _listen_for_ctrl_c(ending: Ending) -> None:
+    """Not as asyncio would: the second would be raised in whatever runs just then, which would wait."""
+    running = asyncio.current_task()
+
+    def pressed() -> None:
+        if ending.is_interrupted or running is None:
+            raise KeyboardInterrupt
+        ending.is_interrupted = True
+        running.cancel()
+
+    # Windows has no such handlers, and they are for the main thread only.
+    with suppress(NotImplementedError, RuntimeError, ValueError):
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, pressed)
 
 
 async def _read(
