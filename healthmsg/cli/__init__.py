@@ -1,4 +1,4 @@
-"""The command line: `healthmsg sandbox` and `healthmsg demo` (extra `cli`)."""
+"""The command line, `healthmsg` (extra `cli`)."""
 
 import sys
 from importlib.util import find_spec

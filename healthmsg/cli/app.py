@@ -1,13 +1,14 @@
 """The commands."""
 
 import asyncio
-import sys
 from typing import Annotated, Final
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
+from healthmsg.cli.ending import fail
+from healthmsg.cli.journal import journal
+from healthmsg.cli.send_many import send_many
 from healthmsg.errors import HealthmsgError
 
 # Locals in a traceback would show tokens and messages.
@@ -38,7 +39,7 @@ def sandbox(
     except KeyboardInterrupt:
         pass
     except OSError as error:
-        _fail(f"Cannot listen on {host}:{port}: {error.strerror}")
+        fail(f"Cannot listen on {host}:{port}: {error.strerror}")
 
 
 @app.command()
@@ -62,9 +63,9 @@ def demo(
     try:
         figures = asyncio.run(run_demo(console, given))
     except HealthmsgError as error:
-        _fail(str(error))
+        fail(str(error))
     except ExceptionGroup as group:  # of what was done at the same time
-        _fail(str(_first(group)))
+        fail(str(_first(group)))
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     if as_json:
@@ -83,6 +84,5 @@ def _first(group: ExceptionGroup) -> Exception:
     return first
 
 
-def _fail(problem: str) -> None:
-    Console(stderr=True).print(f"[bold red]Error:[/] {escape(problem)}", highlight=False, soft_wrap=True)
-    sys.exit(1)
+app.command("send-many")(send_many)
+app.add_typer(journal, name="journal")

@@ -15,17 +15,15 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
-    ProgressColumn,
     SpinnerColumn,
-    Task,
     TextColumn,
     TimeRemainingColumn,
 )
-from rich.text import Text
 
 from healthmsg.bulk import Outgoing, Upload
+from healthmsg.cli.demo_recipients import Recipient, read_recipients
 from healthmsg.cli.figures import Figures, count_copies
-from healthmsg.cli.recipients import Recipient, read_recipients
+from healthmsg.cli.rate import Rate
 from healthmsg.cli.sign_in import sign_in
 from healthmsg.client import Client
 from healthmsg.models import Outcome
@@ -38,13 +36,6 @@ _UPLOADS: Final = 12
 _UPLOAD_SIZE: Final = 2 * 1024 * 1024
 # Each gets its share of the uploads.
 _CHATS_WITH_FILES: Final = 3
-
-
-class _Rate(ProgressColumn):
-    """Steps a second."""
-
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed or 0:5.1f}/s", style="cyan")
 
 
 async def run_demo(console: Console, given: RemoteSandbox | None) -> Figures:
@@ -100,7 +91,7 @@ class _Demo:
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            _Rate(),
+            Rate(),
             TimeRemainingColumn(elapsed_when_finished=True),
             console=self.console,
         )

@@ -27,5 +27,5 @@ class Recipient:
 
 def read_recipients() -> list[Recipient]:
     """Read the CSV that ships with the package."""
-    text = files("healthmsg.cli").joinpath("recipients.csv").read_text(encoding="utf-8")
+    text = files("healthmsg.cli").joinpath("demo_recipients.csv").read_text(encoding="utf-8")
     return [Recipient(**row) for row in csv.DictReader(text.splitlines())]

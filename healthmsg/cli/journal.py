@@ -1,0 +1,171 @@
+"""`healthmsg journal`: what is in a journal."""
+
+import asyncio
+import csv
+import re
+from collections.abc import Container, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from attrs import frozen
+from rich.console import Console
+from rich.table import Table
+
+from healthmsg.bulk.journal import Journal, Row, State
+from healthmsg.cli.ending import ExitCode, confirmed, problems_told, require_somebody
+from healthmsg.cli.private_file import create_private
+from healthmsg.cli.recipients import RefusedError
+from healthmsg.cli.sending.journal_place import JOURNAL_VARIABLE, JournalPlace, require_extra
+
+_COLUMNS: Final = (
+    "position",
+    "key",
+    "to",
+    "outcome",
+    "message_id",
+    "error",
+    "attempts",
+    "started_at",
+    "updated_at",
+)
+_AGE: Final = re.compile(r"(\d{1,4})\s*(d|days?|w|weeks?)")
+_STATES: Final = ", ".join(["failed", *(state.value.replace(" ", "-") for state in State)])
+
+journal: Final = typer.Typer(
+    help="What is in a journal of bulk sending.", no_args_is_help=True, pretty_exceptions_show_locals=False
+)
+Target = Annotated[
+    str,
+    typer.Argument(metavar="JOURNAL", envvar=JOURNAL_VARIABLE, help="A file, or postgresql://…"),
+]
+
+
+@journal.command()
+def show(target: Target) -> None:
+    """Count the messages by what became of them. Works beside a run."""
+    with problems_told():
+        survey = asyncio.run(_survey(target))
+    Console().print(survey.table(), highlight=False)
+
+
+@journal.command()
+def export(
+    target: Target,
+    to: Annotated[Path, typer.Option(help="The CSV file to make; never overwritten.")],
+    state: Annotated[list[str] | None, typer.Option(help=f"Only these: {_STATES}. Can be repeated.")] = None,
+    bodies: Annotated[bool, typer.Option("--bodies", help="With the texts, where they are kept.")] = False,
+) -> None:
+    """Write what is in a journal to a CSV file that only you can read. Works beside a run."""
+    with problems_told():
+        count = asyncio.run(_export(target, to, _states(state or []), bodies=bodies))
+    Console().print(f"{count:,} messages: {to}", markup=False, highlight=False, soft_wrap=True)
+
+
+@journal.command()
+def purge(
+    target: Target,
+    older_than: Annotated[str, typer.Option(metavar="AGE", help="Such as 90d or 12w.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete what was delivered or not sent longer ago than this, with the keys."""
+    console = Console()
+    with problems_told("Nothing was deleted."):
+        age = _age(older_than)
+        if not yes:
+            require_somebody()
+        before = _local(datetime.now(UTC) - age)
+        survey = asyncio.run(_survey(target))
+        console.print(
+            f"Deletes what was delivered or not sent before {before}, out of {survey.settled:,} messages."
+            " Their keys are forgotten: given the same recipients again, they would be sent again.",
+            highlight=False,
+        )
+        if not yes and not confirmed(console, "Delete them?"):
+            console.print("Nothing was deleted.")
+            raise typer.Exit(ExitCode.FAILED)
+        count = asyncio.run(_purge(target, age))
+    console.print(f"{count:,} messages are deleted.", highlight=False)
+
+
+@frozen
+class _Survey:
+    counts: dict[State, int]
+    oldest: datetime | None
+    newest: datetime | None
+
+    @property
+    def settled(self) -> int:
+        return self.counts[State.DELIVERED] + self.counts[State.NOT_SENT]
+
+    def table(self) -> Table:
+        table = Table.grid(padding=(0, 2))
+        table.add_column(justify="right", style="bold")
+        table.add_column()
+        for state, count in self.counts.items():
+            table.add_row(f"{count:,}", state.value)
+        if self.oldest is not None and self.newest is not None:
+            table.add_row("", f"noted from {_local(self.oldest)} to {_local(self.newest)}")
+        return table
+
+
+async def _survey(target: str) -> _Survey:
+    oldest = newest = None
+    async with _opened(target) as opened:
+        counts = await opened.counts()
+        async for row in opened.rows():
+            oldest = row.updated_at if oldest is None else min(oldest, row.updated_at)
+            newest = row.updated_at if newest is None else max(newest, row.updated_at)
+    return _Survey(counts, oldest, newest)
+
+
+async def _export(target: str, to: Path, states: Container[State], *, bodies: bool) -> int:
+    count = 0
+    async with _opened(target) as opened:
+        with create_private(to) as file:
+            writer = csv.writer(file)
+            writer.writerow((*_COLUMNS, "body") if bodies else _COLUMNS)
+            async for row in opened.rows():
+                if row.state in states:
+                    writer.writerow((*_cells(row), row.body or "") if bodies else _cells(row))
+                    count += 1
+    return count
+
+
+async def _purge(target: str, age: timedelta) -> int:
+    place = JournalPlace.parse(target)
+    async with Journal.open(place.target) as opened:
+        return await opened.purge(age)
+
+
+def _opened(target: str) -> Journal:
+    require_extra()
+    place = JournalPlace.parse(target)
+    if not place.may_exist:
+        raise RefusedError("there is no such journal")
+    return Journal.open(place.target, is_reading=True)
+
+
+def _cells(row: Row) -> tuple[object, ...]:
+    times = (row.started_at.isoformat() if row.started_at else "", row.updated_at.isoformat())
+    known = (row.key, row.chat, row.state.value, row.message_id or "", row.error or "", row.attempts)
+    return (row.position, *known, *times)
+
+
+def _states(names: Sequence[str]) -> Container[State]:
+    known = {state.value.replace(" ", "-"): state for state in State} | {"failed": State.NOT_SENT}
+    if unknown := [name for name in names if name not in known]:
+        raise RefusedError(f"--state {unknown[0]}: there is {_STATES}")
+    return {known[name] for name in names} or set(State)
+
+
+def _age(text: str) -> timedelta:
+    found = _AGE.fullmatch(text.strip().lower())
+    if found is None:
+        raise RefusedError("--older-than must be a number of days or weeks, such as 90d or 12w")
+    return timedelta(**{"weeks" if found[2].startswith("w") else "days": int(found[1])})
+
+
+def _local(moment: datetime) -> str:
+    return f"{moment.astimezone():%Y-%m-%d %H:%M}"

@@ -1,0 +1,230 @@
+"""`healthmsg send-many`."""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import typer
+from attrs import frozen
+from rich.console import Console
+
+from healthmsg.bulk.reconcile import SETTLE
+from healthmsg.cli.ending import ExitCode, problems_told, require_somebody
+from healthmsg.cli.recipients import Recipients, RefusedError, read_recipients, read_text_file
+from healthmsg.cli.sending import options as option
+from healthmsg.cli.sending.confirming import Plan, ask, show
+from healthmsg.cli.sending.dry_run import dry_run as look_only
+from healthmsg.cli.sending.job import Job
+from healthmsg.cli.sending.journal_place import JournalPlace, require_extra
+from healthmsg.cli.sending.messages import Messages, make_messages
+from healthmsg.cli.sending.options import STOP_AFTER, Options
+from healthmsg.cli.sending.outlook import count_in, is_all_delivered, look_ahead
+from healthmsg.cli.sending.results import Results
+from healthmsg.cli.sending.running import Ending, run
+from healthmsg.cli.sending.summary import tell
+from healthmsg.cli.sending.template import Template
+from healthmsg.environment import Environment
+from healthmsg.errors import ConfigurationError, JournalError
+from healthmsg.options import environment_from_env, token_from_env
+
+
+def send_many(
+    recipients: option.RecipientsFile = None,
+    template: option.TemplateText = None,
+    template_file: option.TemplateFile = None,
+    journal: option.JournalTarget = None,
+    no_journal: option.NoJournal = False,
+    resume: option.Resume = False,
+    yes: option.Yes = False,
+    results: option.ResultsFile = None,
+    dry_run: option.DryRun = False,
+    check_chats: option.CheckChats = False,
+    allow_empty: option.AllowEmpty = False,
+    exact_aux_ids: option.ExactAuxIds = False,
+    encoding: option.Encoding = None,
+    retry_failed: option.RetryFailed = False,
+    settle: option.Settle = SETTLE,
+    stop_after: option.StopAfter = STOP_AFTER,
+) -> None:
+    """Send a message to each recipient of a file.
+
+    Everything is checked before the first is sent. HEALTHMSG_TOKEN is the access token,
+    HEALTHMSG_ENVIRONMENT is kpn or alterdesk.
+
+    Exit status: 0 all were delivered, 1 not all, 2 refused, 130 interrupted.
+    """
+    options = Options(**locals())  # the names are the same
+    raise typer.Exit(_Command(Console(), options).carry_out())
+
+
+@frozen
+class _Ready:
+    """What was asked for, read, checked and agreed to."""
+
+    job: Job
+    total: int
+    results: Results
+
+
+class _Command:
+    def __init__(self, console: Console, options: Options) -> None:
+        self._console = console
+        self._options = options
+
+    def carry_out(self) -> ExitCode:
+        with problems_told("Nothing was sent."):
+            ready = self._get_ready()
+        if isinstance(ready, ExitCode):
+            return ready
+        ending = Ending()
+        with problems_told():
+            self._send(ready, ending)
+            ending.code = self._code(ready, ending)
+        return ending.code
+
+    def _get_ready(self) -> _Ready | ExitCode:
+        """Do everything but send, and ask; give a code if there is nothing to send then."""
+        options = self._options
+        options.check()
+        job, recipients = self._prepare()
+        environment = _environment()
+        if options.dry_run:
+            is_well = asyncio.run(look_only(self._console, job, check_chats=options.check_chats))
+            return ExitCode.DONE if is_well else ExitCode.FAILED
+        if not options.yes:
+            require_somebody()
+        results = self._results(job, recipients)
+        outlook = asyncio.run(look_ahead(job))
+        name = "" if options.recipients is None else options.recipients.name
+        plan = Plan(job, outlook, environment, recipients, name, str(results.path))
+        show(self._console, plan)
+        if not options.yes and not ask(self._console, plan):
+            self._console.print("Nothing was sent.")
+            return ExitCode.FAILED
+        total = outlook.to_send if job.messages is None else len(job.messages.all)
+        return _Ready(job, total, results)
+
+    def _prepare(self) -> tuple[Job, Recipients | None]:
+        """Read and check everything that was given."""
+        options = self._options
+        recipients = messages = None
+        if options.recipients is not None:
+            recipients, messages = self._messages(options.recipients)
+        place = self._journal()
+        if place is not None:
+            require_extra()
+        job = Job(
+            messages,
+            place,
+            options.exact_aux_ids,
+            options.retry_failed,
+            options.settle,
+            options.stop_after,
+        )
+        return job, recipients
+
+    def _messages(self, path: Path) -> tuple[Recipients, Messages]:
+        options = self._options
+        template = self._template()
+        recipients = read_recipients(path, options.encoding)
+        messages = make_messages(
+            recipients,
+            template,
+            path.parent,
+            allow_empty=options.allow_empty,
+            is_exact=options.exact_aux_ids,
+        )
+        return recipients, messages
+
+    def _template(self) -> Template | None:
+        options = self._options
+        if options.template_file is not None:
+            # What ends the last line is the editor's, not the message's.
+            text = read_text_file(options.template_file, options.encoding).text
+            return Template.parse(text.rstrip("\r\n"))
+        return None if options.template is None else Template.parse(options.template)
+
+    def _journal(self) -> JournalPlace | None:
+        options = self._options
+        if options.no_journal:
+            return None
+        if options.journal is not None:
+            return JournalPlace.parse(options.journal)
+        return None if options.recipients is None else JournalPlace.beside(options.recipients)
+
+    def _results(self, job: Job, recipients: Recipients | None) -> Results:
+        options = self._options
+        delimiter = "," if recipients is None else recipients.delimiter
+        if options.results is not None:
+            if options.results.exists():
+                raise RefusedError(f"{options.results} exists already, and is not overwritten")
+            return Results(options.results, delimiter)
+        journal = None if job.journal is None else job.journal.path
+        return Results.beside(options.recipients or journal or Path("healthmsg"), delimiter)
+
+    def _send(self, ready: _Ready, ending: Ending) -> None:
+        job, results = ready.job, ready.results
+        is_new = job.journal is not None and not job.journal.may_exist
+        runner = asyncio.Runner()
+        try:
+            with results:
+                try:
+                    runner.run(run(self._console, job, ready.total, results, ending))
+                except asyncio.CancelledError:  # interrupted before it had begun
+                    ending.is_interrupted = True
+                except KeyboardInterrupt:
+                    ending.is_interrupted = ending.is_abandoned = True
+                    self._console.show_cursor()
+                results.add_open(job, ending.tally.seen)
+        except OSError as error:  # the results cannot be written
+            ending.error = ending.error or error
+        finally:
+            if not ending.is_abandoned:
+                runner.close()
+        tell(self._console, results.path, ending, self._how_to_go_on(job, is_new=is_new))
+        if ending.is_abandoned:
+            # As a kill would, which the journal is made for: ending it in order would wait for what hangs.
+            sys.stdout.flush()
+            os._exit(ExitCode.INTERRUPTED)
+
+    def _code(self, ready: _Ready, ending: Ending) -> ExitCode:
+        if ending.is_interrupted:
+            return ExitCode.INTERRUPTED
+        if ending.error is not None or ending.tally.failed:
+            return ExitCode.FAILED
+        if ready.job.messages is not None:
+            is_complete = len(ending.tally.seen) == ready.total
+        else:
+            is_complete = ready.job.journal is not None and asyncio.run(is_all_delivered(ready.job.journal))
+        return ExitCode.DONE if is_complete else ExitCode.FAILED
+
+    def _how_to_go_on(self, job: Job, *, is_new: bool) -> str | None:
+        """Give the command that goes on with a run that ended early.
+
+        The journal alone will do only if it certainly has all the messages: they are entered while the first
+        are being sent.
+        """
+        if job.journal is None:
+            return None
+        if job.messages is None:
+            return self._options.command
+        try:
+            entered = asyncio.run(count_in(job.journal)) if is_new and job.journal.may_exist else 0
+        except JournalError:  # what broke the run off has been told
+            entered = 0
+        if entered == len(job.messages.all):
+            return self._options.command_to_resume(job.journal)
+        return self._options.command
+
+
+def _environment() -> Environment:
+    try:
+        token_from_env()
+        return environment_from_env()
+    except ConfigurationError as error:
+        problem = str(error)
+    raise RefusedError(
+        f"{problem}. Set HEALTHMSG_TOKEN to an access token, and HEALTHMSG_ENVIRONMENT to kpn or alterdesk"
+        " (or HEALTHMSG_API_URL to the URL of a sandbox)."
+    )

@@ -1,0 +1,1 @@
+"""`healthmsg send-many`, step by step."""

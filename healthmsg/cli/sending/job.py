@@ -1,0 +1,31 @@
+"""What is to be done."""
+
+from collections.abc import Iterator
+
+from attrs import frozen
+
+from healthmsg.bulk import Outgoing
+from healthmsg.cli.sending.journal_place import JournalPlace
+from healthmsg.cli.sending.messages import Message, Messages
+from healthmsg.client import Client
+
+
+@frozen
+class Job:
+    """A run: these messages, or without them all that the journal still holds."""
+
+    messages: Messages | None
+    journal: JournalPlace | None
+    is_exact: bool
+    """Whether diacritics in auxiliary ids are meant."""
+    retry_failed: bool
+    settle: float
+    stop_after: float
+
+    def outgoing(self, client: Client) -> Iterator[Outgoing] | None:
+        """Give the messages as the client takes them."""
+        return None if self.messages is None else self.messages.outgoing(client, is_exact=self.is_exact)
+
+    def message(self, index: int | None) -> Message | None:
+        """Give the message of a result."""
+        return None if self.messages is None or index is None else self.messages.all[index]

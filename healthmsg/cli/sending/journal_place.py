@@ -1,0 +1,79 @@
+"""Where the journal is, and how that is said without a password."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from attrs import field, frozen
+
+from healthmsg.bulk.journal.target import Target
+from healthmsg.cli.recipients import RefusedError
+
+JOURNAL_VARIABLE: Final = "HEALTHMSG_JOURNAL"
+"""Says it instead of the command, where others on the machine could see a password."""
+# A password can be among the options of a database, too.
+_HARMLESS: Final = {"host", "port", "database", "keep_bodies", "ssl"}
+
+
+@frozen
+class JournalPlace:
+    """A journal, by its file or the URL of its database."""
+
+    target: str | Path = field(repr=False)
+    """As the client takes it: with a path, nothing in it is an option."""
+    path: Path | None
+    """Of a file."""
+
+    @classmethod
+    def parse(cls, target: str) -> "JournalPlace":
+        """Read what a user gives.
+
+        Raises:
+            ConfigurationError: it is neither a file nor a PostgreSQL database.
+        """
+        return cls(target, Target.parse(target).path)
+
+    @classmethod
+    def beside(cls, recipients: Path) -> "JournalPlace":
+        """Give the one that belongs to a file of recipients."""
+        path = recipients.with_name(f"{recipients.stem}.journal.db")
+        return cls(path, path)
+
+    @property
+    def may_exist(self) -> bool:
+        """Whether there may be messages in it."""
+        return self.path is None or self.path.exists()
+
+    @property
+    def shown(self) -> str:
+        """Give it for a person to read: without a password."""
+        target = str(self.target)
+        if self.path is not None:
+            return target
+        try:
+            parts = urlsplit(target)
+            port = f":{parts.port}" if parts.port else ""
+        except ValueError:
+            return "postgresql://…"
+        user = f"{parts.username}@" if parts.username else ""
+        if parts.password:
+            user = f"{parts.username or ''}:***@"
+        options = urlencode(
+            [(name, value) for name, value in parse_qsl(parts.query) if name in _HARMLESS], safe="/"
+        )
+        query = f"?{options}" if options else ""
+        return f"{parts.scheme}://{user}{parts.hostname or ''}{port}{parts.path}{query}"
+
+
+def require_extra() -> None:
+    """See to it that there can be a journal.
+
+    Raises:
+        RefusedError: its packages are not installed.
+    """
+    if missing := [name for name in ("sqlalchemy", "aiosqlite", "filelock") if find_spec(name) is None]:
+        raise RefusedError(
+            f"a journal needs {missing[0]}: pip install 'healthmsg[bulk]'. It keeps a run that broke off from"
+            " sending twice; --no-journal goes without"
+        )

@@ -1,0 +1,214 @@
+"""From the rows of recipients to the messages: all are checked before the first is sent."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from attrs import Factory, define, field, frozen
+
+from healthmsg.bulk import Outgoing
+from healthmsg.cli.recipients import Problems, Recipients, Row
+from healthmsg.cli.recipients.columns import ADDRESSES, BODIES, check_columns, similar
+from healthmsg.cli.sending.template import Template
+from healthmsg.cli.sending.values import problem_of_address, problem_of_id, problem_of_value
+from healthmsg.client import Client
+from healthmsg.errors import InvalidFileError
+from healthmsg.files import prepare
+from healthmsg.identifiers import exact_aux_id
+
+_AUX_CONVERSATION = "aux/conversations/"
+_AUX_GROUP_CHAT = "aux/groupchats/"
+
+
+@frozen
+class Message:
+    """One message, checked and filled in."""
+
+    line: int
+    to: str = field(repr=False)
+    """The address, as text."""
+    body: str = field(repr=False)
+    files: tuple[Path, ...] = field(default=(), repr=False)
+    key: str | None = field(default=None, repr=False)
+
+    def outgoing(self, client: Client, *, is_exact: bool) -> Outgoing:
+        """Give it as the client takes it. `is_exact`: diacritics in auxiliary ids are meant."""
+        if is_exact and self.to.startswith(_AUX_CONVERSATION):
+            aux_id = exact_aux_id(self.to.removeprefix(_AUX_CONVERSATION))
+            return Outgoing(client.auxiliary.conversations(aux_id), self.body, self.files, self.key)
+        if is_exact and self.to.startswith(_AUX_GROUP_CHAT):
+            aux_id = exact_aux_id(self.to.removeprefix(_AUX_GROUP_CHAT))
+            return Outgoing(client.auxiliary.groupchats(aux_id), self.body, self.files, self.key)
+        return Outgoing(self.to, self.body, self.files, self.key)
+
+
+@frozen
+class Messages:
+    """All messages of a run, in the order of their lines."""
+
+    all: Sequence[Message]
+    repeated: Sequence[tuple[int, int]]
+    """Lines that say the same to the same recipient, each with the line before it that does."""
+
+    def outgoing(self, client: Client, *, is_exact: bool) -> Iterator[Outgoing]:
+        """Give them as the client takes them."""
+        return (message.outgoing(client, is_exact=is_exact) for message in self.all)
+
+
+def make_messages(
+    recipients: Recipients,
+    template: Template | None,
+    folder: Path,
+    *,
+    allow_empty: bool = False,
+    is_exact: bool = False,
+) -> Messages:
+    """Make all messages. Without a template, a column is the text; files are looked for in `folder`.
+
+    Raises:
+        RefusedError: with everything that is wrong with any of them.
+    """
+    problems = Problems()
+    problems.add_all(recipients.problems)
+    header = recipients.header_line
+    if template is not None:
+        _check_fields(template, recipients.columns, problems)
+    own = template or _template_of_columns(recipients.columns, problems, header)
+    check_columns(recipients.columns, own.fields, header, problems)
+    fields = [name for name in own.fields if name in recipients.columns]
+    making = _Making(
+        own,
+        fields,
+        not ADDRESSES.keys().isdisjoint(recipients.columns),
+        template is None,
+        folder,
+        problems,
+        allow_empty,
+        is_exact,
+    )
+    made = [message for row in recipients.rows if (message := making.message(row)) is not None]
+    problems.refuse_if_any()
+    return Messages(made, _repeated(made))
+
+
+def _template_of_columns(columns: Sequence[str], problems: Problems, header: int | None) -> Template:
+    there = [name for name in BODIES if name in columns]
+    if not there:
+        problems.add("there is no text: give --template or --template-file, or a column body", header)
+    if len(there) > 1:
+        problems.add("there are both a column body and a column message: which of them is the text?", header)
+    return Template.of_column(next(iter(there), BODIES[0]))
+
+
+def _check_fields(template: Template, columns: Sequence[str], problems: Problems) -> None:
+    # Without a header, its names would be a patient's.
+    names = [] if ADDRESSES.keys().isdisjoint(columns) else [name for name in columns if name]
+    for name in template.fields:
+        if name not in columns:
+            meant = similar(name, names)
+            hint = f"; did you mean {{{meant}}}?" if meant else ""
+            problems.add(f"the template's {{{name}}} is no column of the recipients{hint}")
+
+
+def _repeated(messages: Sequence[Message]) -> list[tuple[int, int]]:
+    first: dict[tuple[str, str, tuple[Path, ...]], int] = {}
+    found = []
+    for message in messages:
+        line = first.setdefault((message.to, message.body, message.files), message.line)
+        if line != message.line:
+            found.append((message.line, line))
+    return found
+
+
+@define
+class _Making:
+    """Makes messages, and notes what is wrong."""
+
+    template: Template
+    fields: Sequence[str]
+    """Those of the template that are columns: of the others, it is said once."""
+    has_addresses: bool
+    """Whether there is a column of them: if not, that is said once, too."""
+    is_column: bool
+    """Whether the template is a column as it is."""
+    folder: Path
+    problems: Problems
+    allow_empty: bool
+    is_exact: bool
+    keys: dict[str, int] = Factory(dict)
+    known_files: dict[str, str | None] = Factory(dict)
+
+    def message(self, row: Row) -> Message | None:
+        to = self._address(row)
+        files = self._files(row)
+        body = self._body(row, has_files=bool(files))
+        key = self._key(row)
+        return None if to is None or body is None else Message(row.line, to, body, files, key)
+
+    def _address(self, row: Row) -> str | None:
+        filled = [name for name in ADDRESSES if row.fields.get(name)]
+        if not filled:
+            if self.has_addresses:
+                self.problems.add(f"nobody it is for: fill in one of {', '.join(ADDRESSES)}", row.line)
+            return None
+        if len(filled) > 1:
+            self.problems.add(f"more than one address: {' and '.join(filled)}", row.line)
+            return None
+        (name,) = filled
+        value = row.fields[name]
+        address = ADDRESSES[name] + value
+        problem = problem_of_id(value) or problem_of_address(address, is_exact=self.is_exact)
+        if problem:
+            self.problems.add(f"{name} {problem}", row.line)
+        return address
+
+    def _body(self, row: Row, *, has_files: bool) -> str | None:
+        may_be_empty = has_files if self.is_column else self.allow_empty
+        wrong = False
+        for name in self.fields:
+            problem = _problem_of_field(row.fields.get(name), may_be_empty=may_be_empty)
+            if problem:
+                self.problems.add(f"{name} {problem}", row.line)
+                wrong = True
+        if wrong or len(self.fields) < len(self.template.fields):
+            return None
+        body = self.template.fill_in(row.fields)
+        if not body.strip() and not has_files:
+            self.problems.add("there is nothing to read in the message", row.line)
+        return body
+
+    def _key(self, row: Row) -> str | None:
+        key = row.fields.get("key")
+        if not key:
+            return None
+        if problem := problem_of_id(key):
+            self.problems.add(f"key {problem}", row.line)
+        line = self.keys.setdefault(key, row.line)
+        if line != row.line:
+            self.problems.add(f"its key is also that of line {line}", row.line)
+        return key
+
+    def _files(self, row: Row) -> tuple[Path, ...]:
+        for position, name in enumerate(row.files, 1):
+            if name not in self.known_files:
+                self.known_files[name] = _problem_of_file(self.folder / name)
+            problem = self.known_files[name]
+            if problem:
+                # Its name may be a patient's.
+                self.problems.add(f"file {position} of {len(row.files)}: {problem}", row.line)
+        return tuple(self.folder / name for name in row.files)
+
+
+def _problem_of_field(value: str | None, *, may_be_empty: bool) -> str | None:
+    if value is None:
+        return "is missing"
+    if not value:
+        return None if may_be_empty else "is empty"
+    return problem_of_value(value)
+
+
+def _problem_of_file(path: Path) -> str | None:
+    try:
+        prepare([path], field_name="files")
+    except InvalidFileError as error:
+        return error.problems[0][1]
+    return None

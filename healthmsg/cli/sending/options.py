@@ -1,0 +1,144 @@
+"""The options of `healthmsg send-many`."""
+
+import math
+import os
+import shlex
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from attrs import fields, frozen
+
+from healthmsg.bulk.reconcile import SETTLE
+from healthmsg.cli.recipients import RefusedError
+from healthmsg.cli.sending.journal_place import JOURNAL_VARIABLE, JournalPlace
+
+STOP_AFTER: Final = 600.0
+_OF_ONE_RUN: Final = {"yes", "results", "dry_run", "check_chats"}
+
+RecipientsFile = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="RECIPIENTS",
+        help="CSV or JSON Lines. Columns: to, or aux_id, user_id or groupchat_id; files; key; body; and any"
+        " others for the template.",
+    ),
+]
+TemplateText = Annotated[
+    str | None, typer.Option("--template", help='The text: "Beste {first_name}, …". Braces: {{ and }}.')
+]
+TemplateFile = Annotated[Path | None, typer.Option("--template-file", help="A file with the text.")]
+JournalTarget = Annotated[
+    str | None,
+    typer.Option(
+        "--journal",
+        envvar=JOURNAL_VARIABLE,
+        help="A file, or postgresql://…; without it, a file beside the recipients.",
+    ),
+]
+NoJournal = Annotated[
+    bool, typer.Option("--no-journal", help="Keep none: what breaks off cannot be gone on with.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Send all that the journal still holds.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before sending.")]
+ResultsFile = Annotated[
+    Path | None, typer.Option("--results", help="Where the results go; never overwritten.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Tell what would go wrong, and send nothing.")]
+CheckChats = Annotated[
+    bool, typer.Option("--check-chats", help="With --dry-run: ask the service for each chat.")
+]
+AllowEmpty = Annotated[bool, typer.Option("--allow-empty", help="Fields of the template may be empty.")]
+ExactAuxIds = Annotated[
+    bool, typer.Option("--exact-aux-ids", help="Diacritics in auxiliary ids are meant as they are.")
+]
+Encoding = Annotated[str | None, typer.Option(help="Of the files, should it be found out wrongly: cp1252, …")]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try again what failed before.")]
+Settle = Annotated[
+    float, typer.Option(min=0, help="Seconds after which a message that was on its way cannot arrive.")
+]
+StopAfter = Annotated[
+    float, typer.Option(min=0, help="Seconds to wait for a service that does not answer before giving up.")
+]
+
+
+@frozen
+class Options:
+    """What was asked for."""
+
+    recipients: Path | None = None
+    template: str | None = None
+    template_file: Path | None = None
+    resume: bool = False
+    journal: str | None = None
+    no_journal: bool = False
+    yes: bool = False
+    results: Path | None = None
+    dry_run: bool = False
+    check_chats: bool = False
+    allow_empty: bool = False
+    exact_aux_ids: bool = False
+    encoding: str | None = None
+    retry_failed: bool = False
+    settle: float = SETTLE
+    stop_after: float = STOP_AFTER
+
+    def check(self) -> None:
+        """Refuse what does not go together.
+
+        Raises:
+            RefusedError: with all of it.
+        """
+        problems = [problem for is_wrong, problem in self._rules() if is_wrong]
+        if problems:
+            raise RefusedError(*problems)
+
+    @property
+    def command(self) -> str:
+        """Give the command that does the same again; passwords are left out."""
+        words = ["healthmsg", "send-many"]
+        for option in fields(Options):
+            value = getattr(self, option.name)
+            if option.name in _OF_ONE_RUN or value == option.default:
+                continue
+            if option.name != "recipients":
+                words.append(f"--{option.name.replace('_', '-')}")
+            if option.name == "journal":
+                words.append(JournalPlace.parse(value).shown)
+            elif value is not True:
+                words.append(str(value))
+        return shlex.join(words)
+
+    def command_to_resume(self, journal: JournalPlace) -> str:
+        """Give the command that sends what the journal still holds."""
+        resuming = Options(
+            journal=str(journal.target), resume=True, settle=self.settle, stop_after=self.stop_after
+        )
+        return resuming.command
+
+    def _rules(self) -> list[tuple[bool, str]]:
+        has_text = self.template is not None or self.template_file is not None
+        return [
+            (not self.resume and self.recipients is None, "give a file of recipients, or --resume"),
+            (
+                self.resume and self.recipients is not None,
+                "--resume takes its messages from the journal",
+            ),
+            (self.resume and has_text, "--resume sends the texts that are in the journal"),
+            (self.resume and self.dry_run, "--dry-run is for a file of recipients"),
+            (self.resume and (self.journal is None or self.no_journal), "--resume needs --journal"),
+            (
+                self.template is not None and self.template_file is not None,
+                "--template and --template-file: one of them",
+            ),
+            (
+                self.no_journal and self.journal not in {None, os.environ.get(JOURNAL_VARIABLE)},
+                "--journal and --no-journal: one of them",
+            ),
+            (
+                not (math.isfinite(self.settle) and math.isfinite(self.stop_after)),
+                "--settle and --stop-after must be numbers of seconds",
+            ),
+            (self.check_chats and not self.dry_run, "--check-chats goes with --dry-run"),
+            (self.retry_failed and self.no_journal, "--retry-failed needs a journal"),
+        ]

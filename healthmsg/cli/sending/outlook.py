@@ -1,0 +1,127 @@
+"""What a run is going to do, as far as that can be known before."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Final
+
+from attrs import field, frozen
+
+from healthmsg.bulk.dry_run import DryRun, ProblemKind
+from healthmsg.bulk.journal import Journal, State
+from healthmsg.cli.recipients import Problems
+from healthmsg.cli.sending.job import Job
+from healthmsg.cli.sending.journal_place import JournalPlace
+from healthmsg.client import Client
+from healthmsg.pipeline.limit import RateLimit
+
+_EXAMPLES: Final = 3
+
+
+@frozen
+class Example:
+    """One of the messages, for the user to see."""
+
+    title: str = field(repr=False)
+    body: str = field(repr=False)
+
+
+@frozen
+class Outlook:
+    """How many messages, and some of them."""
+
+    to_send: int
+    seconds: float
+    """How long that takes at the limit, if all goes well."""
+    examples: Sequence[Example]
+    before: str = ""
+    """What earlier runs have done, if there were any."""
+
+    @property
+    def duration(self) -> str:
+        """Say about how long it takes."""
+        minutes = round(self.seconds / 60)
+        if minutes < 1:
+            return "less than a minute"
+        hours, minutes = divmod(minutes, 60)
+        parts = (_count(hours, "hour"), _count(minutes, "minute"))
+        return f"about {' '.join(filter(None, parts))}"
+
+
+def _count(number: int, unit: str) -> str:
+    return "" if not number else f"{number} {unit}{'s' if number > 1 else ''}"
+
+
+async def look_ahead(job: Job) -> Outlook:
+    """Find out what is going to be sent. No message is.
+
+    Raises:
+        RefusedError: some of the messages cannot be sent.
+        JournalError: the journal cannot be used, or somebody is using it.
+    """
+    if job.messages is None:
+        return await _of_journal(job)
+    messages = job.messages.all
+    examples = [
+        Example(f"line {message.line}, to {message.to}", message.body) for message in messages[:_EXAMPLES]
+    ]
+    async with Client.from_env() as client:
+        dry = client.send_many(
+            job.outgoing(client),
+            journal=None if job.journal is None else job.journal.target,
+            retry_failed=job.retry_failed,
+            dry_run=True,
+        )
+        await _refuse_invalid(job, dry)
+        report = await dry.report()
+    before = ""
+    if report.delivered_before or report.failed_before or report.in_doubt:
+        before = (
+            f"delivered {report.delivered_before:,}, failed {report.failed_before:,},"
+            f" may have been sent {report.in_doubt:,}"
+        )
+    return Outlook(report.to_send, report.seconds, examples, before)
+
+
+async def _refuse_invalid(job: Job, dry: DryRun) -> None:
+    """Refuse what the journal knows better, such as a key that it has with another text."""
+    problems = Problems()
+    async for problem in dry:
+        if problem.kind is ProblemKind.INVALID:
+            message = job.message(problem.index)
+            problems.add(str(problem.error), None if message is None else message.line)
+    problems.refuse_if_any()
+
+
+async def _of_journal(job: Job) -> Outlook:
+    if job.journal is None:
+        return Outlook(0, 0, ())
+    settled = {State.DELIVERED} if job.retry_failed else {State.DELIVERED, State.NOT_SENT}
+    remaining = [state for state in State if state not in settled]
+    async with Journal.open(job.journal.target, is_reading=True) as journal:
+        counts = await journal.counts()
+        examples = [example for state in remaining async for example in _first(journal, state)]
+    before = ", ".join(f"{state.value} {count:,}" for state, count in counts.items() if count)
+    to_send = sum(counts[state] for state in remaining)
+    limit = RateLimit()
+    return Outlook(to_send, to_send * limit.per / limit.calls, examples[:_EXAMPLES], before)
+
+
+async def _first(journal: Journal, state: State) -> AsyncIterator[Example]:
+    shown = 0
+    async for row in journal.rows(state):
+        yield Example(f"to {row.chat}", row.body or "")
+        shown += 1
+        if shown == _EXAMPLES:
+            break
+
+
+async def count_in(place: JournalPlace) -> int:
+    """Count the messages in a journal."""
+    async with Journal.open(place.target, is_reading=True) as journal:
+        return sum((await journal.counts()).values())
+
+
+async def is_all_delivered(place: JournalPlace) -> bool:
+    """Tell whether everything that is in a journal was delivered."""
+    async with Journal.open(place.target, is_reading=True) as journal:
+        counts = await journal.counts()
+    return not any(count for state, count in counts.items() if state is not State.DELIVERED)

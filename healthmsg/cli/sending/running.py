@@ -1,0 +1,111 @@
+"""Sending, until everything is done or somebody stops it."""
+
+import asyncio
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+
+from attrs import Factory, define
+from rich.console import Console
+
+from healthmsg.bulk import SendMany, SendResult
+from healthmsg.cli.ending import ExitCode
+from healthmsg.cli.sending.job import Job
+from healthmsg.cli.sending.progress import make_progress
+from healthmsg.cli.sending.results import Results
+from healthmsg.cli.sending.tally import Tally
+from healthmsg.client import Client
+from healthmsg.errors import HealthmsgError
+
+
+@define
+class Ending:
+    """How a run ended."""
+
+    tally: Tally = Factory(Tally)
+    error: HealthmsgError | OSError | None = None
+    """What broke it off."""
+    is_interrupted: bool = False
+    is_abandoned: bool = False
+    """Whether nobody waited for what was under way."""
+    code: ExitCode = ExitCode.FAILED
+
+    @property
+    def is_early(self) -> bool:
+        """Whether there may be messages that it did not come to."""
+        return self.error is not None or self.is_interrupted
+
+
+async def run(console: Console, job: Job, total: int, results: Results, ending: Ending) -> None:
+    """Send, and note in `ending` what becomes of it, also when this is interrupted or breaks off.
+
+    The first Ctrl-C begins nothing more, and waits for what is under way.
+
+    Raises:
+        KeyboardInterrupt: at the second one.
+    """
+    _listen_for_ctrl_c(ending)
+    async with Client.from_env() as client:
+        sending = client.send_many(
+            job.outgoing(client),
+            journal=None if job.journal is None else job.journal.target,
+            settle=job.settle,
+            retry_failed=job.retry_failed,
+            stop_after=job.stop_after,
+        )
+        with make_progress(console, lambda: sending.paused_by) as progress:
+            bar = progress.add_task(str(ending.tally), total=total)
+
+            def note(result: SendResult) -> None:
+                ending.tally.add(result)
+                progress.update(bar, advance=1, description=str(ending.tally))
+                results.add(result, job.message(result.index))
+
+            await _read(sending, note, console, ending)
+
+
+def _listen_for_ctrl_c(ending: Ending) -> None:
+    """Not as asyncio would: the second would be raised in whatever runs just then, which would wait."""
+    running = asyncio.current_task()
+
+    def pressed() -> None:
+        if ending.is_interrupted or running is None:
+            raise KeyboardInterrupt
+        ending.is_interrupted = True
+        running.cancel()
+
+    # Windows has no such handlers, and they are for the main thread only.
+    with suppress(NotImplementedError, RuntimeError, ValueError):
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, pressed)
+
+
+async def _read(
+    sending: SendMany, note: Callable[[SendResult], None], console: Console, ending: Ending
+) -> None:
+    """Read the results; what is under way when it is stopped still has some."""
+    try:
+        async with sending:
+            try:
+                async for result in sending:
+                    note(result)
+            except asyncio.CancelledError:
+                ending.is_interrupted = True
+                console.print("Stopping: what is under way is waited for. Ctrl-C again ends at once.")
+                raise
+    except asyncio.CancelledError:
+        _stay(asyncio.current_task())
+    except (HealthmsgError, OSError) as error:
+        ending.error = error
+    if isinstance(ending.error, OSError):  # the results cannot be written
+        return
+    try:
+        async for result in sending:
+            note(result)
+    except HealthmsgError as error:
+        ending.error = ending.error or error
+
+
+def _stay(task: "asyncio.Task[None] | None") -> None:
+    """Go on in spite of having been cancelled, to tell how it stands."""
+    if task is not None:
+        task.uncancel()

@@ -1,0 +1,35 @@
+"""What became of the messages, in numbers."""
+
+from collections import Counter
+
+from attrs import Factory, define
+
+from healthmsg.bulk import SendResult
+from healthmsg.models import Outcome
+
+
+@define
+class Tally:
+    """Counts results."""
+
+    outcomes: Counter[Outcome] = Factory(Counter)
+    failures: Counter[str] = Factory(Counter)
+    """How often each kind of error."""
+    seen: set[int] = Factory(set)
+    """The messages of this run that have a result, by their positions."""
+
+    def add(self, result: SendResult) -> None:
+        """Count one."""
+        self.outcomes[result.outcome] += 1
+        if result.error is not None:
+            self.failures[type(result.error).__name__] += 1
+        if result.index is not None:
+            self.seen.add(result.index)
+
+    @property
+    def failed(self) -> int:
+        """Count those that are not known to be delivered."""
+        return self.outcomes[Outcome.NOT_SENT] + self.outcomes[Outcome.UNKNOWN]
+
+    def __str__(self) -> str:
+        return " · ".join(f"{outcome.value} {self.outcomes[outcome]:,}" for outcome in Outcome)
