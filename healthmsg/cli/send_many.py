@@ -9,6 +9,7 @@ import typer
 from attrs import frozen
 from rich.console import Console
 
+from healthmsg.bulk.hold import STOP_AFTER
 from healthmsg.bulk.reconcile import SETTLE
 from healthmsg.cli.ending import ExitCode, problems_told, require_somebody
 from healthmsg.cli.recipients import Recipients, RefusedError, read_recipients, read_text_file
@@ -18,7 +19,7 @@ from healthmsg.cli.sending.dry_run import dry_run as look_only
 from healthmsg.cli.sending.job import Job
 from healthmsg.cli.sending.journal_place import JournalPlace, require_extra
 from healthmsg.cli.sending.messages import Messages, make_messages
-from healthmsg.cli.sending.options import STOP_AFTER, Options
+from healthmsg.cli.sending.options import Options
 from healthmsg.cli.sending.outlook import count_in, is_all_delivered, look_ahead
 from healthmsg.cli.sending.results import Results
 from healthmsg.cli.sending.running import Ending, run

@@ -33,7 +33,8 @@ class Given:
 
         # No name: SQLite keeps it in memory while it is small, and then in a file that has no name either.
         self._opened = sqlite3.connect("", isolation_level=None)
-        self._opened.executescript(f"PRAGMA synchronous = OFF; PRAGMA journal_mode = OFF; {_TABLES}")
+        # One transaction, which nobody ever commits: it need not outlive this.
+        self._opened.executescript(f"PRAGMA synchronous = OFF; PRAGMA journal_mode = OFF; {_TABLES} BEGIN")
         return self
 
     def __exit__(

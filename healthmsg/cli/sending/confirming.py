@@ -13,7 +13,7 @@ from healthmsg.cli.ending import confirmed
 from healthmsg.cli.recipients import Recipients
 from healthmsg.cli.sending.job import Job
 from healthmsg.cli.sending.messages import Messages
-from healthmsg.cli.sending.outlook import Outlook
+from healthmsg.cli.sending.outlook import Outlook, duration
 from healthmsg.environment import Environment
 
 _MOST_LINES = 5
@@ -52,7 +52,7 @@ class Plan:
             facts.append(("In the journal", self.outlook.before))
         facts += [
             ("To be sent", f"{self.outlook.to_send:,}"),
-            ("Duration", self.outlook.duration),
+            ("Duration", duration(self.outlook.seconds)),
             ("Service", f"{self.environment.name} ({self.environment.api_url})"),
             ("Journal", "none: a run that breaks off cannot be gone on with"),
             ("Results", self.results),

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from healthmsg.bulk.dry_run import DryRun, DryRunReport
 from healthmsg.cli.sending.job import Job
+from healthmsg.cli.sending.outlook import duration
 from healthmsg.client import Client
 
 _MOST_SHOWN = 20
@@ -29,6 +30,7 @@ async def dry_run(console: Console, job: Job, *, check_chats: bool) -> bool:
     figures.add_column()
     for number, what in _figures(report, check_chats=check_chats):
         figures.add_row(f"{number:,}", what)
+    figures.add_row(f"{report.calls:,}", f"calls, which take {duration(report.seconds)}")
     console.print(figures)
     console.print("Nothing was sent.")
     return not (report.invalid or report.unknown_chats)

@@ -9,11 +9,11 @@ from typing import Annotated, Final
 import typer
 from attrs import fields, frozen
 
+from healthmsg.bulk.hold import STOP_AFTER
 from healthmsg.bulk.reconcile import SETTLE
 from healthmsg.cli.recipients import RefusedError
 from healthmsg.cli.sending.journal_place import JOURNAL_VARIABLE, JournalPlace
 
-STOP_AFTER: Final = 600.0
 _OF_ONE_RUN: Final = {"yes", "results", "dry_run", "check_chats"}
 
 RecipientsFile = Annotated[

@@ -35,15 +35,15 @@ class Outlook:
     before: str = ""
     """What earlier runs have done, if there were any."""
 
-    @property
-    def duration(self) -> str:
-        """Say about how long it takes."""
-        minutes = round(self.seconds / 60)
-        if minutes < 1:
-            return "less than a minute"
-        hours, minutes = divmod(minutes, 60)
-        parts = (_count(hours, "hour"), _count(minutes, "minute"))
-        return f"about {' '.join(filter(None, parts))}"
+
+def duration(seconds: float) -> str:
+    """Say about how long something takes."""
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return "less than a minute"
+    hours, minutes = divmod(minutes, 60)
+    parts = (_count(hours, "hour"), _count(minutes, "minute"))
+    return f"about {' '.join(filter(None, parts))}"
 
 
 def _count(number: int, unit: str) -> str:
