@@ -1,6 +1,7 @@
 """The address of a chat: one of four kinds, and an id."""
 
 from enum import Enum
+from typing import Final
 
 from attrs import field, frozen
 
@@ -23,6 +24,9 @@ class ChatKind(Enum):
         self.is_group: bool = path.endswith("groupchats")
         self.template: str = f"{path}/{{aux_id}}" if self.is_auxiliary else f"{path}/{{id}}"
         """The path with the id left open, for logs and errors."""
+
+
+_STARTS: Final = tuple((f"{kind.path}/", kind) for kind in ChatKind)
 
 
 @frozen(slots=False)
@@ -52,8 +56,8 @@ class ChatAddress:
             InvalidIdError: it does not start with one of the four kinds, or the id cannot be one.
         """
         if isinstance(text, str):
-            for kind in ChatKind:
-                if text.startswith(f"{kind.path}/"):
-                    return cls(kind, text.removeprefix(f"{kind.path}/"))
+            for start, kind in _STARTS:
+                if text.startswith(start):
+                    return cls(kind, text.removeprefix(start))
         kinds = ", ".join(f"{kind.path}/…" for kind in ChatKind)
         raise InvalidIdError(f"a chat's address must be one of {kinds}")

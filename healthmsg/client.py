@@ -281,10 +281,10 @@ class Client:
             InvalidInputError: an option cannot be right.
             ConfigurationError: the journal can be none.
         """
-        api = evolve(self._api, lane=Lane.BACKGROUND)
+        api, rate = evolve(self._api, lane=Lane.BACKGROUND), self._parts.limiter.rate
         if check_flag(dry_run, "dry_run"):
-            return dry_run_of(api, messages, options, self._parts.limiter.rate)
-        return self._parts.shared.keep(run_of(api, messages, options))
+            return dry_run_of(api, messages, options, rate)
+        return self._parts.shared.keep(run_of(api, messages, options, rate))
 
     def upload_many(
         self, uploads: Uploads, *, concurrency: int = 8, progress: Progress | None = None

@@ -12,6 +12,7 @@ from healthmsg.bulk.messages import Messages, SendResult
 from healthmsg.bulk.reconcile import my_id
 from healthmsg.bulk.sender import SendOptions
 from healthmsg.errors import JournalError
+from healthmsg.pipeline.limit import RateLimit
 from healthmsg.resources.api import Api
 from healthmsg.tasks import start
 
@@ -25,8 +26,15 @@ _AT_ONCE: Final = 500
 class JournalSendMany(JournalWork):
     """Enters messages into a journal, and claims from it what is to be sent next."""
 
-    def __init__(self, api: Api, messages: Messages | None, options: SendOptions, journal: Journal) -> None:
-        super().__init__(api, () if messages is None else messages, options, journal)
+    def __init__(
+        self,
+        api: Api,
+        messages: Messages | None,
+        options: SendOptions,
+        journal: Journal,
+        rate: RateLimit,
+    ) -> None:
+        super().__init__(api, () if messages is None else messages, options, journal, rate)
         self._resumes = messages is None
         self._changed = asyncio.Event()
         self._looked_at = 0.0

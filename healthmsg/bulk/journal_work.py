@@ -6,6 +6,7 @@ from functools import partial
 from typing import Final
 
 from healthmsg.attempts import Attempt
+from healthmsg.bulk.departures import Departures
 from healthmsg.bulk.entries import address_in, files_in, question_in, text_in
 from healthmsg.bulk.journal import Claimed, Given, Journal, State
 from healthmsg.bulk.messages import Recipient, SendResult
@@ -22,6 +23,8 @@ from healthmsg.errors import (
     SendingStoppedError,
 )
 from healthmsg.models import Outcome, SentMessage
+from healthmsg.pipeline.exchange import Request
+from healthmsg.pipeline.limit import RateLimit
 from healthmsg.resources.api import Api
 from healthmsg.resources.chats import Chat
 from healthmsg.resources.conversations import Conversations
@@ -38,7 +41,9 @@ _LEFT_OPEN: Final = (
 class JournalWork(SendMany):
     """What is done for each message that was claimed."""
 
-    def __init__(self, api: Api, messages: object, options: SendOptions, journal: Journal) -> None:
+    def __init__(
+        self, api: Api, messages: object, options: SendOptions, journal: Journal, rate: RateLimit
+    ) -> None:
         super().__init__(api, messages, options, advice=ADVICE)
         self._journal = journal
         self._resumes = False
@@ -46,6 +51,7 @@ class JournalWork(SendMany):
         self._samples = Samples(journal, api.deliveries)
         self._failure: Exception | None = None
         self._giving_back: set[asyncio.Task[None]] = set()
+        self._departures = Departures(rate)
 
     async def _work(self, item: Claimed) -> SendResult | None:
         try:
@@ -102,15 +108,26 @@ class JournalWork(SendMany):
         await self._hold.passed()
         try:
             chat = await self._reached(claim.chat)
-            began_at = self._api.deliveries.clock.earliest()
-            await self._journal.begin(claim, began_at, text_in(chat.address))
-            sent = await self._say(chat, claim.body, files_in(claim.files), question_in(claim.question))
+            sent = await self._begin_and_say(claim, chat)
         except JournalError:
             raise
         except Exception as error:  # noqa: BLE001 - reported, with what can be said of the message
             return error
         self._hold.well()
         return sent
+
+    async def _begin_and_say(self, claim: Claimed, chat: Chat | GroupChat) -> SentMessage:
+        await self._departures.enter()
+        try:
+            began_at = self._api.deliveries.clock.earliest()
+            await self._journal.begin(claim, began_at, text_in(chat.address))
+            return await self._say(chat, claim.body, files_in(claim.files), question_in(claim.question))
+        finally:
+            self._departures.leave(asyncio.current_task())
+
+    def _note_request(self, request: Request, task: "asyncio.Task[None]") -> None:
+        super()._note_request(request, task)
+        request.on_departure = partial(self._departures.leave, task)
 
     async def _delivered(self, claim: Claimed, message_id: str, attempts: int) -> SendResult | None:
         result = self._result(claim, Reconciled(Outcome.DELIVERED, message_id), None, attempts)

@@ -36,7 +36,7 @@ class SendManyOptions(TypedDict, total=False):
     """Of a dry run; False unless given."""
 
 
-def run_of(api: Api, messages: Messages | None, given: SendManyOptions) -> SendMany:
+def run_of(api: Api, messages: Messages | None, given: SendManyOptions, rate: RateLimit) -> SendMany:
     """Make a run, with a journal or without.
 
     Raises:
@@ -47,7 +47,8 @@ def run_of(api: Api, messages: Messages | None, given: SendManyOptions) -> SendM
     if check_chats:
         raise InvalidInputError("check_chats is for a dry run")
     if journal is not None:
-        return JournalSendMany(api, messages, options, Journal.open(journal, patience=options.stop_after))
+        opened = Journal.open(journal, patience=options.stop_after)
+        return JournalSendMany(api, messages, options, opened, rate)
     if options.retry_failed:
         raise InvalidInputError("retry_failed needs a journal, which knows what has failed")
     return PlainSendMany(api, cast(Messages, messages), options)

@@ -35,10 +35,13 @@ class Sending(Many[ItemT, ResultT]):
         def noted(request: Request) -> Awaitable[Response]:
             task = asyncio.current_task()
             if task in self._in_flight:
-                self._requests[task] = request
+                self._note_request(request, task)
             return send(request)
 
         return noted
+
+    def _note_request(self, request: Request, task: "asyncio.Task[None]") -> None:
+        self._requests[task] = request
 
     def _forget(self, task: "asyncio.Task[None]") -> None:
         self._requests.pop(task, None)

@@ -128,6 +128,8 @@ class Request:
     """The same, in the tries before this one."""
     before_leaving: "Callable[[Request], None] | None" = field(default=None, repr=False)
     """Raises if the call, after its wait for the limit, must not be made any more."""
+    on_departure: Callable[[], None] | None = field(default=None, repr=False)
+    """Told each time when the limit lets the call go."""
     has_left: bool | None = None
     """Whether the present try has a connection, so that the service may see it; `None` when nobody tells."""
     heard: "Response | None" = field(default=None, repr=False)

@@ -317,6 +317,8 @@ class LimitStep:
             except QuotaExceededError:
                 slot.never_left()
                 raise
+        if request.on_departure is not None:
+            request.on_departure()
         try:
             response = await proceed(request)
         except (ConnectError, ClientClosedError):
