@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Final, Self
 from healthmsg.bulk.journal import keys
 from healthmsg.bulk.journal.target import Target
 from healthmsg.bulk.journal.values import Claimed, Entry, Row, Sample, Standing, State
-from healthmsg.errors import ConfigurationError, InvalidInputError, JournalError, JournalMismatchError
+from healthmsg.errors import (
+    ConfigurationError,
+    InvalidInputError,
+    JournalError,
+    JournalMismatchError,
+    JournalNotFoundError,
+)
 from healthmsg.outcome import Outcome
 from healthmsg.tasks import start
 
@@ -69,6 +75,9 @@ class Journal:
     async def __aenter__(self) -> Self:
         if self._open is not None:
             raise JournalError("The journal is open already.")
+        path = self._target.path
+        if self._is_reading and path is not None and not path.exists():
+            raise JournalNotFoundError("There is no journal there.")
         # Importing what the extra brings takes a quarter of a second.
         store = await asyncio.to_thread(_store)
         self._open = await store.open(self._target, self._lease, self._patience, is_reading=self._is_reading)

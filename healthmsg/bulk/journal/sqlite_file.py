@@ -8,7 +8,7 @@ from typing import Final
 
 from filelock import FileLock, Timeout
 
-from healthmsg.errors import JournalError, JournalInUseError, JournalNotFoundError
+from healthmsg.errors import JournalError, JournalInUseError
 
 _OWNER_ONLY: Final = 0o600
 _GROUP_AND_OTHERS: Final = 0o077
@@ -64,11 +64,8 @@ def check(path: Path) -> None:
     """Refuse what is no file, what others can read, and what we cannot write. Blocks.
 
     Raises:
-        JournalNotFoundError: there is none.
         JournalError: says what is wrong with it.
     """
-    if not path.exists():
-        raise JournalNotFoundError("There is no journal there.")
     try:
         found = path.stat()
     except OSError as error:
