@@ -43,23 +43,26 @@ class JournalWork(SendMany):
         self._journal = journal
         self._resumes = False
         self._given = Given()
-        self._samples = Samples(journal, api.deliveries)
-        self._failure: JournalError | None = None
+        self._changed = asyncio.Event()
+        self._samples = Samples(journal, api.deliveries, self._changed.set)
+        self._failure: Exception | None = None
         self._giving_back: set[asyncio.Task[None]] = set()
 
     async def _work(self, item: Claimed) -> SendResult | None:
         try:
             return await self._carry_out(item)
         except ClaimLostError:
+            self._hold.nothing_learnt()
             return None  # whoever has it now tells what became of it
         except SendingStoppedError:
             return None  # it waits in the journal
-        except JournalError as error:
+        except Exception as error:  # noqa: BLE001 - a message without a result must not pass in silence
             self._failure = self._failure or error
             return None
 
     def _cut_off(self, item: Claimed, task: "asyncio.Task[None]") -> SendResult | None:
-        if task in self._in_doubt or self._has_begun(task):
+        is_in_doubt = task in self._in_doubt or item.state is not State.WAITING
+        if is_in_doubt or self._has_begun(task):
             unclear = self._in_doubt.pop(task, None) or SendingStoppedError(_LEFT_OPEN)
             return self._result(item, Reconciled(Outcome.UNKNOWN), unclear, item.attempts)
         giving_back = start(self._give_back(item))
@@ -70,6 +73,8 @@ class JournalWork(SendMany):
     async def _give_back(self, claim: Claimed) -> None:
         try:
             await self._journal.put_back(claim)
+        except ClaimLostError:
+            pass  # what became of it is noted already, or somebody else has it
         except JournalError as error:  # then the next run finds out that it was not sent
             self._failure = self._failure or error
 
@@ -99,7 +104,7 @@ class JournalWork(SendMany):
         return await self._closed(claim, Outcome.NOT_SENT, error, attempts)
 
     async def _try(self, claim: Claimed) -> SentMessage | Exception:
-        await self._hold.passed()
+        await self._let_through()
         try:
             chat = await self._reached(claim.chat)
             began_at = self._api.deliveries.clock.earliest()
