@@ -49,7 +49,7 @@ async def checked(message: Outgoing, api: Api, *, for_journal: bool = True) -> C
     check_own(message.to, api)
     files, question = check_files(message.files), message.question
     if message.key is not None:
-        check_text(message.key, "a message's key")
+        encode(check_text(message.key, "a message's key"))
     body = check_body(message.body)
     if question is not None and files:
         raise InvalidInputError("a question cannot have files: send them in a message of their own")

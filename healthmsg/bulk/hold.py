@@ -1,6 +1,7 @@
 """Holding a run up while nothing gets through, instead of burning through its messages."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -53,12 +54,13 @@ class Hold:
         self._next_try = 0.0
         self._somebody_tries = False
         self._refusals = 0
-        self._over = asyncio.Event()
+        self._news = asyncio.Event()
         self._asking = asyncio.Lock()
         self.error: Exception | None = None
         """What keeps calls from succeeding, as long as it does."""
         self.given_up: SendingGivenUpError | None = None
         """The end of the run."""
+        self.when_given_up: Callable[[], object] = lambda: None
 
     async def passed(self) -> None:
         """Wait until a call may be made.
@@ -76,7 +78,7 @@ class Hold:
                 self._next_try = loop.time() + _PATIENCE
                 return
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._over.wait(), left)
+                await asyncio.wait_for(self._news.wait(), left)
 
     async def over(self) -> None:
         """Wait until the service answers.
@@ -86,18 +88,24 @@ class Hold:
         """
         while self.error is not None:
             await self.passed()
-            if self.error is not None and (error := await self._failure_of_asking()) is not None:
-                self._held_up_by(error)
-            else:
-                self.well()
+            if not self._somebody_tries:
+                continue  # it is over
+            if (error := await self._failure_of_asking()) is None:
+                self._is_answered()
+                return
+            self._held_up_by(error)
 
     def well(self) -> None:
         """Note that a call got through."""
         self._refusals = 0
-        if self.error is not None and self.given_up is None:
-            logger.info("sending goes on")
-            self.error = None
-            self._over.set()
+        self._go_on()
+
+    def nothing_learnt(self) -> None:
+        """Note that whoever was let through can tell nothing by that: the next one may try at once."""
+        if self.error is not None and self._somebody_tries:
+            self._somebody_tries = False
+            self._next_try = asyncio.get_running_loop().time()
+            self._tell_those_who_wait()
 
     async def is_held_up_by(self, error: Exception) -> bool:
         """Tell whether an error concerns every message; if so, hold everybody up."""
@@ -111,7 +119,6 @@ class Hold:
         if self.error is None:
             logger.warning("sending is held up: %s", error)
             self._since, self._wait = now, _FIRST_WAIT
-            self._over.clear()
         elif not self._somebody_tries:
             return  # of a call that was under way already
         self.error = error
@@ -123,11 +130,30 @@ class Hold:
         asked = getattr(error, "retry_after", None) or 0.0
         self._next_try = min(now + max(self._wait, asked), last_try)
         self._wait = min(self._wait * 2, _LONGEST_WAIT)
+        self._tell_those_who_wait()
+
+    def _is_answered(self) -> None:
+        """Note that the service answers this user, which says nothing of whether one may write."""
+        if isinstance(self.error, ForbiddenError):
+            self.nothing_learnt()
+        else:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        if self.error is not None and self.given_up is None:
+            logger.info("sending goes on")
+            self.error = None
+            self._somebody_tries = False
+            self._tell_those_who_wait()
+
+    def _tell_those_who_wait(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
 
     def _give_up(self, error: Exception) -> None:
         self.given_up = SendingGivenUpError(f"Nothing gets through any more ({error}) {self._advice}")
         self.given_up.__cause__ = error
-        self._over.set()
+        self.when_given_up()
 
     async def _concerns_everyone(self, error: Exception) -> bool:
         if isinstance(error, _OF_EVERYONE):
@@ -139,7 +165,12 @@ class Hold:
             if self._refusals >= _MOST_REFUSALS or error.server_code == "insufficient_scope":
                 return True
         async with self._asking:  # one of them will do
-            return self.error is not None or await self._failure_of_asking() is not None
+            if self.error is not None and not self._somebody_tries:
+                return True  # of a call that was under way already
+            if await self._failure_of_asking() is not None:
+                return True
+        self._is_answered()
+        return False
 
     async def _failure_of_asking(self) -> Exception | None:
         try:

@@ -9,9 +9,9 @@ from attrs import define, field, frozen
 
 from healthmsg.bulk.entries import checked
 from healthmsg.bulk.journal import Entry, Given, Journal, Standing, State
-from healthmsg.bulk.messages import Messages, Outgoing, SendResult
+from healthmsg.bulk.messages import Messages, Outgoing, Recipient, SendResult
 from healthmsg.bulk.sender import check_outgoing
-from healthmsg.errors import EarlierRunError, InvalidInputError
+from healthmsg.errors import EarlierRunError, InvalidFileError, InvalidInputError
 from healthmsg.many import each
 from healthmsg.models import Outcome
 from healthmsg.resources.api import Api
@@ -24,6 +24,7 @@ _OUTCOMES: Final = {
     State.NOT_SENT: Outcome.NOT_SENT,
     State.UNKNOWN: Outcome.UNKNOWN,
 }
+_PERHAPS_SENT: Final = (State.DELIVERED, State.UNKNOWN, State.SENDING)
 _KEY_TAKEN: Final = (
     "the key of this message was given to an earlier one of this run: each needs a key of its own"
 )
@@ -34,7 +35,6 @@ _Number = tuple[int, Outgoing]
 @frozen
 class _Entered:
     index: int
-    message: Outgoing
     entry: Entry
 
 
@@ -49,10 +49,11 @@ class Intake:
     _has_entered: Callable[[], None]
     """Called when there may be something more to send."""
     _retry_failed: bool = field(kw_only=True)
-    _failure: Exception | None = field(default=None, init=False)
+    failure: Exception | None = field(default=None, init=False)
+    """What reading the messages has raised."""
 
     async def take(self, messages: Messages) -> None:
-        """Enter them all; what reading them raises is raised after all before it have been entered."""
+        """Enter them all, or all before reading them fails."""
         queue: asyncio.Queue[_Number | None] = asyncio.Queue(_AT_ONCE)
         reading = start(self._read(messages, queue))
         try:
@@ -61,8 +62,6 @@ class Intake:
         finally:
             reading.cancel()
             await asyncio.wait([reading])
-        if self._failure is not None:
-            raise self._failure
 
     async def _read(self, messages: Messages, queue: "asyncio.Queue[_Number | None]") -> None:
         try:
@@ -71,8 +70,8 @@ class Intake:
                 async for item in items:
                     await queue.put((index, check_outgoing(item)))
                     index += 1
-        except Exception as error:  # noqa: BLE001 - raised again when what came before is entered
-            self._failure = error
+        except Exception as error:  # noqa: BLE001 - raised again when what came before is sent
+            self.failure = error
         await queue.put(None)
 
     async def _enter(self, batch: Sequence[_Number]) -> None:
@@ -82,7 +81,7 @@ class Intake:
         for one, standing in zip(entered, standings, strict=True):
             if standing.problem is not None:
                 self._given.take(standing.key)
-                await self._refuse(one.index, one.message, standing.problem)
+                await self._refuse(one.index, one.entry.key, one.entry.chat, standing.problem)
             elif standing.is_final and self._given.is_awaited(standing.key):
                 await self._tell(result_of(standing, self._given.take(standing.key)))
         self._has_entered()
@@ -93,19 +92,30 @@ class Intake:
             content = await checked(message, self._api)
         except Exception as error:  # noqa: BLE001 - reported: nothing was sent
             problem = error
+            if isinstance(error, InvalidFileError) and await self._is_known(index, message.key):
+                return None
         else:
             key = message.key
             if key is None:
                 key = self._given.key(content.to, content.body, content.files, content.question)
             if self._given.accept(key, index):
-                return _Entered(index, message, content.entry(key))
+                return _Entered(index, content.entry(key))
             problem = InvalidInputError(_KEY_TAKEN)
-        await self._refuse(index, message, problem)
+        await self._refuse(index, message.key, message.to, problem)
         return None
 
-    async def _refuse(self, index: int, message: Outgoing, problem: Exception) -> None:
-        result = SendResult(message.key, message.to, Outcome.NOT_SENT, error=problem, index=index)
-        await self._tell(result)
+    async def _is_known(self, index: int, key: str | None) -> bool:
+        """Tell whether this was, or may have been, delivered by an earlier run: its files may be gone."""
+        found = await self._journal.standings([key]) if key is not None and "\0" not in key else []
+        known = next((one for one in found if one.state in _PERHAPS_SENT), None)
+        if known is None or not self._given.accept(known.key, index):
+            return False
+        if known.is_final:
+            await self._tell(result_of(known, self._given.take(known.key)))
+        return True
+
+    async def _refuse(self, index: int, key: str | None, to: Recipient, problem: Exception) -> None:
+        await self._tell(SendResult(key, to, Outcome.NOT_SENT, error=problem, index=index))
 
 
 def result_of(standing: Standing, index: int | None) -> SendResult:

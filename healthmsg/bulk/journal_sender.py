@@ -17,6 +17,7 @@ from healthmsg.resources.api import Api
 from healthmsg.tasks import start
 
 _LEASE_LOST: Final = f"The journal could not be reached in time, so others may send its messages. {ADVICE}"
+_DELETED: Final = "Messages of this run were deleted from the journal while it went on."
 _MOST_CLAIMED: Final = 64
 # Seconds between two looks at what other workers have done, and left undone.
 _BETWEEN_LOOKS: Final = 1.0
@@ -36,8 +37,15 @@ class JournalSendMany(JournalWork):
     ) -> None:
         super().__init__(api, () if messages is None else messages, options, journal, rate)
         self._resumes = messages is None
-        self._changed = asyncio.Event()
         self._looked_at = 0.0
+        self._has_all = self._resumes
+        self._early: dict[str | None, SendResult] = {}
+        """Results of messages that an earlier run left in doubt, and that this one may be given yet."""
+
+    @property
+    def paused_by(self) -> Exception | None:
+        """What holds the run up just now, since it concerns every message: a host, or a full disk."""
+        return self._hold.error or self._journal.paused_by
 
     # --- the run
 
@@ -48,7 +56,10 @@ class JournalSendMany(JournalWork):
                     try:
                         await self._run()
                     finally:
+                        journal.lose_patience()
+                        self._leave_doubts()
                         await self._wait_for_those_in_flight()
+                        self._tell_early()
                         if self._giving_back:
                             await asyncio.wait(self._giving_back)
         self._raise_what_ends_it()
@@ -68,13 +79,18 @@ class JournalSendMany(JournalWork):
         finally:
             taking.cancel()
             await asyncio.wait([taking])
+            if not taking.cancelled():
+                taking.exception()  # what ends the run is another error, or this one
+        if intake.failure is not None:
+            raise intake.failure
 
     async def _send_all(self, taking: "asyncio.Task[None]") -> None:
         while True:
             self._raise_what_ends_it()
             is_taken = taking.done()
             if is_taken:
-                taking.result()  # raises what reading the messages raised
+                taking.result()  # raises what kept a message from being entered
+                self._tell_early()
             self._changed.clear()
             if await self._launch_next():
                 continue
@@ -122,11 +138,15 @@ class JournalSendMany(JournalWork):
 
     async def _others_are_at_work(self) -> bool:
         """Tell what other workers have done of this run's messages, and whether there are more."""
+        if self._resumes:
+            return self._journal.lease is not None and await self._journal.has_open()
         after, are_some_open = -1, False
         while page := self._given.awaited_after(after, _AT_ONCE):
             standings = {one.key: one for one in await self._journal.standings([key for _, key in page])}
             for index, key in page:
-                standing = standings[key]
+                standing = standings.get(key)
+                if standing is None:
+                    raise JournalError(_DELETED)
                 if standing.state is State.SET_ASIDE:  # by one that was not given it
                     await self._journal.take_up([key])
                 if standing.state is State.SET_ASIDE or not standing.is_final:
@@ -140,6 +160,25 @@ class JournalSendMany(JournalWork):
     async def _tell(self, result: SendResult) -> None:
         await self._places.acquire()
         self._report(result)
+
+    def _report(self, result: SendResult | None) -> None:
+        if result is not None and result.index is None and not self._has_all:
+            self._early[result.key] = result
+            result = None
+        super()._report(result)
+
+    def _tell_early(self) -> None:
+        """Tell what became of those that this run was not given; of the others it is told as of any."""
+        self._has_all = True
+        early, self._early = self._early, {}
+        for key, result in early.items():
+            if key is None or not self._given.knows(key):
+                self._places.take()
+                self._report(result)
+
+    def _given_up(self) -> None:
+        super()._given_up()
+        self._changed.set()
 
     def _forget(self, task: "asyncio.Task[None]") -> None:
         super()._forget(task)

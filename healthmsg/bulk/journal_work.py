@@ -48,7 +48,8 @@ class JournalWork(SendMany):
         self._journal = journal
         self._resumes = False
         self._given = Given()
-        self._samples = Samples(journal, api.deliveries)
+        self._changed = asyncio.Event()
+        self._samples = Samples(journal, api.deliveries, self._changed.set)
         self._failure: Exception | None = None
         self._giving_back: set[asyncio.Task[None]] = set()
         self._departures = Departures(rate)
@@ -57,15 +58,17 @@ class JournalWork(SendMany):
         try:
             return await self._carry_out(item)
         except ClaimLostError:
+            self._hold.nothing_learnt()
             return None  # whoever has it now tells what became of it
         except SendingStoppedError:
             return None  # it waits in the journal
-        except Exception as error:  # noqa: BLE001 - the run ends with it
+        except Exception as error:  # noqa: BLE001 - a message without a result must not pass in silence
             self._failure = self._failure or error
             return None
 
     def _cut_off(self, item: Claimed, task: "asyncio.Task[None]") -> SendResult | None:
-        if task in self._in_doubt or self._has_begun(task):
+        is_in_doubt = task in self._in_doubt or item.state is not State.WAITING
+        if is_in_doubt or self._has_begun(task):
             unclear = self._in_doubt.pop(task, None) or SendingStoppedError(_LEFT_OPEN)
             return self._result(item, Reconciled(Outcome.UNKNOWN), unclear, item.attempts)
         giving_back = start(self._give_back(item))
@@ -76,6 +79,8 @@ class JournalWork(SendMany):
     async def _give_back(self, claim: Claimed) -> None:
         try:
             await self._journal.put_back(claim)
+        except ClaimLostError:
+            pass  # what became of it is noted already, or somebody else has it
         except JournalError as error:  # then the next run finds out that it was not sent
             self._failure = self._failure or error
 
@@ -105,7 +110,7 @@ class JournalWork(SendMany):
         return await self._closed(claim, Outcome.NOT_SENT, error, attempts)
 
     async def _try(self, claim: Claimed) -> SentMessage | Exception:
-        await self._hold.passed()
+        await self._let_through()
         try:
             chat = await self._reached(claim.chat)
             sent = await self._begin_and_say(claim, chat)
@@ -129,7 +134,7 @@ class JournalWork(SendMany):
         super()._note_request(request, task)
         request.on_departure = partial(self._departures.leave, task)
 
-    async def _delivered(self, claim: Claimed, message_id: str, attempts: int) -> SendResult | None:
+    async def _delivered(self, claim: Claimed, message_id: str, attempts: int) -> SendResult:
         result = self._result(claim, Reconciled(Outcome.DELIVERED, message_id), None, attempts)
         try:
             await self._journal.finish(claim, Outcome.DELIVERED, message_id=message_id)
@@ -204,11 +209,8 @@ class JournalWork(SendMany):
 
     def _result(
         self, claim: Claimed, found: Reconciled, error: Exception | None, attempts: int
-    ) -> SendResult | None:
-        """Give the result of a message of this run. If it is given later, the journal will tell it."""
+    ) -> SendResult:
         index = self._given.take(claim.key)
-        if index is None and not self._resumes:
-            return None
         return SendResult(claim.key, claim.chat, found.outcome, found.message_id, error, attempts, index)
 
 

@@ -37,8 +37,17 @@ class PlainSendMany(SendMany):
         self._reconciler = partial(reconciler_of, self._api, options.settle)
 
     async def _feed(self) -> None:
-        await super()._feed()
+        try:
+            await super()._feed()
+        except asyncio.CancelledError:
+            self._raise_if_given_up()
+            raise
         self._raise_if_given_up()
+
+    def _given_up(self) -> None:
+        super()._given_up()
+        if self._feeding is not None:
+            self._feeding.cancel()  # the next message may be long in coming
 
     def _accept(self, item: Any) -> _Numbered:
         self._raise_if_given_up()
@@ -75,7 +84,7 @@ class PlainSendMany(SendMany):
         calls, task = 0, asyncio.current_task()
         while True:
             try:
-                await self._hold.passed()
+                await self._let_through()
                 files, question = check_files(message.files), message.question
                 chat = await self._reached(message.to)
                 sent = await self._say(chat, message.body, files, question)

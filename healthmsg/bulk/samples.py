@@ -1,6 +1,7 @@
 """Messages that are known to have been delivered, to prove with them that a search finds what is there."""
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 
 from healthmsg.addresses import ChatAddress
@@ -10,10 +11,13 @@ from healthmsg.resources.deliveries import Delivered, Deliveries
 
 
 class Samples:
-    """Gives one from a journal; while there is none yet, waits for one."""
+    """Gives one from a journal; while there is none yet, waits for one, which `somebody_waits` is told."""
 
-    def __init__(self, journal: Journal, deliveries: Deliveries) -> None:
+    def __init__(
+        self, journal: Journal, deliveries: Deliveries, somebody_waits: Callable[[], object]
+    ) -> None:
         self._journal = journal
+        self._somebody_waits = somebody_waits
         self._deliveries = deliveries
         self._news = asyncio.Event()
         self.waiting = 0
@@ -24,6 +28,7 @@ class Samples:
         found = await self._find(chat)
         if found is None and not self._news.is_set():
             self.waiting += 1
+            self._somebody_waits()
             try:
                 await self._news.wait()
             finally:

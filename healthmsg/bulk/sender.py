@@ -10,7 +10,7 @@ from healthmsg.attempts import Attempt
 from healthmsg.bulk.hold import Hold
 from healthmsg.bulk.messages import Outgoing, Recipient, SendReport, SendResult
 from healthmsg.bulk.reconcile import Reconciled, Reconciler
-from healthmsg.bulk.sending import USERS, Sending, is_user
+from healthmsg.bulk.sending import USERS, Sending, is_user, outcome_of
 from healthmsg.checks import check_choice, check_flag, check_seconds
 from healthmsg.errors import (
     DeliveryUnknownError,
@@ -58,6 +58,23 @@ class SendOptions:
         check_seconds(self.stop_after, "stop_after")
 
 
+class _Places(asyncio.Semaphore):
+    """Places, of which one can be taken without waiting: then the next that comes free is gone."""
+
+    _owed = 0
+
+    def take(self) -> None:
+        """Take a place, if need be one that is not free yet."""
+        self._owed += 1
+
+    def release(self) -> None:
+        """Give a place back."""
+        if self._owed:
+            self._owed -= 1
+        else:
+            super().release()
+
+
 class SendMany(Sending[Any, SendResult]):
     """Messages that are being sent. Iterate it for the results, in the order in which they come.
 
@@ -71,9 +88,12 @@ class SendMany(Sending[Any, SendResult]):
     def __init__(self, api: Api, messages: Any, options: SendOptions, *, advice: str) -> None:
         super().__init__(api, messages, places=MOST_IN_FLIGHT)
         self._options = options
+        self._places: _Places = _Places(MOST_IN_FLIGHT)
         self._hold = Hold(self._api, options.stop_after, advice)
+        self._hold.when_given_up = self._given_up
         self._conversations: dict[str, Chat] = {}
         self._in_doubt: dict[asyncio.Task[Any] | None, DeliveryUnknownError | None] = {}
+        self._leaves_doubts = False
 
     @property
     def paused_by(self) -> Exception | None:
@@ -109,6 +129,27 @@ class SendMany(Sending[Any, SendResult]):
     def _is_waited_for(self, task: "asyncio.Task[None]") -> bool:
         return self._has_begun(task) and task not in self._in_doubt
 
+    def _given_up(self) -> None:
+        """Wait for nothing any more, since nothing gets through."""
+        self._leave_doubts()
+
+    def _leave_doubts(self) -> None:
+        """Find out no more what became of messages: they are unknown."""
+        self._leaves_doubts = True
+        for task in self._in_doubt:
+            if task is not None:
+                task.cancel()
+
+    async def _let_through(self) -> None:
+        """Wait until a call may be made; of who still waits for that, nothing is under way.
+
+        Raises:
+            SendingGivenUpError: nothing got through for too long.
+        """
+        if (task := asyncio.current_task()) is not None:
+            self._requests.pop(task, None)
+        await self._hold.passed()
+
     async def _say(
         self, chat: Chat | GroupChat, body: str, files: Any, question: Question | None
     ) -> SentMessage:
@@ -139,6 +180,8 @@ class SendMany(Sending[Any, SendResult]):
         """Note that the service answers, though not as it should: that concerns this message alone."""
         if isinstance(error, StatusError) and not isinstance(error, ForbiddenError):
             self._hold.well()
+        elif outcome_of(error) is Outcome.NOT_SENT:
+            self._hold.nothing_learnt()
 
     async def _known_conversation(self, to: str) -> Chat | None:  # noqa: ARG002 - of interest to some
         """Give the conversation that an earlier run has started."""
@@ -154,14 +197,21 @@ class SendMany(Sending[Any, SendResult]):
         """
         task = asyncio.current_task()
         self._in_doubt[task] = error
+        if self._is_stopping or self._leaves_doubts:
+            raise asyncio.CancelledError  # as those are that were in doubt before
+        self._hold.nothing_learnt()
         # Who waits for certainty does not keep others from being sent.
         self._places.release()
         try:
-            return await self._patiently(attempt, reconciler)
+            found = await self._patiently(attempt, reconciler)
+        except Exception:
+            del self._in_doubt[task]
+            raise
         finally:
-            if not self._is_stopping:
-                del self._in_doubt[task]
-                await self._places.acquire()
+            # Not waited for: with nobody who reads results, none would come free.
+            self._places.take()
+        del self._in_doubt[task]
+        return found
 
     async def _patiently(self, attempt: Attempt, reconciler: MakeReconciler) -> Reconciled:
         while True:

@@ -75,6 +75,10 @@ class Given:
         accepted = self._file.execute("INSERT OR IGNORE INTO given VALUES (?, ?, TRUE)", (key, number))
         return accepted.rowcount > 0
 
+    def knows(self, key: str) -> bool:
+        """Tell whether the run was given this message."""
+        return self._file.execute("SELECT 1 FROM given WHERE key = ?", (key,)).fetchone() is not None
+
     def is_awaited(self, key: str) -> bool:
         """Tell whether the run was given this message, and has not told what became of it."""
         wanted = "SELECT 1 FROM given WHERE key = ? AND is_awaited"

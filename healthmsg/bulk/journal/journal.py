@@ -198,6 +198,23 @@ class Journal:
         """
         await self._store.set_aside(claim)
 
+    async def has_open(self) -> bool:
+        """Tell whether there is a message that waits, or that somebody sends or has to find out about."""
+        return await self._store.has_open()
+
+    async def count_in_doubt(self) -> int:
+        """Count the messages of which is to be found out whether they were delivered."""
+        return await self._store.count_in_doubt()
+
+    @property
+    def paused_by(self) -> JournalError | None:
+        """What keeps it from writing just now, and may pass: a full disk."""
+        return None if self._open is None else self._open.paused_by
+
+    def lose_patience(self) -> None:
+        """Try nothing again any more, while the disk is full: a run is being left."""
+        self._store.lose_patience()
+
     async def renew(self) -> None:
         """Keep all that was claimed for another lease. With SQLite there is none."""
         await self._store.renew()

@@ -149,6 +149,9 @@ CONVERSATION_WITH: Final = (
     .order_by(M.position.desc())
     .limit(1)
 )
+# Each chat with an open one has one that is next.
+OPEN: Final = select(M.key).where(IS_NEXT).limit(1)
+COUNT_IN_DOUBT: Final = select(func.count()).where(IS_NEXT, M.state.in_(_IN_DOUBT))
 COUNTS: Final = select(M.state, func.count()).group_by(M.state)
 PAGE: Final = (
     select(MESSAGES)

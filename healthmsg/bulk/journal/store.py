@@ -134,6 +134,23 @@ class Store:
         """Leave it to whoever is given it."""
         return self._note(Kind.SET_ASIDE, claim, b_state=State.SET_ASIDE.value, b_error=None)
 
+    @property
+    def paused_by(self) -> JournalError | None:
+        """What keeps it from writing just now, and may pass."""
+        return self._writer.paused_by
+
+    def lose_patience(self) -> None:
+        """Fail at the first error."""
+        self._writer.patience = 0.0
+
+    async def has_open(self) -> bool:
+        """Tell whether something may still happen to a message."""
+        return bool(await self._do(lambda c: c.execute(statements.OPEN).first()))
+
+    async def count_in_doubt(self) -> int:
+        """Count what may have been delivered."""
+        return int(await self._do(lambda c: c.execute(statements.COUNT_IN_DOUBT).scalar_one()))
+
     async def renew(self) -> None:
         """Keep all claims for another lease."""
         if self._database.is_shared:

@@ -55,7 +55,10 @@ class Writer:
 
     def __init__(self, database: Database, patience: float = 0.0) -> None:
         self._database = database
-        self._patience = patience
+        self.patience = patience
+        """Seconds for which it tries again what may work later."""
+        self.paused_by: JournalError | None = None
+        """What may work later, and does not just now."""
         self._queue: deque[_Asked] = deque()
         self._current: list[_Asked] = []
         self._wake = asyncio.Event()
@@ -164,18 +167,23 @@ class Writer:
     async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
         """Do it again while the disk is full: somebody may make room."""
         loop = asyncio.get_running_loop()
-        last_try = loop.time() + self._patience
-        while True:
-            try:
-                return await work()
-            except HealthmsgError:
-                raise
-            except Exception as error:
-                is_late = self.is_closing or loop.time() >= last_try
-                if is_late or not self._database.is_passing(error):
+        began = loop.time()
+        try:
+            while True:
+                try:
+                    return await work()
+                except HealthmsgError:
                     raise
-                logger.warning("the journal waits: %s", self._database.describe(error))
-            await asyncio.sleep(_BETWEEN_TRIES)
+                except Exception as error:
+                    is_late = self.is_closing or loop.time() >= began + self.patience
+                    if is_late or not self._database.is_passing(error):
+                        raise
+                    reason = self._database.describe(error)
+                self.paused_by = JournalError(f"The journal waits: {reason}.")
+                logger.warning("the journal waits: %s", reason)
+                await asyncio.sleep(_BETWEEN_TRIES)
+        finally:
+            self.paused_by = None
 
     def _failed(self, error: Exception) -> JournalError:
         return JournalError(
