@@ -294,6 +294,7 @@ async def test_counts_and_rows_tell_all(target: str) -> None:
         State.DELIVERED: 1,
         State.NOT_SENT: 1,
         State.UNKNOWN: 0,
+        State.SET_ASIDE: 0,
     }
     assert rows[0].updated_at <= datetime.now(UTC)
 

@@ -134,7 +134,7 @@ async def test_a_second_sender_is_refused_and_one_that_reads_is_not(file: Path) 
 
 
 async def test_reading_makes_no_journal(file: Path) -> None:
-    with pytest.raises(JournalError, match="No such file"):
+    with pytest.raises(JournalError, match="no journal there"):
         async with Journal.open(file, is_reading=True):
             pass
     assert not file.exists()
