@@ -15,11 +15,13 @@ from healthmsg.bulk.messages import Messages, Outgoing, Recipient
 from healthmsg.bulk.sender import check_outgoing
 from healthmsg.bulk.sending import USERS, is_user
 from healthmsg.errors import (
+    BadRequestError,
     ForbiddenError,
     HealthmsgError,
     InvalidInputError,
     JournalNotFoundError,
     NotFoundError,
+    PreconditionFailedError,
 )
 from healthmsg.many import each
 from healthmsg.models import ConversationInfo, GroupChatInfo, User
@@ -32,6 +34,7 @@ _AT_ONCE: Final = 200
 _MOST_PROBLEMS: Final = 1_000
 _KEY_TAKEN: Final = "its key was given to an earlier message"
 _DUPLICATE: Final = "an earlier message says the same to the same recipient; both would be sent"
+_OF_ONE_CHAT: Final = (BadRequestError, ForbiddenError, NotFoundError, PreconditionFailedError)
 _CLOSED: Final = "the chat is closed"
 
 
@@ -190,9 +193,9 @@ class DryRun:
         counts, tally = await journal.counts(), self._tally
         tally.messages = sum(counts.values())
         tally.delivered_before = counts[State.DELIVERED]
-        tally.in_doubt = counts[State.SENDING]
+        tally.in_doubt = await journal.count_in_doubt()
         tally.to_send = counts[State.WAITING] + counts[State.SET_ASIDE]
-        tally.failed_before = counts[State.UNKNOWN]
+        tally.failed_before = counts[State.UNKNOWN] + counts[State.SENDING] - tally.in_doubt
         if self._retry_failed:
             tally.to_send += counts[State.NOT_SENT]
         else:
@@ -216,8 +219,10 @@ class DryRun:
 
     def _key(self, message: Outgoing, content: Content, index: int) -> tuple[str, bool]:
         """Give a message's key, and tell whether an earlier one is the same but for the key."""
-        derived, nth = self._given.key_and_number(content.to, content.body, content.files, content.question)
-        key = derived if message.key is None else message.key
+        said = content.to, content.body, content.files, content.question
+        _, nth = self._recipients.key_and_number(*said)
+        # As the run does: one with a key of its own does not count for the others' keys.
+        key = self._given.key(*said) if message.key is None else message.key
         if not self._given.accept(key, index):
             raise InvalidInputError(_KEY_TAKEN)
         return key, nth > 0
@@ -278,7 +283,7 @@ class DryRun:
             info: ConversationInfo | GroupChatInfo = await self._api.read(
                 GroupChatInfo if address.kind.is_group else ConversationInfo, GET_CHAT, address
             )
-        except (NotFoundError, ForbiddenError) as error:
+        except _OF_ONE_CHAT as error:
             return error
         return InvalidInputError(_CLOSED) if info.closed else None
 

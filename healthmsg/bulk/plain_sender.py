@@ -60,9 +60,8 @@ class PlainSendMany(SendMany):
     def _cut_off(self, item: _Numbered, task: "asyncio.Task[None]") -> SendResult:
         unclear = self._in_doubt.pop(task, None)
         outcome = Outcome.UNKNOWN if unclear or self._has_begun(task) else Outcome.NOT_SENT
-        error = unclear or SendingStoppedError(
-            f"The run was ended before this message was done; it is {outcome.value}."
-        )
+        ended = f"The run was ended before this message was done; it is {outcome.value}."
+        error = unclear or self._hold.given_up or SendingStoppedError(ended)
         return _result(item, Reconciled(outcome), error, self._calls_of(task))
 
     async def _work(self, item: _Numbered) -> SendResult:
@@ -105,10 +104,7 @@ class PlainSendMany(SendMany):
             return Reconciled(Outcome.NOT_SENT)
         if self._options.on_unknown == "report":
             return Reconciled(Outcome.UNKNOWN)
-        try:
-            return await self._find_out(error.attempt, error, self._reconciler)
-        except SendingStoppedError:
-            return Reconciled(Outcome.UNKNOWN)
+        return await self._find_out(error.attempt, error, self._reconciler)
 
     @asynccontextmanager
     async def _turn(self, chat: object) -> AsyncIterator[None]:
@@ -120,7 +116,7 @@ class PlainSendMany(SendMany):
                 await asyncio.wait([before])  # to its end, so that the results are in order too
             yield
         finally:
-            if self._last_in_chat[chat] is task:
+            if self._last_in_chat.get(chat) is task:
                 del self._last_in_chat[chat]
 
 

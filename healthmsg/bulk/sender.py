@@ -130,14 +130,17 @@ class SendMany(Sending[Any, SendResult]):
         return self._has_begun(task) and task not in self._in_doubt
 
     def _given_up(self) -> None:
-        """Wait for nothing any more, since nothing gets through."""
+        """Begin nothing that is not under way, and find out nothing more, since nothing gets through."""
         self._leave_doubts()
+        for task in self._in_flight:
+            if not self._is_waited_for(task) and task is not asyncio.current_task():
+                task.cancel()
 
     def _leave_doubts(self) -> None:
         """Find out no more what became of messages: they are unknown."""
         self._leaves_doubts = True
         for task in self._in_doubt:
-            if task is not None:
+            if task is not None and task is not asyncio.current_task():
                 task.cancel()
 
     async def _let_through(self) -> None:
@@ -192,8 +195,7 @@ class SendMany(Sending[Any, SendResult]):
     ) -> Reconciled:
         """Find out what became of a message; while the service does not answer, wait.
 
-        Raises:
-            SendingGivenUpError: it did not answer for too long.
+        When that is not to be waited for any more, the task is cut off, and the message unknown.
         """
         task = asyncio.current_task()
         self._in_doubt[task] = error
@@ -204,6 +206,8 @@ class SendMany(Sending[Any, SendResult]):
         self._places.release()
         try:
             found = await self._patiently(attempt, reconciler)
+        except SendingGivenUpError:
+            raise asyncio.CancelledError from None
         except Exception:
             del self._in_doubt[task]
             raise

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from journal_runs import fresh_client, lose, outcomes, sent, states
-from sources import AsyncSource, Source, bodies, chats, posts, read_into
+from sources import AsyncSource, bodies, chats, posts
 from waiting import until
 
 from healthmsg import (
@@ -23,7 +23,6 @@ from healthmsg import (
     Outgoing,
     Question,
     QuestionPayload,
-    SendResult,
     UnauthorizedError,
     UploadFile,
     exact_aux_id,
@@ -364,48 +363,3 @@ async def test_what_was_delivered_is_told_although_its_file_is_gone(
     (again,) = await sent(client, messages, journal=file)
 
     assert (again.outcome, again.message_id) == (Outcome.DELIVERED, first.message_id)
-
-
-# --- where they come from
-
-
-async def test_messages_that_come_with_pauses_are_sent_as_they_come(
-    client: Client, sandbox: Sandbox, file: Path
-) -> None:
-    (chat,) = chats(sandbox, 1)
-
-    async def one_by_one() -> AsyncIterator[Outgoing]:
-        for number in range(3):
-            yield Outgoing(chat, str(number))
-            await until(lambda: len(bodies(sandbox, chat)) == number + 1)  # noqa: B023 - waited for at once
-
-    results = [result async for result in client.send_many(one_by_one(), journal=file)]
-
-    assert [result.index for result in results] == [0, 1, 2]
-
-
-@pytest.mark.parametrize("kind", [Source, AsyncSource])
-async def test_an_iterable_that_raises_does_so_after_the_results_of_what_it_gave(
-    client: Client, sandbox: Sandbox, file: Path, kind: type[Source]
-) -> None:
-    seen: list[SendResult] = []
-    addresses = chats(sandbox, 2)
-    with pytest.raises(LookupError, match="no more patients"):
-        await read_into(seen, client.send_many(kind(addresses, count=30, fails_at=20), journal=file))
-
-    assert sorted(result.index or 0 for result in seen) == list(range(20))
-    assert outcomes(seen) == [Outcome.DELIVERED] * 20
-
-
-async def test_what_is_no_message_ends_it_after_the_earlier_results(
-    client: Client, sandbox: Sandbox, file: Path
-) -> None:
-    (chat,) = chats(sandbox, 1)
-    seen: list[SendResult] = []
-    wrong: Any = [Outgoing(chat, "1"), None, Outgoing(chat, "2")]
-
-    with pytest.raises(InvalidInputError, match="Outgoing"):
-        await read_into(seen, client.send_many(wrong, journal=file))
-
-    assert outcomes(seen) == [Outcome.DELIVERED]
-    assert bodies(sandbox, chat) == ["1"]

@@ -18,7 +18,8 @@ from healthmsg import (
     Outcome,
     Outgoing,
 )
-from healthmsg.bulk.journal import Entry, Given, Journal, State
+from healthmsg.bulk import journal_sender
+from healthmsg.bulk.journal import Entry, Journal, State
 from healthmsg.bulk.journal.store import Store
 from healthmsg.bulk.journal_sender import JournalSendMany
 from healthmsg.sandbox import AnswerStatus, AnswerStatusAfter, CutAfter, CutBefore, Delay, Fault, Sandbox
@@ -302,13 +303,16 @@ async def test_what_a_worker_that_died_holds_is_waited_for(
 
 
 async def test_what_somebody_deletes_from_the_journal_is_not_waited_for_in_vain(
-    client: Client, file: Path
+    client: Client, sandbox: Sandbox, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = client.send_many([], journal=file)
-    assert isinstance(run, JournalSendMany)
-    run._is_stopping = True  # nobody begins it
-    async with run._journal as journal:
-        with Given(journal.salt) as run._given:
-            run._given.accept("a", 0)
+    (chat,) = chats(sandbox, 1)
+    monkeypatch.setattr(journal_sender, "_BETWEEN_LOOKS", 0.05)
+    async with Journal.open(database) as other:
+        await other.enter([Entry("a", chat, "1")])
+        await other.claim(1)
+        async with client.send_many([Outgoing(chat, "1", key="a")], journal=database) as run:
+            assert isinstance(run, JournalSendMany)
+            await until(lambda: run._has_all)
+            await other._store._do(lambda c: c.exec_driver_sql("DELETE FROM healthmsg_messages"))
             with pytest.raises(JournalError, match="deleted"):
-                await run._others_are_at_work()
+                _ = [result async for result in run]

@@ -52,6 +52,7 @@ class Store:
 
     async def close(self) -> None:
         """Do what was asked for, let go of what is claimed, and close."""
+        self.lose_patience()
         if not (self._is_reading or self._writer.has_failed or self._writer.is_closing):
             letting_go = self._do(self._let_go)
             await asyncio.wait([letting_go])

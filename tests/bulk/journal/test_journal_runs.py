@@ -1,0 +1,251 @@
+"""What a run does with a journal that holds messages of earlier ones."""
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from journals import NOW, begun, delivered, entry, holding, keys, only, standing, states
+
+from healthmsg.bulk.journal import Entry, Given, Journal, JournalFile, State
+from healthmsg.errors import JournalError, JournalMismatchError
+from healthmsg.outcome import Outcome
+
+
+async def left_waiting(target: str, *entries: Entry) -> None:
+    async with holding(target, *entries):
+        pass
+
+
+# --- what waits from an earlier run
+
+
+async def test_what_waits_is_set_aside_until_it_is_entered_again_in_its_old_place(target: str) -> None:
+    entries = [entry("a1", "a"), entry("a2", "a"), entry("b")]
+    await left_waiting(target, *entries)
+
+    async with Journal.open(target) as journal:
+        await journal.set_out()
+        assert set((await states(journal)).values()) == {State.SET_ASIDE}
+        assert await journal.claim(9) == []
+        await journal.enter([entry("a3", "a")])
+        assert keys(await journal.claim(9)) == ["a3"]
+        assert (await standing(journal, entries[1])).state is State.WAITING
+        assert (await states(journal))["a1"] is State.SET_ASIDE
+
+
+async def test_what_is_entered_again_comes_before_what_is_new(target: str) -> None:
+    await left_waiting(target, entry("a1", "a"), entry("a2", "a"))
+
+    async with Journal.open(target) as journal:
+        await journal.set_out()
+        await journal.enter([entry("a3", "a"), entry("a2", "a"), entry("a1", "a")])
+        assert [(await delivered(journal, key)).key for key in "xyz"] == ["a1", "a2", "a3"]
+
+
+async def test_what_is_set_aside_does_not_hold_up_its_chat(target: str) -> None:
+    async with holding(target, entry("a1", "a"), entry("a2", "a")) as journal:
+        await journal.set_aside(only(await journal.claim(1)))
+        assert keys(await journal.claim(9)) == ["a2"]
+        assert await states(journal) == {"a1": State.SET_ASIDE, "a2": State.WAITING}
+
+
+async def test_what_is_in_doubt_is_not_set_aside(target: str) -> None:
+    async with holding(target, entry("a1", "a"), entry("a2", "a"), entry("b")) as journal:
+        await begun(journal)
+        await journal.finish(await begun(journal), Outcome.UNKNOWN)
+
+    async with Journal.open(target) as journal:
+        await journal.set_out()
+        assert await states(journal) == {"a1": State.SENDING, "a2": State.SET_ASIDE, "b": State.UNKNOWN}
+        assert await journal.count_in_doubt() == 2
+        assert keys(await journal.in_doubt()) == ["a1", "b"]
+
+
+async def test_a_run_that_resumes_has_all_wait_again_in_order(target: str) -> None:
+    entries = [entry("a1", "a"), entry("a2", "a"), entry("b")]
+    await left_waiting(target, *entries)
+    async with Journal.open(target) as journal:
+        await journal.set_out()
+
+    async with Journal.open(target) as journal:
+        await journal.set_out(resumes=True)
+        assert keys(await journal.claim(9)) == ["a1", "b"]
+
+
+@pytest.mark.parametrize("resumes", [True, False])
+async def test_what_failed_waits_again_only_when_that_is_asked_for(target: str, resumes: bool) -> None:
+    async with holding(target, entry("a1", "a"), entry("a2", "a")) as journal:
+        await journal.finish(await begun(journal), Outcome.NOT_SENT)
+        await delivered(journal, "m")
+
+    async with Journal.open(target) as journal:
+        await journal.set_out(resumes=resumes)
+        assert await journal.claim(9) == []
+        await journal.set_out(resumes=resumes, retry_failed=True)
+        assert keys(await journal.claim(9)) == (["a1"] if resumes else [])
+
+
+async def test_what_was_taken_up_does_not_overtake_what_is_being_sent(target: str) -> None:
+    await left_waiting(target, entry("a1", "a"))
+    async with Journal.open(target) as journal:
+        await journal.set_out()
+        await journal.enter([entry("a2", "a")])
+        busy = await begun(journal)
+        await journal.take_up(["a1", "nobody's"])
+        assert await journal.claim(9) == []
+        await journal.finish(busy, Outcome.DELIVERED, message_id="m")
+        assert keys(await journal.claim(9)) == ["a1"]
+
+
+async def test_only_what_was_set_aside_is_taken_up(target: str) -> None:
+    async with holding(target, entry("a"), entry("b"), entry("c")) as journal:
+        await delivered(journal, "m")
+        await journal.finish(await begun(journal), Outcome.NOT_SENT)
+        before = await states(journal)
+        await journal.take_up(["a", "b", "c"])
+        await journal.take_up([])
+        assert await states(journal) == before
+
+
+async def test_another_sender_keeps_what_waits_from_being_set_aside(database: str) -> None:
+    async with Journal.open(database) as one, Journal.open(database) as other:
+        await one.set_out()
+        await one.enter([entry("a")])
+        await other.set_out()
+        assert await states(other) == {"a": State.WAITING}
+    async with Journal.open(database) as third:
+        await third.set_out()
+        assert await states(third) == {"a": State.SET_ASIDE}
+
+
+# --- looking
+
+
+async def test_looking_up_tells_what_entering_would_and_enters_nothing(target: str) -> None:
+    async with holding(target, entry("a"), entry("b")) as journal:
+        await delivered(journal, "m")
+        wanted = [entry("a"), entry("b", body="iets anders"), entry("c"), entry("d", body="a\0b")]
+        known, other, new, unfit = await journal.look_up(wanted)
+        assert await states(journal) == {"a": State.DELIVERED, "b": State.WAITING}
+
+    assert (known.state, known.message_id, known.is_new) == (State.DELIVERED, "m", False)
+    assert isinstance(other.problem, JournalMismatchError)
+    assert (new.state, new.is_new, new.problem) == (State.WAITING, True, None)
+    assert (unfit.state, unfit.problem is None) == (None, False)
+
+
+async def test_standings_are_of_those_that_are_known(target: str) -> None:
+    async with holding(target, entry("a"), entry("b")) as journal:
+        await journal.finish(await begun(journal), Outcome.NOT_SENT, error="NotFoundError: gone")
+        found = {one.key: one for one in await journal.standings(["a", "b", "c"])}
+        assert await journal.standings([]) == []
+
+    assert set(found) == {"a", "b"}
+    assert (found["a"].state, found["a"].is_final, found["a"].error, found["a"].attempts) == (
+        *(State.NOT_SENT, True),
+        *("NotFoundError: gone", 1),
+    )
+    assert not found["b"].is_final
+
+
+async def test_a_user_s_conversation_is_the_one_that_the_last_message_went_to(target: str) -> None:
+    entries = [Entry("a", "users/u1", "1"), Entry("b", "users/u1", "2"), Entry("c", "users/u2", "3")]
+    async with holding(target, *entries) as journal:
+        assert await journal.conversation_with("users/u1") is None
+        claim, *_ = await journal.claim(1)
+        await journal.begin(claim, NOW, "conversations/c1")
+        assert await journal.conversation_with("users/u1") == "conversations/c1"
+        await journal.finish(claim, Outcome.NOT_SENT)
+        assert await journal.conversation_with("users/u2") is None
+
+    async with Journal.open(target) as journal:
+        assert await journal.conversation_with("users/u1") == "conversations/c1"
+
+
+async def test_whether_something_is_open_is_told_until_all_is_final(target: str) -> None:
+    async with holding(target, entry("a")) as journal:
+        assert await journal.has_open()
+        claim = await begun(journal)
+        assert await journal.has_open()
+        await journal.finish(claim, Outcome.UNKNOWN)
+        assert await journal.has_open()
+        assert await journal.count_in_doubt() == 1
+        await journal.finish(claim, Outcome.UNKNOWN, is_final=True)
+        assert not await journal.has_open()
+        assert await journal.count_in_doubt() == 0
+
+
+# --- while the disk is full
+
+
+async def full(journal: Journal, most: int) -> None:
+    await journal._store._do(lambda c: c.exec_driver_sql(f"PRAGMA max_page_count = {most}").scalar())
+
+
+async def test_a_write_is_tried_again_as_long_as_there_is_patience(file: Path) -> None:
+    async with Journal.open(file, patience=60) as journal:
+        await full(journal, 1)
+        entering = asyncio.ensure_future(journal.enter([entry("a", body="x" * 100_000)]))
+        asking = asyncio.ensure_future(full(journal, 10**9))
+        while journal.paused_by is None:  # noqa: ASYNC110 - the writer tells nobody
+            await asyncio.sleep(0)
+        assert "disk is full" in str(journal.paused_by)
+        assert not asking.done()
+        journal.lose_patience()
+        with pytest.raises(JournalError, match="disk is full"):
+            await entering
+        with pytest.raises(JournalError):
+            await asking
+        assert journal.paused_by is None
+
+
+async def test_closing_does_not_wait_for_room(file: Path) -> None:
+    async with Journal.open(file, patience=3600) as journal:
+        await full(journal, 1)
+        entering = asyncio.ensure_future(journal.enter([entry("a", body="x" * 100_000)]))
+        while journal.paused_by is None:  # noqa: ASYNC110 - the writer tells nobody
+            await asyncio.sleep(0)
+    with pytest.raises(JournalError):
+        await entering
+
+    async with Journal.open(file) as journal:
+        assert (await standing(journal, entry("a"))).is_new
+
+
+# --- what a run was given
+
+
+def test_equal_messages_are_numbered_and_each_has_a_key_of_its_own() -> None:
+    file = JournalFile("/a.pdf", "a.pdf", 4)
+    with Given(b"salt") as given, Given(b"salt") as again, Given(b"other") as other:
+        said = [
+            ("c1", "x", (), None),
+            ("c1", "x", (file,), None),
+            ("c2", "x", (), None),
+            ("c1", "x", (), None),
+        ]
+        made = [given.key_and_number(*one) for one in said]
+        assert [number for _, number in made] == [0, 0, 0, 1]
+        assert len({key for key, _ in made}) == 4
+        assert [again.key(*one) for one in said] == [key for key, _ in made]
+        assert not {other.key(*one) for one in said} & {key for key, _ in made}
+
+
+def test_what_was_given_is_awaited_until_it_is_taken() -> None:
+    with Given() as given:
+        assert [given.accept(key, number) for number, key in enumerate("abca")] == [True, True, True, False]
+        assert given.awaited_after(-1, 2) == [(0, "a"), (1, "b")]
+        assert given.awaited_after(1, 2) == [(2, "c")]
+        assert (given.take("b"), given.take("b"), given.take("z")) == (1, 1, None)
+        assert [given.is_awaited(key) for key in "abz"] == [True, False, False]
+        assert [given.knows(key) for key in "abz"] == [True, True, False]
+        assert given.awaited_after(-1, 9) == [(0, "a"), (2, "c")]
+
+
+async def test_a_purge_forgets_what_was_set_aside(target: str) -> None:
+    await left_waiting(target, entry("a"))
+    async with Journal.open(target) as journal:
+        await journal.set_out()
+        assert await journal.purge(timedelta()) == 1
+        assert await states(journal) == {}

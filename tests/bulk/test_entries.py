@@ -1,0 +1,157 @@
+"""What goes into a journal comes out again."""
+
+import json
+import string
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from healthmsg import (
+    AmbiguousAuxIdError,
+    Client,
+    EmptyMessageError,
+    InvalidFileError,
+    InvalidIdError,
+    InvalidInputError,
+    Option,
+    Outgoing,
+    Question,
+    UploadFile,
+    exact_aux_id,
+    fold_aux_id,
+)
+from healthmsg.addresses import ChatAddress, ChatKind
+from healthmsg.bulk.entries import address_in, checked, files_in, question_in, text_in, text_of
+from healthmsg.bulk.journal import JournalFile
+from healthmsg.bulk.journal.keys import (
+    files_as_json,
+    files_of_json,
+    question_as_json,
+    question_of_json,
+)
+from healthmsg.sandbox import Sandbox
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40).filter(
+    lambda text: text.strip() and text not in {".", ".."}
+)
+names = st.text(string.ascii_letters + string.digits + "_", min_size=1, max_size=32)
+options = st.lists(
+    st.builds(Option, texts, name=names, style=st.none() | st.sampled_from(["green", "red"])),
+    min_size=1,
+    max_size=5,
+    unique_by=lambda option: option.name,
+)
+questions = st.builds(
+    Question,
+    options,
+    st.lists(texts, max_size=3).map(tuple),
+    st.booleans(),
+    st.sampled_from(["horizontal", "vertical"]),
+)
+
+
+@given(kind=st.sampled_from(ChatKind), chat_id=texts)
+def test_an_address_comes_out_as_it_went_in(kind: ChatKind, chat_id: str) -> None:
+    address = ChatAddress(kind, exact_aux_id(chat_id) if kind.is_auxiliary else chat_id)
+
+    again = address_in(text_in(address))
+
+    assert again == address
+    assert again.path == address.path
+
+
+@pytest.mark.parametrize("aux_id", ["José", "Jose\u0301", "a/b", "conversations/x", " ", "%2F", "ß"])
+def test_an_ambiguous_id_is_decided_when_it_goes_in(aux_id: str) -> None:
+    exact = ChatAddress(ChatKind.AUX_CONVERSATION, exact_aux_id(aux_id))
+    folded = ChatAddress(ChatKind.AUX_CONVERSATION, fold_aux_id(aux_id))
+
+    assert address_in(text_in(exact)).path == exact.path
+    assert address_in(text_in(folded)).path == folded.path
+
+
+@pytest.mark.parametrize("to", ["users/", "users/..", "", "c1", "conversations/.", "users/\ud800"])
+def test_what_is_no_address_is_refused(to: str) -> None:
+    with pytest.raises(InvalidIdError):
+        text_of(to)
+
+
+def test_an_address_with_a_diacritic_that_nobody_has_decided_about_is_refused() -> None:
+    with pytest.raises(AmbiguousAuxIdError):
+        text_of("aux/conversations/José")
+
+
+@given(question=questions)
+def test_a_question_comes_out_as_it_went_in(question: Question) -> None:
+    from healthmsg.bulk.entries import _written
+
+    text = question_as_json(_written(question))
+    assert text is not None
+    assert text == question_as_json(json.loads(text))
+    again = question_in(question_of_json(text))
+
+    assert again is not None
+    assert list(again.options) == list(question.options)
+    assert (again.users, again.multi_answer, again.style) == (
+        *(tuple(dict.fromkeys(question.users)), question.multi_answer, question.style),
+    )
+
+
+def test_no_question_is_none() -> None:
+    assert question_in(question_of_json(question_as_json(None))) is None
+
+
+@given(path=texts, name=texts, size=st.none() | st.integers(1, 2**60), content_type=st.none() | texts)
+def test_a_file_comes_out_as_it_went_in(
+    path: str, name: str, size: int | None, content_type: str | None
+) -> None:
+    entered = (JournalFile(path, name, size, content_type),)
+
+    (again,) = files_in(files_of_json(files_as_json(entered)))
+
+    assert again == UploadFile(path, name, content_type, size=size)
+
+
+# --- what is checked
+
+
+@pytest.mark.parametrize(
+    ("message", "error"),
+    [
+        (Outgoing("conversations/c1", ""), EmptyMessageError),
+        (Outgoing("conversations/c1", "\ud800"), InvalidInputError),
+        (Outgoing("conversations/c1", "x", key=""), InvalidInputError),
+        (Outgoing("conversations/c1", "x", key="\ud800"), InvalidInputError),
+        (Outgoing("conversations/c1", "x", key=7), InvalidInputError),  # type: ignore[arg-type]
+        (Outgoing("conversations/c1", "x", ["/nowhere/a.pdf"]), InvalidFileError),
+        (Outgoing("conversations/c1", "x", [UploadFile(b"x", "a.txt")]), InvalidFileError),
+        (Outgoing("conversations/c1", "x", question="?"), InvalidInputError),  # type: ignore[arg-type]
+        (Outgoing("conversations/c1", "x", question=Question([])), InvalidInputError),
+        (Outgoing("conversations/c1", "x", ["a"], question=Question([Option("Ja")])), InvalidInputError),
+        (Outgoing("users/", "x"), InvalidIdError),
+    ],
+)
+async def test_what_cannot_be_sent_is_refused_and_shows_nothing(
+    client: Client, message: Outgoing, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        await checked(message, client._api)
+
+
+async def test_a_file_is_entered_with_its_whole_path_and_its_size(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "scan.pdf").write_bytes(b"%PDF")
+    monkeypatch.chdir(tmp_path)
+
+    content = await checked(Outgoing("conversations/c1", "", ["scan.pdf"]), client._api)
+
+    assert content.files == (JournalFile(str(tmp_path / "scan.pdf"), "scan.pdf", 4, "application/pdf"),)
+    assert str(tmp_path) not in repr(content)
+
+
+async def test_a_handle_of_another_user_is_refused(client: Client, sandbox: Sandbox) -> None:
+    other = client.using(sandbox.issue_token())
+    with pytest.raises(InvalidInputError, match="another user's"):
+        await checked(Outgoing(other.conversations("c1"), "x"), client._api)

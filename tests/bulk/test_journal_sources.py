@@ -1,0 +1,84 @@
+"""Where the messages of a run with a journal come from, and what of them is told."""
+
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from journal_runs import fresh_client, lose, outcomes
+from sources import AsyncSource, Source, bodies, chats, read_into
+from waiting import until
+
+from healthmsg import Client, InvalidInputError, Outcome, Outgoing, SendResult
+from healthmsg.sandbox import AnswerStatus, CutAfter, CutBefore, Sandbox, TooManyRequests
+
+pytestmark = pytest.mark.usefixtures("nothing_is_left_behind")
+
+
+async def test_messages_that_come_with_pauses_are_sent_as_they_come(
+    client: Client, sandbox: Sandbox, file: Path
+) -> None:
+    (chat,) = chats(sandbox, 1)
+
+    async def one_by_one() -> AsyncIterator[Outgoing]:
+        for number in range(3):
+            yield Outgoing(chat, str(number))
+            await until(lambda: len(bodies(sandbox, chat)) == number + 1)  # noqa: B023 - waited for at once
+
+    results = [result async for result in client.send_many(one_by_one(), journal=file)]
+
+    assert [result.index for result in results] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("kind", [Source, AsyncSource])
+async def test_an_iterable_that_raises_does_so_after_the_results_of_what_it_gave(
+    client: Client, sandbox: Sandbox, file: Path, kind: type[Source]
+) -> None:
+    seen: list[SendResult] = []
+    addresses = chats(sandbox, 2)
+    with pytest.raises(LookupError, match="no more patients"):
+        await read_into(seen, client.send_many(kind(addresses, count=30, fails_at=20), journal=file))
+
+    assert sorted(result.index or 0 for result in seen) == list(range(20))
+    assert outcomes(seen) == [Outcome.DELIVERED] * 20
+
+
+async def test_what_is_no_message_ends_it_after_the_earlier_results(
+    client: Client, sandbox: Sandbox, file: Path
+) -> None:
+    (chat,) = chats(sandbox, 1)
+    seen: list[SendResult] = []
+    wrong: Any = [Outgoing(chat, "1"), None, Outgoing(chat, "2")]
+
+    with pytest.raises(InvalidInputError, match="Outgoing"):
+        await read_into(seen, client.send_many(wrong, journal=file))
+
+    assert outcomes(seen) == [Outcome.DELIVERED]
+    assert bodies(sandbox, chat) == ["1"]
+
+
+async def test_whatever_goes_wrong_nothing_private_is_told(
+    sandbox: Sandbox, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    addresses = []
+    for number, fault in enumerate(
+        (CutAfter(), CutBefore(), AnswerStatus(403), AnswerStatus(404), AnswerStatus(500), TooManyRequests())
+    ):
+        sandbox.add_conversation(aux_id=f"c4nary{number}")
+        addresses.append(f"aux/conversations/c4nary{number}")
+        lose(sandbox, fault, addresses[-1])
+    user = f"users/{sandbox.add_user('c4nary', 'c4nary')}"
+    messages = [Outgoing(to, "c4nary", key=f"c4nary{to}") for to in [*addresses, user]]
+    messages += [Outgoing("c4nary", "c4nary"), Outgoing(user, "c4nary", ["c4nary.pdf"])]
+    messages += [Outgoing(user, "c4nary", key=f"c4nary{user}"), Outgoing(user, "c4nary\0")]
+
+    async with fresh_client(sandbox) as client:
+        for _ in range(2):
+            results = await client.send_many(messages, journal=file, settle=0.1).all()
+            assert outcomes(results).count(Outcome.NOT_SENT) == 6
+            ours = "\n".join(record.getMessage() for record in caplog.records if "healthmsg" in record.name)
+            assert "c4nary" not in ours
+            for result in results:
+                assert "c4nary" not in f"{result!r} {result.error!r} {result.error}".replace("c4nary.pdf", "")
