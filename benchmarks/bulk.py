@@ -1,4 +1,4 @@
-"""Sending many messages with `send_many`: how fast it is, what it costs, and how long a person waits beside it.
+"""Sending many messages with `send_many`: how fast it is, what it costs, and how long others wait beside it.
 
 Each message is another one, to a chat of its own; a run reads them from a generator. With a journal, it is an
 SQLite file on the disk of this folder (or of `--folder`), synced as always. All is measured against a server
@@ -40,7 +40,7 @@ TOKEN: Final = "benchmark-token"  # noqa: S105 - no secret
 AT_ONCE: Final = 128
 ENDLESS: Final = 10**9
 # The limit is at work, but lets everything go.
-UNLIMITED: Final = RateLimit(calls=10_000, per=0.1, burst=10_000)
+UNLIMITED: Final = RateLimit(calls=100_000, per=0.1)
 Run = Callable[[int], Awaitable[None]]
 """Sends so many messages."""
 
@@ -107,7 +107,11 @@ async def measure_cost(folder: Path, count: int, rounds: int) -> None:
             async def with_journal(count: int) -> None:
                 await send(client, count, new_journal(folder, is_wanted=True))
 
-            runs: dict[str, Run] = {"plain aiohttp": plain, _named(False): without, _named(True): with_journal}
+            runs: dict[str, Run] = {
+                "plain aiohttp": plain,
+                _named(False): without,
+                _named(True): with_journal,
+            }
             for run in runs.values():
                 await run(AT_ONCE)
             figures: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
@@ -157,7 +161,10 @@ def measure_memory(folder: Path, count: int) -> None:
         idle = _memory_of(url, None, 0)
         for with_journal in (False, True):
             beyond = _memory_of(url, new_journal(folder, is_wanted=with_journal), count) - idle
-            print(f"{_named(with_journal):16}{beyond:+6.1f} MiB beyond the {idle:.1f} of an idle client", flush=True)
+            print(
+                f"{_named(with_journal):16}{beyond:+6.1f} MiB beyond the {idle:.1f} of an idle client",
+                flush=True,
+            )
 
 
 def _memory_of(url: str, journal: Path | None, count: int) -> float:
@@ -169,7 +176,7 @@ def _memory_of(url: str, journal: Path | None, count: int) -> float:
 async def _one_run(url: str, journal: str | None, count: int) -> float:
     async with a_client(url, UNLIMITED) as client:
         if count:
-            await send(client, count, journal and Path(journal))
+            await send(client, count, Path(journal) if journal else None)
     return peak_memory()
 
 
@@ -216,7 +223,11 @@ async def measure_dry_run(folder: Path, count: int) -> None:
             known = new_journal(folder, is_wanted=True)
             await send(client, count, known)
             new = new_journal(folder, is_wanted=True)
-            for name, journal in {"no journal": None, "new journal": new, "known to a journal": known}.items():
+            for name, journal in {
+                "no journal": None,
+                "new journal": new,
+                "known to a journal": known,
+            }.items():
                 began = time.perf_counter()
                 report = await client.send_many(messages(count), journal=journal, dry_run=True).report()
                 took = time.perf_counter() - began
@@ -230,7 +241,9 @@ def _named(with_journal: bool) -> str:  # noqa: FBT001 - one of two kinds
 
 def main() -> None:
     """Run it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=11, help="of `cost`")
     parser.add_argument("--messages", type=int, default=2_000, help="per round")
     parser.add_argument("--folder", type=Path, default=Path(), help="where to make journals, on a real disk")

@@ -1,6 +1,7 @@
 """The address of a chat: one of four kinds, and an id."""
 
 from enum import Enum
+from typing import Final
 
 from attrs import field, frozen
 
@@ -25,7 +26,11 @@ class ChatKind(Enum):
         """The path with the id left open, for logs and errors."""
 
 
-@frozen(slots=False)
+ADDRESS_STARTS: Final = tuple((f"{kind.path}/", kind) for kind in ChatKind)
+"""How an address as text begins, with its kind."""
+
+
+@frozen(slots=False, cache_hash=True)
 class ChatAddress:
     """Which chat is meant. Making one sends nothing.
 
@@ -52,8 +57,8 @@ class ChatAddress:
             InvalidIdError: it does not start with one of the four kinds, or the id cannot be one.
         """
         if isinstance(text, str):
-            for kind in ChatKind:
-                if text.startswith(f"{kind.path}/"):
-                    return cls(kind, text.removeprefix(f"{kind.path}/"))
+            for start, kind in ADDRESS_STARTS:
+                if text.startswith(start):
+                    return cls(kind, text.removeprefix(start))
         kinds = ", ".join(f"{kind.path}/…" for kind in ChatKind)
         raise InvalidIdError(f"a chat's address must be one of {kinds}")

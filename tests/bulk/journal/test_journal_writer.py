@@ -16,7 +16,7 @@ from healthmsg.outcome import Outcome
 
 def commits_of(journal: Journal) -> list[Any]:
     commits: list[Any] = []
-    event.listen(journal._store._database._engine.sync_engine, "commit", commits.append)
+    event.listen(journal._store._database._line._engine, "commit", commits.append)
     return commits
 
 
