@@ -13,12 +13,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 
 from attrs import asdict, define, field, frozen
 
 from healthmsg.sandbox.limits import FixedWindow, Policy, SlidingWindow, SpikeArrest, TokenBucket
 
-ANSWER = b'{"id":"0a0b7e3c-9d3c-4c53-8b7e-2f6a6d2a1c11"}'
+ANSWER = b'{"id":"0a0b7e3c-9d3c-4c53-8b7e-%012d"}'
 HEADERS = (
     "HTTP/1.1 {status}\r\nContent-Type: application/json; charset=utf-8\r\napi-version: 1.0\r\n"
     "sunset: n/a\r\nquota-interval: 1\r\nquota-time-unit: day\r\nquota-limit: 1000000\r\n"
@@ -58,6 +59,7 @@ class Log:
     policy: Policy | None
     arrived: list[float] = field(factory=list)
     let_in: list[float] = field(factory=list)
+    numbers: Iterator[int] = field(factory=count)
 
 
 class CountingProtocol(asyncio.Protocol):
@@ -130,7 +132,8 @@ class CountingProtocol(asyncio.Protocol):
         else:
             self._log.let_in.append(now)
         way_back = self._jitter() if self._service.jitter_back else 0.0
-        self._later(self._service.answer + way_back, self._answer, status, ANSWER)
+        answer = ANSWER % next(self._log.numbers)
+        self._later(self._service.answer + way_back, self._answer, status, answer)
 
     def _answer(self, status: str, body: bytes) -> None:
         self._transport.write(HEADERS.format(status=status, length=len(body)).encode() + body)

@@ -26,10 +26,11 @@ class ChatKind(Enum):
         """The path with the id left open, for logs and errors."""
 
 
-_STARTS: Final = tuple((f"{kind.path}/", kind) for kind in ChatKind)
+ADDRESS_STARTS: Final = tuple((f"{kind.path}/", kind) for kind in ChatKind)
+"""How an address as text begins, with its kind."""
 
 
-@frozen(slots=False)
+@frozen(slots=False, cache_hash=True)
 class ChatAddress:
     """Which chat is meant. Making one sends nothing.
 
@@ -56,7 +57,7 @@ class ChatAddress:
             InvalidIdError: it does not start with one of the four kinds, or the id cannot be one.
         """
         if isinstance(text, str):
-            for start, kind in _STARTS:
+            for start, kind in ADDRESS_STARTS:
                 if text.startswith(start):
                     return cls(kind, text.removeprefix(start))
         kinds = ", ".join(f"{kind.path}/…" for kind in ChatKind)

@@ -9,7 +9,7 @@ from typing import Any, Final
 import attrs
 from attrs import field, frozen
 
-from healthmsg.addresses import ChatAddress, ChatKind
+from healthmsg.addresses import ADDRESS_STARTS, ChatAddress
 from healthmsg.bulk.journal import Entry, JournalFile
 from healthmsg.bulk.messages import Outgoing, Recipient
 from healthmsg.bulk.sending import USERS, address_of, check_own, is_user
@@ -83,8 +83,8 @@ def text_in(address: ChatAddress) -> str:
 
 def address_in(text: str) -> ChatAddress:
     """Read the address of a chat that `text_of` wrote: what is ambiguous was decided then."""
-    kind = next(kind for kind in ChatKind if text.startswith(f"{kind.path}/"))
-    chat_id = text.removeprefix(f"{kind.path}/")
+    start, kind = next(found for found in ADDRESS_STARTS if text.startswith(found[0]))
+    chat_id = text.removeprefix(start)
     return ChatAddress(kind, exact_aux_id(chat_id) if kind.is_auxiliary else chat_id)
 
 

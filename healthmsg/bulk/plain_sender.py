@@ -1,8 +1,6 @@
 """Sending many messages without a journal: when the process ends, nobody knows what was under way."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from functools import partial
 from itertools import count
 from typing import Any, Final
@@ -65,17 +63,28 @@ class PlainSendMany(SendMany):
         return _result(item, Reconciled(outcome), error, self._calls_of(task))
 
     async def _work(self, item: _Numbered) -> SendResult:
-        async with self._turn(_chat_key(item.message.to)):
-            attempts = 0
-            for _ in range(MOST_SENDINGS):
-                sent, calls = await self._try(item.message)
-                attempts += calls
-                if isinstance(sent, SentMessage):
-                    return _result(item, Reconciled(Outcome.DELIVERED, sent.id), None, attempts)
-                error = sent
-                found = await self._became_of(error)
-                if found.outcome is not Outcome.NOT_SENT or not is_of_a_message(error):
-                    break
+        """Wait for the message before this one in the same chat: tasks begin in the order of the messages."""
+        chat, task = _chat_key(item.message.to), asyncio.current_task()
+        before, self._last_in_chat[chat] = self._last_in_chat.get(chat), task
+        try:
+            if before is not None:
+                await asyncio.wait([before])  # to its end, so that the results are in order too
+            return await self._carry_out(item)
+        finally:
+            if self._last_in_chat.get(chat) is task:
+                del self._last_in_chat[chat]
+
+    async def _carry_out(self, item: _Numbered) -> SendResult:
+        attempts = 0
+        for _ in range(MOST_SENDINGS):
+            sent, calls = await self._try(item.message)
+            attempts += calls
+            if isinstance(sent, SentMessage):
+                return _result(item, Reconciled(Outcome.DELIVERED, sent.id), None, attempts)
+            error = sent
+            found = await self._became_of(error)
+            if found.outcome is not Outcome.NOT_SENT or not is_of_a_message(error):
+                break
         return _result(item, found, error, attempts)
 
     async def _try(self, message: Outgoing) -> tuple[SentMessage | Exception, int]:
@@ -105,19 +114,6 @@ class PlainSendMany(SendMany):
         if self._options.on_unknown == "report":
             return Reconciled(Outcome.UNKNOWN)
         return await self._find_out(error.attempt, error, self._reconciler)
-
-    @asynccontextmanager
-    async def _turn(self, chat: object) -> AsyncIterator[None]:
-        """Wait for the message before this one in the same chat: tasks begin in the order of the messages."""
-        before, task = self._last_in_chat.get(chat), asyncio.current_task()
-        self._last_in_chat[chat] = task
-        try:
-            if before is not None:
-                await asyncio.wait([before])  # to its end, so that the results are in order too
-            yield
-        finally:
-            if self._last_in_chat.get(chat) is task:
-                del self._last_in_chat[chat]
 
 
 def _result(item: _Numbered, found: Reconciled, error: Exception | None, attempts: int) -> SendResult:

@@ -105,13 +105,15 @@ class Api:
             DeliveryUnknownError: it may have been delivered; what is needed to find out is in it.
         """
         deliveries, began = self.deliveries, self.deliveries.clock.now()
+        departed = deliveries.sets_out(chat, text)
         try:
-            with deliveries.on_its_way(chat, text):
-                sent = await self.create(SentMessage, route, body, chat)
+            sent = await self.create(SentMessage, route, body, chat)
         except DeliveryUnknownError as error:
             form = body if isinstance(body, Multipart) else None
             deliveries.note(error, chat, text, form, began)
             raise
+        finally:
+            deliveries.has_ended(departed)
         deliveries.delivered(chat, sent.id, text)
         return sent
 

@@ -1,8 +1,6 @@
 """What one user has sent through one client: what was delivered, and what may have been."""
 
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from itertools import count
 from secrets import token_hex
 from typing import Final
@@ -17,6 +15,8 @@ from healthmsg.pipeline.server_clock import ServerClock
 
 _PROCESS: Final = token_hex(8)
 _numbers: Final = count(1)
+# A message's chat, and the hash of its text. No context manager: every call pays for it.
+Departed = tuple[ChatAddress, int]
 # More than are sent while it is still open whether one of them was.
 _MOST_KNOWN: Final = 20_000
 
@@ -40,7 +40,8 @@ class Deliveries:
         self._known: dict[str, tuple[ChatAddress, int]] = {}
         """Each message's chat, and the hash of its text."""
         self._last_in: dict[ChatAddress, str] = {}
-        self._on_their_way: Counter[tuple[ChatAddress, int]] = Counter()
+        self._on_their_way: dict[Departed, int] = {}
+        """How many equal ones there are."""
         self._sender = (_PROCESS, next(_numbers))
 
     def delivered(self, chat: ChatAddress, message_id: str, body: str) -> None:
@@ -65,22 +66,22 @@ class Deliveries:
 
         Of an equal one that is on its way now, nobody knows the id yet.
         """
-        if message_id in self._known or self._on_their_way[attempt.chat, hash(attempt.body)]:
+        if message_id in self._known or (attempt.chat, hash(attempt.body)) in self._on_their_way:
             return False
         self.delivered(attempt.chat, message_id, attempt.body)
         return True
 
-    @contextmanager
-    def on_its_way(self, chat: ChatAddress, body: str) -> Iterator[None]:
-        """Note that such a message is being sent."""
-        what = chat, hash(body)
-        self._on_their_way[what] += 1
-        try:
-            yield
-        finally:
-            self._on_their_way[what] -= 1
-            if not self._on_their_way[what]:
-                del self._on_their_way[what]
+    def sets_out(self, chat: ChatAddress, body: str) -> Departed:
+        """Note that such a message is being sent, until `has_ended` is told the same."""
+        departed = chat, hash(body)
+        self._on_their_way[departed] = self._on_their_way.get(departed, 0) + 1
+        return departed
+
+    def has_ended(self, departed: Departed) -> None:
+        """Note that the call with such a message is over."""
+        others = self._on_their_way.pop(departed) - 1
+        if others:
+            self._on_their_way[departed] = others
 
     def is_claimed(self, message_id: str) -> bool:
         """Tell whether a message is known to be one that was delivered."""

@@ -4,16 +4,17 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import URL, Connection, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from healthmsg.bulk.journal import migrations, sqlite_file, statements
 from healthmsg.bulk.journal.changes import Change, Changes
+from healthmsg.bulk.journal.line import Line, SqliteLine, postgresql_line
 from healthmsg.bulk.journal.target import Target
 from healthmsg.errors import ConfigurationError, HealthmsgError, JournalError
 
@@ -35,6 +36,8 @@ _PRAGMAS: Final = (
 _FULL: Final = 2
 # Seconds. One that takes longer waits for a database that does not answer any more.
 _LONGEST_STATEMENT: Final = 120.0
+# Values would be patients' messages: they are in no error and no log.
+_QUIET: Final[dict[str, Any]] = {"poolclass": NullPool, "hide_parameters": True}
 _IS_READING: Final = "healthmsg_is_reading"
 
 _SQLITE_REASONS: Final = {
@@ -65,11 +68,8 @@ _POSTGRESQL_REASONS: Final = {
 class JournalDatabase:
     """One connection; a `Writer` sees to it that only one thing at a time is done with it."""
 
-    def __init__(
-        self, engine: AsyncEngine, connection: AsyncConnection, lock: Any, lease: timedelta | None
-    ) -> None:
-        self._engine = engine
-        self._connection = connection
+    def __init__(self, line: Line, lock: Any, lease: timedelta | None) -> None:
+        self._line = line
         self._lock = lock
         self.is_shared: bool = lease is not None
         """Whether other workers may use it at the same time."""
@@ -87,8 +87,8 @@ class JournalDatabase:
         """
         path = None if target.path is None else target.path.resolve()
         lock = None if path is None else await asyncio.to_thread(_prepare_file, path, is_reading)
-        engine = _engine(target, path, is_reading=is_reading)
-        database = cls(engine, engine.connect(), lock, lease if path is None else None)
+        line = _line(target) if path is None else SqliteLine(_sqlite_engine(path, is_reading=is_reading))
+        database = cls(line, lock, lease if path is None else None)
         problem: HealthmsgError
         try:
             await database.start(is_reading=is_reading)
@@ -106,13 +106,13 @@ class JournalDatabase:
 
     async def start(self, *, is_reading: bool) -> None:
         """Connect, and see to the tables."""
-        await self._connection.start()
+        await self._line.start()
         await self.run(migrations.check_version if is_reading else _prepare_tables)
         self.salt = await self.run(migrations.read_salt)
 
     async def run(self, work: Callable[[Connection], T]) -> T:
         """Do something in a transaction: all of it, or nothing."""
-        return await self._connection.run_sync(_in_transaction, work)
+        return await self._line.run_sync(partial(_in_transaction, work))
 
     async def make(self, changes: Sequence[Change]) -> list[bool]:
         """Make changes in one transaction, and tell of each whether it was made."""
@@ -125,18 +125,12 @@ class JournalDatabase:
         """Write an SQLite file anew, without what was deleted; False if a reader prevents the last of it."""
         if self.is_shared:
             return True
-        raw = (await self._connection.get_raw_connection()).driver_connection
-        assert raw is not None  # noqa: S101 - for mypy: it is connected
-        await raw.execute("VACUUM")
-        async with raw.execute("PRAGMA wal_checkpoint(TRUNCATE)") as cursor:
-            is_busy, *_ = await cursor.fetchone()
-        return not is_busy
+        return await self._line.run_sync(_compact)
 
     async def close(self) -> None:
         """Let go of the connection and of the lock."""
         try:
-            await self._connection.close()
-            await self._engine.dispose()
+            await self._line.close()
         except Exception:  # noqa: BLE001, S110 - what was committed is safe, and whoever closes can do nothing
             pass
         finally:
@@ -170,24 +164,23 @@ def _prepare_file(path: Path, is_reading: bool) -> Any:  # noqa: FBT001 - called
     return lock
 
 
-def _engine(target: Target, path: Path | None, *, is_reading: bool) -> AsyncEngine:
-    # Values would be patients' messages: they are in no error and no log.
-    if path is None:
-        engine = create_async_engine(
-            _url(target),
-            poolclass=NullPool,
-            hide_parameters=True,
-            isolation_level="READ COMMITTED",
-            connect_args={"command_timeout": _LONGEST_STATEMENT},
-        )
-        event.listen(engine.sync_engine, "connect", _check_postgresql)
-        return engine
-    url = URL.create("sqlite+aiosqlite", database=str(path))
-    engine = create_async_engine(url, poolclass=NullPool, hide_parameters=True)
-    event.listen(engine.sync_engine, "connect", _read_only if is_reading else _read_and_write)
+def _line(target: Target) -> Line:
+    line, engine = postgresql_line(
+        _url(target),
+        **_QUIET,
+        isolation_level="READ COMMITTED",
+        connect_args={"command_timeout": _LONGEST_STATEMENT},
+    )
+    event.listen(engine, "connect", _check_postgresql)
+    return line
+
+
+def _sqlite_engine(path: Path, *, is_reading: bool) -> Engine:
+    engine = create_engine(URL.create("sqlite", database=str(path)), **_QUIET)
+    event.listen(engine, "connect", _read_only if is_reading else _read_and_write)
     # One that writes takes the lock at once: taking it later can fail. One that reads does without.
     begin = "BEGIN" if is_reading else "BEGIN IMMEDIATE"
-    event.listen(engine.sync_engine, "begin", lambda connection: connection.exec_driver_sql(begin) and None)
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin) and None)
     return engine
 
 
@@ -242,9 +235,16 @@ def _prepare_tables(connection: Connection) -> None:
         connection.execute(statements.LET_GO_OF_ALL)
 
 
-def _in_transaction(connection: Connection, work: Callable[[Connection], T]) -> T:
+def _in_transaction(work: Callable[[Connection], T], connection: Connection) -> T:
     with connection.begin():
         return work(connection)
+
+
+def _compact(connection: Connection) -> bool:
+    raw: Any = connection.connection.driver_connection
+    raw.execute("VACUUM")
+    is_busy, *_ = raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    return not is_busy
 
 
 def _describe(error: BaseException) -> str:

@@ -10,13 +10,16 @@ from journals import NOW, begun, entry, holding, keys, only, states
 from sqlalchemy import event
 
 from healthmsg.bulk.journal import Journal, State
+from healthmsg.bulk.journal.line import SqliteLine
 from healthmsg.errors import JournalError
 from healthmsg.outcome import Outcome
 
 
 def commits_of(journal: Journal) -> list[Any]:
     commits: list[Any] = []
-    event.listen(journal._store._database._engine.sync_engine, "commit", commits.append)
+    line = journal._store._database._line
+    assert isinstance(line, SqliteLine)
+    event.listen(line._engine, "commit", commits.append)
     return commits
 
 
