@@ -1,7 +1,6 @@
 """Many changes in one transaction, and what cancelling does."""
 
 import asyncio
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +48,22 @@ async def test_changes_of_one_message_are_made_in_their_order(target: str) -> No
         assert await states(journal) == {"a": State.DELIVERED, "b": State.WAITING}
 
 
-async def cancelled_after(ticks: int, work: Any) -> None:
+async def cancelled_after(journal: Journal, ticks: int, work: Any) -> None:
+    """Cancel it before the database has answered, however quick that is."""
+    database, go_on = journal._store._database, asyncio.Event()
+    run = database.run
+
+    async def run_later(what: Any) -> Any:
+        await go_on.wait()
+        return await run(what)
+
+    database.run = run_later  # type: ignore[method-assign, assignment]
     task = asyncio.ensure_future(work)
     for _ in range(ticks):
         await asyncio.sleep(0)
     task.cancel()
-    with suppress(asyncio.CancelledError):
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
         await task
 
 
@@ -62,8 +71,8 @@ async def cancelled_after(ticks: int, work: Any) -> None:
 async def test_cancelling_whoever_waits_loses_no_change(target: str, ticks: int) -> None:
     async with holding(target, entry("a"), entry("b")) as journal:
         first, second = await journal.claim(2)
-        await cancelled_after(ticks, journal.begin(first, NOW, first.chat))
-        await cancelled_after(ticks, journal.finish(first, Outcome.DELIVERED, message_id="m1"))
+        await cancelled_after(journal, ticks, journal.begin(first, NOW, first.chat))
+        await cancelled_after(journal, ticks, journal.finish(first, Outcome.DELIVERED, message_id="m1"))
         await journal.begin(second, NOW, second.chat)
         assert await states(journal) == {"a": State.DELIVERED, "b": State.SENDING}
 
@@ -71,7 +80,7 @@ async def test_cancelling_whoever_waits_loses_no_change(target: str, ticks: int)
 @pytest.mark.parametrize("ticks", [1, 2, 3, 5, 8, 20])
 async def test_what_nobody_waits_for_any_more_can_be_claimed_again(target: str, ticks: int) -> None:
     async with holding(target, entry("a1", "a"), entry("a2", "a"), entry("b")) as journal:
-        await cancelled_after(ticks, journal.claim(9))
+        await cancelled_after(journal, ticks, journal.claim(9))
         # What goes back is asked for when the claim is there.
         await journal.counts()
         await journal.counts()
@@ -80,7 +89,7 @@ async def test_what_nobody_waits_for_any_more_can_be_claimed_again(target: str, 
         await journal.begin(claims[0], NOW, claims[0].chat)
 
     async with Journal.open(target) as journal:
-        await cancelled_after(ticks, journal.in_doubt())
+        await cancelled_after(journal, ticks, journal.in_doubt())
         await journal.counts()
         await journal.counts()
         assert [(claim.key, claim.state) for claim in await journal.in_doubt()] == [("a1", State.SENDING)]
