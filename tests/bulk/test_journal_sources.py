@@ -11,7 +11,7 @@ from sources import AsyncSource, Source, bodies, chats, read_into
 from waiting import until
 
 from healthmsg import Client, InvalidInputError, Outcome, Outgoing, SendResult
-from healthmsg.sandbox import AnswerStatus, CutAfter, CutBefore, Sandbox, TooManyRequests
+from healthmsg.sandbox import AnswerStatus, CutAfter, CutBefore, Fault, Sandbox, TooManyRequests
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left_behind")
 
@@ -63,9 +63,8 @@ async def test_whatever_goes_wrong_nothing_private_is_told(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     addresses = []
-    for number, fault in enumerate(
-        (CutAfter(), CutBefore(), AnswerStatus(403), AnswerStatus(404), AnswerStatus(500), TooManyRequests())
-    ):
+    faults: list[Fault] = [CutAfter(), CutBefore(), *map(AnswerStatus, (403, 404, 500)), TooManyRequests()]
+    for number, fault in enumerate(faults):
         sandbox.add_conversation(aux_id=f"c4nary{number}")
         addresses.append(f"aux/conversations/c4nary{number}")
         lose(sandbox, fault, addresses[-1])
