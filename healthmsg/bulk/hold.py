@@ -9,6 +9,7 @@ from healthmsg.errors import (
     AuthorizationError,
     CallError,
     ConnectError,
+    DeliveryUnknownError,
     ForbiddenError,
     HealthmsgError,
     RateLimitedError,
@@ -32,6 +33,8 @@ _LONGEST_WAIT: Final = 30.0
 _PATIENCE: Final = 60.0
 # So many chats in succession that may not be written to, and none that may, are not a matter of each.
 _MOST_REFUSALS: Final = 20
+# Nor are so many messages in succession of which nobody knows whether they were delivered.
+_MOST_UNCLEAR: Final = 20
 
 _OF_EVERYONE: Final = (AuthorizationError, ConnectError, RateLimitedError, TokenRenewalError)
 _PERHAPS_OF_EVERYONE: Final = (ForbiddenError, ServerError, TransportError)
@@ -54,6 +57,7 @@ class Hold:
         self._next_try = 0.0
         self._somebody_tries = False
         self._refusals = 0
+        self._unclear = 0
         self._news = asyncio.Event()
         self._asking = asyncio.Lock()
         self.error: Exception | None = None
@@ -97,7 +101,7 @@ class Hold:
 
     def well(self) -> None:
         """Note that a call got through."""
-        self._refusals = 0
+        self._refusals = self._unclear = 0
         self._go_on()
 
     def nothing_learnt(self) -> None:
@@ -106,6 +110,12 @@ class Hold:
             self._somebody_tries = False
             self._next_try = asyncio.get_running_loop().time()
             self._tell_those_who_wait()
+
+    def unclear(self, error: Exception) -> None:
+        """Note that nobody knows whether a message was delivered; one after the other, that holds up too."""
+        self._unclear += 1
+        if self._unclear >= _MOST_UNCLEAR or self._somebody_tries:
+            self._held_up_by(error)
 
     async def is_held_up_by(self, error: Exception) -> bool:
         """Tell whether an error concerns every message; if so, hold everybody up."""
@@ -134,7 +144,7 @@ class Hold:
 
     def _is_answered(self) -> None:
         """Note that the service answers this user, which says nothing of whether one may write."""
-        if isinstance(self.error, ForbiddenError):
+        if isinstance(self.error, ForbiddenError | DeliveryUnknownError):
             self.nothing_learnt()
         else:
             self._go_on()

@@ -97,9 +97,11 @@ class JournalWork(SendMany):
                 doubt = error.attempt if isinstance(error, DeliveryUnknownError) else None
                 if doubt is None:
                     return await self._not_accepted(claim, error, attempts)
+                self._note_answer(error)
                 await self._journal.finish(claim, Outcome.UNKNOWN, error=_said_by(error))
             found = await self._became_of(claim, doubt, error)
             if found.message_id is not None:
+                self._hold.well()
                 return await self._delivered(claim, found.message_id, attempts)
             if found.outcome is Outcome.UNKNOWN:
                 return await self._closed(claim, Outcome.UNKNOWN, error, attempts)

@@ -83,6 +83,8 @@ class PlainSendMany(SendMany):
                 return _result(item, Reconciled(Outcome.DELIVERED, sent.id), None, attempts)
             error = sent
             found = await self._became_of(error)
+            if found.message_id is not None:
+                self._hold.well()
             if found.outcome is not Outcome.NOT_SENT or not is_of_a_message(error):
                 break
         return _result(item, found, error, attempts)

@@ -180,8 +180,10 @@ class SendMany(Sending[Any, SendResult]):
         return chat
 
     def _note_answer(self, error: Exception) -> None:
-        """Note that the service answers, though not as it should: that concerns this message alone."""
-        if isinstance(error, StatusError) and not isinstance(error, ForbiddenError):
+        """Note what an error that concerns this message alone says of the others."""
+        if is_of_a_message(error):
+            self._hold.unclear(error)
+        elif isinstance(error, StatusError) and not isinstance(error, ForbiddenError):
             self._hold.well()
         elif outcome_of(error) is Outcome.NOT_SENT:
             self._hold.nothing_learnt()

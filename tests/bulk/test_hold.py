@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from sources import Source, bodies, chats, posts, read_into
@@ -12,6 +12,7 @@ from healthmsg import (
     BadRequestError,
     Client,
     ConnectError,
+    DeliveryUnknownError,
     EmptyMessageError,
     ForbiddenError,
     MemoryTokenStore,
@@ -216,6 +217,33 @@ async def test_twenty_chats_in_succession_that_are_forbidden_hold_the_run_up(
     refused = [result for result in seen if isinstance(result.error, ForbiddenError)]
     assert len(refused) < 20
     assert len(seen) < 200
+
+
+@pytest.mark.parametrize("on_unknown", ["reconcile", "report"])
+async def test_a_service_that_fails_everybody_is_not_given_the_whole_list(
+    hasty: Client, sandbox: Sandbox, on_unknown: Literal["reconcile", "report"]
+) -> None:
+    strike(sandbox, AnswerStatus(503), times=None)
+    to = chats(sandbox, 400)
+
+    with pytest.raises(SendingGivenUpError) as caught:
+        await hasty.send_many(Source(to, count=400), stop_after=100, on_unknown=on_unknown, settle=1e4).all()
+
+    assert isinstance(caught.value.__cause__, DeliveryUnknownError)
+    assert posts(sandbox) < 200
+
+
+async def test_messages_that_arrive_though_the_line_breaks_hold_nobody_up_for_long(
+    hasty: Client, sandbox: Sandbox
+) -> None:
+    await hasty.me.get()  # which tells the time
+    strike(sandbox, CutAfter(), times=None)
+    to = chats(sandbox, 100)
+
+    results = await hasty.send_many(Source(to, count=100), stop_after=100).all()
+
+    assert outcomes(results) == [Outcome.DELIVERED] * 100
+    assert all(len(sandbox.messages(chat)) == 1 for chat in to)
 
 
 # --- for good
