@@ -16,7 +16,8 @@ from healthmsg.outcome import Outcome
 
 def commits_of(journal: Journal) -> list[Any]:
     commits: list[Any] = []
-    event.listen(journal._store._database._line._engine, "commit", commits.append)
+    line: Any = journal._store._database._line
+    event.listen(line._engine, "commit", commits.append)
     return commits
 
 
