@@ -244,8 +244,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=11, help="of `cost`")
-    parser.add_argument("--messages", type=int, default=2_000, help="per round")
+    parser.add_argument("--rounds", type=int, default=9, help="of `cost`")
+    parser.add_argument("--messages", type=int, default=5_000, help="per round")
     parser.add_argument("--folder", type=Path, default=Path(), help="where to make journals, on a real disk")
     parser.add_argument("--only", help="one of the parts named above")
     parser.add_argument("--one-run", help=argparse.SUPPRESS)

@@ -19,6 +19,8 @@ _numbers: Final = count(1)
 Departed = tuple[ChatAddress, int]
 # More than are sent while it is still open whether one of them was.
 _MOST_KNOWN: Final = 20_000
+# Any of them proves that a search finds what is there.
+_MOST_CHATS: Final = 2_000
 
 
 @frozen
@@ -37,29 +39,28 @@ class Deliveries:
         self.clock: ServerClock = clock
         self.me: str | None = None
         """The user's id, once somebody has asked for it."""
-        self._known: dict[str, tuple[ChatAddress, int]] = {}
-        """Each message's chat, and the hash of its text."""
-        self._last_in: dict[ChatAddress, str] = {}
+        self._known: dict[str, None] = {}
+        """Their ids, the oldest first."""
+        self._last_in: dict[ChatAddress, tuple[str, int]] = {}
+        """Of the chats that were written to last, the last message's id, and the hash of its text."""
         self._on_their_way: dict[Departed, int] = {}
         """How many equal ones there are."""
         self._sender = (_PROCESS, next(_numbers))
 
     def delivered(self, chat: ChatAddress, message_id: str, body: str) -> None:
         """Note a message of which the service said that it accepted it."""
-        self._known[message_id] = (chat, hash(body))
+        self._known[message_id] = None
         self._last_in.pop(chat, None)  # the newest go to the end
-        self._last_in[chat] = message_id
+        self._last_in[chat] = message_id, hash(body)
         if len(self._known) > _MOST_KNOWN:
-            oldest = next(iter(self._known))
-            its_chat, _ = self._known.pop(oldest)
-            if self._last_in.get(its_chat) == oldest:
-                del self._last_in[its_chat]
+            del self._known[next(iter(self._known))]
+        if len(self._last_in) > _MOST_CHATS:
+            del self._last_in[next(iter(self._last_in))]
 
     def forget(self, message_id: str) -> None:
         """Forget a message, since whoever has sent it could not note that it was delivered."""
-        chat, _ = self._known.pop(message_id, (None, 0))
-        if chat is not None and self._last_in.get(chat) == message_id:
-            del self._last_in[chat]
+        self._known.pop(message_id, None)
+        self._last_in = {chat: last for chat, last in self._last_in.items() if last[0] != message_id}
 
     def claim(self, attempt: Attempt, message_id: str) -> bool:
         """Take a message that was found for the one that was attempted, unless it may be another's.
@@ -89,10 +90,10 @@ class Deliveries:
 
     def known(self, chat: ChatAddress) -> Delivered | None:
         """Give a message that was delivered: the last one in that chat, or else in any."""
-        message_id = self._last_in.get(chat) or next(reversed(self._last_in.values()), None)
-        if message_id is None:
+        its_chat = chat if chat in self._last_in else next(reversed(self._last_in), None)
+        if its_chat is None:
             return None
-        its_chat, its_hash = self._known[message_id]
+        message_id, its_hash = self._last_in[its_chat]
         return Delivered(its_chat, message_id, lambda body: hash(body) == its_hash)
 
     def note(

@@ -1,6 +1,6 @@
 """What is noted about claimed messages, many in one transaction."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Final
 
@@ -83,14 +83,11 @@ class Changes:
                 by_kind.setdefault(change.kind, []).append(change)
         for kind, alike in by_kind.items():
             connection.execute(self._statement(kind), [{"b_key": c.key, **c.values} for c in alike])
-        self._promote(connection, [held[c.key][0] for kind in _ENDING for c in by_kind.get(kind, ())])
+        ended_in = [held[change.key][0] for kind in _ENDING for change in by_kind.get(kind, ())]
+        if ended_in:
+            # The message after each is the next of its chat.
+            connection.execute(statements.PROMOTE, {"chats": ended_in})
         return made
-
-    def _promote(self, connection: Connection, chats: Iterable[str]) -> None:
-        """Make the message after each the next of its chat."""
-        parameters = [{"b_chat": chat} for chat in chats]
-        if parameters:
-            connection.execute(statements.PROMOTE, parameters)
 
     def _statement(self, kind: Kind) -> Update:
         claiming = self._claiming

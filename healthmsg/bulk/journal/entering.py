@@ -122,9 +122,9 @@ def reopen(connection: Connection, chats_by_key: Mapping[str, str]) -> None:
     connection.execute(statements.NO_LONGER_NEXT, [{"b_chat": chat} for chat in chats])
     # In the other chats somebody is at work on the next one: what comes after it is decided then.
     held = set(connection.execute(statements.CHATS_WITH_NEXT, {"chats": chats}).scalars())
-    free = [{"b_chat": chat} for chat in chats if chat not in held]
+    free = [chat for chat in chats if chat not in held]
     if free:
-        connection.execute(statements.PROMOTE, free)
+        connection.execute(statements.PROMOTE, {"chats": free})
 
 
 _NEW: Final[dict[str, object]] = {

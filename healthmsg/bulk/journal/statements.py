@@ -79,12 +79,11 @@ _FIRST: Final = MESSAGES.alias("first")
 PROMOTE: Final[Update] = (
     update(MESSAGES)
     .where(
-        M.key
-        == select(_FIRST.c.key)
-        .where(_FIRST.c.chat == bindparam("b_chat"), ~_FIRST.c.is_final)
-        .order_by(_FIRST.c.position)
-        .limit(1)
-        .scalar_subquery()
+        M.position.in_(
+            select(func.min(_FIRST.c.position))
+            .where(_FIRST.c.chat.in_(bindparam("chats", expanding=True)), ~_FIRST.c.is_final)
+            .group_by(_FIRST.c.chat)
+        )
     )
     .values(is_next=True)
 )
@@ -208,8 +207,8 @@ class Claiming:
             take_next=_to_take(and_(M.state == State.WAITING.value, free), lease).limit(bindparam("most")),
             take_in_doubt=_to_take(and_(M.state.in_(_IN_DOUBT), free), lease),
             held=held if lease is None else held.with_for_update(),
-            take=renewed.where(M.key == _KEY).values(
-                claimed_by=bindparam("b_worker"), claims=bindparam("b_claims")
+            take=renewed.where(M.key.in_(bindparam("keys", expanding=True))).values(
+                claimed_by=bindparam("b_worker"), claims=M.claims + 1
             ),
             begin=renewed.where(M.key == _KEY).values(begun),
             doubt=renewed.where(M.key == _KEY).values(

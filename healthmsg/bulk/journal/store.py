@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from secrets import token_hex
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Select
 
@@ -20,6 +20,8 @@ from healthmsg.errors import InvalidInputError, JournalError
 from healthmsg.outcome import Outcome
 
 T = TypeVar("T")
+# Databases take so many parameters in one statement, and many more.
+_AT_ONCE: Final = 500
 
 
 class Store:
@@ -220,11 +222,9 @@ class Store:
     def _take(self, connection: Connection, found: Select[Any], limits: dict[str, int]) -> list[Claimed]:
         self._refuse_reader()
         taken = [_claimed(row) for row in connection.execute(found, limits)]
-        if taken:
-            connection.execute(
-                self._claiming.take,
-                [{"b_key": c.key, "b_claims": c.fence, "b_worker": self._worker} for c in taken],
-            )
+        for start in range(0, len(taken), _AT_ONCE):
+            some = [claim.key for claim in taken[start : start + _AT_ONCE]]
+            connection.execute(self._claiming.take, {"keys": some, "b_worker": self._worker})
         return taken
 
     def _set_out(self, connection: Connection, take_up: Sequence[State]) -> None:
