@@ -10,7 +10,7 @@ from attrs import field, frozen
 from healthmsg.errors import ConfigurationError
 
 _KEEP_BODIES: Final = "keep_bodies"
-_KINDS: Final = "a path, sqlite+aiosqlite:///… or postgresql+asyncpg://…"
+_KINDS: Final = "a path, sqlite:///… or postgresql+asyncpg://…"
 _SQLITE: Final = ("sqlite+aiosqlite:///", "sqlite:///")
 _POSTGRESQL: Final = ("postgresql+asyncpg://", "postgresql://")
 

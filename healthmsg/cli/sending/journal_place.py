@@ -72,7 +72,7 @@ def require_extra() -> None:
     Raises:
         RefusedError: its packages are not installed.
     """
-    if missing := [name for name in ("sqlalchemy", "aiosqlite", "filelock") if find_spec(name) is None]:
+    if missing := [name for name in ("sqlalchemy", "filelock") if find_spec(name) is None]:
         raise RefusedError(
             f"a journal needs {missing[0]}: pip install 'healthmsg[bulk]'. It keeps a run that broke off from"
             " sending twice; --no-journal goes without"

@@ -72,7 +72,7 @@ def test_what_was_given_is_awaited_until_it_is_told() -> None:
 def test_the_package_does_without_the_extra_until_a_journal_is_opened() -> None:
     script = """
 import asyncio, sys
-for name in ("sqlalchemy", "aiosqlite", "filelock", "asyncpg"):
+for name in ("sqlalchemy", "filelock", "asyncpg"):
     sys.modules[name] = None
 import healthmsg
 from healthmsg.bulk.journal import Given, Journal
