@@ -7,14 +7,16 @@ from typing import Any, Final
 
 from attrs import frozen
 
+from healthmsg.bulk.entries import text_in
 from healthmsg.bulk.messages import Messages, Outgoing, Recipient, SendResult
 from healthmsg.bulk.reconcile import Reconciled, reconciler_of
 from healthmsg.bulk.sender import MOST_SENDINGS, SendMany, SendOptions, check_outgoing, is_of_a_message
-from healthmsg.bulk.sending import address_of, is_user, outcome_of
-from healthmsg.errors import DeliveryUnknownError, InvalidInputError, SendingStoppedError
+from healthmsg.bulk.sending import outcome_of
+from healthmsg.errors import DeliveryUnknownError, SendingStoppedError
 from healthmsg.files import check_files
 from healthmsg.models import Outcome, SentMessage
 from healthmsg.resources.api import Api
+from healthmsg.resources.chats import BaseChat
 
 _ADVICE: Final = "What has no result was not sent. A run with a journal could be continued."
 
@@ -31,7 +33,7 @@ class PlainSendMany(SendMany):
     def __init__(self, api: Api, messages: Messages, options: SendOptions) -> None:
         super().__init__(api, messages, options, advice=_ADVICE)
         self._numbers = count()
-        self._last_in_chat: dict[object, asyncio.Task[Any] | None] = {}
+        self._last_in_chat: dict[str | None, asyncio.Task[Any] | None] = {}
         self._reconciler = partial(reconciler_of, self._api, options.settle)
 
     async def _feed(self) -> None:
@@ -131,10 +133,8 @@ def _result(item: _Numbered, found: Reconciled, error: Exception | None, attempt
     )
 
 
-def _chat_key(to: Recipient) -> object:
-    if is_user(to):
-        return to
-    try:
-        return address_of(to)
-    except InvalidInputError:
-        return None  # it will not be sent; what was given may not even be hashable
+def _chat_key(to: Recipient) -> str | None:
+    """Tell chats apart, however they were given: an address as text has one form only."""
+    if isinstance(to, BaseChat):
+        return text_in(to.address)
+    return to if isinstance(to, str) else None  # it will not be sent; it may not even be hashable

@@ -27,8 +27,7 @@ class Line(Protocol):
 class SqliteLine:
     """A connection to an SQLite file.
 
-    A whole transaction is done in its thread at one go: with a visit there for each statement, as with
-    aiosqlite, sending a message costs half as much again.
+    A whole transaction is done in its thread at one go, since each visit there costs both threads time.
     """
 
     def __init__(self, engine: Engine) -> None:
