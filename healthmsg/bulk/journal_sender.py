@@ -140,7 +140,7 @@ class JournalSendMany(JournalWork):
         """Tell what other workers have done of this run's messages, and whether there are more."""
         if self._resumes:
             return self._journal.lease is not None and await self._journal.has_open()
-        after, are_some_open = -1, False
+        after, are_some_open = "", False
         while page := self._given.awaited_after(after, _AT_ONCE):
             standings = {one.key: one for one in await self._journal.standings([key for _, key in page])}
             for index, key in page:
@@ -154,7 +154,7 @@ class JournalSendMany(JournalWork):
                 else:
                     self._given.take(key)
                     await self._tell(result_of(standing, index))
-            after = page[-1][0]
+            after = page[-1][1]
         return are_some_open
 
     async def _tell(self, result: SendResult) -> None:

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 _TABLES = """
 CREATE TABLE equal (digest BLOB PRIMARY KEY, others INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE given (key TEXT PRIMARY KEY, number INTEGER NOT NULL, is_awaited INTEGER NOT NULL) WITHOUT ROWID;
-CREATE INDEX awaited ON given (number) WHERE is_awaited;
 """
 
 
@@ -90,10 +89,10 @@ class Given:
         rows = self._file.execute(told, (key,)).fetchall()
         return int(rows[0][0]) if rows else None
 
-    def awaited_after(self, number: int, most: int) -> list[tuple[int, str]]:
-        """Give some of those without a result, as number and key, in order."""
-        wanted = "SELECT number, key FROM given WHERE is_awaited AND number > ? ORDER BY number LIMIT ?"
-        return self._file.execute(wanted, (number, most)).fetchall()
+    def awaited_after(self, key: str, most: int) -> list[tuple[int, str]]:
+        """Give some of those without a result, as number and key, in the order of the keys."""
+        wanted = "SELECT number, key FROM given WHERE is_awaited AND key > ? ORDER BY key LIMIT ?"
+        return self._file.execute(wanted, (key, most)).fetchall()
 
     def _count(self, digest: bytes) -> int:
         counted = self._file.execute(

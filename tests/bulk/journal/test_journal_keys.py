@@ -58,14 +58,14 @@ def test_the_order_of_a_questions_fields_makes_none() -> None:
 def test_what_was_given_is_awaited_until_it_is_told() -> None:
     with Given() as given:
         assert [given.accept(key, number) for number, key in enumerate("abcb")] == [True, True, True, False]
-        assert given.awaited_after(-1, 2) == [(0, "a"), (1, "b")]
-        assert given.awaited_after(1, 2) == [(2, "c")]
+        assert given.awaited_after("", 2) == [(0, "a"), (1, "b")]
+        assert given.awaited_after("b", 2) == [(2, "c")]
         assert given.is_awaited("b")
 
         assert (given.take("b"), given.take("d")) == (1, None)
 
         assert not given.is_awaited("b")
-        assert given.awaited_after(-1, 9) == [(0, "a"), (2, "c")]
+        assert given.awaited_after("", 9) == [(0, "a"), (2, "c")]
         assert not given.accept("b", 4)
 
 

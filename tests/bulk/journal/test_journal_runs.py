@@ -235,12 +235,12 @@ def test_equal_messages_are_numbered_and_each_has_a_key_of_its_own() -> None:
 def test_what_was_given_is_awaited_until_it_is_taken() -> None:
     with Given() as given:
         assert [given.accept(key, number) for number, key in enumerate("abca")] == [True, True, True, False]
-        assert given.awaited_after(-1, 2) == [(0, "a"), (1, "b")]
-        assert given.awaited_after(1, 2) == [(2, "c")]
+        assert given.awaited_after("", 2) == [(0, "a"), (1, "b")]
+        assert given.awaited_after("b", 2) == [(2, "c")]
         assert (given.take("b"), given.take("b"), given.take("z")) == (1, 1, None)
         assert [given.is_awaited(key) for key in "abz"] == [True, False, False]
         assert [given.knows(key) for key in "abz"] == [True, True, False]
-        assert given.awaited_after(-1, 9) == [(0, "a"), (2, "c")]
+        assert given.awaited_after("", 9) == [(0, "a"), (2, "c")]
 
 
 async def test_a_purge_forgets_what_was_set_aside(target: str) -> None:
