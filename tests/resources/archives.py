@@ -65,9 +65,10 @@ class Stalls:
     begun: asyncio.Event = field(factory=asyncio.Event)
 
     async def answer(self, request: web.BaseRequest, execute: Execute) -> web.Response | None:  # noqa: ARG002 - Fault
-        half = web.StreamResponse(headers={"Content-Length": "5000"})
+        whole = content_of(0)  # with another size than that it would be refused at once
+        half = web.StreamResponse(headers={"Content-Length": str(len(whole))})
         await half.prepare(request)
-        await half.write(b"x" * 2500)
+        await half.write(whole[: len(whole) // 2])
         self.begun.set()
         try:
             await asyncio.sleep(3600)
