@@ -20,7 +20,7 @@ class Samples:
         self._somebody_waits = somebody_waits
         self._deliveries = deliveries
         self._news = asyncio.Event()
-        self.waiting = 0
+        self.waiting: int = 0
         """How many wait for the first one."""
 
     async def known(self, chat: ChatAddress) -> Delivered | None:

@@ -74,7 +74,7 @@ class JournalDatabase:
         self.is_shared: bool = lease is not None
         """Whether other workers may use it at the same time."""
         self.changes: Changes | None = None
-        self.salt = b""
+        self.salt: bytes = b""
 
     @classmethod
     async def open(cls, target: Target, lease: timedelta, *, is_reading: bool) -> "JournalDatabase":

@@ -35,7 +35,7 @@ class Store:
         *,
         is_reading: bool,
     ) -> None:
-        self.salt = database.salt
+        self.salt: bytes = database.salt
         self._database = database
         self._claiming = claiming
         self._is_reading = is_reading

@@ -63,7 +63,7 @@ class Writer:
         self._current: list[_Asked] = []
         self._wake = asyncio.Event()
         self._failure: JournalError | None = None
-        self.is_closing = False
+        self.is_closing: bool = False
         """Whether nothing more can be asked for."""
         self._task = start(self._go_on(), name="healthmsg journal")
 
