@@ -162,9 +162,7 @@ class JournalWork(SendMany):
         self._note_answer(error)
         return await self._closed(claim, outcome, error, attempts)
 
-    async def _closed(
-        self, claim: Claimed, outcome: Outcome, error: Exception, attempts: int
-    ) -> SendResult | None:
+    async def _closed(self, claim: Claimed, outcome: Outcome, error: Exception, attempts: int) -> SendResult:
         result = self._result(claim, Reconciled(outcome), error, attempts)
         await self._journal.finish(claim, outcome, error=_said_by(error), is_final=True)
         return result

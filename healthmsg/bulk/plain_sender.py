@@ -65,7 +65,7 @@ class PlainSendMany(SendMany):
         return _result(item, Reconciled(outcome), error, self._calls_of(task))
 
     async def _work(self, item: _Numbered) -> SendResult:
-        """Wait for the message before this one in the same chat: tasks begin in the order of the messages."""
+        # After the message before this one in the same chat: tasks begin in the order of the messages.
         chat, task = _chat_key(item.message.to), asyncio.current_task()
         before, self._last_in_chat[chat] = self._last_in_chat.get(chat), task
         try:

@@ -69,7 +69,7 @@ def purge(
     older_than: Annotated[str, typer.Option(metavar="AGE", help="Such as 90d or 12w.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Delete what was delivered or not sent longer ago than this, with the keys."""
+    """Delete what was delivered, not sent or set aside longer ago than this, with the keys."""
     console = Console()
     with problems_told("Nothing was deleted."):
         age = _age(older_than)
@@ -78,7 +78,8 @@ def purge(
         before = _local(datetime.now(UTC) - age)
         survey = asyncio.run(_survey(target))
         console.print(
-            f"Deletes what was delivered or not sent before {before}, out of {survey.settled:,} messages."
+            f"Deletes what was delivered, not sent or set aside before {before}, out of {survey.settled:,}"
+            " messages."
             " Their keys are forgotten: given the same recipients again, they would be sent again.",
             highlight=False,
         )
@@ -97,7 +98,7 @@ class _Survey:
 
     @property
     def settled(self) -> int:
-        return self.counts[State.DELIVERED] + self.counts[State.NOT_SENT]
+        return sum(self.counts[state] for state in (State.DELIVERED, State.NOT_SENT, State.SET_ASIDE))
 
     def table(self) -> Table:
         table = Table.grid(padding=(0, 2))

@@ -38,7 +38,6 @@ _FULL: Final = 2
 _LONGEST_STATEMENT: Final = 120.0
 # Values would be patients' messages: they are in no error and no log.
 _QUIET: Final[dict[str, Any]] = {"poolclass": NullPool, "hide_parameters": True}
-_IS_READING: Final = "healthmsg_is_reading"
 
 _SQLITE_REASONS: Final = {
     "SQLITE_FULL": "the disk is full",
