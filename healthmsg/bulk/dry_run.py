@@ -129,6 +129,7 @@ class DryRun:
         self._tally = _Tally()
         self._counts = dict.fromkeys(ProblemKind, 0)
         self._given, self._recipients = Given(), Given()
+        self._salt = b""
         self._has_begun = False
 
     async def __aiter__(self) -> AsyncIterator[Problem]:
@@ -140,7 +141,8 @@ class DryRun:
             if self._messages is None:
                 await self._count_all(journal)
                 return
-            self._given = stack.enter_context(Given(b"" if journal is None else journal.salt))
+            self._salt = b"" if journal is None else journal.salt
+            self._given = stack.enter_context(Given())
             self._recipients = stack.enter_context(Given())
             batches = await stack.enter_async_context(aclosing(_batches(self._messages)))
             async for batch in batches:
@@ -202,30 +204,29 @@ class DryRun:
             tally.failed_before += counts[State.NOT_SENT]
 
     async def _checked(self, batch: Sequence[_Numbered]) -> tuple[list[Problem], list[_Row]]:
-        problems, rows = list[Problem](), list[_Row]()
+        problems, found = list[Problem](), list[tuple[int, Outgoing, Content, bytes]]()
         for index, message in batch:
             self._tally.messages += 1
             try:
                 content = await checked(message, self._api, for_journal=self._target is not None)
-                key, is_duplicate = self._key(message, content, index)
             except HealthmsgError as refusal:
                 problems.append(_problem(index, message, ProblemKind.INVALID, refusal))
+            else:
+                found.append((index, message, content, content.fingerprint(self._salt)))
+        keys = self._given.accept([(index, message.key, said) for index, message, _, said in found])
+        rows = list[_Row]()
+        for (index, message, content, said), key in zip(found, keys, strict=True):
+            # One with a key of its own is as much of a duplicate as any.
+            is_duplicate = self._recipients.count(said) > 0
+            if key is None:
+                taken = InvalidInputError(_KEY_TAKEN)
+                problems.append(_problem(index, message, ProblemKind.INVALID, taken))
                 continue
             if is_duplicate:
                 error = InvalidInputError(_DUPLICATE)
                 problems.append(_problem(index, message, ProblemKind.DUPLICATE, error))
-            rows.append(_Row(index, message, content.entry(key)))
+            rows.append(_Row(index, message, content.entry(key, said)))
         return problems, rows
-
-    def _key(self, message: Outgoing, content: Content, index: int) -> tuple[str, bool]:
-        """Give a message's key, and tell whether an earlier one is the same but for the key."""
-        said = content.to, content.body, content.files, content.question
-        _, nth = self._recipients.key_and_number(*said)
-        # As the run does: one with a key of its own does not count for the others' keys.
-        key = self._given.key(*said) if message.key is None else message.key
-        if not self._given.accept(key, index):
-            raise InvalidInputError(_KEY_TAKEN)
-        return key, nth > 0
 
     async def _without_those_done(
         self, rows: Sequence[_Row], journal: Journal | None, problems: list[Problem]
@@ -257,7 +258,8 @@ class DryRun:
         return False
 
     async def _count(self, rows: Sequence[_Row], problems: list[Problem]) -> None:
-        first_to_each = [row for row in rows if self._recipients.accept(row.entry.chat, row.index)]
+        chats = self._recipients.accept([(row.index, row.entry.chat, b"") for row in rows])
+        first_to_each = [row for row, chat in zip(rows, chats, strict=True) if chat is not None]
         self._tally.to_send += len(rows)
         self._tally.users += sum(is_user(row.entry.chat) for row in first_to_each)
         if not self._check_chats:

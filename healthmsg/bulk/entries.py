@@ -10,7 +10,7 @@ import attrs
 from attrs import field, frozen
 
 from healthmsg.addresses import ADDRESS_STARTS, ChatAddress
-from healthmsg.bulk.journal import Entry, JournalFile
+from healthmsg.bulk.journal import Entry, JournalFile, fingerprint_of
 from healthmsg.bulk.messages import Outgoing, Recipient
 from healthmsg.bulk.sending import USERS, address_of, check_own, is_user
 from healthmsg.checks import check_text
@@ -35,9 +35,13 @@ class Content:
     files: tuple[JournalFile, ...] = field(repr=False)
     question: Mapping[str, object] | None = field(repr=False)
 
-    def entry(self, key: str) -> Entry:
+    def fingerprint(self, salt: bytes) -> bytes:
+        """Tell it from others; with a journal's salt, nobody finds out what was said by trying texts."""
+        return fingerprint_of(self.to, self.body, self.files, self.question, salt=salt)
+
+    def entry(self, key: str, fingerprint: bytes) -> Entry:
         """Give it a key, under which a journal knows it."""
-        return Entry(key, self.to, self.body, self.files, self.question)
+        return Entry(key, self.to, self.body, self.files, self.question, fingerprint)
 
 
 async def checked(message: Outgoing, api: Api, *, for_journal: bool = True) -> Content:
@@ -47,9 +51,9 @@ async def checked(message: Outgoing, api: Api, *, for_journal: bool = True) -> C
         InvalidInputError: says what is wrong with it; if files are, all of them.
     """
     check_own(message.to, api)
-    files, question = check_files(message.files), message.question
     if message.key is not None:
-        encode(check_text(message.key, "a message's key"))
+        encode(_without_nul(check_text(message.key, "a message's key"), "a message's key"))
+    files, question = check_files(message.files), message.question
     body = check_body(message.body)
     if question is not None and files:
         raise InvalidInputError("a question cannot have files: send them in a message of their own")
@@ -57,7 +61,7 @@ async def checked(message: Outgoing, api: Api, *, for_journal: bool = True) -> C
         readable(body)
     encode(body)  # refuses what has no UTF-8 form
     return Content(
-        text_of(message.to),
+        _without_nul(text_of(message.to), "a recipient"),
         body,
         await asyncio.to_thread(_looked_at, files, for_journal=for_journal) if files else (),
         None if question is None else _written(question),
@@ -99,6 +103,12 @@ def question_in(question: Mapping[str, Any] | None) -> Question | None:
         return None
     options = [Option(one["label"], name=one["name"], style=one.get("style")) for one in question["options"]]
     return Question(options, tuple(question["users"]), question["multi_answer"], question["style"])
+
+
+def _without_nul(value: str, name: str) -> str:
+    if "\0" in value:
+        raise InvalidInputError(f"{name} must not have a NUL in it: no journal can hold it")
+    return value
 
 
 def _written(question: Question) -> dict[str, object]:

@@ -7,7 +7,7 @@ from typing import Final
 
 from attrs import define, field, frozen
 
-from healthmsg.bulk.entries import checked
+from healthmsg.bulk.entries import Content, checked
 from healthmsg.bulk.journal import Entry, Given, Journal, Standing, State
 from healthmsg.bulk.messages import Messages, Outgoing, Recipient, SendResult
 from healthmsg.bulk.sender import check_outgoing
@@ -33,9 +33,12 @@ _Number = tuple[int, Outgoing]
 
 
 @frozen
-class _Entered:
+class _Checked:
     index: int
-    entry: Entry
+    key: str | None
+    """Its own, if it was given one."""
+    content: Content
+    fingerprint: bytes
 
 
 @define
@@ -75,40 +78,40 @@ class Intake:
         await queue.put(None)
 
     async def _enter(self, batch: Sequence[_Number]) -> None:
-        entered = [one for number in batch if (one := await self._checked(*number)) is not None]
-        entries = [one.entry for one in entered]
+        found = [one for number in batch if (one := await self._checked(*number)) is not None]
+        keys = self._given.accept([(one.index, one.key, one.fingerprint) for one in found])
+        entered = list[tuple[int, Entry]]()
+        for one, key in zip(found, keys, strict=True):
+            if key is None:
+                await self._refuse(one.index, one.key, one.content.to, InvalidInputError(_KEY_TAKEN))
+            else:
+                entered.append((one.index, one.content.entry(key, one.fingerprint)))
+        entries = [entry for _, entry in entered]
         standings = await self._journal.enter(entries, retry_failed=self._retry_failed)
-        for one, standing in zip(entered, standings, strict=True):
+        for (index, entry), standing in zip(entered, standings, strict=True):
             if standing.problem is not None:
                 self._given.take(standing.key)
-                await self._refuse(one.index, one.entry.key, one.entry.chat, standing.problem)
+                await self._refuse(index, entry.key, entry.chat, standing.problem)
             elif standing.is_final and self._given.is_awaited(standing.key):
                 await self._tell(result_of(standing, self._given.take(standing.key)))
         self._has_entered()
 
-    async def _checked(self, index: int, message: Outgoing) -> _Entered | None:
-        problem: Exception
+    async def _checked(self, index: int, message: Outgoing) -> _Checked | None:
         try:
             content = await checked(message, self._api)
         except Exception as error:  # noqa: BLE001 - reported: nothing was sent
             problem = error
-            if isinstance(error, InvalidFileError) and await self._is_known(index, message.key):
-                return None
         else:
-            key = message.key
-            if key is None:
-                key = self._given.key(content.to, content.body, content.files, content.question)
-            if self._given.accept(key, index):
-                return _Entered(index, content.entry(key))
-            problem = InvalidInputError(_KEY_TAKEN)
-        await self._refuse(index, message.key, message.to, problem)
+            return _Checked(index, message.key, content, content.fingerprint(self._journal.salt))
+        if not (isinstance(problem, InvalidFileError) and await self._is_known(index, message.key)):
+            await self._refuse(index, message.key, message.to, problem)
         return None
 
     async def _is_known(self, index: int, key: str | None) -> bool:
         """Tell whether this was, or may have been, delivered by an earlier run: its files may be gone."""
-        found = await self._journal.standings([key]) if key is not None and "\0" not in key else []
+        found = await self._journal.standings([key]) if key is not None else []
         known = next((one for one in found if one.state in _PERHAPS_SENT), None)
-        if known is None or not self._given.accept(known.key, index):
+        if known is None or self._given.accept([(index, known.key, b"")]) == [None]:
             return False
         if known.is_final:
             await self._tell(result_of(known, self._given.take(known.key)))

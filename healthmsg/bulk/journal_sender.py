@@ -51,7 +51,7 @@ class JournalSendMany(JournalWork):
 
     async def _feed(self) -> None:
         async with self._journal as journal:
-            with Given(journal.salt) as self._given:
+            with Given() as self._given:
                 async with Lease(journal, self._lose_all):
                     try:
                         await self._run()
@@ -114,6 +114,7 @@ class JournalSendMany(JournalWork):
             await self._places.acquire()
             places += 1
         claims = await self._journal.claim(places)
+        self._given.expect(claim.key for claim in claims)
         for claim in claims:
             self._launch(claim)
         for _ in range(places - len(claims)):

@@ -2,6 +2,7 @@
 
 from healthmsg.bulk.journal.given import Given
 from healthmsg.bulk.journal.journal import Journal
+from healthmsg.bulk.journal.keys import fingerprint_of
 from healthmsg.bulk.journal.values import Claimed, Entry, JournalFile, Row, Sample, Standing, State
 
 __all__ = [
@@ -14,4 +15,5 @@ __all__ = [
     "Sample",
     "Standing",
     "State",
+    "fingerprint_of",
 ]

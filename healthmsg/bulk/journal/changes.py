@@ -1,6 +1,7 @@
 """What is noted about claimed messages, many in one transaction."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from enum import Enum
 from typing import Final
 
@@ -8,7 +9,8 @@ from attrs import field, frozen
 from sqlalchemy import Connection, Update
 
 from healthmsg.bulk.journal import statements
-from healthmsg.bulk.journal.values import State
+from healthmsg.bulk.journal.values import Claimed
+from healthmsg.errors import ClaimLostError
 
 
 class Kind(Enum):
@@ -29,23 +31,12 @@ class Change:
     """One thing to note about one claimed message."""
 
     kind: Kind
-    key: str = field(repr=False)
-    fence: int
-    values: Mapping[str, object] = field(repr=False)
+    claim: Claimed
+    values: tuple[str | None, ...] = field(default=(), repr=False)
+    """What is noted, in the order in which the statement takes it."""
+    started_at: datetime | None = None
 
 
-_BEGUN: Final = frozenset({State.SENDING.value, State.UNKNOWN.value})
-_OPEN: Final = _BEGUN | {State.WAITING.value}
-# Where it must come from. What was never begun can only have failed, or not been tried.
-_FROM: Final = {
-    Kind.BEGIN: frozenset({State.WAITING.value, State.UNKNOWN.value}),
-    Kind.DELIVER: _BEGUN,
-    Kind.CLOSE: _OPEN,
-    Kind.DOUBT: _BEGUN,
-    Kind.PUT_BACK: _OPEN,
-    Kind.SET_ASIDE: _OPEN,
-    Kind.LET_GO: _OPEN,
-}
 _ENDING: Final = (Kind.DELIVER, Kind.CLOSE, Kind.SET_ASIDE)
 
 
@@ -57,37 +48,46 @@ class Changes:
     _claiming: statements.Claiming
     _is_shared: bool
 
-    def make(self, connection: Connection, changes: Sequence[Change]) -> list[bool]:
-        """Make them in one transaction, and tell of each whether it was made: not, if the claim is lost.
+    def make_all(self, connection: Connection, changes: Sequence[Change]) -> None:
+        """Make them, each of another message, in the transaction that has begun.
 
-        Each is of another message.
+        Raises:
+            ClaimLostError: this worker does not hold one of them any more. The transaction must be undone.
         """
         if self._is_shared and any(change.kind in _ENDING for change in changes):
             connection.execute(statements.FINISH_WHILE_NOBODY_ENTERS)
-        keys = [change.key for change in changes]
-        held = {
-            key: (chat, claims, state)
-            for key, chat, claims, state in connection.execute(
-                self._claiming.held, {"keys": keys, "b_worker": self._worker}
-            ).all()
-        }
-        nothing = ("", -1, "")
-        made = [
-            claims == change.fence and state in _FROM[change.kind]
-            for change in changes
-            for _, claims, state in (held.get(change.key, nothing),)
-        ]
         by_kind: dict[Kind, list[Change]] = {}
-        for change, is_made in zip(changes, made, strict=True):
-            if is_made:
-                by_kind.setdefault(change.kind, []).append(change)
+        for change in changes:
+            by_kind.setdefault(change.kind, []).append(change)
         for kind, alike in by_kind.items():
-            connection.execute(self._statement(kind), [{"b_key": c.key, **c.values} for c in alike])
-        ended_in = [held[change.key][0] for kind in _ENDING for change in by_kind.get(kind, ())]
+            if self._make(connection, kind, alike) != len(alike):
+                raise ClaimLostError
+        ended_in = [[change.claim.chat] for kind in _ENDING for change in by_kind.get(kind, ())]
         if ended_in:
             # The message after each is the next of its chat.
-            connection.execute(statements.PROMOTE, {"chats": ended_in})
-        return made
+            connection.execute(statements.PROMOTE, {"rows": ended_in})
+
+    def make_each(self, connection: Connection, changes: Sequence[Change]) -> list[bool]:
+        """Make those that can be, and tell of each whether it was."""
+        return [self._is_made(connection, change) for change in changes]
+
+    def _is_made(self, connection: Connection, change: Change) -> bool:
+        try:
+            self.make_all(connection, [change])
+        except ClaimLostError:  # and so nothing was changed
+            return False
+        return True
+
+    def _make(self, connection: Connection, kind: Kind, alike: Sequence[Change]) -> int:
+        noted = {
+            "rows": [(one.claim.key, one.claim.fence, *one.values) for one in alike],
+            "b_worker": self._worker,
+            "b_now": datetime.now(UTC),
+        }
+        if kind is Kind.BEGIN:
+            # The earliest of them all: whoever looks for one looks back far enough.
+            noted["b_started_at"] = min(one.started_at for one in alike if one.started_at is not None)
+        return connection.execute(self._statement(kind), noted).rowcount
 
     def _statement(self, kind: Kind) -> Update:
         claiming = self._claiming

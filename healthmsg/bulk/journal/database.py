@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+import orjson
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool
@@ -16,7 +17,7 @@ from healthmsg.bulk.journal import migrations, sqlite_file, statements
 from healthmsg.bulk.journal.changes import Change, Changes
 from healthmsg.bulk.journal.line import Line, SqliteLine, postgresql_line
 from healthmsg.bulk.journal.target import Target
-from healthmsg.errors import ConfigurationError, HealthmsgError, JournalError
+from healthmsg.errors import ClaimLostError, ConfigurationError, HealthmsgError, JournalError
 
 T = TypeVar("T")
 
@@ -38,6 +39,10 @@ _FULL: Final = 2
 _LONGEST_STATEMENT: Final = 120.0
 # Values would be patients' messages: they are in no error and no log.
 _QUIET: Final[dict[str, Any]] = {"poolclass": NullPool, "hide_parameters": True}
+_JSON: Final[dict[str, Any]] = {
+    "json_serializer": lambda value: orjson.dumps(value).decode(),
+    "json_deserializer": orjson.loads,
+}
 
 _SQLITE_REASONS: Final = {
     "SQLITE_FULL": "the disk is full",
@@ -113,12 +118,24 @@ class JournalDatabase:
         """Do something in a transaction: all of it, or nothing."""
         return await self._line.run_sync(partial(_in_transaction, work))
 
-    async def make(self, changes: Sequence[Change]) -> list[bool]:
-        """Make changes in one transaction, and tell of each whether it was made."""
+    async def make(
+        self, changes: Sequence[Change], works: Sequence[Callable[[Connection], Any]]
+    ) -> tuple[list[bool], list[Any]]:
+        """Make changes and do work in one transaction; tell of each change whether it was made."""
         if self.changes is None:
             raise JournalError("The journal is open for reading only.")
         maker = self.changes
-        return await self.run(lambda connection: maker.make(connection, changes))
+
+        def make_all(connection: Connection) -> list[Any]:
+            maker.make_all(connection, changes)
+            return [work(connection) for work in works]
+
+        try:
+            results = await self.run(make_all)
+        except ClaimLostError:
+            made = await self.run(lambda connection: maker.make_each(connection, changes))
+            return made, await self.run(lambda connection: [work(connection) for work in works])
+        return [True] * len(changes), results
 
     async def compact(self) -> bool:
         """Write an SQLite file anew, without what was deleted; False if a reader prevents the last of it."""
@@ -167,6 +184,7 @@ def _line(target: Target) -> Line:
     line, engine = postgresql_line(
         _url(target),
         **_QUIET,
+        **_JSON,
         isolation_level="READ COMMITTED",
         connect_args={"command_timeout": _LONGEST_STATEMENT},
     )
@@ -175,7 +193,7 @@ def _line(target: Target) -> Line:
 
 
 def _sqlite_engine(path: Path, *, is_reading: bool) -> Engine:
-    engine = create_engine(URL.create("sqlite", database=str(path)), **_QUIET)
+    engine = create_engine(URL.create("sqlite", database=str(path)), **_QUIET, **_JSON)
     event.listen(engine, "connect", _read_only if is_reading else _read_and_write)
     # One that writes takes the lock at once: taking it later can fail. One that reads does without.
     begin = "BEGIN" if is_reading else "BEGIN IMMEDIATE"

@@ -8,6 +8,7 @@ from attrs import field, frozen
 from sqlalchemy import Connection
 
 from healthmsg.bulk.journal import keys, statements
+from healthmsg.bulk.journal.keys import HASH_LENGTH
 from healthmsg.bulk.journal.values import Entry, Standing, State
 from healthmsg.errors import InvalidInputError, JournalMismatchError
 
@@ -19,9 +20,16 @@ _LONGEST: Final = 1000
 class Prepared:
     """An entry as it will be written."""
 
-    key: str = field(repr=False)
-    row: dict[str, object] = field(repr=False)
+    entry: Entry
+    said: tuple[str | None, ...] = field(repr=False)
+    fingerprint: bytes = field(repr=False)
+    body_hash: bytes = field(repr=False)
     refused: Standing | None = None
+
+    @property
+    def key(self) -> str:
+        """What it is known under."""
+        return self.entry.key
 
 
 @frozen
@@ -38,18 +46,14 @@ class Entering:
         if problem:
             # A key that cannot be stored cannot be looked up either.
             refusal = InvalidInputError(problem)
-            return Prepared("", {}, Standing(entry.key, entry.chat, None, problem=refusal))
+            return Prepared(entry, (), b"", b"", Standing(entry.key, entry.chat, None, problem=refusal))
         files, question = keys.files_as_json(entry.files), keys.question_as_json(entry.question)
-        row: dict[str, object] = {
-            "key": entry.key,
-            "chat": entry.chat,
-            "body": entry.body,
-            "files": files,
-            "question": question,
-            "fingerprint": keys.fingerprint(self._salt, entry.chat, entry.body, files, question),
-            "body_hash": keys.body_hash(self._salt, entry.body),
-        }
-        return Prepared(entry.key, row)
+        return Prepared(
+            entry,
+            (entry.key, entry.chat, entry.body, files, question),
+            entry.fingerprint or keys.fingerprint(self._salt, entry.chat, entry.body, files, question),
+            keys.body_hash(self._salt, entry.body),
+        )
 
     def enter(self, connection: Connection, prepared: Sequence[Prepared]) -> list[Standing]:
         """Enter them in the transaction that has begun, and tell how each stands, in the same order."""
@@ -79,21 +83,24 @@ class Entering:
         ]
 
     def _known(self, connection: Connection, wanted: Iterable[Prepared]) -> dict[str, Any]:
-        found = connection.execute(statements.KNOWN, {"keys": [one.key for one in wanted]})
+        found = connection.execute(statements.KNOWN, {"rows": [[one.key] for one in wanted]})
         return {row.key: row for row in found.all()}
 
     def _insert(self, connection: Connection, new: Sequence[Prepared]) -> None:
         if not new:
             return
         last = connection.execute(statements.LAST_POSITION).scalar_one()
-        chats = {one.row["chat"] for one in new}
-        held_up = set(connection.execute(statements.CHATS_WITH_NEXT, {"chats": list(chats)}).scalars())
+        chats = {one.entry.chat for one in new}
+        wanted = {"rows": [[chat] for chat in chats]}
+        held_up = set(connection.execute(statements.CHATS_WITH_NEXT, wanted).scalars())
         rows = []
-        for position, one in enumerate(new, last + 1):
-            chat = one.row["chat"]
-            rows.append({**one.row, **_NEW, "position": position, "is_next": chat not in held_up} | _now())
+        for number, one in enumerate(new):
+            chat = one.entry.chat
+            hashes_at = 1 + number * 2 * HASH_LENGTH
+            rows.append((*one.said, hashes_at, last + 1 + number, chat not in held_up))
             held_up.add(chat)
-        connection.execute(statements.INSERT, rows)
+        hashes = b"".join(one.fingerprint + one.body_hash for one in new)
+        connection.execute(statements.INSERT, {"rows": rows, "hashes": hashes, **_now()})
 
     def _reopen(
         self, connection: Connection, standings: Sequence[Standing], known: dict[str, Any]
@@ -116,27 +123,18 @@ class Entering:
 
 def reopen(connection: Connection, chats_by_key: Mapping[str, str]) -> None:
     """Let messages wait again, in their old places."""
-    now = _now()["updated_at"]
-    connection.execute(statements.REOPEN, [{"b_key": key, "b_now": now} for key in sorted(chats_by_key)])
-    chats = sorted(set(chats_by_key.values()))
-    connection.execute(statements.NO_LONGER_NEXT, [{"b_chat": chat} for chat in chats])
+    connection.execute(statements.REOPEN, {"rows": [[key] for key in chats_by_key], **_now()})
+    chats = [[chat] for chat in set(chats_by_key.values())]
+    connection.execute(statements.NO_LONGER_NEXT, {"rows": chats})
     # In the other chats somebody is at work on the next one: what comes after it is decided then.
-    held = set(connection.execute(statements.CHATS_WITH_NEXT, {"chats": chats}).scalars())
-    free = [chat for chat in chats if chat not in held]
+    held = set(connection.execute(statements.CHATS_WITH_NEXT, {"rows": chats}).scalars())
+    free = [[chat] for [chat] in chats if chat not in held]
     if free:
-        connection.execute(statements.PROMOTE, {"chats": free})
-
-
-_NEW: Final[dict[str, object]] = {
-    "state": State.WAITING.value,
-    "is_final": False,
-    "attempts": 0,
-    "claims": 0,
-}
+        connection.execute(statements.PROMOTE, {"rows": free})
 
 
 def _now() -> dict[str, object]:
-    return {"updated_at": datetime.now(UTC)}
+    return {"b_now": datetime.now(UTC)}
 
 
 def standing_of(row: Any, problem: JournalMismatchError | None = None) -> Standing:
@@ -154,14 +152,14 @@ def standing_of(row: Any, problem: JournalMismatchError | None = None) -> Standi
 
 
 def _standing(one: Prepared, row: Any) -> Standing:
-    return standing_of(row, None if row.fingerprint == one.row["fingerprint"] else _mismatch())
+    return standing_of(row, None if row.fingerprint == one.fingerprint else _mismatch())
 
 
 def _standing_of_new(one: Prepared, first: Prepared) -> Standing:
     """Tell of a new one how it stands; the same key may come twice in one go."""
-    is_same = first.row["fingerprint"] == one.row["fingerprint"]
+    is_same = first.fingerprint == one.fingerprint
     problem = None if is_same else _mismatch()
-    return Standing(one.key, str(one.row["chat"]), State.WAITING, is_new=one is first, problem=problem)
+    return Standing(one.key, one.entry.chat, State.WAITING, is_new=one is first, problem=problem)
 
 
 def _mismatch() -> JournalMismatchError:

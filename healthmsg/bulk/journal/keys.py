@@ -10,6 +10,7 @@ import attrs
 
 from healthmsg.bulk.journal.values import JournalFile
 
+HASH_LENGTH: Final = 32
 _KEY_LENGTH: Final = 32
 
 
@@ -44,7 +45,7 @@ def body_hash(salt: bytes, body: str) -> bytes:
     return _digest(salt, (body,))
 
 
-def digest_of(
+def fingerprint_of(
     chat: str,
     body: str,
     files: Sequence[JournalFile],
@@ -56,9 +57,9 @@ def digest_of(
     return fingerprint(salt, chat, body, files_as_json(files), question_as_json(question))
 
 
-def key_of(digest: bytes, nth: int) -> str:
+def key_of(fingerprint: bytes, nth: int) -> str:
     """Derive a key from what is sent to whom, and how many equal ones came before."""
-    return hashlib.sha256(digest + nth.to_bytes(8, "big")).hexdigest()[:_KEY_LENGTH]
+    return hashlib.sha256(fingerprint + nth.to_bytes(8, "big")).hexdigest()[:_KEY_LENGTH]
 
 
 def _digest(salt: bytes, parts: Iterable[str]) -> bytes:

@@ -31,7 +31,12 @@ class Utc(TypeDecorator[datetime]):
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
         """Say that it is in UTC."""
-        return None if value is None else value.replace(tzinfo=UTC)
+        return None if value is None else utc(value)
+
+
+def utc(value: datetime) -> datetime:
+    """Say of a moment as a database gives it that it is in UTC."""
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 METADATA: Final = MetaData()

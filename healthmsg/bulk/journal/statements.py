@@ -5,18 +5,21 @@ from typing import Any, Final
 
 from attrs import frozen
 from sqlalchemy import (
-    BindParameter,
+    Column,
     ColumnElement,
     Delete,
     Insert,
     Interval,
+    LargeBinary,
     Select,
     Update,
     and_,
     bindparam,
     delete,
+    false,
     func,
     insert,
+    literal,
     null,
     or_,
     select,
@@ -24,13 +27,14 @@ from sqlalchemy import (
     update,
 )
 
+from healthmsg.bulk.journal.keys import HASH_LENGTH
+from healthmsg.bulk.journal.rows import FIRST_TEXTS, flag_at, in_one_row, number_at, text_at
 from healthmsg.bulk.journal.schema import MESSAGES, Utc
 from healthmsg.bulk.journal.values import State
 
 M: Final = MESSAGES.c
 # As it stands in the indexes: SQLite uses these only where it reads the same words.
 IS_NEXT: Final = text("is_next")
-_KEY: Final[BindParameter[str]] = bindparam("b_key")
 _NOW: Final = bindparam("b_now", type_=Utc)
 _IN_DOUBT: Final = (State.SENDING.value, State.UNKNOWN.value)
 _SETTLED: Final = (State.DELIVERED.value, State.NOT_SENT.value, State.SET_ASIDE.value)
@@ -42,9 +46,27 @@ _NOBODY: Final = {"claimed_by": None, "lease_until": None}
 LAST_POSITION: Final = select(func.coalesce(func.max(M.position), -1))
 KNOWN: Final = select(
     M.key, M.chat, M.fingerprint, M.state, M.is_final, M.message_id, M.error, M.attempts
-).where(M.key.in_(bindparam("keys", expanding=True)))
-CHATS_WITH_NEXT: Final = select(M.chat).where(IS_NEXT, M.chat.in_(bindparam("chats", expanding=True)))
-INSERT: Final[Insert] = insert(MESSAGES)
+).where(M.key.in_(FIRST_TEXTS))
+CHATS_WITH_NEXT: Final = select(M.chat).where(IS_NEXT, M.chat.in_(FIRST_TEXTS))
+# Hashes are no JSON, so they are cut out of a parameter of their own, which has them one after the other.
+_HASHES: Final = bindparam("hashes", type_=LargeBinary)
+_NEW: Final[dict[Column[Any], Any]] = {
+    M.key: text_at(0),
+    M.chat: text_at(1),
+    M.body: text_at(2),
+    M.files: text_at(3),
+    M.question: text_at(4),
+    M.fingerprint: func.substr(_HASHES, number_at(5), HASH_LENGTH),
+    M.body_hash: func.substr(_HASHES, number_at(5) + HASH_LENGTH, HASH_LENGTH),
+    M.position: number_at(6),
+    M.is_next: flag_at(7),
+    M.state: literal(State.WAITING.value),
+    M.is_final: false(),
+    M.attempts: literal(0),
+    M.claims: literal(0),
+    M.updated_at: _NOW,
+}
+INSERT: Final[Insert] = insert(MESSAGES).from_select(list(_NEW), select(*_NEW.values()))
 # What no run that is still alive is to send does not hold up its chat.
 SET_ASIDE: Final[Update] = (
     update(MESSAGES)
@@ -63,13 +85,13 @@ NOTHING_FREE_IS_NEXT: Final[Update] = (
 )
 REOPEN: Final[Update] = (
     update(MESSAGES)
-    .where(M.key == _KEY)
+    .where(M.key.in_(FIRST_TEXTS))
     .values(state=State.WAITING.value, is_final=False, error=None, updated_at=_NOW)
 )
 # Of a chat where an earlier message is to be sent after all. One that somebody has stays the next.
 NO_LONGER_NEXT: Final[Update] = (
     update(MESSAGES)
-    .where(IS_NEXT, M.chat == bindparam("b_chat"), M.state == State.WAITING.value, M.claimed_by.is_(None))
+    .where(IS_NEXT, M.chat.in_(FIRST_TEXTS), M.state == State.WAITING.value, M.claimed_by.is_(None))
     .values(is_next=False)
 )
 
@@ -81,7 +103,7 @@ PROMOTE: Final[Update] = (
     .where(
         M.position.in_(
             select(func.min(_FIRST.c.position))
-            .where(_FIRST.c.chat.in_(bindparam("chats", expanding=True)), ~_FIRST.c.is_final)
+            .where(_FIRST.c.chat.in_(FIRST_TEXTS), ~_FIRST.c.is_final)
             .group_by(_FIRST.c.chat)
         )
     )
@@ -97,36 +119,29 @@ PROMOTE_ALL: Final[Update] = (
     )
     .values(is_next=True)
 )
-PUT_BACK: Final[Update] = (
-    update(MESSAGES)
-    .where(M.key == _KEY)
-    .values(state=State.WAITING.value, error=bindparam("b_error"), updated_at=_NOW, **_NOBODY)
-)
-LET_GO: Final[Update] = update(MESSAGES).where(M.key == _KEY).values(_NOBODY)
-CLOSE: Final[Update] = (
-    update(MESSAGES)
-    .where(M.key == _KEY)
-    .values(
-        state=bindparam("b_state"),
-        error=bindparam("b_error"),
-        is_final=True,
-        is_next=False,
-        updated_at=_NOW,
-        **_NOBODY,
+
+
+def _changing(*states: State) -> Update:
+    """Change messages that this worker holds, given as key, number of the claim, and what is noted."""
+    return update(MESSAGES).where(
+        M.key == text_at(0),
+        M.claims == number_at(1),
+        M.claimed_by == bindparam("b_worker"),
+        M.state.in_([state.value for state in states]),
     )
+
+
+_BEGUN: Final = (State.SENDING, State.UNKNOWN)
+# What was never begun can only have failed, or not been tried.
+_OPEN_YET: Final = (State.WAITING, *_BEGUN)
+PUT_BACK: Final[Update] = _changing(*_OPEN_YET).values(
+    state=State.WAITING.value, error=None, updated_at=_NOW, **_NOBODY
 )
-_DELIVER: Final[Update] = (
-    update(MESSAGES)
-    .where(M.key == _KEY)
-    .values(
-        state=State.DELIVERED.value,
-        message_id=bindparam("b_message_id"),
-        error=None,
-        is_final=True,
-        is_next=False,
-        updated_at=_NOW,
-        **_NOBODY,
-    )
+LET_GO: Final[Update] = _changing(*_OPEN_YET).values(_NOBODY)
+_ENDED: Final = {"is_final": True, "is_next": False, "updated_at": _NOW, **_NOBODY}
+CLOSE: Final[Update] = _changing(*_OPEN_YET).values(state=text_at(2), error=text_at(3), **_ENDED)
+_DELIVER: Final[Update] = _changing(*_BEGUN).values(
+    state=State.DELIVERED.value, message_id=text_at(2), error=None, **_ENDED
 )
 
 # Reading.
@@ -176,7 +191,6 @@ class Claiming:
 
     take_next: Select[Any]
     take_in_doubt: Select[Any]
-    held: Select[Any]
     take: Update
     begin: Update
     doubt: Update
@@ -190,31 +204,26 @@ class Claiming:
         lease_until = _end_of(lease)
         mine = M.claimed_by == bindparam("b_worker")
         free = _free(lease)
-        held = (
-            select(M.key, M.chat, M.claims, M.state)
-            .where(M.key.in_(bindparam("keys", expanding=True)), mine)
-            .order_by(M.key)
-        )
-        renewed = update(MESSAGES).values(lease_until=lease_until)
+        renewed = {"lease_until": lease_until}
         begun = {
             "state": State.SENDING.value,
             "attempts": M.attempts + 1,
             "started_at": bindparam("b_started_at", type_=Utc),
-            "sent_to": bindparam("b_sent_to"),
+            "sent_to": text_at(2),
             "updated_at": _NOW,
         }
+        doubted = {"state": State.UNKNOWN.value, "error": text_at(2), "updated_at": _NOW}
         return cls(
-            take_next=_to_take(and_(M.state == State.WAITING.value, free), lease).limit(bindparam("most")),
-            take_in_doubt=_to_take(and_(M.state.in_(_IN_DOUBT), free), lease),
-            held=held if lease is None else held.with_for_update(),
-            take=renewed.where(M.key.in_(bindparam("keys", expanding=True))).values(
-                claimed_by=bindparam("b_worker"), claims=M.claims + 1
+            take_next=in_one_row(
+                _to_take(and_(M.state == State.WAITING.value, free), lease).limit(bindparam("most"))
             ),
-            begin=renewed.where(M.key == _KEY).values(begun),
-            doubt=renewed.where(M.key == _KEY).values(
-                state=State.UNKNOWN.value, error=bindparam("b_error"), updated_at=_NOW
-            ),
-            renew=renewed.where(IS_NEXT, mine),
+            take_in_doubt=in_one_row(_to_take(and_(M.state.in_(_IN_DOUBT), free), lease)),
+            take=update(MESSAGES)
+            .where(M.key.in_(FIRST_TEXTS))
+            .values(claimed_by=bindparam("b_worker"), claims=M.claims + 1, **renewed),
+            begin=_changing(State.WAITING, State.UNKNOWN).values(begun | renewed),
+            doubt=_changing(*_BEGUN).values(doubted | renewed),
+            renew=update(MESSAGES).where(IS_NEXT, mine).values(renewed),
             let_go=update(MESSAGES).where(IS_NEXT, mine).values(_NOBODY),
             deliver=_DELIVER if keep_bodies else _DELIVER.values(_EMPTY),
         )
@@ -235,7 +244,7 @@ def _free(lease: timedelta | None) -> ColumnElement[bool]:
 def _to_take(which: ColumnElement[bool], lease: timedelta | None) -> Select[Any]:
     found = (
         select(
-            *(M.key, M.chat, M.body, M.files, M.question, M.state, M.attempts),
+            *(M.position, M.key, M.chat, M.body, M.files, M.question, M.state, M.attempts),
             *(M.started_at, M.sent_to, M.claims),
         )
         .where(IS_NEXT, which)

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from secrets import token_hex
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Select
 
@@ -13,6 +13,7 @@ from healthmsg.bulk.journal import keys, migrations, statements
 from healthmsg.bulk.journal.changes import Change, Changes, Kind
 from healthmsg.bulk.journal.database import JournalDatabase
 from healthmsg.bulk.journal.entering import Entering, can_be_stored, reopen, standing_of
+from healthmsg.bulk.journal.schema import utc
 from healthmsg.bulk.journal.target import Target
 from healthmsg.bulk.journal.values import Claimed, Entry, Row, Sample, Standing, State
 from healthmsg.bulk.journal.writer import Writer
@@ -20,8 +21,6 @@ from healthmsg.errors import InvalidInputError, JournalError
 from healthmsg.outcome import Outcome
 
 T = TypeVar("T")
-# Databases take so many parameters in one statement, and many more.
-_AT_ONCE: Final = 500
 
 
 class Store:
@@ -83,7 +82,9 @@ class Store:
 
     async def standings(self, keys_wanted: Sequence[str]) -> list[Standing]:
         """Tell how those of these that are known stand."""
-        found = await self._do(lambda c: c.execute(statements.KNOWN, {"keys": list(keys_wanted)}).all())
+        found = await self._do(
+            lambda c: c.execute(statements.KNOWN, {"rows": [[key] for key in keys_wanted]}).all()
+        )
         return [standing_of(row) for row in found]
 
     async def enter(self, entries: Sequence[Entry], *, retry_failed: bool) -> list[Standing]:
@@ -94,7 +95,9 @@ class Store:
 
     def take_next(self, most: int) -> "asyncio.Future[list[Claimed]]":
         """Claim what is next."""
-        return self._do(partial(self._take, found=self._claiming.take_next, limits={"most": most}))
+        self._refuse_reader()
+        take = partial(self._take, found=self._claiming.take_next, limits={"most": most})
+        return self._writer.go_along(take)
 
     def take_in_doubt(self) -> "asyncio.Future[list[Claimed]]":
         """Claim what may have been sent by somebody who is no more."""
@@ -113,7 +116,9 @@ class Store:
 
     def begin(self, claim: Claimed, started_at: datetime, sent_to: str) -> "asyncio.Future[None]":
         """Note that the call is about to be made."""
-        return self._note(Kind.BEGIN, claim, b_started_at=started_at, b_sent_to=sent_to)
+        if not can_be_stored(sent_to, 1000):
+            raise InvalidInputError("the address of the chat cannot be stored")
+        return self._note(Kind.BEGIN, claim, sent_to, started_at=started_at)
 
     def finish(
         self, claim: Claimed, outcome: Outcome, message_id: str | None, error: str | None, *, is_final: bool
@@ -122,20 +127,20 @@ class Store:
         if outcome is Outcome.DELIVERED:
             if message_id is not None and not can_be_stored(message_id, 1000):
                 raise InvalidInputError("the id of a delivered message cannot be stored")
-            return self._note(Kind.DELIVER, claim, b_message_id=message_id)
+            return self._note(Kind.DELIVER, claim, message_id)
         told = error and error.encode(errors="replace").decode().replace("\0", "?")
         if outcome is Outcome.UNKNOWN and not is_final:
-            return self._note(Kind.DOUBT, claim, b_error=told)
+            return self._note(Kind.DOUBT, claim, told)
         state = State.UNKNOWN if outcome is Outcome.UNKNOWN else State.NOT_SENT
-        return self._note(Kind.CLOSE, claim, b_state=state.value, b_error=told)
+        return self._note(Kind.CLOSE, claim, state.value, told)
 
     def put_back(self, claim: Claimed) -> "asyncio.Future[None]":
         """Let it wait again."""
-        return self._note(Kind.PUT_BACK, claim, b_error=None)
+        return self._note(Kind.PUT_BACK, claim)
 
     def set_aside(self, claim: Claimed) -> "asyncio.Future[None]":
         """Leave it to whoever is given it."""
-        return self._note(Kind.SET_ASIDE, claim, b_state=State.SET_ASIDE.value, b_error=None)
+        return self._note(Kind.SET_ASIDE, claim, State.SET_ASIDE.value, None)
 
     @property
     def paused_by(self) -> JournalError | None:
@@ -204,10 +209,10 @@ class Store:
         run: Callable[[], Awaitable[T]] = partial(self._database.run, work)
         return self._writer.do(run)
 
-    def _note(self, kind: Kind, claim: Claimed, **values: object) -> "asyncio.Future[None]":
-        if kind is not Kind.LET_GO:
-            values["b_now"] = datetime.now(UTC)
-        return self._writer.note(Change(kind, claim.key, claim.fence, values))
+    def _note(
+        self, kind: Kind, claim: Claimed, *values: str | None, started_at: datetime | None = None
+    ) -> "asyncio.Future[None]":
+        return self._writer.note(Change(kind, claim, values, started_at))
 
     def _refuse_reader(self) -> None:
         if self._is_reading:
@@ -221,10 +226,11 @@ class Store:
 
     def _take(self, connection: Connection, found: Select[Any], limits: dict[str, int]) -> list[Claimed]:
         self._refuse_reader()
-        taken = [_claimed(row) for row in connection.execute(found, limits)]
-        for start in range(0, len(taken), _AT_ONCE):
-            some = [claim.key for claim in taken[start : start + _AT_ONCE]]
-            connection.execute(self._claiming.take, {"keys": some, "b_worker": self._worker})
+        # By position, which comes first.
+        taken = [_claimed(row) for row in sorted(connection.execute(found, limits).scalar_one())]
+        if taken:
+            keys_taken = [[claim.key] for claim in taken]
+            connection.execute(self._claiming.take, {"rows": keys_taken, "b_worker": self._worker})
         return taken
 
     def _set_out(self, connection: Connection, take_up: Sequence[State]) -> None:
@@ -247,7 +253,7 @@ class Store:
         self._refuse_reader()
         if self._database.is_shared:
             connection.execute(statements.ENTER_ALONE)
-        found = connection.execute(statements.KNOWN, {"keys": list(keys_wanted)}).all()
+        found = connection.execute(statements.KNOWN, {"rows": [[key] for key in keys_wanted]}).all()
         aside = {row.key: row.chat for row in found if row.state == State.SET_ASIDE.value}
         if aside:
             reopen(connection, aside)
@@ -267,18 +273,19 @@ def _sample(connection: Connection, chat: str | None) -> Sample | None:
     return None if found is None else Sample(*found)
 
 
-def _claimed(row: Any) -> Claimed:
+def _claimed(row: Sequence[Any]) -> Claimed:
+    _, key, chat, body, files, question, state, attempts, started_at, sent_to, claims = row
     return Claimed(
-        row.key,
-        row.chat,
-        row.body,
-        keys.files_of_json(row.files),
-        keys.question_of_json(row.question),
-        State(row.state),
-        row.attempts,
-        row.started_at,
-        row.sent_to,
-        row.claims + 1,
+        key,
+        chat,
+        body,
+        keys.files_of_json(files),
+        keys.question_of_json(question),
+        State(state),
+        attempts,
+        None if started_at is None else utc(datetime.fromisoformat(started_at)),
+        sent_to,
+        claims + 1,
     )
 
 

@@ -41,6 +41,8 @@ class Entry:
     body: str = field(repr=False)
     files: tuple[JournalFile, ...] = field(default=(), repr=False)
     question: Mapping[str, object] | None = field(default=None, repr=False)
+    fingerprint: bytes | None = field(default=None, repr=False)
+    """What tells it from others, if that is known already."""
 
 
 @frozen

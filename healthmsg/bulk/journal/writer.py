@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
 from attrs import field, frozen
+from sqlalchemy import Connection
 
 from healthmsg.bulk.journal.changes import Change
 from healthmsg.errors import ClaimLostError, HealthmsgError, JournalError
@@ -15,6 +16,8 @@ from healthmsg.tasks import start
 
 T = TypeVar("T")
 _MOST_AT_ONCE: Final = 512
+# Of the event loop: by then, what follows from the last transaction has been asked for, and goes along.
+_TURNS: Final = 3
 # Seconds.
 _BETWEEN_TRIES: Final = 1.0
 _CLOSED: Final = "The journal is closed."
@@ -23,8 +26,10 @@ _CLOSED: Final = "The journal is closed."
 class Database(Protocol):
     """What the writer works with."""
 
-    async def make(self, changes: Sequence[Change]) -> Sequence[bool]:
-        """Make changes in one transaction, and tell of each whether it was made."""
+    async def make(
+        self, changes: Sequence[Change], works: Sequence[Callable[[Connection], Any]]
+    ) -> tuple[Sequence[bool], Sequence[Any]]:
+        """Make changes and do work in one transaction; tell of each change whether it was made."""
 
     async def close(self) -> None:
         """Let go of the connection."""
@@ -38,19 +43,22 @@ class Database(Protocol):
 
 @frozen
 class _Asked:
-    """A change to note, or else some work of its own."""
+    """A change to note, or work within a transaction, or else some work of its own."""
 
-    change: Change | None
-    work: Callable[[], Awaitable[Any]] | None = field(repr=False)
-    done: "asyncio.Future[Any]" = field(repr=False)
+    change: Change | None = None
+    work: Callable[[Connection], Any] | None = field(default=None, repr=False)
+    own_work: Callable[[], Awaitable[Any]] | None = field(default=None, repr=False)
+    done: "asyncio.Future[Any]" = field(
+        factory=lambda: asyncio.get_running_loop().create_future(), repr=False, init=False
+    )
 
 
 class Writer:
     """Does one thing after another, in the order in which they were asked for.
 
-    Changes that have queued up are made in one transaction. A thing is in the queue as soon as it is asked
-    for, so that cancelling whoever waits cannot lose it: the queue is as long as there are callers, since
-    each waits for its own. After the first failure of the database, everything fails.
+    Changes that have queued up are made in one transaction, with the work that goes along. A thing is in the
+    queue as soon as it is asked for, so that cancelling whoever waits cannot lose it: the queue is as long as
+    there are callers, since each waits for its own. After the database's first failure, everything fails.
     """
 
     def __init__(self, database: Database, patience: float = 0.0) -> None:
@@ -74,11 +82,15 @@ class Writer:
 
     def note(self, change: Change) -> "asyncio.Future[None]":
         """Ask for a change; it is on the disk when the future is done."""
-        return self._ask(change, None)
+        return self._ask(_Asked(change))
+
+    def go_along(self, work: Callable[[Connection], T]) -> "asyncio.Future[T]":
+        """Ask for work that is done with changes, after them: each transaction has its price."""
+        return self._ask(_Asked(work=work))
 
     def do(self, work: Callable[[], Awaitable[T]]) -> "asyncio.Future[T]":
         """Ask for work on the database, while nothing else is done with it."""
-        return self._ask(None, work)
+        return self._ask(_Asked(own_work=work))
 
     async def close(self) -> None:
         """Do what was asked for, and end."""
@@ -87,13 +99,12 @@ class Writer:
         # It may have been cancelled with everything else.
         await asyncio.wait([self._task])
 
-    def _ask(self, change: Change | None, work: Callable[[], Awaitable[Any]] | None) -> "asyncio.Future[Any]":
+    def _ask(self, asked: _Asked) -> "asyncio.Future[Any]":
         if self.is_closing:
             raise JournalError(_CLOSED)
-        done = asyncio.get_running_loop().create_future()
-        self._queue.append(_Asked(change, work, done))
+        self._queue.append(asked)
         self._wake.set()
-        return done
+        return asked.done
 
     async def _go_on(self) -> None:
         try:
@@ -101,9 +112,9 @@ class Writer:
                 if not self._queue:
                     self._wake.clear()
                     await self._wake.wait()
-                    # Whoever asks in the same tick goes along.
-                    await asyncio.sleep(0)
                     continue
+                for _ in range(_TURNS):
+                    await asyncio.sleep(0)
                 await self._do_next()
         finally:
             # Nothing is left unless this task itself was cancelled.
@@ -114,25 +125,26 @@ class Writer:
 
     async def _do_next(self) -> None:
         self._current = [self._queue.popleft()]
-        first = self._current[0]
-        if first.change is not None:
-            self._take_along(first.change.key)
+        own_work = self._current[0].own_work
+        if own_work is None:
+            self._take_along()
         if self._failure is not None:
             self._fail_current(self._failure)
-        elif first.work is not None:
-            await self._do(first.work, first)
+        elif own_work is not None:
+            await self._do(own_work, self._current[0])
         else:
-            await self._make([asked.change for asked in self._current if asked.change is not None])
+            await self._make()
         self._current = []
 
-    def _take_along(self, key: str) -> None:
-        """Take the changes that follow, up to one that concerns the same message as another."""
-        keys = {key}
+    def _take_along(self) -> None:
+        """Take what can be done together, up to a second change of the same message."""
+        keys = {asked.change.claim.key for asked in self._current if asked.change is not None}
         while self._queue and len(self._current) < _MOST_AT_ONCE:
             change = self._queue[0].change
-            if change is None or change.key in keys:
+            if self._queue[0].own_work is not None or (change is not None and change.claim.key in keys):
                 return
-            keys.add(change.key)
+            if change is not None:
+                keys.add(change.claim.key)
             self._current.append(self._queue.popleft())
 
     async def _do(self, work: Callable[[], Awaitable[Any]], asked: _Asked) -> None:
@@ -147,20 +159,25 @@ class Writer:
             refused = self._failure
         if refused is not None:
             _fail(asked, refused)
-        elif not asked.done.done():
-            asked.done.set_result(result)
+        else:
+            _answer(asked, result)
 
-    async def _make(self, changes: Sequence[Change]) -> None:
+    async def _make(self) -> None:
+        noted = [(asked, asked.change) for asked in self._current if asked.change is not None]
+        others = [(asked, asked.work) for asked in self._current if asked.work is not None]
+        work = partial(self._database.make, [change for _, change in noted], [work for _, work in others])
         try:
-            made = await self._patiently(partial(self._database.make, changes))
+            made, results = await self._patiently(work)
         except Exception as error:  # noqa: BLE001 - whatever it is, all of them wait to be told
             self._failure = self._failed(error)
         else:
-            for asked, is_made in zip(self._current, made, strict=True):
-                if not is_made:
+            for (asked, _), is_made in zip(noted, made, strict=True):
+                if is_made:
+                    _answer(asked, None)
+                else:
                     _fail(asked, ClaimLostError("This message is no longer this worker's: not noted."))
-                elif not asked.done.done():
-                    asked.done.set_result(None)
+            for (asked, _), result in zip(others, results, strict=True):
+                _answer(asked, result)
             return
         self._fail_current(self._failure)
 
@@ -194,6 +211,11 @@ class Writer:
     def _fail_current(self, error: JournalError) -> None:
         for asked in self._current:
             _fail(asked, error)
+
+
+def _answer(asked: _Asked, result: Any) -> None:
+    if not asked.done.done():
+        asked.done.set_result(result)
 
 
 def _fail(asked: _Asked, error: HealthmsgError) -> None:

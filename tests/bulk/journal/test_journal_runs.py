@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from journals import NOW, begun, delivered, entry, holding, keys, only, standing, states
 
-from healthmsg.bulk.journal import Entry, Given, Journal, JournalFile, State
+from healthmsg.bulk.journal import Entry, Journal, State
 from healthmsg.errors import JournalError, JournalMismatchError
 from healthmsg.outcome import Outcome
 
@@ -211,36 +211,6 @@ async def test_closing_does_not_wait_for_room(file: Path) -> None:
 
     async with Journal.open(file) as journal:
         assert (await standing(journal, entry("a"))).is_new
-
-
-# --- what a run was given
-
-
-def test_equal_messages_are_numbered_and_each_has_a_key_of_its_own() -> None:
-    file = JournalFile("/a.pdf", "a.pdf", 4)
-    with Given(b"salt") as given, Given(b"salt") as again, Given(b"other") as other:
-        said = [
-            ("c1", "x", (), None),
-            ("c1", "x", (file,), None),
-            ("c2", "x", (), None),
-            ("c1", "x", (), None),
-        ]
-        made = [given.key_and_number(*one) for one in said]
-        assert [number for _, number in made] == [0, 0, 0, 1]
-        assert len({key for key, _ in made}) == 4
-        assert [again.key(*one) for one in said] == [key for key, _ in made]
-        assert not {other.key(*one) for one in said} & {key for key, _ in made}
-
-
-def test_what_was_given_is_awaited_until_it_is_taken() -> None:
-    with Given() as given:
-        assert [given.accept(key, number) for number, key in enumerate("abca")] == [True, True, True, False]
-        assert given.awaited_after("", 2) == [(0, "a"), (1, "b")]
-        assert given.awaited_after("b", 2) == [(2, "c")]
-        assert (given.take("b"), given.take("b"), given.take("z")) == (1, 1, None)
-        assert [given.is_awaited(key) for key in "abz"] == [True, False, False]
-        assert [given.knows(key) for key in "abz"] == [True, True, False]
-        assert given.awaited_after("", 9) == [(0, "a"), (2, "c")]
 
 
 async def test_a_purge_forgets_what_was_set_aside(target: str) -> None:

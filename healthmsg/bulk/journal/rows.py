@@ -1,0 +1,79 @@
+"""Many rows in one parameter of a statement, or in one answer: JSON, which the database takes apart or makes.
+
+With a parameter or an answer for each row, SQLite's module would let go of Python's lock for each and take it
+again, and so would whoever sends meanwhile: that costs more than SQLite's own work.
+"""
+
+from typing import Any, Final
+
+from sqlalchemy import JSON, BindParameter, ColumnElement, Select, bindparam, column, select
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+
+
+class _Elements(FunctionElement[Any]):
+    """The elements of a JSON array, each as a row of one column, `value`."""
+
+    inherit_cache = True
+    name = "elements"
+
+
+class _AllRows(FunctionElement[Any]):
+    """A JSON array of the rows of a query, each of which is an array."""
+
+    inherit_cache = True
+    name = "all_rows"
+    type = JSON()
+
+
+@compiles(_Elements, "sqlite")
+def _sqlite_elements(element: _Elements, compiler: SQLCompiler, **options: Any) -> str:
+    return f"json_each({compiler.process(element.clauses, **options)})"
+
+
+@compiles(_Elements, "postgresql")
+def _postgresql_elements(element: _Elements, compiler: SQLCompiler, **options: Any) -> str:
+    return f"json_array_elements({compiler.process(element.clauses, **options)})"
+
+
+@compiles(_AllRows, "sqlite")
+def _sqlite_all_rows(element: _AllRows, compiler: SQLCompiler, **options: Any) -> str:
+    return f"json_group_array(json_array({compiler.process(element.clauses, **options)}))"
+
+
+@compiles(_AllRows, "postgresql")
+def _postgresql_all_rows(element: _AllRows, compiler: SQLCompiler, **options: Any) -> str:
+    return f"coalesce(json_agg(json_build_array({compiler.process(element.clauses, **options)})), '[]')"
+
+
+_ROWS: Final[BindParameter[Any]] = bindparam("rows", type_=JSON)
+_GIVEN: Final = _Elements(_ROWS).table_valued(column("value", JSON), name="given")
+
+
+def text_at(place: int) -> ColumnElement[str]:
+    """Give the text at a place of each row of the parameter `rows`."""
+    found: ColumnElement[str] = _GIVEN.c.value[place].as_string()
+    return found
+
+
+def number_at(place: int) -> ColumnElement[int]:
+    """Give the number at a place of each row of the parameter `rows`."""
+    found: ColumnElement[int] = _GIVEN.c.value[place].as_integer()
+    return found
+
+
+def flag_at(place: int) -> ColumnElement[bool]:
+    """Give what is true or false at a place of each row of the parameter `rows`."""
+    found: ColumnElement[bool] = _GIVEN.c.value[place].as_boolean()
+    return found
+
+
+FIRST_TEXTS: Final[Select[tuple[str]]] = select(text_at(0))
+"""The first of each row of the parameter `rows`."""
+
+
+def in_one_row(found: Select[Any]) -> Select[Any]:
+    """Have all that a query finds in one value, a list of lists, in no order."""
+    rows = found.subquery()
+    return select(_AllRows(*rows.c))
