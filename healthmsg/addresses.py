@@ -6,7 +6,7 @@ from typing import Final
 from attrs import field, frozen
 
 from healthmsg.errors import InvalidIdError
-from healthmsg.identifiers import encode_aux_id, encode_segment
+from healthmsg.identifiers import encode_aux_id, encode_segment, exact_aux_id
 
 
 class ChatKind(Enum):
@@ -30,7 +30,7 @@ ADDRESS_STARTS: Final = tuple((f"{kind.path}/", kind) for kind in ChatKind)
 """How an address as text begins, with its kind."""
 
 
-@frozen(slots=False, cache_hash=True)
+@frozen
 class ChatAddress:
     """Which chat is meant. Making one sends nothing.
 
@@ -46,6 +46,18 @@ class ChatAddress:
     def __attrs_post_init__(self) -> None:
         encode = encode_aux_id if self.kind.is_auxiliary else encode_segment
         object.__setattr__(self, "path", f"{self.kind.path}/{encode(self.id, 'the id of a chat')}")
+
+    @property
+    def text(self) -> str:
+        """The address as text, of which `of_text` makes the same address."""
+        return f"{self.kind.path}/{self.id}"
+
+    @classmethod
+    def of_text(cls, text: str) -> "ChatAddress":
+        """Read what `text` gave: what was ambiguous in it was decided then."""
+        start, kind = next(found for found in ADDRESS_STARTS if text.startswith(found[0]))
+        chat_id = text.removeprefix(start)
+        return cls(kind, exact_aux_id(chat_id) if kind.is_auxiliary else chat_id)
 
     @classmethod
     def parse(cls, text: str) -> "ChatAddress":

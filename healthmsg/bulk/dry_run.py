@@ -9,7 +9,8 @@ from typing import Final
 
 from attrs import define, field, frozen
 
-from healthmsg.bulk.entries import Content, address_in, checked
+from healthmsg.addresses import ChatAddress
+from healthmsg.bulk.entries import Content, checked
 from healthmsg.bulk.journal import Entry, Given, Journal, Standing, State
 from healthmsg.bulk.messages import Messages, Outgoing, Recipient
 from healthmsg.bulk.sender import check_outgoing
@@ -281,7 +282,7 @@ class DryRun:
             if is_user(chat):
                 await self._api.read(User, GET_USER, user_id=chat.removeprefix(USERS))
                 return None
-            address = address_in(chat)
+            address = ChatAddress.of_text(chat)
             info: ConversationInfo | GroupChatInfo = await self._api.read(
                 GroupChatInfo if address.kind.is_group else ConversationInfo, GET_CHAT, address
             )

@@ -9,7 +9,6 @@ from typing import Any, Final
 import attrs
 from attrs import field, frozen
 
-from healthmsg.addresses import ADDRESS_STARTS, ChatAddress
 from healthmsg.bulk.journal import Entry, JournalFile, fingerprint_of
 from healthmsg.bulk.messages import Outgoing, Recipient
 from healthmsg.bulk.sending import USERS, address_of, check_own, is_user
@@ -17,7 +16,7 @@ from healthmsg.checks import check_text
 from healthmsg.codec import encode
 from healthmsg.errors import InvalidFileError, InvalidInputError
 from healthmsg.files import FileToUpload, UploadFile, check_files, prepare
-from healthmsg.identifiers import encode_segment, exact_aux_id
+from healthmsg.identifiers import encode_segment
 from healthmsg.models import Option, Question
 from healthmsg.resources.api import Api
 from healthmsg.resources.wording import check_body, question_json, readable
@@ -77,19 +76,7 @@ def text_of(to: Recipient) -> str:
     if is_user(to):
         encode_segment(to.removeprefix(USERS), "a user's id")
         return to
-    return text_in(address_of(to))
-
-
-def text_in(address: ChatAddress) -> str:
-    """Write a chat's address."""
-    return f"{address.kind.path}/{address.id}"
-
-
-def address_in(text: str) -> ChatAddress:
-    """Read the address of a chat that `text_of` wrote: what is ambiguous was decided then."""
-    start, kind = next(found for found in ADDRESS_STARTS if text.startswith(found[0]))
-    chat_id = text.removeprefix(start)
-    return ChatAddress(kind, exact_aux_id(chat_id) if kind.is_auxiliary else chat_id)
+    return address_of(to).text
 
 
 def files_in(files: Sequence[JournalFile]) -> list[UploadFile]:

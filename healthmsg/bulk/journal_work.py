@@ -5,9 +5,10 @@ from datetime import timedelta
 from functools import partial
 from typing import Final
 
+from healthmsg.addresses import ChatAddress
 from healthmsg.attempts import Attempt
 from healthmsg.bulk.departures import Departures
-from healthmsg.bulk.entries import address_in, files_in, question_in, text_in
+from healthmsg.bulk.entries import files_in, question_in
 from healthmsg.bulk.journal import Claimed, Given, Journal, State
 from healthmsg.bulk.messages import Recipient, SendResult
 from healthmsg.bulk.reconcile import Reconciled, Reconciler, my_id
@@ -127,7 +128,7 @@ class JournalWork(SendMany):
         await self._departures.enter()
         try:
             began_at = self._api.deliveries.clock.earliest()
-            await self._journal.begin(claim, began_at, text_in(chat.address))
+            await self._journal.begin(claim, began_at, chat.address.text)
             return await self._say(chat, claim.body, files_in(claim.files), question_in(claim.question))
         finally:
             self._departures.leave(asyncio.current_task())
@@ -202,10 +203,10 @@ class JournalWork(SendMany):
 
     async def _known_conversation(self, to: str) -> Chat | None:
         known = await self._journal.conversation_with(to)
-        return None if known is None else Conversations(self._api)(address_in(known).id)
+        return None if known is None else Conversations(self._api)(ChatAddress.of_text(known).id)
 
     def _chat(self, to: Recipient) -> Chat | GroupChat:
-        return handle(self._api, address_in(str(to)))
+        return handle(self._api, ChatAddress.of_text(str(to)))
 
     def _result(
         self, claim: Claimed, found: Reconciled, error: Exception | None, attempts: int
@@ -219,7 +220,7 @@ def _earlier_attempt(claim: Claimed, api: Api) -> Attempt | None:
     if claim.state is State.WAITING or claim.started_at is None:
         return None
     files = tuple((file.name, file.size) for file in claim.files)
-    chat = address_in(claim.sent_to or claim.chat)
+    chat = ChatAddress.of_text(claim.sent_to or claim.chat)
     ended_at = api.deliveries.clock.latest()
     return Attempt(chat, claim.body, claim.started_at, ended_at, files)
 

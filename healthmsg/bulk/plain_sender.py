@@ -7,7 +7,6 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from healthmsg.bulk.entries import text_in
 from healthmsg.bulk.messages import Messages, Outgoing, Recipient, SendResult
 from healthmsg.bulk.reconcile import Reconciled, reconciler_of
 from healthmsg.bulk.sender import MOST_SENDINGS, SendMany, SendOptions, check_outgoing, is_of_a_message
@@ -136,5 +135,5 @@ def _result(item: _Numbered, found: Reconciled, error: Exception | None, attempt
 def _chat_key(to: Recipient) -> str | None:
     """Tell chats apart, however they were given: an address as text has one form only."""
     if isinstance(to, BaseChat):
-        return text_in(to.address)
+        return to.address.text
     return to if isinstance(to, str) else None  # it will not be sent; it may not even be hashable

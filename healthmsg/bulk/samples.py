@@ -5,7 +5,6 @@ from collections.abc import Callable
 from functools import partial
 
 from healthmsg.addresses import ChatAddress
-from healthmsg.bulk.entries import address_in, text_in
 from healthmsg.bulk.journal import Journal
 from healthmsg.resources.deliveries import Delivered, Deliveries
 
@@ -41,8 +40,8 @@ class Samples:
         self._news.set()
 
     async def _find(self, chat: ChatAddress) -> Delivered | None:
-        sample = await self._journal.delivered_sample(text_in(chat))
+        sample = await self._journal.delivered_sample(chat.text)
         if sample is None:
             return self._deliveries.known(chat)
         is_body = partial(self._journal.is_body, sample)
-        return Delivered(address_in(sample.sent_to), sample.message_id, is_body)
+        return Delivered(ChatAddress.of_text(sample.sent_to), sample.message_id, is_body)

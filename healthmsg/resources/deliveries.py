@@ -16,7 +16,7 @@ from healthmsg.pipeline.server_clock import ServerClock
 _PROCESS: Final = token_hex(8)
 _numbers: Final = count(1)
 # A message's chat, and the hash of its text. No context manager: every call pays for it.
-Departed = tuple[ChatAddress, int]
+Departed = tuple[str, int]
 # More than are sent while it is still open whether one of them was.
 _MOST_KNOWN: Final = 20_000
 # Any of them proves that a search finds what is there.
@@ -41,8 +41,11 @@ class Deliveries:
         """The user's id, once somebody has asked for it."""
         self._known: dict[str, None] = {}
         """Their ids, the oldest first."""
-        self._last_in: dict[ChatAddress, tuple[str, int]] = {}
-        """Of the chats that were written to last, the last message's id, and the hash of its text."""
+        self._last_in: dict[str, tuple[str, int]] = {}
+        """Of the chats that were written to last, the last message's id, and the hash of its text.
+
+        With text and numbers only, it costs Python's garbage collector nothing.
+        """
         self._on_their_way: dict[Departed, int] = {}
         """How many equal ones there are."""
         self._sender = (_PROCESS, next(_numbers))
@@ -50,8 +53,9 @@ class Deliveries:
     def delivered(self, chat: ChatAddress, message_id: str, body: str) -> None:
         """Note a message of which the service said that it accepted it."""
         self._known[message_id] = None
-        self._last_in.pop(chat, None)  # the newest go to the end
-        self._last_in[chat] = message_id, hash(body)
+        address = chat.text
+        self._last_in.pop(address, None)  # the newest go to the end
+        self._last_in[address] = message_id, hash(body)
         if len(self._known) > _MOST_KNOWN:
             del self._known[next(iter(self._known))]
         if len(self._last_in) > _MOST_CHATS:
@@ -67,14 +71,14 @@ class Deliveries:
 
         Of an equal one that is on its way now, nobody knows the id yet.
         """
-        if message_id in self._known or (attempt.chat, hash(attempt.body)) in self._on_their_way:
+        if message_id in self._known or (attempt.chat.text, hash(attempt.body)) in self._on_their_way:
             return False
         self.delivered(attempt.chat, message_id, attempt.body)
         return True
 
     def sets_out(self, chat: ChatAddress, body: str) -> Departed:
         """Note that such a message is being sent, until `has_ended` is told the same."""
-        departed = chat, hash(body)
+        departed = chat.text, hash(body)
         self._on_their_way[departed] = self._on_their_way.get(departed, 0) + 1
         return departed
 
@@ -90,11 +94,11 @@ class Deliveries:
 
     def known(self, chat: ChatAddress) -> Delivered | None:
         """Give a message that was delivered: the last one in that chat, or else in any."""
-        its_chat = chat if chat in self._last_in else next(reversed(self._last_in), None)
+        its_chat = chat.text if chat.text in self._last_in else next(reversed(self._last_in), None)
         if its_chat is None:
             return None
         message_id, its_hash = self._last_in[its_chat]
-        return Delivered(its_chat, message_id, lambda body: hash(body) == its_hash)
+        return Delivered(ChatAddress.of_text(its_chat), message_id, lambda body: hash(body) == its_hash)
 
     def note(
         self,

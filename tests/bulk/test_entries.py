@@ -23,7 +23,7 @@ from healthmsg import (
     fold_aux_id,
 )
 from healthmsg.addresses import ChatAddress, ChatKind
-from healthmsg.bulk.entries import address_in, checked, files_in, question_in, text_in, text_of
+from healthmsg.bulk.entries import checked, files_in, question_in, text_of
 from healthmsg.bulk.journal import JournalFile
 from healthmsg.bulk.journal.keys import (
     files_as_json,
@@ -56,7 +56,7 @@ questions = st.builds(
 def test_an_address_comes_out_as_it_went_in(kind: ChatKind, chat_id: str) -> None:
     address = ChatAddress(kind, exact_aux_id(chat_id) if kind.is_auxiliary else chat_id)
 
-    again = address_in(text_in(address))
+    again = ChatAddress.of_text(address.text)
 
     assert again == address
     assert again.path == address.path
@@ -67,8 +67,8 @@ def test_an_ambiguous_id_is_decided_when_it_goes_in(aux_id: str) -> None:
     exact = ChatAddress(ChatKind.AUX_CONVERSATION, exact_aux_id(aux_id))
     folded = ChatAddress(ChatKind.AUX_CONVERSATION, fold_aux_id(aux_id))
 
-    assert address_in(text_in(exact)).path == exact.path
-    assert address_in(text_in(folded)).path == folded.path
+    assert ChatAddress.of_text(exact.text).path == exact.path
+    assert ChatAddress.of_text(folded.text).path == folded.path
 
 
 @pytest.mark.parametrize("to", ["users/", "users/..", "", "c1", "conversations/.", "users/\ud800"])
