@@ -11,7 +11,6 @@ from healthmsg.cli.recipients import Problems
 from healthmsg.cli.sending.job import Job
 from healthmsg.cli.sending.journal_place import JournalPlace
 from healthmsg.client import Client
-from healthmsg.pipeline.limit import RateLimit
 
 _EXAMPLES: Final = 3
 
@@ -94,15 +93,17 @@ async def _refuse_invalid(job: Job, dry: DryRun) -> None:
 async def _of_journal(job: Job) -> Outlook:
     if job.journal is None:
         return Outlook(0, 0, ())
-    settled = {State.DELIVERED} if job.retry_failed else {State.DELIVERED, State.NOT_SENT}
-    remaining = [state for state in State if state not in settled]
+    async with Client.from_env() as client:
+        dry = client.send_many(journal=job.journal.target, retry_failed=job.retry_failed, dry_run=True)
+        report = await dry.report()
+    waiting = [State.WAITING, State.SET_ASIDE, *([State.NOT_SENT] if job.retry_failed else ())]
     async with Journal.open(job.journal.target, is_reading=True) as journal:
         counts = await journal.counts()
-        examples = [example for state in remaining async for example in _first(journal, state)]
+        examples = [example for state in waiting async for example in _first(journal, state)]
     before = ", ".join(f"{state.value} {count:,}" for state, count in counts.items() if count)
-    to_send = sum(counts[state] for state in remaining)
-    limit = RateLimit()
-    return Outlook(to_send, to_send * limit.per / limit.calls, examples[:_EXAMPLES], before)
+    # Of those in doubt it is found out first whether they were.
+    to_send = report.to_send + report.in_doubt
+    return Outlook(to_send, report.seconds, examples[:_EXAMPLES], before)
 
 
 async def _first(journal: Journal, state: State) -> AsyncIterator[Example]:
