@@ -177,6 +177,10 @@ class Many(Generic[ItemT, ResultT]):
         item = self._in_flight.pop(task)
         if task.cancelled():
             self._report(self._cut_off(item, task))
+        elif (error := task.exception()) is not None:
+            # A mistake of ours, of which no item may be the victim in silence.
+            logger.error("one of the %s failed with %s", self._words.items, type(error).__name__)
+            self._report(self._cut_off(item, task))
         self._forget(task)
 
     def _report(self, result: ResultT | None) -> None:

@@ -8,7 +8,8 @@ import pytest
 from sources import AsyncSource, Source, chats, posts
 
 from healthmsg import Client, Outcome, Outgoing, SendingStoppedError, SendResult
-from healthmsg.sandbox import Delay, Sandbox
+from healthmsg.bulk.plain_sender import PlainSendMany
+from healthmsg.sandbox import AnswerStatus, Delay, Sandbox
 
 # What waits for ever fails, after three real seconds.
 pytestmark = [
@@ -245,3 +246,23 @@ async def test_a_run_that_nobody_iterated_is_not_passed_over_in_silence(
 
     assert told(caplog) == ["a send_many was closed without being iterated: it has sent nothing"]
     assert not sandbox.calls
+
+
+# --- what nobody has thought of
+
+
+async def test_a_mistake_of_ours_leaves_no_message_without_a_result(
+    client: Client, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("c4nary")
+
+    chat, other = chats(sandbox, 2)
+    sandbox.faults.add(kind=AnswerStatus(404), method="POST")
+    monkeypatch.setattr(PlainSendMany, "_note_answer", fail)
+
+    results = await client.send_many([Outgoing(chat, "c4nary"), Outgoing(other, "c4nary")]).all()
+
+    assert by_outcome(results) == {Outcome.UNKNOWN: 1, Outcome.DELIVERED: 1}
+    assert told(caplog).count("one of the messages failed with RuntimeError") == 1
+    assert not any("c4nary" in line for line in told(caplog))
