@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import orjson
 
 from healthmsg.bulk.journal.keys import key_of
+from healthmsg.errors import JournalError
 
 if TYPE_CHECKING:
     import sqlite3
@@ -23,10 +24,18 @@ INSERT INTO given
 SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'), TRUE
 FROM json_each(?)
 """
+_COUNT: Final = (
+    "INSERT INTO equal VALUES (?, 0) ON CONFLICT DO UPDATE SET others = others + 1 RETURNING others"
+)
 _NUMBERS: Final = "SELECT key, number FROM given WHERE key IN (SELECT value FROM json_each(?))"
 _TOLD: Final = "UPDATE given SET is_awaited = FALSE WHERE key IN (SELECT value FROM json_each(?))"
 # What is told is noted, and numbers are looked up ahead, for so many at once.
 _AT_ONCE: Final = 500
+
+_CANNOT_BE_USED: Final = (
+    "The temporary file of the run cannot be used ({}). Make room in the folder for temporary files, and start"
+    " again with the same journal and messages to go on: nothing is sent twice."
+)
 
 Listed = tuple[int, str | None, bytes]
 """A message's number in the input, the key it was given, if any, and its fingerprint."""
@@ -41,6 +50,7 @@ class Given:
 
     def __init__(self) -> None:
         self._opened: sqlite3.Connection | None = None
+        self._error: type[Exception] = Exception
         self._numbers: dict[str, int] = {}
         """Looked up ahead."""
         self._told: set[str] = set()
@@ -51,6 +61,7 @@ class Given:
 
         # No name: SQLite keeps it in memory while it is small, and then in a file that has no name either.
         self._opened = sqlite3.connect("", isolation_level=None)
+        self._error = sqlite3.Error
         # One transaction, which nobody ever commits: it need not outlive this.
         self._opened.executescript(f"PRAGMA synchronous = OFF; PRAGMA journal_mode = OFF; {_TABLES} BEGIN")
         return self
@@ -58,12 +69,23 @@ class Given:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        if self._opened is not None:
+            self._opened.close()
 
-    @property
-    def _file(self) -> "sqlite3.Connection":
+    def _ask(self, statement: str, *values: object) -> tuple[list[Any], int]:
+        """Give the rows, and how many were changed.
+
+        Raises:
+            JournalError: the temporary file cannot be used: as a rule, its disk is full.
+        """
         assert self._opened is not None  # noqa: S101 - for mypy: it is used within its `with`
-        return self._opened
+        reason = ""
+        try:
+            asked = self._opened.execute(statement, values)
+            return asked.fetchall(), asked.rowcount
+        except self._error as error:
+            reason = getattr(error, "sqlite_errorname", type(error).__name__)
+        raise JournalError(_CANNOT_BE_USED.format(reason))
 
     def accept(self, messages: Sequence[Listed]) -> list[str | None]:
         """Note the next messages, and give their keys; `None` for one whose key was given before.
@@ -78,26 +100,22 @@ class Given:
         rows = [
             (key, number, own_key is None) for key, (number, own_key, _) in zip(keys, messages, strict=True)
         ]
-        self._file.execute(_INSERT_ALL, (orjson.dumps(rows).decode(),))
+        self._ask(_INSERT_ALL, orjson.dumps(rows).decode())
         return [*keys]
 
     def count(self, fingerprint: bytes) -> int:
         """Count a message, and tell how many equal ones were counted before."""
-        counted = self._file.execute(
-            "INSERT INTO equal VALUES (?, 0) ON CONFLICT DO UPDATE SET others = others + 1 RETURNING others",
-            (fingerprint,),
-        )
-        ((others,),) = counted.fetchall()
-        return int(others)
+        rows, _ = self._ask(_COUNT, fingerprint)
+        return int(rows[0][0])
 
     def knows(self, key: str) -> bool:
         """Tell whether the run was given this message."""
-        return self._file.execute("SELECT 1 FROM given WHERE key = ?", (key,)).fetchone() is not None
+        return self._number_of(key) is not None
 
     def is_awaited(self, key: str) -> bool:
         """Tell whether the run was given this message, and has not told what became of it."""
         wanted = "SELECT 1 FROM given WHERE key = ? AND is_awaited"
-        return key not in self._told and self._file.execute(wanted, (key,)).fetchone() is not None
+        return key not in self._told and bool(self._ask(wanted, key)[0])
 
     def expect(self, keys: Iterable[str]) -> None:
         """Look up the numbers of messages of which the results will come soon."""
@@ -109,10 +127,9 @@ class Given:
         """Give the number of a message whose result is here; `None` if the run was not given it."""
         number = self._numbers.pop(key, None)
         if number is None:
-            row = self._file.execute("SELECT number FROM given WHERE key = ?", (key,)).fetchone()
-            if row is None:
-                return None
-            number = int(row[0])
+            number = self._number_of(key)
+        if number is None:
+            return None
         self._told.add(key)
         if len(self._told) >= _AT_ONCE:
             self._note_told()
@@ -122,13 +139,17 @@ class Given:
         """Give some of those without a result, as number and key, in the order of the keys."""
         self._note_told()
         wanted = "SELECT number, key FROM given WHERE is_awaited AND key > ? ORDER BY key LIMIT ?"
-        return self._file.execute(wanted, (key, most)).fetchall()
+        return self._ask(wanted, key, most)[0]
 
     def _numbers_of(self, keys: Iterable[str]) -> list[tuple[str, int]]:
-        return self._file.execute(_NUMBERS, (_json(keys),)).fetchall()
+        return self._ask(_NUMBERS, _json(keys))[0]
+
+    def _number_of(self, key: str) -> int | None:
+        rows, _ = self._ask("SELECT number FROM given WHERE key = ?", key)
+        return int(rows[0][0]) if rows else None
 
     def _note_told(self) -> None:
-        self._file.execute(_TOLD, (_json(self._told),))
+        self._ask(_TOLD, _json(self._told))
         self._told.clear()
 
     def _accept(self, number: int, key: str | None, fingerprint: bytes) -> str | None:
@@ -143,12 +164,14 @@ class Given:
         return key if self._insert(key, number, is_derived=True) else None
 
     def _insert(self, key: str, number: int, *, is_derived: bool) -> bool:
-        return self._file.execute(_INSERT, (key, number, is_derived)).rowcount > 0
+        _, changed = self._ask(_INSERT, key, number, is_derived)
+        return changed > 0
 
     def _becomes_derived(self, key: str) -> bool:
         """Note that a key was derived that a message has as its own; False if it was derived before."""
         noted = "UPDATE given SET is_derived = TRUE WHERE key = ? AND NOT is_derived"
-        return self._file.execute(noted, (key,)).rowcount > 0
+        _, changed = self._ask(noted, key)
+        return changed > 0
 
 
 def _json(keys: Iterable[str]) -> str:

@@ -2,11 +2,13 @@
 
 from collections import Counter
 
+import pytest
 from hypothesis import given as over
 from hypothesis import strategies as st
 
 from healthmsg.bulk.journal import Given, JournalFile, fingerprint_of
 from healthmsg.bulk.journal.keys import key_of
+from healthmsg.errors import JournalError
 
 CHAT = "aux/conversations/patient 7"
 A, B = b"a" * 32, b"b" * 32
@@ -107,3 +109,13 @@ def test_thousands_are_noted_and_none_is_forgotten() -> None:
                 assert given.take(key) == int(key[1:])
         awaited = [key for at in range(0, len(keys), 64) for key in keys[at + 32 : at + 64]]
         assert [key for _, key in given.awaited_after("", 9_999)] == awaited
+
+
+def test_a_full_disk_is_said_with_what_to_do_and_without_what_was_written() -> None:
+    with Given() as given:
+        given._ask("PRAGMA max_page_count = 20")
+        with pytest.raises(JournalError, match=r"SQLITE_FULL.*start again") as caught:
+            given.accept(own(*(f"c4nary{number}" for number in range(9_000))))
+    assert "c4nary" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
