@@ -33,7 +33,7 @@ _TOLD: Final = "UPDATE given SET is_awaited = FALSE WHERE key IN (SELECT value F
 _AT_ONCE: Final = 500
 
 _CANNOT_BE_USED: Final = (
-    "The temporary file of the run cannot be used ({}). Make room in the folder for temporary files, and start"
+    "The temporary file of the run cannot be used ({}). Make room in the folder for temporary files; start"
     " again with the same journal and messages to go on: nothing is sent twice."
 )
 
