@@ -129,7 +129,9 @@ class DryRun:
         self._retry_failed = retry_failed
         self._tally = _Tally()
         self._counts = dict.fromkeys(ProblemKind, 0)
-        self._given, self._recipients = Given(), Given()
+        self._given = Given()
+        # Whom to send to; and it counts equal messages, which `_given` counts for their keys.
+        self._recipients = Given()
         self._salt = b""
         self._has_begun = False
 

@@ -94,7 +94,7 @@ def question_in(question: Mapping[str, Any] | None) -> Question | None:
 
 def _without_nul(value: str, name: str) -> str:
     if "\0" in value:
-        raise InvalidInputError(f"{name} must not have a NUL in it: no journal can hold it")
+        raise InvalidInputError(f"{name} must not have a NUL in it")
     return value
 
 

@@ -78,14 +78,19 @@ class Intake:
         await queue.put(None)
 
     async def _enter(self, batch: Sequence[_Number]) -> None:
-        found = [one for number in batch if (one := await self._checked(*number)) is not None]
-        keys = self._given.accept([(one.index, one.key, one.fingerprint) for one in found])
-        entered = list[tuple[int, Entry]]()
-        for one, key in zip(found, keys, strict=True):
-            if key is None:
-                await self._refuse(one.index, one.key, one.content.to, InvalidInputError(_KEY_TAKEN))
+        entered, waiting = list[tuple[int, Entry]](), list[_Checked]()
+        for index, message in batch:
+            try:
+                content = await checked(message, self._api)
+            except Exception as problem:  # noqa: BLE001 - reported: nothing was sent
+                # Keys are accepted in the order of the messages.
+                entered += await self._accepted(waiting)
+                waiting = []
+                await self._not_entered(index, message, problem)
             else:
-                entered.append((one.index, one.content.entry(key, one.fingerprint)))
+                said = content.fingerprint(self._journal.salt)
+                waiting.append(_Checked(index, message.key, content, said))
+        entered += await self._accepted(waiting)
         entries = [entry for _, entry in entered]
         standings = await self._journal.enter(entries, retry_failed=self._retry_failed)
         for (index, entry), standing in zip(entered, standings, strict=True):
@@ -96,16 +101,20 @@ class Intake:
                 await self._tell(result_of(standing, self._given.take(standing.key)))
         self._has_entered()
 
-    async def _checked(self, index: int, message: Outgoing) -> _Checked | None:
-        try:
-            content = await checked(message, self._api)
-        except Exception as error:  # noqa: BLE001 - reported: nothing was sent
-            problem = error
-        else:
-            return _Checked(index, message.key, content, content.fingerprint(self._journal.salt))
+    async def _accepted(self, found: Sequence[_Checked]) -> list[tuple[int, Entry]]:
+        """Give each its key; one whose key was given before is refused."""
+        keys = self._given.accept([(one.index, one.key, one.fingerprint) for one in found])
+        accepted = list[tuple[int, Entry]]()
+        for one, key in zip(found, keys, strict=True):
+            if key is None:
+                await self._refuse(one.index, one.key, one.content.to, InvalidInputError(_KEY_TAKEN))
+            else:
+                accepted.append((one.index, one.content.entry(key, one.fingerprint)))
+        return accepted
+
+    async def _not_entered(self, index: int, message: Outgoing, problem: Exception) -> None:
         if not (isinstance(problem, InvalidFileError) and await self._is_known(index, message.key)):
             await self._refuse(index, message.key, message.to, problem)
-        return None
 
     async def _is_known(self, index: int, key: str | None) -> bool:
         """Tell whether this was, or may have been, delivered by an earlier run: its files may be gone."""

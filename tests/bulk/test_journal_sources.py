@@ -81,3 +81,33 @@ async def test_whatever_goes_wrong_nothing_private_is_told(
             assert "c4nary" not in ours
             for result in results:
                 assert "c4nary" not in f"{result!r} {result.error!r} {result.error}".replace("c4nary.pdf", "")
+
+
+async def test_a_file_that_is_gone_does_not_take_the_key_of_a_message_before_it(
+    client: Client, sandbox: Sandbox, file: Path
+) -> None:
+    (chat,) = chats(sandbox, 1)
+    first = Outgoing(chat, "Dag", key="k")
+    await client.send_many([first], journal=file).report()
+
+    gone = Outgoing(chat, "Met brief", ["gone.pdf"], key="k")
+    results = await client.send_many([first, gone], journal=file).all()
+
+    assert {result.index: result.outcome for result in results} == {0: Outcome.DELIVERED, 1: Outcome.NOT_SENT}
+    assert bodies(sandbox, chat) == ["Dag"]
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [Outgoing("conversations/c1", "Dag", key="a\0b"), Outgoing("conversations/a\0b", "Dag")],
+)
+async def test_a_nul_in_a_key_or_a_recipient_is_refused_alone(
+    client: Client, sandbox: Sandbox, file: Path, refused: Outgoing
+) -> None:
+    (other,) = chats(sandbox, 1)
+    results = await client.send_many([refused, Outgoing(other, "Dag")], journal=file).all()
+
+    assert {result.index: result.outcome for result in results} == {0: Outcome.NOT_SENT, 1: Outcome.DELIVERED}
+    (error,) = [result.error for result in results if result.error]
+    assert isinstance(error, InvalidInputError)
+    assert "NUL" in str(error)

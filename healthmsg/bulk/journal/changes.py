@@ -34,7 +34,6 @@ class Change:
     claim: Claimed
     values: tuple[str | None, ...] = field(default=(), repr=False)
     """What is noted, in the order in which the statement takes it."""
-    started_at: datetime | None = None
 
 
 _ENDING: Final = (Kind.DELIVER, Kind.CLOSE, Kind.SET_ASIDE)
@@ -79,14 +78,8 @@ class Changes:
         return True
 
     def _make(self, connection: Connection, kind: Kind, alike: Sequence[Change]) -> int:
-        noted = {
-            "rows": [(one.claim.key, one.claim.fence, *one.values) for one in alike],
-            "b_worker": self._worker,
-            "b_now": datetime.now(UTC),
-        }
-        if kind is Kind.BEGIN:
-            # The earliest of them all: whoever looks for one looks back far enough.
-            noted["b_started_at"] = min(one.started_at for one in alike if one.started_at is not None)
+        rows = [(one.claim.key, one.claim.fence, *one.values) for one in alike]
+        noted = {"rows": rows, "b_worker": self._worker, "b_now": datetime.now(UTC)}
         return connection.execute(self._statement(kind), noted).rowcount
 
     def _statement(self, kind: Kind) -> Update:

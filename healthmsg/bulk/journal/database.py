@@ -35,6 +35,8 @@ _PRAGMAS: Final = (
     "PRAGMA busy_timeout = 30000",
 )
 _FULL: Final = 2
+# PostgreSQL keeps the plans that it makes while the table is empty, and would read all of it again and again.
+_PLAN_WITH_INDEXES: Final = ("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit")
 # Seconds. One that takes longer waits for a database that does not answer any more.
 _LONGEST_STATEMENT: Final = 120.0
 # Values would be patients' messages: they are in no error and no log.
@@ -130,12 +132,13 @@ class JournalDatabase:
             maker.make_all(connection, changes)
             return [work(connection) for work in works]
 
+        def make_each(connection: Connection) -> tuple[list[bool], list[Any]]:
+            return maker.make_each(connection, changes), [work(connection) for work in works]
+
         try:
-            results = await self.run(make_all)
+            return [True] * len(changes), await self.run(make_all)
         except ClaimLostError:
-            made = await self.run(lambda connection: maker.make_each(connection, changes))
-            return made, await self.run(lambda connection: [work(connection) for work in works])
-        return [True] * len(changes), results
+            return await self.run(make_each)
 
     async def compact(self) -> bool:
         """Write an SQLite file anew, without what was deleted; False if a reader prevents the last of it."""
@@ -232,6 +235,8 @@ def _check_postgresql(connection: Any, _: object) -> None:
         )
     if _ask(connection, "SHOW synchronous_commit") == "off":
         _ask(connection, "SET synchronous_commit = on")
+    for setting in _PLAN_WITH_INDEXES:
+        _ask(connection, f"SET {setting} = off")
     connection.commit()
 
 

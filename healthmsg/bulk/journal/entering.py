@@ -51,7 +51,8 @@ class Entering:
         return Prepared(
             entry,
             (entry.key, entry.chat, entry.body, files, question),
-            entry.fingerprint or keys.fingerprint(self._salt, entry.chat, entry.body, files, question),
+            entry.fingerprint
+            or keys.fingerprint_of(entry.chat, entry.body, entry.files, entry.question, salt=self._salt),
             keys.body_hash(self._salt, entry.body),
         )
 
@@ -173,6 +174,8 @@ def _what_is_wrong(entry: Entry) -> str:
     for name, value, most in (("key", entry.key, _LONGEST), ("chat", entry.chat, _LONGEST)):
         if not value or not can_be_stored(value, most):
             return f"the {name} of a message in a journal must be text of 1 to {most} bytes"
+    if entry.fingerprint is not None and len(entry.fingerprint) != HASH_LENGTH:
+        return f"the fingerprint of a message must have {HASH_LENGTH} bytes"
     if not can_be_stored(entry.body):
         return "the body has a character that cannot be stored: a NUL, or half of a surrogate pair"
     return ""

@@ -19,6 +19,7 @@ CREATE TABLE given (
 ) WITHOUT ROWID;
 """
 _INSERT: Final = "INSERT OR IGNORE INTO given VALUES (?, ?, ?, TRUE)"
+# To be done only when none of them is there: without SQLite's journal, half of it could not be undone.
 _INSERT_ALL: Final = """
 INSERT INTO given
 SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'), TRUE
@@ -42,7 +43,7 @@ Listed = tuple[int, str | None, bytes]
 
 
 class Given:
-    """Keeps a hash and a number of each message in a temporary file: a million take no memory.
+    """Keeps the key and the number of each message in a temporary file: a million take no memory.
 
     A context manager. Nobody else has that file, and it goes with this, or with the process. No key may have
     a NUL in it.

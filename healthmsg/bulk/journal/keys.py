@@ -35,11 +35,6 @@ def question_of_json(text: str | None) -> dict[str, object] | None:
     return read
 
 
-def fingerprint(salt: bytes, chat: str, body: str, files: str | None, question: str | None) -> bytes:
-    """Tell messages apart without keeping what they say."""
-    return _digest(salt, (chat, body, files or "", question or ""))
-
-
 def body_hash(salt: bytes, body: str) -> bytes:
     """Recognise a text without keeping it."""
     return _digest(salt, (body,))
@@ -53,8 +48,8 @@ def fingerprint_of(
     *,
     salt: bytes,
 ) -> bytes:
-    """Tell apart what is sent to whom."""
-    return fingerprint(salt, chat, body, files_as_json(files), question_as_json(question))
+    """Tell apart what is sent to whom, without keeping what it says."""
+    return _digest(salt, (chat, body, files_as_json(files) or "", question_as_json(question) or ""))
 
 
 def key_of(fingerprint: bytes, nth: int) -> str:

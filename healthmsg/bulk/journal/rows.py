@@ -4,12 +4,25 @@ With a parameter or an answer for each row, SQLite's module would let go of Pyth
 again, and so would whoever sends meanwhile: that costs more than SQLite's own work.
 """
 
+from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import JSON, BindParameter, ColumnElement, Select, bindparam, column, select
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    BindParameter,
+    ColumnElement,
+    Select,
+    bindparam,
+    cast,
+    column,
+    select,
+)
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
+
+from healthmsg.bulk.journal.schema import Utc
 
 
 class _Elements(FunctionElement[Any]):
@@ -25,6 +38,25 @@ class _AllRows(FunctionElement[Any]):
     inherit_cache = True
     name = "all_rows"
     type = JSON()
+
+
+class _Moment(FunctionElement[Any]):
+    """A text that `moment` made, as the database keeps moments."""
+
+    inherit_cache = True
+    name = "moment"
+    type = Utc()
+
+
+@compiles(_Moment, "sqlite")
+def _sqlite_moment(element: _Moment, compiler: SQLCompiler, **options: Any) -> str:
+    # Without the zone, as SQLAlchemy writes it.
+    return f"substr({compiler.process(element.clauses, **options)}, 1, 26)"
+
+
+@compiles(_Moment, "postgresql")
+def _postgresql_moment(element: _Moment, compiler: SQLCompiler, **options: Any) -> str:
+    return f"CAST({compiler.process(element.clauses, **options)} AS TIMESTAMP WITH TIME ZONE)"
 
 
 @compiles(_Elements, "sqlite")
@@ -48,24 +80,39 @@ def _postgresql_all_rows(element: _AllRows, compiler: SQLCompiler, **options: An
 
 
 _ROWS: Final[BindParameter[Any]] = bindparam("rows", type_=JSON)
-_GIVEN: Final = _Elements(_ROWS).table_valued(column("value", JSON), name="given")
+_ELEMENTS: Final = _Elements(_ROWS).table_valued(column("value", JSON), name="element")
 
 
 def text_at(place: int) -> ColumnElement[str]:
     """Give the text at a place of each row of the parameter `rows`."""
-    found: ColumnElement[str] = _GIVEN.c.value[place].as_string()
+    found: ColumnElement[str] = _ELEMENTS.c.value[place].as_string()
     return found
 
 
 def number_at(place: int) -> ColumnElement[int]:
     """Give the number at a place of each row of the parameter `rows`."""
-    found: ColumnElement[int] = _GIVEN.c.value[place].as_integer()
+    found: ColumnElement[int] = _ELEMENTS.c.value[place].as_integer()
     return found
+
+
+def big_number_at(place: int) -> ColumnElement[int]:
+    """Give the number at a place of each row of the parameter `rows`, which may have more than 32 bits."""
+    return cast(text_at(place), BigInteger)
+
+
+def moment_at(place: int) -> ColumnElement[datetime]:
+    """Give the moment that `moment` has written at a place of each row of the parameter `rows`."""
+    return _Moment(text_at(place))
+
+
+def moment(value: datetime) -> str:
+    """Write a moment into a row of the parameter `rows`."""
+    return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f+00:00")
 
 
 def flag_at(place: int) -> ColumnElement[bool]:
     """Give what is true or false at a place of each row of the parameter `rows`."""
-    found: ColumnElement[bool] = _GIVEN.c.value[place].as_boolean()
+    found: ColumnElement[bool] = _ELEMENTS.c.value[place].as_boolean()
     return found
 
 

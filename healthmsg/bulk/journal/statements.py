@@ -28,7 +28,15 @@ from sqlalchemy import (
 )
 
 from healthmsg.bulk.journal.keys import HASH_LENGTH
-from healthmsg.bulk.journal.rows import FIRST_TEXTS, flag_at, in_one_row, number_at, text_at
+from healthmsg.bulk.journal.rows import (
+    FIRST_TEXTS,
+    big_number_at,
+    flag_at,
+    in_one_row,
+    moment_at,
+    number_at,
+    text_at,
+)
 from healthmsg.bulk.journal.schema import MESSAGES, Utc
 from healthmsg.bulk.journal.values import State
 
@@ -58,7 +66,7 @@ _NEW: Final[dict[Column[Any], Any]] = {
     M.question: text_at(4),
     M.fingerprint: func.substr(_HASHES, number_at(5), HASH_LENGTH),
     M.body_hash: func.substr(_HASHES, number_at(5) + HASH_LENGTH, HASH_LENGTH),
-    M.position: number_at(6),
+    M.position: big_number_at(6),
     M.is_next: flag_at(7),
     M.state: literal(State.WAITING.value),
     M.is_final: false(),
@@ -91,11 +99,12 @@ REOPEN: Final[Update] = (
 # Of a chat where an earlier message is to be sent after all. One that somebody has stays the next.
 NO_LONGER_NEXT: Final[Update] = (
     update(MESSAGES)
-    .where(IS_NEXT, M.chat.in_(FIRST_TEXTS), M.state == State.WAITING.value, M.claimed_by.is_(None))
+    # Not "waiting", which SQLite would take for a hint to look at all that wait.
+    .where(IS_NEXT, M.chat.in_(FIRST_TEXTS), M.state.not_in(_IN_DOUBT), M.claimed_by.is_(None))
     .values(is_next=False)
 )
 
-# What became of claims. That they are still held is seen to first.
+# What becomes of claims, as long as they are held.
 
 _FIRST: Final = MESSAGES.alias("first")
 PROMOTE: Final[Update] = (
@@ -208,7 +217,7 @@ class Claiming:
         begun = {
             "state": State.SENDING.value,
             "attempts": M.attempts + 1,
-            "started_at": bindparam("b_started_at", type_=Utc),
+            "started_at": moment_at(3),
             "sent_to": text_at(2),
             "updated_at": _NOW,
         }

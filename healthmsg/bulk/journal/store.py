@@ -13,6 +13,7 @@ from healthmsg.bulk.journal import keys, migrations, statements
 from healthmsg.bulk.journal.changes import Change, Changes, Kind
 from healthmsg.bulk.journal.database import JournalDatabase
 from healthmsg.bulk.journal.entering import Entering, can_be_stored, reopen, standing_of
+from healthmsg.bulk.journal.rows import moment
 from healthmsg.bulk.journal.schema import utc
 from healthmsg.bulk.journal.target import Target
 from healthmsg.bulk.journal.values import Claimed, Entry, Row, Sample, Standing, State
@@ -118,7 +119,7 @@ class Store:
         """Note that the call is about to be made."""
         if not can_be_stored(sent_to, 1000):
             raise InvalidInputError("the address of the chat cannot be stored")
-        return self._note(Kind.BEGIN, claim, sent_to, started_at=started_at)
+        return self._note(Kind.BEGIN, claim, sent_to, moment(started_at))
 
     def finish(
         self, claim: Claimed, outcome: Outcome, message_id: str | None, error: str | None, *, is_final: bool
@@ -209,10 +210,8 @@ class Store:
         run: Callable[[], Awaitable[T]] = partial(self._database.run, work)
         return self._writer.do(run)
 
-    def _note(
-        self, kind: Kind, claim: Claimed, *values: str | None, started_at: datetime | None = None
-    ) -> "asyncio.Future[None]":
-        return self._writer.note(Change(kind, claim, values, started_at))
+    def _note(self, kind: Kind, claim: Claimed, *values: str | None) -> "asyncio.Future[None]":
+        return self._writer.note(Change(kind, claim, values))
 
     def _refuse_reader(self) -> None:
         if self._is_reading:

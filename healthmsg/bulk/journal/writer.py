@@ -56,9 +56,10 @@ class _Asked:
 class Writer:
     """Does one thing after another, in the order in which they were asked for.
 
-    Changes that have queued up are made in one transaction, with the work that goes along. A thing is in the
-    queue as soon as it is asked for, so that cancelling whoever waits cannot lose it: the queue is as long as
-    there are callers, since each waits for its own. After the database's first failure, everything fails.
+    Changes that have queued up are made in one transaction, and after them the work that goes along. A thing
+    is in the queue as soon as it is asked for, so that cancelling whoever waits cannot lose it: the queue is
+    as long as there are callers, since each waits for its own. After the database's first failure, everything
+    fails.
     """
 
     def __init__(self, database: Database, patience: float = 0.0) -> None:

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 from journals import NOW, begun, entry, holding, keys, only, states
 from sqlalchemy import event
 
-from healthmsg.bulk.journal import Journal, State
+from healthmsg.bulk.journal import Journal, State, writer
 from healthmsg.bulk.journal.line import SqliteLine
-from healthmsg.errors import JournalError
+from healthmsg.errors import ClaimLostError, JournalError
 from healthmsg.outcome import Outcome
 
 
@@ -140,3 +141,55 @@ async def test_when_the_loop_takes_its_task_away_whoever_waits_is_told(target: s
     async with Journal.open(target) as journal:
         # In a file, whoever opens it has it alone; in PostgreSQL the lease goes on.
         assert keys(await journal.in_doubt()) == ([] if "://" in target else ["a"])
+
+
+async def test_what_is_done_again_after_a_lost_claim_is_not_taken_for_lost(
+    target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Journal.open(target, patience=60) as journal:
+        await journal.enter(entry(key) for key in "abcd")
+        a, b, c = await journal.claim(3)
+        await asyncio.gather(*(journal.begin(claim, NOW, claim.chat) for claim in (a, c)))
+        lost = evolve(c, fence=c.fence - 1)
+        store, failures = journal._store, [RuntimeError("given up by the database")]
+        take = store._take
+
+        def take_or_fail(*args: Any, **kwargs: Any) -> Any:
+            if failures:
+                raise failures.pop()
+            return take(*args, **kwargs)
+
+        monkeypatch.setattr(store, "_take", take_or_fail)
+        monkeypatch.setattr(store._database, "is_passing", lambda _: True)
+        monkeypatch.setattr(writer, "_BETWEEN_TRIES", 0.0)
+        # The lost one makes it do all again singly; then the claim fails, so that all is done once more.
+        delivered, begun, refused, claimed = await asyncio.gather(
+            journal.finish(a, Outcome.DELIVERED, message_id="m1"),
+            journal.begin(b, NOW, b.chat),
+            journal.finish(lost, Outcome.DELIVERED, message_id="m2"),
+            journal.claim(5),
+            return_exceptions=True,
+        )
+
+        assert (delivered, begun) == (None, None)
+        assert isinstance(refused, ClaimLostError)
+        assert isinstance(claimed, list)
+        assert keys(claimed) == ["d"]
+        assert not failures
+        assert await states(journal) == {
+            "a": State.DELIVERED,
+            "b": State.SENDING,
+            "c": State.SENDING,
+            "d": State.WAITING,
+        }
+
+
+async def test_a_claim_goes_along_with_the_changes_before_it(file: Path) -> None:
+    async with holding(str(file), entry("a1", "a"), entry("a2", "a")) as journal:
+        first = await begun(journal)
+        commits = commits_of(journal)
+        _, claims = await asyncio.gather(
+            journal.finish(first, Outcome.DELIVERED, message_id="m1"), journal.claim(9)
+        )
+        assert keys(claims) == ["a2"]
+        assert len(commits) == 1
