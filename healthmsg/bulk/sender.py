@@ -1,6 +1,7 @@
 """What sending many messages is, with a journal or without."""
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar, Final, Literal
 
@@ -91,7 +92,7 @@ class SendMany(Sending[Any, SendResult]):
         self._places: _Places = _Places(MOST_IN_FLIGHT)
         self._hold = Hold(self._api, options.stop_after, advice)
         self._hold.when_given_up = self._given_up
-        self._conversations: dict[str, Chat] = {}
+        self._conversations = OrderedDict[str, Chat]()
         self._in_doubt: dict[asyncio.Task[Any] | None, DeliveryUnknownError | None] = {}
         self._leaves_doubts = False
 
@@ -176,7 +177,7 @@ class SendMany(Sending[Any, SendResult]):
         chat = known or await Conversations(self._api).start(to.removeprefix(USERS))
         self._conversations[to] = chat
         if len(self._conversations) > _MOST_CONVERSATIONS:
-            del self._conversations[next(iter(self._conversations))]
+            self._conversations.popitem(last=False)
         return chat
 
     def _note_answer(self, error: Exception) -> None:

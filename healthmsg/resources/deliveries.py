@@ -1,5 +1,6 @@
 """What one user has sent through one client: what was delivered, and what may have been."""
 
+from collections import OrderedDict
 from collections.abc import Callable
 from itertools import count
 from secrets import token_hex
@@ -39,9 +40,10 @@ class Deliveries:
         self.clock: ServerClock = clock
         self.me: str | None = None
         """The user's id, once somebody has asked for it."""
-        self._known: dict[str, None] = {}
+        # Not dicts, in which whoever looks for the oldest goes through all that was deleted before.
+        self._known = OrderedDict[str, None]()
         """Their ids, the oldest first."""
-        self._last_in: dict[str, tuple[str, int]] = {}
+        self._last_in = OrderedDict[str, tuple[str, int]]()
         """Of the chats that were written to last, the last message's id, and the hash of its text.
 
         With text and numbers only, it costs Python's garbage collector nothing.
@@ -54,17 +56,18 @@ class Deliveries:
         """Note a message of which the service said that it accepted it."""
         self._known[message_id] = None
         address = chat.text
-        self._last_in.pop(address, None)  # the newest go to the end
         self._last_in[address] = message_id, hash(body)
+        self._last_in.move_to_end(address)
         if len(self._known) > _MOST_KNOWN:
-            del self._known[next(iter(self._known))]
+            self._known.popitem(last=False)
         if len(self._last_in) > _MOST_CHATS:
-            del self._last_in[next(iter(self._last_in))]
+            self._last_in.popitem(last=False)
 
     def forget(self, message_id: str) -> None:
         """Forget a message, since whoever has sent it could not note that it was delivered."""
         self._known.pop(message_id, None)
-        self._last_in = {chat: last for chat, last in self._last_in.items() if last[0] != message_id}
+        for chat in [chat for chat, last in self._last_in.items() if last[0] == message_id]:
+            del self._last_in[chat]
 
     def claim(self, attempt: Attempt, message_id: str) -> bool:
         """Take a message that was found for the one that was attempted, unless it may be another's.
