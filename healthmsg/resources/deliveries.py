@@ -1,6 +1,6 @@
 """What one user has sent through one client: what was delivered, and what may have been."""
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from itertools import count
 from secrets import token_hex
@@ -40,9 +40,10 @@ class Deliveries:
         self.clock: ServerClock = clock
         self.me: str | None = None
         """The user's id, once somebody has asked for it."""
-        # Not dicts, in which whoever looks for the oldest goes through all that was deleted before.
-        self._known = OrderedDict[str, None]()
-        """Their ids, the oldest first."""
+        self._known: set[str] = set()
+        """Their ids."""
+        self._order = deque[str]()
+        """The same, the oldest first, and those that were forgotten since."""
         self._last_in = OrderedDict[str, tuple[str, int]]()
         """Of the chats that were written to last, the last message's id, and the hash of its text.
 
@@ -54,18 +55,19 @@ class Deliveries:
 
     def delivered(self, chat: ChatAddress, message_id: str, body: str) -> None:
         """Note a message of which the service said that it accepted it."""
-        self._known[message_id] = None
+        self._known.add(message_id)
+        self._order.append(message_id)
         address = chat.text
         self._last_in[address] = message_id, hash(body)
         self._last_in.move_to_end(address)
-        if len(self._known) > _MOST_KNOWN:
-            self._known.popitem(last=False)
+        if len(self._order) > _MOST_KNOWN:
+            self._known.discard(self._order.popleft())
         if len(self._last_in) > _MOST_CHATS:
             self._last_in.popitem(last=False)
 
     def forget(self, message_id: str) -> None:
         """Forget a message, since whoever has sent it could not note that it was delivered."""
-        self._known.pop(message_id, None)
+        self._known.discard(message_id)
         for chat in [chat for chat, last in self._last_in.items() if last[0] == message_id]:
             del self._last_in[chat]
 
