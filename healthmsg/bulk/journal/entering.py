@@ -8,7 +8,6 @@ from attrs import field, frozen
 from sqlalchemy import Connection
 
 from healthmsg.bulk.journal import keys, statements
-from healthmsg.bulk.journal.keys import HASH_LENGTH
 from healthmsg.bulk.journal.values import Entry, Standing, State
 from healthmsg.errors import InvalidInputError, JournalMismatchError
 
@@ -97,7 +96,7 @@ class Entering:
         rows = []
         for number, one in enumerate(new):
             chat = one.entry.chat
-            hashes_at = 1 + number * 2 * HASH_LENGTH
+            hashes_at = 1 + number * 2 * keys.HASH_LENGTH
             rows.append((*one.said, hashes_at, last + 1 + number, chat not in held_up))
             held_up.add(chat)
         hashes = b"".join(one.fingerprint + one.body_hash for one in new)
@@ -174,8 +173,8 @@ def _what_is_wrong(entry: Entry) -> str:
     for name, value, most in (("key", entry.key, _LONGEST), ("chat", entry.chat, _LONGEST)):
         if not value or not can_be_stored(value, most):
             return f"the {name} of a message in a journal must be text of 1 to {most} bytes"
-    if entry.fingerprint is not None and len(entry.fingerprint) != HASH_LENGTH:
-        return f"the fingerprint of a message must have {HASH_LENGTH} bytes"
+    if entry.fingerprint is not None and len(entry.fingerprint) != keys.HASH_LENGTH:
+        return f"the fingerprint of a message must have {keys.HASH_LENGTH} bytes"
     if not can_be_stored(entry.body):
         return "the body has a character that cannot be stored: a NUL, or half of a surrogate pair"
     return ""

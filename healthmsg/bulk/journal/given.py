@@ -94,6 +94,7 @@ class Given:
         A derived key depends on how many equal messages without a key came before: the same messages in the
         same order have the same keys.
         """
+        self._note_told_now_and_then()
         keys = [key_of(fingerprint, 0) if key is None else key for _, key, fingerprint in messages]
         are_all_new = len(set(keys)) == len(keys) and not self._numbers_of(keys)
         if not are_all_new:
@@ -120,6 +121,7 @@ class Given:
 
     def expect(self, keys: Iterable[str]) -> None:
         """Look up the numbers of messages of which the results will come soon."""
+        self._note_told_now_and_then()
         if len(self._numbers) > _AT_ONCE:
             self._numbers.clear()
         self._numbers.update(self._numbers_of(keys))
@@ -131,9 +133,8 @@ class Given:
             number = self._number_of(key)
         if number is None:
             return None
+        # To write it down can fail, which must not come between a delivery and its being noted.
         self._told.add(key)
-        if len(self._told) >= _AT_ONCE:
-            self._note_told()
         return number
 
     def awaited_after(self, key: str, most: int) -> list[tuple[int, str]]:
@@ -148,6 +149,10 @@ class Given:
     def _number_of(self, key: str) -> int | None:
         rows, _ = self._ask("SELECT number FROM given WHERE key = ?", key)
         return int(rows[0][0]) if rows else None
+
+    def _note_told_now_and_then(self) -> None:
+        if len(self._told) >= _AT_ONCE:
+            self._note_told()
 
     def _note_told(self) -> None:
         self._ask(_TOLD, _json(self._told))

@@ -5,6 +5,7 @@ again, and so would whoever sends meanwhile: that costs more than SQLite's own w
 """
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -48,36 +49,22 @@ class _Moment(FunctionElement[Any]):
     type = Utc()
 
 
-@compiles(_Moment, "sqlite")
-def _sqlite_moment(element: _Moment, compiler: SQLCompiler, **options: Any) -> str:
-    # Without the zone, as SQLAlchemy writes it.
-    return f"substr({compiler.process(element.clauses, **options)}, 1, 26)"
+def _write(form: str, element: FunctionElement[Any], compiler: SQLCompiler, **options: Any) -> str:
+    return form.format(compiler.process(element.clauses, **options))
 
 
-@compiles(_Moment, "postgresql")
-def _postgresql_moment(element: _Moment, compiler: SQLCompiler, **options: Any) -> str:
-    return f"CAST({compiler.process(element.clauses, **options)} AS TIMESTAMP WITH TIME ZONE)"
-
-
-@compiles(_Elements, "sqlite")
-def _sqlite_elements(element: _Elements, compiler: SQLCompiler, **options: Any) -> str:
-    return f"json_each({compiler.process(element.clauses, **options)})"
-
-
-@compiles(_Elements, "postgresql")
-def _postgresql_elements(element: _Elements, compiler: SQLCompiler, **options: Any) -> str:
-    return f"json_array_elements({compiler.process(element.clauses, **options)})"
-
-
-@compiles(_AllRows, "sqlite")
-def _sqlite_all_rows(element: _AllRows, compiler: SQLCompiler, **options: Any) -> str:
-    return f"json_group_array(json_array({compiler.process(element.clauses, **options)}))"
-
-
-@compiles(_AllRows, "postgresql")
-def _postgresql_all_rows(element: _AllRows, compiler: SQLCompiler, **options: Any) -> str:
-    return f"coalesce(json_agg(json_build_array({compiler.process(element.clauses, **options)})), '[]')"
-
+_FORMS: Final[dict[type[FunctionElement[Any]], dict[str, str]]] = {
+    _Elements: {"sqlite": "json_each({})", "postgresql": "json_array_elements({})"},
+    _AllRows: {
+        "sqlite": "json_group_array(json_array({}))",
+        "postgresql": "coalesce(json_agg(json_build_array({})), '[]')",
+    },
+    # SQLite's without the zone, as SQLAlchemy writes it.
+    _Moment: {"sqlite": "substr({}, 1, 26)", "postgresql": "CAST({} AS TIMESTAMP WITH TIME ZONE)"},
+}
+for _function, _forms in _FORMS.items():
+    for _dialect, _form in _forms.items():
+        compiles(_function, _dialect)(partial(_write, _form))
 
 _ROWS: Final[BindParameter[Any]] = bindparam("rows", type_=JSON)
 _ELEMENTS: Final = _Elements(_ROWS).table_valued(column("value", JSON), name="element")

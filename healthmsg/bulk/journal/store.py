@@ -102,6 +102,7 @@ class Store:
 
     def take_in_doubt(self) -> "asyncio.Future[list[Claimed]]":
         """Claim what may have been sent by somebody who is no more."""
+        self._refuse_reader()
         return self._do(partial(self._take, found=self._claiming.take_in_doubt, limits={}))
 
     def give_back_what_comes(self, taking: "asyncio.Future[list[Claimed]]") -> None:
@@ -224,7 +225,6 @@ class Store:
         return migrations.keep_account(connection, account)
 
     def _take(self, connection: Connection, found: Select[Any], limits: dict[str, int]) -> list[Claimed]:
-        self._refuse_reader()
         # By position, which comes first.
         taken = [_claimed(row) for row in sorted(connection.execute(found, limits).scalar_one())]
         if taken:

@@ -119,3 +119,13 @@ def test_a_full_disk_is_said_with_what_to_do_and_without_what_was_written() -> N
     assert "c4nary" not in str(caught.value)
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
+
+
+def test_a_full_disk_is_not_said_to_whoever_has_delivered_a_message() -> None:
+    keys = [f"k{number:05}" for number in range(3_000)]
+    with Given() as given:
+        given.accept(own(*keys))
+        given._ask("PRAGMA query_only = ON")  # as if nothing could be written any more
+        assert [given.take(key) for key in keys] == list(range(3_000))
+        with pytest.raises(JournalError, match="start again"):
+            given.expect(keys[:1])
