@@ -20,7 +20,7 @@ TREES = {path.relative_to(ROOT): ast.parse(path.read_text(encoding="utf-8")) for
 FLOORS = [
     {
         *("errors", "outcome", "environment", "models", "routes", "identifiers", "addresses", "checks"),
-        *("settings", "network", "tasks", "version", "results", "attempts"),
+        *("clock", "settings", "network", "tasks", "version", "results", "attempts"),
     },
     {"codec", "pipeline", "auth"},
     {"paging", "many", "files", "resources", "bulk", "gateway", "bot", "otel"},
