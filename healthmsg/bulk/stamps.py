@@ -1,0 +1,125 @@
+"""What the service's timestamps mean by our own clock, learnt from messages that were delivered.
+
+The service stamps a message when it takes it in. All that is assumed of these stamps is that they come from
+clocks that go on evenly: they may be cut to whole seconds or rounded, be of another zone, and of another
+clock than the `Date` of an answer. Of a message whose delivery was answered, our own clock says between which
+two moments it was taken in. So each such message shows how far the stamps are ahead of our clock.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+from attrs import frozen
+
+_MICROSECOND: Final = timedelta(microseconds=1)
+_MILLISECOND: Final = timedelta(milliseconds=1)
+_SECOND: Final = timedelta(seconds=1)
+_MINUTE: Final = timedelta(minutes=1)
+# So many different stamps without seconds are no coincidence.
+_ENOUGH: Final = 3
+# The servers of one service may differ by so much.
+_SERVERS_DIFFER: Final = timedelta(seconds=0.5)
+# Of the time between two moments: how far two clocks, each right to 100 parts in a million, drift apart.
+_DRIFT: Final = 200e-6
+
+
+@frozen
+class Sample:
+    """A message that was delivered: when its call left and was answered by our clock, and its stamp."""
+
+    departed_at: datetime
+    answered_at: datetime
+    stamp: datetime
+
+
+@frozen
+class Offset:
+    """By how much stamps are ahead of our clock: between these two."""
+
+    least: timedelta
+    most: timedelta
+
+
+def resolution_of(stamps: Iterable[datetime]) -> timedelta:
+    """Return the resolution of stamps, from all that were seen: whole seconds until one shows otherwise."""
+    seen = set(stamps)
+    if any(stamp.microsecond % 1000 for stamp in seen):
+        return _MICROSECOND
+    if any(stamp.microsecond for stamp in seen):
+        return _MILLISECOND
+    if len(seen) >= _ENOUGH and not any(stamp.second for stamp in seen):
+        return _MINUTE
+    return _SECOND
+
+
+@frozen
+class Stamps:
+    """How to read stamps, near the time of one attempt."""
+
+    resolution: timedelta
+    offset: Offset | None
+    """`None`: nothing is known of it."""
+    is_calibrated: bool
+    """Whether the offset was learnt from stamps; otherwise from the `Date` of answers."""
+    is_steady: bool
+    """Whether it is known that the clock of the stamps was not set around the attempt."""
+
+    def width(self, stamp: datetime) -> timedelta:
+        """Return how much of a moment such a stamp leaves out.
+
+        One without a fraction may be an exact one by chance, or cut.
+        """
+        return self.resolution if stamp.microsecond else max(self.resolution, _SECOND)
+
+    def moments(self, stamp: datetime) -> tuple[datetime, datetime]:
+        """Return the first and the last moment by our clock at which this stamp can have been made.
+
+        It may have been cut or rounded. Without an offset, any clock within a minute of ours is possible.
+        """
+        offset = self.offset or Offset(-_MINUTE, _MINUTE)
+        width = self.width(stamp)
+        return stamp - width / 2 - offset.most, stamp + width - offset.least
+
+
+def read_stamps(  # noqa: PLR0913 - all that is known of the time
+    samples: Sequence[Sample],
+    seen: Iterable[datetime],
+    *,
+    departed_at: datetime,
+    ended_at: datetime,
+    by_date: Offset | None,
+    is_date_steady: bool,
+) -> Stamps:
+    """Learn how to read stamps near an attempt that was made between these moments.
+
+    The samples must agree, each widened by what clocks drift apart between it and the attempt: otherwise a
+    clock was set, and anything between them is possible. The clock was steady around the attempt if samples
+    from before and from after it agree, or if the `Date` of answers shows no clock that was set.
+    """
+    stamps = [*seen, *(sample.stamp for sample in samples)]
+    unread = Stamps(resolution_of(stamps), by_date, is_calibrated=False, is_steady=False)
+    offsets = [_offset_of(sample, unread.width(sample.stamp), departed_at) for sample in samples]
+    if not offsets:
+        return unread
+    least, most = max(one.least for one in offsets), min(one.most for one in offsets)
+    if least > most:
+        hull = Offset(min(one.least for one in offsets), max(one.most for one in offsets))
+        return Stamps(unread.resolution, hull, is_calibrated=True, is_steady=False)
+    is_enclosed = any(sample.answered_at <= departed_at for sample in samples) and any(
+        sample.departed_at >= ended_at for sample in samples
+    )
+    return Stamps(
+        unread.resolution,
+        Offset(least, most),
+        is_calibrated=True,
+        is_steady=is_enclosed or is_date_steady,
+    )
+
+
+def _offset_of(sample: Sample, width: timedelta, near: datetime) -> Offset:
+    slack = _SERVERS_DIFFER + abs(sample.departed_at - near) * _DRIFT
+    return Offset(
+        sample.stamp - width / 2 - sample.answered_at - slack,
+        sample.stamp + width - sample.departed_at + slack,
+    )
