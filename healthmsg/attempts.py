@@ -1,4 +1,4 @@
-"""A message of which nobody knows yet whether it was delivered."""
+"""A message that may have been delivered, and may not."""
 
 from datetime import datetime
 
@@ -9,15 +9,16 @@ from healthmsg.addresses import ChatAddress
 
 @frozen
 class Attempt:
-    """A message that may have been delivered, and when that can have been.
+    """A message that may have been delivered, and when its call was under way.
 
-    Both moments are aware, and by the service's clock: `began_at` is one before which the attempt certainly
-    did not run, `ended_at` one at which it was certainly given up here.
+    Both moments are aware, and by the clock of this machine as it was when the client was made: setting the
+    machine's time later does not move them. The call did not leave before `departed_at`, and was given up
+    here by `ended_at`.
     """
 
     chat: ChatAddress
     body: str = field(repr=False)
-    began_at: datetime
+    departed_at: datetime
     ended_at: datetime
     files: tuple[tuple[str, int | None], ...] = field(default=(), repr=False)
     """Name and, where it is known, size in bytes."""

@@ -22,7 +22,7 @@ FLOORS = [
         *("errors", "outcome", "environment", "models", "routes", "identifiers", "addresses", "checks"),
         *("clock", "settings", "network", "tasks", "version", "results", "attempts"),
     },
-    {"codec", "pipeline", "auth"},
+    {"codec", "pipeline", "auth", "delivery"},
     {"paging", "many", "files", "resources", "bulk", "gateway", "bot", "otel"},
     {"shared", "options"},
     {"parts"},

@@ -97,8 +97,8 @@ class JournalSendMany(JournalWork):
             if is_taken and not self._changed.is_set():
                 if not self._in_flight and not await self._others_are_at_work():
                     return
-                if self._in_flight and len(self._in_flight) == self._samples.waiting:
-                    self._samples.come_no_more()
+                if self._in_flight and len(self._in_flight) == self._proofs.waiting:
+                    self._proofs.close()
             await self._wait_for_change()
 
     def _raise_what_ends_it(self) -> None:

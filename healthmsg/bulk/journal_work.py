@@ -1,18 +1,17 @@
 """Sending one message of a journal: noted before its call is made, and what became of it after."""
 
 import asyncio
-from datetime import timedelta
 from functools import partial
 from typing import Final
 
 from healthmsg.addresses import ChatAddress
 from healthmsg.attempts import Attempt
+from healthmsg.bulk.delivery_proofs import DeliveryProofs, JournalEvidence
 from healthmsg.bulk.departures import Departures
 from healthmsg.bulk.entries import files_in, question_in
 from healthmsg.bulk.journal import Claimed, Given, Journal, State
 from healthmsg.bulk.messages import Recipient, SendResult
-from healthmsg.bulk.reconcile import Reconciled, Reconciler, my_id
-from healthmsg.bulk.samples import Samples
+from healthmsg.bulk.reconcile import Reconciled, Reconciler, reconciler_of
 from healthmsg.bulk.sender import MOST_SENDINGS, SendMany, SendOptions
 from healthmsg.bulk.sending import outcome_of
 from healthmsg.errors import (
@@ -37,6 +36,7 @@ _LEFT_OPEN: Final = (
     "The run was ended before it was known whether this message was delivered; it is unknown. The next run"
     " with the same journal finds out."
 )
+_NOT_FOUND_OUT: Final = "An earlier run may have sent this message. It could not be found out: {}."
 
 
 class JournalWork(SendMany):
@@ -50,7 +50,7 @@ class JournalWork(SendMany):
         self._resumes = False
         self._given = Given()
         self._changed = asyncio.Event()
-        self._samples = Samples(journal, api.deliveries, self._changed.set)
+        self._proofs = DeliveryProofs(journal, api.deliveries, self._changed.set)
         self._failure: Exception | None = None
         self._giving_back: set[asyncio.Task[None]] = set()
         self._departures = Departures(rate)
@@ -87,30 +87,54 @@ class JournalWork(SendMany):
 
     async def _carry_out(self, claim: Claimed) -> SendResult | None:
         error: Exception = EarlierRunError(_LEFT_OPEN)
-        attempts, doubt = claim.attempts, _earlier_attempt(claim, self._api)
+        attempts, doubt = claim.attempts, self._earlier_attempt(claim)
         for _ in range(MOST_SENDINGS):
             if doubt is None:
                 sent = await self._try(claim)
                 attempts += self._calls_of(asyncio.current_task())
                 if isinstance(sent, SentMessage):
-                    return await self._delivered(claim, sent.id, attempts)
+                    if result := await self._delivered(claim, sent.id, attempts):
+                        return result
+                    sent = await self._answer_of_another(claim)
                 error = sent
                 doubt = error.attempt if isinstance(error, DeliveryUnknownError) else None
                 if doubt is None:
                     return await self._not_accepted(claim, error, attempts)
                 self._note_answer(error)
                 await self._journal.finish(claim, Outcome.UNKNOWN, error=_said_by(error))
-            found = await self._became_of(claim, doubt, error)
-            if found.message_id is not None:
-                self._hold.well()
-                return await self._delivered(claim, found.message_id, attempts)
-            if found.outcome is Outcome.UNKNOWN:
-                return await self._closed(claim, Outcome.UNKNOWN, error, attempts)
-            if claim.state is not State.WAITING:
-                await self._release(claim)
-                return None
+            is_done, result = await self._resolve(claim, doubt, error, attempts)
+            if is_done:
+                return result
             doubt = None
         return await self._closed(claim, Outcome.NOT_SENT, error, attempts)
+
+    async def _resolve(
+        self, claim: Claimed, doubt: Attempt, error: Exception, attempts: int
+    ) -> tuple[bool, SendResult | None]:
+        """Find out what became of it; return whether that is the end of it, and with which result."""
+        found = await self._became_of(claim, doubt, error)
+        if found.message_id is not None:
+            self._hold.well()
+            if result := await self._delivered(claim, found.message_id, attempts):
+                return True, result
+            found = Reconciled(Outcome.UNKNOWN)
+        if found.outcome is Outcome.UNKNOWN:
+            if isinstance(error, EarlierRunError) and found.reason:
+                error = EarlierRunError(_NOT_FOUND_OUT.format(found.reason))
+            return True, await self._closed(claim, Outcome.UNKNOWN, error, attempts)
+        if claim.state is not State.WAITING:
+            await self._release(claim)
+            return True, None
+        return False, None
+
+    def _earlier_attempt(self, claim: Claimed) -> Attempt | None:
+        """Return what an earlier run may have sent. The process that made the call has exited, or lost it."""
+        if claim.state is State.WAITING or claim.started_at is None:
+            return None
+        files = tuple((file.name, file.size) for file in claim.files)
+        chat = ChatAddress.of_text(claim.sent_to or claim.chat)
+        departed_at = claim.started_at + self._proofs.journal_ahead
+        return Attempt(chat, claim.body, departed_at, self._api.deliveries.clock.moment(), files)
 
     async def _try(self, claim: Claimed) -> SentMessage | Exception:
         await self._let_through()
@@ -127,8 +151,7 @@ class JournalWork(SendMany):
     async def _begin_and_say(self, claim: Claimed, chat: Chat | GroupChat) -> SentMessage:
         await self._departures.enter()
         try:
-            began_at = self._api.deliveries.clock.earliest()
-            await self._journal.begin(claim, began_at, chat.address.text)
+            await self._journal.begin(claim, self._journal.now(), chat.address.text)
             return await self._say(chat, claim.body, files_in(claim.files), question_in(claim.question))
         finally:
             self._departures.leave(asyncio.current_task())
@@ -137,7 +160,8 @@ class JournalWork(SendMany):
         super()._note_request(request, task)
         request.on_departure = partial(self._departures.leave, task)
 
-    async def _delivered(self, claim: Claimed, message_id: str, attempts: int) -> SendResult:
+    async def _delivered(self, claim: Claimed, message_id: str, attempts: int) -> SendResult | None:
+        """Note that it was delivered; `None`: another message is known under this id."""
         result = self._result(claim, Reconciled(Outcome.DELIVERED, message_id), None, attempts)
         try:
             await self._journal.finish(claim, Outcome.DELIVERED, message_id=message_id)
@@ -148,9 +172,20 @@ class JournalWork(SendMany):
                 raise
             if not isinstance(error, ClaimLostError):
                 self._failure = self._failure or error
+            elif await self._journal.is_claimed_id(message_id, claim.key):
+                return None
         else:
-            self._samples.come_no_more()
+            self._proofs.close()
         return result
+
+    async def _answer_of_another(self, claim: Claimed) -> DeliveryUnknownError:
+        """Return the error for an answer that has the id of a message which an earlier run has delivered."""
+        chat, task = await self._reached(claim.chat), asyncio.current_task()
+        assert task is not None  # noqa: S101 - for mypy: this is a coroutine
+        call = self._requests[task]
+        error = call.delivery_unknown("the answer has the id of another message")
+        self._api.deliveries.note(error, chat.address, claim.body, call)
+        return error
 
     async def _not_accepted(self, claim: Claimed, error: Exception, attempts: int) -> SendResult | None:
         """Note what is known of a message that got an error which leaves nothing open, but for bugs."""
@@ -182,24 +217,8 @@ class JournalWork(SendMany):
         return await self._find_out(doubt, unclear, partial(self._reconciler, claim.key))
 
     async def _reconciler(self, key: str) -> Reconciler:
-        journal, deliveries = self._journal, self._api.deliveries
-
-        async def is_claimed(message_id: str) -> bool:
-            return deliveries.is_claimed(message_id) or await journal.is_claimed_id(message_id, key)
-
-        async def claim(attempt: Attempt, message_id: str) -> bool:
-            return not await journal.is_claimed_id(message_id, key) and deliveries.claim(attempt, message_id)
-
-        settle = timedelta(seconds=self._options.settle)
-        return Reconciler(
-            self._api,
-            deliveries.clock,
-            await my_id(self._api),
-            settle,
-            claim,
-            is_claimed,
-            self._samples.known,
-        )
+        evidence = JournalEvidence(self._journal, self._api.deliveries, self._proofs, key)
+        return await reconciler_of(self._api, self._options.settle, evidence)
 
     async def _known_conversation(self, to: str) -> Chat | None:
         known = await self._journal.conversation_with(to)
@@ -213,16 +232,6 @@ class JournalWork(SendMany):
     ) -> SendResult:
         index = self._given.take(claim.key)
         return SendResult(claim.key, claim.chat, found.outcome, found.message_id, error, attempts, index)
-
-
-def _earlier_attempt(claim: Claimed, api: Api) -> Attempt | None:
-    """Give what an earlier run may have sent. Whoever made that call is no more, so it ended by now."""
-    if claim.state is State.WAITING or claim.started_at is None:
-        return None
-    files = tuple((file.name, file.size) for file in claim.files)
-    chat = ChatAddress.of_text(claim.sent_to or claim.chat)
-    ended_at = api.deliveries.clock.latest()
-    return Attempt(chat, claim.body, claim.started_at, ended_at, files)
 
 
 def _said_by(error: Exception) -> str:

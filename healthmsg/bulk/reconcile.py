@@ -1,31 +1,47 @@
-"""Finding out what became of a message of which nobody knows whether it was delivered."""
+"""Finding out what became of a message that may have been delivered: reading the chat back.
+
+`proof` has the rule by which that is judged.
+"""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
-from typing import Final, ParamSpec, Protocol, TypeVar
-from unicodedata import normalize
+from typing import Final, Protocol
 
-from attrs import frozen
+from attrs import define, field, frozen
 
 from healthmsg.addresses import ChatAddress
 from healthmsg.attempts import Attempt
+from healthmsg.delivery.proof import Findings, Reading, Rule, Seen
+from healthmsg.delivery.stamps import Offset, Sample, Stamps, read_stamps
 from healthmsg.errors import DeliveryUnknownError, InvalidInputError
 from healthmsg.models import Message, Outcome, User
 from healthmsg.paging import PAGE_SIZE
 from healthmsg.resources.api import Api
-from healthmsg.resources.deliveries import Delivered
+from healthmsg.resources.deliveries import Delivered, Deliveries
 from healthmsg.routes import GET_ME, LIST_MESSAGES
-
-P = ParamSpec("P")
-ResultT = TypeVar("ResultT")
 
 SETTLE: Final = 90.0
 """Seconds after which a message that was on its way cannot arrive any more."""
-# Whoever stamps messages may have a clock of its own, and leave the fraction of a second out.
-_CLOCKS_DIFFER: Final = timedelta(seconds=5)
-# A search that has read so many messages and not come to the attempt's time says nothing.
+# A chat of which so many messages were read without coming to the attempt's time says nothing.
 _MOST_MESSAGES: Final = 20_000
+# So many times `settle` is waited for, should the service's clock be set meanwhile.
+_MOST_WAITS: Final = 3
+
+# Clocks that are read in passing, such as that of `Date`.
+_CLOCKS_DIFFER: Final = timedelta(seconds=2)
+
+# Seconds; moments are kept in microseconds.
+_ROUNDED: Final = 0.001
+
+_SIMILAR: Final = "messages of yours that are in the chat from around that time and may be this one: {}"
+_OTHER_FORM: Final = "this service keeps some texts in another form ({})"
+_NO_WITNESS: Final = "no message is known to be delivered that could prove the search"
+_NOT_FOUND: Final = "the search does not find a message that is known to be delivered"
+_NOT_LIKE_SENT: Final = "a message that is known to be delivered does not come back as it was sent"
+_NO_TEXT_LEFT: Final = "of what is known to be delivered, no text is left to compare with"
+_TOO_LONG: Final = f"the chat has more than {_MOST_MESSAGES:,} messages to be read"
+_CLOCK_IS_SET: Final = "the service's clock was set again and again"
 
 
 @frozen
@@ -34,164 +50,274 @@ class Reconciled:
 
     outcome: Outcome
     message_id: str | None = None
+    reason: str = field(default="", eq=False)
+    """Why nothing could be proven."""
+    similar: tuple[str, ...] = field(default=(), eq=False)
+    """Ids of messages in the chat that may be it, if nothing could be proven."""
 
 
-class Clock(Protocol):
-    """The service's clock."""
+class Evidence(Protocol):
+    """What is known of other messages than the one in doubt."""
 
-    def earliest(self) -> datetime:
-        """Give a moment that it has certainly passed."""
+    async def claim(self, attempt: Attempt, message_id: str) -> bool:
+        """Take a message for the one that was attempted; return whether it belongs to no other."""
+
+    async def is_claimed(self, message_id: str) -> bool:
+        """Return whether a message is known to belong to another sending."""
+
+    async def witnesses(self, attempt: Attempt) -> Sequence[Delivered]:
+        """Return messages that are known to be delivered, from before the attempt and after it."""
+
+    async def wait(self) -> bool:
+        """Wait until there is a first witness; return whether there is one that was not there before."""
+
+
+@frozen
+class OwnDeliveries:
+    """What this client has delivered itself."""
+
+    _deliveries: Deliveries
+
+    async def claim(self, attempt: Attempt, message_id: str) -> bool:
+        """See `Evidence`."""
+        return self._deliveries.claim(attempt, message_id)
+
+    async def is_claimed(self, message_id: str) -> bool:
+        """See `Evidence`."""
+        return self._deliveries.is_claimed(message_id)
+
+    async def witnesses(self, attempt: Attempt) -> Sequence[Delivered]:
+        """See `Evidence`."""
+        return self._deliveries.witnesses(attempt)
+
+    async def wait(self) -> bool:
+        """See `Evidence`. A single call waits for no other."""
+        return False
 
 
 @frozen
 class Reconciler:
-    """Reads chats back.
-
-    A message that is found was delivered. That it is not there counts only when `settle` has passed since
-    the attempt could last have run, and when the same search finds a message on this account of which
-    that is known. `claim` takes a message's id for an attempt, unless it belongs to another one, which
-    `is_claimed` tells; `known_delivered` gives a message to prove the search with, of that chat if there
-    is one.
-    """
+    """Reads chats back, and judges by the rule of `proof`."""
 
     _api: Api
-    _clock: Clock
     _me: str
     _settle: timedelta
-    _claim: Callable[[Attempt, str], Awaitable[bool]]
-    _is_claimed: Callable[[str], Awaitable[bool]]
-    _known_delivered: Callable[[ChatAddress], Awaitable[Delivered | None]]
+    _evidence: Evidence
 
-    async def find_out(self, attempt: Attempt) -> Reconciled:
-        """Look for the message, wait until it cannot come any more, and look again."""
-        over_at = attempt.ended_at + self._settle
+    async def find_out(self, attempt: Attempt, ended_at: float | None = None) -> Reconciled:
+        """Look for the message, wait until it cannot come any more, and look again.
+
+        `ended_at` is when the attempt was over at the latest, by the client's clock; without it, that is
+        when it was given up, or now if another process has made it.
+        """
+        clock = self._api.deliveries.clock
+        settling = _Settling(self._api.deliveries, self._settle, self._ended(attempt, ended_at))
         while True:
-            search = _Search(attempt, over_at, self._me)
-            looked_at = await self._carry_out(search, attempt.chat)
-            for message_id in search.found:
-                if await self._claim(attempt, message_id):
+            began = clock.now()
+            inquiry = _Inquiry(self._api, self._me, self._settle, attempt)
+            witnesses = await self._evidence.witnesses(attempt)
+            is_proven = await inquiry.prove_search(witnesses, is_last=settling.left(began) <= 0)
+            findings = await inquiry.look()
+            for message_id in findings.ours:
+                if await self._evidence.claim(attempt, message_id):
                     return Reconciled(Outcome.DELIVERED, message_id)
-            if search.is_endless or await self._are_some_unclaimed([*search.found, *search.unclear]):
-                return Reconciled(Outcome.UNKNOWN)
-            left = (over_at - looked_at).total_seconds()
+            left = settling.left(began)
             if left <= 0:
-                break
-            await asyncio.sleep(left)
-        is_proven = await self._search_finds_what_is_there(attempt.chat)
-        return Reconciled(Outcome.NOT_SENT if is_proven else Outcome.UNKNOWN)
+                similar = await self._unclaimed([*findings.ours, *findings.similar])
+                if similar or inquiry.is_endless or is_proven:
+                    return inquiry.verdict(similar)
+                if not await self._evidence.wait():
+                    return Reconciled(Outcome.UNKNOWN, reason=inquiry.reason or _NO_WITNESS)
+            elif settling.is_hopeless:
+                return Reconciled(Outcome.UNKNOWN, reason=_CLOCK_IS_SET)
+            else:
+                await asyncio.sleep(left)
 
-    async def _are_some_unclaimed(self, message_ids: Iterable[str]) -> bool:
-        for message_id in message_ids:
-            if not await self._is_claimed(message_id):
-                return True
-        return False
+    def _ended(self, attempt: Attempt, ended_at: float | None) -> float:
+        deliveries = self._api.deliveries
+        now = deliveries.clock.now()
+        if ended_at is not None:
+            return min(ended_at, now)
+        if not deliveries.is_of_this_process(attempt):
+            return now
+        return now - max(0.0, (deliveries.clock.moment() - attempt.ended_at).total_seconds())
 
-    async def _carry_out(self, search: "_Search", chat: ChatAddress) -> datetime:
-        """Search, and give a moment that the service's clock had passed when it began."""
-        looked_at: datetime | None = None
-        pager = self._api.pages(Message, LIST_MESSAGES, chat, page_size=PAGE_SIZE)
-        async with pager:
-            async for page in pager.pages():
-                looked_at = looked_at or self._clock.earliest()
-                if not all(search.goes_on_after(message) for message in page):
-                    break
-        return looked_at or self._clock.earliest()
-
-    async def _search_finds_what_is_there(self, chat: ChatAddress) -> bool:
-        known = await self._known_delivered(chat)
-        if known is None:
-            return False
-        pager = self._api.pages(Message, LIST_MESSAGES, known.chat, page_size=PAGE_SIZE)
-        async with pager:
-            read = 0
-            async for message in pager:
-                if message.id == known.message_id:
-                    return _is_by(message, self._me) is True and known.is_body(message.body or "")
-                read += 1
-                if read > _MOST_MESSAGES:
-                    break
-        return False
+    async def _unclaimed(self, message_ids: Sequence[str]) -> tuple[str, ...]:
+        return tuple([one for one in message_ids if not await self._evidence.is_claimed(one)])
 
 
-class _Search:
-    """One look through a chat, from its newest message on."""
+@define
+class _Settling:
+    """Whether `settle` has passed since an attempt ended, by our clock and the service's."""
 
-    def __init__(self, attempt: Attempt, over_at: datetime, me: str) -> None:
-        self._attempt = attempt
-        self._over_at = over_at
+    _deliveries: Deliveries
+    _settle: timedelta
+    _ended_at: float
+
+    def left(self, as_of: float) -> float:
+        """Return the seconds that were left at a moment, by what is known of the clocks now."""
+        clock = self._deliveries.clock
+        offset = clock.offset()
+        uncertain = 0.0 if offset is None else (offset[1] - offset[0]).total_seconds()
+        since = max(self._ended_at, clock.last_set_at())
+        return since + self._settle.total_seconds() + uncertain - as_of
+
+    @property
+    def is_hopeless(self) -> bool:
+        most = self._settle.total_seconds() * _MOST_WAITS + 60
+        return self._deliveries.clock.now() - self._ended_at > most
+
+
+class _Inquiry:
+    """One look at an attempt's chat, and at what proves it."""
+
+    def __init__(self, api: Api, me: str, settle: timedelta, attempt: Attempt) -> None:
+        self._api = api
         self._me = me
-        self._read = 0
-        self._before: datetime | None = None
-        # That lists are in this order is assumed [A]: two messages have to show it.
-        self._is_newest_first: bool | None = None
-        self.found: list[str] = []
-        """Ids of those that can be it, the oldest first."""
-        self.unclear: list[str] = []
-        """Ids of those of which that cannot be told."""
+        self._settle = settle
+        self._attempt = attempt
         self.is_endless = False
         """Whether there was more than can be read."""
+        self.reason = ""
+        """Why the search is not proven."""
 
-    def goes_on_after(self, message: Message) -> bool:
-        """Look at a message, and tell whether older ones are of interest."""
-        self._read += 1
-        self._look_at(message)
-        if self._is_past_the_attempt(message.created_at):
-            return False
-        if self._read >= _MOST_MESSAGES:
-            self.is_endless = True
-            return False
-        return True
+    # --- the chat
 
-    def _is_past_the_attempt(self, written: datetime | None) -> bool:
-        before = self._before
-        if written is None:
-            return False
-        self._before = written
-        if before is not None and written != before:
-            self._is_newest_first = self._is_newest_first is not False and written < before
-        return bool(self._is_newest_first) and written < self._attempt.began_at - _CLOCKS_DIFFER
+    async def look(self) -> Findings:
+        """Read the attempt's chat."""
+        rule = self._rule(self._attempt)
+        reading, seen, stamps = Reading(rule), list[Seen](), set[datetime]()
 
-    def _look_at(self, message: Message) -> None:
-        is_mine = _is_by(message, self._me)
-        if is_mine is False or not self._has_what_was_sent(message):
-            return
-        written, attempt = message.created_at, self._attempt
-        if is_mine is None or written is None:
-            self.unclear.append(message.id)
-        elif attempt.began_at <= written <= self._over_at:
-            self.found.insert(0, message.id)
-        elif attempt.began_at - _CLOCKS_DIFFER <= written <= self._over_at + _CLOCKS_DIFFER:
-            self.unclear.append(message.id)
+        def is_enough(message: Message) -> bool:
+            one = _seen(message, self._me)
+            if one.stamp is not None:
+                stamps.add(one.stamp)
+            if one.is_mine is not False and (one.stamp is None or not rule.is_long_before(one.stamp)):
+                seen.append(one)
+            return reading.is_enough(one.stamp)
 
-    def _has_what_was_sent(self, message: Message) -> bool:
-        if _folded(message.body or "") != _folded(self._attempt.body):
-            return False
-        wanted, there = list(self._attempt.files), list(message.attachments)
-        if len(wanted) != len(there):
-            return False
-        for name, size in wanted:
-            for attachment in there:
-                if _can_be(attachment.name, name) and _can_be(attachment.size, size):
-                    there.remove(attachment)
-                    break
-            else:
+        self.is_endless = not await self._read(self._attempt.chat, is_enough)
+        return self._rule(self._attempt, stamps).look_at(seen)
+
+    def verdict(self, similar: tuple[str, ...]) -> Reconciled:
+        """Judge absence, when `settle` has passed and the search is proven; `similar` belong to no other."""
+        if similar:
+            reason = _SIMILAR.format(len(similar))
+            if known := sorted(kind.value for kind in self._api.deliveries.rewritings.known):
+                reason += f"; {_OTHER_FORM.format(', '.join(known))}"
+            return Reconciled(Outcome.UNKNOWN, reason=reason, similar=similar)
+        if self.is_endless:
+            return Reconciled(Outcome.UNKNOWN, reason=_TOO_LONG)
+        return Reconciled(Outcome.NOT_SENT)
+
+    # --- the proof of the search
+
+    async def prove_search(self, witnesses: Sequence[Delivered], *, is_last: bool) -> bool:
+        """Search for known messages, and learn from them; return whether the search finds what is there.
+
+        Only a last look needs to find one anew that stamps were calibrated on before.
+        """
+        is_found = False
+        for witness in witnesses:
+            if witness.message_id in self._api.deliveries.samples and (is_found or not is_last):
+                continue
+            try:
+                is_found |= await self._is_found(witness)
+            except _DisprovedError as error:
+                self.reason = str(error)
                 return False
+        return is_found
+
+    async def _is_found(self, witness: Delivered) -> bool:
+        """Return whether a known message was found; if not, it may be too new for a list that lags.
+
+        Raises:
+            _DisprovedError: the search cannot be trusted.
+        """
+        read = list[Message]()
+
+        def is_it(message: Message) -> bool:
+            read.append(message)
+            return message.id == witness.message_id
+
+        await self._read(witness.chat, is_it)
+        clock = self._api.deliveries.clock
+        if not read or read[-1].id != witness.message_id:
+            if witness.answered_at > clock.moment() - self._settle:
+                return False
+            raise _DisprovedError(_NOT_FOUND)
+        found = _seen(read[-1], self._me)
+        if not found.is_mine or found.stamp is None:
+            raise _DisprovedError(_NOT_LIKE_SENT)
+        if not self._is_recognised(witness, found):
+            return False
+        self._api.deliveries.samples.add(
+            witness.message_id, Sample(witness.departed_at, witness.answered_at, found.stamp)
+        )
+        known = Attempt(witness.chat, "", witness.departed_at, witness.answered_at)
+        reading = Reading(self._rule(known))
+        if any(reading.is_enough(message.created_at) for message in read[:-1]):
+            raise _DisprovedError(_NOT_FOUND)
         return True
 
+    def _is_recognised(self, witness: Delivered, found: Seen) -> bool:
+        rewritings = self._api.deliveries.rewritings
+        if witness.body is not None:
+            if rewritings.learn(witness.body, found.body, witness.files, found.files):
+                return True
+            raise _DisprovedError(_NOT_LIKE_SENT)
+        if is_same := witness.is_body(found.body):
+            rewritings.is_recognisable = True
+        else:
+            self.reason = _NO_TEXT_LEFT
+        return is_same
 
-def _can_be(there: object, sent: object) -> bool:
-    return there is None or sent is None or there == sent
+    # --- what both need
+
+    async def _read(self, chat: ChatAddress, is_enough: Callable[[Message], bool]) -> bool:
+        """Read a chat from the start of its list until it is enough; return False if there is no end."""
+        read = 0
+        pager = self._api.pages(Message, LIST_MESSAGES, chat, page_size=PAGE_SIZE)
+        async with pager:
+            async for message in pager:
+                if is_enough(message):
+                    return True
+                read += 1
+                if read >= _MOST_MESSAGES:
+                    return False
+        return True
+
+    def _rule(self, attempt: Attempt, seen: Collection[datetime] = ()) -> Rule:
+        stamps = self._stamps(attempt, seen)
+        return Rule(attempt, self._settle, stamps, self._api.deliveries.rewritings)
+
+    def _stamps(self, attempt: Attempt, seen: Collection[datetime]) -> Stamps:
+        clock, samples = self._api.deliveries.clock, self._api.deliveries.samples.all
+        offset = clock.offset()
+        by_date = None if offset is None else Offset(*offset)
+        if by_date is not None and seen and max(seen) - by_date.most > clock.moment() + _CLOCKS_DIFFER:
+            by_date = None  # stamps of the future are of another clock
+        newest = max((sample.answered_at for sample in samples), default=attempt.departed_at)
+        since = (min(newest, attempt.departed_at) - clock.moment(0.0)).total_seconds() + _ROUNDED
+        return read_stamps(
+            samples,
+            seen,
+            departed_at=attempt.departed_at,
+            ended_at=attempt.ended_at,
+            by_date=by_date,
+            is_date_steady=not clock.was_set_since(since),
+        )
 
 
-def _is_by(message: Message, me: str) -> bool | None:
-    """Tell whether I wrote it; `None` when the service does not say who did."""
+class _DisprovedError(Exception):
+    """A known message shows that the search cannot be trusted."""
+
+
+def _seen(message: Message, me: str) -> Seen:
     sender = message.user.id if message.user is not None else message.user_id
-    return None if sender is None else sender == me
-
-
-def _folded(text: str) -> str:
-    """Make texts equal that a service may have made of one another."""
-    return " ".join(normalize("NFC", text).split())
+    files = tuple((file.name, file.size) for file in message.attachments)
+    is_mine = None if sender is None else sender == me
+    return Seen(message.id, is_mine, message.created_at, message.body or "", files)
 
 
 async def reconcile(api: Api, error: DeliveryUnknownError, settle: float) -> Reconciled:
@@ -204,30 +330,15 @@ async def reconcile(api: Api, error: DeliveryUnknownError, settle: float) -> Rec
     return await (await reconciler_of(api, settle)).find_out(attempt)
 
 
-async def reconciler_of(api: Api, settle: float) -> Reconciler:
-    """Make one that knows what this client has sent."""
-    deliveries = api.deliveries
-    return Reconciler(
-        api,
-        deliveries.clock,
-        await my_id(api),
-        timedelta(seconds=settle),
-        _in_turn(deliveries.claim),
-        _in_turn(deliveries.is_claimed),
-        _in_turn(deliveries.known),
-    )
+async def reconciler_of(api: Api, settle: float, evidence: Evidence | None = None) -> Reconciler:
+    """Return one that knows what this client has sent, or what `evidence` has."""
+    known = evidence or OwnDeliveries(api.deliveries)
+    return Reconciler(api, await my_id(api), timedelta(seconds=settle), known)
 
 
 async def my_id(api: Api) -> str:
-    """Give the id of the user; asked for once."""
+    """Return the id of the user; asked for once."""
     deliveries = api.deliveries
     if deliveries.me is None:
         deliveries.me = (await api.read(User, GET_ME)).id
     return deliveries.me
-
-
-def _in_turn(ask: Callable[P, ResultT]) -> Callable[P, Awaitable[ResultT]]:
-    async def asked(*args: P.args, **kwargs: P.kwargs) -> ResultT:
-        return ask(*args, **kwargs)
-
-    return asked

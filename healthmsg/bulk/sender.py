@@ -218,18 +218,21 @@ class SendMany(Sending[Any, SendResult]):
             # Not waited for: with nobody who reads results, none would come free.
             self._places.take()
         del self._in_doubt[task]
+        if error is not None and found.outcome is Outcome.UNKNOWN:
+            error.note_reason(found.reason, found.similar)
         return found
 
     async def _patiently(self, attempt: Attempt, reconciler: MakeReconciler) -> Reconciled:
+        ended_at = self._api.deliveries.clock.now()
         while True:
             await self._hold.over()
             try:
-                return await (await reconciler()).find_out(attempt)
+                return await (await reconciler()).find_out(attempt, ended_at)
             except (JournalError, SendingGivenUpError):
                 raise
             except Exception as error:  # noqa: BLE001 - whatever kept us from finding out, nothing is known then
                 if not await self._hold.is_held_up_by(error):
-                    return Reconciled(Outcome.UNKNOWN)
+                    return Reconciled(Outcome.UNKNOWN, reason=f"the chat could not be read ({error})")
 
 
 def check_outgoing(item: object) -> Outgoing:

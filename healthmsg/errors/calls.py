@@ -210,7 +210,9 @@ class DeliveryUnknownError(CallError):
     the service's may differ). `status` is the code of the last answer, if there was one: with 2xx, the call
     was accepted, and only the answer could not be understood. `__cause__` is the last try's error, if any.
     `is_idempotent`: making it again does no harm, and has been tried. Any other call was not made again.
-    `attempt` is what `client.reconcile` needs to find out for you, if the call was to send a message.
+    `attempt` is what `client.reconcile` needs to find out for you, if the call was to send a message. Where
+    bulk sending has tried that in vain, `reason` says why, and `similar` has the ids of messages in the chat
+    that may be it.
     """
 
     def __init__(
@@ -226,8 +228,16 @@ class DeliveryUnknownError(CallError):
         self.attempt: Attempt | None = None
         self.status = status
         self.is_idempotent = is_idempotent
+        self.reason = ""
+        self.similar: tuple[str, ...] = ()
         advice = "Making it again does no harm." if is_idempotent else _LOOK_FIRST
         super().__init__(call, problem, outcome=Outcome.UNKNOWN, advice=advice)
+
+    def note_reason(self, reason: str, similar: tuple[str, ...] = ()) -> None:
+        """Note why it could not be found out what became of the message."""
+        if not self.reason and reason:
+            self.args = (f"{self.args[0]} It could not be found out: {reason}.",)
+        self.reason, self.similar = reason, similar
 
 
 _LOOK_FIRST = "It was not sent again. Look what became of it, in the chat for a message, before you do."

@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from attrs import field, frozen
+from attrs.validators import min_len
 
 from healthmsg.models.fields import ASSUMED, JSONObject, private
 from healthmsg.models.payloads import Payload
@@ -51,6 +52,6 @@ class Message:
 class SentMessage:
     """The service accepted a message [V]."""
 
-    id: str
+    id: str = field(validator=min_len(1))
     extra: JSONObject = field(factory=dict, repr=False, eq=False, kw_only=True)
     """JSON fields that the SDK does not know (yet)."""

@@ -53,10 +53,13 @@ class CheckStep:
 
     async def __call__(self, request: Request, proceed: Send) -> Response:
         """Check one answer."""
-        began = 0.0 if self._clock is None else self._clock.now()
+        clock = self._clock
+        if clock is not None:
+            request.departed_at = clock.now()
         response = await proceed(request)
-        if self._clock is not None:
-            self._clock.seen(response.headers.get("Date"), began)
+        if clock is not None:
+            request.answered_at = clock.now()
+            clock.seen(response.headers.get("Date"), request.departed_at, request.answered_at)
         if self._notices is not None:
             self._notices.look_at(request.call, response.headers)
         if response.status in _SUCCESS or (request.answers_with_link and response.status in REDIRECTS):

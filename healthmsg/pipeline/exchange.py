@@ -120,6 +120,10 @@ class Request:
     attempt: int = 1
     started_at: float = 0.0
     """When the present try began, in seconds since 1970."""
+    departed_at: float = 0.0
+    """When the limit let the present try go, by the client's steady clock, in seconds."""
+    answered_at: float = 0.0
+    """When its answer was complete, by the same clock."""
     token: str | None = field(default=None, repr=False)
     slot: Slot | None = field(default=None, repr=False)
     waited: float = 0.0

@@ -1,68 +1,82 @@
-"""The time by the service's clock, learnt from the `Date` of its answers."""
+"""The service's clock, as the `Date` of its answers shows it, beside ours."""
 
-import asyncio
 import math
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from typing import Final
 
+from healthmsg.clock import SteadyClock
 from healthmsg.pipeline.headers import http_date
 
-# Seconds: how far this machine's clock is trusted while the service has told no time.
-_TRUSTED = 60.0
+# Seconds. Two clocks that drift apart differ by less between two answers: this one was set.
+_SET: Final = 1.0
 
 
 class ServerClock:
-    """Between which two moments the service's clock stands now.
+    """Our steady clock, by how much the service's is ahead of it, and whether that one was set.
 
-    An answer's `Date` is a whole second, which its clock showed at some moment between the call's departure
-    and the answer's arrival. The moments at which the second changes tell more than a single answer does, so
-    the more calls are made, the less is uncertain.
+    An answer's `Date` is a whole second, which the service's clock showed at some moment between the call's
+    departure and the answer's arrival. The moments at which the second changes say more than a single answer
+    does, so the more calls are made, the less is uncertain.
     """
 
     def __init__(self) -> None:
+        self._steady = SteadyClock()
+        self._day_start = self._steady.moment(0.0).timestamp()
         self._last: tuple[str, float, float] | None = None
         self._least = -math.inf
         self._most = math.inf
+        self._set_at = -math.inf
+        self._first_at = math.inf
 
     def now(self) -> float:
-        """Give the time by the event loop's clock, in seconds."""
-        return asyncio.get_running_loop().time()
+        """Return the seconds of our clock, which goes on while the machine sleeps."""
+        return self._steady.now()
 
-    def seen(self, date: str | None, sent_at: float) -> None:
-        """Take in the `Date` of an answer that has just come; `sent_at` is by the event loop's clock."""
+    def moment(self, at: float | None = None) -> datetime:
+        """Return such a moment, or the present one, as the time of day by our clock (aware)."""
+        return self._steady.moment(at)
+
+    def seen(self, date: str | None, departed_at: float, answered_at: float) -> None:
+        """Take in the `Date` of an answer to a call that was under way between these moments."""
         if date is None:
             return
-        last, self._last = self._last, (date, sent_at, self.now())
-        if last is None or last[0] != date:  # within one second the last answer tells as much as all of them
+        last, self._last = self._last, (date, departed_at, answered_at)
+        if last is None or last[0] != date:  # within one second the last answer says as much as all of them
             if last is not None:
                 self._narrow(*last)
             self._narrow(*self._last)
 
-    def earliest(self, at: float | None = None) -> datetime:
-        """Give a moment that the service's clock has certainly passed, now or at that event loop's time."""
+    def offset(self) -> tuple[timedelta, timedelta] | None:
+        """Return the least and the most by which `Date` is ahead of our clock; `None`: it is not known."""
         self._take_last()
-        now = self.now()
-        at = now if at is None else at
         if math.isinf(self._least):
-            return datetime.now(UTC) - timedelta(seconds=_TRUSTED + now - at)
-        return datetime.fromtimestamp(at + self._least, UTC)
+            return None
+        return timedelta(seconds=self._least), timedelta(seconds=self._most)
 
-    def latest(self) -> datetime:
-        """Give a moment that the service's clock has certainly not reached."""
+    def was_set_since(self, at: float) -> bool:
+        """Return whether `Date` shows no steady clock since that moment: it was set, or not known then."""
         self._take_last()
-        if math.isinf(self._most):
-            return datetime.now(UTC) + timedelta(seconds=_TRUSTED)
-        return datetime.fromtimestamp(self.now() + self._most, UTC)
+        return self._set_at >= at or self._first_at > at
+
+    def last_set_at(self) -> float:
+        """Return when it was last seen that the service's clock had been set; minus infinity if never."""
+        self._take_last()
+        return self._set_at
 
     def _take_last(self) -> None:
         if self._last is not None:
             self._narrow(*self._last)
 
-    def _narrow(self, date: str, sent_at: float, arrived_at: float) -> None:
+    def _narrow(self, date: str, departed_at: float, answered_at: float) -> None:
         moment = http_date(date)
         if moment is None:
             return
-        least, most = moment.timestamp() - arrived_at, moment.timestamp() + 1 - sent_at
-        if least > self._most or most < self._least:  # one of the clocks has been set
+        shown = moment.timestamp() - self._day_start
+        least, most = shown - answered_at, shown + 1 - departed_at
+        self._first_at = min(self._first_at, answered_at)
+        if least > self._most + _SET or most < self._least - _SET:
+            self._set_at = answered_at
+        if least > self._most or most < self._least:
             self._least, self._most = least, most
         else:
             self._least, self._most = max(least, self._least), min(most, self._most)

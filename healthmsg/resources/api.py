@@ -14,7 +14,7 @@ from healthmsg.models import SentMessage
 from healthmsg.models.fields import JSONObject
 from healthmsg.paging import HasId, Pager, Spawn, check_page_size
 from healthmsg.pipeline.exchange import Content, Lane, Multipart, Request, Response, Send, Step
-from healthmsg.resources.deliveries import Deliveries
+from healthmsg.resources.deliveries import Deliveries, files_of
 from healthmsg.routes import Route
 
 T = TypeVar("T")
@@ -104,18 +104,33 @@ class Api:
         Raises:
             DeliveryUnknownError: it may have been delivered; what is needed to find out is in it.
         """
-        deliveries, began = self.deliveries, self.deliveries.clock.now()
-        departed = deliveries.sets_out(chat, text)
+        deliveries = self.deliveries
+        request = Request(
+            route.call(chat), route.method, route.path(chat), body=body, lane=self.lane, repeat=route.repeat
+        )
+        departed = deliveries.track(chat, text)
         try:
-            sent = await self.create(SentMessage, route, body, chat)
+            sent = self._sent(request, await self.send(request))
         except DeliveryUnknownError as error:
-            form = body if isinstance(body, Multipart) else None
-            deliveries.note(error, chat, text, form, began)
+            deliveries.note(error, chat, text, request)
             raise
         finally:
-            deliveries.has_ended(departed)
-        deliveries.delivered(chat, sent.id, text)
+            deliveries.untrack(departed)
+        deliveries.delivered(chat, sent.id, text, files_of(request), request)
         return sent
+
+    def _sent(self, request: Request, response: Response) -> SentMessage:
+        """Read the answer to a message that was sent. An id that cannot be its own proves nothing."""
+        sent = _decoded(SentMessage, request, response)
+        if self.deliveries.is_claimed(sent.id):
+            problem = "the answer has the id of another message"
+        elif sent.extra and sent.extra.get("error"):
+            problem = "the answer has an id and an error"
+        elif sent.id in response.headers.values() or sent.id == sent.extra.get("transactionId"):
+            problem = "the answer has the id of a call, not of a message"
+        else:
+            return sent
+        raise request.delivery_unknown(problem, status=response.status)
 
     async def change(self, route: Route, chat: ChatAddress, body: Content | Multipart) -> None:
         """Change something; what the answer says beside its status is not documented.

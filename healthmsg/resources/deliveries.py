@@ -1,7 +1,8 @@
 """What one user has sent through one client: what was delivered, and what may have been."""
 
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from itertools import count
 from secrets import token_hex
 from typing import Final
@@ -10,116 +11,176 @@ from attrs import field, frozen
 
 from healthmsg.addresses import ChatAddress
 from healthmsg.attempts import Attempt
+from healthmsg.delivery.rewriting import Rewritings
+from healthmsg.delivery.stamps import Samples
 from healthmsg.errors import DeliveryUnknownError
-from healthmsg.pipeline.exchange import Multipart
+from healthmsg.pipeline.exchange import Multipart, Request
 from healthmsg.pipeline.server_clock import ServerClock
 
 _PROCESS: Final = token_hex(8)
 _numbers: Final = count(1)
 # A message's chat, and the hash of its text. No context manager: every call pays for it.
 Departed = tuple[str, int]
+Files = tuple[tuple[str, int | None], ...]
 # More than are sent while it is still open whether one of them was.
 _MOST_KNOWN: Final = 20_000
 # Any of them proves that a search finds what is there.
 _MOST_CHATS: Final = 2_000
+# From before an attempt and from after it, the texts of so many are known.
+_MOST_TEXTS: Final = 64
 
 
 @frozen
 class Delivered:
-    """A message that is known to have been delivered."""
+    """A message that is known to have been delivered, and when its call was under way by our clock."""
 
     chat: ChatAddress
     message_id: str
+    departed_at: datetime
+    answered_at: datetime
     is_body: Callable[[str], bool] = field(repr=False)
+    body: str | None = field(default=None, repr=False)
+    """`None`: only `is_body` is left of it."""
+    files: Files = field(default=(), repr=False)
 
 
 class Deliveries:
-    """Remembers the ids of the last 20,000 messages, and of their texts only what tells them apart."""
+    """Remembers the ids of the last 20,000 messages, and the texts of the last 64; of others only a hash."""
 
     def __init__(self, clock: ServerClock) -> None:
         self.clock: ServerClock = clock
         self.me: str | None = None
-        """The user's id, once somebody has asked for it."""
+        """The user's id, once it was asked for."""
+        self.samples: Samples = Samples()
+        """What is known of the service's stamps."""
+        self.rewritings: Rewritings = Rewritings()
+        """What is known of how the service keeps texts and files."""
         self._known: set[str] = set()
         """Their ids."""
         self._order = deque[str]()
         """The same, the oldest first, and those that were forgotten since."""
-        self._last_in = OrderedDict[str, tuple[str, int]]()
-        """Of the chats that were written to last, the last message's id, and the hash of its text.
+        self._last_in = OrderedDict[str, tuple[str, int, float, float]]()
+        """Of the chats that were written to last, the last message's id, hash, departure and answer.
 
         With text and numbers only, it costs Python's garbage collector nothing.
         """
+        self._last = deque[tuple[str, str, str, Files, float, float]](maxlen=_MOST_TEXTS)
         self._on_their_way: dict[Departed, int] = {}
         """How many equal ones there are."""
         self._sender = (_PROCESS, next(_numbers))
 
-    def delivered(self, chat: ChatAddress, message_id: str, body: str) -> None:
-        """Note a message of which the service said that it accepted it."""
-        self._known.add(message_id)
-        self._order.append(message_id)
-        address = chat.text
-        self._last_in[address] = message_id, hash(body)
+    def delivered(self, chat: ChatAddress, message_id: str, body: str, files: Files, call: Request) -> None:
+        """Note a message of which the service said that it accepted it, and the call that it was sent by."""
+        self._know(message_id)
+        address, departed_at, answered_at = chat.text, call.departed_at, call.answered_at
+        self._last_in[address] = message_id, hash(body), departed_at, answered_at
         self._last_in.move_to_end(address)
-        if len(self._order) > _MOST_KNOWN:
-            self._known.discard(self._order.popleft())
+        self._last.append((address, message_id, body, files, departed_at, answered_at))
         if len(self._last_in) > _MOST_CHATS:
             self._last_in.popitem(last=False)
 
     def forget(self, message_id: str) -> None:
-        """Forget a message, since whoever has sent it could not note that it was delivered."""
+        """Forget a message, since it could not be noted in the journal that it was delivered."""
         self._known.discard(message_id)
         for chat in [chat for chat, last in self._last_in.items() if last[0] == message_id]:
             del self._last_in[chat]
+        for one in [one for one in self._last if one[1] == message_id]:
+            self._last.remove(one)
 
     def claim(self, attempt: Attempt, message_id: str) -> bool:
         """Take a message that was found for the one that was attempted, unless it may be another's.
 
-        Of an equal one that is on its way now, nobody knows the id yet.
+        Of an equal one that is on its way now, the id is not known yet.
         """
         if message_id in self._known or (attempt.chat.text, hash(attempt.body)) in self._on_their_way:
             return False
-        self.delivered(attempt.chat, message_id, attempt.body)
+        self._know(message_id)
         return True
 
-    def sets_out(self, chat: ChatAddress, body: str) -> Departed:
-        """Note that such a message is being sent, until `has_ended` is told the same."""
+    def track(self, chat: ChatAddress, body: str) -> Departed:
+        """Note that such a message is being sent, until `untrack` gets the same."""
         departed = chat.text, hash(body)
         self._on_their_way[departed] = self._on_their_way.get(departed, 0) + 1
         return departed
 
-    def has_ended(self, departed: Departed) -> None:
+    def untrack(self, departed: Departed) -> None:
         """Note that the call with such a message is over."""
         others = self._on_their_way.pop(departed) - 1
         if others:
             self._on_their_way[departed] = others
 
     def is_claimed(self, message_id: str) -> bool:
-        """Tell whether a message is known to be one that was delivered."""
+        """Return whether a message is known to be one that was delivered."""
         return message_id in self._known
 
-    def known(self, chat: ChatAddress) -> Delivered | None:
-        """Give a message that was delivered: the last one in that chat, or else in any."""
-        its_chat = chat.text if chat.text in self._last_in else next(reversed(self._last_in), None)
-        if its_chat is None:
-            return None
-        message_id, its_hash = self._last_in[its_chat]
-        return Delivered(ChatAddress.of_text(its_chat), message_id, lambda body: hash(body) == its_hash)
+    def witnesses(self, attempt: Attempt) -> Sequence[Delivered]:
+        """Return what can prove a search: the newest, the last before the attempt, and the chat's last."""
+        found = dict[str, Delivered]()
+        if self._last:
+            newest = self._delivered(*self._last[-1])
+            found[newest.message_id] = newest
+        for one in reversed(self._last):
+            if self.clock.moment(one[5]) <= attempt.departed_at:
+                found.setdefault(one[1], self._delivered(*one))
+                break
+        chat = attempt.chat.text
+        its_chat = chat if chat in self._last_in else next(reversed(self._last_in), None)
+        if its_chat is not None:
+            message_id, its_hash, departed_at, answered_at = self._last_in[its_chat]
+            last = Delivered(
+                ChatAddress.of_text(its_chat),
+                message_id,
+                self.clock.moment(departed_at),
+                self.clock.moment(answered_at),
+                lambda body: hash(body) == its_hash,
+            )
+            found.setdefault(message_id, last)
+        return tuple(found.values())
 
-    def note(
-        self,
-        error: DeliveryUnknownError,
-        chat: ChatAddress,
-        body: str,
-        form: Multipart | None,
-        began: float,
-    ) -> None:
-        """Keep with the error what is needed to find out; `began` is by the event loop's clock."""
-        files = tuple((file.file_name, file.size) for file in form.files) if form is not None else ()
+    def text_of(self, message_id: str) -> tuple[str, Files] | None:
+        """Return what a message said, if it is one of the last."""
+        return next(((one[2], one[3]) for one in self._last if one[1] == message_id), None)
+
+    def note(self, error: DeliveryUnknownError, chat: ChatAddress, body: str, call: Request) -> None:
+        """Keep with the error what is needed to find out what became of the message."""
+        departed_at, clock = call.departed_at, self.clock
         error.attempt = Attempt(
-            chat, body, self.clock.earliest(began), self.clock.latest(), files, self._sender
+            chat,
+            body,
+            clock.moment(departed_at),
+            clock.moment(),
+            files_of(call),
+            self._sender,
         )
 
+    def is_of_this_process(self, attempt: Attempt) -> bool:
+        """Return whether the attempt was made by this process, so that its moments are by our clock."""
+        return attempt.sender[0] == _PROCESS
+
     def can_find_out(self, attempt: Attempt) -> bool:
-        """Tell whether this user may have sent it: that is not known of another process's."""
-        process, _ = attempt.sender
-        return process != _PROCESS or attempt.sender == self._sender
+        """Return whether this user may have sent it: that is not known of another process's."""
+        return not self.is_of_this_process(attempt) or attempt.sender == self._sender
+
+    def _know(self, message_id: str) -> None:
+        self._known.add(message_id)
+        self._order.append(message_id)
+        if len(self._order) > _MOST_KNOWN:
+            self._known.discard(self._order.popleft())
+
+    def _delivered(  # noqa: PLR0917, PLR0913 - as it is kept
+        self,
+        chat: str,
+        message_id: str,
+        body: str,
+        files: Files,
+        departed_at: float,
+        answered_at: float,
+    ) -> Delivered:
+        moments = self.clock.moment(departed_at), self.clock.moment(answered_at)
+        return Delivered(ChatAddress.of_text(chat), message_id, *moments, body.__eq__, body, files)
+
+
+def files_of(call: Request) -> Files:
+    """Return the names and sizes of a call's files."""
+    form = call.body
+    return tuple((file.file_name, file.size) for file in form.files) if isinstance(form, Multipart) else ()

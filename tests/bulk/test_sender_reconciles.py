@@ -326,6 +326,6 @@ async def test_a_message_that_is_on_its_way_is_not_taken_for_an_equal_one_that_w
     sending = asyncio.create_task(client.conversations(chat.partition("/")[2]).send("Hallo"))
     while not bodies(sandbox, chat):  # noqa: ASYNC110 - the sandbox has no event for it
         await asyncio.sleep(0.1)
-    assert (await client.reconcile(error)).outcome is Outcome.UNKNOWN
+    assert (await client.reconcile(error, settle=1)).outcome is Outcome.UNKNOWN
     await sending
     assert (await client.reconcile(error)).outcome is Outcome.NOT_SENT

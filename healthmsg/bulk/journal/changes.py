@@ -1,7 +1,7 @@
 """What is noted about claimed messages, many in one transaction."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import Enum
 from typing import Final
 
@@ -47,8 +47,8 @@ class Changes:
     _claiming: statements.Claiming
     _is_shared: bool
 
-    def make_all(self, connection: Connection, changes: Sequence[Change]) -> None:
-        """Make them, each of another message, in the transaction that has begun.
+    def make_all(self, connection: Connection, changes: Sequence[Change], now: datetime) -> None:
+        """Make them, each of another message, in the transaction that has begun; `now` is noted with each.
 
         Raises:
             ClaimLostError: this worker does not hold one of them any more. The transaction must be undone.
@@ -59,27 +59,27 @@ class Changes:
         for change in changes:
             by_kind.setdefault(change.kind, []).append(change)
         for kind, alike in by_kind.items():
-            if self._make(connection, kind, alike) != len(alike):
+            if self._make(connection, kind, alike, now) != len(alike):
                 raise ClaimLostError
         ended_in = [[change.claim.chat] for kind in _ENDING for change in by_kind.get(kind, ())]
         if ended_in:
             # The message after each is the next of its chat.
             connection.execute(statements.PROMOTE, {"rows": ended_in})
 
-    def make_each(self, connection: Connection, changes: Sequence[Change]) -> list[bool]:
+    def make_each(self, connection: Connection, changes: Sequence[Change], now: datetime) -> list[bool]:
         """Make those that can be, and tell of each whether it was."""
-        return [self._is_made(connection, change) for change in changes]
+        return [self._is_made(connection, change, now) for change in changes]
 
-    def _is_made(self, connection: Connection, change: Change) -> bool:
+    def _is_made(self, connection: Connection, change: Change, now: datetime) -> bool:
         try:
-            self.make_all(connection, [change])
+            self.make_all(connection, [change], now)
         except ClaimLostError:  # and so nothing was changed
             return False
         return True
 
-    def _make(self, connection: Connection, kind: Kind, alike: Sequence[Change]) -> int:
+    def _make(self, connection: Connection, kind: Kind, alike: Sequence[Change], now: datetime) -> int:
         rows = [(one.claim.key, one.claim.fence, *one.values) for one in alike]
-        noted = {"rows": rows, "b_worker": self._worker, "b_now": datetime.now(UTC)}
+        noted = {"rows": rows, "b_worker": self._worker, "b_now": now}
         return connection.execute(self._statement(kind), noted).rowcount
 
     def _statement(self, kind: Kind) -> Update:

@@ -3,20 +3,22 @@
 import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import orjson
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool
 
 from healthmsg.bulk.journal import migrations, sqlite_file, statements
 from healthmsg.bulk.journal.changes import Change, Changes
 from healthmsg.bulk.journal.line import Line, SqliteLine, postgresql_line
+from healthmsg.bulk.journal.schema import utc
 from healthmsg.bulk.journal.target import Target
+from healthmsg.clock import SteadyClock
 from healthmsg.errors import ClaimLostError, ConfigurationError, HealthmsgError, JournalError
 
 T = TypeVar("T")
@@ -35,6 +37,7 @@ _PRAGMAS: Final = (
     "PRAGMA busy_timeout = 30000",
 )
 _FULL: Final = 2
+_NOW: Final = text("SELECT clock_timestamp()")
 # PostgreSQL keeps the plans that it makes while the table is empty, and would read all of it again and again.
 _PLAN_WITH_INDEXES: Final = ("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit")
 # Seconds. One that takes longer waits for a database that does not answer any more.
@@ -80,6 +83,8 @@ class JournalDatabase:
         self.is_shared: bool = lease is not None
         """Whether other workers may use it at the same time."""
         self.changes: Changes | None = None
+        self._clock = SteadyClock()
+        self._clock_ahead = timedelta()
         self.salt: bytes = b""
 
     @classmethod
@@ -115,6 +120,14 @@ class JournalDatabase:
         await self._line.start()
         await self.run(migrations.check_version if is_reading else _prepare_tables)
         self.salt = await self.run(migrations.read_salt)
+        if self.is_shared:
+            asked_at = self._clock.moment()
+            now = utc(await self.run(lambda connection: connection.execute(_NOW).scalar_one()))
+            self._clock_ahead = now - asked_at - (self._clock.moment() - asked_at) / 2
+
+    def now(self) -> datetime:
+        """Return the time of day by PostgreSQL's clock, or by this machine's as it was at the opening."""
+        return self._clock.moment() + self._clock_ahead
 
     async def run(self, work: Callable[[Connection], T]) -> T:
         """Do something in a transaction: all of it, or nothing."""
@@ -126,14 +139,14 @@ class JournalDatabase:
         """Make changes and do work in one transaction; tell of each change whether it was made."""
         if self.changes is None:
             raise JournalError("The journal is open for reading only.")
-        maker = self.changes
+        maker, now = self.changes, self.now()
 
         def make_all(connection: Connection) -> list[Any]:
-            maker.make_all(connection, changes)
+            maker.make_all(connection, changes, now)
             return [work(connection) for work in works]
 
         def make_each(connection: Connection) -> tuple[list[bool], list[Any]]:
-            return maker.make_each(connection, changes), [work(connection) for work in works]
+            return maker.make_each(connection, changes, now), [work(connection) for work in works]
 
         try:
             return [True] * len(changes), await self.run(make_all)

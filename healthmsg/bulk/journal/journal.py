@@ -227,9 +227,18 @@ class Journal:
         """Tell whether a message is known to be that of another entry than `besides`."""
         return await self._store.is_claimed_id(message_id, besides)
 
-    async def delivered_sample(self, chat: str | None = None) -> Sample | None:
-        """Give the newest delivered message whose id is known: of this chat if there is one, or of any."""
-        return await self._store.delivered_sample(chat)
+    async def delivered_sample(
+        self, chat: str | None = None, *, before: datetime | None = None
+    ) -> Sample | None:
+        """Return the newest delivered message whose id is known: of this chat if there is one, or of any.
+
+        With `before`, the newest one of any chat that was noted by then.
+        """
+        return await self._store.delivered_sample(chat, before)
+
+    def now(self) -> datetime:
+        """Return the time by the journal's clock, which is PostgreSQL's where several share it."""
+        return self._store.now()
 
     def is_body(self, sample: Sample, text: str) -> bool:
         """Tell whether this is what the message said."""

@@ -149,8 +149,12 @@ PUT_BACK: Final[Update] = _changing(*_OPEN_YET).values(
 LET_GO: Final[Update] = _changing(*_OPEN_YET).values(_NOBODY)
 _ENDED: Final = {"is_final": True, "is_next": False, "updated_at": _NOW, **_NOBODY}
 CLOSE: Final[Update] = _changing(*_OPEN_YET).values(state=text_at(2), error=text_at(3), **_ENDED)
-_DELIVER: Final[Update] = _changing(*_BEGUN).values(
-    state=State.DELIVERED.value, message_id=text_at(2), error=None, **_ENDED
+_SAME: Final = MESSAGES.alias("same")
+# Not under an id that is another message's already: the answer cannot be true then.
+_DELIVER: Final[Update] = (
+    _changing(*_BEGUN)
+    .where(~select(_SAME.c.key).where(_SAME.c.message_id == text_at(2), _SAME.c.key != M.key).exists())
+    .values(state=State.DELIVERED.value, message_id=text_at(2), error=None, **_ENDED)
 )
 
 # Reading.
@@ -158,14 +162,16 @@ _DELIVER: Final[Update] = _changing(*_BEGUN).values(
 IS_CLAIMED_ID: Final = (
     select(M.key).where(M.message_id == bindparam("message_id"), M.key != bindparam("besides")).limit(1)
 )
-_DELIVERED: Final = select(M.key, M.sent_to, M.message_id, M.body_hash).where(
+_DELIVERED: Final = select(M.key, M.sent_to, M.message_id, M.body_hash, M.started_at, M.updated_at).where(
     *(M.message_id.is_not(None), M.body_hash.is_not(None), M.sent_to.is_not(None)),
+    M.started_at.is_not(None),
     M.state == State.DELIVERED.value,
 )
 NEWEST_OF_CHAT: Final = (
     _DELIVERED.where(M.chat == bindparam("chat"), M.is_final).order_by(M.position.desc()).limit(1)
 )
 NEWEST: Final = _DELIVERED.order_by(M.updated_at.desc()).limit(1)
+NEWEST_BEFORE: Final = NEWEST.where(M.updated_at <= bindparam("before", type_=Utc))
 CONVERSATION_WITH: Final = (
     select(M.sent_to)
     .where(M.chat == bindparam("chat"), M.sent_to.is_not(None))

@@ -175,9 +175,13 @@ class Store:
         wanted = {"message_id": message_id, "besides": besides}
         return bool(await self._do(lambda c: c.execute(statements.IS_CLAIMED_ID, wanted).first()))
 
-    async def delivered_sample(self, chat: str | None) -> Sample | None:
-        """Give a delivered message."""
-        return await self._do(partial(_sample, chat=chat))
+    async def delivered_sample(self, chat: str | None, before: datetime | None) -> Sample | None:
+        """Return a delivered message."""
+        return await self._do(partial(_sample, chat=chat, before=before))
+
+    def now(self) -> datetime:
+        """Return the time by the journal's clock."""
+        return self._database.now()
 
     async def counts(self) -> dict[State, int]:
         """Count the messages in each state."""
@@ -264,8 +268,11 @@ class Store:
         connection.execute(self._claiming.let_go, {"b_worker": self._worker})
 
 
-def _sample(connection: Connection, chat: str | None) -> Sample | None:
+def _sample(connection: Connection, chat: str | None, before: datetime | None) -> Sample | None:
     found = None
+    if before is not None:
+        found = connection.execute(statements.NEWEST_BEFORE, {"before": before}).first()
+        return None if found is None else Sample(*found)
     if chat is not None:
         found = connection.execute(statements.NEWEST_OF_CHAT, {"chat": chat}).first()
     found = found or connection.execute(statements.NEWEST).first()

@@ -88,12 +88,17 @@ class Claimed:
 
 @frozen
 class Sample:
-    """A delivered message of which the id is known, and where it went; of its text, only a hash."""
+    """A delivered message of which the id is known, where it went and when; of its text, only a hash.
+
+    Its call did not leave before `started_at`, and was answered by `noted_at`, by the journal's clock.
+    """
 
     key: str = field(repr=False)
     sent_to: str = field(repr=False)
     message_id: str
     body_hash: bytes = field(repr=False)
+    started_at: datetime
+    noted_at: datetime
 
 
 @frozen

@@ -18,6 +18,7 @@ _SECOND: Final = timedelta(seconds=1)
 _MINUTE: Final = timedelta(minutes=1)
 # So many different stamps without seconds are no coincidence.
 _ENOUGH: Final = 3
+_MOST_SAMPLES: Final = 64
 # The servers of one service may differ by so much.
 _SERVERS_DIFFER: Final = timedelta(seconds=0.5)
 # Of the time between two moments: how far two clocks, each right to 100 parts in a million, drift apart.
@@ -31,6 +32,28 @@ class Sample:
     departed_at: datetime
     answered_at: datetime
     stamp: datetime
+
+
+class Samples:
+    """The last samples that were seen, by the message's id."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[str, Sample] = {}
+
+    def add(self, message_id: str, sample: Sample) -> None:
+        """Keep a sample; of too many, the oldest goes."""
+        self._by_id.pop(message_id, None)
+        self._by_id[message_id] = sample
+        if len(self._by_id) > _MOST_SAMPLES:
+            del self._by_id[next(iter(self._by_id))]
+
+    def __contains__(self, message_id: object) -> bool:
+        return message_id in self._by_id
+
+    @property
+    def all(self) -> tuple[Sample, ...]:
+        """All of them."""
+        return tuple(self._by_id.values())
 
 
 @frozen

@@ -1,0 +1,166 @@
+"""The rule of proof: what the messages of a chat say of one that was sent and not answered.
+
+A message is *delivered*, *not sent* or *unknown*. This page is the whole rule; it needs neither a network nor
+a clock, and `tests/delivery/test_proof.py` drives a model of a service with every habit below through it.
+
+**Delivered** is a message in the chat
+
+- that this user wrote, and that does not belong to another sending (its id is known from that one's answer,
+  nor is an equal one on its way there);
+- that says what was sent, in the very form or in one in which this service is known to keep texts and files
+  (`rewriting`);
+- whose stamp lies within the attempt: not before the call left, by more than the stamp's resolution and what
+  is uncertain of the clocks (5 seconds, or as much as a known message leaves open, a minute at most), and not
+  after `settle` had passed.
+
+**Not sent** is what is absent. Absence counts only if all of this holds:
+
+- `settle` has passed since the call ended, by a clock of ours that goes on while the machine sleeps, and
+  since the service's `Date` was last seen to be set. *Assumed: no call takes effect later than `settle` after
+  it was given up, and lists show a message within that time.*
+- The chat was read after that, to its end or past everything that can matter: 50 messages in succession that
+  are older, newest first. A list in any other order is read to its end. *Assumed: fewer than 50 old messages
+  are pinned before the newest ones.*
+- No other message of this user from around that time is there that belongs to no other sending, be it with
+  another text that may be ours in another form. Around means: within the attempt, and 5 seconds on either
+  side; 15 hours on either side where it is not known that the clock of the stamps was steady.
+- The same search found a message that is known to be delivered, by this user, with a text that can be
+  explained by what was sent, and was not ended before it came to that. One that is older than `settle` and
+  is not found disproves the search.
+- The stamps were calibrated on known messages (`stamps`): offset, zone and resolution are those of the
+  stamps, and not of `Date`. *Assumed: the clocks of the service's servers differ by less than half a second
+  from each other, and are not set between two known messages that agree, one from before the attempt and one
+  from after it; or not without their `Date` showing it.*
+
+**Unknown** is everything else, and the reason is said.
+
+What is found may be believed before any message is known: then the `Date` of answers stands for the clock of
+the stamps. Absence never is.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Final
+
+from attrs import define, field, frozen
+
+from healthmsg.attempts import Attempt
+from healthmsg.delivery.rewriting import File, Rewritings
+from healthmsg.delivery.stamps import Stamps
+
+_UNCERTAIN: Final = timedelta(seconds=5)
+_MOST_UNCERTAIN: Final = timedelta(minutes=1)
+# A clock that is set goes into another zone at most.
+_UNSTEADY: Final = timedelta(hours=15)
+# More than are pinned in any chat.
+_ENOUGH_OLDER: Final = 50
+
+
+@frozen
+class Seen:
+    """A message that was read in the chat."""
+
+    id: str
+    is_mine: bool | None
+    """Whether this user wrote it; `None` where the service does not say."""
+    stamp: datetime | None
+    body: str = field(repr=False)
+    files: tuple[File, ...] = field(default=(), repr=False)
+
+
+@frozen
+class Findings:
+    """What a chat holds of an attempt, before it is known what belongs to other sendings."""
+
+    ours: tuple[str, ...] = ()
+    """Ids of the messages that are it, the oldest first, unless they are other sendings'."""
+    similar: tuple[str, ...] = ()
+    """Ids of those that may be it."""
+
+
+@frozen
+class Rule:
+    """The rule for one attempt."""
+
+    _attempt: Attempt
+    _settle: timedelta
+    _stamps: Stamps
+    _rewritings: Rewritings
+
+    def look_at(self, seen: Iterable[Seen]) -> Findings:
+        """Sort out what is, or may be, the message that was attempted; `seen` is in the order of the list."""
+        ours, similar = list[tuple[datetime, str]](), list[str]()
+        for one in seen:
+            if one.is_mine is False:
+                continue
+            if one.is_mine and one.stamp is not None and self._is_it(one, one.stamp):
+                ours.append((one.stamp, one.id))
+            elif self._may_be_it(one):
+                similar.append(one.id)
+        # Of equal stamps, as whole seconds have, the one that is listed later is older.
+        ours.reverse()
+        in_order = sorted(ours, key=lambda found: found[0])
+        return Findings(tuple(message_id for _, message_id in in_order), tuple(similar))
+
+    def is_long_before(self, stamp: datetime) -> bool:
+        """Return whether a message with this stamp is older than everything that matters."""
+        return self._stamps.moments(stamp)[1] < self._attempt.departed_at - self._margin
+
+    def _is_it(self, one: Seen, stamp: datetime) -> bool:
+        offset = self._stamps.offset
+        if offset is None:
+            return False
+        first, last = self._stamps.moments(stamp)
+        uncertain = min(max(offset.most - offset.least, _UNCERTAIN), _MOST_UNCERTAIN)
+        earliest = self._attempt.departed_at - self._stamps.width(stamp) * 1.5 - uncertain
+        is_in_time = first >= earliest and last >= self._attempt.departed_at and first <= self._over_at
+        return is_in_time and self._rewritings.is_surely(
+            self._attempt.body, one.body, self._attempt.files, one.files
+        )
+
+    def _may_be_it(self, one: Seen) -> bool:
+        if one.stamp is not None:
+            first, last = self._stamps.moments(one.stamp)
+            if last < self._attempt.departed_at - self._margin or first > self._over_at + self._margin:
+                return False
+        return self._rewritings.may_be(self._attempt.body, one.body, self._attempt.files, one.files)
+
+    @property
+    def _margin(self) -> timedelta:
+        return _UNCERTAIN if self._stamps.is_steady else _UNSTEADY
+
+    @property
+    def _over_at(self) -> datetime:
+        return self._attempt.ended_at + self._settle
+
+
+@define
+class Reading:
+    """Tells when a list, read from its start, has come past everything that can matter."""
+
+    _rule: Rule
+    _older: list[datetime] = field(factory=list)
+    """The stamps of the last messages, as far as they are older in succession."""
+    _lowest: datetime | None = None
+    _is_newest_first: bool = True
+    _is_past_pinned: bool = False
+
+    def is_enough(self, stamp: datetime | None) -> bool:
+        """Take in the next message's stamp, and return whether all that follow are older."""
+        if stamp is None:
+            self._older.clear()
+            return False
+        if self._lowest is not None and stamp > self._lowest + _UNCERTAIN:
+            # Allowed once: where old messages are pinned before the newest ones.
+            self._is_newest_first = self._is_newest_first and not self._is_past_pinned
+            self._is_past_pinned = True
+            self._older.clear()
+            self._lowest = stamp
+        self._lowest = stamp if self._lowest is None else min(stamp, self._lowest)
+        if not self._rule.is_long_before(stamp):
+            self._is_past_pinned = True
+            self._older.clear()
+            return False
+        self._older.append(stamp)
+        is_falling = self._older[0] - stamp > _UNCERTAIN  # equal stamps show no order
+        return self._is_newest_first and is_falling and len(self._older) >= _ENOUGH_OLDER
