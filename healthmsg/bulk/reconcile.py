@@ -118,6 +118,8 @@ class Reconciler:
             witnesses = await self._evidence.witnesses(attempt)
             is_proven = await inquiry.prove_search(witnesses, is_last=settling.left(began) <= 0)
             findings = await inquiry.look()
+            if findings.ours and not self._api.deliveries.samples.all and await self._evidence.wait():
+                continue  # now there is a known message to compare its stamp with
             for message_id in findings.ours:
                 if await self._evidence.claim(attempt, message_id):
                     return Reconciled(Outcome.DELIVERED, message_id)
@@ -303,7 +305,7 @@ class _Inquiry:
             samples,
             seen,
             departed_at=attempt.departed_at,
-            ended_at=attempt.ended_at,
+            over_at=attempt.ended_at + self._settle,
             by_date=by_date,
             is_date_steady=not clock.was_set_since(since),
         )

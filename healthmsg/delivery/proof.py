@@ -9,15 +9,16 @@ a clock, and `tests/delivery/test_proof.py` drives a model of a service with eve
   nor is an equal one on its way there);
 - that says what was sent, in the very form or in one in which this service is known to keep texts and files
   (`rewriting`);
-- whose stamp lies within the attempt: not before the call left, by more than the stamp's resolution and what
-  is uncertain of the clocks (5 seconds, or as much as a known message leaves open, a minute at most), and not
-  after `settle` had passed.
+- whose stamp lies within the attempt, as known messages from before it show, or one and a steady `Date`: not
+  before the call left, by more than the stamp's resolution and what is uncertain of the clocks (5 seconds, or
+  as much as a known message leaves open, a minute at most), and not after `settle` had passed. *Assumed: the
+  clock of the stamps was not set back shortly before, by just as long as an equal text is old.*
 
 **Not sent** is what is absent. Absence counts only if all of this holds:
 
 - `settle` has passed since the call ended, by a clock of ours that goes on while the machine sleeps, and
-  since the service's `Date` was last seen to be set. *Assumed: no call takes effect later than `settle` after
-  it was given up, and lists show a message within that time.*
+  since the service's `Date` was last seen to be set. *Assumed: a call that takes effect later than it was
+  given up does so, and its message is listed, within `settle`.*
 - The chat was read after that, to its end or past everything that can matter: 50 messages in succession that
   are older, newest first. A list in any other order is read to its end. *Assumed: fewer than 50 old messages
   are pinned before the newest ones.*
@@ -30,12 +31,12 @@ a clock, and `tests/delivery/test_proof.py` drives a model of a service with eve
 - The stamps were calibrated on known messages (`stamps`): offset, zone and resolution are those of the
   stamps, and not of `Date`. *Assumed: the clocks of the service's servers differ by less than half a second
   from each other, and are not set between two known messages that agree, one from before the attempt and one
-  from after it; or not without their `Date` showing it.*
+  from after `settle`; or not without their `Date` showing it.*
 
 **Unknown** is everything else, and the reason is said.
 
-What is found may be believed before any message is known: then the `Date` of answers stands for the clock of
-the stamps. Absence never is.
+What is found is believed where no message is known, and none will be: then the `Date` of answers stands for
+the clock of the stamps, unless a stamp of the future shows that it does not. Absence is never believed then.
 """
 
 from collections.abc import Iterable
@@ -108,7 +109,7 @@ class Rule:
 
     def _is_it(self, one: Seen, stamp: datetime) -> bool:
         offset = self._stamps.offset
-        if offset is None:
+        if offset is None or not self._stamps.is_of_departure:
             return False
         first, last = self._stamps.moments(stamp)
         uncertain = min(max(offset.most - offset.least, _UNCERTAIN), _MOST_UNCERTAIN)

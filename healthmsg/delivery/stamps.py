@@ -85,6 +85,8 @@ class Stamps:
     """`None`: nothing is known of it."""
     is_calibrated: bool
     """Whether the offset was learnt from stamps; otherwise from the `Date` of answers."""
+    is_of_departure: bool
+    """Whether it was that already when the attempt's call left."""
     is_steady: bool
     """Whether it is known that the clock of the stamps was not set around the attempt."""
 
@@ -110,33 +112,36 @@ def read_stamps(  # noqa: PLR0913 - all that is known of the time
     seen: Iterable[datetime],
     *,
     departed_at: datetime,
-    ended_at: datetime,
+    over_at: datetime,
     by_date: Offset | None,
     is_date_steady: bool,
 ) -> Stamps:
-    """Learn how to read stamps near an attempt that was made between these moments.
+    """Learn how to read stamps near an attempt that can have arrived between these moments.
 
     The samples must agree, each widened by what clocks drift apart between it and the attempt: otherwise a
     clock was set, and anything between them is possible. The clock was steady around the attempt if samples
-    from before and from after it agree, or if the `Date` of answers shows no clock that was set.
+    from before it and from after it agree, or if the `Date` of answers shows no clock that was set.
     """
-    stamps = [*seen, *(sample.stamp for sample in samples)]
-    unread = Stamps(resolution_of(stamps), by_date, is_calibrated=False, is_steady=False)
-    offsets = [_offset_of(sample, unread.width(sample.stamp), departed_at) for sample in samples]
-    if not offsets:
-        return unread
-    least, most = max(one.least for one in offsets), min(one.most for one in offsets)
-    if least > most:
-        hull = Offset(min(one.least for one in offsets), max(one.most for one in offsets))
-        return Stamps(unread.resolution, hull, is_calibrated=True, is_steady=False)
-    is_enclosed = any(sample.answered_at <= departed_at for sample in samples) and any(
-        sample.departed_at >= ended_at for sample in samples
+    resolution = resolution_of([*seen, *(sample.stamp for sample in samples)])
+    by_date_only = Stamps(
+        resolution, by_date, is_calibrated=False, is_of_departure=by_date is not None, is_steady=False
     )
+    offsets = [_offset_of(sample, by_date_only.width(sample.stamp), departed_at) for sample in samples]
+    if not offsets:
+        return by_date_only
+    is_from_before = any(sample.answered_at <= departed_at for sample in samples)
+    least, most = max(one.least for one in offsets), min(one.most for one in offsets)
+    do_agree = least <= most
+    if not do_agree:
+        least, most = min(one.least for one in offsets), max(one.most for one in offsets)
+    is_enclosed = is_from_before and any(sample.departed_at >= over_at for sample in samples)
+    is_steady = do_agree and (is_enclosed or is_date_steady)
     return Stamps(
-        unread.resolution,
+        resolution,
         Offset(least, most),
         is_calibrated=True,
-        is_steady=is_enclosed or is_date_steady,
+        is_of_departure=is_from_before or is_steady,
+        is_steady=is_steady,
     )
 
 

@@ -18,6 +18,7 @@ from healthmsg.sandbox.faults import (
     Struck,
     WrongShape,
 )
+from healthmsg.sandbox.habits import Habits
 from healthmsg.sandbox.limits import (
     FixedWindow,
     Policy,
@@ -47,6 +48,7 @@ __all__ = [
     "Forbidden",
     "Garbage",
     "GoAway",
+    "Habits",
     "LinkTo",
     "Policy",
     "Quota",

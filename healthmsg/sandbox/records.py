@@ -148,6 +148,8 @@ class StoredChat:
     closed: bool = False
     messages: list[StoredMessage] = field(factory=list, repr=False)
     """In order of arrival."""
+    pinned: set[str] = field(factory=set)
+    """Ids of the messages that are listed before all others."""
 
     @property
     def is_group(self) -> bool:

@@ -15,6 +15,7 @@ from healthmsg.models import Message
 from healthmsg.sandbox.calls import CallLog, CallRecord
 from healthmsg.sandbox.content import MadeUp, digest_of
 from healthmsg.sandbox.faults import Faults
+from healthmsg.sandbox.habits import Habits
 from healthmsg.sandbox.limits import Policy, SlidingWindow
 from healthmsg.sandbox.listening import Listening
 from healthmsg.sandbox.questions import answer_question
@@ -43,6 +44,8 @@ class Sandbox:
 
     rate_limit: Policy | None = field(factory=SlidingWindow)
     """How calls are counted [D: 30 a second; A: per application]; `None`: they are not limited."""
+    habits: Habits = field(factory=Habits)
+    """How stamps, texts, files and lists are kept and told [A]."""
     quota: Quota = field(factory=Quota)
     """How much each user may call."""
     auto_approve: bool = True
@@ -81,7 +84,7 @@ class Sandbox:
     _listening: Listening | None = field(default=None, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        self.store = Store(self.now)
+        self.store = Store(self.now, self.habits)
         main_user = add_main_user(self.store)
         if self.seed:
             add_sample_data(self.store, main_user)
@@ -260,13 +263,22 @@ class Sandbox:
         """
         self._chat(chat).closed = True
 
+    def pin(self, message_id: str) -> None:
+        """List a message before all others of its chat.
+
+        Raises:
+            KeyError: there is no such message.
+        """
+        chat, message = self._message(message_id)
+        chat.pinned.add(message.id)
+
     def messages(self, chat: ChatAddress | str) -> tuple[Message, ...]:
         """Give all messages of a chat, in order of arrival; `conversations/…` or another kind's address.
 
         Raises:
             KeyError: there is no such chat.
         """
-        document = [message_json(message) for message in self._chat(chat).messages]
+        document = [message_json(message, self.habits) for message in self._chat(chat).messages]
         return decode(encode(document), tuple[Message, ...], "sandbox messages")
 
     def answer_question(self, message_id: str, names: Iterable[str], user: str | None = None) -> None:

@@ -239,7 +239,10 @@ class Service:
 
     def _headers(self, arrival: _Arrival) -> Mapping[str, str]:
         now = self.now()
-        headers = _API_HEADERS | {"Date": format_datetime(now.astimezone(UTC), usegmt=True)}
+        # Without one, aiohttp would write its own.
+        tells_date = self.state.store.habits.tells_date
+        date = format_datetime(now.astimezone(UTC), usegmt=True) if tells_date else ""
+        headers = _API_HEADERS | {"Date": date}
         if arrival.grant is None or not arrival.is_valid:
             return headers
         return headers | self.quota.headers(arrival.grant.user_id, now)

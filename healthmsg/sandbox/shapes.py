@@ -1,9 +1,8 @@
 """The service's objects as JSON. Contract: "Objects"."""
 
-from datetime import UTC, datetime
-
 from attrs import asdict
 
+from healthmsg.sandbox.habits import Habits
 from healthmsg.sandbox.records import (
     Company,
     File,
@@ -46,7 +45,7 @@ def member_json(chat: StoredChat, person: Person) -> JSON:
     return user_json(person) | {"owner": person is chat.owner, "admin": chat.is_admin(person)}
 
 
-def chat_json(chat: StoredChat, viewer: Person) -> JSON:
+def chat_json(chat: StoredChat, viewer: Person, habits: Habits) -> JSON:
     """Describe a chat as one member sees it [V]; `user`, `avatar` and the timestamps [A]."""
     latest = chat.messages[-1].created_at if chat.messages else chat.created_at
     document: JSON = {
@@ -54,8 +53,8 @@ def chat_json(chat: StoredChat, viewer: Person) -> JSON:
         "subject": chat.subject,
         "closed": chat.closed,
         "aux_id": chat.aux_id(viewer),
-        "created_at": _timestamp(chat.created_at),
-        "updated_at": _timestamp(latest),
+        "created_at": habits.stamp(chat.created_at),
+        "updated_at": habits.stamp(latest),
     }
     if chat.is_group:
         return document | {
@@ -68,16 +67,16 @@ def chat_json(chat: StoredChat, viewer: Person) -> JSON:
     return document | {"user": user_json(chat.other_side(viewer))}
 
 
-def message_json(message: StoredMessage) -> JSON:
+def message_json(message: StoredMessage, habits: Habits) -> JSON:
     """Describe a message [V]; `created_at` and `liked_by` [A]."""
     return {
         "id": message.id,
         "body": message.body,
         "user": user_json(message.sender),
-        "attachments": [attachment_json(file) for file in message.files],
+        "attachments": [attachment_json(file, habits) for file in message.files],
         "mentions": [{"id": user_id} for user_id in message.mentions],
         "payload": None if message.payload is None else payload_json(message.payload),
-        "created_at": _timestamp(message.created_at),
+        "created_at": habits.stamp(message.created_at),
         "liked_by": [],
     }
 
@@ -107,11 +106,11 @@ def payload_json(payload: Payload) -> JSON:
     }
 
 
-def attachment_json(file: File) -> JSON:
+def attachment_json(file: File, habits: Habits) -> JSON:
     """Describe an attachment [V]."""
-    return {"id": file.id, "name": file.name, "size": file.size, "mime_type": file.mime_type}
-
-
-def _timestamp(moment: datetime) -> str:
-    """Write a moment as ISO 8601 in UTC [A]."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return {
+        "id": file.id,
+        "name": file.name,
+        "size": habits.file_size(file.size),
+        "mime_type": file.mime_type,
+    }

@@ -9,6 +9,7 @@ from uuid import UUID, uuid5
 
 from healthmsg.addresses import ChatKind
 from healthmsg.sandbox.content import Bytes, Content, InMemory, OnDisk
+from healthmsg.sandbox.habits import Habits
 from healthmsg.sandbox.records import Company, File, Payload, Person, StoredChat, StoredMessage
 
 T = TypeVar("T")
@@ -21,8 +22,9 @@ _MENTION: Final = re.compile(r"(?<!\w)@([\w-]+)")
 class Store:
     """The sandbox's memory. Every list keeps the order in which things were added."""
 
-    def __init__(self, now: Callable[[], datetime]) -> None:
+    def __init__(self, now: Callable[[], datetime], habits: Habits) -> None:
         self._now = now
+        self.habits: Habits = habits
         self._made = 0
         self._groups_by_aux_id: dict[str, list[StoredChat]] = {}
         self._conversations: dict[frozenset[str], StoredChat] = {}
@@ -167,18 +169,25 @@ class Store:
     ) -> StoredMessage:
         """Put a message into a chat."""
         mentions = _mentioned(chat, body) if "@" in body else ()
-        message = StoredMessage(self.new_id(), sender, body, self._now(), tuple(files), payload, mentions)
+        kept = self.habits.text(body)
+        message = StoredMessage(self.new_id(), sender, kept, self._now(), tuple(files), payload, mentions)
         chat.messages.append(message)
         if self.on_message is not None:
             self.on_message(message.id)
         return message
+
+    def listed(self, chat: StoredChat) -> Sequence[StoredMessage]:
+        """Return a chat's messages as they are listed."""
+        return self.habits.listed(chat, self._now())
 
     def new_file(
         self, name: str, mime_type: str, content: Bytes | bytes, *, announced_size: int | None = None
     ) -> File:
         """Make a file; it is nobody's yet."""
         held = InMemory(content) if isinstance(content, bytes) else content
-        return File(self.new_id(), name, mime_type, Content(held, self._now()), announced_size)
+        return File(
+            self.new_id(), self.habits.file_name(name), mime_type, Content(held, self._now()), announced_size
+        )
 
     def file(self, file_id: str) -> File | None:
         """Find the file of an attachment."""

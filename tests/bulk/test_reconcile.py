@@ -1,9 +1,10 @@
 """What became of a message of which nobody knows: in fake time, over chats that lie in memory."""
 
 import asyncio
+import math
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from attrs import define, evolve, field
@@ -15,7 +16,7 @@ from healthmsg.attempts import Attempt
 from healthmsg.bulk.reconcile import Reconciled, Reconciler
 from healthmsg.models import Attachment, Message, Outcome, User
 from healthmsg.paging import Pager
-from healthmsg.resources.deliveries import Delivered
+from healthmsg.resources.deliveries import Delivered, Deliveries
 
 pytestmark = pytest.mark.looptime
 
@@ -35,9 +36,35 @@ def message(number: int, seconds: float = 1.0, body: str | None = TEXT, **more: 
     return evolve(Message(f"m{number}", body, user_id="me", created_at=at(seconds)), **more)
 
 
-ATTEMPT = Attempt(CHAT, TEXT, began_at=at(0), ended_at=at(10))
+ATTEMPT = Attempt(CHAT, TEXT, departed_at=at(0), ended_at=at(10))
 # What is found proves that the search works.
 PROOF = message(1000, -3600, "Iets anders")
+
+
+def known(chat: ChatAddress = CHAT, message_id: str = PROOF.id, body: str = "Iets anders") -> Delivered:
+    return Delivered(chat, message_id, at(-3601), at(-3599.5), body.__eq__, body)
+
+
+class Clock:
+    """Fake time, of which the service's clock is not ahead."""
+
+    def __init__(self) -> None:
+        self.started = asyncio.get_running_loop().time()
+
+    def now(self) -> float:
+        return asyncio.get_running_loop().time() - self.started
+
+    def moment(self, seconds: float | None = None) -> datetime:
+        return at(10 + (self.now() if seconds is None else seconds))
+
+    def offset(self) -> tuple[timedelta, timedelta]:
+        return timedelta(), timedelta()
+
+    def was_set_since(self, _: float) -> bool:
+        return False
+
+    def last_set_at(self) -> float:
+        return -math.inf
 
 
 @define
@@ -46,19 +73,17 @@ class Service:
 
     chats: dict[ChatAddress, list[Message]] = field(factory=lambda: {CHAT: [PROOF]})
     """The newest first."""
-    known: Delivered | None = field(factory=lambda: Delivered(CHAT, PROOF.id, "Iets anders".__eq__))
+    known: Delivered | None = field(factory=known)
     claimed: set[str] = field(factory=set)
     page_size: int = 100
     page_takes: float = 0.0
     pages_read: int = 0
-    started: float = field(factory=lambda: asyncio.get_running_loop().time())
-
-    def earliest(self) -> datetime:
-        return at(10 + self.waited)
+    deliveries: Any = field(factory=lambda: Deliveries(cast(Any, Clock())))
 
     @property
     def waited(self) -> float:
-        return asyncio.get_running_loop().time() - self.started
+        waited: float = self.deliveries.clock.now()
+        return waited
 
     def pages(self, *_: object, **__: object) -> Pager[Message]:
         chat = _[2]
@@ -81,14 +106,15 @@ class Service:
     async def is_claimed(self, message_id: str) -> bool:
         return message_id in self.claimed
 
-    async def known_delivered(self, _: ChatAddress) -> Delivered | None:
-        return self.known
+    async def witnesses(self, _: Attempt) -> Sequence[Delivered]:
+        return [self.known] if self.known is not None else []
+
+    async def wait(self) -> bool:
+        return False
 
     async def find_out(self, attempt: Attempt = ATTEMPT) -> Reconciled:
         api: Any = self
-        settle = timedelta(seconds=SETTLE)
-        reconciler = Reconciler(api, self, "me", settle, self.claim, self.is_claimed, self.known_delivered)
-        return await reconciler.find_out(attempt)
+        return await Reconciler(api, "me", timedelta(seconds=SETTLE), self).find_out(attempt, 0.0)
 
 
 def with_messages(*messages: Message) -> Service:
@@ -164,21 +190,18 @@ async def test_absence_that_is_old_enough_needs_no_wait() -> None:
 @pytest.mark.parametrize(
     "there",
     [
-        message(1, -6),
+        message(1, -9),
         message(1, -86400),
         message(1, user_id="somebody else"),
         message(1, body="Een andere tekst"),
-        message(1, body=""),
-        message(1, body=None),
-        message(1, attachments=(Attachment("a1", "scan.png", 3),)),
-        message(1, 10 + SETTLE + 6),
+        message(1, 10 + SETTLE + 9),
     ],
 )
 async def test_what_is_something_else_does_not_count(there: Message) -> None:
     assert await with_messages(there).find_out() == NOT_SENT
 
 
-@pytest.mark.parametrize("known", [None, Delivered(OTHER, "m7", TEXT.__eq__)])
+@pytest.mark.parametrize("known", [None, known(OTHER, "m7", TEXT)])
 async def test_absence_proves_nothing_when_nothing_is_known_to_be_found(known: Delivered | None) -> None:
     service = Service({CHAT: [PROOF], OTHER: [message(8)]}, known=known)
     assert await service.find_out() == UNKNOWN
@@ -192,7 +215,7 @@ async def test_absence_proves_nothing_when_what_is_known_is_not_found_as_it_was_
 
 
 async def test_the_search_may_be_proven_in_another_chat() -> None:
-    service = Service({CHAT: [], OTHER: [PROOF]}, known=Delivered(OTHER, PROOF.id, "Iets anders".__eq__))
+    service = Service({CHAT: [], OTHER: [PROOF]}, known=known(OTHER))
     assert await service.find_out() == NOT_SENT
 
 
@@ -206,8 +229,21 @@ async def test_the_search_may_be_proven_in_another_chat() -> None:
         message(1, user_id=None),
         message(1, -4),
         message(1, 10 + SETTLE + 4),
+        message(1, body=""),
+        message(1, body=None),
+        message(1, body=f"{TEXT} &amp; meer"),
+        message(1, attachments=(Attachment("a1", "scan.png", 3),)),
     ],
-    ids=["no date", "no sender", "just before", "just after"],
+    ids=[
+        "no date",
+        "no sender",
+        "just before",
+        "just after",
+        "empty",
+        "no text",
+        "other form",
+        "with a file",
+    ],
 )
 async def test_what_may_be_it_and_may_not_leaves_it_unknown(there: Message) -> None:
     service = with_messages(there)
@@ -219,7 +255,7 @@ async def test_what_may_be_it_and_may_not_leaves_it_unknown(there: Message) -> N
 async def test_a_chat_without_end_says_nothing() -> None:
     service = with_messages(*(message(number, 500, "Iets") for number in range(20_001)))
     service.chats[OTHER] = [PROOF]
-    service.known = Delivered(OTHER, PROOF.id, "Iets anders".__eq__)
+    service.known = known(OTHER)
     assert await service.find_out() == UNKNOWN
 
 
@@ -253,7 +289,7 @@ async def test_the_files_must_be_the_same(there: Sequence[Attachment], is_it: bo
 
 async def test_one_file_does_not_stand_for_two() -> None:
     attempt = evolve(ATTEMPT, files=(("scan.png", 3), ("scan.png", 3)))
-    assert await with_messages(message(1, attachments=(ONE, TWO))).find_out(attempt) == NOT_SENT
+    assert await with_messages(message(1, attachments=(ONE, TWO))).find_out(attempt) == UNKNOWN
     assert (await with_messages(message(1, attachments=(ONE, ONE))).find_out(attempt)).message_id == "m1"
 
 
@@ -274,9 +310,10 @@ async def test_what_was_read_first_must_have_been_read_late_enough() -> None:
 async def test_what_is_older_than_the_attempt_is_not_read() -> None:
     older = [message(number, -100 - number, "Iets") for number in range(2, 1000)]
     service = with_messages(message(1, 500, "Iets"), *older)
-    service.known = None
+    service.chats[OTHER], service.known = [PROOF], known(OTHER)
     await service.find_out()
-    assert service.pages_read <= 4  # one page and one ahead of it, twice
+    # One page and one ahead of it, and those of the known message: both twice.
+    assert service.pages_read <= 8
 
 
 async def test_a_list_in_another_order_is_read_to_its_end() -> None:

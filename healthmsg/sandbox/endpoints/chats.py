@@ -15,14 +15,14 @@ def _list_of(kind: ChatKind) -> Handler[ApiCall]:
     async def list_chats(call: ApiCall) -> web.Response:
         """GET one of the four kinds [A]."""
         chats = call.state.store.chats_of(call.user, kind)
-        return json_answer([chat_json(chat, call.user) for chat in call.page(chats)])
+        return json_answer([chat_json(chat, call.user, call.state.store.habits) for chat in call.page(chats)])
 
     return list_chats
 
 
 async def show_chat(call: ApiCall) -> web.Response:
     """GET {chat} [V]."""
-    return json_answer(chat_json(call.chat(), call.user))
+    return json_answer(chat_json(call.chat(), call.user, call.state.store.habits))
 
 
 async def start_conversation(call: ApiCall) -> web.Response:

@@ -13,16 +13,17 @@ from healthmsg.sandbox.shapes import message_json
 
 
 async def list_messages(call: ApiCall) -> web.Response:
-    """GET {chat}/messages [A]: newest first."""
-    newest_first = call.chat().messages[::-1]
-    return json_answer([message_json(message) for message in call.page(newest_first)])
+    """GET {chat}/messages [A]: newest first, unless the sandbox has other habits."""
+    store = call.state.store
+    listed = store.listed(call.chat())
+    return json_answer([message_json(message, store.habits) for message in call.page(listed)])
 
 
 async def show_message(call: ApiCall) -> web.Response:
     """GET {chat}/messages/{message_id} [V]."""
     for message in call.chat().messages:
         if message.id == call.ids["message_id"]:
-            return json_answer(message_json(message))
+            return json_answer(message_json(message, call.state.store.habits))
     raise not_found("message")
 
 
