@@ -1,6 +1,6 @@
 """A message that may have been delivered, and may not."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from attrs import field, frozen
 
@@ -24,3 +24,5 @@ class Attempt:
     """Name and, where it is known, size in bytes."""
     sender: tuple[str, int] = ("", 0)
     """Which process, and which user of it."""
+    date_ahead: timedelta | None = None
+    """By how much the service's `Date` was ahead of our clock when the call left; `None`: not known."""

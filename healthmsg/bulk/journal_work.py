@@ -134,7 +134,10 @@ class JournalWork(SendMany):
         files = tuple((file.name, file.size) for file in claim.files)
         chat = ChatAddress.of_text(claim.sent_to or claim.chat)
         departed_at = claim.started_at + self._proofs.journal_ahead
-        return Attempt(chat, claim.body, departed_at, self._api.deliveries.clock.moment(), files)
+        ended_at, date_ahead = self._api.deliveries.clock.moment(), claim.date_ahead
+        if date_ahead is not None:
+            date_ahead -= self._proofs.journal_ahead
+        return Attempt(chat, claim.body, departed_at, ended_at, files, date_ahead=date_ahead)
 
     async def _try(self, claim: Claimed) -> SentMessage | Exception:
         await self._let_through()
@@ -151,7 +154,9 @@ class JournalWork(SendMany):
     async def _begin_and_say(self, claim: Claimed, chat: Chat | GroupChat) -> SentMessage:
         await self._departures.enter()
         try:
-            await self._journal.begin(claim, self._journal.now(), chat.address.text)
+            ahead = self._api.deliveries.clock.date_ahead()
+            date_ahead = None if ahead is None else ahead + self._proofs.journal_ahead
+            await self._journal.begin(claim, self._journal.now(), chat.address.text, date_ahead)
             return await self._say(chat, claim.body, files_in(claim.files), question_in(claim.question))
         finally:
             self._departures.leave(asyncio.current_task())

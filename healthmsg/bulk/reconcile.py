@@ -13,7 +13,7 @@ from attrs import define, field, frozen
 from healthmsg.addresses import ChatAddress
 from healthmsg.attempts import Attempt
 from healthmsg.delivery.proof import Findings, Reading, Rule, Seen
-from healthmsg.delivery.stamps import Offset, Sample, Stamps, read_stamps
+from healthmsg.delivery.stamps import DRIFT, Offset, Sample, Stamps, read_stamps
 from healthmsg.errors import DeliveryUnknownError, InvalidInputError
 from healthmsg.models import Message, Outcome, User
 from healthmsg.paging import PAGE_SIZE
@@ -299,16 +299,28 @@ class _Inquiry:
         by_date = None if offset is None else Offset(*offset)
         if by_date is not None and seen and max(seen) - by_date.most > clock.moment() + _CLOCKS_DIFFER:
             by_date = None  # stamps of the future are of another clock
-        newest = max((sample.answered_at for sample in samples), default=attempt.departed_at)
-        since = (min(newest, attempt.departed_at) - clock.moment(0.0)).total_seconds() + _ROUNDED
         return read_stamps(
             samples,
             seen,
             departed_at=attempt.departed_at,
             over_at=attempt.ended_at + self._settle,
             by_date=by_date,
-            is_date_steady=not clock.was_set_since(since),
+            is_date_steady=self._is_date_steady(attempt, samples),
         )
+
+    def _is_date_steady(self, attempt: Attempt, samples: Sequence[Sample]) -> bool:
+        """Return whether `Date` shows a steady clock from the attempt, or a sample before it, until now."""
+        clock = self._api.deliveries.clock
+        newest = max((sample.answered_at for sample in samples), default=attempt.departed_at)
+        since = (min(newest, attempt.departed_at) - clock.moment(0.0)).total_seconds() + _ROUNDED
+        if not clock.was_set_since(since):
+            return True
+        # An attempt of an earlier run: what `Date` showed then, it has to show now.
+        now, then = clock.date_ahead(), attempt.date_ahead
+        if now is None or then is None or newest < attempt.departed_at:
+            return False
+        drift = (clock.moment() - attempt.departed_at) * DRIFT
+        return abs(now - then) <= _CLOCKS_DIFFER + drift
 
 
 class _DisprovedError(Exception):

@@ -21,8 +21,8 @@ _ENOUGH: Final = 3
 _MOST_SAMPLES: Final = 64
 # The servers of one service may differ by so much.
 _SERVERS_DIFFER: Final = timedelta(seconds=0.5)
-# Of the time between two moments: how far two clocks, each right to 100 parts in a million, drift apart.
-_DRIFT: Final = 200e-6
+DRIFT: Final = 200e-6
+"""How far two clocks drift apart, as a part of the time between: each is right to 100 parts in a million."""
 
 
 @frozen
@@ -146,7 +146,7 @@ def read_stamps(  # noqa: PLR0913 - all that is known of the time
 
 
 def _offset_of(sample: Sample, width: timedelta, near: datetime) -> Offset:
-    slack = _SERVERS_DIFFER + abs(sample.departed_at - near) * _DRIFT
+    slack = _SERVERS_DIFFER + abs(sample.departed_at - near) * DRIFT
     return Offset(
         sample.stamp - width / 2 - sample.answered_at - slack,
         sample.stamp + width - sample.departed_at + slack,

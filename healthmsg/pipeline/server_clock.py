@@ -53,6 +53,11 @@ class ServerClock:
             return None
         return timedelta(seconds=self._least), timedelta(seconds=self._most)
 
+    def date_ahead(self) -> timedelta | None:
+        """Return about how much `Date` is ahead of our clock; `None`: it is not known."""
+        offset = self.offset()
+        return None if offset is None else (offset[0] + offset[1]) / 2
+
     def was_set_since(self, at: float) -> bool:
         """Return whether `Date` shows no steady clock since that moment: it was set, or not known then."""
         self._take_last()

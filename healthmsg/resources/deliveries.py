@@ -151,6 +151,7 @@ class Deliveries:
             clock.moment(),
             files_of(call),
             self._sender,
+            clock.date_ahead(),
         )
 
     def is_of_this_process(self, attempt: Attempt) -> bool:

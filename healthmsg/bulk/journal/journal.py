@@ -153,15 +153,20 @@ class Journal:
         """Take the messages that a run which is no more may have sent."""
         return await self._claimed(self._store.take_in_doubt())
 
-    async def begin(self, claim: Claimed, started_at: datetime, sent_to: str) -> None:
+    async def begin(
+        self, claim: Claimed, started_at: datetime, sent_to: str, date_ahead: timedelta | None = None
+    ) -> None:
         """Note, before the call is made, that it is about to be, and to which chat.
+
+        `started_at` is by the journal's clock (`now`); `date_ahead` says by how much the service's `Date` is
+        ahead of that one, if it is known.
 
         Raises:
             ClaimLostError: another worker has it: do not make the call.
         """
         if started_at.tzinfo is None:
             raise InvalidInputError("started_at must have a time zone")
-        await self._store.begin(claim, started_at, sent_to)
+        await self._store.begin(claim, started_at, sent_to, date_ahead)
 
     async def finish(
         self,

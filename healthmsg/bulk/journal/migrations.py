@@ -79,9 +79,14 @@ def _add_what_reconciling_needs(connection: Connection) -> None:
         last = rows[-1][0]
 
 
+def _add_the_service_s_clock(connection: Connection) -> None:
+    """Add what `Date` said when a call was about to leave."""
+    connection.execute(text("ALTER TABLE healthmsg_messages ADD COLUMN date_ahead BIGINT"))
+
+
 Step = Callable[[Connection], None]
 
-STEPS: Final[tuple[Step, ...]] = (_make_tables, _add_what_reconciling_needs)
+STEPS: Final[tuple[Step, ...]] = (_make_tables, _add_what_reconciling_needs, _add_the_service_s_clock)
 """The n-th makes version n of what was version n - 1."""
 
 

@@ -72,6 +72,8 @@ MESSAGES: Final = Table(
     Column("error", Text),
     Column("attempts", Integer, nullable=False),
     Column("started_at", Utc),
+    # Milliseconds by which the service's `Date` was ahead of the journal's clock then; NULL: not known.
+    Column("date_ahead", BigInteger),
     # Where its call goes to: for a user, the conversation that was started.
     Column("sent_to", Text),
     Column("claimed_by", Text),

@@ -224,6 +224,7 @@ class Claiming:
             "state": State.SENDING.value,
             "attempts": M.attempts + 1,
             "started_at": moment_at(3),
+            "date_ahead": big_number_at(4),
             "sent_to": text_at(2),
             "updated_at": _NOW,
         }
@@ -260,7 +261,7 @@ def _to_take(which: ColumnElement[bool], lease: timedelta | None) -> Select[Any]
     found = (
         select(
             *(M.position, M.key, M.chat, M.body, M.files, M.question, M.state, M.attempts),
-            *(M.started_at, M.sent_to, M.claims),
+            *(M.started_at, M.date_ahead, M.sent_to, M.claims),
         )
         .where(IS_NEXT, which)
         .order_by(M.position)

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from secrets import token_hex
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Select
 
@@ -22,6 +22,7 @@ from healthmsg.errors import InvalidInputError, JournalError
 from healthmsg.outcome import Outcome
 
 T = TypeVar("T")
+_MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 class Store:
@@ -116,11 +117,14 @@ class Store:
 
         taking.add_done_callback(give_back)
 
-    def begin(self, claim: Claimed, started_at: datetime, sent_to: str) -> "asyncio.Future[None]":
+    def begin(
+        self, claim: Claimed, started_at: datetime, sent_to: str, date_ahead: timedelta | None
+    ) -> "asyncio.Future[None]":
         """Note that the call is about to be made."""
         if not can_be_stored(sent_to, 1000):
             raise InvalidInputError("the address of the chat cannot be stored")
-        return self._note(Kind.BEGIN, claim, sent_to, moment(started_at))
+        milliseconds = None if date_ahead is None else str(date_ahead // _MILLISECOND)
+        return self._note(Kind.BEGIN, claim, sent_to, moment(started_at), milliseconds)
 
     def finish(
         self, claim: Claimed, outcome: Outcome, message_id: str | None, error: str | None, *, is_final: bool
@@ -280,7 +284,7 @@ def _sample(connection: Connection, chat: str | None, before: datetime | None) -
 
 
 def _claimed(row: Sequence[Any]) -> Claimed:
-    _, key, chat, body, files, question, state, attempts, started_at, sent_to, claims = row
+    _, key, chat, body, files, question, state, attempts, started_at, date_ahead, sent_to, claims = row
     return Claimed(
         key,
         chat,
@@ -290,6 +294,7 @@ def _claimed(row: Sequence[Any]) -> Claimed:
         State(state),
         attempts,
         None if started_at is None else utc(datetime.fromisoformat(started_at)),
+        None if date_ahead is None else date_ahead * _MILLISECOND,
         sent_to,
         claims + 1,
     )

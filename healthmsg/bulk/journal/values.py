@@ -1,7 +1,7 @@
 """What goes into a journal, and what comes out."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 
 from attrs import field, frozen
@@ -81,6 +81,8 @@ class Claimed:
     state: State
     attempts: int
     started_at: datetime | None
+    date_ahead: timedelta | None
+    """By how much the service's `Date` was ahead of the journal's clock then, if that is known."""
     sent_to: str | None = field(repr=False)
     fence: int
     """How many times the message has been claimed: an earlier claim is void."""
