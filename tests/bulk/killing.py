@@ -17,7 +17,7 @@ from attrs import define, field, frozen
 from killed_sender import CHATS, EQUAL, IN_EACH, address, key, text
 
 from healthmsg import Message
-from healthmsg.sandbox import AnswerStatus, AnswerStatusAfter, CutAfter, CutBefore, Sandbox
+from healthmsg.sandbox import AnswerStatus, AnswerStatusAfter, CutAfter, CutBefore, Habits, Sandbox
 
 SENDER: Final = Path(__file__).with_name("killed_sender.py")
 MESSAGES: Final = CHATS * IN_EACH
@@ -42,6 +42,8 @@ class Aftermath:
     untrue: int = 0
     """Results that are not so."""
     unreported: int = 0
+    unknown: int = 0
+    """Messages of which it could not be found out whether they were delivered."""
     failed_senders: tuple[str, ...] = ()
     """What senders wrote that were not killed and did not end with 0."""
     seconds: float = field(default=0.0, eq=False)
@@ -109,13 +111,23 @@ class Commits:
 
 
 @asynccontextmanager
-async def failing_sandbox(seed: int) -> AsyncIterator[Sandbox]:
+async def failing_sandbox(seed: int, habits: Habits, jumps: Sequence[timedelta]) -> AsyncIterator[Sandbox]:
     # An equal message of the last few seconds could be the one that is looked for, by another clock.
-    ago = timedelta(days=1)
-    async with Sandbox(rate_limit=None, seed=False, now=lambda: datetime.now(UTC) - ago) as sandbox:
+    ahead = timedelta(days=-1)
+    async with Sandbox(
+        rate_limit=None, seed=False, now=lambda: datetime.now(UTC) + ahead, habits=habits
+    ) as sandbox:
         for chat in range(CHATS):
             sandbox.add_conversation(aux_id=address(chat).rpartition("/")[2], messages=BEFORE)
-        ago = timedelta()
+        ahead, left = timedelta(), [*jumps]
+
+        def jump() -> None:
+            nonlocal ahead
+            ahead += left.pop() if left else timedelta()
+
+        for number in range(len(jumps)):
+            delay = Random(seed + number).uniform(2, 20)  # noqa: S311 - moments are no secrets
+            asyncio.get_running_loop().call_later(delay, jump)
         for kind, probability in (
             (CutAfter(), 0.06),
             (AnswerStatusAfter(500), 0.03),
@@ -171,29 +183,36 @@ class Killing:
             sender.kill()
 
     def aftermath(self, started: float) -> Aftermath:
+        kept = self.sandbox.habits.text
         there = {address(chat): self.sandbox.messages(address(chat))[len(BEFORE) :] for chat in range(CHATS)}
         bodies = {chat: [message.body or "" for message in messages] for chat, messages in there.items()}
         pairs = [
-            (bodies[address(chat)], [text(chat, number) for number in range(IN_EACH)])
+            (bodies[address(chat)], [kept(text(chat, number)) for number in range(IN_EACH)])
             for chat in range(CHATS)
         ]
         results = [result for sender in self.senders for result in sender.reported()]
+        last = {result.key: result for result in results}
+        unknown = sum(result.outcome == "UNKNOWN" for result in last.values())
+        missing = sum((Counter(wanted) - Counter(found)).total() for found, wanted in pairs)
         return Aftermath(
             kills=sum(sender.is_killed for sender in self.senders),
-            lost=sum((Counter(wanted) - Counter(found)).total() for found, wanted in pairs),
+            lost=max(0, missing - unknown),
+            unknown=unknown,
             twice=sum((Counter(found) - Counter(wanted)).total() for found, wanted in pairs),
             out_of_order=sum(found != wanted and sorted(found) == sorted(wanted) for found, wanted in pairs),
-            untrue=len(untrue(results, there)),
-            unreported=MESSAGES - len({result.key for result in results}),
+            untrue=len(untrue(results, there, kept)),
+            unreported=MESSAGES - len(last),
             failed_senders=tuple(self.failed),
             seconds=time.perf_counter() - started,
         )
 
 
-def untrue(results: Sequence[Result], there: Mapping[str, Sequence[Message]]) -> list[Result]:
-    """Give the results that tell of something else than what is in the chats."""
+def untrue(
+    results: Sequence[Result], there: Mapping[str, Sequence[Message]], kept: Callable[[str], str] = str
+) -> list[Result]:
+    """Return the results that say something else than what is in the chats."""
     wanted = {
-        key(chat, number): (address(chat), text(chat, number))
+        key(chat, number): (address(chat), kept(text(chat, number)))
         for chat in range(CHATS)
         for number in range(IN_EACH)
     }
@@ -215,8 +234,10 @@ def untrue(results: Sequence[Result], there: Mapping[str, Sequence[Message]]) ->
 
 
 @asynccontextmanager
-async def prepared(journal: str, folder: Path, seed: int) -> AsyncIterator[Killing]:
-    async with failing_sandbox(seed) as sandbox:
+async def prepared(
+    journal: str, folder: Path, seed: int, habits: Habits, jumps: Sequence[timedelta]
+) -> AsyncIterator[Killing]:
+    async with failing_sandbox(seed, habits, jumps) as sandbox:
         killing = Killing(sandbox, journal, folder, Random(seed))  # noqa: S311 - moments are no secrets
         try:
             yield killing
@@ -224,10 +245,18 @@ async def prepared(journal: str, folder: Path, seed: int) -> AsyncIterator[Killi
             killing.end()
 
 
-async def killed_again_and_again(journal: str, folder: Path, *, kills: int, seed: int) -> Aftermath:
+async def killed_again_and_again(
+    journal: str,
+    folder: Path,
+    *,
+    kills: int,
+    seed: int,
+    habits: Habits | None = None,
+    jumps: Sequence[timedelta] = (),
+) -> Aftermath:
     """Kill a sender so often, start it again each time, and at last let it end."""
     started = time.perf_counter()
-    async with prepared(journal, folder, seed) as killing:
+    async with prepared(journal, folder, seed, habits or Habits(), jumps) as killing:
         for left in range(kills, 0, -1):
             sender = await killing.start()
             killing.kill_within(sender, max(1, (MESSAGES - killing.commits.count) // (left + 1)))
@@ -236,10 +265,12 @@ async def killed_again_and_again(journal: str, folder: Path, *, kills: int, seed
         return killing.aftermath(started)
 
 
-async def one_of_several_killed(journal: str, folder: Path, *, workers: int, seed: int) -> Aftermath:
+async def one_of_several_killed(
+    journal: str, folder: Path, *, workers: int, seed: int, habits: Habits | None = None
+) -> Aftermath:
     """Let several senders share a journal, and kill one."""
     started = time.perf_counter()
-    async with prepared(journal, folder, seed) as killing:
+    async with prepared(journal, folder, seed, habits or Habits(), ()) as killing:
         first, *others = [await killing.start() for _ in range(workers)]
         killing.kill_within(first, MESSAGES // 2)
         await asyncio.gather(*(killing.wait_for(sender) for sender in (first, *others)))

@@ -1,14 +1,22 @@
 """A sender that is killed at random, against a service that fails: nothing is lost, nothing comes twice."""
 
+from datetime import timedelta
 from pathlib import Path
 
+import pytest
 from killing import Aftermath, killed_again_and_again, one_of_several_killed
 
+from healthmsg.sandbox import Habits
 
+
+@pytest.mark.parametrize(
+    "habits", [Habits(), Habits(resolution=timedelta(microseconds=1))], ids=["whole seconds", "microseconds"]
+)
 async def test_a_sender_that_is_killed_and_started_again_sends_everything_once(
-    target: str, tmp_path: Path
+    target: str, tmp_path: Path, habits: Habits
 ) -> None:
-    assert await killed_again_and_again(target, tmp_path, kills=6, seed=6) == Aftermath(kills=6)
+    found = await killed_again_and_again(target, tmp_path, kills=6, seed=6, habits=habits)
+    assert found == Aftermath(kills=6)
 
 
 async def test_workers_that_share_a_journal_send_everything_once_though_one_is_killed(
