@@ -1,11 +1,12 @@
 """What a run with a journal knows of other messages, to prove with it what became of one in doubt."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
 
-from attrs import evolve, frozen
+from attrs import define, evolve
 
 from healthmsg.addresses import ChatAddress
 from healthmsg.attempts import Attempt
@@ -23,9 +24,9 @@ class DeliveryProofs:
         self._journal = journal
         self._deliveries = deliveries
         self._when_waiting = when_waiting
-        self._first = asyncio.Event()
-        self.waiting: int = 0
-        """How many wait for the first one."""
+        self._waiters = deque[asyncio.Future[bool]]()
+        self.has_first: bool = False
+        """Whether a message of this run was delivered."""
 
     async def witnesses(self, attempt: Attempt) -> Sequence[Delivered]:
         """Return messages that are known to be delivered, from before the attempt and after it."""
@@ -39,20 +40,33 @@ class DeliveryProofs:
         return tuple(found.values())
 
     async def wait(self) -> bool:
-        """Wait until the first message of this run is delivered; return whether one came meanwhile."""
-        if self._first.is_set():
-            return False
-        self.waiting += 1
+        """Wait until the first message of this run is delivered; return False if there will be none."""
+        if self.has_first:
+            return True
+        waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
         self._when_waiting()
         try:
-            await self._first.wait()
+            return await waiter
         finally:
-            self.waiting -= 1
-        return True
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
 
-    def close(self) -> None:
-        """Let nothing wait any longer: there is a first one now, or there will be none."""
-        self._first.set()
+    @property
+    def waiting(self) -> int:
+        """How many wait for the first one."""
+        return len(self._waiters)
+
+    def note_first(self) -> None:
+        """Note that a message of this run was delivered: nothing waits any longer."""
+        self.has_first = True
+        while self._waiters:
+            _resolve(self._waiters.popleft(), outcome=True)
+
+    def release_one(self) -> None:
+        """Let the first that waits go, since nothing else is under way: a later message may be the first."""
+        if self._waiters:
+            _resolve(self._waiters.popleft(), outcome=False)
 
     @property
     def journal_ahead(self) -> timedelta:
@@ -73,7 +87,12 @@ class DeliveryProofs:
         return delivered if text is None else evolve(delivered, body=text[0], files=text[1])
 
 
-@frozen
+def _resolve(waiter: "asyncio.Future[bool]", *, outcome: bool) -> None:
+    if not waiter.done():
+        waiter.set_result(outcome)
+
+
+@define
 class JournalEvidence:
     """The evidence about one message of a journal."""
 
@@ -81,6 +100,8 @@ class JournalEvidence:
     _deliveries: Deliveries
     _proofs: DeliveryProofs
     _key: str
+    _had_first: bool = False
+    """Whether a message of this run was delivered when the witnesses were asked for."""
 
     async def claim(self, attempt: Attempt, message_id: str) -> bool:
         """Take a message for the one that was attempted; return whether it belongs to no other."""
@@ -95,8 +116,11 @@ class JournalEvidence:
 
     async def witnesses(self, attempt: Attempt) -> Sequence[Delivered]:
         """Return messages that are known to be delivered, from before the attempt and after it."""
+        self._had_first = self._proofs.has_first
         return await self._proofs.witnesses(attempt)
 
     async def wait(self) -> bool:
-        """Wait for the first message of this run that is delivered."""
+        """Wait for the first message of this run that is delivered; return whether one came meanwhile."""
+        if self._had_first:
+            return False
         return await self._proofs.wait()

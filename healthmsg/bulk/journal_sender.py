@@ -98,7 +98,7 @@ class JournalSendMany(JournalWork):
                 if not self._in_flight and not await self._others_are_at_work():
                     return
                 if self._in_flight and len(self._in_flight) == self._proofs.waiting:
-                    self._proofs.close()
+                    self._proofs.release_one()
             await self._wait_for_change()
 
     def _raise_what_ends_it(self) -> None:

@@ -180,7 +180,7 @@ class JournalWork(SendMany):
             elif await self._journal.is_claimed_id(message_id, claim.key):
                 return None
         else:
-            self._proofs.close()
+            self._proofs.note_first()
         return result
 
     async def _answer_of_another(self, claim: Claimed) -> DeliveryUnknownError:
@@ -240,4 +240,6 @@ class JournalWork(SendMany):
 
 
 def _said_by(error: Exception) -> str:
+    if isinstance(error, EarlierRunError):
+        return str(error)
     return f"{type(error).__name__}: {error}"

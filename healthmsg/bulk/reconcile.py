@@ -28,6 +28,8 @@ _MOST_MESSAGES: Final = 20_000
 # So many times `settle` is waited for, should the service's clock be set meanwhile.
 _MOST_WAITS: Final = 3
 
+# Seconds. In a run, the next known message is not far.
+_FOR_ANOTHER: Final = 3.0
 # Clocks that are read in passing, such as that of `Date`.
 _CLOCKS_DIFFER: Final = timedelta(seconds=2)
 
@@ -124,16 +126,15 @@ class Reconciler:
                 if await self._evidence.claim(attempt, message_id):
                     return Reconciled(Outcome.DELIVERED, message_id)
             left = settling.left(began)
-            if left <= 0:
-                similar = await self._unclaimed([*findings.ours, *findings.similar])
-                if similar or inquiry.is_endless or is_proven:
-                    return inquiry.verdict(similar)
-                if not await self._evidence.wait():
-                    return Reconciled(Outcome.UNKNOWN, reason=inquiry.reason or _NO_WITNESS)
-            elif settling.is_hopeless:
-                return Reconciled(Outcome.UNKNOWN, reason=_CLOCK_IS_SET)
-            else:
+            if left > 0:
+                if settling.is_hopeless:
+                    return Reconciled(Outcome.UNKNOWN, reason=_CLOCK_IS_SET)
                 await asyncio.sleep(left)
+            elif is_proven or not await self._evidence.wait():
+                similar = await self._unclaimed([*findings.ours, *findings.similar])
+                if not similar or inquiry.is_steady or not settling.may_wait_for_another():
+                    return inquiry.verdict(similar, is_proven=is_proven)
+                await asyncio.sleep(_FOR_ANOTHER)
 
     def _ended(self, attempt: Attempt, ended_at: float | None) -> float:
         deliveries = self._api.deliveries
@@ -155,6 +156,7 @@ class _Settling:
     _deliveries: Deliveries
     _settle: timedelta
     _ended_at: float
+    _has_waited: bool = False
 
     def left(self, as_of: float) -> float:
         """Return the seconds that were left at a moment, by what is known of the clocks now."""
@@ -164,8 +166,14 @@ class _Settling:
         since = max(self._ended_at, clock.last_set_at())
         return since + self._settle.total_seconds() + uncertain - as_of
 
+    def may_wait_for_another(self) -> bool:
+        """Return whether to wait, once, for a known message that shows whether the clock was steady."""
+        may_wait, self._has_waited = not self._has_waited, True
+        return may_wait
+
     @property
     def is_hopeless(self) -> bool:
+        """Whether the service's clock was set so often that waiting on makes no sense."""
         most = self._settle.total_seconds() * _MOST_WAITS + 60
         return self._deliveries.clock.now() - self._ended_at > most
 
@@ -180,6 +188,8 @@ class _Inquiry:
         self._attempt = attempt
         self.is_endless = False
         """Whether there was more than can be read."""
+        self.is_steady = False
+        """Whether the clock of the stamps is known to have been steady."""
         self.reason = ""
         """Why the search is not proven."""
 
@@ -199,10 +209,12 @@ class _Inquiry:
             return reading.is_enough(one.stamp)
 
         self.is_endless = not await self._read(self._attempt.chat, is_enough)
+        calibrated = self._stamps(self._attempt, stamps)
+        self.is_steady = calibrated.is_steady
         return self._rule(self._attempt, stamps).look_at(seen)
 
-    def verdict(self, similar: tuple[str, ...]) -> Reconciled:
-        """Judge absence, when `settle` has passed and the search is proven; `similar` belong to no other."""
+    def verdict(self, similar: tuple[str, ...], *, is_proven: bool) -> Reconciled:
+        """Judge absence, when `settle` has passed; `similar` belong to no other sending."""
         if similar:
             reason = _SIMILAR.format(len(similar))
             if known := sorted(kind.value for kind in self._api.deliveries.rewritings.known):
@@ -210,6 +222,8 @@ class _Inquiry:
             return Reconciled(Outcome.UNKNOWN, reason=reason, similar=similar)
         if self.is_endless:
             return Reconciled(Outcome.UNKNOWN, reason=_TOO_LONG)
+        if not is_proven:
+            return Reconciled(Outcome.UNKNOWN, reason=self.reason or _NO_WITNESS)
         return Reconciled(Outcome.NOT_SENT)
 
     # --- the proof of the search

@@ -19,6 +19,8 @@ _MINUTE: Final = timedelta(minutes=1)
 # So many different stamps without seconds are no coincidence.
 _ENOUGH: Final = 3
 _MOST_SAMPLES: Final = 64
+# A sample from so soon after an attempt shows what the offset was at the attempt.
+_SOON: Final = timedelta(minutes=1)
 # The servers of one service may differ by so much.
 _SERVERS_DIFFER: Final = timedelta(seconds=0.5)
 DRIFT: Final = 200e-6
@@ -140,7 +142,7 @@ def read_stamps(  # noqa: PLR0913 - all that is known of the time
         resolution,
         Offset(least, most),
         is_calibrated=True,
-        is_of_departure=is_from_before or is_steady,
+        is_of_departure=is_steady or any(sample.departed_at <= departed_at + _SOON for sample in samples),
         is_steady=is_steady,
     )
 
