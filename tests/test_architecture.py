@@ -217,10 +217,10 @@ def test_only_the_extra_for_it_imports_opentelemetry() -> None:
     assert importing == {Path("otel.py")}
 
 
-def test_every_file_is_under_400_lines() -> None:
+def test_every_file_is_under_600_lines() -> None:
     lengths = {str(path): len((ROOT / path).read_text(encoding="utf-8").splitlines()) for path in TREES}
 
-    assert {path: length for path, length in lengths.items() if length >= 400} == {}
+    assert {path: length for path, length in lengths.items() if length >= 600} == {}
 
 
 def test_every_function_is_under_40_lines() -> None:

@@ -3,7 +3,6 @@
 from datetime import datetime
 
 from attrs import field, frozen
-from attrs.validators import min_len
 
 from healthmsg.models.fields import ASSUMED, JSONObject, private
 from healthmsg.models.payloads import Payload
@@ -48,10 +47,15 @@ class Message:
     """JSON fields that the SDK does not know (yet)."""
 
 
+def _not_empty(_: object, __: object, value: str) -> None:
+    if value == "":
+        raise ValueError("an empty text is no id")
+
+
 @frozen
 class SentMessage:
     """The service accepted a message [V]."""
 
-    id: str = field(validator=min_len(1))
+    id: str = field(validator=_not_empty)
     extra: JSONObject = field(factory=dict, repr=False, eq=False, kw_only=True)
     """JSON fields that the SDK does not know (yet)."""

@@ -129,9 +129,9 @@ async def test_no_chat_gets_stuck_when_one_enters_while_another_finishes(databas
         for number in range(60):
             await entering.enter([entry(f"{number}-1", "a")])
             claim = await begun(sending)
-            finishing = sending.finish(claim, Outcome.DELIVERED, message_id="m")
+            finishing = sending.finish(claim, Outcome.DELIVERED, message_id=f"m{number}")
             await asyncio.gather(entering.enter([entry(f"{number}-2", "a")]), finishing)
-            delivered_ones.append((await delivered(sending, "n")).key)
+            delivered_ones.append((await delivered(sending, f"n{number}")).key)
 
     assert delivered_ones == [f"{number}-2" for number in range(60)]
 
