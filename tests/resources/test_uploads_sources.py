@@ -24,6 +24,7 @@ from healthmsg import (
     Environment,
     InvalidFileError,
     InvalidInputError,
+    Outcome,
     RateLimitedError,
     Retries,
     UploadFile,
@@ -276,13 +277,69 @@ async def test_a_file_that_is_changed_while_it_is_read_is_not_delivered(
 
 @pytest.mark.usefixtures("every_chunk_is_told")
 @pytest.mark.skipif(sys.platform == "win32", reason="an open file cannot be deleted there")
-async def test_a_file_that_is_deleted_while_it_is_read_arrives_whole(
+@pytest.mark.parametrize("change", [Path.unlink, lambda path: path.with_name("new").replace(path)])
+async def test_a_file_that_is_replaced_while_it_is_read_is_not_delivered(
+    chat: Chat, sandbox: Sandbox, path: Path, change: Callable[[Path], object]
+) -> None:
+    # That what was read is what it held when it was given, nothing proves any more.
+    path.with_name("new").write_bytes(LARGE[::-1])
+    changed: list[object] = []
+
+    with pytest.raises(UploadFileError, match="changed or replaced"):
+        await chat.upload(
+            path, progress=lambda done, _: changed.append(change(path)) if done and not changed else None
+        )
+
+    assert delivered(sandbox, chat) == []
+
+
+@pytest.mark.usefixtures("every_chunk_is_told")
+async def test_a_file_that_is_rewritten_while_it_is_read_never_arrives_mixed(
     chat: Chat, sandbox: Sandbox, path: Path
 ) -> None:
-    await chat.upload(path, progress=lambda done, _: path.unlink(missing_ok=True) if done else None)
+    before = path.stat()  # noqa: ASYNC240 - quick
+    changed: list[int] = []
 
-    assert not path.exists()  # noqa: ASYNC240 - quick
-    assert delivered(sandbox, chat) == [[LARGE]]
+    def progress(done: int, _: int | None) -> None:
+        if done and not changed:
+            changed.append(path.write_bytes(LARGE[::-1]))
+            os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    with pytest.raises(UploadFileError, match="changed or replaced") as caught:
+        await chat.upload(path, progress=progress)
+
+    assert caught.value.outcome is Outcome.NOT_SENT
+    assert path.name not in str(caught.value)
+    assert delivered(sandbox, chat) == []
+
+
+@pytest.mark.parametrize("size", [1000, 5_000_000])
+async def test_what_is_uploaded_is_what_a_file_held_at_the_call(
+    client: Client, sandbox: Sandbox, tmp_path: Path, size: int
+) -> None:
+    path, chats = tmp_path / "brief.pdf", [client.conversations(sandbox.add_conversation()) for _ in range(5)]
+
+    def render(number: int) -> Path:
+        path.write_bytes(bytes([number]) * size)
+        return path
+
+    uploads = [chat.upload(render(number)) for number, chat in enumerate(chats)]
+    results = await asyncio.gather(*uploads, return_exceptions=True)
+
+    assert [type(result).__name__ for result in results] == ["InvalidFileError"] * 4 + ["SentMessage"]
+    assert [delivered(sandbox, chat) for chat in chats] == [[]] * 4 + [[[bytes([4]) * size]]]
+
+
+async def test_a_buffer_that_is_used_again_is_refused(chat: Chat, sandbox: Sandbox) -> None:
+    buffer = io.BytesIO(b"brief voor A")
+    upload = chat.upload(UploadFile(buffer, "brief.pdf"))
+    buffer.write(b"brief voor B")
+    buffer.seek(0)
+
+    with pytest.raises(UploadFileError, match="changed or replaced"):
+        await upload
+
+    assert delivered(sandbox, chat) == []
 
 
 @pytest.mark.parametrize("kind", ["path", "open file", "iterable"])
