@@ -19,7 +19,10 @@ from healthmsg.resources.api import Api
 
 @frozen
 class Upload:
-    """Files to upload to a chat as one message, with an optional text. An address is as in `Outgoing`."""
+    """Files to upload to a chat as one message, with an optional text. An address is as in `Outgoing`.
+
+    What is sent is what the files hold when the run takes the upload from its iterable: see `UploadFile`.
+    """
 
     chat: Recipient = field(repr=False)
     files: Sequence[FileToUpload] | FileToUpload = field(repr=False)

@@ -4,11 +4,12 @@ import asyncio
 import os
 import re
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from io import BytesIO
 from pathlib import Path, PurePosixPath
-from typing import IO, Final
+from typing import IO, Final, cast
+from weakref import WeakValueDictionary
 
 from attrs import evolve
 from content_types import get_content_type
@@ -27,7 +28,8 @@ _KINDS: Final = "it must be a path or an open binary file, or bytes or an async 
 # Bytes: so small a file is hashed before its call is made, so that a wrong one makes none. A larger one is
 # hashed while it is sent alone.
 _HASHED_AHEAD: Final = 1024 * 1024
-_in_use: Final = in_use
+# Of what can be read only once, that which was: another message must not get what is left of it.
+_was_read: Final[WeakValueDictionary[int, object]] = WeakValueDictionary()
 
 
 @asynccontextmanager
@@ -36,29 +38,51 @@ async def file_parts(
 ) -> AsyncIterator[tuple[FilePart, ...]]:
     """Look at all files before anything is sent, and let go of them when their upload has ended.
 
-    Of files that were not taken before, that is done now.
-
     Raises:
         InvalidFileError: names every file that cannot be uploaded.
     """
     uploads = [file if isinstance(file, UploadFile) else UploadFile(file) for file in files]
     async with AsyncExitStack() as ending:
-        busy = [pair for pair in enumerate(uploads, 1) if _is_lent(pair[1]) and id(pair[1].source) in _in_use]
+        problems = _problems_of_lent(uploads)
         for upload in uploads:
-            if _is_lent(upload) and id(upload.source) not in _in_use:
-                _in_use[id(upload.source)] = upload.source
-                ending.callback(_in_use.pop, id(upload.source))
+            if _is_lent(upload) and id(upload.source) not in in_use:
+                in_use[id(upload.source)] = upload.source
+                ending.callback(in_use.pop, id(upload.source))
                 if isinstance(upload.source, AsyncIterable):
                     ending.push_async_callback(close_pieces, upload.source)
-        if busy:
-            raise InvalidFileError(
-                [(_label(upload, n), "it is being uploaded already") for n, upload in busy]
-            )
+        if problems:
+            raise InvalidFileError(problems)
         parts = await asyncio.to_thread(prepare, uploads, field_name=field_name)
-        for part in parts:
+        for upload, part in zip(uploads, parts, strict=True):
+            ending.push(partial(_leave, upload, part.source))
             ending.push_async_callback(part.source.release)
         transfers = meter.begin_all(part.size for part in parts)
         yield tuple(evolve(part, transfer=transfer) for part, transfer in zip(parts, transfers, strict=True))
+
+
+def _problems_of_lent(uploads: Iterable[UploadFile]) -> list[tuple[str, str]]:
+    problems = list[tuple[str, str]]()
+    for position, upload in enumerate(uploads, 1):
+        if _is_lent(upload) and id(upload.source) in in_use:
+            problems.append((_label(upload, position), "it is being uploaded already"))
+        elif _was_read.get(id(upload.source)) is upload.source:
+            problems.append((_label(upload, position), "it can be read only once, and was read before"))
+    return problems
+
+
+def _leave(upload: UploadFile, source: Source, kind: type[BaseException] | None, *_: object) -> None:
+    """Note what must not be sent again; after a failure, leave an open file where it stood."""
+    if source.is_spent and (not isinstance(upload.source, AsyncIterable) or _is_iterator(upload.source)):
+        with suppress(TypeError):  # not everything can be referred to weakly
+            _was_read[id(upload.source)] = upload.source
+    if kind is not None and isinstance(upload, TakenFile) and upload.start is not None and _is_lent(upload):
+        with suppress(Exception):  # the failure matters more
+            cast(IO[bytes], upload.source).seek(upload.start)
+
+
+def _is_iterator(source: AsyncIterable[bytes]) -> bool:
+    """Tell whether it is one iteration; anything else may be able to begin again."""
+    return isinstance(source, AsyncIterator)
 
 
 def _is_lent(upload: UploadFile) -> bool:

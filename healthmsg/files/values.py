@@ -26,11 +26,14 @@ class UploadFile:
     async iterable are read only once: their upload is not repeated once it has read from them. An async
     iterable is closed (`aclose`) however the upload ends.
 
-    What is sent is what the file at a path held when it was given: when `upload` is called, or when
-    `send_many` or `upload_many` takes the message from its iterable. A file that was changed, replaced or
-    deleted since is refused, never sent (`InvalidFileError`, or `UploadFileError` once the call has begun:
-    the service gets no complete call). So give each message a file of its own, or its bytes. Runs without a
-    journal read files of up to 4 MiB at once and send what they have read; for these nothing can change.
+    What is sent is what the file held when it was given: when `upload` is called, or when `send_many` or
+    `upload_many` takes the message from its iterable. A file at a path, or an open one, that was changed,
+    replaced or deleted since is refused, never sent: `InvalidFileError`, or, once the call has begun,
+    `UploadFileError`; the service gets no complete call then. So give each message a file of its own, or its
+    bytes, and leave the file alone until the message has its result. Runs without a journal read files of up
+    to 4 MiB (together at most 32 MiB at a time) when they take them, and send what they have read, whatever
+    becomes of the file. With a journal, what is in a file decides, by its SHA-256: of larger files it is also
+    read for that when it is given.
 
     `name` is what the reader of the message sees; it defaults to the path's or the open file's, and must be
     given for all else. `content_type` defaults to what the name's extension stands for. `size`, in bytes, is
@@ -51,7 +54,8 @@ FileToUpload = str | os.PathLike[str] | IO[bytes] | UploadFile
 class FileState:
     """Which file it is, and when it was last changed. Two that are equal are one file that nothing changed.
 
-    What no system stamps is not seen: writing through a memory map.
+    Not seen is what is not stamped: writing through a memory map, and, of a file on a share whose clock is
+    more than two seconds behind, a second change within one tick.
     """
 
     device: int

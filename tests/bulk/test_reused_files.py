@@ -300,3 +300,41 @@ async def test_what_still_waits_is_sent_from_where_its_file_is_given_now(
     (result,) = await client.send_many([Outgoing(chat, "", [path], key="k")], journal=journal).all()
 
     assert tally(sandbox, [(chat, result.outcome)], letter_for) == [1, 0, 0]
+
+
+async def test_a_dry_run_sees_each_letter_as_it_was_given(
+    client: Client, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    path, journal = tmp_path / "brief.pdf", tmp_path / "journal.db"
+    chats = [f"conversations/{sandbox.add_conversation()}" for _ in range(PATIENTS)]
+    own = [tmp_path / str(number) / "brief.pdf" for number in range(PATIENTS)]
+    for chat, file in zip(chats, own, strict=True):
+        file.parent.mkdir()
+        file.write_bytes(letter_for(chat))
+
+    def letters() -> Iterator[Outgoing]:
+        for chat in chats:
+            path.write_bytes(letter_for(chat))
+            yield Outgoing(chat, "", [path])
+
+    messages = [Outgoing(chat, "", [file]) for chat, file in zip(chats, own, strict=True)]
+    await client.send_many(messages, journal=journal).all()
+
+    report = await client.send_many(letters(), journal=journal, dry_run=True).report()
+
+    # All are refused that a run would refuse, since they are not what they were any more.
+    assert (report.delivered_before, report.invalid, report.to_send) == (1, PATIENTS - 1, 0)
+
+
+async def test_a_brochure_for_many_is_delivered_to_all(
+    client: Client, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    brochure = tmp_path / "folder.pdf"
+    brochure.write_bytes(bytes(5_000_000))
+    chats = [f"conversations/{sandbox.add_conversation()}" for _ in range(12)]
+    messages = [Outgoing(chat, "", [brochure]) for chat in chats]
+
+    for journal in (None, tmp_path / "journal.db"):
+        results = await client.send_many(messages, journal=journal).all()
+
+        assert {result.outcome for result in results} == {Outcome.DELIVERED}

@@ -18,6 +18,7 @@ from aiohttp import web
 from attrs import frozen
 
 from healthmsg import (
+    BadRequestError,
     Client,
     ConnectError,
     EmptyMessageError,
@@ -31,7 +32,7 @@ from healthmsg import (
     UploadFileError,
 )
 from healthmsg.resources.chats import Chat
-from healthmsg.sandbox import Sandbox
+from healthmsg.sandbox import AnswerStatus, Sandbox
 from healthmsg.sandbox.faults import Execute
 
 LARGE = bytes(range(256)) * 100_000
@@ -483,6 +484,55 @@ async def test_one_open_file_cannot_go_into_two_uploads_at_once(
         opened.seek(0)
         await chat.upload(opened)
     assert delivered(sandbox, chat) == [[LARGE]] * 2
+
+
+class Leftovers:
+    """An async iterator that cannot be closed, and breaks off once."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes | Exception] = [b"for A", ValueError("canary"), b" and A"]
+
+    def __aiter__(self) -> "Leftovers":
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self.pieces:
+            raise StopAsyncIteration
+        piece = self.pieces.pop(0)
+        if isinstance(piece, Exception):
+            raise piece
+        return piece
+
+
+async def test_what_is_left_of_one_upload_is_never_another(
+    client: Client, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    chats = [client.conversations(sandbox.add_conversation()) for _ in range(2)]
+    leftovers = UploadFile(Leftovers(), "a.bin")
+    pipe = UploadFile(a_pipe(LARGE), "a.bin", size=1000)
+
+    for file in (leftovers, pipe):
+        with pytest.raises(UploadFileError):
+            await chats[0].upload(file)
+        with pytest.raises(InvalidFileError, match="read only once, and was read before"):
+            await chats[1].upload(file)
+
+    assert [delivered(sandbox, chat) for chat in chats] == [[], []]
+    close(pipe)
+
+
+async def test_an_open_file_stands_where_it_stood_when_its_upload_fails(
+    chat: Chat, sandbox: Sandbox, path: Path
+) -> None:
+    sandbox.faults.add(kind=AnswerStatus(400), method="POST")
+    with path.open("rb") as opened:
+        opened.seek(5)
+        with pytest.raises(BadRequestError):
+            await chat.upload(opened)
+        assert opened.tell() == 5
+        await chat.upload(opened)
+
+    assert delivered(sandbox, chat) == [[LARGE[5:]]]
 
 
 def swallow(listener: socket.socket) -> None:
