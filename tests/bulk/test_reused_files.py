@@ -338,3 +338,23 @@ async def test_a_brochure_for_many_is_delivered_to_all(
         results = await client.send_many(messages, journal=journal).all()
 
         assert {result.outcome for result in results} == {Outcome.DELIVERED}
+
+
+@pytest.mark.parametrize("run", RUNS)
+async def test_a_list_of_files_can_be_used_again(
+    client: Client, sandbox: Sandbox, tmp_path: Path, run: Run
+) -> None:
+    chats = [f"conversations/{sandbox.add_conversation()}" for _ in range(PATIENTS)]
+    files: list[Any] = []
+
+    def letters() -> Iterator[Any]:
+        for number, chat in enumerate(chats):
+            path = tmp_path / f"{number}.pdf"
+            path.write_bytes(letter_for(chat))
+            files[:] = [path]
+            yield Upload(chat, files) if run == "uploads" else Outgoing(chat, "", files)
+        files.clear()
+
+    results = await results_of(client, run, letters(), tmp_path / "journal.db")
+
+    assert tally(sandbox, results, letter_for) == [PATIENTS, 0, 0]
