@@ -273,7 +273,8 @@ class Client:
         `postgresql+asyncpg://` URL that several processes share; extra `bulk`, or `postgresql`. What still
         waits in it from an earlier run is sent only if it is given again, or, without `messages`, all of it.
         What failed is tried again with `retry_failed`. A message is known by its `key`, or else by its chat,
-        text, files and how many equal ones came before.
+        text, names of files and how many like it came before; one with other words, or with something else in
+        its files, under a known key is refused.
 
         With `dry_run` nothing is sent: see `DryRun`; with `check_chats` each chat is asked for.
 

@@ -54,6 +54,10 @@ class Many(Generic[ItemT, ResultT]):
         """Take an item in, or raise what ends the reading of items."""
         raise NotImplementedError
 
+    async def _take(self, item: Any) -> ItemT:
+        """Take an item in as it is now: the next one may be made of the same things."""
+        return self._accept(item)
+
     async def _work(self, item: ItemT) -> ResultT | None:
         """Work on one item; what goes wrong is part of the result. `None`: nothing has become of it."""
         raise NotImplementedError
@@ -151,7 +155,7 @@ class Many(Generic[ItemT, ResultT]):
             async with aclosing(each(self._items)) as items:
                 async for item in items:
                     await self._places.acquire()
-                    self._launch(self._accept(item))
+                    self._launch(await self._take(item))
         finally:
             await self._wait_for_those_in_flight()
 

@@ -10,7 +10,7 @@ from typing import Final
 from attrs import define, field, frozen
 
 from healthmsg.addresses import ChatAddress
-from healthmsg.bulk.entries import Content, checked
+from healthmsg.bulk.entries import Content, checked, take_files, taker
 from healthmsg.bulk.journal import Entry, Given, Journal, Standing, State
 from healthmsg.bulk.messages import Messages, Outgoing, Recipient
 from healthmsg.bulk.sender import check_outgoing
@@ -24,6 +24,7 @@ from healthmsg.errors import (
     NotFoundError,
     PreconditionFailedError,
 )
+from healthmsg.files import FileTaker, UploadFile
 from healthmsg.many import each
 from healthmsg.models import ConversationInfo, GroupChatInfo, User
 from healthmsg.pipeline.limit import RateLimit
@@ -101,7 +102,7 @@ class _Row:
     entry: Entry
 
 
-_Numbered = tuple[int, Outgoing]
+_Numbered = tuple[int, Outgoing, Sequence[UploadFile]]
 
 
 class DryRun:
@@ -147,7 +148,9 @@ class DryRun:
             self._salt = b"" if journal is None else journal.salt
             self._given = stack.enter_context(Given())
             self._recipients = stack.enter_context(Given())
-            batches = await stack.enter_async_context(aclosing(_batches(self._messages)))
+            batches = await stack.enter_async_context(
+                aclosing(_batches(self._messages, taker(for_journal=self._target is not None)))
+            )
             async for batch in batches:
                 problems, rows = await self._checked(batch)
                 rows = await self._without_those_done(rows, journal, problems)
@@ -208,15 +211,16 @@ class DryRun:
 
     async def _checked(self, batch: Sequence[_Numbered]) -> tuple[list[Problem], list[_Row]]:
         problems, found = list[Problem](), list[tuple[int, Outgoing, Content, bytes]]()
-        for index, message in batch:
+        for index, message, files in batch:
             self._tally.messages += 1
             try:
-                content = await checked(message, self._api, for_journal=self._target is not None)
+                content = await checked(message, self._api, files, for_journal=self._target is not None)
             except HealthmsgError as refusal:
                 problems.append(_problem(index, message, ProblemKind.INVALID, refusal))
             else:
                 found.append((index, message, content, content.fingerprint(self._salt)))
-        keys = self._given.accept([(index, message.key, said) for index, message, _, said in found])
+        alike = [(index, message.key, content.likeness(self._salt)) for index, message, content, _ in found]
+        keys = self._given.accept(alike)
         rows = list[_Row]()
         for (index, message, content, said), key in zip(found, keys, strict=True):
             # One with a key of its own is as much of a duplicate as any.
@@ -297,11 +301,12 @@ def _problem(index: int, message: Outgoing, kind: ProblemKind, error: HealthmsgE
     return Problem(index, message.key, message.to, kind, error)
 
 
-async def _batches(messages: Messages) -> AsyncGenerator[list[_Numbered], None]:
+async def _batches(messages: Messages, take: FileTaker) -> AsyncGenerator[list[_Numbered], None]:
     index, batch = 0, list[_Numbered]()
     async with aclosing(each(messages)) as items:
         async for item in items:
-            batch.append((index, check_outgoing(item)))
+            message = check_outgoing(item)
+            batch.append((index, message, await take_files(message, take)))
             index += 1
             if len(batch) == _AT_ONCE:
                 yield batch

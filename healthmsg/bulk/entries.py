@@ -9,13 +9,14 @@ from typing import Any, Final
 import attrs
 from attrs import field, frozen
 
-from healthmsg.bulk.journal import Entry, JournalFile, fingerprint_of
+from healthmsg.bulk.journal import Entry, JournalFile, fingerprint_of, likeness_of
 from healthmsg.bulk.messages import Outgoing, Recipient
 from healthmsg.bulk.sending import USERS, address_of, check_own, is_user
 from healthmsg.checks import check_text
 from healthmsg.codec import encode
 from healthmsg.errors import InvalidFileError, InvalidInputError
-from healthmsg.files import FileToUpload, UploadFile, check_files, prepare
+from healthmsg.files import FileTaker, TakenFile, UploadFile, check_files, prepare
+from healthmsg.files.threads import in_thread
 from healthmsg.identifiers import encode_segment
 from healthmsg.models import Option, Question
 from healthmsg.resources.api import Api
@@ -38,13 +39,36 @@ class Content:
         """Tell it from others; with a journal's salt, nobody finds out what was said by trying texts."""
         return fingerprint_of(self.to, self.body, self.files, self.question, salt=salt)
 
+    def likeness(self, salt: bytes) -> bytes:
+        """Recognise it when its files are made again: what its key is derived from, if it has none."""
+        return likeness_of(self.to, self.body, self.files, self.question, salt=salt)
+
     def entry(self, key: str, fingerprint: bytes) -> Entry:
         """Give it a key, under which a journal knows it."""
         return Entry(key, self.to, self.body, self.files, self.question, fingerprint)
 
 
-async def checked(message: Outgoing, api: Api, *, for_journal: bool = True) -> Content:
-    """Check a message as far as that can be done without sending it.
+def taker(*, for_journal: bool) -> FileTaker:
+    """Make what takes the files of a run's messages, to be used for all of them.
+
+    A journal's are all hashed: it may be a later run that sends them.
+    """
+    return FileTaker(digest_all=for_journal)
+
+
+async def take_files(message: Outgoing, take: FileTaker) -> tuple[UploadFile, ...]:
+    """Note what the files of a message hold now, before the next message is asked for."""
+    try:
+        files = check_files(message.files)
+    except InvalidFileError:
+        return ()  # which `checked` refuses
+    return await in_thread(take.take, files) if files else ()
+
+
+async def checked(
+    message: Outgoing, api: Api, files: Sequence[UploadFile], *, for_journal: bool = True
+) -> Content:
+    """Check a message as far as that can be done without sending it; `files` are those that were taken.
 
     Raises:
         InvalidInputError: says what is wrong with it; if files are, all of them.
@@ -52,7 +76,8 @@ async def checked(message: Outgoing, api: Api, *, for_journal: bool = True) -> C
     check_own(message.to, api)
     if message.key is not None:
         encode(_without_nul(check_text(message.key, "a message's key"), "a message's key"))
-    files, question = check_files(message.files), message.question
+    check_files(message.files)
+    question = message.question
     body = check_body(message.body)
     if question is not None and files:
         raise InvalidInputError("a question cannot have files: send them in a message of their own")
@@ -80,8 +105,17 @@ def text_of(to: Recipient) -> str:
 
 
 def files_in(files: Sequence[JournalFile]) -> list[UploadFile]:
-    """Give the files to upload. One whose size has changed is refused: it is not what was entered."""
-    return [UploadFile(file.path, file.name, file.content_type, size=file.size) for file in files]
+    """Give the files to upload. One that does not hold what was entered is refused."""
+    return [
+        TakenFile(
+            file.path,
+            file.name,
+            file.content_type,
+            size=file.size,
+            digest=None if file.digest is None else bytes.fromhex(file.digest),
+        )
+        for file in files
+    ]
 
 
 def question_in(question: Mapping[str, Any] | None) -> Question | None:
@@ -108,23 +142,27 @@ def _written(question: Question) -> dict[str, object]:
     return written | {"options": [attrs.asdict(option) for option in options]}
 
 
-def _looked_at(files: Sequence[FileToUpload], *, for_journal: bool) -> tuple[JournalFile, ...]:
+def _looked_at(files: Sequence[UploadFile], *, for_journal: bool) -> tuple[JournalFile, ...]:
     if for_journal:
         _refuse_without_path(files)
     parts = prepare(files, field_name="files")
     return tuple(
-        JournalFile(_path_of(file) or "", part.file_name, part.size, part.content_type)
+        JournalFile(_path_of(file) or "", part.file_name, part.size, part.content_type, _digest_of(file))
         for file, part in zip(files, parts, strict=True)
     )
 
 
-def _refuse_without_path(files: Sequence[FileToUpload]) -> None:
+def _digest_of(file: UploadFile) -> str | None:
+    return file.digest.hex() if isinstance(file, TakenFile) and file.digest is not None else None
+
+
+def _refuse_without_path(files: Sequence[UploadFile]) -> None:
     problems = [(f"file {n}", _NO_PATH) for n, file in enumerate(files, 1) if _path_of(file) is None]
     if problems:
         raise InvalidFileError(problems)
 
 
-def _path_of(file: FileToUpload) -> str | None:
-    source = file.source if isinstance(file, UploadFile) else file
+def _path_of(file: UploadFile) -> str | None:
+    source = file.source
     # Whoever sends it may stand in another folder.
     return str(Path(source).absolute()) if isinstance(source, str | os.PathLike) else None

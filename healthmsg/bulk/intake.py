@@ -7,11 +7,12 @@ from typing import Final
 
 from attrs import define, field, frozen
 
-from healthmsg.bulk.entries import Content, checked
+from healthmsg.bulk.entries import Content, checked, take_files, taker
 from healthmsg.bulk.journal import Entry, Given, Journal, Standing, State
 from healthmsg.bulk.messages import Messages, Outgoing, Recipient, SendResult
 from healthmsg.bulk.sender import check_outgoing
 from healthmsg.errors import EarlierRunError, InvalidFileError, InvalidInputError
+from healthmsg.files import UploadFile
 from healthmsg.many import each
 from healthmsg.models import Outcome
 from healthmsg.resources.api import Api
@@ -29,7 +30,8 @@ _KEY_TAKEN: Final = (
     "the key of this message was given to an earlier one of this run: each needs a key of its own"
 )
 Tell = Callable[[SendResult], Awaitable[None]]
-_Number = tuple[int, Outgoing]
+_Number = tuple[int, Outgoing, Sequence[UploadFile]]
+"""A message's number in the input, the message, and its files as they were when it was taken."""
 
 
 @frozen
@@ -38,7 +40,7 @@ class _Checked:
     key: str | None
     """Its own, if it was given one."""
     content: Content
-    fingerprint: bytes
+    likeness: bytes
 
 
 @define
@@ -68,10 +70,12 @@ class Intake:
 
     async def _read(self, messages: Messages, queue: "asyncio.Queue[_Number | None]") -> None:
         try:
+            take = taker(for_journal=True)
             async with aclosing(each(messages)) as items:
                 index = 0
                 async for item in items:
-                    await queue.put((index, check_outgoing(item)))
+                    message = check_outgoing(item)
+                    await queue.put((index, message, await take_files(message, take)))
                     index += 1
         except Exception as error:  # noqa: BLE001 - raised again when what came before is sent
             self.failure = error
@@ -79,17 +83,17 @@ class Intake:
 
     async def _enter(self, batch: Sequence[_Number]) -> None:
         entered, waiting = list[tuple[int, Entry]](), list[_Checked]()
-        for index, message in batch:
+        for index, message, files in batch:
             try:
-                content = await checked(message, self._api)
+                content = await checked(message, self._api, files)
             except Exception as problem:  # noqa: BLE001 - reported: nothing was sent
                 # Keys are accepted in the order of the messages.
                 entered += await self._accepted(waiting)
                 waiting = []
                 await self._not_entered(index, message, problem)
             else:
-                said = content.fingerprint(self._journal.salt)
-                waiting.append(_Checked(index, message.key, content, said))
+                likeness = content.likeness(self._journal.salt)
+                waiting.append(_Checked(index, message.key, content, likeness))
         entered += await self._accepted(waiting)
         entries = [entry for _, entry in entered]
         standings = await self._journal.enter(entries, retry_failed=self._retry_failed)
@@ -103,13 +107,14 @@ class Intake:
 
     async def _accepted(self, found: Sequence[_Checked]) -> list[tuple[int, Entry]]:
         """Give each its key; one whose key was given before is refused."""
-        keys = self._given.accept([(one.index, one.key, one.fingerprint) for one in found])
+        keys = self._given.accept([(one.index, one.key, one.likeness) for one in found])
         accepted = list[tuple[int, Entry]]()
         for one, key in zip(found, keys, strict=True):
             if key is None:
                 await self._refuse(one.index, one.key, one.content.to, InvalidInputError(_KEY_TAKEN))
             else:
-                accepted.append((one.index, one.content.entry(key, one.fingerprint)))
+                fingerprint = one.content.fingerprint(self._journal.salt)
+                accepted.append((one.index, one.content.entry(key, fingerprint)))
         return accepted
 
     async def _not_entered(self, index: int, message: Outgoing, problem: Exception) -> None:

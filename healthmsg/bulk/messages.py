@@ -18,6 +18,11 @@ class Outgoing:
 
     In an address as text, all after the kind is the id, taken literally. `key` is yours, to recognise the
     result by. With a `question`, `body` is its text, and there can be no files.
+
+    What is sent is what the files hold when the run takes the message from its iterable, before it asks for
+    the next one: see `UploadFile`. Give each message files of its own. With a journal, files must have a path
+    and stay as they are until they are delivered, also by a later run; a file that holds something else then
+    is refused. One that lies elsewhere in the next run is found there, if it holds the same.
     """
 
     to: Recipient = field(repr=False)

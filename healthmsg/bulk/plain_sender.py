@@ -1,18 +1,20 @@
 """Sending many messages without a journal: when the process ends, nobody knows what was under way."""
 
 import asyncio
+from collections.abc import Sequence
 from functools import partial
 from itertools import count
 from typing import Any, Final
 
-from attrs import frozen
+from attrs import evolve, field, frozen
 
+from healthmsg.bulk.in_hand import FilesInHand
 from healthmsg.bulk.messages import Messages, Outgoing, Recipient, SendResult
 from healthmsg.bulk.reconcile import Reconciled, reconciler_of
 from healthmsg.bulk.sender import MOST_SENDINGS, SendMany, SendOptions, check_outgoing, is_of_a_message
 from healthmsg.bulk.sending import outcome_of
-from healthmsg.errors import DeliveryUnknownError, SendingStoppedError
-from healthmsg.files import check_files
+from healthmsg.errors import DeliveryUnknownError, InvalidFileError, SendingStoppedError
+from healthmsg.files import FileToUpload, check_files
 from healthmsg.models import Outcome, SentMessage
 from healthmsg.resources.api import Api
 from healthmsg.resources.chats import BaseChat
@@ -24,6 +26,8 @@ _ADVICE: Final = "What has no result was not sent. A run with a journal could be
 class _Numbered:
     index: int
     message: Outgoing
+    files: Sequence[FileToUpload] = field(default=(), repr=False)
+    """Those of the message as they were when it was taken."""
 
 
 class PlainSendMany(SendMany):
@@ -34,6 +38,7 @@ class PlainSendMany(SendMany):
         self._numbers = count()
         self._last_in_chat: dict[str | None, asyncio.Task[Any] | None] = {}
         self._reconciler = partial(reconciler_of, self._api, options.settle)
+        self._files = FilesInHand()
 
     async def _feed(self) -> None:
         try:
@@ -51,6 +56,14 @@ class PlainSendMany(SendMany):
     def _accept(self, item: Any) -> _Numbered:
         self._raise_if_given_up()
         return _Numbered(next(self._numbers), check_outgoing(item))
+
+    async def _take(self, item: Any) -> _Numbered:
+        accepted = self._accept(item)
+        try:
+            files = check_files(accepted.message.files)
+        except InvalidFileError:
+            return accepted  # which is refused in its turn
+        return evolve(accepted, files=await self._files.take(files))
 
     def _raise_if_given_up(self) -> None:
         if self._hold.given_up is not None:
@@ -72,13 +85,14 @@ class PlainSendMany(SendMany):
                 await asyncio.wait([before])  # to its end, so that the results are in order too
             return await self._carry_out(item)
         finally:
+            self._files.release(item.files)
             if self._last_in_chat.get(chat) is task:
                 del self._last_in_chat[chat]
 
     async def _carry_out(self, item: _Numbered) -> SendResult:
         attempts = 0
         for _ in range(MOST_SENDINGS):
-            sent, calls = await self._try(item.message)
+            sent, calls = await self._try(item)
             attempts += calls
             if isinstance(sent, SentMessage):
                 return _result(item, Reconciled(Outcome.DELIVERED, sent.id), None, attempts)
@@ -90,15 +104,15 @@ class PlainSendMany(SendMany):
                 break
         return _result(item, found, error, attempts)
 
-    async def _try(self, message: Outgoing) -> tuple[SentMessage | Exception, int]:
+    async def _try(self, item: _Numbered) -> tuple[SentMessage | Exception, int]:
         """Send it, if need be again and again while that is certain to do no harm; count the calls."""
-        calls, task = 0, asyncio.current_task()
+        calls, task, message = 0, asyncio.current_task(), item.message
         while True:
             try:
                 await self._let_through()
-                files, question = check_files(message.files), message.question
+                check_files(message.files)
                 chat = await self._reached(message.to)
-                sent = await self._say(chat, message.body, files, question)
+                sent = await self._say(chat, message.body, item.files, message.question)
             except Exception as error:  # noqa: BLE001 - reported, with what can be said of the message
                 calls += self._calls_of(task)
                 if outcome_of(error) is not Outcome.NOT_SENT or not await self._hold.is_held_up_by(error):

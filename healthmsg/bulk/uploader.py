@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import AsyncIterable, Iterable, Sequence
 from typing import Any, ClassVar
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
+from healthmsg.bulk.in_hand import FilesInHand
 from healthmsg.bulk.messages import Recipient
 from healthmsg.bulk.sending import Sending, outcome_of
 from healthmsg.errors import InvalidInputError, SendingStoppedError
@@ -18,7 +19,10 @@ from healthmsg.resources.api import Api
 
 @frozen
 class Upload:
-    """Files to upload to a chat as one message, with an optional text. An address is as in `Outgoing`."""
+    """Files to upload to a chat as one message, with an optional text. An address is as in `Outgoing`.
+
+    What is sent is what the files hold when the run takes the upload from its iterable: see `UploadFile`.
+    """
 
     chat: Recipient = field(repr=False)
     files: Sequence[FileToUpload] | FileToUpload = field(repr=False)
@@ -43,7 +47,15 @@ Pair = tuple[Recipient, Sequence[FileToUpload] | FileToUpload]
 Uploads = Iterable[Upload | Pair] | AsyncIterable[Upload | Pair]
 
 
-class UploadMany(Sending[Upload, UploadResult]):
+@frozen
+class _Taken:
+    """An upload, and its files as they were when it was taken."""
+
+    upload: Upload
+    files: Sequence[FileToUpload] = field(repr=False)
+
+
+class UploadMany(Sending[_Taken, UploadResult]):
     """Files that are being uploaded. Iterate it for the results, in the order in which they come.
 
     Uploads are read as they are needed and made at the same time, in no order, within a chat neither. Each
@@ -61,24 +73,31 @@ class UploadMany(Sending[Upload, UploadResult]):
         super().__init__(api, uploads, places=check_concurrency(concurrency))
         self._progress = progress
         self._meter = Meter(progress)
+        self._files = FilesInHand()
 
-    def _accept(self, item: Any) -> Upload:
-        if isinstance(item, Upload):
-            return item
+    def _accept(self, item: Any) -> _Taken:
         if isinstance(item, tuple) and len(item) == 2:  # noqa: PLR2004 - a pair
-            return Upload(*item)
-        raise InvalidInputError(
-            f"upload_many takes pairs of a chat and its files, or Upload, not {type(item).__name__}"
-        )
+            item = Upload(*item)
+        if not isinstance(item, Upload):
+            raise InvalidInputError(
+                f"upload_many takes pairs of a chat and its files, or Upload, not {type(item).__name__}"
+            )
+        several = isinstance(item.files, Sequence) and not isinstance(item.files, str | bytes)
+        files: Any = item.files if several else (item.files,)
+        return _Taken(item, files)
+
+    async def _take(self, item: Any) -> _Taken:
+        accepted = self._accept(item)
+        return evolve(accepted, files=await self._files.take(accepted.files))
 
     def _is_waited_for(self, task: "asyncio.Task[None]") -> bool:
         request = self._requests.get(task)
         return request is not None and request.body_sent
 
-    def _cut_off(self, item: Upload, task: "asyncio.Task[None]") -> UploadResult:
+    def _cut_off(self, item: _Taken, task: "asyncio.Task[None]") -> UploadResult:
         outcome = Outcome.UNKNOWN if self._may_have_left(task) else Outcome.NOT_SENT
         error = SendingStoppedError(f"The run was ended before this upload was done; it is {outcome.value}.")
-        return UploadResult(item.chat, item.files, outcome, error=error)
+        return _result(item.upload, outcome, error=error)
 
     def _may_have_left(self, task: "asyncio.Task[None]") -> bool:
         # One without a connection has not left, nor had an earlier try taken effect: it was made again.
@@ -88,15 +107,23 @@ class UploadMany(Sending[Upload, UploadResult]):
         super()._finish()
         self._meter.finish()
 
-    async def _work(self, item: Upload) -> UploadResult:
-        several = isinstance(item.files, Sequence) and not isinstance(item.files, str | bytes)
-        files: Any = item.files if several else (item.files,)
+    async def _work(self, item: _Taken) -> UploadResult:
+        upload = item.upload
         share = _Share(self._meter) if self._progress is not None else None
         try:
-            sent = await self._chat(item.chat).upload(*files, message=item.message, progress=share)
+            chat = self._chat(upload.chat)
+            sent = await chat.upload(*item.files, message=upload.message, progress=share)
         except Exception as error:  # noqa: BLE001 - reported, with what can be said of the upload
-            return UploadResult(item.chat, item.files, outcome_of(error), error=error)
-        return UploadResult(item.chat, item.files, Outcome.DELIVERED, message_id=sent.id)
+            return _result(upload, outcome_of(error), error=error)
+        finally:
+            self._files.release(item.files)
+        return _result(upload, Outcome.DELIVERED, message_id=sent.id)
+
+
+def _result(
+    upload: Upload, outcome: Outcome, *, message_id: str | None = None, error: Exception | None = None
+) -> UploadResult:
+    return UploadResult(upload.chat, upload.files, outcome, message_id, error)
 
 
 class _Share:

@@ -186,7 +186,10 @@ class DownloadError(CallError):
 
 
 class UploadFileError(CallError):
-    """A file changed or could not be read while it was being sent. The service got no complete call."""
+    """A file could not be read, or was not what it was when it was given. The service got no complete call.
+
+    Give each message a file of its own, or its bytes, and leave files alone until they have been sent.
+    """
 
     def __init__(self, call: str, problem: str) -> None:
         super().__init__(call, problem, outcome=Outcome.NOT_SENT)

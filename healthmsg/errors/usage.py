@@ -48,7 +48,7 @@ class EmptyMessageError(InvalidInputError):
 
 
 class InvalidFileError(InvalidInputError):
-    """Files that cannot be uploaded: missing, empty, unreadable, or a folder.
+    """Files that cannot be uploaded: missing, empty, unreadable, a folder, or changed since they were given.
 
     `problems` names every one of them, as (name, reason) pairs.
     """

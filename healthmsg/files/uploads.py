@@ -3,18 +3,21 @@
 import asyncio
 import os
 import re
-import stat
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import IO, Final, cast
+from weakref import WeakValueDictionary
 
-from attrs import evolve, field, frozen
+from attrs import evolve
 from content_types import get_content_type
 
 from healthmsg.errors import InvalidFileError
+from healthmsg.files.reading import Lent, digest_of, lend_watched, open_watched
+from healthmsg.files.taking import CHANGED, check_kind, check_readable, in_use, room_in
+from healthmsg.files.values import FileState, FileToUpload, TakenFile, UploadFile
 from healthmsg.pipeline.exchange import FilePart, Source
 from healthmsg.pipeline.meter import Meter
 from healthmsg.pipeline.sources import FileSource, PieceSource, close_pieces
@@ -22,34 +25,11 @@ from healthmsg.pipeline.sources import FileSource, PieceSource, close_pieces
 _UNKNOWN_TYPE: Final = "application/octet-stream"
 _CONTROL_CHARACTERS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _KINDS: Final = "it must be a path or an open binary file, or bytes or an async iterable in an UploadFile"
-
-
-@frozen
-class UploadFile:
-    """A file to upload: where its bytes come from, and how it is to be called.
-
-    `source` is a path, bytes, an open binary file, or an async iterable of bytes. An open file is sent from
-    where it stands, and is not closed; leave it alone meanwhile. One that cannot seek, such as a pipe, and an
-    async iterable are read only once: their upload is not repeated once it has read from them. An async
-    iterable is closed (`aclose`) however the upload ends.
-
-    `name` is what the reader of the message sees; it defaults to the path's or the open file's, and must be
-    given for all else. `content_type` defaults to what the name's extension stands for. `size`, in bytes, is
-    for what is read only once: where it is known, `Content-Length` is sent.
-    """
-
-    source: str | os.PathLike[str] | bytes | IO[bytes] | AsyncIterable[bytes] = field(repr=False)
-    name: str | None = field(default=None, repr=False)
-    content_type: str | None = None
-    size: int | None = field(default=None, kw_only=True)
-
-
-FileToUpload = str | os.PathLike[str] | IO[bytes] | UploadFile
-"""A path or an open binary file, or a file with a name of its own."""
-
-# Open files and async iterables that are being uploaded, by their ids. Two uploads that read from one would
-# each send what the other lacks.
-_in_use: Final[dict[int, object]] = {}
+# Bytes: so small a file is hashed before its call is made, so that a wrong one makes none. A larger one is
+# hashed while it is sent alone.
+_HASHED_AHEAD: Final = 1024 * 1024
+# Of what can be read only once, that which was: another message must not get what is left of it.
+_was_read: Final[WeakValueDictionary[int, object]] = WeakValueDictionary()
 
 
 @asynccontextmanager
@@ -63,26 +43,52 @@ async def file_parts(
     """
     uploads = [file if isinstance(file, UploadFile) else UploadFile(file) for file in files]
     async with AsyncExitStack() as ending:
-        busy = [pair for pair in enumerate(uploads, 1) if id(pair[1].source) in _in_use]
+        problems = _problems_of_lent(uploads)
         for upload in uploads:
-            if _is_lent(upload.source) and id(upload.source) not in _in_use:
-                _in_use[id(upload.source)] = upload.source
-                ending.callback(_in_use.pop, id(upload.source))
+            if _is_lent(upload) and id(upload.source) not in in_use:
+                in_use[id(upload.source)] = upload.source
+                ending.callback(in_use.pop, id(upload.source))
                 if isinstance(upload.source, AsyncIterable):
                     ending.push_async_callback(close_pieces, upload.source)
-        if busy:
-            raise InvalidFileError(
-                [(_label(upload, n), "it is being uploaded already") for n, upload in busy]
-            )
+        if problems:
+            raise InvalidFileError(problems)
         parts = await asyncio.to_thread(prepare, uploads, field_name=field_name)
-        for part in parts:
+        for upload, part in zip(uploads, parts, strict=True):
+            ending.push(partial(_leave, upload, part.source))
             ending.push_async_callback(part.source.release)
         transfers = meter.begin_all(part.size for part in parts)
         yield tuple(evolve(part, transfer=transfer) for part, transfer in zip(parts, transfers, strict=True))
 
 
-def _is_lent(source: object) -> bool:
-    return not isinstance(source, str | os.PathLike | bytes)
+def _problems_of_lent(uploads: Iterable[UploadFile]) -> list[tuple[str, str]]:
+    problems = list[tuple[str, str]]()
+    for position, upload in enumerate(uploads, 1):
+        if _is_lent(upload) and id(upload.source) in in_use:
+            problems.append((_label(upload, position), "it is being uploaded already"))
+        elif _was_read.get(id(upload.source)) is upload.source:
+            problems.append((_label(upload, position), "it can be read only once, and was read before"))
+    return problems
+
+
+def _leave(upload: UploadFile, source: Source, kind: type[BaseException] | None, *_: object) -> None:
+    """Note what must not be sent again; after a failure, leave an open file where it stood."""
+    if source.is_spent and (not isinstance(upload.source, AsyncIterable) or _is_iterator(upload.source)):
+        with suppress(TypeError):  # not everything can be referred to weakly
+            _was_read[id(upload.source)] = upload.source
+    if kind is not None and isinstance(upload, TakenFile) and upload.start is not None and _is_lent(upload):
+        with suppress(Exception):  # the failure matters more
+            cast(IO[bytes], upload.source).seek(upload.start)
+
+
+def _is_iterator(source: AsyncIterable[bytes]) -> bool:
+    """Tell whether it is one iteration; anything else may be able to begin again."""
+    return isinstance(source, AsyncIterator)
+
+
+def _is_lent(upload: UploadFile) -> bool:
+    """Tell whether its owner's open file, or async iterable, is read while it is uploaded."""
+    is_held = isinstance(upload, TakenFile) and upload.content is not None
+    return not (is_held or isinstance(upload.source, str | os.PathLike | bytes))
 
 
 def prepare(files: Iterable[FileToUpload], *, field_name: str) -> tuple[FilePart, ...]:
@@ -100,7 +106,7 @@ def prepare(files: Iterable[FileToUpload], *, field_name: str) -> tuple[FilePart
         try:
             if id(upload.source) in lent:
                 raise ValueError("it is given twice")
-            if _is_lent(upload.source):
+            if _is_lent(upload):
                 lent.add(id(upload.source))
             parts.append(_part(upload, field_name))
         except (OSError, ValueError, TypeError) as error:
@@ -112,7 +118,10 @@ def prepare(files: Iterable[FileToUpload], *, field_name: str) -> tuple[FilePart
 
 
 def _part(upload: UploadFile, field_name: str) -> FilePart:
-    source, size = _source(upload.source)
+    taken = upload if isinstance(upload, TakenFile) else TakenFile(upload.source)
+    if taken.problem is not None:
+        raise ValueError(taken.problem)
+    source, size = _source(taken)
     if not isinstance(upload.name, str | None) or not isinstance(upload.content_type, str | None):
         raise TypeError("its name and content type must be text")
     if upload.size is not None:
@@ -140,52 +149,51 @@ def _guessed_type(name: str) -> str:
     return _UNKNOWN_TYPE if set("?#") & set(suffix) else str(get_content_type(Path(f"_{suffix}")))
 
 
-def _source(source: object) -> tuple[Source, int | None]:
+def _source(taken: TakenFile) -> tuple[Source, int | None]:
+    source = taken.source if taken.content is None else taken.content
     if isinstance(source, bytes):
         return FileSource(partial(BytesIO, source)), len(source)
     if isinstance(source, str | os.PathLike):
-        return _source_at(Path(source))
+        return _source_at(Path(source), taken)
     if isinstance(source, AsyncIterable):
         return PieceSource(source), None
     if hasattr(source, "read"):
-        return _source_from_open(cast(IO[bytes], source))
+        return _source_from_open(source, taken)
     raise TypeError(_KINDS)
 
 
-def _source_at(path: Path) -> tuple[Source, int]:
-    kind = path.stat().st_mode
-    if stat.S_ISDIR(kind):
-        raise ValueError("it is a folder")
-    if not stat.S_ISREG(kind):  # opening a pipe would wait for whoever writes to it
-        raise ValueError("it is not a regular file")
+def _source_at(path: Path, taken: TakenFile) -> tuple[Source, int]:
+    check_kind(path.stat().st_mode)
     with path.open("rb") as opened:
-        return FileSource(lambda: path.open("rb")), os.fstat(opened.fileno()).st_size
+        state = FileState.of(opened.fileno())
+        _refuse_changed(opened, state, taken)
+    if taken.state is None and taken.digest is None:
+        taken = evolve(taken, state=state)
+    return FileSource(partial(open_watched, path, taken, state.size)), state.size
 
 
-def _source_from_open(file: IO[bytes]) -> tuple[Source, int | None]:
-    nothing: object = file.read(0)
-    if not isinstance(nothing, bytes):
-        raise TypeError(f"it gives {type(nothing).__name__} where bytes are needed: open it in mode 'rb'")
+def _refuse_changed(opened: IO[bytes], state: FileState, taken: TakenFile) -> None:
+    """Refuse a file that is not what it was, as far as that can be told before it is sent."""
+    size = taken.size if taken.state is None else taken.state.size
+    if taken.digest is None:
+        is_changed = taken.state not in {None, state}
+    elif size not in {None, state.size}:
+        is_changed = True
+    else:
+        is_hashed_ahead = state != taken.state and state.size <= _HASHED_AHEAD
+        is_changed = is_hashed_ahead and digest_of(opened) != taken.digest
+    if is_changed:
+        raise ValueError(CHANGED)
+
+
+def _source_from_open(file: IO[bytes], taken: TakenFile) -> tuple[Source, int | None]:
+    check_readable(file)
     if not file.seekable():
-        return FileSource(partial(_Lent, file), once=True), None
-    start = file.tell()
-    size = file.seek(0, os.SEEK_END) - start
+        return FileSource(partial(Lent, file), once=True), None
+    start = file.tell() if taken.start is None else taken.start
     file.seek(start)
-    if size <= 0:
-        raise ValueError("it has nothing left to read")
-    return FileSource(partial(_Lent, file, start), is_lent=True), size
-
-
-class _Lent:
-    """An open file that somebody else closes."""
-
-    def __init__(self, file: IO[bytes], start: int | None = None) -> None:
-        if start is not None:
-            file.seek(start)
-        self.read = file.read
-
-    def close(self) -> None:
-        """Leave it open."""
+    _, size = room_in(file)
+    return FileSource(partial(lend_watched, file, start, taken, size), is_lent=True), size
 
 
 def _own_name(source: object) -> str:

@@ -11,9 +11,13 @@ from aiohttp.payload import Payload
 
 from healthmsg.errors import UploadFileError
 from healthmsg.pipeline.exchange import FilePart, Multipart, Request, Slot
+from healthmsg.pipeline.sources import ChangedFileError
 
 # As browsers do, RFC 7578 and the HTML standard: UTF-8 as it is, and only what would end the name escaped.
 _ESCAPES: Final = str.maketrans({'"': "%22", "\r": "%0D", "\n": "%0A"})
+_CHANGED: Final = (
+    "a file was changed or replaced after it was given: give each message a file of its own, or its bytes"
+)
 
 
 class UploadBody:
@@ -96,6 +100,8 @@ class _FilePayload(Payload):
         while True:
             try:
                 chunk: object = await anext(chunks, b"")
+            except ChangedFileError:
+                return _CHANGED
             except Exception as error:  # noqa: BLE001 - a source may be anything that can be read
                 return _unreadable(error)
             if not isinstance(chunk, bytes):

@@ -26,6 +26,10 @@ class Readable(Protocol):
         """Close it."""
 
 
+class ChangedFileError(Exception):
+    """What is read is not the file that was given, or not what that held then. It must not be sent."""
+
+
 class FileSource:
     """A file that is opened for each try, read ahead by one chunk in a thread of its own, and closed.
 

@@ -1,7 +1,7 @@
 """The chat handles: everything one can do in a chat, written once for all four kinds."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal
@@ -10,7 +10,7 @@ from healthmsg.addresses import ChatAddress
 from healthmsg.checks import check_count, check_moment
 from healthmsg.codec import encode
 from healthmsg.errors import EmptyMessageError, InvalidInputError
-from healthmsg.files import FileToUpload, file_parts
+from healthmsg.files import FileToUpload, file_parts, take_now
 from healthmsg.identifiers import encode_segment
 from healthmsg.models import (
     Attachment,
@@ -102,22 +102,29 @@ class BaseChat:
         content = json_body({"body": readable(body), "question": question})
         return await self._api.say(SEND_MESSAGE, content, self.address, text=body)
 
-    async def upload(
+    def upload(
         self, *files: FileToUpload, message: str = "", progress: Progress | None = None
-    ) -> SentMessage:
+    ) -> Coroutine[object, object, SentMessage]:
         """Send files as one message, with an optional text. Contract: `POST {chat}/attachments` [V].
 
-        `progress` gets the bytes of the files that were handed to the network, and those in all (`None` as
-        long as nobody knows). A further try takes back what the one before had done.
+        What is sent is what the files hold now, when this is called: if one changes before it has left, it is
+        refused. `progress` gets the bytes of the files that were handed to the network, and those in all
+        (`None` as long as nobody knows). A further try takes back what the one before had done.
 
         Raises:
             InvalidFileError: names every file that is missing, empty, unreadable, a folder, no regular file,
-                or without a usable name.
+                or without a usable name, or was changed since this was called.
             EmptyMessageError: no file is given.
             InvalidInputError: `progress` cannot be called.
             UploadFileError: a file changed or failed while it was sent; nothing was delivered.
             DeliveryUnknownError: it may have been delivered, and was not sent again.
         """
+        # Not only when the coroutine runs: by then the program may have written another file there.
+        return self._upload(take_now(files), message, progress)
+
+    async def _upload(
+        self, files: Sequence[FileToUpload], message: str, progress: Progress | None
+    ) -> SentMessage:
         meter = Meter(progress)
         async with file_parts(files, field_name="files", meter=meter) as parts:
             encode(check_body(message))

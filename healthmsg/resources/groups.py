@@ -1,11 +1,11 @@
 """The handle of a group chat: what one can do there beyond what every chat can."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 
 from healthmsg.addresses import ChatAddress
 from healthmsg.checks import check_aux_id, check_count, check_flag, check_text
 from healthmsg.errors import InvalidInputError
-from healthmsg.files import FileToUpload, file_parts
+from healthmsg.files import FileToUpload, file_parts, take_now
 from healthmsg.models import GroupChatInfo, GroupSettings, Member, User
 from healthmsg.pipeline.exchange import Multipart
 from healthmsg.pipeline.meter import Meter
@@ -89,15 +89,20 @@ class GroupChat(BaseChat):
         """Make admins ordinary members. Contract: `DELETE groupchats/{id}/admins` [V]."""
         await self._change(REMOVE_ADMINS, admins=_somebody(users))
 
-    async def set_avatar(self, file: FileToUpload) -> None:
+    def set_avatar(self, file: FileToUpload) -> Coroutine[object, object, None]:
         """Give the chat a picture. Contract: `POST groupchats/{id}/avatar` [V].
+
+        What is sent is what the file holds now, when this is called.
 
         Raises:
             InvalidFileError: the file is missing, empty, unreadable, a folder, no regular file, or without a
-                usable name.
+                usable name, or was changed since this was called.
             UploadFileError: the file changed or failed while it was sent.
         """
-        async with file_parts([file], field_name="avatar", meter=Meter(None)) as parts:
+        return self._set_avatar(take_now([file]))
+
+    async def _set_avatar(self, files: Sequence[FileToUpload]) -> None:
+        async with file_parts(files, field_name="avatar", meter=Meter(None)) as parts:
             await self._api.change(SET_AVATAR, self.address, Multipart((), parts))
 
     async def close(self, *, send_email: bool) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import string
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from healthmsg import (
     fold_aux_id,
 )
 from healthmsg.addresses import ChatAddress, ChatKind
-from healthmsg.bulk.entries import checked, files_in, question_in, text_of
+from healthmsg.bulk.entries import Content, checked, files_in, question_in, take_files, taker, text_of
 from healthmsg.bulk.journal import JournalFile
 from healthmsg.bulk.journal.keys import (
     files_as_json,
@@ -31,7 +32,13 @@ from healthmsg.bulk.journal.keys import (
     question_as_json,
     question_of_json,
 )
+from healthmsg.files import TakenFile
 from healthmsg.sandbox import Sandbox
+
+
+async def checked_as_taken(message: Outgoing, client: Client) -> Content:
+    return await checked(message, client._api, await take_files(message, taker(for_journal=True)))
+
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40).filter(
     lambda text: text.strip() and text not in {".", ".."}
@@ -102,15 +109,27 @@ def test_no_question_is_none() -> None:
     assert question_in(question_of_json(question_as_json(None))) is None
 
 
-@given(path=texts, name=texts, size=st.none() | st.integers(1, 2**60), content_type=st.none() | texts)
+@given(
+    path=texts,
+    name=texts,
+    size=st.none() | st.integers(1, 2**60),
+    content_type=st.none() | texts,
+    digest=st.none() | st.binary(min_size=32, max_size=32),
+)
 def test_a_file_comes_out_as_it_went_in(
-    path: str, name: str, size: int | None, content_type: str | None
+    path: str, name: str, size: int | None, content_type: str | None, digest: bytes | None
 ) -> None:
-    entered = (JournalFile(path, name, size, content_type),)
+    entered = (JournalFile(path, name, size, content_type, None if digest is None else digest.hex()),)
 
     (again,) = files_in(files_of_json(files_as_json(entered)))
 
-    assert again == UploadFile(path, name, content_type, size=size)
+    assert again == TakenFile(path, name, content_type, size=size, digest=digest)
+
+
+def test_a_file_of_a_journal_without_digests_can_be_read() -> None:
+    assert files_of_json('[{"path": "/a", "name": "a", "size": 1, "content_type": "a/b"}]') == (
+        JournalFile("/a", "a", 1, "a/b"),
+    )
 
 
 # --- what is checked
@@ -136,22 +155,25 @@ async def test_what_cannot_be_sent_is_refused_and_shows_nothing(
     client: Client, message: Outgoing, error: type[Exception]
 ) -> None:
     with pytest.raises(error):
-        await checked(message, client._api)
+        await checked_as_taken(message, client)
 
 
-async def test_a_file_is_entered_with_its_whole_path_and_its_size(
+async def test_a_file_is_entered_with_its_path_size_and_digest(
     client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "scan.pdf").write_bytes(b"%PDF")
     monkeypatch.chdir(tmp_path)
 
-    content = await checked(Outgoing("conversations/c1", "", ["scan.pdf"]), client._api)
+    content = await checked_as_taken(Outgoing("conversations/c1", "", ["scan.pdf"]), client)
 
-    assert content.files == (JournalFile(str(tmp_path / "scan.pdf"), "scan.pdf", 4, "application/pdf"),)
+    digest = sha256(b"%PDF").hexdigest()
+    assert content.files == (
+        JournalFile(str(tmp_path / "scan.pdf"), "scan.pdf", 4, "application/pdf", digest),
+    )
     assert str(tmp_path) not in repr(content)
 
 
 async def test_a_handle_of_another_user_is_refused(client: Client, sandbox: Sandbox) -> None:
     other = client.using(sandbox.issue_token())
     with pytest.raises(InvalidInputError, match="another user's"):
-        await checked(Outgoing(other.conversations("c1"), "x"), client._api)
+        await checked_as_taken(Outgoing(other.conversations("c1"), "x"), client)

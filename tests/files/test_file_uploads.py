@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from healthmsg.errors import InvalidFileError
 from healthmsg.files import FileToUpload, UploadFile, check_files, file_parts, prepare
-from healthmsg.files import uploads as module
+from healthmsg.files import taking as module
 from healthmsg.pipeline.exchange import FilePart
 from healthmsg.pipeline.meter import Meter
 
@@ -430,7 +430,7 @@ async def test_what_is_being_uploaded_cannot_be_uploaded_meanwhile(scan: Path) -
 
     assert caught.value.problems == tuple((name, "it is being uploaded already") for name in ("file 2", "b"))
     assert pieces.closed == 1
-    assert not module._in_use
+    assert not module.in_use
 
 
 async def test_an_async_iterable_is_closed_when_a_file_beside_it_is_refused(tmp_path: Path) -> None:
@@ -441,7 +441,7 @@ async def test_an_async_iterable_is_closed_when_a_file_beside_it_is_refused(tmp_
             pytest.fail("it was let through")
 
     assert pieces.closed == 1
-    assert not module._in_use
+    assert not module.in_use
 
 
 async def test_what_closing_raises_is_logged_without_its_words(caplog: pytest.LogCaptureFixture) -> None:

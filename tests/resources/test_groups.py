@@ -15,6 +15,7 @@ from healthmsg import (
     GroupInvite,
     GroupSettings,
     ImportUser,
+    InvalidFileError,
     Member,
     NotFoundError,
     Outcome,
@@ -220,6 +221,18 @@ async def test_a_group_chat_gets_a_picture(*, group: Group, tmp_path: Path, from
     await group.chat.set_avatar(path if from_path else UploadFile(b"\x89PNG", "a.png"))
 
     assert (await group.info()).avatar
+
+
+async def test_a_picture_that_is_changed_before_it_is_sent_is_refused(group: Group, tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"\x89PNG")
+    setting = group.chat.set_avatar(path)
+    path.write_bytes(b"\x89GIF")
+
+    with pytest.raises(InvalidFileError, match="changed or replaced"):
+        await setting
+
+    assert not (await group.info()).avatar
 
 
 # --- the end

@@ -1,6 +1,7 @@
 """Uploading files, over the sandbox."""
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Any
 
@@ -186,12 +187,16 @@ class Changes:
     async def answer(self, _: web.BaseRequest, execute: Execute) -> web.Response:  # noqa: ARG002 - Fault
         if self.how == "gone":
             self.path.unlink()
+        elif self.how == "same size and time":
+            before = self.path.stat()
+            self.path.write_bytes(LARGE[::-1])
+            os.utime(self.path, ns=(before.st_atime_ns, before.st_mtime_ns))
         else:
             self.path.write_bytes(LARGE[:-1] if self.how == "shorter" else LARGE + b"x")
         return web.Response(status=429, headers={"Retry-After": "0"})
 
 
-@pytest.mark.parametrize("how", ["shorter", "longer", "gone"])
+@pytest.mark.parametrize("how", ["shorter", "longer", "gone", "same size and time"])
 async def test_a_file_that_changes_between_look_and_sending_is_not_delivered(
     chat: Chat, sandbox: Sandbox, tmp_path: Path, how: str
 ) -> None:

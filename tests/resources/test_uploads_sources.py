@@ -18,19 +18,21 @@ from aiohttp import web
 from attrs import frozen
 
 from healthmsg import (
+    BadRequestError,
     Client,
     ConnectError,
     EmptyMessageError,
     Environment,
     InvalidFileError,
     InvalidInputError,
+    Outcome,
     RateLimitedError,
     Retries,
     UploadFile,
     UploadFileError,
 )
 from healthmsg.resources.chats import Chat
-from healthmsg.sandbox import Sandbox
+from healthmsg.sandbox import AnswerStatus, Sandbox
 from healthmsg.sandbox.faults import Execute
 
 LARGE = bytes(range(256)) * 100_000
@@ -276,13 +278,69 @@ async def test_a_file_that_is_changed_while_it_is_read_is_not_delivered(
 
 @pytest.mark.usefixtures("every_chunk_is_told")
 @pytest.mark.skipif(sys.platform == "win32", reason="an open file cannot be deleted there")
-async def test_a_file_that_is_deleted_while_it_is_read_arrives_whole(
+@pytest.mark.parametrize("change", [Path.unlink, lambda path: path.with_name("new").replace(path)])
+async def test_a_file_that_is_replaced_while_it_is_read_is_not_delivered(
+    chat: Chat, sandbox: Sandbox, path: Path, change: Callable[[Path], object]
+) -> None:
+    # That what was read is what it held when it was given, nothing proves any more.
+    path.with_name("new").write_bytes(LARGE[::-1])
+    changed: list[object] = []
+
+    with pytest.raises(UploadFileError, match="changed or replaced"):
+        await chat.upload(
+            path, progress=lambda done, _: changed.append(change(path)) if done and not changed else None
+        )
+
+    assert delivered(sandbox, chat) == []
+
+
+@pytest.mark.usefixtures("every_chunk_is_told")
+async def test_a_file_that_is_rewritten_while_it_is_read_never_arrives_mixed(
     chat: Chat, sandbox: Sandbox, path: Path
 ) -> None:
-    await chat.upload(path, progress=lambda done, _: path.unlink(missing_ok=True) if done else None)
+    before = path.stat()  # noqa: ASYNC240 - quick
+    changed: list[int] = []
 
-    assert not path.exists()  # noqa: ASYNC240 - quick
-    assert delivered(sandbox, chat) == [[LARGE]]
+    def progress(done: int, _: int | None) -> None:
+        if done and not changed:
+            changed.append(path.write_bytes(LARGE[::-1]))
+            os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    with pytest.raises(UploadFileError, match="changed or replaced") as caught:
+        await chat.upload(path, progress=progress)
+
+    assert caught.value.outcome is Outcome.NOT_SENT
+    assert path.name not in str(caught.value)
+    assert delivered(sandbox, chat) == []
+
+
+@pytest.mark.parametrize("size", [1000, 5_000_000])
+async def test_what_is_uploaded_is_what_a_file_held_at_the_call(
+    client: Client, sandbox: Sandbox, tmp_path: Path, size: int
+) -> None:
+    path, chats = tmp_path / "brief.pdf", [client.conversations(sandbox.add_conversation()) for _ in range(5)]
+
+    def render(number: int) -> Path:
+        path.write_bytes(bytes([number]) * size)
+        return path
+
+    uploads = [chat.upload(render(number)) for number, chat in enumerate(chats)]
+    results = await asyncio.gather(*uploads, return_exceptions=True)
+
+    assert [type(result).__name__ for result in results] == ["InvalidFileError"] * 4 + ["SentMessage"]
+    assert [delivered(sandbox, chat) for chat in chats] == [[]] * 4 + [[[bytes([4]) * size]]]
+
+
+async def test_a_buffer_that_is_used_again_is_refused(chat: Chat, sandbox: Sandbox) -> None:
+    buffer = io.BytesIO(b"brief voor A")
+    upload = chat.upload(UploadFile(buffer, "brief.pdf"))
+    buffer.write(b"brief voor B")
+    buffer.seek(0)
+
+    with pytest.raises(UploadFileError, match="changed or replaced"):
+        await upload
+
+    assert delivered(sandbox, chat) == []
 
 
 @pytest.mark.parametrize("kind", ["path", "open file", "iterable"])
@@ -426,6 +484,55 @@ async def test_one_open_file_cannot_go_into_two_uploads_at_once(
         opened.seek(0)
         await chat.upload(opened)
     assert delivered(sandbox, chat) == [[LARGE]] * 2
+
+
+class Leftovers:
+    """An async iterator that cannot be closed, and breaks off once."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes | Exception] = [b"for A", ValueError("canary"), b" and A"]
+
+    def __aiter__(self) -> "Leftovers":
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self.pieces:
+            raise StopAsyncIteration
+        piece = self.pieces.pop(0)
+        if isinstance(piece, Exception):
+            raise piece
+        return piece
+
+
+async def test_what_is_left_of_one_upload_is_never_another(
+    client: Client, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    chats = [client.conversations(sandbox.add_conversation()) for _ in range(2)]
+    leftovers = UploadFile(Leftovers(), "a.bin")
+    pipe = UploadFile(a_pipe(LARGE), "a.bin", size=1000)
+
+    for file in (leftovers, pipe):
+        with pytest.raises(UploadFileError):
+            await chats[0].upload(file)
+        with pytest.raises(InvalidFileError, match="read only once, and was read before"):
+            await chats[1].upload(file)
+
+    assert [delivered(sandbox, chat) for chat in chats] == [[], []]
+    close(pipe)
+
+
+async def test_an_open_file_stands_where_it_stood_when_its_upload_fails(
+    chat: Chat, sandbox: Sandbox, path: Path
+) -> None:
+    sandbox.faults.add(kind=AnswerStatus(400), method="POST")
+    with path.open("rb") as opened:
+        opened.seek(5)
+        with pytest.raises(BadRequestError):
+            await chat.upload(opened)
+        assert opened.tell() == 5
+        await chat.upload(opened)
+
+    assert delivered(sandbox, chat) == [[LARGE[5:]]]
 
 
 def swallow(listener: socket.socket) -> None:

@@ -2,7 +2,7 @@
 
 from healthmsg.bulk.journal.given import Given
 from healthmsg.bulk.journal.journal import Journal
-from healthmsg.bulk.journal.keys import fingerprint_of
+from healthmsg.bulk.journal.keys import fingerprint_of, likeness_of
 from healthmsg.bulk.journal.values import Claimed, Entry, JournalFile, Row, Sample, Standing, State
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     "Standing",
     "State",
     "fingerprint_of",
+    "likeness_of",
 ]

@@ -71,6 +71,7 @@ class Entering:
             else:
                 standings.append(_standing_of_new(one, new.setdefault(one.key, one)))
         self._insert(connection, list(new.values()))
+        self._move_files(connection, wanted, known)
         return self._reopen(connection, standings, known)
 
     def look_up(self, connection: Connection, prepared: Sequence[Prepared]) -> list[Standing]:
@@ -101,6 +102,20 @@ class Entering:
             held_up.add(chat)
         hashes = b"".join(one.fingerprint + one.body_hash for one in new)
         connection.execute(statements.INSERT, {"rows": rows, "hashes": hashes, **_now()})
+
+    def _move_files(
+        self, connection: Connection, prepared: Sequence[Prepared], known: Mapping[str, Any]
+    ) -> None:
+        """Note where the files of those that are known lie now: an earlier run's may be gone."""
+        rows = [
+            [one.key, files]
+            for one in prepared
+            if one.key in known and known[one.key].fingerprint == one.fingerprint
+            for files in [keys.files_as_json(one.entry.files)]
+            if files is not None
+        ]
+        if rows:
+            connection.execute(statements.MOVE_FILES, {"rows": rows})
 
     def _reopen(
         self, connection: Connection, standings: Sequence[Standing], known: dict[str, Any]
@@ -164,8 +179,8 @@ def _standing_of_new(one: Prepared, first: Prepared) -> Standing:
 
 def _mismatch() -> JournalMismatchError:
     return JournalMismatchError(
-        "Another message is known under this key: its chat, text, files or question differ. Nothing was"
-        " entered. Give this one a key of its own."
+        "Another message is known under this key: its chat, text, files (what is in them) or question differ."
+        " Nothing was entered. If this one is to be sent as well, give it a key of its own."
     )
 
 

@@ -48,13 +48,34 @@ def fingerprint_of(
     *,
     salt: bytes,
 ) -> bytes:
-    """Tell apart what is sent to whom, without keeping what it says."""
-    return _digest(salt, (chat, body, files_as_json(files) or "", question_as_json(question) or ""))
+    """Tell apart what is sent to whom, without keeping what it says.
+
+    Of files, their content counts, not where they lie: that may be another place in the next run.
+    """
+    held = [[file.name, file.content_type, file.size, file.digest] for file in files]
+    return _digest(salt, (chat, body, json.dumps(held) if held else "", question_as_json(question) or ""))
 
 
-def key_of(fingerprint: bytes, nth: int) -> str:
-    """Derive a key from what is sent to whom, and how many equal ones came before."""
-    return hashlib.sha256(fingerprint + nth.to_bytes(8, "big")).hexdigest()[:_KEY_LENGTH]
+def likeness_of(
+    chat: str,
+    body: str,
+    files: Sequence[JournalFile],
+    question: Mapping[str, object] | None,
+    *,
+    salt: bytes,
+) -> bytes:
+    """Recognise what may be the same message: as `fingerprint_of`, but of files only the names count.
+
+    A letter that is rendered again has other bytes as soon as there is a date in it. With another key, it
+    would be sent although the one before it was delivered; so it has the same key, and is refused.
+    """
+    names = [[file.name] for file in files]
+    return _digest(salt, (chat, body, json.dumps(names) if names else "", question_as_json(question) or ""))
+
+
+def key_of(likeness: bytes, nth: int) -> str:
+    """Derive a key from what is sent to whom, and how many alike came before."""
+    return hashlib.sha256(likeness + nth.to_bytes(8, "big")).hexdigest()[:_KEY_LENGTH]
 
 
 def _digest(salt: bytes, parts: Iterable[str]) -> bytes:

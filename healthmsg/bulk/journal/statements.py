@@ -75,6 +75,12 @@ _NEW: Final[dict[Column[Any], Any]] = {
     M.updated_at: _NOW,
 }
 INSERT: Final[Insert] = insert(MESSAGES).from_select(list(_NEW), select(*_NEW.values()))
+# The same files, which are in another place now.
+MOVE_FILES: Final[Update] = (
+    update(MESSAGES)
+    .where(M.key == text_at(0), M.state != State.DELIVERED.value, M.files != text_at(1))
+    .values(files=text_at(1))
+)
 # What no run that is still alive is to send does not hold up its chat.
 SET_ASIDE: Final[Update] = (
     update(MESSAGES)

@@ -30,6 +30,8 @@ class JournalFile:
     name: str = field(repr=False)
     size: int | None = None
     content_type: str | None = None
+    digest: str | None = field(default=None, repr=False)
+    """SHA-256 of what it held when it was entered: nothing else is sent under its name."""
 
 
 @frozen

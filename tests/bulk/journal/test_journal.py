@@ -55,6 +55,19 @@ async def test_another_message_under_a_known_key_is_refused_and_the_others_are_n
     assert [(claim.key, claim.body) for claim in claims] == [("a", "Dag"), ("b", "Beste mevrouw Jansen")]
 
 
+async def test_files_are_looked_for_where_they_were_given_last(target: str) -> None:
+    here, there = (
+        Entry("a", "conversations/a", "Dag", (JournalFile(path, "brief.pdf", 9, "application/pdf", "00"),))
+        for path in ("/1/brief.pdf", "/2/brief.pdf")
+    )
+    async with holding(target, here, entry("b")) as journal:
+        (known,) = await journal.enter([there])
+        first, second = await journal.claim(2)
+
+    assert (known.problem, known.is_new) == (None, False)
+    assert (first.files, second.files) == (there.files, ())
+
+
 async def test_a_key_that_comes_twice_at_once_is_entered_once(target: str) -> None:
     async with Journal.open(target) as journal:
         first, again, other = await journal.enter([entry("a"), entry("a"), entry("a", body="iets anders")])
