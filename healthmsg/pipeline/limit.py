@@ -14,6 +14,7 @@ from aiolimiter import AsyncLimiter
 from attrs import Attribute, field, frozen
 
 from healthmsg.errors import (
+    ClaimLostError,
     ClientClosedError,
     ConfigurationError,
     ConnectError,
@@ -311,17 +312,19 @@ class LimitStep:
         slot = limiter.acquire_at_once(request.lane) or await self._turn(request)
         request.slot = slot
         request.waited = slot.waited
-        if slot.waited and request.before_leaving is not None:
-            try:
+        try:
+            if slot.waited and request.before_leaving is not None:
                 request.before_leaving(request)
-            except QuotaExceededError:
-                slot.never_left()
-                raise
+            if request.may_leave is not None:
+                request.may_leave()
+        except (QuotaExceededError, ClaimLostError):
+            slot.never_left()
+            raise
         if request.on_departure is not None:
             request.on_departure()
         try:
             response = await proceed(request)
-        except (ConnectError, ClientClosedError):
+        except (ConnectError, ClientClosedError, ClaimLostError):
             slot.never_left()
             raise
         except StatusError as error:

@@ -1,4 +1,4 @@
-"""A program that sends 400 messages with a journal, for the tests that kill it and start it again.
+"""A program that sends 400 messages with a journal, for the tests that kill it or suspend it.
 
 Arguments: the API's URL, the journal, the seconds to settle, the file for the results. The token is in the
 environment. It ends with 0 if everything was delivered.
@@ -10,6 +10,8 @@ import os
 import sys
 from datetime import timedelta
 from typing import Final
+
+from sleeping_loop import SleepingLoop
 
 from healthmsg import Client, Environment, Outcome, Outgoing, RateLimit
 from healthmsg.bulk.journal import Journal
@@ -62,7 +64,8 @@ async def send(url: str, journal: str, settle: float, results: str) -> bool:
 def main() -> None:
     url, journal, settle, results = sys.argv[1:]
     Journal.open.__func__.__kwdefaults__["lease"] = LEASE  # type: ignore[attr-defined] # a classmethod has it
-    sys.exit(0 if asyncio.run(send(url, journal, float(settle), results)) else 1)
+    with asyncio.Runner(loop_factory=SleepingLoop) as runner:
+        sys.exit(0 if runner.run(send(url, journal, float(settle), results)) else 1)
 
 
 if __name__ == "__main__":
