@@ -5,7 +5,9 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
 from killing import LONGEST, MESSAGES, Aftermath, Sender, prepared
+from sleeping_loop import SLEEPS
 
 from healthmsg.bulk.journal.database import POSTGRESQL_REASONS
 
@@ -18,7 +20,9 @@ async def one_of_several_suspended(journal: str, folder: Path, *, workers: int, 
     """
     started = time.perf_counter()
     async with prepared(journal, folder, seed) as killing:
-        first, is_suspended = await killing.start(), asyncio.Event()
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv(SLEEPS, "1")
+            first, is_suspended = await killing.start(), asyncio.Event()
 
         def suspend() -> None:
             first.process.send_signal(signal.SIGSTOP)
