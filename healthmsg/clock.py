@@ -29,6 +29,10 @@ class Stopwatch:
         self._loop = asyncio.get_running_loop().time()
         self._machine = machine_seconds()
 
+    def awake_seconds(self) -> float:
+        """Return the seconds since its start, without those in which the machine slept."""
+        return asyncio.get_running_loop().time() - self._loop
+
     def seconds(self) -> float:
         """Return the seconds since its start."""
         machine = machine_seconds() - self._machine
