@@ -3,6 +3,10 @@
 The server counts arrivals, not departures, so spacing calls is not enough: jitter on the way can push 31
 of them into one second. Besides the spacing there are therefore 30 slots, and a slot comes back one second
 after the latest moment at which its call can have arrived.
+
+All of that is by the event loop's clock, which stands still while the machine sleeps: what was sent before
+may still be on its way, so nothing comes back early by that. A pause that the service asks for also counts
+the time in which the machine sleeps.
 """
 
 import asyncio
@@ -13,6 +17,7 @@ from typing import Final
 from aiolimiter import AsyncLimiter
 from attrs import Attribute, field, frozen
 
+from healthmsg.clock import Stopwatch
 from healthmsg.errors import (
     ClaimLostError,
     ClientClosedError,
@@ -37,6 +42,11 @@ from healthmsg.tasks import start
 _CATCH_UP: Final = 0.06
 # Seconds. Whatever a service asks for, after an hour one call goes and sees.
 _LONGEST_PAUSE: Final = 3600.0
+# Seconds after which a long pause is looked at again: it may be over, since the machine has slept.
+_LOOK_AGAIN: Final = 10.0
+# Seconds by which two clocks may differ without any sleep: uvloop looks at its own once in each turn only,
+# and a program may hold up the event loop.
+_CLOCKS_DIFFER: Final = 10.0
 _TOO_MANY_CALLS: Final = 429
 
 
@@ -95,6 +105,7 @@ class Limiter:
         self._at_once_from = -math.inf if burst == 1 else math.inf
         self._lanes = Lanes()
         self._asked_until = -math.inf
+        self._since_asked: Stopwatch | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_led = False
         self._dispatcher: asyncio.Task[None] | None = None
@@ -159,19 +170,43 @@ class Limiter:
 
     def pause(self, seconds: float) -> None:
         """Let nobody go for that long; the longest pause asked for wins."""
-        self.pace.pause(self._slots.now() + seconds)
+        self._pause_until(self._slots.now() + seconds)
+
+    def _pause_until(self, moment: float) -> None:
+        self.pace.pause(moment)
         self._at_once_from = max(self._at_once_from, self.pace.pause_until)
 
     def obey(self, seconds: float) -> None:
         """Let nobody go for as long as the service asked, and nobody wait for whom that is too long."""
-        self.pause(seconds)
-        self._asked_until = max(self._asked_until, self._slots.now() + seconds)
+        self._count_sleep()  # for an earlier pause
+        until = self._slots.now() + seconds
+        self._pause_until(until)
+        self._asked_until = max(self._asked_until, until)
+        self._since_asked = Stopwatch()
         left = self.asked_pause_left()
         self._dismiss(lambda caller: caller.longest_pause < left, LongPause)
 
     def asked_pause_left(self) -> float:
         """Give how many seconds are left of the pause that the service asked for."""
+        self._count_sleep()
         return max(0.0, self._asked_until - self._slots.now())
+
+    def _count_sleep(self) -> None:
+        """Shorten the pause that the service asked for by the time in which the machine has slept."""
+        since, pace = self._since_asked, self.pace
+        if since is None:
+            return
+        slept = since.seconds() - since.awake_seconds()
+        if slept > _CLOCKS_DIFFER:
+            before, self._asked_until = self._asked_until, self._asked_until - slept
+            # Unless it is longer for a reason of our own.
+            if pace.pause_until == before:
+                pace.pause_until = self._asked_until
+            if self._at_once_from == before:
+                self._at_once_from = self._asked_until
+            self._since_asked = Stopwatch()
+        if self._asked_until <= self._slots.now():
+            self._since_asked = None
 
     def refused(self, slot: CallSlot, retry_after: float | None) -> None:
         """Take in a 429: pause, for as long as the service asked if it did, and go on more slowly."""
@@ -265,8 +300,11 @@ class Limiter:
         return self._slots.is_one_free(now) and now >= self.pace.pause_until
 
     def _next_chance(self) -> float:
-        is_free = self._slots.is_one_free(self._slots.now())
-        return max(self.pace.pause_until, -math.inf if is_free else self._slots.next_due())
+        self._count_sleep()
+        now = self._slots.now()
+        is_free = self._slots.is_one_free(now)
+        chance = max(self.pace.pause_until, -math.inf if is_free else self._slots.next_due())
+        return chance if self._since_asked is None else min(chance, now + _LOOK_AGAIN)
 
     async def _sleep_until(self, when: float) -> None:
         loop = asyncio.get_running_loop()
