@@ -3,6 +3,7 @@
 import pytest
 
 from healthmsg import clock
+from healthmsg.auth import manager
 
 
 class Machine:
@@ -11,7 +12,8 @@ class Machine:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._slept = 0.0
         real = clock.machine_seconds
-        monkeypatch.setattr(clock, "machine_seconds", lambda: real() + self._slept)
+        for module in (clock, manager):
+            monkeypatch.setattr(module, "machine_seconds", lambda: real() + self._slept)
 
     def sleep(self, seconds: float) -> None:
         self._slept += seconds

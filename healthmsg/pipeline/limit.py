@@ -17,7 +17,6 @@ from typing import Final
 from aiolimiter import AsyncLimiter
 from attrs import Attribute, field, frozen
 
-from healthmsg.clock import Stopwatch
 from healthmsg.errors import (
     ClaimLostError,
     ClientClosedError,
@@ -44,9 +43,6 @@ _CATCH_UP: Final = 0.06
 _LONGEST_PAUSE: Final = 3600.0
 # Seconds after which a long pause is looked at again: it may be over, since the machine has slept.
 _LOOK_AGAIN: Final = 10.0
-# Seconds by which two clocks may differ without any sleep: uvloop looks at its own once in each turn only,
-# and a program may hold up the event loop.
-_CLOCKS_DIFFER: Final = 10.0
 _TOO_MANY_CALLS: Final = 429
 
 
@@ -104,8 +100,6 @@ class Limiter:
         # Only for single calls: the spacing alone knows how much of a burst is left.
         self._at_once_from = -math.inf if burst == 1 else math.inf
         self._lanes = Lanes()
-        self._asked_until = -math.inf
-        self._since_asked: Stopwatch | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_led = False
         self._dispatcher: asyncio.Task[None] | None = None
@@ -170,43 +164,28 @@ class Limiter:
 
     def pause(self, seconds: float) -> None:
         """Let nobody go for that long; the longest pause asked for wins."""
-        self._pause_until(self._slots.now() + seconds)
-
-    def _pause_until(self, moment: float) -> None:
-        self.pace.pause(moment)
+        self.pace.pause(self._slots.now() + seconds)
         self._at_once_from = max(self._at_once_from, self.pace.pause_until)
 
     def obey(self, seconds: float) -> None:
         """Let nobody go for as long as the service asked, and nobody wait for whom that is too long."""
         self._count_sleep()  # for an earlier pause
-        until = self._slots.now() + seconds
-        self._pause_until(until)
-        self._asked_until = max(self._asked_until, until)
-        self._since_asked = Stopwatch()
+        self.pace.obey(self._slots.now() + seconds)
+        self._at_once_from = max(self._at_once_from, self.pace.pause_until)
         left = self.asked_pause_left()
         self._dismiss(lambda caller: caller.longest_pause < left, LongPause)
 
     def asked_pause_left(self) -> float:
         """Give how many seconds are left of the pause that the service asked for."""
         self._count_sleep()
-        return max(0.0, self._asked_until - self._slots.now())
+        return max(0.0, self.pace.asked_until - self._slots.now())
 
     def _count_sleep(self) -> None:
         """Shorten the pause that the service asked for by the time in which the machine has slept."""
-        since, pace = self._since_asked, self.pace
-        if since is None:
-            return
-        slept = since.seconds() - since.awake_seconds()
-        if slept > _CLOCKS_DIFFER:
-            before, self._asked_until = self._asked_until, self._asked_until - slept
-            # Unless it is longer for a reason of our own.
-            if pace.pause_until == before:
-                pace.pause_until = self._asked_until
-            if self._at_once_from == before:
-                self._at_once_from = self._asked_until
-            self._since_asked = Stopwatch()
-        if self._asked_until <= self._slots.now():
-            self._since_asked = None
+        before = self.pace.pause_until
+        self.pace.count_sleep(self._slots.now())
+        if self._at_once_from == before:
+            self._at_once_from = self.pace.pause_until
 
     def refused(self, slot: CallSlot, retry_after: float | None) -> None:
         """Take in a 429: pause, for as long as the service asked if it did, and go on more slowly."""
@@ -304,7 +283,7 @@ class Limiter:
         now = self._slots.now()
         is_free = self._slots.is_one_free(now)
         chance = max(self.pace.pause_until, -math.inf if is_free else self._slots.next_due())
-        return chance if self._since_asked is None else min(chance, now + _LOOK_AGAIN)
+        return min(chance, now + _LOOK_AGAIN) if self.pace.asked_until > now else chance
 
     async def _sleep_until(self, when: float) -> None:
         loop = asyncio.get_running_loop()
