@@ -4,6 +4,7 @@ import pytest
 
 from healthmsg import clock
 from healthmsg.auth import manager
+from healthmsg.pipeline import connections
 
 
 class Machine:
@@ -12,7 +13,7 @@ class Machine:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._slept = 0.0
         real = clock.machine_seconds
-        for module in (clock, manager):
+        for module in (clock, connections, manager):
             monkeypatch.setattr(module, "machine_seconds", lambda: real() + self._slept)
 
     def sleep(self, seconds: float) -> None:

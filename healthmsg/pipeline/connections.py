@@ -1,6 +1,7 @@
 """The connections: one aiohttp session, made when it is first needed."""
 
 import asyncio
+import math
 from collections.abc import Mapping
 from http.cookies import SimpleCookie
 from typing import Any, Final
@@ -9,7 +10,7 @@ from weakref import WeakValueDictionary
 import aiohttp
 from yarl import URL
 
-from healthmsg.clock import Stopwatch
+from healthmsg.clock import machine_seconds
 from healthmsg.errors import ClientClosedError, ConfigurationError, WrongEventLoopError
 from healthmsg.network import EnvironmentProxies, Network
 from healthmsg.pipeline.deadline import Deadline
@@ -36,11 +37,12 @@ class _Connector(aiohttp.TCPConnector):
     over such a connection does no harm, but leaves open whether it was delivered.
     """
 
-    _since_last_use: Stopwatch | None = None
+    _ahead = math.inf
+    """How far the machine's clock was ahead of the event loop's when it was looked at last."""
 
     async def connect(self, req: aiohttp.ClientRequest, traces: Any, timeout: Any) -> Any:  # noqa: ASYNC109 - aiohttp's
-        since, self._since_last_use = self._since_last_use, Stopwatch()
-        if since is not None and since.seconds() - since.awake_seconds() > _SLEEP:
+        before, self._ahead = self._ahead, machine_seconds() - asyncio.get_running_loop().time()
+        if self._ahead - before > _SLEEP:
             # aiohttp has no public way to ask for these. It uses none that is closed.
             for kept in getattr(self, "_conns", {}).values():
                 for protocol, _ in kept:
