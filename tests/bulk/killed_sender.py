@@ -20,7 +20,7 @@ CHATS: Final = 40
 IN_EACH: Final = 10
 EQUAL: Final = "Tot morgen!"
 # The default of a minute would be waited for after each kill, where other workers could be sending.
-LEASE: Final = timedelta(seconds=2)
+LEASE: Final = timedelta(seconds=3)
 
 
 def address(chat: int) -> str:

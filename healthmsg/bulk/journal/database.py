@@ -40,6 +40,8 @@ _PLAN_WITH_INDEXES: Final = ("enable_seqscan", "enable_hashjoin", "enable_mergej
 # The share of a lease for which a transaction may stand still. A worker whose machine sleeps in the middle of
 # one would hold up all others: the database ends it before they lose their own leases by that.
 _LONGEST_STANDSTILL: Final = 1 / 3
+# In milliseconds, but no less than a busy machine may stand still.
+_LEAST_STANDSTILL: Final = 1000
 # Seconds. One that takes longer waits for a database that does not answer any more.
 _LONGEST_STATEMENT: Final = 120.0
 # Values would be patients' messages: they are in no error and no log.
@@ -241,7 +243,7 @@ def _check_postgresql(lease: timedelta, connection: Any, _: object) -> None:
         )
     if _ask(connection, "SHOW synchronous_commit") == "off":
         _ask(connection, "SET synchronous_commit = on")
-    standstill = max(1, int(lease / timedelta(milliseconds=1) * _LONGEST_STANDSTILL))
+    standstill = max(_LEAST_STANDSTILL, int(lease / timedelta(milliseconds=1) * _LONGEST_STANDSTILL))
     _ask(connection, f"SET idle_in_transaction_session_timeout = {standstill}")
     for setting in _PLAN_WITH_INDEXES:
         _ask(connection, f"SET {setting} = off")

@@ -206,14 +206,16 @@ async def test_renewing_tells_what_is_still_held(database: str) -> None:
 
 
 async def test_a_worker_that_sleeps_in_a_transaction_does_not_hold_up_the_others(database: str) -> None:
-    is_awake = asyncio.Event()
+    is_asleep, is_awake = asyncio.Event(), asyncio.Event()
 
     def sleep(connection: Connection) -> None:
         connection.execute(statements.ENTER_ALONE)
+        is_asleep.set()
         await_only(is_awake.wait())
 
     async with Journal.open(database, lease=SHORT) as sleeper, Journal.open(database) as other:
         sleeping = sleeper._store._do(sleep)
+        await is_asleep.wait()
         await other.enter([entry("a")])
         is_awake.set()
         with pytest.raises(JournalError, match=r"The journal failed: (the connection|this machine)"):
