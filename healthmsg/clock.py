@@ -15,6 +15,31 @@ def machine_seconds() -> float:
     return time.monotonic() if _CLOCK_ID is None else time.clock_gettime(_CLOCK_ID)
 
 
+class Stopwatch:
+    """How long something has lasted, by the clock that has gone further: the machine's or the event loop's.
+
+    The machine's goes on while the machine sleeps, the event loop's does not; that one goes further where
+    tests fake the time. To start one and to read it costs some 0.3 µs each. Use it inside a running event
+    loop.
+    """
+
+    __slots__ = ("_loop", "_machine")
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop().time()
+        self._machine = machine_seconds()
+
+    def awake_seconds(self) -> float:
+        """Return the seconds since its start, without those in which the machine slept."""
+        return asyncio.get_running_loop().time() - self._loop
+
+    def seconds(self) -> float:
+        """Return the seconds since its start."""
+        machine = machine_seconds() - self._machine
+        loop = asyncio.get_running_loop().time() - self._loop
+        return machine if machine > loop else loop  # noqa: FURB136 - a third of the time of max()
+
+
 class SteadyClock:
     """Seconds since its start, by a clock that never goes back and goes on while the machine sleeps.
 

@@ -12,6 +12,7 @@ import pytest
 from aiohttp import ClientResponse, ClientSession, DummyCookieJar
 from aioresponses import aioresponses
 from caller import Caller
+from machine import Machine
 
 from healthmsg import Client
 from healthmsg.sandbox import Sandbox
@@ -32,6 +33,12 @@ async def ticking_clock() -> None:
     loop = asyncio.get_running_loop()
     base, looks = loop.time, itertools.count()
     loop.time = lambda: base() + next(looks) * 1e-9  # type: ignore[method-assign]
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """Give a machine that can be made to sleep: the event loop's time stands still then."""
+    return Machine(monkeypatch)
 
 
 @pytest.fixture

@@ -4,12 +4,13 @@ import asyncio
 import logging
 from collections.abc import Callable
 from copy import copy
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final, Self
 
 from healthmsg.auth.oauth import OAuthApp
 from healthmsg.auth.stores import TokenStore
 from healthmsg.auth.token import Token, utc_now
+from healthmsg.clock import machine_seconds
 from healthmsg.errors import (
     ClientClosedError,
     ConfigurationError,
@@ -20,6 +21,7 @@ from healthmsg.pipeline.exchange import Send
 from healthmsg.tasks import start
 
 _LOGGER: Final = logging.getLogger("healthmsg")
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
 _DEFAULT_LEEWAY: Final = timedelta(seconds=30)
 _CLOSING_GRACE: Final = 10.0
 """Seconds that `TokenManager.close` leaves a running renewal to end by itself."""
@@ -29,6 +31,10 @@ _STORE_PATIENCE: Final = 10.0
 
 class TokenManager:
     """Keeps one user's token fresh for any number of tasks, with one token call however many need it.
+
+    Whether a token has expired is judged by the time of day, which goes on while the machine sleeps. A token
+    that cannot be renewed counts as expired only if that is so by the machine's own clock too, which is never
+    set. If either is wrong, the service's 401 says so, and the call did nothing.
 
     With an `app` and a refresh token it renews the token `leeway` before it expires (for a token that lives
     less than twice that long: in the second half of its life), and when the service no longer accepts it.
@@ -63,6 +69,7 @@ class TokenManager:
         self._user = user or ""
         self._now = now
         self._leeway = leeway
+        self._taken_on, self._taken_at = _NEVER, 0.0
         self._saving = asyncio.Lock()
         self._is_saved = True
         # Held here, since asyncio itself keeps only weak references to its tasks.
@@ -122,7 +129,7 @@ class TokenManager:
         renewed = await self.renew(token, send)
         if renewed is not None:
             return renewed
-        if token.is_expired(self._now()):
+        if token.is_expired(self._now()) and token.is_expired(self._unset_now()):
             raise ReauthorizationRequiredError("The token has expired: the user has to authorize again.")
         return token
 
@@ -190,9 +197,21 @@ class TokenManager:
         if not self._is_saved:
             await self._save_or_log()
 
+    def _unset_now(self) -> datetime:
+        """Return the time of day as if it had not been set since the token was taken.
+
+        A time of day that was set wrong must not end what the service still accepts. A clock that was passed
+        in is the only one that counts.
+        """
+        if self._now is not utc_now:
+            return self._now()
+        return self._taken_on + timedelta(seconds=machine_seconds() - self._taken_at)
+
     def _take(self, token: Token) -> None:
         self._token = token
         self._renew_at = token.expires_at
+        if token.expires_at is not None:
+            self._taken_on, self._taken_at = self._now(), machine_seconds()
         if token.expires_at is not None and token.expires_at > token.created_at:
             # A token that lives no longer than the leeway would otherwise be renewed for every call.
             half_its_life = (token.expires_at - token.created_at) / 2

@@ -45,7 +45,8 @@ class Hold:
 
     One at a time is let through to see, at growing intervals. When nothing has got through for `stop_after`
     seconds, the run is given up; `advice` tells how to go on then. It is given up at once when the token is
-    not accepted any more and no other can come.
+    not accepted any more and no other can come. All of that is by the event loop's clock: while the machine
+    sleeps nothing can be tried, so that time does not count.
     """
 
     def __init__(self, api: Api, stop_after: float, advice: str) -> None:

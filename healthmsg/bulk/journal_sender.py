@@ -6,8 +6,7 @@ from typing import Final
 
 from healthmsg.bulk.intake import Intake, result_of
 from healthmsg.bulk.journal import Given, Journal, State
-from healthmsg.bulk.journal_work import ADVICE, JournalWork
-from healthmsg.bulk.lease import Lease
+from healthmsg.bulk.journal_work import JournalWork
 from healthmsg.bulk.messages import Messages, SendResult
 from healthmsg.bulk.reconcile import my_id
 from healthmsg.bulk.sender import SendOptions
@@ -16,7 +15,6 @@ from healthmsg.pipeline.limit import RateLimit
 from healthmsg.resources.api import Api
 from healthmsg.tasks import start
 
-_LEASE_LOST: Final = f"The journal could not be reached in time, so others may send its messages. {ADVICE}"
 _DELETED: Final = "Messages of this run were deleted from the journal while it went on."
 _MOST_CLAIMED: Final = 64
 # Seconds between two looks at what other workers have done, and left undone.
@@ -52,7 +50,7 @@ class JournalSendMany(JournalWork):
     async def _feed(self) -> None:
         async with self._journal as journal:
             with Given() as self._given:
-                async with Lease(journal, self._lose_all):
+                async with self._lease:
                     try:
                         await self._run()
                     finally:
@@ -184,8 +182,3 @@ class JournalSendMany(JournalWork):
     def _forget(self, task: "asyncio.Task[None]") -> None:
         super()._forget(task)
         self._changed.set()
-
-    def _lose_all(self) -> None:
-        self._failure = JournalError(_LEASE_LOST)
-        for task in self._in_flight:
-            task.cancel()

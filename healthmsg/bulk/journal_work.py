@@ -1,8 +1,9 @@
 """Sending one message of a journal: noted before its call is made, and what became of it after."""
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from healthmsg.addresses import ChatAddress
 from healthmsg.attempts import Attempt
@@ -10,6 +11,7 @@ from healthmsg.bulk.delivery_proofs import DeliveryProofs, JournalEvidence
 from healthmsg.bulk.departures import Departures
 from healthmsg.bulk.entries import files_in, question_in
 from healthmsg.bulk.journal import Claimed, Given, Journal, State
+from healthmsg.bulk.lease import Lease
 from healthmsg.bulk.messages import Recipient, SendResult
 from healthmsg.bulk.reconcile import Reconciled, Reconciler, reconciler_of
 from healthmsg.bulk.sender import MOST_SENDINGS, SendMany, SendOptions
@@ -32,6 +34,7 @@ from healthmsg.resources.groups import GroupChat, handle
 from healthmsg.tasks import start
 
 ADVICE: Final = "Start again with the same journal and messages to go on: nothing is sent twice."
+_LEASE_LOST: Final = f"The journal could not be reached in time, so others may send its messages. {ADVICE}"
 _LEFT_OPEN: Final = (
     "The run was ended before it was known whether this message was delivered; it is unknown. The next run"
     " with the same journal finds out."
@@ -54,13 +57,19 @@ class JournalWork(SendMany):
         self._failure: Exception | None = None
         self._giving_back: set[asyncio.Task[None]] = set()
         self._departures = Departures(rate)
+        self._lease = Lease(journal, self._lose_all)
+        self._may_leave: dict[asyncio.Task[Any] | None, Callable[[], None] | None] = {}
+        """What the calls of messages that are begun have to ask before they leave."""
 
     async def _work(self, item: Claimed) -> SendResult | None:
         try:
             return await self._carry_out(item)
         except ClaimLostError:
             self._hold.nothing_learnt()
-            return None  # whoever has it now tells what became of it
+            # The worker that has it now finds out what becomes of it. If there is none, it was not sent yet.
+            self._given.await_again(item.key)
+            await self._give_back(item)
+            return None
         except SendingStoppedError:
             return None  # it waits in the journal
         except Exception as error:  # noqa: BLE001 - a message without a result must not pass in silence
@@ -153,17 +162,28 @@ class JournalWork(SendMany):
 
     async def _begin_and_say(self, claim: Claimed, chat: Chat | GroupChat) -> SentMessage:
         await self._departures.enter()
+        task = asyncio.current_task()
+        self._may_leave[task] = self._lease.of(claim)
         try:
             ahead = self._api.deliveries.clock.date_ahead()
             date_ahead = None if ahead is None else ahead + self._proofs.journal_ahead
             await self._journal.begin(claim, self._journal.now(), chat.address.text, date_ahead)
             return await self._say(chat, claim.body, files_in(claim.files), question_in(claim.question))
         finally:
-            self._departures.leave(asyncio.current_task())
+            del self._may_leave[task]
+            self._departures.leave(task)
 
     def _note_request(self, request: Request, task: "asyncio.Task[None]") -> None:
         super()._note_request(request, task)
         request.on_departure = partial(self._departures.leave, task)
+        request.may_leave = self._may_leave.get(task)
+
+    def _lose_all(self) -> None:
+        """End the run, since others may take its messages over."""
+        self._failure = JournalError(_LEASE_LOST)
+        for task in self._in_flight:
+            task.cancel()
+        self._changed.set()
 
     async def _delivered(self, claim: Claimed, message_id: str, attempts: int) -> SendResult | None:
         """Note that it was delivered; `None`: another message is known under this id."""
@@ -173,12 +193,12 @@ class JournalWork(SendMany):
         except BaseException as error:
             # The next run looks for it, and must not take it for another one's.
             self._api.deliveries.forget(message_id)
-            if not isinstance(error, JournalError):
-                raise
-            if not isinstance(error, ClaimLostError):
-                self._failure = self._failure or error
-            elif await self._journal.is_claimed_id(message_id, claim.key):
+            if isinstance(error, ClaimLostError) and await self._journal.is_claimed_id(message_id, claim.key):
                 return None
+            # Two workers that both say "delivered" could mean two messages: the one that has it now reports.
+            if not isinstance(error, JournalError) or isinstance(error, ClaimLostError):
+                raise
+            self._failure = self._failure or error
         else:
             self._proofs.note_first()
         return result

@@ -47,15 +47,10 @@ class Message:
     """JSON fields that the SDK does not know (yet)."""
 
 
-def _not_empty(_: object, __: object, value: str) -> None:
-    if value == "":
-        raise ValueError("an empty text is no id")
-
-
 @frozen
 class SentMessage:
     """The service accepted a message [V]."""
 
-    id: str = field(validator=_not_empty)
+    id: str
     extra: JSONObject = field(factory=dict, repr=False, eq=False, kw_only=True)
     """JSON fields that the SDK does not know (yet)."""

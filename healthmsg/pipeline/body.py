@@ -48,7 +48,10 @@ class UploadBody:
 
 
 class _FormWriter(MultipartWriter):
-    """A form that waits for the limit before its end, should it have taken long."""
+    """A form that waits for the limit before its end, should it have taken long.
+
+    Until then the service has only a part of it, so that is where whether it may be sent is asked once more.
+    """
 
     def __init__(self, request: Request) -> None:
         super().__init__("form-data")
@@ -58,6 +61,8 @@ class _FormWriter(MultipartWriter):
         await super().write(writer, close_boundary=False)
         if self._request.slot is not None:
             await self._wait_for_the_limit(self._request.slot)
+        if self._request.may_leave is not None:
+            self._request.may_leave()  # what it raises makes aiohttp cut the connection
         self._request.body_sent = True
         if close_boundary:
             await writer.write(f"--{self.boundary}--\r\n".encode())

@@ -1,7 +1,6 @@
 """The check step: an error code becomes a typed error."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Final
 
 import orjson
@@ -22,7 +21,7 @@ from healthmsg.errors import (
     UnauthorizedError,
 )
 from healthmsg.pipeline.exchange import Request, Response, Send
-from healthmsg.pipeline.headers import http_date, quota_headers, quota_of, wait_for_reset
+from healthmsg.pipeline.headers import http_date, quota_headers, quota_of, service_time, wait_for_reset
 from healthmsg.pipeline.notices import Notices
 from healthmsg.pipeline.server_clock import ServerClock
 
@@ -78,7 +77,7 @@ def status_error(response: Response, request: Request) -> StatusError:
     code, message = _servers_words(response.body)
     retry_after = _retry_after(response.headers)
     if kind is QuotaExceededError and retry_after is None and quota:
-        retry_after = wait_for_reset(quota)
+        retry_after = wait_for_reset(quota, service_time(response.headers))
     return kind(
         response.call,
         response.status,
@@ -110,6 +109,4 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     moment = http_date(value)
     if moment is None:
         return None
-    # By the service's own clock, if it tells the time: this machine's may be wrong.
-    now = http_date(headers.get("Date", "")) or datetime.now(UTC)
-    return max(0.0, (moment - now).total_seconds())
+    return max(0.0, (moment - service_time(headers)).total_seconds())

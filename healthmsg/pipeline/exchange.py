@@ -132,6 +132,12 @@ class Request:
     """The same, in the tries before this one."""
     before_leaving: "Callable[[Request], None] | None" = field(default=None, repr=False)
     """Raises if the call, after its wait for the limit, must not be made any more."""
+    may_leave: Callable[[], None] | None = field(default=None, repr=False)
+    """Raises `ClaimLostError` if the call must not be made any more.
+
+    Asked directly before each try leaves, once it has its turn and its connection, and before an upload's
+    last chunk leaves. It must be quick.
+    """
     on_departure: Callable[[], None] | None = field(default=None, repr=False)
     """Told each time when the limit lets the call go."""
     has_left: bool | None = None

@@ -43,13 +43,14 @@ def may_be_used_up(headers: QuotaHeaders) -> bool:
     return len(headers[1] or "") >= len(headers[0] or "")
 
 
-def wait_for_reset(quota: Quota) -> float | None:
-    """Give the seconds until a quota that is used up is renewed; `None` when it is not, or that is not known.
+def wait_for_reset(quota: Quota, now: datetime | None = None) -> float | None:
+    """Return the seconds until a quota that is used up is renewed; `None` when it is not, or not known.
 
-    That nothing is answered until then is assumed [A]. Where the interval is known, the wait is no longer: a
-    clock that is wrong, here or there, must not lock a user out.
+    `now` is by the service's clock, as the reset is; without it, by this machine's. That nothing is answered
+    until then is assumed [A]. Where the interval is known, the wait is no longer: a clock that is wrong, here
+    or there, must not lock a user out.
     """
-    wait = seconds_until(quota.reset) if quota.remaining == 0 else None
+    wait = seconds_until(quota.reset, now) if quota.remaining == 0 else None
     interval = (quota.interval or 0) * _SECONDS.get(quota.unit or "", 0)
     return min(wait, interval) if wait is not None and interval else wait
 
@@ -63,11 +64,16 @@ def http_date(value: str) -> datetime | None:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def seconds_until(moment: datetime | None) -> float | None:
-    """Give how long it is until then; `None` when that is not known or over."""
+def service_time(headers: Mapping[str, str]) -> datetime:
+    """Return the time by the service's clock, if the answer tells it: this machine's may be wrong."""
+    return http_date(headers.get("Date", "")) or datetime.now(UTC)
+
+
+def seconds_until(moment: datetime | None, now: datetime | None = None) -> float | None:
+    """Return how long it is until then; `None` when that is not known or over."""
     if moment is None:
         return None
-    seconds = (moment - datetime.now(UTC)).total_seconds()
+    seconds = (moment - (now or datetime.now(UTC))).total_seconds()
     return seconds if seconds > 0 else None
 
 

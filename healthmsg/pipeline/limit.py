@@ -3,6 +3,10 @@
 The server counts arrivals, not departures, so spacing calls is not enough: jitter on the way can push 31
 of them into one second. Besides the spacing there are therefore 30 slots, and a slot comes back one second
 after the latest moment at which its call can have arrived.
+
+All of that is by the event loop's clock, which stands still while the machine sleeps: what was sent before
+may still be on its way, so nothing comes back early by that. A pause that the service asks for also counts
+the time in which the machine sleeps.
 """
 
 import asyncio
@@ -14,6 +18,7 @@ from aiolimiter import AsyncLimiter
 from attrs import Attribute, field, frozen
 
 from healthmsg.errors import (
+    ClaimLostError,
     ClientClosedError,
     ConfigurationError,
     ConnectError,
@@ -36,6 +41,8 @@ from healthmsg.tasks import start
 _CATCH_UP: Final = 0.06
 # Seconds. Whatever a service asks for, after an hour one call goes and sees.
 _LONGEST_PAUSE: Final = 3600.0
+# Seconds after which a long pause is looked at again: it may be over, since the machine has slept.
+_LOOK_AGAIN: Final = 10.0
 _TOO_MANY_CALLS: Final = 429
 
 
@@ -93,7 +100,6 @@ class Limiter:
         # Only for single calls: the spacing alone knows how much of a burst is left.
         self._at_once_from = -math.inf if burst == 1 else math.inf
         self._lanes = Lanes()
-        self._asked_until = -math.inf
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_led = False
         self._dispatcher: asyncio.Task[None] | None = None
@@ -163,14 +169,23 @@ class Limiter:
 
     def obey(self, seconds: float) -> None:
         """Let nobody go for as long as the service asked, and nobody wait for whom that is too long."""
-        self.pause(seconds)
-        self._asked_until = max(self._asked_until, self._slots.now() + seconds)
+        self._count_sleep()  # for an earlier pause
+        self.pace.obey(self._slots.now() + seconds)
+        self._at_once_from = max(self._at_once_from, self.pace.pause_until)
         left = self.asked_pause_left()
         self._dismiss(lambda caller: caller.longest_pause < left, LongPause)
 
     def asked_pause_left(self) -> float:
         """Give how many seconds are left of the pause that the service asked for."""
-        return max(0.0, self._asked_until - self._slots.now())
+        self._count_sleep()
+        return max(0.0, self.pace.asked_until - self._slots.now())
+
+    def _count_sleep(self) -> None:
+        """Shorten the pause that the service asked for by the time in which the machine has slept."""
+        before = self.pace.pause_until
+        self.pace.count_sleep(self._slots.now())
+        if self._at_once_from == before:
+            self._at_once_from = self.pace.pause_until
 
     def refused(self, slot: CallSlot, retry_after: float | None) -> None:
         """Take in a 429: pause, for as long as the service asked if it did, and go on more slowly."""
@@ -264,8 +279,11 @@ class Limiter:
         return self._slots.is_one_free(now) and now >= self.pace.pause_until
 
     def _next_chance(self) -> float:
-        is_free = self._slots.is_one_free(self._slots.now())
-        return max(self.pace.pause_until, -math.inf if is_free else self._slots.next_due())
+        self._count_sleep()
+        now = self._slots.now()
+        is_free = self._slots.is_one_free(now)
+        chance = max(self.pace.pause_until, -math.inf if is_free else self._slots.next_due())
+        return min(chance, now + _LOOK_AGAIN) if self.pace.asked_until > now else chance
 
     async def _sleep_until(self, when: float) -> None:
         loop = asyncio.get_running_loop()
@@ -311,17 +329,19 @@ class LimitStep:
         slot = limiter.acquire_at_once(request.lane) or await self._turn(request)
         request.slot = slot
         request.waited = slot.waited
-        if slot.waited and request.before_leaving is not None:
-            try:
+        try:
+            if slot.waited and request.before_leaving is not None:
                 request.before_leaving(request)
-            except QuotaExceededError:
-                slot.never_left()
-                raise
+            if request.may_leave is not None:
+                request.may_leave()
+        except (QuotaExceededError, ClaimLostError):
+            slot.never_left()
+            raise
         if request.on_departure is not None:
             request.on_departure()
         try:
             response = await proceed(request)
-        except (ConnectError, ClientClosedError):
+        except (ConnectError, ClientClosedError, ClaimLostError):
             slot.never_left()
             raise
         except StatusError as error:

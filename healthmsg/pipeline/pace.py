@@ -8,6 +8,8 @@ until it is the full one again or the next 429 comes: it settles where calls pas
 import math
 from typing import Final
 
+from healthmsg.clock import Stopwatch
+
 # What is left of the pace after a 429.
 _AFTER_A_429: Final = 0.8
 # In beats: the pause after a 429 that names none, doubled while nothing passes.
@@ -18,6 +20,9 @@ _LEAST_SHARE: Final = 1 / 60
 _RAISED_BY: Final = 0.007
 # ... and of the `arrival` that was doubled, in shares of what it is without a 429.
 _NARROWED_BY: Final = 1 / 300
+# Seconds by which two clocks may differ without any sleep: uvloop looks at its own once in each turn only,
+# and a program may hold up the event loop.
+_CLOCKS_DIFFER: Final = 10.0
 
 
 class Pace:
@@ -44,10 +49,32 @@ class Pace:
         """Whether good answers have something to give back."""
         self.pause_until: float = -math.inf
         """Before that moment nobody may leave."""
+        self.asked_until: float = -math.inf
+        """The end of the pause that the service asked for."""
+        self._since_asked: Stopwatch | None = None
 
     def pause(self, until: float) -> None:
         """Let nobody leave before that moment; the latest one asked for wins."""
         self.pause_until = max(self.pause_until, until)
+
+    def obey(self, until: float) -> None:
+        """Let nobody leave before that moment, since the service asked for it."""
+        self.pause(until)
+        self.asked_until = max(self.asked_until, until)
+        self._since_asked = Stopwatch()
+
+    def count_sleep(self, now: float) -> None:
+        """Shorten the pause that the service asked for by the time in which the machine has slept."""
+        if self._since_asked is None:
+            return
+        slept = self._since_asked.seconds() - self._since_asked.awake_seconds()
+        if slept > _CLOCKS_DIFFER:
+            before, self.asked_until = self.asked_until, self.asked_until - slept
+            if self.pause_until == before:  # it is not longer for a reason of our own
+                self.pause_until = self.asked_until
+            self._since_asked = Stopwatch()
+        if self.asked_until <= now:
+            self._since_asked = None
 
     def refused(self, now: float, left_at: float) -> None:
         """Slow down after a 429, once for all calls that leave within one interval.

@@ -1,22 +1,34 @@
 """The quota step: a user's quota that is used up holds back that user alone."""
 
-import asyncio
+from attrs import Factory, frozen
 
-from attrs import frozen
-
+from healthmsg.clock import Stopwatch
 from healthmsg.errors import QuotaExceededError, StatusError
 from healthmsg.models.quota import Quota
 from healthmsg.pipeline.exchange import Request, Response, Send
-from healthmsg.pipeline.headers import QuotaHeaders, may_be_used_up, quota_headers, quota_of, wait_for_reset
+from healthmsg.pipeline.headers import (
+    QuotaHeaders,
+    may_be_used_up,
+    quota_headers,
+    quota_of,
+    service_time,
+    wait_for_reset,
+)
 
 
 @frozen
 class UsedUp:
     """A quota that is used up."""
 
-    until: float
-    """By the event loop's clock, in seconds."""
+    seconds: float
+    """How long it is so from now on, by the machine's clock: it is renewed also while the machine sleeps."""
     quota: Quota | None
+    _since: Stopwatch = Factory(Stopwatch)
+
+    @property
+    def left(self) -> float:
+        """How many seconds are left."""
+        return self.seconds - self._since.seconds()
 
 
 class QuotaStep:
@@ -55,7 +67,8 @@ class QuotaStep:
         if headers is not None:
             self._last_seen = headers
             if may_be_used_up(headers):
-                self._hold_back(request, wait_for_reset(quota_of(headers)))
+                wait = wait_for_reset(quota_of(headers), service_time(response.headers))
+                self._hold_back(request, wait)
         return response
 
     def _look_at_error(self, error: StatusError, request: Request) -> None:
@@ -70,23 +83,17 @@ class QuotaStep:
     def _hold_back(self, request: Request, seconds: float | None) -> None:
         if seconds is None:
             return
-        now = _now()
-        for token in [token for token, known in self._used_up.items() if known.until <= now]:
+        for token in [token for token, known in self._used_up.items() if known.left <= 0]:
             del self._used_up[token]
         known = self._used_up.get(request.token)
-        until = max(now + seconds, known.until if known else now)
-        self._used_up[request.token] = UsedUp(until, self.quota)
+        self._used_up[request.token] = UsedUp(max(seconds, known.left if known else 0.0), self.quota)
 
     def _check(self, request: Request) -> None:
         if not self._used_up:
             return
         known = self._used_up.get(request.token)
-        left = known.until - _now() if known else 0.0
+        left = known.left if known else 0.0
         if known and left > 0:
             raise QuotaExceededError(
                 request.call, 429, retry_after=left, quota=known.quota, of_earlier_call=True
             )
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import field, frozen
 
+from healthmsg.clock import Stopwatch
 from healthmsg.errors import (
     CallError,
     ConnectError,
@@ -64,7 +65,8 @@ class Retries:
     0 and a bound that doubles each time, from half a second up to `max_wait` seconds. A wait that the service
     asks for [A: RFC 9110] takes its place; if that is longer than `max_wait`, the call fails at once with
     its `retry_after`. `total` bounds the seconds from the call's beginning in which tries may begin; those
-    that the call spends waiting for its turn within our own limit do not count.
+    that the call spends waiting for its turn within our own limit do not count. The seconds in which the
+    machine sleeps do, except for calls that only read.
 
     Raises:
         ConfigurationError: a number that cannot be right.
@@ -90,7 +92,7 @@ class RetryStep:
     async def __call__(self, request: Request, proceed: Send) -> Response:
         """Try, and try again where that is right."""
         # The first try runs outside the retry library, which costs more than the rest of the pipeline.
-        began = asyncio.get_running_loop().time()
+        began = Stopwatch()
         request.started_at = time.time()
         try:
             return await proceed(request)
@@ -102,7 +104,7 @@ class RetryStep:
 class _Repetition:
     """The tries of one call after the first."""
 
-    def __init__(self, retries: Retries, request: Request, began: float, proceed: Send) -> None:
+    def __init__(self, retries: Retries, request: Request, began: Stopwatch, proceed: Send) -> None:
         self._retries = retries
         self._request = request
         self._began = began
@@ -123,15 +125,20 @@ class _Repetition:
     async def _repeat(self, first_failure: CallError) -> Response:
         from tenacity import AsyncRetrying, retry_if_exception  # noqa: PLC0415 - rarely needed
 
-        known: CallError | None = first_failure
+        last_failure, is_first = first_failure, True
 
         async def next_try() -> Response:
-            nonlocal known
-            if known is not None:  # the library's first try is the one that failed already
-                failure, known = known, None
-                raise failure
+            nonlocal last_failure, is_first
+            # The library's first try is the one that failed already. Later the machine may have slept.
+            if is_first or self._is_too_late(after=0.0):
+                is_first = False
+                raise last_failure
             self._request.begin_another_try()
-            return await self._proceed(self._request)
+            try:
+                return await self._proceed(self._request)
+            except CallError as error:
+                last_failure = error
+                raise
 
         repeat = AsyncRetrying(
             retry=retry_if_exception(self._may_follow),
@@ -161,10 +168,15 @@ class _Repetition:
         return isinstance(error, _DID_NOT_RUN) or (may_run_twice and isinstance(error, _MAY_HAVE_RUN))
 
     def _is_over(self, state: "RetryCallState") -> bool:
-        queued = self._request.waited_before + self._request.waited
-        next_begins = asyncio.get_running_loop().time() + state.upcoming_sleep
-        is_too_late = next_begins - self._began - queued > self._retries.total
+        is_too_late = self._is_too_late(after=state.upcoming_sleep)
         return is_too_late or self._request.attempt >= self._retries.attempts
+
+    def _is_too_late(self, *, after: float) -> bool:
+        queued = self._request.waited_before + self._request.waited
+        # To read once more when the machine has slept does no harm; to send hours later could.
+        is_safe = self._request.repeat is Repeat.SAFE
+        passed = self._began.awake_seconds() if is_safe else self._began.seconds()
+        return passed + after - queued > self._retries.total
 
     def _wait(self, state: "RetryCallState") -> float:
         from tenacity import wait_random_exponential  # noqa: PLC0415 - rarely needed

@@ -20,6 +20,7 @@ from yarl import URL
 from healthmsg.errors import (
     CallError,
     CallTimeoutError,
+    ClaimLostError,
     ClientClosedError,
     ConnectError,
     ConnectionLostError,
@@ -65,6 +66,7 @@ class _OutgoingRequest(aiohttp.ClientRequest):
             # An answer that nobody asked for is there already: it would be taken for this call's.
             raise aiohttp.ClientConnectionError
         if self.carries is not None:
+            _check_that_it_may_leave(self.carries)
             self.carries.has_left = True
             if self.carries.slot is not None:
                 self.carries.slot.sent()
@@ -73,6 +75,20 @@ class _OutgoingRequest(aiohttp.ClientRequest):
     def limit_standstill(self, seconds: float) -> None:
         # Not an override: this one goes for large bodies only, and that would cost every call.
         self.write_bytes = partial(_write_in_time, self.write_bytes, seconds)  # type: ignore[method-assign]
+
+
+def _check_that_it_may_leave(request: Request) -> None:
+    """Look once more, since the machine may have slept while the connection was made."""
+    if request.may_leave is None:
+        return
+    if not request.has_left:
+        request.may_leave()
+        return
+    # A middleware of the program's makes the call again: to say that it did not leave would be untrue.
+    with suppress(ClaimLostError):
+        request.may_leave()
+        return
+    raise aiohttp.ClientConnectionError
 
 
 async def _write_in_time(

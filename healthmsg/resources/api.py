@@ -151,9 +151,13 @@ class Api:
 
 def _decoded(shape: type[T], request: Request, response: Response) -> T:
     try:
-        return decode(response.body, shape, request.call)
+        created = decode(response.body, shape, request.call)
+        problem = "the answer has no id" if getattr(created, "id", None) == "" else ""
     except InvalidResponseError as error:
         problem = error.problem
+    else:
+        if not problem:
+            return created
     raise request.delivery_unknown(problem, status=response.status)
 
 

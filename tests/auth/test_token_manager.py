@@ -4,12 +4,14 @@ import itertools
 import logging
 import traceback
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 
 import pytest
+from machine import Machine
 from token_service import NOON, REFRESH_TOKEN, VALUE, Clock, TokenService, answer, app, expiring
 
 from healthmsg.auth import MemoryTokenStore, Token, TokenManager
+from healthmsg.auth import token as token_module
 from healthmsg.errors import (
     BadRequestError,
     ClientClosedError,
@@ -107,6 +109,57 @@ async def test_a_token_that_cannot_be_renewed_is_used_to_its_very_end(clock: Clo
     manager = TokenManager(expiring(100), now=clock)
     clock.advance(99)
     assert await manager.current(TokenService(answer())) is manager.token
+
+
+class TimeOfDay(datetime):
+    """The machine's, which somebody sets."""
+
+    is_set_by = timedelta()
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override] # of the base class
+        return datetime.now(tz) + cls.is_set_by
+
+
+@pytest.fixture
+def time_of_day(monkeypatch: pytest.MonkeyPatch) -> type[TimeOfDay]:
+    monkeypatch.setattr(TimeOfDay, "is_set_by", timedelta())
+    monkeypatch.setattr(token_module, "datetime", TimeOfDay)  # `utc_now` looks there
+    return TimeOfDay
+
+
+def living_for(seconds: float) -> Token:
+    now = datetime.now(UTC)
+    return Token("old", created_at=now, expires_at=now + timedelta(seconds=seconds))
+
+
+async def test_a_time_of_day_that_is_set_forward_ends_no_token(request: pytest.FixtureRequest) -> None:
+    manager = TokenManager(living_for(3600))
+    request.getfixturevalue("time_of_day").is_set_by = timedelta(days=400)
+    assert await manager.current(TokenService(answer())) is manager.token
+
+
+async def test_a_token_ends_while_the_machine_sleeps(
+    machine: Machine, request: pytest.FixtureRequest
+) -> None:
+    manager = TokenManager(living_for(3600))
+    machine.sleep(3601)
+    request.getfixturevalue("time_of_day").is_set_by = timedelta(seconds=3601)
+    with pytest.raises(ReauthorizationRequiredError):
+        await manager.current(TokenService(answer()))
+
+
+async def test_a_time_of_day_that_is_put_right_lets_a_token_be_used_again(
+    request: pytest.FixtureRequest,
+) -> None:
+    token = living_for(3600)
+    time_of_day = request.getfixturevalue("time_of_day")
+    time_of_day.is_set_by = timedelta(days=400)
+    manager = TokenManager(token)
+    with pytest.raises(ReauthorizationRequiredError):
+        await manager.current(TokenService(answer()))
+    time_of_day.is_set_by = timedelta()
+    assert await manager.current(TokenService(answer())) is token
 
 
 # --- one renewal for all

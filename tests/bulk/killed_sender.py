@@ -1,4 +1,4 @@
-"""A program that sends 400 messages with a journal, for the tests that kill it and start it again.
+"""A program that sends 400 messages with a journal, for the tests that kill it or suspend it.
 
 Arguments: the API's URL, the journal, the seconds to settle, the file for the results. The token is in the
 environment. It ends with 0 if everything was delivered, or is not known to be.
@@ -12,6 +12,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
+from sleeping_loop import SLEEPS, SleepingLoop
+
 from healthmsg import Client, Environment, Outcome, Outgoing, RateLimit
 from healthmsg.bulk.journal import Journal
 
@@ -21,7 +23,7 @@ EQUAL: Final = 'Tot "morgen" & groet \U0001f44d van de ﬁetsploeg en cafe\u0301
 WITH_FILE: Final = 5
 FILE_NAME: Final = "foto (1) cafe\u0301.txt"
 # The default of a minute would be waited for after each kill, where other workers could be sending.
-LEASE: Final = timedelta(seconds=2)
+LEASE: Final = timedelta(seconds=3)
 
 
 def address(chat: int) -> str:
@@ -68,7 +70,8 @@ async def send(url: str, journal: str, settle: float, results: str) -> bool:
 def main() -> None:
     url, journal, settle, results = sys.argv[1:]
     Journal.open.__func__.__kwdefaults__["lease"] = LEASE  # type: ignore[attr-defined] # a classmethod has it
-    sys.exit(0 if asyncio.run(send(url, journal, float(settle), results)) else 1)
+    with asyncio.Runner(loop_factory=SleepingLoop if SLEEPS in os.environ else None) as runner:
+        sys.exit(0 if runner.run(send(url, journal, float(settle), results)) else 1)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any, Literal
 
 import pytest
+from machine import Machine
 from sources import Source, bodies, chats, posts, read_into
 
 from healthmsg import (
@@ -106,6 +107,20 @@ async def test_what_holds_a_run_up_can_be_seen_as_long_as_it_does(
     assert "sending is held up" in caplog.text
     assert "sending goes on" in caplog.text
     assert "c4nary" not in caplog.text
+
+
+async def test_a_run_is_not_given_up_because_the_machine_slept(
+    hasty: Client, sandbox: Sandbox, machine: Machine
+) -> None:
+    (chat,) = chats(sandbox, 1)
+    away = asyncio.create_task(sandbox.go_away(100))
+    await asyncio.sleep(1)
+    run = hasty.send_many([Outgoing(chat, "1")])
+    run.start()
+    await asyncio.sleep(50)
+    machine.sleep(36_000)  # and its network is not there at once when it wakes up
+    await away
+    assert outcomes(await run.all()) == [Outcome.DELIVERED]
 
 
 @pytest.mark.parametrize("fault", [TooManyRequests(), insufficient_scope(), Forbidden()])

@@ -1,15 +1,18 @@
-"""Keeping claims: renewed in time, and lost before anybody else may take them. In fake time."""
+"""Keeping claims: renewed in time, and lost before another worker may take them. In fake time."""
 
 import asyncio
+import time
+from collections.abc import Callable
 from datetime import timedelta
 from itertools import pairwise
 from typing import cast
 
 import pytest
+from machine import Machine
 
-from healthmsg.bulk.journal import Journal
+from healthmsg.bulk.journal import Claimed, Journal, State
 from healthmsg.bulk.lease import Lease
-from healthmsg.errors import JournalError
+from healthmsg.errors import ClaimLostError, JournalError
 
 pytestmark = [pytest.mark.looptime, pytest.mark.usefixtures("nothing_is_left_behind")]
 LENGTH = 60.0
@@ -22,14 +25,16 @@ class Renewals:
         self.lease = None if lease is None else timedelta(seconds=lease)
         self.at: list[float] = []
         self.lost_at: list[float] = []
+        self.kept: dict[str, int] = {}
         self._fails_after = fails_after
         self._takes = takes
 
-    async def renew(self) -> None:
+    async def renew(self) -> dict[str, int]:
         if len(self.at) >= self._fails_after:
             raise JournalError("The journal failed.")
         self.at.append(asyncio.get_running_loop().time())
         await asyncio.sleep(self._takes)
+        return self.kept
 
     def held(self) -> Lease:
         loop = asyncio.get_running_loop()
@@ -89,3 +94,106 @@ async def test_where_there_is_no_lease_there_is_nothing_to_do() -> None:
         await asyncio.sleep(LENGTH * 10)
 
     assert journal.at == journal.lost_at == []
+
+
+# --- whether a call may leave
+
+
+def claim(key: str = "a", fence: int = 1) -> Claimed:
+    return Claimed(key, "conversations/c", "Hallo", (), None, State.WAITING, 0, None, None, fence)
+
+
+def may_leave(lease: Lease, claimed: Claimed | None = None) -> Callable[[], bool]:
+    """Begin with a message, and give what tells whether its call may be made."""
+    check = lease.of(claimed or claim())
+    assert check is not None
+
+    def look() -> bool:
+        try:
+            check()
+        except ClaimLostError:
+            return False
+        return True
+
+    return look
+
+
+async def test_a_call_may_leave_while_the_lease_holds(machine: Machine) -> None:
+    async with Renewals().held() as lease:
+        look = may_leave(lease)
+        assert look()
+        machine.sleep(LENGTH / 2)
+        assert look()
+
+
+async def test_no_call_leaves_after_the_machine_slept_beyond_the_lease(machine: Machine) -> None:
+    async with Renewals().held() as lease:
+        look = may_leave(lease)
+        machine.sleep(LENGTH * 10)
+        assert not look()
+
+
+async def test_no_call_leaves_shortly_before_the_lease_ends(machine: Machine) -> None:
+    async with Renewals().held() as lease:
+        look = may_leave(lease)
+        machine.sleep(LENGTH * 0.8)
+        assert not look()
+
+
+async def test_no_call_leaves_after_a_pause_that_only_the_time_of_day_shows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with Renewals().held() as lease:
+        look, real = may_leave(lease), time.time
+        monkeypatch.setattr(time, "time", lambda: real() + LENGTH)
+        assert not look()
+
+
+async def test_a_time_of_day_that_is_set_back_lengthens_no_lease(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Renewals().held() as lease:
+        look, real = may_leave(lease), time.time
+        monkeypatch.setattr(time, "time", lambda: real() - LENGTH * 100)
+        assert look()
+        machine.sleep(LENGTH)
+        assert not look()
+
+
+async def test_a_call_that_waits_for_long_leaves_if_its_claim_was_renewed() -> None:
+    journal = Renewals()
+    journal.kept = {"a": 1}
+    async with journal.held() as lease:
+        look = may_leave(lease)
+        await asyncio.sleep(LENGTH * 10)
+        assert look()
+
+
+@pytest.mark.parametrize("kept", [{}, {"a": 2}, {"b": 1}], ids=["none", "another claim", "another message"])
+async def test_no_call_leaves_whose_claim_a_renewal_did_not_find(kept: dict[str, int]) -> None:
+    journal = Renewals()
+    journal.kept = kept
+    async with journal.held() as lease:
+        look = may_leave(lease)
+        await asyncio.sleep(LENGTH)
+        assert not look()
+
+
+async def test_a_renewal_after_the_machine_slept_brings_no_lost_claim_back(machine: Machine) -> None:
+    journal = Renewals()
+    journal.kept = {"a": 1, "b": 1}
+    async with journal.held() as lease:
+        lost, kept = may_leave(lease), may_leave(lease, claim("b"))
+        await asyncio.sleep(LENGTH / 2)
+        machine.sleep(LENGTH * 10)
+        assert not lost()
+        journal.kept = {"b": 1}
+        await asyncio.sleep(LENGTH / 2)
+        assert not lost()
+        assert kept()
+
+
+async def test_without_a_lease_every_call_may_leave(machine: Machine) -> None:
+    async with Renewals(None).held() as lease:
+        machine.sleep(LENGTH)
+        assert lease.of(claim()) is None

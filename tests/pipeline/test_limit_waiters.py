@@ -3,6 +3,7 @@ import math
 from typing import Any
 
 import pytest
+from machine import Machine
 from servers import a_request, in_fake_time, let_the_clock_tick, response
 from waiters import all_slots_come_back, answered_slot, nobody_is_left, until_the_spacing_holds, waiting
 
@@ -346,3 +347,47 @@ async def test_when_a_busy_event_loop_holds_up_the_first_call_the_second_waits_f
         loop.call_soon(setattr, owner, name, lambda: time() + busy)  # runs when it has got in line
     slot = await second
     assert slot.waited == pytest.approx(busy + 0.5, abs=0.01)
+
+
+async def test_a_long_pause_is_over_when_the_machine_has_slept_through_it(
+    limiter: Limiter, machine: Machine
+) -> None:
+    limiter.obey(3600)
+    (waiter,) = await waiting(limiter)
+    await asyncio.sleep(100)
+    assert not waiter.done()
+    machine.sleep(4000)
+
+    (await waiter).never_left()
+    assert limiter.now() < 115
+    assert limiter.asked_pause_left() == 0
+    await asyncio.sleep(1)
+    assert limiter.acquire_at_once(Lane.INTERACTIVE) is not None
+
+
+async def test_what_is_left_of_a_long_pause_is_waited_for_after_a_sleep(
+    limiter: Limiter, machine: Machine
+) -> None:
+    limiter.obey(3600)
+    machine.sleep(3000)
+    assert limiter.asked_pause_left() == pytest.approx(600, abs=1)
+    (waiter,) = await waiting(limiter)
+    (await waiter).never_left()
+    assert limiter.now() == pytest.approx(600, abs=1)
+
+
+async def test_a_sleep_shortens_no_pause_of_our_own(limiter: Limiter, machine: Machine) -> None:
+    limiter.obey(100)
+    limiter.pause(200)
+    machine.sleep(1000)
+    assert limiter.asked_pause_left() == 0
+    (await limiter.acquire(Lane.INTERACTIVE)).never_left()
+    assert limiter.now() == pytest.approx(200, abs=1)
+
+
+async def test_what_was_sent_before_a_sleep_holds_its_slot_after_it(machine: Machine) -> None:
+    limiter = Limiter(RateLimit(calls=1, per=1, arrival=0.1))
+    (await limiter.acquire(Lane.INTERACTIVE)).sent()
+    machine.sleep(1000)  # it may still be in the hands of the network
+    await limiter.acquire(Lane.INTERACTIVE)
+    assert limiter.now() == pytest.approx(1.1, abs=0.01)

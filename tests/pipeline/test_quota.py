@@ -2,10 +2,12 @@ import asyncio
 import copy
 import math
 import pickle
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from attrs import define, evolve, field
+from machine import Machine
 from servers import a_request, response
 
 from healthmsg.errors import QuotaExceededError, RateLimitedError, StatusError
@@ -236,3 +238,30 @@ async def test_who_queues_for_the_limit_when_the_quota_is_used_up_is_not_sent(ti
     assert asyncio.get_running_loop().time() - started < 1.1
     await asyncio.sleep(600)
     await user.call()
+
+
+@pytest.mark.parametrize("status", [200, 429])
+async def test_a_quota_that_was_renewed_while_the_machine_slept_holds_nobody_back(
+    machine: Machine, status: int
+) -> None:
+    user = User([answer(told(10, reset=3600), status), answer()])
+    with suppress(QuotaExceededError):
+        await user.call()
+    machine.sleep(3000)
+    assert (await user.refused()).retry_after == pytest.approx(600, abs=5)
+
+    machine.sleep(700)
+    assert (await user.call()).status == 200
+
+
+@pytest.mark.parametrize("status", [200, 429])
+async def test_the_wait_until_the_reset_is_by_the_services_clock(status: int) -> None:
+    headers = told(10) | {
+        "quota-reset-UTC": "2031-01-02T04:00:00Z",
+        "Date": "Thu, 02 Jan 2031 03:00:00 GMT",
+    }
+    user = User([answer(headers, status), answer()])
+    with suppress(QuotaExceededError):
+        await user.call()
+
+    assert (await user.refused()).retry_after == pytest.approx(3600, abs=1)

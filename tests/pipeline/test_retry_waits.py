@@ -11,6 +11,7 @@ from failures import (
     not_connected,
     status,
 )
+from machine import Machine
 from servers import a_request
 
 from healthmsg.errors import (
@@ -123,3 +124,30 @@ async def test_a_try_that_another_step_adds_counts_too() -> None:
     with pytest.raises(ConnectError) as caught:
         await RetryStep(Retries(attempts=6))(request, two_at_once)
     assert caught.value.attempts == 6
+
+
+@pytest.mark.parametrize(("method", "tries"), [("POST", 1), ("GET", 2)])
+async def test_a_call_that_sends_is_not_tried_again_after_the_machine_slept_beyond_the_total(
+    machine: Machine, method: str, tries: int
+) -> None:
+    service = Service(not_connected)
+
+    async def sleep(request: Request) -> Response:
+        machine.sleep(601)
+        return await service(request)
+
+    with pytest.raises(ConnectError) as caught:
+        await RetryStep(Retries(attempts=2))(a_request(method), sleep)
+    assert caught.value.attempts == tries
+
+
+@pytest.mark.parametrize(("method", "tries"), [("POST", 1), ("GET", 2)])
+async def test_nor_after_it_slept_in_the_wait_between_two_tries(
+    machine: Machine, method: str, tries: int
+) -> None:
+    service = Service(status(RateLimitedError, 429, retry_after=30.0))
+    call = asyncio.create_task(failure_of(service, a_request(method), Retries(attempts=2)))
+    await asyncio.sleep(10)
+    machine.sleep(600)
+    assert (await call).attempts == tries
+    assert len(service.tries) == tries

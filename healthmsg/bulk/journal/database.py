@@ -40,6 +40,11 @@ _FULL: Final = 2
 _NOW: Final = text("SELECT clock_timestamp()")
 # PostgreSQL keeps the plans that it makes while the table is empty, and would read all of it again and again.
 _PLAN_WITH_INDEXES: Final = ("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit")
+# The share of a lease for which a transaction may stand still. A worker whose machine sleeps in the middle of
+# one would hold up all others: the database ends it before they lose their own leases by that.
+_LONGEST_STANDSTILL: Final = 1 / 3
+# In milliseconds, but no less than a busy machine may stand still.
+_LEAST_STANDSTILL: Final = 1000
 # Seconds. One that takes longer waits for a database that does not answer any more.
 _LONGEST_STATEMENT: Final = 120.0
 # Values would be patients' messages: they are in no error and no log.
@@ -61,8 +66,9 @@ _SQLITE_REASONS: Final = {
     "SQLITE_PERM": "no permission",
 }
 # By the start of the SQLSTATE.
-_POSTGRESQL_REASONS: Final = {
+POSTGRESQL_REASONS: Final = {
     "08": "the connection to the database was lost",
+    "25P03": "this machine slept, or its program stood still, in the middle of a transaction",
     "28": "the database refuses the user or the password",
     "3D": "there is no such database",
     "40": "the database gave up the transaction",
@@ -98,7 +104,9 @@ class JournalDatabase:
         """
         path = None if target.path is None else target.path.resolve()
         lock = None if path is None else await asyncio.to_thread(_prepare_file, path, is_reading)
-        line = _line(target) if path is None else SqliteLine(_sqlite_engine(path, is_reading=is_reading))
+        line = (
+            _line(target, lease) if path is None else SqliteLine(_sqlite_engine(path, is_reading=is_reading))
+        )
         database = cls(line, lock, lease if path is None else None)
         problem: HealthmsgError
         try:
@@ -196,7 +204,7 @@ def _prepare_file(path: Path, is_reading: bool) -> Any:  # noqa: FBT001 - called
     return lock
 
 
-def _line(target: Target) -> Line:
+def _line(target: Target, lease: timedelta) -> Line:
     line, engine = postgresql_line(
         _url(target),
         **_QUIET,
@@ -204,7 +212,7 @@ def _line(target: Target) -> Line:
         isolation_level="READ COMMITTED",
         connect_args={"command_timeout": _LONGEST_STATEMENT},
     )
-    event.listen(engine, "connect", _check_postgresql)
+    event.listen(engine, "connect", partial(_check_postgresql, lease))
     return line
 
 
@@ -241,13 +249,15 @@ def _read_only(connection: Any, _: object) -> None:
     _ask(connection, "PRAGMA query_only = ON")
 
 
-def _check_postgresql(connection: Any, _: object) -> None:
+def _check_postgresql(lease: timedelta, connection: Any, _: object) -> None:
     if _ask(connection, "SHOW fsync") != "on":
         raise JournalError(
             "This PostgreSQL has `fsync = off`: what is written would not survive a power cut."
         )
     if _ask(connection, "SHOW synchronous_commit") == "off":
         _ask(connection, "SET synchronous_commit = on")
+    standstill = max(_LEAST_STANDSTILL, int(lease / timedelta(milliseconds=1) * _LONGEST_STANDSTILL))
+    _ask(connection, f"SET idle_in_transaction_session_timeout = {standstill}")
     for setting in _PLAN_WITH_INDEXES:
         _ask(connection, f"SET {setting} = off")
     connection.commit()
@@ -286,7 +296,7 @@ def _describe(error: BaseException) -> str:
     """Say what went wrong by its code: what the databases say themselves may have a patient's text in it."""
     if isinstance(error, DBAPIError) and error.orig is not None:
         if error.connection_invalidated:
-            return _POSTGRESQL_REASONS["08"]
+            return POSTGRESQL_REASONS["08"]
         error = error.orig
     if isinstance(error, sqlite3.Error):
         name = getattr(error, "sqlite_errorname", "")
@@ -294,8 +304,8 @@ def _describe(error: BaseException) -> str:
         return _SQLITE_REASONS.get(family, name or type(error).__name__)
     state = getattr(error, "sqlstate", None) or ""
     for length in (5, 2):
-        if state[:length] in _POSTGRESQL_REASONS:
-            return _POSTGRESQL_REASONS[state[:length]]
+        if state[:length] in POSTGRESQL_REASONS:
+            return POSTGRESQL_REASONS[state[:length]]
     if isinstance(error, OSError):
         return error.strerror or type(error).__name__
     return f"{type(error).__name__} {state}".strip()

@@ -30,6 +30,7 @@ _COUNT: Final = (
 )
 _NUMBERS: Final = "SELECT key, number FROM given WHERE key IN (SELECT value FROM json_each(?))"
 _TOLD: Final = "UPDATE given SET is_awaited = FALSE WHERE key IN (SELECT value FROM json_each(?))"
+_AWAITED: Final = "UPDATE given SET is_awaited = TRUE WHERE key = ? AND NOT is_awaited"
 # What is told is noted, and numbers are looked up ahead, for so many at once.
 _AT_ONCE: Final = 500
 
@@ -136,6 +137,11 @@ class Given:
         # To write it down can fail, which must not come between a delivery and its being noted.
         self._told.add(key)
         return number
+
+    def await_again(self, key: str) -> None:
+        """Note that a result which was here does not count: another worker finds out what is true."""
+        self._told.discard(key)
+        self._ask(_AWAITED, key)
 
     def awaited_after(self, key: str, most: int) -> list[tuple[int, str]]:
         """Give some of those without a result, as number and key, in the order of the keys."""

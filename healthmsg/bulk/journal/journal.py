@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from types import TracebackType
@@ -35,8 +35,9 @@ class Journal:
     has been called loses nothing: what it was to note is noted. After a failed write everything fails, since
     a run cannot go on without its journal.
 
-    With an SQLite file, one process sends at a time. With PostgreSQL, several share the work, and whoever
-    does not `renew` within the lease loses what it has claimed.
+    With an SQLite file, one process sends at a time. With PostgreSQL, several share the work, and a worker
+    that does not `renew` within the lease loses what it has claimed. When a lease ends is decided by the
+    clock of the database's machine; how a worker judges that is said in `healthmsg.bulk.lease`.
 
     Raises:
         JournalInUseError: on entering: somebody else sends with this file.
@@ -220,9 +221,12 @@ class Journal:
         """Try nothing again any more, while the disk is full: a run is being left."""
         self._store.lose_patience()
 
-    async def renew(self) -> None:
-        """Keep all that was claimed for another lease. With SQLite there is none."""
-        await self._store.renew()
+    async def renew(self) -> Mapping[str, int]:
+        """Keep all that was claimed for another lease. With SQLite there is none.
+
+        Return what is still this worker's: of each message the key and the `fence`.
+        """
+        return await self._store.renew()
 
     async def conversation_with(self, chat: str) -> str | None:
         """Give the chat to which the last message to this recipient went, if there was one."""

@@ -26,6 +26,7 @@ from sqlalchemy import (
     text,
     update,
 )
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from healthmsg.bulk.journal.keys import HASH_LENGTH
 from healthmsg.bulk.journal.rows import (
@@ -215,7 +216,7 @@ class Claiming:
     take: Update
     begin: Update
     doubt: Update
-    renew: Update
+    renew: ReturningUpdate[tuple[str, int]]
     let_go: Update
     deliver: Update
 
@@ -245,7 +246,7 @@ class Claiming:
             .values(claimed_by=bindparam("b_worker"), claims=M.claims + 1, **renewed),
             begin=_changing(State.WAITING, State.UNKNOWN).values(begun | renewed),
             doubt=_changing(*_BEGUN).values(doubted | renewed),
-            renew=update(MESSAGES).where(IS_NEXT, mine).values(renewed),
+            renew=update(MESSAGES).where(IS_NEXT, mine).values(renewed).returning(M.key, M.claims),
             let_go=update(MESSAGES).where(IS_NEXT, mine).values(_NOBODY),
             deliver=_DELIVER if keep_bodies else _DELIVER.values(_EMPTY),
         )

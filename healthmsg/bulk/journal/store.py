@@ -165,10 +165,9 @@ class Store:
         """Count what may have been delivered."""
         return int(await self._do(lambda c: c.execute(statements.COUNT_IN_DOUBT).scalar_one()))
 
-    async def renew(self) -> None:
+    async def renew(self) -> dict[str, int]:
         """Keep all claims for another lease."""
-        if self._database.is_shared:
-            await self._do(self._renew)
+        return await self._do(self._renew) if self._database.is_shared else {}
 
     async def conversation_with(self, chat: str) -> str | None:
         """Give where the last message to this user went."""
@@ -265,8 +264,9 @@ class Store:
         if aside:
             reopen(connection, aside)
 
-    def _renew(self, connection: Connection) -> None:
-        connection.execute(self._claiming.renew, {"b_worker": self._worker})
+    def _renew(self, connection: Connection) -> dict[str, int]:
+        kept = connection.execute(self._claiming.renew, {"b_worker": self._worker})
+        return {row.key: row.claims for row in kept}
 
     def _let_go(self, connection: Connection) -> None:
         connection.execute(self._claiming.let_go, {"b_worker": self._worker})

@@ -65,7 +65,7 @@ class Writer:
     def __init__(self, database: Database, patience: float = 0.0) -> None:
         self._database = database
         self.patience = patience
-        """Seconds for which it tries again what may work later."""
+        """Seconds for which it tries again what may work later. While the machine sleeps none pass."""
         self.paused_by: JournalError | None = None
         """What may work later, and does not just now."""
         self._queue: deque[_Asked] = deque()

@@ -7,8 +7,10 @@ from pathlib import Path
 import asyncpg
 import pytest
 from journals import NOW, begun, delivered, entry, holding, keys, only, standing
+from sqlalchemy import Connection
+from sqlalchemy.util import await_only
 
-from healthmsg.bulk.journal import Entry, Journal, State
+from healthmsg.bulk.journal import Entry, Journal, State, statements
 from healthmsg.errors import ClaimLostError, JournalError
 from healthmsg.outcome import Outcome
 
@@ -191,3 +193,30 @@ async def test_a_message_has_no_part_in_an_error_of_the_database(database: str) 
     assert "geheim" not in repr(caught.value)
     assert "patient" not in repr(caught.value)
     assert caught.value.__context__ is None
+
+
+async def test_renewing_tells_what_is_still_held(database: str) -> None:
+    async with Journal.open(database, lease=SHORT) as slow, Journal.open(database) as other:
+        await slow.enter([entry("a"), entry("b"), entry("c")])
+        claims = {claim.key: claim.fence for claim in await slow.claim(2)}
+        assert await slow.renew() == claims
+        await past(SHORT)
+        taken = only(await other.claim(1))
+        assert await slow.renew() == {key: fence for key, fence in claims.items() if key != taken.key}
+
+
+async def test_a_worker_that_sleeps_in_a_transaction_does_not_hold_up_the_others(database: str) -> None:
+    is_asleep, is_awake = asyncio.Event(), asyncio.Event()
+
+    def sleep(connection: Connection) -> None:
+        connection.execute(statements.ENTER_ALONE)
+        is_asleep.set()
+        await_only(is_awake.wait())
+
+    async with Journal.open(database, lease=SHORT) as sleeper, Journal.open(database) as other:
+        sleeping = sleeper._store._do(sleep)
+        await is_asleep.wait()
+        await other.enter([entry("a")])
+        is_awake.set()
+        with pytest.raises(JournalError, match=r"The journal failed: (the connection|this machine)"):
+            await sleeping

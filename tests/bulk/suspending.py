@@ -1,0 +1,46 @@
+"""Suspending one of several senders on one journal beyond its lease, as a machine that sleeps would."""
+
+import asyncio
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from killing import LONGEST, MESSAGES, Aftermath, Sender, prepared
+from sleeping_loop import SLEEPS
+
+from healthmsg.bulk.journal.database import POSTGRESQL_REASONS
+
+
+async def one_of_several_suspended(journal: str, folder: Path, *, workers: int, seed: int) -> Aftermath:
+    """Suspend a sender, let the others send everything, and then wake it up.
+
+    The journal is a URL of PostgreSQL. The others begin when the first one is suspended, so that they find
+    what it has begun. Where it was in the middle of a transaction, its journal may fail when it wakes up.
+    """
+    started = time.perf_counter()
+    async with prepared(journal, folder, seed) as killing:
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv(SLEEPS, "1")
+            first, is_suspended = await killing.start(), asyncio.Event()
+
+        def suspend() -> None:
+            first.process.send_signal(signal.SIGSTOP)
+            is_suspended.set()
+
+        killing.commits.at(killing.draw.randint(1, MESSAGES // 2), suspend)
+        async with asyncio.timeout(LONGEST):
+            await is_suspended.wait()
+        others = [await killing.start() for _ in range(workers - 1)]
+        await asyncio.gather(*(killing.wait_for(sender) for sender in others))
+        first.process.send_signal(signal.SIGCONT)
+        if not await first.ended_well() and not _was_in_a_transaction(first):
+            killing.failed.append(first.told.read_text(encoding="utf-8"))
+        return killing.aftermath(started)
+
+
+def _was_in_a_transaction(sender: Sender) -> bool:
+    told = sender.told.read_text(encoding="utf-8").strip().rpartition("\n")[2]
+    return told.startswith("healthmsg.errors.journal.JournalError: The journal failed") and any(
+        POSTGRESQL_REASONS[state] in told for state in ("25P03", "08")
+    )

@@ -1,0 +1,10 @@
+"""A sender that sleeps beyond its lease: what it had begun is not sent again when it wakes up."""
+
+from pathlib import Path
+
+from killing import Aftermath
+from suspending import one_of_several_suspended
+
+
+async def test_workers_send_everything_once_though_one_of_them_sleeps(database: str, tmp_path: Path) -> None:
+    assert await one_of_several_suspended(database, tmp_path, workers=3, seed=1) == Aftermath(kills=0)
