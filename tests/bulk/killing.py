@@ -235,9 +235,9 @@ def untrue(
 
 @asynccontextmanager
 async def prepared(
-    journal: str, folder: Path, seed: int, habits: Habits, jumps: Sequence[timedelta]
+    journal: str, folder: Path, seed: int, habits: Habits | None = None, jumps: Sequence[timedelta] = ()
 ) -> AsyncIterator[Killing]:
-    async with failing_sandbox(seed, habits, jumps) as sandbox:
+    async with failing_sandbox(seed, habits or Habits(), jumps) as sandbox:
         killing = Killing(sandbox, journal, folder, Random(seed))  # noqa: S311 - moments are no secrets
         try:
             yield killing
@@ -256,7 +256,7 @@ async def killed_again_and_again(
 ) -> Aftermath:
     """Kill a sender so often, start it again each time, and at last let it end."""
     started = time.perf_counter()
-    async with prepared(journal, folder, seed, habits or Habits(), jumps) as killing:
+    async with prepared(journal, folder, seed, habits, jumps) as killing:
         for left in range(kills, 0, -1):
             sender = await killing.start()
             killing.kill_within(sender, max(1, (MESSAGES - killing.commits.count) // (left + 1)))
@@ -270,7 +270,7 @@ async def one_of_several_killed(
 ) -> Aftermath:
     """Let several senders share a journal, and kill one."""
     started = time.perf_counter()
-    async with prepared(journal, folder, seed, habits or Habits(), ()) as killing:
+    async with prepared(journal, folder, seed, habits) as killing:
         first, *others = [await killing.start() for _ in range(workers)]
         killing.kill_within(first, MESSAGES // 2)
         await asyncio.gather(*(killing.wait_for(sender) for sender in (first, *others)))

@@ -294,9 +294,9 @@ def _claimed(row: Sequence[Any]) -> Claimed:
         State(state),
         attempts,
         None if started_at is None else utc(datetime.fromisoformat(started_at)),
-        None if date_ahead is None else date_ahead * _MILLISECOND,
         sent_to,
         claims + 1,
+        None if date_ahead is None else date_ahead * _MILLISECOND,
     )
 
 

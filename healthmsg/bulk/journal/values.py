@@ -83,11 +83,11 @@ class Claimed:
     state: State
     attempts: int
     started_at: datetime | None
-    date_ahead: timedelta | None
-    """By how much the service's `Date` was ahead of the journal's clock then, if that is known."""
     sent_to: str | None = field(repr=False)
     fence: int
     """How many times the message has been claimed: an earlier claim is void."""
+    date_ahead: timedelta | None = None
+    """By how much the service's `Date` was ahead of the journal's clock then, if that is known."""
 
 
 @frozen
