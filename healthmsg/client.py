@@ -45,6 +45,7 @@ from healthmsg.pipeline.retry import Retries, RetryStep
 from healthmsg.pipeline.stats import Stats
 from healthmsg.pipeline.timeout import Timeout, as_timeout
 from healthmsg.pipeline.wire import Wire
+from healthmsg.resources.aliases import Aliases
 from healthmsg.resources.api import Api
 from healthmsg.resources.auxiliary import Auxiliary
 from healthmsg.resources.company import CompanyResource
@@ -124,6 +125,7 @@ class Client:
             shared.entrance(fold([parts.retry, auth, parts.quota], parts.call)),
             parts.fetch,
             parts.deliveries,
+            parts.aliases,
             parts.retry,
             shared.spawn,
             shared.keep,
@@ -161,6 +163,7 @@ class Client:
                 tokens=token_manager(token),
                 quota=self._parts.quota.for_another_user(),
                 deliveries=Deliveries(self._parts.deliveries.clock),
+                aliases=Aliases(),
             )
         )
 

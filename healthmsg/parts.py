@@ -15,6 +15,7 @@ from healthmsg.pipeline.retry import Retries, RetryStep
 from healthmsg.pipeline.server_clock import ServerClock
 from healthmsg.pipeline.stats import Counters
 from healthmsg.pipeline.wire import Wire
+from healthmsg.resources.aliases import Aliases
 from healthmsg.resources.deliveries import Deliveries
 from healthmsg.shared import Shared
 
@@ -39,6 +40,7 @@ class Parts:
     tokens: TokenManager
     quota: QuotaStep
     deliveries: Deliveries
+    aliases: Aliases
     call: Send = Factory(lambda self: self._call(self.wire), takes_self=True)
     """limit → record → check → wire: what is the same for all users."""
     fetch: Send = Factory(lambda self: self._fetch(self.wire, self.retry), takes_self=True)
@@ -84,4 +86,5 @@ def assembled(  # noqa: PLR0913 - a client has that many
         tokens=tokens,
         quota=QuotaStep(),
         deliveries=Deliveries(clock),
+        aliases=Aliases(),
     )

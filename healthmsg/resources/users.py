@@ -118,6 +118,7 @@ class Users:
         body = json_body({"email": email, "phone_number": phone_number, **checked})
         async with without_user(self._api, [aux_id] if aux_id and if_taken == "error" else []):
             created = await self._api.create(Created, _INVITATIONS[kind], body)
+        self._api.aliases.learn_user_of_aux_id(aux_id, created.id, is_assigned=True)
         return User(created.id)
 
 

@@ -159,7 +159,12 @@ async def test_every_query_that_is_made_often_uses_an_index(file: Path) -> None:
         " ORDER BY position LIMIT 9": "healthmsg_next",
         "SELECT key FROM healthmsg_messages WHERE chat = 'x' AND is_final = 0"
         " ORDER BY position LIMIT 1": "healthmsg_chat",
-        "SELECT chat FROM healthmsg_messages WHERE is_next AND chat IN ('x', 'y')": "healthmsg_one_next",
+        "SELECT key FROM healthmsg_messages WHERE recipient = 'x' AND is_final = 0"
+        " ORDER BY position LIMIT 1": "healthmsg_recipient",
+        "SELECT recipient FROM healthmsg_messages WHERE is_next AND recipient IN ('x', 'y')": (
+            "healthmsg_one_next"
+        ),
+        "SELECT address FROM healthmsg_recipients WHERE recipient = 'x'": "healthmsg_addresses",
     }
     for query, index in often.items():
         plan = str(connection.execute(f"EXPLAIN QUERY PLAN {query}").fetchall())
