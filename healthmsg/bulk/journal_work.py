@@ -200,7 +200,8 @@ class JournalWork(SendMany):
     async def _became_of(self, claim: Claimed, doubt: Attempt, error: Exception) -> Reconciled:
         if self._options.on_unknown == "report":
             return Reconciled(Outcome.UNKNOWN)
-        self._api.aliases.learn_same(await self._journal.addresses_of(claim.chat))
+        for group in await self._journal.same_chats([claim.chat]):
+            self._api.aliases.learn_same(group)
         unclear = error if isinstance(error, DeliveryUnknownError) else None
         return await self._find_out(doubt, unclear, partial(self._reconciler, claim.key))
 

@@ -223,6 +223,7 @@ class Aliases:
             self._detach(address)
             return None, (address,)
         del self._chats[before]
+        self._chat_of |= dict.fromkeys(addresses, number)
         return its_conversation, addresses
 
     def _detach(self, address: str) -> None:

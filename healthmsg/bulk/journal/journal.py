@@ -148,9 +148,9 @@ class Journal:
         """
         await self._store.learn_same(groups)
 
-    async def addresses_of(self, chat: str) -> tuple[str, ...]:
-        """Return every address that is known to lead to the same chat, this one included."""
-        return await self._store.addresses_of(chat)
+    async def same_chats(self, chats: Iterable[str]) -> list[tuple[str, ...]]:
+        """Return what is known of these addresses: each time all that lead to one chat, if there are more."""
+        return await self._store.same_chats([*chats])
 
     async def look_up(self, entries: Sequence[Entry]) -> list[Standing]:
         """Tell how each would stand once it was entered, and enter none."""

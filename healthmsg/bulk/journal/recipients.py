@@ -22,11 +22,13 @@ def recipients_of(connection: Connection, chats: Iterable[str]) -> dict[str, str
     return {chat: known.get(address, address) for chat, address in plain.items()}
 
 
-def addresses_of(connection: Connection, chat: str) -> tuple[str, ...]:
-    """Return every address that is known to lead to the same recipient, this one included."""
-    recipient = recipients_of(connection, [chat])[chat]
-    found = connection.execute(statements.ADDRESSES_OF, {"rows": [[recipient]]}).all()
-    return tuple(dict.fromkeys([plain_address(chat), *(row.address for row in found)]))
+def same_chats(connection: Connection, chats: Iterable[str]) -> list[tuple[str, ...]]:
+    """Return what is known of these addresses: each time all that lead to one recipient."""
+    known = _read(connection, map(plain_address, chats))
+    groups = defaultdict[str, list[str]](list)
+    for row in connection.execute(statements.ADDRESSES_OF, {"rows": _rows(set(known.values()))}).all():
+        groups[row.recipient].append(row.address)
+    return [tuple(group) for group in groups.values()]
 
 
 def concerned(connection: Connection, groups: Sequence[Sequence[str]]) -> list[Sequence[str]]:

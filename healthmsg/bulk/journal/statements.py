@@ -161,7 +161,7 @@ def _promoting(whose: Select[Any]) -> Update:
 
 
 PROMOTE: Final[Update] = _promoting(FIRST_TEXTS)
-# By the keys of messages that have ended: who their recipient is may have been learnt since they were claimed.
+# By the keys of messages that have ended: their recipient may have been learnt since they were claimed.
 PROMOTE_AFTER: Final[Update] = _promoting(
     select(_ENDED_ONE.c.recipient).where(_ENDED_ONE.c.key.in_(FIRST_TEXTS))
 )

@@ -101,9 +101,9 @@ class Store:
         self._refuse_reader()
         await self._writer.go_along(partial(self._learn_same, groups=groups))
 
-    async def addresses_of(self, chat: str) -> tuple[str, ...]:
-        """Return every address that is known to lead to the same chat."""
-        return await self._do(lambda connection: recipients.addresses_of(connection, chat))
+    async def same_chats(self, chats: Sequence[str]) -> list[tuple[str, ...]]:
+        """Return what is known of these addresses: each time all that lead to one chat."""
+        return await self._do(lambda connection: recipients.same_chats(connection, chats))
 
     def take_next(self, most: int) -> "asyncio.Future[list[Claimed]]":
         """Claim what is next."""

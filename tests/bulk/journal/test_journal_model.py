@@ -1,6 +1,7 @@
 """Random operations, compared with a model so plain that it can be seen to be right."""
 
 import asyncio
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from attrs import define, field
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from journals import NOW
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from healthmsg.bulk.journal import Claimed, Entry, Journal, State, recipients
 from healthmsg.errors import ClaimLostError
@@ -190,7 +191,7 @@ class Run:
         try:
             for table in ("messages", "recipients"):
                 delete = text(f"DELETE FROM healthmsg_{table}")  # noqa: S608 - our own
-                await self.journal._store._do(lambda c, delete=delete: c.execute(delete))
+                await self.journal._store._do(partial(Connection.execute, statement=delete))
             for name, *arguments in drawn:
                 await getattr(self, name)(*arguments)
                 await self.check()
