@@ -265,6 +265,9 @@ class Client:
         `messages` is any iterable or async iterable of `Outgoing`, read as it is needed. Iterate the answer
         for one `SendResult` per message, or await its `report()`. `options` are those of `SendManyOptions`.
 
+        Messages to one chat go out one after the other, in the order given; see `Outgoing` for several
+        addresses of one chat.
+
         A message that may have been delivered is looked for in its chat, as `reconcile` does, and sent again
         if it was proven not to have been, at most five times; the later messages of that chat wait meanwhile.
         With `on_unknown="report"` it is reported at once. What concerns every message (a revoked token, a

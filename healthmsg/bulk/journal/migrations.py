@@ -120,7 +120,8 @@ _ADD_RECIPIENTS: Final = (
     """
     UPDATE healthmsg_messages SET is_next = TRUE WHERE position IN (
         SELECT MIN(position) FROM healthmsg_messages
-        WHERE NOT is_final AND recipient IS NOT NULL GROUP BY recipient
+        WHERE NOT is_final AND recipient IS NOT NULL
+        GROUP BY recipient HAVING MAX(CAST(is_next AS INTEGER)) = 0
     )
     """,
 )

@@ -99,7 +99,9 @@ class Store:
     async def learn_same(self, groups: Sequence[Sequence[str]]) -> None:
         """Note that the addresses of each group lead to the same chat."""
         self._refuse_reader()
-        await self._writer.go_along(partial(self._learn_same, groups=groups))
+        learn = partial(self._learn_same, groups=groups)
+        # Where others share it, a lock is needed that cannot be had after that of a message that has ended.
+        await (self._do(learn) if self._database.is_shared else self._writer.go_along(learn))
 
     async def same_chats(self, chats: Sequence[str]) -> list[tuple[str, ...]]:
         """Return what is known of these addresses: each time all that lead to one chat."""

@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import version1
 from journals import begun, entry, keys, states
 from sqlalchemy import Connection, inspect
 
-from healthmsg.bulk.journal import Journal, State, migrations
+from healthmsg.bulk.journal import Entry, Journal, State, migrations
 from healthmsg.bulk.journal.schema import METADATA
 from healthmsg.errors import JournalError, JournalVersionError
 from healthmsg.outcome import Outcome
@@ -99,6 +100,32 @@ async def test_a_migrated_journal_is_like_a_new_one(old: str) -> None:
     assert {table: set(columns) for table, (columns, _) in migrated.items()} == {
         table.name: set(table.columns.keys()) for table in METADATA.tables.values()
     }
+
+
+async def test_an_old_journal_knows_the_conversations_of_its_users(old: str) -> None:
+    async with Journal.open(old):
+        pass
+    steps = (
+        "UPDATE healthmsg_messages SET chat = 'users/u', sent_to = 'conversations/c' WHERE key = 'a'",
+        "UPDATE healthmsg_messages SET chat = 'conversations/c' WHERE key IN ('b', 'c')",
+        "DROP TABLE healthmsg_recipients",
+        "DROP INDEX healthmsg_recipient",
+        "DROP INDEX healthmsg_one_next",
+        "ALTER TABLE healthmsg_messages DROP COLUMN recipient",
+        "UPDATE healthmsg_messages SET is_next = FALSE WHERE key = 'b'",
+        "CREATE UNIQUE INDEX healthmsg_one_next ON healthmsg_messages (chat) WHERE is_next",
+        "UPDATE healthmsg_journal SET value = '2' WHERE name = 'version'",
+    )
+    async with Journal.open(old) as journal:
+        for step in steps:
+            await journal._store._do(partial(Connection.exec_driver_sql, statement=step))
+
+    async with Journal.open(old) as journal:
+        (same,) = await journal.same_chats(["users/u"])
+        assert set(same) == {"conversations/u", "conversations/c"}
+        await journal.enter([Entry("e", "users/u", "x")])
+        assert keys(await journal.claim(9)) == []
+        assert keys(await journal.in_doubt()) == ["c"]
 
 
 async def test_a_reader_does_not_migrate(old: str) -> None:
