@@ -85,8 +85,6 @@ class Aliases:
 
     def may_be_started(self, address: str) -> bool:
         """Tell whether this may be the conversation with some user that is just being started."""
-        if address.startswith((USERS, *_OF_GROUPS)):
-            return False
         user, conversation, _ = self._chats.get(self._chat_of.get(address, 0), _UNKNOWN)
         return user is None and (address.startswith(_CONVERSATIONS) or conversation is not None)
 
