@@ -89,7 +89,7 @@ class Aliases:
         return user is None and (address.startswith(_CONVERSATIONS) or conversation is not None)
 
     def is_still_to_start(self, address: str) -> bool:
-        """Tell whether it is a user with whom no conversation is known."""
+        """Tell whether it is a user without a known conversation."""
         if not address.startswith(USERS):
             return False
         number = self._chat_of.get(plain_address(address), 0)
@@ -100,7 +100,7 @@ class Aliases:
         numbers = {self._chat_of.get(plain_address(address)) for address in addresses}
         return [self._chats[number][2] for number in numbers if number is not None]
 
-    # --- being told of news
+    # --- listening
 
     def listen(self, tell: OnLearnt) -> None:
         """Call this with all the addresses of a chat, whenever a new one of it was learnt."""

@@ -118,16 +118,16 @@ def test_an_aux_id_of_several_group_chats_leads_to_none() -> None:
     assert aliases.are_same("groupchats/h", "aux/groupchats/a") is None
 
 
-def test_news_are_told_once_and_whole() -> None:
-    aliases, told = Aliases(), list[Any]()
-    aliases.listen(told.append)
+def test_news_are_heard_once_and_whole() -> None:
+    aliases, heard = Aliases(), list[Any]()
+    aliases.listen(heard.append)
     for _ in range(2):
         aliases.learn_conversation(conversation="c", user="u")
         aliases.learn_user_of_aux_id("patient 7", "u")
-    assert told == [("conversations/u", C), ("conversations/u", C, A)]
-    aliases.stop_listening(told.append)
+    assert heard == [("conversations/u", C), ("conversations/u", C, A)]
+    aliases.stop_listening(heard.append)
     aliases.learn_same(["conversations/x", "conversations/y"])
-    assert len(told) == 2
+    assert len(heard) == 2
 
 
 def test_the_chats_that_were_used_last_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,7 +186,7 @@ async def test_what_the_client_reads_starts_and_invites_is_learnt(client: Client
     assert known(aliases, group.address.text, "aux/groupchats/ward 3")
     shared = await client.auxiliary.groupchats.create(aux_id="ward 3", subject="Team", if_taken="share")
     assert aliases.are_same(shared.address.text, "aux/groupchats/ward 3") is None
-    aliases.learn_user_of_aux_id("patient 9", "somebody-who-has-left")
+    aliases.learn_user_of_aux_id("patient 9", "left")
     await client.groupchats.create(
         subject="Team",
         invite_users=[

@@ -65,7 +65,7 @@ def _read(connection: Connection, addresses: Iterable[str]) -> dict[str, str]:
 
 
 def _joined(groups: Iterable[Sequence[str]], before: Mapping[str, str]) -> dict[str, str]:
-    """Return whom each address leads to then.
+    """Return which recipient each address leads to then.
 
     An auxiliary id can have moved: alone, it makes no two recipients one.
     """

@@ -59,7 +59,7 @@ KNOWN: Final = select(
     M.key, M.chat, M.fingerprint, M.state, M.is_final, M.message_id, M.error, M.attempts
 ).where(M.key.in_(FIRST_TEXTS))
 WITH_NEXT: Final = select(M.recipient).where(IS_NEXT, M.recipient.in_(FIRST_TEXTS))
-"""Those of some recipients of whom a message is the next already."""
+"""Those of some recipients that have a next message already."""
 # Hashes are no JSON, so they are cut out of a parameter of their own, which has them one after the other.
 _HASHES: Final = bindparam("hashes", type_=LargeBinary)
 _NEW: Final[dict[Column[Any], Any]] = {
@@ -129,7 +129,7 @@ JOIN_AGAIN: Final[Update] = (
     )
     .values(recipient=_RECIPIENT, is_next=False)
 )
-# Of a recipient of whom an earlier message is to be sent after all. One that somebody has stays the next.
+# Where an earlier message is to be sent after all. One that is claimed stays the next.
 NO_LONGER_NEXT: Final[Update] = (
     update(MESSAGES)
     # Not "waiting", which SQLite would take for a hint to look at all that wait.
@@ -191,7 +191,7 @@ FORGET_UNUSED_ADDRESSES: Final[Delete] = delete(RECIPIENTS).where(
 )
 CHATS_OF: Final = select(M.chat).distinct().where(M.chat.in_(FIRST_TEXTS))
 IS_OPEN_IN: Final = select(M.key).where(M.chat.in_(FIRST_TEXTS), ~M.is_final).limit(1)
-# What was not begun: whoever has claimed it finds out before the call is made.
+# What was not begun: a worker that has claimed it finds out before the call is made.
 TAKE_BACK: Final[Update] = (
     update(MESSAGES)
     .where(IS_NEXT, M.recipient.in_(FIRST_TEXTS), M.state.not_in(_IN_DOUBT))
