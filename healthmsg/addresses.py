@@ -26,6 +26,9 @@ class ChatKind(Enum):
         """The path with the id left open, for logs and errors."""
 
 
+USERS: Final = "users/"
+"""How the address of a user begins in bulk sending."""
+_CONVERSATIONS: Final = f"{ChatKind.CONVERSATION.path}/"
 ADDRESS_STARTS: Final = tuple((f"{kind.path}/", kind) for kind in ChatKind)
 """How an address as text begins, with its kind."""
 
@@ -74,3 +77,8 @@ class ChatAddress:
                     return cls(kind, text.removeprefix(start))
         kinds = ", ".join(f"{kind.path}/…" for kind in ChatKind)
         raise InvalidIdError(f"a chat's address must be one of {kinds}")
+
+
+def plain_address(address: str) -> str:
+    """Return an address in the one form in which addresses are compared: of a user, `conversations/…` [V]."""
+    return _CONVERSATIONS + address[len(USERS) :] if address.startswith(USERS) else address

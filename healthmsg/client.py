@@ -45,6 +45,7 @@ from healthmsg.pipeline.retry import Retries, RetryStep
 from healthmsg.pipeline.stats import Stats
 from healthmsg.pipeline.timeout import Timeout, as_timeout
 from healthmsg.pipeline.wire import Wire
+from healthmsg.resources.aliases import Aliases
 from healthmsg.resources.api import Api
 from healthmsg.resources.auxiliary import Auxiliary
 from healthmsg.resources.company import CompanyResource
@@ -124,6 +125,7 @@ class Client:
             shared.entrance(fold([parts.retry, auth, parts.quota], parts.call)),
             parts.fetch,
             parts.deliveries,
+            parts.aliases,
             parts.retry,
             shared.spawn,
             shared.keep,
@@ -155,12 +157,14 @@ class Client:
         Raises:
             ConfigurationError: the token cannot be one.
         """
+        aliases = Aliases()
         return _View(
             evolve(
                 self._parts,
                 tokens=token_manager(token),
                 quota=self._parts.quota.for_another_user(),
-                deliveries=Deliveries(self._parts.deliveries.clock),
+                deliveries=Deliveries(self._parts.deliveries.clock, aliases),
+                aliases=aliases,
             )
         )
 
@@ -261,6 +265,9 @@ class Client:
 
         `messages` is any iterable or async iterable of `Outgoing`, read as it is needed. Iterate the answer
         for one `SendResult` per message, or await its `report()`. `options` are those of `SendManyOptions`.
+
+        Messages to one chat go out one after the other, in the order given; see `Outgoing` for several
+        addresses of one chat.
 
         A message that may have been delivered is looked for in its chat, as `reconcile` does, and sent again
         if it was proven not to have been, at most five times; the later messages of that chat wait meanwhile.

@@ -15,6 +15,7 @@ from healthmsg.pipeline.retry import Retries, RetryStep
 from healthmsg.pipeline.server_clock import ServerClock
 from healthmsg.pipeline.stats import Counters
 from healthmsg.pipeline.wire import Wire
+from healthmsg.resources.aliases import Aliases
 from healthmsg.resources.deliveries import Deliveries
 from healthmsg.shared import Shared
 
@@ -39,6 +40,7 @@ class Parts:
     tokens: TokenManager
     quota: QuotaStep
     deliveries: Deliveries
+    aliases: Aliases
     call: Send = Factory(lambda self: self._call(self.wire), takes_self=True)
     """limit → record → check → wire: what is the same for all users."""
     fetch: Send = Factory(lambda self: self._fetch(self.wire, self.retry), takes_self=True)
@@ -67,7 +69,7 @@ def assembled(  # noqa: PLR0913 - a client has that many
 ) -> Parts:
     """Make the parts of a client."""
     limit = LimitStep(limiter, longest_pause=retries.max_wait)
-    notices, counters, clock = Notices(), Counters(), ServerClock()
+    notices, counters, clock, aliases = Notices(), Counters(), ServerClock(), Aliases()
     record = RecordStep(on_call, counters, url=environment.api_url)
     record_token_call = RecordStep(on_call, counters, url=environment.token_url)
     return Parts(
@@ -83,5 +85,6 @@ def assembled(  # noqa: PLR0913 - a client has that many
         retry=RetryStep(retries),
         tokens=tokens,
         quota=QuotaStep(),
-        deliveries=Deliveries(clock),
+        deliveries=Deliveries(clock, aliases),
+        aliases=aliases,
     )

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, aclosing
 from enum import Enum
 from typing import Final
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from healthmsg.addresses import ChatAddress
 from healthmsg.bulk.entries import Content, checked, take_files, taker
@@ -103,6 +103,7 @@ class _Row:
 
 
 _Numbered = tuple[int, Outgoing, Sequence[UploadFile]]
+_Content = tuple[int, Outgoing, Content, bytes]
 
 
 class DryRun:
@@ -152,9 +153,10 @@ class DryRun:
                 aclosing(_batches(self._messages, taker(for_journal=self._target is not None)))
             )
             async for batch in batches:
-                problems, rows = await self._checked(batch)
+                problems, contents, rows = await self._checked(batch)
                 rows = await self._without_those_done(rows, journal, problems)
                 await self._count(rows, problems)
+                await self._find_duplicates(contents, journal, problems)
                 for problem in sorted(problems, key=lambda problem: problem.index):
                     self._counts[problem.kind] += 1
                     yield problem
@@ -209,8 +211,8 @@ class DryRun:
         else:
             tally.failed_before += counts[State.NOT_SENT]
 
-    async def _checked(self, batch: Sequence[_Numbered]) -> tuple[list[Problem], list[_Row]]:
-        problems, found = list[Problem](), list[tuple[int, Outgoing, Content, bytes]]()
+    async def _checked(self, batch: Sequence[_Numbered]) -> tuple[list[Problem], list[_Content], list[_Row]]:
+        problems, found = list[Problem](), list[_Content]()
         for index, message, files in batch:
             self._tally.messages += 1
             try:
@@ -223,17 +225,32 @@ class DryRun:
         keys = self._given.accept(alike)
         rows = list[_Row]()
         for (index, message, content, said), key in zip(found, keys, strict=True):
-            # One with a key of its own is as much of a duplicate as any.
-            is_duplicate = self._recipients.count(said) > 0
             if key is None:
                 taken = InvalidInputError(_KEY_TAKEN)
                 problems.append(_problem(index, message, ProblemKind.INVALID, taken))
                 continue
-            if is_duplicate:
+            rows.append(_Row(index, message, content.entry(key, said)))
+        return problems, found, rows
+
+    async def _find_duplicates(
+        self, contents: Sequence[_Content], journal: Journal | None, problems: list[Problem]
+    ) -> None:
+        """Find what says the same to the same recipient, whatever the address. It may just have been read."""
+        aliases = self._api.aliases
+        for group in await journal.same_chats(content.to for _, _, content, _ in contents) if journal else ():
+            aliases.learn_same(group)
+        refused = {problem.index for problem in problems if problem.kind is ProblemKind.INVALID}
+        for index, message, content, said in contents:
+            # One with a key of its own is as much of a duplicate as any. More addresses may be known later.
+            counted = [
+                self._recipients.count(
+                    said if to == content.to else evolve(content, to=to).fingerprint(self._salt)
+                )
+                for to in aliases.addresses_of(content.to)
+            ]
+            if any(counted) and index not in refused:
                 error = InvalidInputError(_DUPLICATE)
                 problems.append(_problem(index, message, ProblemKind.DUPLICATE, error))
-            rows.append(_Row(index, message, content.entry(key, said)))
-        return problems, rows
 
     async def _without_those_done(
         self, rows: Sequence[_Row], journal: Journal | None, problems: list[Problem]
@@ -292,6 +309,7 @@ class DryRun:
             info: ConversationInfo | GroupChatInfo = await self._api.read(
                 GroupChatInfo if address.kind.is_group else ConversationInfo, GET_CHAT, address
             )
+            self._api.aliases.learn_info(info, chat, self._api.deliveries.me)
         except _OF_ONE_CHAT as error:
             return error
         return InvalidInputError(_CLOSED) if info.closed else None

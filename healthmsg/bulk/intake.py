@@ -96,7 +96,8 @@ class Intake:
                 waiting.append(_Checked(index, message.key, content, likeness))
         entered += await self._accepted(waiting)
         entries = [entry for _, entry in entered]
-        standings = await self._journal.enter(entries, retry_failed=self._retry_failed)
+        same = self._api.aliases.known_groups(entry.chat for entry in entries)
+        standings = await self._journal.enter(entries, same_chats=same, retry_failed=self._retry_failed)
         for (index, entry), standing in zip(entered, standings, strict=True):
             if standing.problem is not None:
                 self._given.take(standing.key)

@@ -72,9 +72,12 @@ class JournalSendMany(JournalWork):
         )
         taking = start(intake.take(self._items))
         taking.add_done_callback(lambda _: self._changed.set())
+        aliases = self._api.aliases
+        aliases.listen(self._note_as_learnt)
         try:
             await self._send_all(taking)
         finally:
+            aliases.stop_listening(self._note_as_learnt)
             taking.cancel()
             await asyncio.wait([taking])
             if not taking.cancelled():
@@ -113,6 +116,8 @@ class JournalSendMany(JournalWork):
             places += 1
         claims = await self._journal.claim(places)
         self._given.expect(claim.key for claim in claims)
+        if self._resumes:  # the others were entered with what is known of them
+            self._learnt += self._api.aliases.known_groups(claim.chat for claim in claims)
         for claim in claims:
             self._launch(claim)
         for _ in range(places - len(claims)):

@@ -1,8 +1,9 @@
 """Sending one message of a journal: noted before its call is made, and what became of it after."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import count
 from typing import Any, Final
 
 from healthmsg.addresses import ChatAddress
@@ -22,6 +23,7 @@ from healthmsg.errors import (
     DeliveryUnknownError,
     EarlierRunError,
     JournalError,
+    SendingGivenUpError,
     SendingStoppedError,
 )
 from healthmsg.models import Outcome, SentMessage
@@ -60,6 +62,9 @@ class JournalWork(SendMany):
         self._lease = Lease(journal, self._lose_all)
         self._may_leave: dict[asyncio.Task[Any] | None, Callable[[], None] | None] = {}
         """What the calls of messages that are begun have to ask before they leave."""
+        self._numbers = count()
+        self._learnt: list[Sequence[str]] = []
+        """Addresses that lead to one chat, which the journal does not know yet."""
 
     async def _work(self, item: Claimed) -> SendResult | None:
         try:
@@ -149,16 +154,32 @@ class JournalWork(SendMany):
         return Attempt(chat, claim.body, departed_at, ended_at, files, date_ahead=date_ahead)
 
     async def _try(self, claim: Claimed) -> SentMessage | Exception:
-        await self._let_through()
+        number = next(self._numbers)
+        await self._order.starts_before(claim.chat, number)
+        self._order.starts(claim.chat, number)
         try:
+            await self._let_through()
             chat = await self._reached(claim.chat)
+            await self._note_what_was_learnt()
+            self._order.has_started(number)
             sent = await self._begin_and_say(claim, chat)
-        except JournalError:
+        except (JournalError, SendingGivenUpError):
             raise
         except Exception as error:  # noqa: BLE001 - reported, with what can be said of the message
             return error
+        finally:
+            self._order.has_started(number)
         self._hold.well()
         return sent
+
+    def _note_as_learnt(self, addresses: Sequence[str]) -> None:
+        self._learnt.append(addresses)
+
+    async def _note_what_was_learnt(self) -> None:
+        """Keep in the journal which addresses lead to one chat; then it decides which message is the next."""
+        if self._learnt:
+            learnt, self._learnt = self._learnt, []
+            await self._journal.learn_same(learnt)
 
     async def _begin_and_say(self, claim: Claimed, chat: Chat | GroupChat) -> SentMessage:
         await self._departures.enter()
@@ -238,6 +259,8 @@ class JournalWork(SendMany):
     async def _became_of(self, claim: Claimed, doubt: Attempt, error: Exception) -> Reconciled:
         if self._options.on_unknown == "report":
             return Reconciled(Outcome.UNKNOWN)
+        for group in await self._journal.same_chats([claim.chat]):
+            self._api.aliases.learn_same(group)
         unclear = error if isinstance(error, DeliveryUnknownError) else None
         return await self._find_out(doubt, unclear, partial(self._reconciler, claim.key))
 

@@ -23,6 +23,16 @@ class Outgoing:
     the next one: see `UploadFile`. Give each message files of its own. With a journal, files must have a path
     and stay as they are until they are delivered, also by a later run; a file that holds something else then
     is refused. One that lies elsewhere in the next run is found there, if it holds the same.
+
+    A conversation has several addresses: `conversations/…` with its own id or with that of the user [V],
+    `users/…`, and `aux/conversations/…`. The order of the messages is kept over all of them, and a dry run
+    counts repeats over all of them, as soon as the client knows that they are one. It always knows that of
+    `users/u` and `conversations/u`; it learns the others when it starts a conversation, reads one (`get`) or
+    lists them, reads a user by auxiliary id, or invites one. While it has read nothing, it cannot know who
+    has an auxiliary id, nor that `conversations/…` with the id of the conversation and with that of the user
+    are one: list the conversations first, or do a dry run with `check_chats` with the same client. What it
+    learns during a run counts from then on; what is on its way by then is left to its end. A journal keeps
+    it for later runs. Where a message is sent never depends on it.
     """
 
     to: Recipient = field(repr=False)

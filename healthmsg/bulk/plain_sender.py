@@ -36,7 +36,6 @@ class PlainSendMany(SendMany):
     def __init__(self, api: Api, messages: Messages, options: SendOptions) -> None:
         super().__init__(api, messages, options, advice=_ADVICE)
         self._numbers = count()
-        self._last_in_chat: dict[str | None, asyncio.Task[Any] | None] = {}
         self._reconciler = partial(reconciler_of, self._api, options.settle)
         self._files = FilesInHand()
 
@@ -77,17 +76,18 @@ class PlainSendMany(SendMany):
         return _result(item, Reconciled(outcome), error, self._calls_of(task))
 
     async def _work(self, item: _Numbered) -> SendResult:
-        # After the message before this one in the same chat: tasks begin in the order of the messages.
-        chat, task = _chat_key(item.message.to), asyncio.current_task()
-        before, self._last_in_chat[chat] = self._last_in_chat.get(chat), task
+        # Tasks begin in the order of the messages.
+        address, number, task = _address_in(item.message.to), item.index, asyncio.current_task()
         try:
-            if before is not None:
-                await asyncio.wait([before])  # to its end, so that the results are in order too
-            return await self._carry_out(item)
+            if address is None or task is None:
+                return await self._carry_out(item)  # it will be refused
+            with self._order.place(address, number, task):
+                await self._order.starts_before(address, number)
+                await self._order.turn(address, number)
+                self._order.starts(address, number)
+                return await self._carry_out(item)
         finally:
             self._files.release(item.files)
-            if self._last_in_chat.get(chat) is task:
-                del self._last_in_chat[chat]
 
     async def _carry_out(self, item: _Numbered) -> SendResult:
         attempts = 0
@@ -106,12 +106,13 @@ class PlainSendMany(SendMany):
 
     async def _try(self, item: _Numbered) -> tuple[SentMessage | Exception, int]:
         """Send it, if need be again and again while that is certain to do no harm; count the calls."""
-        calls, task, message = 0, asyncio.current_task(), item.message
+        message, calls, task = item.message, 0, asyncio.current_task()
         while True:
             try:
                 await self._let_through()
                 check_files(message.files)
                 chat = await self._reached(message.to)
+                await self._wait_for_turn(item)
                 sent = await self._say(chat, message.body, item.files, message.question)
             except Exception as error:  # noqa: BLE001 - reported, with what can be said of the message
                 calls += self._calls_of(task)
@@ -121,6 +122,15 @@ class PlainSendMany(SendMany):
             else:
                 self._hold.well()
                 return sent, calls + self._calls_of(task)
+
+    async def _wait_for_turn(self, item: _Numbered) -> None:
+        """Wait again, since it may be known now that an earlier message goes to the same chat."""
+        address, number = _address_in(item.message.to) or "", item.index
+        self._order.has_started(number)
+        while not self._order.is_turn(address, number):
+            self._hold.nothing_learnt()
+            await self._order.turn(address, number)
+            await self._let_through()
 
     async def _became_of(self, error: Exception) -> Reconciled:
         """Say what became of a message that was not answered as it should have been."""
@@ -146,8 +156,8 @@ def _result(item: _Numbered, found: Reconciled, error: Exception | None, attempt
     )
 
 
-def _chat_key(to: Recipient) -> str | None:
-    """Tell chats apart, however they were given: an address as text has one form only."""
+def _address_in(to: Recipient) -> str | None:
+    """Return the address that was given, as text, which has one form only."""
     if isinstance(to, BaseChat):
         return to.address.text
     return to if isinstance(to, str) else None  # it will not be sent; it may not even be hashable

@@ -14,12 +14,12 @@ from healthmsg.addresses import ChatAddress
 from healthmsg.attempts import Attempt
 from healthmsg.delivery.proof import Findings, Reading, Rule, Seen
 from healthmsg.delivery.stamps import DRIFT, Offset, Sample, Stamps, read_stamps
-from healthmsg.errors import DeliveryUnknownError, InvalidInputError
-from healthmsg.models import Message, Outcome, User
+from healthmsg.errors import CallError, DeliveryUnknownError, InvalidInputError
+from healthmsg.models import ConversationInfo, GroupChatInfo, Message, Outcome, User
 from healthmsg.paging import PAGE_SIZE
 from healthmsg.resources.api import Api
 from healthmsg.resources.deliveries import Delivered, Deliveries
-from healthmsg.routes import GET_ME, LIST_MESSAGES
+from healthmsg.routes import GET_CHAT, GET_ME, LIST_MESSAGES
 
 SETTLE: Final = 90.0
 """Seconds after which a message that was on its way cannot arrive any more."""
@@ -122,6 +122,8 @@ class Reconciler:
             findings = await inquiry.look()
             if findings.ours and not self._api.deliveries.samples.all and await self._evidence.wait():
                 continue  # now there is a known message to compare its stamp with
+            if findings.ours and self._api.deliveries.is_unsure(attempt):
+                await self._learn_addresses(attempt.chat)
             for message_id in findings.ours:
                 if await self._evidence.claim(attempt, message_id):
                     return Reconciled(Outcome.DELIVERED, message_id)
@@ -135,6 +137,18 @@ class Reconciler:
                 if not similar or inquiry.is_steady or not settling.may_wait_for_another():
                     return inquiry.verdict(similar, is_proven=is_proven)
                 await asyncio.sleep(_FOR_ANOTHER)
+
+    async def _learn_addresses(self, chat: ChatAddress) -> None:
+        """Ask which other addresses lead to this chat: an equal text may be on its way to one of them."""
+        info: ConversationInfo | GroupChatInfo
+        try:
+            if chat.kind.is_group:
+                info = await self._api.read(GroupChatInfo, GET_CHAT, chat)
+            else:
+                info = await self._api.read(ConversationInfo, GET_CHAT, chat)
+        except CallError:
+            return  # then it stays open whether the other is the same
+        self._api.aliases.learn_info(info, chat.text, self._me)
 
     def _ended(self, attempt: Attempt, ended_at: float | None) -> float:
         deliveries = self._api.deliveries

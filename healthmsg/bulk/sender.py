@@ -10,6 +10,7 @@ from attrs import frozen
 from healthmsg.attempts import Attempt
 from healthmsg.bulk.hold import Hold
 from healthmsg.bulk.messages import Outgoing, Recipient, SendReport, SendResult
+from healthmsg.bulk.order import Order
 from healthmsg.bulk.reconcile import Reconciled, Reconciler
 from healthmsg.bulk.sending import USERS, Sending, is_user, outcome_of
 from healthmsg.checks import check_choice, check_flag, check_seconds
@@ -93,6 +94,7 @@ class SendMany(Sending[Any, SendResult]):
         self._hold = Hold(self._api, options.stop_after, advice)
         self._hold.when_given_up = self._given_up
         self._conversations = OrderedDict[str, Chat]()
+        self._order = Order(self._api.aliases)
         self._in_doubt: dict[asyncio.Task[Any] | None, DeliveryUnknownError | None] = {}
         self._leaves_doubts = False
 
@@ -173,8 +175,11 @@ class SendMany(Sending[Any, SendResult]):
         """Give the handle of the chat, starting the conversation with a user if need be."""
         if not is_user(to):
             return self._chat(to)
-        known = self._conversations.get(to) or await self._known_conversation(to)
-        chat = known or await Conversations(self._api).start(to.removeprefix(USERS))
+        user = to.removeprefix(USERS)
+        chat = self._conversations.get(to)
+        if chat is None and (chat := await self._known_conversation(to)) is not None:
+            self._api.aliases.learn_conversation(conversation=chat.id, user=user)
+        chat = chat or await Conversations(self._api).start(user)
         self._conversations[to] = chat
         if len(self._conversations) > _MOST_CONVERSATIONS:
             self._conversations.popitem(last=False)

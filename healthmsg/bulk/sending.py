@@ -6,6 +6,7 @@ from typing import Any, Final, TypeGuard, TypeVar
 
 from attrs import evolve
 
+from healthmsg import addresses
 from healthmsg.addresses import ChatAddress
 from healthmsg.bulk.messages import Recipient
 from healthmsg.errors import CallError, HealthmsgError, InvalidInputError
@@ -17,7 +18,7 @@ from healthmsg.resources.chats import BaseChat, Chat, belongs_to
 from healthmsg.resources.groups import GroupChat, handle
 
 ItemT = TypeVar("ItemT")
-USERS: Final = "users/"
+USERS: Final = addresses.USERS
 ResultT = TypeVar("ResultT")
 
 

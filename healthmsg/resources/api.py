@@ -1,6 +1,6 @@
 """What every resource is built on: sending a request, and decoding its answer."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from attrs import field, frozen
@@ -14,6 +14,7 @@ from healthmsg.models import SentMessage
 from healthmsg.models.fields import JSONObject
 from healthmsg.paging import HasId, Pager, Spawn, check_page_size
 from healthmsg.pipeline.exchange import Content, Lane, Multipart, Request, Response, Send, Step
+from healthmsg.resources.aliases import Aliases
 from healthmsg.resources.deliveries import Deliveries, files_of
 from healthmsg.routes import Route
 
@@ -30,6 +31,8 @@ class Api:
     fetch: Send
     """Fetches a link on another host: without token and without counting against the limit."""
     deliveries: Deliveries
+    aliases: Aliases
+    """Which addresses this user has seen to lead to the same chat."""
     retry: Step
     """Does something again while that may help, as often as the client's `Retries` say."""
     spawn: Spawn
@@ -62,14 +65,24 @@ class Api:
             raise
 
     def pages(
-        self, item: type[ItemT], route: Route, chat: ChatAddress | None = None, *, page_size: int
+        self,
+        item: type[ItemT],
+        route: Route,
+        chat: ChatAddress | None = None,
+        *,
+        page_size: int,
+        look_at: Callable[[ItemT], object] | None = None,
     ) -> Pager[ItemT]:
-        """Read a list, page by page; nothing is sent yet."""
+        """Read a list, page by page; nothing is sent yet. `look_at` is called with each item that came."""
         amount = str(check_page_size(page_size))
         shape: type[tuple[ItemT, ...]] = tuple[item, ...]  # type: ignore[valid-type] # known at run time only
 
         async def fetch(page: int) -> tuple[ItemT, ...]:
-            return await self.read(shape, route, chat, {"page": str(page), "amount": amount})
+            items = await self.read(shape, route, chat, {"page": str(page), "amount": amount})
+            if look_at is not None:
+                for one in items:
+                    look_at(one)
+            return items
 
         return Pager(fetch, self.spawn)
 

@@ -34,7 +34,9 @@ class AuxiliaryUsers:
             AmbiguousAuxIdError: it has a diacritic; see there.
             NotFoundError: nobody has it, or not for this user.
         """
-        return await self._api.read(User, GET_AUX_USER, aux_id=aux_id)
+        user = await self._api.read(User, GET_AUX_USER, aux_id=aux_id)
+        self._api.aliases.learn_user_of_aux_id(aux_id, user.id)
+        return user
 
 
 class AuxiliaryConversations(ChatNamespace[ConversationInfo, Chat]):
@@ -85,7 +87,9 @@ class AuxiliaryGroupChats(ChatNamespace[GroupChatInfo, GroupChat]):
         }
         body = json_body(document)
         async with without_group_chat(self._api, aux_id) if if_taken == "error" else nullcontext():
-            return await create_group_chat(self._api, CREATE_AUX_GROUP_CHAT, body, invitations)
+            created = await create_group_chat(self._api, CREATE_AUX_GROUP_CHAT, body, invitations)
+        self._api.aliases.learn_group_chat(created.id, aux_id, may_be_shared=if_taken == "share")
+        return created
 
 
 class Auxiliary:

@@ -297,7 +297,9 @@ class Chat(BaseChat):
 
     async def get(self) -> ConversationInfo:
         """Read what the service says of it. Contract: `GET {chat}` [V]."""
-        return await self._api.read(ConversationInfo, GET_CHAT, self.address)
+        info = await self._api.read(ConversationInfo, GET_CHAT, self.address)
+        self._api.aliases.learn_info(info, self.address.text, self._api.deliveries.me)
+        return info
 
 
 def belongs_to(chat: BaseChat, api: Api) -> bool:

@@ -24,6 +24,7 @@ class Conversations(ChatNamespace[ConversationInfo, Chat]):
             InvalidIdError: it is no user's id.
             DeliveryUnknownError: it may have been started, and was not started again.
         """
-        body = json_body({"user_id": user_id(user)})
-        started = await self._api.create(Created, START_CONVERSATION, body)
+        other = user_id(user)
+        started = await self._api.create(Created, START_CONVERSATION, json_body({"user_id": other}))
+        self._api.aliases.learn_conversation(conversation=started.id, user=other)
         return self(started.id)

@@ -16,7 +16,9 @@ from healthmsg.delivery.stamps import Samples
 from healthmsg.errors import DeliveryUnknownError
 from healthmsg.pipeline.exchange import Multipart, Request
 from healthmsg.pipeline.server_clock import ServerClock
+from healthmsg.resources.aliases import Aliases
 
+_AUX: Final = "aux/"
 _PROCESS: Final = token_hex(8)
 _numbers: Final = count(1)
 # A message's chat, and the hash of its text. No context manager: every call pays for it.
@@ -47,8 +49,9 @@ class Delivered:
 class Deliveries:
     """Remembers the ids of the last 20,000 messages, and the texts of the last 64; of others only a hash."""
 
-    def __init__(self, clock: ServerClock) -> None:
+    def __init__(self, clock: ServerClock, aliases: Aliases | None = None) -> None:
         self.clock: ServerClock = clock
+        self._aliases = aliases or Aliases()
         self.me: str | None = None
         """The user's id, once it was asked for."""
         self.samples: Samples = Samples()
@@ -65,8 +68,8 @@ class Deliveries:
         With text and numbers only, it costs Python's garbage collector nothing.
         """
         self._last = deque[tuple[str, str, str, Files, float, float]](maxlen=_MOST_TEXTS)
-        self._on_their_way: dict[Departed, int] = {}
-        """How many equal ones there are."""
+        self._on_their_way: dict[int, dict[str, int]] = {}
+        """How many equal ones there are: by the hash of the text, and then by the chat's address."""
         self._sender = (_PROCESS, next(_numbers))
 
     def delivered(self, chat: ChatAddress, message_id: str, body: str, files: Files, call: Request) -> None:
@@ -90,24 +93,44 @@ class Deliveries:
     def claim(self, attempt: Attempt, message_id: str) -> bool:
         """Take a message that was found for the one that was attempted, unless it may be another's.
 
-        Of an equal one that is on its way now, the id is not known yet.
+        Of an equal one that is on its way now, be it to another address of the same chat, the id is not known
+        yet.
         """
-        if message_id in self._known or (attempt.chat.text, hash(attempt.body)) in self._on_their_way:
+        if message_id in self._known or any(same is not False for same in self._equal_ones(attempt)):
             return False
         self._know(message_id)
         return True
 
+    def is_unsure(self, attempt: Attempt) -> bool:
+        """Return whether an equal one is on its way to an address that may lead to the same chat."""
+        return None in self._equal_ones(attempt)
+
+    def _equal_ones(self, attempt: Attempt) -> list[bool | None]:
+        """Return of each address to which an equal text is on its way whether it leads to the same chat."""
+        chat = attempt.chat.text
+        return [self._are_same(chat, other) for other in self._on_their_way.get(hash(attempt.body), ())]
+
+    def _are_same(self, one: str, other: str) -> bool | None:
+        same = self._aliases.are_same(one, other)
+        # A user has one auxiliary id of an integrator's at most [A].
+        return False if same is None and one.startswith(_AUX) and other.startswith(_AUX) else same
+
     def track(self, chat: ChatAddress, body: str) -> Departed:
         """Note that such a message is being sent, until `untrack` gets the same."""
-        departed = chat.text, hash(body)
-        self._on_their_way[departed] = self._on_their_way.get(departed, 0) + 1
+        address, its_hash = departed = chat.text, hash(body)
+        there = self._on_their_way.setdefault(its_hash, {})
+        there[address] = there.get(address, 0) + 1
         return departed
 
     def untrack(self, departed: Departed) -> None:
         """Note that the call with such a message is over."""
-        others = self._on_their_way.pop(departed) - 1
-        if others:
-            self._on_their_way[departed] = others
+        address, its_hash = departed
+        there = self._on_their_way[its_hash]
+        there[address] -= 1
+        if not there[address]:
+            del there[address]
+            if not there:
+                del self._on_their_way[its_hash]
 
     def is_claimed(self, message_id: str) -> bool:
         """Return whether a message is known to be one that was delivered."""

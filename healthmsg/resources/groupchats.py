@@ -84,6 +84,9 @@ async def create_group_chat(
         AuxIdTakenError: it would. Nothing was created.
         DeliveryUnknownError: it may have been created, and was not created again.
     """
-    async with without_user(api, filter(None, (invitation.aux_id for invitation in invitations))):
+    aux_ids = [invitation.aux_id for invitation in invitations if invitation.aux_id]
+    async with without_user(api, aux_ids):
         created = await api.create(Created, route, body)
+    for aux_id in aux_ids:
+        api.aliases.forget_user_of_aux_id(aux_id)
     return GroupChat(api, ChatAddress(ChatKind.GROUP_CHAT, created.id))

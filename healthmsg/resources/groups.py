@@ -39,7 +39,9 @@ class GroupChat(BaseChat):
 
     async def get(self) -> GroupChatInfo:
         """Read what the service says of it. Contract: `GET {chat}` [V]."""
-        return await self._api.read(GroupChatInfo, GET_CHAT, self.address)
+        info = await self._api.read(GroupChatInfo, GET_CHAT, self.address)
+        self._api.aliases.learn_info(info, self.address.text)
+        return info
 
     async def members(self) -> tuple[Member, ...]:
         """Read who takes part. Contract: `GET groupchats/{id}/members` [V]."""

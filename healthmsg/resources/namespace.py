@@ -41,11 +41,17 @@ class ChatNamespace(Generic[InfoT, HandleT]):
 
     def list(self, *, page_size: int = PAGE_SIZE) -> Pager[InfoT]:
         """Read the user's chats of this kind. Contract: `GET` of the namespace's path [A]."""
-        return self._api.pages(self._info, self._list_route, page_size=page_size)
+        return self._api.pages(self._info, self._list_route, page_size=page_size, look_at=self._look_at)
 
     async def get(self, chat: str | InfoT) -> InfoT:
         """Read one chat. Contract: `GET {chat}` [V]."""
-        return await self._api.read(self._info, GET_CHAT, self._address(chat))
+        address = self._address(chat)
+        info = await self._api.read(self._info, GET_CHAT, address)
+        self._api.aliases.learn_info(info, address.text, self._api.deliveries.me)
+        return info
+
+    def _look_at(self, info: InfoT) -> None:
+        self._api.aliases.learn_info(info, me=self._api.deliveries.me)
 
     def _address(self, chat: str | InfoT) -> ChatAddress:
         if isinstance(chat, str):

@@ -118,7 +118,11 @@ class Users:
         body = json_body({"email": email, "phone_number": phone_number, **checked})
         async with without_user(self._api, [aux_id] if aux_id and if_taken == "error" else []):
             created = await self._api.create(Created, _INVITATIONS[kind], body)
-        return User(created.id)
+        return self._invited(created.id, aux_id)
+
+    def _invited(self, user: str, aux_id: str | None) -> User:
+        self._api.aliases.learn_user_of_aux_id(aux_id, user, is_assigned=True)
+        return User(user)
 
 
 def user_id(user: str | User) -> str:

@@ -81,14 +81,21 @@ class ApiCall(Call):
         return int(text)
 
     def chat(self, *, to_change: bool = False) -> StoredChat:
-        """Give the chat that the path names.
+        """Return the chat that the path names.
+
+        With `to_change`, a user's id in the place of a conversation's starts the conversation [A].
 
         Raises:
             ApiError: there is none that the user is in [A: 404, not 403], or it is closed and `to_change`.
         """
         assert self.kind is not None, "only for routes with {chat}"  # noqa: S101 - a mistake in our own table
+        store = self.state.store
         chat_id = self.ids["aux_id" if self.kind.is_auxiliary else "id"]
-        chat = self.state.store.chat(self.kind, chat_id, self.user)
+        chat = store.chat(self.kind, chat_id, self.user)
+        if chat is None and to_change and self.kind is ChatKind.CONVERSATION:
+            other = store.people.get(chat_id)
+            if other is not None and other is not self.user:
+                chat = store.start_conversation(self.user, other)
         if chat is None or self.user not in chat.members:
             raise not_found("chat")
         if to_change and chat.closed:

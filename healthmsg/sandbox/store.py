@@ -120,7 +120,8 @@ class Store:
     def chat(self, kind: ChatKind, chat_id: str, viewer: Person) -> StoredChat | None:
         """Find a chat by its id or its auxiliary id, whichever `kind` has.
 
-        Of the group chats that share an auxiliary id, the last one is found [A].
+        A conversation is found by the id of its other side, too [V]. Of the group chats that share an
+        auxiliary id, the last one is found [A].
         """
         if kind is ChatKind.AUX_GROUP_CHAT:
             sharing = self._groups_by_aux_id.get(chat_id)
@@ -129,6 +130,8 @@ class Store:
             other = self.people_by_aux_id.get(chat_id)
             return self.conversation_between(viewer, other) if other else None
         chat = self.chats.get(chat_id)
+        if chat is None and not kind.is_group and chat_id in self.people:
+            return self.conversation_between(viewer, self.people[chat_id])
         return chat if chat is not None and chat.is_group == kind.is_group else None
 
     def chats_of(self, person: Person, kind: ChatKind) -> list[StoredChat]:

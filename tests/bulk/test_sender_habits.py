@@ -204,7 +204,7 @@ async def test_an_id_that_is_no_message_s_does_not_count_as_delivered(
 ) -> None:
     lost, other = chats(sandbox, 2)
     lose(sandbox, fault, lost)
-    options = {"journal": tmp_path / "journal.db", "settle": 0.1} if with_journal else {}
+    options: dict[str, Any] = {"journal": tmp_path / "journal.db", "settle": 0.1} if with_journal else {}
     results = await sent(sandbox, Outgoing(other, "1"), Outgoing(lost, "2"), **options)
     assert [result.outcome for result in results] == [Outcome.DELIVERED] * 2
     assert bodies(sandbox, lost) == ["2"]
@@ -215,7 +215,7 @@ async def test_the_id_of_another_message_is_looked_for(
     sandbox: Sandbox, tmp_path: Path, with_journal: bool
 ) -> None:
     first, lost = chats(sandbox, 2)
-    options = {"journal": tmp_path / "journal.db", "settle": 0.1} if with_journal else {}
+    options: dict[str, Any] = {"journal": tmp_path / "journal.db", "settle": 0.1} if with_journal else {}
     async with (
         Client(sandbox.issue_token(), environment=sandbox.environment) as client,
         Client(sandbox.issue_token(), environment=sandbox.environment) as another,

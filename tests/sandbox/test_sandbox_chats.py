@@ -130,6 +130,30 @@ async def test_an_aux_id_moves_silently_to_the_user_who_got_it_last(call: Caller
     assert (await call("GET", f"conversations/{first}")).document["aux_id"] is None
 
 
+async def test_a_conversation_is_found_by_its_other_sides_id(call: Caller, sandbox: Sandbox) -> None:
+    patient = sandbox.add_user("Bea", "Bos")
+    chat = sandbox.add_conversation(user=patient)
+    sent = (await call("POST", f"conversations/{patient}/messages", json={"body": "Hallo"})).document
+    assert [message.id for message in sandbox.messages(f"conversations/{chat}")] == [sent["id"]]
+    assert (await call("GET", f"conversations/{patient}")).document["id"] == chat
+    listed = (await call("GET", f"conversations/{patient}/messages")).document
+    assert [message["id"] for message in listed] == [sent["id"]]
+    assert (await call("GET", f"groupchats/{patient}")).status == 404
+
+
+async def test_the_first_message_to_a_users_id_starts_the_conversation(
+    call: Caller, sandbox: Sandbox
+) -> None:
+    patient = sandbox.add_user("Bea", "Bos")
+    path = f"conversations/{patient}/messages"
+    assert (await call("GET", path)).status == 404
+    assert (await call("POST", path, json={"body": "Hallo"})).status == 201
+    chat = (await call("POST", "conversations", json={"user_id": patient})).document["id"]
+    assert [message.body for message in sandbox.messages(f"conversations/{chat}")] == ["Hallo"]
+    path = f"conversations/{sandbox.user_id}/messages"
+    assert (await call("POST", path, json={"body": "Hallo"})).status == 404
+
+
 @pytest.mark.parametrize("kind", [kind.value for kind in ChatKind])
 async def test_each_kind_of_chat_is_listed_page_by_page(call: Caller, kind: str) -> None:
     chats = await whole_list(call, kind, 2)

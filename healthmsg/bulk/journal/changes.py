@@ -61,10 +61,10 @@ class Changes:
         for kind, alike in by_kind.items():
             if self._make(connection, kind, alike, now) != len(alike):
                 raise ClaimLostError
-        ended_in = [[change.claim.chat] for kind in _ENDING for change in by_kind.get(kind, ())]
-        if ended_in:
-            # The message after each is the next of its chat.
-            connection.execute(statements.PROMOTE, {"rows": ended_in})
+        ended = [[change.claim.key] for kind in _ENDING for change in by_kind.get(kind, ())]
+        if ended:
+            # The message after each is the next to its recipient.
+            connection.execute(statements.PROMOTE_AFTER, {"rows": ended})
 
     def make_each(self, connection: Connection, changes: Sequence[Change], now: datetime) -> list[bool]:
         """Make those that can be, and tell of each whether it was."""

@@ -7,7 +7,7 @@ from typing import Any, Final
 from attrs import field, frozen
 from sqlalchemy import Connection
 
-from healthmsg.bulk.journal import keys, statements
+from healthmsg.bulk.journal import keys, recipients, statements
 from healthmsg.bulk.journal.values import Entry, Standing, State
 from healthmsg.errors import InvalidInputError, JournalMismatchError
 
@@ -55,10 +55,19 @@ class Entering:
             keys.body_hash(self._salt, entry.body),
         )
 
-    def enter(self, connection: Connection, prepared: Sequence[Prepared]) -> list[Standing]:
-        """Enter them in the transaction that has begun, and tell how each stands, in the same order."""
+    def enter(
+        self,
+        connection: Connection,
+        prepared: Sequence[Prepared],
+        same_chats: Iterable[Sequence[str]] = (),
+    ) -> list[Standing]:
+        """Enter them in the transaction that has begun, and tell how each stands, in the same order.
+
+        `same_chats` are addresses of theirs that are known to lead to the same chat.
+        """
         if self._is_shared:
             connection.execute(statements.ENTER_ALONE)
+        recipients.learn(connection, same_chats)
         wanted = [one for one in prepared if one.refused is None]
         known = self._known(connection, wanted)
         new: dict[str, Prepared] = {}
@@ -72,7 +81,7 @@ class Entering:
                 standings.append(_standing_of_new(one, new.setdefault(one.key, one)))
         self._insert(connection, list(new.values()))
         self._move_files(connection, wanted, known)
-        return self._reopen(connection, standings, known)
+        return self._reopen(connection, standings)
 
     def look_up(self, connection: Connection, prepared: Sequence[Prepared]) -> list[Standing]:
         """Tell how each stands; of one that is not known, that it is new and waits."""
@@ -91,15 +100,16 @@ class Entering:
         if not new:
             return
         last = connection.execute(statements.LAST_POSITION).scalar_one()
-        chats = {one.entry.chat for one in new}
-        wanted = {"rows": [[chat] for chat in chats]}
-        held_up = set(connection.execute(statements.CHATS_WITH_NEXT, wanted).scalars())
+        recipient_of = recipients.recipients_of(connection, {one.entry.chat for one in new})
+        wanted = {"rows": [[recipient] for recipient in set(recipient_of.values())]}
+        held_up = set(connection.execute(statements.WITH_NEXT, wanted).scalars())
         rows = []
         for number, one in enumerate(new):
-            chat = one.entry.chat
+            recipient = recipient_of[one.entry.chat]
             hashes_at = 1 + number * 2 * keys.HASH_LENGTH
-            rows.append((*one.said, hashes_at, last + 1 + number, chat not in held_up))
-            held_up.add(chat)
+            is_next = recipient not in held_up
+            rows.append((*one.said, hashes_at, last + 1 + number, is_next, recipient))
+            held_up.add(recipient)
         hashes = b"".join(one.fingerprint + one.body_hash for one in new)
         connection.execute(statements.INSERT, {"rows": rows, "hashes": hashes, **_now()})
 
@@ -117,9 +127,7 @@ class Entering:
         if rows:
             connection.execute(statements.MOVE_FILES, {"rows": rows})
 
-    def _reopen(
-        self, connection: Connection, standings: Sequence[Standing], known: dict[str, Any]
-    ) -> list[Standing]:
+    def _reopen(self, connection: Connection, standings: Sequence[Standing]) -> list[Standing]:
         """Let those wait again, in their old places, that were set aside, or that are to be tried again."""
         states = {State.SET_ASIDE, State.NOT_SENT} if self._retry_failed else {State.SET_ASIDE}
         reopened = {
@@ -127,7 +135,7 @@ class Entering:
         }
         if not reopened:
             return list(standings)
-        reopen(connection, {key: known[key].chat for key in reopened})
+        reopen(connection, reopened)
         return [
             Standing(standing.key, standing.chat, State.WAITING, attempts=standing.attempts)
             if standing.key in reopened and standing.problem is None
@@ -136,14 +144,16 @@ class Entering:
         ]
 
 
-def reopen(connection: Connection, chats_by_key: Mapping[str, str]) -> None:
+def reopen(connection: Connection, keys_wanted: Iterable[str]) -> None:
     """Let messages wait again, in their old places."""
-    connection.execute(statements.REOPEN, {"rows": [[key] for key in chats_by_key], **_now()})
-    chats = [[chat] for chat in set(chats_by_key.values())]
-    connection.execute(statements.NO_LONGER_NEXT, {"rows": chats})
-    # In the other chats somebody is at work on the next one: what comes after it is decided then.
-    held = set(connection.execute(statements.CHATS_WITH_NEXT, {"rows": chats}).scalars())
-    free = [[chat] for [chat] in chats if chat not in held]
+    rows = {"rows": [[key] for key in keys_wanted]}
+    connection.execute(statements.REOPEN, {**rows, **_now()})
+    whose = list(connection.execute(statements.RECIPIENTS_OF_KEYS, rows).scalars())
+    wanted = {"rows": [[recipient] for recipient in whose]}
+    connection.execute(statements.NO_LONGER_NEXT, wanted)
+    # Of the others the next one is being sent: what comes after it is decided then.
+    held = set(connection.execute(statements.WITH_NEXT, wanted).scalars())
+    free = [[recipient] for recipient in whose if recipient not in held]
     if free:
         connection.execute(statements.PROMOTE, {"rows": free})
 

@@ -122,17 +122,36 @@ class Journal:
         """
         await self._store.set_out(resumes=resumes, retry_failed=retry_failed)
 
-    async def enter(self, entries: Iterable[Entry], *, retry_failed: bool = False) -> list[Standing]:
+    async def enter(
+        self,
+        entries: Iterable[Entry],
+        *,
+        same_chats: Sequence[Sequence[str]] = (),
+        retry_failed: bool = False,
+    ) -> list[Standing]:
         """Enter what is new, and tell of each how it stands, in the same order.
 
+        `same_chats` are groups of addresses of which each leads to one chat, as in `learn_same`.
         What was set aside waits again, in its old place, and with `retry_failed`, what was not sent. An entry
         that is refused says so in its standing; the others are entered.
         """
         standings: list[Standing] = []
         remaining = iter(entries)
         while some := list(islice(remaining, _AT_ONCE)):
-            standings += await self._store.enter(some, retry_failed=retry_failed)
+            standings += await self._store.enter(some, same_chats, retry_failed=retry_failed)
         return standings
+
+    async def learn_same(self, groups: Sequence[Sequence[str]]) -> None:
+        """Note that the addresses of each group lead to the same chat: then their messages keep one order.
+
+        What was begun by then is left to its end. What was claimed and not begun is taken back, unless it is
+        the first: `begin` raises `ClaimLostError` then.
+        """
+        await self._store.learn_same(groups)
+
+    async def same_chats(self, chats: Iterable[str]) -> list[tuple[str, ...]]:
+        """Return what is known of these addresses: each time all that lead to one chat, if there are more."""
+        return await self._store.same_chats([*chats])
 
     async def look_up(self, entries: Sequence[Entry]) -> list[Standing]:
         """Tell how each would stand once it was entered, and enter none."""
@@ -147,7 +166,10 @@ class Journal:
         return await self._store.standings(keys_wanted)
 
     async def claim(self, most: int) -> list[Claimed]:
-        """Take the next messages to send, in order: at most one a chat, and none behind one still open."""
+        """Take the next messages to send, in order: one to a recipient at most, and none behind an open one.
+
+        A recipient is who is behind a chat's address, and all other addresses that are known to be the same.
+        """
         return await self._claimed(self._store.take_next(most)) if most > 0 else []
 
     async def in_doubt(self) -> list[Claimed]:

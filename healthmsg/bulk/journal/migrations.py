@@ -84,9 +84,68 @@ def _add_the_service_s_clock(connection: Connection) -> None:
     connection.execute(text("ALTER TABLE healthmsg_messages ADD COLUMN date_ahead BIGINT"))
 
 
+# Who is behind the address of a chat, and that two addresses are one's.
+_ADD_RECIPIENTS: Final = (
+    "CREATE TABLE healthmsg_recipients (address TEXT NOT NULL PRIMARY KEY, recipient TEXT NOT NULL)",
+    "CREATE INDEX healthmsg_addresses ON healthmsg_recipients (recipient)",
+    """
+    INSERT INTO healthmsg_recipients
+    SELECT sent_to, MIN('conversations/' || substr(chat, 7)) FROM healthmsg_messages
+    WHERE chat LIKE 'users/%' AND sent_to LIKE 'conversations/%' GROUP BY sent_to
+    """,
+    """
+    INSERT INTO healthmsg_recipients
+    SELECT DISTINCT recipient, recipient FROM healthmsg_recipients
+    WHERE recipient NOT IN (SELECT address FROM healthmsg_recipients)
+    """,
+    "ALTER TABLE healthmsg_messages ADD COLUMN recipient TEXT",
+    """
+    UPDATE healthmsg_messages
+    SET recipient = CASE WHEN chat LIKE 'users/%' THEN 'conversations/' || substr(chat, 7) ELSE chat END
+    """,
+    """
+    UPDATE healthmsg_messages SET recipient = (
+        SELECT found.recipient FROM healthmsg_recipients found
+        WHERE found.address = healthmsg_messages.recipient
+    ) WHERE recipient IN (SELECT address FROM healthmsg_recipients)
+    """,
+    "DROP INDEX healthmsg_one_next",
+    # What was not begun is decided on again. Of what was begun, the first is the next.
+    """
+    UPDATE healthmsg_messages SET is_next = FALSE, claimed_by = NULL, lease_until = NULL
+    WHERE is_next AND state = 'waiting'
+    """,
+    """
+    UPDATE healthmsg_messages SET recipient = NULL WHERE is_next AND position NOT IN (
+        SELECT MIN(position) FROM healthmsg_messages WHERE is_next GROUP BY recipient
+    )
+    """,
+    "CREATE UNIQUE INDEX healthmsg_one_next ON healthmsg_messages (recipient) WHERE is_next",
+    "CREATE INDEX healthmsg_recipient ON healthmsg_messages (recipient, is_final, position)",
+    """
+    UPDATE healthmsg_messages SET is_next = TRUE WHERE position IN (
+        SELECT MIN(position) FROM healthmsg_messages
+        WHERE NOT is_final AND recipient IS NOT NULL
+        GROUP BY recipient HAVING MAX(CAST(is_next AS INTEGER)) = 0
+    )
+    """,
+)
+
+
+def _add_recipients(connection: Connection) -> None:
+    """Keep the order by who is behind an address; of users, the journal knows the conversation."""
+    for statement in _ADD_RECIPIENTS:
+        connection.execute(text(statement))
+
+
 Step = Callable[[Connection], None]
 
-STEPS: Final[tuple[Step, ...]] = (_make_tables, _add_what_reconciling_needs, _add_the_service_s_clock)
+STEPS: Final[tuple[Step, ...]] = (
+    _make_tables,
+    _add_what_reconciling_needs,
+    _add_recipients,
+    _add_the_service_s_clock,
+)
 """The n-th makes version n of what was version n - 1."""
 
 

@@ -55,6 +55,9 @@ MESSAGES: Final = Table(
     # The order of entry.
     Column("position", BigInteger, nullable=False, unique=True),
     Column("chat", Text, nullable=False),
+    # Who is behind the chat's address, which may have others: see `recipients`. What is on its way when it
+    # turns out that another message to the same one is on its way, too, has none until its end.
+    Column("recipient", Text),
     # These three are emptied on delivery.
     Column("body", Text),
     Column("files", Text),
@@ -65,8 +68,8 @@ MESSAGES: Final = Table(
     Column("state", Text, nullable=False),
     # Nothing more happens to it by itself, and it does not hold up its chat.
     Column("is_final", Boolean, nullable=False),
-    # The first of its chat that is not final. A unique index sees to it that each chat has at most one, and
-    # nothing else is ever claimed: that is how order within a chat is kept.
+    # The first to its recipient that is not final. A unique index sees to it that each recipient has at most
+    # one, and nothing else is ever claimed: that is how the messages to one recipient are kept in order.
     Column("is_next", Boolean, nullable=False),
     Column("message_id", Text),
     Column("error", Text),
@@ -82,4 +85,12 @@ MESSAGES: Final = Table(
     # NULL with SQLite, where one process has all claims.
     Column("lease_until", Utc),
     Column("updated_at", Utc, nullable=False),
+)
+
+# The addresses of which more than one is known to lead to the same recipient.
+RECIPIENTS: Final = Table(
+    "healthmsg_recipients",
+    METADATA,
+    Column("address", Text, primary_key=True),
+    Column("recipient", Text, nullable=False),
 )

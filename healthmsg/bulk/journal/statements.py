@@ -15,6 +15,7 @@ from sqlalchemy import (
     Update,
     and_,
     bindparam,
+    case,
     delete,
     false,
     func,
@@ -28,6 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.dml import ReturningUpdate
 
+from healthmsg.addresses import USERS, ChatKind
 from healthmsg.bulk.journal.keys import HASH_LENGTH
 from healthmsg.bulk.journal.rows import (
     FIRST_TEXTS,
@@ -38,10 +40,11 @@ from healthmsg.bulk.journal.rows import (
     number_at,
     text_at,
 )
-from healthmsg.bulk.journal.schema import MESSAGES, Utc
+from healthmsg.bulk.journal.schema import MESSAGES, RECIPIENTS, Utc
 from healthmsg.bulk.journal.values import State
 
 M: Final = MESSAGES.c
+R: Final = RECIPIENTS.c
 # As it stands in the indexes: SQLite uses these only where it reads the same words.
 IS_NEXT: Final = text("is_next")
 _NOW: Final = bindparam("b_now", type_=Utc)
@@ -56,12 +59,14 @@ LAST_POSITION: Final = select(func.coalesce(func.max(M.position), -1))
 KNOWN: Final = select(
     M.key, M.chat, M.fingerprint, M.state, M.is_final, M.message_id, M.error, M.attempts
 ).where(M.key.in_(FIRST_TEXTS))
-CHATS_WITH_NEXT: Final = select(M.chat).where(IS_NEXT, M.chat.in_(FIRST_TEXTS))
+WITH_NEXT: Final = select(M.recipient).where(IS_NEXT, M.recipient.in_(FIRST_TEXTS))
+"""Those of some recipients that have a next message already."""
 # Hashes are no JSON, so they are cut out of a parameter of their own, which has them one after the other.
 _HASHES: Final = bindparam("hashes", type_=LargeBinary)
 _NEW: Final[dict[Column[Any], Any]] = {
     M.key: text_at(0),
     M.chat: text_at(1),
+    M.recipient: text_at(8),
     M.body: text_at(2),
     M.files: text_at(3),
     M.question: text_at(4),
@@ -98,42 +103,113 @@ NOTHING_FREE_IS_NEXT: Final[Update] = (
     .where(IS_NEXT, M.state == State.WAITING.value, M.claimed_by.is_(None))
     .values(is_next=False)
 )
+# Who is behind an address, as far as that is known by now.
+_PLAIN: Final = case(
+    (
+        M.chat.startswith(USERS),
+        literal(f"{ChatKind.CONVERSATION.path}/") + func.substr(M.chat, len(USERS) + 1),
+    ),
+    else_=M.chat,
+)
+_KNOWN_RECIPIENT: Final = select(R.recipient).where(R.address == _PLAIN).correlate(MESSAGES)
+_RECIPIENT: Final = func.coalesce(_KNOWN_RECIPIENT.scalar_subquery(), _PLAIN)
 REOPEN: Final[Update] = (
     update(MESSAGES)
     .where(M.key.in_(FIRST_TEXTS))
-    .values(state=State.WAITING.value, is_final=False, error=None, updated_at=_NOW)
+    .values(
+        state=State.WAITING.value,
+        is_final=False,
+        error=None,
+        updated_at=_NOW,
+        recipient=func.coalesce(M.recipient, _RECIPIENT),
+    )
 )
-# Of a chat where an earlier message is to be sent after all. One that somebody has stays the next.
+RECIPIENTS_OF_KEYS: Final = (
+    select(M.recipient).distinct().where(M.key.in_(FIRST_TEXTS), M.recipient.is_not(None))
+)
+# What was left to its end beside another message to the same recipient, and has come to it.
+JOIN_AGAIN: Final[Update] = (
+    update(MESSAGES)
+    .where(
+        M.recipient.is_(None),
+        or_(M.is_final, and_(M.state == State.WAITING.value, M.claimed_by.is_(None))),
+    )
+    .values(recipient=_RECIPIENT, is_next=False)
+)
+# Where an earlier message is to be sent after all. One that is claimed stays the next.
 NO_LONGER_NEXT: Final[Update] = (
     update(MESSAGES)
     # Not "waiting", which SQLite would take for a hint to look at all that wait.
-    .where(IS_NEXT, M.chat.in_(FIRST_TEXTS), M.state.not_in(_IN_DOUBT), M.claimed_by.is_(None))
+    .where(IS_NEXT, M.recipient.in_(FIRST_TEXTS), M.state.not_in(_IN_DOUBT), M.claimed_by.is_(None))
     .values(is_next=False)
 )
 
 # What becomes of claims, as long as they are held.
 
 _FIRST: Final = MESSAGES.alias("first")
-PROMOTE: Final[Update] = (
-    update(MESSAGES)
-    .where(
-        M.position.in_(
-            select(func.min(_FIRST.c.position))
-            .where(_FIRST.c.chat.in_(FIRST_TEXTS), ~_FIRST.c.is_final)
-            .group_by(_FIRST.c.chat)
-        )
-    )
-    .values(is_next=True)
-)
+_ENDED_ONE: Final = MESSAGES.alias("ended")
 _OTHER: Final = MESSAGES.alias("other")
 _OPEN: Final = MESSAGES.alias("open")
+
+
+def _promoting(whose: Select[Any]) -> Update:
+    """Make the first open message of each of some recipients the next one."""
+    return (
+        update(MESSAGES)
+        .where(
+            M.position.in_(
+                select(func.min(_FIRST.c.position))
+                .where(_FIRST.c.recipient.in_(whose), ~_FIRST.c.is_final)
+                .group_by(_FIRST.c.recipient)
+            )
+        )
+        .values(is_next=True)
+    )
+
+
+PROMOTE: Final[Update] = _promoting(FIRST_TEXTS)
+# By the keys of messages that have ended: their recipient may have been learnt since they were claimed.
+PROMOTE_AFTER: Final[Update] = _promoting(
+    select(_ENDED_ONE.c.recipient).where(_ENDED_ONE.c.key.in_(FIRST_TEXTS))
+)
 PROMOTE_ALL: Final[Update] = (
     update(MESSAGES)
     .where(
-        M.position.in_(select(func.min(_OPEN.c.position)).where(~_OPEN.c.is_final).group_by(_OPEN.c.chat)),
-        ~select(_OTHER.c.key).where(_OTHER.c.is_next, _OTHER.c.chat == M.chat).exists(),
+        M.position.in_(
+            select(func.min(_OPEN.c.position))
+            .where(~_OPEN.c.is_final, _OPEN.c.recipient.is_not(None))
+            .group_by(_OPEN.c.recipient)
+        ),
+        ~select(_OTHER.c.key).where(_OTHER.c.is_next, _OTHER.c.recipient == M.recipient).exists(),
     )
     .values(is_next=True)
+)
+
+# That addresses lead to the same recipient.
+
+RECIPIENTS_OF: Final = select(R.address, R.recipient).where(R.address.in_(FIRST_TEXTS))
+ADDRESSES_OF: Final = select(R.address, R.recipient).where(R.recipient.in_(FIRST_TEXTS))
+FORGET_ADDRESSES: Final[Delete] = delete(RECIPIENTS).where(R.address.in_(FIRST_TEXTS))
+NOTE_ADDRESSES: Final[Insert] = insert(RECIPIENTS).from_select(
+    [R.address, R.recipient], select(text_at(0), text_at(1))
+)
+FORGET_UNUSED_ADDRESSES: Final[Delete] = delete(RECIPIENTS).where(
+    ~select(M.key).where(M.recipient == R.recipient).exists()
+)
+CHATS_OF: Final = select(M.chat).distinct().where(M.chat.in_(FIRST_TEXTS))
+IS_OPEN_IN: Final = select(M.key).where(M.chat.in_(FIRST_TEXTS), ~M.is_final).limit(1)
+# What was not begun: a worker that has claimed it finds out before the call is made.
+TAKE_BACK: Final[Update] = (
+    update(MESSAGES)
+    .where(IS_NEXT, M.recipient.in_(FIRST_TEXTS), M.state.not_in(_IN_DOUBT))
+    .values(is_next=False, **_NOBODY)
+)
+BEGUN_OF: Final = (
+    select(M.key, M.chat, M.recipient).where(IS_NEXT, M.recipient.in_(FIRST_TEXTS)).order_by(M.position)
+)
+SET_APART: Final[Update] = update(MESSAGES).where(M.key.in_(FIRST_TEXTS)).values(recipient=null())
+MOVE: Final[Update] = (
+    update(MESSAGES).where(M.chat == text_at(0), M.recipient.is_not(None)).values(recipient=text_at(1))
 )
 
 

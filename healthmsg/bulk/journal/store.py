@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Select
 
-from healthmsg.bulk.journal import keys, migrations, statements
+from healthmsg.bulk.journal import keys, migrations, recipients, statements
 from healthmsg.bulk.journal.changes import Change, Changes, Kind
 from healthmsg.bulk.journal.database import JournalDatabase
 from healthmsg.bulk.journal.entering import Entering, can_be_stored, reopen, standing_of
@@ -89,11 +89,24 @@ class Store:
         )
         return [standing_of(row) for row in found]
 
-    async def enter(self, entries: Sequence[Entry], *, retry_failed: bool) -> list[Standing]:
+    async def enter(
+        self, entries: Sequence[Entry], same_chats: Sequence[Sequence[str]], *, retry_failed: bool
+    ) -> list[Standing]:
         """Enter some in one transaction."""
         entering = Entering(self.salt, self._database.is_shared, retry_failed)
         prepared = [entering.prepare(entry) for entry in entries]
-        return await self._do(lambda connection: entering.enter(connection, prepared))
+        return await self._do(lambda connection: entering.enter(connection, prepared, same_chats))
+
+    async def learn_same(self, groups: Sequence[Sequence[str]]) -> None:
+        """Note that the addresses of each group lead to the same chat."""
+        self._refuse_reader()
+        learn = partial(self._learn_same, groups=groups)
+        # Where others share it, a lock is needed that cannot be had after that of a message that has ended.
+        await (self._do(learn) if self._database.is_shared else self._writer.go_along(learn))
+
+    async def same_chats(self, chats: Sequence[str]) -> list[tuple[str, ...]]:
+        """Return what is known of these addresses: each time all that lead to one chat."""
+        return await self._do(lambda connection: recipients.same_chats(connection, chats))
 
     def take_next(self, most: int) -> "asyncio.Future[list[Claimed]]":
         """Claim what is next."""
@@ -204,9 +217,7 @@ class Store:
 
     async def _purge(self, before: datetime) -> int:
         self._refuse_reader()
-        deleted = await self._database.run(
-            lambda connection: connection.execute(statements.PURGE, {"before": before}).rowcount
-        )
+        deleted = await self._database.run(partial(_delete, before=before))
         if not await self._database.compact():
             raise JournalError(
                 f"{deleted} messages are deleted, but somebody reads the journal, so traces stay in the file"
@@ -245,6 +256,8 @@ class Store:
         if self._database.is_shared:
             connection.execute(statements.BE_SENDER)
             connection.execute(statements.ENTER_ALONE)
+        if take_up or is_alone:
+            connection.execute(statements.JOIN_AGAIN)
         if take_up:
             states = [state.value for state in take_up]
             connection.execute(statements.TAKE_UP_ALL, {"states": states, "b_now": datetime.now(UTC)})
@@ -260,9 +273,14 @@ class Store:
         if self._database.is_shared:
             connection.execute(statements.ENTER_ALONE)
         found = connection.execute(statements.KNOWN, {"rows": [[key] for key in keys_wanted]}).all()
-        aside = {row.key: row.chat for row in found if row.state == State.SET_ASIDE.value}
+        aside = [row.key for row in found if row.state == State.SET_ASIDE.value]
         if aside:
             reopen(connection, aside)
+
+    def _learn_same(self, connection: Connection, groups: Sequence[Sequence[str]]) -> None:
+        if self._database.is_shared:
+            connection.execute(statements.ENTER_ALONE)
+        recipients.learn(connection, recipients.concerned(connection, groups))
 
     def _renew(self, connection: Connection) -> dict[str, int]:
         kept = connection.execute(self._claiming.renew, {"b_worker": self._worker})
@@ -270,6 +288,12 @@ class Store:
 
     def _let_go(self, connection: Connection) -> None:
         connection.execute(self._claiming.let_go, {"b_worker": self._worker})
+
+
+def _delete(connection: Connection, before: datetime) -> int:
+    deleted = connection.execute(statements.PURGE, {"before": before}).rowcount
+    connection.execute(statements.FORGET_UNUSED_ADDRESSES)
+    return deleted
 
 
 def _sample(connection: Connection, chat: str | None, before: datetime | None) -> Sample | None:

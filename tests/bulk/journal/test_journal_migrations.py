@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import version1
 from journals import begun, entry, keys, states
 from sqlalchemy import Connection, inspect
 
-from healthmsg.bulk.journal import Journal, State, migrations
+from healthmsg.bulk.journal import Entry, Journal, State, migrations
 from healthmsg.bulk.journal.schema import METADATA
 from healthmsg.errors import JournalError, JournalVersionError
 from healthmsg.outcome import Outcome
@@ -101,6 +102,32 @@ async def test_a_migrated_journal_is_like_a_new_one(old: str) -> None:
     }
 
 
+async def test_an_old_journal_knows_the_conversations_of_its_users(old: str) -> None:
+    async with Journal.open(old):
+        pass
+    steps = (
+        "UPDATE healthmsg_messages SET chat = 'users/u', sent_to = 'conversations/c' WHERE key = 'a'",
+        "UPDATE healthmsg_messages SET chat = 'conversations/c' WHERE key IN ('b', 'c')",
+        "DROP TABLE healthmsg_recipients",
+        "DROP INDEX healthmsg_recipient",
+        "DROP INDEX healthmsg_one_next",
+        "ALTER TABLE healthmsg_messages DROP COLUMN recipient",
+        "UPDATE healthmsg_messages SET is_next = FALSE WHERE key = 'b'",
+        "CREATE UNIQUE INDEX healthmsg_one_next ON healthmsg_messages (chat) WHERE is_next",
+        "UPDATE healthmsg_journal SET value = '2' WHERE name = 'version'",
+    )
+    async with Journal.open(old) as journal:
+        for step in steps:
+            await journal._store._do(partial(Connection.exec_driver_sql, statement=step))
+
+    async with Journal.open(old) as journal:
+        (same,) = await journal.same_chats(["users/u"])
+        assert set(same) == {"conversations/u", "conversations/c"}
+        await journal.enter([Entry("e", "users/u", "x")])
+        assert keys(await journal.claim(9)) == []
+        assert keys(await journal.in_doubt()) == ["c"]
+
+
 async def test_a_reader_does_not_migrate(old: str) -> None:
     with pytest.raises(JournalVersionError, match="older"):
         async with Journal.open(old, is_reading=True):
@@ -159,7 +186,12 @@ async def test_every_query_that_is_made_often_uses_an_index(file: Path) -> None:
         " ORDER BY position LIMIT 9": "healthmsg_next",
         "SELECT key FROM healthmsg_messages WHERE chat = 'x' AND is_final = 0"
         " ORDER BY position LIMIT 1": "healthmsg_chat",
-        "SELECT chat FROM healthmsg_messages WHERE is_next AND chat IN ('x', 'y')": "healthmsg_one_next",
+        "SELECT key FROM healthmsg_messages WHERE recipient = 'x' AND is_final = 0"
+        " ORDER BY position LIMIT 1": "healthmsg_recipient",
+        "SELECT recipient FROM healthmsg_messages WHERE is_next AND recipient IN ('x', 'y')": (
+            "healthmsg_one_next"
+        ),
+        "SELECT address FROM healthmsg_recipients WHERE recipient = 'x'": "healthmsg_addresses",
     }
     for query, index in often.items():
         plan = str(connection.execute(f"EXPLAIN QUERY PLAN {query}").fetchall())

@@ -1,6 +1,7 @@
 """Random operations, compared with a model so plain that it can be seen to be right."""
 
 import asyncio
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,17 @@ import pytest
 from attrs import define, field
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from journals import NOW, entry
-from sqlalchemy import text
+from journals import NOW
+from sqlalchemy import Connection, text
 
-from healthmsg.bulk.journal import Claimed, Journal, State
+from healthmsg.bulk.journal import Claimed, Entry, Journal, State, recipients
 from healthmsg.errors import ClaimLostError
 from healthmsg.outcome import Outcome
 
 KEYS = [f"k{number}" for number in range(8)]
-CHATS = {key: f"c{number % 3}" for number, key in enumerate(KEYS)}
+ADDRESSES = ["conversations/c0", "users/c0", "conversations/c1", "aux/conversations/c2"]
+CHATS = {key: ADDRESSES[number % 4] for number, key in enumerate(KEYS)}
+PLAIN = {address: address.replace("users", "conversations") for address in ADDRESSES}
 _NUMBERS = count()
 
 one_key = st.sampled_from(KEYS)
@@ -28,6 +31,7 @@ operations = st.one_of(
     st.tuples(st.just("finish"), one_key, st.booleans(), st.sampled_from(Outcome), st.booleans()),
     st.tuples(st.just("put_back"), one_key, st.booleans()),
     st.tuples(st.just("in_doubt")),
+    st.tuples(st.just("learn"), st.permutations(ADDRESSES).map(lambda drawn: drawn[:2])),
     st.tuples(st.just("restart")),
 )
 
@@ -38,6 +42,7 @@ class Message:
     state: State = State.WAITING
     is_final: bool = False
     is_held: bool = False
+    is_apart: bool = False
     attempts: int = 0
     claims: list[Claimed] = field(factory=list)
 
@@ -45,12 +50,36 @@ class Message:
 @define
 class Model:
     messages: dict[str, Message] = field(factory=dict)
+    recipients: dict[str, str] = field(factory=lambda: {plain: plain for plain in PLAIN.values()})
+
+    def recipient(self, message: Message) -> str:
+        """Return who is behind its chat; one that is left to its end has its own."""
+        return message.key if message.is_apart else self.recipients[PLAIN[CHATS[message.key]]]
+
+    def learn(self, one: str, other: str) -> None:
+        """Let two addresses be one recipient's; an auxiliary id comes alone, it may have moved."""
+        after, before = self.recipients[PLAIN[one]], self.recipients[PLAIN[other]]
+        with_it = [address for address, known in self.recipients.items() if known == before]
+        moved = [other] if other.startswith("aux/") else with_it
+        is_open = [m for m in self.messages.values() if not m.is_final and PLAIN[CHATS[m.key]] in moved]
+        concerned = [m for m in self.messages.values() if self.recipient(m) in (after, before)]
+        self.recipients |= dict.fromkeys(moved, after)
+        if after == before or not is_open:
+            return
+        seen = set()
+        for message in concerned:
+            if message.state is State.WAITING:
+                message.is_held = False
+            elif not message.is_final:
+                message.is_apart = self.recipient(message) in seen
+                seen.add(self.recipient(message))
 
     def next_ones(self, *wanted: State) -> list[str]:
-        """Give what may be taken: of each chat what is being sent or in doubt, or else the first."""
+        """Return what may be taken: to each recipient what is being sent or in doubt, or else the first."""
         found = []
-        for chat in sorted(set(CHATS.values())):
-            still_open = [m for m in self.messages.values() if CHATS[m.key] == chat and not m.is_final]
+        for recipient in sorted({self.recipient(message) for message in self.messages.values()}):
+            of_this = [m for m in self.messages.values() if self.recipient(m) == recipient]
+            still_open = [m for m in of_this if not m.is_final]
             busy = [m for m in still_open if m.is_held or m.state is not State.WAITING]
             assert len(busy) <= 1
             found += [m.key for m in (busy or still_open)[:1] if m.state in wanted and not m.is_held]
@@ -79,7 +108,7 @@ class Run:
 
     async def enter(self, keys: list[str], retry: bool) -> None:
         standings = await self.journal.enter(
-            [entry(key, CHATS[key], f"text {key}") for key in keys], retry_failed=retry
+            [Entry(key, CHATS[key], f"text {key}") for key in keys], retry_failed=retry
         )
         seen_new = set()
         for key, standing in zip(keys, standings, strict=True):
@@ -88,11 +117,15 @@ class Run:
         for key in keys:
             message = self.model.messages.setdefault(key, Message(key))
             if retry and message.state is State.NOT_SENT:
-                message.state, message.is_final = State.WAITING, False
+                message.state, message.is_final, message.is_apart = State.WAITING, False, False
 
     async def claim(self, most: int) -> None:
         expected = self.model.next_ones(State.WAITING)[:most]
         self.take(await self.journal.claim(most), expected)
+
+    async def learn(self, addresses: list[str]) -> None:
+        self.model.learn(*addresses)
+        await self.journal._store._do(lambda connection: recipients.learn(connection, [addresses]))
 
     async def in_doubt(self) -> None:
         expected = self.model.next_ones(State.SENDING, State.UNKNOWN)
@@ -156,7 +189,9 @@ class Run:
     async def carry_out(self, drawn: list[tuple[Any, ...]]) -> None:
         await self.journal.__aenter__()
         try:
-            await self.journal._store._do(lambda c: c.execute(text("DELETE FROM healthmsg_messages")))
+            for table in ("messages", "recipients"):
+                delete = text(f"DELETE FROM healthmsg_{table}")  # noqa: S608 - our own
+                await self.journal._store._do(partial(Connection.execute, statement=delete))
             for name, *arguments in drawn:
                 await getattr(self, name)(*arguments)
                 await self.check()
