@@ -12,7 +12,7 @@ from aiohttp import web
 from service_habits import ALONE, cleaned
 from sources import bodies, chats, posts
 
-from healthmsg import Client, DeliveryUnknownError, Outcome, Outgoing, SendResult, UploadFile, clock
+from healthmsg import Client, DeliveryUnknownError, Outcome, Outgoing, SendMany, SendResult, UploadFile, clock
 from healthmsg.sandbox import CutAfter, CutBefore, Fault, Habits, Sandbox
 from healthmsg.sandbox.answers import cut, json_answer
 from healthmsg.sandbox.faults import Execute
@@ -46,7 +46,8 @@ def lose(sandbox: Sandbox, fault: Fault, chat: str, times: int = 1) -> None:
 
 async def sent(sandbox: Sandbox, *messages: Outgoing, **options: Any) -> list[SendResult]:
     async with Client(sandbox.issue_token(), environment=sandbox.environment) as client:
-        return await client.send_many(messages, **options).all()
+        run: SendMany = client.send_many(messages, **options)
+        return await run.all()
 
 
 @pytest.mark.parametrize("habit", sorted(ALONE))

@@ -112,6 +112,7 @@ async def test_an_old_journal_knows_the_conversations_of_its_users(old: str) -> 
         "DROP INDEX healthmsg_recipient",
         "DROP INDEX healthmsg_one_next",
         "ALTER TABLE healthmsg_messages DROP COLUMN recipient",
+        "ALTER TABLE healthmsg_messages DROP COLUMN date_ahead",
         "UPDATE healthmsg_messages SET is_next = FALSE WHERE key = 'b'",
         "CREATE UNIQUE INDEX healthmsg_one_next ON healthmsg_messages (chat) WHERE is_next",
         "UPDATE healthmsg_journal SET value = '2' WHERE name = 'version'",
