@@ -66,7 +66,8 @@ class JournalSendMany(JournalWork):
 
     async def _run(self) -> None:
         journal, options = self._journal, self._options
-        await journal.belong_to(await my_id(self._api))
+        await journal.check_owner(self._api.url)  # before even the user is asked for there
+        await journal.belong_to(await my_id(self._api), self._api.url)
         await journal.set_out(resumes=self._resumes, retry_failed=options.retry_failed)
         await self._launch_those_in_doubt()
         intake = Intake(

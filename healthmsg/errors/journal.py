@@ -24,7 +24,7 @@ class JournalVersionError(JournalError):
 
 
 class JournalMismatchError(JournalError):
-    """Another text is known under this key, or the journal belongs to another account."""
+    """Another text is known under this key, or the journal belongs to another account or environment."""
 
 
 class ClaimLostError(JournalError):

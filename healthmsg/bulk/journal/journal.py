@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final, Self
 
 from healthmsg.bulk.journal import keys
 from healthmsg.bulk.journal.target import Target
-from healthmsg.bulk.journal.values import Claimed, Entry, Row, Sample, Standing, State
+from healthmsg.bulk.journal.values import Claimed, Entry, Owner, Row, Sample, Standing, State
+from healthmsg.environment import comparable_url
 from healthmsg.errors import (
     ConfigurationError,
     InvalidInputError,
@@ -94,14 +95,24 @@ class Journal:
             await ending
             raise
 
-    async def belong_to(self, account: str) -> None:
-        """Note whose messages these are, or compare: a journal is of one account.
+    async def belong_to(self, account: str, api_url: str) -> None:
+        """Note whose messages these are and where they go, or compare: a journal is of one account there.
+
+        `account` is the user's id: equal ids at two URLs are two users.
 
         Raises:
             JournalMismatchError: it belongs to another one.
         """
-        if await self._store.account(account) != account:
-            raise JournalMismatchError("The journal belongs to another account: nothing was sent.")
+        owner = Owner(comparable_url(api_url), account)
+        _require_same(await self._store.keep_owner(owner), owner)
+
+    async def check_owner(self, api_url: str, account: str | None = None) -> None:
+        """Compare only, as far as is known; for one who reads, too.
+
+        Raises:
+            JournalMismatchError: it belongs to another account, or to another URL.
+        """
+        _require_same(await self._store.owner(), Owner(comparable_url(api_url), account))
 
     @property
     def salt(self) -> bytes:
@@ -268,6 +279,16 @@ class Journal:
         if self._open is None:
             raise JournalError("The journal is not open: use `async with`.")
         return self._open
+
+
+def _require_same(known: Owner, owner: Owner) -> None:
+    if known.api_url is not None and known.api_url != owner.api_url:
+        raise JournalMismatchError(
+            f"The journal belongs to {known.api_url}, and this client is for {owner.api_url}: nothing was"
+            " sent. Use each journal with its own environment only."
+        )
+    if None not in {known.account, owner.account} and known.account != owner.account:
+        raise JournalMismatchError("The journal belongs to another account: nothing was sent.")
 
 
 def _store() -> "type[Store]":
