@@ -93,7 +93,7 @@ class JournalSendMany(JournalWork):
                 taking.result()  # raises what kept a message from being entered
                 self._tell_early()
             self._changed.clear()
-            if await self._launch_next():
+            if await self._launch_next() or await self._launch_those_behind():
                 continue
             if is_taken and not self._changed.is_set():
                 if not self._in_flight and not await self._others_are_at_work():
@@ -122,10 +122,16 @@ class JournalSendMany(JournalWork):
             self._places.release()
         return bool(claims)
 
-    async def _launch_those_in_doubt(self) -> None:
-        for claim in await self._journal.in_doubt():
+    async def _launch_those_in_doubt(self) -> bool:
+        claims = await self._journal.in_doubt()
+        for claim in claims:
             await self._places.acquire()
             self._launch(claim)
+        return bool(claims)
+
+    async def _launch_those_behind(self) -> bool:
+        """Go on with what is in doubt behind others of its chat, which only a lost state leaves."""
+        return self._journal.is_partly_lost and await self._launch_those_in_doubt()
 
     async def _wait_for_change(self) -> None:
         if self._journal.lease is None:

@@ -5,6 +5,8 @@ from datetime import timedelta
 from functools import partial
 from typing import Final
 
+from attrs import evolve
+
 from healthmsg.addresses import ChatAddress
 from healthmsg.attempts import Attempt
 from healthmsg.bulk.departures import Departures
@@ -36,6 +38,11 @@ ADVICE: Final = "Start again with the same journal and messages to go on: nothin
 _LEFT_OPEN: Final = (
     "The run was ended before it was known whether this message was delivered; it is unknown. The next run"
     " with the same journal finds out."
+)
+
+_NOT_NOTED: Final = (
+    "This message was delivered, but that could not be noted in the journal: the next run looks for it, if it"
+    " has the same journal."
 )
 
 
@@ -148,6 +155,7 @@ class JournalWork(SendMany):
                 raise
             if not isinstance(error, ClaimLostError):
                 self._failure = self._failure or error
+                result = evolve(result, error=JournalError(_NOT_NOTED))
         else:
             self._samples.come_no_more()
         return result

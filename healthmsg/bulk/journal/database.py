@@ -13,9 +13,10 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool
 
-from healthmsg.bulk.journal import migrations, sqlite_file, statements
+from healthmsg.bulk.journal import migrations, sqlite_file, wal_mark
 from healthmsg.bulk.journal.changes import Change, Changes
 from healthmsg.bulk.journal.line import Line, SqliteLine, postgresql_line
+from healthmsg.bulk.journal.sqlite_file import SqliteFile
 from healthmsg.bulk.journal.target import Target
 from healthmsg.errors import ClaimLostError, ConfigurationError, HealthmsgError, JournalError
 
@@ -74,11 +75,13 @@ _POSTGRESQL_REASONS: Final = {
 class JournalDatabase:
     """One connection; a `Writer` sees to it that only one thing at a time is done with it."""
 
-    def __init__(self, line: Line, lock: Any, lease: timedelta | None) -> None:
+    def __init__(self, line: Line, file: SqliteFile | None, lease: timedelta | None) -> None:
         self._line = line
-        self._lock = lock
+        self._file = file
         self.is_shared: bool = lease is not None
         """Whether other workers may use it at the same time."""
+        self.is_partly_lost: bool = file is not None and file.lost_since is not None
+        """Whether its newest state was missing, and that was accepted."""
         self.changes: Changes | None = None
         self.salt: bytes = b""
 
@@ -88,13 +91,20 @@ class JournalDatabase:
 
         Raises:
             JournalInUseError: somebody else sends with this SQLite file.
+            JournalIncompleteError: its `-wal` file is missing.
             JournalVersionError: a newer version of this package made it.
             JournalError: it cannot be used; says why.
         """
-        path = None if target.path is None else target.path.resolve()
-        lock = None if path is None else await asyncio.to_thread(_prepare_file, path, is_reading)
-        line = _line(target) if path is None else SqliteLine(_sqlite_engine(path, is_reading=is_reading))
-        database = cls(line, lock, lease if path is None else None)
+        file: SqliteFile | None = None
+        if target.path is None:
+            line = _line(target)
+        elif is_reading:
+            line = SqliteLine(await asyncio.to_thread(_reading_engine, target.path.resolve(), target))
+        else:
+            accepts = target.accepts_missing_wal
+            file = await asyncio.to_thread(SqliteFile.prepare, target.path, accepts_missing_wal=accepts)
+            line = SqliteLine(_writing_engine(file.path))
+        database = cls(line, file, lease if target.path is None else None)
         problem: HealthmsgError
         try:
             await database.start(is_reading=is_reading)
@@ -113,12 +123,16 @@ class JournalDatabase:
     async def start(self, *, is_reading: bool) -> None:
         """Connect, and see to the tables."""
         await self._line.start()
-        await self.run(migrations.check_version if is_reading else _prepare_tables)
+        if self._file is not None:
+            await self._line.run_sync(self._file.start)
+        else:
+            await self.run(migrations.check_version if is_reading else migrations.bring_up_to_date)
         self.salt = await self.run(migrations.read_salt)
 
     async def run(self, work: Callable[[Connection], T]) -> T:
         """Do something in a transaction: all of it, or nothing."""
-        return await self._line.run_sync(partial(_in_transaction, work))
+        in_transaction = _in_transaction if self._file is None else self._file.run
+        return await self._line.run_sync(partial(in_transaction, work))
 
     async def make(
         self, changes: Sequence[Change], works: Sequence[Callable[[Connection], Any]]
@@ -142,19 +156,22 @@ class JournalDatabase:
 
     async def compact(self) -> bool:
         """Write an SQLite file anew, without what was deleted; False if a reader prevents the last of it."""
-        if self.is_shared:
-            return True
-        return await self._line.run_sync(_compact)
+        return self._file is None or await self._line.run_sync(self._file.compact)
 
     async def close(self) -> None:
         """Let go of the connection and of the lock."""
+        try:
+            if self._file is not None:
+                await self._line.run_sync(self._file.end)
+        except Exception:  # noqa: BLE001, S110 - what was committed is safe, and whoever closes can do nothing
+            pass
         try:
             await self._line.close()
         except Exception:  # noqa: BLE001, S110 - what was committed is safe, and whoever closes can do nothing
             pass
         finally:
-            if self._lock is not None:
-                self._lock.release()
+            if self._file is not None:
+                self._file.release()
 
     def is_passing(self, error: Exception) -> bool:
         """Tell whether the same may work later: nothing of it was done."""
@@ -166,21 +183,6 @@ class JournalDatabase:
     def describe(self, error: Exception) -> str:
         """Say what went wrong, and nothing private."""
         return _describe(error)
-
-
-def _prepare_file(path: Path, is_reading: bool) -> Any:  # noqa: FBT001 - called in a thread
-    if is_reading or path.exists():
-        sqlite_file.check(path)
-    if is_reading:
-        return None
-    lock = sqlite_file.lock(path)
-    try:
-        sqlite_file.make(path)
-        sqlite_file.check(path)
-    except BaseException:
-        lock.release()
-        raise
-    return lock
 
 
 def _line(target: Target) -> Line:
@@ -195,12 +197,31 @@ def _line(target: Target) -> Line:
     return line
 
 
-def _sqlite_engine(path: Path, *, is_reading: bool) -> Engine:
+def _writing_engine(path: Path) -> Engine:
     engine = create_engine(URL.create("sqlite", database=str(path)), **_QUIET, **_JSON)
-    event.listen(engine, "connect", _read_only if is_reading else _read_and_write)
-    # One that writes takes the lock at once: taking it later can fail. One that reads does without.
-    begin = "BEGIN" if is_reading else "BEGIN IMMEDIATE"
-    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin) and None)
+    event.listen(engine, "connect", _read_and_write)
+    # It takes the lock at once: taking it later can fail.
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE") and None)
+    return engine
+
+
+def _reading_engine(path: Path, target: Target) -> Engine:
+    """Connect to a file for reading only. Blocks."""
+    sqlite_file.check(path)
+    had_wal = wal_mark.has_wal(path)
+    # The last to close a `-wal` file brings it into the file and deletes it, which only the next run may do.
+    uri = f"{path.as_uri()}?mode={'ro' if had_wal else 'rw'}"
+    engine = create_engine("sqlite://", creator=lambda: sqlite3.connect(uri, uri=True), **_QUIET, **_JSON)
+
+    def read_only(connection: sqlite3.Connection, _: object) -> None:
+        connection.isolation_level = None
+        _ask(connection, "PRAGMA busy_timeout = 30000")
+        _ask(connection, "PRAGMA query_only = ON")
+        if not (had_wal or target.accepts_missing_wal):
+            wal_mark.require_complete(connection)
+
+    event.listen(engine, "connect", read_only)
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN") and None)
     return engine
 
 
@@ -220,12 +241,6 @@ def _read_and_write(connection: Any, _: object) -> None:
         _ask(connection, pragma)
     if _ask(connection, "PRAGMA synchronous") != _FULL or _ask(connection, "PRAGMA journal_mode") != "wal":
         raise JournalError("SQLite does not promise here that what is written survives a power cut.")
-
-
-def _read_only(connection: Any, _: object) -> None:
-    connection.isolation_level = None
-    _ask(connection, "PRAGMA busy_timeout = 30000")
-    _ask(connection, "PRAGMA query_only = ON")
 
 
 def _check_postgresql(connection: Any, _: object) -> None:
@@ -250,23 +265,9 @@ def _ask(connection: Any, statement: str) -> object:
         cursor.close()
 
 
-def _prepare_tables(connection: Connection) -> None:
-    migrations.bring_up_to_date(connection)
-    if connection.dialect.name == "sqlite":
-        # We have the file to ourselves: whoever had a claim is no more.
-        connection.execute(statements.LET_GO_OF_ALL)
-
-
 def _in_transaction(work: Callable[[Connection], T], connection: Connection) -> T:
     with connection.begin():
         return work(connection)
-
-
-def _compact(connection: Connection) -> bool:
-    raw: Any = connection.connection.driver_connection
-    raw.execute("VACUUM")
-    is_busy, *_ = raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    return not is_busy
 
 
 def _describe(error: BaseException) -> str:

@@ -42,6 +42,8 @@ class Journal:
     Raises:
         JournalInUseError: on entering: somebody else sends with this file.
         JournalVersionError: on entering: a newer version of this package made it.
+        JournalIncompleteError: on entering: the `-wal` file that belongs to it is missing.
+        JournalGoneError: from any method: it was deleted, moved or replaced meanwhile.
         JournalError: on entering: it cannot be used; says why. From any method: it has failed.
     """
 
@@ -62,6 +64,10 @@ class Journal:
         is_reading: bool = False,
     ) -> "Journal":
         """Open `recall.db`, `recall.db?keep_bodies=1` or `postgresql+asyncpg://…`; a `Path` is taken as is.
+
+        `?accept_missing_wal=1` goes on without the `-wal` file of a run that was killed; else a file that
+        lacks it is refused. Then all that was to be sent is in doubt, and is looked for before it is sent;
+        what was not sent before, and messages to users without a known conversation, become unknown.
 
         `is_reading` opens it beside one who sends; then only what reads works. While the disk is full, a
         write is tried again for `patience` seconds.
@@ -118,6 +124,11 @@ class Journal:
     def salt(self) -> bytes:
         """What makes this journal's derived keys its own."""
         return self._store.salt
+
+    @property
+    def is_partly_lost(self) -> bool:
+        """Whether its newest state was missing, and was to be done without: `?accept_missing_wal=1`."""
+        return self._store.is_partly_lost
 
     @property
     def lease(self) -> timedelta | None:

@@ -108,6 +108,15 @@ def bring_up_to_date(connection: Connection, steps: tuple[Step, ...] = STEPS) ->
         write_meta(connection, _VERSION, str(len(steps)))
 
 
+def refuse_newer(connection: Connection) -> None:
+    """Refuse what a newer version of this package made, before anything is changed.
+
+    Raises:
+        JournalVersionError: it did.
+    """
+    _refuse_newer(_version(connection), len(STEPS))
+
+
 def check_version(connection: Connection) -> None:
     """Refuse what only `bring_up_to_date` can make readable."""
     found = _version(connection)

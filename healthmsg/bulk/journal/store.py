@@ -36,6 +36,7 @@ class Store:
         is_reading: bool,
     ) -> None:
         self.salt: bytes = database.salt
+        self.is_partly_lost: bool = database.is_partly_lost
         self._database = database
         self._claiming = claiming
         self._is_reading = is_reading
