@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import orjson
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool
 
@@ -18,7 +18,13 @@ from healthmsg.bulk.journal.changes import Change, Changes
 from healthmsg.bulk.journal.line import Line, SqliteLine, postgresql_line
 from healthmsg.bulk.journal.sqlite_file import SqliteFile
 from healthmsg.bulk.journal.target import Target
-from healthmsg.errors import ClaimLostError, ConfigurationError, HealthmsgError, JournalError
+from healthmsg.errors import (
+    ClaimLostError,
+    ConfigurationError,
+    HealthmsgError,
+    JournalError,
+    JournalGoneError,
+)
 
 T = TypeVar("T")
 
@@ -36,6 +42,13 @@ _PRAGMAS: Final = (
     "PRAGMA busy_timeout = 30000",
 )
 _FULL: Final = 2
+_SESSION: Final = text("SELECT pg_backend_pid()")
+_LEAVE_NOTHING: Final = text("SELECT pg_advisory_unlock_all()")
+_SESSION_CHANGED: Final = (
+    "The pooler between here and PostgreSQL has given this session another connection, so what this run has"
+    " locked is on one that others may have. The run has stopped, and nothing was sent after that. Give the"
+    " server's own address: usually port 5432, where poolers have 6432 or 6543."
+)
 # PostgreSQL keeps the plans that it makes while the table is empty, and would read all of it again and again.
 _PLAN_WITH_INDEXES: Final = ("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit")
 # Seconds. One that takes longer waits for a database that does not answer any more.
@@ -82,6 +95,9 @@ class JournalDatabase:
         """Whether other workers may use it at the same time."""
         self.is_partly_lost: bool = file is not None and file.lost_since is not None
         """Whether its newest state was missing, and that was accepted."""
+        self.is_pooled: bool = False
+        """Whether a pooler may be in between, which keeps one connection for each session."""
+        self._session: int | None = None
         self.changes: Changes | None = None
         self.salt: bytes = b""
 
@@ -105,6 +121,7 @@ class JournalDatabase:
             file = await asyncio.to_thread(SqliteFile.prepare, target.path, accepts_missing_wal=accepts)
             line = SqliteLine(_writing_engine(file.path))
         database = cls(line, file, lease if target.path is None else None)
+        database.is_pooled = target.is_pooled_by_session
         problem: HealthmsgError
         try:
             await database.start(is_reading=is_reading)
@@ -123,6 +140,8 @@ class JournalDatabase:
     async def start(self, *, is_reading: bool) -> None:
         """Connect, and see to the tables."""
         await self._line.start()
+        if self.is_pooled:
+            self._session = await self.run(_read_session)
         if self._file is not None:
             await self._line.run_sync(self._file.start)
         else:
@@ -131,8 +150,9 @@ class JournalDatabase:
 
     async def run(self, work: Callable[[Connection], T]) -> T:
         """Do something in a transaction: all of it, or nothing."""
-        in_transaction = _in_transaction if self._file is None else self._file.run
-        return await self._line.run_sync(partial(in_transaction, work))
+        if self._file is not None:
+            return await self._line.run_sync(partial(self._file.run, work))
+        return await self._line.run_sync(partial(_in_transaction, work, self._session))
 
     async def make(
         self, changes: Sequence[Change], works: Sequence[Callable[[Connection], Any]]
@@ -163,6 +183,9 @@ class JournalDatabase:
         try:
             if self._file is not None:
                 await self._line.run_sync(self._file.end)
+            elif self._session is not None:
+                # The pooler gives it to others, and need not clean it.
+                await self.run(lambda connection: connection.execute(_LEAVE_NOTHING))
         except Exception:  # noqa: BLE001, S110 - what was committed is safe, and whoever closes can do nothing
             pass
         try:
@@ -186,12 +209,18 @@ class JournalDatabase:
 
 
 def _line(target: Target) -> Line:
+    # It needs asyncpg, which a journal in a file goes without.
+    from healthmsg.bulk.journal import pooler  # noqa: PLC0415
+
     line, engine = postgresql_line(
         _url(target),
         **_QUIET,
         **_JSON,
         isolation_level="READ COMMITTED",
-        connect_args={"command_timeout": _LONGEST_STATEMENT},
+        connect_args={
+            "command_timeout": _LONGEST_STATEMENT,
+            "async_creator_fn": pooler.connecting(is_by_session=target.is_pooled_by_session),
+        },
     )
     event.listen(engine, "connect", _check_postgresql)
     return line
@@ -265,9 +294,16 @@ def _ask(connection: Any, statement: str) -> object:
         cursor.close()
 
 
-def _in_transaction(work: Callable[[Connection], T], connection: Connection) -> T:
+def _in_transaction(work: Callable[[Connection], T], session: int | None, connection: Connection) -> T:
     with connection.begin():
+        if session is not None and _read_session(connection) != session:
+            raise JournalGoneError(_SESSION_CHANGED)
         return work(connection)
+
+
+def _read_session(connection: Connection) -> int:
+    """Return the process that serves this session."""
+    return int(connection.execute(_SESSION).scalar_one())
 
 
 def _describe(error: BaseException) -> str:
