@@ -40,6 +40,8 @@ _PRAGMAS: Final = (
     "PRAGMA secure_delete = ON",
     "PRAGMA foreign_keys = ON",
     "PRAGMA busy_timeout = 30000",
+    # Pages. A quarter of SQLite's own: the less is in the `-wal` file alone, the less there is to lose with it.
+    "PRAGMA wal_autocheckpoint = 250",
 )
 _FULL: Final = 2
 _SESSION: Final = text("SELECT pg_backend_pid()")

@@ -69,8 +69,8 @@ class Journal:
         lacks it is refused. Then all that was to be sent is in doubt, and is looked for before it is sent;
         what was not sent before, and messages to users without a known conversation, become unknown.
 
-        PgBouncer and what is like it is refused, since it gives a run's locks to others. `?pool_mode=session`, at
-        the end of a database's URL, says that it keeps one connection for each session.
+        PgBouncer and what is like it is refused, since it gives a run's locks to others.
+        `?pool_mode=session` at the end of the URL says that it keeps one connection for each session.
 
         `is_reading` opens it beside one who sends; then only what reads works. While the disk is full, a
         write is tried again for `patience` seconds.
