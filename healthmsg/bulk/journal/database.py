@@ -40,7 +40,7 @@ _PRAGMAS: Final = (
     "PRAGMA secure_delete = ON",
     "PRAGMA foreign_keys = ON",
     "PRAGMA busy_timeout = 30000",
-    # Pages. A quarter of SQLite's own: the less is in the `-wal` file alone, the less there is to lose with it.
+    # Pages, a quarter of SQLite's own: the less is in the `-wal` file alone, the less can be lost with it.
     "PRAGMA wal_autocheckpoint = 250",
 )
 _FULL: Final = 2

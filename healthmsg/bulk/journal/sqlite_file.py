@@ -58,6 +58,7 @@ class SqliteFile:
             check(path)
         held = lock(path)
         try:
+            wal_mark.require_not_left_behind(path)
             make(path)
             check(path)
             return cls(given, path, held, accepts_missing_wal=accepts_missing_wal)

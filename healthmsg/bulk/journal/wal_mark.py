@@ -69,6 +69,10 @@ _MISSING: Final = (
     " any more, `?accept_missing_wal=1` at the end of the journal's name goes on without: what may have been"
     " sent is looked for in its chat first. Messages that the file does not have at all would be sent again."
 )
+_LEFT_BEHIND: Final = (
+    "The journal is missing, but its `-wal` file is there, with what was noted last: nothing was sent. Put"
+    " the journal itself back beside it, or, to begin a new one, keep the `-wal` file elsewhere."
+)
 _FOREIGN: Final = (
     "The `-wal` file beside the journal does not belong to it: it is of another journal, or of another time"
     f" than this file.{_REMEDY} Keep the other one elsewhere."
@@ -102,6 +106,16 @@ def has_wal(path: Path) -> bool:
     return wal.exists() and wal.stat().st_size > 0
 
 
+def require_not_left_behind(path: Path) -> None:
+    """Refuse to make a journal where only the `-wal` file of one is: SQLite would delete that. Blocks.
+
+    Raises:
+        JournalIncompleteError: there is one.
+    """
+    if not path.exists() and has_wal(path):
+        raise JournalIncompleteError(_LEFT_BEHIND)
+
+
 def require_wal(path: Path, *, accepts_missing: bool) -> datetime | None:
     """Refuse a file that lacks its `-wal` file, before SQLite makes a new one. Blocks.
 
@@ -111,7 +125,7 @@ def require_wal(path: Path, *, accepts_missing: bool) -> datetime | None:
     Raises:
         JournalIncompleteError: there is none, or one that belongs to something else.
     """
-    mark = _read_file_alone(path) if path.exists() else None
+    mark = _read_file_alone(path)
     if mark is None:
         # An older version made it, or a kill came before anything was sent. What else is wrong, SQLite says.
         return None

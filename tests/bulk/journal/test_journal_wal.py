@@ -159,6 +159,18 @@ async def test_a_wal_file_that_was_left_behind_can_be_brought_later(file: Path) 
     assert counted(await opening(alone)) == (100, 1)
 
 
+async def test_no_new_journal_takes_the_place_of_one_that_left_its_wal_file(file: Path) -> None:
+    async with half_sent(file):
+        all_of_it = copy_of(file, ALL)
+    moved = all_of_it.rename(file.with_name("moved.db"))
+    for _ in range(2):
+        with pytest.raises(JournalIncompleteError, match="the journal itself back"):
+            await opening(all_of_it)
+    moved.rename(all_of_it)
+
+    assert counted(await opening(all_of_it)) == (100, 1)
+
+
 async def test_an_empty_wal_file_is_as_good_as_none(file: Path) -> None:
     async with half_sent(file):
         alone = copy_of(file)
