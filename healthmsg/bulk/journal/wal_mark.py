@@ -223,9 +223,8 @@ def _relation(wal: Path, token: bytes) -> _Relation:
     with wal.open("rb") as file:
         for frame in _frames(file):
             if of_acceptance.search(frame):
-                is_pending = (
-                    True  # counts once it is committed: until then, nothing is in doubt that should be
-                )
+                # Until it is committed, what should be in doubt is not.
+                is_pending = True
             elif token in frame:
                 is_found = True
             if any(frame[4:8]):  # the size of the database: the last of a transaction

@@ -347,10 +347,8 @@ async def test_what_may_have_been_sent_is_in_doubt_when_its_loss_is_accepted(fil
         assert len(await journal.in_doubt()) == 4
 
 
-@pytest.mark.parametrize("place", ["doubt_all", "accept", "begin"])
-async def test_a_kill_while_a_loss_is_accepted_forgets_no_doubt(file: Path, place: str) -> None:
-    async with half_sent(file):
-        copy = copy_of(file)
+async def accept_and_die(copy: Path, place: str) -> None:
+    """Accept a loss in a process that is killed at some place."""
     script = (
         "import asyncio, os, signal, sys\n"
         "from healthmsg.bulk.journal import Journal, missing_wal, wal_mark\n"
@@ -364,10 +362,34 @@ async def test_a_kill_while_a_loss_is_accepted_forgets_no_doubt(file: Path, plac
     command = (sys.executable, "-c", script, f"{copy}{ACCEPTING}", place)
     assert await (await asyncio.create_subprocess_exec(*command)).wait() == -9
 
+
+@pytest.mark.parametrize("place", ["doubt_all", "accept", "begin"])
+async def test_a_kill_while_a_loss_is_accepted_forgets_no_doubt(file: Path, place: str) -> None:
+    async with half_sent(file):
+        copy = copy_of(file)
+    await accept_and_die(copy, place)
+
     if place != "begin":
         with pytest.raises(JournalIncompleteError):
             await opening(copy)
     async with Journal.open(copy if place == "begin" else f"{copy}{ACCEPTING}") as journal:
+        assert State.WAITING not in (await states(journal)).values()
+
+
+async def test_doubts_that_were_not_committed_are_noted_again(file: Path) -> None:
+    async with half_sent(file):
+        copy = copy_of(file)
+    await accept_and_die(copy, "begin")
+    # As if the kill had come within the commit: no frame is the last of a transaction.
+    wal = bytearray(Path(f"{copy}-wal").read_bytes())
+    length = 24 + int.from_bytes(wal[8:12], "big")
+    for start in range(32, len(wal), length):
+        wal[start + 4 : start + 8] = bytes(4)
+    Path(f"{copy}-wal").write_bytes(wal)
+
+    with pytest.raises(JournalIncompleteError, match="is missing"):
+        await opening(copy)
+    async with Journal.open(f"{copy}{ACCEPTING}") as journal:
         assert State.WAITING not in (await states(journal)).values()
 
 
