@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from ipaddress import ip_address
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 from urllib.parse import SplitResult, urlsplit
 
 from attrs import Attribute, field, frozen
 
 from healthmsg.errors import ConfigurationError
+
+_PORTS: Final = {"https": 443, "http": 80}
 
 
 def _is_loopback(host: str) -> bool:
@@ -22,7 +25,26 @@ def _is_loopback(host: str) -> bool:
 
 def port_of(parts: SplitResult) -> int | None:
     """Give the port that a URL names, or else its scheme's."""
-    return parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+    return parts.port or _PORTS.get(parts.scheme)
+
+
+def comparable_url(url: str) -> str:
+    """Return *url* in the one form that all spellings of the same place have.
+
+    The scheme and the host are in lower case, the host in its ASCII form and without the dot that may end it,
+    the scheme's own port and the slashes at the end left out. What the path says stays as it is: only the
+    service knows whether case matters there.
+    """
+    parts = urlsplit(url)
+    host = (parts.hostname or "").removesuffix(".")
+    # As browsers do; what has no ASCII form stays.
+    with suppress(UnicodeError):
+        host = host.encode("idna").decode("ascii")
+    if ":" in host:
+        host = f"[{host}]"
+    port = parts.port if parts.port not in {None, _PORTS.get(parts.scheme)} else None
+    place = host if port is None else f"{host}:{port}"
+    return f"{parts.scheme}://{place}{parts.path.rstrip('/')}"
 
 
 def require_secure_url(name: str, url: str, *, scheme: str = "https") -> None:

@@ -6,8 +6,8 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -94,6 +94,58 @@ def _wait_until_it_answers(programs: Path, folder: Path) -> None:
             return
         time.sleep(0.1)
     pytest.fail("PostgreSQL did not start")
+
+
+@pytest.fixture
+def pgbouncer(postgresql: str) -> Iterator[Callable[[str, int, str], str]]:
+    """Give what starts PgBouncer, by pool mode, size and reset query, and gives the host of its URLs."""
+    program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    if program is None:
+        pytest.skip("no PgBouncer is installed")
+    with ExitStack() as stack:
+        yield lambda mode, size, reset: stack.enter_context(
+            _running_pgbouncer(program, postgresql, mode, size, reset)
+        )
+
+
+@contextmanager
+def _running_pgbouncer(program: str, postgresql: str, mode: str, size: int, reset: str) -> Iterator[str]:
+    folder = Path(tempfile.mkdtemp(prefix="bouncer-"))
+    user: str | None = None
+    if os.geteuid() == 0:
+        user = "nobody"
+        os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
+    settings = {
+        "pool_mode": mode,
+        "default_pool_size": size,
+        "server_reset_query": reset,
+        "auth_type": "any",
+        "listen_addr": "",
+        "listen_port": 6432,
+        "unix_socket_dir": folder,
+        "server_round_robin": 1,
+        "logfile": folder / "log",
+        "query_wait_timeout": 20,
+    }
+    lines = ["[databases]", f"* = host={postgresql} user=postgres", "[pgbouncer]"]
+    lines += [f"{name} = {value}" for name, value in settings.items()]
+    config = folder / "pgbouncer.ini"
+    config.write_text("\n".join(lines))
+    server = subprocess.Popen(  # noqa: S603 - the installed one
+        [program, "-q", str(config)], user=user, stderr=subprocess.DEVNULL
+    )
+    try:
+        for _ in range(300):
+            if (folder / ".s.PGSQL.6432").exists():
+                break
+            time.sleep(0.1)
+        else:
+            pytest.fail("PgBouncer did not start")
+        yield f"{folder}&port=6432"
+    finally:
+        server.kill()
+        server.wait()
+        shutil.rmtree(folder)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pickle
 import pytest
 from attrs.exceptions import FrozenInstanceError
 
-from healthmsg.environment import Environment, require_secure_url
+from healthmsg.environment import Environment, comparable_url, require_secure_url
 from healthmsg.errors import ConfigurationError
 
 API = "https://api.example.com/v1"
@@ -46,6 +46,23 @@ def test_kpn_takes_the_urls_that_kpn_gave() -> None:
     assert kpn.authorize_url == "https://a.example/auth"
     assert kpn.token_url == "https://a.example/token"
     assert kpn.gateway_url == "wss://a.example/gateway"
+
+
+@pytest.mark.parametrize(
+    ("url", "same"),
+    [
+        ("https://api.example/v1", "https://api.example/v1"),
+        ("HTTPS://API.Example:443/v1/", "https://api.example/v1"),
+        ("https://api.example./v1", "https://api.example/v1"),
+        ("https://api.example/V1", "https://api.example/V1"),
+        ("https://api.example:8443", "https://api.example:8443"),
+        ("https://bücher.example/", "https://xn--bcher-kva.example"),
+        ("http://[::1]:80/v1", "http://[::1]/v1"),
+        ("http://127.0.0.1:8080/v1", "http://127.0.0.1:8080/v1"),
+    ],
+)
+def test_a_url_has_one_comparable_form(url: str, same: str) -> None:
+    assert comparable_url(url) == same == comparable_url(same)
 
 
 @pytest.mark.parametrize(

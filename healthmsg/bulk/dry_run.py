@@ -13,6 +13,7 @@ from healthmsg.addresses import ChatAddress
 from healthmsg.bulk.entries import Content, checked, take_files, taker
 from healthmsg.bulk.journal import Entry, Given, Journal, Standing, State
 from healthmsg.bulk.messages import Messages, Outgoing, Recipient
+from healthmsg.bulk.reconcile import my_id
 from healthmsg.bulk.sender import check_outgoing
 from healthmsg.bulk.sending import USERS, is_user
 from healthmsg.errors import (
@@ -166,6 +167,8 @@ class DryRun:
 
         Raises:
             JournalError: there is a journal, but it cannot be read.
+            JournalMismatchError: the journal is of another environment, or of another account, as far as
+                that is known: without `check_chats`, the service is not asked whose token it is.
         """
         problems = list[Problem]()
         if not self._has_begun:
@@ -192,9 +195,13 @@ class DryRun:
         if self._target is None:
             return None
         try:
-            return await stack.enter_async_context(Journal.open(self._target, is_reading=True))
+            journal = await stack.enter_async_context(Journal.open(self._target, is_reading=True))
         except JournalNotFoundError:
             return None  # the run would make it
+        # Without `check_chats` no call is made: whose token it is may not be known.
+        account = await my_id(self._api) if self._check_chats else self._api.deliveries.me
+        await journal.check_owner(self._api.url, account)
+        return journal
 
     async def _count_all(self, journal: Journal | None) -> None:
         """Count what a run would resume."""

@@ -64,7 +64,8 @@ class JournalSendMany(JournalWork):
 
     async def _run(self) -> None:
         journal, options = self._journal, self._options
-        await journal.belong_to(await my_id(self._api))
+        await journal.check_owner(self._api.url)  # before even the user is asked for there
+        await journal.belong_to(await my_id(self._api), self._api.url)
         await journal.set_out(resumes=self._resumes, retry_failed=options.retry_failed)
         await self._launch_those_in_doubt()
         intake = Intake(
@@ -93,7 +94,7 @@ class JournalSendMany(JournalWork):
                 taking.result()  # raises what kept a message from being entered
                 self._tell_early()
             self._changed.clear()
-            if await self._launch_next():
+            if await self._launch_next() or await self._launch_those_behind():
                 continue
             if is_taken and not self._changed.is_set():
                 if not self._in_flight and not await self._others_are_at_work():
@@ -124,10 +125,16 @@ class JournalSendMany(JournalWork):
             self._places.release()
         return bool(claims)
 
-    async def _launch_those_in_doubt(self) -> None:
-        for claim in await self._journal.in_doubt():
+    async def _launch_those_in_doubt(self) -> bool:
+        claims = await self._journal.in_doubt()
+        for claim in claims:
             await self._places.acquire()
             self._launch(claim)
+        return bool(claims)
+
+    async def _launch_those_behind(self) -> bool:
+        """Go on with what is in doubt behind others of its chat, which only a lost state leaves."""
+        return self._journal.is_partly_lost and await self._launch_those_in_doubt()
 
     async def _wait_for_change(self) -> None:
         if self._journal.lease is None:

@@ -6,6 +6,8 @@ from functools import partial
 from itertools import count
 from typing import Any, Final
 
+from attrs import evolve
+
 from healthmsg.addresses import ChatAddress
 from healthmsg.attempts import Attempt
 from healthmsg.bulk.delivery_proofs import DeliveryProofs, JournalEvidence
@@ -42,6 +44,11 @@ _LEFT_OPEN: Final = (
     " with the same journal finds out."
 )
 _NOT_FOUND_OUT: Final = "An earlier run may have sent this message. It could not be found out: {}."
+
+_NOT_NOTED: Final = (
+    "This message was delivered, but that could not be noted in the journal: the next run looks for it, if it"
+    " has the same journal."
+)
 
 
 class JournalWork(SendMany):
@@ -220,6 +227,7 @@ class JournalWork(SendMany):
             if not isinstance(error, JournalError) or isinstance(error, ClaimLostError):
                 raise
             self._failure = self._failure or error
+            result = evolve(result, error=JournalError(_NOT_NOTED))
         else:
             self._proofs.note_first()
         return result

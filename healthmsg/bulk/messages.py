@@ -49,9 +49,10 @@ Messages = Iterable[Outgoing] | AsyncIterable[Outgoing]
 class SendResult:
     """What became of one message.
 
-    `message_id` is set if it was delivered, `error` if not. `attempts` is how often a call was made for it.
-    `index` is its number among the messages that were given, from 0; `None` if it was not among them. From a
-    journal, `to` is the address as text, and `key` always set.
+    `message_id` is set if it was delivered, `error` if not, or if it was and that could not be noted in the
+    journal. `attempts` is how often a call was made for it. `index` is its number among the messages that
+    were given, from 0; `None` if it was not among them. From a journal, `to` is the address as text, and
+    `key` always set.
     """
 
     key: str | None = field(repr=False)

@@ -26,7 +26,7 @@ from healthmsg.cli.sending.running import Ending, run
 from healthmsg.cli.sending.summary import tell
 from healthmsg.cli.sending.template import Template
 from healthmsg.environment import Environment
-from healthmsg.errors import ConfigurationError, JournalError
+from healthmsg.errors import ConfigurationError, JournalError, JournalGoneError
 from healthmsg.options import environment_from_env, token_from_env
 
 
@@ -183,7 +183,10 @@ class _Command:
         finally:
             if not ending.is_abandoned:
                 runner.close()
-        tell(self._console, results.path, ending, self._how_to_go_on(job, is_new=is_new))
+        # The same command would make a new journal, which does not know what was sent.
+        is_gone = isinstance(ending.error, JournalGoneError)
+        how = None if is_gone else self._how_to_go_on(job, is_new=is_new)
+        tell(self._console, results.path, ending, how)
         if ending.is_abandoned:
             # As a kill would, which the journal is made for: ending it in order would wait for what hangs.
             sys.stdout.flush()

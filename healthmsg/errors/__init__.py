@@ -17,6 +17,8 @@
     ├── JournalError                          a journal of bulk sending that cannot be used
     │   ├── JournalNotFoundError
     │   ├── JournalInUseError
+    │   ├── JournalIncompleteError            its `-wal` file is missing
+    │   ├── JournalGoneError                  deleted, moved or replaced during a run
     │   ├── JournalVersionError
     │   ├── JournalMismatchError
     │   └── ClaimLostError
@@ -101,6 +103,8 @@ from healthmsg.errors.calls import (
 from healthmsg.errors.journal import (
     ClaimLostError,
     JournalError,
+    JournalGoneError,
+    JournalIncompleteError,
     JournalInUseError,
     JournalMismatchError,
     JournalNotFoundError,
@@ -151,7 +155,9 @@ __all__ = [
     "InvalidInputError",
     "InvalidResponseError",
     "JournalError",
+    "JournalGoneError",
     "JournalInUseError",
+    "JournalIncompleteError",
     "JournalMismatchError",
     "JournalNotFoundError",
     "JournalVersionError",

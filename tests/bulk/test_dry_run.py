@@ -14,6 +14,7 @@ from healthmsg import (
     Client,
     DryRunReport,
     EmptyMessageError,
+    Environment,
     InvalidFileError,
     InvalidIdError,
     InvalidInputError,
@@ -40,6 +41,35 @@ async def told(client: Client, messages: Any, **options: Any) -> DryRunReport:
 
 def kinds(report: DryRunReport) -> list[tuple[int, ProblemKind]]:
     return [(problem.index, problem.kind) for problem in report.problems]
+
+
+# --- whose journal
+
+
+async def test_another_environments_journal_is_refused_without_a_call(
+    client: Client, sandbox: Sandbox, file: Path
+) -> None:
+    (chat,) = chats(sandbox, 1)
+    await sent(client, [Outgoing(chat, "1")], journal=file)
+    elsewhere = Environment("acceptance", sandbox.environment.api_url.replace("127.0.0.1", "localhost"))
+    calls = len(sandbox.calls)
+    async with Client(sandbox.issue_token(), environment=elsewhere) as other:
+        for messages in ([Outgoing(chat, "2")], None):
+            with pytest.raises(JournalMismatchError, match="localhost"):
+                await told(other, messages, journal=file)
+
+    assert len(sandbox.calls) == calls
+
+
+async def test_another_accounts_journal_is_refused_when_the_service_is_asked_anyway(
+    client: Client, sandbox: Sandbox, file: Path
+) -> None:
+    (chat,) = chats(sandbox, 1)
+    await sent(client, [Outgoing(chat, "1")], journal=file)
+    other = client.using(sandbox.issue_token(sandbox.add_colleague("Bea", "Bos")))
+
+    with pytest.raises(JournalMismatchError, match="another account"):
+        await told(other, [Outgoing(chat, "2")], journal=file, check_chats=True)
 
 
 # --- without a journal

@@ -13,6 +13,7 @@ from waiting import until
 from healthmsg import (
     Client,
     EarlierRunError,
+    Environment,
     InvalidFileError,
     InvalidInputError,
     JournalInUseError,
@@ -230,6 +231,32 @@ async def test_another_accounts_journal_is_refused_before_anything_is_sent(
         await sent(other, [Outgoing(chat, "2")], journal=target)
 
     assert posts(sandbox) == calls
+
+
+async def test_two_tokens_of_one_user_share_a_journal(client: Client, sandbox: Sandbox, target: str) -> None:
+    (chat,) = chats(sandbox, 1)
+    await sent(client, [Outgoing(chat, "1")], journal=target)
+
+    results = await sent(client.using(sandbox.issue_token()), [Outgoing(chat, "2")], journal=target)
+
+    assert outcomes(results) == [Outcome.DELIVERED]
+
+
+@pytest.mark.parametrize("resumes", [False, True])
+async def test_a_journal_of_another_environment_is_refused_before_any_call(
+    sandbox: Sandbox, target: str, *, resumes: bool
+) -> None:
+    (chat,) = chats(sandbox, 1)
+    async with fresh_client(sandbox) as client:
+        await sent(client, [Outgoing(chat, "1")], journal=target)
+    # The user, and the user's id, are the same there.
+    elsewhere = Environment("acceptance", sandbox.environment.api_url.replace("127.0.0.1", "localhost"))
+    calls = len(sandbox.calls)
+    async with Client(sandbox.issue_token(), environment=elsewhere) as client:
+        with pytest.raises(JournalMismatchError, match="localhost"):
+            await sent(client, None if resumes else [Outgoing(chat, "2")], journal=target)
+
+    assert len(sandbox.calls) == calls
 
 
 async def test_a_revoked_token_is_told_at_the_start(sandbox: Sandbox, file: Path) -> None:

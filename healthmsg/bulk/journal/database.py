@@ -13,13 +13,20 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, 
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool
 
-from healthmsg.bulk.journal import migrations, sqlite_file, statements
+from healthmsg.bulk.journal import migrations, sqlite_file, wal_mark
 from healthmsg.bulk.journal.changes import Change, Changes
 from healthmsg.bulk.journal.line import Line, SqliteLine, postgresql_line
 from healthmsg.bulk.journal.schema import utc
+from healthmsg.bulk.journal.sqlite_file import SqliteFile
 from healthmsg.bulk.journal.target import Target
 from healthmsg.clock import SteadyClock
-from healthmsg.errors import ClaimLostError, ConfigurationError, HealthmsgError, JournalError
+from healthmsg.errors import (
+    ClaimLostError,
+    ConfigurationError,
+    HealthmsgError,
+    JournalError,
+    JournalGoneError,
+)
 
 T = TypeVar("T")
 
@@ -35,9 +42,18 @@ _PRAGMAS: Final = (
     "PRAGMA secure_delete = ON",
     "PRAGMA foreign_keys = ON",
     "PRAGMA busy_timeout = 30000",
+    # Pages, a quarter of SQLite's own: the less is in the `-wal` file alone, the less can be lost with it.
+    "PRAGMA wal_autocheckpoint = 250",
 )
 _FULL: Final = 2
 _NOW: Final = text("SELECT clock_timestamp()")
+_SESSION: Final = text("SELECT pg_backend_pid()")
+_LEAVE_NOTHING: Final = text("SELECT pg_advisory_unlock_all()")
+_SESSION_CHANGED: Final = (
+    "The pooler between here and PostgreSQL has given this session another connection, so what this run has"
+    " locked is on one that others may have. The run has stopped, and nothing was sent after that. Give the"
+    " server's own address: usually port 5432, where poolers have 6432 or 6543."
+)
 # PostgreSQL keeps the plans that it makes while the table is empty, and would read all of it again and again.
 _PLAN_WITH_INDEXES: Final = ("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit")
 # The share of a lease for which a transaction may stand still. A worker whose machine sleeps in the middle of
@@ -83,11 +99,16 @@ POSTGRESQL_REASONS: Final = {
 class JournalDatabase:
     """One connection; a `Writer` sees to it that only one thing at a time is done with it."""
 
-    def __init__(self, line: Line, lock: Any, lease: timedelta | None) -> None:
+    def __init__(self, line: Line, file: SqliteFile | None, lease: timedelta | None) -> None:
         self._line = line
-        self._lock = lock
+        self._file = file
         self.is_shared: bool = lease is not None
         """Whether other workers may use it at the same time."""
+        self.is_partly_lost: bool = file is not None and file.lost_since is not None
+        """Whether its newest state was missing, and that was accepted."""
+        self.is_pooled: bool = False
+        """Whether a pooler may be in between, which keeps one connection for each session."""
+        self._session: int | None = None
         self.changes: Changes | None = None
         self._clock = SteadyClock()
         self._clock_ahead = timedelta()
@@ -99,15 +120,21 @@ class JournalDatabase:
 
         Raises:
             JournalInUseError: somebody else sends with this SQLite file.
+            JournalIncompleteError: its `-wal` file is missing.
             JournalVersionError: a newer version of this package made it.
             JournalError: it cannot be used; says why.
         """
-        path = None if target.path is None else target.path.resolve()
-        lock = None if path is None else await asyncio.to_thread(_prepare_file, path, is_reading)
-        line = (
-            _line(target, lease) if path is None else SqliteLine(_sqlite_engine(path, is_reading=is_reading))
-        )
-        database = cls(line, lock, lease if path is None else None)
+        file: SqliteFile | None = None
+        if target.path is None:
+            line = _line(target, lease)
+        elif is_reading:
+            line = SqliteLine(await asyncio.to_thread(_reading_engine, target.path.resolve(), target))
+        else:
+            accepts = target.accepts_missing_wal
+            file = await asyncio.to_thread(SqliteFile.prepare, target.path, accepts_missing_wal=accepts)
+            line = SqliteLine(_writing_engine(file.path))
+        database = cls(line, file, lease if target.path is None else None)
+        database.is_pooled = target.is_pooled_by_session
         problem: HealthmsgError
         try:
             await database.start(is_reading=is_reading)
@@ -126,7 +153,12 @@ class JournalDatabase:
     async def start(self, *, is_reading: bool) -> None:
         """Connect, and see to the tables."""
         await self._line.start()
-        await self.run(migrations.check_version if is_reading else _prepare_tables)
+        if self.is_pooled:
+            self._session = await self.run(_read_session)
+        if self._file is not None:
+            await self._line.run_sync(self._file.start)
+        else:
+            await self.run(migrations.check_version if is_reading else migrations.bring_up_to_date)
         self.salt = await self.run(migrations.read_salt)
         if self.is_shared:
             asked_at = self._clock.moment()
@@ -139,7 +171,9 @@ class JournalDatabase:
 
     async def run(self, work: Callable[[Connection], T]) -> T:
         """Do something in a transaction: all of it, or nothing."""
-        return await self._line.run_sync(partial(_in_transaction, work))
+        if self._file is not None:
+            return await self._line.run_sync(partial(self._file.run, work))
+        return await self._line.run_sync(partial(_in_transaction, work, self._session))
 
     async def make(
         self, changes: Sequence[Change], works: Sequence[Callable[[Connection], Any]]
@@ -163,19 +197,25 @@ class JournalDatabase:
 
     async def compact(self) -> bool:
         """Write an SQLite file anew, without what was deleted; False if a reader prevents the last of it."""
-        if self.is_shared:
-            return True
-        return await self._line.run_sync(_compact)
+        return self._file is None or await self._line.run_sync(self._file.compact)
 
     async def close(self) -> None:
         """Let go of the connection and of the lock."""
+        try:
+            if self._file is not None:
+                await self._line.run_sync(self._file.end)
+            elif self._session is not None:
+                # The pooler gives it to others, and need not clean it.
+                await self.run(lambda connection: connection.execute(_LEAVE_NOTHING))
+        except Exception:  # noqa: BLE001, S110 - what was committed is safe, and whoever closes can do nothing
+            pass
         try:
             await self._line.close()
         except Exception:  # noqa: BLE001, S110 - what was committed is safe, and whoever closes can do nothing
             pass
         finally:
-            if self._lock is not None:
-                self._lock.release()
+            if self._file is not None:
+                self._file.release()
 
     def is_passing(self, error: Exception) -> bool:
         """Tell whether the same may work later: nothing of it was done."""
@@ -189,39 +229,49 @@ class JournalDatabase:
         return _describe(error)
 
 
-def _prepare_file(path: Path, is_reading: bool) -> Any:  # noqa: FBT001 - called in a thread
-    if is_reading or path.exists():
-        sqlite_file.check(path)
-    if is_reading:
-        return None
-    lock = sqlite_file.lock(path)
-    try:
-        sqlite_file.make(path)
-        sqlite_file.check(path)
-    except BaseException:
-        lock.release()
-        raise
-    return lock
-
-
 def _line(target: Target, lease: timedelta) -> Line:
+    # It needs asyncpg, which a journal in a file goes without.
+    from healthmsg.bulk.journal import pooler  # noqa: PLC0415
+
     line, engine = postgresql_line(
         _url(target),
         **_QUIET,
         **_JSON,
         isolation_level="READ COMMITTED",
-        connect_args={"command_timeout": _LONGEST_STATEMENT},
+        connect_args={
+            "command_timeout": _LONGEST_STATEMENT,
+            "async_creator_fn": pooler.connecting(is_by_session=target.is_pooled_by_session),
+        },
     )
     event.listen(engine, "connect", partial(_check_postgresql, lease))
     return line
 
 
-def _sqlite_engine(path: Path, *, is_reading: bool) -> Engine:
+def _writing_engine(path: Path) -> Engine:
     engine = create_engine(URL.create("sqlite", database=str(path)), **_QUIET, **_JSON)
-    event.listen(engine, "connect", _read_only if is_reading else _read_and_write)
-    # One that writes takes the lock at once: taking it later can fail. One that reads does without.
-    begin = "BEGIN" if is_reading else "BEGIN IMMEDIATE"
-    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin) and None)
+    event.listen(engine, "connect", _read_and_write)
+    # It takes the lock at once: taking it later can fail.
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE") and None)
+    return engine
+
+
+def _reading_engine(path: Path, target: Target) -> Engine:
+    """Connect to a file for reading only. Blocks."""
+    sqlite_file.check(path)
+    had_wal = wal_mark.has_wal(path)
+    # The last to close a `-wal` file brings it into the file and deletes it, which only the next run may do.
+    uri = f"{path.as_uri()}?mode={'ro' if had_wal else 'rw'}"
+    engine = create_engine("sqlite://", creator=lambda: sqlite3.connect(uri, uri=True), **_QUIET, **_JSON)
+
+    def read_only(connection: sqlite3.Connection, _: object) -> None:
+        connection.isolation_level = None
+        _ask(connection, "PRAGMA busy_timeout = 30000")
+        _ask(connection, "PRAGMA query_only = ON")
+        if not (had_wal or target.accepts_missing_wal):
+            wal_mark.require_complete(connection)
+
+    event.listen(engine, "connect", read_only)
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN") and None)
     return engine
 
 
@@ -241,12 +291,6 @@ def _read_and_write(connection: Any, _: object) -> None:
         _ask(connection, pragma)
     if _ask(connection, "PRAGMA synchronous") != _FULL or _ask(connection, "PRAGMA journal_mode") != "wal":
         raise JournalError("SQLite does not promise here that what is written survives a power cut.")
-
-
-def _read_only(connection: Any, _: object) -> None:
-    connection.isolation_level = None
-    _ask(connection, "PRAGMA busy_timeout = 30000")
-    _ask(connection, "PRAGMA query_only = ON")
 
 
 def _check_postgresql(lease: timedelta, connection: Any, _: object) -> None:
@@ -273,23 +317,16 @@ def _ask(connection: Any, statement: str) -> object:
         cursor.close()
 
 
-def _prepare_tables(connection: Connection) -> None:
-    migrations.bring_up_to_date(connection)
-    if connection.dialect.name == "sqlite":
-        # We have the file to ourselves: whoever had a claim is no more.
-        connection.execute(statements.LET_GO_OF_ALL)
-
-
-def _in_transaction(work: Callable[[Connection], T], connection: Connection) -> T:
+def _in_transaction(work: Callable[[Connection], T], session: int | None, connection: Connection) -> T:
     with connection.begin():
+        if session is not None and _read_session(connection) != session:
+            raise JournalGoneError(_SESSION_CHANGED)
         return work(connection)
 
 
-def _compact(connection: Connection) -> bool:
-    raw: Any = connection.connection.driver_connection
-    raw.execute("VACUUM")
-    is_busy, *_ = raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    return not is_busy
+def _read_session(connection: Connection) -> int:
+    """Return the process that serves this session."""
+    return int(connection.execute(_SESSION).scalar_one())
 
 
 def _describe(error: BaseException) -> str:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final, Self
 
 from healthmsg.bulk.journal import keys
 from healthmsg.bulk.journal.target import Target
-from healthmsg.bulk.journal.values import Claimed, Entry, Row, Sample, Standing, State
+from healthmsg.bulk.journal.values import Claimed, Entry, Owner, Row, Sample, Standing, State
+from healthmsg.environment import comparable_url
 from healthmsg.errors import (
     ConfigurationError,
     InvalidInputError,
@@ -42,6 +43,8 @@ class Journal:
     Raises:
         JournalInUseError: on entering: somebody else sends with this file.
         JournalVersionError: on entering: a newer version of this package made it.
+        JournalIncompleteError: on entering: the `-wal` file that belongs to it is missing.
+        JournalGoneError: from any method: it was deleted, moved or replaced meanwhile.
         JournalError: on entering: it cannot be used; says why. From any method: it has failed.
     """
 
@@ -62,6 +65,13 @@ class Journal:
         is_reading: bool = False,
     ) -> "Journal":
         """Open `recall.db`, `recall.db?keep_bodies=1` or `postgresql+asyncpg://…`; a `Path` is taken as is.
+
+        `?accept_missing_wal=1` goes on without the `-wal` file of a run that was killed; else a file that
+        lacks it is refused. Then all that was to be sent is in doubt, and is looked for before it is sent;
+        what was not sent before, and messages to users without a known conversation, become unknown.
+
+        PgBouncer and what is like it is refused, since it gives a run's locks to others.
+        `?pool_mode=session` at the end of the URL says that it keeps one connection for each session.
 
         `is_reading` opens it beside one who sends; then only what reads works. While the disk is full, a
         write is tried again for `patience` seconds.
@@ -95,19 +105,34 @@ class Journal:
             await ending
             raise
 
-    async def belong_to(self, account: str) -> None:
-        """Note whose messages these are, or compare: a journal is of one account.
+    async def belong_to(self, account: str, api_url: str) -> None:
+        """Note whose messages these are and where they go, or compare: a journal is of one account there.
+
+        `account` is the user's id: equal ids at two URLs are two users.
 
         Raises:
             JournalMismatchError: it belongs to another one.
         """
-        if await self._store.account(account) != account:
-            raise JournalMismatchError("The journal belongs to another account: nothing was sent.")
+        owner = Owner(comparable_url(api_url), account)
+        _require_same(await self._store.keep_owner(owner), owner)
+
+    async def check_owner(self, api_url: str, account: str | None = None) -> None:
+        """Compare only, as far as is known; for one who reads, too.
+
+        Raises:
+            JournalMismatchError: it belongs to another account, or to another URL.
+        """
+        _require_same(await self._store.owner(), Owner(comparable_url(api_url), account))
 
     @property
     def salt(self) -> bytes:
         """What makes this journal's derived keys its own."""
         return self._store.salt
+
+    @property
+    def is_partly_lost(self) -> bool:
+        """Whether its newest state was missing, and was to be done without: `?accept_missing_wal=1`."""
+        return self._store.is_partly_lost
 
     @property
     def lease(self) -> timedelta | None:
@@ -308,6 +333,16 @@ class Journal:
         if self._open is None:
             raise JournalError("The journal is not open: use `async with`.")
         return self._open
+
+
+def _require_same(known: Owner, owner: Owner) -> None:
+    if known.api_url is not None and known.api_url != owner.api_url:
+        raise JournalMismatchError(
+            f"The journal belongs to {known.api_url}, and this client is for {owner.api_url}: nothing was"
+            " sent. Use each journal with its own environment only."
+        )
+    if None not in {known.account, owner.account} and known.account != owner.account:
+        raise JournalMismatchError("The journal belongs to another account: nothing was sent.")
 
 
 def _store() -> "type[Store]":

@@ -8,11 +8,13 @@ from sqlalchemy import Connection, bindparam, inspect, select, text, update
 
 from healthmsg.bulk.journal.keys import body_hash
 from healthmsg.bulk.journal.schema import MESSAGES, META
+from healthmsg.bulk.journal.values import Owner
 from healthmsg.errors import JournalError, JournalNotFoundError, JournalVersionError
 
 _VERSION: Final = "version"
 _SALT: Final = "salt"
 _ACCOUNT: Final = "account"
+_API_URL: Final = "api_url"
 _SALT_LENGTH: Final = 32
 _AT_ONCE: Final = 1000
 
@@ -170,6 +172,15 @@ def bring_up_to_date(connection: Connection, steps: tuple[Step, ...] = STEPS) ->
         write_meta(connection, _VERSION, str(len(steps)))
 
 
+def refuse_newer(connection: Connection) -> None:
+    """Refuse what a newer version of this package made, before anything is changed.
+
+    Raises:
+        JournalVersionError: it did.
+    """
+    _refuse_newer(_version(connection), len(STEPS))
+
+
 def check_version(connection: Connection) -> None:
     """Refuse what only `bring_up_to_date` can make readable."""
     found = _version(connection)
@@ -187,12 +198,19 @@ def read_salt(connection: Connection) -> bytes:
     return bytes.fromhex(_read_meta(connection, _SALT) or "")
 
 
-def keep_account(connection: Connection, account: str) -> str:
-    """Give the account that the journal belongs to: this one, if it had none."""
-    known = _read_meta(connection, _ACCOUNT)
-    if known is None:
-        write_meta(connection, _ACCOUNT, account)
-    return account if known is None else known
+def keep_owner(connection: Connection, owner: Owner) -> Owner:
+    """Return what the journal belongs to: this, as far as it belonged to nothing yet."""
+    known = read_owner(connection)
+    if known.api_url is None and owner.api_url is not None:
+        write_meta(connection, _API_URL, owner.api_url)
+    if known.account is None and owner.account is not None:
+        write_meta(connection, _ACCOUNT, owner.account)
+    return Owner(known.api_url or owner.api_url, known.account or owner.account)
+
+
+def read_owner(connection: Connection) -> Owner:
+    """Return what the journal belongs to."""
+    return Owner(_read_meta(connection, _API_URL), _read_meta(connection, _ACCOUNT))
 
 
 def write_meta(connection: Connection, name: str, value: str) -> None:

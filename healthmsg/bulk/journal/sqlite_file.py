@@ -1,17 +1,151 @@
-"""The file of a journal: who may read it, and who sends with it."""
+"""The file of a journal: who may read it, who sends with it, and whether it is still there, and whole."""
 
 import os
+import sqlite3
 import stat
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from filelock import FileLock, Timeout
+from sqlalchemy import Connection
 
+from healthmsg.bulk.journal import migrations, missing_wal, statements, wal_mark
+from healthmsg.bulk.journal.file_watch import FileWatch
 from healthmsg.errors import JournalError, JournalInUseError
+
+T = TypeVar("T")
 
 _OWNER_ONLY: Final = 0o600
 _GROUP_AND_OTHERS: Final = 0o077
+_READER_IN_THE_WAY: Final = (
+    "Another program reads the journal and keeps it from being opened: nothing was sent. Try again when it"
+    " has ended."
+)
+# Milliseconds. A run that ends does not wait for those who read.
+_WAIT_AT_THE_END: Final = 2000
+
+
+class SqliteFile:
+    """The file that this process sends with. All but the making of it is done in the connection's thread.
+
+    Each transaction is done between two looks at the files: nothing is acknowledged, and so nothing sent,
+    that is not in the file at its place.
+    """
+
+    def __init__(self, given: Path, path: Path, held: FileLock, *, accepts_missing_wal: bool) -> None:
+        self._lock = held
+        self.path = path
+        """Of the file itself, whatever link was given."""
+        self.lost_since = wal_mark.require_wal(path, accepts_missing=accepts_missing_wal)
+        """If part of the state is lost, and that was accepted: when what was lost can have begun."""
+        self._is_whole = self.lost_since is None
+        self._watch = FileWatch(given, path)
+
+    @classmethod
+    def prepare(cls, given: Path, *, accepts_missing_wal: bool) -> "SqliteFile":
+        """Lock the file, make it if it is not there, and look whether it is whole. Blocks.
+
+        Raises:
+            JournalInUseError: another process sends with it.
+            JournalIncompleteError: its `-wal` file is missing, or is another one's.
+            JournalError: it cannot be used; says why.
+        """
+        given, path = given.absolute(), given.resolve()
+        if path.exists():
+            check(path)
+        held = lock(path)
+        try:
+            wal_mark.require_not_left_behind(path)
+            make(path)
+            check(path)
+            return cls(given, path, held, accepts_missing_wal=accepts_missing_wal)
+        except BaseException:
+            held.release()
+            raise
+
+    def start(self, connection: Connection) -> None:
+        """Mark the file as open, and see to the tables."""
+        raw = _raw(connection)
+        with connection.begin():
+            migrations.refuse_newer(connection)
+        is_whole = self.lost_since is None
+        # Before an older version's tables are changed, with some of that in the `-wal` file.
+        is_marked = is_whole and self._mark(raw)
+        if not is_whole:
+            missing_wal.require_sound(raw)
+        with connection.begin():
+            migrations.bring_up_to_date(connection)
+            # We have the file to ourselves: what had a claim is no more.
+            connection.execute(statements.LET_GO_OF_ALL)
+            if self.lost_since is not None:
+                missing_wal.doubt_all(connection, self.lost_since)
+                wal_mark.accept(raw)
+            else:
+                wal_mark.advance(raw)
+        self._is_whole = True
+        if not is_marked:
+            self._mark(raw)
+        self._watch.add_those_beside()
+
+    def run(self, work: Callable[[Connection], T], connection: Connection) -> T:
+        """Do something in a transaction: all of it, or nothing.
+
+        Raises:
+            JournalGoneError: it is not in the file at its place.
+        """
+        self._watch.check()
+        raw = _raw(connection)
+        with connection.begin():
+            before = raw.total_changes
+            result = work(connection)
+            if raw.total_changes != before:
+                wal_mark.advance(raw)
+        self._watch.check_after()
+        return result
+
+    def compact(self, connection: Connection) -> bool:
+        """Write the file anew, without what was deleted; False if a reader prevents the last of it."""
+        self._watch.check()
+        raw = _raw(connection)
+        raw.execute("VACUUM")
+        is_complete = wal_mark.checkpoint(raw, "TRUNCATE")
+        # Else a kill would leave a `-wal` file that is empty, as if it were missing.
+        with connection.begin():
+            wal_mark.advance(raw)
+        self._watch.check_after()
+        return is_complete
+
+    def end(self, connection: Connection) -> None:
+        """Bring everything into the file, and say so in it, as far as that can be done."""
+        if not (self._is_whole and self._watch.may_be_marked):
+            return
+        raw = _raw(connection)
+        raw.execute(f"PRAGMA busy_timeout = {_WAIT_AT_THE_END}")
+        # What was committed is safe without, in the two files.
+        with suppress(sqlite3.Error):
+            wal_mark.end(raw)
+
+    def release(self) -> None:
+        """Let others send with it."""
+        self._lock.release()
+
+    def _mark(self, raw: sqlite3.Connection) -> bool:
+        """Mark the file as open; False if there are no tables yet in which that could be said."""
+        if not wal_mark.has_tables(raw):
+            return False
+        if not wal_mark.begin(raw):
+            raise JournalError(_READER_IN_THE_WAY)
+        self._watch.check_after()
+        return True
+
+
+def _raw(connection: Connection) -> sqlite3.Connection:
+    found = connection.connection.driver_connection
+    assert isinstance(found, sqlite3.Connection)  # noqa: S101 - for mypy
+    return found
 
 
 def lock(path: Path) -> FileLock:

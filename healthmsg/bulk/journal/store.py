@@ -16,7 +16,7 @@ from healthmsg.bulk.journal.entering import Entering, can_be_stored, reopen, sta
 from healthmsg.bulk.journal.rows import moment
 from healthmsg.bulk.journal.schema import utc
 from healthmsg.bulk.journal.target import Target
-from healthmsg.bulk.journal.values import Claimed, Entry, Row, Sample, Standing, State
+from healthmsg.bulk.journal.values import Claimed, Entry, Owner, Row, Sample, Standing, State
 from healthmsg.bulk.journal.writer import Writer
 from healthmsg.errors import InvalidInputError, JournalError
 from healthmsg.outcome import Outcome
@@ -37,6 +37,7 @@ class Store:
         is_reading: bool,
     ) -> None:
         self.salt: bytes = database.salt
+        self.is_partly_lost: bool = database.is_partly_lost
         self._database = database
         self._claiming = claiming
         self._is_reading = is_reading
@@ -63,9 +64,13 @@ class Store:
             letting_go.exception()
         await self._writer.close()
 
-    async def account(self, account: str) -> str:
-        """Give the account that the journal belongs to: this one, if it had none."""
-        return await self._do(partial(self._keep_account, account=account))
+    async def keep_owner(self, owner: Owner) -> Owner:
+        """Return what the journal belongs to: this, as far as it belonged to nothing yet."""
+        return await self._do(partial(self._keep_owner, owner=owner))
+
+    async def owner(self) -> Owner:
+        """Return what the journal belongs to, so far."""
+        return await self._do(migrations.read_owner)
 
     async def set_out(self, *, resumes: bool, retry_failed: bool) -> None:
         """Decide which of the messages that are here already are to be sent."""
@@ -236,11 +241,11 @@ class Store:
         if self._is_reading:
             raise JournalError("The journal is open for reading only.")
 
-    def _keep_account(self, connection: Connection, account: str) -> str:
+    def _keep_owner(self, connection: Connection, owner: Owner) -> Owner:
         self._refuse_reader()
         if self._database.is_shared:
             connection.execute(statements.ENTER_ALONE)
-        return migrations.keep_account(connection, account)
+        return migrations.keep_owner(connection, owner)
 
     def _take(self, connection: Connection, found: Select[Any], limits: dict[str, int]) -> list[Claimed]:
         # By position, which comes first.

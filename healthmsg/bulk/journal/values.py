@@ -23,6 +23,16 @@ class State(Enum):
 
 
 @frozen
+class Owner:
+    """What a journal belongs to; `None`: not known, or nothing yet."""
+
+    api_url: str | None
+    """In its comparable form."""
+    account: str | None = field(repr=False)
+    """The user's id there."""
+
+
+@frozen
 class JournalFile:
     """A file of a message, as the journal knows it: never its contents."""
 

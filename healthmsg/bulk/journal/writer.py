@@ -10,7 +10,7 @@ from attrs import field, frozen
 from sqlalchemy import Connection
 
 from healthmsg.bulk.journal.changes import Change
-from healthmsg.errors import ClaimLostError, HealthmsgError, JournalError
+from healthmsg.errors import ClaimLostError, HealthmsgError, JournalError, JournalGoneError
 from healthmsg.pipeline.log import logger
 from healthmsg.tasks import start
 
@@ -152,6 +152,8 @@ class Writer:
         refused: HealthmsgError | None = None
         try:
             result = await self._patiently(work)
+        except JournalGoneError as error:
+            self._failure = refused = error
         except HealthmsgError as error:
             # An answer: the database itself is well.
             refused = error
@@ -204,6 +206,8 @@ class Writer:
             self.paused_by = None
 
     def _failed(self, error: Exception) -> JournalError:
+        if isinstance(error, JournalGoneError):
+            return error
         return JournalError(
             f"The journal failed: {self._database.describe(error)}. What was acknowledged before is kept;"
             " start again with the same journal to go on."

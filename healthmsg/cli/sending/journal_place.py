@@ -13,7 +13,7 @@ from healthmsg.cli.recipients import RefusedError
 JOURNAL_VARIABLE: Final = "HEALTHMSG_JOURNAL"
 """Says it instead of the command, where others on the machine could see a password."""
 # A password can be among the options of a database, too.
-_HARMLESS: Final = {"host", "port", "database", "keep_bodies", "ssl"}
+_HARMLESS: Final = {"host", "port", "database", "keep_bodies", "pool_mode", "ssl"}
 
 
 @frozen

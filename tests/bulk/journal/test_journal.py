@@ -5,8 +5,11 @@ import pytest
 from journals import NOW, begun, delivered, entry, holding, keys, only, standing, states
 
 from healthmsg.bulk.journal import Entry, Given, Journal, JournalFile, State, fingerprint_of
+from healthmsg.bulk.journal.values import Owner
 from healthmsg.errors import ClaimLostError, InvalidInputError, JournalError, JournalMismatchError
 from healthmsg.outcome import Outcome
+
+API = "https://api.example/v1"
 
 
 async def test_what_is_new_waits_and_what_is_known_is_told(target: str) -> None:
@@ -327,13 +330,38 @@ async def test_a_purge_takes_what_is_settled_and_old(target: str) -> None:
 
 async def test_a_journal_is_of_one_account(target: str) -> None:
     async with Journal.open(target) as journal:
-        await journal.belong_to("u1")
-        await journal.belong_to("u1")
+        await journal.check_owner(API, "u1")
+        await journal.belong_to("u1", API)
+        await journal.belong_to("u1", API)
 
     async with Journal.open(target) as journal:
-        with pytest.raises(JournalMismatchError) as caught:
-            await journal.belong_to("u2")
-        assert "u1" not in str(caught.value)
+        for compare in (journal.belong_to("u2", API), journal.check_owner(API, "u2")):
+            with pytest.raises(JournalMismatchError) as caught:
+                await compare
+            assert "u1" not in str(caught.value)
+        await journal.check_owner(API)
+
+
+async def test_a_journal_is_of_one_environment_however_its_url_is_spelled(target: str) -> None:
+    async with Journal.open(target) as journal:
+        await journal.belong_to("u1", API)
+        await journal.belong_to("u1", "HTTPS://Api.Example.:443/v1/")
+        for other in ("https://api.example/v2", "https://acc.example/v1", "https://api.example:444/v1"):
+            for compare in (journal.belong_to("u1", other), journal.check_owner(other)):
+                with pytest.raises(JournalMismatchError, match=r"https://api\.example/v1,"):
+                    await compare
+
+    async with Journal.open(target, is_reading=True) as journal:
+        with pytest.raises(JournalMismatchError, match="nothing was sent"):
+            await journal.check_owner("https://acc.example/v1", "u1")
+
+
+async def test_a_journal_that_knew_only_its_account_takes_the_first_url(target: str) -> None:
+    async with Journal.open(target) as journal:
+        await journal._store.keep_owner(Owner(None, "u1"))
+        await journal.belong_to("u1", API)
+        with pytest.raises(JournalMismatchError):
+            await journal.belong_to("u1", "https://acc.example/v1")
 
 
 async def test_keys_are_the_same_in_the_next_run(target: str) -> None:

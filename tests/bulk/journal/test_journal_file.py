@@ -128,7 +128,11 @@ async def test_a_second_sender_is_refused_and_one_that_reads_is_not(file: Path) 
         async with Journal.open(file, is_reading=True) as reading:
             await delivered(journal, "m1")
             assert await states(reading) == {"a": State.DELIVERED}
-            for write in (reading.claim(1), reading.purge(timedelta()), reading.belong_to("u1")):
+            for write in (
+                reading.claim(1),
+                reading.purge(timedelta()),
+                reading.belong_to("u1", "https://api.example"),
+            ):
                 with pytest.raises(JournalError, match="reading only"):
                     await write
             with pytest.raises(JournalError, match="read-only"):

@@ -66,7 +66,7 @@ def columns_of(connection: Connection) -> dict[str, Any]:
 
 async def test_a_journal_of_version_1_goes_on_where_it_was(old: str) -> None:
     async with Journal.open(old) as journal:
-        await journal.belong_to("u1")
+        await journal.belong_to("u1", "https://api.example/v1")
         assert await states(journal) == {
             "a": State.DELIVERED,
             "b": State.WAITING,
