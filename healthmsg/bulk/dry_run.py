@@ -13,7 +13,8 @@ from healthmsg.addresses import ChatAddress
 from healthmsg.bulk.entries import Content, checked
 from healthmsg.bulk.journal import Entry, Given, Journal, Standing, State
 from healthmsg.bulk.messages import Messages, Outgoing, Recipient
-from healthmsg.bulk.sender import check_outgoing
+from healthmsg.bulk.other_texts import compare, error_of_looked_at
+from healthmsg.bulk.sender import SendOptions, check_outgoing
 from healthmsg.bulk.sending import USERS, is_user
 from healthmsg.errors import (
     BadRequestError,
@@ -48,6 +49,9 @@ class ProblemKind(Enum):
     """It would be sent, and so would an earlier one that says the same to the same recipient."""
     UNKNOWN_CHAT = "unknown chat"
     """There is no such chat or user for this user, or the chat is closed."""
+    OTHER_TEXT = "other text"
+    """The recipient already got, or may have got, another text from the journal, which this run is not given;
+    `other_text` says whether the message is sent all the same."""
 
 
 @frozen
@@ -82,6 +86,11 @@ class DryRunReport:
     seconds: float
     problems: tuple[Problem, ...]
     """The first 1,000; iterate the dry run for all of them."""
+    other_text: int = 0
+    """How many messages are for recipients who already got, or may have got, another text from the journal.
+    Those that `other_text` leaves out are not in `to_send`."""
+    superseded: int = 0
+    """Without messages: how many are left out, since a later run had something else for their recipients."""
 
 
 @define
@@ -92,6 +101,7 @@ class _Tally:
     delivered_before: int = 0
     failed_before: int = 0
     in_doubt: int = 0
+    superseded: int = 0
 
 
 @frozen
@@ -116,17 +126,18 @@ class DryRun:
         api: Api,
         messages: Messages | None,
         journal: str | os.PathLike[str] | None,
+        options: SendOptions,
         *,
         rate: RateLimit,
         check_chats: bool,
-        retry_failed: bool,
     ) -> None:
         self._api = api
         self._messages = messages
         self._target = journal
         self._rate = rate
         self._check_chats = check_chats
-        self._retry_failed = retry_failed
+        self._options = options
+        self._retry_failed = options.retry_failed
         self._tally = _Tally()
         self._counts = dict.fromkeys(ProblemKind, 0)
         self._given = Given()
@@ -181,6 +192,8 @@ class DryRun:
             calls=calls,
             seconds=calls * self._rate.per / self._rate.calls,
             problems=tuple(problems),
+            other_text=counts[ProblemKind.OTHER_TEXT],
+            superseded=tally.superseded,
         )
 
     async def _opened(self, stack: AsyncExitStack) -> Journal | None:
@@ -205,6 +218,11 @@ class DryRun:
             tally.to_send += counts[State.NOT_SENT]
         else:
             tally.failed_before += counts[State.NOT_SENT]
+        if not self._options.superseded:
+            left_out = await journal.superseded()
+            wanted = left_out if self._retry_failed else {State.SET_ASIDE: left_out[State.SET_ASIDE]}
+            tally.superseded = sum(wanted.values())
+            tally.to_send -= tally.superseded
 
     async def _checked(self, batch: Sequence[_Numbered]) -> tuple[list[Problem], list[_Row]]:
         problems, found = list[Problem](), list[tuple[int, Outgoing, Content, bytes]]()
@@ -236,12 +254,20 @@ class DryRun:
     ) -> list[_Row]:
         if journal is None:
             return list(rows)
-        standings = await journal.look_up([row.entry for row in rows])
+        entries = [row.entry for row in rows]
+        standings = await journal.look_up(entries)
+        earlier = await journal.earlier({entry.chat for entry in entries})
+        to_written = compare(entries, earlier, self._given.known_among).to_written
         left = list[_Row]()
         for row, standing in zip(rows, standings, strict=True):
             if standing.problem is not None:
                 problems.append(_problem(row.index, row.message, ProblemKind.INVALID, standing.problem))
             elif self._is_to_be_sent(standing):
+                if row.entry.key in to_written:
+                    error = error_of_looked_at()
+                    problems.append(_problem(row.index, row.message, ProblemKind.OTHER_TEXT, error))
+                    if self._options.other_text == "skip":
+                        continue
                 left.append(row)
         return left
 

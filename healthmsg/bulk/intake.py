@@ -10,6 +10,7 @@ from attrs import define, field, frozen
 from healthmsg.bulk.entries import Content, checked
 from healthmsg.bulk.journal import Entry, Given, Journal, Standing, State
 from healthmsg.bulk.messages import Messages, Outgoing, Recipient, SendResult
+from healthmsg.bulk.other_texts import OtherText, compare, error_of_skipped, would_be_sent
 from healthmsg.bulk.sender import check_outgoing
 from healthmsg.errors import EarlierRunError, InvalidFileError, InvalidInputError
 from healthmsg.many import each
@@ -52,6 +53,9 @@ class Intake:
     _has_entered: Callable[[], None]
     """Called when there may be something more to send."""
     _retry_failed: bool = field(kw_only=True)
+    _other_text: OtherText = field(kw_only=True)
+    _count_other_texts: Callable[[int], None] = field(kw_only=True)
+    """Called with how many messages there are to recipients who got another one."""
     failure: Exception | None = field(default=None, init=False)
     """What reading the messages has raised."""
 
@@ -65,6 +69,8 @@ class Intake:
         finally:
             reading.cancel()
             await asyncio.wait([reading])
+        if self.failure is None:
+            await self._journal.note_all_read()
 
     async def _read(self, messages: Messages, queue: "asyncio.Queue[_Number | None]") -> None:
         try:
@@ -91,8 +97,9 @@ class Intake:
                 said = content.fingerprint(self._journal.salt)
                 waiting.append(_Checked(index, message.key, content, said))
         entered += await self._accepted(waiting)
+        entered, superseded = await self._without_others(entered)
         entries = [entry for _, entry in entered]
-        standings = await self._journal.enter(entries, retry_failed=self._retry_failed)
+        standings = await self._journal.enter(entries, retry_failed=self._retry_failed, superseded=superseded)
         for (index, entry), standing in zip(entered, standings, strict=True):
             if standing.problem is not None:
                 self._given.take(standing.key)
@@ -100,6 +107,33 @@ class Intake:
             elif standing.is_final and self._given.is_awaited(standing.key):
                 await self._tell(result_of(standing, self._given.take(standing.key)))
         self._has_entered()
+
+    async def _without_others(
+        self, entered: list[tuple[int, Entry]]
+    ) -> tuple[list[tuple[int, Entry]], Sequence[str]]:
+        """Leave those out whose recipients got another text, as was asked for; return the replaced, too."""
+        entries = [entry for _, entry in entered]
+        earlier = await self._journal.earlier({entry.chat for entry in entries})
+        found = compare(entries, earlier, self._given.known_among)
+        if not found.to_written:
+            return entered, found.superseded
+        standings = {one.key: one for one in await self._journal.standings([*found.to_written])}
+        kept, count = list[tuple[int, Entry]](), 0
+        for index, entry in entered:
+            if entry.key not in found.to_written or not would_be_sent(
+                standings.get(entry.key), retry_failed=self._retry_failed
+            ):
+                kept.append((index, entry))
+                continue
+            count += 1
+            if self._other_text == "skip":
+                self._given.take(entry.key)
+                await self._refuse(index, entry.key, entry.chat, error_of_skipped())
+            else:
+                kept.append((index, entry))
+        if count:
+            self._count_other_texts(count)
+        return kept, found.superseded
 
     async def _accepted(self, found: Sequence[_Checked]) -> list[tuple[int, Entry]]:
         """Give each its key; one whose key was given before is refused."""

@@ -8,6 +8,7 @@ from attrs import field, frozen
 from sqlalchemy import Connection
 
 from healthmsg.bulk.journal import keys, statements
+from healthmsg.bulk.journal.run_numbers import note_unread
 from healthmsg.bulk.journal.values import Entry, Standing, State
 from healthmsg.errors import InvalidInputError, JournalMismatchError
 
@@ -38,6 +39,7 @@ class Entering:
     _salt: bytes
     _is_shared: bool
     _retry_failed: bool
+    _run: int = 0
 
     def prepare(self, entry: Entry) -> Prepared:
         """Hash an entry, or refuse it alone: nothing may stop the others."""
@@ -55,10 +57,18 @@ class Entering:
             keys.body_hash(self._salt, entry.body),
         )
 
-    def enter(self, connection: Connection, prepared: Sequence[Prepared]) -> list[Standing]:
-        """Enter them in the transaction that has begun, and tell how each stands, in the same order."""
+    def enter(
+        self, connection: Connection, prepared: Sequence[Prepared], superseded: Sequence[str] = ()
+    ) -> list[Standing]:
+        """Enter them in the transaction that has begun, and tell how each stands, in the same order.
+
+        `superseded` are the keys of messages of earlier runs that these replace.
+        """
         if self._is_shared:
             connection.execute(statements.ENTER_ALONE)
+        if superseded:
+            connection.execute(statements.SUPERSEDE, {"rows": [[key] for key in superseded]})
+            note_unread(connection, self._run)
         wanted = [one for one in prepared if one.refused is None]
         known = self._known(connection, wanted)
         new: dict[str, Prepared] = {}
@@ -100,7 +110,7 @@ class Entering:
             rows.append((*one.said, hashes_at, last + 1 + number, chat not in held_up))
             held_up.add(chat)
         hashes = b"".join(one.fingerprint + one.body_hash for one in new)
-        connection.execute(statements.INSERT, {"rows": rows, "hashes": hashes, **_now()})
+        connection.execute(statements.INSERT, {"rows": rows, "hashes": hashes, "b_run": self._run, **_now()})
 
     def _reopen(
         self, connection: Connection, standings: Sequence[Standing], known: dict[str, Any]

@@ -79,9 +79,21 @@ def _add_what_reconciling_needs(connection: Connection) -> None:
         last = rows[-1][0]
 
 
+def _add_runs_and_decisions(connection: Connection) -> None:
+    """Add which run entered a message, whether a later one replaced it, and what a person decided."""
+    for column in (
+        "run BIGINT NOT NULL DEFAULT 0",
+        "is_superseded BOOLEAN NOT NULL DEFAULT FALSE",
+        "decided TEXT",
+        "decided_by TEXT",
+        "decided_at TIMESTAMPTZ",
+    ):
+        connection.execute(text(f"ALTER TABLE healthmsg_messages ADD COLUMN {column}"))
+
+
 Step = Callable[[Connection], None]
 
-STEPS: Final[tuple[Step, ...]] = (_make_tables, _add_what_reconciling_needs)
+STEPS: Final[tuple[Step, ...]] = (_make_tables, _add_what_reconciling_needs, _add_runs_and_decisions)
 """The n-th makes version n of what was version n - 1."""
 
 
@@ -120,12 +132,12 @@ def check_version(connection: Connection) -> None:
 
 def read_salt(connection: Connection) -> bytes:
     """Give the journal's random salt."""
-    return bytes.fromhex(_read_meta(connection, _SALT) or "")
+    return bytes.fromhex(read_meta(connection, _SALT) or "")
 
 
 def keep_account(connection: Connection, account: str) -> str:
     """Give the account that the journal belongs to: this one, if it had none."""
-    known = _read_meta(connection, _ACCOUNT)
+    known = read_meta(connection, _ACCOUNT)
     if known is None:
         write_meta(connection, _ACCOUNT, account)
     return account if known is None else known
@@ -137,14 +149,15 @@ def write_meta(connection: Connection, name: str, value: str) -> None:
     connection.execute(META.insert(), {"name": name, "value": value})
 
 
-def _read_meta(connection: Connection, name: str) -> str | None:
+def read_meta(connection: Connection, name: str) -> str | None:
+    """Return one of the facts about the journal itself, if it is known."""
     return connection.execute(select(META.c.value).where(META.c.name == name)).scalar_one_or_none()
 
 
 def _version(connection: Connection) -> int:
     if not inspect(connection).has_table(META.name):
         return 0
-    return int(_read_meta(connection, _VERSION) or 0)
+    return int(read_meta(connection, _VERSION) or 0)
 
 
 def _refuse_newer(found: int, known: int) -> None:

@@ -7,6 +7,7 @@ from enum import Enum
 from attrs import field, frozen
 
 from healthmsg.errors import InvalidInputError, JournalMismatchError
+from healthmsg.outcome import Outcome
 
 
 class State(Enum):
@@ -84,6 +85,8 @@ class Claimed:
     sent_to: str | None = field(repr=False)
     fence: int
     """How many times the message has been claimed: an earlier claim is void."""
+    is_superseded: bool = False
+    """Whether a later run had something else for this recipient instead."""
 
 
 @frozen
@@ -94,6 +97,25 @@ class Sample:
     sent_to: str = field(repr=False)
     message_id: str
     body_hash: bytes = field(repr=False)
+
+
+@frozen
+class Earlier:
+    """A message that an earlier run was given: of one run are those that were entered by it together."""
+
+    key: str = field(repr=False)
+    chat: str = field(repr=False)
+    state: State
+    run: int
+
+
+@frozen
+class Decision:
+    """What a person said became of a message, and when."""
+
+    outcome: Outcome
+    by: str = field(repr=False)
+    at: datetime
 
 
 @frozen
@@ -114,3 +136,9 @@ class Row:
     started_at: datetime | None
     sent_to: str | None = field(repr=False)
     updated_at: datetime
+    run: int = 0
+    """Which run entered it, counted from 1; 0: one that was not counted."""
+    is_superseded: bool = False
+    """Whether a later run had something else for this recipient instead."""
+    decision: Decision | None = None
+    """What a person decided last, which a later attempt may have made history."""
