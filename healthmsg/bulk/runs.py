@@ -35,8 +35,8 @@ class SendManyOptions(TypedDict, total=False):
     """Seconds; 600 unless given."""
     other_text: OtherText
     """With a journal: what to do with a message whose recipient already got, or may have got, another one
-    from it, which this run was not given. "send" unless given; with "skip" it is not sent, and its result has an
-    `OtherTextError`. Either way the report counts them."""
+    from it, which this run was not given. "send" unless given; with "skip" it is not sent, and its result has
+    an `OtherTextError`. Either way the report counts them."""
     superseded: bool
     """Without messages: also send what a later run had something else for; False unless given."""
     check_chats: bool

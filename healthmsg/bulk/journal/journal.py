@@ -103,6 +103,10 @@ class Journal:
         if await self._store.account(account) != account:
             raise JournalMismatchError("The journal belongs to another account: nothing was sent.")
 
+    async def is_of(self, account: str) -> bool:
+        """Return whether these are this account's messages, as far as that is noted; nothing is."""
+        return await self._store.is_of(account)
+
     @property
     def salt(self) -> bytes:
         """What makes this journal's derived keys its own."""

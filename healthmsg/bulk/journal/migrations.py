@@ -143,6 +143,11 @@ def keep_account(connection: Connection, account: str) -> str:
     return account if known is None else known
 
 
+def is_of(connection: Connection, account: str) -> bool:
+    """Return whether the journal belongs to this account, or to none yet."""
+    return read_meta(connection, _ACCOUNT) in {None, account}
+
+
 def write_meta(connection: Connection, name: str, value: str) -> None:
     """Set one of the facts about the journal itself."""
     connection.execute(META.delete().where(META.c.name == name))

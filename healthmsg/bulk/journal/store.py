@@ -69,6 +69,10 @@ class Store:
         """Give the account that the journal belongs to: this one, if it had none."""
         return await self._do(partial(self._keep_account, account=account))
 
+    async def is_of(self, account: str) -> bool:
+        """Return whether the journal is this account's, as far as that is known."""
+        return await self._do(partial(migrations.is_of, account=account))
+
     async def set_out(self, *, resumes: bool, retry_failed: bool, superseded: bool) -> int:
         """Decide which of the messages that are here already are to be sent; count those left out."""
         states = [State.SET_ASIDE, State.NOT_SENT] if retry_failed else [State.SET_ASIDE]
