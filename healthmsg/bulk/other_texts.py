@@ -67,7 +67,7 @@ def would_be_sent(standing: Standing | None, *, retry_failed: bool) -> bool:
 
 def error_of_skipped() -> OtherTextError:
     """Return the error of a message that is left out."""
-    return OtherTextError(f'{_OTHER}. Nothing was sent: other_text="send" sends this one too.')
+    return OtherTextError(f'{_OTHER}. Nothing was sent; other_text="send" (--send-again) sends this one too.')
 
 
 def error_of_looked_at() -> OtherTextError:
