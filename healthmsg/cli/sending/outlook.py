@@ -116,7 +116,7 @@ async def _of_journal(job: Job) -> Outlook:
     return Outlook(to_send, report.seconds, examples[:_EXAMPLES], before, superseded=report.superseded)
 
 
-async def _first(journal: Journal, state: State, superseded: bool) -> list[Example]:  # noqa: FBT001 - short
+async def _first(journal: Journal, state: State, superseded: bool) -> list[Example]:
     found = list[Example]()
     async for row in journal.rows(state):
         if superseded or not row.is_superseded:
