@@ -254,22 +254,24 @@ class DryRun:
     ) -> list[_Row]:
         if journal is None:
             return list(rows)
-        entries = [row.entry for row in rows]
-        standings = await journal.look_up(entries)
-        earlier = await journal.earlier({entry.chat for entry in entries})
-        to_written = compare(entries, earlier, self._given.known_among).to_written
+        standings = await journal.look_up([row.entry for row in rows])
         left = list[_Row]()
         for row, standing in zip(rows, standings, strict=True):
             if standing.problem is not None:
                 problems.append(_problem(row.index, row.message, ProblemKind.INVALID, standing.problem))
             elif self._is_to_be_sent(standing):
-                if row.entry.key in to_written:
-                    error = error_of_looked_at()
-                    problems.append(_problem(row.index, row.message, ProblemKind.OTHER_TEXT, error))
-                    if self._options.other_text == "skip":
-                        continue
                 left.append(row)
-        return left
+        by_key = {standing.key: standing for standing in standings}
+        found = await compare([row.entry for row in left], by_key, journal, self._given)
+        written = [row for row in left if row.entry.key in found.to_written]
+        problems += [
+            _problem(row.index, row.message, ProblemKind.OTHER_TEXT, error_of_looked_at()) for row in written
+        ]
+        return (
+            left
+            if self._options.other_text == "send"
+            else [row for row in left if row.entry.key not in found.to_written]
+        )
 
     def _is_to_be_sent(self, standing: Standing) -> bool:
         tally = self._tally

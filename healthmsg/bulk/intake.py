@@ -112,28 +112,25 @@ class Intake:
         self, entered: list[tuple[int, Entry]]
     ) -> tuple[list[tuple[int, Entry]], Sequence[str]]:
         """Leave those out whose recipients got another text, as was asked for; return the replaced, too."""
-        entries = [entry for _, entry in entered]
-        earlier = await self._journal.earlier({entry.chat for entry in entries})
-        found = compare(entries, earlier, self._given.known_among)
-        if not found.to_written:
+        if not entered or not self._journal.has_earlier:
+            return entered, ()
+        known = await self._journal.standings([entry.key for _, entry in entered])
+        standings = {standing.key: standing for standing in known}
+        found = await compare([entry for _, entry in entered], standings, self._journal, self._given)
+        to_written = {
+            key
+            for key in found.to_written
+            if would_be_sent(standings.get(key), retry_failed=self._retry_failed)
+        }
+        if to_written:
+            self._count_other_texts(len(to_written))
+        if self._other_text == "send":
             return entered, found.superseded
-        standings = {one.key: one for one in await self._journal.standings([*found.to_written])}
-        kept, count = list[tuple[int, Entry]](), 0
         for index, entry in entered:
-            if entry.key not in found.to_written or not would_be_sent(
-                standings.get(entry.key), retry_failed=self._retry_failed
-            ):
-                kept.append((index, entry))
-                continue
-            count += 1
-            if self._other_text == "skip":
+            if entry.key in to_written:
                 self._given.take(entry.key)
                 await self._refuse(index, entry.key, entry.chat, error_of_skipped())
-            else:
-                kept.append((index, entry))
-        if count:
-            self._count_other_texts(count)
-        return kept, found.superseded
+        return [one for one in entered if one[1].key not in to_written], found.superseded
 
     async def _accepted(self, found: Sequence[_Checked]) -> list[tuple[int, Entry]]:
         """Give each its key; one whose key was given before is refused."""

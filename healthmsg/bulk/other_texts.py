@@ -1,11 +1,11 @@
 """Which recipients already got another text from the journal, and which texts that wait are replaced."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, Literal
 
 from attrs import field, frozen
 
-from healthmsg.bulk.journal import Earlier, Entry, Standing, State
+from healthmsg.bulk.journal import Earlier, Entry, Given, Journal, Standing, State
 from healthmsg.errors import OtherTextError
 
 OtherText = Literal["send", "skip"]
@@ -16,6 +16,8 @@ _OTHER: Final = (
     "This recipient already got, or may have got, another message from this journal, which this run was not"
     " given"
 )
+# No run has this number.
+_NEW: Final = -1
 _PERHAPS_SENT: Final = (State.DELIVERED, State.SENDING, State.UNKNOWN)
 _REPLACEABLE: Final = (State.SET_ASIDE, State.NOT_SENT, State.SENDING, State.UNKNOWN)
 
@@ -30,32 +32,42 @@ class Compared:
     """The keys of earlier ones that these replace, should they not have been delivered."""
 
 
-def compare(
-    entries: Sequence[Entry], earlier: Sequence[Earlier], given_among: Callable[[Iterable[str]], set[str]]
+async def compare(
+    entries: Sequence[Entry], standings: Mapping[str, Standing], journal: Journal, given: Given
 ) -> Compared:
-    """Compare some messages of a run with what earlier runs were given for the same recipients.
+    """Compare messages of a run with what earlier runs were given for the same recipients.
 
-    `given_among` returns those of some keys that this run was given too: they are no others. Nor are those
-    that one earlier run was given together with the message.
+    Those that this run was given too are no others, nor those that an earlier run was given together with the
+    message.
     """
-    if not earlier:
-        return Compared(frozenset(), ())
-    given = given_among([one.key for one in earlier])
-    run_of = {one.key: one.run for one in earlier}
+    by_run: dict[int, list[Entry]] = {}
+    for entry in entries:
+        standing = standings.get(entry.key)
+        run = None if standing is None else standing.run
+        by_run.setdefault(_NEW if run is None else run, []).append(entry)
+    to_written, superseded = set[str](), dict[str, None]()
+    for run, alike in by_run.items():
+        others = await _others(journal, given, {entry.chat for entry in alike}, besides=run)
+        for entry in alike:
+            for other in others.get(entry.chat, ()):
+                if other.state in _PERHAPS_SENT:
+                    to_written.add(entry.key)
+                if other.state in _REPLACEABLE:
+                    superseded[other.key] = None
+    return Compared(frozenset(to_written), tuple(superseded))
+
+
+async def _others(
+    journal: Journal, given: Given, chats: Collection[str], *, besides: int
+) -> dict[str, list[Earlier]]:
+    """Return what the present run was not given, by chat."""
+    earlier = await journal.earlier(chats, besides=besides)
+    known = given.known_among([one.key for one in earlier]) if earlier else ()
     others: dict[str, list[Earlier]] = {}
     for one in earlier:
-        if one.key not in given:
+        if one.key not in known:
             others.setdefault(one.chat, []).append(one)
-    to_written, superseded = set[str](), dict[str, None]()
-    for entry in entries:
-        for other in others.get(entry.chat, ()):
-            if run_of.get(entry.key) == other.run:
-                continue
-            if other.state in _PERHAPS_SENT:
-                to_written.add(entry.key)
-            if other.state in _REPLACEABLE:
-                superseded[other.key] = None
-    return Compared(frozenset(to_written), tuple(superseded))
+    return others
 
 
 def would_be_sent(standing: Standing | None, *, retry_failed: bool) -> bool:

@@ -73,12 +73,12 @@ async def looked_at(client: Client, messages: list[Outgoing] | None, **options: 
 # --- who got another text
 
 
-async def test_a_dry_run_says_who_already_got_another_text(sandbox: Sandbox, file: Path) -> None:
-    recipients = await half_sent(sandbox, file)
+async def test_a_dry_run_says_who_already_got_another_text(sandbox: Sandbox, target: str) -> None:
+    recipients = await half_sent(sandbox, target)
 
     async with fresh_client(sandbox) as client:
-        report = await looked_at(client, all_to(recipients, NEW), journal=file)
-        skipping = await looked_at(client, all_to(recipients, NEW), journal=file, other_text="skip")
+        report = await looked_at(client, all_to(recipients, NEW), journal=target)
+        skipping = await looked_at(client, all_to(recipients, NEW), journal=target, other_text="skip")
 
     assert (report.other_text, report.to_send) == (2, 4)
     assert [(one.index, one.kind, type(one.error)) for one in report.problems] == [

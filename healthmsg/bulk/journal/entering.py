@@ -158,6 +158,7 @@ def standing_of(row: Any, problem: JournalMismatchError | None = None) -> Standi
         error=row.error,
         attempts=row.attempts,
         problem=problem,
+        run=row.run,
     )
 
 

@@ -144,9 +144,17 @@ class Journal:
             superseded = ()
         return standings
 
-    async def earlier(self, chats: Iterable[str]) -> list[Earlier]:
-        """Return what runs before the present one, if one has begun, were given for these chats."""
-        return await self._store.earlier(chats)
+    @property
+    def has_earlier(self) -> bool:
+        """Whether there may be messages of runs before the present one, if one has begun."""
+        return self._store.has_earlier
+
+    async def earlier(self, chats: Iterable[str], *, besides: int = -1) -> list[Earlier]:
+        """Return what runs before the present one, if one has begun, were given for these chats.
+
+        But not what the run with the number `besides` was given.
+        """
+        return await self._store.earlier(chats, besides)
 
     async def note_all_read(self) -> None:
         """Note that the present run has read all that it was given: what it did not replace is still good."""

@@ -89,6 +89,7 @@ def _add_runs_and_decisions(connection: Connection) -> None:
         "decided_at TIMESTAMPTZ",
     ):
         connection.execute(text(f"ALTER TABLE healthmsg_messages ADD COLUMN {column}"))
+    connection.execute(text("CREATE INDEX healthmsg_runs ON healthmsg_messages (chat, run)"))
 
 
 Step = Callable[[Connection], None]

@@ -8,23 +8,19 @@ from healthmsg.bulk.journal import statements
 from healthmsg.bulk.journal.migrations import read_meta, write_meta
 
 _RUN: Final = "run"
-_FIRST_POSITION: Final = "first position of the run"
 _UNREAD: Final = "run that replaces others and has not read all"
 
 
-def begin_run(connection: Connection, *, is_new: bool) -> tuple[int, int]:
-    """Return the number of the run, and the position at which its own messages begin.
+def begin_run(connection: Connection, *, is_new: bool) -> tuple[int, bool]:
+    """Return the number of the run, and whether there are messages already.
 
     Workers that are there at the same time share one run, so with `is_new` false it is the one that goes on.
     """
     run = int(read_meta(connection, _RUN) or 0)
-    first = int(read_meta(connection, _FIRST_POSITION) or 0)
     if is_new or run == 0:
         run += 1
-        first = connection.execute(statements.LAST_POSITION).scalar_one() + 1
         write_meta(connection, _RUN, str(run))
-        write_meta(connection, _FIRST_POSITION, str(first))
-    return run, first
+    return run, connection.execute(statements.LAST_POSITION).scalar_one() >= 0
 
 
 def unread_run(connection: Connection) -> int:

@@ -25,7 +25,7 @@ from sqlalchemy import (
     or_,
     select,
     text,
-    true,
+    union_all,
     update,
 )
 
@@ -55,7 +55,7 @@ _NOBODY: Final = {"claimed_by": None, "lease_until": None}
 
 LAST_POSITION: Final = select(func.coalesce(func.max(M.position), -1))
 KNOWN: Final = select(
-    M.key, M.chat, M.fingerprint, M.state, M.is_final, M.message_id, M.error, M.attempts
+    *(M.key, M.chat, M.fingerprint, M.state, M.is_final, M.message_id, M.error, M.attempts, M.run)
 ).where(M.key.in_(FIRST_TEXTS))
 CHATS_WITH_NEXT: Final = select(M.chat).where(IS_NEXT, M.chat.in_(FIRST_TEXTS))
 # Hashes are no JSON, so they are cut out of a parameter of their own, which has them one after the other.
@@ -108,12 +108,14 @@ NO_LONGER_NEXT: Final[Update] = (
     .values(is_next=False)
 )
 
-# Texts of earlier runs, which a later run may replace. Their positions are lower than its own.
+# Texts of earlier runs, which a later run may replace.
 
-EARLIER: Final = select(M.key, M.chat, M.state, M.run).where(
-    # Both values: so the index is of use up to the position.
-    *(M.chat.in_(FIRST_TEXTS), M.is_final.in_([false(), true()])),
-    M.position < bindparam("before", type_=BigInteger),
+_OWN_RUN: Final = bindparam("own", type_=BigInteger)
+_OF_A_CHAT: Final = select(M.key, M.chat, M.state, M.run).where(M.chat.in_(FIRST_TEXTS))
+# Two ranges of the index: all that one run was given for a chat is passed over.
+EARLIER: Final = union_all(
+    _OF_A_CHAT.where(M.run < _OWN_RUN),
+    _OF_A_CHAT.where(M.run > _OWN_RUN, M.run < bindparam("present", type_=BigInteger)),
 )
 _REPLACEABLE: Final = (State.SET_ASIDE.value, State.NOT_SENT.value, *_IN_DOUBT)
 SUPERSEDE: Final[Update] = (

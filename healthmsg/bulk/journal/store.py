@@ -22,7 +22,8 @@ from healthmsg.errors import InvalidInputError, JournalError
 from healthmsg.outcome import Outcome
 
 T = TypeVar("T")
-_NO_POSITION: Final = 2**62
+# Later than any.
+_NO_RUN: Final = 2**62
 
 
 class Store:
@@ -40,8 +41,9 @@ class Store:
         self._database = database
         self._claiming = claiming
         self._is_reading = is_reading
-        self._run = 0
-        self._first_position: int = _NO_POSITION
+        self._run: int = _NO_RUN if is_reading else 0
+        self.has_earlier: bool = True
+        """Whether there may be messages of earlier runs."""
         # Of this opening, not of the process: a claim of an earlier one is void.
         self._worker = token_hex(16)
         database.changes = Changes(self._worker, claiming, database.is_shared) if not is_reading else None
@@ -79,11 +81,9 @@ class Store:
         work = partial(self._set_out, take_up=states if resumes else (), superseded=superseded)
         return await self._do(work)
 
-    async def earlier(self, chats: Iterable[str]) -> list[Earlier]:
-        """Return what earlier runs were given for these chats."""
-        if self._first_position == 0:
-            return []
-        wanted = {"rows": [[chat] for chat in chats], "before": self._first_position}
+    async def earlier(self, chats: Iterable[str], besides: int) -> list[Earlier]:
+        """Return what earlier runs, besides one, were given for these chats."""
+        wanted = {"rows": [[chat] for chat in chats], "own": besides, "present": self._run}
         found = await self._do(lambda connection: connection.execute(statements.EARLIER, wanted).all())
         return [Earlier(row.key, row.chat, State(row.state), row.run) for row in found]
 
@@ -280,7 +280,7 @@ class Store:
         else:
             if is_alone:
                 connection.execute(statements.SET_ASIDE)
-            self._run, self._first_position = run_numbers.begin_run(connection, is_new=is_alone)
+            self._run, self.has_earlier = run_numbers.begin_run(connection, is_new=is_alone)
         if self._database.is_shared and is_alone:
             connection.execute(statements.LET_OTHERS_SEND)
         return left_out

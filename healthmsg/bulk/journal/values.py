@@ -64,6 +64,8 @@ class Standing:
     error: str | None = None
     attempts: int = 0
     problem: JournalMismatchError | InvalidInputError | None = None
+    run: int | None = None
+    """Which run entered it; `None`: none did yet."""
 
 
 @frozen

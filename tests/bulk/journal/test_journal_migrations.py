@@ -160,6 +160,8 @@ async def test_every_query_that_is_made_often_uses_an_index(file: Path) -> None:
         "SELECT key FROM healthmsg_messages WHERE chat = 'x' AND is_final = 0"
         " ORDER BY position LIMIT 1": "healthmsg_chat",
         "SELECT chat FROM healthmsg_messages WHERE is_next AND chat IN ('x', 'y')": "healthmsg_one_next",
+        "SELECT key FROM healthmsg_messages WHERE chat IN ('x', 'y') AND run > 1"
+        " AND run < 9": "healthmsg_runs",
     }
     for query, index in often.items():
         plan = str(connection.execute(f"EXPLAIN QUERY PLAN {query}").fetchall())
