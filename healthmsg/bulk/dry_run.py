@@ -13,8 +13,9 @@ from healthmsg.addresses import ChatAddress
 from healthmsg.bulk.entries import Content, checked, take_files, taker
 from healthmsg.bulk.journal import Entry, Given, Journal, Standing, State
 from healthmsg.bulk.messages import Messages, Outgoing, Recipient
+from healthmsg.bulk.other_texts import compare, error_of_looked_at
 from healthmsg.bulk.reconcile import my_id
-from healthmsg.bulk.sender import check_outgoing
+from healthmsg.bulk.sender import SendOptions, check_outgoing
 from healthmsg.bulk.sending import USERS, is_user
 from healthmsg.errors import (
     BadRequestError,
@@ -50,6 +51,9 @@ class ProblemKind(Enum):
     """It would be sent, and so would an earlier one that says the same to the same recipient."""
     UNKNOWN_CHAT = "unknown chat"
     """There is no such chat or user for this user, or the chat is closed."""
+    OTHER_TEXT = "other text"
+    """The recipient already got, or may have got, another text from the journal, which this run is not given;
+    `other_text` says whether the message is sent all the same."""
 
 
 @frozen
@@ -84,6 +88,11 @@ class DryRunReport:
     seconds: float
     problems: tuple[Problem, ...]
     """The first 1,000; iterate the dry run for all of them."""
+    other_text: int = 0
+    """How many messages are for recipients who already got, or may have got, another text from the journal.
+    Those that `other_text` leaves out are not in `to_send`."""
+    superseded: int = 0
+    """Without messages: how many are left out, since a later run had something else for their recipients."""
 
 
 @define
@@ -94,6 +103,7 @@ class _Tally:
     delivered_before: int = 0
     failed_before: int = 0
     in_doubt: int = 0
+    superseded: int = 0
 
 
 @frozen
@@ -119,17 +129,18 @@ class DryRun:
         api: Api,
         messages: Messages | None,
         journal: str | os.PathLike[str] | None,
+        options: SendOptions,
         *,
         rate: RateLimit,
         check_chats: bool,
-        retry_failed: bool,
     ) -> None:
         self._api = api
         self._messages = messages
         self._target = journal
         self._rate = rate
         self._check_chats = check_chats
-        self._retry_failed = retry_failed
+        self._options = options
+        self._retry_failed = options.retry_failed
         self._tally = _Tally()
         self._counts = dict.fromkeys(ProblemKind, 0)
         self._given = Given()
@@ -189,6 +200,8 @@ class DryRun:
             calls=calls,
             seconds=calls * self._rate.per / self._rate.calls,
             problems=tuple(problems),
+            other_text=counts[ProblemKind.OTHER_TEXT],
+            superseded=tally.superseded,
         )
 
     async def _opened(self, stack: AsyncExitStack) -> Journal | None:
@@ -217,6 +230,11 @@ class DryRun:
             tally.to_send += counts[State.NOT_SENT]
         else:
             tally.failed_before += counts[State.NOT_SENT]
+        if not self._options.superseded:
+            left_out = await journal.superseded()
+            wanted = left_out if self._retry_failed else {State.SET_ASIDE: left_out[State.SET_ASIDE]}
+            tally.superseded = sum(wanted.values())
+            tally.to_send -= tally.superseded
 
     async def _checked(self, batch: Sequence[_Numbered]) -> tuple[list[Problem], list[_Content], list[_Row]]:
         problems, found = list[Problem](), list[_Content]()
@@ -271,7 +289,17 @@ class DryRun:
                 problems.append(_problem(row.index, row.message, ProblemKind.INVALID, standing.problem))
             elif self._is_to_be_sent(standing):
                 left.append(row)
-        return left
+        by_key = {standing.key: standing for standing in standings}
+        found = await compare([row.entry for row in left], by_key, journal, self._given)
+        written = [row for row in left if row.entry.key in found.to_written]
+        problems += [
+            _problem(row.index, row.message, ProblemKind.OTHER_TEXT, error_of_looked_at()) for row in written
+        ]
+        return (
+            left
+            if self._options.other_text == "send"
+            else [row for row in left if row.entry.key not in found.to_written]
+        )
 
     def _is_to_be_sent(self, standing: Standing) -> bool:
         tally = self._tally

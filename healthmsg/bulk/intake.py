@@ -10,6 +10,7 @@ from attrs import define, field, frozen
 from healthmsg.bulk.entries import Content, checked, take_files, taker
 from healthmsg.bulk.journal import Entry, Given, Journal, Standing, State
 from healthmsg.bulk.messages import Messages, Outgoing, Recipient, SendResult
+from healthmsg.bulk.other_texts import OtherText, compare, error_of_skipped, would_be_sent
 from healthmsg.bulk.sender import check_outgoing
 from healthmsg.errors import EarlierRunError, InvalidFileError, InvalidInputError
 from healthmsg.files import UploadFile
@@ -54,6 +55,9 @@ class Intake:
     _has_entered: Callable[[], None]
     """Called when there may be something more to send."""
     _retry_failed: bool = field(kw_only=True)
+    _other_text: OtherText = field(kw_only=True)
+    _count_other_texts: Callable[[int], None] = field(kw_only=True)
+    """Called with how many messages there are to recipients who got another one."""
     failure: Exception | None = field(default=None, init=False)
     """What reading the messages has raised."""
 
@@ -67,6 +71,8 @@ class Intake:
         finally:
             reading.cancel()
             await asyncio.wait([reading])
+        if self.failure is None:
+            await self._journal.note_all_read()
 
     async def _read(self, messages: Messages, queue: "asyncio.Queue[_Number | None]") -> None:
         try:
@@ -95,9 +101,12 @@ class Intake:
                 likeness = content.likeness(self._journal.salt)
                 waiting.append(_Checked(index, message.key, content, likeness))
         entered += await self._accepted(waiting)
+        entered, superseded = await self._without_others(entered)
         entries = [entry for _, entry in entered]
         same = self._api.aliases.known_groups(entry.chat for entry in entries)
-        standings = await self._journal.enter(entries, same_chats=same, retry_failed=self._retry_failed)
+        standings = await self._journal.enter(
+            entries, same_chats=same, retry_failed=self._retry_failed, superseded=superseded
+        )
         for (index, entry), standing in zip(entered, standings, strict=True):
             if standing.problem is not None:
                 self._given.take(standing.key)
@@ -105,6 +114,31 @@ class Intake:
             elif standing.is_final and self._given.is_awaited(standing.key):
                 await self._tell(result_of(standing, self._given.take(standing.key)))
         self._has_entered()
+
+    async def _without_others(
+        self, entered: list[tuple[int, Entry]]
+    ) -> tuple[list[tuple[int, Entry]], Sequence[str]]:
+        """Leave those out whose recipients got another text, as was asked for; return the replaced, too."""
+        if not entered or not self._journal.has_earlier:
+            return entered, ()
+        await self._journal.learn_same(self._api.aliases.known_groups(entry.chat for _, entry in entered))
+        known = await self._journal.standings([entry.key for _, entry in entered])
+        standings = {standing.key: standing for standing in known}
+        found = await compare([entry for _, entry in entered], standings, self._journal, self._given)
+        to_written = {
+            key
+            for key in found.to_written
+            if would_be_sent(standings.get(key), retry_failed=self._retry_failed)
+        }
+        if to_written:
+            self._count_other_texts(len(to_written))
+        if self._other_text == "send":
+            return entered, found.superseded
+        for index, entry in entered:
+            if entry.key in to_written:
+                self._given.take(entry.key)
+                await self._refuse(index, entry.key, entry.chat, error_of_skipped())
+        return [one for one in entered if one[1].key not in to_written], found.superseded
 
     async def _accepted(self, found: Sequence[_Checked]) -> list[tuple[int, Entry]]:
         """Give each its key; one whose key was given before is refused."""

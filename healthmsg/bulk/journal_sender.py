@@ -12,10 +12,13 @@ from healthmsg.bulk.reconcile import my_id
 from healthmsg.bulk.sender import SendOptions
 from healthmsg.errors import JournalError
 from healthmsg.pipeline.limit import RateLimit
+from healthmsg.pipeline.log import logger
 from healthmsg.resources.api import Api
 from healthmsg.tasks import start
 
 _DELETED: Final = "Messages of this run were deleted from the journal while it went on."
+_LEFT_OUT: Final = "%d messages are left out: a later run had something else for their recipients"
+_OTHER_TEXT: Final = "some recipients already got another text from this journal: other_text is %r for them"
 _MOST_CLAIMED: Final = 64
 # Seconds between two looks at what other workers have done, and left undone.
 _BETWEEN_LOOKS: Final = 1.0
@@ -66,10 +69,21 @@ class JournalSendMany(JournalWork):
         journal, options = self._journal, self._options
         await journal.check_owner(self._api.url)  # before even the user is asked for there
         await journal.belong_to(await my_id(self._api), self._api.url)
-        await journal.set_out(resumes=self._resumes, retry_failed=options.retry_failed)
+        self._superseded = await journal.set_out(
+            resumes=self._resumes, retry_failed=options.retry_failed, superseded=options.superseded
+        )
+        if self._superseded:
+            logger.warning(_LEFT_OUT, self._superseded)
         await self._launch_those_in_doubt()
         intake = Intake(
-            self._api, journal, self._given, self._tell, self._changed.set, retry_failed=options.retry_failed
+            self._api,
+            journal,
+            self._given,
+            self._tell,
+            self._changed.set,
+            retry_failed=options.retry_failed,
+            other_text=options.other_text,
+            count_other_texts=self._count_other_texts,
         )
         taking = start(intake.take(self._items))
         taking.add_done_callback(lambda _: self._changed.set())
@@ -85,6 +99,11 @@ class JournalSendMany(JournalWork):
                 taking.exception()  # what ends the run is another error, or this one
         if intake.failure is not None:
             raise intake.failure
+
+    def _count_other_texts(self, count: int) -> None:
+        if not self._other_texts:
+            logger.warning(_OTHER_TEXT, self._options.other_text)
+        self._other_texts += count
 
     async def _send_all(self, taking: "asyncio.Task[None]") -> None:
         while True:

@@ -259,7 +259,8 @@ class JournalWork(SendMany):
 
     async def _release(self, claim: Claimed) -> None:
         """Let a message that an earlier run did not send wait again, if this run was given it."""
-        if self._resumes or self._given.is_awaited(claim.key):
+        is_resumed = self._resumes and (self._options.superseded or not claim.is_superseded)
+        if is_resumed or self._given.is_awaited(claim.key):
             await self._journal.put_back(claim)
         else:
             await self._journal.set_aside(claim)

@@ -49,10 +49,10 @@ Messages = Iterable[Outgoing] | AsyncIterable[Outgoing]
 class SendResult:
     """What became of one message.
 
-    `message_id` is set if it was delivered, `error` if not, or if it was and that could not be noted in the
-    journal. `attempts` is how often a call was made for it. `index` is its number among the messages that
-    were given, from 0; `None` if it was not among them. From a journal, `to` is the address as text, and
-    `key` always set.
+    `message_id` is set if it was delivered (unless a person decided that), `error` if not, or if it was and
+    that could not be noted in the journal. `attempts` is how often a call was made for it. `index` is its
+    number among the messages that were given, from 0; `None` if it was not among them. From a journal, `to`
+    is the address as text, and `key` always set.
     """
 
     key: str | None = field(repr=False)
@@ -76,3 +76,9 @@ class SendReport:
     seconds: float
     failures: tuple[SendResult, ...]
     """The first 1,000 that were not delivered; iterate the run for all of them."""
+    other_text: int = 0
+    """How many of the messages were for recipients who already got, or may have got, another text from the
+    journal: sent too, or not sent with an `OtherTextError`, as `other_text` says."""
+    superseded: int = 0
+    """How many messages of the journal a run without messages left out, since a later run had something else
+    for their recipients."""

@@ -8,6 +8,7 @@ from healthmsg.bulk.hold import STOP_AFTER
 from healthmsg.bulk.journal import Journal
 from healthmsg.bulk.journal_sender import JournalSendMany
 from healthmsg.bulk.messages import Messages
+from healthmsg.bulk.other_texts import OtherText
 from healthmsg.bulk.plain_sender import PlainSendMany
 from healthmsg.bulk.reconcile import SETTLE
 from healthmsg.bulk.sender import OnUnknown, SendMany, SendOptions
@@ -32,6 +33,12 @@ class SendManyOptions(TypedDict, total=False):
     """False unless given."""
     stop_after: float
     """Seconds; 600 unless given."""
+    other_text: OtherText
+    """With a journal: what to do with a message whose recipient already got, or may have got, another one
+    from it, which this run was not given. "send" unless given; with "skip" it is not sent, and its result has
+    an `OtherTextError`. Either way the report counts them."""
+    superseded: bool
+    """Without messages: also send what a later run had something else for; False unless given."""
     check_chats: bool
     """Of a dry run; False unless given."""
 
@@ -61,9 +68,7 @@ def dry_run_of(api: Api, messages: Messages | None, given: SendManyOptions, rate
         InvalidInputError: there are neither messages nor a journal, or an option cannot be right.
     """
     journal, options, check_chats = _taken_apart(messages, given)
-    return DryRun(
-        api, messages, journal, rate=rate, check_chats=check_chats, retry_failed=options.retry_failed
-    )
+    return DryRun(api, messages, journal, options, rate=rate, check_chats=check_chats)
 
 
 def _taken_apart(
@@ -80,5 +85,11 @@ def _taken_apart(
         given.get("settle", SETTLE),
         given.get("retry_failed", False),
         given.get("stop_after", STOP_AFTER),
+        given.get("other_text", "send"),
+        given.get("superseded", False),
     )
+    if options.superseded and messages is not None:
+        raise InvalidInputError("superseded is for a run without messages: what is given is sent anyway")
+    if "other_text" in given and (journal is None or messages is None):
+        raise InvalidInputError("other_text needs messages, and a journal, which knows who got what")
     return journal, options, check_flag(given.get("check_chats", False), "check_chats")

@@ -11,6 +11,7 @@ from healthmsg.attempts import Attempt
 from healthmsg.bulk.hold import Hold
 from healthmsg.bulk.messages import Outgoing, Recipient, SendReport, SendResult
 from healthmsg.bulk.order import Order
+from healthmsg.bulk.other_texts import OTHER_TEXTS, OtherText
 from healthmsg.bulk.reconcile import Reconciled, Reconciler
 from healthmsg.bulk.sending import USERS, Sending, is_user, outcome_of
 from healthmsg.checks import check_choice, check_flag, check_seconds
@@ -52,12 +53,16 @@ class SendOptions:
     settle: float
     retry_failed: bool
     stop_after: float
+    other_text: OtherText = "send"
+    superseded: bool = False
 
     def __attrs_post_init__(self) -> None:
         check_choice(self.on_unknown, "on_unknown", ("reconcile", "report"))
         check_seconds(self.settle, "settle")
         check_flag(self.retry_failed, "retry_failed")
         check_seconds(self.stop_after, "stop_after")
+        check_choice(self.other_text, "other_text", OTHER_TEXTS)
+        check_flag(self.superseded, "superseded")
 
 
 class _Places(asyncio.Semaphore):
@@ -97,6 +102,8 @@ class SendMany(Sending[Any, SendResult]):
         self._order = Order(self._api.aliases)
         self._in_doubt: dict[asyncio.Task[Any] | None, DeliveryUnknownError | None] = {}
         self._leaves_doubts = False
+        self._other_texts = 0
+        self._superseded = 0
 
     @property
     def paused_by(self) -> Exception | None:
@@ -127,6 +134,8 @@ class SendMany(Sending[Any, SendResult]):
             attempts=attempts,
             seconds=asyncio.get_running_loop().time() - started,
             failures=tuple(failures),
+            other_text=self._other_texts,
+            superseded=self._superseded,
         )
 
     def _is_waited_for(self, task: "asyncio.Task[None]") -> bool:

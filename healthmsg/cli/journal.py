@@ -5,6 +5,8 @@ import csv
 import re
 from collections.abc import Container, Sequence
 from datetime import UTC, datetime, timedelta
+from enum import Enum
+from getpass import getuser
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -13,11 +15,16 @@ from attrs import frozen
 from rich.console import Console
 from rich.table import Table
 
+from healthmsg.bulk import JournalReview
 from healthmsg.bulk.journal import Journal, Row, State
 from healthmsg.cli.ending import ExitCode, confirmed, problems_told, require_somebody
 from healthmsg.cli.private_file import create_private
 from healthmsg.cli.recipients import RefusedError
 from healthmsg.cli.sending.journal_place import JOURNAL_VARIABLE, JournalPlace, require_extra
+from healthmsg.cli.unknown import Telling
+from healthmsg.client import Client
+from healthmsg.errors import ConfigurationError
+from healthmsg.outcome import Outcome
 
 _COLUMNS: Final = (
     "position",
@@ -29,6 +36,10 @@ _COLUMNS: Final = (
     "attempts",
     "started_at",
     "updated_at",
+    "superseded",
+    "decided",
+    "decided_by",
+    "decided_at",
 )
 _AGE: Final = re.compile(r"(\d{1,4})\s*(d|days?|w|weeks?)")
 _STATES: Final = ", ".join(["failed", *(state.value.replace(" ", "-") for state in State)])
@@ -90,9 +101,94 @@ def purge(
     console.print(f"{count:,} messages are deleted.", highlight=False)
 
 
+@journal.command()
+def unknown(
+    target: Target,
+    texts: Annotated[bool, typer.Option("--texts", help="With the texts, which are patients'.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Only what the journal knows.")] = False,
+) -> None:
+    """Show what may have been sent: when, why it cannot be proven, and what of yours the chat has then.
+
+    The chats are read with HEALTHMSG_TOKEN and HEALTHMSG_ENVIRONMENT. Works beside a run.
+    """
+    console = Console()
+    with problems_told():
+        count = asyncio.run(_tell_unknown(console, target, with_texts=texts, offline=offline))
+    if count:
+        console.print(
+            "Settle one with: healthmsg journal decide JOURNAL KEY delivered|not-sent", markup=False
+        )
+    else:
+        console.print("Nothing is unknown.")
+
+
+class Word(Enum):
+    """What a person says became of a message."""
+
+    DELIVERED = "delivered"
+    NOT_SENT = "not-sent"
+
+
+_WORDS: Final = {Word.DELIVERED: Outcome.DELIVERED, Word.NOT_SENT: Outcome.NOT_SENT}
+_MEANINGS: Final = {
+    Word.DELIVERED: "It is noted as delivered, for good, and not sent again, also if it never arrived.",
+    Word.NOT_SENT: "The next run that is given it, or --resume, sends it: twice, if it did arrive.",
+}
+
+
+@journal.command()
+def decide(
+    target: Target,
+    key: Annotated[str, typer.Argument(help="Of the message, as `journal unknown` shows it.")],
+    outcome: Annotated[Word, typer.Argument(help="What became of it.")],
+    message_id: Annotated[str | None, typer.Option(help="Of the message in the chat.")] = None,
+    by: Annotated[str | None, typer.Option(metavar="NAME", help="Who says so; else the login name.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Settle what became of a message by your word, which is kept with your name. Not beside a run."""
+    console = Console()
+    with problems_told("Nothing was changed."):
+        place = _place(target)
+        name = by or _login_name()
+        if not yes:
+            require_somebody()
+        console.print(_MEANINGS[outcome])
+        if not yes and not confirmed(console, f"Settle it as {outcome.value}?"):
+            console.print("Nothing was changed.")
+            raise typer.Exit(ExitCode.FAILED)
+        review = JournalReview(place.target)
+        asyncio.run(review.decide(key, _WORDS[outcome], by=name, message_id=message_id))
+    console.print(f"Settled as {outcome.value}.")
+
+
+async def _tell_unknown(console: Console, target: str, *, with_texts: bool, offline: bool) -> int:
+    telling = Telling(console, _place(target), with_texts)
+    client = None
+    if not offline:
+        try:
+            client = Client.from_env()
+        except ConfigurationError as error:
+            said = f"The chats are not read: {error}. This is what the journal knows."
+            console.print(said, markup=False, highlight=False, soft_wrap=True)
+    if client is None:
+        return await telling.tell_all(None)
+    async with client:
+        return await telling.tell_all(client)
+
+
+def _login_name() -> str:
+    try:
+        return getuser()
+    except (OSError, KeyError, ImportError):
+        pass
+    raise RefusedError("the login name is not known: say with --by who decides")
+
+
 @frozen
 class _Survey:
     counts: dict[State, int]
+    superseded: int
+    decided: int
     oldest: datetime | None
     newest: datetime | None
 
@@ -106,6 +202,10 @@ class _Survey:
         table.add_column()
         for state, count in self.counts.items():
             table.add_row(f"{count:,}", state.value)
+        if self.superseded:
+            table.add_row(f"{self.superseded:,}", "of them superseded by another text")
+        if self.decided:
+            table.add_row(f"{self.decided:,}", "of them decided by a person")
         if self.oldest is not None and self.newest is not None:
             table.add_row("", f"noted from {_local(self.oldest)} to {_local(self.newest)}")
         return table
@@ -113,12 +213,15 @@ class _Survey:
 
 async def _survey(target: str) -> _Survey:
     oldest = newest = None
+    decided = 0
     async with _opened(target) as opened:
         counts = await opened.counts()
+        superseded = sum((await opened.superseded()).values())
         async for row in opened.rows():
+            decided += row.decision is not None
             oldest = row.updated_at if oldest is None else min(oldest, row.updated_at)
             newest = row.updated_at if newest is None else max(newest, row.updated_at)
-    return _Survey(counts, oldest, newest)
+    return _Survey(counts, superseded, decided, oldest, newest)
 
 
 async def _export(target: str, to: Path, states: Container[State], *, bodies: bool) -> int:
@@ -140,18 +243,26 @@ async def _purge(target: str, age: timedelta) -> int:
         return await opened.purge(age)
 
 
-def _opened(target: str) -> Journal:
+def _place(target: str) -> JournalPlace:
     require_extra()
     place = JournalPlace.parse(target)
     if not place.may_exist:
         raise RefusedError("there is no such journal")
-    return Journal.open(place.target, is_reading=True)
+    return place
+
+
+def _opened(target: str) -> Journal:
+    return Journal.open(_place(target).target, is_reading=True)
 
 
 def _cells(row: Row) -> tuple[object, ...]:
     times = (row.started_at.isoformat() if row.started_at else "", row.updated_at.isoformat())
     known = (row.key, row.chat, row.state.value, row.message_id or "", row.error or "", row.attempts)
-    return (row.position, *known, *times)
+    decision = row.decision
+    decided = (
+        ("", "", "") if decision is None else (decision.outcome.value, decision.by, decision.at.isoformat())
+    )
+    return (row.position, *known, *times, "yes" if row.is_superseded else "", *decided)
 
 
 def _states(names: Sequence[str]) -> Container[State]:

@@ -4,9 +4,10 @@ import asyncio
 import os
 import sys
 from pathlib import Path
+from typing import Final
 
 import typer
-from attrs import frozen
+from attrs import evolve, frozen
 from rich.console import Console
 
 from healthmsg.bulk.hold import STOP_AFTER
@@ -45,6 +46,9 @@ def send_many(
     exact_aux_ids: option.ExactAuxIds = False,
     encoding: option.Encoding = None,
     retry_failed: option.RetryFailed = False,
+    send_again: option.SendAgain = False,
+    skip_sent: option.SkipSent = False,
+    superseded: option.Superseded = False,
     settle: option.Settle = SETTLE,
     stop_after: option.StopAfter = STOP_AFTER,
 ) -> None:
@@ -66,6 +70,9 @@ class _Ready:
     job: Job
     total: int
     results: Results
+
+
+_BOTH_OR_NOT: Final = "Give --send-again to send them this one too, or --skip-sent to leave them out"
 
 
 class _Command:
@@ -91,7 +98,10 @@ class _Command:
         job, recipients = self._prepare()
         environment = _environment()
         if options.dry_run:
-            is_well = asyncio.run(look_only(self._console, job, check_chats=options.check_chats))
+            looking = look_only(
+                self._console, job, check_chats=options.check_chats, is_agreed=options.send_again
+            )
+            is_well = asyncio.run(looking)
             return ExitCode.DONE if is_well else ExitCode.FAILED
         if not options.yes:
             require_somebody()
@@ -100,9 +110,14 @@ class _Command:
         name = "" if options.recipients is None else options.recipients.name
         plan = Plan(job, outlook, environment, recipients, name, str(results.path))
         show(self._console, plan)
+        if options.yes and outlook.other_texts is not None and not (options.send_again or options.skip_sent):
+            raise RefusedError(f"{outlook.other_texts.told} {_BOTH_OR_NOT}")
         if not options.yes and not ask(self._console, plan):
             self._console.print("Nothing was sent.")
             return ExitCode.FAILED
+        if outlook.other_texts is None and not options.send_again:
+            # Not agreed to: there were none, until now.
+            job = evolve(job, skips_sent=True)
         total = outlook.to_send if job.messages is None else len(job.messages.all)
         return _Ready(job, total, results)
 
@@ -122,6 +137,8 @@ class _Command:
             options.retry_failed,
             options.settle,
             options.stop_after,
+            options.skip_sent,
+            options.superseded,
         )
         return job, recipients
 

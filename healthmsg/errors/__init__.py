@@ -14,6 +14,7 @@
     ├── SendingStoppedError                   a bulk run was ended early
     │   └── SendingGivenUpError               by what concerns every message
     ├── EarlierRunError                       what a bulk run before this one noted
+    ├── OtherTextError                        its recipient got another text from the journal
     ├── JournalError                          a journal of bulk sending that cannot be used
     │   ├── JournalNotFoundError
     │   ├── JournalInUseError
@@ -122,6 +123,7 @@ from healthmsg.errors.usage import (
     InvalidFileError,
     InvalidIdError,
     InvalidInputError,
+    OtherTextError,
     SendingGivenUpError,
     SendingStoppedError,
     WrongEventLoopError,
@@ -165,6 +167,7 @@ __all__ = [
     "MissingCodeError",
     "MissingStateError",
     "NotFoundError",
+    "OtherTextError",
     "PreconditionFailedError",
     "ProxyAuthenticationError",
     "QuotaExceededError",

@@ -92,6 +92,14 @@ class EarlierRunError(HealthmsgError):
     """What an earlier run with the same journal noted about a message that was not delivered."""
 
 
+class OtherTextError(HealthmsgError):
+    """A message that a run left out: its recipient already got another one from the journal.
+
+    Or may have got it: what is in doubt counts as well. Nothing was sent, and the message is not in the
+    journal; `other_text="send"` sends such messages too.
+    """
+
+
 class ExportIncompleteError(HealthmsgError):
     """Some attachments of a chat could not be fetched; all else of its archive is there.
 

@@ -263,7 +263,21 @@ def test_a_template_is_filled_in_as_it_stands() -> None:
             ("--resume", "--journal", "j.db", "--template", "x"),
             "--resume sends the texts that are in the journal",
         ),
-        (("--resume", "--journal", "j.db", "--dry-run"), "--dry-run is for a file of recipients"),
+        (("--resume", "--journal", "j.db", "--dry-run"), "there is no such journal"),
+        (
+            ("--resume", "--journal", "j.db", "--dry-run", "--check-chats"),
+            "--check-chats is for a file of recipients",
+        ),
+        (
+            ("--resume", "--journal", "j.db", "--skip-sent"),
+            "--send-again and --skip-sent are for a file of recipients",
+        ),
+        (("x.csv", "--superseded"), "--superseded goes with --resume"),
+        (("x.csv", "--send-again", "--skip-sent"), "--send-again and --skip-sent: one of them"),
+        (
+            ("x.csv", "--skip-sent", "--no-journal"),
+            "--send-again and --skip-sent need a journal, which knows who got what",
+        ),
         (("x.csv", "--template", "x", "--template-file", "y"), "--template and --template-file: one of them"),
         (("x.csv", "--journal", "j.db", "--no-journal"), "--journal and --no-journal: one of them"),
         (("x.csv", "--check-chats"), "--check-chats goes with --dry-run"),

@@ -8,6 +8,7 @@ from attrs import field, frozen
 from sqlalchemy import Connection
 
 from healthmsg.bulk.journal import keys, recipients, statements
+from healthmsg.bulk.journal.run_numbers import note_unread
 from healthmsg.bulk.journal.values import Entry, Standing, State
 from healthmsg.errors import InvalidInputError, JournalMismatchError
 
@@ -38,6 +39,7 @@ class Entering:
     _salt: bytes
     _is_shared: bool
     _retry_failed: bool
+    _run: int = 0
 
     def prepare(self, entry: Entry) -> Prepared:
         """Hash an entry, or refuse it alone: nothing may stop the others."""
@@ -60,14 +62,19 @@ class Entering:
         connection: Connection,
         prepared: Sequence[Prepared],
         same_chats: Iterable[Sequence[str]] = (),
+        superseded: Sequence[str] = (),
     ) -> list[Standing]:
         """Enter them in the transaction that has begun, and tell how each stands, in the same order.
 
-        `same_chats` are addresses of theirs that are known to lead to the same chat.
+        `same_chats` are addresses of theirs that are known to lead to the same chat, `superseded` the keys of
+        messages of earlier runs that these replace.
         """
         if self._is_shared:
             connection.execute(statements.ENTER_ALONE)
         recipients.learn(connection, same_chats)
+        if superseded:
+            connection.execute(statements.SUPERSEDE, {"rows": [[key] for key in superseded]})
+            note_unread(connection, self._run)
         wanted = [one for one in prepared if one.refused is None]
         known = self._known(connection, wanted)
         new: dict[str, Prepared] = {}
@@ -111,7 +118,7 @@ class Entering:
             rows.append((*one.said, hashes_at, last + 1 + number, is_next, recipient))
             held_up.add(recipient)
         hashes = b"".join(one.fingerprint + one.body_hash for one in new)
-        connection.execute(statements.INSERT, {"rows": rows, "hashes": hashes, **_now()})
+        connection.execute(statements.INSERT, {"rows": rows, "hashes": hashes, "b_run": self._run, **_now()})
 
     def _move_files(
         self, connection: Connection, prepared: Sequence[Prepared], known: Mapping[str, Any]
@@ -173,6 +180,7 @@ def standing_of(row: Any, problem: JournalMismatchError | None = None) -> Standi
         error=row.error,
         attempts=row.attempts,
         problem=problem,
+        run=row.run,
     )
 
 

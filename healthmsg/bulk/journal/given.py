@@ -111,6 +111,10 @@ class Given:
         rows, _ = self._ask(_COUNT, fingerprint)
         return int(rows[0][0])
 
+    def known_among(self, keys: Iterable[str]) -> set[str]:
+        """Return those of these keys that the run was given."""
+        return {key for key, _ in self._numbers_of(keys)}
+
     def knows(self, key: str) -> bool:
         """Tell whether the run was given this message."""
         return self._number_of(key) is not None

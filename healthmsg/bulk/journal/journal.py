@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Final, Self
 
 from healthmsg.bulk.journal import keys
 from healthmsg.bulk.journal.target import Target
-from healthmsg.bulk.journal.values import Claimed, Entry, Owner, Row, Sample, Standing, State
+from healthmsg.bulk.journal.values import (
+    Claimed,
+    Decision,
+    Earlier,
+    Entry,
+    Owner,
+    Row,
+    Sample,
+    Standing,
+    State,
+)
 from healthmsg.environment import comparable_url
 from healthmsg.errors import (
     ConfigurationError,
@@ -139,13 +149,16 @@ class Journal:
         """For how long claims are held unless they are renewed; `None`: as long as the journal is open."""
         return self._lease if self._target.path is None else None
 
-    async def set_out(self, *, resumes: bool = False, retry_failed: bool = False) -> None:
+    async def set_out(
+        self, *, resumes: bool = False, retry_failed: bool = False, superseded: bool = False
+    ) -> int:
         """Begin a run: what waits from earlier ones is set aside until it is entered again.
 
         Not what another sender is about to send just now. With `resumes`, all that was set aside waits again
-        instead, and with `retry_failed`, what was not sent too.
+        instead, and with `retry_failed`, what was not sent too; but not what a later run replaced by
+        something else, unless `superseded` is given. Return how many are left out for that reason.
         """
-        await self._store.set_out(resumes=resumes, retry_failed=retry_failed)
+        return await self._store.set_out(resumes=resumes, retry_failed=retry_failed, superseded=superseded)
 
     async def enter(
         self,
@@ -153,17 +166,22 @@ class Journal:
         *,
         same_chats: Sequence[Sequence[str]] = (),
         retry_failed: bool = False,
+        superseded: Sequence[str] = (),
     ) -> list[Standing]:
         """Enter what is new, and tell of each how it stands, in the same order.
 
         `same_chats` are groups of addresses of which each leads to one chat, as in `learn_same`.
         What was set aside waits again, in its old place, and with `retry_failed`, what was not sent. An entry
-        that is refused says so in its standing; the others are entered.
+        that is refused says so in its standing; the others are entered. `superseded` are the keys of messages
+        of earlier runs that these replace: they are noted as such with the first of them.
         """
         standings: list[Standing] = []
         remaining = iter(entries)
-        while some := list(islice(remaining, _AT_ONCE)):
-            standings += await self._store.enter(some, same_chats, retry_failed=retry_failed)
+        while (some := list(islice(remaining, _AT_ONCE))) or superseded:
+            standings += await self._store.enter(
+                some, same_chats, retry_failed=retry_failed, superseded=superseded
+            )
+            superseded = ()
         return standings
 
     async def learn_same(self, groups: Sequence[Sequence[str]]) -> None:
@@ -177,6 +195,40 @@ class Journal:
     async def same_chats(self, chats: Iterable[str]) -> list[tuple[str, ...]]:
         """Return what is known of these addresses: each time all that lead to one chat, if there are more."""
         return await self._store.same_chats([*chats])
+
+    @property
+    def has_earlier(self) -> bool:
+        """Whether there may be messages of runs before the present one, if one has begun."""
+        return self._store.has_earlier
+
+    async def earlier(self, chats: Iterable[str], *, besides: int = -1) -> list[Earlier]:
+        """Return what runs before the present one, if one has begun, were given for these chats.
+
+        But not what the run with the number `besides` was given.
+        """
+        return await self._store.earlier(chats, besides)
+
+    async def note_all_read(self) -> None:
+        """Note that the present run has read all that it was given: what it did not replace is still good."""
+        await self._store.note_all_read()
+
+    async def superseded(self) -> dict[State, int]:
+        """Count what is set aside, or was not sent, and a later run replaced by something else."""
+        return await self._store.superseded()
+
+    async def decide(
+        self, key: str, outcome: Outcome, *, by: str, at: datetime, message_id: str | None = None
+    ) -> None:
+        """Note what a person says became of a message that is `UNKNOWN`: it is settled by that.
+
+        `DELIVERED` is final. One that was `NOT_SENT` is set aside for the next run that is given it, or that
+        goes on with the journal. Either no longer holds up its chat.
+
+        Raises:
+            InvalidInputError: there is no such message, it is not in question, or the id is another one's.
+            JournalInUseError: a worker is finding out about it just now.
+        """
+        await self._store.decide(key, Decision(outcome, by, at), message_id)
 
     async def look_up(self, entries: Sequence[Entry]) -> list[Standing]:
         """Tell how each would stand once it was entered, and enter none."""

@@ -140,6 +140,19 @@ def _add_recipients(connection: Connection) -> None:
         connection.execute(text(statement))
 
 
+def _add_runs_and_decisions(connection: Connection) -> None:
+    """Add which run entered a message, whether a later one replaced it, and what a person decided."""
+    for column in (
+        "run BIGINT NOT NULL DEFAULT 0",
+        "is_superseded BOOLEAN NOT NULL DEFAULT FALSE",
+        "decided TEXT",
+        "decided_by TEXT",
+        "decided_at TIMESTAMPTZ",
+    ):
+        connection.execute(text(f"ALTER TABLE healthmsg_messages ADD COLUMN {column}"))
+    connection.execute(text("CREATE INDEX healthmsg_runs ON healthmsg_messages (recipient, run)"))
+
+
 Step = Callable[[Connection], None]
 
 STEPS: Final[tuple[Step, ...]] = (
@@ -147,6 +160,7 @@ STEPS: Final[tuple[Step, ...]] = (
     _add_what_reconciling_needs,
     _add_recipients,
     _add_the_service_s_clock,
+    _add_runs_and_decisions,
 )
 """The n-th makes version n of what was version n - 1."""
 
@@ -195,7 +209,7 @@ def check_version(connection: Connection) -> None:
 
 def read_salt(connection: Connection) -> bytes:
     """Give the journal's random salt."""
-    return bytes.fromhex(_read_meta(connection, _SALT) or "")
+    return bytes.fromhex(read_meta(connection, _SALT) or "")
 
 
 def keep_owner(connection: Connection, owner: Owner) -> Owner:
@@ -210,7 +224,7 @@ def keep_owner(connection: Connection, owner: Owner) -> Owner:
 
 def read_owner(connection: Connection) -> Owner:
     """Return what the journal belongs to."""
-    return Owner(_read_meta(connection, _API_URL), _read_meta(connection, _ACCOUNT))
+    return Owner(read_meta(connection, _API_URL), read_meta(connection, _ACCOUNT))
 
 
 def write_meta(connection: Connection, name: str, value: str) -> None:
@@ -219,14 +233,15 @@ def write_meta(connection: Connection, name: str, value: str) -> None:
     connection.execute(META.insert(), {"name": name, "value": value})
 
 
-def _read_meta(connection: Connection, name: str) -> str | None:
+def read_meta(connection: Connection, name: str) -> str | None:
+    """Return one of the facts about the journal itself, if it is known."""
     return connection.execute(select(META.c.value).where(META.c.name == name)).scalar_one_or_none()
 
 
 def _version(connection: Connection) -> int:
     if not inspect(connection).has_table(META.name):
         return 0
-    return int(_read_meta(connection, _VERSION) or 0)
+    return int(read_meta(connection, _VERSION) or 0)
 
 
 def _refuse_newer(found: int, known: int) -> None:

@@ -85,6 +85,14 @@ MESSAGES: Final = Table(
     # NULL with SQLite, where one process has all claims.
     Column("lease_until", Utc),
     Column("updated_at", Utc, nullable=False),
+    # Which run entered it: what one run was given is not instead of one another.
+    Column("run", BigInteger, nullable=False),
+    # A later run had something else for this recipient: sent only when that is asked for by name.
+    Column("is_superseded", Boolean, nullable=False),
+    # What a person said became of it, who, and when.
+    Column("decided", Text),
+    Column("decided_by", Text),
+    Column("decided_at", Utc),
 )
 
 # The addresses of which more than one is known to lead to the same recipient.

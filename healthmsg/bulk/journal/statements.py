@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from attrs import frozen
 from sqlalchemy import (
+    BigInteger,
     Column,
     ColumnElement,
     Delete,
@@ -25,6 +26,7 @@ from sqlalchemy import (
     or_,
     select,
     text,
+    union_all,
     update,
 )
 from sqlalchemy.sql.dml import ReturningUpdate
@@ -57,7 +59,7 @@ _NOBODY: Final = {"claimed_by": None, "lease_until": None}
 
 LAST_POSITION: Final = select(func.coalesce(func.max(M.position), -1))
 KNOWN: Final = select(
-    M.key, M.chat, M.fingerprint, M.state, M.is_final, M.message_id, M.error, M.attempts
+    *(M.key, M.chat, M.fingerprint, M.state, M.is_final, M.message_id, M.error, M.attempts, M.run)
 ).where(M.key.in_(FIRST_TEXTS))
 WITH_NEXT: Final = select(M.recipient).where(IS_NEXT, M.recipient.in_(FIRST_TEXTS))
 """Those of some recipients that have a next message already."""
@@ -79,6 +81,8 @@ _NEW: Final[dict[Column[Any], Any]] = {
     M.attempts: literal(0),
     M.claims: literal(0),
     M.updated_at: _NOW,
+    M.run: bindparam("b_run", type_=BigInteger),
+    M.is_superseded: false(),
 }
 INSERT: Final[Insert] = insert(MESSAGES).from_select(list(_NEW), select(*_NEW.values()))
 # The same files, which are in another place now.
@@ -95,7 +99,7 @@ SET_ASIDE: Final[Update] = (
 )
 TAKE_UP_ALL: Final[Update] = (
     update(MESSAGES)
-    .where(M.state.in_(bindparam("states", expanding=True)))
+    .where(M.state.in_(bindparam("states", expanding=True)), ~M.is_superseded)
     .values(state=State.WAITING.value, is_final=False, error=None, updated_at=_NOW)
 )
 NOTHING_FREE_IS_NEXT: Final[Update] = (
@@ -120,6 +124,7 @@ REOPEN: Final[Update] = (
         state=State.WAITING.value,
         is_final=False,
         error=None,
+        is_superseded=False,
         updated_at=_NOW,
         recipient=func.coalesce(M.recipient, _RECIPIENT),
     )
@@ -142,6 +147,34 @@ NO_LONGER_NEXT: Final[Update] = (
     # Not "waiting", which SQLite would take for a hint to look at all that wait.
     .where(IS_NEXT, M.recipient.in_(FIRST_TEXTS), M.state.not_in(_IN_DOUBT), M.claimed_by.is_(None))
     .values(is_next=False)
+)
+
+# Texts of earlier runs, which a later run may replace.
+
+_OWN_RUN: Final = bindparam("own", type_=BigInteger)
+_TO_RECIPIENTS: Final = select(M.key, M.recipient, M.state, M.run).where(M.recipient.in_(FIRST_TEXTS))
+# Two ranges of the index: all that one run was given for a recipient is passed over.
+EARLIER: Final = union_all(
+    _TO_RECIPIENTS.where(M.run < _OWN_RUN),
+    _TO_RECIPIENTS.where(M.run > _OWN_RUN, M.run < bindparam("present", type_=BigInteger)),
+)
+_REPLACEABLE: Final = (State.SET_ASIDE.value, State.NOT_SENT.value, *_IN_DOUBT)
+SUPERSEDE: Final[Update] = (
+    update(MESSAGES).where(M.key.in_(FIRST_TEXTS), M.state.in_(_REPLACEABLE)).values(is_superseded=True)
+)
+SUPERSEDE_EARLIER: Final[Update] = (
+    update(MESSAGES)
+    .where(M.run < bindparam("b_before", type_=BigInteger), M.state.in_(_REPLACEABLE), ~M.is_superseded)
+    .values(is_superseded=True)
+)
+NOTHING_IS_SUPERSEDED: Final[Update] = update(MESSAGES).where(M.is_superseded).values(is_superseded=False)
+COUNT_SUPERSEDED: Final = (
+    select(M.state, func.count())
+    .where(
+        M.state.in_((State.SET_ASIDE.value, State.NOT_SENT.value)),
+        or_(M.is_superseded, M.run < bindparam("before", type_=BigInteger)),
+    )
+    .group_by(M.state)
 )
 
 # What becomes of claims, as long as they are held.
@@ -227,7 +260,7 @@ _BEGUN: Final = (State.SENDING, State.UNKNOWN)
 # What was never begun can only have failed, or not been tried.
 _OPEN_YET: Final = (State.WAITING, *_BEGUN)
 PUT_BACK: Final[Update] = _changing(*_OPEN_YET).values(
-    state=State.WAITING.value, error=None, updated_at=_NOW, **_NOBODY
+    state=State.WAITING.value, error=None, is_superseded=False, updated_at=_NOW, **_NOBODY
 )
 LET_GO: Final[Update] = _changing(*_OPEN_YET).values(_NOBODY)
 _ENDED: Final = {"is_final": True, "is_next": False, "updated_at": _NOW, **_NOBODY}
@@ -240,6 +273,19 @@ _DELIVER: Final[Update] = (
     .values(state=State.DELIVERED.value, message_id=text_at(2), error=None, **_ENDED)
 )
 
+# A person's word about what is unknown. Nothing may have it just now.
+_DECIDE: Final[Update] = (
+    update(MESSAGES)
+    .where(M.key == bindparam("b_key"), M.state.in_(_IN_DOUBT))
+    .values(
+        state=bindparam("b_state"),
+        decided=bindparam("b_decided"),
+        decided_by=bindparam("b_by"),
+        decided_at=bindparam("b_at", type_=Utc),
+        **_ENDED,
+    )
+)
+
 # Reading.
 
 IS_CLAIMED_ID: Final = (
@@ -248,7 +294,8 @@ IS_CLAIMED_ID: Final = (
 _DELIVERED: Final = select(M.key, M.sent_to, M.message_id, M.body_hash, M.started_at, M.updated_at).where(
     *(M.message_id.is_not(None), M.body_hash.is_not(None), M.sent_to.is_not(None)),
     M.started_at.is_not(None),
-    M.state == State.DELIVERED.value,
+    # What a person said is no proof of what can be found.
+    *(M.state == State.DELIVERED.value, M.decided_by.is_(None)),
 )
 NEWEST_OF_CHAT: Final = (
     _DELIVERED.where(M.chat == bindparam("chat"), M.is_final).order_by(M.position.desc()).limit(1)
@@ -295,6 +342,8 @@ class Claiming:
     renew: ReturningUpdate[tuple[str, int]]
     let_go: Update
     deliver: Update
+    decide_delivered: Update
+    decide_not_sent: Update
 
     @classmethod
     def of(cls, lease: timedelta | None, *, keep_bodies: bool) -> "Claiming":
@@ -325,6 +374,10 @@ class Claiming:
             renew=update(MESSAGES).where(IS_NEXT, mine).values(renewed).returning(M.key, M.claims),
             let_go=update(MESSAGES).where(IS_NEXT, mine).values(_NOBODY),
             deliver=_DELIVER if keep_bodies else _DELIVER.values(_EMPTY),
+            decide_delivered=_DECIDE.where(free).values(
+                {"error": None, "message_id": bindparam("b_message_id")} | ({} if keep_bodies else _EMPTY)
+            ),
+            decide_not_sent=_DECIDE.where(free),
         )
 
 
@@ -344,7 +397,7 @@ def _to_take(which: ColumnElement[bool], lease: timedelta | None) -> Select[Any]
     found = (
         select(
             *(M.position, M.key, M.chat, M.body, M.files, M.question, M.state, M.attempts),
-            *(M.started_at, M.date_ahead, M.sent_to, M.claims),
+            *(M.started_at, M.date_ahead, M.sent_to, M.claims, M.is_superseded),
         )
         .where(IS_NEXT, which)
         .order_by(M.position)

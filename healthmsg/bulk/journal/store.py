@@ -1,7 +1,7 @@
 """What a journal does, done by the one task that may use the database."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from secrets import token_hex
@@ -9,20 +9,32 @@ from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Select
 
-from healthmsg.bulk.journal import keys, migrations, recipients, statements
+from healthmsg.bulk.journal import deciding, keys, migrations, recipients, run_numbers, statements
 from healthmsg.bulk.journal.changes import Change, Changes, Kind
 from healthmsg.bulk.journal.database import JournalDatabase
 from healthmsg.bulk.journal.entering import Entering, can_be_stored, reopen, standing_of
 from healthmsg.bulk.journal.rows import moment
 from healthmsg.bulk.journal.schema import utc
 from healthmsg.bulk.journal.target import Target
-from healthmsg.bulk.journal.values import Claimed, Entry, Owner, Row, Sample, Standing, State
+from healthmsg.bulk.journal.values import (
+    Claimed,
+    Decision,
+    Earlier,
+    Entry,
+    Owner,
+    Row,
+    Sample,
+    Standing,
+    State,
+)
 from healthmsg.bulk.journal.writer import Writer
 from healthmsg.errors import InvalidInputError, JournalError
 from healthmsg.outcome import Outcome
 
 T = TypeVar("T")
 _MILLISECOND: Final = timedelta(milliseconds=1)
+# Later than any.
+_NO_RUN: Final = 2**62
 
 
 class Store:
@@ -41,6 +53,9 @@ class Store:
         self._database = database
         self._claiming = claiming
         self._is_reading = is_reading
+        self._run: int = _NO_RUN if is_reading else 0
+        self.has_earlier: bool = True
+        """Whether there may be messages of earlier runs."""
         # Of this opening, not of the process: a claim of an earlier one is void.
         self._worker = token_hex(16)
         database.changes = Changes(self._worker, claiming, database.is_shared) if not is_reading else None
@@ -72,10 +87,23 @@ class Store:
         """Return what the journal belongs to, so far."""
         return await self._do(migrations.read_owner)
 
-    async def set_out(self, *, resumes: bool, retry_failed: bool) -> None:
-        """Decide which of the messages that are here already are to be sent."""
+    async def set_out(self, *, resumes: bool, retry_failed: bool, superseded: bool) -> int:
+        """Decide which of the messages that are here already are to be sent; count those left out."""
         states = [State.SET_ASIDE, State.NOT_SENT] if retry_failed else [State.SET_ASIDE]
-        await self._do(partial(self._set_out, take_up=states if resumes else ()))
+        work = partial(self._set_out, take_up=states if resumes else (), superseded=superseded)
+        return await self._do(work)
+
+    async def earlier(self, chats: Iterable[str], besides: int) -> list[Earlier]:
+        """Return what earlier runs, besides one, were given for these chats."""
+        return await self._do(partial(_earlier, chats=[*chats], besides=besides, present=self._run))
+
+    async def note_all_read(self) -> None:
+        """Note that the run has read all that it was given."""
+        await self._do(partial(run_numbers.note_all_read, run=self._run))
+
+    async def superseded(self) -> dict[State, int]:
+        """Count what a run that goes on with the journal leaves out."""
+        return await self._do(_count_superseded)
 
     async def take_up(self, keys_wanted: Sequence[str]) -> None:
         """Let those of these wait again that were set aside."""
@@ -95,12 +123,17 @@ class Store:
         return [standing_of(row) for row in found]
 
     async def enter(
-        self, entries: Sequence[Entry], same_chats: Sequence[Sequence[str]], *, retry_failed: bool
+        self,
+        entries: Sequence[Entry],
+        same_chats: Sequence[Sequence[str]],
+        *,
+        retry_failed: bool,
+        superseded: Sequence[str],
     ) -> list[Standing]:
         """Enter some in one transaction."""
-        entering = Entering(self.salt, self._database.is_shared, retry_failed)
+        entering = Entering(self.salt, self._database.is_shared, retry_failed, self._run)
         prepared = [entering.prepare(entry) for entry in entries]
-        return await self._do(lambda connection: entering.enter(connection, prepared, same_chats))
+        return await self._do(lambda connection: entering.enter(connection, prepared, same_chats, superseded))
 
     async def learn_same(self, groups: Sequence[Sequence[str]]) -> None:
         """Note that the addresses of each group lead to the same chat."""
@@ -112,6 +145,12 @@ class Store:
     async def same_chats(self, chats: Sequence[str]) -> list[tuple[str, ...]]:
         """Return what is known of these addresses: each time all that lead to one chat."""
         return await self._do(lambda connection: recipients.same_chats(connection, chats))
+
+    async def decide(self, key: str, decision: Decision, message_id: str | None) -> None:
+        """Note what a person says became of a message."""
+        self._refuse_reader()
+        deciding.check_decision(decision, message_id)
+        await self._do(lambda c: deciding.decide(c, self._claiming, key, decision, message_id))
 
     def take_next(self, most: int) -> "asyncio.Future[list[Claimed]]":
         """Claim what is next."""
@@ -255,23 +294,28 @@ class Store:
             connection.execute(self._claiming.take, {"rows": keys_taken, "b_worker": self._worker})
         return taken
 
-    def _set_out(self, connection: Connection, take_up: Sequence[State]) -> None:
+    def _set_out(self, connection: Connection, take_up: Sequence[State], *, superseded: bool) -> int:
         self._refuse_reader()
         is_alone = not self._database.is_shared or connection.execute(statements.IS_ONLY_SENDER).scalar_one()
         if self._database.is_shared:
             connection.execute(statements.BE_SENDER)
             connection.execute(statements.ENTER_ALONE)
+        left_out = 0
         if take_up or is_alone:
             connection.execute(statements.JOIN_AGAIN)
         if take_up:
             states = [state.value for state in take_up]
+            left_out = _leave_out_superseded(connection, take_up, are_wanted=superseded)
             connection.execute(statements.TAKE_UP_ALL, {"states": states, "b_now": datetime.now(UTC)})
             connection.execute(statements.NOTHING_FREE_IS_NEXT)
             connection.execute(statements.PROMOTE_ALL)
-        elif is_alone:
-            connection.execute(statements.SET_ASIDE)
+        else:
+            if is_alone:
+                connection.execute(statements.SET_ASIDE)
+            self._run, self.has_earlier = run_numbers.begin_run(connection, is_new=is_alone)
         if self._database.is_shared and is_alone:
             connection.execute(statements.LET_OTHERS_SEND)
+        return left_out
 
     def _take_up(self, connection: Connection, keys_wanted: Sequence[str]) -> None:
         self._refuse_reader()
@@ -301,6 +345,36 @@ def _delete(connection: Connection, before: datetime) -> int:
     return deleted
 
 
+def _earlier(connection: Connection, chats: Sequence[str], besides: int, present: int) -> list[Earlier]:
+    recipient_of = recipients.recipients_of(connection, chats)
+    wanted = {"rows": [[one] for one in set(recipient_of.values())], "own": besides, "present": present}
+    found: dict[str, list[Any]] = {}
+    for row in connection.execute(statements.EARLIER, wanted).all():
+        found.setdefault(row.recipient, []).append(row)
+    return [
+        Earlier(row.key, chat, State(row.state), row.run)
+        for chat, recipient in recipient_of.items()
+        for row in found.get(recipient, ())
+    ]
+
+
+def _leave_out_superseded(connection: Connection, take_up: Sequence[State], *, are_wanted: bool) -> int:
+    """Decide what becomes of texts that were replaced, and count those that are left out."""
+    if are_wanted:
+        connection.execute(statements.NOTHING_IS_SUPERSEDED)
+        return 0
+    if before := run_numbers.unread_run(connection):
+        connection.execute(statements.SUPERSEDE_EARLIER, {"b_before": before})
+    counted = _count_superseded(connection)
+    return sum(counted[state] for state in take_up)
+
+
+def _count_superseded(connection: Connection) -> dict[State, int]:
+    wanted = {"before": run_numbers.unread_run(connection)}
+    counted = dict([*connection.execute(statements.COUNT_SUPERSEDED, wanted)])
+    return {state: counted.get(state.value, 0) for state in (State.SET_ASIDE, State.NOT_SENT)}
+
+
 def _sample(connection: Connection, chat: str | None, before: datetime | None) -> Sample | None:
     found = None
     if before is not None:
@@ -313,7 +387,8 @@ def _sample(connection: Connection, chat: str | None, before: datetime | None) -
 
 
 def _claimed(row: Sequence[Any]) -> Claimed:
-    _, key, chat, body, files, question, state, attempts, started_at, date_ahead, sent_to, claims = row
+    (_, key, chat, body, files, question, state, attempts, *last) = row
+    started_at, date_ahead, sent_to, claims, is_superseded = last
     return Claimed(
         key,
         chat,
@@ -326,6 +401,7 @@ def _claimed(row: Sequence[Any]) -> Claimed:
         sent_to,
         claims + 1,
         None if date_ahead is None else date_ahead * _MILLISECOND,
+        bool(is_superseded),
     )
 
 
@@ -345,4 +421,7 @@ def _row(row: Any) -> Row:
         row.started_at,
         row.sent_to,
         row.updated_at,
+        row.run,
+        row.is_superseded,
+        None if row.decided is None else Decision(Outcome(row.decided), row.decided_by, row.decided_at),
     )

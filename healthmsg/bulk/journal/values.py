@@ -7,6 +7,7 @@ from enum import Enum
 from attrs import field, frozen
 
 from healthmsg.errors import InvalidInputError, JournalMismatchError
+from healthmsg.outcome import Outcome
 
 
 class State(Enum):
@@ -75,6 +76,8 @@ class Standing:
     error: str | None = None
     attempts: int = 0
     problem: JournalMismatchError | InvalidInputError | None = None
+    run: int | None = None
+    """Which run entered it; `None`: none did yet."""
 
 
 @frozen
@@ -98,6 +101,8 @@ class Claimed:
     """How many times the message has been claimed: an earlier claim is void."""
     date_ahead: timedelta | None = None
     """By how much the service's `Date` was ahead of the journal's clock then, if that is known."""
+    is_superseded: bool = False
+    """Whether a later run had something else for this recipient instead."""
 
 
 @frozen
@@ -113,6 +118,28 @@ class Sample:
     body_hash: bytes = field(repr=False)
     started_at: datetime
     noted_at: datetime
+
+
+@frozen
+class Earlier:
+    """A message that an earlier run was given: of one run are those that were entered by it together.
+
+    `chat` is the address that was asked for: the message may have gone to another one of the same recipient.
+    """
+
+    key: str = field(repr=False)
+    chat: str = field(repr=False)
+    state: State
+    run: int
+
+
+@frozen
+class Decision:
+    """What a person said became of a message, and when."""
+
+    outcome: Outcome
+    by: str = field(repr=False)
+    at: datetime
 
 
 @frozen
@@ -133,3 +160,9 @@ class Row:
     started_at: datetime | None
     sent_to: str | None = field(repr=False)
     updated_at: datetime
+    run: int = 0
+    """Which run entered it, counted from 1; 0: one that was not counted."""
+    is_superseded: bool = False
+    """Whether a later run had something else for this recipient instead."""
+    decision: Decision | None = None
+    """What a person decided last, which a later attempt may have made history."""

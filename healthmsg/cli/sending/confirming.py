@@ -13,6 +13,7 @@ from healthmsg.cli.ending import confirmed
 from healthmsg.cli.recipients import Recipients
 from healthmsg.cli.sending.job import Job
 from healthmsg.cli.sending.messages import Messages
+from healthmsg.cli.sending.other_texts import show_differences
 from healthmsg.cli.sending.outlook import Outlook, duration
 from healthmsg.environment import Environment
 
@@ -74,6 +75,14 @@ class Plan:
             found.append(
                 f"Messages that repeat another to the same recipient: {len(repeated):,} ({_lines(repeated)})."
             )
+        if self.outlook.other_texts is not None:
+            does = "They are left out." if self.outlook.other_texts.are_left_out else "They would get both."
+            found.append(f"{self.outlook.other_texts.told} {does}")
+        if self.outlook.superseded:
+            found.append(
+                f"Texts in the journal that a later run replaced by others: {self.outlook.superseded:,}, left"
+                " out. --superseded sends them."
+            )
         return found
 
 
@@ -96,10 +105,16 @@ def show(console: Console, plan: Plan) -> None:
     console.print(plan.facts())
     for warning in plan.warnings():
         console.print(f"[yellow]Note:[/] {escape(warning)}", highlight=False, soft_wrap=True)
+    if plan.outlook.other_texts is not None:
+        show_differences(console, plan.outlook.other_texts)
 
 
 def ask(console: Console, plan: Plan) -> bool:
     """Show the first messages as they are going to be sent, and ask whether to begin."""
     for example in plan.outlook.examples:
         console.print(Panel(Text(example.body), title=Text(example.title), title_align="left", expand=False))
-    return confirmed(console, f"Send {plan.outlook.to_send:,} messages?")
+    others = plan.outlook.other_texts
+    also = ""
+    if others is not None and not others.are_left_out:
+        also = f", also to {others.recipients:,} who already got another text"
+    return confirmed(console, f"Send {plan.outlook.to_send:,} messages{also}?")

@@ -5,54 +5,74 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.table import Table
 
-from healthmsg.bulk.dry_run import DryRun, DryRunReport
+from healthmsg.bulk.dry_run import DryRun, DryRunReport, ProblemKind
+from healthmsg.cli.recipients import RefusedError
 from healthmsg.cli.sending.job import Job
+from healthmsg.cli.sending.other_texts import find_other_texts, show_differences
 from healthmsg.cli.sending.outlook import duration
 from healthmsg.client import Client
 
 _MOST_SHOWN = 20
+_OTHER_TEXT = "this recipient already got, or may have got, another text from this journal"
 
 
-async def dry_run(console: Console, job: Job, *, check_chats: bool) -> bool:
-    """Look at everything without sending, and tell whether nothing is wrong."""
+async def dry_run(console: Console, job: Job, *, check_chats: bool, is_agreed: bool) -> bool:
+    """Look at everything without sending, and tell whether nothing is wrong.
+
+    `is_agreed`: recipients who already got another text are to get this one too.
+    """
+    if job.messages is None and job.journal is not None and not job.journal.may_exist:
+        raise RefusedError("there is no such journal")
     async with Client.from_env() as client:
-        dry = client.send_many(
-            job.outgoing(client),
-            journal=None if job.journal is None else job.journal.target,
-            retry_failed=job.retry_failed,
-            dry_run=True,
-            check_chats=check_chats,
-        )
-        await _show_problems(console, job, dry)
+        options = job.send_options()
+        options["check_chats"] = check_chats
+        dry = client.send_many(job.outgoing(client), **options, dry_run=True)
+        written = await _show_problems(console, job, dry)
         report = await dry.report()
+    other_texts = await find_other_texts(job, written)
     figures = Table.grid(padding=(0, 2))
     figures.add_column(justify="right", style="bold")
     figures.add_column()
-    for number, what in _figures(report, check_chats=check_chats):
+    for number, what in _figures(report, job, check_chats=check_chats):
         figures.add_row(f"{number:,}", what)
     figures.add_row(f"{report.calls:,}", f"calls, which take {duration(report.seconds)}")
     console.print(figures)
+    if other_texts is not None:
+        console.print(other_texts.told, highlight=False, soft_wrap=True)
+        show_differences(console, other_texts)
     console.print("Nothing was sent.")
-    return not (report.invalid or report.unknown_chats)
+    is_open = other_texts is not None and not (is_agreed or job.skips_sent)
+    return not (report.invalid or report.unknown_chats or is_open)
 
 
-async def _show_problems(console: Console, job: Job, dry: DryRun) -> None:
-    found = 0
+async def _show_problems(console: Console, job: Job, dry: DryRun) -> list[int]:
+    """Show them, and return the numbers of the messages whose recipients already got another one."""
+    found, written = 0, list[int]()
     async for problem in dry:
+        if problem.kind is ProblemKind.OTHER_TEXT:
+            written.append(problem.index)
         found += 1
         message = job.message(problem.index)
         if found <= _MOST_SHOWN and message is not None:
-            said = f"line {message.line}: {problem.kind.value}: {problem.error}"
+            # Of the library's own words for it, one is an option that there is not here.
+            why = _OTHER_TEXT if problem.kind is ProblemKind.OTHER_TEXT else str(problem.error)
+            said = f"line {message.line}: {problem.kind.value}: {why}"
             console.print(said, markup=False, highlight=False, soft_wrap=True)
     if found > _MOST_SHOWN:
         console.print(f"… and {found - _MOST_SHOWN:,} more", highlight=False)
+    return written
 
 
-def _figures(report: DryRunReport, *, check_chats: bool) -> Iterator[tuple[int, str]]:
-    yield report.messages, "messages"
+def _figures(report: DryRunReport, job: Job, *, check_chats: bool) -> Iterator[tuple[int, str]]:
+    yield report.messages, "messages" if job.messages is not None else "messages in the journal"
     yield report.to_send, "would be sent"
-    yield report.invalid, "cannot be sent"
-    yield report.duplicates, "repeat another one"
+    if job.messages is not None:
+        yield report.invalid, "cannot be sent"
+        yield report.duplicates, "repeat another one"
+    else:
+        yield report.superseded, "were replaced by another text, and are left out"
+    if job.journal is not None and job.messages is not None:
+        yield report.other_text, "are for recipients who already got another text"
     if check_chats:
         yield report.unknown_chats, "recipients that the service does not know"
     yield report.delivered_before, "were delivered before"

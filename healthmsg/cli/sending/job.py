@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from attrs import frozen
 
-from healthmsg.bulk import Outgoing
+from healthmsg.bulk import Outgoing, SendManyOptions
 from healthmsg.cli.sending.journal_place import JournalPlace
 from healthmsg.cli.sending.messages import Message, Messages
 from healthmsg.client import Client
@@ -21,6 +21,24 @@ class Job:
     retry_failed: bool
     settle: float
     stop_after: float
+    skips_sent: bool = False
+    """Whether those are left out who already got another text from the journal."""
+    superseded: bool = False
+    """Whether the journal's texts are sent too that a later run replaced by others."""
+
+    def send_options(self) -> SendManyOptions:
+        """Return the options of the client."""
+        options = SendManyOptions(
+            settle=self.settle,
+            retry_failed=self.retry_failed,
+            stop_after=self.stop_after,
+            superseded=self.superseded,
+        )
+        if self.journal is not None:
+            options["journal"] = self.journal.target
+            if self.messages is not None:
+                options["other_text"] = "skip" if self.skips_sent else "send"
+        return options
 
     def outgoing(self, client: Client) -> Iterator[Outgoing] | None:
         """Give the messages as the client takes them."""

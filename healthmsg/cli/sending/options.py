@@ -14,6 +14,7 @@ from healthmsg.bulk.reconcile import SETTLE
 from healthmsg.cli.recipients import RefusedError
 from healthmsg.cli.sending.journal_place import JOURNAL_VARIABLE, JournalPlace
 
+_WHO_GOT_WHAT: Final = "--send-again and --skip-sent need a journal, which knows who got what"
 _OF_ONE_RUN: Final = {"yes", "results", "dry_run", "check_chats"}
 
 RecipientsFile = Annotated[
@@ -54,6 +55,17 @@ ExactAuxIds = Annotated[
 ]
 Encoding = Annotated[str | None, typer.Option(help="Of the files, should it be found out wrongly: cp1252, …")]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try again what failed before.")]
+SendAgain = Annotated[
+    bool,
+    typer.Option("--send-again", help="Send also to those who already got another text from this journal."),
+]
+SkipSent = Annotated[
+    bool, typer.Option("--skip-sent", help="Leave out those who already got another text from this journal.")
+]
+Superseded = Annotated[
+    bool,
+    typer.Option("--superseded", help="With --resume: also the texts that a later run replaced by others."),
+]
 Settle = Annotated[
     float, typer.Option(min=0, help="Seconds after which a message that was on its way cannot arrive.")
 ]
@@ -80,6 +92,9 @@ class Options:
     exact_aux_ids: bool = False
     encoding: str | None = None
     retry_failed: bool = False
+    send_again: bool = False
+    skip_sent: bool = False
+    superseded: bool = False
     settle: float = SETTLE
     stop_after: float = STOP_AFTER
 
@@ -125,7 +140,14 @@ class Options:
                 "--resume takes its messages from the journal",
             ),
             (self.resume and has_text, "--resume sends the texts that are in the journal"),
-            (self.resume and self.dry_run, "--dry-run is for a file of recipients"),
+            (self.resume and self.check_chats, "--check-chats is for a file of recipients"),
+            (
+                self.resume and (self.send_again or self.skip_sent),
+                "--send-again and --skip-sent are for a file of recipients",
+            ),
+            (self.superseded and not self.resume, "--superseded goes with --resume"),
+            (self.send_again and self.skip_sent, "--send-again and --skip-sent: one of them"),
+            (self.no_journal and (self.send_again or self.skip_sent), _WHO_GOT_WHAT),
             (self.resume and (self.journal is None or self.no_journal), "--resume needs --journal"),
             (
                 self.template is not None and self.template_file is not None,

@@ -1,15 +1,16 @@
 """What a run is going to do, as far as that can be known before."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from attrs import field, frozen
 
-from healthmsg.bulk.dry_run import DryRun, ProblemKind
+from healthmsg.bulk.dry_run import DryRun, DryRunReport, ProblemKind
 from healthmsg.bulk.journal import Journal, State
 from healthmsg.cli.recipients import Problems
 from healthmsg.cli.sending.job import Job
 from healthmsg.cli.sending.journal_place import JournalPlace
+from healthmsg.cli.sending.other_texts import OtherTexts, find_other_texts
 from healthmsg.client import Client
 
 _EXAMPLES: Final = 3
@@ -33,6 +34,10 @@ class Outlook:
     examples: Sequence[Example]
     before: str = ""
     """What earlier runs have done, if there were any."""
+    other_texts: OtherTexts | None = None
+    """Who already got another text from the journal."""
+    superseded: int = 0
+    """Texts in the journal that a later run replaced by others, and that are left out."""
 
 
 def duration(seconds: float) -> str:
@@ -63,56 +68,62 @@ async def look_ahead(job: Job) -> Outlook:
         Example(f"line {message.line}, to {message.to}", message.body) for message in messages[:_EXAMPLES]
     ]
     async with Client.from_env() as client:
-        dry = client.send_many(
-            job.outgoing(client),
-            journal=None if job.journal is None else job.journal.target,
-            retry_failed=job.retry_failed,
-            dry_run=True,
-        )
-        await _refuse_invalid(job, dry)
+        dry = client.send_many(job.outgoing(client), **job.send_options(), dry_run=True)
+        written = await _refuse_invalid(job, dry)
         report = await dry.report()
-    before = ""
-    if report.delivered_before or report.failed_before or report.in_doubt:
-        before = (
-            f"delivered {report.delivered_before:,}, failed {report.failed_before:,},"
-            f" may have been sent {report.in_doubt:,}"
-        )
-    return Outlook(report.to_send, report.seconds, examples, before)
+    other_texts = await find_other_texts(job, written)
+    return Outlook(report.to_send, report.seconds, examples, _before(report), other_texts)
 
 
-async def _refuse_invalid(job: Job, dry: DryRun) -> None:
-    """Refuse what the journal knows better, such as a key that it has with another text."""
-    problems = Problems()
+def _before(report: DryRunReport) -> str:
+    if not (report.delivered_before or report.failed_before or report.in_doubt):
+        return ""
+    return (
+        f"delivered {report.delivered_before:,}, failed {report.failed_before:,},"
+        f" may have been sent {report.in_doubt:,}"
+    )
+
+
+async def _refuse_invalid(job: Job, dry: DryRun) -> list[int]:
+    """Refuse what the journal knows better, such as a key that it has with another text.
+
+    Return the numbers of the messages whose recipients already got another one.
+    """
+    problems, written = Problems(), list[int]()
     async for problem in dry:
         if problem.kind is ProblemKind.INVALID:
             message = job.message(problem.index)
             problems.add(str(problem.error), None if message is None else message.line)
+        elif problem.kind is ProblemKind.OTHER_TEXT:
+            written.append(problem.index)
     problems.refuse_if_any()
+    return written
 
 
 async def _of_journal(job: Job) -> Outlook:
     if job.journal is None:
         return Outlook(0, 0, ())
     async with Client.from_env() as client:
-        dry = client.send_many(journal=job.journal.target, retry_failed=job.retry_failed, dry_run=True)
+        dry = client.send_many(**job.send_options(), dry_run=True)
         report = await dry.report()
-    waiting = [State.WAITING, State.SET_ASIDE, *([State.NOT_SENT] if job.retry_failed else ())]
+    states = [State.WAITING, State.SET_ASIDE, *([State.NOT_SENT] if job.retry_failed else ())]
     async with Journal.open(job.journal.target, is_reading=True) as journal:
         counts = await journal.counts()
-        examples = [example for state in waiting async for example in _first(journal, state)]
+        examples = [one for state in states for one in await _first(journal, state, job.superseded)]
     before = ", ".join(f"{state.value} {count:,}" for state, count in counts.items() if count)
     # Of those in doubt it is found out first whether they were.
     to_send = report.to_send + report.in_doubt
-    return Outlook(to_send, report.seconds, examples[:_EXAMPLES], before)
+    return Outlook(to_send, report.seconds, examples[:_EXAMPLES], before, superseded=report.superseded)
 
 
-async def _first(journal: Journal, state: State) -> AsyncIterator[Example]:
-    shown = 0
+async def _first(journal: Journal, state: State, superseded: bool) -> list[Example]:
+    found = list[Example]()
     async for row in journal.rows(state):
-        yield Example(f"to {row.chat}", row.body or "")
-        shown += 1
-        if shown == _EXAMPLES:
+        if superseded or not row.is_superseded:
+            found.append(Example(f"to {row.chat}", row.body or ""))
+        if len(found) == _EXAMPLES:
             break
+    return found
 
 
 async def count_in(place: JournalPlace) -> int:
@@ -122,7 +133,9 @@ async def count_in(place: JournalPlace) -> int:
 
 
 async def is_all_delivered(place: JournalPlace) -> bool:
-    """Tell whether everything that is in a journal was delivered."""
+    """Tell whether everything that is in a journal was delivered, or replaced by another text."""
     async with Journal.open(place.target, is_reading=True) as journal:
         counts = await journal.counts()
+        for state, count in (await journal.superseded()).items():
+            counts[state] -= count
     return not any(count for state, count in counts.items() if state is not State.DELIVERED)

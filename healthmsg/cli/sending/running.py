@@ -46,13 +46,7 @@ async def run(console: Console, job: Job, total: int, results: Results, ending: 
     """
     _listen_for_ctrl_c(ending)
     async with Client.from_env() as client:
-        sending = client.send_many(
-            job.outgoing(client),
-            journal=None if job.journal is None else job.journal.target,
-            settle=job.settle,
-            retry_failed=job.retry_failed,
-            stop_after=job.stop_after,
-        )
+        sending = client.send_many(job.outgoing(client), **job.send_options())
         with make_progress(console, lambda: sending.paused_by) as progress:
             bar = progress.add_task(str(ending.tally), total=total)
 

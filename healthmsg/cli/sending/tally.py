@@ -5,6 +5,7 @@ from collections import Counter
 from attrs import Factory, define
 
 from healthmsg.bulk import SendResult
+from healthmsg.errors import OtherTextError
 from healthmsg.models import Outcome
 
 
@@ -18,13 +19,19 @@ class Tally:
     seen: set[int] = Factory(set)
     """The messages of this run that have a result, by their positions."""
 
+    left_out: int = 0
+    """How many were not sent since their recipients got another text: that was asked for."""
+
     def add(self, result: SendResult) -> None:
         """Count one."""
+        if result.index is not None:
+            self.seen.add(result.index)
+        if isinstance(result.error, OtherTextError):
+            self.left_out += 1
+            return
         self.outcomes[result.outcome] += 1
         if result.error is not None:
             self.failures[type(result.error).__name__] += 1
-        if result.index is not None:
-            self.seen.add(result.index)
 
     @property
     def failed(self) -> int:
@@ -32,4 +39,7 @@ class Tally:
         return self.outcomes[Outcome.NOT_SENT] + self.outcomes[Outcome.UNKNOWN]
 
     def __str__(self) -> str:
-        return " · ".join(f"{outcome.value} {self.outcomes[outcome]:,}" for outcome in Outcome)
+        told = [f"{outcome.value} {self.outcomes[outcome]:,}" for outcome in Outcome]
+        if self.left_out:
+            told.append(f"left out {self.left_out:,}")
+        return " · ".join(told)

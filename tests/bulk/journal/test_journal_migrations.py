@@ -108,11 +108,15 @@ async def test_an_old_journal_knows_the_conversations_of_its_users(old: str) -> 
     steps = (
         "UPDATE healthmsg_messages SET chat = 'users/u', sent_to = 'conversations/c' WHERE key = 'a'",
         "UPDATE healthmsg_messages SET chat = 'conversations/c' WHERE key IN ('b', 'c')",
+        "DROP INDEX healthmsg_runs",
+        *(
+            f"ALTER TABLE healthmsg_messages DROP COLUMN {column}"
+            for column in ("run", "is_superseded", "decided", "decided_by", "decided_at", "date_ahead")
+        ),
         "DROP TABLE healthmsg_recipients",
         "DROP INDEX healthmsg_recipient",
         "DROP INDEX healthmsg_one_next",
         "ALTER TABLE healthmsg_messages DROP COLUMN recipient",
-        "ALTER TABLE healthmsg_messages DROP COLUMN date_ahead",
         "UPDATE healthmsg_messages SET is_next = FALSE WHERE key = 'b'",
         "CREATE UNIQUE INDEX healthmsg_one_next ON healthmsg_messages (chat) WHERE is_next",
         "UPDATE healthmsg_journal SET value = '2' WHERE name = 'version'",
@@ -193,6 +197,8 @@ async def test_every_query_that_is_made_often_uses_an_index(file: Path) -> None:
             "healthmsg_one_next"
         ),
         "SELECT address FROM healthmsg_recipients WHERE recipient = 'x'": "healthmsg_addresses",
+        "SELECT key FROM healthmsg_messages WHERE recipient IN ('x', 'y') AND run > 1"
+        " AND run < 9": "healthmsg_runs",
     }
     for query, index in often.items():
         plan = str(connection.execute(f"EXPLAIN QUERY PLAN {query}").fetchall())
