@@ -127,6 +127,7 @@ class _Command:
         place = self._journal()
         if place is not None:
             require_extra()
+            _ = place.may_exist  # refuses what can be no file's name
         job = Job(
             messages,
             place,
@@ -171,7 +172,7 @@ class _Command:
         options = self._options
         delimiter = "," if recipients is None else recipients.delimiter
         if options.results is not None:
-            if options.results.exists():
+            if os.path.exists(options.results):  # noqa: PTH110 - unlike that of a path, it never fails
                 raise RefusedError(f"{options.results} exists already, and is not overwritten")
             return Results(options.results, delimiter)
         journal = None if job.journal is None else job.journal.path

@@ -91,8 +91,7 @@ def make_messages(
     )
     made = [message for row in recipients.rows if (message := making.message(row)) is not None]
     repeated = find_repeats(made)
-    if not allow_repeats:
-        _refuse_repeats(repeated, problems)
+    _refuse_repeats(() if allow_repeats else repeated, problems)
     problems.refuse_if_any()
     return Messages(made, repeated)
 
