@@ -56,7 +56,8 @@ async def until_some_are_sent(sandbox: Sandbox) -> None:
 
 async def end_at_second_ctrl_c(sandbox: Sandbox, *arguments: str | Path) -> Done:
     process = await begin(sandbox, *arguments)
-    await until_some_are_sent(sandbox)
+    # Both are under way.
+    await until(lambda: sum(call.method == "POST" for call in sandbox.calls) == 2)
     process.send_signal(signal.SIGINT)
     assert process.stdout is not None
     shown = b""
