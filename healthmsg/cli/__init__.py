@@ -3,9 +3,12 @@
 import sys
 from importlib.util import find_spec
 
+from healthmsg.cli.terminal import guard_standard_streams
+
 
 def main() -> None:
     """Run the command line, or say how to get what it needs."""
+    guard_standard_streams()
     if find_spec("typer") is None or find_spec("rich") is None:
         sys.exit("The command line needs two more packages: pip install 'healthmsg[cli]'")
     from healthmsg.cli.app import app  # noqa: PLC0415 - only when its packages are there

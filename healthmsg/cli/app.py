@@ -9,6 +9,7 @@ from rich.console import Console
 from healthmsg.cli.ending import fail
 from healthmsg.cli.journal import journal
 from healthmsg.cli.send_many import send_many
+from healthmsg.cli.terminal import has_lost_output
 from healthmsg.errors import HealthmsgError
 
 # Locals in a traceback would show tokens and messages.
@@ -66,10 +67,14 @@ def demo(
         fail(str(error))
     except ExceptionGroup as group:  # of what was done at the same time
         fail(str(_first(group)))
+    except OSError as error:  # no room for the files, or no sandbox could be started
+        fail(error.strerror or type(error).__name__)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     if as_json:
         print(figures.as_json(), flush=True)  # noqa: T201 - not for rich: no wrapping, no colour
+        if has_lost_output():
+            fail("the figures could not be written")
     raise typer.Exit(0 if figures.is_clean else 1)
 
 

@@ -1,14 +1,14 @@
 """How a command asks, and how it ends when it cannot go on."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 from typing import NoReturn
 
 from rich.console import Console
-from rich.markup import escape
 from rich.prompt import Confirm
+from rich.text import Text
 
 from healthmsg.cli.recipients.problems import RefusedError
 from healthmsg.errors import ConfigurationError, HealthmsgError, InvalidInputError
@@ -27,13 +27,23 @@ class ExitCode(IntEnum):
 
 def fail(problem: str, code: ExitCode = ExitCode.FAILED) -> NoReturn:
     """Say why, and end."""
-    Console(stderr=True).print(f"[bold red]Error:[/] {escape(problem)}", highlight=False, soft_wrap=True)
+    say(Console(stderr=True), Text.assemble(("Error:", "bold red"), " ", problem))
     sys.exit(code)
 
 
+def warn(problem: str) -> None:
+    """Say what is wrong, though it changes nothing of what was done."""
+    say(Console(stderr=True), Text.assemble(("Warning:", "yellow"), " ", problem))
+
+
+def say(console: Console, text: str | Text) -> None:
+    """Print text as it is: nothing in it is taken for markup or an emoji, and it is not wrapped."""
+    console.print(Text(text) if isinstance(text, str) else text, soft_wrap=True)
+
+
 @contextmanager
-def problems_told(nothing_done: str = "") -> Iterator[None]:
-    """Say what goes wrong within, and that nothing was done, and end."""
+def problems_told(how_far: str | Callable[[], str] = "") -> Iterator[None]:
+    """Say what goes wrong within, and how far it had come, and end."""
     try:
         yield
     except RefusedError as error:
@@ -42,11 +52,14 @@ def problems_told(nothing_done: str = "") -> Iterator[None]:
         problem, code = str(error), ExitCode.REFUSED
     except HealthmsgError as error:
         problem, code = str(error), ExitCode.FAILED
+    except OSError as error:
+        problem, code = error.strerror or type(error).__name__, ExitCode.FAILED
     except KeyboardInterrupt:
         problem, code = "interrupted", ExitCode.INTERRUPTED
     else:
         return
-    fail("\n".join(filter(None, [problem, nothing_done])), code)
+    said = how_far if isinstance(how_far, str) else how_far()
+    fail("\n".join(filter(None, [problem, said])), code)
 
 
 def require_somebody() -> None:
@@ -68,5 +81,5 @@ def confirmed(console: Console, question: str) -> bool:
     require_somebody()
     try:
         return Confirm.ask(question, console=console, default=False)
-    except EOFError:
+    except (EOFError, OSError, UnicodeError):  # the terminal is gone, or what it sends is no text
         return False

@@ -3,27 +3,29 @@
 import asyncio
 import csv
 import re
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from getpass import getuser
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, TextIO
 
 import typer
-from attrs import frozen
+from attrs import define, frozen
 from rich.console import Console
 from rich.table import Table
 
 from healthmsg.bulk import JournalReview
 from healthmsg.bulk.journal import Journal, Row, State
-from healthmsg.cli.ending import ExitCode, confirmed, problems_told, require_somebody
+from healthmsg.cli.ending import ExitCode, confirmed, fail, problems_told, require_somebody, say
 from healthmsg.cli.private_file import create_private
 from healthmsg.cli.recipients import RefusedError
 from healthmsg.cli.sending.journal_place import JOURNAL_VARIABLE, JournalPlace, require_extra
+from healthmsg.cli.terminal import has_lost_output, shown
 from healthmsg.cli.unknown import Telling
 from healthmsg.client import Client
-from healthmsg.errors import ConfigurationError
+from healthmsg.errors import ConfigurationError, HealthmsgError
 from healthmsg.outcome import Outcome
 
 _COLUMNS: Final = (
@@ -59,6 +61,8 @@ def show(target: Target) -> None:
     with problems_told():
         survey = asyncio.run(_survey(target))
     Console().print(survey.table(), highlight=False)
+    if has_lost_output():
+        fail("the output could not be written")
 
 
 @journal.command()
@@ -71,7 +75,7 @@ def export(
     """Write what is in a journal to a CSV file that only you can read. Works beside a run."""
     with problems_told():
         count = asyncio.run(_export(target, to, _states(state or []), bodies=bodies))
-    Console().print(f"{count:,} messages: {to}", markup=False, highlight=False, soft_wrap=True)
+    say(Console(), f"{count:,} messages: {shown(str(to))}")
 
 
 @journal.command()
@@ -97,8 +101,10 @@ def purge(
         if not yes and not confirmed(console, "Delete them?"):
             console.print("Nothing was deleted.")
             raise typer.Exit(ExitCode.FAILED)
-        count = asyncio.run(_purge(target, age))
-    console.print(f"{count:,} messages are deleted.", highlight=False)
+    purging = _Purging()
+    with problems_told(purging.said):
+        asyncio.run(purging.run(target, age))
+    say(console, purging.said())
 
 
 @journal.command()
@@ -227,7 +233,7 @@ async def _survey(target: str) -> _Survey:
 async def _export(target: str, to: Path, states: Container[State], *, bodies: bool) -> int:
     count = 0
     async with _opened(target) as opened:
-        with create_private(to) as file:
+        with _whole(to) as file:
             writer = csv.writer(file)
             writer.writerow((*_COLUMNS, "body") if bodies else _COLUMNS)
             async for row in opened.rows():
@@ -237,10 +243,42 @@ async def _export(target: str, to: Path, states: Container[State], *, bodies: bo
     return count
 
 
-async def _purge(target: str, age: timedelta) -> int:
-    place = JournalPlace.parse(target)
-    async with Journal.open(place.target) as opened:
-        return await opened.purge(age)
+@contextmanager
+def _whole(path: Path) -> Iterator[TextIO]:
+    """Make a file, and delete it again if not everything could be written: half of it looks like a whole."""
+    file = create_private(path)
+    try:
+        with file:
+            yield file
+    except BaseException as error:
+        with suppress(OSError):
+            path.unlink()
+        if not isinstance(error, OSError):
+            raise
+        problem = f"{path} could not be written, and was deleted: {error.strerror or type(error).__name__}"
+    else:
+        return
+    raise HealthmsgError(problem)
+
+
+@define
+class _Purging:
+    """Deletes, and knows how far it has come."""
+
+    has_begun: bool = False
+    count: int | None = None
+
+    async def run(self, target: str, age: timedelta) -> None:
+        async with Journal.open(JournalPlace.parse(target).target) as opened:
+            self.has_begun = True
+            self.count = await opened.purge(age)
+
+    def said(self) -> str:
+        if self.count is not None:
+            return f"{self.count:,} messages are deleted."
+        if self.has_begun:
+            return "Whether messages were deleted is not known: `healthmsg journal show` counts them."
+        return "Nothing was deleted."
 
 
 def _place(target: str) -> JournalPlace:

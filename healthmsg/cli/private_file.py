@@ -1,12 +1,16 @@
 """Files that are written for the user alone."""
 
+import codecs
 import os
 from pathlib import Path
 from typing import Final, TextIO
 
 from healthmsg.cli.recipients.problems import RefusedError
 
+BOM: Final = codecs.BOM_UTF8
+"""What spreadsheets recognise UTF-8 by."""
 _OWNER_ONLY: Final = 0o600
+_OURS: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
 
 def create_private(path: Path) -> TextIO:
@@ -15,12 +19,19 @@ def create_private(path: Path) -> TextIO:
     Raises:
         RefusedError: there is one already, which is never overwritten, or the folder does not let us.
     """
+    return os.fdopen(open_private(path), "w", encoding="utf-8-sig", newline="")
+
+
+def open_private(path: Path) -> int:
+    """Make a file that only its owner can read, and return its descriptor.
+
+    Raises:
+        RefusedError: there is one already, which is never overwritten, or the folder does not let us.
+    """
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY)
+        return os.open(path, _OURS, _OWNER_ONLY)
     except FileExistsError:
         problem = f"{path} exists already, and is not overwritten"
     except OSError as error:
         problem = f"{path} cannot be made: {error.strerror}"
-    else:
-        return os.fdopen(descriptor, "w", encoding="utf-8-sig", newline="")
     raise RefusedError(problem)

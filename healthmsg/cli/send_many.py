@@ -3,8 +3,9 @@
 import asyncio
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import typer
 from attrs import evolve, frozen
@@ -22,13 +23,18 @@ from healthmsg.cli.sending.journal_place import JournalPlace, require_extra
 from healthmsg.cli.sending.messages import Messages, make_messages
 from healthmsg.cli.sending.options import Options
 from healthmsg.cli.sending.outlook import count_in, is_all_delivered, look_ahead
+from healthmsg.cli.sending.remaining import Remaining, find_remaining
 from healthmsg.cli.sending.results import Results
 from healthmsg.cli.sending.running import Ending, run
-from healthmsg.cli.sending.summary import tell
+from healthmsg.cli.sending.summary import said, tell
 from healthmsg.cli.sending.template import Template
+from healthmsg.cli.terminal import not_waiting_for_readers, outliving_terminal
 from healthmsg.environment import Environment
-from healthmsg.errors import ConfigurationError, JournalError, JournalGoneError
+from healthmsg.errors import ConfigurationError, HealthmsgError, JournalGoneError
+from healthmsg.models import Outcome
 from healthmsg.options import environment_from_env, token_from_env
+
+T = TypeVar("T")
 
 
 def send_many(
@@ -42,6 +48,7 @@ def send_many(
     results: option.ResultsFile = None,
     dry_run: option.DryRun = False,
     check_chats: option.CheckChats = False,
+    allow_repeats: option.AllowRepeats = False,
     allow_empty: option.AllowEmpty = False,
     exact_aux_ids: option.ExactAuxIds = False,
     encoding: option.Encoding = None,
@@ -70,6 +77,8 @@ class _Ready:
     job: Job
     total: int
     results: Results
+    had_journal: bool
+    """Whether there may have been messages in the journal before."""
 
 
 _BOTH_OR_NOT: Final = "Give --send-again to send them this one too, or --skip-sent to leave them out"
@@ -85,11 +94,10 @@ class _Command:
             ready = self._get_ready()
         if isinstance(ready, ExitCode):
             return ready
-        ending = Ending()
-        with problems_told():
-            self._send(ready, ending)
-            ending.code = self._code(ready, ending)
-        return ending.code
+        with outliving_terminal():
+            with not_waiting_for_readers():
+                ending = self._send(ready)
+            return self._finish(ready, ending)
 
     def _get_ready(self) -> _Ready | ExitCode:
         """Do everything but send, and ask; give a code if there is nothing to send then."""
@@ -106,6 +114,7 @@ class _Command:
         if not options.yes:
             require_somebody()
         results = self._results(job, recipients)
+        results.check_folder()
         outlook = asyncio.run(look_ahead(job))
         name = "" if options.recipients is None else options.recipients.name
         plan = Plan(job, outlook, environment, recipients, name, str(results.path))
@@ -119,7 +128,9 @@ class _Command:
             # Not agreed to: there were none, until now.
             job = evolve(job, skips_sent=True)
         total = outlook.to_send if job.messages is None else len(job.messages.all)
-        return _Ready(job, total, results)
+        results.create()
+        had_journal = job.journal is not None and job.journal.may_exist
+        return _Ready(job, total, results, had_journal)
 
     def _prepare(self) -> tuple[Job, Recipients | None]:
         """Read and check everything that was given."""
@@ -130,6 +141,7 @@ class _Command:
         place = self._journal()
         if place is not None:
             require_extra()
+            _ = place.may_exist  # refuses what can be no file's name
         job = Job(
             messages,
             place,
@@ -151,6 +163,7 @@ class _Command:
             template,
             path.parent,
             allow_empty=options.allow_empty,
+            allow_repeats=options.allow_repeats,
             is_exact=options.exact_aux_ids,
         )
         return recipients, messages
@@ -175,68 +188,107 @@ class _Command:
         options = self._options
         delimiter = "," if recipients is None else recipients.delimiter
         if options.results is not None:
-            if options.results.exists():
+            if os.path.exists(options.results):  # noqa: PTH110 - unlike that of a path, it never fails
                 raise RefusedError(f"{options.results} exists already, and is not overwritten")
             return Results(options.results, delimiter)
         journal = None if job.journal is None else job.journal.path
         return Results.beside(options.recipients or journal or Path("healthmsg"), delimiter)
 
-    def _send(self, ready: _Ready, ending: Ending) -> None:
-        job, results = ready.job, ready.results
-        is_new = job.journal is not None and not job.journal.may_exist
+    def _send(self, ready: _Ready) -> Ending:
+        """Send, and write the results down. What goes wrong is noted: it does not undo what was sent."""
+        ending = Ending()
         runner = asyncio.Runner()
         try:
-            with results:
-                try:
-                    runner.run(run(self._console, job, ready.total, results, ending))
-                except asyncio.CancelledError:  # interrupted before it had begun
-                    ending.is_interrupted = True
-                except KeyboardInterrupt:
-                    ending.is_interrupted = ending.is_abandoned = True
-                    self._console.show_cursor()
-                results.add_open(job, ending.tally.seen)
-        except OSError as error:  # the results cannot be written
+            runner.run(run(self._console, ready.job, ready.total, ready.results, ending))
+        except asyncio.CancelledError:  # interrupted before it had begun
+            ending.is_interrupted = True
+        except KeyboardInterrupt:
+            ending.is_interrupted = ending.is_abandoned = True
+            self._console.show_cursor()
+        except Exception as error:  # noqa: BLE001 - also after a mistake of ours it is to be told what was sent
             ending.error = ending.error or error
-        finally:
-            if not ending.is_abandoned:
-                runner.close()
-        # The same command would make a new journal, which does not know what was sent.
+        ready.results.finish(ready.job, ending.tally.seen)
+        if not ending.is_abandoned:
+            _afterwards(ending, runner.close, None)
+        return ending
+
+    def _finish(self, ready: _Ready, ending: Ending) -> ExitCode:
+        """Tell how it ended."""
+        without_result = ready.total - _count(ready, ending)
+        unknown = ending.tally.outcomes[Outcome.UNKNOWN]
+        is_abandoned = ending.is_abandoned
+        ending.remaining = _afterwards(
+            ending,
+            lambda: asyncio.run(
+                find_remaining(ready.job, without_result, unknown, is_abandoned=is_abandoned)
+            ),
+            Remaining(without_result=without_result),
+        )
+        code = _code(ready, ending)
+        if code is ExitCode.DONE and ending.error is not None:
+            ending.warnings.append(f"everything was delivered; after that: {said(ending.error)}")
+            ending.error = None
+        ending.is_interrupted = ending.is_interrupted and code is not ExitCode.DONE
+        # After that error, the same command would make a new journal, which does not know what was sent.
         is_gone = isinstance(ending.error, JournalGoneError)
-        how = None if is_gone else self._how_to_go_on(job, is_new=is_new)
-        tell(self._console, results.path, ending, how)
+        going_on = None if is_gone else self._how_to_go_on(ready, ending)
+        _afterwards(ending, lambda: tell(self._console, ready.job, ready.results, ending, going_on), None)
         if ending.is_abandoned:
             # As a kill would, which the journal is made for: ending it in order would wait for what hangs.
             sys.stdout.flush()
-            os._exit(ExitCode.INTERRUPTED)
+            os._exit(code)
+        return code
 
-    def _code(self, ready: _Ready, ending: Ending) -> ExitCode:
-        if ending.is_interrupted:
-            return ExitCode.INTERRUPTED
-        if ending.error is not None or ending.tally.failed:
-            return ExitCode.FAILED
-        if ready.job.messages is not None:
-            is_complete = len(ending.tally.seen) == ready.total
-        else:
-            is_complete = ready.job.journal is not None and asyncio.run(is_all_delivered(ready.job.journal))
-        return ExitCode.DONE if is_complete else ExitCode.FAILED
-
-    def _how_to_go_on(self, job: Job, *, is_new: bool) -> str | None:
-        """Give the command that goes on with a run that ended early.
+    def _how_to_go_on(self, ready: _Ready, ending: Ending) -> str | None:
+        """Return the command that goes on with a run that ended early.
 
         The journal alone will do only if it certainly has all the messages: they are entered while the first
         are being sent.
         """
+        job = ready.job
         if job.journal is None:
             return None
         if job.messages is None:
             return self._options.command
-        try:
-            entered = asyncio.run(count_in(job.journal)) if is_new and job.journal.may_exist else 0
-        except JournalError:  # what broke the run off has been told
-            entered = 0
+        journal = job.journal
+        is_new = not ready.had_journal and (ending.is_early or ending.tally.failed > 0)
+        entered = _afterwards(ending, lambda: asyncio.run(count_in(journal)), 0) if is_new else 0
         if entered == len(job.messages.all):
-            return self._options.command_to_resume(job.journal)
+            return self._options.command_to_resume(journal)
         return self._options.command
+
+
+def _count(ready: _Ready, ending: Ending) -> int:
+    """Count the messages that have a result, each once."""
+    return ending.tally.results if ready.job.messages is None else len(ending.tally.seen)
+
+
+def _code(ready: _Ready, ending: Ending) -> ExitCode:
+    """Return what was sent, whatever else has happened."""
+    is_done = not ending.tally.failed and _count(ready, ending) >= ready.total
+    if ready.job.messages is None and ready.job.journal is not None and not ending.is_early:
+        journal = ready.job.journal
+        is_all = _afterwards(ending, lambda: asyncio.run(is_all_delivered(journal)), is_done)
+        if is_done and not is_all:
+            ending.warnings.append("the journal has others that were not delivered: `healthmsg journal show`")
+        is_done = is_all
+    if is_done:
+        return ExitCode.DONE
+    return ExitCode.INTERRUPTED if ending.is_interrupted else ExitCode.FAILED
+
+
+def _afterwards(ending: Ending, step: Callable[[], T], otherwise: T) -> T:
+    """Do something that does not change what was sent, even if it fails."""
+    try:
+        return step()
+    except (HealthmsgError, RefusedError, OSError) as error:
+        problem = said(error)
+    except KeyboardInterrupt:
+        problem = "interrupted"
+    except Exception as error:  # noqa: BLE001 - as above: the exit status is that of what was sent
+        problem = said(error)
+    ending.warnings.append(problem)
+    return otherwise
 
 
 def _environment() -> Environment:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,13 +39,24 @@ Process = asyncio.subprocess.Process
 
 
 async def begin(
-    sandbox: Sandbox, *arguments: str | Path, stdin: int | None = None, token: str | None = None
+    sandbox: Sandbox,
+    *arguments: str | Path,
+    stdin: int | None = None,
+    token: str | None = None,
+    env: Mapping[str, str] | None = None,
+    redirect: str = "",
 ) -> Process:
-    """Run it in a process of its own, against a sandbox."""
+    """Run it in a process of its own, against a sandbox.
+
+    `redirect` is written as in a shell, `>&-` or `| true`; then a signal would reach the shell.
+    """
     own = {} if token is None else {"HEALTHMSG_TOKEN": token}
+    words = (sys.executable, "-m", "healthmsg.cli", *map(str, arguments))
+    if redirect:
+        words = ("bash", "-c", f'"$@" {redirect}; exit ${{PIPESTATUS[0]}}', "bash", *words)
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "healthmsg.cli", *map(str, arguments)),
-        env=os.environ | variables_of(sandbox) | own,
+        *words,
+        env={**os.environ, **variables_of(sandbox), **own, **(env or {})},
         stdin=asyncio.subprocess.DEVNULL if stdin is None else stdin,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -57,5 +69,25 @@ async def end(process: Process) -> Done:
     return Done(process.returncode, out.decode(), err.decode())
 
 
-async def run(sandbox: Sandbox, *arguments: str | Path) -> Done:
-    return await end(await begin(sandbox, *arguments))
+async def run(
+    sandbox: Sandbox, *arguments: str | Path, env: Mapping[str, str] | None = None, redirect: str = ""
+) -> Done:
+    return await end(await begin(sandbox, *arguments, env=env, redirect=redirect))
+
+
+async def run_as_printed(sandbox: Sandbox, command: str, folder: Path, more: str = "--yes") -> Done:
+    """Run what was printed, as if it was copied into a shell, in that folder."""
+    programs = folder / "bin of tests"
+    programs.mkdir(exist_ok=True)
+    program = programs / "healthmsg"
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m healthmsg.cli "$@"\n')
+    program.chmod(0o700)
+    process = await asyncio.create_subprocess_exec(
+        *("bash", "-c", f"{command} {more}"),
+        cwd=folder,
+        env=os.environ | variables_of(sandbox) | {"PATH": f"{programs}:{os.environ['PATH']}"},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    return await end(process)

@@ -5,12 +5,14 @@ import csv
 import re
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, TextIO
 
 import pytest
 from command_line import Done, invoke
 
 from healthmsg.bulk.journal import Entry, Journal
 from healthmsg.cli.sending.journal_place import JournalPlace
+from healthmsg.errors import JournalError
 from healthmsg.outcome import Outcome
 
 BODY = "Beste mevrouw Jansen"
@@ -169,6 +171,52 @@ def test_a_journal_that_somebody_sends_with_is_not_purged(journal: Path) -> None
     assert done.code == 1
     assert "Another process sends with this journal" in done.err
     assert "Nothing was deleted." in done.err
+
+
+def test_what_was_deleted_is_said_also_when_closing_fails(
+    journal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave = Journal.__aexit__
+
+    async def broken(opened: Journal, *told: Any) -> None:
+        await leave(opened, *told)
+        if not opened._is_reading:
+            raise JournalError("The journal is gone.")
+
+    monkeypatch.setattr(Journal, "__aexit__", broken)
+    done = invoke("journal", "purge", journal, "--older-than", "0d", "--yes")
+
+    assert done.code == 1
+    assert done.err.splitlines() == ["Error: The journal is gone.", "2 messages are deleted."]
+
+
+@pytest.mark.parametrize("error", [JournalError("The disk is full."), KeyboardInterrupt()])
+def test_nothing_is_said_of_a_purge_that_broke_off(
+    journal: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    async def broken(*_: object) -> int:
+        raise error
+
+    monkeypatch.setattr(Journal, "purge", broken)
+    done = invoke("journal", "purge", journal, "--older-than", "0d", "--yes")
+
+    assert done.code in {1, 130}
+    assert "Nothing was deleted." not in done.err
+    assert "Whether messages were deleted is not known" in done.err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="it has no full disk")
+def test_half_an_export_is_not_left(journal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def create(path: Path) -> TextIO:
+        path.touch()
+        return open("/dev/full", "w", encoding="utf-8")  # noqa: PTH123 - a device
+
+    monkeypatch.setattr("healthmsg.cli.journal.create_private", create)
+    done = invoke("journal", "export", journal, "--to", tmp_path / "out.csv")
+
+    assert done.code == 1
+    assert "could not be written, and was deleted: No space left on device" in done.err
+    assert not (tmp_path / "out.csv").exists()
 
 
 # --- what is no journal

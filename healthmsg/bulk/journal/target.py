@@ -33,39 +33,71 @@ class Target:
 
     @classmethod
     def parse(cls, target: str | os.PathLike[str]) -> "Target":
-        """Read what a user gives. A `Path` is taken as it is; text may end with `?keep_bodies=1`.
+        """Read what a user gives. A `Path` is taken as it is; text may end with options.
 
-        A file may also have `?accept_missing_wal=1`: see `JournalIncompleteError`. A database may have
-        `?pool_mode=session`: a pooler in between, such as PgBouncer, keeps one connection for each session.
+        These are `?keep_bodies=1`, and of a file `?accept_missing_wal=1`: see `JournalIncompleteError`. A
+        database may have `?pool_mode=session`: a pooler in between, such as PgBouncer, keeps one connection
+        for each session.
+
+        A file's name may have a `?` in it: only what follows the last one, if it is made of these options, is
+        options, and not even that is if there is a file of exactly this name. What else looks like an option
+        is refused, since it may be a slip. Of text that ends with `?keep_bodies=0`, all before that is the
+        name.
 
         Raises:
             ConfigurationError: it is neither a file nor a PostgreSQL database.
         """
         if not isinstance(target, str):
             return cls(_checked(os.fspath(target)), None)
-        place, _, query = target.partition("?")
+        for start in _POSTGRESQL:
+            if target.startswith(start):
+                return cls._database(target.removeprefix(start))
+        for start in _SQLITE:
+            if target.startswith(start):
+                return cls._file(target.removeprefix(start))
+        if "://" in target:
+            raise ConfigurationError(f"a journal must be {_KINDS}")
+        return cls._file(target)
+
+    @classmethod
+    def _database(cls, text: str) -> "Target":
+        place, _, query = text.partition("?")
         options = parse_qsl(query, keep_blank_values=True)
         keep_bodies = _take_flag(options, _KEEP_BODIES)
-        for start in _POSTGRESQL:
-            if place.startswith(start):
-                is_pooled = _take(options, _POOL_MODE, {"session"}) == "session"
-                rest = place.removeprefix(start)
-                query = f"?{urlencode(options)}" if options else ""
-                url = f"{_POSTGRESQL[0]}{rest}{query}"
-                return cls(None, url, keep_bodies, is_pooled_by_session=is_pooled)
+        is_pooled = _take(options, _POOL_MODE, {"session"}) == "session"
+        query = f"?{urlencode(options)}" if options else ""
+        return cls(None, f"{_POSTGRESQL[0]}{place}{query}", keep_bodies, is_pooled_by_session=is_pooled)
+
+    @classmethod
+    def _file(cls, text: str) -> "Target":
+        """Tell a file's name from the options that may follow it."""
+        name, _, query = parts = text.rpartition("?")
+        # `os.path.exists`, unlike that of a path, takes every error for a no.
+        if not _looks_like_option(parts) or os.path.exists(text):  # noqa: PTH110
+            return cls(_checked(text), None)
+        options = parse_qsl(query, keep_blank_values=True)
+        keep_bodies = _take_flag(options, _KEEP_BODIES)
         accepts_missing_wal = _take_flag(options, _ACCEPT_MISSING_WAL)
-        if options:
+        if options or not query:
             # SQLite's own would let one switch off locks or syncing.
-            known = f"{_KEEP_BODIES} and {_ACCEPT_MISSING_WAL}"
-            raise ConfigurationError(f"a journal in a file knows no other options than {known}")
-        for start in _SQLITE:
-            if place.startswith(start):
-                place = place.removeprefix(start)
-                break
-        else:
-            if "://" in place:
-                raise ConfigurationError(f"a journal must be {_KINDS}")
-        return cls(_checked(place), None, keep_bodies, accepts_missing_wal)
+            raise ConfigurationError(
+                f"a journal in a file knows no other options than {_KEEP_BODIES} and {_ACCEPT_MISSING_WAL};"
+                f" if this is part of its name, end it with ?{_KEEP_BODIES}=0"
+            )
+        return cls(_checked(name), None, keep_bodies, accepts_missing_wal)
+
+
+def text_of(path: Path, *, keep_bodies: bool = False, accepts_missing_wal: bool = False) -> str:
+    """Return the text that `Target.parse` reads as this file."""
+    text = str(path)
+    wanted = ((_KEEP_BODIES, keep_bodies), (_ACCEPT_MISSING_WAL, accepts_missing_wal))
+    if options := [f"{name}=1" for name, is_wanted in wanted if is_wanted]:
+        return f"{text}?{'&'.join(options)}"
+    return f"{text}?{_KEEP_BODIES}=0" if _looks_like_option(text.rpartition("?")) else text
+
+
+def _looks_like_option(parts: tuple[str, str, str]) -> bool:
+    return bool(parts[1]) and ("=" in parts[2] or _KEEP_BODIES in parts[2])
 
 
 def _take_flag(options: list[tuple[str, str]], name: str) -> bool:

@@ -15,6 +15,8 @@ from healthmsg.cli.sending.job import Job
 from healthmsg.cli.sending.messages import Messages
 from healthmsg.cli.sending.other_texts import show_differences
 from healthmsg.cli.sending.outlook import Outlook, duration
+from healthmsg.cli.sending.repeats import same_recipient
+from healthmsg.cli.terminal import shown
 from healthmsg.environment import Environment
 
 _MOST_LINES = 5
@@ -38,7 +40,7 @@ class Plan:
         facts.add_column(style="bold")
         facts.add_column(overflow="fold")
         for name, value in self._facts():
-            facts.add_row(name, Text(value))
+            facts.add_row(name, Text(shown(value)))
         return facts
 
     def _facts(self) -> list[tuple[str, str]]:
@@ -87,7 +89,7 @@ class Plan:
 
 
 def _numbers(messages: Messages) -> str:
-    recipients = len({message.to for message in messages.all})
+    recipients = len({same_recipient(message.to) for message in messages.all})
     with_files = sum(bool(message.files) for message in messages.all)
     files = f", {with_files:,} with files" if with_files else ""
     return f"{len(messages.all):,} to {recipients:,} recipients{files}"

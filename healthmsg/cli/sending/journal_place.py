@@ -7,11 +7,14 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from attrs import field, frozen
 
-from healthmsg.bulk.journal.target import Target
+from healthmsg.bulk.journal.target import Target, text_of
+from healthmsg.cli.names import beside
 from healthmsg.cli.recipients import RefusedError
 
 JOURNAL_VARIABLE: Final = "HEALTHMSG_JOURNAL"
 """Says it instead of the command, where others on the machine could see a password."""
+HIDDEN: Final = "***"
+"""Stands for a password."""
 # A password can be among the options of a database, too.
 _HARMLESS: Final = {"host", "port", "database", "keep_bodies", "pool_mode", "ssl"}
 
@@ -32,23 +35,44 @@ class JournalPlace:
         Raises:
             ConfigurationError: it is neither a file nor a PostgreSQL database.
         """
-        return cls(target, Target.parse(target).path)
+        parsed = Target.parse(target)
+        if parsed.path is None:
+            return cls(target, None)
+        options = {
+            "keep_bodies": parsed.keep_bodies,
+            "accepts_missing_wal": parsed.accepts_missing_wal,
+        }
+        if any(options.values()):
+            return cls(text_of(parsed.path, **options), parsed.path)
+        return cls(parsed.path, parsed.path)
 
     @classmethod
     def beside(cls, recipients: Path) -> "JournalPlace":
-        """Give the one that belongs to a file of recipients."""
-        path = recipients.with_name(f"{recipients.stem}.journal.db")
+        """Return the one that belongs to a file of recipients."""
+        path = beside(recipients, ".journal.db")
         return cls(path, path)
 
     @property
     def may_exist(self) -> bool:
-        """Whether there may be messages in it."""
-        return self.path is None or self.path.exists()
+        """Whether there may be messages in it.
+
+        Raises:
+            RefusedError: that cannot be found out.
+        """
+        if self.path is None:
+            return True
+        try:
+            return self.path.exists()
+        except OSError as error:
+            problem = f"the journal cannot be looked for: {error.strerror}"
+        raise RefusedError(problem)
 
     @property
     def shown(self) -> str:
-        """Give it for a person to read: without a password."""
-        target = str(self.target)
+        """Return it as text that `parse` takes, but without a password."""
+        if isinstance(self.target, Path):
+            return text_of(self.target)
+        target = self.target
         if self.path is not None:
             return target
         try:
@@ -58,7 +82,7 @@ class JournalPlace:
             return "postgresql://…"
         user = f"{parts.username}@" if parts.username else ""
         if parts.password:
-            user = f"{parts.username or ''}:***@"
+            user = f"{parts.username or ''}:{HIDDEN}@"
         options = urlencode(
             [(name, value) for name, value in parse_qsl(parts.query) if name in _HARMLESS], safe="/"
         )

@@ -8,6 +8,7 @@ from attrs import Factory, define, field, frozen
 from healthmsg.bulk import Outgoing
 from healthmsg.cli.recipients import Problems, Recipients, Row
 from healthmsg.cli.recipients.columns import ADDRESSES, BODIES, check_columns, similar
+from healthmsg.cli.sending.repeats import find_repeats
 from healthmsg.cli.sending.template import Template
 from healthmsg.cli.sending.values import problem_of_address, problem_of_id, problem_of_value
 from healthmsg.client import Client
@@ -60,9 +61,12 @@ def make_messages(
     folder: Path,
     *,
     allow_empty: bool = False,
+    allow_repeats: bool = False,
     is_exact: bool = False,
 ) -> Messages:
     """Make all messages. Without a template, a column is the text; files are looked for in `folder`.
+
+    The same message to the same recipient is refused, unless repeats are allowed; also with a key of its own.
 
     Raises:
         RefusedError: with everything that is wrong with any of them.
@@ -86,8 +90,16 @@ def make_messages(
         is_exact,
     )
     made = [message for row in recipients.rows if (message := making.message(row)) is not None]
+    repeated = find_repeats(made)
+    _refuse_repeats(() if allow_repeats else repeated, problems)
     problems.refuse_if_any()
-    return Messages(made, _repeated(made))
+    return Messages(made, repeated)
+
+
+def _refuse_repeats(repeated: Sequence[tuple[int, int]], problems: Problems) -> None:
+    for line, before in repeated:
+        same = f"the same message to the same recipient as on line {before}"
+        problems.add(f"{same}; --allow-repeats sends it again", line)
 
 
 def _template_of_columns(columns: Sequence[str], problems: Problems, header: int | None) -> Template:
@@ -107,16 +119,6 @@ def _check_fields(template: Template, columns: Sequence[str], problems: Problems
             meant = similar(name, names)
             hint = f"; did you mean {{{meant}}}?" if meant else ""
             problems.add(f"the template's {{{name}}} is no column of the recipients{hint}")
-
-
-def _repeated(messages: Sequence[Message]) -> list[tuple[int, int]]:
-    first: dict[tuple[str, str, tuple[Path, ...]], int] = {}
-    found = []
-    for message in messages:
-        line = first.setdefault((message.to, message.body, message.files), message.line)
-        if line != message.line:
-            found.append((message.line, line))
-    return found
 
 
 @define

@@ -2,7 +2,6 @@
 
 import math
 import os
-import shlex
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -13,6 +12,7 @@ from healthmsg.bulk.hold import STOP_AFTER
 from healthmsg.bulk.reconcile import SETTLE
 from healthmsg.cli.recipients import RefusedError
 from healthmsg.cli.sending.journal_place import JOURNAL_VARIABLE, JournalPlace
+from healthmsg.cli.shell import quoted
 
 _WHO_GOT_WHAT: Final = "--send-again and --skip-sent need a journal, which knows who got what"
 _OF_ONE_RUN: Final = {"yes", "results", "dry_run", "check_chats"}
@@ -48,6 +48,9 @@ ResultsFile = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Tell what would go wrong, and send nothing.")]
 CheckChats = Annotated[
     bool, typer.Option("--check-chats", help="With --dry-run: ask the service for each chat.")
+]
+AllowRepeats = Annotated[
+    bool, typer.Option("--allow-repeats", help="Send a message also to who gets the same one already.")
 ]
 AllowEmpty = Annotated[bool, typer.Option("--allow-empty", help="Fields of the template may be empty.")]
 ExactAuxIds = Annotated[
@@ -88,6 +91,7 @@ class Options:
     results: Path | None = None
     dry_run: bool = False
     check_chats: bool = False
+    allow_repeats: bool = False
     allow_empty: bool = False
     exact_aux_ids: bool = False
     encoding: str | None = None
@@ -110,25 +114,25 @@ class Options:
 
     @property
     def command(self) -> str:
-        """Give the command that does the same again; passwords are left out."""
+        """Return the command that does the same again, for a shell; passwords are left out."""
         words = ["healthmsg", "send-many"]
         for option in fields(Options):
             value = getattr(self, option.name)
             if option.name in _OF_ONE_RUN or value == option.default:
                 continue
-            if option.name != "recipients":
-                words.append(f"--{option.name.replace('_', '-')}")
-            if option.name == "journal":
-                words.append(JournalPlace.parse(value).shown)
-            elif value is not True:
-                words.append(str(value))
-        return shlex.join(words)
+            name = "" if option.name == "recipients" else f"--{option.name.replace('_', '-')}"
+            if value is True:
+                words.append(name)
+            elif option.name == "journal":
+                words += [name, _journal_as_word(value)]
+            else:
+                words += _as_words(name, value)
+        return " ".join(words)
 
     def command_to_resume(self, journal: JournalPlace) -> str:
-        """Give the command that sends what the journal still holds."""
-        resuming = Options(
-            journal=str(journal.target), resume=True, settle=self.settle, stop_after=self.stop_after
-        )
+        """Return the command that sends what the journal still holds."""
+        target = str(journal.target) if journal.path is None else journal.shown
+        resuming = Options(journal=target, resume=True, settle=self.settle, stop_after=self.stop_after)
         return resuming.command
 
     def _rules(self) -> list[tuple[bool, str]]:
@@ -164,3 +168,20 @@ class Options:
             (self.check_chats and not self.dry_run, "--check-chats goes with --dry-run"),
             (self.retry_failed and self.no_journal, "--retry-failed needs a journal"),
         ]
+
+
+def _as_words(name: str, value: object) -> list[str]:
+    """Return an option and its value, or a value alone, so that nothing of it is taken for an option."""
+    text = str(value)
+    if text.startswith("-") and isinstance(value, Path):
+        text = f"./{text}"
+    if text.startswith("-"):
+        return [quoted(f"{name}={text}")]
+    return [*filter(None, [name]), quoted(text)]
+
+
+def _journal_as_word(target: str) -> str:
+    shown = JournalPlace.parse(target).shown
+    if shown != target and "://" in shown and target == os.environ.get(JOURNAL_VARIABLE):
+        return f'"${JOURNAL_VARIABLE}"'  # with the password that is left out
+    return quoted(f"./{shown}" if shown.startswith("-") else shown)

@@ -9,13 +9,18 @@ from attrs import Factory, define
 from rich.console import Console
 
 from healthmsg.bulk import SendMany, SendResult
-from healthmsg.cli.ending import ExitCode
+from healthmsg.cli.ending import say
 from healthmsg.cli.sending.job import Job
 from healthmsg.cli.sending.progress import make_progress
+from healthmsg.cli.sending.remaining import Remaining
 from healthmsg.cli.sending.results import Results
 from healthmsg.cli.sending.tally import Tally
 from healthmsg.client import Client
 from healthmsg.errors import HealthmsgError
+
+
+class ResultsError(Exception):
+    """The results of a run without a journal cannot be written: nothing more is sent."""
 
 
 @define
@@ -23,12 +28,14 @@ class Ending:
     """How a run ended."""
 
     tally: Tally = Factory(Tally)
-    error: HealthmsgError | OSError | None = None
+    error: Exception | None = None
     """What broke it off."""
     is_interrupted: bool = False
     is_abandoned: bool = False
     """Whether nobody waited for what was under way."""
-    code: ExitCode = ExitCode.FAILED
+    warnings: list[str] = Factory(list)
+    """What went wrong afterwards: it changes nothing of what was sent."""
+    remaining: Remaining = Remaining()
 
     @property
     def is_early(self) -> bool:
@@ -52,8 +59,11 @@ async def run(console: Console, job: Job, total: int, results: Results, ending: 
 
             def note(result: SendResult) -> None:
                 ending.tally.add(result)
-                progress.update(bar, advance=1, description=str(ending.tally))
                 results.add(result, job.message(result.index))
+                progress.update(bar, advance=1, description=str(ending.tally))
+                if results.problem is not None and job.journal is None:
+                    # Nothing else says what was sent.
+                    raise ResultsError(results.problem)
 
             await _read(sending, note, console, ending)
 
@@ -84,19 +94,28 @@ async def _read(
                     note(result)
             except asyncio.CancelledError:
                 ending.is_interrupted = True
-                console.print("Stopping: what is under way is waited for. Ctrl-C again ends at once.")
+                say(console, "Stopping: what is under way is waited for. Ctrl-C again ends at once.")
                 raise
     except asyncio.CancelledError:
         _stay(asyncio.current_task())
-    except (HealthmsgError, OSError) as error:
+    except (HealthmsgError, ResultsError) as error:
         ending.error = error
-    if isinstance(ending.error, OSError):  # the results cannot be written
-        return
-    try:
-        async for result in sending:
-            note(result)
-    except HealthmsgError as error:
-        ending.error = ending.error or error
+    await _read_what_is_left(sending, note, ending)
+
+
+async def _read_what_is_left(sending: SendMany, note: Callable[[SendResult], None], ending: Ending) -> None:
+    """Read the results of what was under way when the run ended."""
+    while True:
+        try:
+            async for result in sending:
+                note(result)
+        except ResultsError as error:  # that one is counted, and there may be more
+            ending.error = ending.error or error
+        except HealthmsgError as error:
+            ending.error = ending.error or error
+            return
+        else:
+            return
 
 
 def _stay(task: "asyncio.Task[None] | None") -> None:

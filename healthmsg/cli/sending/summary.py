@@ -1,31 +1,73 @@
 """What is said at the end."""
 
-from pathlib import Path
+from collections.abc import Sequence
 
 from rich.console import Console
 
-from healthmsg.cli.sending.running import Ending
+from healthmsg.cli.ending import say, warn
+from healthmsg.cli.recipients import RefusedError
+from healthmsg.cli.sending.job import Job
+from healthmsg.cli.sending.journal_place import HIDDEN
+from healthmsg.cli.sending.results import Results
+from healthmsg.cli.sending.running import Ending, ResultsError
+from healthmsg.cli.shell import joined
+from healthmsg.cli.terminal import shown
+from healthmsg.errors import HealthmsgError
 from healthmsg.models import Outcome
 
 
-def tell(console: Console, results: Path, ending: Ending, how_to_go_on: str | None) -> None:
+def tell(console: Console, job: Job, results: Results, ending: Ending, how_to_go_on: str | None) -> None:
     """Say what became of the messages, where it stands for each, and how to go on."""
-
-    def say(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
-
     tally = ending.tally
-    say(f"{tally}")
+    say(console, f"{tally}{ending.remaining}")
     for kind, count in tally.failures.most_common():
-        say(f"  {count:,}x {kind}")
-    say(f"Results: {results}")
+        say(console, f"  {count:,}x {kind}")
+    say(console, f"Results: {shown(str(results.path))}")
     if ending.error is not None:
-        said = ending.error.strerror if isinstance(ending.error, OSError) else ending.error
-        say(f"The run broke off: {said}")
+        say(console, f"The run broke off: {said(ending.error)}")
     if how_to_go_on is None:
         if ending.is_early:
-            say("There is no journal to go on with. The results say what was delivered.")
+            say(console, "There is no journal to go on with. The results say what was delivered.")
     elif ending.is_early:
-        say(f"Go on with: {how_to_go_on}")
+        say(console, f"Go on with: {how_to_go_on}")
     elif tally.outcomes[Outcome.NOT_SENT]:
-        say(f"Try again what was not sent: {how_to_go_on} --retry-failed")
+        say(console, f"Try again what was not sent: {how_to_go_on} --retry-failed")
+    if how_to_go_on is not None and f":{HIDDEN}@" in how_to_go_on and (ending.is_early or tally.failed):
+        say(console, "The password of the journal was left out of this: put it back.")
+    if results.problem is not None:
+        _tell_missing(job, results)
+    for warning in ending.warnings:
+        warn(warning)
+
+
+def said(error: Exception) -> str:
+    """Return what an error says; of an unforeseen one, which may have private things in it, only its kind."""
+    if isinstance(error, HealthmsgError | ResultsError):
+        return str(error)
+    if isinstance(error, RefusedError):
+        return error.shown
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return f"{type(error).__name__}, which is a mistake in this program"
+
+
+def _tell_missing(job: Job, results: Results) -> None:
+    """Say what the file of results does not, by the lines of the recipients."""
+    problem = f"The results are not complete: {results.problem}."
+    for outcome, lines in results.lines_without_row().items():
+        problem += f" {outcome.capitalize()}, but not in the results: lines {_ranges(lines)}."
+    if job.journal is not None:
+        command = ("healthmsg", "journal", "export", job.journal.shown, "--to", "results.csv")
+        problem += f" The journal has them: {joined(command)}"
+    warn(problem)
+
+
+def _ranges(lines: Sequence[int]) -> str:
+    """Write numbers down in short: 2-5, 9."""
+    found: list[list[int]] = []
+    for line in sorted(lines):
+        if found and line == found[-1][1] + 1:
+            found[-1][1] = line
+        else:
+            found.append([line, line])
+    return ", ".join(f"{first}" if first == last else f"{first}-{last}" for first, last in found)

@@ -38,6 +38,11 @@ class Tally:
         """Count those that are not known to be delivered."""
         return self.outcomes[Outcome.NOT_SENT] + self.outcomes[Outcome.UNKNOWN]
 
+    @property
+    def results(self) -> int:
+        """Count all results."""
+        return sum(self.outcomes.values())
+
     def __str__(self) -> str:
         told = [f"{outcome.value} {self.outcomes[outcome]:,}" for outcome in Outcome]
         if self.left_out:

@@ -1,0 +1,318 @@
+"""How `healthmsg send-many` ends: what was sent decides, and the summary counts what is left."""
+
+import asyncio
+import csv
+import errno
+import os
+import re
+import shlex
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command_line import Done, begin, end, invoke, run, variables_of
+from waiting import until
+
+from healthmsg import Client, JournalError
+from healthmsg.cli.sending.results import Results
+from healthmsg.errors import ConfigurationError
+from healthmsg.sandbox import AnswerStatus, Delay, Sandbox
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "lijst.csv"
+
+
+def write(path: Path, sandbox: Sandbox, count: int) -> list[str]:
+    """Make a chat for each recipient, and a file of them; give the chats."""
+    chats = [f"conversations/{sandbox.add_conversation(aux_id=f'P{n}')}" for n in range(count)]
+    path.write_text("aux_id;body\n" + "".join(f"P{n};Hallo {n}\n" for n in range(count)))
+    return chats
+
+
+def send(path: Path, *more: str, results: str = "out.csv") -> tuple[str | Path, ...]:
+    return ("send-many", path, "--yes", "--results", path.with_name(results), *more)
+
+
+def resume(path: Path, results: str = "2.csv") -> tuple[str | Path, ...]:
+    journal = ("--journal", path.with_name("lijst.journal.db"))
+    return ("send-many", "--resume", "--yes", *journal, "--results", path.with_name(results))
+
+
+async def in_process(sandbox: Sandbox, *arguments: str | Path) -> Done:
+    return await asyncio.to_thread(invoke, *arguments, env=variables_of(sandbox))
+
+
+def outcomes(path: Path, results: str = "out.csv") -> list[str]:
+    with path.with_name(results).open(encoding="utf-8-sig", newline="") as file:
+        return [row["outcome"] for row in csv.DictReader(file, delimiter=";")]
+
+
+async def until_some_are_sent(sandbox: Sandbox) -> None:
+    await until(lambda: any(call.method == "POST" for call in sandbox.calls))
+
+
+async def end_at_second_ctrl_c(sandbox: Sandbox, *arguments: str | Path) -> Done:
+    process = await begin(sandbox, *arguments)
+    # Both are under way.
+    await until(lambda: sum(call.method == "POST" for call in sandbox.calls) == 2)
+    process.send_signal(signal.SIGINT)
+    assert process.stdout is not None
+    shown = b""
+    while b"Stopping" not in shown:
+        line = await asyncio.wait_for(process.stdout.readline(), 10)
+        assert line, "it ended"
+        shown += line
+    process.send_signal(signal.SIGINT)
+    return await end(process)
+
+
+# --- what is left
+
+
+async def test_a_second_ctrl_c_ends_at_once_and_counts_what_is_in_doubt(sandbox: Sandbox, path: Path) -> None:
+    write(path, sandbox, 2)
+    sandbox.faults.add(kind=Delay(60), method="POST", times=None)
+
+    done = await end_at_second_ctrl_c(sandbox, *send(path))
+
+    assert done.code == 130, done
+    assert "delivered 0 · not sent 0 · unknown 0 · in doubt 2\n" in done.out
+    assert "Go on with: healthmsg send-many " in done.out
+    assert outcomes(path) == ["open", "open"]
+
+
+async def test_without_a_journal_what_was_under_way_is_not_called_unsent(
+    sandbox: Sandbox, path: Path
+) -> None:
+    write(path, sandbox, 2)
+    sandbox.faults.add(kind=Delay(60), method="POST", times=None)
+
+    done = await end_at_second_ctrl_c(sandbox, *send(path, "--no-journal"))
+
+    assert done.code == 130, done
+    assert "delivered 0 · not sent 0 · unknown 0 · without a result 2\n" in done.out
+
+
+async def test_what_is_left_is_counted_when_resuming_is_interrupted(sandbox: Sandbox, path: Path) -> None:
+    chats = write(path, sandbox, 120)
+    process = await begin(sandbox, *send(path))
+    await until_some_are_sent(sandbox)
+    process.send_signal(signal.SIGINT)
+    await end(process)
+    before = sum(len(sandbox.messages(chat)) for chat in chats)
+
+    process = await begin(sandbox, *resume(path))
+    await until(lambda: sum(len(sandbox.messages(chat)) for chat in chats) > before)
+    process.send_signal(signal.SIGINT)
+    done = await end(process)
+
+    assert done.code == 130, done
+    sent = sum(len(sandbox.messages(chat)) for chat in chats)
+    assert sent < 120
+    said = f"delivered {sent - before} · not sent 0 · unknown 0 · still to send {120 - sent}\n"
+    assert said in done.out
+
+
+async def test_what_is_left_is_counted_when_resuming_is_refused(sandbox: Sandbox, path: Path) -> None:
+    write(path, sandbox, 3)
+    await end(await begin(sandbox, *send(path), token="wr0ng"))
+    first = await end(await begin(sandbox, *send(path, results="1.csv"), token="wr0ng"))
+
+    done = await end(await begin(sandbox, *resume(path), token="wr0ng"))
+
+    assert "unknown 0 · still to send 3\n" in first.out
+    if "--resume" in first.out:
+        assert (done.code, "unknown 0 · still to send 3\n" in done.out) == (1, True), done
+
+
+# --- results that cannot be written
+
+
+class Disk:
+    """Stands for `os.write`: no file of results takes more than so many bytes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+        self._free = free
+        self._write = os.write
+        monkeypatch.setattr(os, "write", self.write)
+
+    def write(self, descriptor: int, data: bytes) -> int:
+        if Path(f"/proc/self/fd/{descriptor}").readlink().name == "out.csv":
+            if not self._free:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            data = bytes(data[: self._free])
+            self._free -= len(data)
+        return self._write(descriptor, data)
+
+
+async def test_with_a_journal_a_full_disk_under_the_results_ends_nothing(
+    sandbox: Sandbox, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chats = write(path, sandbox, 5)
+    Disk(monkeypatch, 60)
+
+    done = await in_process(sandbox, *send(path))
+
+    assert done.code == 0, done
+    assert [len(sandbox.messages(chat)) for chat in chats] == [1] * 5
+    assert "delivered 5 · not sent 0 · unknown 0\n" in done.out
+    assert "The results are not complete: No space left on device." in done.err
+    assert "Delivered, but not in the results: lines 2-6." in done.err
+    export = re.search(r"The journal has them: healthmsg (.*)", done.err)
+    assert export
+    monkeypatch.undo()
+    monkeypatch.chdir(path.parent)
+    assert (await in_process(sandbox, *shlex.split(export[1]))).code == 0
+
+
+async def test_without_a_journal_a_full_disk_ends_the_run_and_the_truth_is_said(
+    sandbox: Sandbox, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chats = write(path, sandbox, 100)
+    Disk(monkeypatch, 60)
+
+    done = await in_process(sandbox, *send(path, "--no-journal"))
+
+    sent = sum(len(sandbox.messages(chat)) for chat in chats)
+    assert done.code == 1, done
+    assert 0 < sent < 100
+    assert f"delivered {sent} · not sent {100 - sent} · unknown 0\n" in done.out
+    assert "The run broke off: No space left on device\n" in done.out
+    lines = re.search(r"Delivered, but not in the results: lines ([\d, -]+)\.", done.err)
+    assert lines
+    ranges = [(*map(int, part.split("-")),) for part in lines[1].split(", ")]
+    assert sum(part[-1] - part[0] + 1 for part in ranges) == sent
+
+
+async def test_results_that_are_deleted_are_made_again(sandbox: Sandbox, path: Path) -> None:
+    write(path, sandbox, 40)
+    process = await begin(sandbox, *send(path))
+    await until_some_are_sent(sandbox)
+    path.with_name("out.csv").unlink()
+    done = await end(process)
+
+    assert done.code == 0, done
+    assert outcomes(path) == ["delivered"] * 40
+
+
+async def test_results_that_cannot_be_made_are_refused_before_anything_is_sent(
+    sandbox: Sandbox, path: Path
+) -> None:
+    (chat,) = write(path, sandbox, 1)
+
+    done = await in_process(sandbox, "send-many", path, "--yes", "--results", path / "out.csv")
+
+    assert done.code == 2, done
+    assert "--results says where they go" in done.err
+    assert "Nothing was sent." in done.err
+    assert not sandbox.messages(chat)
+    assert list(path.parent.iterdir()) == [path]
+
+
+# --- what goes wrong at the very end
+
+
+@pytest.mark.parametrize(("lacking", "goes_on"), [(0, "--resume --journal "), (1, "{path} --journal ")])
+async def test_the_journal_alone_is_gone_on_with_only_if_everything_is_in_it(
+    sandbox: Sandbox, path: Path, monkeypatch: pytest.MonkeyPatch, lacking: int, goes_on: str
+) -> None:
+    write(path, sandbox, 2)
+    sandbox.faults.add(kind=AnswerStatus(400), method="POST")
+
+    async def count(*_: object) -> int:
+        return 2 - lacking
+
+    monkeypatch.setattr("healthmsg.cli.send_many.count_in", count)
+    journal = ("--journal", str(path.with_name("lijst.journal.db")))
+
+    done = await in_process(sandbox, *send(path, *journal))
+
+    assert done.code == 1
+    assert f"healthmsg send-many {goes_on.format(path=path)}" in done.out
+
+
+BROKEN = [
+    JournalError("The journal is gone."),
+    ConfigurationError("no journal"),
+    OSError(5, "Input/output error"),
+    RuntimeError("private"),
+]
+
+
+@pytest.mark.parametrize("error", [*BROKEN, asyncio.CancelledError()], ids=lambda error: type(error).__name__)
+async def test_what_fails_after_everything_was_delivered_is_a_warning(
+    sandbox: Sandbox, path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    write(path, sandbox, 2)
+
+    async def leave(client: Client, *_: object) -> None:
+        await client.close()
+        if any(call.method == "POST" for call in sandbox.calls):
+            raise error
+
+    monkeypatch.setattr(Client, "__aexit__", leave)
+
+    done = await in_process(sandbox, *send(path))
+
+    assert done.code == 0, done
+    assert "delivered 2 · not sent 0 · unknown 0\n" in done.out
+    assert "Nothing was sent" not in done.out + done.err
+    assert "Go on with" not in done.out
+    assert "private" not in done.out + done.err
+    assert isinstance(error, asyncio.CancelledError) or "Warning: " in done.err
+
+
+@pytest.mark.parametrize("error", [*BROKEN, KeyboardInterrupt()], ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("step", ["count_in", "is_all_delivered", "find_remaining"])
+async def test_what_fails_while_it_is_summed_up_changes_no_status(
+    sandbox: Sandbox, path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, step: str
+) -> None:
+    async def broken(*_: object, **__: object) -> Any:
+        raise error
+
+    write(path, sandbox, 3)
+    sandbox.faults.add(kind=AnswerStatus(400), method="POST", times=1)
+    monkeypatch.setattr(f"healthmsg.cli.send_many.{step}", broken)
+
+    failed = await in_process(sandbox, *send(path))
+    done = await in_process(sandbox, *resume(path), "--retry-failed")
+
+    assert (failed.code, done.code) == (1, 0), (failed, done)
+    assert "delivered 2 · not sent 1 · unknown 0\n" in failed.out
+    assert "Try again what was not sent: " in failed.out
+    assert "delivered 1 · not sent 0 · unknown 0\n" in done.out
+
+
+async def test_a_mistake_of_ours_ends_the_run_but_not_the_summary(
+    sandbox: Sandbox, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chats = write(path, sandbox, 90)
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("private")
+
+    monkeypatch.setattr(Results, "add", broken)
+
+    done = await in_process(sandbox, *send(path))
+
+    assert done.code == 1, done
+    assert "The run broke off: RuntimeError, which is a mistake in this program\n" in done.out
+    assert "private" not in done.out + done.err
+    assert "Go on with: " in done.out
+    again = await run(sandbox, *send(path, results="2.csv"))
+    assert again.code == 0
+    assert [len(sandbox.messages(chat)) for chat in chats] == [1] * 90
+
+
+async def test_a_journal_with_others_that_failed_says_why_it_is_1(sandbox: Sandbox, path: Path) -> None:
+    write(path, sandbox, 3)
+    sandbox.faults.add(kind=AnswerStatus(400), method="POST", times=1)
+    await in_process(sandbox, *send(path))
+
+    done = await in_process(sandbox, *resume(path))
+
+    assert done.code == 1, done
+    assert "the journal has others that were not delivered" in done.err
