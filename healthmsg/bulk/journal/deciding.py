@@ -81,6 +81,11 @@ def decide(
     }
     if not connection.execute(statement, noted).rowcount:
         raise JournalInUseError(_CLAIMED)
+    _promote_after(connection, key)
+
+
+def _promote_after(connection: Connection, key: str) -> None:
+    """Let the next message to the same recipient go."""
     whose = connection.execute(statements.RECIPIENTS_OF_KEYS, {"rows": [[key]]}).scalars()
     recipients = {"rows": [[recipient] for recipient in whose]}
     if recipients["rows"] and not connection.execute(statements.WITH_NEXT, recipients).first():

@@ -76,15 +76,15 @@ class Target:
         if not _looks_like_option(parts) or os.path.exists(text):  # noqa: PTH110
             return cls(_checked(text), None)
         options = parse_qsl(query, keep_blank_values=True)
-        keep_bodies = _take_flag(options, _KEEP_BODIES)
-        accepts_missing_wal = _take_flag(options, _ACCEPT_MISSING_WAL)
-        if options or not query:
+        known = {(name, value) for name in (_KEEP_BODIES, _ACCEPT_MISSING_WAL) for value in ("0", "1")}
+        if not options or not known.issuperset(options):
             # SQLite's own would let one switch off locks or syncing.
             raise ConfigurationError(
                 f"a journal in a file knows no other options than {_KEEP_BODIES} and {_ACCEPT_MISSING_WAL};"
                 f" if this is part of its name, end it with ?{_KEEP_BODIES}=0"
             )
-        return cls(_checked(name), None, keep_bodies, accepts_missing_wal)
+        keep_bodies = _take_flag(options, _KEEP_BODIES)
+        return cls(_checked(name), None, keep_bodies, _take_flag(options, _ACCEPT_MISSING_WAL))
 
 
 def text_of(path: Path, *, keep_bodies: bool = False, accepts_missing_wal: bool = False) -> str:
