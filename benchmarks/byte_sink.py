@@ -5,6 +5,7 @@ Plain blocking sockets, one thread a connection; where the system can throw byte
 prints its URL. Each call is answered when as many bytes came as its `Content-Length` says.
 """
 
+import itertools
 import re
 import socket
 import subprocess
@@ -15,8 +16,9 @@ from contextlib import contextmanager
 from typing import Final
 
 ANSWER: Final = (
-    b'HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n{"id":"m1"}'
+    b'HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nContent-Length: 20\r\n\r\n{"id":"m%011d"}'
 )
+NUMBERS: Final = itertools.count()
 LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 THROW_AWAY: Final = socket.MSG_TRUNC if sys.platform == "linux" else 0
 # Bytes.
@@ -37,7 +39,7 @@ def swallow(connection: socket.socket) -> None:
                 if not count:
                     return
                 left -= count
-            connection.sendall(ANSWER)
+            connection.sendall(ANSWER % next(NUMBERS))
 
 
 def _head(connection: socket.socket) -> bytes:

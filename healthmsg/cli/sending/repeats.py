@@ -3,14 +3,31 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 from unicodedata import normalize
-
-if TYPE_CHECKING:
-    from healthmsg.cli.sending.messages import Message
 
 # A conversation has the address of the other side's user, too.
 _SAME_PERSON = {"users": "conversations"}
+
+
+class Row(Protocol):
+    """What is looked at of a message."""
+
+    @property
+    def line(self) -> int:
+        """Its line in the file."""
+
+    @property
+    def to(self) -> str:
+        """Its address."""
+
+    @property
+    def body(self) -> str:
+        """Its text."""
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """Its files."""
 
 
 def same_recipient(address: str) -> str:
@@ -24,7 +41,7 @@ def same_recipient(address: str) -> str:
     return f"{_SAME_PERSON.get(kind, kind)}/{_one_space(parts[-1])}"
 
 
-def find_repeats(messages: Sequence["Message"]) -> list[tuple[int, int]]:
+def find_repeats(messages: Sequence[Row]) -> list[tuple[int, int]]:
     """Return the lines that say the same to the same recipient, each with the first line that does."""
     first: dict[tuple[str, str, tuple[str, ...]], int] = {}
     real: dict[Path, str] = {}
