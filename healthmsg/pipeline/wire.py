@@ -67,6 +67,8 @@ class _OutgoingRequest(aiohttp.ClientRequest):
             raise aiohttp.ClientConnectionError
         if self.carries is not None:
             _check_that_it_may_leave(self.carries)
+            if self.carries.may_leave is not None:
+                self.write_bytes = partial(_write_if_it_may_leave, self.carries, self.write_bytes)  # type: ignore[method-assign]
             self.carries.has_left = True
             if self.carries.slot is not None:
                 self.carries.slot.sent()
@@ -89,6 +91,20 @@ def _check_that_it_may_leave(request: Request) -> None:
         request.may_leave()
         return
     raise aiohttp.ClientConnectionError
+
+
+async def _write_if_it_may_leave(
+    request: Request, write_bytes: Callable[..., Awaitable[None]], writer: Any, conn: Any, *rest: Any
+) -> None:
+    """Look a last time: this is a task of its own, and the headers wait for what it writes."""
+    try:
+        if request.may_leave is not None:
+            request.may_leave()
+    except ClaimLostError:
+        request.has_left = False
+        conn.protocol.set_exception(aiohttp.ClientConnectionError())
+        return
+    await write_bytes(writer, conn, *rest)
 
 
 async def _write_in_time(

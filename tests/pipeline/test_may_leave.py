@@ -17,7 +17,7 @@ from servers import (
     wire_to,
 )
 
-from healthmsg.errors import ClaimLostError, ConnectionLostError
+from healthmsg.errors import ClaimLostError, ConnectError, ConnectionLostError
 from healthmsg.outcome import Outcome
 from healthmsg.pipeline import fold
 from healthmsg.pipeline.check import CheckStep
@@ -172,3 +172,19 @@ async def test_a_call_that_nothing_is_asked_of_is_made(server: Server, wire: Wir
     request.lane = lane
     await fold([LimitStep(Limiter(), longest_pause=60)], wire)(request)
     assert len(server.executed) == 1
+
+
+async def test_it_is_asked_a_last_time_when_the_bytes_are_written(
+    claim: Claim, server: Server, wire: Wire
+) -> None:
+    def asked() -> None:
+        claim()
+        claim.is_lost = True  # as after a sleep between the two looks
+
+    request = a_request()
+    request.may_leave = asked
+    with pytest.raises(ConnectError):
+        await wire(request)
+
+    assert claim.asked == 2
+    assert server.begun == []
