@@ -118,8 +118,9 @@ class Reconciler:
             began = clock.now()
             inquiry = _Inquiry(self._api, self._me, self._settle, attempt)
             witnesses = await self._evidence.witnesses(attempt)
-            is_proven = await inquiry.prove_search(witnesses, is_last=settling.left(began) <= 0)
-            findings = await inquiry.look()
+            is_last = settling.left(began) <= 0
+            is_proven = await inquiry.prove_search(witnesses, is_last=is_last)
+            findings = await inquiry.look(is_last=is_last)
             if findings.ours and not self._api.deliveries.samples.all and await self._evidence.wait():
                 continue  # now there is a known message to compare its stamp with
             if findings.ours and self._api.deliveries.is_unsure(attempt):
@@ -209,23 +210,32 @@ class _Inquiry:
 
     # --- the chat
 
-    async def look(self) -> Findings:
-        """Read the attempt's chat."""
+    async def look(self, *, is_last: bool) -> Findings:
+        """Read the attempt's chat.
+
+        A message that vanishes while a list is read by pages makes another one slip past the border between
+        two of them. So the last look is taken twice: how long a page is, the service decides.
+        """
+        seen, stamps = dict[str, Seen](), set[datetime]()
+        for _ in range(2 if is_last else 1):
+            await self._read_chat(seen, stamps)
+        self.is_steady = self._stamps(self._attempt, stamps).is_steady
+        return self._rule(self._attempt, stamps).look_at(seen.values())
+
+    async def _read_chat(self, seen: dict[str, Seen], stamps: set[datetime]) -> None:
+        """Read what matters of the chat."""
         rule = self._rule(self._attempt)
-        reading, seen, stamps = Reading(rule), list[Seen](), set[datetime]()
+        reading = Reading(rule)
 
         def is_enough(message: Message) -> bool:
             one = _seen(message, self._me)
             if one.stamp is not None:
                 stamps.add(one.stamp)
             if one.is_mine is not False and (one.stamp is None or not rule.is_long_before(one.stamp)):
-                seen.append(one)
+                seen[one.id] = one
             return reading.is_enough(one.stamp)
 
-        self.is_endless = not await self._read(self._attempt.chat, is_enough)
-        calibrated = self._stamps(self._attempt, stamps)
-        self.is_steady = calibrated.is_steady
-        return self._rule(self._attempt, stamps).look_at(seen)
+        self.is_endless |= not await self._read(self._attempt.chat, is_enough)
 
     def verdict(self, similar: tuple[str, ...], *, is_proven: bool) -> Reconciled:
         """Judge absence, when `settle` has passed; `similar` belong to no other sending."""

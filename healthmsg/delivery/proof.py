@@ -5,8 +5,9 @@ a clock, and `tests/delivery/test_proof.py` drives a model of a service with eve
 
 **Delivered** is a message in the chat
 
-- that this user wrote, and that does not belong to another sending (its id is known from that one's answer,
-  nor is an equal one on its way there);
+- that this user wrote, and that does not belong to another sending: its id is not known from that one's
+  answer, and no equal one is on its way there. *Assumed: no other program of this user, which shares neither
+  client nor journal, sends an equal text to the same chat in the same moments*;
 - that says what was sent, in the very form or in one in which this service is known to keep texts and files
   (`rewriting`);
 - whose stamp lies within the attempt, as known messages from before it or from the minute after it show, or
@@ -21,8 +22,9 @@ a clock, and `tests/delivery/test_proof.py` drives a model of a service with eve
   since the service's `Date` was last seen to be set. *Assumed: a call that takes effect later than it was
   given up does so, and its message is listed, within `settle`.*
 - The chat was read after that, to its end or past everything that can matter: 50 messages in succession that
-  are older, newest first. A list in any other order is read to its end. *Assumed: fewer than 50 old messages
-  are pinned before the newest ones.*
+  are older, newest first. A list in any other order is read to its end. It is read twice, since a message
+  that vanishes meanwhile lets another slip past the border of two pages. *Assumed: fewer than
+  50 old messages are pinned before the newest ones.*
 - No other message of this user from around that time is there that belongs to no other sending, be it with
   another text that may be ours in another form. Around means: within the attempt, and 5 seconds on either
   side; 15 hours on either side where it is not known that the clock of the stamps was steady.

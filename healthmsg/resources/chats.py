@@ -274,7 +274,9 @@ class BaseChat:
         provider = provider_id.provider_id if isinstance(provider_id, IdentityProvider) else provider_id
         encode_segment(provider, "provider_id")
         content = json_body({"user_id": id_of_user(user_id), "provider_id": provider})
-        return await self._api.create(SentMessage, REQUEST_VERIFICATION, content, self.address)
+        sent = await self._api.create(SentMessage, REQUEST_VERIFICATION, content, self.address)
+        self._api.deliveries.know(sent.id)
+        return sent
 
     async def complete_mentions(
         self, mentions: Mentions, *, exclude: Iterable[str | User] = ()

@@ -74,7 +74,7 @@ class Deliveries:
 
     def delivered(self, chat: ChatAddress, message_id: str, body: str, files: Files, call: Request) -> None:
         """Note a message of which the service said that it accepted it, and the call that it was sent by."""
-        self._know(message_id)
+        self.know(message_id)
         address, departed_at, answered_at = chat.text, call.departed_at, call.answered_at
         self._last_in[address] = message_id, hash(body), departed_at, answered_at
         self._last_in.move_to_end(address)
@@ -98,7 +98,7 @@ class Deliveries:
         """
         if message_id in self._known or any(same is not False for same in self._equal_ones(attempt)):
             return False
-        self._know(message_id)
+        self.know(message_id)
         return True
 
     def is_unsure(self, attempt: Attempt) -> bool:
@@ -185,7 +185,8 @@ class Deliveries:
         """Return whether this user may have sent it: that is not known of another process's."""
         return not self.is_of_this_process(attempt) or attempt.sender == self._sender
 
-    def _know(self, message_id: str) -> None:
+    def know(self, message_id: str) -> None:
+        """Note that a message is one that was delivered, whatever it is."""
         self._known.add(message_id)
         self._order.append(message_id)
         if len(self._order) > _MOST_KNOWN:

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -78,6 +78,7 @@ class Service:
     page_size: int = 100
     page_takes: float = 0.0
     pages_read: int = 0
+    after_first_page: Callable[[], None] = lambda: None
     deliveries: Any = field(factory=lambda: Deliveries(cast(Any, Clock())))
 
     @property
@@ -93,7 +94,10 @@ class Service:
             self.pages_read += 1
             await asyncio.sleep(self.page_takes)
             start = page * self.page_size
-            return tuple(self.chats[chat][start : start + self.page_size])
+            found = tuple(self.chats[chat][start : start + self.page_size])
+            if chat == CHAT and page == 0:
+                self.after_first_page()
+            return found
 
         return Pager(fetch, asyncio.create_task)
 
@@ -349,3 +353,16 @@ async def test_no_message_is_ever_held_for_absent_that_is_there(
     if verdict.outcome is Outcome.DELIVERED:
         [found] = [one for one in there if one.id == verdict.message_id]
         assert (found.body, found.user_id) == (TEXT, "me")
+
+
+async def test_a_message_that_slips_past_a_page_border_is_found() -> None:
+    newer = [message(number, 500, "Iets", user_id="you") for number in range(2, 102)]
+    service = Service({CHAT: [*newer, message(1, 50)], OTHER: [PROOF]}, known=known(OTHER))
+    await asyncio.sleep(SETTLE)
+
+    def vanish() -> None:
+        if newer[0] in service.chats[CHAT]:
+            service.chats[CHAT].remove(newer[0])
+
+    service.after_first_page = vanish
+    assert (await service.find_out()).message_id == "m1"
