@@ -19,8 +19,9 @@ _MINUTE: Final = timedelta(minutes=1)
 # So many different stamps without seconds are no coincidence.
 _ENOUGH: Final = 3
 _MOST_SAMPLES: Final = 64
-# A sample from so soon after an attempt shows what the offset was at the attempt.
-_SOON: Final = timedelta(minutes=1)
+# A sample from so soon after an attempt shows what the offset was at the attempt. Of a journal of which the
+# newest part is missing, the moment of departure is known to the hour.
+_SOON: Final = timedelta(hours=2)
 # The servers of one service may differ by so much.
 _SERVERS_DIFFER: Final = timedelta(seconds=0.5)
 DRIFT: Final = 200e-6

