@@ -10,11 +10,11 @@ a clock, and `tests/delivery/test_proof.py` drives a model of a service with eve
   client nor journal, sends an equal text to the same chat in the same moments*;
 - that says what was sent, in the very form or in one in which this service is known to keep texts and files
   (`rewriting`);
-- whose stamp lies within the attempt, as known messages from before it or from the two hours after it show, or
-  one and a steady `Date`: not before the call left, by more than the stamp's resolution and what is uncertain
-  of the clocks (5 seconds, or as much as a known message leaves open, a minute at most), and not after
-  `settle` had passed. *Assumed: the clock of the stamps was not set back around then, by just as long as an
-  equal text is old.*
+- whose stamp lies within the attempt, as known messages from before it or from the two hours after it show,
+  or one and a steady `Date`: not before the call left, by more than the stamp's resolution and what is
+  uncertain of the clocks (5 seconds, or as much as a known message leaves open, a minute at most), and not
+  after `settle` had passed. *Assumed: the clock of the stamps was not set back around then, by just as long as
+  an equal text is old.*
 
 **Not sent** is what is absent. Absence counts only if all of this holds:
 
