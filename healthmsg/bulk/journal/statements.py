@@ -153,10 +153,15 @@ NO_LONGER_NEXT: Final[Update] = (
 
 _OWN_RUN: Final = bindparam("own", type_=BigInteger)
 _TO_RECIPIENTS: Final = select(M.key, M.recipient, M.state, M.run).where(M.recipient.in_(FIRST_TEXTS))
-# Two ranges of the index: all that one run was given for a recipient is passed over.
+_PRESENT_RUN: Final = bindparam("present", type_=BigInteger)
+# Two ranges of the index: all that one run was given for a recipient is passed over. And the few messages
+# that are left to their end beside another one to the same recipient.
 EARLIER: Final = union_all(
     _TO_RECIPIENTS.where(M.run < _OWN_RUN),
-    _TO_RECIPIENTS.where(M.run > _OWN_RUN, M.run < bindparam("present", type_=BigInteger)),
+    _TO_RECIPIENTS.where(M.run > _OWN_RUN, M.run < _PRESENT_RUN),
+    select(M.key, _RECIPIENT.label("recipient"), M.state, M.run).where(
+        *(M.recipient.is_(None), M.run != _OWN_RUN, M.run < _PRESENT_RUN), _RECIPIENT.in_(FIRST_TEXTS)
+    ),
 )
 _REPLACEABLE: Final = (State.SET_ASIDE.value, State.NOT_SENT.value, *_IN_DOUBT)
 SUPERSEDE: Final[Update] = (
@@ -227,7 +232,9 @@ NOTE_ADDRESSES: Final[Insert] = insert(RECIPIENTS).from_select(
     [R.address, R.recipient], select(text_at(0), text_at(1))
 )
 FORGET_UNUSED_ADDRESSES: Final[Delete] = delete(RECIPIENTS).where(
-    ~select(M.key).where(M.recipient == R.recipient).exists()
+    ~select(M.key).where(M.recipient == R.recipient).exists(),
+    # Whose those are that are left to their end, their addresses alone tell.
+    ~select(M.key).where(M.recipient.is_(None)).exists(),
 )
 CHATS_OF: Final = select(M.chat).distinct().where(M.chat.in_(FIRST_TEXTS))
 IS_OPEN_IN: Final = select(M.key).where(M.chat.in_(FIRST_TEXTS), ~M.is_final).limit(1)

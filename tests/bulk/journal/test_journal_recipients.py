@@ -66,6 +66,30 @@ async def test_what_was_not_sent_after_all_is_in_order_in_the_next_run(target: s
         assert (await delivered(journal, "m2")).key == "b"
 
 
+async def test_what_was_left_to_its_end_is_an_earlier_text_to_its_patient_too(target: str) -> None:
+    async with holding(target, entry("a", U), entry("b", C)) as journal:
+        await begun(journal), await begun(journal)
+        await journal.learn_same([[U, C]])
+
+    async with Journal.open(target) as journal:
+        await journal.set_out()
+        assert {one.key for one in await journal.earlier([U])} == {"a", "b"}
+        assert await journal.earlier(["conversations/other"]) == []
+        await journal.enter([entry("new", U)], superseded=["a", "b"])
+
+
+async def test_a_purge_does_not_forget_whose_a_message_is_that_was_left_to_its_end(target: str) -> None:
+    async with holding(target, entry("a", U), entry("b", C)) as journal:
+        first, _ = await begun(journal), await begun(journal)
+        await journal.learn_same([[U, C]])
+        await journal.finish(first, Outcome.DELIVERED, message_id="m1")
+
+    async with Journal.open(target) as journal:
+        await journal.purge(timedelta())
+        await journal.set_out()
+        assert [one.key for one in await journal.earlier([U])] == ["b"]
+
+
 async def test_an_aux_id_that_moved_makes_no_two_patients_one(target: str) -> None:
     async with holding(target, entry("a", U), entry("b", A), entry("c", "users/other")) as journal:
         await journal.learn_same([[U, A]])
