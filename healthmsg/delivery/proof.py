@@ -13,8 +13,8 @@ a clock, and `tests/delivery/test_proof.py` drives a model of a service with eve
 - whose stamp lies within the attempt, as known messages from before it or from the two hours after it show,
   or one and a steady `Date`: not before the call left, by more than the stamp's resolution and what is
   uncertain of the clocks (5 seconds, or as much as a known message leaves open, a minute at most), and not
-  after `settle` had passed. *Assumed: the clock of the stamps was not set back around then, by just as long as
-  an equal text is old.*
+  after `settle` had passed. *Assumed: the clock of the stamps was not set back around then, by just as long
+  as an equal text is old.*
 
 **Not sent** is what is absent. Absence counts only if all of this holds:
 
