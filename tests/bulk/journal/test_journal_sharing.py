@@ -11,6 +11,8 @@ from sqlalchemy import Connection
 from sqlalchemy.util import await_only
 
 from healthmsg.bulk.journal import Entry, Journal, State, statements
+from healthmsg.bulk.journal.changes import Kind
+from healthmsg.bulk.journal.entering import Entering
 from healthmsg.errors import ClaimLostError, JournalError
 from healthmsg.outcome import Outcome
 
@@ -220,3 +222,24 @@ async def test_a_worker_that_sleeps_in_a_transaction_does_not_hold_up_the_others
         is_awake.set()
         with pytest.raises(JournalError, match=r"The journal failed: (the connection|this machine)"):
             await sleeping
+
+
+async def test_what_is_being_entered_while_a_person_decides_is_sent_next(database: str) -> None:
+    async with Journal.open(database) as worker, Journal.open(database) as person:
+        has_looked, may_go_on = asyncio.Event(), asyncio.Event()
+        await worker.enter([entry("b1", "b")])
+        await worker._store._note(Kind.LET_GO, await begun(worker))  # as if its lease had ended
+
+        def enter(connection: Connection) -> None:
+            entering = Entering(worker.salt, is_shared=True, retry_failed=False)
+            entering.enter(connection, [entering.prepare(entry("b2", "b"))])
+            has_looked.set()
+            await_only(may_go_on.wait())
+
+        entered = worker._store._do(enter)
+        await has_looked.wait()
+        deciding = asyncio.ensure_future(person.decide("b1", Outcome.DELIVERED, by="Anna", at=NOW))
+        await asyncio.wait([deciding], timeout=0.5)
+        may_go_on.set()
+        await asyncio.gather(entered, deciding)
+        assert keys(await worker.claim(9)) == ["b2"]
