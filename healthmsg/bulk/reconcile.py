@@ -369,6 +369,8 @@ async def reconcile(api: Api, error: DeliveryUnknownError, settle: float) -> Rec
         raise InvalidInputError("this error is not about a message: look yourself what became of the call")
     if not api.deliveries.can_find_out(attempt):
         raise InvalidInputError("this error is another user's or client's: reconcile it with that one")
+    if (found := api.deliveries.found_for(attempt)) is not None:
+        return Reconciled(Outcome.DELIVERED, found)
     return await (await reconciler_of(api, settle)).find_out(attempt)
 
 
