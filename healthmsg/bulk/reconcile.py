@@ -134,7 +134,7 @@ class Reconciler:
                 await asyncio.sleep(left)
             elif is_proven or not await self._evidence.wait():
                 similar = await self._unclaimed([*findings.ours, *findings.similar])
-                if not similar or inquiry.is_steady or not settling.may_wait_for_another():
+                if not similar or inquiry.is_enclosed or not settling.may_wait_for_another():
                     return inquiry.verdict(similar, is_proven=is_proven)
                 await asyncio.sleep(_FOR_ANOTHER)
 
@@ -202,8 +202,8 @@ class _Inquiry:
         self._attempt = attempt
         self.is_endless = False
         """Whether there was more than can be read."""
-        self.is_steady = False
-        """Whether the clock of the stamps is known to have been steady."""
+        self.is_enclosed = False
+        """Whether known messages show that the clock of the stamps was steady."""
         self.reason = ""
         """Why the search is not proven."""
 
@@ -224,7 +224,7 @@ class _Inquiry:
 
         self.is_endless = not await self._read(self._attempt.chat, is_enough)
         calibrated = self._stamps(self._attempt, stamps)
-        self.is_steady = calibrated.is_steady
+        self.is_enclosed = calibrated.is_enclosed
         return self._rule(self._attempt, stamps).look_at(seen)
 
     def verdict(self, similar: tuple[str, ...], *, is_proven: bool) -> Reconciled:
