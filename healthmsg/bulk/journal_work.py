@@ -266,6 +266,7 @@ class JournalWork(SendMany):
             await self._journal.set_aside(claim)
 
     async def _became_of(self, claim: Claimed, doubt: Attempt, error: Exception) -> Reconciled:
+        self._api.deliveries.is_for(doubt, self._journal.salt, claim.key)
         if self._options.on_unknown == "report":
             return Reconciled(Outcome.UNKNOWN)
         for group in await self._journal.same_chats([claim.chat]):

@@ -135,7 +135,7 @@ class Reconciler:
                 await asyncio.sleep(left)
             elif is_proven or not await self._evidence.wait():
                 similar = await self._unclaimed([*findings.ours, *findings.similar])
-                if not similar or inquiry.is_steady or not settling.may_wait_for_another():
+                if not similar or inquiry.is_enclosed or not settling.may_wait_for_another():
                     return inquiry.verdict(similar, is_proven=is_proven)
                 await asyncio.sleep(_FOR_ANOTHER)
 
@@ -203,8 +203,8 @@ class _Inquiry:
         self._attempt = attempt
         self.is_endless = False
         """Whether there was more than can be read."""
-        self.is_steady = False
-        """Whether the clock of the stamps is known to have been steady."""
+        self.is_enclosed = False
+        """Whether known messages show that the clock of the stamps was steady."""
         self.reason = ""
         """Why the search is not proven."""
 
@@ -219,7 +219,7 @@ class _Inquiry:
         seen, stamps = dict[str, Seen](), set[datetime]()
         for _ in range(2 if is_last else 1):
             await self._read_chat(seen, stamps)
-        self.is_steady = self._stamps(self._attempt, stamps).is_steady
+        self.is_enclosed = self._stamps(self._attempt, stamps).is_enclosed
         return self._rule(self._attempt, stamps).look_at(seen.values())
 
     async def _read_chat(self, seen: dict[str, Seen], stamps: set[datetime]) -> None:
@@ -379,6 +379,8 @@ async def reconcile(api: Api, error: DeliveryUnknownError, settle: float) -> Rec
         raise InvalidInputError("this error is not about a message: look yourself what became of the call")
     if not api.deliveries.can_find_out(attempt):
         raise InvalidInputError("this error is another user's or client's: reconcile it with that one")
+    if (found := api.deliveries.found_for(attempt)) is not None:
+        return Reconciled(Outcome.DELIVERED, found)
     return await (await reconciler_of(api, settle)).find_out(attempt)
 
 

@@ -24,10 +24,13 @@ a clock, and `tests/delivery/test_proof.py` drives a model of a service with eve
 - The chat was read after that, to its end or past everything that can matter: 50 messages in succession that
   are older, newest first. A list in any other order is read to its end. It is read twice, since a message
   that vanishes meanwhile lets another slip past the border of two pages. *Assumed: fewer than
-  50 old messages are pinned before the newest ones.*
+  50 old messages are pinned before the newest ones; a message has one id; nothing of this user's is deleted
+  or expires within `settle`.*
 - No other message of this user from around that time is there that belongs to no other sending, be it with
   another text that may be ours in another form. Around means: within the attempt, and 5 seconds on either
-  side; 15 hours on either side where it is not known that the clock of the stamps was steady.
+  side, also by a local time that is an hour more or less, unless known messages from before and after show
+  that it did not change; 15 hours on either side where it is not known that the clock of the stamps was
+  steady.
 - The same search found a message that is known to be delivered, by this user, with a text that can be
   explained by what was sent, and was not ended before it came to that. One that is older than `settle` and
   is not found disproves the search.
@@ -54,6 +57,8 @@ from healthmsg.delivery.stamps import Stamps
 
 _UNCERTAIN: Final = timedelta(seconds=5)
 _MOST_UNCERTAIN: Final = timedelta(minutes=1)
+# Stamps may be in local time, which begins and ends to be summer time.
+_LOCAL_TIME_CHANGES: Final = (timedelta(hours=1), timedelta(hours=-1))
 # A clock that is set goes into another zone at most.
 _UNSTEADY: Final = timedelta(hours=15)
 # More than are pinned in any chat.
@@ -108,7 +113,8 @@ class Rule:
 
     def is_long_before(self, stamp: datetime) -> bool:
         """Return whether a message with this stamp is older than everything that matters."""
-        return self._stamps.moments(stamp)[1] < self._attempt.departed_at - self._margin
+        changed = max(self._changes)
+        return self._stamps.moments(stamp)[1] + changed < self._attempt.departed_at - self._margin
 
     def _is_it(self, one: Seen, stamp: datetime) -> bool:
         offset = self._stamps.offset
@@ -125,9 +131,15 @@ class Rule:
     def _may_be_it(self, one: Seen) -> bool:
         if one.stamp is not None:
             first, last = self._stamps.moments(one.stamp)
-            if last < self._attempt.departed_at - self._margin or first > self._over_at + self._margin:
+            earliest, latest = self._attempt.departed_at - self._margin, self._over_at + self._margin
+            if not any(last + change >= earliest and first + change <= latest for change in self._changes):
                 return False
         return self._rewritings.may_be(self._attempt.body, one.body, self._attempt.files, one.files)
+
+    @property
+    def _changes(self) -> tuple[timedelta, ...]:
+        """By how much local time may have changed between the samples and the attempt."""
+        return (timedelta(), *(() if self._stamps.is_enclosed else _LOCAL_TIME_CHANGES))
 
     @property
     def _margin(self) -> timedelta:

@@ -58,6 +58,8 @@ _ELLIPSIS: Final = re.compile(r"(\u2026|\.{3})$")
 # Characters. Less than that is no beginning by which a text could be recognised.
 _SHORTEST_CUT: Final = 10
 _SHORT: Final = 20
+# A text as short as this is kept as others are; a longer one may be kept as something else.
+_SHORT_TEXT: Final = 200
 _WORD: Final = re.compile(r"\w+")
 _LEAST_IN_COMMON: Final = 1 / 3
 
@@ -68,6 +70,8 @@ class Rewritings:
     def __init__(self) -> None:
         self._known: set[Rewriting] = set()
         self._lengths: set[int] = set()
+        self._longest = 0
+        """Characters of the longest known text that came back recognisable."""
         self.is_recognisable: bool = False
         """Whether a known message came back as it was sent, or in a form that can be explained."""
         self.is_strange: bool = False
@@ -86,6 +90,7 @@ class Rewritings:
             self.is_strange = True
             return False
         self.is_recognisable = True
+        self._longest = max(self._longest, len(sent))
         self._known |= found | of_files
         if Rewriting.CUT in found:
             self._lengths.add(len(kept))
@@ -111,10 +116,10 @@ class Rewritings:
     def may_be(self, sent: str, kept: str, files_sent: Sequence[File], files_kept: Sequence[File]) -> bool:
         """Return whether this may be what was sent, in whatever form.
 
-        It is another message only where known ones are recognisable, and where two texts that are long enough
-        to tell have hardly a word in common, or one has files and the other none.
+        It is another message only where known ones are recognisable, of about this length too, and where two
+        texts that are long enough to tell have hardly a word in common, or one has files and the other none.
         """
-        if self.is_strange or not self.is_recognisable:
+        if self.is_strange or not self.is_recognisable or len(sent) > max(_SHORT_TEXT, 2 * self._longest):
             return True
         if explain(sent, kept) is not None and (bool(files_sent) == bool(files_kept)):
             return True

@@ -16,8 +16,6 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _SECOND: Final = timedelta(seconds=1)
 _MINUTE: Final = timedelta(minutes=1)
-# So many different stamps without seconds are no coincidence.
-_ENOUGH: Final = 3
 _MOST_SAMPLES: Final = 64
 # A sample from so soon after an attempt shows what the offset was at the attempt. Of a journal of which the
 # newest part is missing, the moment of departure is known to the hour.
@@ -68,13 +66,17 @@ class Offset:
 
 
 def resolution_of(stamps: Iterable[datetime]) -> timedelta:
-    """Return the resolution of stamps, from all that were seen: whole seconds until one shows otherwise."""
+    """Return the coarsest resolution that all stamps that were seen may have: whole minutes, or finer.
+
+    One stamp without seconds is a coincidence only once in sixty times. To hold whole minutes for seconds is
+    to look for a message in the wrong minute, and to find it absent.
+    """
     seen = set(stamps)
     if any(stamp.microsecond % 1000 for stamp in seen):
         return _MICROSECOND
     if any(stamp.microsecond for stamp in seen):
         return _MILLISECOND
-    if len(seen) >= _ENOUGH and not any(stamp.second for stamp in seen):
+    if seen and not any(stamp.second for stamp in seen):
         return _MINUTE
     return _SECOND
 
@@ -92,6 +94,8 @@ class Stamps:
     """Whether it was that already when the attempt's call left."""
     is_steady: bool
     """Whether it is known that the clock of the stamps was not set around the attempt."""
+    is_enclosed: bool = False
+    """Whether known messages from before it and after it show that; `Date` shows no change of local time."""
 
     def width(self, stamp: datetime) -> timedelta:
         """Return how much of a moment such a stamp leaves out.
@@ -145,6 +149,7 @@ def read_stamps(  # noqa: PLR0913 - all that is known of the time
         is_calibrated=True,
         is_of_departure=is_steady or any(sample.departed_at <= departed_at + _SOON for sample in samples),
         is_steady=is_steady,
+        is_enclosed=do_agree and is_enclosed,
     )
 
 

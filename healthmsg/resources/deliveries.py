@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from itertools import count
 from secrets import token_hex
-from typing import Final
+from typing import Final, TypeVar
 
 from attrs import field, frozen
 
@@ -18,6 +18,8 @@ from healthmsg.pipeline.exchange import Multipart, Request
 from healthmsg.pipeline.server_clock import ServerClock
 from healthmsg.resources.aliases import Aliases
 
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
 _AUX: Final = "aux/"
 _PROCESS: Final = token_hex(8)
 _numbers: Final = count(1)
@@ -70,6 +72,12 @@ class Deliveries:
         self._last = deque[tuple[str, str, str, Files, float, float]](maxlen=_MOST_TEXTS)
         self._on_their_way: dict[int, dict[str, int]] = {}
         """How many equal ones there are: by the hash of the text, and then by the chat's address."""
+        self._found = OrderedDict[int, str]()
+        """What was found to be the message of an attempt, by the attempt's hash."""
+        self._sendings = OrderedDict[int, int]()
+        """Which message of which journal an attempt was for, each as a hash."""
+        self._found_as = OrderedDict[str, int]()
+        """The same of what was found, by its id."""
         self._sender = (_PROCESS, next(_numbers))
 
     def delivered(self, chat: ChatAddress, message_id: str, body: str, files: Files, call: Request) -> None:
@@ -85,6 +93,9 @@ class Deliveries:
     def forget(self, message_id: str) -> None:
         """Forget a message, since it could not be noted in the journal that it was delivered."""
         self._known.discard(message_id)
+        for attempt in [attempt for attempt, found in self._found.items() if found == message_id]:
+            del self._found[attempt]
+        self._found_as.pop(message_id, None)
         for chat in [chat for chat, last in self._last_in.items() if last[0] == message_id]:
             del self._last_in[chat]
         for one in [one for one in self._last if one[1] == message_id]:
@@ -94,12 +105,33 @@ class Deliveries:
         """Take a message that was found for the one that was attempted, unless it may be another's.
 
         Of an equal one that is on its way now, be it to another address of the same chat, the id is not known
-        yet.
+        yet. What was found for the same attempt, or for the same message of a journal, stays its own.
         """
+        its_hash = hash(attempt)
+        if (found := self._found.get(its_hash)) is not None:
+            return found == message_id
+        sending = self._sendings.get(its_hash)
+        if sending is not None and self._found_as.get(message_id) == sending:
+            return True
         if message_id in self._known or any(same is not False for same in self._equal_ones(attempt)):
             return False
         self.know(message_id)
+        _keep(self._found, its_hash, message_id)
+        if sending is not None:
+            _keep(self._found_as, message_id, sending)
         return True
+
+    def is_for(self, attempt: Attempt, journal: bytes, key: str) -> None:
+        """Note which message of which journal an attempt is for.
+
+        The error of one run and the journal of the next have attempts of their own for one call; `reconcile`
+        may be called between the two.
+        """
+        _keep(self._sendings, hash(attempt), hash((journal, key, attempt.body)))
+
+    def found_for(self, attempt: Attempt) -> str | None:
+        """Return the id of the message that was found to be this attempt's, if it was looked for before."""
+        return self._found.get(hash(attempt))
 
     def is_unsure(self, attempt: Attempt) -> bool:
         """Return whether an equal one is on its way to an address that may lead to the same chat."""
@@ -203,6 +235,12 @@ class Deliveries:
     ) -> Delivered:
         moments = self.clock.moment(departed_at), self.clock.moment(answered_at)
         return Delivered(ChatAddress.of_text(chat), message_id, *moments, body.__eq__, body, files)
+
+
+def _keep(kept: "OrderedDict[_Key, _Value]", key: _Key, value: _Value) -> None:
+    kept[key] = value
+    if len(kept) > _MOST_KNOWN:
+        kept.popitem(last=False)
 
 
 def files_of(call: Request) -> Files:

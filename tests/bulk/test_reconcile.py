@@ -312,7 +312,7 @@ async def test_what_was_read_first_must_have_been_read_late_enough() -> None:
 
 
 async def test_what_is_older_than_the_attempt_is_not_read() -> None:
-    older = [message(number, -100 - number, "Iets") for number in range(2, 1000)]
+    older = [message(number, -4000 - number, "Iets") for number in range(2, 1000)]
     service = with_messages(message(1, 500, "Iets"), *older)
     service.chats[OTHER], service.known = [PROOF], known(OTHER)
     await service.find_out()

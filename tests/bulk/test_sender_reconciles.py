@@ -2,6 +2,7 @@
 
 import asyncio
 import pickle
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -271,6 +272,42 @@ async def test_a_single_message_that_was_not_delivered_is_proven_absent(
     assert await client.reconcile(error, settle=30) == Reconciled(Outcome.NOT_SENT)
     assert 29 < now() - began < 40
     assert bodies(sandbox, chat) == []
+
+
+async def test_what_was_found_for_an_error_is_found_again(client: Client, sandbox: Sandbox) -> None:
+    (chat,) = chats(sandbox, 1)
+    await prove(client, sandbox)
+    lose(sandbox, CutAfter(), chat)
+    error = await unclear(client, chat)
+    found = await asyncio.gather(client.reconcile(error), client.reconcile(error))
+    assert {one.outcome for one in [*found, await client.reconcile(error)]} == {Outcome.DELIVERED}
+
+
+@pytest.mark.looptime(False)  # the journal is written in a thread
+@pytest.mark.parametrize("by_error_first", [True, False])
+async def test_an_error_and_its_journal_do_not_take_one_message_for_two(
+    client: Client, sandbox: Sandbox, tmp_path: Path, by_error_first: bool
+) -> None:
+    chat, other = chats(sandbox, 2)
+    lose(sandbox, CutAfter(), chat)
+    sandbox.faults.add(kind=CutBefore(), method="GET", path_contains=chat, times=None)
+    messages = [Outgoing(other, "Hallo", key="a"), Outgoing(chat, "Uw afspraak is bevestigd.", key="b")]
+    options: dict[str, Any] = {"journal": tmp_path / "journal.db", "settle": 0.5}
+    async with client.send_many(messages, **options) as run:
+        async for _ in run:
+            while not bodies(sandbox, chat):  # noqa: ASYNC110 - the sandbox has no event for it
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)
+            break
+    (left,) = [result async for result in run]
+    assert isinstance(left.error, DeliveryUnknownError)
+    sandbox.faults.clear()
+    if by_error_first:
+        assert (await client.reconcile(left.error, settle=0.5)).outcome is Outcome.DELIVERED
+    report = await client.send_many(messages, **options).report()
+    assert report.delivered == 2
+    assert len(bodies(sandbox, chat)) == 1
+    assert (await client.reconcile(left.error, settle=0.5)).outcome is Outcome.DELIVERED
 
 
 async def test_what_a_view_has_sent_another_user_cannot_look_for(client: Client, sandbox: Sandbox) -> None:

@@ -2,11 +2,11 @@
 
 import asyncio
 import os
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from attrs import evolve
+from attrs import evolve, frozen
 from hypothesis import HealthCheck, event, given, note, settings
 from hypothesis import strategies as st
 from modelled_service import CHAT, FORMS, OTHERS, YOU, ModelledService
@@ -207,6 +207,46 @@ async def test_what_was_found_in_its_stead_is_named() -> None:
     assert found.similar == (service.chat(CHAT).messages[-1].id,)
     assert "1" in found.reason
     assert TEXT not in found.reason
+
+
+@pytest.mark.parametrize("phase", [0, 25, 50])
+@pytest.mark.parametrize("rounds", [False, True])
+@pytest.mark.parametrize("gap", [3, 10, 25, 40])
+async def test_one_stamp_in_whole_minutes_is_not_held_for_seconds(
+    gap: float, rounds: bool, phase: int
+) -> None:
+    service = service_of({"resolution": timedelta(minutes=1), "rounds": rounds})
+    service.ahead = timedelta(seconds=(phase - service.now.second) % 60)
+    await service.deliver(OTHERS[0], WITNESS)
+    await asyncio.sleep(gap)
+    found = await service.find_out(await service.lose_answer(TEXT, arrives_after=0.3))
+    assert found.outcome is not Outcome.NOT_SENT
+
+
+@frozen(kw_only=True)
+class SummerTime(Habits):
+    """Stamps are in local time, and do not say so; at a moment, that one changes."""
+
+    at: datetime
+    change: timedelta
+
+    def stamp(self, moment: datetime) -> str:
+        zone = timedelta(hours=2) + (self.change if moment >= self.at else timedelta())
+        return Habits(zone=zone).stamp(moment)
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+@pytest.mark.parametrize("arrives_after", [0.3, 60])
+async def test_what_arrives_when_local_time_changes_is_not_absent(hours: int, arrives_after: float) -> None:
+    service = service_of({})
+    at = service.now + timedelta(seconds=30)
+    service.habits = SummerTime(at=at, change=timedelta(hours=hours))
+    for number in range(200):
+        service.take_in(CHAT, OTHER, sender=YOU, ago=DAY + 60 * number)
+    await service.deliver(OTHERS[0], WITNESS)
+    await asyncio.sleep(31 - min(arrives_after, 20))
+    found = await service.find_out(await service.lose_answer(TEXT, arrives_after=arrives_after))
+    assert found.outcome is not Outcome.NOT_SENT
 
 
 async def test_a_clock_that_is_set_while_a_call_hangs_proves_nothing_too_early() -> None:

@@ -177,3 +177,12 @@ def test_an_upload_may_be_what_has_as_many_files_or_nothing_to_read(
 
 def test_long_runs_of_emoji_are_compared_in_no_time() -> None:
     assert explain("👍?" * 2000 + "x", "??" * 2000 + "y") is None
+
+
+def test_a_text_that_is_much_longer_than_known_ones_may_be_kept_as_anything() -> None:
+    rewritings = Rewritings()
+    rewritings.learn("Hallo", "Hallo", (), ())
+    kept, letter = "Open de app om dit bericht te lezen.", "Een lange brief van uw arts. " * 20
+    assert rewritings.may_be(letter, kept, (), ())
+    rewritings.learn(letter, letter, (), ())
+    assert not rewritings.may_be(letter, kept, (), ())
