@@ -4,8 +4,8 @@ import os
 import sqlite3
 import stat
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -98,7 +98,7 @@ class SqliteFile:
         """
         self._watch.check()
         raw = _raw(connection)
-        with connection.begin():
+        with self._transaction(connection):
             before = raw.total_changes
             result = work(connection)
             if raw.total_changes != before:
@@ -106,11 +106,34 @@ class SqliteFile:
         self._watch.check_after()
         return result
 
+    @contextmanager
+    def _transaction(self, connection: Connection) -> Iterator[None]:
+        """Do what is within in a transaction. What it leaves in the files is our own, also if it fails.
+
+        On a full disk, some of it is in the `-wal` file, where it does not count.
+        """
+        has_begun = False
+        try:
+            with connection.begin():
+                has_begun = True
+                yield
+        except BaseException:
+            # Only then: until it begins, others can write.
+            if has_begun:
+                self._watch.check_after()
+            raise
+
     def compact(self, connection: Connection) -> bool:
         """Write the file anew, without what was deleted; False if a reader prevents the last of it."""
         self._watch.check()
         raw = _raw(connection)
-        raw.execute("VACUUM")
+        try:
+            raw.execute("VACUUM")
+        except sqlite3.Error as error:
+            # As above. In any other case, somebody else may have been writing.
+            if error.sqlite_errorname == "SQLITE_FULL":
+                self._watch.check_after()
+            raise
         is_complete = wal_mark.checkpoint(raw, "TRUNCATE")
         # Else a kill would leave a `-wal` file that is empty, as if it were missing.
         with connection.begin():
