@@ -2,6 +2,7 @@
 
 import asyncio
 import csv
+import os
 import re
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,6 +16,7 @@ import typer
 from attrs import define, frozen
 from rich.console import Console
 from rich.table import Table
+from typer.core import TyperCommand
 
 from healthmsg.bulk import JournalReview
 from healthmsg.bulk.journal import Journal, Row, State
@@ -142,7 +144,23 @@ _MEANINGS: Final = {
 }
 
 
-@journal.command()
+class _WithJournalOfVariable(TyperCommand):
+    """Takes the journal from its variable, where that is left out: it is the first of several arguments."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        """Read the arguments."""
+        given = os.environ.get(JOURNAL_VARIABLE)
+        try:
+            return super().parse_args(ctx, list(args))
+        except typer.BadParameter as error:
+            # Which of two packages that class is from depends on typer's version.
+            if not given or type(error).__name__ != "MissingParameter":
+                raise
+        ctx.params.clear()
+        return super().parse_args(ctx, [given, *args])
+
+
+@journal.command(cls=_WithJournalOfVariable)
 def decide(
     target: Target,
     key: Annotated[str, typer.Argument(help="Of the message, as `journal unknown` shows it.")],

@@ -28,6 +28,7 @@ from healthmsg.cli.sending.results import Results
 from healthmsg.cli.sending.running import Ending, run
 from healthmsg.cli.sending.summary import said, tell
 from healthmsg.cli.sending.template import Template
+from healthmsg.cli.shell import joined
 from healthmsg.cli.terminal import not_waiting_for_readers, outliving_terminal
 from healthmsg.environment import Environment
 from healthmsg.errors import ConfigurationError, HealthmsgError, JournalGoneError
@@ -270,7 +271,8 @@ def _code(ready: _Ready, ending: Ending) -> ExitCode:
         journal = ready.job.journal
         is_all = _afterwards(ending, lambda: asyncio.run(is_all_delivered(journal)), is_done)
         if is_done and not is_all:
-            ending.warnings.append("the journal has others that were not delivered: `healthmsg journal show`")
+            show_it = joined(("healthmsg", "journal", "show", journal.shown))
+            ending.warnings.append(f"the journal has others that were not delivered: {show_it}")
         is_done = is_all
     if is_done:
         return ExitCode.DONE

@@ -289,3 +289,15 @@ async def test_the_next_run_goes_on_from_that(sandbox: Sandbox, path: Path) -> N
 
     assert done.code == 0, done
     assert [message.body for message in sandbox.messages(chat)] == [TEXT, "Tot morgen"]
+
+
+async def test_the_journal_of_the_variable_is_taken(path: Path) -> None:
+    await unknown_one(path, "conversations/c1")
+    own = {"HEALTHMSG_JOURNAL": str(path)}
+
+    done = await asyncio.to_thread(invoke, "journal", "decide", "k1", "delivered", "--yes", env=own)
+
+    assert done.code == 0, done
+    assert (await row_of(path)).state is State.DELIVERED
+    missing = await asyncio.to_thread(invoke, "journal", "decide", "k2", "--yes", env=own)
+    assert missing.code == 2

@@ -17,7 +17,7 @@ from waiting import until
 from healthmsg import Client, JournalError
 from healthmsg.cli.sending.results import Results
 from healthmsg.errors import ConfigurationError
-from healthmsg.sandbox import AnswerStatus, Delay, Sandbox
+from healthmsg.sandbox import AnswerStatus, CutAfter, Delay, Sandbox
 
 
 @pytest.fixture
@@ -316,3 +316,18 @@ async def test_a_journal_with_others_that_failed_says_why_it_is_1(sandbox: Sandb
 
     assert done.code == 1, done
     assert "the journal has others that were not delivered" in done.err
+    assert f"healthmsg journal show {path.with_suffix('.journal.db')}" in done.err
+
+
+async def test_what_stays_unknown_comes_with_the_way_out(sandbox: Sandbox, path: Path) -> None:
+    write(path, sandbox, 1)
+    sandbox.faults.add(kind=CutAfter(), method="POST")
+    sandbox.faults.add(kind=AnswerStatus(403), method="GET", path_contains="/messages", times=None)
+
+    done = await in_process(sandbox, *send(path))
+
+    assert done.code == 1, done
+    command = f"healthmsg journal unknown {path.with_suffix('.journal.db')}"
+    assert f"See what may have been sent, and settle it: {command}\n" in done.out
+    again = await in_process(sandbox, *send(path, results="2.csv"))
+    assert "not sent or unknown 1, to be looked for 0" in again.out

@@ -76,5 +76,5 @@ def _figures(report: DryRunReport, job: Job, *, check_chats: bool) -> Iterator[t
     if check_chats:
         yield report.unknown_chats, "recipients that the service does not know"
     yield report.delivered_before, "were delivered before"
-    yield report.failed_before, "failed before"
-    yield report.in_doubt, "may have been sent before"
+    yield report.failed_before, "were not sent before, or are unknown"
+    yield report.in_doubt, "may have been sent before, and would be looked for"

@@ -79,8 +79,8 @@ def _before(report: DryRunReport) -> str:
     if not (report.delivered_before or report.failed_before or report.in_doubt):
         return ""
     return (
-        f"delivered {report.delivered_before:,}, failed {report.failed_before:,},"
-        f" may have been sent {report.in_doubt:,}"
+        f"delivered {report.delivered_before:,}, not sent or unknown {report.failed_before:,},"
+        f" to be looked for {report.in_doubt:,}"
     )
 
 

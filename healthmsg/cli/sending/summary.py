@@ -32,12 +32,20 @@ def tell(console: Console, job: Job, results: Results, ending: Ending, how_to_go
         say(console, f"Go on with: {how_to_go_on}")
     elif tally.outcomes[Outcome.NOT_SENT]:
         say(console, f"Try again what was not sent: {how_to_go_on} --retry-failed")
+    _tell_way_out(console, job, ending)
     if how_to_go_on is not None and f":{HIDDEN}@" in how_to_go_on and (ending.is_early or tally.failed):
         say(console, "The password of the journal was left out of this: put it back.")
     if results.problem is not None:
         _tell_missing(job, results)
     for warning in ending.warnings:
         warn(warning)
+
+
+def _tell_way_out(console: Console, job: Job, ending: Ending) -> None:
+    """Say how a person can settle what stays unknown."""
+    if ending.tally.outcomes[Outcome.UNKNOWN] and job.journal is not None and not ending.is_early:
+        command = ("healthmsg", "journal", "unknown", job.journal.shown)
+        say(console, f"See what may have been sent, and settle it: {joined(command)}")
 
 
 def said(error: Exception) -> str:

@@ -16,7 +16,7 @@ import pytest
 from journals import NOW, begun, delivered, entry, holding, keys, states
 from sqlalchemy import Connection
 
-from healthmsg.bulk.journal import Entry, Journal, State, database
+from healthmsg.bulk.journal import Entry, Journal, State, database, sqlite_file
 from healthmsg.errors import (
     ConfigurationError,
     JournalError,
@@ -219,6 +219,47 @@ async def test_a_full_disk_fails_all_who_wait_and_all_who_come_and_loses_nothing
     async with Journal.open(file) as journal:
         assert set((await states(journal)).values()) == {State.DELIVERED, State.WAITING}
         assert len(await journal.claim(9)) == 8
+
+
+async def test_what_a_full_disk_left_in_the_wal_file_is_this_runs_own(file: Path) -> None:
+    async with holding(str(file), entry("a")) as journal:
+        base = journal._store._database
+        # What does not fit into the memory is written before the commit.
+        await base.run(lambda connection: connection.exec_driver_sql("PRAGMA cache_size = 1"))
+        pages = await base.run(asking("PRAGMA page_count"))
+        await base.run(asking(f"PRAGMA max_page_count = {int(str(pages)) + 20}"))
+        before = file.with_name(f"{file.name}-wal").stat()
+        with pytest.raises(JournalError, match="disk is full"):
+            await journal.enter([entry(f"k{number}", body="x" * 3000) for number in range(100)])
+        assert file.with_name(f"{file.name}-wal").stat().st_mtime_ns != before.st_mtime_ns
+        # Not "written to by another program".
+        assert await base.run(asking("SELECT count(*) FROM healthmsg_messages")) == 1
+
+    async with Journal.open(file) as journal:
+        assert await states(journal) == {"a": State.WAITING}
+
+
+async def test_a_full_disk_at_compacting_leaves_a_journal_that_can_be_used(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with holding(str(file), *(entry(f"k{n}", body="x" * 3000) for n in range(50))) as journal:
+        base = journal._store._database
+
+        class Full:
+            """Writes a part, as on a full disk."""
+
+            def execute(self, _: str) -> None:
+                wal = file.with_name(f"{file.name}-wal")
+                os.truncate(wal, wal.stat().st_size + 100)
+                error = sqlite3.OperationalError("database or disk is full")
+                error.sqlite_errorname = "SQLITE_FULL"
+                raise error
+
+        with monkeypatch.context() as patched:
+            patched.setattr(sqlite_file, "_raw", lambda _: Full())
+            with pytest.raises(sqlite3.OperationalError):
+                await base.compact()
+        await delivered(journal, "m1")
 
 
 async def test_a_failed_commit_fails_all_of_its_batch(file: Path) -> None:
