@@ -169,10 +169,13 @@ class JournalDatabase:
         """Return the time of day by PostgreSQL's clock, or by this machine's as it was at the opening."""
         return self._clock.moment() + self._clock_ahead
 
-    async def run(self, work: Callable[[Connection], T]) -> T:
-        """Do something in a transaction: all of it, or nothing."""
+    async def run(self, work: Callable[[Connection], T], *, into_file: bool = False) -> T:
+        """Do something in a transaction: all of it, or nothing.
+
+        `into_file`: an SQLite file has it then even without its `-wal` file, as far as readers allow that.
+        """
         if self._file is not None:
-            return await self._line.run_sync(partial(self._file.run, work))
+            return await self._line.run_sync(partial(self._file.run, work, into_file=into_file))
         return await self._line.run_sync(partial(_in_transaction, work, self._session))
 
     async def make(

@@ -90,8 +90,10 @@ class SqliteFile:
             self._mark(raw)
         self._watch.add_those_beside()
 
-    def run(self, work: Callable[[Connection], T], connection: Connection) -> T:
+    def run(self, work: Callable[[Connection], T], connection: Connection, *, into_file: bool = False) -> T:
         """Do something in a transaction: all of it, or nothing.
+
+        `into_file` brings it from the `-wal` file into the file, unless a reader keeps that from being done.
 
         Raises:
             JournalGoneError: it is not in the file at its place.
@@ -103,6 +105,8 @@ class SqliteFile:
             result = work(connection)
             if raw.total_changes != before:
                 wal_mark.advance(raw)
+        if into_file:
+            wal_mark.checkpoint(raw, "PASSIVE")
         self._watch.check_after()
         return result
 

@@ -133,7 +133,10 @@ class Store:
         """Enter some in one transaction."""
         entering = Entering(self.salt, self._database.is_shared, retry_failed, self._run)
         prepared = [entering.prepare(entry) for entry in entries]
-        return await self._do(lambda connection: entering.enter(connection, prepared, same_chats, superseded))
+        # Before the first of them can be sent: should the `-wal` file be lost then, they are still known.
+        return await self._do(
+            lambda connection: entering.enter(connection, prepared, same_chats, superseded), into_file=True
+        )
 
     async def learn_same(self, groups: Sequence[Sequence[str]]) -> None:
         """Note that the addresses of each group lead to the same chat."""
@@ -150,7 +153,7 @@ class Store:
         """Note what a person says became of a message."""
         self._refuse_reader()
         deciding.check_decision(decision, message_id)
-        await self._do(lambda c: deciding.decide(c, self._claiming, key, decision, message_id))
+        await self._do(partial(self._decide, key=key, decision=decision, message_id=message_id))
 
     def take_next(self, most: int) -> "asyncio.Future[list[Claimed]]":
         """Claim what is next."""
@@ -269,8 +272,8 @@ class Store:
             )
         return deleted
 
-    def _do(self, work: Callable[[Connection], T]) -> "asyncio.Future[T]":
-        run: Callable[[], Awaitable[T]] = partial(self._database.run, work)
+    def _do(self, work: Callable[[Connection], T], *, into_file: bool = False) -> "asyncio.Future[T]":
+        run: Callable[[], Awaitable[T]] = partial(self._database.run, work, into_file=into_file)
         return self._writer.do(run)
 
     def _note(self, kind: Kind, claim: Claimed, *values: str | None) -> "asyncio.Future[None]":
@@ -325,6 +328,12 @@ class Store:
         aside = [row.key for row in found if row.state == State.SET_ASIDE.value]
         if aside:
             reopen(connection, aside)
+
+    def _decide(self, connection: Connection, key: str, decision: Decision, message_id: str | None) -> None:
+        if self._database.is_shared:
+            # What a worker is entering just now may be the next to this recipient.
+            connection.execute(statements.FINISH_WHILE_NOBODY_ENTERS)
+        deciding.decide(connection, self._claiming, key, decision, message_id)
 
     def _learn_same(self, connection: Connection, groups: Sequence[Sequence[str]]) -> None:
         if self._database.is_shared:

@@ -416,3 +416,12 @@ async def test_a_loss_that_left_a_damaged_file_cannot_be_accepted(file: Path) ->
         await opening(f"{copy}{ACCEPTING}")
     with pytest.raises(JournalIncompleteError):
         await opening(copy)
+
+
+async def test_what_was_entered_is_in_the_file_itself_before_it_can_be_sent(file: Path) -> None:
+    async with holding(str(file), *ENTRIES):
+        copy = copy_of(file)
+    async with Journal.open(f"{copy}{ACCEPTING}") as journal:
+        assert {one.key for one in await journal.standings([one.key for one in ENTRIES])} == {
+            one.key for one in ENTRIES
+        }

@@ -54,9 +54,9 @@ async def cancelled_after(journal: Journal, ticks: int, work: Any) -> None:
     database, go_on = journal._store._database, asyncio.Event()
     run = database.run
 
-    async def run_later(what: Any) -> Any:
+    async def run_later(what: Any, **options: Any) -> Any:
         await go_on.wait()
-        return await run(what)
+        return await run(what, **options)
 
     database.run = run_later  # type: ignore[method-assign, assignment]
     task = asyncio.ensure_future(work)
