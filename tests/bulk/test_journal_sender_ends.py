@@ -36,12 +36,12 @@ class FullDisk:
         self._run, self.is_full = database.run, True
         database.run = self._run_if_there_is_room  # type: ignore[method-assign] # a disk of one's own is none
 
-    async def _run_if_there_is_room(self, work: Callable[[Connection], Any]) -> Any:
+    async def _run_if_there_is_room(self, work: Callable[[Connection], Any], **options: Any) -> Any:
         if self.is_full:
             reason = sqlite3.OperationalError("database or disk is full")
             reason.sqlite_errorname = "SQLITE_FULL"
             raise OperationalError("", None, reason)
-        return await self._run(work)
+        return await self._run(work, **options)
 
 
 # --- leaving

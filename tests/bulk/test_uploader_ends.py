@@ -152,15 +152,18 @@ async def test_a_run_that_nobody_iterated_is_not_passed_over_in_silence(
 
 async def test_what_fails_while_it_is_waited_for_says_so(client: Client, sandbox: Sandbox) -> None:
     (chat,) = chats(sandbox, 1)
+    is_complete = asyncio.Event()
 
     class SlowFailure(AnswerStatus):
-        async def answer(self, *args: Any) -> Any:
+        async def answer(self, request: Any, execute: Any) -> Any:
+            await request.read()
+            is_complete.set()
             await asyncio.sleep(0.3)
-            return await super().answer(*args)
+            return await super().answer(request, execute)
 
     sandbox.faults.add(kind=SlowFailure(403))
     async with client.upload_many([(chat, pdf())]) as run:
-        await until(lambda: posts(sandbox) >= 1)
+        await is_complete.wait()
 
     (result,) = (await rest_of(run)).values()
     assert result.outcome is Outcome.NOT_SENT
