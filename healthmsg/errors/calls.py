@@ -231,7 +231,7 @@ class DeliveryUnknownError(CallError):
         self.attempt: Attempt | None = None
         self.status = status
         self.is_idempotent = is_idempotent
-        self.reason = ""
+        self.reason: str = ""
         self.similar: tuple[str, ...] = ()
         advice = "Making it again does no harm." if is_idempotent else _LOOK_FIRST
         super().__init__(call, problem, outcome=Outcome.UNKNOWN, advice=advice)
@@ -239,7 +239,7 @@ class DeliveryUnknownError(CallError):
     def note_reason(self, reason: str, similar: tuple[str, ...] = ()) -> None:
         """Note why it could not be found out what became of the message."""
         if not self.reason and reason:
-            self.args = (f"{self.args[0]} It could not be found out: {reason}.",)
+            Exception.__init__(self, f"{self} It could not be found out: {reason}.")
         self.reason, self.similar = reason, similar
 
 

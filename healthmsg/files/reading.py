@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections.abc import Callable
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
@@ -63,7 +64,7 @@ class Lent:
     """An open file that its owner closes."""
 
     def __init__(self, file: Readable) -> None:
-        self.read = file.read
+        self.read: Callable[[int], bytes] = file.read
 
     def close(self) -> None:
         """Leave it open."""

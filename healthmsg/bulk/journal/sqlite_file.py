@@ -6,6 +6,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -37,9 +38,9 @@ class SqliteFile:
 
     def __init__(self, given: Path, path: Path, held: FileLock, *, accepts_missing_wal: bool) -> None:
         self._lock = held
-        self.path = path
+        self.path: Path = path
         """Of the file itself, whatever link was given."""
-        self.lost_since = wal_mark.require_wal(path, accepts_missing=accepts_missing_wal)
+        self.lost_since: datetime | None = wal_mark.require_wal(path, accepts_missing=accepts_missing_wal)
         """If part of the state is lost, and that was accepted: when what was lost can have begun."""
         self._is_whole = self.lost_since is None
         self._watch = FileWatch(given, path)
