@@ -68,7 +68,8 @@ async def with_habits(kills: int, rounds: int, seed: int) -> bool:
     is_well = True
     for name, habit in ALONE.items():
         run = partial(killed_again_and_again, kills=kills, seed=seed, habits=Habits(**habit))
-        is_well &= await measured(name, run)
+        # A file in another form is recognised only once one was delivered in the same process.
+        is_well &= await measured(name, run, may_be_unknown="file_name" in habit)
     for number in range(rounds):
         names, habits = drawn(Random(seed + number))
         run = partial(killed_again_and_again, kills=kills, seed=seed + number, habits=habits)
