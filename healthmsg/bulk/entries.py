@@ -105,7 +105,7 @@ def text_of(to: Recipient) -> str:
 
 
 def files_in(files: Sequence[JournalFile]) -> list[UploadFile]:
-    """Give the files to upload. One that does not hold what was entered is refused."""
+    """Return the files to upload. One that does not hold what was entered is refused."""
     return [
         TakenFile(
             file.path,

@@ -219,8 +219,10 @@ class _Inquiry:
         seen, stamps = dict[str, Seen](), set[datetime]()
         for _ in range(2 if is_last else 1):
             await self._read_chat(seen, stamps)
-        self.is_enclosed = self._stamps(self._attempt, stamps).is_enclosed
-        return self._rule(self._attempt, stamps).look_at(seen.values())
+        read = self._stamps(self._attempt, stamps)
+        self.is_enclosed = read.is_enclosed
+        rule = Rule(self._attempt, self._settle, read, self._api.deliveries.rewritings)
+        return rule.look_at(seen.values())
 
     async def _read_chat(self, seen: dict[str, Seen], stamps: set[datetime]) -> None:
         """Read what matters of the chat."""
@@ -255,7 +257,7 @@ class _Inquiry:
     async def prove_search(self, witnesses: Sequence[Delivered], *, is_last: bool) -> bool:
         """Search for known messages, and learn from them; return whether the search finds what is there.
 
-        Only a last look needs to find one anew that stamps were calibrated on before.
+        Only a last look needs to find one again that stamps were calibrated on before.
         """
         is_found = False
         for witness in witnesses:
@@ -307,7 +309,7 @@ class _Inquiry:
                 return True
             raise _DisprovedError(_NOT_LIKE_SENT)
         if is_same := witness.is_body(found.body):
-            rewritings.is_recognisable = True
+            rewritings.learn_nothing_but(is_same=True)
         else:
             self.reason = _NO_TEXT_LEFT
         return is_same
@@ -327,9 +329,8 @@ class _Inquiry:
                     return False
         return True
 
-    def _rule(self, attempt: Attempt, seen: Collection[datetime] = ()) -> Rule:
-        stamps = self._stamps(attempt, seen)
-        return Rule(attempt, self._settle, stamps, self._api.deliveries.rewritings)
+    def _rule(self, attempt: Attempt) -> Rule:
+        return Rule(attempt, self._settle, self._stamps(attempt, ()), self._api.deliveries.rewritings)
 
     def _stamps(self, attempt: Attempt, seen: Collection[datetime]) -> Stamps:
         clock, samples = self._api.deliveries.clock, self._api.deliveries.samples.all

@@ -87,9 +87,7 @@ class Stamps:
 
     resolution: timedelta
     offset: Offset | None
-    """`None`: nothing is known of it."""
-    is_calibrated: bool
-    """Whether the offset was learnt from stamps; otherwise from the `Date` of answers."""
+    """Learnt from stamps, or else from the `Date` of answers; `None`: nothing is known of it."""
     is_of_departure: bool
     """Whether it was that already when the attempt's call left."""
     is_steady: bool
@@ -130,9 +128,7 @@ def read_stamps(  # noqa: PLR0913 - all that is known of the time
     from before it and from after it agree, or if the `Date` of answers shows no clock that was set.
     """
     resolution = resolution_of([*seen, *(sample.stamp for sample in samples)])
-    by_date_only = Stamps(
-        resolution, by_date, is_calibrated=False, is_of_departure=by_date is not None, is_steady=False
-    )
+    by_date_only = Stamps(resolution, by_date, is_of_departure=by_date is not None, is_steady=False)
     offsets = [_offset_of(sample, by_date_only.width(sample.stamp), departed_at) for sample in samples]
     if not offsets:
         return by_date_only
@@ -146,7 +142,6 @@ def read_stamps(  # noqa: PLR0913 - all that is known of the time
     return Stamps(
         resolution,
         Offset(least, most),
-        is_calibrated=True,
         is_of_departure=is_steady or any(sample.departed_at <= departed_at + _SOON for sample in samples),
         is_steady=is_steady,
         is_enclosed=do_agree and is_enclosed,
