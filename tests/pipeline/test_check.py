@@ -138,7 +138,7 @@ async def test_a_date_to_wait_for_is_read_in_its_zone(zone: str) -> None:
     moment = datetime.now(UTC) + timedelta(seconds=100, hours=hours)
     value = format_datetime(moment).replace("+0000", zone)
     error = await error_of(response(429, Retry_After=value))
-    assert error.retry_after == pytest.approx(100, abs=3)
+    assert error.retry_after == pytest.approx(100, abs=30)
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -154,7 +154,7 @@ async def test_a_date_to_wait_for_is_read_by_the_services_own_clock(
 async def test_where_the_services_clock_cannot_be_read_this_machines_counts() -> None:
     value = format_datetime(datetime.now(UTC) + timedelta(seconds=100))
     error = await error_of(response(429, Retry_After=value, Date="noon"))
-    assert error.retry_after == pytest.approx(100, abs=3)
+    assert error.retry_after == pytest.approx(100, abs=30)
 
 
 @given(
