@@ -355,6 +355,8 @@ async def test_a_port_that_refuses_is_tried_again_and_then_given_up(unused_tcp_p
     assert caught.value.attempts == 8
 
 
+@pytest.mark.looptime
+@pytest.mark.usefixtures("ticking_clock")
 async def test_a_limit_that_stays_is_given_up_with_nothing_sent(sandbox: Sandbox) -> None:
     chat = sandbox.add_conversation()
     sandbox.faults.add(kind=AnswerStatus(429, headers={"Retry-After": "0"}), method="POST", times=None)

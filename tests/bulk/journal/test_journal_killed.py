@@ -25,7 +25,7 @@ async def send(journal, claim):
 
 async def main():
     async with Journal.open(sys.argv[1], lease=timedelta(seconds=0.2)) as journal:
-        entries = [Entry(f"k{n}", f"aux/conversations/k{n}", "Beste mevrouw Jansen") for n in range(6000)]
+        entries = [Entry(f"k{n}", f"aux/conversations/k{n}", "Beste mevrouw Jansen") for n in range(int(sys.argv[2]))]
         await journal.enter(entries)
         print("entered all", flush=True)
         while claims := await journal.claim(32):
@@ -38,7 +38,7 @@ asyncio.run(main())
 def acknowledged(target: str, most: int) -> list[tuple[str, str]]:
     """Let it write until it has acknowledged so much, kill it, and give all that it has acknowledged."""
     process = subprocess.Popen(  # noqa: S603 - our own script
-        [sys.executable, "-c", WRITER, target], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", WRITER, target, "1500"], stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
     with process:
@@ -49,20 +49,20 @@ def acknowledged(target: str, most: int) -> list[tuple[str, str]]:
     return [(state, key) for state, key in (line.split() for line in lines[1:] if line.endswith("\n"))]
 
 
-@pytest.mark.parametrize("kills", [20])
+@pytest.mark.parametrize("kills", [8])
 async def test_what_was_acknowledged_is_there_after_a_kill(target: str, kills: int) -> None:
     draw = random.Random(6)  # noqa: S311 - moments, no secrets
     settled: dict[str, State] = {}
     # Starting PostgreSQL's workers is slower, and what they share with SQLite has been seen.
-    for _ in range(kills if "://" not in target else 5):
-        for told, key in acknowledged(target, draw.randint(2, 300)):
+    for _ in range(kills if "://" not in target else 3):
+        for told, key in acknowledged(target, draw.randint(2, 200)):
             settled[key] = State(told)
         async with Journal.open(target) as journal:
             rows = {row.key: row async for row in journal.rows()}
             doubtful = await journal.in_doubt()
             for claim in doubtful:
                 await journal.put_back(claim)
-        assert len(rows) == 6000
+        assert len(rows) == 1500
         for key, state in settled.items():
             found = rows[key].state
             assert found is state or (state is State.SENDING and found is State.DELIVERED), key
@@ -76,7 +76,7 @@ async def test_what_was_acknowledged_is_there_after_a_kill(target: str, kills: i
 
 async def test_a_killed_worker_leaves_no_half_entered_batch(file: Path) -> None:
     process = subprocess.Popen(  # noqa: ASYNC220, S603 - our own script
-        [sys.executable, "-c", WRITER, file], stdout=subprocess.PIPE
+        [sys.executable, "-c", WRITER, file, "6000"], stdout=subprocess.PIPE
     )
     with process:
         log = file.with_name("recall.db-wal")

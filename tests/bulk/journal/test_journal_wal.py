@@ -212,8 +212,9 @@ async def test_files_of_two_moments_are_refused(file: Path) -> None:
         early_file = copy_of(file, name="early.db")
         early_wal = Path(shutil.copy2(f"{file}-wal", file.with_name("early")))
         # Until the `-wal` file has begun from the start more than once.
-        for number in range(3000):
-            await journal.enter([Entry(f"n{number}", f"aux/conversations/n{number}", "Dag " * 700)])
+        for start in range(0, 3000, 50):
+            numbers = range(start, start + 50)
+            await journal.enter([Entry(f"n{n}", f"aux/conversations/n{n}", "Dag " * 700) for n in numbers])
         late_file = copy_of(file, name="late.db")
         late_wal = Path(shutil.copy2(f"{file}-wal", file.with_name("late")))
 
