@@ -70,9 +70,16 @@ async def end(process: Process) -> Done:
 
 
 async def run(
-    sandbox: Sandbox, *arguments: str | Path, env: Mapping[str, str] | None = None, redirect: str = ""
+    sandbox: Sandbox,
+    *arguments: str | Path,
+    env: Mapping[str, str] | None = None,
+    redirect: str | None = None,
 ) -> Done:
-    return await end(await begin(sandbox, *arguments, env=env, redirect=redirect))
+    """Run it to its end: in a thread of this process, or in a process of its own where it is redirected."""
+    if redirect is not None:
+        return await end(await begin(sandbox, *arguments, env=env, redirect=redirect))
+    variables = {**variables_of(sandbox), **(env or {})}
+    return await asyncio.to_thread(invoke, *arguments, env=variables)
 
 
 async def run_as_printed(sandbox: Sandbox, command: str, folder: Path, more: str = "--yes") -> Done:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import Done, begin, end, invoke, run, variables_of
+from command_line import Done, begin, end, run
 from waiting import until
 
 from healthmsg import Client, JournalError
@@ -39,10 +39,6 @@ def send(path: Path, *more: str, results: str = "out.csv") -> tuple[str | Path, 
 def resume(path: Path, results: str = "2.csv") -> tuple[str | Path, ...]:
     journal = ("--journal", path.with_name("lijst.journal.db"))
     return ("send-many", "--resume", "--yes", *journal, "--results", path.with_name(results))
-
-
-async def in_process(sandbox: Sandbox, *arguments: str | Path) -> Done:
-    return await asyncio.to_thread(invoke, *arguments, env=variables_of(sandbox))
 
 
 def outcomes(path: Path, results: str = "out.csv") -> list[str]:
@@ -154,7 +150,7 @@ async def test_with_a_journal_a_full_disk_under_the_results_ends_nothing(
     chats = write(path, sandbox, 5)
     Disk(monkeypatch, 60)
 
-    done = await in_process(sandbox, *send(path))
+    done = await run(sandbox, *send(path))
 
     assert done.code == 0, done
     assert [len(sandbox.messages(chat)) for chat in chats] == [1] * 5
@@ -165,7 +161,7 @@ async def test_with_a_journal_a_full_disk_under_the_results_ends_nothing(
     assert export
     monkeypatch.undo()
     monkeypatch.chdir(path.parent)
-    assert (await in_process(sandbox, *shlex.split(export[1]))).code == 0
+    assert (await run(sandbox, *shlex.split(export[1]))).code == 0
 
 
 async def test_without_a_journal_a_full_disk_ends_the_run_and_the_truth_is_said(
@@ -174,7 +170,7 @@ async def test_without_a_journal_a_full_disk_ends_the_run_and_the_truth_is_said(
     chats = write(path, sandbox, 100)
     Disk(monkeypatch, 60)
 
-    done = await in_process(sandbox, *send(path, "--no-journal"))
+    done = await run(sandbox, *send(path, "--no-journal"))
 
     sent = sum(len(sandbox.messages(chat)) for chat in chats)
     assert done.code == 1, done
@@ -203,7 +199,7 @@ async def test_results_that_cannot_be_made_are_refused_before_anything_is_sent(
 ) -> None:
     (chat,) = write(path, sandbox, 1)
 
-    done = await in_process(sandbox, "send-many", path, "--yes", "--results", path / "out.csv")
+    done = await run(sandbox, "send-many", path, "--yes", "--results", path / "out.csv")
 
     assert done.code == 2, done
     assert "--results says where they go" in done.err
@@ -228,7 +224,7 @@ async def test_the_journal_alone_is_gone_on_with_only_if_everything_is_in_it(
     monkeypatch.setattr("healthmsg.cli.send_many.count_in", count)
     journal = ("--journal", str(path.with_name("lijst.journal.db")))
 
-    done = await in_process(sandbox, *send(path, *journal))
+    done = await run(sandbox, *send(path, *journal))
 
     assert done.code == 1
     assert f"healthmsg send-many {goes_on.format(path=path)}" in done.out
@@ -255,7 +251,7 @@ async def test_what_fails_after_everything_was_delivered_is_a_warning(
 
     monkeypatch.setattr(Client, "__aexit__", leave)
 
-    done = await in_process(sandbox, *send(path))
+    done = await run(sandbox, *send(path))
 
     assert done.code == 0, done
     assert "delivered 2 · not sent 0 · unknown 0\n" in done.out
@@ -277,8 +273,8 @@ async def test_what_fails_while_it_is_summed_up_changes_no_status(
     sandbox.faults.add(kind=AnswerStatus(400), method="POST", times=1)
     monkeypatch.setattr(f"healthmsg.cli.send_many.{step}", broken)
 
-    failed = await in_process(sandbox, *send(path))
-    done = await in_process(sandbox, *resume(path), "--retry-failed")
+    failed = await run(sandbox, *send(path))
+    done = await run(sandbox, *resume(path), "--retry-failed")
 
     assert (failed.code, done.code) == (1, 0), (failed, done)
     assert "delivered 2 · not sent 1 · unknown 0\n" in failed.out
@@ -296,12 +292,13 @@ async def test_a_mistake_of_ours_ends_the_run_but_not_the_summary(
 
     monkeypatch.setattr(Results, "add", broken)
 
-    done = await in_process(sandbox, *send(path))
+    done = await run(sandbox, *send(path))
 
     assert done.code == 1, done
     assert "The run broke off: RuntimeError, which is a mistake in this program\n" in done.out
     assert "private" not in done.out + done.err
     assert "Go on with: " in done.out
+    monkeypatch.undo()
     again = await run(sandbox, *send(path, results="2.csv"))
     assert again.code == 0
     assert [len(sandbox.messages(chat)) for chat in chats] == [1] * 90
@@ -310,9 +307,9 @@ async def test_a_mistake_of_ours_ends_the_run_but_not_the_summary(
 async def test_a_journal_with_others_that_failed_says_why_it_is_1(sandbox: Sandbox, path: Path) -> None:
     write(path, sandbox, 3)
     sandbox.faults.add(kind=AnswerStatus(400), method="POST", times=1)
-    await in_process(sandbox, *send(path))
+    await run(sandbox, *send(path))
 
-    done = await in_process(sandbox, *resume(path))
+    done = await run(sandbox, *resume(path))
 
     assert done.code == 1, done
     assert "the journal has others that were not delivered" in done.err
@@ -324,10 +321,10 @@ async def test_what_stays_unknown_comes_with_the_way_out(sandbox: Sandbox, path:
     sandbox.faults.add(kind=CutAfter(), method="POST")
     sandbox.faults.add(kind=AnswerStatus(403), method="GET", path_contains="/messages", times=None)
 
-    done = await in_process(sandbox, *send(path))
+    done = await run(sandbox, *send(path))
 
     assert done.code == 1, done
     command = f"healthmsg journal unknown {path.with_suffix('.journal.db')}"
     assert f"See what may have been sent, and settle it: {command}\n" in done.out
-    again = await in_process(sandbox, *send(path, results="2.csv"))
+    again = await run(sandbox, *send(path, results="2.csv"))
     assert "not sent or unknown 1, to be looked for 0" in again.out
