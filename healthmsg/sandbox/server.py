@@ -58,6 +58,17 @@ class Sandbox:
     """Whether a 429 says when to come back [A]."""
     ranges: bool = True
     """Whether parts of files can be asked for [A: RFC 9110]."""
+    strict: bool = False
+    """Whether it refuses what looks wrong, though the vendor's software may send it [A].
+
+    That is: names of options with other signs than letters, digits and `_`, or more than 32 of them; two
+    options of one name; other styles of a question; questions and requests for verification to users outside
+    the chat; invitations without names; settings and lists of members with nothing in them; texts without a
+    letter; improper JSON.
+    """
+    allowed_hosts: Sequence[str] = ()
+    """Names by which it may be called, besides loopback and the `host` that it is started with: a page that a
+    browser shows must not reach it by a name that it made up (DNS rebinding). Any port goes."""
     foreign_downloads: bool = False
     """Whether the files are on a port of their own, which is another origin."""
     seed: bool = True
@@ -98,6 +109,7 @@ class Sandbox:
             announce_expiry=self.announce_expiry,
             retry_after=self.retry_after,
             ranges=self.ranges,
+            strict=self.strict,
         )
         self._state = State(settings, self.store, Tokens(self.now), main_user)
         self._service = Service(
