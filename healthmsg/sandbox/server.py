@@ -67,8 +67,11 @@ class Sandbox:
     letter; improper JSON.
     """
     allowed_hosts: Sequence[str] = ()
-    """Names by which it may be called, besides loopback and the `host` that it is started with: a page that a
-    browser shows must not reach it by a name that it made up (DNS rebinding). Any port goes."""
+    """Names by which it may be called, on any port, besides loopback and the `host` that it is started with.
+
+    Any other is refused with 421: else a page in a browser on this machine could read it, under a name of the
+    page's own that leads here (DNS rebinding).
+    """
     foreign_downloads: bool = False
     """Whether the files are on a port of their own, which is another origin."""
     seed: bool = True
@@ -95,6 +98,8 @@ class Sandbox:
     _listening: Listening | None = field(default=None, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
+        if isinstance(self.allowed_hosts, str):
+            raise ValueError("allowed_hosts must be a list of names")  # noqa: TRY004 - letters, as a list
         self.store = Store(self.now, self.habits)
         main_user = add_main_user(self.store)
         if self.seed:
@@ -145,6 +150,7 @@ class Sandbox:
         listening = Listening(self._service.answer, host, ports)
         await listening.start()
         self._listening = listening
+        self._state.hosts = frozenset(name.rstrip(".").lower() for name in (host, *self.allowed_hosts))
         self._state.origin, self._state.files_origin = listening.origins[0], listening.origins[-1]
 
     async def stop(self) -> None:
