@@ -150,6 +150,8 @@ class StoredChat:
     """In order of arrival."""
     pinned: set[str] = field(factory=set)
     """Ids of the messages that are listed before all others."""
+    hooks: list[str] = field(factory=list, repr=False)
+    """URLs that are told of new messages."""
 
     @property
     def is_group(self) -> bool:

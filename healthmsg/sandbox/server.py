@@ -16,6 +16,7 @@ from healthmsg.sandbox.calls import CallLog, CallRecord
 from healthmsg.sandbox.content import MadeUp, digest_of
 from healthmsg.sandbox.faults import Faults
 from healthmsg.sandbox.habits import Habits
+from healthmsg.sandbox.hooks import Hooks
 from healthmsg.sandbox.limits import Policy, SlidingWindow
 from healthmsg.sandbox.listening import Listening
 from healthmsg.sandbox.questions import answer_question
@@ -95,6 +96,7 @@ class Sandbox:
     _state: State = field(init=False, repr=False)
     _service: Service = field(init=False, repr=False)
     _log: CallLog = field(factory=CallLog, init=False, repr=False)
+    _hooks: Hooks = field(factory=Hooks, init=False, repr=False)
     _listening: Listening | None = field(default=None, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -159,6 +161,7 @@ class Sandbox:
         if listening is not None:
             try:
                 await listening.stop()
+                await self._hooks.close()
             finally:
                 self.store.close()
 
@@ -404,9 +407,11 @@ class Sandbox:
             raise RuntimeError("this sandbox is not started")
         return self._listening.leave(seconds)
 
-    def _tell(self, message_id: str) -> None:
+    def _tell(self, chat: StoredChat, message: StoredMessage) -> None:
+        if chat.hooks and self._listening is not None:
+            self._hooks.tell(chat, message)
         if self.on_message is not None:
-            self.on_message(message_id)
+            self.on_message(message.id)
 
     def _person(self, user_id: str | None) -> Person:
         return self._state.main_user if user_id is None else known(self.store.people.get(user_id), "user")

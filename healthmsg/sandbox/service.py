@@ -10,7 +10,7 @@ from aiohttp import web
 from attrs import define, field, frozen
 from yarl import URL
 
-from healthmsg.sandbox import docs, downloads, oauth
+from healthmsg.sandbox import docs, downloads, hooks, oauth
 from healthmsg.sandbox.admin import Admin
 from healthmsg.sandbox.answers import ApiError, cut, too_many
 from healthmsg.sandbox.call import ApiCall, Call
@@ -26,7 +26,7 @@ from healthmsg.sandbox.state import State
 from healthmsg.sandbox.tokens import Grant
 
 API_BASE: Final = "v1"
-_API: Final = Router(TABLE)
+_API: Final = Router((*TABLE, *hooks.TABLE))
 _OPEN: Final = Router((*oauth.TABLE, *downloads.TABLE, *docs.TABLE))
 # The names are documented [D], the values made up. The version is the latest there is, whatever is asked for.
 _API_HEADERS: Final = {

@@ -33,7 +33,7 @@ class Store:
         self._people_by_email: dict[str, Person] = {}
         self._people_by_phone_number: dict[str, Person] = {}
         self.chats: dict[str, StoredChat] = {}
-        self.on_message: Callable[[str], object] | None = None
+        self.on_message: Callable[[StoredChat, StoredMessage], object] | None = None
 
     def new_id(self) -> str:
         """Make an id: a UUID that is the same in every run."""
@@ -176,7 +176,7 @@ class Store:
         message = StoredMessage(self.new_id(), sender, kept, self._now(), tuple(files), payload, mentions)
         chat.messages.append(message)
         if self.on_message is not None:
-            self.on_message(message.id)
+            self.on_message(chat, message)
         return message
 
     def listed(self, chat: StoredChat) -> Sequence[StoredMessage]:

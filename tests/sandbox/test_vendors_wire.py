@@ -4,13 +4,15 @@ The rows are those of the contract that are marked [V]; the requests are made as
 with no part of the SDK.
 """
 
+import asyncio
 import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import pytest
-from aiohttp import ClientSession
+from aiohttp import ClientSession, web
+from aiohttp.test_utils import RawTestServer
 from attrs import field, frozen
 from yarl import URL
 
@@ -191,6 +193,9 @@ IN_GROUPS = tuple(
         Row("POST", f"{chat}/avatar", files="avatar"),
     )
 )
+HOOK = {"event_name": "groupchat_new_message", "method": "POST", "url": "https://bot.example/hook"}
+# Not in the SDK.
+HOOKS = (Row("POST", "groupchats/{group}/hooks", HOOK, answer=ID),)
 ROWS = (*PEOPLE, *CHATS, *ODD, *FIRST, *NEW_GROUPS, *IN_GROUPS)
 
 
@@ -263,7 +268,7 @@ def bot(sandbox: Sandbox, session: ClientSession) -> Bot:
     return Bot(sandbox, session)
 
 
-@pytest.mark.parametrize("row", ROWS, ids=str)
+@pytest.mark.parametrize("row", [*ROWS, *HOOKS], ids=str)
 async def test_every_request_of_the_vendors_software_succeeds(bot: Bot, row: Row) -> None:
     status, document, _ = await bot.make(row)
 
@@ -342,3 +347,37 @@ async def test_providers_have_names_in_lower_case(bot: Bot) -> None:
     document = (await bot.make(Row("GET", "users/{patient}/providers")))[1]
 
     assert [provider["name"] for provider in document] == ["idin", "digid"]
+
+
+async def test_a_hook_on_this_machine_is_told_of_a_new_message_but_not_its_text(bot: Bot) -> None:
+    told: asyncio.Queue[Any] = asyncio.Queue()
+
+    async def hear(request: web.BaseRequest) -> web.Response:
+        told.put_nowait(await request.json())
+        return web.Response()
+
+    async with RawTestServer(hear) as server:
+        url = f"http://127.0.0.1:{server.port}/hook"
+        assert (await bot.make(Row("POST", "groupchats/{group}/hooks", HOOK | {"url": url})))[0] == 201
+        sent = (await bot.make(Row("POST", "groupchats/{group}/messages", {"body": "Dag"})))[1]
+
+        assert await asyncio.wait_for(told.get(), 5) == {
+            "user_id": bot.sandbox.user_id,
+            "groupchat_id": bot.known["group"],
+            "message_id": sent["id"],
+        }
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"event_name": "other"}, {"method": "GET"}, {"url": "file:///etc/passwd"}, {"url": None}]
+)
+async def test_a_hook_that_cannot_be_is_refused(bot: Bot, wrong: dict[str, Any]) -> None:
+    assert (await bot.make(Row("POST", "groupchats/{group}/hooks", HOOK | wrong)))[0] == 400
+
+
+@pytest.mark.usefixtures("nothing_is_left_behind")
+async def test_a_hook_that_does_not_answer_harms_nothing(bot: Bot) -> None:
+    for url in ("http://localhost:9/hook", "http://[", "https://bot.example"):
+        await bot.make(Row("POST", "groupchats/{group}/hooks", HOOK | {"url": url}))
+
+    assert (await bot.make(Row("POST", "groupchats/{group}/messages", {"body": "Dag"})))[0] == 201
