@@ -18,7 +18,7 @@ class CallError(HealthmsgError):
 
     `call` is the method and the route's template, such as `POST conversations/{id}/messages`; `problem` is
     what happened, `outcome` the state it left, and `attempts` how often it was tried. `transaction_id` is
-    what KPN's gateway calls it in an error of its own [K], for KPN's support; else it is empty.
+    what KPN's gateway calls it in an error of its own, for KPN's support; else it is empty.
     """
 
     def __init__(self, call: str, problem: str, *, outcome: Outcome, advice: str = "") -> None:
@@ -71,9 +71,9 @@ class StatusError(CallError):
 
     `server_message`, `server_code` and `server_info` hold the service's own words, at most 300 characters
     each; they may repeat what was sent, so they appear neither in the message nor in `repr`. Of an error of
-    KPN's gateway [K] they are its `message`, `name` and `info`. `quota` is the user's quota as the
-    answer's headers gave it [D], if they did. Where an earlier call's answer says that this one is futile, it
-    is not made, and the message says so.
+    KPN's gateway they are its `message`, `name` and `info`, if it answers as for KPN's other products [A].
+    `quota` is the user's quota as the answer's headers gave it [D], if they did. Where an earlier call's
+    answer says that this one is futile, it is not made, and the message says so.
     """
 
     advice: ClassVar[str] = "The service's explanation is in `server_message`."

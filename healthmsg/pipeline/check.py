@@ -106,7 +106,7 @@ class _Words(NamedTuple):
 
 
 def _servers_words(body: bytes) -> _Words:
-    """Read the service's own words [A], or those of KPN's gateway in front of it [K]."""
+    """Read the service's own words, or those of KPN's gateway in front of it [A: as elsewhere]."""
     document = None
     with suppress(NotJSONError):
         document = parse_json(body) if len(body) <= _LARGEST_ERROR else None

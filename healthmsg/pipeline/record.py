@@ -35,7 +35,7 @@ class CallRecord(NamedTuple):  # which costs half of what a frozen attrs class d
     port: int | None = None
     """The port there."""
     transaction_id: str = ""
-    """What KPN's gateway calls the call in an error of its own [K]."""
+    """What KPN's gateway calls the call in an error of its own."""
 
     @property
     def method(self) -> str:
