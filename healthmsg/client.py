@@ -30,6 +30,7 @@ from healthmsg.options import (
     hook,
     limiter_of,
     option,
+    response_size,
     token_from_env,
     token_manager,
     version,
@@ -44,7 +45,7 @@ from healthmsg.pipeline.record import OnCall
 from healthmsg.pipeline.retry import Retries, RetryStep
 from healthmsg.pipeline.stats import Stats
 from healthmsg.pipeline.timeout import Timeout, as_timeout
-from healthmsg.pipeline.wire import Wire
+from healthmsg.pipeline.wire import LARGEST_RESPONSE, Wire
 from healthmsg.resources.aliases import Aliases
 from healthmsg.resources.api import Api
 from healthmsg.resources.auxiliary import Auxiliary
@@ -76,6 +77,10 @@ class Client:
     `api_version` is sent with each call; without it the service uses its latest version [D]. `on_call`
     receives a record of each try, with nothing private in it.
 
+    An answer of more than `max_response_size` bytes, 64 MiB unless it is set, is not read to its end, and the
+    call fails with `InvalidResponseError`; that is its size once it is decompressed, and decoded it takes
+    several times as much memory. Files that are downloaded may have any size.
+
     Raises:
         ConfigurationError: something about it cannot work.
     """
@@ -94,6 +99,7 @@ class Client:
         trust_env: bool = False,
         api_version: str | None = None,
         on_call: OnCall | None = None,
+        max_response_size: int = LARGEST_RESPONSE,
     ) -> None:
         tokens = token_manager(token)
         if not isinstance(environment, Environment):
@@ -104,6 +110,7 @@ class Client:
             session=session,
             api_version=version(api_version),
             network=Network(proxy, ssl, trust_env),
+            max_response_size=response_size(max_response_size),
         )
         self._assemble(
             assembled(
@@ -133,6 +140,7 @@ class Client:
             owner=(shared, parts.tokens),
             assigning=shared.assigning,
             may_be_reauthorized=parts.tokens.may_be_replaced,
+            total=parts.wire.timeout.total,
         )
 
     @classmethod

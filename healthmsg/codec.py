@@ -20,6 +20,7 @@ from cattrs.cols import homogenous_tuple_structure_factory, is_sequence
 from cattrs.gen import make_dict_structure_fn
 
 from healthmsg.errors import InvalidInputError, InvalidResponseError
+from healthmsg.json_text import NotJSONError, parse_json
 from healthmsg.models.fields import JSONObject
 from healthmsg.models.payloads import Payload, QuestionPayload, VerificationPayload
 from healthmsg.models.users import User, UserOrId
@@ -36,16 +37,16 @@ class _MismatchError(TypeError):
 
 
 def decode(body: bytes, shape: type[T], call: str) -> T:
-    """Make a model, or a tuple of models, of an answer's body.
+    """Make a model, or a tuple of models, of an answer's body; see `parse_json` for what JSON may look like.
 
     Raises:
         InvalidResponseError: the body is no JSON, or not of that shape.
     """
     structure = _structure_hook(shape)  # type: ignore[arg-type] # types are hashable
     try:
-        document = orjson.loads(body)
+        document = parse_json(body)
         model: T = structure(document, shape)
-    except orjson.JSONDecodeError:
+    except NotJSONError:
         problem, path = "it is not JSON", ""
     except Exception:  # noqa: BLE001 - whatever a hook stumbled over, and it may carry a value
         problem, path = "it does not have the expected shape", _mismatch_path(document, shape)

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from functools import cache
 from typing import Final
 from urllib.parse import quote
 
@@ -10,9 +11,9 @@ from healthmsg.errors import AmbiguousAuxIdError, InvalidIdError
 # What the vendor's client leaves as it is: JavaScript's encodeURIComponent [V].
 _UNESCAPED: Final = "!'()*"
 _needs_no_escape: Final = re.compile(r"[A-Za-z0-9_.~!'()*-]+").fullmatch
-# U+0300 to U+036F, the block of combining diacritical marks.
-_MARKS: Final = frozenset(map(chr, range(0x300, 0x370)))
-# Letters that the vendor's client replaces though they have no mark: dotless i, n with apostrophe, eng [V].
+# The vendor's client replaces, from À to ž, the letters with a mark [V],
+_LETTERS: Final = range(0xC0, 0x17F)
+# and, though they have none, dotless i, n with apostrophe, and eng [V].
 _UNMARKED: Final = {"\u0131": "i", "\u0149": "n", "\u014a": "N", "\u014b": "n"}
 
 
@@ -71,16 +72,12 @@ def encode_aux_id(value: object, name: str = "aux_id") -> str:
 def fold_aux_id(aux_id: str) -> str:
     """Fold diacritics as the vendor's client does before it sends an auxiliary id: `José` → `Jose` [V].
 
-    That client folds the Latin letters of Western, Central and Northern Europe and Turkish [V]; others with
-    a mark (`ǘ`, `ệ`) are folded as well, to be on the safe side [A].
+    That client has a table of 177 letters of Western, Central and Northern Europe and Turkish (`á`, `ł`,
+    `ğ`), and leaves everything else as it is [V]: `æ` and `ß`, letters of other languages (`ș`, `ệ`), and a
+    mark that is a character of its own, as in text that was decomposed.
     """
     require_text(aux_id, "aux_id")
-    if aux_id.isascii():
-        return str(aux_id)
-    bare = "".join(c for c in unicodedata.normalize("NFD", aux_id) if c not in _MARKS)
-    folded = "".join(map(_without_stroke, bare))
-    # Text without diacritics stays exactly as it was, composed or not.
-    return aux_id if unicodedata.normalize("NFD", aux_id) == folded else unicodedata.normalize("NFC", folded)
+    return str(aux_id) if aux_id.isascii() else aux_id.translate(_fold_table())
 
 
 def exact_aux_id(aux_id: str) -> ExactAuxId:
@@ -88,13 +85,11 @@ def exact_aux_id(aux_id: str) -> ExactAuxId:
     return ExactAuxId(require_text(aux_id, "aux_id"))
 
 
-def _without_stroke(letter: str) -> str:
-    if letter in _UNMARKED:
-        return _UNMARKED[letter]
-    base, found, mark = unicodedata.name(letter, "").partition(" WITH ")
-    if not found or not base.startswith("LATIN") or "LETTER" in mark:
-        return letter
-    try:
-        return unicodedata.lookup(base)
-    except KeyError:
-        return letter
+@cache
+def _fold_table() -> dict[int, str]:
+    table = {ord(letter): plain for letter, plain in _UNMARKED.items()}
+    for code in _LETTERS:
+        plain, has_mark, _ = unicodedata.name(chr(code)).partition(" WITH ")
+        if has_mark:
+            table[code] = unicodedata.lookup(plain)
+    return table

@@ -34,6 +34,7 @@ class ClientOptions(TypedDict, total=False):
     trust_env: bool
     api_version: str | None
     on_call: OnCall | None
+    max_response_size: int
 
 
 def option(name: str, value: object, kind: type[T], default: Callable[[], T]) -> T:
@@ -97,6 +98,21 @@ def version(api_version: object) -> str | None:
     ):
         return api_version
     raise ConfigurationError("api_version must be printable ASCII text")
+
+
+def response_size(max_response_size: object) -> int:
+    """Take a number of bytes.
+
+    Raises:
+        ConfigurationError: it is none, or less than 1.
+    """
+    if (
+        isinstance(max_response_size, int)
+        and not isinstance(max_response_size, bool)
+        and max_response_size >= 1
+    ):
+        return max_response_size
+    raise ConfigurationError("max_response_size must be a whole number of bytes, at least 1")
 
 
 def token_from_env() -> str:

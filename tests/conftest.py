@@ -60,11 +60,18 @@ async def session() -> AsyncIterator[ClientSession]:
 
 
 @pytest.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
+def is_strict() -> bool:
+    """Tell how strict the sandbox is; a test can parametrize it."""
+    return False
+
+
+@pytest.fixture
+async def sandbox(is_strict: bool) -> AsyncIterator[Sandbox]:
     # Its time of day goes with the event loop's, which may be fake.
     loop, noon = asyncio.get_running_loop(), datetime.now(UTC)
     started = loop.time()
-    async with Sandbox(now=lambda: noon + timedelta(seconds=loop.time() - started)) as sandbox:
+    now = lambda: noon + timedelta(seconds=loop.time() - started)  # noqa: E731 - a line
+    async with Sandbox(now=now, strict=is_strict) as sandbox:
         yield sandbox
 
 

@@ -20,7 +20,7 @@ TREES = {path.relative_to(ROOT): ast.parse(path.read_text(encoding="utf-8")) for
 FLOORS = [
     {
         *("errors", "outcome", "environment", "models", "routes", "identifiers", "addresses", "checks"),
-        *("clock", "settings", "network", "tasks", "version", "results", "attempts"),
+        *("clock", "settings", "network", "json_text", "tasks", "version", "results", "attempts"),
     },
     {"codec", "pipeline", "auth", "delivery"},
     {"paging", "many", "files", "resources", "bulk", "gateway", "bot", "otel"},
@@ -37,7 +37,17 @@ MAY_IMPORT = {
 MAY_IMPORT["__init__"] = set(MAY_IMPORT)
 MAY_IMPORT["cli"] |= {"__init__", "sandbox"}
 MAY_IMPORT["sandbox"] = {
-    *("sandbox", "models", "routes", "codec", "addresses", "identifiers", "environment", "errors"),
+    *(
+        "sandbox",
+        "models",
+        "routes",
+        "codec",
+        "addresses",
+        "identifiers",
+        "environment",
+        "errors",
+        "json_text",
+    ),
 }
 MAY_IMPORT["pytest_plugin"] = {"sandbox"}
 

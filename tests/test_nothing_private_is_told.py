@@ -42,7 +42,7 @@ CANARY = "c4nary"
 TOKEN, BODY, AUX_ID, NAME = "c4nary-token", "c4nary body", "c4nary aux/7", "c4nary O'Hara"
 REFRESH_TOKEN, CLIENT_SECRET = "c4nary-refresh", "c4nary-client"
 # What the service itself said is kept there, and nowhere else.
-SERVERS_WORDS = {"server_message", "server_code"}
+SERVERS_WORDS = {"server_message", "server_code", "server_info"}
 STATUSES = (300, 302, 400, 401, 403, 404, 405, 412, 413, 418, 429, 500, 502, 503, 504)
 
 Action = Callable[[Client, Path], Awaitable[object]]
@@ -89,7 +89,8 @@ class Echo:
                 writer.write(told.encode("latin-1"))
                 return False
         document = {
-            "{}": f'{{"error": "{text}", "message": "{text}", "error_description": "{text}"}}',
+            "{}": f'{{"error": "{text}", "message": "{text}", "error_description": "{text}",'
+            f' "transactionId": "{text}", "name": "{text}", "info": "{text}"}}',
             "garbage": text,
             "wrong shape": f'{{"id": ["{text}"], "link": ["{text}"], "access_token": ["{text}"]}}',
             "wrong link": f'{{"link": "http://{text[:40]}.example/{text}"}}',

@@ -14,6 +14,7 @@ from ssl import SSLContext
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qs
 
+import orjson
 from attrs import Attribute, field, frozen
 
 from healthmsg.auth.token import Token, is_printable, utc_now
@@ -233,11 +234,11 @@ class OAuthApp:
             problem = AuthorizationRefusedError(str(error.error), description or None)
         raise problem
 
-    def _refusal_in(self, answer: Mapping[str, object], body: bytes) -> _Refusal | None:
+    def _refusal_in(self, answer: Mapping[str, object]) -> _Refusal | None:
         from oauthlib.oauth2 import OAuth2Error  # noqa: PLC0415 - see _messages
 
         try:
-            self._messages().parse_request_body_response(body.decode())
+            self._messages().parse_request_body_response(orjson.dumps(answer).decode())
         except OAuth2Error as error:
             code = error.error if isinstance(error.error, str) else None
             return _Refusal(code) if "error" in answer else None
@@ -260,7 +261,7 @@ class OAuthApp:
         # Outside the `except`: what was caught there would otherwise travel along as the context.
         if not isinstance(answer, dict):
             raise TokenRequestError("The token URL's answer is not a JSON object.")
-        return self._refusal_in(answer, response.body) or answer
+        return self._refusal_in(answer) or answer
 
 
 def _check_state(received: list[str], expected: str) -> None:

@@ -15,6 +15,7 @@ import orjson
 
 from healthmsg.auth.token import Token
 from healthmsg.errors import InvalidInputError, TokenStoreError
+from healthmsg.json_text import NotJSONError, parse_json
 
 if sys.platform != "win32":
     import fcntl
@@ -160,8 +161,8 @@ def _read(path: Path) -> Document:
             raise TokenStoreError("The token file can be read by others: chmod 600 it.")
         content = file.read()
     document = None
-    with suppress(orjson.JSONDecodeError):
-        document = orjson.loads(content)
+    with suppress(NotJSONError):
+        document = parse_json(content)
     if not isinstance(document, dict):
         raise TokenStoreError(_DAMAGED)
     return document

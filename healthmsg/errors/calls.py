@@ -17,7 +17,8 @@ class CallError(HealthmsgError):
     """One call went wrong.
 
     `call` is the method and the route's template, such as `POST conversations/{id}/messages`; `problem` is
-    what happened, `outcome` the state it left, and `attempts` how often it was tried.
+    what happened, `outcome` the state it left, and `attempts` how often it was tried. `transaction_id` is
+    what KPN's gateway calls it in an error of its own, for KPN's support; else it is empty.
     """
 
     def __init__(self, call: str, problem: str, *, outcome: Outcome, advice: str = "") -> None:
@@ -25,6 +26,7 @@ class CallError(HealthmsgError):
         self.problem = problem
         self.outcome = outcome
         self.attempts = 1
+        self.transaction_id: str = ""
         super().__init__(" ".join(filter(None, (f"{call}: {problem}.", _STATES[outcome], advice))))
 
 
@@ -67,10 +69,11 @@ class CallTimeoutError(TransportError):
 class StatusError(CallError):
     """The service answered with an error code.
 
-    `server_message` and `server_code` hold the service's own words, at most 300 characters; they may repeat
-    what was sent, so they appear neither in the message nor in `repr`. `quota` is the user's quota as the
-    answer's headers gave it [D], if they did. Where an earlier call's answer says that this one is futile, it
-    is not made, and the message says so.
+    `server_message`, `server_code` and `server_info` hold the service's own words, at most 300 characters
+    each; they may repeat what was sent, so they appear neither in the message nor in `repr`. Of an error of
+    KPN's gateway they are its `message`, `name` and `info`, if it answers as for KPN's other products [A].
+    `quota` is the user's quota as the answer's headers gave it [D], if they did. Where an earlier call's
+    answer says that this one is futile, it is not made, and the message says so.
     """
 
     advice: ClassVar[str] = "The service's explanation is in `server_message`."
@@ -83,6 +86,8 @@ class StatusError(CallError):
         *,
         server_message: str = "",
         server_code: str = "",
+        server_info: str = "",
+        transaction_id: str = "",
         retry_after: float | None = None,
         outcome: Outcome | None = None,
         quota: "Quota | None" = None,
@@ -92,10 +97,13 @@ class StatusError(CallError):
         self.quota = quota
         self.server_message = server_message
         self.server_code = server_code
+        self.server_info = server_info
         self.retry_after = retry_after
         earlier = "not made, since an earlier call was " if of_earlier_call else ""
-        problem = f"{earlier}answered {_named(status)}"
+        transaction = f" (transaction {transaction_id})" if transaction_id else ""
+        problem = f"{earlier}answered {_named(status)}{transaction}"
         super().__init__(call, problem, outcome=outcome or self.default_outcome, advice=self.advice)
+        self.transaction_id = transaction_id
 
 
 def _named(status: int) -> str:

@@ -1,12 +1,18 @@
 """Messages and what comes with them."""
 
+import re
+from collections.abc import Iterator
 from datetime import datetime
+from typing import Final
 
 from attrs import field, frozen
 
 from healthmsg.models.fields import ASSUMED, JSONObject, private
 from healthmsg.models.payloads import Payload
-from healthmsg.models.users import User, UserOrId
+from healthmsg.models.users import EVERYBODY, User, UserOrId
+
+# The id in any case, `@all` in lower case only [V].
+_MENTION: Final = re.compile(r"(?i:\[mention=([\w-]+)\])|\[mention=(@all)\]", re.ASCII)
 
 
 @frozen
@@ -37,7 +43,7 @@ class Message:
     """The sender, where the service gives the id alone."""
     attachments: tuple[Attachment, ...] = field(default=(), repr=False)
     mentions: tuple[UserOrId, ...] = field(default=(), repr=False)
-    """Users, some of them known by `id` alone; the id `@all` stands for all members of a group."""
+    """As the service lists them: users, some of them known by `id` alone. See `mentioned`."""
     payload: Payload | None = field(default=None, metadata=ASSUMED)
     """A `QuestionPayload`, a `VerificationPayload`, or a `Payload` of another kind."""
     created_at: datetime | None = field(default=None, metadata=ASSUMED)
@@ -45,6 +51,18 @@ class Message:
     liked_by: tuple[UserOrId, ...] = field(default=(), repr=False, metadata=ASSUMED)
     extra: JSONObject = field(factory=dict, repr=False, eq=False, kw_only=True)
     """JSON fields that the SDK does not know (yet)."""
+
+    @property
+    def mentioned(self) -> tuple[User, ...]:
+        """Who is mentioned, each once: `mentions`, and whom else the text names as `[mention=<id>]` [V].
+
+        Those are known by `id` alone. `[mention=@all]`, for all members of a group chat, the service does not
+        list [V]: it is `User("@all")` here. Anybody can write an id into a text that is nobody's.
+        """
+        found: dict[str, User] = {}
+        for user in (*self.mentions, *_named_in(self.body or "")):
+            found.setdefault(user.id.lower(), user)
+        return tuple(found.values())
 
 
 @frozen
@@ -54,3 +72,8 @@ class SentMessage:
     id: str
     extra: JSONObject = field(factory=dict, repr=False, eq=False, kw_only=True)
     """JSON fields that the SDK does not know (yet)."""
+
+
+def _named_in(body: str) -> Iterator[User]:
+    for user_id, everybody in _MENTION.findall(body):
+        yield EVERYBODY if everybody else User(user_id)

@@ -14,6 +14,10 @@ from healthmsg.identifiers import fold_aux_id
 _LONGEST_NAME: Final = 32
 _is_name: Final = re.compile(rf"[A-Za-z0-9_]{{1,{_LONGEST_NAME}}}").fullmatch
 _STARS: Final = str.maketrans("★☆", "10")
+# What JavaScript takes for white space, and the vendor's client trims [V].
+_BLANKS: Final = "\t\n\v\f\r \xa0\u1680\u2028\u2029\u202f\u205f\u3000\ufeff" + "".join(
+    map(chr, range(0x2000, 0x200B))
+)
 
 
 @frozen(init=False)
@@ -55,7 +59,7 @@ class Question:
 
 
 def _name_for(label: str) -> str:
-    folded = fold_aux_id(label.translate(_STARS))
+    folded = fold_aux_id(label.strip(_BLANKS).translate(_STARS))
     name = re.sub(r"\W+", "_", folded, flags=re.ASCII)[:_LONGEST_NAME].lower()
     if name.strip("_"):
         return name

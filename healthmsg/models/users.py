@@ -1,6 +1,6 @@
 """People."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from attrs import field, frozen
 
@@ -32,6 +32,14 @@ class User:
     extra: JSONObject = field(factory=dict, repr=False, eq=False, kw_only=True)
     """JSON fields that the SDK does not know (yet)."""
 
+    @property
+    def mention(self) -> str:
+        """What mentions this user within a text: `[mention=<id>]` [V]; `User("@all")` is everybody."""
+        return f"[mention={self.id}]"
+
+
+EVERYBODY: Final = User("@all")
+"""Stands for all members of a group chat [V]."""
 
 UserOrId = Annotated[User, "the service may give the id alone"]
 

@@ -1,9 +1,9 @@
 """The check step: an error code becomes a typed error."""
 
+import re
 from collections.abc import Mapping
-from typing import Final
-
-import orjson
+from contextlib import suppress
+from typing import Final, NamedTuple
 
 from healthmsg.errors import (
     BadGatewayError,
@@ -20,6 +20,7 @@ from healthmsg.errors import (
     StatusError,
     UnauthorizedError,
 )
+from healthmsg.json_text import NotJSONError, parse_json
 from healthmsg.pipeline.exchange import Request, Response, Send
 from healthmsg.pipeline.headers import http_date, quota_headers, quota_of, service_time, wait_for_reset
 from healthmsg.pipeline.notices import Notices
@@ -38,6 +39,10 @@ _ERRORS: Final[Mapping[int, type[StatusError]]] = {
     503: ServiceUnavailableError,
 }
 _LONGEST_MESSAGE: Final = 300
+# Bytes: no more of an error's body is read as JSON, since that takes its time.
+_LARGEST_ERROR: Final = 256 * 1024
+# What stands for a transaction. It is logged, so it may be no text.
+_is_transaction: Final = re.compile(r"[A-Za-z0-9_.:/+=-]{1,100}").fullmatch
 _SUCCESS: Final = frozenset({*range(200, 300), 304})  # the vendor's client accepts 304 [V]
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 """Answers that carry a link."""
@@ -74,31 +79,53 @@ def status_error(response: Response, request: Request) -> StatusError:
     kind = _ERRORS.get(response.status, ServerError if failed else StatusError)
     if kind is RateLimitedError and quota and quota.remaining == 0:
         kind = QuotaExceededError
-    code, message = _servers_words(response.body)
+    words = _servers_words(response.body)
     retry_after = _retry_after(response.headers)
     if kind is QuotaExceededError and retry_after is None and quota:
         retry_after = wait_for_reset(quota, service_time(response.headers))
     return kind(
         response.call,
         response.status,
-        server_message=message,
-        server_code=code,
+        server_message=words.message,
+        server_code=words.code,
+        server_info=words.info,
+        transaction_id=words.transaction_id,
         retry_after=retry_after,
         outcome=request.outcome_unheard if failed or response.status < 400 else None,  # noqa: PLR2004 - HTTP
         quota=quota,
     )
 
 
-def _servers_words(body: bytes) -> tuple[str, str]:
-    try:
-        words = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        words = None
-    if not isinstance(words, dict):
-        return "", body[: 4 * _LONGEST_MESSAGE].decode(errors="replace")[:_LONGEST_MESSAGE]
-    error, message = words.get("error"), words.get("message")
-    code = error if isinstance(error, str) else ""
-    return code[:_LONGEST_MESSAGE], (message if isinstance(message, str) else code)[:_LONGEST_MESSAGE]
+class _Words(NamedTuple):
+    """What the service says of an error."""
+
+    message: str
+    code: str = ""
+    info: str = ""
+    transaction_id: str = ""
+
+
+def _servers_words(body: bytes) -> _Words:
+    """Read the service's own words, or those of KPN's gateway in front of it [A: as elsewhere]."""
+    document = None
+    with suppress(NotJSONError):
+        document = parse_json(body) if len(body) <= _LARGEST_ERROR else None
+    if not isinstance(document, dict):
+        return _Words(body[: 4 * _LONGEST_MESSAGE].decode(errors="replace")[:_LONGEST_MESSAGE])
+    code = _text(document, "error") or _text(document, "name")
+    transaction = document.get("transactionId")
+    is_plain = isinstance(transaction, str) and _is_transaction(transaction) is not None
+    return _Words(
+        _text(document, "message") or _text(document, "error"),
+        code,
+        _text(document, "info"),
+        str(transaction) if is_plain else "",
+    )
+
+
+def _text(document: Mapping[str, object], name: str) -> str:
+    text = document.get(name)
+    return text[:_LONGEST_MESSAGE] if isinstance(text, str) else ""
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

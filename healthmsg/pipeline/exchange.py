@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
-import orjson
 from attrs import Factory, define, field, frozen
 
 from healthmsg.errors import DeliveryUnknownError, InvalidResponseError
+from healthmsg.json_text import NotJSONError, parse_json
 from healthmsg.outcome import Outcome
 from healthmsg.routes import Repeat
 
@@ -212,14 +212,14 @@ class Response:
     stream: Stream | None = field(default=None, repr=False)
 
     def json(self) -> Any:
-        """Read the body as JSON.
+        """Read the body as JSON, improper JSON included: half of an emoji becomes U+FFFD, NaN `None`.
 
         Raises:
             InvalidResponseError: it is none.
         """
         try:
-            return orjson.loads(self.body)
-        except orjson.JSONDecodeError:
+            return parse_json(self.body)
+        except NotJSONError:
             pass
         raise InvalidResponseError(self.call, "it is not JSON")
 

@@ -3,7 +3,7 @@
 import logging
 from typing import Final
 
-from healthmsg.errors import StatusError
+from healthmsg.errors import CallError, StatusError
 from healthmsg.pipeline.exchange import Request
 
 logger: Final = logging.getLogger("healthmsg")
@@ -21,14 +21,17 @@ def log(level: int, message: str, **fields: str | float | None) -> None:
 
 def log_retry(request: Request, error: BaseException | None, wait: float) -> None:
     """Log, at INFO, that a call is going to be tried again after `wait` seconds."""
+    transaction_id = error.transaction_id if isinstance(error, CallError) else ""
+    transaction = " (transaction %(transaction_id)s)" if transaction_id else ""
     log(
         logging.INFO,
-        "%(call)s failed with %(error)s in attempt %(attempt)d; again in %(wait).3f s",
+        f"%(call)s failed with %(error)s{transaction} in attempt %(attempt)d; again in %(wait).3f s",
         call=request.call,
         status=error.status if isinstance(error, StatusError) else None,
         attempt=request.attempt,
         error=type(error).__name__,
         wait=wait,
+        transaction_id=transaction_id,
     )
 
 

@@ -26,7 +26,7 @@ class Notices:
     def look_at(self, call: str, headers: Mapping[str, str]) -> None:
         """Look at the headers of one answer."""
         version = headers.get("api-version")
-        if version:
+        if version and version.isprintable():  # what is no UTF-8 could not be written anywhere
             self.api_version = version
         sunset = headers.get("sunset")  # [D]: `n/a` when there is nothing to say
         if sunset and sunset != "n/a" and sunset.strip().lower() not in _NO_NOTICE:

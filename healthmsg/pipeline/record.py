@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from healthmsg.environment import port_of
-from healthmsg.errors import StatusError
+from healthmsg.errors import CallError, StatusError
 from healthmsg.pipeline.exchange import Request, Response, Send
 from healthmsg.pipeline.log import log, logger
 from healthmsg.pipeline.stats import Counters
@@ -34,6 +34,8 @@ class CallRecord(NamedTuple):  # which costs half of what a frozen attrs class d
     """The service's host, or that of its token URL; `None` for a file on a host that an answer named."""
     port: int | None = None
     """The port there."""
+    transaction_id: str = ""
+    """What KPN's gateway calls the call in an error of its own."""
 
     @property
     def method(self) -> str:
@@ -88,17 +90,21 @@ class RecordStep:
             if status == _TOO_MANY_CALLS:
                 counters.rate_limited += 1
             if is_told:
-                self._report(request, status, started, type(error).__name__)
+                self._report(request, status, started, error)
             raise
         counters.in_flight -= 1
         if is_told:
             self._report(request, response.status, started, None)
         return response
 
-    def _report(self, request: Request, status: int | None, started: float, error: str | None) -> None:
+    def _report(
+        self, request: Request, status: int | None, started: float, failure: BaseException | None
+    ) -> None:
         duration = asyncio.get_running_loop().time() - started
+        error = None if failure is None else type(failure).__name__
+        transaction_id = failure.transaction_id if isinstance(failure, CallError) else ""
         if logger.isEnabledFor(logging.DEBUG):
-            _log(request, status, duration, error)
+            _log(request, status, duration, error, transaction_id)
         if self._on_call is None:
             return
         try:
@@ -112,22 +118,27 @@ class RecordStep:
                     error,
                     self._host,
                     self._port,
+                    transaction_id,
                 )
             )
-        except Exception as failure:  # noqa: BLE001 - a message that was sent must not look as if it was not
+        except Exception as raised:  # noqa: BLE001 - a message that was sent must not look as if it was not
             # No traceback: it may be private.
-            log(logging.ERROR, "on_call raised %(error)s", error=type(failure).__name__)
+            log(logging.ERROR, "on_call raised %(error)s", error=type(raised).__name__)
 
 
-def _log(request: Request, status: int | None, duration: float, error: str | None) -> None:
+def _log(
+    request: Request, status: int | None, duration: float, error: str | None, transaction_id: str
+) -> None:
     outcome = "%(error)s" if status is None else "%(status)d"
+    transaction = ", transaction %(transaction_id)s" if transaction_id else ""
     log(
         logging.DEBUG,
-        f"%(call)s -> {outcome} in %(duration).3f s, attempt %(attempt)d",
+        f"%(call)s -> {outcome} in %(duration).3f s, attempt %(attempt)d{transaction}",
         call=request.call,
         status=status,
         duration=duration,
         waited=request.waited,
         attempt=request.attempt,
         error=error,
+        transaction_id=transaction_id,
     )

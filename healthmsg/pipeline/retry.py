@@ -15,6 +15,7 @@ POST, every DELETE, and handing a group chat over. `healthmsg/routes.py` says wh
 | an unexpected redirect | raised | `DeliveryUnknownError` | `DeliveryUnknownError` |
 | success, but not the JSON expected | raised | success | `DeliveryUnknownError`, where the answer is needed |
 | success, but its answer was cut | again | success | `DeliveryUnknownError`, where the answer is needed |
+| success, but its answer is too large | raised | success | the same |
 | any other code, a file that failed | raised | raised | raised |
 | any of these in the end, after a try without a clear answer | raised | `DeliveryUnknownError` | |
 
@@ -34,6 +35,7 @@ from healthmsg.errors import (
     CallError,
     ConnectError,
     HealthmsgError,
+    InvalidResponseError,
     ProxyAuthenticationError,
     QuotaExceededError,
     RateLimitedError,
@@ -200,14 +202,16 @@ class _Repetition:
             status=self._status(error),
             started_at=self._unclear_since,
         )
+        unknown.transaction_id = error.transaction_id if isinstance(error, CallError) else ""
         unknown.__cause__ = error
         return unknown
 
     def _status(self, error: HealthmsgError) -> int | None:
         if isinstance(error, StatusError):
             return error.status
-        heard = self._request.heard  # the body of an answer may have been cut
-        return heard.status if heard is not None and isinstance(error, TransportError) else None
+        heard = self._request.heard  # the body of an answer may have been cut, or have been too large
+        is_cut = isinstance(error, TransportError | InvalidResponseError)
+        return heard.status if heard is not None and is_cut else None
 
 
 def _asked_wait(error: BaseException | None) -> float | None:

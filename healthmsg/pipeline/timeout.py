@@ -12,10 +12,10 @@ class Timeout:
 
     `connect` bounds making a connection: finding the host's address, a proxy's consent and TLS included.
     `write` bounds a standstill while a body is being sent, `read` the wait for the answer and between two
-    pieces of it, `total` the whole try without the wait for the limit. An upload's `total` grows by a second
-    for each 50 kB, and a file that is downloaded has none. What the operating system has taken counts as
-    sent: the last part of a body falls under `read`. Seconds in which the machine sleeps do not count: an
-    answer that came meanwhile is still read.
+    pieces of it, `total` the whole try without the wait for the limit, but with the time that decoding a
+    large list takes. An upload's `total` grows by a second for each 50 kB, and a file that is downloaded has
+    none. What the operating system has taken counts as sent: the last part of a body falls under `read`.
+    Seconds in which the machine sleeps do not count: an answer that came meanwhile is still read.
 
     Raises:
         ConfigurationError: a number that cannot be a time.

@@ -24,6 +24,7 @@ from healthmsg.errors import (
     ClientClosedError,
     ConnectError,
     ConnectionLostError,
+    InvalidResponseError,
     ProxyAuthenticationError,
 )
 from healthmsg.network import Network
@@ -51,6 +52,10 @@ _ENOUGH: Final = 64 * 1024
 _WANTS_CREDENTIALS: Final = 407
 # The least status that stands for an error.
 _REFUSED: Final = 400
+# Bytes: of the service's words for an error, and of an answer that is a link or a token.
+_LARGEST_SHORT_ANSWER: Final = 1024 * 1024
+LARGEST_RESPONSE: Final = 64 * 1024 * 1024
+"""Bytes."""
 
 # Should an aiohttp ever send in another way, silence would mean nothing, and a call that left be made again.
 _TELLS_WHEN_IT_LEAVES: Final = hasattr(aiohttp.ClientRequest, "send")
@@ -124,7 +129,7 @@ async def _write_in_time(
 class Wire:
     """Carries requests out over one connection pool, within the times of one `Timeout`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a client has that many settings, by keyword
         self,
         api_url: str,
         *,
@@ -132,8 +137,10 @@ class Wire:
         session: aiohttp.ClientSession | None = None,
         api_version: str | None = None,
         network: Network | None = None,
+        max_response_size: int = LARGEST_RESPONSE,
     ) -> None:
         self._api_url = api_url
+        self._most = max_response_size
         headers: dict[str, str] = {hdrs.ACCEPT: "application/json", hdrs.USER_AGENT: _USER_AGENT}
         if api_version is not None:
             headers["api-version"] = api_version  # the header's name is assumed [A]
@@ -216,7 +223,7 @@ class Wire:
                 read_bufsize=_CHUNK if request.streamed else None,
                 middlewares=(self._guard(request), *self._connections.middlewares),
             )
-            return await _response(request, answer)
+            return await _response(request, answer, self._most)
         except CallError as error:
             failure: Exception = error
         except _FAILURES as error:
@@ -290,20 +297,42 @@ def _guard(request: Request, patience: float | None) -> _Guard:
     return guard
 
 
-async def _response(request: Request, answer: aiohttp.ClientResponse) -> Response:
+async def _response(request: Request, answer: aiohttp.ClientResponse, most: int) -> Response:
     cookies = tuple(answer.headers.getall(hdrs.SET_COOKIE)) if hdrs.SET_COOKIE in answer.headers else ()
     if request.streamed and answer.status in _WHOLE_OR_PART:
         stream = _AnswerStream(request, answer)
         return Response(request.call, answer.status, answer.headers, b"", cookies, stream)
     request.heard = heard = Response(request.call, answer.status, answer.headers, b"", cookies)
+    if answer.status >= _REFUSED or request.answers_with_link or request.is_absolute:
+        most = min(most, _LARGEST_SHORT_ANSWER)
     try:
-        heard.body = await (_beginning(answer) if request.streamed else answer.read())
+        heard.body = await (_beginning(answer) if request.streamed else _whole(answer, most))
     except (aiohttp.ClientError, OSError):
         if not _says_enough(request, heard):
             raise
+    if len(heard.body) > most and not _says_enough(request, heard):
+        problem = f"it is larger than the client's max_response_size allows ({most} bytes)"
+        raise InvalidResponseError(request.call, problem, outcome=request.outcome_unheard)
     if answer.status == _SWITCHES_PROTOCOL:
         answer.close()  # aiohttp would keep the connection for the other protocol
     return heard
+
+
+async def _whole(answer: aiohttp.ClientResponse, most: int) -> bytes:
+    """Read an answer's body, or little more than `most` bytes of it: compressed, it can be any size."""
+    size = answer.content_length
+    if size is not None and size <= most and hdrs.CONTENT_ENCODING not in answer.headers:
+        return await answer.read()
+    pieces, size = [], 0
+    async for piece in answer.content.iter_any():
+        pieces.append(piece)
+        size += len(piece)
+        if size > most:
+            answer.close()
+            break
+        if size > _LARGEST_SHORT_ANSWER:
+            await asyncio.sleep(0)  # what is decompressed comes without a wait for the network
+    return b"".join(pieces)
 
 
 async def _beginning(answer: aiohttp.ClientResponse) -> bytes:

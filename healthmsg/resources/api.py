@@ -1,13 +1,15 @@
 """What every resource is built on: sending a request, and decoding its answer."""
 
+import asyncio
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from contextlib import suppress
+from typing import Final, TypeVar
 
 from attrs import field, frozen
 
 from healthmsg.addresses import ChatAddress
 from healthmsg.codec import decode, encode
-from healthmsg.errors import DeliveryUnknownError, InvalidResponseError
+from healthmsg.errors import CallError, CallTimeoutError, DeliveryUnknownError, InvalidResponseError
 from healthmsg.identifiers import encode_segment
 from healthmsg.many import Keep
 from healthmsg.models import SentMessage
@@ -20,6 +22,9 @@ from healthmsg.routes import Route
 
 T = TypeVar("T")
 ItemT = TypeVar("ItemT", bound=HasId)
+
+# Bytes. Below that a thread costs more than it spares; above it the event loop would stand still too long.
+_DECODED_AT_ONCE: Final = 128 * 1024
 
 
 @frozen
@@ -45,6 +50,8 @@ class Api:
     may_be_reauthorized: bool
     """Whether another token may appear once the present one is not accepted and cannot be renewed."""
     lane: Lane = Lane.INTERACTIVE
+    total: float = 60.0
+    """Seconds that one try of a call may take, reading its answer included."""
 
     async def read(
         self,
@@ -59,10 +66,21 @@ class Api:
         request.query = query
         response = await self.send(request)
         try:
-            return decode(response.body, shape, request.call)
-        except InvalidResponseError as error:
+            if len(response.body) <= _DECODED_AT_ONCE:
+                return decode(response.body, shape, request.call)
+            return await self._decode_large(response.body, shape, request)
+        except CallError as error:
             error.attempts = request.attempt
             raise
+
+    async def _decode_large(self, body: bytes, shape: type[T], request: Request) -> T:
+        """Decode in a thread, in what is left of the time for the try."""
+        left = self.total - (request.answered_at - request.departed_at)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(left, 0.0)):
+                return await asyncio.to_thread(decode, body, shape, request.call)
+        problem = "the answer is so large that it could not be decoded in time"
+        raise CallTimeoutError(request.call, problem, outcome=request.outcome_unheard)
 
     def pages(
         self,
@@ -107,7 +125,7 @@ class Api:
         response = await self.send(request)
         if if_empty is not None and not response.body:
             return if_empty
-        return _decoded(shape, request, response)
+        return await _decoded(shape, request, response)
 
     async def say(
         self, route: Route, body: Content | Multipart, chat: ChatAddress, *, text: str
@@ -123,7 +141,7 @@ class Api:
         )
         departed = deliveries.track(chat, text)
         try:
-            sent = self._sent(request, await self.send(request))
+            sent = await self._sent(request, await self.send(request))
         except DeliveryUnknownError as error:
             deliveries.note(error, chat, text, request)
             raise
@@ -132,9 +150,9 @@ class Api:
         deliveries.delivered(chat, sent.id, text, files_of(request), request)
         return sent
 
-    def _sent(self, request: Request, response: Response) -> SentMessage:
+    async def _sent(self, request: Request, response: Response) -> SentMessage:
         """Read the answer to a message that was sent. An id that cannot be its own proves nothing."""
-        sent = _decoded(SentMessage, request, response)
+        sent = await _decoded(SentMessage, request, response)
         if self.deliveries.is_claimed(sent.id):
             problem = "the answer has the id of another message"
         elif sent.extra and sent.extra.get("error"):
@@ -162,9 +180,13 @@ class Api:
         return Request(route.call(chat), route.method, path, lane=self.lane, repeat=route.repeat)
 
 
-def _decoded(shape: type[T], request: Request, response: Response) -> T:
+async def _decoded(shape: type[T], request: Request, response: Response) -> T:
+    """Decode the answer to a call that took effect: however long that takes, it says what came of it."""
     try:
-        created = decode(response.body, shape, request.call)
+        if len(response.body) <= _DECODED_AT_ONCE:
+            created = decode(response.body, shape, request.call)
+        else:
+            created = await asyncio.to_thread(decode, response.body, shape, request.call)
         problem = "the answer has no id" if getattr(created, "id", None) == "" else ""
     except InvalidResponseError as error:
         problem = error.problem

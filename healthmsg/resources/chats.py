@@ -281,10 +281,11 @@ class BaseChat:
     async def complete_mentions(
         self, mentions: Mentions, *, exclude: Iterable[str | User] = ()
     ) -> tuple[User, ...]:
-        """Give all users who were mentioned, each once; those known by id alone are read from the service.
+        """Return all users who were mentioned, each once; those known by id alone are read from the service.
 
-        `mentions` is a message, or its mentions. `@all` stands for every member of a group chat. Whom
-        `exclude` names is left out: yourself, say. A user who cannot be found is given by id alone.
+        `mentions` is a message, the text of which counts too (see `Message.mentioned`), or its mentions.
+        `@all` stands for every member of a group chat. Whom `exclude` names is left out: yourself, say. A
+        user who cannot be found is given by id alone, and left out if only the text names the id.
         """
         return await complete_mentions(self._api, mentions, exclude, self._everybody)
 

@@ -271,7 +271,7 @@ class _Fetching:
 
 def _validator(headers: Mapping[str, str]) -> str | None:
     tag = headers.get("ETag", "")
-    if tag.startswith('"'):
+    if tag.startswith('"') and tag.isprintable():  # else it could not be sent back
         return tag
     modified, now = headers.get("Last-Modified", ""), http_date(headers.get("Date", ""))
     changed: datetime | None = http_date(modified)

@@ -15,6 +15,7 @@ from healthmsg.codec import as_mapping, decode, encode
 from healthmsg.errors import ClientClosedError, ClientUsageError, ExportIncompleteError, InvalidInputError
 from healthmsg.files.names import stored_name
 from healthmsg.files.threads import in_thread
+from healthmsg.json_text import NotJSONError, parse_json
 from healthmsg.many import check_concurrency
 from healthmsg.models import Attachment, ConversationInfo, GroupChatInfo, Message
 from healthmsg.paging import PAGE_SIZE
@@ -99,8 +100,8 @@ def _is_for(folder: Path, chat_id: str) -> bool:
         written = (folder / _CHAT).read_bytes()
     except FileNotFoundError:
         return not (folder / _MESSAGES).exists()
-    with suppress(orjson.JSONDecodeError):
-        return as_mapping(orjson.loads(written)).get("id") == chat_id
+    with suppress(NotJSONError):
+        return as_mapping(parse_json(written)).get("id") == chat_id
     return False
 
 

@@ -12,19 +12,21 @@ T = TypeVar("T")
 
 @frozen
 class Body:
-    """A JSON object. What nobody asks for is ignored; a field that is `null` counts as not sent [A].
+    """A JSON object. What is not asked for is ignored; a field that is `null` counts as not sent [A].
 
-    Every method refuses with 400 what is not of its type; nothing is converted.
+    Every method refuses with 400 what is not of its type; nothing is converted. What it refuses only if it is
+    `strict` has been sent by the vendor's software [V], or can be.
     """
 
     _document: Mapping[str, object]
+    strict: bool = True
 
     @classmethod
-    def of(cls, document: object, name: str = "The body") -> "Body":
+    def of(cls, document: object, name: str = "The body", *, strict: bool = True) -> "Body":
         """Take a JSON object."""
         if not isinstance(document, dict):
             raise bad_request(f"{name} must be a JSON object.")
-        return cls(document)
+        return cls(document, strict)
 
     def text(self, name: str) -> str:
         """Give text that is not empty."""
@@ -34,7 +36,16 @@ class Body:
         return text
 
     def name(self, name: str) -> str:
-        """Give text that may be empty: some people have one name only [A]."""
+        """Return a person's name, which may be empty: some have one only [A]. Missing, it is empty [V]."""
+        text = self._typed(name, str, "text")
+        if text is None and self.strict:
+            raise bad_request(f"{name} is missing.")
+        return text or ""
+
+    def words(self, name: str) -> str:
+        """Return text that has to be there; it may be empty, which a bot that was given no text sends [V]."""
+        if self.strict:
+            return self.text(name)
         text = self._typed(name, str, "text")
         if text is None:
             raise bad_request(f"{name} is missing.")
@@ -60,9 +71,9 @@ class Body:
         return default if number is None else number
 
     def texts(self, name: str) -> Sequence[str]:
-        """Give an array of texts that is not empty."""
+        """Give an array of texts that is there, and not empty."""
         texts = self.optional_texts(name)
-        if not texts:
+        if not texts and (self.strict or not self.has(name)):
             raise bad_request(f"{name} must be an array of text that is not empty.")
         return texts
 
@@ -76,11 +87,12 @@ class Body:
     def optional_object(self, name: str) -> "Body | None":
         """Give the object in a field, if there is one."""
         document = self._document.get(name)
-        return None if document is None else Body.of(document, name)
+        return None if document is None else Body.of(document, name, strict=self.strict)
 
     def objects(self, name: str) -> Sequence["Body"]:
         """Give an array of objects, which may be empty."""
-        return [Body.of(item, f"Each of {name}") for item in self._typed(name, list, "an array") or []]
+        items: Sequence[object] = self._typed(name, list, "an array") or []
+        return [Body.of(item, f"Each of {name}", strict=self.strict) for item in items]
 
     def has(self, name: str) -> bool:
         """Tell whether a field was sent."""

@@ -8,6 +8,7 @@ from aiohttp import web
 from attrs import frozen
 
 from healthmsg.addresses import ChatKind
+from healthmsg.json_text import NotJSONError, parse_json
 from healthmsg.sandbox.answers import bad_request, json_answer, not_found, precondition_failed, too_large
 from healthmsg.sandbox.body import Body
 from healthmsg.sandbox.records import File, Person, StoredChat, StoredMessage
@@ -39,11 +40,14 @@ class Call:
         if self.request.content_type != "application/json":
             raise bad_request("The body must be application/json.")
         try:
-            return orjson.loads(await self.request.read())
-        except orjson.JSONDecodeError:
+            body = await self.request.read()
+            # JavaScript writes half of a surrogate pair as it is.
+            document: object = orjson.loads(body) if self.state.settings.strict else parse_json(body)
+        except (orjson.JSONDecodeError, NotJSONError):
             raise bad_request("The body is not JSON.") from None
         except web.HTTPRequestEntityTooLarge:
             raise too_large() from None
+        return document
 
 
 @frozen(eq=False)
@@ -60,7 +64,7 @@ class ApiCall(Call):
         Raises:
             ApiError: it is none.
         """
-        return Body.of(await self.json())
+        return Body.of(await self.json(), strict=self.state.settings.strict)
 
     def page(self, items: Sequence[T]) -> Sequence[T]:
         """Cut out the page that `page` (from 0) and `amount` ask for.
@@ -83,24 +87,47 @@ class ApiCall(Call):
     def chat(self, *, to_change: bool = False) -> StoredChat:
         """Return the chat that the path names.
 
-        With `to_change`, a user's id in the place of a conversation's starts the conversation [A].
-
         Raises:
             ApiError: there is none that the user is in [A: 404, not 403], or it is closed and `to_change`.
         """
         assert self.kind is not None, "only for routes with {chat}"  # noqa: S101 - a mistake in our own table
-        store = self.state.store
         chat_id = self.ids["aux_id" if self.kind.is_auxiliary else "id"]
-        chat = store.chat(self.kind, chat_id, self.user)
-        if chat is None and to_change and self.kind is ChatKind.CONVERSATION:
-            other = store.people.get(chat_id)
-            if other is not None and other is not self.user:
-                chat = store.start_conversation(self.user, other)
+        chat = self.state.store.chat(self.kind, chat_id, self.user)
         if chat is None or self.user not in chat.members:
             raise not_found("chat")
         if to_change and chat.closed:
             raise precondition_failed("chat_is_closed", "This chat is closed.")
         return chat
+
+    def chat_to_write_in(self) -> StoredChat:
+        """Return the chat for a new message, which starts a conversation by the other side's user id [A].
+
+        Raises:
+            ApiError: as `chat`.
+        """
+        other = self._without_conversation()
+        if other is not None:
+            return self.state.store.start_conversation(self.user, other)
+        return self.chat(to_change=True)
+
+    def check_chat_to_write_in(self) -> None:
+        """Refuse what `chat_to_write_in` would refuse; no conversation is started.
+
+        Raises:
+            ApiError: as `chat`.
+        """
+        if self._without_conversation() is None:
+            self.chat(to_change=True)
+
+    def _without_conversation(self) -> Person | None:
+        """Return whom the path names in place of a conversation, if there is none yet."""
+        if self.kind is not ChatKind.CONVERSATION:
+            return None
+        store = self.state.store
+        other = store.people.get(self.ids["id"])
+        if other is None or other is self.user or store.conversation_between(self.user, other) is not None:
+            return None
+        return other
 
     def link_to(self, file: File) -> web.Response:
         """Answer with a link to a file, and the cookie that opens it [V]: 302."""

@@ -3,8 +3,9 @@
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import ExitStack, suppress
+from ipaddress import ip_address
 from math import inf
 from typing import Final
 
@@ -132,6 +133,30 @@ class Listening:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return await self._answer(request)
+
+
+def is_called_by_own_name(request: web.BaseRequest, names: Collection[str]) -> bool:
+    """Tell whether a call's `Host` is one of these names, on loopback, or the address that it came in at.
+
+    A browser lets a page call any host under the page's own name, which then may lead to this machine (DNS
+    rebinding). Such a page could read all that the sandbox knows, its made-up credentials included.
+    """
+    header = request.headers.get("Host")
+    if header is None:  # no browser leaves it out
+        return True
+    try:
+        host = URL(f"http://{header}").host
+    except ValueError:
+        return False
+    name = (host or "").rstrip(".").lower()
+    if name in {"localhost", *names} or name.endswith(".localhost"):
+        return True
+    try:
+        address = ip_address(name)
+    except ValueError:
+        return False
+    where = request.get_extra_info("sockname")
+    return address.is_loopback or (where is not None and address == ip_address(where[0]))
 
 
 def _bind(addresses: Sequence[tuple[str, int]]) -> Sequence[socket.socket]:

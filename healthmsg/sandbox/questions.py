@@ -13,12 +13,13 @@ _is_name: Final = re.compile(r"\w{1,32}", re.ASCII).fullmatch
 
 
 def read_question(question: Body) -> Question:
-    """Read a question [V]; what may be left out, and that names must differ, is assumed [A]."""
+    """Read a question [V]; what may be left out, and what a strict sandbox refuses, is assumed [A]."""
     style = question.optional_text("style") or _STYLES[0]
-    if style not in _STYLES:
+    if question.strict and style not in _STYLES:
         raise bad_request(f"style must be one of {', '.join(_STYLES)}.")
     options = [_read_option(option) for option in question.objects("options")]
-    if not options or len({option.name for option in options}) < len(options):
+    have_one_name = len({option.name for option in options}) < len(options)
+    if not options or (question.strict and have_one_name):
         raise bad_request("options must not be empty, and their names must differ.")
     return Question(
         style=style,
@@ -29,10 +30,10 @@ def read_question(question: Body) -> Question:
 
 
 def _read_option(option: Body) -> Option:
-    name = option.text("name")
-    if not _is_name(name):
+    name = option.words("name")
+    if option.strict and not _is_name(name):
         raise bad_request("An option's name must be 1 to 32 letters (a-z), digits or underscores.")
-    return Option(name=name, label=option.text("label"), style=option.optional_text("style"))
+    return Option(name=name, label=option.words("label"), style=option.optional_text("style"))
 
 
 def answer_question(

@@ -26,10 +26,10 @@ class Provider:
 
 
 PROVIDERS: Final = (
-    Provider("0f2f4a53-7f3c-4d6e-9a10-5f0a4c1f7a01", "iDIN"),
-    Provider("0f2f4a53-7f3c-4d6e-9a10-5f0a4c1f7a02", "DigiD"),
+    Provider("0f2f4a53-7f3c-4d6e-9a10-5f0a4c1f7a01", "idin"),
+    Provider("0f2f4a53-7f3c-4d6e-9a10-5f0a4c1f7a02", "digid"),
 )
-"""Those of the installation; the ids are made up."""
+"""Those of the installation; the ids are made up. The vendor's software writes names in lower case [V]."""
 
 
 @define(eq=False)
@@ -113,7 +113,7 @@ class StoredMessage:
     files: Sequence[File] = ()
     payload: Payload | None = None
     mentions: Sequence[str] = ()
-    """Ids of members, and `@all`."""
+    """Ids of members."""
 
 
 @frozen
@@ -150,6 +150,8 @@ class StoredChat:
     """In order of arrival."""
     pinned: set[str] = field(factory=set)
     """Ids of the messages that are listed before all others."""
+    hooks: list[str] = field(factory=list, repr=False)
+    """URLs that are told of new messages."""
 
     @property
     def is_group(self) -> bool:

@@ -16,6 +16,7 @@ from healthmsg.sandbox.calls import CallLog, CallRecord
 from healthmsg.sandbox.content import MadeUp, digest_of
 from healthmsg.sandbox.faults import Faults
 from healthmsg.sandbox.habits import Habits
+from healthmsg.sandbox.hooks import Hooks
 from healthmsg.sandbox.limits import Policy, SlidingWindow
 from healthmsg.sandbox.listening import Listening
 from healthmsg.sandbox.questions import answer_question
@@ -58,6 +59,20 @@ class Sandbox:
     """Whether a 429 says when to come back [A]."""
     ranges: bool = True
     """Whether parts of files can be asked for [A: RFC 9110]."""
+    strict: bool = False
+    """Whether it refuses what looks wrong, though the vendor's software may send it [A].
+
+    That is: names of options with other signs than letters, digits and `_`, or more than 32 of them; two
+    options of one name; other styles of a question; questions and requests for verification to users outside
+    the chat; invitations without names; settings and lists of members with nothing in them; texts without a
+    letter; improper JSON.
+    """
+    allowed_hosts: Sequence[str] = ()
+    """Names by which it may be called, on any port, besides loopback and the `host` that it is started with.
+
+    Any other is refused with 421: else a page in a browser on this machine could read it, under a name of the
+    page's own that leads here (DNS rebinding).
+    """
     foreign_downloads: bool = False
     """Whether the files are on a port of their own, which is another origin."""
     seed: bool = True
@@ -81,9 +96,12 @@ class Sandbox:
     _state: State = field(init=False, repr=False)
     _service: Service = field(init=False, repr=False)
     _log: CallLog = field(factory=CallLog, init=False, repr=False)
+    _hooks: Hooks = field(factory=Hooks, init=False, repr=False)
     _listening: Listening | None = field(default=None, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
+        if isinstance(self.allowed_hosts, str):
+            raise ValueError("allowed_hosts must be a list of names")  # noqa: TRY004 - letters, as a list
         self.store = Store(self.now, self.habits)
         main_user = add_main_user(self.store)
         if self.seed:
@@ -98,6 +116,7 @@ class Sandbox:
             announce_expiry=self.announce_expiry,
             retry_after=self.retry_after,
             ranges=self.ranges,
+            strict=self.strict,
         )
         self._state = State(settings, self.store, Tokens(self.now), main_user)
         self._service = Service(
@@ -133,6 +152,7 @@ class Sandbox:
         listening = Listening(self._service.answer, host, ports)
         await listening.start()
         self._listening = listening
+        self._state.hosts = frozenset(name.rstrip(".").lower() for name in (host, *self.allowed_hosts))
         self._state.origin, self._state.files_origin = listening.origins[0], listening.origins[-1]
 
     async def stop(self) -> None:
@@ -141,6 +161,7 @@ class Sandbox:
         if listening is not None:
             try:
                 await listening.stop()
+                await self._hooks.close()
             finally:
                 self.store.close()
 
@@ -386,9 +407,11 @@ class Sandbox:
             raise RuntimeError("this sandbox is not started")
         return self._listening.leave(seconds)
 
-    def _tell(self, message_id: str) -> None:
+    def _tell(self, chat: StoredChat, message: StoredMessage) -> None:
+        if chat.hooks and self._listening is not None:
+            self._hooks.tell(chat, message)
         if self.on_message is not None:
-            self.on_message(message_id)
+            self.on_message(message.id)
 
     def _person(self, user_id: str | None) -> Person:
         return self._state.main_user if user_id is None else known(self.store.people.get(user_id), "user")

@@ -10,7 +10,7 @@ from aiohttp import web
 from attrs import define, field, frozen
 from yarl import URL
 
-from healthmsg.sandbox import docs, downloads, oauth
+from healthmsg.sandbox import docs, downloads, hooks, oauth
 from healthmsg.sandbox.admin import Admin
 from healthmsg.sandbox.answers import ApiError, cut, too_many
 from healthmsg.sandbox.call import ApiCall, Call
@@ -18,6 +18,7 @@ from healthmsg.sandbox.calls import CallLog
 from healthmsg.sandbox.endpoints import TABLE
 from healthmsg.sandbox.faults import Faults
 from healthmsg.sandbox.limits import Policy
+from healthmsg.sandbox.listening import is_called_by_own_name
 from healthmsg.sandbox.quota import Quota
 from healthmsg.sandbox.records import Person
 from healthmsg.sandbox.routing import Endpoint, Router
@@ -25,7 +26,7 @@ from healthmsg.sandbox.state import State
 from healthmsg.sandbox.tokens import Grant
 
 API_BASE: Final = "v1"
-_API: Final = Router(TABLE)
+_API: Final = Router((*TABLE, *hooks.TABLE))
 _OPEN: Final = Router((*oauth.TABLE, *downloads.TABLE, *docs.TABLE))
 # The names are documented [D], the values made up. The version is the latest there is, whatever is asked for.
 _API_HEADERS: Final = {
@@ -109,6 +110,9 @@ class Service:
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
+        if not is_called_by_own_name(request, self.state.hosts):
+            problem = "This sandbox is not known by that name: add it to its allowed_hosts."
+            return ApiError(421, "wrong_host", problem).answer()
         path = tuple(request.rel_url.raw_path.removeprefix("/").split("/"))
         if path[0] == "sandbox":
             return await self._answer_admin(request, path)

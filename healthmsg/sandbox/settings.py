@@ -17,3 +17,4 @@ class Settings:
     announce_expiry: bool = False
     retry_after: bool = True
     ranges: bool = True
+    strict: bool = False

@@ -61,8 +61,9 @@ def chat_json(chat: StoredChat, viewer: Person, habits: Habits) -> JSON:
             "members": [member_json(chat, member) for member in chat.members],
             "settings": asdict(chat.settings),
             "avatar": chat.avatar,
-            "dial_in_info": None,
-            "guest_access": False,
+            # Objects [V]; what they hold is not known.
+            "dial_in_info": {},
+            "guest_access": {},
         }
     return document | {"user": user_json(chat.other_side(viewer))}
 

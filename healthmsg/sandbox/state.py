@@ -41,6 +41,8 @@ class State:
     """Whom a token is for when nobody else is named."""
     origin: str = ""
     """Scheme, host and port, once it listens."""
+    hosts: frozenset[str] = frozenset()
+    """By which names it may be called, besides those on loopback."""
     files_origin: str = ""
     """The same, of the host of the files."""
     listed: set[Person | StoredChat | StoredMessage] = field(factory=set)

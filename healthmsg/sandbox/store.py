@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 # Fixed, so that the same steps give the same ids in every run.
 _NAMESPACE = UUID("6d1f6a0e-3c53-4c57-9d3f-0b7c5b6f3a11")
-_MENTION: Final = re.compile(r"(?<!\w)@([\w-]+)")
+_MENTION: Final = re.compile(r"\[mention=([\w-]+)\]", re.ASCII | re.IGNORECASE)
 
 
 class Store:
@@ -33,7 +33,7 @@ class Store:
         self._people_by_email: dict[str, Person] = {}
         self._people_by_phone_number: dict[str, Person] = {}
         self.chats: dict[str, StoredChat] = {}
-        self.on_message: Callable[[str], object] | None = None
+        self.on_message: Callable[[StoredChat, StoredMessage], object] | None = None
 
     def new_id(self) -> str:
         """Make an id: a UUID that is the same in every run."""
@@ -171,12 +171,12 @@ class Store:
         payload: Payload | None = None,
     ) -> StoredMessage:
         """Put a message into a chat."""
-        mentions = _mentioned(chat, body) if "@" in body else ()
+        mentions = _mentioned(chat, body) if "[" in body else ()
         kept = self.habits.text(body)
         message = StoredMessage(self.new_id(), sender, kept, self._now(), tuple(files), payload, mentions)
         chat.messages.append(message)
         if self.on_message is not None:
-            self.on_message(message.id)
+            self.on_message(chat, message)
         return message
 
     def listed(self, chat: StoredChat) -> Sequence[StoredMessage]:
@@ -230,6 +230,7 @@ def known(found: T | None, what: str) -> T:
 
 
 def _mentioned(chat: StoredChat, body: str) -> Sequence[str]:
-    """Find whom a text mentions: `@all` in a group chat, and `@` with a member's id [A]."""
-    known = {member.id: member.id for member in chat.members} | ({"all": "@all"} if chat.is_group else {})
-    return [known[word] for word in dict.fromkeys(_MENTION.findall(body)) if word in known]
+    """Find whom a text mentions: members, as `[mention=<id>]`; `[mention=@all]` is not listed [V]."""
+    members = {member.id.lower(): member.id for member in chat.members}
+    named = dict.fromkeys(user_id.lower() for user_id in _MENTION.findall(body))
+    return [members[user_id] for user_id in named if user_id in members]

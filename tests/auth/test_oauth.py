@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import orjson
 import pytest
 from attrs import evolve
 from token_service import (
@@ -277,6 +278,11 @@ async def test_a_lifetime_may_be_a_number_or_a_number_as_text(expires_in: object
     assert token.expires_at == NOON + timedelta(seconds=seconds)
 
 
+async def test_a_token_behind_a_byte_order_mark_is_taken() -> None:
+    token = await app().exchange(CODE, TokenService(b"\xef\xbb\xbf" + orjson.dumps(answer())))
+    assert token.value == VALUE
+
+
 @pytest.mark.parametrize("token_type", ["bearer", "Bearer", "BEARER"])
 async def test_the_token_type_is_compared_without_case(token_type: str) -> None:
     token = await app().exchange(CODE, TokenService(answer(token_type=token_type)))
@@ -344,6 +350,7 @@ async def test_a_code_that_cannot_be_one_is_refused_before_anything_is_sent(code
         (refused("invalid_client", 401), "invalid_client"),
         (refused(), None),
         ({"error": "invalid_grant", "error_description": CODE}, "invalid_grant"),
+        (b'\xef\xbb\xbf{"error": "invalid_grant", "error_description": "\\ud83d"}', "invalid_grant"),
         ({"error": {"id": CODE}}, None),
     ],
 )

@@ -1,4 +1,6 @@
+import copy
 import math
+import pickle
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -101,6 +103,52 @@ async def test_where_a_link_is_expected_other_codes_are_errors(status: int) -> N
 async def test_the_services_words_are_kept_whatever_their_shape(body: bytes, code: str, message: str) -> None:
     error = await error_of(response(400, body))
     assert (error.server_code, error.server_message) == (code, message)
+
+
+GATEWAYS_WORDS = {
+    "transactionId": "Id-6b1c5d5f8e2f0a1b2c3d4e5f-0:1",
+    "status": "401",
+    "name": "Unauthorized",
+    "message": "Invalid access token",
+    "info": "https://developer.kpn.com/errors#401",
+}
+
+
+@pytest.mark.parametrize("before", [b"", b"\xef\xbb\xbf"])
+async def test_an_error_of_the_gateway_keeps_its_transaction_name_and_info(before: bytes) -> None:
+    error = await error_of(response(503, before + orjson.dumps(GATEWAYS_WORDS)))
+
+    assert error.transaction_id == GATEWAYS_WORDS["transactionId"]
+    assert error.server_code == "Unauthorized"
+    assert error.server_message == "Invalid access token"
+    assert error.server_info == "https://developer.kpn.com/errors#401"
+    assert "answered 503 Service Unavailable (transaction Id-6b1c5d5f8e2f0a1b2c3d4e5f-0:1)." in str(error)
+    assert "Invalid" not in str(error)
+    again = copy.copy(pickle.loads(pickle.dumps(error)))  # noqa: S301 - our own
+    assert (again.transaction_id, again.server_info) == (error.transaction_id, error.server_info)
+
+
+@pytest.mark.parametrize(
+    "transaction", [None, 7, "", ["x"], "a b", "Jansen\n", "é", "\u202e", "x" * 101, {"id": "x"}]
+)
+async def test_a_transaction_that_could_be_a_text_is_not_told(transaction: object) -> None:
+    error = await error_of(response(500, orjson.dumps({"transactionId": transaction, "message": "m"})))
+
+    assert error.transaction_id == ""
+    assert "transaction" not in str(error)
+
+
+async def test_the_services_own_code_comes_before_the_gateways_name() -> None:
+    error = await error_of(response(400, b'{"error": "closed", "name": "BadRequest", "info": 7}'))
+
+    assert (error.server_code, error.server_info) == ("closed", "")
+
+
+async def test_of_a_large_error_only_the_beginning_is_read() -> None:
+    error = await error_of(response(500, b'{"message": "m", "x": "' + b"x" * 300_000 + b'"}'))
+
+    assert error.server_message.startswith('{"message"')
+    assert len(error.server_message) == 300
 
 
 async def test_the_services_words_appear_nowhere_else() -> None:

@@ -65,6 +65,19 @@ async def test_a_try_leaves_one_record_with_nothing_private(
     assert line.startswith(f"{CALL} -> {status or error} in ")
 
 
+async def test_the_gateways_transaction_is_recorded_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def refuse_by_gateway(request: Request) -> Response:
+        raise NotFoundError(request.call, 404, transaction_id="Id-7")
+
+    with caplog.at_level(logging.DEBUG, "healthmsg"):
+        (record,) = await recorded(refuse_by_gateway)
+
+    assert record.transaction_id == "Id-7"
+    (line,) = caplog.records
+    assert line.getMessage().endswith("attempt 1, transaction Id-7")
+    assert vars(line)["transaction_id"] == "Id-7"
+
+
 @pytest.mark.looptime(noop_cycles=0)
 async def test_the_duration_is_the_tries_own() -> None:
     async def slow(_: Request) -> Response:

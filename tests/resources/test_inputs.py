@@ -48,7 +48,7 @@ NO_USER: Final = (
 # A single one where several are meant, above all.
 NO_USERS: Final = (CANARY, CANARY.encode(), User(CANARY), None, 7)
 NO_AUX_ID: Final = ("", ".", "..", 7, True, HALF, CANARY.encode(), [CANARY], User(CANARY))
-DIACRITICS: Final = (f"{CANARY} José", f"{CANARY} e\u0301")
+DIACRITICS: Final = (f"{CANARY} José", f"{CANARY} Łódź")
 NO_PAGE_SIZE: Final = (0, -1, True, 2.0, "20", None)
 
 Place = Callable[[Client], Any]

@@ -113,6 +113,57 @@ async def test_who_cannot_be_found_is_given_by_id_alone(chat: Chat, host: Foreig
     assert asked(host) == ["/users/bea", "/users/gone"]
 
 
+# --- in the text
+
+
+UUID = "0F2f4a53-7f3c-4d6e-9a10-5f0a4c1f7a01"
+
+
+@pytest.mark.parametrize(
+    ("body", "ids"),
+    [
+        ("[mention=ann] en [mention=bea]", ["ann", "bea"]),
+        ("[Mention=ann][mention=ANN]", ["ann"]),
+        (f"Dag [mention={UUID}]!", [UUID]),
+        ("Allen: [mention=@all]", ["@all"]),
+        ("[mention=@all] [mention=bea] [mention=@all]", ["@all", "bea"]),
+        ("[mention=@ALL] [mention=] [mention=a b] [mention=a/b] [mention= ann] @ann [mention=ann", []),
+        (None, []),
+    ],
+)
+def test_the_text_tells_who_is_mentioned(body: str | None, ids: list[str]) -> None:
+    assert [user.id for user in Message("m1", body).mentioned] == ids
+
+
+def test_whom_the_service_lists_comes_first_and_whole() -> None:
+    message = Message("m1", "[mention=cas] [mention=ANN]", mentions=(BEA, ANN))
+
+    assert message.mentioned == (BEA, ANN, User("cas"))
+
+
+def test_what_a_user_says_of_the_own_mention_is_found_in_a_text() -> None:
+    text = f"{ANN.mention} {CAS.mention} {User('@all').mention}"
+
+    assert text == "[mention=ann] [mention=cas] [mention=@all]"
+    assert [user.id for user in Message("m1", text).mentioned] == ["ann", "cas", "@all"]
+
+
+async def test_whom_the_text_mentions_is_completed(group: GroupChat, host: ForeignHost) -> None:
+    message = Message("m1", "[mention=bea] [mention=@all]", mentions=(User("ann"),))
+
+    assert await group.complete_mentions(message, exclude=["cas"]) == (ANN, BEA)
+    assert asked(host) == ["/groupchats/g1/members", "/users/ann", "/users/bea"]
+
+
+@pytest.mark.parametrize("status", [400, 403, 404])
+async def test_who_is_in_the_text_alone_and_cannot_be_read_is_nobody(
+    chat: Chat, host: ForeignHost, status: int
+) -> None:
+    host.answer("/users/x", status=status)
+
+    assert await chat.complete_mentions(Message("m1", "[mention=x] [mention=bea]")) == (BEA,)
+
+
 # --- everybody
 
 

@@ -233,7 +233,7 @@ async def test_an_auxiliary_id_arrives_as_one_raw_segment(
 
 
 @AUX_KINDS
-@pytest.mark.parametrize("aux_id", ["José", "Jose\u0301", "Zoë 7", "Łódź", "Ångström", "søren", "Bērziņš"])
+@pytest.mark.parametrize("aux_id", ["José", "Zoë 7", "Łódź", "Ångström", "søren", "Bērziņš"])
 async def test_a_diacritic_is_refused_until_somebody_says_what_is_meant(
     client: Client, sandbox: Sandbox, kind: ChatKind, aux_id: str
 ) -> None:

@@ -252,6 +252,7 @@ async def test_what_a_question_leaves_out_has_a_default(call: Caller, sandbox: S
         ({"options": [{"name": "ja", "label": "x", "style": 5}]}, 400),
     ],
 )
+@pytest.mark.parametrize("is_strict", [True])
 async def test_a_question_that_cannot_be_is_refused(
     call: Caller, sandbox: Sandbox, wrong: dict[str, Any], status: int
 ) -> None:
@@ -262,6 +263,7 @@ async def test_a_question_that_cannot_be_is_refused(
     assert sandbox.messages(f"conversations/{chat}") == ()
 
 
+@pytest.mark.parametrize("is_strict", [True])
 async def test_only_who_is_in_the_chat_can_be_asked(call: Caller, sandbox: Sandbox) -> None:
     asked, stranger = sandbox.add_user("Bea", "Bos"), sandbox.add_user("Cor", "Cox")
     chat = sandbox.add_conversation(user=asked)
@@ -271,17 +273,18 @@ async def test_only_who_is_in_the_chat_can_be_asked(call: Caller, sandbox: Sandb
         assert sent.status == status
 
 
-async def test_a_message_mentions_members_and_in_a_group_all(call: Caller, sandbox: Sandbox) -> None:
+async def test_a_message_lists_the_members_that_its_markup_mentions(call: Caller, sandbox: Sandbox) -> None:
     joost, stranger = sandbox.add_colleague("Joost", "Bos"), sandbox.add_user("Cor", "Cox")
     group, conversation = sandbox.add_group_chat("Team", members=[joost]), sandbox.add_conversation()
-    body = f"@all, of alleen @{joost}, maar niet @{stranger}: @{joost}!"
-    mail = await call("POST", f"groupchats/{group}/messages", json={"body": f"info@all.example of x@{joost}"})
-    shown = (await call("GET", f"groupchats/{group}/messages/{mail.document['id']}")).document
-    assert shown["mentions"] == []
-    for path, mentioned in ((f"groupchats/{group}", ["@all", joost]), (f"conversations/{conversation}", [])):
+    markup = f"[mention=@all] [Mention={joost.upper()}] [mention={stranger}] [mention={joost}]"
+    for path, body, mentioned in (
+        (f"groupchats/{group}", markup, [{"id": joost}]),  # everybody is in the text alone
+        (f"groupchats/{group}", f"@all @{joost} info@all.example [mention=]", []),
+        (f"conversations/{conversation}", markup, []),
+    ):
         sent = await call("POST", f"{path}/messages", json={"body": body})
         shown = (await call("GET", f"{path}/messages/{sent.document['id']}")).document
-        assert shown["mentions"] == [{"id": user_id} for user_id in mentioned]
+        assert (shown["mentions"], shown["body"]) == (mentioned, body)
 
 
 @pytest.mark.parametrize(
@@ -300,6 +303,7 @@ async def test_a_message_mentions_members_and_in_a_group_all(call: Caller, sandb
         {"data": {"body": "x"}},
     ],
 )
+@pytest.mark.parametrize("is_strict", [True])
 async def test_a_message_that_cannot_be_is_refused(
     call: Caller, sandbox: Sandbox, sent: dict[str, Any]
 ) -> None:

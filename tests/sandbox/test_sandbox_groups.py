@@ -79,7 +79,7 @@ async def test_a_new_group_has_its_maker_as_owner_and_the_defaults(call: Caller,
     roles = {member["id"]: (member["owner"], member["admin"]) for member in shown["members"]}
     assert roles == {sandbox.user_id: (True, True), joost: (False, False)}
     assert (shown["subject"], shown["closed"], shown["aux_id"], shown["avatar"]) == ("MDO", False, None, None)
-    assert (shown["settings"], shown["dial_in_info"], shown["guest_access"]) == (DEFAULTS, None, False)
+    assert (shown["settings"], shown["dial_in_info"], shown["guest_access"]) == (DEFAULTS, {}, {})
 
 
 async def test_a_new_group_can_have_settings_and_people_who_are_invited(
@@ -329,6 +329,7 @@ async def test_members_can_be_named_by_aux_id_on_the_aux_route_alone(group: Grou
         ("DELETE", "/admins", {"admins": {}}),
     ],
 )
+@pytest.mark.parametrize("is_strict", [True])
 async def test_a_change_that_cannot_be_is_refused(
     group: Group, method: str, below: str, body: object
 ) -> None:

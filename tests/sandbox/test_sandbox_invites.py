@@ -80,6 +80,7 @@ async def test_an_aux_id_moves_to_the_invited_person(call: Caller, sandbox: Sand
         {"aux_id": 7},
     ],
 )
+@pytest.mark.parametrize("is_strict", [True])
 async def test_an_invite_that_cannot_be_is_refused(
     call: Caller, sandbox: Sandbox, changes: dict[str, Any]
 ) -> None:

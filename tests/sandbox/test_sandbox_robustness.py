@@ -145,7 +145,7 @@ async def test_no_bytes_for_json_break_it(call: Caller, sandbox: Sandbox, body: 
 
 def request_head(call: Caller, start: bytes, *headers: bytes, body: bytes = b"{}") -> bytes:
     token = f"Authorization: Bearer {call.token}".encode()
-    fixed = (token, b"Host: x", b"Connection: close", b"Content-Length: %d" % len(body))
+    fixed = (token, b"Host: localhost", b"Connection: close", b"Content-Length: %d" % len(body))
     return b"\r\n".join((start + b" HTTP/1.1", *headers, *fixed, b"", body))
 
 

@@ -60,7 +60,7 @@ async def test_stopping_does_not_wait_for_the_rest_of_an_upload_that_was_refused
     await sandbox.start()
     host, port = sandbox.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
-    writer.write(b"POST /v1/conversations HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n{")
+    writer.write(b"POST /v1/conversations HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n{")
     assert b" 401 " in await reader.readline()
     started = time.perf_counter()
     await sandbox.stop()
@@ -266,3 +266,74 @@ async def test_a_browser_may_ask_what_it_may_call(call: Caller, sandbox: Sandbox
         )
         assert "authorization" in answer.headers["access-control-allow-headers"]
     assert (sandbox.arrivals, sandbox.calls) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("host", "is_own"),
+    [
+        ("localhost", True),
+        ("LOCALHOST.:8080", True),
+        ("api.localhost:1", True),
+        ("127.0.0.1", True),
+        ("127.8.9.1:443", True),
+        ("[::1]:8765", True),
+        ("sandbox", True),
+        ("Sandbox:80", True),
+        ("evil.example", False),
+        ("localhost.evil.example", False),
+        ("127.0.0.1.evil.example", False),
+        ("notlocalhost", False),
+        ("192.168.1.5", False),
+        ("0.0.0.0", False),  # noqa: S104 - it is refused
+        ("evil.example@localhost:x", False),
+        ("[::1", False),
+        ("", False),
+    ],
+)
+@pytest.mark.parametrize("path", ["v1/me", "docs", "sandbox/report", "openapi.yaml", "nowhere"])
+async def test_only_the_own_names_may_call(path: str, host: str, *, is_own: bool) -> None:
+    async with Sandbox(seed=False, allowed_hosts=["sandbox"]) as sandbox:
+        head = f"GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+        answered = await raw(sandbox, head.encode())
+
+    assert answered.startswith(b"HTTP/1.1 421 ") is not is_own
+    assert (b"allowed_hosts" in answered) is not is_own
+
+
+async def raw(sandbox: Sandbox, request: bytes) -> bytes:
+    """Send something that no client would let through, and give all that comes back."""
+    port = int(sandbox.url.rpartition(":")[2])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request)
+    answered = await reader.read()
+    writer.close()
+    return answered
+
+
+@pytest.mark.parametrize(
+    ("started_at", "called", "is_own"),
+    [
+        ("0.0.0.0", "0.0.0.0", True),  # noqa: S104 - of a sandbox in a test
+        ("0.0.0.0", "127.0.0.1", True),  # noqa: S104 - the same
+        ("0.0.0.0", "192.0.2.7", False),  # noqa: S104 - the same
+        ("localhost", "localhost", True),
+    ],
+)
+async def test_the_name_that_it_is_started_with_is_its_own(
+    started_at: str, called: str, *, is_own: bool
+) -> None:
+    sandbox = Sandbox(seed=False)
+    await sandbox.start(started_at)
+    try:
+        answered = await raw(
+            sandbox, f"GET /v1/me HTTP/1.1\r\nHost: {called}\r\nConnection: close\r\n\r\n".encode()
+        )
+    finally:
+        await sandbox.stop()
+
+    assert answered.startswith(b"HTTP/1.1 421 ") is not is_own
+
+
+def test_one_name_is_not_a_list_of_names() -> None:
+    with pytest.raises(ValueError, match="allowed_hosts"):
+        Sandbox(allowed_hosts="example")

@@ -37,7 +37,12 @@ def read_json_lines(text: str) -> Recipients:
 
 def _row(line: int, written: str) -> Row:
     try:
-        document = json.loads(written, object_pairs_hook=_object, parse_constant=_no_constant)
+        document = json.loads(
+            written,
+            strict=False,  # a raw tab within a text is meant as one
+            object_pairs_hook=_object,
+            parse_constant=_no_constant,
+        )
     except RecursionError:
         raise ValueError("this is nested too deeply") from None
     except json.JSONDecodeError:

@@ -12,10 +12,10 @@ from healthmsg.sandbox.routing import Table
 
 async def upload_files(call: ApiCall) -> web.Response:
     """POST {chat}/attachments [V]: nothing is kept unless the whole form arrived."""
-    call.chat(to_change=True)
+    call.check_chat_to_write_in()
     form = await read_form(call.request, call.state.store, files_part="files", text_part="message")
     # Again: the chat may have been closed while the files came in.
-    chat = call.chat(to_change=True)
+    chat = call.chat_to_write_in()
     message = call.state.store.post(chat, call.user, form.text, files=form.files)
     call.state.uploads += len(form.files)
     return json_answer({"id": message.id}, status=201)

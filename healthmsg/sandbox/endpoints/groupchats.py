@@ -70,7 +70,7 @@ async def close_or_remove(call: ApiCall) -> web.Response:
 async def change_settings(call: ApiCall) -> web.Response:
     """PUT {group_chat}/settings [V]: what is not sent stays."""
     body = await call.body()
-    if not any(body.has(setting.name) for setting in fields(GroupSettings)):
+    if body.strict and not any(body.has(setting.name) for setting in fields(GroupSettings)):
         raise bad_request("There is no setting in this.")
     chat = call.chat(to_change=True)
     require_admin(chat, call.user)

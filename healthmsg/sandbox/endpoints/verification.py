@@ -7,7 +7,7 @@ from aiohttp import web
 from healthmsg.sandbox.answers import json_answer, precondition_failed
 from healthmsg.sandbox.call import ApiCall
 from healthmsg.sandbox.endpoints.people import find_visible
-from healthmsg.sandbox.groups import find_members
+from healthmsg.sandbox.groups import find_members, find_people
 from healthmsg.sandbox.records import VerificationRequest
 from healthmsg.sandbox.routing import Table
 from healthmsg.sandbox.shapes import provider_json
@@ -29,11 +29,14 @@ async def request_verification(call: ApiCall) -> web.Response:
     """POST {chat}/verification [V]; that the message has no text is assumed [A]."""
     body = await call.body()
     user_id, provider_id = body.text("user_id"), body.text("provider_id")
-    chat = call.chat(to_change=True)
-    (person,) = find_members(call.state.store, chat, [user_id])
+    call.check_chat_to_write_in()
+    (person,) = find_people(call.state.store, [user_id])
     provider = next((left for left in person.providers_left if left.id == provider_id), None)
     if provider is None:
         raise precondition_failed("provider_not_available", "This user cannot be verified with it any more.")
+    chat = call.chat_to_write_in()
+    if body.strict:
+        find_members(call.state.store, chat, [user_id])
     message = call.state.store.post(chat, call.user, "", payload=VerificationRequest(person, provider))
     return json_answer({"id": message.id}, status=201)
 
