@@ -25,7 +25,8 @@ async def send(journal, claim):
 
 async def main():
     async with Journal.open(sys.argv[1], lease=timedelta(seconds=0.2)) as journal:
-        entries = [Entry(f"k{n}", f"aux/conversations/k{n}", "Beste mevrouw Jansen") for n in range(int(sys.argv[2]))]
+        numbers = range(int(sys.argv[2]))
+        entries = [Entry(f"k{n}", f"aux/conversations/k{n}", "Beste mevrouw Jansen") for n in numbers]
         await journal.enter(entries)
         print("entered all", flush=True)
         while claims := await journal.claim(32):
