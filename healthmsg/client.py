@@ -54,12 +54,13 @@ from healthmsg.resources.deliveries import Deliveries
 from healthmsg.resources.groupchats import GroupChats
 from healthmsg.resources.me import Me
 from healthmsg.resources.users import Users
+from healthmsg.tasks import AsyncOnly
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession
 
 
-class Client:
+class Client(AsyncOnly):
     """A user's access to the service. Use it as `async with Client(…) as client:`, or `close()` it.
 
     One client serves any number of tasks of one event loop, and should be shared: the limit of 30 calls a

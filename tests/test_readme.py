@@ -118,7 +118,7 @@ async def test_questions_work_as_shown(client: Client, sandbox: Sandbox) -> None
 
 
 async def test_group_chats_and_people_work_as_shown(client: Client, sandbox: Sandbox) -> None:
-    colleague = (await client.company.users().first())[1]
+    colleague = (await client.company.users().first_page())[1]
     said: list[tuple[object, ...]] = []
 
     scope = await run(

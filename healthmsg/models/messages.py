@@ -4,7 +4,7 @@ from datetime import datetime
 
 from attrs import field, frozen
 
-from healthmsg.models.fields import ASSUMED, JSONObject, private
+from healthmsg.models.fields import ASSUMED, JSONObject, by_id, private
 from healthmsg.models.payloads import Payload
 from healthmsg.models.users import User, UserOrId
 
@@ -31,18 +31,18 @@ class Message:
 
     id: str
     body: str | None = private()
-    user: User | None = private()
+    user: User | None = field(default=None, repr=by_id)
     """The sender, where the service gives it whole."""
     user_id: str | None = None
     """The sender, where the service gives the id alone."""
-    attachments: tuple[Attachment, ...] = field(default=(), repr=False)
-    mentions: tuple[UserOrId, ...] = field(default=(), repr=False)
+    attachments: tuple[Attachment, ...] = field(default=(), repr=by_id)
+    mentions: tuple[UserOrId, ...] = field(default=(), repr=by_id)
     """Users, some of them known by `id` alone; the id `@all` stands for all members of a group."""
     payload: Payload | None = field(default=None, metadata=ASSUMED)
     """A `QuestionPayload`, a `VerificationPayload`, or a `Payload` of another kind."""
     created_at: datetime | None = field(default=None, metadata=ASSUMED)
     """Aware."""
-    liked_by: tuple[UserOrId, ...] = field(default=(), repr=False, metadata=ASSUMED)
+    liked_by: tuple[UserOrId, ...] = field(default=(), repr=by_id, metadata=ASSUMED)
     extra: JSONObject = field(factory=dict, repr=False, eq=False, kw_only=True)
     """JSON fields that the SDK does not know (yet)."""
 

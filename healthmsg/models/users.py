@@ -32,6 +32,11 @@ class User:
     extra: JSONObject = field(factory=dict, repr=False, eq=False, kw_only=True)
     """JSON fields that the SDK does not know (yet)."""
 
+    @property
+    def full_name(self) -> str:
+        """First and last name, as far as the service says them; empty if neither. Keep it out of logs."""
+        return " ".join(filter(None, (self.first_name, self.last_name)))
+
 
 UserOrId = Annotated[User, "the service may give the id alone"]
 

@@ -30,7 +30,7 @@ from healthmsg.resources.downloads import Download
 from healthmsg.resources.export import Export, export_chat
 from healthmsg.resources.file_stream import FileStream
 from healthmsg.resources.mentions import Mentions, complete_mentions
-from healthmsg.resources.users import user_id as id_of_user
+from healthmsg.resources.user_ids import user_id as id_of_user
 from healthmsg.resources.wording import check_body, question_json, readable
 from healthmsg.routes import (
     GET_CHAT,
@@ -61,7 +61,7 @@ class BaseChat:
         return self.address.id
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.address.kind.template}>"
+        return f"<{type(self).__name__} {self.address.shown}>"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, BaseChat) and self.address == other.address and belongs_to(self, other._api)
@@ -135,9 +135,15 @@ class BaseChat:
         meter.finish()
         return sent
 
-    def messages(self, *, page_size: int = PAGE_SIZE) -> Pager[Message]:
-        """Read the messages, newest first. Contract: `GET {chat}/messages` [A]."""
-        return self._api.pages(Message, LIST_MESSAGES, self.address, page_size=page_size)
+    def messages(self, *, limit: int | None = None, page_size: int = PAGE_SIZE) -> Pager[Message]:
+        """Read the messages, newest first; with `limit`, so many at most.
+
+        Contract: `GET {chat}/messages` [A].
+
+        Raises:
+            InvalidInputError: `limit` or `page_size` is not a whole number of at least 1.
+        """
+        return self._api.pages(Message, LIST_MESSAGES, self.address, page_size=page_size, limit=limit)
 
     async def message(self, message_id: str | Message | SentMessage) -> Message:
         """Read one message. Contract: `GET {chat}/messages/{id}` [V]."""

@@ -8,7 +8,7 @@ from healthmsg.errors import NotFoundError
 from healthmsg.models import Message, User
 from healthmsg.resources.api import Api
 from healthmsg.resources.together import together
-from healthmsg.resources.users import user_id, user_ids
+from healthmsg.resources.user_ids import user_id, user_ids
 from healthmsg.routes import GET_USER
 
 _EVERYBODY: Final = "@all"
