@@ -88,15 +88,19 @@ class ChatAddress:
             for start, kind in ADDRESS_STARTS:
                 if text.startswith(start):
                     return cls(kind, text.removeprefix(start))
-        kinds = ", ".join(f"{kind.path}/…" for kind in ChatKind)
-        problem = f"a chat's address must be one of {kinds} (in bulk sending also {USERS}…), or a handle"
-        if isinstance(text, str) and text and "/" not in text:
-            problem += "; an id alone does not say what it is the id of"
-        elif not isinstance(text, str):
-            problem += (
-                f", not a {type(text).__name__}: client.conversations(…) and client.groupchats(…) make one"
-            )
-        raise InvalidIdError(problem)
+        raise InvalidIdError(_no_address(text))
+
+
+def _no_address(given: object) -> str:
+    """Say how to write an address; what was given may name a patient, and is not repeated."""
+    kinds = ", ".join(f"{kind.path}/…" for kind in ChatKind)
+    problem = f"a chat's address must be one of {kinds} (in bulk sending also {USERS}…), or a handle"
+    if not isinstance(given, str):
+        kind = type(given).__name__
+        return f"{problem}, not a {kind}: client.conversations(…) and client.groupchats(…) make one"
+    if given and "/" not in given:
+        return f"{problem}; an id alone does not say what it is the id of"
+    return problem
 
 
 def plain_address(address: str) -> str:
