@@ -160,9 +160,10 @@ class BaseChat:
     ) -> Path:
         """Write an attachment to a file, and give the file's path. Contract: `GET {chat}/attachments/…` [V].
 
-        `to` is a file, or a folder that exists: then the attachment's name is used, made safe, and with a
-        number if it is taken. The file appears when it is complete, readable by its owner alone. A transfer
-        that breaks is gone on with where the service allows that [A], as often as `Retries` say.
+        `to` is a file, or a folder: one that exists, or text that ends with a slash, which is made unless it
+        exists. There the attachment's name is used, made safe, and with a number if it is taken. The file
+        appears when it is complete, readable by its owner alone. A transfer that breaks is gone on with where
+        the service allows that [A], as often as `Retries` say.
 
         Raises:
             FileExistsError: the file exists, and `overwrite` was not asked for.
@@ -208,8 +209,8 @@ class BaseChat:
     ) -> Path:
         """Write the chat as a PDF, and give the file's path. Contract: `GET {chat}/pdf` [V].
 
-        `start` and `end` are aware and to the second; without them the whole chat is written. `to` is a file,
-        or a folder that exists: then the file is called `chat.pdf`, with a number if that is taken.
+        `start` and `end` are aware and to the second; without them the whole chat is written. `to` is a file
+        or a folder as in `download`; there the file is called `chat.pdf`, with a number if that is taken.
 
         Raises:
             InvalidInputError: a moment is not aware, or `end` lies before `start`.
@@ -261,7 +262,8 @@ class BaseChat:
 
         Raises:
             ExportIncompleteError: some attachments could not be fetched; all else was done.
-            InvalidInputError: the folder holds something else, such as the export of another chat.
+            InvalidInputError: the folder holds something else, such as the export of another chat, or a link
+                where a file of the export goes.
             ClientUsageError: another export into the folder is under way.
         """
         return await export_chat(self._api, self.address, to=to, concurrency=concurrency, progress=progress)
