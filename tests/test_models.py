@@ -179,6 +179,19 @@ def test_repr_shows_the_ids_of_what_a_model_holds() -> None:
 
 
 @pytest.mark.parametrize(
+    ("message", "sender"),
+    [
+        (Message("m1", user=USER), "u1"),
+        (Message("m1", user_id="u2"), "u2"),
+        (Message("m1", user=USER, user_id="u2"), "u1"),
+        (Message("m1"), None),
+    ],
+)
+def test_a_message_says_who_sent_it_in_either_form(message: Message, sender: str | None) -> None:
+    assert message.sender_id == sender
+
+
+@pytest.mark.parametrize(
     ("chat", "title"),
     [
         (ConversationInfo("c1", user=User("u1", first_name="Zoë", last_name="Mulder")), "Zoë Mulder"),

@@ -149,8 +149,7 @@ async def _read(chat: Chat | GroupChat, me: str, moment: datetime) -> _Mine:
 
 def _is_by(message: Message, me: str) -> bool:
     """Return whether I wrote it, or may have: a service need not say who did."""
-    sender = message.user.id if message.user is not None else message.user_id
-    return sender is None or sender == me
+    return message.sender_id is None or message.sender_id == me
 
 
 def _shown(moment: datetime) -> str:

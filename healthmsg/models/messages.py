@@ -46,6 +46,11 @@ class Message:
     extra: JSONObject = field(factory=dict, repr=False, eq=False, kw_only=True)
     """JSON fields that the SDK does not know (yet)."""
 
+    @property
+    def sender_id(self) -> str | None:
+        """The sender's id, in whichever form the service gives it; `None` if in neither."""
+        return self.user.id if self.user is not None else self.user_id
+
 
 @frozen
 class SentMessage:
