@@ -22,6 +22,9 @@ class AsyncOnly:
     Type checkers do not see these methods: for them, such code stays the mistake that it is.
     """
 
+    _called: ClassVar[str] = ""
+    """What it is called there; without it, the name of the class."""
+
     if not TYPE_CHECKING:
 
         def __enter__(self) -> NoReturn:
@@ -47,6 +50,6 @@ class AsyncIterationOnly(AsyncOnly):
             raise TypeError(f"{_a(self)} cannot be awaited: read it with `async for`{instead}")
 
 
-def _a(thing: object) -> str:
-    name = type(thing).__name__
+def _a(thing: AsyncOnly) -> str:
+    name = thing._called or type(thing).__name__  # noqa: SLF001 - of this module's own class
     return f"an {name}" if name[0] in "AEIOU" else f"a {name}"

@@ -199,6 +199,8 @@ def test_a_message_says_who_sent_it_in_either_form(message: Message, sender: str
         (ConversationInfo("c1", "Nazorg", user=User("u1", first_name="Zoë")), "Nazorg"),
         (ConversationInfo("c1", user=User("u1")), ""),
         (ConversationInfo("c1"), ""),
+        (ConversationInfo("c1", members=(User("u1", first_name="Zoë"), User("u2", "An"))), "Zoë"),
+        (ConversationInfo("c1", members=(User("u1", "user", "Zoë"), User("u2", "user", "An"))), "Zoë, An"),
         (GroupChatInfo("g1", "Wijkteam"), "Wijkteam"),
         (GroupChatInfo("g1"), ""),
     ],

@@ -91,6 +91,7 @@ class SendMany(Sending[Any, SendResult]):
     """
 
     _words: ClassVar[Words] = Words("a send_many", "messages", "send", "sent")
+    _called = "send_many"
     _instead_of_await = "await its report()"
 
     def __init__(self, api: Api, messages: Any, options: SendOptions, *, advice: str) -> None:

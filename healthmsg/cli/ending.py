@@ -11,7 +11,7 @@ from rich.prompt import Confirm
 from rich.text import Text
 
 from healthmsg.cli.recipients.problems import RefusedError
-from healthmsg.cli.wording import reason_of
+from healthmsg.cli.wording import reason_of, written
 from healthmsg.errors import ConfigurationError, HealthmsgError, InvalidInputError
 
 
@@ -54,7 +54,7 @@ def problems_told(how_far: str | Callable[[], str] = "") -> Iterator[None]:
     except (ConfigurationError, InvalidInputError) as error:
         problem, code = str(error), ExitCode.REFUSED
     except HealthmsgError as error:
-        problem, code = str(error), ExitCode.FAILED
+        problem, code = written(error), ExitCode.FAILED
     except OSError as error:
         problem, code = reason_of(error), ExitCode.FAILED
     except KeyboardInterrupt:

@@ -12,7 +12,7 @@ from healthmsg.bulk import JournalReview, UnknownMessage
 from healthmsg.bulk.journal import Journal
 from healthmsg.cli.chats import chat_at
 from healthmsg.cli.sending.journal_place import JournalPlace
-from healthmsg.cli.wording import without_name
+from healthmsg.cli.wording import without_name, written
 from healthmsg.client import Client
 from healthmsg.errors import HealthmsgError
 from healthmsg.models import Message
@@ -90,7 +90,7 @@ class Telling:
         try:
             mine = await _read(chat, me, message.started_at)
         except HealthmsgError as error:
-            self._say(f"  the chat could not be read: {error}")
+            self._say(f"  the chat could not be read: {written(error)}")
             return
         minutes = int(AROUND.total_seconds() // 60)
         if mine.around:

@@ -77,5 +77,8 @@ def without_name(noted: str) -> str:
 
 
 def written(error: Exception) -> str:
-    """Return what an error says of one message, for a file of results."""
-    return without_name(str(error)) or kind_of(error)
+    """Return what an error says, without what only a program could look up in it."""
+    text = without_name(str(error))
+    if isinstance(error, StatusError) and "`" in error.advice:
+        text = text.removesuffix(error.advice).rstrip()
+    return text or kind_of(error)

@@ -37,9 +37,11 @@ class ConversationInfo:
     def title(self) -> str:
         """What to show a reader: the subject, or else the other side's name; empty if neither is known.
 
-        It names a patient: keep it out of logs.
+        Where the service does not say which is the other side, all members. It names a patient: keep it out
+        of logs.
         """
-        return self.subject or (self.user.full_name if self.user is not None else "")
+        people = self.members if self.user is None else (self.user,)
+        return self.subject or ", ".join(filter(None, (one.full_name for one in people)))
 
 
 @frozen

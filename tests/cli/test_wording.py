@@ -66,5 +66,21 @@ def test_what_a_journal_noted_is_shown_without_the_name(noted: str, shown: str) 
     assert written(EarlierRunError(noted)) == (shown or "not delivered by an earlier run")
 
 
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        (NotFoundError("GET x", 404), "GET x: answered 404 Not Found. It had no effect."),
+        (QuotaExceededError("GET x", 429), "GET x: answered 429 Too Many Requests. It had no effect."),
+        (
+            UnauthorizedError("GET x", 401),
+            f"GET x: answered 401 Unauthorized. It had no effect. {UnauthorizedError.advice}",
+        ),
+        (InvalidIdError("the id is empty"), "the id is empty"),
+    ],
+)
+def test_what_only_a_program_can_look_up_is_left_out(error: Exception, shown: str) -> None:
+    assert written(error) == shown
+
+
 def test_the_system_may_give_no_reason() -> None:
     assert reason_of(TimeoutError()) == "the system gives no reason"
