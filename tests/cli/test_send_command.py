@@ -3,18 +3,17 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
 
 import pytest
 from command_line import Done, invoke, run, variables_of
 from typer.testing import CliRunner
 
 import healthmsg
-from healthmsg.cli import send as module
 from healthmsg.cli.app import app
 from healthmsg.cli.chats import parse_address
 from healthmsg.cli.recipients import RefusedError
 from healthmsg.errors import InvalidIdError
+from healthmsg.resources.chats import Chat
 from healthmsg.sandbox import AnswerStatus, CutAfter, Sandbox
 
 
@@ -148,11 +147,10 @@ async def test_what_stays_unknown_is_3_and_not_sent_again(sandbox: Sandbox) -> N
 async def test_an_interruption_leaves_it_unknown(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     chat = f"conversations/{sandbox.add_conversation()}"
 
-    async def interrupted(sending: Any, *_: object) -> None:
-        sending.outcome = healthmsg.Outcome.UNKNOWN
+    async def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "_send", interrupted)
+    monkeypatch.setattr(Chat, "send", interrupted)
     done = await invoked(sandbox, "send", chat, "Hallo", "--json")
 
     assert done.code == 130
