@@ -133,6 +133,7 @@ if TYPE_CHECKING:
     from healthmsg.resources.export import Export
     from healthmsg.resources.file_stream import FileStream
     from healthmsg.resources.groups import GroupChat
+    from healthmsg.resources.users import UserHandle
     from healthmsg.results import DownloadResult
     from healthmsg.version import __version__
 
@@ -253,6 +254,7 @@ __all__ = [
     "UploadMany",
     "UploadResult",
     "User",
+    "UserHandle",
     "Verification",
     "VerificationPayload",
     "WrongEventLoopError",
@@ -327,6 +329,7 @@ _HOMES = {
     "FileStream": "healthmsg.resources.file_stream",
     "Export": "healthmsg.resources.export",
     "GroupChat": "healthmsg.resources.groups",
+    "UserHandle": "healthmsg.resources.users",
     "DownloadResult": "healthmsg.results",
     "__version__": "healthmsg.version",
 }

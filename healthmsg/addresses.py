@@ -31,6 +31,7 @@ USERS: Final = "users/"
 _CONVERSATIONS: Final = f"{ChatKind.CONVERSATION.path}/"
 ADDRESS_STARTS: Final = tuple((f"{kind.path}/", kind) for kind in ChatKind)
 """How an address as text begins, with its kind."""
+_STARTS: Final = (USERS, *(start for start, _ in ADDRESS_STARTS))
 
 
 @frozen
@@ -43,12 +44,24 @@ class ChatAddress:
     """
 
     kind: ChatKind
-    id: str = field(repr=False)
-    path: str = field(init=False, repr=False, eq=False)
+    id: str
+    path: str = field(init=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
+        if not self.kind.is_auxiliary and isinstance(self.id, str) and self.id.startswith(_STARTS):
+            raise InvalidIdError(
+                f"the id of a chat under {self.kind.path} is given alone, without conversations/ or the like"
+            )
         encode = encode_aux_id if self.kind.is_auxiliary else encode_segment
         object.__setattr__(self, "path", f"{self.kind.path}/{encode(self.id, 'the id of a chat')}")
+
+    def __repr__(self) -> str:
+        return f"<ChatAddress {self.shown}>"
+
+    @property
+    def shown(self) -> str:
+        """The address for `repr`. An auxiliary id, which may name a patient, is left out."""
+        return self.kind.template if self.kind.is_auxiliary else self.text
 
     @property
     def text(self) -> str:
@@ -75,8 +88,19 @@ class ChatAddress:
             for start, kind in ADDRESS_STARTS:
                 if text.startswith(start):
                     return cls(kind, text.removeprefix(start))
-        kinds = ", ".join(f"{kind.path}/…" for kind in ChatKind)
-        raise InvalidIdError(f"a chat's address must be one of {kinds}")
+        raise InvalidIdError(_no_address(text))
+
+
+def _no_address(given: object) -> str:
+    """Say how to write an address; what was given may name a patient, and is not repeated."""
+    kinds = ", ".join(f"{kind.path}/…" for kind in ChatKind)
+    problem = f"a chat's address must be one of {kinds} (in bulk sending also {USERS}…), or a handle"
+    if not isinstance(given, str):
+        kind = type(given).__name__
+        return f"{problem}, not a {kind}: client.conversations(…) and client.groupchats(…) make one"
+    if given and "/" not in given:
+        return f"{problem}; an id alone does not say what it is the id of"
+    return problem
 
 
 def plain_address(address: str) -> str:

@@ -45,14 +45,14 @@ def check_flag(value: object, name: str) -> bool:
     return value
 
 
-def check_count(value: object, name: str) -> int:
-    """Refuse what is not a whole number of at least 0.
+def check_count(value: object, name: str, *, at_least: int = 0) -> int:
+    """Refuse what is not a whole number of at least `at_least`.
 
     Raises:
         InvalidInputError: it is not.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise InvalidInputError(f"{name} must be a whole number of at least 0")
+    if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
+        raise InvalidInputError(f"{name} must be a whole number of at least {at_least}")
     return value
 
 

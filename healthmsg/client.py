@@ -55,12 +55,13 @@ from healthmsg.resources.deliveries import Deliveries
 from healthmsg.resources.groupchats import GroupChats
 from healthmsg.resources.me import Me
 from healthmsg.resources.users import Users
+from healthmsg.tasks import AsyncOnly
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession
 
 
-class Client:
+class Client(AsyncOnly):
     """A user's access to the service. Use it as `async with Client(…) as client:`, or `close()` it.
 
     One client serves any number of tasks of one event loop, and should be shared: the limit of 30 calls a
@@ -320,9 +321,11 @@ class Client:
     async def reconcile(self, error: DeliveryUnknownError, *, settle: float = SETTLE) -> Reconciled:
         """Find out what became of a message of which nobody knows whether it was delivered.
 
-        The chat is read back. That the message is not there counts only when `settle` seconds have passed
-        since it could last have been sent, which is waited for, and when the same search finds a message that
-        this client has sent; only then it is `NOT_SENT`, and can be sent again.
+        The chat is read back, and a message that is there is found at once. That it is not there counts only
+        when `settle` seconds (90 unless given) have passed since it could last have been sent, which is
+        waited for, and when the same search finds a message that this client has sent; only then it is
+        `NOT_SENT`, and can be sent again. A smaller `settle` waits less, and is right only where a call that
+        was given up cannot take effect after that. In a web service, do this in the background.
 
         Raises:
             InvalidInputError: the error is not about a message, or another user's.

@@ -8,9 +8,10 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from attrs import frozen
 
-from healthmsg.errors import InvalidInputError
+from healthmsg.checks import check_count
 from healthmsg.paging import Spawn
 from healthmsg.pipeline.log import logger
+from healthmsg.tasks import AsyncIterationOnly
 
 T = TypeVar("T")
 ItemT = TypeVar("ItemT")
@@ -27,7 +28,7 @@ class Words:
     done: str
 
 
-class Many(Generic[ItemT, ResultT]):
+class Many(AsyncIterationOnly, Generic[ItemT, ResultT]):
     """Many items that are worked on at the same time. Iterate it for the results, in the order they come.
 
     Items are read as they are needed. One that fails does not stop the others; an error in reading the items
@@ -36,6 +37,7 @@ class Many(Generic[ItemT, ResultT]):
     """
 
     _words: ClassVar[Words]
+    _instead_of_await = "await its all()"
 
     def __init__(self, items: Iterable[Any] | AsyncIterable[Any], spawn: Spawn, *, places: int) -> None:
         self._items = items
@@ -201,9 +203,7 @@ def check_concurrency(concurrency: int) -> int:
     Raises:
         InvalidInputError: it is not a whole number of at least 1.
     """
-    if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
-        raise InvalidInputError("concurrency must be a whole number of at least 1")
-    return concurrency
+    return check_count(concurrency, "concurrency", at_least=1)
 
 
 async def each(items: Iterable[T] | AsyncIterable[T]) -> AsyncGenerator[T, None]:

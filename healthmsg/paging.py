@@ -5,7 +5,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from types import TracebackType
 from typing import Any, Final, Generic, Protocol, Self, TypeVar
 
-from healthmsg.errors import ClientClosedError, InvalidInputError
+from healthmsg.checks import check_count
+from healthmsg.errors import ClientClosedError
+from healthmsg.tasks import AsyncIterationOnly
 
 PAGE_SIZE: Final = 100
 """Items asked for per page. A server may give fewer [A]."""
@@ -25,28 +27,53 @@ Spawn = Callable[[Coroutine[Any, Any, Any]], "asyncio.Task[Any]"]
 """Starts a task that the client owns: it ends with the client at the latest."""
 
 
-class Pager(Generic[ItemT]):
+Fetch = Callable[[int, int], Awaitable[tuple[ItemT, ...]]]
+"""Reads a page by its number, from 0, and its size in items."""
+
+
+class Pager(AsyncIterationOnly, Generic[ItemT]):
     """A list that is read from the service while it is iterated.
 
-    `async for item in pager` gives items, `pager.pages()` gives pages, `await pager.first()` the first page.
-    While the consumer works, the next page is fetched, never more than one ahead. A list ends at an empty
-    page or at one that brings no new id; an id seen before is given once [A].
+    `async for item in pager` yields items, `pager.pages()` pages; `await pager.first()` is the first item,
+    and `await pager.first_page()` the first page. While the consumer works, the next page is fetched, never
+    more than one ahead. A list ends at an empty page or at one that brings no new id; an id that was seen
+    before is yielded once [A]. With a `limit`, it ends after so many items, and asks for no more.
 
     Breaking out of a loop leaves at most one fetch behind, which ends with the client; `async with pager`
     ends it at once.
     """
 
-    def __init__(self, fetch: Callable[[int], Awaitable[tuple[ItemT, ...]]], spawn: Spawn) -> None:
+    _instead_of_await = "await its first(), first_page() or all()"
+
+    def __init__(
+        self,
+        fetch: Fetch[ItemT],
+        spawn: Spawn,
+        *,
+        page_size: int = PAGE_SIZE,
+        limit: int | None = None,
+    ) -> None:
+        self._limit = None if limit is None else check_count(limit, "limit", at_least=1)
+        size = check_count(page_size, "page_size", at_least=1)
+        self._page_size = size if self._limit is None else min(size, self._limit)
         self._fetch = fetch
         self._spawn = spawn
         self._ahead: set[asyncio.Task[Any]] = set()
 
-    async def first(self) -> tuple[ItemT, ...]:
-        """Fetch the first page alone."""
-        return await self._fetch(0)
+    async def first(self) -> ItemT | None:
+        """Fetch the first item alone; `None` if the list is empty. Of messages, that is the newest one."""
+        return next(iter(await self._fetch(0, 1)), None)
+
+    async def first_page(self) -> tuple[ItemT, ...]:
+        """Fetch the first page alone. It is empty if the list is."""
+        return (await self._fetch(0, self._page_size))[: self._limit]
+
+    async def all(self) -> list[ItemT]:
+        """Read the whole list, or as much of it as `limit` says."""
+        return [item async for item in self]
 
     async def pages(self) -> AsyncGenerator[tuple[ItemT, ...], None]:
-        """Give page after page, without the items that an earlier page had."""
+        """Yield page after page, without the items that an earlier page had."""
         seen: set[str] = set()
         page_number = 0
         ahead = self._fetch_ahead(page_number)
@@ -54,9 +81,14 @@ class Pager(Generic[ItemT]):
             while True:
                 page = await _result(ahead)
                 new = tuple({item.id: item for item in page if item.id not in seen}.values())
+                if self._limit is not None:
+                    new = new[: self._limit - len(seen)]
                 if not new:
                     return
                 seen.update(item.id for item in new)
+                if self._limit is not None and len(seen) >= self._limit:
+                    yield new
+                    return
                 page_number += 1
                 ahead = self._fetch_ahead(page_number)
                 yield new
@@ -89,11 +121,11 @@ class Pager(Generic[ItemT]):
         return task
 
     async def _fetch_page(self, page_number: int) -> tuple[ItemT, ...]:
-        return await self._fetch(page_number)
+        return await self._fetch(page_number, self._page_size)
 
     def _forget(self, task: "asyncio.Task[Any]") -> None:
         self._ahead.discard(task)
-        # A page that nobody came for may fail without anybody's harm.
+        # Retrieve the exception of an unused prefetch, so that asyncio does not log it.
         if not task.cancelled():
             task.exception()
 
@@ -103,14 +135,3 @@ async def _result(ahead: "asyncio.Task[tuple[ItemT, ...]]") -> tuple[ItemT, ...]
     if ahead.cancelled():
         raise ClientClosedError
     return ahead.result()
-
-
-def check_page_size(page_size: int) -> int:
-    """Refuse a page size that cannot be one.
-
-    Raises:
-        InvalidInputError: it is not a whole number of at least 1.
-    """
-    if isinstance(page_size, bool) or not isinstance(page_size, int) or page_size < 1:
-        raise InvalidInputError("page_size must be a whole number of at least 1")
-    return page_size

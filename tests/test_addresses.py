@@ -78,6 +78,29 @@ def test_what_is_no_address_is_refused(text: object) -> None:
 
 
 @pytest.mark.parametrize(
+    ("to", "explained"),
+    [
+        ("3f0c", "an id alone does not say what it is the id of"),
+        ("foo/x", r"must be one of conversations/…, .*users/…"),
+        (None, r"not a NoneType: client\.conversations"),
+    ],
+)
+def test_the_refusal_says_how_to_write_an_address(to: object, explained: str) -> None:
+    with pytest.raises(InvalidIdError, match=explained):
+        ChatAddress.parse(to)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("start", ["conversations/", "groupchats/", "aux/conversations/", "users/"])
+def test_an_address_is_not_taken_for_an_id(start: str) -> None:
+    for kind in ChatKind:
+        if not kind.is_auxiliary:
+            with pytest.raises(InvalidIdError, match="is given alone"):
+                ChatAddress(kind, f"{start}c1")
+        else:  # where any text may be the integrator's own id
+            assert ChatAddress(kind, f"{start}c1").id == f"{start}c1"
+
+
+@pytest.mark.parametrize(
     "text", ["canary/x", "canary", "conversations/canary\udcff", "aux/groupchats/canary\u00e9"]
 )
 def test_a_refusal_does_not_repeat_the_address(text: str) -> None:
@@ -122,8 +145,8 @@ def test_there_is_no_fifth_kind() -> None:
 
 
 @every_kind
-def test_repr_does_not_show_the_id(kind: ChatKind) -> None:
-    assert "canary" not in repr(ChatAddress(kind, "canary"))
+def test_repr_shows_no_auxiliary_id(kind: ChatKind) -> None:
+    assert ("canary" in repr(ChatAddress(kind, "canary"))) is not kind.is_auxiliary
 
 
 @every_kind

@@ -133,8 +133,10 @@ SHOWN_OF = {
     # Of a button, and of an organisation.
     QuestionOption: {"name", "style"},
     IdentityProvider: {"name"},
-    # It shows its own type only.
-    Message: {"payload"},
+    # Of other models their ids only, and of a payload its type.
+    ConversationInfo: {"user", "members"},
+    GroupChatInfo: {"members"},
+    Message: {"user", "attachments", "mentions", "liked_by", "payload"},
 }
 
 every_model = pytest.mark.parametrize(
@@ -164,6 +166,47 @@ def test_repr_shows_nothing_about_a_person(model: Any) -> None:
 
     assert CANARY not in repr(model)
     assert shown <= SHOWN | SHOWN_OF.get(type(model), set())
+
+
+def test_repr_shows_the_ids_of_what_a_model_holds() -> None:
+    message = Message("m1", user=USER, attachments=(ATTACHMENT,), mentions=(USER, MEMBER))
+
+    assert "user='u1'" in repr(message)
+    assert "attachments=['a1'], mentions=['u1', 'u2']" in repr(message)
+    assert "user='u1'" in repr(ConversationInfo("c1", user=USER))
+    assert "user=None" in repr(ConversationInfo("c1"))
+    assert "members=['u2']" in repr(GroupChatInfo("g1", members=(MEMBER,)))
+
+
+@pytest.mark.parametrize(
+    ("message", "sender"),
+    [
+        (Message("m1", user=USER), "u1"),
+        (Message("m1", user_id="u2"), "u2"),
+        (Message("m1", user=USER, user_id="u2"), "u1"),
+        (Message("m1"), None),
+    ],
+)
+def test_a_message_says_who_sent_it_in_either_form(message: Message, sender: str | None) -> None:
+    assert message.sender_id == sender
+
+
+@pytest.mark.parametrize(
+    ("chat", "title"),
+    [
+        (ConversationInfo("c1", user=User("u1", first_name="Zoë", last_name="Mulder")), "Zoë Mulder"),
+        (ConversationInfo("c1", user=User("u1", last_name="Mulder")), "Mulder"),
+        (ConversationInfo("c1", "Nazorg", user=User("u1", first_name="Zoë")), "Nazorg"),
+        (ConversationInfo("c1", user=User("u1")), ""),
+        (ConversationInfo("c1"), ""),
+        (ConversationInfo("c1", members=(User("u1", first_name="Zoë"), User("u2", "An"))), "Zoë"),
+        (ConversationInfo("c1", members=(User("u1", "user", "Zoë"), User("u2", "user", "An"))), "Zoë, An"),
+        (GroupChatInfo("g1", "Wijkteam"), "Wijkteam"),
+        (GroupChatInfo("g1"), ""),
+    ],
+)
+def test_a_chat_has_a_title_to_show(chat: ConversationInfo | GroupChatInfo, title: str) -> None:
+    assert chat.title == title
 
 
 @pytest.mark.parametrize("payload", [Payload("poll"), QUESTION, VerificationPayload(attributes={"a": 1})])

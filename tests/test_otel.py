@@ -281,7 +281,7 @@ async def test_nothing_private_is_told(watched: Client, sandbox: Sandbox, teleme
     sandbox.faults.add(kind=CutBefore(), method="GET")
 
     await watched.auxiliary.conversations("canary 7").send("canary text")
-    await watched.auxiliary.conversations("canary 7").messages().first()
+    await watched.auxiliary.conversations("canary 7").messages().first_page()
     with pytest.raises(NotFoundError):
         await watched.users.get("canary-user")
 

@@ -1,6 +1,8 @@
+import ast
 import asyncio
 import gc
 import logging
+import re
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
@@ -8,7 +10,7 @@ import pytest
 from attrs import frozen
 
 from healthmsg.errors import ClientClosedError, InvalidInputError, NotFoundError
-from healthmsg.paging import PAGE_SIZE, Pager, check_page_size
+from healthmsg.paging import PAGE_SIZE, Pager
 
 # Time passes as fast as it can: a test that waits for what never comes fails instead of hanging.
 pytestmark = pytest.mark.looptime
@@ -28,12 +30,14 @@ class FakeService:
     def __init__(self, *pages: Sequence[str] | Exception, held: Sequence[int] = ()) -> None:
         self.pages = pages
         self.asked: list[int] = []
+        self.amounts: list[int] = []
         self.tasks: list[asyncio.Task[Any]] = []
         self.seconds_per_page = 0.0
         self._gates = {page_number: asyncio.Event() for page_number in held}
 
-    async def fetch(self, page_number: int) -> tuple[Item, ...]:
+    async def fetch(self, page_number: int, amount: int) -> tuple[Item, ...]:
         self.asked.append(page_number)
+        self.amounts.append(amount)
         await asyncio.sleep(self.seconds_per_page)
         if page_number in self._gates:
             async with asyncio.timeout(500):
@@ -48,8 +52,8 @@ class FakeService:
         self.tasks.append(task)
         return task
 
-    def pager(self) -> Pager[Item]:
-        return Pager(self.fetch, self.spawn)
+    def pager(self, *, page_size: int = PAGE_SIZE, limit: int | None = None) -> Pager[Item]:
+        return Pager(self.fetch, self.spawn, page_size=page_size, limit=limit)
 
     def release(self, page_number: int) -> None:
         self._gates[page_number].set()
@@ -110,13 +114,66 @@ async def test_pages_come_without_what_an_earlier_page_had() -> None:
     assert [[item.id for item in page] for page in pages] == [["a", "b"], ["c"], ["d"]]
 
 
-async def test_first_is_the_first_page_alone() -> None:
+async def test_first_page_is_fetched_alone() -> None:
     service = FakeService("ab", "cd")
 
-    assert [item.id for item in await service.pager().first()] == ["a", "b"]
+    assert [item.id for item in await service.pager().first_page()] == ["a", "b"]
     await settle()
-    assert service.asked == [0]
+    assert (service.asked, service.amounts) == ([0], [PAGE_SIZE])
     assert service.tasks == []
+    assert await FakeService("").pager().first_page() == ()
+
+
+async def test_first_is_an_item_and_asks_for_one() -> None:
+    service = FakeService("ab", "cd")
+
+    assert await service.pager().first() == Item("a", "page 0")
+    await settle()
+    assert (service.asked, service.amounts) == ([0], [1])
+    assert service.tasks == []
+
+
+async def test_first_of_an_empty_list_is_none() -> None:
+    assert await FakeService("").pager().first() is None
+
+
+@pytest.mark.parametrize(
+    ("limit", "page_size", "asked", "amount"),
+    [
+        (1, 100, [0], 1),
+        (2, 100, [0], 2),
+        (3, 2, [0, 1], 2),
+        (4, 4, [0, 1], 4),
+        (9, 2, [0, 1, 2, 3], 2),
+    ],
+)
+async def test_a_limit_ends_the_list_and_asks_for_no_more(
+    limit: int, page_size: int, asked: list[int], amount: int
+) -> None:
+    service = FakeService("ab", "bcd", "e")
+    pager = service.pager(page_size=page_size, limit=limit)
+
+    assert [item.id for item in await pager.all()] == list("abcde")[:limit]
+    assert service.asked == asked
+    assert set(service.amounts) == {amount}
+    assert [item.id for item in await pager.first_page()] == ["a", "b"][:limit]
+    assert service.running == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "hint"),
+    [
+        ("for _ in pager: pass", "a Pager is read with `async for`"),
+        ("list(pager)", "a Pager is read with `async for`"),
+        ("with pager: pass", "a Pager is entered with `async with`"),
+        ("await pager", "read it with `async for`, or await its first(), first_page() or all()"),
+    ],
+)
+async def test_what_cannot_work_says_what_to_write_instead(statement: str, hint: str) -> None:
+    code = compile(statement, "a user's program", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+    with pytest.raises(TypeError, match=re.escape(hint)):
+        await (eval(code, {"pager": FakeService("ab").pager()}) or settle())  # noqa: S307 - ours
 
 
 async def test_making_a_pager_asks_for_nothing() -> None:
@@ -219,7 +276,7 @@ async def test_a_page_that_nobody_came_for_may_fail_in_silence(caplog: pytest.Lo
 
 
 async def test_a_page_that_fails_when_it_is_ended_fails_in_silence(caplog: pytest.LogCaptureFixture) -> None:
-    async def fetch(page_number: int) -> tuple[Item, ...]:
+    async def fetch(page_number: int, _: int) -> tuple[Item, ...]:
         if page_number == 0:
             return (Item("a"),)
         try:
@@ -381,12 +438,8 @@ async def test_closing_twice_is_harmless() -> None:
     assert service.running == []
 
 
-@pytest.mark.parametrize("page_size", [1, 20, PAGE_SIZE, 10_000])
-def test_a_page_size_of_at_least_one_is_accepted(page_size: int) -> None:
-    assert check_page_size(page_size) == page_size
-
-
-@pytest.mark.parametrize("page_size", [0, -1, True, False, 1.0, "20", None])
-def test_any_other_page_size_is_refused(page_size: object) -> None:
-    with pytest.raises(InvalidInputError, match="page_size"):
-        check_page_size(page_size)  # type: ignore[arg-type]
+@pytest.mark.parametrize("number", [0, -1, True, False, 1.0, "20"])
+@pytest.mark.parametrize("name", ["page_size", "limit"])
+def test_a_size_or_limit_below_one_is_refused(name: str, number: object) -> None:
+    with pytest.raises(InvalidInputError, match=f"{name} must be a whole number of at least 1"):
+        FakeService().pager(**{name: number})  # type: ignore[arg-type]

@@ -4,26 +4,31 @@ import ast
 import asyncio
 import inspect
 import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from types import CodeType
+from types import CodeType, SimpleNamespace
 from typing import Any, Final
 
 import pytest
 from aiohttp import ClientSession
+from aiohttp.test_utils import TestServer
+from typer.testing import CliRunner
 
 import healthmsg
 from healthmsg import Client, OAuthApp, Outcome
+from healthmsg.cli.app import app
 from healthmsg.sandbox import CutAfter, Sandbox
 
 README: Final = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 EXAMPLES: Final = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-(WHOLE_PROGRAM, A_TEST, SIGN_IN, CHATS, QUESTION, GROUPS, VIEWS, BULK, JOURNAL) = range(9)
-(FILES, MANY_FILES, ERRORS, NETWORKS, WATCHING) = range(9, 14)
+(WHOLE_PROGRAM, A_TEST, SIGN_IN, CHATS, QUESTION, GROUPS, VIEWS, WEB, BOT) = range(9)
+(BULK, JOURNAL, FILES, MANY_FILES, ERRORS, NETWORKS, WATCHING) = range(9, 16)
 
 
 def test_all_examples_are_known_here() -> None:
-    assert len(EXAMPLES) == 14
+    assert len(EXAMPLES) == 16
     for index, word in (
         (WHOLE_PROGRAM, "asyncio.run"),
         (A_TEST, "healthmsg_sandbox"),
@@ -32,6 +37,8 @@ def test_all_examples_are_known_here() -> None:
         (QUESTION, "Option"),
         (GROUPS, "groupchats.create"),
         (VIEWS, "client.using"),
+        (WEB, "web.Application"),
+        (BOT, "look"),
         (BULK, "send_many"),
         (JOURNAL, "recall.db"),
         (FILES, "upload"),
@@ -65,16 +72,31 @@ def test_the_first_program_runs(capsys: pytest.CaptureFixture[str]) -> None:
     program = program.replace(serving, here)
     program = program.replace('"an access token"', "sandbox.issue_token()")
     program = program.replace("Environment.ALTERDESK", "sandbox.environment")
+    program = program.replace('"the id of one of them"', "chat.id")
 
     exec(compiled(program), {"Sandbox": Sandbox})  # noqa: S102 - our own README
 
-    assert "Accepted as" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert re.search(r"^[-0-9a-f]{36} Zoë Mulder$", out, re.MULTILINE)
+    assert "None" not in out
+    assert "Accepted as" in out
 
 
-async def test_the_example_of_a_test_passes(sandbox: Sandbox) -> None:
-    scope = await run(EXAMPLES[A_TEST])
+def test_the_example_of_a_test_passes_as_it_is_written(tmp_path: Path) -> None:
+    (settings,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    (tmp_path / "pyproject.toml").write_text(settings, encoding="utf-8")
+    (tmp_path / "test_reminders.py").write_text(EXAMPLES[A_TEST], encoding="utf-8")
 
-    await scope["test_the_reminder_arrives"](sandbox)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-W", "error"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert "1 passed" in done.stdout, done.stdout
 
 
 async def test_signing_in_works_as_shown(
@@ -99,8 +121,17 @@ async def test_signing_in_works_as_shown(
 async def test_chats_work_as_shown(client: Client, sandbox: Sandbox) -> None:
     chat = sandbox.add_conversation(aux_id="patient 7")
 
-    await run(EXAMPLES[CHATS], client=client, conversation_id=chat, print=lambda *_: None)
+    patient = (await client.conversations(chat).get()).user
+    scope = await run(
+        EXAMPLES[CHATS],
+        client=client,
+        conversation_id=chat,
+        user_id=patient and patient.id,
+        print=lambda *_: None,
+    )
 
+    assert scope["newest"].body == "Hallo"
+    assert (await scope["with_a_person"].messages().first()).id == scope["newest"].id
     assert [message.body for message in sandbox.messages("aux/conversations/patient 7")] == ["Hallo"]
 
 
@@ -118,7 +149,7 @@ async def test_questions_work_as_shown(client: Client, sandbox: Sandbox) -> None
 
 
 async def test_group_chats_and_people_work_as_shown(client: Client, sandbox: Sandbox) -> None:
-    colleague = (await client.company.users().first())[1]
+    colleague = (await client.company.users().first_page())[1]
     said: list[tuple[object, ...]] = []
 
     scope = await run(
@@ -146,6 +177,59 @@ async def test_views_work_as_shown(sandbox: Sandbox) -> None:
 
     assert said[0][0] == "Jansen"
     assert isinstance(said[0][1], healthmsg.Quota)
+
+
+async def test_a_web_service_works_as_shown(
+    sandbox: Sandbox, session: ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox.add_conversation(aux_id="P1")
+    monkeypatch.setenv("HEALTHMSG_TOKEN", sandbox.issue_token())
+    monkeypatch.setenv("HEALTHMSG_API_URL", sandbox.environment.api_url)
+    monkeypatch.delenv("HEALTHMSG_ENVIRONMENT", raising=False)
+    scope = await run(EXAMPLES[WEB])
+    answers = []
+
+    async with TestServer(scope["app"]) as server:
+        for patient, text in (("P1", "Tot morgen!"), ("P1", " "), ("P2", "Tot morgen!"), ("P1", "En?")):
+            if text == "En?":
+                sandbox.faults.add(kind=CutAfter(), method="POST")
+            asked = {"patient": patient, "text": text}
+            async with session.post(server.make_url("/reminders"), json=asked) as answer:
+                answers.append((answer.status, await answer.json()))
+
+    first, last = (message.id for message in sandbox.messages("aux/conversations/P1"))
+    assert answers == [
+        (200, {"state": "delivered", "message_id": first}),
+        (400, {"refused": "a message needs a text, or files"}),
+        (502, {"state": "not sent", "problem": "answered 404 Not Found"}),
+        (504, {"state": "unknown"}),
+    ]
+    assert last != first
+
+
+async def test_a_bot_that_polls_works_as_shown() -> None:
+    async with (
+        Sandbox(seed=False) as sandbox,
+        Client(sandbox.issue_token(), environment=sandbox.environment) as client,
+    ):
+        patient = sandbox.add_user("An", "Visser")
+        chat = sandbox.add_conversation(user=patient, messages=["Een afspraak van vorig jaar"])
+        as_patient = client.using(sandbox.issue_token(patient)).conversations(chat)
+        looks = 0
+
+        async def sleep(_: float) -> None:
+            nonlocal looks
+            looks += 1
+            if looks == 1:
+                await as_patient.send("Mag ik een afspraak?")
+            if looks == 4:
+                raise InterruptedError
+
+        with pytest.raises(InterruptedError):
+            await run(EXAMPLES[BOT], client=client, asyncio=SimpleNamespace(sleep=sleep))
+
+        bodies = [message.body for message in sandbox.messages(f"conversations/{chat}")]
+        assert bodies[1:] == ["Mag ik een afspraak?", "De balie belt u terug."]
 
 
 async def test_bulk_sending_works_as_shown(client: Client, sandbox: Sandbox) -> None:
@@ -273,6 +357,14 @@ def test_the_retry_table_is_that_of_the_code() -> None:
     assert "\n".join(rows) in README
     assert f"up to {healthmsg.Retries().attempts} times" in README
     assert f"Retries(max_wait={healthmsg.Retries().max_wait:.0f})" in README
+
+
+def test_the_commands_of_the_command_line_are_known() -> None:
+    named = set(re.findall(r"(?:`|^|\| )healthmsg ([a-z]+[a-z-]*)", README, re.MULTILINE))
+
+    assert {"chats", "send", "send-many", "journal", "sandbox"} <= named
+    for command in named:
+        assert CliRunner().invoke(app, [command, "--help"]).exit_code == 0, command
 
 
 def test_the_commands_are_marked_for_ci() -> None:

@@ -2,6 +2,9 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
+import pytest
+
+from healthmsg import Client, Environment
 from healthmsg.tasks import start
 
 
@@ -31,3 +34,29 @@ async def test_a_task_begins_after_it_is_known_whatever_the_task_factory() -> No
     assert begun == [asyncio.current_task()]
     await task
     assert begun[1:] == [task]
+
+
+@pytest.mark.parametrize(
+    ("what", "name", "instead"),
+    [
+        ("client", "a Client", ""),
+        ("client.conversations.list()", "a Pager", "first_page() or all()"),
+        ("client.send_many([])", "a send_many", "report()"),
+        ("client.send_many([], dry_run=True)", "a DryRun", "report()"),
+        ("client.upload_many([])", "an UploadMany", "all()"),
+        ("client.conversations('c1').download_all(to='x')", "a DownloadAll", "all()"),
+        ("client.conversations('c1').stream_attachment('a1')", "a FileStream", "async for"),
+    ],
+)
+def test_what_is_async_only_says_so(what: str, name: str, instead: str) -> None:
+    client = Client("token", environment=Environment("here", "http://127.0.0.1:1"))
+    thing: Any = eval(what, {"client": client})  # noqa: S307 - ours
+
+    with pytest.raises(TypeError, match=f"{name} is entered with `async with`"), thing:
+        pass
+    if thing is not client:
+        with pytest.raises(TypeError, match=f"{name} is read with `async for`"):
+            iter(thing)
+        with pytest.raises(TypeError) as caught:
+            thing.__await__()
+        assert instead in str(caught.value)

@@ -216,7 +216,7 @@ async def test_bulk_runs_and_lists_have_them_too(client: Client, sandbox: Sandbo
     sandbox.faults.add(kind=Delay(LONG))
 
     with pytest.raises(CallTimeoutError):
-        await view.conversations.list().first()
+        await view.conversations.list().first_page()
     sandbox.faults.add(kind=Delay(LONG))
     unclear = [Outgoing(f"conversations/{chat}", "Hallo")]
     results = [result async for result in view.send_many(unclear, on_unknown="report")]

@@ -12,7 +12,7 @@ from attrs import define, evolve, field, frozen
 from healthmsg.addresses import ChatAddress
 from healthmsg.bulk.entries import Content, checked, take_files, taker
 from healthmsg.bulk.journal import Entry, Given, Journal, Standing, State
-from healthmsg.bulk.messages import Messages, Outgoing, Recipient
+from healthmsg.bulk.messages import Messages, Outgoing, Recipient, shown_recipient
 from healthmsg.bulk.other_texts import compare, error_of_looked_at
 from healthmsg.bulk.reconcile import my_id
 from healthmsg.bulk.sender import SendOptions, check_outgoing
@@ -32,7 +32,7 @@ from healthmsg.models import ConversationInfo, GroupChatInfo, User
 from healthmsg.pipeline.limit import RateLimit
 from healthmsg.resources.api import Api
 from healthmsg.routes import GET_CHAT, GET_USER
-from healthmsg.tasks import start
+from healthmsg.tasks import AsyncIterationOnly, start
 
 _AT_ONCE: Final = 200
 _MOST_PROBLEMS: Final = 1_000
@@ -62,7 +62,7 @@ class Problem:
 
     index: int
     key: str | None = field(repr=False)
-    to: Recipient = field(repr=False)
+    to: Recipient = field(repr=shown_recipient)
     kind: ProblemKind
     error: HealthmsgError
 
@@ -117,12 +117,14 @@ _Numbered = tuple[int, Outgoing, Sequence[UploadFile]]
 _Content = tuple[int, Outgoing, Content, bytes]
 
 
-class DryRun:
+class DryRun(AsyncIterationOnly):
     """Checks messages as a run would. Iterate it for the problems, or await its `report()`; either once.
 
     With a journal, what that knows is taken into account; it is only read. Without messages, it counts what
     the journal holds.
     """
+
+    _instead_of_await = "await its report()"
 
     def __init__(  # noqa: PLR0913 - by keyword
         self,

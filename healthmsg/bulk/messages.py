@@ -4,6 +4,8 @@ from collections.abc import AsyncIterable, Iterable, Sequence
 
 from attrs import field, frozen
 
+from healthmsg.addresses import USERS, ChatAddress
+from healthmsg.errors import InvalidIdError
 from healthmsg.files import FileToUpload
 from healthmsg.models import Outcome, Question
 from healthmsg.resources.chats import BaseChat
@@ -12,12 +14,25 @@ Recipient = BaseChat | str
 """A chat handle, or an address such as `conversations/c1`, `aux/conversations/patient 7` or `users/u1`."""
 
 
+def shown_recipient(to: object) -> str:
+    """Show a recipient in `repr`. An auxiliary id, and what is no address, may name a patient: left out."""
+    if to is None or isinstance(to, BaseChat):
+        return repr(to)
+    if isinstance(to, str) and to.startswith(USERS):
+        return repr(to)
+    try:
+        return repr(ChatAddress.parse(to).shown)  # type: ignore[arg-type] # refuses what is no text
+    except InvalidIdError:
+        return "'…'"
+
+
 @frozen
 class Outgoing:
     """One message to send, to a chat, or to a user: `users/…` starts the conversation, once a run.
 
-    In an address as text, all after the kind is the id, taken literally. `key` is yours, to recognise the
-    result by. With a `question`, `body` is its text, and there can be no files.
+    In an address as text, all after the kind is the id, taken literally; an id alone is no address, and its
+    message is not sent (`InvalidIdError`), since it does not say what it is the id of. `key` is yours, to
+    recognise the result by. With a `question`, `body` is its text, and there can be no files.
 
     What is sent is what the files hold when the run takes the message from its iterable, before it asks for
     the next one: see `UploadFile`. Give each message files of its own. With a journal, files must have a path
@@ -35,7 +50,7 @@ class Outgoing:
     it for later runs. Where a message is sent never depends on it.
     """
 
-    to: Recipient = field(repr=False)
+    to: Recipient = field(repr=shown_recipient)
     body: str = field(repr=False)
     files: Sequence[FileToUpload] = field(default=(), repr=False)
     key: str | None = field(default=None, repr=False)
@@ -56,7 +71,7 @@ class SendResult:
     """
 
     key: str | None = field(repr=False)
-    to: Recipient = field(repr=False)
+    to: Recipient = field(repr=shown_recipient)
     outcome: Outcome
     message_id: str | None = None
     error: Exception | None = None

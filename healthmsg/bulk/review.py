@@ -8,6 +8,7 @@ from attrs import field, frozen
 
 from healthmsg.bulk.journal import Journal, State
 from healthmsg.bulk.journal.target import Target
+from healthmsg.bulk.messages import shown_recipient
 from healthmsg.errors import JournalNotFoundError
 from healthmsg.models import Outcome
 
@@ -22,9 +23,9 @@ class UnknownMessage:
     """
 
     key: str = field(repr=False)
-    to: str = field(repr=False)
+    to: str = field(repr=shown_recipient)
     body: str = field(repr=False)
-    sent_to: str | None = field(repr=False)
+    sent_to: str | None = field(repr=shown_recipient)
     started_at: datetime | None
     error: str | None
     attempts: int

@@ -91,6 +91,8 @@ class SendMany(Sending[Any, SendResult]):
     """
 
     _words: ClassVar[Words] = Words("a send_many", "messages", "send", "sent")
+    _called = "send_many"
+    _instead_of_await = "await its report()"
 
     def __init__(self, api: Api, messages: Any, options: SendOptions, *, advice: str) -> None:
         super().__init__(api, messages, places=MOST_IN_FLIGHT)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from attrs import evolve, field, frozen
 
 from healthmsg.bulk.in_hand import FilesInHand
-from healthmsg.bulk.messages import Recipient
+from healthmsg.bulk.messages import Recipient, shown_recipient
 from healthmsg.bulk.sending import Sending, outcome_of
 from healthmsg.errors import InvalidInputError, SendingStoppedError
 from healthmsg.files import FileToUpload
@@ -24,7 +24,7 @@ class Upload:
     What is sent is what the files hold when the run takes the upload from its iterable: see `UploadFile`.
     """
 
-    chat: Recipient = field(repr=False)
+    chat: Recipient = field(repr=shown_recipient)
     files: Sequence[FileToUpload] | FileToUpload = field(repr=False)
     message: str = field(default="", repr=False)
 
@@ -36,7 +36,7 @@ class UploadResult:
     `message_id` is set if it was delivered, `error` if not.
     """
 
-    chat: Recipient = field(repr=False)
+    chat: Recipient = field(repr=shown_recipient)
     files: Sequence[FileToUpload] | FileToUpload = field(repr=False)
     outcome: Outcome
     message_id: str | None = None

@@ -6,19 +6,37 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 
+from healthmsg.cli.chats import chats
 from healthmsg.cli.ending import fail
 from healthmsg.cli.journal import journal
+from healthmsg.cli.send import send
 from healthmsg.cli.send_many import send_many
 from healthmsg.cli.terminal import has_lost_output
+from healthmsg.cli.wording import reason_of
 from healthmsg.errors import HealthmsgError
+from healthmsg.version import __version__
 
 # Locals in a traceback would show tokens and messages.
 app: Final = typer.Typer(
     name="healthmsg",
-    help="KPN Healthcare Messenger from the command line.",
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"healthmsg {__version__}")  # noqa: T201 - what was asked for
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """KPN Healthcare Messenger from the command line."""
 
 
 @app.command()
@@ -31,16 +49,21 @@ def sandbox(
     redirect_uri: Annotated[
         str | None, typer.Option(help="The registered callback; without it, any on loopback.")
     ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print what to use it with as one JSON object.")
+    ] = False,
 ) -> None:
     """Serve the API on this machine, with made-up people, until Ctrl-C."""
     from healthmsg.cli.serve import serve  # noqa: PLC0415 - each command loads what it needs
 
     try:
-        asyncio.run(serve(Console(), host, port, auto_approve=approve, redirect_uri=redirect_uri))
+        asyncio.run(
+            serve(Console(), host, port, auto_approve=approve, redirect_uri=redirect_uri, as_json=as_json)
+        )
     except KeyboardInterrupt:
         pass
     except OSError as error:
-        fail(f"Cannot listen on {host}:{port}: {error.strerror}")
+        fail(f"Cannot listen on {host}:{port}: {reason_of(error)}")
 
 
 @app.command()
@@ -68,7 +91,7 @@ def demo(
     except ExceptionGroup as group:  # of what was done at the same time
         fail(str(_first(group)))
     except OSError as error:  # no room for the files, or no sandbox could be started
-        fail(error.strerror or type(error).__name__)
+        fail(reason_of(error))
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     if as_json:
@@ -89,5 +112,7 @@ def _first(group: ExceptionGroup) -> Exception:
     return first
 
 
+app.command()(chats)
+app.command()(send)
 app.command("send-many")(send_many)
 app.add_typer(journal, name="journal")

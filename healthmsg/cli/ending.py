@@ -11,6 +11,7 @@ from rich.prompt import Confirm
 from rich.text import Text
 
 from healthmsg.cli.recipients.problems import RefusedError
+from healthmsg.cli.wording import reason_of, written
 from healthmsg.errors import ConfigurationError, HealthmsgError, InvalidInputError
 
 
@@ -22,6 +23,8 @@ class ExitCode(IntEnum):
     """Something was not delivered, or the run broke off."""
     REFUSED = 2
     """What was given cannot be right; nothing was done."""
+    UNKNOWN = 3
+    """The one message that was to be sent may have arrived."""
     INTERRUPTED = 130
 
 
@@ -51,9 +54,9 @@ def problems_told(how_far: str | Callable[[], str] = "") -> Iterator[None]:
     except (ConfigurationError, InvalidInputError) as error:
         problem, code = str(error), ExitCode.REFUSED
     except HealthmsgError as error:
-        problem, code = str(error), ExitCode.FAILED
+        problem, code = written(error), ExitCode.FAILED
     except OSError as error:
-        problem, code = error.strerror or type(error).__name__, ExitCode.FAILED
+        problem, code = reason_of(error), ExitCode.FAILED
     except KeyboardInterrupt:
         problem, code = "interrupted", ExitCode.INTERRUPTED
     else:

@@ -26,7 +26,9 @@ from healthmsg.cli.recipients import RefusedError
 from healthmsg.cli.sending.journal_place import JOURNAL_VARIABLE, JournalPlace, require_extra
 from healthmsg.cli.terminal import has_lost_output, shown
 from healthmsg.cli.unknown import Telling
+from healthmsg.cli.wording import reason_of, without_name
 from healthmsg.client import Client
+from healthmsg.codec import encode
 from healthmsg.errors import ConfigurationError, HealthmsgError
 from healthmsg.outcome import Outcome
 
@@ -58,11 +60,17 @@ Target = Annotated[
 
 
 @journal.command()
-def show(target: Target) -> None:
+def show(
+    target: Target,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the counts as one JSON object.")] = False,
+) -> None:
     """Count the messages by what became of them. Works beside a run."""
     with problems_told():
         survey = asyncio.run(_survey(target))
-    Console().print(survey.table(), highlight=False)
+    if as_json:
+        say(Console(), survey.as_json())
+    else:
+        Console().print(survey.table(), highlight=False)
     if has_lost_output():
         fail("the output could not be written")
 
@@ -220,6 +228,11 @@ class _Survey:
     def settled(self) -> int:
         return sum(self.counts[state] for state in (State.DELIVERED, State.NOT_SENT, State.SET_ASIDE))
 
+    def as_json(self) -> str:
+        counts: dict[str, object] = {state.value: count for state, count in self.counts.items()}
+        more = {"superseded": self.superseded, "decided": self.decided}
+        return encode(counts | more | {"oldest": self.oldest, "newest": self.newest}).decode()
+
     def table(self) -> Table:
         table = Table.grid(padding=(0, 2))
         table.add_column(justify="right", style="bold")
@@ -273,7 +286,7 @@ def _whole(path: Path) -> Iterator[TextIO]:
             path.unlink()
         if not isinstance(error, OSError):
             raise
-        problem = f"{path} could not be written, and was deleted: {error.strerror or type(error).__name__}"
+        problem = f"{path} could not be written, and was deleted: {reason_of(error)}"
     else:
         return
     raise HealthmsgError(problem)
@@ -313,7 +326,14 @@ def _opened(target: str) -> Journal:
 
 def _cells(row: Row) -> tuple[object, ...]:
     times = (row.started_at.isoformat() if row.started_at else "", row.updated_at.isoformat())
-    known = (row.key, row.chat, row.state.value, row.message_id or "", row.error or "", row.attempts)
+    known = (
+        row.key,
+        row.chat,
+        row.state.value,
+        row.message_id or "",
+        without_name(row.error or ""),
+        row.attempts,
+    )
     decision = row.decision
     decided = (
         ("", "", "") if decision is None else (decision.outcome.value, decision.by, decision.at.isoformat())

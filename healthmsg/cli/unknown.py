@@ -10,10 +10,11 @@ from rich.console import Console
 from healthmsg.addresses import ChatAddress
 from healthmsg.bulk import JournalReview, UnknownMessage
 from healthmsg.bulk.journal import Journal
+from healthmsg.cli.chats import chat_at
 from healthmsg.cli.sending.journal_place import JournalPlace
+from healthmsg.cli.wording import without_name, written
 from healthmsg.client import Client
 from healthmsg.errors import HealthmsgError
-from healthmsg.identifiers import exact_aux_id
 from healthmsg.models import Message
 from healthmsg.resources.chats import Chat
 from healthmsg.resources.groups import GroupChat
@@ -73,7 +74,9 @@ class Telling:
         self._say(f"  to {message.to}")
         when = "it is not known when" if message.started_at is None else _shown(message.started_at)
         self._say(f"  sent {when}, call {message.attempts}")
-        self._say(f"  why: {message.error or 'the run that sent it did not live to see the answer'}")
+        self._say(
+            f"  why: {without_name(message.error or 'the run that sent it did not live to see the answer')}"
+        )
         if not message.is_final:
             self._say("  the next run with this journal tries to find out by itself")
         if self.with_texts:
@@ -87,7 +90,7 @@ class Telling:
         try:
             mine = await _read(chat, me, message.started_at)
         except HealthmsgError as error:
-            self._say(f"  the chat could not be read: {type(error).__name__}: {error}")
+            self._say(f"  the chat could not be read: {written(error)}")
             return
         minutes = int(AROUND.total_seconds() // 60)
         if mine.around:
@@ -122,13 +125,7 @@ def _chat(client: Client, address: str) -> Chat | GroupChat | None:
     """Return the handle of a chat; `None` for a user of whom it is not known which chat it is."""
     if address.startswith("users/"):
         return None
-    found = ChatAddress.of_text(address)
-    if found.kind.is_auxiliary:
-        aux_id = exact_aux_id(found.id)
-        if found.kind.is_group:
-            return client.auxiliary.groupchats(aux_id)
-        return client.auxiliary.conversations(aux_id)
-    return client.groupchats(found.id) if found.kind.is_group else client.conversations(found.id)
+    return chat_at(client, ChatAddress.of_text(address))
 
 
 async def _read(chat: Chat | GroupChat, me: str, moment: datetime) -> _Mine:
@@ -152,8 +149,7 @@ async def _read(chat: Chat | GroupChat, me: str, moment: datetime) -> _Mine:
 
 def _is_by(message: Message, me: str) -> bool:
     """Return whether I wrote it, or may have: a service need not say who did."""
-    sender = message.user.id if message.user is not None else message.user_id
-    return sender is None or sender == me
+    return message.sender_id is None or message.sender_id == me
 
 
 def _shown(moment: datetime) -> str:

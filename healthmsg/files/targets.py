@@ -9,13 +9,14 @@ from itertools import count
 from pathlib import Path
 from secrets import token_hex
 from types import TracebackType
-from typing import BinaryIO, Self, TypeVar
+from typing import BinaryIO, Final, Self, TypeVar
 
 from attrs import frozen
 
 from healthmsg.files.names import safe_name
 
 T = TypeVar("T")
+_SEPARATORS: Final = tuple(filter(None, (os.sep, os.altsep)))
 
 
 @frozen
@@ -30,11 +31,16 @@ class Target:
     def find(cls, to: str | os.PathLike[str], suggested_name: str | None, *, overwrite: bool) -> "Target":
         """Look where a file goes. Blocks.
 
+        What ends with a slash is a folder, and made unless it exists.
+
         Raises:
             FileExistsError: it is there already, and is not to be overwritten.
             FileNotFoundError: there is no such folder.
+            NotADirectoryError: it ends with a slash, and is a file.
         """
         path = Path(to)
+        if os.fspath(to).endswith(_SEPARATORS):
+            make_folder(path)
         if path.is_dir():
             return cls(path / safe_name(suggested_name), overwrite, True)
         if not path.parent.is_dir():
@@ -62,6 +68,19 @@ class Target:
         if self.is_in_folder:
             for number in count(1):
                 yield self.path.with_name(f"{self.path.stem} ({number}){self.path.suffix}")
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder that only the user can look into, unless it exists. Blocks.
+
+    Raises:
+        FileNotFoundError: the folder it would be in does not exist.
+        NotADirectoryError: there is a file of that name.
+    """
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is not a folder")
 
 
 class PartialFile:

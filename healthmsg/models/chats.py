@@ -4,7 +4,7 @@ from datetime import datetime
 
 from attrs import field, frozen
 
-from healthmsg.models.fields import ASSUMED, JSONObject, private
+from healthmsg.models.fields import ASSUMED, JSONObject, by_id, private
 from healthmsg.models.groups import GroupSettings
 from healthmsg.models.users import Member, User
 
@@ -19,9 +19,9 @@ class ConversationInfo:
     id: str
     subject: str | None = private()
     closed: bool | None = None
-    user: User | None = private(assumed=True)
+    user: User | None = field(default=None, repr=by_id, metadata=ASSUMED)
     """The other side."""
-    members: tuple[User, ...] = field(default=(), repr=False)
+    members: tuple[User, ...] = field(default=(), repr=by_id)
     aux_id: str | None = private()
     """The integrator's own id, if the chat has one."""
     unread: int | None = field(default=None, metadata=ASSUMED)
@@ -32,6 +32,16 @@ class ConversationInfo:
     """Aware."""
     extra: JSONObject = field(factory=dict, repr=False, eq=False, kw_only=True)
     """JSON fields that the SDK does not know (yet)."""
+
+    @property
+    def title(self) -> str:
+        """What to show a reader: the subject, or else the other side's name; empty if neither is known.
+
+        Where the service does not say which is the other side, all members. It names a patient: keep it out
+        of logs.
+        """
+        people = self.members if self.user is None else (self.user,)
+        return self.subject or ", ".join(filter(None, (one.full_name for one in people)))
 
 
 @frozen
@@ -44,7 +54,7 @@ class GroupChatInfo:
     id: str
     subject: str | None = private()
     closed: bool | None = None
-    members: tuple[Member, ...] = field(default=(), repr=False)
+    members: tuple[Member, ...] = field(default=(), repr=by_id)
     aux_id: str | None = private()
     """The integrator's own id, if the chat has one."""
     avatar: str | None = private(assumed=True)
@@ -63,3 +73,8 @@ class GroupChatInfo:
     """Aware."""
     extra: JSONObject = field(factory=dict, repr=False, eq=False, kw_only=True)
     """JSON fields that the SDK does not know (yet)."""
+
+    @property
+    def title(self) -> str:
+        """What to show a reader: the subject; empty if it is not known."""
+        return self.subject or ""

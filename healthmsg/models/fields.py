@@ -16,6 +16,13 @@ ASSUMED: Final = {"assumed": True}
 """Marks a field whose form is assumed [A]: what has another one goes to `extra`, and all else is read."""
 
 
+def by_id(value: object) -> str:
+    """Show of a model, or of each of several, the id alone: all else about a person stays out of `repr`."""
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(by_id, value))}]"
+    return repr(getattr(value, "id", None))
+
+
 def private(*, assumed: bool = False) -> Any:
     """Declare an optional field that says something about a person: never in `repr`."""
     return field(default=None, repr=False, metadata=ASSUMED if assumed else {})

@@ -7,7 +7,7 @@ from typing import Final
 
 from attrs import field, frozen
 
-from healthmsg.models.fields import ASSUMED, JSONObject, private
+from healthmsg.models.fields import ASSUMED, JSONObject, by_id, private
 from healthmsg.models.payloads import Payload
 from healthmsg.models.users import EVERYBODY, User, UserOrId
 
@@ -37,20 +37,25 @@ class Message:
 
     id: str
     body: str | None = private()
-    user: User | None = private()
+    user: User | None = field(default=None, repr=by_id)
     """The sender, where the service gives it whole."""
     user_id: str | None = None
     """The sender, where the service gives the id alone."""
-    attachments: tuple[Attachment, ...] = field(default=(), repr=False)
-    mentions: tuple[UserOrId, ...] = field(default=(), repr=False)
+    attachments: tuple[Attachment, ...] = field(default=(), repr=by_id)
+    mentions: tuple[UserOrId, ...] = field(default=(), repr=by_id)
     """As the service lists them: users, some of them known by `id` alone. See `mentioned`."""
     payload: Payload | None = field(default=None, metadata=ASSUMED)
     """A `QuestionPayload`, a `VerificationPayload`, or a `Payload` of another kind."""
     created_at: datetime | None = field(default=None, metadata=ASSUMED)
     """Aware."""
-    liked_by: tuple[UserOrId, ...] = field(default=(), repr=False, metadata=ASSUMED)
+    liked_by: tuple[UserOrId, ...] = field(default=(), repr=by_id, metadata=ASSUMED)
     extra: JSONObject = field(factory=dict, repr=False, eq=False, kw_only=True)
     """JSON fields that the SDK does not know (yet)."""
+
+    @property
+    def sender_id(self) -> str | None:
+        """The sender's id, in whichever form the service gives it; `None` if in neither."""
+        return self.user.id if self.user is not None else self.user_id
 
     @property
     def mentioned(self) -> tuple[User, ...]:

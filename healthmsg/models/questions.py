@@ -1,6 +1,7 @@
 """What is asked in a chat."""
 
 import re
+import warnings
 from collections.abc import Sequence
 from hashlib import sha256
 from typing import Final, Literal
@@ -13,6 +14,11 @@ from healthmsg.identifiers import fold_aux_id
 
 _LONGEST_NAME: Final = 32
 _is_name: Final = re.compile(rf"[A-Za-z0-9_]{{1,{_LONGEST_NAME}}}").fullmatch
+STYLES: Final = ("green", "red", "orange", "theme")
+"""The colours of buttons that the vendor's own software uses [V]."""
+_OTHER_STYLE: Final = (
+    f"an option's style is none of {', '.join(STYLES)}: the service may refuse it, or show another colour"
+)
 _STARS: Final = str.maketrans("★☆", "10")
 # What JavaScript takes for white space, and the vendor's client trims [V].
 _BLANKS: Final = "\t\n\v\f\r \xa0\u1680\u2028\u2029\u202f\u205f\u3000\ufeff" + "".join(
@@ -26,7 +32,8 @@ class Option:
 
     `label` is what the reader sees. `name` is what the answer gives back: at most 32 letters, digits and
     underscores; without it, it is derived from the label as the vendor's client does (`"Ja, graag"` becomes
-    `ja_graag`). `style` is a colour word, such as `green` or `red`.
+    `ja_graag`). `style` is a colour word [V]: `green`, `red`, `orange`, or `theme` for the application's own
+    colour. Which others the service knows is not documented, so another one is sent with a warning.
 
     Raises:
         InvalidInputError: one of them cannot be right.
@@ -44,6 +51,8 @@ class Option:
             )
         if style is not None:
             check_text(style, "an option's style")
+            if style not in STYLES:
+                warnings.warn(_OTHER_STYLE, stacklevel=2)
         self.__attrs_init__(label, name or _name_for(label), style)
 
 

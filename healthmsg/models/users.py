@@ -33,6 +33,11 @@ class User:
     """JSON fields that the SDK does not know (yet)."""
 
     @property
+    def full_name(self) -> str:
+        """First and last name, as far as the service says them; empty if neither. Keep it out of logs."""
+        return " ".join(filter(None, (self.first_name, self.last_name)))
+
+    @property
     def mention(self) -> str:
         """What mentions this user within a text: `[mention=<id>]` [V]; `User("@all")` is everybody."""
         return f"[mention={self.id}]"
@@ -40,6 +45,7 @@ class User:
 
 EVERYBODY: Final = User("@all")
 """Stands for all members of a group chat [V]."""
+
 
 UserOrId = Annotated[User, "the service may give the id alone"]
 

@@ -14,7 +14,7 @@ from healthmsg.identifiers import encode_segment
 from healthmsg.many import Keep
 from healthmsg.models import SentMessage
 from healthmsg.models.fields import JSONObject
-from healthmsg.paging import HasId, Pager, Spawn, check_page_size
+from healthmsg.paging import HasId, Pager, Spawn
 from healthmsg.pipeline.exchange import Content, Lane, Multipart, Request, Response, Send, Step
 from healthmsg.resources.aliases import Aliases
 from healthmsg.resources.deliveries import Deliveries, files_of
@@ -82,27 +82,27 @@ class Api:
         problem = "the answer is so large that it could not be decoded in time"
         raise CallTimeoutError(request.call, problem, outcome=request.outcome_unheard)
 
-    def pages(
+    def pages(  # noqa: PLR0913 - what to read, and how much of it, by keyword
         self,
         item: type[ItemT],
         route: Route,
         chat: ChatAddress | None = None,
         *,
         page_size: int,
+        limit: int | None = None,
         look_at: Callable[[ItemT], object] | None = None,
     ) -> Pager[ItemT]:
         """Read a list, page by page; nothing is sent yet. `look_at` is called with each item that came."""
-        amount = str(check_page_size(page_size))
         shape: type[tuple[ItemT, ...]] = tuple[item, ...]  # type: ignore[valid-type] # known at run time only
 
-        async def fetch(page: int) -> tuple[ItemT, ...]:
-            items = await self.read(shape, route, chat, {"page": str(page), "amount": amount})
+        async def fetch(page: int, amount: int) -> tuple[ItemT, ...]:
+            items = await self.read(shape, route, chat, {"page": str(page), "amount": str(amount)})
             if look_at is not None:
                 for one in items:
                     look_at(one)
             return items
 
-        return Pager(fetch, self.spawn)
+        return Pager(fetch, self.spawn, page_size=page_size, limit=limit)
 
     async def create(
         self,

@@ -4,13 +4,14 @@ import asyncio
 import os
 import stat
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, ClassVar
 
 from healthmsg.addresses import ChatAddress
 from healthmsg.errors import ClientClosedError, DownloadError
 from healthmsg.files.names import stored_name
+from healthmsg.files.targets import make_folder
 from healthmsg.many import Many, Words, check_concurrency
 from healthmsg.models import Attachment, Message
 from healthmsg.paging import PAGE_SIZE, Pager, Spawn
@@ -124,14 +125,6 @@ async def _attachments(messages: Pager[Message], spawn: Spawn) -> AsyncGenerator
     finally:
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder that only the user can look into, unless it exists."""
-    with suppress(FileExistsError):
-        folder.mkdir(mode=0o700)
-    if not folder.is_dir():
-        raise NotADirectoryError(f"{folder} is not a folder")
 
 
 def _is_there(path: Path, size: int | None) -> bool:

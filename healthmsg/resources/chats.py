@@ -30,7 +30,7 @@ from healthmsg.resources.downloads import Download
 from healthmsg.resources.export import Export, export_chat
 from healthmsg.resources.file_stream import FileStream
 from healthmsg.resources.mentions import Mentions, complete_mentions
-from healthmsg.resources.users import user_id as id_of_user
+from healthmsg.resources.user_ids import user_id as id_of_user
 from healthmsg.resources.wording import check_body, question_json, readable
 from healthmsg.routes import (
     GET_CHAT,
@@ -61,7 +61,7 @@ class BaseChat:
         return self.address.id
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.address.kind.template}>"
+        return f"<{type(self).__name__} {self.address.shown}>"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, BaseChat) and self.address == other.address and belongs_to(self, other._api)
@@ -135,9 +135,15 @@ class BaseChat:
         meter.finish()
         return sent
 
-    def messages(self, *, page_size: int = PAGE_SIZE) -> Pager[Message]:
-        """Read the messages, newest first. Contract: `GET {chat}/messages` [A]."""
-        return self._api.pages(Message, LIST_MESSAGES, self.address, page_size=page_size)
+    def messages(self, *, limit: int | None = None, page_size: int = PAGE_SIZE) -> Pager[Message]:
+        """Read the messages, newest first; with `limit`, so many at most.
+
+        Contract: `GET {chat}/messages` [A].
+
+        Raises:
+            InvalidInputError: `limit` or `page_size` is not a whole number of at least 1.
+        """
+        return self._api.pages(Message, LIST_MESSAGES, self.address, page_size=page_size, limit=limit)
 
     async def message(self, message_id: str | Message | SentMessage) -> Message:
         """Read one message. Contract: `GET {chat}/messages/{id}` [V]."""
@@ -154,9 +160,10 @@ class BaseChat:
     ) -> Path:
         """Write an attachment to a file, and give the file's path. Contract: `GET {chat}/attachments/…` [V].
 
-        `to` is a file, or a folder that exists: then the attachment's name is used, made safe, and with a
-        number if it is taken. The file appears when it is complete, readable by its owner alone. A transfer
-        that breaks is gone on with where the service allows that [A], as often as `Retries` say.
+        `to` is a file, or a folder: one that exists, or text that ends with a slash, which is made unless it
+        exists. There the attachment's name is used, made safe, and with a number if it is taken. The file
+        appears when it is complete, readable by its owner alone. A transfer that breaks is gone on with where
+        the service allows that [A], as often as `Retries` say.
 
         Raises:
             FileExistsError: the file exists, and `overwrite` was not asked for.
@@ -202,8 +209,8 @@ class BaseChat:
     ) -> Path:
         """Write the chat as a PDF, and give the file's path. Contract: `GET {chat}/pdf` [V].
 
-        `start` and `end` are aware and to the second; without them the whole chat is written. `to` is a file,
-        or a folder that exists: then the file is called `chat.pdf`, with a number if that is taken.
+        `start` and `end` are aware and to the second; without them the whole chat is written. `to` is a file
+        or a folder as in `download`; there the file is called `chat.pdf`, with a number if that is taken.
 
         Raises:
             InvalidInputError: a moment is not aware, or `end` lies before `start`.
@@ -255,7 +262,8 @@ class BaseChat:
 
         Raises:
             ExportIncompleteError: some attachments could not be fetched; all else was done.
-            InvalidInputError: the folder holds something else, such as the export of another chat.
+            InvalidInputError: the folder holds something else, such as the export of another chat, or a link
+                where a file of the export goes.
             ClientUsageError: another export into the folder is under way.
         """
         return await export_chat(self._api, self.address, to=to, concurrency=concurrency, progress=progress)

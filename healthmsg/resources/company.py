@@ -20,9 +20,13 @@ class CompanyResource:
         """Read which company this is. Contract: `GET company` [A]."""
         return await self._api.read(Company, GET_COMPANY)
 
-    def users(self, *, page_size: int = PAGE_SIZE) -> Pager[User]:
-        """Read the company's people. Contract: `GET company/users` [A]."""
-        return self._api.pages(User, LIST_COMPANY_USERS, page_size=page_size)
+    def users(self, *, limit: int | None = None, page_size: int = PAGE_SIZE) -> Pager[User]:
+        """Read the company's people; with `limit`, so many at most. Contract: `GET company/users` [A].
+
+        Raises:
+            InvalidInputError: `limit` or `page_size` is not a whole number of at least 1.
+        """
+        return self._api.pages(User, LIST_COMPANY_USERS, page_size=page_size, limit=limit)
 
     async def import_users(self, users: Iterable[ImportUser], *, send_email: bool) -> tuple[User, ...]:
         """Import people into the company, in one call. Contract: `POST company/import` [V], its answer [A].

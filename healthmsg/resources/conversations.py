@@ -5,7 +5,7 @@ from healthmsg.models import ConversationInfo, User
 from healthmsg.resources.api import Created, json_body
 from healthmsg.resources.chats import Chat
 from healthmsg.resources.namespace import ChatNamespace
-from healthmsg.resources.users import user_id
+from healthmsg.resources.user_ids import user_id
 from healthmsg.routes import LIST_CONVERSATIONS, START_CONVERSATION
 
 

@@ -1,6 +1,7 @@
 """The archive of a chat: what it is, its messages, its attachments."""
 
 import os
+import stat
 import sys
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import ExitStack, aclosing, contextmanager, suppress
@@ -14,6 +15,7 @@ from healthmsg.addresses import ChatAddress
 from healthmsg.codec import as_mapping, decode, encode
 from healthmsg.errors import ClientClosedError, ClientUsageError, ExportIncompleteError, InvalidInputError
 from healthmsg.files.names import stored_name
+from healthmsg.files.targets import make_folder
 from healthmsg.files.threads import in_thread
 from healthmsg.json_text import NotJSONError, parse_json
 from healthmsg.many import check_concurrency
@@ -21,7 +23,7 @@ from healthmsg.models import Attachment, ConversationInfo, GroupChatInfo, Messag
 from healthmsg.paging import PAGE_SIZE
 from healthmsg.pipeline.meter import Progress, check_progress
 from healthmsg.resources.api import Api
-from healthmsg.resources.archive import DownloadAll, make_folder
+from healthmsg.resources.archive import DownloadAll
 from healthmsg.resources.spool import Spool, write_whole
 from healthmsg.results import DownloadResult
 from healthmsg.routes import GET_CHAT, LIST_MESSAGES
@@ -68,6 +70,7 @@ async def export_chat(
         messages = await in_thread(Spool, folder, stack)
         attachments = await in_thread(Spool, folder, stack)
         await _read(api, chat, messages, attachments)
+        await in_thread(_refuse_what_is_planted, folder)  # reading may have taken long
         run = DownloadAll(
             api,
             chat,
@@ -159,13 +162,36 @@ async def _fetch(run: DownloadAll, count: int) -> int:
 
 def _claim(folder: Path, stack: ExitStack) -> None:
     make_folder(folder)
+    _refuse_what_is_planted(folder)
     stack.enter_context(_locked(folder / _LOCK))
+
+
+def _refuse_what_is_planted(folder: Path) -> None:
+    """Refuse links and the like in the places of an export's own files: they would lead out of the folder.
+
+    The folder itself may be a link: that is the user's choice.
+
+    Raises:
+        InvalidInputError: there is something that no export leaves there.
+    """
+    for name, is_kind in (
+        (_CHAT, stat.S_ISREG),
+        (_MESSAGES, stat.S_ISREG),
+        (_LOCK, stat.S_ISREG),
+        (_ATTACHMENTS, stat.S_ISDIR),
+    ):
+        with suppress(FileNotFoundError):
+            if not is_kind((folder / name).lstat().st_mode):
+                raise InvalidInputError(
+                    f"{name} in the folder is not what an export leaves there, but a link or something else."
+                    " Nothing was exported: remove it, or choose another folder"
+                )
 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Keep other exports out. The lock goes with the process; a file that is left behind is none."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
     try:
         if not (_lock(descriptor) and _is_at(path, descriptor)):
             raise ClientUsageError("another export into this folder is under way: wait for its end")

@@ -6,9 +6,10 @@ from typing import Self
 
 from healthmsg.errors import ClientUsageError
 from healthmsg.resources.downloads import Download
+from healthmsg.tasks import AsyncIterationOnly
 
 
-class FileStream:
+class FileStream(AsyncIterationOnly):
     """A file's bytes as they arrive: iterate it, within `async with` if you may leave early.
 
     It can be iterated once. Raises, while it is, what a download raises: `DownloadError` when the link or

@@ -11,7 +11,7 @@ from healthmsg.resources.api import Api, Created, json_body
 from healthmsg.resources.assigning import without_user
 from healthmsg.resources.groups import GroupChat, check_settings
 from healthmsg.resources.namespace import ChatNamespace
-from healthmsg.resources.users import user_ids
+from healthmsg.resources.user_ids import user_ids
 from healthmsg.routes import CREATE_GROUP_CHAT, LIST_GROUP_CHATS, Route
 
 

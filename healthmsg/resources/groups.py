@@ -11,7 +11,7 @@ from healthmsg.pipeline.exchange import Multipart
 from healthmsg.pipeline.meter import Meter
 from healthmsg.resources.api import Api, json_body
 from healthmsg.resources.chats import BaseChat, Chat
-from healthmsg.resources.users import user_id, user_ids
+from healthmsg.resources.user_ids import user_id, user_ids
 from healthmsg.routes import (
     ADD_ADMINS,
     ADD_MEMBERS,

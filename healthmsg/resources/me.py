@@ -16,6 +16,10 @@ class Me:
         """Read who this is. Contract: `GET me` [V]."""
         return await self._api.read(User, GET_ME)
 
-    def contacts(self, *, page_size: int = PAGE_SIZE) -> Pager[User]:
-        """Read the people whom this user knows. Contract: `GET me/contacts` [V]."""
-        return self._api.pages(User, LIST_CONTACTS, page_size=page_size)
+    def contacts(self, *, limit: int | None = None, page_size: int = PAGE_SIZE) -> Pager[User]:
+        """Read the people this user knows; with `limit`, so many at most. Contract: `GET me/contacts` [V].
+
+        Raises:
+            InvalidInputError: `limit` or `page_size` is not a whole number of at least 1.
+        """
+        return self._api.pages(User, LIST_CONTACTS, page_size=page_size, limit=limit)

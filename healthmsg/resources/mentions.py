@@ -8,7 +8,7 @@ from healthmsg.models import Message, User
 from healthmsg.models.users import EVERYBODY
 from healthmsg.resources.api import Api
 from healthmsg.resources.together import together
-from healthmsg.resources.users import user_id, user_ids
+from healthmsg.resources.user_ids import user_id, user_ids
 from healthmsg.routes import GET_USER
 
 Mentions = Message | Iterable[User]

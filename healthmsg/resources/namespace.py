@@ -1,16 +1,17 @@
 """What the four chat namespaces have in common."""
 
-from typing import ClassVar, Generic, Protocol, TypeVar
+from typing import ClassVar, Final, Generic, Protocol, TypeVar
 
 from healthmsg.addresses import ChatAddress, ChatKind
 from healthmsg.errors import InvalidIdError
 from healthmsg.identifiers import exact_aux_id
-from healthmsg.models import ConversationInfo, GroupChatInfo
+from healthmsg.models import ConversationInfo, GroupChatInfo, User
 from healthmsg.paging import PAGE_SIZE, Pager
 from healthmsg.resources.api import Api
 from healthmsg.resources.chats import BaseChat
 from healthmsg.routes import GET_CHAT, Route
 
+_OF_A_USER: Final = ": the conversation with a user is client.users(user).conversation()"
 InfoT = TypeVar("InfoT", ConversationInfo, GroupChatInfo)
 HandleT = TypeVar("HandleT", bound=BaseChat)
 HandleT_co = TypeVar("HandleT_co", bound=BaseChat, covariant=True)
@@ -39,9 +40,17 @@ class ChatNamespace(Generic[InfoT, HandleT]):
         """
         return self._handle(self._api, self._address(chat))
 
-    def list(self, *, page_size: int = PAGE_SIZE) -> Pager[InfoT]:
-        """Read the user's chats of this kind. Contract: `GET` of the namespace's path [A]."""
-        return self._api.pages(self._info, self._list_route, page_size=page_size, look_at=self._look_at)
+    def list(self, *, limit: int | None = None, page_size: int = PAGE_SIZE) -> Pager[InfoT]:
+        """Read the user's chats of this kind; with `limit`, so many at most.
+
+        Contract: `GET` of the namespace's path [A].
+
+        Raises:
+            InvalidInputError: `limit` or `page_size` is not a whole number of at least 1.
+        """
+        return self._api.pages(
+            self._info, self._list_route, page_size=page_size, limit=limit, look_at=self._look_at
+        )
 
     async def get(self, chat: str | InfoT) -> InfoT:
         """Read one chat. Contract: `GET {chat}` [V]."""
@@ -59,7 +68,7 @@ class ChatNamespace(Generic[InfoT, HandleT]):
         if not isinstance(chat, self._info):
             raise InvalidIdError(
                 f"a chat under {self._kind.path} is meant by its id or a {self._info.__name__},"
-                f" not by a {type(chat).__name__}"
+                f" not by a {type(chat).__name__}{_OF_A_USER if isinstance(chat, User) else ''}"
             )
         if not self._kind.is_auxiliary:
             return ChatAddress(self._kind, chat.id)

@@ -1,8 +1,8 @@
 """`client.users`: people."""
 
-from collections.abc import Callable, Iterable
 from typing import Final, Literal
 
+from healthmsg.addresses import ChatAddress, ChatKind
 from healthmsg.checks import (
     check_aux_id,
     check_choice,
@@ -11,12 +11,12 @@ from healthmsg.checks import (
     check_reachable_by_one,
     check_text,
 )
-from healthmsg.errors import InvalidIdError, InvalidInputError
-from healthmsg.identifiers import encode_segment
 from healthmsg.models import IdentityProvider, User, UserVerifications, Verification
 from healthmsg.resources.api import Api, Created, json_body
 from healthmsg.resources.assigning import without_user
+from healthmsg.resources.chats import Chat
 from healthmsg.resources.together import together
+from healthmsg.resources.user_ids import user_id
 from healthmsg.routes import (
     GET_ME,
     GET_USER,
@@ -34,11 +34,54 @@ _INVITATIONS: Final = {
 }
 
 
+class UserHandle:
+    """One user, known by id alone. Making it sends nothing."""
+
+    __slots__ = ("_api", "id")
+
+    def __init__(self, api: Api, user: str) -> None:
+        self._api = api
+        self.id: str = user
+
+    def __repr__(self) -> str:
+        return f"<UserHandle {self.id!r}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, UserHandle) and (self.id, self._api.owner) == (other.id, other._api.owner)
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def conversation(self) -> Chat:
+        """Return the handle of the 1-on-1 conversation with this user; nothing is sent.
+
+        It is addressed by the user's id [V]: where there is no conversation yet, the first message starts it
+        [A]. To start one without a message, there is `client.conversations.start`.
+        """
+        return Chat(self._api, ChatAddress(ChatKind.CONVERSATION, self.id))
+
+    async def get(self) -> User:
+        """Read what the service says of this user. Contract: `GET users/{id}` [V].
+
+        Raises:
+            NotFoundError: there is no such user, or not for the user whose token is used.
+        """
+        return await self._api.read(User, GET_USER, user_id=self.id)
+
+
 class Users:
-    """People that the user may see."""
+    """People that the user may see. Calling it with an id, or a `User`, returns the handle of one."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
+
+    def __call__(self, user: str | User) -> UserHandle:
+        """Return the handle of a user; nothing is sent. `client.users(patient).conversation()` is a chat.
+
+        Raises:
+            InvalidIdError: it is no user's id.
+        """
+        return UserHandle(self._api, user_id(user))
 
     async def get(self, user: str | User) -> User:
         """Read a user by id. Contract: `GET users/{id}` [V].
@@ -47,7 +90,7 @@ class Users:
             InvalidIdError: it is no user's id.
             NotFoundError: there is no such user, or not for this one.
         """
-        return await self._api.read(User, GET_USER, user_id=user_id(user))
+        return await self(user).get()
 
     async def providers(self, user: str | User) -> tuple[IdentityProvider, ...]:
         """Read with which identity providers a user can still be verified.
@@ -123,30 +166,3 @@ class Users:
     def _invited(self, user: str, aux_id: str | None) -> User:
         self._api.aliases.learn_user_of_aux_id(aux_id, user, is_assigned=True)
         return User(user)
-
-
-def user_id(user: str | User) -> str:
-    """Give the id of a user, whether it came alone or in a model.
-
-    Raises:
-        InvalidIdError: it is neither text nor a user, or cannot be an id.
-    """
-    found = user.id if isinstance(user, User) else user
-    if not isinstance(found, str):
-        raise InvalidIdError(f"a user's id must be text or a User, not {type(found).__name__}")
-    encode_segment(found, "a user's id")
-    return found
-
-
-def user_ids(
-    users: Iterable[str | User], name: str, id_of: Callable[[str | User], str] = user_id
-) -> list[str]:
-    """Give the ids of users, each once; `id_of` says what an id is.
-
-    Raises:
-        InvalidInputError: it is a single user, or no collection.
-        InvalidIdError: one of them cannot be a user's id.
-    """
-    if isinstance(users, str | bytes | User) or not isinstance(users, Iterable):
-        raise InvalidInputError(f"{name} must be a collection of users' ids")
-    return list(dict.fromkeys(map(id_of, users)))

@@ -6,7 +6,7 @@ from typing import Literal
 from healthmsg.checks import check_all, check_choice, check_flag
 from healthmsg.errors import EmptyMessageError, InvalidInputError
 from healthmsg.models import Option, User
-from healthmsg.resources.users import user_ids
+from healthmsg.resources.user_ids import user_ids
 
 Style = Literal["horizontal", "vertical"]
 

@@ -90,7 +90,7 @@ class Service:
         chat = _[2]
         assert isinstance(chat, ChatAddress)
 
-        async def fetch(page: int) -> tuple[Message, ...]:
+        async def fetch(page: int, _: int) -> tuple[Message, ...]:
             self.pages_read += 1
             await asyncio.sleep(self.page_takes)
             start = page * self.page_size

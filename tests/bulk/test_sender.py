@@ -99,10 +99,10 @@ async def test_no_messages_are_no_results(client: Client) -> None:
     assert [result async for result in client.send_many([])] == []
 
 
-async def test_the_repr_shows_neither_body_nor_address() -> None:
+async def test_the_repr_shows_neither_body_nor_auxiliary_id() -> None:
     error = InvalidIdError("x")
-    shown = repr(Outgoing("conversations/s3cret", "s3cret", ("s3cret",), key="s3cret")) + repr(
-        SendResult("s3cret", "conversations/s3cret", Outcome.NOT_SENT, error=error)
+    shown = repr(Outgoing("aux/conversations/s3cret", "s3cret", ("s3cret",), key="s3cret")) + repr(
+        SendResult("s3cret", "aux/conversations/s3cret", Outcome.NOT_SENT, error=error)
     )
 
     assert "s3cret" not in shown

@@ -259,9 +259,9 @@ async def test_what_the_limit_refused_is_sent_again(client: Client, sandbox: San
     assert stored(sandbox, chat) == [[PDF + b"1"]]
 
 
-async def test_the_repr_shows_neither_chat_nor_file_nor_text() -> None:
-    shown = repr(Upload("conversations/s3cret", ["s3cret"], "s3cret")) + repr(
-        UploadResult("conversations/s3cret", "s3cret", Outcome.NOT_SENT, error=InvalidIdError("x"))
+async def test_the_repr_shows_neither_auxiliary_id_nor_file_nor_text() -> None:
+    shown = repr(Upload("aux/conversations/s3cret", ["s3cret"], "s3cret")) + repr(
+        UploadResult("aux/conversations/s3cret", "s3cret", Outcome.NOT_SENT, error=InvalidIdError("x"))
     )
 
     assert "s3cret" not in shown

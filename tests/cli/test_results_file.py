@@ -69,7 +69,9 @@ def test_what_only_the_journal_knows_has_no_line(path: Path, results: Results) -
     error = NotFoundError("POST conversations/{id}/messages", 404)
     results.add(SendResult("k", "conversations/c1", Outcome.NOT_SENT, error=error, attempts=1), None)
 
-    assert lines_of(path)[1].startswith(";k;conversations/c1;not sent;;NotFoundError: ")
+    assert lines_of(path)[1].startswith(
+        ";k;conversations/c1;not sent;;POST conversations/{id}/messages: answered 404 "
+    )
 
 
 def test_what_the_run_did_not_come_to_is_open(path: Path, results: Results) -> None:

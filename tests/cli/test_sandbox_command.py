@@ -1,5 +1,6 @@
 """`healthmsg sandbox`, and the command line as such."""
 
+import json
 import re
 import signal
 import socket
@@ -27,7 +28,7 @@ def running(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     try:
         assert process.stdout is not None
         shown = ""
-        while "╰" not in shown:  # the card's last line
+        while "export HEALTHMSG_TOKEN=" not in shown and "}" not in shown:  # the last line
             line = process.stdout.readline()
             assert line, "it ended"
             shown += line
@@ -51,9 +52,27 @@ def test_it_says_where_it_is_and_stops_when_interrupted() -> None:
     assert "healthmsg-sandbox" in shown
     assert "healthmsg-sandbox-secret" in shown
     assert "any on loopback" in shown
+    # What another terminal needs, to be copied as it stands.
+    token = re.search(r"Access token +(\S+)", shown)
+    assert token
+    assert shown.splitlines()[-3:] == [
+        "unset HEALTHMSG_ENVIRONMENT",
+        f"export HEALTHMSG_API_URL=http://127.0.0.1:{port[1]}/v1",
+        f"export HEALTHMSG_TOKEN={token[1]}",
+    ]
     assert process.returncode == 0
     assert "has stopped" in out
     assert err == ""
+
+
+def test_a_program_can_read_what_it_says() -> None:
+    with running("--json") as (process, shown):
+        facts = json.loads(shown)
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=10)
+
+    assert set(facts) >= {"api_url", "access_token", "client_id", "client_secret", "token_url"}
+    assert out == ""
 
 
 def test_a_registered_callback_is_shown() -> None:

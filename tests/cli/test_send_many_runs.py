@@ -167,11 +167,11 @@ async def test_what_was_not_sent_is_1_and_says_why_in_the_results_alone(sandbox:
 
     assert done.code == 1, done
     assert "delivered 2 · not sent 1 · unknown 0" in done.out
-    assert "1x NotFoundError" in done.out
+    assert "1x answered 404 Not Found" in done.out
     assert "--retry-failed" in done.out
     (failed,) = [row for row in results(path) if row["outcome"] != "delivered"]
     assert (failed["line"], failed["outcome"], failed["message_id"]) == ("3", "not sent", "")
-    assert failed["error"].startswith("NotFoundError: ")
+    assert failed["error"].startswith("POST aux/conversations/{aux_id}/messages: answered 404")
     assert "nobody" not in done.out + done.err + failed["error"]
 
 

@@ -103,7 +103,7 @@ class ModelledService:
     def pages(self, *_: Any, **__: Any) -> Pager[Message]:
         chat = self.chat(_[2])
 
-        async def fetch(page: int) -> tuple[Message, ...]:
+        async def fetch(page: int, _: int) -> tuple[Message, ...]:
             self.pages_read += 1
             start = page * self.page_size
             # Its clock may be set, but what lags does so by true time.

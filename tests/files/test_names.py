@@ -9,7 +9,9 @@ from healthmsg.files.names import safe_name, stored_name
 from healthmsg.models import Attachment
 
 CONTROL = frozenset(map(chr, [*range(0x20), *range(0x7F, 0xA0)]))
-names = st.text() | st.text(st.sampled_from("./\\ a:*\x00\u00e9\U0001f600CONconNUL1"))
+names = st.text() | st.text(
+    st.sampled_from("./\\ a:*-~\x00\u00e9\u200b\u200c\u200d\ufe0f\U0001f600\u0645CONconNUL1")
+)
 
 
 @pytest.mark.parametrize(
@@ -34,6 +36,29 @@ names = st.text() | st.text(st.sampled_from("./\\ a:*\x00\u00e9\U0001f600CONconN
         ("a\u2066b\u2069\u200e\u200f.pdf", "ab.pdf"),
         ("👩\u200d⚕️.png", "👩\u200d⚕️.png"),
         ("half a pair \ud800.pdf", "half a pair _.pdf"),
+        ("😀\u200d😀", "😀\u200d😀"),
+        ("\u0645\u06cc\u200c\u062e.pdf", "\u0645\u06cc\u200c\u062e.pdf"),
+        ("new \U0001fae8.png", "new \U0001fae8.png"),
+        ("क्\u200dष.pdf", "क्\u200dष.pdf"),
+        ("❤\ufe0f.png", "❤\ufe0f.png"),
+        ("a\u200db\u200cc\u200bd\u2060e\ufefff\u00adg.pdf", "abcdefg.pdf"),
+        ("x\ufe0f\u180e\u061c\u2028\u2029.pdf", "x.pdf"),
+        ("\u3164\u115f\uffa0\u2800", "attachment"),
+        ("\U000e0041\U000e0100a\ufff9\uffff.pdf", "a.pdf"),
+        ("\u200d😀\u200d", "😀"),
+        ("uit\u00a0slag\u3000x.pdf", "uit slag x.pdf"),
+        ("annexe.pdf" + " " * 90 + ".exe", "annexe.pdf .exe"),
+        ("-rf", "_-rf"),
+        ("--help.pdf", "_--help.pdf"),
+        ("\u200b-rf", "_-rf"),
+        (" .-rf", "_-rf"),
+        ("~root", "_~root"),
+        ("desktop.ini", "_desktop.ini"),
+        ("Autorun.INF", "_Autorun.INF"),
+        ("CLOCK$", "_CLOCK$"),
+        ("COM0", "_COM0"),
+        ("c\u200bon.txt", "_con.txt"),
+        ("con .pdf", "_con .pdf"),
         (".bashrc", "bashrc"),
         ("...hidden", "hidden"),
         (". .x", "x"),
@@ -58,7 +83,9 @@ def assert_harmless(name: str) -> None:
     assert name not in {"", ".", ".."}
     assert not set('/\\<>:"|?*') & set(name)
     assert not CONTROL & set(name)
-    assert not name.startswith((".", " "))
+    assert not name.startswith((".", " ", "-", "~"))
+    assert not {"Cc", "Cs", "Zl", "Zp"} & set(map(unicodedata.category, name))
+    assert not set("\u200b\u200e\u202e\u2060\ufeff\u00ad") & set(name)
     assert not name.endswith((".", " "))
     assert len(name.encode()) <= 255
 
@@ -74,9 +101,10 @@ def test_no_suggested_name_does_harm(suggested: str) -> None:
     assert_harmless(safe_name(suggested))
 
 
-@given(st.text(st.sampled_from(".\u00e9 a\U0001f600"), min_size=150, max_size=400))
+@given(st.text(st.sampled_from(".\u00e9 a\u200d\ufe0f\U0001f600"), min_size=150, max_size=400))
 def test_no_long_name_does_harm(suggested: str) -> None:
     assert_harmless(safe_name(suggested))
+    assert safe_name(safe_name(suggested)) == safe_name(suggested)
 
 
 @given(names)

@@ -37,6 +37,19 @@ def test_a_file_goes_to_the_path_or_under_its_safe_name_into_the_folder(tmp_path
     assert Target.find(str(tmp_path), None, overwrite=False).path == tmp_path / "attachment"
 
 
+def test_what_ends_with_a_slash_is_a_folder_which_is_made(tmp_path: Path) -> None:
+    for _ in range(2):
+        target = Target.find(f"{tmp_path}/new/", "../x.pdf", overwrite=False)
+        assert (target.path, target.is_in_folder) == (tmp_path / "new" / "x.pdf", True)
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
+    assert Target.find(f"{tmp_path}/new", "x.pdf", overwrite=False).path == tmp_path / "new" / "x.pdf"
+    (tmp_path / "a.pdf").write_bytes(b"mine")
+    with pytest.raises(NotADirectoryError):
+        Target.find(f"{tmp_path}/a.pdf/", "x.pdf", overwrite=True)
+    with pytest.raises(FileNotFoundError):
+        Target.find(f"{tmp_path}/none/new/", "x.pdf", overwrite=False)
+
+
 def test_what_cannot_be_a_target_is_said_at_once(tmp_path: Path) -> None:
     (tmp_path / "a.pdf").write_bytes(b"mine")
     (tmp_path / "nowhere").symlink_to(tmp_path / "gone")

@@ -194,7 +194,7 @@ async def test_a_download_is_answered_when_it_begins(sandbox: Sandbox) -> None:
     async with Client(sandbox.issue_token(), environment=sandbox.environment) as client:
         chat = client.conversations(sandbox.add_conversation())
         await chat.upload(UploadFile(b"content", "letter.txt"))
-        (message,) = await chat.messages().first()
+        (message,) = await chat.messages().first_page()
         before = client.stats().calls
         async with chat.stream_attachment(message.attachments[0]) as stream:
             async for _ in stream:

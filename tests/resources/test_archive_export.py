@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import signal
 import stat
 import subprocess
@@ -412,6 +413,59 @@ async def test_a_folder_of_something_else_is_refused_and_left_as_it_is(
 
     assert tree(tmp_path) == before
     assert fetched_files(sandbox) == 0
+
+
+@pytest.mark.parametrize("kind", ["a link", "a link to nothing", "a folder", "a file"])
+@pytest.mark.parametrize("name", ["attachments", "chat.json", "messages.jsonl", ".export.lock"])
+async def test_what_is_planted_in_the_folder_is_refused_and_not_followed(
+    chat: Chat, sandbox: Sandbox, tmp_path: Path, name: str, kind: str
+) -> None:
+    folder, elsewhere = tmp_path / "archief", tmp_path / "elsewhere"
+    folder.mkdir()
+    elsewhere.mkdir()
+    (elsewhere / "theirs").write_bytes(b"theirs")
+    planted = folder / name
+    if kind.startswith("a link"):
+        to = elsewhere if name == "attachments" else elsewhere / "theirs"
+        planted.symlink_to(to if kind == "a link" else elsewhere / "new")
+    elif (kind == "a folder") is (name != "attachments"):
+        planted.mkdir() if kind == "a folder" else planted.touch()
+    else:
+        return  # as an export leaves it
+
+    with pytest.raises(InvalidInputError, match=f"{re.escape(name)} in the folder is not what an export"):
+        await chat.export(to=folder)
+
+    assert not sandbox.calls
+    assert tree(elsewhere) == {"theirs": b"theirs"}
+    assert names(folder) == [name]
+
+
+async def test_a_link_that_is_planted_among_the_files_is_replaced(
+    chat: Chat, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    await fill(chat, 1)
+    folder, elsewhere = tmp_path / "archief", tmp_path / "elsewhere"
+    await chat.export(to=folder)
+    (file,) = (folder / "attachments").iterdir()
+    elsewhere.write_bytes(b"theirs")
+    file.unlink()
+    file.symlink_to(elsewhere)
+
+    assert (await chat.export(to=folder)).fetched == 1
+
+    assert elsewhere.read_bytes() == b"theirs"
+    assert file.read_bytes() == content_of(0)
+    assert not file.is_symlink()
+
+
+async def test_the_folder_itself_may_be_a_link(chat: Chat, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "archief").symlink_to(tmp_path / "disk")
+
+    await chat.export(to=tmp_path / "archief")
+
+    assert names(tmp_path / "disk") == ["attachments", "chat.json", "messages.jsonl"]
 
 
 @pytest.mark.parametrize("wrong", [{"concurrency": 0}, {"progress": 7}])

@@ -125,12 +125,22 @@ async def test_handles_are_equal_by_address_user_and_client(client: Client) -> N
     assert to(client, "conversations/c1") != to(client, "conversations/c2")
 
 
-@pytest.mark.parametrize("address", ["conversations/s3cret", "groupchats/s3cret", "aux/groupchats/s3cret"])
-def test_the_repr_of_a_handle_shows_no_id(client: Client, address: str) -> None:
-    shown = repr(to(client, address)) + repr(to(client, address).address)
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("conversations/c1", "conversations/c1"),
+        ("groupchats/g1", "groupchats/g1"),
+        ("aux/conversations/s3cret", "aux/conversations/{aux_id}"),
+        ("aux/groupchats/s3cret", "aux/groupchats/{aux_id}"),
+    ],
+)
+def test_the_repr_of_a_handle_shows_the_id_unless_it_may_name_a_patient(
+    client: Client, address: str, shown: str
+) -> None:
+    chat = to(client, address)
 
-    assert "s3cret" not in shown
-    assert address.split("/", maxsplit=1)[0] in shown
+    assert repr(chat) == f"<{type(chat).__name__} {shown}>"
+    assert repr(chat.address) == f"<ChatAddress {shown}>"
 
 
 # --- what goes over the wire
@@ -374,6 +384,6 @@ async def test_a_reading_call_that_is_garbled_is_an_error_and_changes_nothing(he
     here.sandbox.faults.add(kind=WrongShape(), method="GET")
 
     with pytest.raises(InvalidResponseError) as caught:
-        await here.chat.messages().first()
+        await here.chat.messages().first_page()
 
     assert (caught.value.outcome, caught.value.attempts) == (Outcome.NOT_SENT, 2)

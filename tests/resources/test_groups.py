@@ -247,7 +247,7 @@ async def test_a_closed_group_chat_is_read_and_no_longer_written_in(
     await group.chat.close(send_email=send_email)
 
     assert (await group.info()).closed is True
-    assert [message.body for message in await group.chat.messages().first()] == ["Hallo"]
+    assert [message.body for message in await group.chat.messages().first_page()] == ["Hallo"]
     for change in (group.chat.send("x"), group.chat.rename("x"), group.chat.add_members(["u1"])):
         with pytest.raises(PreconditionFailedError) as caught:
             await change

@@ -96,6 +96,15 @@ async def test_a_list_streams_all_chats_of_its_kind_over_several_pages(
     assert len(sandbox.calls) == -(-len(expected) // 3) + 1
 
 
+async def test_a_limit_asks_for_no_more_than_that(client: Client, sandbox: Sandbox) -> None:
+    lists = (client.conversations.list(limit=2), client.me.contacts(limit=2), client.company.users(limit=2))
+    chat = client.conversations(ids_in_store(sandbox, ChatKind.CONVERSATION)[0])
+
+    for pager in (*lists, chat.messages(limit=2)):
+        assert len(await pager.all()) == 2
+    assert {call.query for call in sandbox.calls} == {"page=0&amount=2"}
+
+
 @ALL_KINDS
 async def test_every_chat_of_an_auxiliary_list_says_under_which_id(
     client: Client, sandbox: Sandbox, kind: ChatKind

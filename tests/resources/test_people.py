@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -11,6 +12,7 @@ from healthmsg import (
     Client,
     ForbiddenError,
     IdentityProvider,
+    InvalidIdError,
     InvalidResponseError,
     NotFoundError,
     StatusError,
@@ -133,3 +135,45 @@ async def test_who_cannot_be_read_is_an_error_and_no_stranger(
         await client.users.is_coworker("u1")
 
     assert caught.value.__context__ is None
+
+
+# --- a handle
+
+
+async def test_a_chat_with_a_person_is_one_call_away(client: Client, host: ForeignHost) -> None:
+    host.answer("/conversations/u1/messages", b'{"id": "m1"}', status=201)
+
+    for user in ("u1", User("u1", first_name="Zoë")):
+        chat = client.users(user).conversation()
+        assert chat == client.conversations("u1")
+    assert not host.seen
+    assert (await chat.send("Hallo")).id == "m1"
+
+
+async def test_a_handle_of_a_user_reads_the_user(client: Client, host: ForeignHost) -> None:
+    host.answer("/users/u1", b'{"id": "u1", "first_name": "Zo\xc3\xab"}')
+
+    assert (await client.users("u1").get()).first_name == "Zoë"
+
+
+async def test_handles_of_users_are_equal_by_id_and_who_asks(client: Client) -> None:
+    other = client.using("another-token")
+
+    assert client.users("u1") == client.users(User("u1"))
+    assert hash(client.users("u1")) == hash(client.users(User("u1")))
+    assert len({client.users("u1"), client.users("u2"), other.users("u1")}) == 3
+    assert client.users("u1") != "u1"
+    assert repr(client.users(User("u1", first_name="Zoë"))) == "<UserHandle 'u1'>"
+
+
+@pytest.mark.parametrize("wrong", [None, 7, "", "..", ["u1"]])
+async def test_a_handle_of_what_is_no_user_is_refused(client: Client, wrong: Any) -> None:
+    with pytest.raises(InvalidIdError):
+        client.users(wrong)
+
+
+async def test_a_user_given_for_a_chat_says_how_to_get_the_chat(client: Client) -> None:
+    wrong: Any = User("u1")
+
+    with pytest.raises(InvalidIdError, match=r"client\.users\(user\)\.conversation\(\)"):
+        client.conversations(wrong)

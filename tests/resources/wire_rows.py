@@ -73,7 +73,7 @@ class Row:
         kwargs = {key: folder / "file" if value is HERE else value for key, value in self.kwargs.items()}
         result = getattr(self.at(client), self.method)(*self.args, **kwargs)
         if isinstance(result, Pager):
-            return await result.first()
+            return await result.first_page()
         if isinstance(result, Many):
             return await result.all()
         if isinstance(result, FileStream):

@@ -30,7 +30,7 @@ def test_a_moment_is_stamped_as_the_habits_say(habits: Habits, stamp: str) -> No
 
 async def test_stamps_are_whole_seconds_by_default(client: Client, sandbox: Sandbox) -> None:
     chat = sandbox.add_conversation(messages=["Hallo"])
-    (message,) = await client.conversations(chat).messages().first()
+    (message,) = await client.conversations(chat).messages().first_page()
     assert message.created_at is not None
     assert message.created_at.microsecond == 0
 

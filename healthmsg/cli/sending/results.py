@@ -16,6 +16,7 @@ from healthmsg.cli.private_file import BOM, open_private
 from healthmsg.cli.recipients import RefusedError
 from healthmsg.cli.sending.job import Job
 from healthmsg.cli.sending.messages import Message
+from healthmsg.cli.wording import written
 
 COLUMNS: Final = ("line", "key", "to", "outcome", "message_id", "error", "attempts")
 OPEN: Final = "open"
@@ -76,7 +77,7 @@ class Results:
     def add(self, result: SendResult, message: Message | None) -> None:
         """Write down what became of a message; `None` is one that only the journal knows."""
         error = result.error
-        said = "" if error is None else f"{type(error).__name__}: {error}"
+        said = "" if error is None else written(error)
         to = message.to if message is not None else _as_text(result)
         line = None if message is None else message.line
         outcome = result.outcome.value

@@ -5,6 +5,7 @@ from collections import Counter
 from attrs import Factory, define
 
 from healthmsg.bulk import SendResult
+from healthmsg.cli.wording import kind_of
 from healthmsg.errors import OtherTextError
 from healthmsg.models import Outcome
 
@@ -31,7 +32,7 @@ class Tally:
             return
         self.outcomes[result.outcome] += 1
         if result.error is not None:
-            self.failures[type(result.error).__name__] += 1
+            self.failures[kind_of(result.error)] += 1
 
     @property
     def failed(self) -> int:
