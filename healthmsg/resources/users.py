@@ -95,10 +95,10 @@ class Users:
     ) -> User:
         """Invite a colleague, a contact elsewhere or a patient, and give the user's id.
 
-        Contract: `POST users/invite/…` [V]. Exactly one of `email` and `phone_number` is given. With
-        `invite_text` a conversation is started. `aux_id` is your own id for this person: as the service moves
-        it silently from whoever has it [D], it is looked up first. (A user who is hidden from this one, or an
-        invitation sent at the same moment, is not seen.) `if_taken="move"` goes ahead without looking.
+        Contract: `POST users/invite/…` [V]. Exactly one of `email` and `phone_number` (`+` and the country's
+        code first) is given. With `invite_text` a conversation is started. `aux_id` is your own id for this
+        person: the service moves it silently [D], so it is looked up first. (A user hidden from this one, or
+        an invitation at the same moment, is not seen.) `if_taken="move"` goes ahead without looking.
 
         Raises:
             InvalidInputError: something cannot be right. Nothing was sent.
@@ -107,7 +107,7 @@ class Users:
         """
         check_choice(kind, "kind", _INVITATIONS)
         check_choice(if_taken, "if_taken", ("error", "move"))
-        check_reachable_by_one(email, phone_number)
+        email, phone_number = check_reachable_by_one(email, phone_number)
         checked = {
             "first_name": check_name(first_name, "first_name"),
             "last_name": check_name(last_name, "last_name"),
