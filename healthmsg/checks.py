@@ -134,7 +134,7 @@ def check_phone_number(number: object) -> str:
     """Return a phone number in the form of E.164, such as `+31612345678`.
 
     It begins with `+` and the country's code; blanks, dashes, dots, slashes and parentheses are left out. It
-    must be a number that can exist by the number plans in `phonenumbers`, whose releases keep them up to date.
+    must be a number that can exist by the number plans in `phonenumbers`, whose releases follow them.
 
     Raises:
         InvalidInputError: it cannot be one.

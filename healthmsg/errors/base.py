@@ -1,6 +1,10 @@
 """What all errors have in common."""
 
+import traceback
 from collections.abc import Callable
+from typing import TypeVar
+
+ErrorT = TypeVar("ErrorT", bound=BaseException)
 
 
 class HealthmsgError(Exception):
@@ -12,3 +16,23 @@ class HealthmsgError(Exception):
 
 def _rebuild(error: type[HealthmsgError], *args: object) -> HealthmsgError:
     return error.__new__(error, *args)
+
+
+def without_locals(error: ErrorT) -> ErrorT:
+    """Return an error whose traceback shows where it came from, and no local variable of those frames.
+
+    They hold tokens, secrets and texts, which error reporters send out with the traceback. Frames that are
+    still running keep theirs: call this outside of those that hold any. Causes and contexts are cleared too.
+    """
+    seen: set[int] = set()
+    rest: list[BaseException | None] = [error]
+    while rest:
+        this = rest.pop()
+        if this is None or id(this) in seen:
+            continue
+        seen.add(id(this))
+        traceback.clear_frames(this.__traceback__)
+        rest += [this.__cause__, this.__context__]
+        if isinstance(this, BaseExceptionGroup):
+            rest += this.exceptions
+    return error
