@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from healthmsg.auth import (
         AuthorizationRequest,
         FileTokenStore,
+        LockingTokenStore,
         MemoryTokenStore,
         OAuthApp,
         Token,
@@ -194,6 +195,7 @@ __all__ = [
     "JournalReview",
     "JournalVersionError",
     "Limiter",
+    "LockingTokenStore",
     "Member",
     "MemoryTokenStore",
     "Message",
@@ -265,6 +267,7 @@ __all__ = [
 _HOMES = {
     "AuthorizationRequest": "healthmsg.auth",
     "FileTokenStore": "healthmsg.auth",
+    "LockingTokenStore": "healthmsg.auth",
     "MemoryTokenStore": "healthmsg.auth",
     "OAuthApp": "healthmsg.auth",
     "Token": "healthmsg.auth",

@@ -315,16 +315,18 @@ async def test_an_answer_without_a_usable_token_is_an_error_that_names_the_field
         assert_tells_no_secret(caught.value)
 
 
+ODD_VALUES: dict[str, list[object]] = {
+    "expires_in": [
+        *("", None, -1, "-1", "soon", "nan", "inf", True, 1e300, "9" * 5000, [1], {}, {"s": VALUE}),
+        *("3600 s", "3.600,0"),
+    ],
+    "refresh_token": [7, [REFRESH_TOKEN], f"{REFRESH_TOKEN}\0", {"x": 1}, None, ""],
+    "scope": [7, {"read": True}, [["read"]], "é", None, ""],
+    "token_type": [None, "", " Bearer "],
+    "error": [None, "", "none", [VALUE]],
+}
 ODD: list[dict[str, object]] = [
-    *(
-        {"expires_in": odd}
-        for odd in ("", None, -1, "-1", "soon", "nan", "inf", True, 1e300, "9" * 5000, [1])
-    ),
-    *({"expires_in": odd} for odd in ({}, {"s": VALUE}, "3600 s", "3.600,0")),
-    *({"refresh_token": odd} for odd in (7, [REFRESH_TOKEN], f"{REFRESH_TOKEN}\0", {"x": 1}, None, "")),
-    *({"scope": odd} for odd in (7, {"read": True}, [["read"]], "é", None, "")),
-    *({"token_type": odd} for odd in (None, "", " Bearer ")),
-    *({"error": odd} for odd in (None, "", "none", [VALUE])),
+    *({name: value} for name, values in ODD_VALUES.items() for value in values),
     {"expires_in": "", "refresh_token": 7, "scope": [7], "token_type": None, "id_token": {"odd": [VALUE]}},
 ]
 
