@@ -22,7 +22,6 @@ from healthmsg.auth.token import Token, is_printable, utc_now
 from healthmsg.environment import Environment, require_secure_url
 from healthmsg.errors import (
     AuthorizationRefusedError,
-    CallError,
     ConfigurationError,
     HealthmsgError,
     InvalidInputError,
@@ -34,7 +33,7 @@ from healthmsg.errors import (
     StatusError,
     TokenRequestError,
 )
-from healthmsg.errors.base import without_locals
+from healthmsg.errors.base import hides_arguments, hides_awaited_arguments, without_locals
 from healthmsg.network import Network
 from healthmsg.pipeline.exchange import Content, Request, Response, Send
 
@@ -88,7 +87,7 @@ class AuthorizationRequest:
 class _Refusal:
     """The token URL said no; `code` is OAuth's error code, if it was named."""
 
-    code: str | None
+    code: str | None = field(repr=False)
     status: int = 200
     retry_after: float | None = None
 
@@ -169,6 +168,7 @@ class OAuthApp:
         url = self._authorization_url(authorize_url, " ".join(wanted), state)
         return AuthorizationRequest(url, state)
 
+    @hides_arguments
     def parse_callback(self, callback_url: str, state: str) -> str:
         """Give the code in the callback, a whole URL or its path and query, if `state` proves it genuine [D].
 
@@ -190,6 +190,7 @@ class OAuthApp:
             raise StateMismatchError("The callback has more than one code: it may be forged.")
         return self._code_in(query)
 
+    @hides_awaited_arguments
     async def exchange(self, code: str, send: Send | None = None) -> Token:
         """Give the token for a code [D]; a code works once. Without `send`, a connection is made for it.
 
@@ -206,7 +207,6 @@ class OAuthApp:
                 code=code, redirect_uri=self.redirect_uri, client_secret=self.client_secret
             )
         )
-        del code  # a traceback shows the local variables of this frame
         answer = await self._ask(form, send)
         if isinstance(answer, _Refusal):
             raise _refused(answer)
@@ -308,7 +308,7 @@ class OAuthApp:
         except InvalidResponseError:
             answer = _Answer({})
             is_object = False
-        except CallError as error:
+        except HealthmsgError as error:
             raise without_locals(error)  # noqa: B904 - it is the same error
         else:
             is_object = isinstance(answer.fields, dict)
@@ -328,6 +328,10 @@ def _refusal_in(answer: _Answer) -> _Refusal | None:
     if not error or answer.fields.get("access_token"):
         return None
     return _Refusal(error[:_LONGEST_DESCRIPTION] if isinstance(error, str) else None)
+
+
+# A traceback shows the local variables of its frames: what is refused is a secret all the same.
+OAuthApp.__init__ = hides_arguments(OAuthApp.__init__)  # type: ignore[method-assign]
 
 
 def _check_state(received: list[str], expected: str) -> None:

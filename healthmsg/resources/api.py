@@ -8,12 +8,13 @@ from attrs import field, frozen
 from healthmsg.addresses import ChatAddress
 from healthmsg.codec import decode, encode
 from healthmsg.errors import DeliveryUnknownError, InvalidResponseError
+from healthmsg.errors.base import without_locals
 from healthmsg.identifiers import encode_segment
 from healthmsg.many import Keep
 from healthmsg.models import SentMessage
 from healthmsg.models.fields import JSONObject
 from healthmsg.paging import HasId, Pager, Spawn, check_page_size
-from healthmsg.pipeline.exchange import Content, Lane, Multipart, Request, Response, Send, Step
+from healthmsg.pipeline.exchange import Content, Hidden, Lane, Multipart, Request, Response, Send, Step
 from healthmsg.resources.aliases import Aliases
 from healthmsg.resources.deliveries import Deliveries, files_of
 from healthmsg.routes import Route
@@ -62,7 +63,7 @@ class Api:
             return decode(response.body, shape, request.call)
         except InvalidResponseError as error:
             error.attempts = request.attempt
-            raise
+            raise without_locals(error)  # noqa: B904 - it is the same error
 
     def pages(
         self,
@@ -110,9 +111,9 @@ class Api:
         return _decoded(shape, request, response)
 
     async def say(
-        self, route: Route, body: Content | Multipart, chat: ChatAddress, *, text: str
+        self, route: Route, body: Content | Multipart, chat: ChatAddress, *, said: Hidden
     ) -> SentMessage:
-        """Send a message, and remember it; `text` is what it says.
+        """Send a message, and remember it; `said` is its text.
 
         Raises:
             DeliveryUnknownError: it may have been delivered; what is needed to find out is in it.
@@ -121,15 +122,15 @@ class Api:
         request = Request(
             route.call(chat), route.method, route.path(chat), body=body, lane=self.lane, repeat=route.repeat
         )
-        departed = deliveries.track(chat, text)
+        departed = deliveries.track(chat, said.text)
         try:
             sent = self._sent(request, await self.send(request))
         except DeliveryUnknownError as error:
-            deliveries.note(error, chat, text, request)
+            deliveries.note(error, chat, said.text, request)
             raise
         finally:
             deliveries.untrack(departed)
-        deliveries.delivered(chat, sent.id, text, files_of(request), request)
+        deliveries.delivered(chat, sent.id, said.text, files_of(request), request)
         return sent
 
     def _sent(self, request: Request, response: Response) -> SentMessage:

@@ -12,6 +12,7 @@ from healthmsg.checks import (
     check_text,
 )
 from healthmsg.errors import InvalidIdError, InvalidInputError
+from healthmsg.errors.base import hides_awaited_arguments
 from healthmsg.identifiers import encode_segment
 from healthmsg.models import IdentityProvider, User, UserVerifications, Verification
 from healthmsg.resources.api import Api, Created, json_body
@@ -80,6 +81,7 @@ class Users:
         me, other = await together((self._api.read(User, GET_ME), self.get(wanted)))
         return bool(me.company_id) and me.company_id == other.company_id
 
+    @hides_awaited_arguments
     async def invite(  # noqa: PLR0913 - what an invitation says, by keyword
         self,
         kind: Literal["coworker", "contact", "private"],
