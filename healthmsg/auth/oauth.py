@@ -7,6 +7,7 @@ fields.
 
 import hmac
 import logging
+import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 _CALL: Final = "POST oauth token"
 _FORM: Final = "application/x-www-form-urlencoded"
 _REFUSALS: Final = frozenset({400, 401})
+_CODE: Final = re.compile(r"[a-z]+(_[a-z]+)*")
 _SERVERS_FAILURE: Final = 500
 # Codes that leave no doubt, whatever the status below 500 that they come with.
 _CLEAR_REFUSALS: Final = frozenset({"invalid_grant", "invalid_client"})
@@ -87,7 +89,7 @@ class AuthorizationRequest:
 class _Refusal:
     """The token URL said no; `code` is OAuth's error code, if it was named."""
 
-    code: str | None = field(repr=False)
+    code: str | None
     status: int = 200
     retry_after: float | None = None
 
@@ -304,7 +306,7 @@ class OAuthApp:
             is_clear = error.server_code in _CLEAR_REFUSALS and error.status < _SERVERS_FAILURE
             if error.status not in _REFUSALS and not is_clear:
                 raise without_locals(error)  # noqa: B904 - it is the same error
-            return _Refusal(error.server_code or None, error.status, error.retry_after)
+            return _Refusal(_code(error.server_code), error.status, error.retry_after)
         except InvalidResponseError:
             answer = _Answer({})
             is_object = False
@@ -327,7 +329,12 @@ def _refusal_in(answer: _Answer) -> _Refusal | None:
     error = answer.fields.get("error")
     if not error or answer.fields.get("access_token"):
         return None
-    return _Refusal(error[:_LONGEST_DESCRIPTION] if isinstance(error, str) else None)
+    return _Refusal(_code(error))
+
+
+def _code(error: object) -> str | None:
+    """Return what has the form of OAuth's codes; other words of a service may repeat what was sent."""
+    return error if isinstance(error, str) and _CODE.fullmatch(error) else None
 
 
 # A traceback shows the local variables of its frames: what is refused is a secret all the same.
@@ -349,7 +356,7 @@ def _as_bytes(text: str) -> bytes:
 
 
 def _refused(refusal: _Refusal) -> TokenRequestError:
-    # Of the service's own words, only those of the standards: others may repeat what was sent.
+    # Not any code, which may be a service's own word for a person.
     named = f": {refusal.code}" if refusal.code in _STANDARD_CODES else ""
     status = f" with {refusal.status}" if refusal.status in _REFUSALS else ""
     return TokenRequestError(
