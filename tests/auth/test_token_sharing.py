@@ -244,7 +244,7 @@ async def test_the_lock_of_a_process_that_was_killed_is_free(tmp_path: Path) -> 
     assert await holder.stdout.readline() == b"locked\n"
     store = FileTokenStore(path)
     waiter = asyncio.create_task(enter(store))
-    async with asyncio.timeout(5), store.lock("somebody else"):
+    async with asyncio.timeout(5), store.lock("another user"):
         pass  # another user's token has a lock of its own
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.1), store.lock(USER):

@@ -180,7 +180,7 @@ async def test_no_frame_of_a_failed_call_holds_a_secret_or_a_text(name: str) -> 
     assert found_in == set()
 
 
-def nobody_listens() -> str:
+def free_port_url() -> str:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{unused.getsockname()[1]}"
@@ -188,7 +188,7 @@ def nobody_listens() -> str:
 
 @pytest.mark.parametrize("call", CALLS)
 async def test_no_frame_of_a_call_without_a_connection_holds_a_secret_or_a_text(call: str) -> None:
-    async with client_of(nobody_listens()) as client:
+    async with client_of(free_port_url()) as client:
         error = await failure_of(CALLS[call](client))
         assert found(error, SECRETS + TEXTS) == set()
 
@@ -246,10 +246,10 @@ def stale() -> Token:
     return Token(VALUE, refresh_token=REFRESH_TOKEN)
 
 
-@pytest.mark.parametrize("name", [*TOKEN_ANSWERS, "nobody listens"])
+@pytest.mark.parametrize("name", [*TOKEN_ANSWERS, "no listener"])
 async def test_no_frame_of_a_failed_token_call_holds_a_secret(name: str) -> None:
     async with serve(TOKEN_ANSWERS.get(name, hang)) as server:
-        url = nobody_listens() if name == "nobody listens" else server.url
+        url = free_port_url() if name == "no listener" else server.url
         app, store = app_of(url), MemoryTokenStore()
         managers = [
             TokenManager(stale(), app=app),
@@ -274,7 +274,7 @@ async def test_no_frame_of_a_failed_token_call_holds_a_secret(name: str) -> None
 
 
 async def test_no_frame_of_a_token_call_without_a_client_holds_a_secret() -> None:
-    app = app_of(nobody_listens())
+    app = app_of(free_port_url())
     for call in (lambda: app.exchange(CODE), lambda: app.refresh(stale())):
         assert found(await failure_of(call()), SECRETS) == set()
 
