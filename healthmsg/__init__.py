@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from healthmsg.auth import (
         AuthorizationRequest,
         FileTokenStore,
+        LockingTokenStore,
         MemoryTokenStore,
         OAuthApp,
         Token,
@@ -195,6 +196,7 @@ __all__ = [
     "JournalReview",
     "JournalVersionError",
     "Limiter",
+    "LockingTokenStore",
     "Member",
     "MemoryTokenStore",
     "Message",
@@ -267,6 +269,7 @@ __all__ = [
 _HOMES = {
     "AuthorizationRequest": "healthmsg.auth",
     "FileTokenStore": "healthmsg.auth",
+    "LockingTokenStore": "healthmsg.auth",
     "MemoryTokenStore": "healthmsg.auth",
     "OAuthApp": "healthmsg.auth",
     "Token": "healthmsg.auth",

@@ -1,13 +1,19 @@
 """Checks of what a caller passes in: what cannot be right is refused before anything is sent."""
 
 import math
+import re
+import unicodedata
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from healthmsg.errors import InvalidInputError
 from healthmsg.identifiers import encode_aux_id
+
+_PHONE_NUMBER: Final = re.compile(r"\+[0-9](?:[0-9 ()./-]*[0-9])?")
+# Of Unicode's categories: control characters, and what ends a line or a paragraph.
+_BREAKS_A_LINE: Final = frozenset({"Cc", "Zl", "Zp"})
 
 T = TypeVar("T")
 
@@ -24,13 +30,15 @@ def check_text(value: object, name: str) -> str:
 
 
 def check_name(value: object, name: str) -> str:
-    """Refuse what is not text. It may be empty: some people have one name only.
+    """Refuse what is not text in one line. It may be empty: some people have one name only.
 
     Raises:
         InvalidInputError: it is not.
     """
     if not isinstance(value, str):
         raise InvalidInputError(f"{name} must be text")
+    if any(unicodedata.category(letter) in _BREAKS_A_LINE for letter in value):
+        raise InvalidInputError(f"{name} must be one line, without tabs and other control characters")
     return value
 
 
@@ -89,8 +97,8 @@ def check_moment(value: object, name: str) -> datetime:
     raise InvalidInputError(f"{name} must be an aware datetime, one with an offset, in the years 1 to 9999")
 
 
-def check_reachable_by_one(email: object, phone_number: object) -> None:
-    """Refuse a person to invite who has not exactly one of an e-mail address and a phone number.
+def check_reachable_by_one(email: object, phone_number: object) -> tuple[str | None, str | None]:
+    """Return e-mail address and phone number of a person to invite, of which exactly one must be there.
 
     Raises:
         InvalidInputError: there is none or both, or it cannot be one.
@@ -98,19 +106,52 @@ def check_reachable_by_one(email: object, phone_number: object) -> None:
     if (email is None) == (phone_number is None):
         raise InvalidInputError("an invitation needs either email or phone_number, and not both")
     if email is not None:
-        check_email(email)
-    if phone_number is not None:
-        check_text(phone_number, "phone_number")
+        return check_email(email), None
+    return None, check_phone_number(phone_number)
 
 
-def check_email(email: object) -> None:
-    """Refuse what cannot be an e-mail address.
+def check_email(email: object) -> str:
+    """Return an e-mail address in its usual form: the domain in lower case. No name server is asked.
 
     Raises:
-        InvalidInputError: it cannot.
+        InvalidInputError: it cannot be one.
     """
-    if "@" not in check_text(email, "email"):
-        raise InvalidInputError("email must be an e-mail address")
+    # Imported when first used: most programs invite no one.
+    from email_validator import EmailNotValidError, validate_email  # noqa: PLC0415 - see above
+
+    with suppress(EmailNotValidError):
+        return validate_email(
+            check_text(email, "email"), check_deliverability=False, strict=True, globally_deliverable=True
+        ).normalized
+    # Outside the library's own error, whose words may repeat parts of the address.
+    raise InvalidInputError(
+        "email must be one e-mail address, such as name@example.org: no name beside it, and no blank,"
+        " line break or invisible letter in it"
+    )
+
+
+def check_phone_number(number: object) -> str:
+    """Return a phone number in the form of E.164, such as `+31612345678`.
+
+    It begins with `+` and the country's code; blanks, dashes, dots, slashes and parentheses are left out. It
+    must be a number that can exist by the number plans in `phonenumbers`, whose releases follow them.
+
+    Raises:
+        InvalidInputError: it cannot be one.
+    """
+    # Imported when first used: most programs invite no one.
+    import phonenumbers  # noqa: PLC0415 - see above
+
+    # The library is made for finding numbers in any text: it takes letters, extensions and what follows.
+    if _PHONE_NUMBER.fullmatch(check_text(number, "phone_number")):
+        with suppress(phonenumbers.NumberParseException):
+            parsed = phonenumbers.parse(str(number))
+            if phonenumbers.is_valid_number(parsed):
+                return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
+    raise InvalidInputError(
+        "phone_number must be a whole phone number that begins with + and the country's code, such as"
+        " +31612345678, without letters, line breaks and invisible letters"
+    )
 
 
 def check_all(values: object, kind: type[T], name: str) -> tuple[T, ...]:

@@ -22,6 +22,7 @@ from healthmsg.checks import check_flag, check_seconds
 from healthmsg.codec import encode
 from healthmsg.environment import Environment
 from healthmsg.errors import ConfigurationError, DeliveryUnknownError, InvalidInputError
+from healthmsg.errors.base import hides_arguments, hides_awaited_arguments
 from healthmsg.models.quota import Quota
 from healthmsg.network import Network
 from healthmsg.options import (
@@ -86,6 +87,7 @@ class Client(AsyncOnly):
         ConfigurationError: something about it cannot work.
     """
 
+    @hides_arguments
     def __init__(  # noqa: PLR0913 - a client has that many settings, by keyword
         self,
         token: str | Token | TokenManager,
@@ -156,6 +158,7 @@ class Client(AsyncOnly):
         """
         return cls(token_from_env(), environment=environment_from_env(), **options)
 
+    @hides_arguments
     def using(self, token: str | Token | TokenManager) -> "Client":
         """Give a light view of this client, for another user.
 
@@ -333,6 +336,7 @@ class Client(AsyncOnly):
         """
         return await reconcile(self._api, error, check_seconds(settle, "settle"))
 
+    @hides_awaited_arguments
     async def request(
         self,
         method: str,

@@ -99,7 +99,12 @@ async def people(client: Client) -> list[User]:
     assert not await client.users.is_verified(contacts[0], "DigiD")
     await client.users.invite("coworker", email="c@example.org", first_name="C", last_name="W")
     await client.users.invite(
-        "contact", phone_number="+31 6", first_name="Ö", last_name="", invite_text="Welkom", send_email=False
+        "contact",
+        phone_number="+31 6 12345678",
+        first_name="Ö",
+        last_name="",
+        invite_text="Welkom",
+        send_email=False,
     )
     await client.users.invite(
         "private",

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
@@ -95,10 +97,27 @@ def test_an_auxiliary_id_with_a_diacritic_must_be_meant_so() -> None:
 
 
 @pytest.mark.parametrize(
-    ("email", "phone_number"), [("a@b.nl", None), ("a@b", None), (None, "+31 6"), (None, "0612345678")]
+    ("email", "phone_number", "sent"),
+    [
+        ("a@b.nl", None, "a@b.nl"),
+        ("Jan.de-Vries+zorg@ZORG.Example", None, "Jan.de-Vries+zorg@zorg.example"),
+        ("o'brien@x.nl", None, "o'brien@x.nl"),
+        ("zoë@bücher.de", None, "zoë@bücher.de"),
+        ("e\u0301@x.nl", None, "\u00e9@x.nl"),
+        (None, "+31612345678", "+31612345678"),
+        (None, "+31 6 12345678", "+31612345678"),
+        (None, "+31 (0)6-1234 5678", "+31612345678"),
+        (None, "+31/20.123.45.67", "+31201234567"),
+        (None, "+32470123456", "+32470123456"),
+        (None, "+297 560 1234", "+2975601234"),
+        (None, "+1 800 555 0100", "+18005550100"),
+    ],
 )
-def test_a_person_is_reached_by_one_of_two(email: object, phone_number: object) -> None:
-    check_reachable_by_one(email, phone_number)
+def test_a_person_is_reached_by_one_of_two(email: object, phone_number: object, sent: str) -> None:
+    assert check_reachable_by_one(email, phone_number) == ((sent, None) if email else (None, sent))
+
+
+LEFT_TO_RIGHT, RIGHT_TO_LEFT, ISOLATE, BLANK = "\u200e", "\u200f", "\u2066", "\u00a0"
 
 
 @pytest.mark.parametrize(
@@ -107,16 +126,23 @@ def test_a_person_is_reached_by_one_of_two(email: object, phone_number: object) 
         (None, None),
         ("c4nary@b.nl", "+31 c4nary"),
         ("c4nary@b.nl", ""),
-        ("", None),
-        (" ", None),
-        ("c4nary", None),
-        (7, None),
-        (b"c4nary@b.nl", None),
-        (["c4nary@b.nl"], None),
-        (None, ""),
-        (None, " "),
-        (None, 31612345678),
+        *((email, None) for email in (7, b"c4nary@b.nl", ["c4nary@b.nl"], "", " ", "c4nary", "nan", "@")),
+        *(
+            (f"c4nary{odd}@b.nl", None)
+            for odd in ("\n", "\r\n", " ", LEFT_TO_RIGHT, ISOLATE, BLANK, "\ud800")
+        ),
+        *((f"c4nary@b.nl{odd}", None) for odd in ("\n", "\t", " ", RIGHT_TO_LEFT, ";d@e.nl", ",d@e.nl", ">")),
+        *((email, None) for email in ("c4nary@b", "c4nary@", "@b.nl", "c4nary@@b.nl", "c4nary@1.2.3.4")),
+        *((email, None) for email in ("c4nary <a@b.nl>", "mailto:c4nary@b.nl", "a..c4nary@b.nl", "c4@-b.nl")),
+        (f"{'c4nary' * 20}@b.nl", None),
+        (None, False),
         (False, None),
+        *((None, number) for number in (31612345678, b"+31612345678", "", " ", "nan", "None", "c4nary", "+")),
+        *((None, f"+31612345678{odd}") for odd in ("\n", " ", LEFT_TO_RIGHT, ";ext=5", "x5", "--", "0", "*")),
+        *((None, f"{odd}+31612345678") for odd in ("\n", " ", RIGHT_TO_LEFT, ISOLATE, "tel:", "'", "+")),
+        *((None, number) for number in ("+31\u00a0612345678", "+\uff13\uff11612345678", "+31 6\n12345678")),
+        *((None, number) for number in ("0612345678", "0031612345678", "31612345678", "+31 6", "+31 112")),
+        *((None, number) for number in ("+99912345678", "+316CANARY45", "6.12346E+10", "3,16123E+10")),
     ],
 )
 def test_a_person_who_is_not_reached_by_exactly_one_is_refused(email: object, phone_number: object) -> None:
@@ -124,6 +150,25 @@ def test_a_person_who_is_not_reached_by_exactly_one_is_refused(email: object, ph
         check_reachable_by_one(email, phone_number)
 
     assert CANARY not in str(caught.value)
+    assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("name", ["", "Jan", "'t Hart-Zoë", "\u0639\u0644\u06cc\u200c\u0631\u0636"])
+def test_a_name_is_one_line_of_text(name: str) -> None:
+    assert check_name(name, "first_name") == name
+
+
+@pytest.mark.parametrize("name", ["c4nary\n", "c4nary\u2028x", "\tc4nary", "c4nary\0", "c4nary\x85", None, 7])
+def test_a_name_with_a_line_break_is_refused(name: object) -> None:
+    with pytest.raises(InvalidInputError, match="first_name") as caught:
+        check_name(name, "first_name")
+    assert CANARY not in str(caught.value)
+
+
+def test_the_libraries_for_addresses_are_imported_only_when_needed() -> None:
+    seen = "import sys, healthmsg.client, healthmsg.models; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", seen], check=True, capture_output=True, text=True)  # noqa: S603 - our own words
+    assert not {"phonenumbers", "email_validator", "dns"} & set(run.stdout.split())
 
 
 @pytest.mark.parametrize("values", [[], [1, 2], (1,), {1}, {1: 2}, range(3), iter([1, 2]), (x for x in (1,))])

@@ -463,7 +463,7 @@ def test_a_shape_that_cannot_be_decoded_is_not_blamed_on_the_service() -> None:
 def test_models_are_written_as_objects_wherever_they_are() -> None:
     document = {
         "settings": GroupSettings(auto_close_after=0, allow_contacts=False, extra={"new": [None]}),
-        "invite": [GroupInvite(email="a@b", first_name="", last_name="B", invite_type="contact")],
+        "invite": [GroupInvite(email="a@b.nl", first_name="", last_name="B", invite_type="contact")],
         "users": (User("u1", extra={"seen_by": {"by": Member("u2", admin=True)}}),),
         "aux_id": exact_aux_id("José"),
         "at": NOON,
@@ -473,7 +473,7 @@ def test_models_are_written_as_objects_wherever_they_are() -> None:
         "settings": {"allow_contacts": False, "auto_close_after": 0, "new": [None]},
         "invite": [
             {
-                "email": "a@b",
+                "email": "a@b.nl",
                 "first_name": "",
                 "last_name": "B",
                 "invite_type": "contact",

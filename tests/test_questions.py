@@ -118,7 +118,14 @@ def test_an_option_that_cannot_be_right_is_refused(wrong: dict[str, Any]) -> Non
         {"email": 7},
         {"email": None, "phone_number": ""},
         {"email": None, "phone_number": 316},
-        *({name: value} for name in ("first_name", "last_name") for value in (None, 7, b"c4nary")),
+        {"email": None, "phone_number": "nan"},
+        {"email": "@"},
+        {"email": "a@b.nl\n"},
+        *(
+            {name: value}
+            for name in ("first_name", "last_name")
+            for value in (None, 7, b"c4nary", "c4nary\n")
+        ),
         *({"invite_type": value} for value in (None, "", "private", CANARY, "Contact", 7, ["contact"])),
         *({"invite_text": value} for value in ("", " ", 7, ["c4nary"])),
         *({"create_conversation": value} for value in (None, 0, 1, "yes", CANARY)),
@@ -141,9 +148,13 @@ def test_an_invitation_with_an_ambiguous_auxiliary_id_is_refused() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        *({"email": value} for value in (None, "", " ", CANARY, 7, b"a@b.nl")),
-        *({name: value} for name in ("first_name", "last_name") for value in (None, 7, b"c4nary")),
-        *({name: value} for name in ("username", "saml_username") for value in ("", " ", 7, ["c4nary"])),
+        *({"email": value} for value in (None, "", " ", CANARY, 7, b"a@b.nl", "@", "c4nary@b.nl\n")),
+        *(
+            {name: value}
+            for name in ("first_name", "last_name")
+            for value in (None, 7, b"c4nary", "c4nary\n")
+        ),
+        *({name: value} for name in ("username", "saml_username") for value in ("", " ", 7, "c4nary\n")),
     ],
 )
 def test_an_import_that_cannot_be_right_is_refused(wrong: dict[str, Any]) -> None:
@@ -176,7 +187,7 @@ ALL = (
         aux_id=CANARY,
         create_conversation=True,
     ),
-    GroupInvite(phone_number=CANARY, first_name=CANARY, last_name=CANARY, invite_type="coworker"),
+    GroupInvite(phone_number="+31612345678", first_name=CANARY, last_name=CANARY, invite_type="coworker"),
     ImportUser(
         email=f"{CANARY}@b.nl",
         first_name=CANARY,

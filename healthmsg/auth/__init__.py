@@ -2,12 +2,13 @@
 
 from healthmsg.auth.manager import TokenManager
 from healthmsg.auth.oauth import AuthorizationRequest, OAuthApp
-from healthmsg.auth.stores import FileTokenStore, MemoryTokenStore, TokenStore
+from healthmsg.auth.stores import FileTokenStore, LockingTokenStore, MemoryTokenStore, TokenStore
 from healthmsg.auth.token import Token
 
 __all__ = [
     "AuthorizationRequest",
     "FileTokenStore",
+    "LockingTokenStore",
     "MemoryTokenStore",
     "OAuthApp",
     "Token",

@@ -2,21 +2,28 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
 from copy import copy
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Final, Self
 
 from healthmsg.auth.oauth import OAuthApp
+from healthmsg.auth.sharing import SharedToken, is_same
 from healthmsg.auth.stores import TokenStore
 from healthmsg.auth.token import Token, utc_now
-from healthmsg.clock import machine_seconds
+from healthmsg.clock import Stopwatch, machine_seconds
 from healthmsg.errors import (
+    AuthorizationError,
+    CallError,
     ClientClosedError,
     ConfigurationError,
     ReauthorizationRequiredError,
+    TokenRequestError,
     TokenStoreError,
 )
+from healthmsg.errors.base import without_locals
 from healthmsg.pipeline.exchange import Send
 from healthmsg.tasks import start
 
@@ -25,8 +32,13 @@ _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 _DEFAULT_LEEWAY: Final = timedelta(seconds=30)
 _CLOSING_GRACE: Final = 10.0
 """Seconds that `TokenManager.close` leaves a running renewal to end by itself."""
-_STORE_PATIENCE: Final = 10.0
-"""Seconds that a renewal, and all calls that wait for it, wait for the store to read or to write."""
+_PAUSE: Final = 5.0
+"""Seconds after a failure in which a token that is still good is used without trying to renew it."""
+_FIRST_SAVE_WAIT: Final = 1.0
+_LONGEST_SAVE_WAIT: Final = 60.0
+"""Seconds between two tries to save; doubled each time."""
+_LOCKED_WHILE_UNSAVED: Final = 300.0
+"""Seconds for which others are kept from renewing what they cannot have read."""
 
 
 class TokenManager:
@@ -38,13 +50,19 @@ class TokenManager:
 
     With an `app` and a refresh token it renews the token `leeway` before it expires (for a token that lives
     less than twice that long: in the second half of its life), and when the service no longer accepts it.
-    With a `store`, where the token is filed under `user`, it first looks whether another process, or a new
-    authorization by the user, has put a newer token there, and saves what it renewed.
+    With a `store`, where the token is filed under `user`, others may renew it too: it does so under the
+    store's lock, after it has looked whether another process, or a new authorization by the user, has put
+    another token there, and it looks again when the service refuses the refresh token. Without `lock` (see
+    `LockingTokenStore`) only the managers of one process take turns.
 
-    A store that fails does not fail the call that made the token be renewed. The service may have made the
-    old refresh token worthless, so the new token is worth more than the news that it could not be saved: it
-    stays in use, the failure is logged as an error, `is_saved` turns False, and `close` tries once more.
-    `save` tries at once and raises.
+    A store that cannot be read or locked makes the renewal fail, as the network does, and the next call tries
+    again: a refresh token that was used by another process may end the whole authorization if it is used
+    once more.
+
+    A store that cannot be written to does not fail the call that made the token be renewed. The service may
+    have made the old refresh token worthless, so the new token stays in use, the failure is logged as an
+    error, `is_saved` turns False, and it is saved again in the background, at the latest by `close`. `save`
+    tries at once and raises.
 
     Raises:
         ConfigurationError: `token` is no `Token`, or only one of `store` and `user` is given.
@@ -65,15 +83,15 @@ class TokenManager:
         if (store is None) != (not user):
             raise ConfigurationError("a token manager needs both `store` and `user`, or neither")
         self._app = app
-        self._store = store
-        self._user = user or ""
+        self._shared = SharedToken(store, user) if store is not None and user else None
         self._now = now
         self._leeway = leeway
         self._taken_on, self._taken_at = _NEVER, 0.0
         self._saving = asyncio.Lock()
-        self._is_saved = True
         # Held here, since asyncio itself keeps only weak references to its tasks.
-        self._renewal: asyncio.Task[Token | None] | None = None
+        self._renewal: asyncio.Task[None] | None = None
+        self._answer: asyncio.Future[Token | None] | None = None
+        self._paused_until = 0.0
         self._take(token)
 
     @classmethod
@@ -92,12 +110,15 @@ class TokenManager:
             ReauthorizationRequiredError: it has none.
             TokenStoreError: the store cannot be read.
         """
-        token = await store.load(user)
+        token = await SharedToken(store, user).newest()
         if token is None:
             raise ReauthorizationRequiredError(
                 "The token store has no token of this user: ask for one first."
             )
-        return cls(token, app=app, store=store, user=user, now=now, leeway=leeway)
+        manager = cls(token, app=app, store=store, user=user, now=now, leeway=leeway)
+        if manager._shared is not None:
+            manager._shared.note_seen(token)
+        return manager
 
     @property
     def token(self) -> Token:
@@ -107,29 +128,40 @@ class TokenManager:
     @property
     def is_saved(self) -> bool:
         """Whether the store took the last token that was renewed; True when there is no store."""
-        return self._is_saved
+        return self._shared is None or self._shared.unsaved is None
 
     @property
     def may_be_replaced(self) -> bool:
         """Whether somebody can put another token where this one comes from, once it is not accepted."""
-        return self._store is not None
+        return self._shared is not None
 
     async def current(self, send: Send) -> Token:
         """Give a token that is good to be sent, renewed first if it is known to have expired.
 
+        A token that is still good is given though its renewal failed.
+
         Raises:
             ReauthorizationRequiredError: it has expired and cannot be renewed. Nothing was sent, unless it
                 was the service that refused the refresh token.
-            TokenRequestError, CallError: the renewal failed; see `OAuthApp.refresh`.
+            TokenRequestError, TokenStoreError, CallError: the renewal failed; see `renew`.
         """
         token = self._token
         # The way of every call: a token without a known end must not even ask what time it is.
-        if self._renew_at is None or self._now() < self._renew_at:
+        if self._renew_at is None or not self._is_due(self._renew_at):
             return token
-        renewed = await self.renew(token, send)
+        if machine_seconds() < self._paused_until and not self._has_expired(token):
+            return token
+        try:
+            renewed = await self.renew(token, send)
+        except (AuthorizationError, CallError) as error:
+            if self._has_expired(token):
+                raise
+            self._paused_until = machine_seconds() + _PAUSE
+            _LOGGER.warning("A token could not be renewed ahead of its end (%s).", type(error).__name__)
+            return token
         if renewed is not None:
             return renewed
-        if token.is_expired(self._now()) and token.is_expired(self._unset_now()):
+        if self._has_expired(token):
             raise ReauthorizationRequiredError("The token has expired: the user has to authorize again.")
         return token
 
@@ -140,24 +172,26 @@ class TokenManager:
         cannot be renewed: there is no refresh token or no app, and the store knows none either.
 
         Raises:
-            ReauthorizationRequiredError, TokenRequestError, CallError: see `OAuthApp.refresh`. All who wait
-                for one renewal get its error; the next call tries again.
+            ReauthorizationRequiredError: the service refused the newest refresh token that there is.
+            TokenRequestError, CallError: see `OAuthApp.refresh`. All who wait for one renewal get its error;
+                the next call tries again.
+            TokenStoreError: the store could not be read or locked.
             ClientClosedError: the manager was closed meanwhile.
         """
-        if self._token != stale:
+        if self._token != stale and not self._token.is_expired(self._now()):
             return self._token
-        if self._store is None and not self._can_refresh(stale):
+        if self._shared is None and not self._can_refresh(self._token):
             return None
-        renewal = self._renewal or self._begin_renewal(stale, send)
+        answer = self._answer or await self._begin_renewal(send)
         # Not `shield`, which reports the error of a renewal whose waiters are gone to the event loop.
         # `wait` neither cancels what it waits for nor raises what that raised.
-        await asyncio.wait({renewal})
-        if renewal.cancelled():
+        await asyncio.wait({answer})
+        if answer.cancelled():
             raise ClientClosedError
-        error = renewal.exception()
+        error = answer.exception()
         if error is not None:
             raise _own_copy(error)
-        return renewal.result()
+        return answer.result()
 
     async def save(self) -> None:
         """Put the present token into the store; without a store, do nothing.
@@ -165,21 +199,14 @@ class TokenManager:
         Raises:
             TokenStoreError: the store failed. The token stays in use.
         """
-        if self._store is None:
+        shared = self._shared
+        if shared is None:
             return
         # One at a time, and each saves the token of that moment: the newest one is always the last.
         async with self._saving:
-            self._is_saved = False
-            try:
-                await self._store.save(self._user, self._token)
-            except TokenStoreError:
-                raise
-            except Exception as error:  # noqa: BLE001 - any store's, and its words may hold the token
-                problem = type(error).__name__
-            else:
-                self._is_saved = True
-                return
-        raise TokenStoreError(f"The token could not be saved ({problem}).")
+            token = shared.unsaved or self._token
+            await shared.save(token)
+            shared.note_saved(token)
 
     async def close(self) -> None:
         """Let a running renewal end, and save what is not saved yet. The manager can be used again.
@@ -187,15 +214,16 @@ class TokenManager:
         A renewal gets 10 seconds, since cutting it off may lose a refresh token that the service has already
         replaced; then it is cancelled. Call this before you close what `send` sends with. Nothing is raised.
         """
-        renewal = self._renewal
+        answer, renewal = self._answer, self._renewal
         if renewal is not None:
             try:
-                await asyncio.wait({renewal}, timeout=_CLOSING_GRACE)
+                if answer is not None:
+                    await asyncio.wait({answer}, timeout=_CLOSING_GRACE)
             finally:
                 renewal.cancel()
             await asyncio.wait({renewal})
-        if not self._is_saved:
-            await self._save_or_log()
+        if self._shared is not None and not self.is_saved:
+            await self._save_again(self._shared)
 
     def _unset_now(self) -> datetime:
         """Return the time of day as if it had not been set since the token was taken.
@@ -206,6 +234,14 @@ class TokenManager:
         if self._now is not utc_now:
             return self._now()
         return self._taken_on + timedelta(seconds=machine_seconds() - self._taken_at)
+
+    def _is_due(self, moment: datetime) -> bool:
+        """Tell whether a moment has come by either clock: that of the day may have been set back."""
+        return self._now() >= moment or self._unset_now() >= moment
+
+    def _has_expired(self, token: Token) -> bool:
+        """Tell whether a token has expired by both clocks: that of the day may have been set forward."""
+        return token.is_expired(self._now()) and token.is_expired(self._unset_now())
 
     def _take(self, token: Token) -> None:
         self._token = token
@@ -220,52 +256,157 @@ class TokenManager:
     def _can_refresh(self, token: Token) -> bool:
         return self._app is not None and token.refresh_token is not None
 
-    def _begin_renewal(self, stale: Token, send: Send) -> asyncio.Task[Token | None]:
+    async def _begin_renewal(self, send: Send) -> "asyncio.Future[Token | None]":
+        while self._renewal is not None and self._answer is None:
+            # It has answered, and only tries to save what it brought: what is to come is newer.
+            self._renewal.cancel()
+            await asyncio.wait({self._renewal})
+        if self._answer is not None:
+            return self._answer
+        answer: asyncio.Future[Token | None] = asyncio.get_running_loop().create_future()
         # A task of its own, so that no waiter's cancellation stops what the others wait for.
-        renewal = start(self._renew_once(stale, send), name="healthmsg token renewal")
-        self._renewal = renewal
-        renewal.add_done_callback(self._renewal_ended)
-        return renewal
+        self._answer = answer
+        self._renewal = start(self._renew_and_save(send), name="healthmsg token renewal")
+        self._renewal.add_done_callback(partial(self._renewal_ended, answer))
+        return answer
 
-    def _renewal_ended(self, renewal: asyncio.Task[Token | None]) -> None:
-        self._renewal = None
+    def _renewal_ended(self, answer: "asyncio.Future[Token | None]", renewal: "asyncio.Task[None]") -> None:
+        if self._renewal is renewal:
+            self._renewal = None
+        if not answer.done():  # it was cancelled, perhaps before it began
+            self._answer = None
+            answer.cancel()
         if not renewal.cancelled():
-            # Looked at here as well, because nobody may be waiting any more.
+            # Looked at here, because nothing waits for it.
             renewal.exception()
 
-    async def _renew_once(self, stale: Token, send: Send) -> Token | None:
-        newest = await self._newest(stale)
-        if newest is not stale and not newest.is_expired(self._now()):
-            self._take(newest)
-            return newest
-        if self._app is None or newest.refresh_token is None:
-            return None
-        self._take(await self._app.refresh(newest, send))
-        renewed = self._token
-        await self._save_or_log()
-        return renewed
-
-    async def _newest(self, stale: Token) -> Token:
-        if self._store is None:
-            return stale
+    async def _renew_and_save(self, send: Send) -> None:
+        """Renew, answer those who wait, and go on until what was renewed is saved."""
         try:
-            async with asyncio.timeout(_STORE_PATIENCE):
-                stored = await self._store.load(self._user)
-        except Exception as error:  # noqa: BLE001 - any store's, and its words may hold the token
-            _LOGGER.error("The token store could not be read (%s).", type(error).__name__)  # noqa: TRY400 - the traceback would repeat those words
-            return stale
-        if stored is None or stored.created_at <= stale.created_at:
-            return stale
-        return stored
+            if self._shared is None:
+                token, problem = await self._refreshed(self._token, send)
+                self._answer_with(token, problem)
+            else:
+                await self._renew_shared(self._shared, send)
+        except Exception as error:  # noqa: BLE001 - those who wait raise it
+            self._answer_with(None, error)
 
-    async def _save_or_log(self) -> None:
+    def _answer_with(self, token: Token | None, problem: Exception | None = None) -> None:
+        answer, self._answer = self._answer, None
+        if answer is None:
+            return
+        if problem is None:
+            answer.set_result(token)
+        else:
+            answer.set_exception(without_locals(problem))
+            # Looked at here as well, because nothing may be waiting any more.
+            answer.exception()
+
+    async def _renew_shared(self, shared: SharedToken, send: Send) -> None:
+        """Renew under the store's lock, unless there is another good token already, and save."""
+        waiting = shared.unsaved
+        if waiting is not None and not (is_same(waiting, self._token) or waiting.is_expired(self._now())):
+            self._take(waiting)
+            self._answer_with(waiting)
+            return
+        renewed: tuple[Token, TokenRequestError | None] | None = None
+        is_written = False
         try:
-            async with asyncio.timeout(_STORE_PATIENCE):
-                await self.save()
-        except (TokenStoreError, TimeoutError):
-            _LOGGER.error(  # noqa: TRY400 - the traceback would repeat a foreign store's words
-                "A renewed token could not be saved. It stays in use, but is lost when this process ends."
+            async with shared.lock() as store:
+                token, problem = await self._newest_or_refreshed(shared, store, send)
+                if token is None or not is_same(token, shared.unsaved):
+                    self._answer_with(token, problem)
+                    return
+                renewed = token, problem
+                is_written = await self._is_saved_to(shared, token, store)
+                if not is_written and store is shared.store:
+                    self._answer_with(*renewed)
+                    await self._keep_saving(shared, _LOCKED_WHILE_UNSAVED)
+        except TokenStoreError:
+            # If it was leaving the lock that failed, what was saved under it may not have been committed.
+            is_written = False
+            if renewed is None:
+                raise
+        if renewed is not None:
+            if is_written:
+                shared.note_saved(renewed[0])
+            self._answer_with(*renewed)
+            await self._keep_saving(shared)
+
+    async def _newest_or_refreshed(
+        self, shared: SharedToken, store: TokenStore, send: Send
+    ) -> tuple[Token | None, TokenRequestError | None]:
+        """Return the newest good token that there is; else a refreshed one, which is still to be saved."""
+        own = self._token
+        candidate: Token | None = shared.newer_than(own, await shared.newest(store))
+        tried: list[Token] = []
+        refused: ReauthorizationRequiredError | None = None
+        while candidate is not None:
+            if candidate is not own:
+                self._take(candidate)
+                if not candidate.is_expired(self._now()):
+                    return candidate, None
+            try:
+                token, problem = await self._refreshed(candidate, send)
+            except ReauthorizationRequiredError as error:
+                refused = error
+            else:
+                if token is not None:
+                    shared.note_renewed(token)
+                return token, problem
+            tried.append(candidate)
+            # Another process, one without the lock for instance, may have stored another one meanwhile.
+            rest = (await shared.newest(store), own)
+            candidate = next(
+                (one for one in rest if one and not any(is_same(one, old) for old in tried)), None
             )
+        assert refused is not None  # noqa: S101 - for mypy
+        raise refused
+
+    async def _refreshed(self, token: Token, send: Send) -> tuple[Token | None, TokenRequestError | None]:
+        """Return the token that the service gives for a refresh token, and the problem with its answer."""
+        if self._app is None or token.refresh_token is None:
+            return None, None
+        renewal = await self._app.renewal(token, send)
+        if renewal.token is not None:
+            self._take(renewal.token)
+        return renewal.token, renewal.problem
+
+    async def _is_saved_to(self, shared: SharedToken, token: Token, store: TokenStore) -> bool:
+        try:
+            await shared.save(token, store)
+        except TokenStoreError as error:
+            self._log_unsaved(error)
+            return False
+        return True
+
+    async def _keep_saving(self, shared: SharedToken, seconds: float = math.inf) -> None:
+        """Try at growing intervals to save what the store has not taken yet."""
+        lasting, wait = Stopwatch(), _FIRST_SAVE_WAIT
+        while shared.unsaved is not None and lasting.seconds() < seconds:
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, _LONGEST_SAVE_WAIT)
+            await self._save_again(shared)
+
+    async def _save_again(self, shared: SharedToken) -> None:
+        """Save what the store has not taken yet, unless someone else has stored another token since."""
+        unsaved = shared.unsaved
+        try:
+            newest = await shared.newest()
+            if unsaved is None or is_same(newest, unsaved):
+                await self.save()
+            elif newest is not None:
+                shared.note_seen(newest)
+                self._take(newest)
+        except TokenStoreError as error:
+            self._log_unsaved(error)
+
+    def _log_unsaved(self, error: TokenStoreError) -> None:
+        _LOGGER.error(
+            "A renewed token could not be saved (%s). It stays in use and will be saved again, but is lost if"
+            " this process ends before that.",
+            error,
+        )
 
 
 def _own_copy(error: BaseException) -> BaseException:

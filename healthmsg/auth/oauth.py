@@ -6,16 +6,18 @@ fields.
 """
 
 import hmac
+import logging
+import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from os import PathLike
 from ssl import SSLContext
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qs
 
-import orjson
-from attrs import Attribute, field, frozen
+from attrs import Attribute, evolve, field, frozen
 
 from healthmsg.auth.token import Token, is_printable, utc_now
 from healthmsg.environment import Environment, require_secure_url
@@ -32,6 +34,7 @@ from healthmsg.errors import (
     StatusError,
     TokenRequestError,
 )
+from healthmsg.errors.base import hides_arguments, hides_awaited_arguments, without_locals
 from healthmsg.network import Network
 from healthmsg.pipeline.exchange import Content, Request, Response, Send
 
@@ -42,6 +45,19 @@ if TYPE_CHECKING:
 _CALL: Final = "POST oauth token"
 _FORM: Final = "application/x-www-form-urlencoded"
 _REFUSALS: Final = frozenset({400, 401})
+_CODE: Final = re.compile(r"[a-z]+(_[a-z]+)*")
+_SERVERS_FAILURE: Final = 500
+# Codes that leave no doubt, whatever the status below 500 that they come with.
+_CLEAR_REFUSALS: Final = frozenset({"invalid_grant", "invalid_client"})
+# Of RFC 6749, RFC 8628 and RFC 6750.
+_STANDARD_CODES: Final = frozenset(
+    {
+        *("invalid_request", "invalid_client", "invalid_grant", "unauthorized_client", "invalid_scope"),
+        *("unsupported_grant_type", "access_denied", "server_error", "temporarily_unavailable"),
+        *("slow_down", "authorization_pending", "expired_token", "invalid_token"),
+    }
+)
+_LOGGER: Final = logging.getLogger("healthmsg")
 _LONGEST_DESCRIPTION: Final = 300
 
 
@@ -74,6 +90,37 @@ class _Refusal:
     """The token URL said no; `code` is OAuth's error code, if it was named."""
 
     code: str | None
+    status: int = 200
+    retry_after: float | None = None
+
+
+@frozen
+class _Answer:
+    """The fields of the token URL's answer, hidden from tracebacks."""
+
+    fields: Mapping[str, object] = field(repr=False)
+
+
+@frozen
+class Renewal:
+    """What a code or a refresh token brought: a token, or else the `problem` with the answer.
+
+    With a problem, a token is there if the answer brought at least a new refresh token: the old token with
+    that one.
+    """
+
+    token: Token | None
+    problem: TokenRequestError | None = None
+
+    def require_token(self) -> Token:
+        """Return the token.
+
+        Raises:
+            TokenRequestError: the answer has no usable one.
+        """
+        if self.problem is not None or self.token is None:
+            raise self.problem or _unusable("access_token")
+        return self.token
 
 
 @frozen
@@ -123,6 +170,7 @@ class OAuthApp:
         url = self._authorization_url(authorize_url, " ".join(wanted), state)
         return AuthorizationRequest(url, state)
 
+    @hides_arguments
     def parse_callback(self, callback_url: str, state: str) -> str:
         """Give the code in the callback, a whole URL or its path and query, if `state` proves it genuine [D].
 
@@ -144,6 +192,7 @@ class OAuthApp:
             raise StateMismatchError("The callback has more than one code: it may be forged.")
         return self._code_in(query)
 
+    @hides_awaited_arguments
     async def exchange(self, code: str, send: Send | None = None) -> Token:
         """Give the token for a code [D]; a code works once. Without `send`, a connection is made for it.
 
@@ -155,38 +204,52 @@ class OAuthApp:
         """
         if not is_printable(code):
             raise InvalidInputError("a code must be printable ASCII text, and not empty")
-        form = self._messages().prepare_request_body(
-            code=code, redirect_uri=self.redirect_uri, client_secret=self.client_secret
+        form = _form(
+            self._messages().prepare_request_body(
+                code=code, redirect_uri=self.redirect_uri, client_secret=self.client_secret
+            )
         )
         answer = await self._ask(form, send)
         if isinstance(answer, _Refusal):
             raise _refused(answer)
-        return _read_token(answer, self.now())
+        return _read_token(answer, self.now()).require_token()
 
     async def refresh(self, token: Token, send: Send | None = None) -> Token:
         """Give a new token for the refresh token of `token` [A].
 
-        What the answer leaves out stays as it was: the refresh token and the scopes.
+        What the answer leaves out stays as it was: the refresh token and the scopes. So does what it says in
+        a way that cannot be understood, since the old refresh token may be worthless by then.
 
         Raises:
-            ReauthorizationRequiredError: there is no refresh token, or the service refused it.
+            ReauthorizationRequiredError: there is no refresh token, or the service refused it
+                (`invalid_grant`).
             TokenRequestError: the service does not know this application (`invalid_client`: no user can mend
-                that by authorizing again), or its answer has no usable token.
+                that by authorizing again), refused for another reason, or its answer has no usable token.
             ConfigurationError: the environment has no `token_url`.
             CallError: the network or the service failed.
         """
+        return (await self.renewal(token, send)).require_token()
+
+    async def renewal(self, token: Token, send: Send | None = None) -> Renewal:
+        """Do what `refresh` does, and return the refresh token of an answer without a usable token too.
+
+        Raises:
+            ReauthorizationRequiredError, TokenRequestError, ConfigurationError, CallError: as from `refresh`.
+        """
         if token.refresh_token is None:
             raise ReauthorizationRequiredError("There is no refresh token: the user has to authorize again.")
-        form = self._messages().prepare_refresh_body(
-            refresh_token=token.refresh_token, client_id=self.client_id, client_secret=self.client_secret
+        form = _form(
+            self._messages().prepare_refresh_body(
+                refresh_token=token.refresh_token, client_id=self.client_id, client_secret=self.client_secret
+            )
         )
         answer = await self._ask(form, send)
         if isinstance(answer, _Refusal):
-            if answer.code == "invalid_client":
-                raise _refused(answer)
-            raise ReauthorizationRequiredError(
-                "The refresh token is not accepted: the user has to authorize again."
-            )
+            if answer.code == "invalid_grant":
+                raise ReauthorizationRequiredError(
+                    "The refresh token is not accepted: the user has to authorize again."
+                )
+            raise _refused(answer)
         return _read_token(answer, self.now(), token)
 
     async def _send_alone(self, request: Request) -> Response:
@@ -234,34 +297,48 @@ class OAuthApp:
             problem = AuthorizationRefusedError(str(error.error), description or None)
         raise problem
 
-    def _refusal_in(self, answer: Mapping[str, object]) -> _Refusal | None:
-        from oauthlib.oauth2 import OAuth2Error  # noqa: PLC0415 - see _messages
-
-        try:
-            self._messages().parse_request_body_response(orjson.dumps(answer).decode())
-        except OAuth2Error as error:
-            code = error.error if isinstance(error.error, str) else None
-            return _Refusal(code) if "error" in answer else None
-        except (ValueError, TypeError):  # a field of the wrong type: named when it is read
-            return None
-        return None
-
-    async def _ask(self, form: str, send: Send | None) -> Mapping[str, object] | _Refusal:
-        body = Content(_FORM, form.encode())
-        request = Request(_CALL, "POST", self._environment_url("token_url"), body=body)
+    async def _ask(self, form: Content, send: Send | None) -> _Answer | _Refusal:
+        request = Request(_CALL, "POST", self._environment_url("token_url"), body=form)
         try:
             response = await (self._send_alone(request) if send is None else send(request))
-            answer = response.json()
+            answer = _Answer(response.json())
         except StatusError as error:
-            if error.status not in _REFUSALS:
-                raise
-            return _Refusal(error.server_code or None)
+            is_clear = error.server_code in _CLEAR_REFUSALS and error.status < _SERVERS_FAILURE
+            if error.status not in _REFUSALS and not is_clear:
+                raise without_locals(error)  # noqa: B904 - it is the same error
+            return _Refusal(_code(error.server_code), error.status, error.retry_after)
         except InvalidResponseError:
-            answer = None
+            answer = _Answer({})
+            is_object = False
+        except HealthmsgError as error:
+            raise without_locals(error)  # noqa: B904 - it is the same error
+        else:
+            is_object = isinstance(answer.fields, dict)
         # Outside the `except`: what was caught there would otherwise travel along as the context.
-        if not isinstance(answer, dict):
+        if not is_object:
             raise TokenRequestError("The token URL's answer is not a JSON object.")
-        return self._refusal_in(answer) or answer
+        return _refusal_in(answer) or answer
+
+
+def _form(text: str) -> Content:
+    return Content(_FORM, text.encode())
+
+
+def _refusal_in(answer: _Answer) -> _Refusal | None:
+    """Find the refusal that some services send with 200. What brings a token refuses nothing."""
+    error = answer.fields.get("error")
+    if not error or answer.fields.get("access_token"):
+        return None
+    return _Refusal(_code(error))
+
+
+def _code(error: object) -> str | None:
+    """Return what has the form of OAuth's codes; other words of a service may repeat what was sent."""
+    return error if isinstance(error, str) and _CODE.fullmatch(error) else None
+
+
+# A traceback shows the local variables of its frames: what is refused is a secret all the same.
+OAuthApp.__init__ = hides_arguments(OAuthApp.__init__)  # type: ignore[method-assign]
 
 
 def _check_state(received: list[str], expected: str) -> None:
@@ -279,45 +356,83 @@ def _as_bytes(text: str) -> bytes:
 
 
 def _refused(refusal: _Refusal) -> TokenRequestError:
-    return TokenRequestError("The token URL refused the request; `code` says why.", code=refusal.code)
+    # Not any code, which may be a service's own word for a person.
+    named = f": {refusal.code}" if refusal.code in _STANDARD_CODES else ""
+    status = f" with {refusal.status}" if refusal.status in _REFUSALS else ""
+    return TokenRequestError(
+        f"The token URL refused the request{status}{named}. `code` is OAuth's error code, if it named one.",
+        code=refusal.code,
+        status=refusal.status,
+        retry_after=refusal.retry_after,
+    )
 
 
 def _unusable(name: str) -> TokenRequestError:
     return TokenRequestError(f"The token URL's answer has no usable {name}.")
 
 
-def _read_token(answer: Mapping[str, object], now: datetime, old: Token | None = None) -> Token:
-    token_type = answer.get("token_type")
-    if not isinstance(token_type, str) or token_type.lower() != "bearer":
-        raise _unusable("token_type")
-    value = _text(answer, "access_token")
-    if value is None or " " in value:
-        raise _unusable("access_token")
-    scope = _text(answer, "scope")
-    scopes = tuple(scope.split()) if scope else old.scopes if old else ()
-    refresh_token = _text(answer, "refresh_token") or (old.refresh_token if old else None)
-    expires_at = _expiry(answer.get("expires_in"), now)
-    return Token(value, scopes, created_at=now, expires_at=expires_at, refresh_token=refresh_token)
+def _read_token(answer: _Answer, now: datetime, old: Token | None = None) -> Renewal:
+    """Read what there is. A code or a refresh token works once: nothing that is of use is thrown away."""
+    fields = answer.fields
+    refresh_token = _text(fields, "refresh_token") or (old.refresh_token if old else None)
+    problem = _what_is_unusable(fields)
+    if problem is not None:
+        is_rotated = old is not None and refresh_token != old.refresh_token
+        return Renewal(
+            evolve(old, refresh_token=refresh_token) if old and is_rotated else None, _unusable(problem)
+        )
+    return Renewal(
+        Token(
+            str(fields["access_token"]),
+            _scopes(fields) or (old.scopes if old else ()),
+            created_at=now,
+            expires_at=_expiry(fields, now),
+            refresh_token=refresh_token,
+        )
+    )
 
 
-def _text(answer: Mapping[str, object], name: str) -> str | None:
-    text = answer.get(name)
+def _what_is_unusable(fields: Mapping[str, object]) -> str | None:
+    token_type = fields.get("token_type") or "bearer"  # which some services leave out
+    if not isinstance(token_type, str) or token_type.strip().lower() != "bearer":
+        return "token_type"
+    value = fields.get("access_token")
+    return None if is_printable(value) and " " not in value else "access_token"
+
+
+def _text(fields: Mapping[str, object], name: str) -> str | None:
+    text = fields.get(name)
     if text is None or text == "":
         return None
     if is_printable(text):
         return text
-    raise _unusable(name)
+    _note_unreadable(name)
+    return None
 
 
-def _expiry(expires_in: object, now: datetime) -> datetime | None:
+def _scopes(fields: Mapping[str, object]) -> tuple[str, ...]:
+    """Read scopes: separated by blanks, or by commas, or a list."""
+    scope = fields.get("scope") or ()
+    found = scope.replace(",", " ").split() if isinstance(scope, str) else scope
+    if isinstance(found, list | tuple) and all(is_printable(name) for name in found):
+        return tuple(found)
+    _note_unreadable("scope")
+    return ()
+
+
+def _expiry(fields: Mapping[str, object], now: datetime) -> datetime | None:
     """Read a number of seconds, which some services write as text."""
-    if expires_in is None:
+    expires_in = fields.get("expires_in")
+    if expires_in is None or expires_in == "":
         return None
     if isinstance(expires_in, str | int | float) and not isinstance(expires_in, bool):
-        try:
+        with suppress(ValueError, OverflowError):
             seconds = float(expires_in)
             if seconds >= 0:
                 return now + timedelta(seconds=seconds)
-        except (ValueError, OverflowError):
-            pass
-    raise _unusable("expires_in")
+    _note_unreadable("expires_in")
+    return None
+
+
+def _note_unreadable(name: str) -> None:
+    _LOGGER.warning("The token URL's answer has no readable %s: it is taken as if there were none.", name)

@@ -1,27 +1,26 @@
 """Where tokens are kept between runs."""
 
 import asyncio
+import hashlib
 import os
-import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, MutableMapping
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, Self, TypeVar
 
 import orjson
 
+from healthmsg.auth.file_lock import locked, locked_for_long
 from healthmsg.auth.token import Token
-from healthmsg.errors import InvalidInputError, TokenStoreError
+from healthmsg.errors import HealthmsgError, InvalidInputError, TokenStoreError
 from healthmsg.json_text import NotJSONError, parse_json
 
-if sys.platform != "win32":
-    import fcntl
-
-_OWNER_ONLY: Final = 0o600
 _GROUP_AND_OTHERS: Final = 0o077
+_PATIENCE: Final = 8.0
+"""Seconds that a change waits for other processes: less than a renewal leaves a store."""
 _IS_POSIX: Final = os.name == "posix"
 _DAMAGED: Final = "The token file is damaged: it is not what this package writes."
 
@@ -32,9 +31,9 @@ T = TypeVar("T")
 class TokenStore(Protocol):
     """Where tokens are kept, by user; `user` is your own name for whoever authorized, and not empty.
 
-    Make one for your database with these three methods. What they raise should be a `TokenStoreError` that
-    says nothing private; of anything else only the type's name is told. A renewal waits 10 seconds for each,
-    then cancels it.
+    Make one for your database with these three methods. If several processes share it, give it the fourth
+    one of `LockingTokenStore` too. What they raise should be a `TokenStoreError` that says nothing private;
+    of anything else only the type's name is reported. A renewal waits 10 seconds for each, then cancels it.
     """
 
     async def load(self, user: str) -> Token | None:
@@ -45,6 +44,31 @@ class TokenStore(Protocol):
 
     async def delete(self, user: str) -> None:
         """Forget the user's token; that there is none is no error."""
+
+
+class LockingTokenStore(TokenStore, Protocol):
+    """A token store that lets one process at a time renew a user's token.
+
+    A refresh token often works once, and a service may take a second use for theft and end the whole
+    authorization. `lock` is what keeps two processes from using the same one. In PostgreSQL, with asyncpg::
+
+        @asynccontextmanager
+        async def lock(self, user):
+            async with self.pool.acquire() as connection, connection.transaction():
+                await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", user)
+                yield TokensOver(connection)  # load and save within this transaction
+
+    `SELECT … FOR UPDATE` of the user's row does as well, where there is a row. The lock must end with the
+    process that holds it, as these do: a flag in a column would stay for ever.
+    """
+
+    def lock(self, user: str) -> AbstractAsyncContextManager[TokenStore]:
+        """Return what keeps others from renewing the user's token while it is entered.
+
+        It waits for its turn without blocking the event loop, and can be cancelled; a renewal waits for at
+        most 60 seconds. Entered, it gives the store to load from and save to meanwhile: itself, or one that
+        works in the transaction which holds the lock. Leaving it commits.
+        """
 
 
 class MemoryTokenStore:
@@ -70,9 +94,9 @@ class FileTokenStore:
     """Keeps tokens in one JSON file that its owner alone can read. They are not encrypted.
 
     The file is replaced as a whole and at once, so a crash leaves the old or the new one. The folder must
-    exist. Several stores, threads and processes may use one file; for that, an empty file with `.lock` after
-    the name stays beside it. On Windows there is no such lock, so one store in one process has to do, and who
-    can read the file is up to the folder.
+    exist. Several stores, threads and processes may use one file: an empty file with `.lock` after the name
+    stays beside it, and another one is there while a token is renewed. On Windows, who can read the file is
+    up to the folder.
 
     Raises:
         TokenStoreError: from every method, when the file cannot be read or written, is damaged, or can be
@@ -98,56 +122,66 @@ class FileTokenStore:
         """Forget the user's token; that there is none is no error."""
         await _in_thread("written", lambda: self._delete(user))
 
+    @asynccontextmanager
+    async def lock(self, user: str) -> AsyncIterator[Self]:
+        """Keep others, in whatever process, from renewing the user's token. It ends with the process."""
+        # The user's name is for the file alone, which its owner alone can read.
+        name = hashlib.sha256(user.encode(errors="surrogatepass")).hexdigest()[:16]
+        async with AsyncExitStack() as stack:
+            try:
+                target = await asyncio.to_thread(self._target)
+                lock = locked_for_long(target.with_name(f"{target.name}.{name}.lock"))
+                await stack.enter_async_context(lock)
+            except OSError as error:
+                reason = _reason(error)
+            else:
+                yield self
+                return
+        raise TokenStoreError(f"The token file could not be locked: {reason}.")
+
     def _load(self, user: str) -> Token | None:
         document = _read(self._target())
         return _token_of(document[user]) if user in document else None
 
     def _save(self, user: str, token: Token) -> None:
-        with self._changing() as document:
-            document[user] = _entry_of(token)
+        self._change(lambda document: document.update({user: _entry_of(token)}))
 
     def _delete(self, user: str) -> None:
-        with self._changing() as document:
-            document.pop(user, None)
+        self._change(lambda document: document.pop(user, None))
 
     def _target(self) -> Path:
         # Through symbolic links, so that what they lead to is replaced, not the link itself.
         return Path(os.path.realpath(self._path))
 
-    @contextmanager
-    def _changing(self) -> Iterator[MutableMapping[str, Any]]:
-        """Read, let change, and write, while nobody else does."""
+    def _change(self, change: Callable[[Document], object]) -> None:
+        """Read, change, and write, while no one else does."""
         target = self._target()
-        with self._lock, _locked(target.with_name(f"{target.name}.lock")):
+        with self._lock, locked(target.with_name(f"{target.name}.lock"), _PATIENCE):
             document = _read(target)
             before = document.copy()
-            yield document
+            change(document)
             if document != before:
                 _replace(target, _to_json(document))
 
 
 async def _in_thread(what: str, work: Callable[[], T]) -> T:
     """Work on the file without holding up the event loop."""
+    problem: HealthmsgError
     try:
         return await asyncio.to_thread(work)
     except OSError as error:
-        reason = error.strerror or type(error).__name__
+        problem = TokenStoreError(f"The token file could not be {what}: {_reason(error)}.")
+    except HealthmsgError as error:
+        # Without its frames, which hold what is in the file.
+        problem = error.with_traceback(None)
     # Outside the `except`: the system's error, which names the file, would otherwise be the context.
-    raise TokenStoreError(f"The token file could not be {what}: {reason}.")
+    raise problem
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Keep other processes out; the lock is on a file beside the real one, which is replaced."""
-    if sys.platform == "win32":
-        yield
-        return
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, _OWNER_ONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+def _reason(error: OSError) -> str:
+    if type(error) is TimeoutError:
+        return "others did not let go of it"
+    return error.strerror or type(error).__name__
 
 
 def _read(path: Path) -> Document:

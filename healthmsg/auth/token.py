@@ -7,6 +7,7 @@ from typing import TypeGuard
 from attrs import Attribute, field, frozen
 
 from healthmsg.errors import ConfigurationError
+from healthmsg.errors.base import hides_arguments
 
 
 def utc_now() -> datetime:
@@ -71,3 +72,7 @@ class Token:
     def is_expired(self, now: datetime, leeway: timedelta = timedelta()) -> bool:
         """Tell whether it is known that the token has expired at `now`, or will have `leeway` later."""
         return self.expires_at is not None and now + leeway >= self.expires_at
+
+
+# A traceback shows the local variables of its frames: what is refused is a token all the same.
+Token.__init__ = hides_arguments(Token.__init__)  # type: ignore[method-assign]

@@ -173,14 +173,17 @@ class SendMany(Sending[Any, SendResult]):
         if files and question:
             raise InvalidInputError("a question cannot have files: send them in a message of their own")
         if question:
-            return await chat.ask(
+            running = chat.ask(
                 body,
                 options=question.options,
                 users=question.users,
                 multi_answer=question.multi_answer,
                 style=question.style,
             )
-        return await (chat.upload(*files, message=body) if files else chat.send(body))
+        else:
+            running = chat.upload(*files, message=body) if files else chat.send(body)
+        del body  # a traceback shows the local variables of this frame
+        return await running
 
     async def _reached(self, to: Recipient) -> Chat | GroupChat:
         """Give the handle of the chat, starting the conversation with a user if need be."""

@@ -31,16 +31,32 @@ class MissingCodeError(AuthorizationError):
 class TokenRequestError(AuthorizationError):
     """The token URL refused the request, or its answer has no usable token.
 
-    `code` is OAuth's error code (`invalid_grant`, `invalid_client`, …) when the service named one.
+    `code` is OAuth's error code (`invalid_grant`, `invalid_client`, `temporarily_unavailable`, …) when the
+    service named one, `status` the answer's, and `retry_after` the wait that it asked for, in seconds, if it
+    did. `is_final` says whether trying again later is futile: the service does not know the application.
     """
 
-    def __init__(self, message: str, *, code: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        status: int | None = None,
+        retry_after: float | None = None,
+    ) -> None:
         self.code = code
+        self.status = status
+        self.retry_after = retry_after
         super().__init__(message)
+
+    @property
+    def is_final(self) -> bool:
+        """Whether trying again later is futile."""
+        return self.code == "invalid_client"
 
 
 class TokenStoreError(AuthorizationError):
-    """A token store could not be read or written."""
+    """A token store could not be read, written or locked."""
 
 
 class ReauthorizationRequiredError(AuthorizationError):

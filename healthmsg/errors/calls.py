@@ -204,14 +204,17 @@ class UploadFileError(CallError):
 
 
 class TokenRenewalError(CallError):
-    """The call needed a new token, and the call for that got no clear answer. The call itself did nothing.
+    """The call needed a new token, and none could be had now. The call itself did nothing; try it later.
 
-    `__cause__` says what happened; `retry_after` is the wait that the service asked for, if any, in seconds.
+    The network or the service failed, something on the way refused the token call, or the token store could
+    not be read or locked. `__cause__` says what happened; `retry_after` is the wait that the service asked
+    for, if any, in seconds.
     """
 
-    def __init__(self, call: str, *, retry_after: float | None = None) -> None:
+    def __init__(self, call: str, reason: str = "", *, retry_after: float | None = None) -> None:
         self.retry_after = retry_after
-        super().__init__(call, "its token could not be renewed", outcome=Outcome.NOT_SENT)
+        problem = "its token could not be renewed"
+        super().__init__(call, f"{problem}: {reason}" if reason else problem, outcome=Outcome.NOT_SENT)
 
 
 class DeliveryUnknownError(CallError):

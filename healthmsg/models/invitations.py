@@ -23,8 +23,9 @@ _INVITE_TYPES: Final = ("coworker", "contact", "private_user")
 class GroupInvite:
     """Somebody to invite into a new group chat [V].
 
-    Exactly one of `email` and `phone_number` is given. `invite_text` is used when a conversation is created
-    too, which `create_conversation` asks for.
+    Exactly one of `email` and `phone_number` is given. The phone number begins with `+` and the country's
+    code, and is kept in the form of E.164. `invite_text` is used when a conversation is created too, which
+    `create_conversation` asks for.
 
     Raises:
         InvalidInputError: something in it cannot be right.
@@ -41,7 +42,10 @@ class GroupInvite:
     create_conversation: bool = False
 
     def __attrs_post_init__(self) -> None:
-        check_reachable_by_one(self.email, self.phone_number)
+        email, phone_number = check_reachable_by_one(self.email, self.phone_number)
+        # Not converters: those would make the types of the parameters vague.
+        object.__setattr__(self, "email", email)
+        object.__setattr__(self, "phone_number", phone_number)
         check_name(self.first_name, "first_name")
         check_name(self.last_name, "last_name")
         check_choice(self.invite_type, "invite_type", _INVITE_TYPES)
@@ -68,9 +72,9 @@ class ImportUser:
     """The name under which the company's own identity provider (SAML) knows this person."""
 
     def __attrs_post_init__(self) -> None:
-        check_email(self.email)
+        object.__setattr__(self, "email", check_email(self.email))
         check_name(self.first_name, "first_name")
         check_name(self.last_name, "last_name")
         for name in ("username", "saml_username"):
             if getattr(self, name) is not None:
-                check_text(getattr(self, name), name)
+                check_name(check_text(getattr(self, name), name), name)

@@ -4,7 +4,16 @@ from collections.abc import Awaitable
 from typing import Protocol, TypeVar
 
 from healthmsg.auth.token import Token
-from healthmsg.errors import CallError, StatusError, TokenRenewalError, UnauthorizedError
+from healthmsg.errors import (
+    CallError,
+    RateLimitedError,
+    ReauthorizationRequiredError,
+    StatusError,
+    TokenRenewalError,
+    TokenRequestError,
+    TokenStoreError,
+    UnauthorizedError,
+)
 from healthmsg.outcome import Outcome
 from healthmsg.pipeline.exchange import Request, Response, Send
 
@@ -48,9 +57,20 @@ async def _given(token: Awaitable[T], request: Request) -> T:
     """Wait for a token. What became of the call for it says nothing of `request`, which did nothing."""
     try:
         return await token
-    except CallError as error:
-        if error.outcome is not Outcome.UNKNOWN:
+    except (CallError, TokenRequestError, TokenStoreError) as error:
+        if not _may_succeed_later(error):
             raise
         cause = error
-    retry_after = cause.retry_after if isinstance(cause, StatusError) else None
-    raise TokenRenewalError(request.call, retry_after=retry_after) from cause
+    reason = f"{cause.call}: {cause.problem}" if isinstance(cause, CallError) else str(cause).rstrip(".")
+    retry_after = getattr(cause, "retry_after", None)
+    raise TokenRenewalError(request.call, reason, retry_after=retry_after) from cause
+
+
+def _may_succeed_later(error: CallError | TokenRequestError | TokenStoreError) -> bool:
+    """Tell whether an error is one of the renewal that `request` must not be taken to have failed with."""
+    if isinstance(error, TokenRequestError):
+        return not error.is_final
+    if isinstance(error, StatusError):
+        # Such as a firewall's 403, which would be taken for a chat that this user may not write to.
+        return not isinstance(error, RateLimitedError | ReauthorizationRequiredError)
+    return isinstance(error, TokenStoreError) or error.outcome is Outcome.UNKNOWN

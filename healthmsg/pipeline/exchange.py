@@ -50,6 +50,13 @@ class Content:
     data: bytes = field(repr=False)
 
 
+@define
+class Hidden:
+    """A text that no traceback shows: error reporters send out the repr of local variables."""
+
+    text: str = field(repr=False)
+
+
 class Source(Protocol):
     """Where a file's bytes come from."""
 

@@ -44,6 +44,7 @@ from healthmsg.errors import (
     TokenRenewalError,
     TransportError,
 )
+from healthmsg.errors.base import without_locals
 from healthmsg.outcome import Outcome
 from healthmsg.pipeline.exchange import Request, Response, Send
 from healthmsg.pipeline.log import log_retry
@@ -100,6 +101,8 @@ class RetryStep:
             return await proceed(request)
         except CallError as failure:
             error = failure
+        except HealthmsgError as failure:
+            raise without_locals(failure)  # noqa: B904 - it is the same error
         return await _Repetition(self._retries, request, began, proceed).after(error)
 
 
@@ -122,7 +125,8 @@ class _Repetition:
                 return await self._repeat(first_failure)
             except HealthmsgError as failure:
                 error = failure
-        raise self._settled(error)
+        # The frames below this one hold tokens and texts, and aiohttp's among them.
+        raise without_locals(self._settled(error))
 
     async def _repeat(self, first_failure: CallError) -> Response:
         from tenacity import AsyncRetrying, retry_if_exception  # noqa: PLC0415 - rarely needed

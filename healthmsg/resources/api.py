@@ -10,12 +10,13 @@ from attrs import field, frozen
 from healthmsg.addresses import ChatAddress
 from healthmsg.codec import decode, encode
 from healthmsg.errors import CallError, CallTimeoutError, DeliveryUnknownError, InvalidResponseError
+from healthmsg.errors.base import without_locals
 from healthmsg.identifiers import encode_segment
 from healthmsg.many import Keep
 from healthmsg.models import SentMessage
 from healthmsg.models.fields import JSONObject
 from healthmsg.paging import HasId, Pager, Spawn
-from healthmsg.pipeline.exchange import Content, Lane, Multipart, Request, Response, Send, Step
+from healthmsg.pipeline.exchange import Content, Hidden, Lane, Multipart, Request, Response, Send, Step
 from healthmsg.resources.aliases import Aliases
 from healthmsg.resources.deliveries import Deliveries, files_of
 from healthmsg.routes import Route
@@ -71,7 +72,7 @@ class Api:
             return await self._decode_large(response.body, shape, request)
         except CallError as error:
             error.attempts = request.attempt
-            raise
+            raise without_locals(error)  # noqa: B904 - it is the same error
 
     async def _decode_large(self, body: bytes, shape: type[T], request: Request) -> T:
         """Decode in a thread, in what is left of the time for the try."""
@@ -128,9 +129,9 @@ class Api:
         return await _decoded(shape, request, response)
 
     async def say(
-        self, route: Route, body: Content | Multipart, chat: ChatAddress, *, text: str
+        self, route: Route, body: Content | Multipart, chat: ChatAddress, *, said: Hidden
     ) -> SentMessage:
-        """Send a message, and remember it; `text` is what it says.
+        """Send a message, and remember it; `said` is its text.
 
         Raises:
             DeliveryUnknownError: it may have been delivered; what is needed to find out is in it.
@@ -139,15 +140,15 @@ class Api:
         request = Request(
             route.call(chat), route.method, route.path(chat), body=body, lane=self.lane, repeat=route.repeat
         )
-        departed = deliveries.track(chat, text)
+        departed = deliveries.track(chat, said.text)
         try:
             sent = await self._sent(request, await self.send(request))
         except DeliveryUnknownError as error:
-            deliveries.note(error, chat, text, request)
+            deliveries.note(error, chat, said.text, request)
             raise
         finally:
             deliveries.untrack(departed)
-        deliveries.delivered(chat, sent.id, text, files_of(request), request)
+        deliveries.delivered(chat, sent.id, said.text, files_of(request), request)
         return sent
 
     async def _sent(self, request: Request, response: Response) -> SentMessage:

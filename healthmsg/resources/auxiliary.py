@@ -6,6 +6,7 @@ from typing import Literal
 
 from healthmsg.addresses import ChatKind
 from healthmsg.checks import check_all, check_aux_id, check_choice
+from healthmsg.errors.base import hides_awaited_arguments
 from healthmsg.models import ConversationInfo, GroupChatInfo, GroupInvite, GroupSettings, User
 from healthmsg.resources.api import Api, json_body
 from healthmsg.resources.assigning import without_group_chat
@@ -56,6 +57,7 @@ class AuxiliaryGroupChats(ChatNamespace[GroupChatInfo, GroupChat]):
     _info = GroupChatInfo
     _handle = GroupChat
 
+    @hides_awaited_arguments
     async def create(  # noqa: PLR0913 - what a group chat is made of, by keyword
         self,
         *,

@@ -22,7 +22,7 @@ from healthmsg.models import (
     User,
 )
 from healthmsg.paging import PAGE_SIZE, Pager
-from healthmsg.pipeline.exchange import Content, Multipart, Request
+from healthmsg.pipeline.exchange import Content, Hidden, Multipart, Request
 from healthmsg.pipeline.meter import Meter, Progress
 from healthmsg.resources.api import Api, json_body
 from healthmsg.resources.archive import DownloadAll, download_all
@@ -76,8 +76,9 @@ class BaseChat:
             EmptyMessageError: `body` has nothing to read.
             DeliveryUnknownError: it may have been delivered, and was not sent again.
         """
-        content = Content("application/json", encode({"body": readable(body)}))
-        return await self._api.say(SEND_MESSAGE, content, self.address, text=body)
+        content, said = Content("application/json", encode({"body": readable(body)})), Hidden(body)
+        del body  # a traceback shows the local variables of this frame
+        return await self._api.say(SEND_MESSAGE, content, self.address, said=said)
 
     async def ask(
         self,
@@ -99,8 +100,9 @@ class BaseChat:
             DeliveryUnknownError: it may have been delivered, and was not sent again.
         """
         question = question_json(options, users, multi_answer=multi_answer, style=style)
-        content = json_body({"body": readable(body), "question": question})
-        return await self._api.say(SEND_MESSAGE, content, self.address, text=body)
+        content, said = json_body({"body": readable(body), "question": question}), Hidden(body)
+        del body, options, question
+        return await self._api.say(SEND_MESSAGE, content, self.address, said=said)
 
     def upload(
         self, *files: FileToUpload, message: str = "", progress: Progress | None = None
@@ -120,18 +122,18 @@ class BaseChat:
             DeliveryUnknownError: it may have been delivered, and was not sent again.
         """
         # Not only when the coroutine runs: by then the program may have written another file there.
-        return self._upload(take_now(files), message, progress)
+        return self._upload(take_now(files), Hidden(message), progress)
 
     async def _upload(
-        self, files: Sequence[FileToUpload], message: str, progress: Progress | None
+        self, files: Sequence[FileToUpload], said: Hidden, progress: Progress | None
     ) -> SentMessage:
         meter = Meter(progress)
         async with file_parts(files, field_name="files", meter=meter) as parts:
-            encode(check_body(message))
+            encode(check_body(said.text))
             if not files:
                 raise EmptyMessageError("an upload needs at least one file")
-            form = Multipart((("message", message),), parts)
-            sent = await self._api.say(UPLOAD_FILES, form, self.address, text=message)
+            form = Multipart((("message", said.text),), parts)
+            sent = await self._api.say(UPLOAD_FILES, form, self.address, said=said)
         meter.finish()
         return sent
 

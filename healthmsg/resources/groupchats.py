@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from healthmsg.addresses import ChatAddress, ChatKind
 from healthmsg.checks import check_all, check_flag, check_text
 from healthmsg.errors import InvalidInputError
+from healthmsg.errors.base import hides_awaited_arguments
 from healthmsg.models import GroupChatInfo, GroupInvite, GroupSettings, User
 from healthmsg.pipeline.exchange import Content
 from healthmsg.resources.api import Api, Created, json_body
@@ -23,6 +24,7 @@ class GroupChats(ChatNamespace[GroupChatInfo, GroupChat]):
     _info = GroupChatInfo
     _handle = GroupChat
 
+    @hides_awaited_arguments
     async def create(
         self,
         *,

@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from healthmsg.addresses import ChatAddress
 from healthmsg.checks import check_aux_id, check_count, check_flag, check_text
 from healthmsg.errors import InvalidInputError
+from healthmsg.errors.base import hides_awaited_arguments
 from healthmsg.files import FileToUpload, file_parts, take_now
 from healthmsg.models import GroupChatInfo, GroupSettings, Member, User
 from healthmsg.pipeline.exchange import Multipart
@@ -62,6 +63,7 @@ class GroupChat(BaseChat):
         """
         await self._change_members(REMOVE_MEMBERS, users, by_aux_id=by_aux_id)
 
+    @hides_awaited_arguments
     async def rename(self, subject: str) -> None:
         """Change the subject. Contract: `PUT groupchats/{id}` [V]."""
         await self._change(RENAME_GROUP_CHAT, subject=check_text(subject, "subject"))

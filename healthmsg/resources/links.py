@@ -13,6 +13,7 @@ from urllib.parse import quote, urljoin, urlsplit
 from healthmsg.codec import as_mapping
 from healthmsg.environment import port_of, require_secure_url
 from healthmsg.errors import ConfigurationError, DownloadError, InvalidResponseError
+from healthmsg.errors.base import hides_awaited_arguments
 from healthmsg.pipeline.exchange import Request, Response
 from healthmsg.resources.api import Api
 
@@ -23,6 +24,7 @@ _HOST_AND_PORT: Final = re.compile(r"[A-Za-z0-9._-]+(:\d+)?|\[[0-9A-Fa-f:.]+\](:
 _LEFT_AS_IT_IS: Final = "%/:;=@!$&'()*+,~?[]"
 
 
+@hides_awaited_arguments  # the link and its cookie, which are worth as much as the file
 async def fetch_file(api: Api, ask: Request, headers: Mapping[str, str]) -> Response:
     """Ask for the link, and follow it to the file; the answer is a stream.
 

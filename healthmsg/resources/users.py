@@ -11,6 +11,7 @@ from healthmsg.checks import (
     check_reachable_by_one,
     check_text,
 )
+from healthmsg.errors.base import hides_awaited_arguments
 from healthmsg.models import IdentityProvider, User, UserVerifications, Verification
 from healthmsg.resources.api import Api, Created, json_body
 from healthmsg.resources.assigning import without_user
@@ -123,6 +124,7 @@ class Users:
         me, other = await together((self._api.read(User, GET_ME), self.get(wanted)))
         return bool(me.company_id) and me.company_id == other.company_id
 
+    @hides_awaited_arguments
     async def invite(  # noqa: PLR0913 - what an invitation says, by keyword
         self,
         kind: Literal["coworker", "contact", "private"],
@@ -138,10 +140,10 @@ class Users:
     ) -> User:
         """Invite a colleague, a contact elsewhere or a patient, and give the user's id.
 
-        Contract: `POST users/invite/…` [V]. Exactly one of `email` and `phone_number` is given. With
-        `invite_text` a conversation is started. `aux_id` is your own id for this person: as the service moves
-        it silently from whoever has it [D], it is looked up first. (A user who is hidden from this one, or an
-        invitation sent at the same moment, is not seen.) `if_taken="move"` goes ahead without looking.
+        Contract: `POST users/invite/…` [V]. Exactly one of `email` and `phone_number` (`+` and the country's
+        code first) is given. With `invite_text` a conversation is started. `aux_id` is your own id for this
+        person: the service moves it silently [D], so it is looked up first. (A user hidden from this one, or
+        an invitation at the same moment, is not seen.) `if_taken="move"` goes ahead without looking.
 
         Raises:
             InvalidInputError: something cannot be right. Nothing was sent.
@@ -150,7 +152,7 @@ class Users:
         """
         check_choice(kind, "kind", _INVITATIONS)
         check_choice(if_taken, "if_taken", ("error", "move"))
-        check_reachable_by_one(email, phone_number)
+        email, phone_number = check_reachable_by_one(email, phone_number)
         checked = {
             "first_name": check_name(first_name, "first_name"),
             "last_name": check_name(last_name, "last_name"),

@@ -15,7 +15,7 @@ from healthmsg.sandbox.docs import is_own_callback
 from healthmsg.sandbox.pages import consent_page, refusal_page
 from healthmsg.sandbox.routing import Table
 from healthmsg.sandbox.state import State
-from healthmsg.sandbox.tokens import SCOPES, TOKEN_LIFETIME
+from healthmsg.sandbox.tokens import SCOPES, TOKEN_LIFETIME, Grant
 
 _FORM: Final = "application/x-www-form-urlencoded"
 
@@ -161,7 +161,7 @@ def _redeem_code(form: Mapping[str, str], state: State) -> dict[str, object]:
     grant = state.tokens.redeem_code(form["code"], form["redirect_uri"])
     if grant is None:
         raise _TokenError("invalid_grant", "The code is unknown, used, expired or for another redirect_uri.")
-    return _token_answer(state, grant.user_id, grant.scopes)
+    return _token_answer(state, grant, grant.scopes)
 
 
 def _refresh(form: Mapping[str, str], state: State) -> dict[str, object]:
@@ -169,24 +169,27 @@ def _refresh(form: Mapping[str, str], state: State) -> dict[str, object]:
         raise _TokenError("invalid_request", "refresh_token is missing.")
     grant = state.tokens.refresh_grant(form["refresh_token"])
     if grant is None:
+        if state.settings.revoke_on_reuse:
+            state.tokens.revoke_if_reused(form["refresh_token"])
         raise _TokenError("invalid_grant", "The refresh token is unknown, used, expired or revoked.")
     scopes = form["scope"].split() if "scope" in form else grant.scopes
     if not set(scopes) <= set(grant.scopes):
         raise _TokenError("invalid_scope", "A refresh cannot widen the scope.")
-    grant.revoked = True  # rotation: each refresh token works once [A]
-    return _token_answer(state, grant.user_id, scopes)
+    grant.revoked = grant.rotated = True  # rotation: each refresh token works once [A]
+    return _token_answer(state, grant, scopes)
 
 
-def _token_answer(state: State, user_id: str, scopes: Sequence[str]) -> dict[str, object]:
+def _token_answer(state: State, grant: Grant, scopes: Sequence[str]) -> dict[str, object]:
+    tokens, of = state.tokens, grant.authorization
     answer: dict[str, object] = {
-        "access_token": state.tokens.issue_access(user_id, scopes),
+        "access_token": tokens.issue_access(grant.user_id, scopes, authorization=of),
         "scope": " ".join(scopes),
         "token_type": "bearer",
     }
     if state.settings.announce_expiry:
         answer["expires_in"] = int(TOKEN_LIFETIME.total_seconds())
     if state.settings.refresh_tokens:
-        answer["refresh_token"] = state.tokens.issue_refresh(user_id, scopes)
+        answer["refresh_token"] = tokens.issue_refresh(grant.user_id, scopes, authorization=of)
     return answer
 
 

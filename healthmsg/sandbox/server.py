@@ -53,6 +53,8 @@ class Sandbox:
     """Whether the authorize URL redirects at once, instead of asking on a page."""
     refresh_tokens: bool = False
     """Whether there are refresh tokens [A]; each works once."""
+    revoke_on_reuse: bool = False
+    """Whether a refresh token that is used twice ends all that came of that authorization [A: RFC 9700]."""
     announce_expiry: bool = False
     """Whether the token answer has `expires_in` [A]."""
     retry_after: bool = True
@@ -113,6 +115,7 @@ class Sandbox:
             redirect_uri=self.redirect_uri,
             auto_approve=self.auto_approve,
             refresh_tokens=self.refresh_tokens,
+            revoke_on_reuse=self.revoke_on_reuse,
             announce_expiry=self.announce_expiry,
             retry_after=self.retry_after,
             ranges=self.ranges,

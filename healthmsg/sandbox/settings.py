@@ -14,6 +14,7 @@ class Settings:
     application_name: str = "Zorgdemo"
     auto_approve: bool = True
     refresh_tokens: bool = False
+    revoke_on_reuse: bool = False
     announce_expiry: bool = False
     retry_after: bool = True
     ranges: bool = True

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from secrets import token_urlsafe
 from typing import Final
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 SCOPES: Final = ("read", "write", "admin")
 """All scopes there are [D]."""
@@ -26,6 +26,10 @@ class Grant:
     redirect_uri: str | None = None
     """Where a code was sent to."""
     revoked: bool = False
+    rotated: bool = False
+    """Whether this is a refresh token that has been used."""
+    authorization: object = field(factory=object, repr=False)
+    """The user's approval that it came of."""
 
 
 @define
@@ -48,15 +52,38 @@ class Tokens:
         grant = self._codes.pop(code, None)
         return grant if grant and self._valid(grant) and grant.redirect_uri == redirect_uri else None
 
-    def issue_access(self, user_id: str, scopes: Sequence[str], lifetime: timedelta | None = None) -> str:
+    def issue_access(
+        self,
+        user_id: str,
+        scopes: Sequence[str],
+        lifetime: timedelta | None = None,
+        *,
+        authorization: object = None,
+    ) -> str:
         """Make an access token; it lasts three days unless `lifetime` says otherwise."""
         expires_at = self._now() + (TOKEN_LIFETIME if lifetime is None else lifetime)
-        return self._keep(self._access, Grant(user_id, scopes, expires_at))
+        return self._keep(self._access, _grant(user_id, scopes, expires_at, authorization))
 
-    def issue_refresh(self, user_id: str, scopes: Sequence[str], lifetime: timedelta | None = None) -> str:
+    def issue_refresh(
+        self,
+        user_id: str,
+        scopes: Sequence[str],
+        lifetime: timedelta | None = None,
+        *,
+        authorization: object = None,
+    ) -> str:
         """Make a refresh token; it lasts until it is used [A], unless `lifetime` says otherwise."""
         expires_at = None if lifetime is None else self._now() + lifetime
-        return self._keep(self._refresh, Grant(user_id, scopes, expires_at))
+        return self._keep(self._refresh, _grant(user_id, scopes, expires_at, authorization))
+
+    def revoke_if_reused(self, value: str) -> None:
+        """End all that came of an authorization if this refresh token of it has been used before."""
+        reused = self._refresh.get(value)
+        if reused is None or not reused.rotated:
+            return
+        for grant in (*self._access.values(), *self._refresh.values()):
+            if grant.authorization is reused.authorization:
+                grant.revoked = True
 
     def refresh_grant(self, value: str) -> Grant | None:
         """Give what a refresh token stands for, if it is valid."""
@@ -91,3 +118,8 @@ class Tokens:
         value = token_urlsafe(24)
         where[value] = grant
         return value
+
+
+def _grant(user_id: str, scopes: Sequence[str], expires_at: datetime | None, authorization: object) -> Grant:
+    grant = Grant(user_id, scopes, expires_at)
+    return grant if authorization is None else evolve(grant, authorization=authorization)

@@ -297,21 +297,8 @@ UNUSABLE = [
     ("access_token", answer(access_token=f"{VALUE} x")),
     ("access_token", answer(access_token=f"{VALUE}\r\nHost: evil")),
     ("access_token", answer(access_token=f"{VALUE}é")),
-    ("token_type", answer(token_type=None)),
     ("token_type", answer(token_type=f"mac {VALUE}")),
     ("token_type", answer(token_type=7)),
-    ("expires_in", answer(expires_in=-1)),
-    ("expires_in", answer(expires_in="-1")),
-    ("expires_in", answer(expires_in="soon")),
-    ("expires_in", answer(expires_in="nan")),
-    ("expires_in", answer(expires_in="inf")),
-    ("expires_in", answer(expires_in=True)),
-    ("expires_in", answer(expires_in=1e300)),
-    ("expires_in", answer(expires_in="9" * 5000)),
-    ("expires_in", answer(expires_in=[1])),
-    ("refresh_token", answer(refresh_token=7)),
-    ("refresh_token", answer(refresh_token=f"{REFRESH_TOKEN}\0")),
-    ("scope", answer(scope=[VALUE])),
     ("JSON object", [VALUE]),
     ("JSON object", VALUE),
     ("JSON object", b"access_token=s3cr3t-value&token_type=bearer"),
@@ -332,6 +319,53 @@ async def test_an_answer_without_a_usable_token_is_an_error_that_names_the_field
             await call
         assert caught.value.code is None
         assert_tells_no_secret(caught.value)
+
+
+ODD_VALUES: dict[str, list[object]] = {
+    "expires_in": [
+        *("", None, -1, "-1", "soon", "nan", "inf", True, 1e300, "9" * 5000, [1], {}, {"s": VALUE}),
+        *("3600 s", "3.600,0"),
+    ],
+    "refresh_token": [7, [REFRESH_TOKEN], f"{REFRESH_TOKEN}\0", {"x": 1}, None, ""],
+    "scope": [7, {"read": True}, [["read"]], "é", None, ""],
+    "token_type": [None, "", " Bearer "],
+    "error": [None, "", "none", [VALUE]],
+}
+ODD: list[dict[str, object]] = [
+    *({name: value} for name, values in ODD_VALUES.items() for value in values),
+    {"expires_in": "", "refresh_token": 7, "scope": [7], "token_type": None, "id_token": {"odd": [VALUE]}},
+]
+
+
+@pytest.mark.parametrize("odd", ODD)
+async def test_an_odd_optional_field_throws_no_token_away(
+    odd: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A code and many a refresh token work once: what they brought cannot be had again."""
+    whole = {**answer(refresh_token="rotated"), **odd}
+    exchanged = await app().exchange(CODE, TokenService(whole))
+    renewed = await app().refresh(expiring(), TokenService(whole))
+    assert exchanged.value == renewed.value == VALUE
+    assert renewed.refresh_token == (REFRESH_TOKEN if "refresh_token" in odd else "rotated")
+    if "expires_in" in odd:
+        assert renewed.expires_at is exchanged.expires_at is None
+    assert renewed.scopes == (("read",) if "scope" in odd else ("read", "write"))
+    assert not [secret for secret in (VALUE, REFRESH_TOKEN, "rotated") if secret in caplog.text]
+
+
+@pytest.mark.parametrize("scope", ["read write", "read,write", ["read", "write"], " read  write "])
+async def test_scopes_may_be_a_list(scope: object) -> None:
+    token = await app().exchange(CODE, TokenService(answer(scope=scope)))
+    assert token.scopes == ("read", "write")
+
+
+async def test_a_new_refresh_token_beside_an_unusable_token_is_kept() -> None:
+    rotated = answer(access_token="", refresh_token="rotated")
+    renewal = await app().renewal(expiring(), TokenService(rotated))
+    assert renewal.problem is not None
+    assert renewal.token == evolve(expiring(), refresh_token="rotated")
+    unrotated = await app().renewal(expiring(), TokenService(answer(access_token="")))
+    assert unrotated.token is None
 
 
 @pytest.mark.parametrize("code", ["", "\ud800c0de-value", "c0de-value\n", None])
@@ -365,10 +399,10 @@ async def test_a_refused_code_is_an_error_with_oauths_code(answered: object, cod
     "answered",
     [
         refused("invalid_grant"),
-        refused("invalid_request"),
-        refused(),
-        refused(status=401),
+        refused("invalid_grant", 401),
+        ForbiddenError(CALL, 403, server_code="invalid_grant"),
         {"error": "invalid_grant"},
+        {"error": "invalid_grant", "access_token": None},
     ],
 )
 async def test_a_refused_refresh_token_means_that_the_user_has_to_authorize_again(answered: object) -> None:
@@ -378,10 +412,34 @@ async def test_a_refused_refresh_token_means_that_the_user_has_to_authorize_agai
     assert_tells_no_secret(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("answered", "code"),
+    [
+        *((refused(code), code) for code in ("invalid_request", "temporarily_unavailable", "slow_down")),
+        *((refused(code), code) for code in ("unauthorized_client", "invalid_scope", "server_error")),
+        (refused(), None),  # such as a firewall's page
+        (refused(status=401), None),
+        (refused(f"bad: {REFRESH_TOKEN}"), None),
+        ({"error": f"bad: {REFRESH_TOKEN}"}, None),
+        ({"error": "temporarily_unavailable"}, "temporarily_unavailable"),
+        ({"error": {"id": CODE}}, None),
+    ],
+)
+async def test_another_refusal_is_no_reason_to_authorize_again(answered: object, code: str | None) -> None:
+    with pytest.raises(TokenRequestError) as caught:
+        await app().refresh(expiring(), TokenService(answered))
+    assert caught.value.code == code
+    assert not caught.value.is_final
+    if code:
+        assert code in str(caught.value)
+    assert_tells_no_secret(caught.value)
+
+
 async def test_a_refused_application_is_not_blamed_on_the_user() -> None:
     with pytest.raises(TokenRequestError) as caught:
         await app().refresh(expiring(), TokenService(refused("invalid_client", 401)))
     assert caught.value.code == "invalid_client"
+    assert caught.value.is_final
     assert_tells_no_secret(caught.value)
 
 
@@ -397,6 +455,7 @@ async def test_without_a_refresh_token_nothing_is_sent() -> None:
     [
         RateLimitedError(CALL, 429, retry_after=1.0),
         InternalServerError(CALL, 500),
+        InternalServerError(CALL, 500, server_code="invalid_grant"),
         ForbiddenError(CALL, 403),
         ConnectError(CALL, "no connection"),
     ],

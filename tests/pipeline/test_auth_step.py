@@ -12,10 +12,13 @@ from healthmsg.errors import (
     CallTimeoutError,
     ConnectError,
     ForbiddenError,
+    NotFoundError,
     RateLimitedError,
     ReauthorizationRequiredError,
     ServiceUnavailableError,
     TokenRenewalError,
+    TokenRequestError,
+    TokenStoreError,
     UnauthorizedError,
 )
 from healthmsg.outcome import Outcome
@@ -163,6 +166,33 @@ async def test_a_token_call_that_did_not_run_fails_as_it_is(failure: CallError) 
         with pytest.raises(type(failure)) as caught:
             await authorized(tokens, Service())
         assert caught.value is failure
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [
+        (ForbiddenError(TOKEN_CALL, 403), "POST oauth token: answered 403 Forbidden"),
+        (NotFoundError(TOKEN_CALL, 404), "answered 404"),
+        (TokenRequestError("It refused: slow_down.", code="slow_down", retry_after=17.0), "slow_down"),
+        (TokenRequestError("The answer is not JSON."), "not JSON"),
+        (TokenStoreError("The token store could not be locked (OSError)."), "could not be locked"),
+    ],
+)
+async def test_a_renewal_that_may_succeed_later_says_why_it_failed(failure: Exception, reason: str) -> None:
+    """A firewall's 403 would else be taken for a chat that this user may not write to."""
+    for tokens in (Tokens(failure), Tokens(now=failure)):
+        with pytest.raises(TokenRenewalError, match=reason) as caught:
+            await authorized(tokens, Service())
+        assert caught.value.outcome is Outcome.NOT_SENT
+        assert caught.value.retry_after == getattr(failure, "retry_after", None)
+        assert caught.value.__cause__ is failure
+
+
+async def test_an_unknown_application_is_said_as_it_is() -> None:
+    failure = TokenRequestError("no such application", code="invalid_client")
+    with pytest.raises(TokenRequestError) as caught:
+        await authorized(Tokens(failure), Service())
+    assert caught.value is failure
 
 
 async def test_another_refusal_renews_nothing() -> None:

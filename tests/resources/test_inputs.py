@@ -131,7 +131,7 @@ def of_invitations() -> Iterator[Case]:
     by_phone: dict[str, Any] = {"kind": "private", **PERSON}
     yield from refused(users, "invite", "phone_number", ("", " ", 316, b"316", HALF), **by_phone)
     for name in ("first_name", "last_name"):
-        yield from invite(name, (None, 7, CANARY.encode(), [CANARY], HALF))
+        yield from invite(name, (None, 7, CANARY.encode(), [CANARY], HALF, f"{CANARY}\n"))
     yield from invite("invite_text", ("", " ", 7, [CANARY], HALF))
     yield from invite("send_email", NO_FLAG)
     yield from invite("aux_id", NO_AUX_ID, InvalidIdError)
@@ -287,8 +287,8 @@ async def test_what_only_looks_odd_is_sent(host: ForeignHost) -> None:
         host.answer(path, b"{}")
 
     async with host.client() as client:
-        # One name only; an address without a dot; users from a dict, a set and a generator.
-        await client.users.invite("private", email="ann@zorg", first_name="", last_name="")
+        # One name only; an address in another script; users from a dict, a set and a generator.
+        await client.users.invite("private", email="zoë@zorg.example", first_name="", last_name="")
         await client.groupchats.create(subject=" x ", members={"u1": 1, "u2": 2})
         await client.groupchats("g1").add_members(user for user in ("@all", User("...")))
         await client.groupchats("g1").configure(GroupSettings(auto_close_after=0))

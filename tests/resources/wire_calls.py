@@ -87,7 +87,7 @@ def _people(given: Id) -> tuple[Row, ...]:
 def _invitations(given: Id) -> tuple[Row, ...]:
     look = ("GET", f"aux/users/{given.segment}")
     by_mail = {"email": "a@b.nl", **PERSON}
-    by_phone = {"phone_number": "+31 6", **PERSON}
+    by_phone = {"phone_number": "+31612345678", **PERSON}
     told = {"invite_text": "Welkom", "send_email": False}
     identified = {**by_mail, "aux_id": given.raw}
     return tuple(
@@ -114,7 +114,7 @@ def _creations(given: Id) -> tuple[Row, ...]:
     raw, segment = given.raw, given.segment
     plain = GroupInvite(email="a@b.nl", invite_type="coworker", **PERSON)
     full = GroupInvite(
-        phone_number="+31 6",
+        phone_number="+31 (0)6-1234 5678",
         invite_type="private_user",
         invite_text="Welkom",
         aux_id="p 1/x",
@@ -124,7 +124,7 @@ def _creations(given: Id) -> tuple[Row, ...]:
     invites = [
         {"email": "a@b.nl", "invite_type": "coworker", "create_conversation": False, **PERSON},
         {
-            "phone_number": "+31 6",
+            "phone_number": "+31612345678",
             "invite_type": "private_user",
             "create_conversation": True,
             **PERSON,

@@ -208,6 +208,26 @@ async def test_a_refresh_token_works_once_and_brings_the_next(session: ClientSes
         assert narrowed["scope"] == "read"
 
 
+@pytest.mark.parametrize("revokes", [True, False])
+async def test_a_refresh_token_that_is_used_twice_can_end_the_authorization(
+    session: ClientSession, *, revokes: bool
+) -> None:
+    async with Sandbox(refresh_tokens=True, revoke_on_reuse=revokes) as sandbox:
+        call = Caller(sandbox, session)
+        first = (await redeem(call, code=await new_code(call))).document
+        other = (await redeem(call, code=await new_code(call))).document
+
+        async def refresh(token: str) -> Answer:
+            return await redeem(call, grant_type="refresh_token", refresh_token=token)
+
+        second = (await refresh(first["refresh_token"])).document
+        assert (await refresh(first["refresh_token"])).document["error"] == "invalid_grant"
+        call.token = second["access_token"]
+        assert (await call("GET", "me")).status == (401 if revokes else 200)
+        assert (await refresh(second["refresh_token"])).status == (400 if revokes else 200)
+        assert (await refresh(other["refresh_token"])).status == 200
+
+
 def test_a_refresh_token_needs_them_switched_on() -> None:
     with pytest.raises(ValueError, match="refresh_tokens=True"):
         Sandbox().issue_token(refresh=True)

@@ -1,6 +1,7 @@
 """The connection to a journal's database, and what it promises."""
 
 import asyncio
+import logging
 import sqlite3
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
@@ -64,7 +65,20 @@ _LEAST_STANDSTILL: Final = 1000
 # Seconds. One that takes longer waits for a database that does not answer any more.
 _LONGEST_STATEMENT: Final = 120.0
 # Values would be patients' messages: they are in no error and no log.
-_QUIET: Final[dict[str, Any]] = {"poolclass": NullPool, "hide_parameters": True}
+_QUIET: Final[dict[str, Any]] = {
+    "poolclass": NullPool,
+    "hide_parameters": True,
+    "logging_name": "healthmsg",
+}
+
+
+def _is_no_row(record: logging.LogRecord) -> bool:
+    """Pass what SQLAlchemy logs of our engines, but the rows of results: it does that at DEBUG alone."""
+    return record.levelno > logging.DEBUG
+
+
+# A filter of this logger alone: levels, and those of the loggers above, are the program's to set.
+logging.getLogger("sqlalchemy.engine.Engine.healthmsg").addFilter(_is_no_row)
 _JSON: Final[dict[str, Any]] = {
     "json_serializer": lambda value: orjson.dumps(value).decode(),
     "json_deserializer": orjson.loads,

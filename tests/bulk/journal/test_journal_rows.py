@@ -1,10 +1,12 @@
 """What goes to the database and comes back as JSON: texts, moments and numbers."""
 
 import asyncio
+import logging
 from datetime import UTC, timedelta, timezone
+from logging.config import dictConfig
 
 import pytest
-from journals import NOW, entry, holding, keys
+from journals import NOW, entry, holding, keys, only
 from sqlalchemy import text as sql
 
 from healthmsg.bulk.journal import Entry, Journal, JournalFile
@@ -34,6 +36,28 @@ async def test_a_text_comes_out_as_it_went_in(target: str, text: str) -> None:
         assert (standing.key, standing.error) == (text, text)
         await journal.finish(claim, Outcome.DELIVERED, message_id=text)
         assert await journal.is_claimed_id(text, "first")
+
+
+async def test_what_sqlalchemy_logs_shows_no_row_and_no_value(
+    target: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    # After dictConfig, which takes the levels of loggers below away.
+    async with holding(target, entry("k-canary", "patient-canary", "Beste mevrouw Jansen")) as journal:
+        await journal.counts()
+    dictConfig(
+        {"version": 1, "loggers": {"sqlalchemy": {"level": "DEBUG"}}, "disable_existing_loggers": False}
+    )
+    try:
+        async with Journal.open(target) as journal:
+            claim = only(await journal.claim(1))
+            await journal.begin(claim, NOW, claim.chat)
+            await journal.finish(claim, Outcome.DELIVERED, message_id="m-canary")
+            assert [row.message_id async for row in journal.rows()] == ["m-canary"]
+            assert claim.body == "Beste mevrouw Jansen"
+    finally:
+        logging.getLogger("sqlalchemy").setLevel(logging.NOTSET)
+    assert "SELECT" in caplog.text
+    assert not [text for text in ("Jansen", "-canary") if text in caplog.text]
 
 
 async def test_each_attempt_has_its_own_beginning_to_the_microsecond(target: str) -> None:
