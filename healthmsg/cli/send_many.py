@@ -23,6 +23,7 @@ from healthmsg.cli.sending.journal_place import JournalPlace, require_extra
 from healthmsg.cli.sending.messages import Messages, make_messages
 from healthmsg.cli.sending.options import Options
 from healthmsg.cli.sending.outlook import count_in, is_all_delivered, look_ahead
+from healthmsg.cli.sending.preview import Source, refuse_doubtful
 from healthmsg.cli.sending.remaining import Remaining, find_remaining
 from healthmsg.cli.sending.results import Results
 from healthmsg.cli.sending.running import Ending, run
@@ -49,8 +50,10 @@ def send_many(
     results: option.ResultsFile = None,
     dry_run: option.DryRun = False,
     check_chats: option.CheckChats = False,
+    texts: option.Texts = False,
     allow_repeats: option.AllowRepeats = False,
     allow_empty: option.AllowEmpty = False,
+    accept_doubtful: option.AcceptDoubtful = False,
     exact_aux_ids: option.ExactAuxIds = False,
     encoding: option.Encoding = None,
     retry_failed: option.RetryFailed = False,
@@ -106,19 +109,18 @@ class _Command:
         options.check()
         job, recipients = self._prepare()
         environment = _environment()
+        name = "" if options.recipients is None else options.recipients.name
         if options.dry_run:
-            looking = look_only(
-                self._console, job, check_chats=options.check_chats, is_agreed=options.send_again
-            )
-            is_well = asyncio.run(looking)
-            return ExitCode.DONE if is_well else ExitCode.FAILED
+            looking = look_only(self._console, job, Source(environment, recipients, name), options)
+            return ExitCode.DONE if asyncio.run(looking) else ExitCode.FAILED
         if not options.yes:
             require_somebody()
+        elif not options.accept_doubtful:
+            refuse_doubtful(job)
         results = self._results(job, recipients)
         results.check_folder()
         outlook = asyncio.run(look_ahead(job))
-        name = "" if options.recipients is None else options.recipients.name
-        plan = Plan(job, outlook, environment, recipients, name, str(results.path))
+        plan = Plan(job, outlook, Source(environment, recipients, name), str(results.path), options)
         show(self._console, plan)
         if options.yes and outlook.other_texts is not None and not (options.send_again or options.skip_sent):
             raise RefusedError(f"{outlook.other_texts.told} {_BOTH_OR_NOT}")

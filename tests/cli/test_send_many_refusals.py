@@ -89,7 +89,9 @@ def test_a_column_can_be_the_text(path: Path) -> None:
     ],
 )
 def test_without_a_template_one_column_must_be_the_text(path: Path, header: str, problem: str) -> None:
-    (found,) = problems(send(path, f"{header}\n{';'.join(header.split(';'))}\n", template=None))
+    (found,) = problems(
+        send(path, f"{header}\n{';'.join(f'P{n}' for n in header.split(';'))}\n", template=None)
+    )
 
     assert found.startswith(problem)
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Final
 
-from attrs import Factory, define, frozen
+from attrs import Factory, define, field, frozen
 
 _MOST_SHOWN: Final = 20
 
@@ -14,6 +14,8 @@ class Problem:
 
     text: str
     line: int | None = None
+    value: str = field(default="", repr=False)
+    """What it is about, which may be a patient's: for a terminal, and nothing that is kept."""
 
     def __str__(self) -> str:
         return self.text if self.line is None else f"line {self.line}: {self.text}"
@@ -44,13 +46,17 @@ class Problems:
 
     _found: list[Problem] = Factory(list)
 
-    def add(self, text: str, line: int | None = None) -> None:
+    def add(self, text: str, line: int | None = None, value: str = "") -> None:
         """Note one."""
-        self._found.append(Problem(text, line))
+        self._found.append(Problem(text, line, value))
 
     def add_all(self, problems: Iterable[Problem]) -> None:
         """Note some."""
         self._found.extend(problems)
+
+    def in_order(self) -> list[Problem]:
+        """Return them in the order of their lines."""
+        return sorted(self._found, key=lambda problem: problem.line or 0)
 
     def refuse_if_any(self) -> None:
         """Refuse the input, with the problems in the order of its lines.
@@ -59,4 +65,4 @@ class Problems:
             RefusedError: there is at least one.
         """
         if self._found:
-            raise RefusedError(*sorted(self._found, key=lambda problem: problem.line or 0))
+            raise RefusedError(*self.in_order())

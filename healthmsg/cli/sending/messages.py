@@ -6,11 +6,13 @@ from pathlib import Path
 from attrs import Factory, define, field, frozen
 
 from healthmsg.bulk import Outgoing
-from healthmsg.cli.recipients import Problems, Recipients, Row
+from healthmsg.cli.recipients import Problem, Problems, Recipients, Row
 from healthmsg.cli.recipients.columns import ADDRESSES, BODIES, check_columns, similar
-from healthmsg.cli.sending.repeats import find_repeats
+from healthmsg.cli.sending.cells import doubt_about_field, doubt_about_text, is_null, problem_of_value
+from healthmsg.cli.sending.ids import LongNumbers, doubt_about_id, problem_of_address, problem_of_id
+from healthmsg.cli.sending.placeholders import check_template, find_placeholders
+from healthmsg.cli.sending.repeats import find_repeats, lines_of, report_other_names
 from healthmsg.cli.sending.template import Template
-from healthmsg.cli.sending.values import problem_of_address, problem_of_id, problem_of_value
 from healthmsg.client import Client
 from healthmsg.errors import InvalidFileError
 from healthmsg.files import prepare
@@ -49,6 +51,10 @@ class Messages:
     all: Sequence[Message]
     repeated: Sequence[tuple[int, int]]
     """Lines that say the same to the same recipient, each with the line before it that does."""
+    doubts: Sequence[Problem] = ()
+    """What may be a mistake, and may be meant: not to be sent before a person has said so."""
+    notes: Sequence[str] = ()
+    """What is told before sending, and needs no answer."""
 
     def outgoing(self, client: Client, *, is_exact: bool) -> Iterator[Outgoing]:
         """Give them as the client takes them."""
@@ -71,29 +77,37 @@ def make_messages(
     Raises:
         RefusedError: with everything that is wrong with any of them.
     """
-    problems = Problems()
+    problems, doubts, notes = Problems(), Problems(), list[str]()
     problems.add_all(recipients.problems)
     header = recipients.header_line
+    has_addresses = not ADDRESSES.keys().isdisjoint(recipients.columns)
     if template is not None:
         _check_fields(template, recipients.columns, problems)
+        # Without a header, its names would be a patient's.
+        notes += check_template(template, recipients.columns if has_addresses else (), problems, doubts)
     own = template or _template_of_columns(recipients.columns, problems, header)
     check_columns(recipients.columns, own.fields, header, problems)
     fields = [name for name in own.fields if name in recipients.columns]
     making = _Making(
         own,
         fields,
-        not ADDRESSES.keys().isdisjoint(recipients.columns),
+        recipients.columns,
+        has_addresses,
         template is None,
         folder,
         problems,
+        doubts,
         allow_empty,
         is_exact,
     )
     made = [message for row in recipients.rows if (message := making.message(row)) is not None]
+    making.report_ids()
+    report_other_names(made, recipients, doubts)
     repeated = find_repeats(made)
     _refuse_repeats(() if allow_repeats else repeated, problems)
     problems.refuse_if_any()
-    return Messages(made, repeated)
+    notes += making.notes()
+    return Messages(made, repeated, doubts.in_order(), notes)
 
 
 def _refuse_repeats(repeated: Sequence[tuple[int, int]], problems: Problems) -> None:
@@ -128,15 +142,20 @@ class _Making:
     template: Template
     fields: Sequence[str]
     """Those of the template that are columns: of the others, it is said once."""
+    columns: Sequence[str]
     has_addresses: bool
     """Whether there is a column of them: if not, that is said once, too."""
     is_column: bool
     """Whether the template is a column as it is."""
     folder: Path
     problems: Problems
+    doubts: Problems
     allow_empty: bool
     is_exact: bool
     keys: dict[str, int] = Factory(dict)
+    long_numbers: dict[str, LongNumbers] = Factory(dict)
+    like_fields: dict[int, None] = Factory(dict)
+    """The lines where something looks like a field of another program."""
     known_files: dict[str, str | None] = Factory(dict)
 
     def message(self, row: Row) -> Message | None:
@@ -158,19 +177,46 @@ class _Making:
         (name,) = filled
         value = row.fields[name]
         address = ADDRESSES[name] + value
-        problem = problem_of_id(value) or problem_of_address(address, is_exact=self.is_exact)
-        if problem:
+        problem = self._check_id(name, value, row.line)
+        if not problem and (problem := problem_of_address(address, is_exact=self.is_exact)):
             self.problems.add(f"{name} {problem}", row.line)
         return address
+
+    def _check_id(self, name: str, value: str, line: int) -> str | None:
+        """Note what is wrong with an id, or may be; return what certainly is."""
+        problem = problem_of_id(value)
+        if problem:
+            self.problems.add(f"{name} {problem}", line)
+        elif doubt := doubt_about_id(value):
+            self.doubts.add(f"{name} {doubt}", line, value)
+        self.long_numbers.setdefault(name, LongNumbers()).add(value, line)
+        return problem
+
+    def report_ids(self) -> None:
+        """Note what only all ids of a column show together."""
+        for name, numbers in self.long_numbers.items():
+            numbers.report(name, self.problems, self.doubts)
+
+    def notes(self) -> list[str]:
+        """Return what is told of the texts."""
+        if not self.like_fields:
+            return []
+        lines = lines_of(list(self.like_fields))
+        return [f"What looks like a field of another program is sent as it stands, in texts of {lines}."]
 
     def _body(self, row: Row, *, has_files: bool) -> str | None:
         may_be_empty = has_files if self.is_column else self.allow_empty
         wrong = False
         for name in self.fields:
-            problem = _problem_of_field(row.fields.get(name), may_be_empty=may_be_empty)
+            value = row.fields.get(name)
+            problem = _problem_of_field(value, may_be_empty=may_be_empty) or self._placeholder(
+                value, row.line
+            )
             if problem:
                 self.problems.add(f"{name} {problem}", row.line)
                 wrong = True
+            elif value and (doubt := self._doubt_about(value)):
+                self.doubts.add(f"{name} {doubt}", row.line, value)
         if wrong or len(self.fields) < len(self.template.fields):
             return None
         body = self.template.fill_in(row.fields)
@@ -178,12 +224,23 @@ class _Making:
             self.problems.add("there is nothing to read in the message", row.line)
         return body
 
+    def _placeholder(self, value: str | None, line: int) -> str | None:
+        for found in find_placeholders(value or "", self.columns):
+            if found.column is not None:
+                return f"has what looks like the field {{{found.column}}}: only a template is filled in"
+            self.like_fields[line] = None
+        return None
+
+    def _doubt_about(self, value: str) -> str | None:
+        if not self.is_column:
+            return doubt_about_field(value)
+        return doubt_about_field(value) if is_null(value) else doubt_about_text(value)
+
     def _key(self, row: Row) -> str | None:
         key = row.fields.get("key")
         if not key:
             return None
-        if problem := problem_of_id(key):
-            self.problems.add(f"key {problem}", row.line)
+        self._check_id("key", key, row.line)
         line = self.keys.setdefault(key, row.line)
         if line != row.line:
             self.problems.add(f"its key is also that of line {line}", row.line)

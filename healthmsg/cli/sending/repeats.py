@@ -1,13 +1,53 @@
-"""Rows that send the same message to the same recipient again."""
+"""Rows that are for the same recipient: with the same message again, or with another person's name."""
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 from unicodedata import normalize
 
+from healthmsg.cli.recipients import Problems, Recipients
+
 # A conversation has the address of the other side's user, too.
-_SAME_PERSON = {"users": "conversations"}
+_SAME_PERSON: Final = {"users": "conversations"}
+_GROUPS: Final = ("groupchats/", "aux/groupchats/")
+# Columns that say who somebody is: of one person, they are always the same.
+_PERSONAL: Final = frozenset(
+    {
+        *("naam", "name", "nom", "nombre", "nome", "prénom", "prenom", "vorname", "nachname", "imię", "imie"),
+        *(
+            "nazwisko",
+            "ad",
+            "soyad",
+            "isim",
+            "apellido",
+            "apellidos",
+            "cognome",
+            "surname",
+            "patient",
+            "patiënt",
+        ),
+        *(
+            "client",
+            "cliënt",
+            "geboortedatum",
+            "birthdate",
+            "birthday",
+            "dob",
+            "geburtsdatum",
+            "bsn",
+            "email",
+        ),
+        *("telefoon", "telefoonnummer", "phone", "mobiel", "mobile", "gsm"),
+    }
+)
+# Not of the recipient's: a name of the doctor, the ward or the medicine.
+_OF_OTHERS: Final = re.compile(
+    "arts|dokter|doctor|behandel|specialist|verleen|verpleeg|nurse|afdeling|ward|department|locat|praktijk|practice"
+    "|kliniek|clinic|huis|medi|product|file|bestand|afspraak|appointment"
+)
+_MOST_LINES: Final = 5
 
 
 class Row(Protocol):
@@ -56,6 +96,43 @@ def find_repeats(messages: Sequence[Row]) -> list[tuple[int, int]]:
         if line != message.line:
             found.append((message.line, line))
     return found
+
+
+def report_other_names(messages: Sequence[Row], recipients: Recipients, doubts: Problems) -> None:
+    """Note where one recipient has two names: of two patients, one would get what is the other's.
+
+    In a group chat, that is as it may be.
+    """
+    columns = [name for name in recipients.columns if _is_personal(name)]
+    fields = {row.line: row.fields for row in recipients.rows} if columns else {}
+    first: dict[tuple[str, str], tuple[str, int]] = {}
+    for message in messages:
+        if not fields or message.to.startswith(_GROUPS):
+            continue
+        for name in columns:
+            value = fields[message.line].get(name, "")
+            if not value:
+                continue
+            known, line = first.setdefault((same_recipient(message.to), name), (value, message.line))
+            if _plain(known) != _plain(value):
+                doubt = f"the same recipient as on line {line}, but another {name}"
+                doubts.add(doubt, message.line, f"{known} and {value}")
+
+
+def _is_personal(column: str) -> bool:
+    if _OF_OTHERS.search(column):
+        return False
+    return any(word in _PERSONAL or word.endswith(("naam", "name")) for word in column.split("_"))
+
+
+def _plain(value: str) -> str:
+    return _one_space(normalize("NFC", value).casefold())
+
+
+def lines_of(lines: Sequence[int]) -> str:
+    """Say which lines, of many only the first."""
+    shown = ", ".join(f"line {line}" for line in lines[:_MOST_LINES])
+    return f"{shown} and {len(lines) - _MOST_LINES:,} more" if len(lines) > _MOST_LINES else shown
 
 
 def _one_space(text: str) -> str:
