@@ -120,6 +120,8 @@ class _Command:
         results = self._results(job, recipients)
         results.check_folder()
         outlook = asyncio.run(look_ahead(job))
+        if outlook.delimiter:
+            results.like_those_of(outlook.delimiter)
         plan = Plan(job, outlook, Source(environment, recipients, name), str(results.path), options)
         show(self._console, plan)
         if options.yes and outlook.other_texts is not None and not (options.send_again or options.skip_sent):

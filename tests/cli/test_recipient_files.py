@@ -1,6 +1,7 @@
 """Reading files of recipients as programs write them."""
 
 import codecs
+import csv
 import time
 from pathlib import Path
 
@@ -245,6 +246,86 @@ def test_a_quotation_mark_that_is_wrong_is_a_problem_of_the_line_where_it_is(pat
     assert lines(recipients) == [2]
     (problem,) = problems(recipients)
     assert problem.startswith("line 4: a quotation mark")
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        'P1;"Jan;x\nP2;Piet";y\nP3;Kees;z\n',
+        'P1;"Jan;x\nP2;Piet;y\nP3;Kees";z\n',
+        'P3;Kees;z\nP1;"Jan";"x\nP2;Piet;y"\n',
+        'P1;"Jan;x\r\nP2;Piet";y\r\n',
+    ],
+)
+def test_a_row_that_a_quotation_mark_took_in_is_a_problem(path: Path, rows: str) -> None:
+    found = problems(read(path, f"aux_id;voornaam;dag\n{rows}"))
+
+    assert found
+    assert "which looks like a row of its own" in found[0]
+
+
+def test_a_row_that_was_taken_in_is_found_wherever_the_ids_are(path: Path) -> None:
+    assert problems(read(path, 'voornaam,aux_id\n"Jan,17\nPiet",18\nKees,19\n'))
+    uuid = "0e3f8a52-1111-2222-3333-44445555666"
+    assert problems(read(path, f'to,n\nusers/{uuid}1,"Jan\nusers/{uuid}a,Piet"\n'))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Beste Jan,\nuw afspraak; neem mee; uw pas",
+        "Ma; 9 uur\ndi; 10 uur",
+        "P2 is uw nummer\nTot ziens; P2",
+        "1; eerst dit\n2; dan dat",
+        "regel\n;\n;;\n",
+    ],
+)
+def test_a_text_of_several_lines_is_read(path: Path, text: str) -> None:
+    recipients = read(path, f'aux_id;t\nP1;"{text}"\nP2;x\n')
+
+    assert problems(recipients) == []
+    assert values(recipients, "t") == [text.strip(), "x"]
+
+
+def test_a_blank_before_a_quotation_mark_is_no_part_of_the_text(path: Path) -> None:
+    recipients = read(path, 'aux_id, voornaam, "dag"\nP1, "Jan, de", ma\n "P2", "Bo",di\n')
+
+    assert problems(recipients) == []
+    assert values(recipients, "voornaam") == ["Jan, de", "Bo"]
+    assert values(recipients, "dag") == ["ma", "di"]
+
+
+@pytest.mark.parametrize(
+    "again",
+    ["aux_id;voornaam;dag", "Aux ID;Voornaam;Dag", "\ufeffaux_id;voornaam;dag", "dag;aux_id;voornaam"],
+)
+def test_a_header_within_the_file_is_a_problem(path: Path, again: str) -> None:
+    assert problems(read(path, f"aux_id;voornaam;dag\nP1;Jan;ma\n{again}\nP2;Bo;di\n")) == [
+        "line 3: the header is there again: were two files joined?"
+    ]
+
+
+def test_people_who_are_called_like_a_column_are_no_header(path: Path) -> None:
+    recipients = read(path, "aux_id;voornaam;dag\nP1;Dag;ma\nP2;Voornaam;dag\n")
+
+    assert problems(recipients) == []
+
+
+def test_a_long_field_is_read_and_is_no_wrong_quotation_mark(path: Path) -> None:
+    limit = csv.field_size_limit()
+
+    recipients = read(path, f"aux_id;t\nP1;{'x' * 140_000}\nP2;{'y' * 70_000}\n")
+
+    assert list(map(len, values(recipients, "t"))) == [140_000, 70_000]
+    assert csv.field_size_limit() == limit
+    with pytest.raises(RefusedError, match="more than 100,000 characters"):
+        make_messages(recipients, Template.parse("{t}"), path.parent)
+
+
+def test_a_mark_is_taken_away_also_if_there_are_two_or_one_within(path: Path) -> None:
+    assert read(path, "\ufeff\ufeffaux_id;t\nP1;x\n").columns == ("aux_id", "t")
+    recipients = read(path, '{"aux_id": "P1"}\n\ufeff{"aux_id": "P2"}\n')
+    assert values(recipients, "aux_id") == ["P1", "P2"]
 
 
 # --- JSON Lines

@@ -24,7 +24,8 @@ class Problem:
 class RefusedError(Exception):
     """The input cannot be right. Nothing was sent."""
 
-    def __init__(self, *problems: Problem | str) -> None:
+    def __init__(self, *problems: Problem | str, advice: str = "") -> None:
+        self._advice = advice
         self.problems: tuple[Problem, ...] = tuple(
             Problem(problem) if isinstance(problem, str) else problem for problem in problems
         )
@@ -32,11 +33,13 @@ class RefusedError(Exception):
 
     @property
     def shown(self) -> str:
-        """Give the first problems, and how many more there are."""
+        """Return the first problems, how many more there are, and what to do about them."""
         lines = [f"{len(self.problems):,} problems"] if len(self.problems) > 1 else []
         lines += [str(problem) for problem in self.problems[:_MOST_SHOWN]]
         if (more := len(self.problems) - _MOST_SHOWN) > 0:
             lines.append(f"… and {more:,} more")
+        if self._advice:
+            lines.append(self._advice)
         return "\n".join(lines)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 # What a spreadsheet shows instead of a value, in whatever language: #REF!, #NAAM?, #OVERLOPEN!, #DIV/0!.
-_FAILED: Final = re.compile(r"#(?:#+|[^\W\d_][\w/ .]{1,24}[!?]|div/0)", re.IGNORECASE)
+_FAILED: Final = re.compile(r"#(?:#+|[¡¿]?[^\W\d_][\w/ .]{1,24}[!?]|div/0)", re.IGNORECASE)
 # Those without a sign at the end, of Excel and of its translations.
 _FAILED_WORDS: Final = frozenset(
     {
@@ -173,7 +173,7 @@ _OF_TEXTS: Final[Sequence[Rule]] = (
 )
 _OF_FIELDS: Final[Sequence[Rule]] = (
     (is_null, "is a word that programs write where there is no value"),
-    (lambda value: not any(map(str.isalnum, value)), "has neither a letter nor a digit"),
+    (lambda value: value.isascii() and not any(map(str.isalnum, value)), "has neither a letter nor a digit"),
     (_DATE_OF_NOTHING.fullmatch, "is the date that programs write where there is none"),
     (_SCIENTIFIC.fullmatch, "is a number as a spreadsheet shortens it, like 1.23E+15"),
     (_LOST_LETTER.search, "has a question mark within a word, where a letter may have been lost"),

@@ -70,6 +70,8 @@ def problem_of_id(value: str) -> str | None:
     if problem := problem_of_value(value):
         return problem
     own = own_id(value)
+    if own != value and (problem := problem_of_value(own)):
+        return problem
     if problem := next((problem for is_wrong, problem in _CERTAIN if is_wrong(own)), None):
         return problem
     return "has a character that cannot be seen" if has_hidden(value) else None

@@ -1,17 +1,19 @@
 """From the rows of recipients to the messages: all are checked before the first is sent."""
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from attrs import Factory, define, field, frozen
 
 from healthmsg.bulk import Outgoing
+from healthmsg.bulk.messages import Recipient
 from healthmsg.cli.recipients import Problem, Problems, Recipients, Row
 from healthmsg.cli.recipients.columns import ADDRESSES, BODIES, check_columns, similar
 from healthmsg.cli.sending.cells import doubt_about_field, doubt_about_text, is_null, problem_of_value
 from healthmsg.cli.sending.ids import LongNumbers, doubt_about_id, problem_of_address, problem_of_id
 from healthmsg.cli.sending.placeholders import check_template, find_placeholders
-from healthmsg.cli.sending.repeats import find_repeats, lines_of, report_other_names
+from healthmsg.cli.sending.repeats import find_repeats, lines_of, note_of_several, report_other_names
 from healthmsg.cli.sending.template import Template
 from healthmsg.client import Client
 from healthmsg.errors import InvalidFileError
@@ -20,6 +22,24 @@ from healthmsg.identifiers import exact_aux_id
 
 _AUX_CONVERSATION = "aux/conversations/"
 _AUX_GROUP_CHAT = "aux/groupchats/"
+_LABEL = re.compile(r"(\d{1,12})([,;\t|])")
+
+
+@frozen
+class Label:
+    """What a journal keeps of a message's place in its file, so that results can name it without the file."""
+
+    line: int
+    delimiter: str = ","
+
+    @classmethod
+    def parse(cls, text: str | None) -> "Label | None":
+        """Read what `str` wrote; `None`: it is nothing of the kind."""
+        found = _LABEL.fullmatch(text or "")
+        return None if found is None else cls(int(found[1]), found[2])
+
+    def __str__(self) -> str:
+        return f"{self.line}{self.delimiter}"
 
 
 @frozen
@@ -32,16 +52,20 @@ class Message:
     body: str = field(repr=False)
     files: tuple[Path, ...] = field(default=(), repr=False)
     key: str | None = field(default=None, repr=False)
+    delimiter: str = ","
+    """Of the file: a run without it writes its results alike."""
 
     def outgoing(self, client: Client, *, is_exact: bool) -> Outgoing:
-        """Give it as the client takes it. `is_exact`: diacritics in auxiliary ids are meant."""
+        """Return it as the client takes it. `is_exact`: diacritics in auxiliary ids are meant."""
+        to: Recipient = self.to
         if is_exact and self.to.startswith(_AUX_CONVERSATION):
             aux_id = exact_aux_id(self.to.removeprefix(_AUX_CONVERSATION))
-            return Outgoing(client.auxiliary.conversations(aux_id), self.body, self.files, self.key)
-        if is_exact and self.to.startswith(_AUX_GROUP_CHAT):
+            to = client.auxiliary.conversations(aux_id)
+        elif is_exact and self.to.startswith(_AUX_GROUP_CHAT):
             aux_id = exact_aux_id(self.to.removeprefix(_AUX_GROUP_CHAT))
-            return Outgoing(client.auxiliary.groupchats(aux_id), self.body, self.files, self.key)
-        return Outgoing(self.to, self.body, self.files, self.key)
+            to = client.auxiliary.groupchats(aux_id)
+        label = Label(self.line, self.delimiter)
+        return Outgoing(to, self.body, self.files, self.key, label=str(label))
 
 
 @frozen
@@ -77,37 +101,40 @@ def make_messages(
     Raises:
         RefusedError: with everything that is wrong with any of them.
     """
-    problems, doubts, notes = Problems(), Problems(), list[str]()
+    problems, doubts = Problems(), Problems()
     problems.add_all(recipients.problems)
-    header = recipients.header_line
-    has_addresses = not ADDRESSES.keys().isdisjoint(recipients.columns)
-    if template is not None:
-        _check_fields(template, recipients.columns, problems)
-        # Without a header, its names would be a patient's.
-        notes += check_template(template, recipients.columns if has_addresses else (), problems, doubts)
-    own = template or _template_of_columns(recipients.columns, problems, header)
-    check_columns(recipients.columns, own.fields, header, problems)
-    fields = [name for name in own.fields if name in recipients.columns]
-    making = _Making(
-        own,
-        fields,
-        recipients.columns,
-        has_addresses,
-        template is None,
-        folder,
-        problems,
-        doubts,
-        allow_empty,
-        is_exact,
-    )
+    if not recipients.rows:
+        # Without a row that could be read, nothing can be said of columns.
+        problems.refuse_if_any()
+    own, notes = _text_of(recipients, template, problems, doubts)
+    making = _Making(own, recipients, folder, problems, doubts, template is None, allow_empty, is_exact)
     made = [message for row in recipients.rows if (message := making.message(row)) is not None]
     making.report_ids()
     report_other_names(made, recipients, doubts)
     repeated = find_repeats(made)
     _refuse_repeats(() if allow_repeats else repeated, problems)
     problems.refuse_if_any()
-    notes += making.notes()
+    notes += [*making.notes(), *note_of_several(made, repeated)]
     return Messages(made, repeated, doubts.in_order(), notes)
+
+
+def _text_of(
+    recipients: Recipients, template: Template | None, problems: Problems, doubts: Problems
+) -> tuple[Template, list[str]]:
+    """Return the template, be it a column, and what there is to tell of it."""
+    notes = list[str]()
+    if template is not None:
+        _check_fields(template, recipients.columns, problems)
+        # Without a header, its names would be a patient's.
+        columns = recipients.columns if _has_addresses(recipients) else ()
+        notes = check_template(template, columns, problems, doubts)
+    own = template or _template_of_columns(recipients.columns, problems, recipients.header_line)
+    check_columns(recipients.columns, own.fields, recipients.header_line, problems)
+    return own, notes
+
+
+def _has_addresses(recipients: Recipients) -> bool:
+    return not ADDRESSES.keys().isdisjoint(recipients.columns)
 
 
 def _refuse_repeats(repeated: Sequence[tuple[int, int]], problems: Problems) -> None:
@@ -140,16 +167,12 @@ class _Making:
     """Makes messages, and notes what is wrong."""
 
     template: Template
-    fields: Sequence[str]
-    """Those of the template that are columns: of the others, it is said once."""
-    columns: Sequence[str]
-    has_addresses: bool
-    """Whether there is a column of them: if not, that is said once, too."""
-    is_column: bool
-    """Whether the template is a column as it is."""
+    recipients: Recipients
     folder: Path
     problems: Problems
     doubts: Problems
+    is_column: bool
+    """Whether the template is a column as it is."""
     allow_empty: bool
     is_exact: bool
     keys: dict[str, int] = Factory(dict)
@@ -157,13 +180,23 @@ class _Making:
     like_fields: dict[int, None] = Factory(dict)
     """The lines where something looks like a field of another program."""
     known_files: dict[str, str | None] = Factory(dict)
+    fields: Sequence[str] = field(init=False)
+    """Those of the template that are columns: of the others, it is said once."""
+    has_addresses: bool = field(init=False)
+    """Whether there is a column of them: if not, that is said once, too."""
+
+    def __attrs_post_init__(self) -> None:
+        self.fields = [name for name in self.template.fields if name in self.recipients.columns]
+        self.has_addresses = _has_addresses(self.recipients)
 
     def message(self, row: Row) -> Message | None:
         to = self._address(row)
         files = self._files(row)
         body = self._body(row, has_files=bool(files))
         key = self._key(row)
-        return None if to is None or body is None else Message(row.line, to, body, files, key)
+        if to is None or body is None:
+            return None
+        return Message(row.line, to, body, files, key, self.recipients.delimiter)
 
     def _address(self, row: Row) -> str | None:
         filled = [name for name in ADDRESSES if row.fields.get(name)]
@@ -225,7 +258,7 @@ class _Making:
         return body
 
     def _placeholder(self, value: str | None, line: int) -> str | None:
-        for found in find_placeholders(value or "", self.columns):
+        for found in find_placeholders(value or "", self.recipients.columns):
             if found.column is not None:
                 return f"has what looks like the field {{{found.column}}}: only a template is filled in"
             self.like_fields[line] = None

@@ -10,6 +10,7 @@ from healthmsg.bulk.journal import Journal, State
 from healthmsg.cli.recipients import Problems
 from healthmsg.cli.sending.job import Job
 from healthmsg.cli.sending.journal_place import JournalPlace
+from healthmsg.cli.sending.messages import Label
 from healthmsg.cli.sending.other_texts import OtherTexts, find_other_texts
 from healthmsg.cli.sending.preview import Example
 from healthmsg.client import Client
@@ -29,6 +30,8 @@ class Outlook:
     """What earlier runs have done, if there were any."""
     other_texts: OtherTexts | None = None
     """Who already got another text from the journal."""
+    delimiter: str = ""
+    """Of the file that the journal's messages are from, if that is known."""
     superseded: int = 0
     """Texts in the journal that a later run replaced by others, and that are left out."""
 
@@ -118,14 +121,19 @@ async def _of_journal(job: Job) -> Outlook:
     before = ", ".join(f"{state.value} {count:,}" for state, count in counts.items() if count)
     # Of those in doubt it is found out first whether they were.
     to_send = report.to_send + report.in_doubt
-    return Outlook(to_send, report.seconds, examples, before, superseded=report.superseded)
+    delimiter = next(filter(None, (example.delimiter for example in examples)), "")
+    return Outlook(
+        to_send, report.seconds, examples, before, delimiter=delimiter, superseded=report.superseded
+    )
 
 
 async def _first(journal: Journal, state: State, superseded: bool) -> list[Example]:
     found = list[Example]()
     async for row in journal.rows(state):
         if superseded or not row.is_superseded:
-            found.append(Example(f"to {row.chat}", row.body or ""))
+            place = Label.parse(row.label)
+            title = f"to {row.chat}" if place is None else f"line {place.line}, to {row.chat}"
+            found.append(Example(title, row.body or "", "" if place is None else place.delimiter))
         if len(found) == _EXAMPLES:
             break
     return found

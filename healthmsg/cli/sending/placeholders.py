@@ -109,8 +109,10 @@ def check_template(
             likely.setdefault(found.text, found.column)
         else:
             unlikely[found.text] = None
-    for written, column in likely.items():
-        problems.add(f"the template's {written} looks like a field, which is written {{{column}}}")
+    for sent, column in likely.items():
+        # As it was written: a brace as such stands twice there.
+        written = sent.replace("{", "{{").replace("}", "}}")
+        problems.add(f"the template's {written} would be sent as {sent}: the field is written {{{column}}}")
     if not unlikely:
         return []
     return [f"The template has what looks like a field, and is sent as it stands: {', '.join(unlikely)}."]

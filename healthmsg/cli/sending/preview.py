@@ -17,7 +17,7 @@ from healthmsg.environment import Environment
 
 _MOST_SHOWN: Final = 20
 _DOUBTFUL: Final = (
-    "These may be mistakes, and may be meant. Look at them; if they are meant, --accept-doubtful sends them."
+    "That may be a mistake, or meant. Look at it in the file; if it is meant, --accept-doubtful sends it."
 )
 
 
@@ -60,6 +60,8 @@ class Example:
 
     title: str = field(repr=False)
     body: str = field(repr=False)
+    delimiter: str = ""
+    """Of the file that it is from, if that is known."""
 
 
 def grid(facts: Sequence[tuple[str, str]]) -> Table:
@@ -105,4 +107,4 @@ def refuse_doubtful(job: Job) -> None:
         RefusedError: there is something, with all of it.
     """
     if job.messages is not None and job.messages.doubts:
-        raise RefusedError(_DOUBTFUL, *job.messages.doubts)
+        raise RefusedError(*job.messages.doubts, advice=_DOUBTFUL)

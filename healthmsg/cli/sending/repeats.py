@@ -98,6 +98,22 @@ def find_repeats(messages: Sequence[Row]) -> list[tuple[int, int]]:
     return found
 
 
+def note_of_several(messages: Sequence[Row], repeated: Sequence[tuple[int, int]]) -> list[str]:
+    """Say who gets several messages that are not all alike."""
+    again = {line for line, _ in repeated}
+    first: dict[str, int] = {}
+    several: dict[str, str] = {}
+    for message in messages:
+        to = same_recipient(message.to)
+        line = first.setdefault(to, message.line)
+        if line != message.line and message.line not in again:
+            several.setdefault(to, f"line {message.line} as line {line}")
+    if not several:
+        return []
+    shown = list(several.values())[:_MOST_LINES] + (["…"] if len(several) > _MOST_LINES else [])
+    return [f"Recipients of more than one message: {len(several):,} ({', '.join(shown)})."]
+
+
 def report_other_names(messages: Sequence[Row], recipients: Recipients, doubts: Problems) -> None:
     """Note where one recipient has two names: of two patients, one would get what is the other's.
 
