@@ -251,11 +251,14 @@ def test_what_may_be_meant_is_refused_where_there_is_no_one_to_ask(path: Path) -
 
 
 def test_what_is_meant_is_sent(path: Path) -> None:
-    done = send(path, DOUBTFUL, "--yes", "--accept-doubtful", "--stop-after", "0")
+    path.with_name("there.csv").touch()
 
-    assert done.code == 1, done  # there is no service
-    assert "May be a mistake: 2" in done.out
-    assert "Null" not in done.out
+    found = problems(
+        send(path, DOUBTFUL, "--yes", "--accept-doubtful", "--results", path.with_name("there.csv"))
+    )
+
+    assert len(found) == 1
+    assert "exists already" in found[0]
 
 
 @pytest.mark.parametrize(

@@ -146,13 +146,20 @@ def _rows(lines: _Lines, columns: tuple[str, ...], table: Recipients) -> Iterato
 
 def _is_header(cells: Cells, columns: tuple[str, ...]) -> bool:
     """Return whether a row is a header again, be it that of another file."""
-    names = [fold(cell.replace("\ufeff", "")) for cell in cells]
-    filled = list(filter(None, names))
-    if all(name in columns or name in KNOWN for name in filled):
-        return True
-    same = sum(name == column for name, column in zip(names, columns, strict=False) if name)
-    addresses = [name for name, column in zip(names, columns, strict=False) if column in ADDRESSES]
-    return same > 1 and any(name in columns or name in KNOWN for name in addresses)
+    addresses = [cell for cell, column in zip(cells, columns, strict=False) if column in ADDRESSES]
+    if not any(_is_name(cell, columns) for cell in addresses):
+        return False  # as nearly every row
+    same = sum(_folded(cell) == column for cell, column in zip(cells, columns, strict=False) if cell)
+    return same > 1 or all(_is_name(cell, columns) for cell in cells if cell.strip())
+
+
+def _is_name(cell: str, columns: tuple[str, ...]) -> bool:
+    name = _folded(cell)
+    return bool(name) and (name in columns or name in KNOWN)
+
+
+def _folded(cell: str) -> str:
+    return fold(cell.replace("\ufeff", ""))
 
 
 @frozen

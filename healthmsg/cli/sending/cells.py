@@ -55,6 +55,7 @@ _NULL: Final = frozenset(
     {"nan", "null", "none", "nil", "na", "n/a", "n/b", "nvt", "n.v.t.", "-nan", "inf", "-inf"}
 )
 """What programs and people write where there is nothing; some of it is also a surname."""
+_LONGEST_NULL: Final = 40
 _DATE_OF_NOTHING: Final = re.compile(
     r"(?:0000-00-00|1900-01-0[01]|1899-12-3[01]|1970-01-01|0001-01-01|0?[01][-/.]0?1[-/.](?:1900|1970|0001)"
     r"|3[01][-/.]12[-/.]1899)(?:[ T]00:00.*)?"
@@ -70,7 +71,15 @@ _QUOTES: Final = ('""', "''", "“”", "‘’", "„”", "„“", "«»")  #
 
 def problem_of_value(value: str) -> str | None:
     """Return what is certainly wrong with any value that is used."""
-    return next((problem for is_wrong, problem in _CERTAIN if is_wrong(value)), None) if value else None
+    if not value or (len(value) <= _LONGEST and not _SUSPICIOUS.search(value)):
+        return None  # as nearly every value
+    return _first(_CERTAIN, value)
+
+
+# Each of those that are certain has something of this.
+_SUSPICIOUS: Final = re.compile(
+    r"[#=+@'&\\<(\[{]|[^\x20-\x7e\r\n]|\.{3}\Z|:\s?\d{3}\Z|\A(?:nat|nan\.0|undefined)\Z", re.IGNORECASE
+)
 
 
 def _has_failed(value: str) -> bool:
@@ -110,6 +119,8 @@ _CERTAIN: Final[Sequence[Rule]] = (
 
 def is_null(value: str) -> bool:
     """Return whether all words of it stand for nothing: `nan`, `None None`."""
+    if len(value) > _LONGEST_NULL:
+        return False
     words = value.casefold().split()
     return bool(words) and all(word in _NULL for word in words)
 
@@ -156,6 +167,8 @@ def doubt_about_text(value: str) -> str | None:
 
 def doubt_about_field(value: str) -> str | None:
     """Return what may be wrong with a value that is put into a template."""
+    if value.isascii() and value.isalpha() and not is_null(value):
+        return None  # as most names
     return _first(_OF_FIELDS, value)
 
 

@@ -13,7 +13,13 @@ from healthmsg.cli.recipients.columns import ADDRESSES, BODIES, check_columns, s
 from healthmsg.cli.sending.cells import doubt_about_field, doubt_about_text, is_null, problem_of_value
 from healthmsg.cli.sending.ids import LongNumbers, doubt_about_id, problem_of_address, problem_of_id
 from healthmsg.cli.sending.placeholders import check_template, find_placeholders
-from healthmsg.cli.sending.repeats import find_repeats, lines_of, note_of_several, report_other_names
+from healthmsg.cli.sending.repeats import (
+    find_repeats,
+    find_several,
+    lines_of,
+    note_of_several,
+    report_other_names,
+)
 from healthmsg.cli.sending.template import Template
 from healthmsg.client import Client
 from healthmsg.errors import InvalidFileError
@@ -110,11 +116,12 @@ def make_messages(
     making = _Making(own, recipients, folder, problems, doubts, template is None, allow_empty, is_exact)
     made = [message for row in recipients.rows if (message := making.message(row)) is not None]
     making.report_ids()
-    report_other_names(made, recipients, doubts)
+    several = find_several(made)
+    report_other_names(several, recipients, doubts)
     repeated = find_repeats(made)
     _refuse_repeats(() if allow_repeats else repeated, problems)
     problems.refuse_if_any()
-    notes += [*making.notes(), *note_of_several(made, repeated)]
+    notes += [*making.notes(), *note_of_several(several, repeated)]
     return Messages(made, repeated, doubts.in_order(), notes)
 
 

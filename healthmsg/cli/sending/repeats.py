@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 from unicodedata import normalize
@@ -98,41 +98,48 @@ def find_repeats(messages: Sequence[Row]) -> list[tuple[int, int]]:
     return found
 
 
-def note_of_several(messages: Sequence[Row], repeated: Sequence[tuple[int, int]]) -> list[str]:
+Several = Mapping[str, Sequence[Row]]
+"""The messages of each recipient of more than one."""
+
+
+def find_several(messages: Sequence[Row]) -> Several:
+    """Return who gets more than one message."""
+    found: dict[str, list[Row]] = {}
+    for message in messages:
+        found.setdefault(same_recipient(message.to), []).append(message)
+    return {to: rows for to, rows in found.items() if len(rows) > 1}
+
+
+def note_of_several(several: Several, repeated: Sequence[tuple[int, int]]) -> list[str]:
     """Say who gets several messages that are not all alike."""
     again = {line for line, _ in repeated}
-    first: dict[str, int] = {}
-    several: dict[str, str] = {}
-    for message in messages:
-        to = same_recipient(message.to)
-        line = first.setdefault(to, message.line)
-        if line != message.line and message.line not in again:
-            several.setdefault(to, f"line {message.line} as line {line}")
-    if not several:
+    pairs = list[str]()
+    for first, *others in several.values():
+        pairs += [f"line {other.line} as line {first.line}" for other in others if other.line not in again][
+            :1
+        ]
+    if not pairs:
         return []
-    shown = list(several.values())[:_MOST_LINES] + (["…"] if len(several) > _MOST_LINES else [])
-    return [f"Recipients of more than one message: {len(several):,} ({', '.join(shown)})."]
+    shown = pairs[:_MOST_LINES] + (["…"] if len(pairs) > _MOST_LINES else [])
+    return [f"Recipients of more than one message: {len(pairs):,} ({', '.join(shown)})."]
 
 
-def report_other_names(messages: Sequence[Row], recipients: Recipients, doubts: Problems) -> None:
+def report_other_names(several: Several, recipients: Recipients, doubts: Problems) -> None:
     """Note where one recipient has two names: of two patients, one would get what is the other's.
 
     In a group chat, that is as it may be.
     """
     columns = [name for name in recipients.columns if _is_personal(name)]
-    fields = {row.line: row.fields for row in recipients.rows} if columns else {}
-    first: dict[tuple[str, str], tuple[str, int]] = {}
-    for message in messages:
-        if not fields or message.to.startswith(_GROUPS):
-            continue
+    lines = {row.line for to, rows in several.items() if not to.startswith(_GROUPS) for row in rows}
+    fields = {row.line: row.fields for row in recipients.rows if row.line in lines} if columns else {}
+    for rows in several.values():
         for name in columns:
-            value = fields[message.line].get(name, "")
-            if not value:
-                continue
-            known, line = first.setdefault((same_recipient(message.to), name), (value, message.line))
-            if _plain(known) != _plain(value):
-                doubt = f"the same recipient as on line {line}, but another {name}"
-                doubts.add(doubt, message.line, f"{known} and {value}")
+            values = [(row.line, fields.get(row.line, {}).get(name, "")) for row in rows]
+            (line, known), *others = [*filter(lambda one: one[1], values)] or [(0, "")]
+            for other, value in others:
+                if _plain(known) != _plain(value):
+                    doubt = f"the same recipient as on line {line}, but another {name}"
+                    doubts.add(doubt, other, f"{known} and {value}")
 
 
 def _is_personal(column: str) -> bool:
