@@ -272,6 +272,8 @@ def test_an_id_that_only_looks_odd_is_taken(value: str) -> None:
         "3-Dec-2026",
         "2026-03-12 00:00:00",
         "1 mei",
+        "NA",
+        "nvt",
     ],
 )
 def test_an_id_that_a_spreadsheet_may_have_made_is_a_doubt(value: str) -> None:

@@ -42,7 +42,9 @@ def test_what_looks_like_a_column_is_refused_in_a_template(written: str) -> None
     assert notes == []
 
 
-@pytest.mark.parametrize("written", ["{{dit}}", "[let op]", "<br>", "«Bonjour»", "%x%", "$home", "[1]"])
+@pytest.mark.parametrize(
+    "written", ["{{dit}}", "[let op]", "<br>", "«Bonjour»", "%x%", "$home", "[1]", r"\n"]
+)
 def test_what_may_be_meant_is_noted(written: str) -> None:
     refused, (note,) = check(f"Beste {{voornaam}}, {written}")
 
@@ -67,6 +69,7 @@ def test_what_may_be_meant_is_noted(written: str) -> None:
             "100% {voornaam}%",
             "[{voornaam}]",
             "3 * 4",
+            r"C:\nu",
         ),
     ],
 )

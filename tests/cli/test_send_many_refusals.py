@@ -331,6 +331,19 @@ def test_a_dry_run_shows_texts_service_and_encoding(path: Path) -> None:
     assert "--texts" in kept.out
 
 
+def test_the_encoding_of_the_template_is_shown_too(path: Path) -> None:
+    text = path.with_name("tekst.txt")
+    text.write_bytes("Eén keer, {voornaam}: vóór maandag\r\n".encode("cp1252"))
+
+    arguments = ("--template-file", text, "--dry-run", "--texts")
+    done = send(path, "aux_id;voornaam\nP1;Jan\n", *arguments, template=None)
+
+    assert done.code == 0, done
+    assert "Template    Windows-1252" in done.out
+    assert "in which encoding it is" in done.out
+    assert "Eén keer, Jan: vóór maandag" in done.out
+
+
 def test_a_key_twice_or_rounded_is_refused(path: Path) -> None:
     done = send(path, "aux_id;voornaam;key\nP1;Jan;k1\nP2;Piet;\nP3;Kees;k1\nP4;Bo;1.2E+12\n")
 

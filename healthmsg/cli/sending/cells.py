@@ -51,9 +51,7 @@ _NOTHING: Final = frozenset(
     | {"nat", "1.#qnan", "-1.#ind", "nan.0", "[object object]", "undefined", "#n/a n/a"}
 )
 """What no one is called."""
-_NULL: Final = frozenset(
-    {"nan", "null", "none", "nil", "na", "n/a", "n/b", "nvt", "n.v.t.", "-nan", "inf", "-inf"}
-)
+_NULL: Final = frozenset({"nan", "null", "none", "nil", "na", "n/a", "n/b", "nvt", "n.v.t.", "-nan"})
 """What programs and people write where there is nothing; some of it is also a surname."""
 _LONGEST_NULL: Final = 40
 _DATE_OF_NOTHING: Final = re.compile(

@@ -30,6 +30,8 @@ _ENDS_IN_ZEROS: Final = f"ends in zeros after fifteen digits, as spreadsheets ro
 _MAY_BE_NUMBER: Final = "may have been written as a number, like 1.234, by a spreadsheet"
 _MAY_BE_ROUNDED: Final = "ends in zeros, as spreadsheets round numbers of more than fifteen digits"
 _MAY_BE_DATE: Final = "may have been made a date by a spreadsheet"
+_IS_NULL: Final = "is a word that programs write where there is no value"
+_NULL: Final = frozenset({"nan", "null", "none", "nil", "n/a", "-nan"})
 _LONGEST: Final = 1_000
 # The digits that a spreadsheet keeps of a number, and those that a number of 64 bits has at most.
 _SPREADSHEET: Final = 15
@@ -80,7 +82,7 @@ def problem_of_id(value: str) -> str | None:
 _CERTAIN: Final[Sequence[Rule]] = (
     (_SCIENTIFIC.fullmatch, _ROUNDED),
     (_NUMBER.fullmatch, _AS_NUMBER),
-    (is_null, "is a word that programs write where there is no value"),
+    (lambda own: own.casefold() in _NULL, _IS_NULL),
     (
         lambda own: own.startswith(("'", "=")),
         "begins with a sign by which spreadsheets mark text or a formula: take it away",
@@ -95,6 +97,8 @@ _CERTAIN: Final[Sequence[Rule]] = (
 def doubt_about_id(value: str) -> str | None:
     """Return what may be wrong with an id of any kind."""
     own = own_id(value)
+    if is_null(own):
+        return _IS_NULL
     if _PERHAPS_NUMBER.fullmatch(own):
         return _MAY_BE_NUMBER
     if _DATE.fullmatch(own):

@@ -25,10 +25,11 @@ _PLACEHOLDER: Final = re.compile(
     | (?<![\w#])\#(?P<hash>[^\W\d_]\w*)\#(?!\w) | (?<![\w@])@(?P<at>[^\W\d_]\w*)@(?!\w)
     | (?<!\w)__(?P<under>[^\W\d_]\w*?)__(?!\w)
     | (?<![\w$])\$(?P<dollar>[^\W\d_]\w*)
+    | (?<![:\\])(?P<escape>\\[nrt])(?![a-z])              # \n, for the end of a line
     """,
     re.VERBOSE,
 )
-_SIGNS: Final = re.compile(r"[{\[«<%*#@_$]")
+_SIGNS: Final = re.compile(r"[{\[«<%*#@_$\\]")
 # What stands in front of a field's own name (`user.first_name`), or after it (`first_name | upper`).
 _PART: Final = re.compile(r"[^\W\d_][\w \-]*")
 _USUAL: Final = frozenset(
@@ -115,10 +116,12 @@ def check_template(
         problems.add(f"the template's {written} would be sent as {sent}: the field is written {{{column}}}")
     if not unlikely:
         return []
-    return [f"The template has what looks like a field, and is sent as it stands: {', '.join(unlikely)}."]
+    return [f"The template has what looks like a field or a sign, sent as it stands: {', '.join(unlikely)}."]
 
 
 def _column(inner: str, columns: Iterable[str], *, is_loose: bool) -> str | None:
+    if inner.startswith("\\"):
+        return None
     names = [name for name in columns if name]
     parts = [fold(part) for part in (inner, *_PART.findall(inner))]
     for part in parts:

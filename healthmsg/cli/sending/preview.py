@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from healthmsg.cli.recipients import Problem, Recipients, RefusedError
+from healthmsg.cli.recipients.encodings import Decoded
 from healthmsg.cli.sending.job import Job
 from healthmsg.cli.terminal import shown
 from healthmsg.environment import Environment
@@ -29,14 +30,18 @@ class Source:
     recipients: Recipients | None
     name: str
     """Of the file of recipients."""
+    template: Decoded | None = None
+    """The file of the text, if there is one."""
 
     def of_file(self) -> Iterator[tuple[str, str]]:
-        """Yield what there is to say of the file."""
+        """Yield what there is to say of the files."""
         if self.recipients is None:
             return
         yield "Recipients", f"{self.name} ({self.recipients.form})"
         if self.recipients.empty_rows:
             yield "Empty rows", f"{self.recipients.empty_rows:,}, passed over"
+        if self.template is not None:
+            yield "Template", self.template.encoding
 
     @property
     def service(self) -> tuple[str, str]:
@@ -46,7 +51,7 @@ class Source:
     def warnings(self, job: Job) -> list[str]:
         """Return what may be a mistake in the file as a whole."""
         found = []
-        if self.recipients is not None and self.recipients.is_guess:
+        if any(file is not None and file.is_guess for file in (self.recipients, self.template)):
             found.append(
                 "The file does not say in which encoding it is. Look at letters such as é in the messages;"
                 " if they are wrong, save it as UTF-8 or give --encoding."
