@@ -46,13 +46,14 @@ _IN_PLACE: Final = re.compile(
     | (?<!\d)ö(?!\d) | (?<!\d)\bü(?=[bcdfghjklmnprstvwxyz]) | (?<=[a-zç])ü(?!\d)
     | (?<![aeiou\d])ä(?=[bcdfghjklmnpqrstuvwxzß])
     | (?<=[aeiouäöü])ß(?![aiou])
-    | (?<=[aeiouéüö])ë | (?<=[aeou])ï(?=[stnldmrcvz])       # Zoë, but not Smiltė; Maïté, but not Naďka
-    | (?<=[bcdfghijklmnpqrstuvwxyzá])á(?!\d) | \bá(?=[lná])
-    | (?<=[bcdfglmnprstv])í | \bí(?=[bcdfgklmnprstv]) | (?<=a)í(?=[alnz]) | (?<=[lr]u)í(?=[sz])
+    | (?<=[aeiouéüö])ë | (?<=[aeou])ï(?=[stnldmrcvz]|e[fkv])  # Zoë, but not Smiltė; Maïté, but not Naďka
+    | (?<=[bcdfghijklmnpqrstuvwxyzá])á(?!\d) | \bá(?=[glná])
+    | (?<=[bcdfglmnprstv])í | \bí(?=[bcdfgklmnprstv]) | (?<=a)í(?=[alnz]) | (?<=[lr]u)í(?=[sz]) | (?<=[gq]u)í
     | (?<=[ao])î(?=[tns]) | (?<=ch)â(?=t) | \bâ(?=ng)
     | \bç(?=[aeiouöü]) | (?<=[nr])ç(?=[aouã]) | (?<=[ao])ç(?=ã|ao|ade) | (?<=[ei])ç(?=ã|u)
     | (?<=[aeiouáéíóú])ñ(?=[aeiouáéíóú])                     # Muñoz, but not Kamiński
     | è(?=[cdglmnrstv]e\b|che\b|gue|vre|s\b)                 # Hélène, but not Kovačevič
+    | (?<=\b[bdhmwz])è(?=[lt]|ze?\b) | (?<=p)è(?=l\b) | (?<=\bh)è\b
     | (?<=qu)ê(?=te) | (?<=cr)ê(?=pe) | (?<=f)ê(?=te) | (?<=g)ê(?=n) | (?<=v)ê(?=q) | (?<=[nu])ê(?=s\b)
     | (?<=[adlnjb])à\b | \bà\b
     | (?<!\d)å(?=[bdghklmnprsv])
