@@ -14,7 +14,7 @@ BOM: Final = codecs.BOM_UTF8
 _OWNER_ONLY: Final = 0o600
 _OURS: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 # With these, or their wide forms, a spreadsheet takes a cell for a formula. Blanks before them hide nothing;
-# with apostrophes before them, what is put in front here can be told from what was there.
+# with apostrophes before them, what is put in front here can be known from what was there.
 _FORMULA: Final = re.compile(r"['\s]*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 
 

@@ -108,8 +108,8 @@ async def test_results_of_a_resumed_run_have_the_lines_and_the_delimiter_of_the_
     chats = write(path, sandbox, 3)
     leave_a_line_empty(path)
     sandbox.faults.add(kind=AnswerStatus(400), method="POST", times=3)
-    arguments = ("send-many", path, *TEMPLATE, "--yes", "--results", path.with_name("first.csv"))
-    await asyncio.to_thread(invoke, *arguments, env=variables_of(sandbox))
+    first = ("send-many", path, *TEMPLATE, "--yes", "--results", path.with_name("first.csv"))
+    await asyncio.to_thread(invoke, *first, env=variables_of(sandbox))
     await asyncio.to_thread(path.unlink)
     journal = path.with_name("lijst.journal.db")
 

@@ -102,16 +102,16 @@ def decode(data: bytes, encoding: str | None = None) -> Decoded:
     """Read a file's bytes; `encoding` is the user's own, should the file be read wrongly without.
 
     Raises:
-        RefusedError: it cannot be told what they mean.
+        RefusedError: what they mean is not certain.
     """
     if encoding is not None:
-        return Decoded(_decoded_as_told(data, encoding), encoding)
-    told = _own_encoding(data)
-    text = _decoded(data, told)
-    if text is not None and not _is_by_chance(text, told):
+        return Decoded(_decoded_as_named(data, encoding), encoding)
+    found = _own_encoding(data)
+    text = _decoded(data, found)
+    if text is not None and not _is_by_chance(text, found):
         # Where files were joined, there can be more than one mark.
-        return Decoded(text.lstrip("\ufeff"), _NAMES.get(told, told.upper()))
-    readings = {old: text for old in _OLD if (text := _western(data, old))} if told == "utf-8" else {}
+        return Decoded(text.lstrip("\ufeff"), _NAMES.get(found, found.upper()))
+    readings = {old: text for old in _OLD if (text := _western(data, old))} if found == "utf-8" else {}
     if len(readings) == 1:
         ((old, text),) = readings.items()
         return Decoded(text, _NAMES[old], is_guess=True)
@@ -122,9 +122,9 @@ def decode(data: bytes, encoding: str | None = None) -> Decoded:
     )
 
 
-def _is_by_chance(text: str, told: str) -> bool:
+def _is_by_chance(text: str, found: str) -> bool:
     """Return whether this is UTF-8 only because two letters of another encoding look so: Jiř, Dvořák."""
-    return told == "utf-8" and bool(_BY_CHANCE.search(text)) and len(_NOT_ASCII.findall(text)) <= _FEW
+    return found == "utf-8" and bool(_BY_CHANCE.search(text)) and len(_NOT_ASCII.findall(text)) <= _FEW
 
 
 def _western(data: bytes, old: str) -> str | None:
@@ -162,7 +162,7 @@ def _decoded(data: bytes, encoding: str) -> str | None:
         return None
 
 
-def _decoded_as_told(data: bytes, encoding: str) -> str:
+def _decoded_as_named(data: bytes, encoding: str) -> str:
     try:
         # A mark is not part of the text in whatever encoding has one.
         return data.decode(encoding).lstrip("\ufeff")

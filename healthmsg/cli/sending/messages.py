@@ -84,7 +84,7 @@ class Messages:
     doubts: Sequence[Problem] = ()
     """What may be a mistake, and may be meant: not to be sent before a person has said so."""
     notes: Sequence[str] = ()
-    """What is told before sending, and needs no answer."""
+    """What is shown before sending, and needs no answer."""
 
     def outgoing(self, client: Client, *, is_exact: bool) -> Iterator[Outgoing]:
         """Give them as the client takes them."""
@@ -238,7 +238,7 @@ class _Making:
             numbers.report(name, self.problems, self.doubts)
 
     def notes(self) -> list[str]:
-        """Return what is told of the texts."""
+        """Return what is shown of the texts."""
         if not self.like_fields:
             return []
         lines = lines_of(list(self.like_fields))

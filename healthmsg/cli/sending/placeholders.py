@@ -97,7 +97,7 @@ def find_placeholders(text: str, columns: Sequence[str], *, is_loose: bool = Fal
 def check_template(
     template: Template, columns: Sequence[str], problems: Problems, doubts: Problems
 ) -> list[str]:
-    """Look at the text of a template itself; return what is only to be told."""
+    """Look at the text of a template itself; return what is only noted."""
     text = template.own_text
     if problem := problem_of_value(text.strip()):
         problems.add(f"the template {problem}")

@@ -12,7 +12,7 @@ from healthmsg.cli.recipients import Problems, Recipients
 # A conversation has the address of the other side's user, too.
 _SAME_PERSON: Final = {"users": "conversations"}
 _GROUPS: Final = ("groupchats/", "aux/groupchats/")
-# Columns that say who somebody is: of one person, they are always the same.
+# Columns that say who a person is: of one person, they are always the same.
 _PERSONAL: Final = frozenset(
     {
         *("naam", "name", "nom", "nombre", "nome", "prénom", "prenom", "vorname", "nachname", "imię", "imie"),
