@@ -34,6 +34,8 @@ class Content:
     body: str = field(repr=False)
     files: tuple[JournalFile, ...] = field(repr=False)
     question: Mapping[str, object] | None = field(repr=False)
+    label: str | None = field(default=None, repr=False)
+    """The sender's own, which makes no difference."""
 
     def fingerprint(self, salt: bytes) -> bytes:
         """Tell it from others; with a journal's salt, nobody finds out what was said by trying texts."""
@@ -45,7 +47,7 @@ class Content:
 
     def entry(self, key: str, fingerprint: bytes) -> Entry:
         """Give it a key, under which a journal knows it."""
-        return Entry(key, self.to, self.body, self.files, self.question, fingerprint)
+        return Entry(key, self.to, self.body, self.files, self.question, fingerprint, self.label)
 
 
 def taker(*, for_journal: bool) -> FileTaker:
@@ -76,6 +78,8 @@ async def checked(
     check_own(message.to, api)
     if message.key is not None:
         encode(_without_nul(check_text(message.key, "a message's key"), "a message's key"))
+    if message.label is not None:
+        encode(_without_nul(check_text(message.label, "a message's label"), "a message's label"))
     check_files(message.files)
     question = message.question
     body = check_body(message.body)
@@ -89,6 +93,7 @@ async def checked(
         body,
         await asyncio.to_thread(_looked_at, files, for_journal=for_journal) if files else (),
         None if question is None else _written(question),
+        message.label,
     )
 
 

@@ -110,9 +110,9 @@ class Intake:
         for (index, entry), standing in zip(entered, standings, strict=True):
             if standing.problem is not None:
                 self._given.take(standing.key)
-                await self._refuse(index, entry.key, entry.chat, standing.problem)
+                await self._refuse(index, entry.key, entry.chat, standing.problem, entry.label)
             elif standing.is_final and self._given.is_awaited(standing.key):
-                await self._tell(result_of(standing, self._given.take(standing.key)))
+                await self._tell(result_of(standing, self._given.take(standing.key), entry.label))
         self._has_entered()
 
     async def _without_others(
@@ -137,7 +137,7 @@ class Intake:
         for index, entry in entered:
             if entry.key in to_written:
                 self._given.take(entry.key)
-                await self._refuse(index, entry.key, entry.chat, error_of_skipped())
+                await self._refuse(index, entry.key, entry.chat, error_of_skipped(), entry.label)
         return [one for one in entered if one[1].key not in to_written], found.superseded
 
     async def _accepted(self, found: Sequence[_Checked]) -> list[tuple[int, Entry]]:
@@ -146,31 +146,34 @@ class Intake:
         accepted = list[tuple[int, Entry]]()
         for one, key in zip(found, keys, strict=True):
             if key is None:
-                await self._refuse(one.index, one.key, one.content.to, InvalidInputError(_KEY_TAKEN))
+                problem = InvalidInputError(_KEY_TAKEN)
+                await self._refuse(one.index, one.key, one.content.to, problem, one.content.label)
             else:
                 fingerprint = one.content.fingerprint(self._journal.salt)
                 accepted.append((one.index, one.content.entry(key, fingerprint)))
         return accepted
 
     async def _not_entered(self, index: int, message: Outgoing, problem: Exception) -> None:
-        if not (isinstance(problem, InvalidFileError) and await self._is_known(index, message.key)):
-            await self._refuse(index, message.key, message.to, problem)
+        if not (isinstance(problem, InvalidFileError) and await self._is_known(index, message)):
+            await self._refuse(index, message.key, message.to, problem, message.label)
 
-    async def _is_known(self, index: int, key: str | None) -> bool:
+    async def _is_known(self, index: int, message: Outgoing) -> bool:
         """Tell whether this was, or may have been, delivered by an earlier run: its files may be gone."""
-        found = await self._journal.standings([key]) if key is not None else []
+        found = await self._journal.standings([message.key]) if message.key is not None else []
         known = next((one for one in found if one.state in _PERHAPS_SENT), None)
         if known is None or self._given.accept([(index, known.key, b"")]) == [None]:
             return False
         if known.is_final:
-            await self._tell(result_of(known, self._given.take(known.key)))
+            await self._tell(result_of(known, self._given.take(known.key), message.label))
         return True
 
-    async def _refuse(self, index: int, key: str | None, to: Recipient, problem: Exception) -> None:
-        await self._tell(SendResult(key, to, Outcome.NOT_SENT, error=problem, index=index))
+    async def _refuse(
+        self, index: int, key: str | None, to: Recipient, problem: Exception, label: str | None
+    ) -> None:
+        await self._tell(SendResult(key, to, Outcome.NOT_SENT, error=problem, index=index, label=label))
 
 
-def result_of(standing: Standing, index: int | None) -> SendResult:
+def result_of(standing: Standing, index: int | None, label: str | None) -> SendResult:
     """Tell what became of a message earlier, or elsewhere."""
     assert standing.state is not None  # noqa: S101 - for mypy: it is in the journal
     outcome = _OUTCOMES[standing.state]
@@ -178,7 +181,7 @@ def result_of(standing: Standing, index: int | None) -> SendResult:
     if outcome is not Outcome.DELIVERED:
         error = EarlierRunError(standing.error or "An earlier run noted no reason.")
     return SendResult(
-        standing.key, standing.chat, outcome, standing.message_id, error, standing.attempts, index
+        standing.key, standing.chat, outcome, standing.message_id, error, standing.attempts, index, label
     )
 
 

@@ -183,7 +183,7 @@ class JournalSendMany(JournalWork):
                     are_some_open = True
                 else:
                     self._given.take(key)
-                    await self._tell(result_of(standing, index))
+                    await self._tell(result_of(standing, index, standing.label))
             after = page[-1][1]
         return are_some_open
 

@@ -289,7 +289,9 @@ class JournalWork(SendMany):
         self, claim: Claimed, found: Reconciled, error: Exception | None, attempts: int
     ) -> SendResult:
         index = self._given.take(claim.key)
-        return SendResult(claim.key, claim.chat, found.outcome, found.message_id, error, attempts, index)
+        return SendResult(
+            claim.key, claim.chat, found.outcome, found.message_id, error, attempts, index, claim.label
+        )
 
 
 def _said_by(error: Exception) -> str:

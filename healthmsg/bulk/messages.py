@@ -32,7 +32,9 @@ class Outgoing:
 
     In an address as text, all after the kind is the id, taken literally; an id alone is no address, and its
     message is not sent (`InvalidIdError`), since it does not say what it is the id of. `key` is yours, to
-    recognise the result by. With a `question`, `body` is its text, and there can be no files.
+    recognise the result by, and tells messages apart. `label` is yours, too, and only comes back in the
+    result, also of a later run with the same journal (1,000 bytes at most). With a `question`, `body` is its
+    text, and there can be no files.
 
     What is sent is what the files hold when the run takes the message from its iterable, before it asks for
     the next one: see `UploadFile`. Give each message files of its own. With a journal, files must have a path
@@ -55,6 +57,7 @@ class Outgoing:
     files: Sequence[FileToUpload] = field(default=(), repr=False)
     key: str | None = field(default=None, repr=False)
     question: Question | None = field(default=None, repr=False)
+    label: str | None = field(default=None, repr=False)
 
 
 Messages = Iterable[Outgoing] | AsyncIterable[Outgoing]
@@ -66,8 +69,8 @@ class SendResult:
 
     `message_id` is set if it was delivered (unless a person decided that), `error` if not, or if it was and
     that could not be noted in the journal. `attempts` is how often a call was made for it. `index` is its
-    number among the messages that were given, from 0; `None` if it was not among them. From a journal, `to`
-    is the address as text, and `key` always set.
+    number among the messages that were given, from 0; `None` if it was not among them. `label` is that of the
+    message. From a journal, `to` is the address as text, and `key` always set.
     """
 
     key: str | None = field(repr=False)
@@ -77,6 +80,7 @@ class SendResult:
     error: Exception | None = None
     attempts: int = 0
     index: int | None = None
+    label: str | None = field(default=None, repr=False)
 
 
 @frozen

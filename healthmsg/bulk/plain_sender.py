@@ -153,6 +153,7 @@ def _result(item: _Numbered, found: Reconciled, error: Exception | None, attempt
         error=None if is_delivered else error,
         attempts=attempts,
         index=item.index,
+        label=message.label,
     )
 
 

@@ -21,7 +21,7 @@ from typer.core import TyperCommand
 from healthmsg.bulk import JournalReview
 from healthmsg.bulk.journal import Journal, Row, State
 from healthmsg.cli.ending import ExitCode, confirmed, fail, problems_told, require_somebody, say
-from healthmsg.cli.private_file import create_private
+from healthmsg.cli.private_file import as_cells, create_private
 from healthmsg.cli.recipients import RefusedError
 from healthmsg.cli.sending.journal_place import JOURNAL_VARIABLE, JournalPlace, require_extra
 from healthmsg.cli.terminal import has_lost_output, shown
@@ -269,7 +269,8 @@ async def _export(target: str, to: Path, states: Container[State], *, bodies: bo
             writer.writerow((*_COLUMNS, "body") if bodies else _COLUMNS)
             async for row in opened.rows():
                 if row.state in states:
-                    writer.writerow((*_cells(row), row.body or "") if bodies else _cells(row))
+                    cells = (*_cells(row), row.body or "") if bodies else _cells(row)
+                    writer.writerow(as_cells(cells))
                     count += 1
     return count
 

@@ -15,6 +15,7 @@ from healthmsg.bulk.hold import STOP_AFTER
 from healthmsg.bulk.reconcile import SETTLE
 from healthmsg.cli.ending import ExitCode, problems_told, require_somebody
 from healthmsg.cli.recipients import Recipients, RefusedError, read_recipients, read_text_file
+from healthmsg.cli.recipients.encodings import Decoded
 from healthmsg.cli.sending import options as option
 from healthmsg.cli.sending.confirming import Plan, ask, show
 from healthmsg.cli.sending.dry_run import dry_run as look_only
@@ -23,6 +24,7 @@ from healthmsg.cli.sending.journal_place import JournalPlace, require_extra
 from healthmsg.cli.sending.messages import Messages, make_messages
 from healthmsg.cli.sending.options import Options
 from healthmsg.cli.sending.outlook import count_in, is_all_delivered, look_ahead
+from healthmsg.cli.sending.preview import Source, refuse_doubtful
 from healthmsg.cli.sending.remaining import Remaining, find_remaining
 from healthmsg.cli.sending.results import Results
 from healthmsg.cli.sending.running import Ending, run
@@ -49,8 +51,10 @@ def send_many(
     results: option.ResultsFile = None,
     dry_run: option.DryRun = False,
     check_chats: option.CheckChats = False,
+    texts: option.Texts = False,
     allow_repeats: option.AllowRepeats = False,
     allow_empty: option.AllowEmpty = False,
+    accept_doubtful: option.AcceptDoubtful = False,
     exact_aux_ids: option.ExactAuxIds = False,
     encoding: option.Encoding = None,
     retry_failed: option.RetryFailed = False,
@@ -89,6 +93,7 @@ class _Command:
     def __init__(self, console: Console, options: Options) -> None:
         self._console = console
         self._options = options
+        self._template_file: Decoded | None = None
 
     def carry_out(self) -> ExitCode:
         with problems_told("Nothing was sent."):
@@ -106,19 +111,21 @@ class _Command:
         options.check()
         job, recipients = self._prepare()
         environment = _environment()
+        name = "" if options.recipients is None else options.recipients.name
+        source = Source(environment, recipients, name, self._template_file)
         if options.dry_run:
-            looking = look_only(
-                self._console, job, check_chats=options.check_chats, is_agreed=options.send_again
-            )
-            is_well = asyncio.run(looking)
-            return ExitCode.DONE if is_well else ExitCode.FAILED
+            looking = look_only(self._console, job, source, options)
+            return ExitCode.DONE if asyncio.run(looking) else ExitCode.FAILED
         if not options.yes:
             require_somebody()
+        elif not options.accept_doubtful:
+            refuse_doubtful(job)
         results = self._results(job, recipients)
         results.check_folder()
         outlook = asyncio.run(look_ahead(job))
-        name = "" if options.recipients is None else options.recipients.name
-        plan = Plan(job, outlook, environment, recipients, name, str(results.path))
+        if outlook.delimiter:
+            results.like_those_of(outlook.delimiter)
+        plan = Plan(job, outlook, source, str(results.path), options)
         show(self._console, plan)
         if options.yes and outlook.other_texts is not None and not (options.send_again or options.skip_sent):
             raise RefusedError(f"{outlook.other_texts.told} {_BOTH_OR_NOT}")
@@ -173,8 +180,8 @@ class _Command:
         options = self._options
         if options.template_file is not None:
             # What ends the last line is the editor's, not the message's.
-            text = read_text_file(options.template_file, options.encoding).text
-            return Template.parse(text.rstrip("\r\n"))
+            self._template_file = read_text_file(options.template_file, options.encoding)
+            return Template.parse(self._template_file.text.rstrip("\r\n"))
         return None if options.template is None else Template.parse(options.template)
 
     def _journal(self) -> JournalPlace | None:

@@ -70,6 +70,29 @@ async def test_results_say_which_message_they_are_of(client: Client, sandbox: Sa
     assert isinstance(results[2].error, NotFoundError)
 
 
+async def test_a_label_comes_back_also_from_a_run_without_messages(
+    client: Client, sandbox: Sandbox, target: str
+) -> None:
+    (chat,) = chats(sandbox, 1)
+    sandbox.faults.add(kind=AnswerStatus(400), method="POST", times=2)
+    messages = [Outgoing(chat, "1", label="line 2"), Outgoing(chat, "2", label="line 3"), Outgoing(chat, "3")]
+    messages += [Outgoing(chat, "", label="line 5"), Outgoing(chat, "4", label="NUL \0")]
+
+    first = await sent(client, messages, journal=target)
+    again = await sent(client, [Outgoing(chat, "1", label="line 7")], journal=target)
+    rest = await sent(client, None, journal=target, retry_failed=True)
+
+    labels = ["line 2", "line 3", None, "line 5", "NUL \0"]
+    assert [result.label for result in first] == labels
+    assert outcomes(first)[:3] == [Outcome.NOT_SENT, Outcome.NOT_SENT, Outcome.DELIVERED]
+    assert isinstance(first[4].error, InvalidInputError)
+    assert [result.label for result in again] == ["line 7"]
+    # That of the newest run that was given the message.
+    assert sorted(str(result.label) for result in rest) == ["line 3", "line 7"]
+    assert outcomes(rest) == [Outcome.DELIVERED] * 2
+    assert "line" not in repr(first)
+
+
 async def test_a_report_counts_each_message_once(client: Client, sandbox: Sandbox, file: Path) -> None:
     (chat,) = chats(sandbox, 1)
     messages = [Outgoing(chat, "1"), Outgoing(chat, ""), Outgoing(chat, "2")]

@@ -128,6 +128,20 @@ def test_texts_come_along_where_they_are_kept_and_wanted(journal: Path, tmp_path
     assert [row["body"] for row in export(keeping, "--bodies")] == [BODY] * 3
 
 
+async def enter(target: str | Path, key: str, body: str) -> None:
+    async with Journal.open(target) as journal:
+        await journal.enter([Entry(key, "aux/conversations/P9", body)])
+
+
+def test_nothing_of_it_is_a_formula_when_a_spreadsheet_opens_it(tmp_path: Path) -> None:
+    journal = tmp_path / "recall.db"
+    asyncio.run(enter(journal, "-2+3", "=HYPERLINK(1)"))
+
+    (row,) = export(journal, "--bodies")
+
+    assert (row["key"], row["body"], row["to"]) == ("'-2+3", "'=HYPERLINK(1)", "aux/conversations/P9")
+
+
 def test_an_export_is_never_written_over_a_file(journal: Path, tmp_path: Path) -> None:
     there = tmp_path / "mine.csv"
     there.write_text("mine")

@@ -1,5 +1,6 @@
 """The file of results."""
 
+import csv
 import errno
 import os
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from healthmsg import Outcome, SendResult
+from healthmsg.cli.private_file import as_cells
 from healthmsg.cli.recipients import RefusedError
 from healthmsg.cli.sending.job import Job
 from healthmsg.cli.sending.messages import Message, Messages
@@ -72,6 +74,32 @@ def test_what_only_the_journal_knows_has_no_line(path: Path, results: Results) -
     assert lines_of(path)[1].startswith(
         ";k;conversations/c1;not sent;;POST conversations/{id}/messages: answered 404 "
     )
+
+
+def test_what_the_journal_knows_of_a_file_has_its_line(path: Path, results: Results) -> None:
+    results.add(SendResult("k", "conversations/c1", Outcome.DELIVERED, "m", attempts=1, label="17;"), None)
+    results.add(SendResult("k", "conversations/c1", Outcome.DELIVERED, "m", attempts=1, label="other"), None)
+
+    assert [line.split(";")[0] for line in lines_of(path)[1:]] == ["17", ""]
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t=", " =", "'=", "\r", "\uff1d"])
+def test_nothing_in_it_is_a_formula_when_a_spreadsheet_opens_it(
+    path: Path, results: Results, start: str
+) -> None:
+    key, text = f"{start}cmd|' /C calc'!A0", f"{start}1+1"
+    results.add(SendResult(key, "P1", Outcome.DELIVERED, message_id=text, attempts=1), MESSAGES[0])
+
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        (row,) = csv.DictReader(file, delimiter=";")
+    assert (row["key"], row["message_id"]) == (f"'{key}", f"'{text}")
+    assert (row["line"], row["to"], row["attempts"]) == ("2", "aux/conversations/P2", "1")
+
+
+def test_the_ordinary_is_written_as_it_is() -> None:
+    row = (5, -5, "P1", "2026-01-01", "a=b", "'t Hart", "", None)
+
+    assert as_cells(row) == list(row)
 
 
 def test_what_the_run_did_not_come_to_is_open(path: Path, results: Results) -> None:

@@ -89,7 +89,9 @@ def test_a_column_can_be_the_text(path: Path) -> None:
     ],
 )
 def test_without_a_template_one_column_must_be_the_text(path: Path, header: str, problem: str) -> None:
-    (found,) = problems(send(path, f"{header}\n{';'.join(header.split(';'))}\n", template=None))
+    (found,) = problems(
+        send(path, f"{header}\n{';'.join(f'P{n}' for n in header.split(';'))}\n", template=None)
+    )
 
     assert found.startswith(problem)
 
@@ -201,6 +203,147 @@ def test_a_value_that_nobody_wants_to_send_is_refused(path: Path, value: str) ->
     assert "Jan" not in found
 
 
+@pytest.mark.parametrize(
+    "fields", ["to;groupchats/1.23e+18", "user_id;4711.0", "groupchat_id;1.234.567", "aux_id;1,23E15"]
+)
+def test_an_id_that_was_rounded_is_refused_in_every_column_with_its_line_and_remedy(
+    path: Path, fields: str
+) -> None:
+    column, value = fields.split(";")
+
+    (found,) = problems(send(path, f"{column};voornaam\n{value};Jan\n"))
+
+    assert found.startswith(f"line 2: {column} was ")
+    assert "make that column text" in found
+    assert value.rpartition("/")[2] not in found.replace("4711.0 or 1.234.567", "")
+
+
+def test_ids_that_end_in_zeros_are_refused_together(path: Path) -> None:
+    rows = "".join(f"{n}23456789012345000;P{n};Jan\n" for n in range(1, 4))
+
+    found = problems(send(path, f"key;aux_id;voornaam\n{rows}"))
+
+    assert [line[:28] for line in found] == [f"line {n}: key ends in zeros aft"[:28] for n in (2, 3, 4)]
+
+
+def test_placeholders_of_other_programs_are_refused(path: Path) -> None:
+    (found,) = problems(send(path, "aux_id;voornaam\nP1;Jan\n", template="Beste {{voornaam}}"))
+    assert found == (
+        "the template's {{voornaam}} would be sent as {voornaam}: the field is written {voornaam}"
+    )
+    (found,) = problems(send(path, "aux_id;voornaam;body\nP1;Jan;Beste {voornaam}\n", template=None))
+    assert found == "line 2: body has what looks like the field {voornaam}: only a template is filled in"
+
+
+# --- what may be meant
+
+
+DOUBTFUL = "aux_id;voornaam\nP1;Jan\nP2;Null\nP3;Zo\u00c3\u00ab\n"
+
+
+def test_what_may_be_meant_is_refused_where_there_is_no_one_to_ask(path: Path) -> None:
+    first, second, advice = problems(send(path, DOUBTFUL, "--yes"))
+
+    assert first == "line 3: voornaam is a word that programs write where there is no value"
+    assert second.startswith("line 4: voornaam looks as if it was read in a wrong encoding")
+    assert "--accept-doubtful" in advice
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_what_is_meant_is_sent(path: Path) -> None:
+    path.with_name("there.csv").touch()
+
+    found = problems(
+        send(path, DOUBTFUL, "--yes", "--accept-doubtful", "--results", path.with_name("there.csv"))
+    )
+
+    assert len(found) == 1
+    assert "exists already" in found[0]
+
+
+@pytest.mark.parametrize(
+    ("rows", "doubts"),
+    [
+        ("P1;;Jan;1-2-1950;ma\nP2;;Jan;1-2-1950;ma\nP1;;jan ;1-2-1950;di", []),
+        (
+            "P1;;Jan;1-2-1950;ma\nP1;;Piet;1-2-1950;di",
+            ["3: the same recipient as on line 2, but another voornaam"],
+        ),
+        (
+            "P1;;Jan;1-2-1950;ma\nP1;;Piet;3-4-1960;di",
+            [
+                "3: the same recipient as on line 2, but another voornaam",
+                "3: the same recipient as on line 2, but another geboortedatum",
+            ],
+        ),
+        ("P1;;;;ma\nP1;;Jan;;di", []),
+        # Several people are spoken of in one group chat.
+        (";g1;Jan;;ma\n;g1;Piet;;di", []),
+    ],
+)
+def test_one_id_with_two_names_is_a_doubt(path: Path, rows: str, doubts: list[str]) -> None:
+    header = "aux_id;groupchat_id;voornaam;geboortedatum;dag"
+    done = send(path, f"{header}\n{rows}\n", "--dry-run", "--no-journal", template="{dag}")
+
+    assert done.code == (1 if doubts else 0), done
+    assert [line[7:] for line in done.out.splitlines() if line.startswith("  line ")] == doubts
+    assert "Jan" not in done.out
+    assert "Piet" not in done.out
+
+
+def test_names_of_others_than_the_recipient_may_differ(path: Path) -> None:
+    text = "aux_id;naam_arts;afdelingsnaam\nP1;A;x\nP1;B;y\n"
+
+    assert_is_ready(send(path, text, template="{naam_arts} {afdelingsnaam}"))
+
+
+def test_recipients_of_several_messages_are_counted(path: Path) -> None:
+    done = send(path, "aux_id;dag\nP1;ma\nP2;ma\nP1;di\n", "--dry-run", "--no-journal", template="{dag}")
+
+    assert done.code == 0, done
+    assert "Recipients of more than one message: 1 (line 4 as line 2)." in done.out
+
+
+# --- a dry run
+
+
+def test_a_dry_run_shows_texts_service_and_encoding(path: Path) -> None:
+    path.write_text("aux_id;voornaam\n" + "".join(f"P{n};Zo\u00eb {n}\n" for n in range(5)), "cp1252")
+    arguments = ("send-many", path, "--template", TEMPLATE, "--dry-run")
+
+    kept = invoke(*arguments, env=ACCOUNT)
+    shown = invoke(*arguments, "--texts", env=ACCOUNT)
+
+    assert (kept.code, shown.code) == (0, 0)
+    for done in (kept, shown):
+        assert "lijst.csv (Windows-1252, separated by semicolons)" in done.out
+        assert "http://127.0.0.1:9/v1" in done.out
+    assert [f"Beste Zo\u00eb {n}, uw arts belt u." in shown.out for n in range(4)] == [
+        True,
+        True,
+        True,
+        False,
+    ]
+    assert "line 2, to aux/conversations/P0" in shown.out
+    # What is kept in a log has nothing of a patient.
+    assert "Zo\u00eb" not in kept.out
+    assert "P0" not in kept.out
+    assert "--texts" in kept.out
+
+
+def test_the_encoding_of_the_template_is_shown_too(path: Path) -> None:
+    text = path.with_name("tekst.txt")
+    text.write_bytes("Eén keer, {voornaam}: vóór maandag\r\n".encode("cp1252"))
+
+    arguments = ("--template-file", text, "--dry-run", "--texts")
+    done = send(path, "aux_id;voornaam\nP1;Jan\n", *arguments, template=None)
+
+    assert done.code == 0, done
+    assert "Template    Windows-1252" in done.out
+    assert "in which encoding it is" in done.out
+    assert "Eén keer, Jan: vóór maandag" in done.out
+
+
 def test_a_key_twice_or_rounded_is_refused(path: Path) -> None:
     done = send(path, "aux_id;voornaam;key\nP1;Jan;k1\nP2;Piet;\nP3;Kees;k1\nP4;Bo;1.2E+12\n")
 
@@ -281,6 +424,11 @@ def test_a_template_is_filled_in_as_it_stands() -> None:
         (("x.csv", "--template", "x", "--template-file", "y"), "--template and --template-file: one of them"),
         (("x.csv", "--journal", "j.db", "--no-journal"), "--journal and --no-journal: one of them"),
         (("x.csv", "--check-chats"), "--check-chats goes with --dry-run"),
+        (("x.csv", "--texts"), "--texts goes with --dry-run"),
+        (
+            ("--resume", "--journal", "j.db", "--accept-doubtful"),
+            "--accept-doubtful is for a file of recipients",
+        ),
         (("x.csv", "--retry-failed", "--no-journal"), "--retry-failed needs a journal"),
         (("x.csv", "--settle", "inf"), "--settle and --stop-after must be numbers of seconds"),
         (("x.csv",), "x.csv cannot be read: No such file or directory"),

@@ -1,5 +1,6 @@
 """`healthmsg send-many` over a real sandbox: what is sent, told and written, and how it ends."""
 
+import asyncio
 import csv
 import os
 import re
@@ -32,6 +33,10 @@ def write(path: Path, sandbox: Sandbox, count: int) -> list[str]:
     rows = "".join(f"P{n};Zoë {n}\r\n" for n in range(count))
     path.write_bytes(f"Aux ID;Voornaam\r\n{rows}".encode("cp1252"))
     return chats
+
+
+def leave_a_line_empty(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b"P1", b"\r\nP1"))
 
 
 def write_lines(path: Path, *lines: str) -> None:
@@ -95,6 +100,26 @@ async def test_what_it_writes_only_its_owner_can_read_and_what_it_prints_names_n
     assert "lijst.journal.db" in "".join(done.out.split())
     for private in ("Zoë", "P0", "P1", "arts", variables_of(sandbox)["HEALTHMSG_TOKEN"]):
         assert private not in done.out + done.err
+
+
+async def test_results_of_a_resumed_run_have_the_lines_and_the_delimiter_of_the_file(
+    sandbox: Sandbox, path: Path
+) -> None:
+    chats = write(path, sandbox, 3)
+    leave_a_line_empty(path)
+    sandbox.faults.add(kind=AnswerStatus(400), method="POST", times=3)
+    first = ("send-many", path, *TEMPLATE, "--yes", "--results", path.with_name("first.csv"))
+    await asyncio.to_thread(invoke, *first, env=variables_of(sandbox))
+    await asyncio.to_thread(path.unlink)
+    journal = path.with_name("lijst.journal.db")
+
+    arguments = ("send-many", "--resume", "--retry-failed", "--yes", "--journal", journal)
+    done = await asyncio.to_thread(invoke, *arguments, env=variables_of(sandbox))
+
+    assert done.code == 0, done
+    assert [len(sandbox.messages(chat)) for chat in chats] == [1, 1, 1]
+    found = {row["to"][-2:]: row["line"] for row in results(path)}
+    assert found == {"P0": "2", "P1": "4", "P2": "5"}
 
 
 async def test_the_same_command_again_sends_nothing_twice(sandbox: Sandbox, path: Path) -> None:

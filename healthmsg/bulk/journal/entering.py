@@ -88,6 +88,7 @@ class Entering:
                 standings.append(_standing_of_new(one, new.setdefault(one.key, one)))
         self._insert(connection, list(new.values()))
         self._move_files(connection, wanted, known)
+        self._label(connection, wanted, known)
         return self._reopen(connection, standings)
 
     def look_up(self, connection: Connection, prepared: Sequence[Prepared]) -> list[Standing]:
@@ -115,7 +116,8 @@ class Entering:
             recipient = recipient_of[one.entry.chat]
             hashes_at = 1 + number * 2 * keys.HASH_LENGTH
             is_next = recipient not in held_up
-            rows.append((*one.said, hashes_at, last + 1 + number, is_next, recipient))
+            label = one.entry.label
+            rows.append((*one.said, hashes_at, last + 1 + number, is_next, recipient, label))
             held_up.add(recipient)
         hashes = b"".join(one.fingerprint + one.body_hash for one in new)
         connection.execute(statements.INSERT, {"rows": rows, "hashes": hashes, "b_run": self._run, **_now()})
@@ -133,6 +135,18 @@ class Entering:
         ]
         if rows:
             connection.execute(statements.MOVE_FILES, {"rows": rows})
+
+    def _label(self, connection: Connection, prepared: Sequence[Prepared], known: Mapping[str, Any]) -> None:
+        """Note what those that are known are called now."""
+        rows = [
+            [one.key, one.entry.label]
+            for one in prepared
+            if one.key in known
+            and known[one.key].fingerprint == one.fingerprint
+            and one.entry.label not in {None, known[one.key].label}
+        ]
+        if rows:
+            connection.execute(statements.LABEL, {"rows": rows})
 
     def _reopen(self, connection: Connection, standings: Sequence[Standing]) -> list[Standing]:
         """Let those wait again, in their old places, that were set aside, or that are to be tried again."""
@@ -181,6 +195,7 @@ def standing_of(row: Any, problem: JournalMismatchError | None = None) -> Standi
         attempts=row.attempts,
         problem=problem,
         run=row.run,
+        label=row.label,
     )
 
 
@@ -208,6 +223,8 @@ def _what_is_wrong(entry: Entry) -> str:
             return f"the {name} of a message in a journal must be text of 1 to {most} bytes"
     if entry.fingerprint is not None and len(entry.fingerprint) != keys.HASH_LENGTH:
         return f"the fingerprint of a message must have {keys.HASH_LENGTH} bytes"
+    if entry.label is not None and not can_be_stored(entry.label, _LONGEST):
+        return f"the label of a message in a journal must be text of at most {_LONGEST} bytes"
     if not can_be_stored(entry.body):
         return "the body has a character that cannot be stored: a NUL, or half of a surrogate pair"
     return ""

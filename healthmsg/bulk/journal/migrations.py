@@ -153,6 +153,11 @@ def _add_runs_and_decisions(connection: Connection) -> None:
     connection.execute(text("CREATE INDEX healthmsg_runs ON healthmsg_messages (recipient, run)"))
 
 
+def _add_labels(connection: Connection) -> None:
+    """Add what the sender calls a message."""
+    connection.execute(text("ALTER TABLE healthmsg_messages ADD COLUMN label TEXT"))
+
+
 Step = Callable[[Connection], None]
 
 STEPS: Final[tuple[Step, ...]] = (
@@ -161,6 +166,7 @@ STEPS: Final[tuple[Step, ...]] = (
     _add_recipients,
     _add_the_service_s_clock,
     _add_runs_and_decisions,
+    _add_labels,
 )
 """The n-th makes version n of what was version n - 1."""
 

@@ -93,6 +93,8 @@ MESSAGES: Final = Table(
     Column("decided", Text),
     Column("decided_by", Text),
     Column("decided_at", Utc),
+    # The sender's own, which comes back in the result.
+    Column("label", Text),
 )
 
 # The addresses of which more than one is known to lead to the same recipient.

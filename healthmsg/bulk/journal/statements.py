@@ -59,7 +59,7 @@ _NOBODY: Final = {"claimed_by": None, "lease_until": None}
 
 LAST_POSITION: Final = select(func.coalesce(func.max(M.position), -1))
 KNOWN: Final = select(
-    *(M.key, M.chat, M.fingerprint, M.state, M.is_final, M.message_id, M.error, M.attempts, M.run)
+    *(M.key, M.chat, M.fingerprint, M.state, M.is_final, M.message_id, M.error, M.attempts, M.run, M.label)
 ).where(M.key.in_(FIRST_TEXTS))
 WITH_NEXT: Final = select(M.recipient).where(IS_NEXT, M.recipient.in_(FIRST_TEXTS))
 """Those of some recipients that have a next message already."""
@@ -83,6 +83,7 @@ _NEW: Final[dict[Column[Any], Any]] = {
     M.updated_at: _NOW,
     M.run: bindparam("b_run", type_=BigInteger),
     M.is_superseded: false(),
+    M.label: text_at(9),
 }
 INSERT: Final[Insert] = insert(MESSAGES).from_select(list(_NEW), select(*_NEW.values()))
 # The same files, which are in another place now.
@@ -91,6 +92,7 @@ MOVE_FILES: Final[Update] = (
     .where(M.key == text_at(0), M.state != State.DELIVERED.value, M.files != text_at(1))
     .values(files=text_at(1))
 )
+LABEL: Final[Update] = update(MESSAGES).where(M.key == text_at(0)).values(label=text_at(1))
 # What no run that is still alive is to send does not hold up its chat.
 SET_ASIDE: Final[Update] = (
     update(MESSAGES)
@@ -404,7 +406,7 @@ def _to_take(which: ColumnElement[bool], lease: timedelta | None) -> Select[Any]
     found = (
         select(
             *(M.position, M.key, M.chat, M.body, M.files, M.question, M.state, M.attempts),
-            *(M.started_at, M.date_ahead, M.sent_to, M.claims, M.is_superseded),
+            *(M.started_at, M.date_ahead, M.sent_to, M.claims, M.is_superseded, M.label),
         )
         .where(IS_NEXT, which)
         .order_by(M.position)

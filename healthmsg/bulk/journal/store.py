@@ -397,7 +397,7 @@ def _sample(connection: Connection, chat: str | None, before: datetime | None) -
 
 def _claimed(row: Sequence[Any]) -> Claimed:
     (_, key, chat, body, files, question, state, attempts, *last) = row
-    started_at, date_ahead, sent_to, claims, is_superseded = last
+    started_at, date_ahead, sent_to, claims, is_superseded, label = last
     return Claimed(
         key,
         chat,
@@ -411,6 +411,7 @@ def _claimed(row: Sequence[Any]) -> Claimed:
         claims + 1,
         None if date_ahead is None else date_ahead * _MILLISECOND,
         bool(is_superseded),
+        label,
     )
 
 
@@ -433,4 +434,5 @@ def _row(row: Any) -> Row:
         row.run,
         row.is_superseded,
         None if row.decided is None else Decision(Outcome(row.decided), row.decided_by, row.decided_at),
+        row.label,
     )

@@ -56,6 +56,8 @@ class Entry:
     question: Mapping[str, object] | None = field(default=None, repr=False)
     fingerprint: bytes | None = field(default=None, repr=False)
     """What tells it from others, if that is known already."""
+    label: str | None = field(default=None, repr=False)
+    """The sender's own: it tells nothing from anything."""
 
 
 @frozen
@@ -78,6 +80,7 @@ class Standing:
     problem: JournalMismatchError | InvalidInputError | None = None
     run: int | None = None
     """Which run entered it; `None`: none did yet."""
+    label: str | None = field(default=None, repr=False)
 
 
 @frozen
@@ -103,6 +106,7 @@ class Claimed:
     """By how much the service's `Date` was ahead of the journal's clock then, if that is known."""
     is_superseded: bool = False
     """Whether a later run had something else for this recipient instead."""
+    label: str | None = field(default=None, repr=False)
 
 
 @frozen
@@ -166,3 +170,4 @@ class Row:
     """Whether a later run had something else for this recipient instead."""
     decision: Decision | None = None
     """What a person decided last, which a later attempt may have made history."""
+    label: str | None = field(default=None, repr=False)

@@ -2,8 +2,10 @@
 
 What a file says of itself comes first, then UTF-8, which other text practically never happens to be. What is
 left comes from a spreadsheet that saves in an encoding of old: Windows-1252, or that of Excel's "CSV
-(Macintosh)" or "CSV (MS-DOS)". Guessing these by statistics garbles the names in a short list of them; so it
-is the first in which every letter stands where it can stand, and none rather than one that garbles.
+(Macintosh)" or "CSV (MS-DOS)". Each of these has sisters for Central Europe, Turkey and the Baltic, in which
+the same bytes are other letters: Paweł becomes Pawe³, Jiří becomes Jiøí. Statistics cannot tell them apart in
+a short list of names. So a file is read without its encoding being named only if each of its letters stands
+where Western names and Dutch words have it, and the sisters have not; else the user has to name it.
 """
 
 import codecs
@@ -35,17 +37,55 @@ _NAMES: Final = {
     "mac_roman": "Mac Roman",
     "cp850": "MS-DOS (850)",
 }
-# Not Icelandic's letters: they are where Turkish, which has many more names here, has its own.
-_EXPECTED: Final = "À-ÏÑ-ÖØ-Üßàáâãäåæçèéêëìíîïñ-öø-üÿŒœŠšŽžŸƒ‘’“”‚„–—…•€£§©®™°²³µ·½¼¾×«»¿¡\u00a0"  # noqa: RUF001 - these are meant
-_COMMON: Final = re.compile("[éëèïöü]")
-_UNEXPECTED: Final = re.compile(f"[^\\x00-\\x7f{_EXPECTED}]")
-# A capital or a sign in the middle of a word, or nothing but accents: read in the wrong encoding.
-_OUT_OF_PLACE: Final = re.compile(
-    "[a-z][À-ÖØ-ÞŒŠŽŸƒ‚„‘•£§µ½¼¾«¿¡]"  # noqa: RUF001 - these are meant
-    "|[A-Za-z][À-ÖØ-ÞŒŠŽŸ€™°²³·×][a-z]"  # noqa: RUF001 - these are meant
-    "|[ƒ£§©®µ½¼¾°²³·•”][a-z]"
-    "|[À-ÿ]{3}|[^\\x00-\\x7f]{4}"
+_WORD: Final = re.compile(r"[^ \t\r\n;,|]*[^\x00-\x7f][^ \t\r\n;,|]*")
+# Where a letter or sign may stand, in words in lower case. Looked at are the letters around it. What is not
+# here is refused: č, ć, ę, ė, ď, ř, ű or ā of a sister encoding may be meant.
+_IN_PLACE: Final = re.compile(
+    r"""
+      (?<!\d)[éóúô](?!\d)
+    | (?<!\d)ö(?!\d) | (?<!\d)\bü(?=[bcdfghjklmnprstvwxyz]) | (?<=[a-zç])ü(?!\d)
+    | (?<![aeiou\d])ä(?=[bcdfghjklmnpqrstuvwxzß])
+    | (?<=[aeiouäöü])ß(?![aiou])
+    | (?<=[aeiouéüö])ë | (?<=[aeou])ï(?=[stnldmrcvz]|e[fkv])  # Zoë, but not Smiltė; Maïté, but not Naďka
+    | (?<=[bcdfghijklmnpqrstuvwxyzá])á(?!\d) | \bá(?=[glná])
+    | (?<=[bcdfglmnprstv])í | \bí(?=[bcdfgklmnprstv]) | (?<=a)í(?=[alnz]) | (?<=[lr]u)í(?=[sz]) | (?<=[gq]u)í
+    | (?<=[ao])î(?=[tns]) | (?<=ch)â(?=t) | \bâ(?=ng)
+    | \bç(?=[aeiouöü]) | (?<=[nr])ç(?=[aouã]) | (?<=[ao])ç(?=ã|ao|ade) | (?<=[ei])ç(?=ã|u)
+    | (?<=[aeiouáéíóú])ñ(?=[aeiouáéíóú])                     # Muñoz, but not Kamiński
+    | è(?=[cdglmnrstv]e\b|che\b|gue|vre|s\b)                 # Hélène, but not Kovačevič
+    | (?<=\b[bdhmwz])è(?=[lt]|ze?\b) | (?<=p)è(?=l\b) | (?<=\bh)è\b
+    | (?<=qu)ê(?=te) | (?<=cr)ê(?=pe) | (?<=f)ê(?=te) | (?<=g)ê(?=n) | (?<=v)ê(?=q) | (?<=[nu])ê(?=s\b)
+    | (?<=[adlnjb])à\b | \bà\b
+    | (?<!\d)å(?=[bdghklmnprsv])
+    | (?<=[bdfghjklmnprstv])ø(?=[bdfghklmnprstv]) | \bø(?=[bdfgjklmnrstvy]|iv) | (?<=r)ø\b
+    | (?<=[bdfghjklmnpsv])æ(?=[rt]) | \bæ(?=r)
+    | ã(?=o\b|es?\b) | õ(?=es\b)
+    # Signs.
+    | (?<=\b[dlo])’(?=[a-zéèêàô]) | (?<=[a-zé])’(?=(?:s|n|tjes?)\b) | (?<![a-zé])’(?=[stnmkr]\b)
+    | (?<![\w’])[‘“„](?=[\w‘“]) | (?<=[\w.?!…)])[’”](?!\w)
+    | (?<!\w)[–—](?!\w) | (?<=\d)[–—](?=\d)
+    | (?<=[\w’”])…(?!\w) | (?<!\w)…(?!\w)
+    | (?<![^\W\d_])[€£§©®°•](?![^\W\d_]) | (?<=\d)°(?=[cf]\b)
+    | (?<=\bm)[²³]\b | (?<=\b[ckd]m)[²³]\b | (?<![a-z])µ(?=[gml]\b) | (?<![^\W\d_])[½¼¾×](?![^\W\d_])
+    | (?<!\w)«(?=[\s\w]) | (?<=[\s\w])»(?!\w)
+    | (?<=[\d.:])\u00a0(?=\w) | (?<=[\w.])\u00a0(?=[\d€])
+    """,  # noqa: RUF001 - these letters and signs are meant
+    re.VERBOSE,
 )
+# What one who chooses these of Excel's formats has in Dutch: their sisters are too near for more.
+_IN_PLACE_OF_RARE: Final = re.compile(
+    r"(?<=[bcdfghjklmnopqrstvwxzé])é|\bé(?=é)|(?<=[aeiou])ë|(?<=[aeou])ï(?=[stnldmrcvz])"
+    r"|(?<=[bcdfghjklmnprstvwz])[öü](?=[bcdfghjklmnprstvwz])|(?<=n)ç(?=o)|è(?=[lnr]e\b)"
+)
+_OUT_OF_PLACE: Final = re.compile(
+    # A capital after a small letter, one between capitals and small letters, a small one among capitals.
+    r"[a-zà-öø-ÿ][À-ÖØ-Þ]|[A-Z][À-ÖØ-Þ][a-z]|[A-Z][à-öø-ÿ][A-Z]|\b[áåèìòùâêîôûãõøæíúñ][a-z]"
+)
+_NOT_ASCII: Final = re.compile(r"[^\x00-\x7f]")
+# Hebrew, Arabic, Syriac and others within a Latin word.
+_BY_CHANCE: Final = re.compile("[A-Za-z][\u0590-\u07ff]|[\u0590-\u07ff][A-Za-z]")
+_FEW: Final = 4
+_LETTER: Final = re.compile(r"[^\W\d_]")
 
 
 @frozen
@@ -62,33 +102,45 @@ def decode(data: bytes, encoding: str | None = None) -> Decoded:
     """Read a file's bytes; `encoding` is the user's own, should the file be read wrongly without.
 
     Raises:
-        RefusedError: it cannot be told what they mean.
+        RefusedError: what they mean is not certain.
     """
     if encoding is not None:
-        return Decoded(_decoded_as_told(data, encoding), encoding)
-    told = _own_encoding(data)
-    text = _decoded(data, told)
-    if text is not None:
-        return Decoded(text, _NAMES.get(told, told.upper()))
-    plausible = [] if told != "utf-8" else [old for old in _OLD if _is_plausible(data, old)]
-    if plausible:
-        old = "cp1252" if "cp1252" in plausible else max(plausible, key=lambda one: _count_common(data, one))
-        return Decoded(data.decode(old), _NAMES[old], is_guess=True)
+        return Decoded(_decoded_as_named(data, encoding), encoding)
+    found = _own_encoding(data)
+    text = _decoded(data, found)
+    if text is not None and not _is_by_chance(text, found):
+        # Where files were joined, there can be more than one mark.
+        return Decoded(text.lstrip("\ufeff"), _NAMES.get(found, found.upper()))
+    readings = {old: text for old in _OLD if (text := _western(data, old))} if found == "utf-8" else {}
+    if len(readings) == 1:
+        ((old, text),) = readings.items()
+        return Decoded(text, _NAMES[old], is_guess=True)
     raise RefusedError(
-        "the file is not UTF-8, and in none of the usual encodings all of its letters make sense."
-        " Save it as UTF-8, or name its encoding with --encoding, such as --encoding cp1252."
+        "the file is not UTF-8, and which letters its bytes mean is not certain."
+        " Save it as CSV UTF-8, or name its encoding: --encoding cp1252 (Western Europe), cp1250 (Polish,"
+        " Czech, Hungarian, Croatian, …), cp1254 (Turkish), cp1257 (Baltic), mac_roman or cp850 (MS-DOS), …"
     )
 
 
-def _is_plausible(data: bytes, old: str) -> bool:
+def _is_by_chance(text: str, found: str) -> bool:
+    """Return whether this is UTF-8 only because two letters of another encoding look so: Jiř, Dvořák."""
+    return found == "utf-8" and bool(_BY_CHANCE.search(text)) and len(_NOT_ASCII.findall(text)) <= _FEW
+
+
+def _western(data: bytes, old: str) -> str | None:
+    """Return the text, if all of it makes sense as Western European text in this encoding."""
     if _OLD[old].search(data):
-        return False
+        return None
     text = data.decode(old)
-    return not (_UNEXPECTED.search(text) or _OUT_OF_PLACE.search(text))
-
-
-def _count_common(data: bytes, old: str) -> int:
-    return len(_COMMON.findall(data.decode(old)))
+    words = set(_WORD.findall(text))
+    if any(_OUT_OF_PLACE.search(word) for word in words):
+        return None
+    in_place = _IN_PLACE if old == "cp1252" else _IN_PLACE_OF_RARE
+    if not all(in_place.sub("", word.lower()).isascii() for word in words):
+        return None
+    # The three dots alone may be a letter at the end of a word: Donà in MS-DOS.
+    is_certain = any(not word.strip("…").isascii() or not _LETTER.search(word) for word in words)
+    return text if is_certain else None
 
 
 def _own_encoding(data: bytes) -> str:
@@ -110,10 +162,10 @@ def _decoded(data: bytes, encoding: str) -> str | None:
         return None
 
 
-def _decoded_as_told(data: bytes, encoding: str) -> str:
+def _decoded_as_named(data: bytes, encoding: str) -> str:
     try:
         # A mark is not part of the text in whatever encoding has one.
-        return data.decode(encoding).removeprefix("\ufeff")
+        return data.decode(encoding).lstrip("\ufeff")
     except LookupError:
         problem = "--encoding: no such encoding is known"
     except UnicodeError:

@@ -2,11 +2,16 @@
 
 import json
 from collections.abc import Iterable
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from healthmsg.cli.recipients.columns import fold
 from healthmsg.cli.recipients.problems import Problem, RefusedError
 from healthmsg.cli.recipients.rows import Recipients, Row
+
+# Up to here every program writes a whole number as it is: beyond, many round it to what 64 bits hold.
+_MOST_EXACT: Final = 2**53 - 1
+_MOST_DIGITS: Final = 100
+_ROUNDED: Final = 'programs round or rewrite these, so write it as text, in quotation marks: "…"'
 
 
 def read_json_lines(text: str) -> Recipients:
@@ -38,10 +43,12 @@ def read_json_lines(text: str) -> Recipients:
 def _row(line: int, written: str) -> Row:
     try:
         document = json.loads(
-            written,
+            # Where files were joined, there can be a mark of the encoding within.
+            written.lstrip("\ufeff"),
             strict=False,  # a raw tab within a text is meant as one
             object_pairs_hook=_object,
             parse_constant=_no_constant,
+            parse_int=_whole_number,
         )
     except RecursionError:
         raise ValueError("this is nested too deeply") from None
@@ -69,9 +76,13 @@ def _text(name: str, value: object) -> str:
     if isinstance(value, str):
         text = value.strip()
     elif isinstance(value, int) and not isinstance(value, bool):
+        if abs(value) > _MOST_EXACT:
+            raise ValueError(f"the field {name} is a number beyond {_MOST_EXACT:,}: {_ROUNDED}")
         text = str(value)
+    elif isinstance(value, float):
+        raise ValueError(f"the field {name} is a number with a fraction or an exponent: {_ROUNDED}")  # noqa: TRY004 - as above
     else:
-        # How a number with a fraction, or yes and no, are to be written is the sender's to say.
+        # How yes and no, or a list, are to be written is the sender's to say.
         raise ValueError(f"the field {name} must be text or a whole number")  # noqa: TRY004 - as above
     if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
         raise ValueError(f"the field {name} has half of a surrogate pair, which is no letter")
@@ -86,6 +97,12 @@ def _files(value: object) -> tuple[str, ...]:
     if isinstance(value, list) and all(isinstance(name, str) and name for name in value):
         return tuple(value)
     raise ValueError("the field files must be a list of texts")
+
+
+def _whole_number(digits: str) -> int:
+    if len(digits) > _MOST_DIGITS:  # more than Python reads
+        return _MOST_EXACT + 1
+    return int(digits)
 
 
 def _no_constant(_: str) -> NoReturn:

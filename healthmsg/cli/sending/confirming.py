@@ -4,20 +4,17 @@ from collections.abc import Sequence
 
 from attrs import frozen
 from rich.console import Console
-from rich.markup import escape
-from rich.panel import Panel
 from rich.table import Table
-from rich.text import Text
 
 from healthmsg.cli.ending import confirmed
-from healthmsg.cli.recipients import Recipients
+from healthmsg.cli.recipients import Problem
 from healthmsg.cli.sending.job import Job
 from healthmsg.cli.sending.messages import Messages
+from healthmsg.cli.sending.options import Options
 from healthmsg.cli.sending.other_texts import show_differences
 from healthmsg.cli.sending.outlook import Outlook, duration
+from healthmsg.cli.sending.preview import Source, grid, show_doubts, show_examples, show_warnings
 from healthmsg.cli.sending.repeats import same_recipient
-from healthmsg.cli.terminal import shown
-from healthmsg.environment import Environment
 
 _MOST_LINES = 5
 
@@ -28,27 +25,21 @@ class Plan:
 
     job: Job
     outlook: Outlook
-    environment: Environment
-    recipients: Recipients | None
-    name: str
-    """Of the file of recipients."""
+    source: Source
     results: str
+    options: Options
 
     def facts(self) -> Table:
-        """Give them, but nothing of a patient."""
-        facts = Table.grid(padding=(0, 2))
-        facts.add_column(style="bold")
-        facts.add_column(overflow="fold")
-        for name, value in self._facts():
-            facts.add_row(name, Text(shown(value)))
-        return facts
+        """Return them, but nothing of a patient."""
+        return grid(self._facts())
+
+    @property
+    def doubts(self) -> Sequence[Problem]:
+        """What may be a mistake in the messages."""
+        return () if self.job.messages is None else self.job.messages.doubts
 
     def _facts(self) -> list[tuple[str, str]]:
-        facts = []
-        if self.recipients is not None:
-            facts.append(("Recipients", f"{self.name} ({self.recipients.form})"))
-        if self.recipients is not None and self.recipients.empty_rows:
-            facts.append(("Empty rows", f"{self.recipients.empty_rows:,}, passed over"))
+        facts = list(self.source.of_file())
         if self.job.messages is not None:
             facts.append(("Messages", _numbers(self.job.messages)))
         if self.outlook.before:
@@ -56,7 +47,7 @@ class Plan:
         facts += [
             ("To be sent", f"{self.outlook.to_send:,}"),
             ("Duration", duration(self.outlook.seconds)),
-            ("Service", f"{self.environment.name} ({self.environment.api_url})"),
+            self.source.service,
             ("Journal", "none: a run that breaks off cannot be gone on with"),
             ("Results", self.results),
         ]
@@ -65,13 +56,8 @@ class Plan:
         return facts
 
     def warnings(self) -> list[str]:
-        """Give what may be a mistake."""
-        found = []
-        if self.recipients is not None and self.recipients.is_guess:
-            found.append(
-                "The file does not say in which encoding it is. Look at letters such as é in the messages;"
-                " if they are wrong, save it as UTF-8 or give --encoding."
-            )
+        """Return what may be a mistake."""
+        found = self.source.warnings(self.job)
         if self.job.messages is not None and self.job.messages.repeated:
             repeated = self.job.messages.repeated
             found.append(
@@ -105,18 +91,19 @@ def _lines(repeated: Sequence[tuple[int, int]]) -> str:
 def show(console: Console, plan: Plan) -> None:
     """Show what is going to happen."""
     console.print(plan.facts())
-    for warning in plan.warnings():
-        console.print(f"[yellow]Note:[/] {escape(warning)}", highlight=False, soft_wrap=True)
+    show_warnings(console, plan.warnings())
+    show_doubts(console, plan.doubts)
     if plan.outlook.other_texts is not None:
         show_differences(console, plan.outlook.other_texts)
 
 
 def ask(console: Console, plan: Plan) -> bool:
     """Show the first messages as they are going to be sent, and ask whether to begin."""
-    for example in plan.outlook.examples:
-        console.print(Panel(Text(example.body), title=Text(example.title), title_align="left", expand=False))
+    show_examples(console, plan.outlook.examples)
     others = plan.outlook.other_texts
     also = ""
     if others is not None and not others.are_left_out:
         also = f", also to {others.recipients:,} who already got another text"
+    if plan.doubts and not plan.options.accept_doubtful:
+        also += f", though {len(plan.doubts):,} of the values above may be a mistake"
     return confirmed(console, f"Send {plan.outlook.to_send:,} messages{also}?")

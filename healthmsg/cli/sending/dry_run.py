@@ -8,25 +8,30 @@ from rich.table import Table
 from healthmsg.bulk.dry_run import DryRun, DryRunReport, ProblemKind
 from healthmsg.cli.recipients import RefusedError
 from healthmsg.cli.sending.job import Job
+from healthmsg.cli.sending.options import Options
 from healthmsg.cli.sending.other_texts import find_other_texts, show_differences
-from healthmsg.cli.sending.outlook import duration
+from healthmsg.cli.sending.outlook import duration, find_examples
+from healthmsg.cli.sending.preview import Source, grid, show_doubts, show_examples, show_warnings
 from healthmsg.client import Client
 
 _MOST_SHOWN = 20
 _OTHER_TEXT = "this recipient already got, or may have got, another text from this journal"
 
 
-async def dry_run(console: Console, job: Job, *, check_chats: bool, is_agreed: bool) -> bool:
-    """Look at everything without sending, and tell whether nothing is wrong.
+async def dry_run(console: Console, job: Job, source: Source, options: Options) -> bool:
+    """Look at everything without sending, and return whether nothing is wrong.
 
-    `is_agreed`: recipients who already got another text are to get this one too.
+    Raises:
+        RefusedError: there is nothing to look at.
     """
     if job.messages is None and job.journal is not None and not job.journal.may_exist:
         raise RefusedError("there is no such journal")
+    check_chats = options.check_chats
+    await _show_source(console, job, source, with_texts=options.texts)
     async with Client.from_env() as client:
-        options = job.send_options()
-        options["check_chats"] = check_chats
-        dry = client.send_many(job.outgoing(client), **options, dry_run=True)
+        sending = job.send_options()
+        sending["check_chats"] = check_chats
+        dry = client.send_many(job.outgoing(client), **sending, dry_run=True)
         written = await _show_problems(console, job, dry)
         report = await dry.report()
     other_texts = await find_other_texts(job, written)
@@ -41,8 +46,20 @@ async def dry_run(console: Console, job: Job, *, check_chats: bool, is_agreed: b
         console.print(other_texts.told, highlight=False, soft_wrap=True)
         show_differences(console, other_texts)
     console.print("Nothing was sent.")
-    is_open = other_texts is not None and not (is_agreed or job.skips_sent)
-    return not (report.invalid or report.unknown_chats or is_open)
+    is_open = other_texts is not None and not (options.send_again or job.skips_sent)
+    has_doubts = job.messages is not None and job.messages.doubts and not options.accept_doubtful
+    return not (report.invalid or report.unknown_chats or is_open or has_doubts)
+
+
+async def _show_source(console: Console, job: Job, source: Source, *, with_texts: bool) -> None:
+    """Show what was read and where it would go; the texts are patients', so not in what is kept."""
+    console.print(grid([*source.of_file(), source.service]))
+    if with_texts or console.file.isatty():
+        show_examples(console, await find_examples(job))
+    else:
+        console.print("The first texts are shown on a terminal, or with --texts.")
+    show_warnings(console, source.warnings(job))
+    show_doubts(console, job.messages.doubts if job.messages is not None else ())
 
 
 async def _show_problems(console: Console, job: Job, dry: DryRun) -> list[int]:

@@ -1,16 +1,26 @@
 """From the rows of recipients to the messages: all are checked before the first is sent."""
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from attrs import Factory, define, field, frozen
 
 from healthmsg.bulk import Outgoing
-from healthmsg.cli.recipients import Problems, Recipients, Row
+from healthmsg.bulk.messages import Recipient
+from healthmsg.cli.recipients import Problem, Problems, Recipients, Row
 from healthmsg.cli.recipients.columns import ADDRESSES, BODIES, check_columns, similar
-from healthmsg.cli.sending.repeats import find_repeats
+from healthmsg.cli.sending.cells import doubt_about_field, doubt_about_text, is_null, problem_of_value
+from healthmsg.cli.sending.ids import LongNumbers, doubt_about_id, problem_of_address, problem_of_id
+from healthmsg.cli.sending.placeholders import check_template, find_placeholders
+from healthmsg.cli.sending.repeats import (
+    find_repeats,
+    find_several,
+    lines_of,
+    note_of_several,
+    report_other_names,
+)
 from healthmsg.cli.sending.template import Template
-from healthmsg.cli.sending.values import problem_of_address, problem_of_id, problem_of_value
 from healthmsg.client import Client
 from healthmsg.errors import InvalidFileError
 from healthmsg.files import prepare
@@ -18,6 +28,24 @@ from healthmsg.identifiers import exact_aux_id
 
 _AUX_CONVERSATION = "aux/conversations/"
 _AUX_GROUP_CHAT = "aux/groupchats/"
+_LABEL = re.compile(r"(\d{1,12})([,;\t|])")
+
+
+@frozen
+class Label:
+    """What a journal keeps of a message's place in its file, so that results can name it without the file."""
+
+    line: int
+    delimiter: str = ","
+
+    @classmethod
+    def parse(cls, text: str | None) -> "Label | None":
+        """Read what `str` wrote; `None`: it is nothing of the kind."""
+        found = _LABEL.fullmatch(text or "")
+        return None if found is None else cls(int(found[1]), found[2])
+
+    def __str__(self) -> str:
+        return f"{self.line}{self.delimiter}"
 
 
 @frozen
@@ -30,16 +58,20 @@ class Message:
     body: str = field(repr=False)
     files: tuple[Path, ...] = field(default=(), repr=False)
     key: str | None = field(default=None, repr=False)
+    delimiter: str = ","
+    """Of the file: a run without it writes its results alike."""
 
     def outgoing(self, client: Client, *, is_exact: bool) -> Outgoing:
-        """Give it as the client takes it. `is_exact`: diacritics in auxiliary ids are meant."""
+        """Return it as the client takes it. `is_exact`: diacritics in auxiliary ids are meant."""
+        to: Recipient = self.to
         if is_exact and self.to.startswith(_AUX_CONVERSATION):
             aux_id = exact_aux_id(self.to.removeprefix(_AUX_CONVERSATION))
-            return Outgoing(client.auxiliary.conversations(aux_id), self.body, self.files, self.key)
-        if is_exact and self.to.startswith(_AUX_GROUP_CHAT):
+            to = client.auxiliary.conversations(aux_id)
+        elif is_exact and self.to.startswith(_AUX_GROUP_CHAT):
             aux_id = exact_aux_id(self.to.removeprefix(_AUX_GROUP_CHAT))
-            return Outgoing(client.auxiliary.groupchats(aux_id), self.body, self.files, self.key)
-        return Outgoing(self.to, self.body, self.files, self.key)
+            to = client.auxiliary.groupchats(aux_id)
+        label = Label(self.line, self.delimiter)
+        return Outgoing(to, self.body, self.files, self.key, label=str(label))
 
 
 @frozen
@@ -49,6 +81,10 @@ class Messages:
     all: Sequence[Message]
     repeated: Sequence[tuple[int, int]]
     """Lines that say the same to the same recipient, each with the line before it that does."""
+    doubts: Sequence[Problem] = ()
+    """What may be a mistake, and may be meant: not to be sent before a person has said so."""
+    notes: Sequence[str] = ()
+    """What is shown before sending, and needs no answer."""
 
     def outgoing(self, client: Client, *, is_exact: bool) -> Iterator[Outgoing]:
         """Give them as the client takes them."""
@@ -71,29 +107,41 @@ def make_messages(
     Raises:
         RefusedError: with everything that is wrong with any of them.
     """
-    problems = Problems()
+    problems, doubts = Problems(), Problems()
     problems.add_all(recipients.problems)
-    header = recipients.header_line
-    if template is not None:
-        _check_fields(template, recipients.columns, problems)
-    own = template or _template_of_columns(recipients.columns, problems, header)
-    check_columns(recipients.columns, own.fields, header, problems)
-    fields = [name for name in own.fields if name in recipients.columns]
-    making = _Making(
-        own,
-        fields,
-        not ADDRESSES.keys().isdisjoint(recipients.columns),
-        template is None,
-        folder,
-        problems,
-        allow_empty,
-        is_exact,
-    )
+    if not recipients.rows:
+        # Without a row that could be read, nothing can be said of columns.
+        problems.refuse_if_any()
+    own, notes = _text_of(recipients, template, problems, doubts)
+    making = _Making(own, recipients, folder, problems, doubts, template is None, allow_empty, is_exact)
     made = [message for row in recipients.rows if (message := making.message(row)) is not None]
+    making.report_ids()
+    several = find_several(made)
+    report_other_names(several, recipients, doubts)
     repeated = find_repeats(made)
     _refuse_repeats(() if allow_repeats else repeated, problems)
     problems.refuse_if_any()
-    return Messages(made, repeated)
+    notes += [*making.notes(), *note_of_several(several, repeated)]
+    return Messages(made, repeated, doubts.in_order(), notes)
+
+
+def _text_of(
+    recipients: Recipients, template: Template | None, problems: Problems, doubts: Problems
+) -> tuple[Template, list[str]]:
+    """Return the template, be it a column, and what there is to tell of it."""
+    notes = list[str]()
+    if template is not None:
+        _check_fields(template, recipients.columns, problems)
+        # Without a header, its names would be a patient's.
+        columns = recipients.columns if _has_addresses(recipients) else ()
+        notes = check_template(template, columns, problems, doubts)
+    own = template or _template_of_columns(recipients.columns, problems, recipients.header_line)
+    check_columns(recipients.columns, own.fields, recipients.header_line, problems)
+    return own, notes
+
+
+def _has_addresses(recipients: Recipients) -> bool:
+    return not ADDRESSES.keys().isdisjoint(recipients.columns)
 
 
 def _refuse_repeats(repeated: Sequence[tuple[int, int]], problems: Problems) -> None:
@@ -126,25 +174,36 @@ class _Making:
     """Makes messages, and notes what is wrong."""
 
     template: Template
-    fields: Sequence[str]
-    """Those of the template that are columns: of the others, it is said once."""
-    has_addresses: bool
-    """Whether there is a column of them: if not, that is said once, too."""
-    is_column: bool
-    """Whether the template is a column as it is."""
+    recipients: Recipients
     folder: Path
     problems: Problems
+    doubts: Problems
+    is_column: bool
+    """Whether the template is a column as it is."""
     allow_empty: bool
     is_exact: bool
     keys: dict[str, int] = Factory(dict)
+    long_numbers: dict[str, LongNumbers] = Factory(dict)
+    like_fields: dict[int, None] = Factory(dict)
+    """The lines where something looks like a field of another program."""
     known_files: dict[str, str | None] = Factory(dict)
+    fields: Sequence[str] = field(init=False)
+    """Those of the template that are columns: of the others, it is said once."""
+    has_addresses: bool = field(init=False)
+    """Whether there is a column of them: if not, that is said once, too."""
+
+    def __attrs_post_init__(self) -> None:
+        self.fields = [name for name in self.template.fields if name in self.recipients.columns]
+        self.has_addresses = _has_addresses(self.recipients)
 
     def message(self, row: Row) -> Message | None:
         to = self._address(row)
         files = self._files(row)
         body = self._body(row, has_files=bool(files))
         key = self._key(row)
-        return None if to is None or body is None else Message(row.line, to, body, files, key)
+        if to is None or body is None:
+            return None
+        return Message(row.line, to, body, files, key, self.recipients.delimiter)
 
     def _address(self, row: Row) -> str | None:
         filled = [name for name in ADDRESSES if row.fields.get(name)]
@@ -158,19 +217,46 @@ class _Making:
         (name,) = filled
         value = row.fields[name]
         address = ADDRESSES[name] + value
-        problem = problem_of_id(value) or problem_of_address(address, is_exact=self.is_exact)
-        if problem:
+        problem = self._check_id(name, value, row.line)
+        if not problem and (problem := problem_of_address(address, is_exact=self.is_exact)):
             self.problems.add(f"{name} {problem}", row.line)
         return address
+
+    def _check_id(self, name: str, value: str, line: int) -> str | None:
+        """Note what is wrong with an id, or may be; return what certainly is."""
+        problem = problem_of_id(value)
+        if problem:
+            self.problems.add(f"{name} {problem}", line)
+        elif doubt := doubt_about_id(value):
+            self.doubts.add(f"{name} {doubt}", line, value)
+        self.long_numbers.setdefault(name, LongNumbers()).add(value, line)
+        return problem
+
+    def report_ids(self) -> None:
+        """Note what only all ids of a column show together."""
+        for name, numbers in self.long_numbers.items():
+            numbers.report(name, self.problems, self.doubts)
+
+    def notes(self) -> list[str]:
+        """Return what is shown of the texts."""
+        if not self.like_fields:
+            return []
+        lines = lines_of(list(self.like_fields))
+        return [f"What looks like a field of another program is sent as it stands, in texts of {lines}."]
 
     def _body(self, row: Row, *, has_files: bool) -> str | None:
         may_be_empty = has_files if self.is_column else self.allow_empty
         wrong = False
         for name in self.fields:
-            problem = _problem_of_field(row.fields.get(name), may_be_empty=may_be_empty)
+            value = row.fields.get(name)
+            problem = _problem_of_field(value, may_be_empty=may_be_empty) or self._placeholder(
+                value, row.line
+            )
             if problem:
                 self.problems.add(f"{name} {problem}", row.line)
                 wrong = True
+            elif value and (doubt := self._doubt_about(value)):
+                self.doubts.add(f"{name} {doubt}", row.line, value)
         if wrong or len(self.fields) < len(self.template.fields):
             return None
         body = self.template.fill_in(row.fields)
@@ -178,12 +264,23 @@ class _Making:
             self.problems.add("there is nothing to read in the message", row.line)
         return body
 
+    def _placeholder(self, value: str | None, line: int) -> str | None:
+        for found in find_placeholders(value or "", self.recipients.columns):
+            if found.column is not None:
+                return f"has what looks like the field {{{found.column}}}: only a template is filled in"
+            self.like_fields[line] = None
+        return None
+
+    def _doubt_about(self, value: str) -> str | None:
+        if not self.is_column:
+            return doubt_about_field(value)
+        return doubt_about_field(value) if is_null(value) else doubt_about_text(value)
+
     def _key(self, row: Row) -> str | None:
         key = row.fields.get("key")
         if not key:
             return None
-        if problem := problem_of_id(key):
-            self.problems.add(f"key {problem}", row.line)
+        self._check_id("key", key, row.line)
         line = self.keys.setdefault(key, row.line)
         if line != row.line:
             self.problems.add(f"its key is also that of line {line}", row.line)

@@ -15,7 +15,7 @@ from healthmsg.cli.sending.journal_place import JOURNAL_VARIABLE, JournalPlace
 from healthmsg.cli.shell import quoted
 
 _WHO_GOT_WHAT: Final = "--send-again and --skip-sent need a journal, which knows who got what"
-_OF_ONE_RUN: Final = {"yes", "results", "dry_run", "check_chats"}
+_OF_ONE_RUN: Final = {"yes", "results", "dry_run", "check_chats", "texts"}
 
 RecipientsFile = Annotated[
     Path | None,
@@ -53,6 +53,16 @@ AllowRepeats = Annotated[
     bool, typer.Option("--allow-repeats", help="Send a message also to who gets the same one already.")
 ]
 AllowEmpty = Annotated[bool, typer.Option("--allow-empty", help="Fields of the template may be empty.")]
+AcceptDoubtful = Annotated[
+    bool,
+    typer.Option("--accept-doubtful", help="Values that may be a mistake, such as the name Null, are meant."),
+]
+Texts = Annotated[
+    bool,
+    typer.Option(
+        "--texts", help="With --dry-run: show the first texts, also where the output is no terminal."
+    ),
+]
 ExactAuxIds = Annotated[
     bool, typer.Option("--exact-aux-ids", help="Diacritics in auxiliary ids are meant as they are.")
 ]
@@ -91,8 +101,10 @@ class Options:
     results: Path | None = None
     dry_run: bool = False
     check_chats: bool = False
+    texts: bool = False
     allow_repeats: bool = False
     allow_empty: bool = False
+    accept_doubtful: bool = False
     exact_aux_ids: bool = False
     encoding: str | None = None
     retry_failed: bool = False
@@ -145,6 +157,7 @@ class Options:
             ),
             (self.resume and has_text, "--resume sends the texts that are in the journal"),
             (self.resume and self.check_chats, "--check-chats is for a file of recipients"),
+            (self.resume and self.accept_doubtful, "--accept-doubtful is for a file of recipients"),
             (
                 self.resume and (self.send_again or self.skip_sent),
                 "--send-again and --skip-sent are for a file of recipients",
@@ -166,6 +179,7 @@ class Options:
                 "--settle and --stop-after must be numbers of seconds",
             ),
             (self.check_chats and not self.dry_run, "--check-chats goes with --dry-run"),
+            (self.texts and not self.dry_run, "--texts goes with --dry-run"),
             (self.retry_failed and self.no_journal, "--retry-failed needs a journal"),
         ]
 

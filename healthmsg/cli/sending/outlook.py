@@ -3,25 +3,19 @@
 from collections.abc import Sequence
 from typing import Final
 
-from attrs import field, frozen
+from attrs import frozen
 
 from healthmsg.bulk.dry_run import DryRun, DryRunReport, ProblemKind
 from healthmsg.bulk.journal import Journal, State
 from healthmsg.cli.recipients import Problems
 from healthmsg.cli.sending.job import Job
 from healthmsg.cli.sending.journal_place import JournalPlace
+from healthmsg.cli.sending.messages import Label
 from healthmsg.cli.sending.other_texts import OtherTexts, find_other_texts
+from healthmsg.cli.sending.preview import Example
 from healthmsg.client import Client
 
 _EXAMPLES: Final = 3
-
-
-@frozen
-class Example:
-    """One of the messages, for the user to see."""
-
-    title: str = field(repr=False)
-    body: str = field(repr=False)
 
 
 @frozen
@@ -36,6 +30,8 @@ class Outlook:
     """What earlier runs have done, if there were any."""
     other_texts: OtherTexts | None = None
     """Who already got another text from the journal."""
+    delimiter: str = ""
+    """Of the file that the journal's messages are from, if that is known."""
     superseded: int = 0
     """Texts in the journal that a later run replaced by others, and that are left out."""
 
@@ -63,16 +59,29 @@ async def look_ahead(job: Job) -> Outlook:
     """
     if job.messages is None:
         return await _of_journal(job)
-    messages = job.messages.all
-    examples = [
-        Example(f"line {message.line}, to {message.to}", message.body) for message in messages[:_EXAMPLES]
-    ]
     async with Client.from_env() as client:
         dry = client.send_many(job.outgoing(client), **job.send_options(), dry_run=True)
         written = await _refuse_invalid(job, dry)
         report = await dry.report()
     other_texts = await find_other_texts(job, written)
-    return Outlook(report.to_send, report.seconds, examples, _before(report), other_texts)
+    return Outlook(report.to_send, report.seconds, await find_examples(job), _before(report), other_texts)
+
+
+async def find_examples(job: Job) -> list[Example]:
+    """Return the first messages that are to be sent.
+
+    Raises:
+        JournalError: the journal cannot be used.
+    """
+    if job.messages is not None:
+        first = job.messages.all[:_EXAMPLES]
+        return [Example(f"line {message.line}, to {message.to}", message.body) for message in first]
+    if job.journal is None:
+        return []
+    states = [State.WAITING, State.SET_ASIDE, *([State.NOT_SENT] if job.retry_failed else ())]
+    async with Journal.open(job.journal.target, is_reading=True) as journal:
+        found = [one for state in states for one in await _first(journal, state, job.superseded)]
+    return found[:_EXAMPLES]
 
 
 def _before(report: DryRunReport) -> str:
@@ -106,21 +115,25 @@ async def _of_journal(job: Job) -> Outlook:
     async with Client.from_env() as client:
         dry = client.send_many(**job.send_options(), dry_run=True)
         report = await dry.report()
-    states = [State.WAITING, State.SET_ASIDE, *([State.NOT_SENT] if job.retry_failed else ())]
     async with Journal.open(job.journal.target, is_reading=True) as journal:
         counts = await journal.counts()
-        examples = [one for state in states for one in await _first(journal, state, job.superseded)]
+    examples = await find_examples(job)
     before = ", ".join(f"{state.value} {count:,}" for state, count in counts.items() if count)
     # Of those in doubt it is found out first whether they were.
     to_send = report.to_send + report.in_doubt
-    return Outlook(to_send, report.seconds, examples[:_EXAMPLES], before, superseded=report.superseded)
+    delimiter = next(filter(None, (example.delimiter for example in examples)), "")
+    return Outlook(
+        to_send, report.seconds, examples, before, delimiter=delimiter, superseded=report.superseded
+    )
 
 
 async def _first(journal: Journal, state: State, superseded: bool) -> list[Example]:
     found = list[Example]()
     async for row in journal.rows(state):
         if superseded or not row.is_superseded:
-            found.append(Example(f"to {row.chat}", row.body or ""))
+            place = Label.parse(row.label)
+            title = f"to {row.chat}" if place is None else f"line {place.line}, to {row.chat}"
+            found.append(Example(title, row.body or "", "" if place is None else place.delimiter))
         if len(found) == _EXAMPLES:
             break
     return found

@@ -12,10 +12,10 @@ from typing import Final
 from healthmsg.bulk import SendResult
 from healthmsg.bulk.sending import address_of
 from healthmsg.cli.names import beside
-from healthmsg.cli.private_file import BOM, open_private
+from healthmsg.cli.private_file import BOM, as_cells, open_private
 from healthmsg.cli.recipients import RefusedError
 from healthmsg.cli.sending.job import Job
-from healthmsg.cli.sending.messages import Message
+from healthmsg.cli.sending.messages import Label, Message
 from healthmsg.cli.wording import written
 
 COLUMNS: Final = ("line", "key", "to", "outcome", "message_id", "error", "attempts")
@@ -53,6 +53,10 @@ class Results:
         """Where they are."""
         return self._path
 
+    def like_those_of(self, delimiter: str) -> None:
+        """Separate the cells as an earlier file of results does; before this one is made."""
+        self._delimiter = delimiter
+
     def check_folder(self) -> None:
         """Refuse a folder in which no file can be made, before anything else is done.
 
@@ -75,11 +79,15 @@ class Results:
         self._write(BOM + self._encoded(COLUMNS), None, "")
 
     def add(self, result: SendResult, message: Message | None) -> None:
-        """Write down what became of a message; `None` is one that only the journal knows."""
+        """Write down what became of a message.
+
+        `None` is one that only the journal knows, and with it the line that it once had.
+        """
         error = result.error
         said = "" if error is None else written(error)
         to = message.to if message is not None else _as_text(result)
-        line = None if message is None else message.line
+        place = Label.parse(result.label)
+        line = message.line if message is not None else None if place is None else place.line
         outcome = result.outcome.value
         known = (result.key or "", to, outcome, result.message_id or "", said, result.attempts)
         self._write(self._encoded(("" if line is None else line, *known)), line, outcome)
@@ -110,7 +118,7 @@ class Results:
 
     def _encoded(self, row: Sequence[object]) -> bytes:
         text = io.StringIO()
-        csv.writer(text, delimiter=self._delimiter).writerow(row)
+        csv.writer(text, delimiter=self._delimiter).writerow(as_cells(row))
         return text.getvalue().encode("utf-8", "backslashreplace")
 
     def _write(self, row: bytes, line: int | None, outcome: str) -> None:

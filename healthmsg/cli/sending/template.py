@@ -46,6 +46,11 @@ class Template:
         """Give the folded names of its fields, each once."""
         return tuple(dict.fromkeys(name for _, name in self.parts if name is not None))
 
+    @property
+    def own_text(self) -> str:
+        """Return what all recipients get; where a field is, the line ends."""
+        return "".join(text if name is None else f"{text}\n" for text, name in self.parts)
+
     def fill_in(self, fields: Mapping[str, str]) -> str:
         """Give the text for one recipient, who has all of the fields."""
         return "".join(text if name is None else text + fields[name] for text, name in self.parts)

@@ -111,7 +111,9 @@ async def test_an_old_journal_knows_the_conversations_of_its_users(old: str) -> 
         "DROP INDEX healthmsg_runs",
         *(
             f"ALTER TABLE healthmsg_messages DROP COLUMN {column}"
-            for column in ("run", "is_superseded", "decided", "decided_by", "decided_at", "date_ahead")
+            for column in (
+                *("run", "is_superseded", "decided", "decided_by", "decided_at", "date_ahead", "label"),
+            )
         ),
         "DROP TABLE healthmsg_recipients",
         "DROP INDEX healthmsg_recipient",

@@ -1,0 +1,198 @@
+"""Cells that hold no value: what a program wrote where there was none, or made of it on the way.
+
+What is certain is refused. What may also be a name (Null, Nan and None are), or be meant so, is a doubt: it
+is shown before anything is sent.
+"""
+
+import html
+import re
+from collections.abc import Callable, Sequence
+from typing import Final
+
+# What a spreadsheet shows instead of a value, in whatever language: #REF!, #NAAM?, #OVERLOPEN!, #DIV/0!.
+_FAILED: Final = re.compile(r"#(?:#+|[¡¿]?[^\W\d_][\w/ .]{1,24}[!?]|div/0)", re.IGNORECASE)
+# Those without a sign at the end, of Excel and of its translations.
+_FAILED_WORDS: Final = frozenset(
+    {
+        *("#n/a", "#n/b", "#nv", "#n/d", "#nd", "#na", "#yok", "#i/t", "#saknas", "#puuttuu", "#hiányzik"),
+        *("#н/д", "#н/п", "#n/disp", "#n/disponible", "#err", "#error", "#fout", "#fehler", "#ref", "#value"),
+        *("#getting_data", "#gegevens_ophalen", "#daten_abrufen", "#wird_geladen", "#busy", "#bezig"),
+        *("#obtention_donnees", "#obtention_données", "#obteniendo_datos", "#estrazione_dati", "#null"),
+        *("#pobieranie_danych", "#veri_al\u0131n\u0131yor", "#veri_alma", "#a_obter_dados", "#obtendo_dados"),
+    }
+)
+# LibreOffice's Err:502, in its languages.
+_NUMBERED: Final = re.compile(
+    r"(?:err|error|erreur|fout|fehler|errore|erro|błąd|hata|chyba|hiba|virhe|fejl|feil|fel|gre[šs]ka|eroare"
+    r"|ошибка|помилка)\s?:\s?\d{3}",
+    re.IGNORECASE,
+)
+# Google's, while it still computes.
+_LOADING: Final = re.compile(
+    r"(?:loading|laden|wordt geladen|wird geladen|lädt|chargement|chargement en cours|cargando|caricamento"
+    r"|caricamento in corso|ładowanie|wczytywanie|yükleniyor|carregando|a carregar|laster|läser in|indlæser"
+    r"|načítání|betöltés|загрузка)\s?(?:\.{3}|…)",
+    re.IGNORECASE,
+)
+_FORMULA: Final = re.compile(r"""[=+@]\s*(?:["'].*["']|[A-Z$]{1,4}\$?\d+\b.*|[A-Z][\w.]*\(.*)""", re.DOTALL)
+_TEXT_MARK: Final = re.compile(r"'(?:[=+@\d]|-\d)")
+_LONGEST: Final = 100_000
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+_ENTITY: Final = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,30});")
+_CODE_POINT: Final = re.compile(r"\\u[0-9a-fA-F]{4}|\\x[0-9a-fA-F]{2}|<U\+[0-9A-F]{4}>")
+_INVISIBLE: Final = (
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800"
+    "\u3164\ufe00-\ufe0f\ufeff\uffa0"
+)
+_HIDDEN: Final = re.compile(f"[{_INVISIBLE}]")
+_ONLY_HIDDEN: Final = re.compile(rf"[\s{_INVISIBLE}]+")
+_NOTHING: Final = frozenset(
+    {r"\n", "<na>", "<null>", "<none>", "<nil>", "(null)", "[null]", "{null}", "(none)", "(blank)", "(leeg)"}
+    | {"nat", "1.#qnan", "-1.#ind", "nan.0", "[object object]", "undefined", "#n/a n/a"}
+)
+"""What no one is called."""
+_NULL: Final = frozenset({"nan", "null", "none", "nil", "na", "n/a", "n/b", "nvt", "n.v.t.", "-nan"})
+"""What programs and people write where there is nothing; some of it is also a surname."""
+_LONGEST_NULL: Final = 40
+_DATE_OF_NOTHING: Final = re.compile(
+    r"(?:0000-00-00|1900-01-0[01]|1899-12-3[01]|1970-01-01|0001-01-01|0?[01][-/.]0?1[-/.](?:1900|1970|0001)"
+    r"|3[01][-/.]12[-/.]1899)(?:[ T]00:00.*)?"
+)
+_SCIENTIFIC: Final = re.compile(r"[-+]?\d(?:[.,]\d+)?[eE]\+\d{1,3}")
+_TURNED_AROUND: Final = re.compile("[\u202d\u202e]")
+_LOST_LETTER: Final = re.compile(r"[^\W\d_]\?[^\W\d_]")
+_ENCODED: Final = re.compile(r"(?:=[0-9A-F]{2}){2}|(?:%[0-9A-F]{2}){2}")
+# 't Hart, 's-Gravenhage.
+_DUTCH_APOSTROPHE: Final = re.compile(r"['’][a-zA-Z](?:[\s'’-]|$)")  # noqa: RUF001 - it is written so, too
+_QUOTES: Final = ('""', "''", "“”", "‘’", "„”", "„“", "«»")  # noqa: RUF001 - these are meant
+
+
+def problem_of_value(value: str) -> str | None:
+    """Return what is certainly wrong with any value that is used."""
+    if not value or (len(value) <= _LONGEST and not _SUSPICIOUS.search(value)):
+        return None  # as nearly every value
+    return _first(_CERTAIN, value)
+
+
+# Each of those that are certain has something of this.
+_SUSPICIOUS: Final = re.compile(
+    r"[#=+@'&\\<(\[{]|[^\x20-\x7e\r\n]|\.{3}\Z|:\s?\d{3}\Z|\A(?:nat|nan\.0|undefined)\Z", re.IGNORECASE
+)
+
+
+def _has_failed(value: str) -> bool:
+    if value[0] == "#":
+        return bool(_FAILED.fullmatch(value)) or value.casefold() in _FAILED_WORDS
+    return bool(_NUMBERED.fullmatch(value) or _LOADING.fullmatch(value))
+
+
+def _has_entity(value: str) -> bool:
+    return "&" in value and any(html.unescape(found) != found for found in _ENTITY.findall(value))
+
+
+Rule = tuple[Callable[[str], object], str]
+
+_CERTAIN: Final[Sequence[Rule]] = (
+    (
+        lambda value: len(value) > _LONGEST,
+        f"has more than {_LONGEST:,} characters: is a quotation mark missing?",
+    ),
+    (_has_failed, "has what a spreadsheet shows when a formula failed, or is not ready"),
+    (
+        lambda value: value[0] in "=+@" and _FORMULA.fullmatch(value),
+        "has a formula instead of what it results in",
+    ),
+    (_TEXT_MARK.match, "begins with the apostrophe by which spreadsheets mark text: take it away"),
+    (lambda value: value.casefold() in _NOTHING, "has what programs write where there is no value"),
+    (_CONTROL.search, "has a control character"),
+    (
+        lambda value: "\ufffd" in value,
+        "has a letter that was lost when the file was read or saved in a wrong encoding",
+    ),
+    (_ONLY_HIDDEN.fullmatch, "has nothing that can be seen"),
+    (_has_entity, "has a letter as HTML writes it, such as &#39; or &amp;: it would be sent like that"),
+    (_CODE_POINT.search, r"has a letter as programs write it, such as \u00eb: it would be sent like that"),
+)
+
+
+def is_null(value: str) -> bool:
+    """Return whether all words of it stand for nothing: `nan`, `None None`."""
+    if len(value) > _LONGEST_NULL:
+        return False
+    words = value.casefold().split()
+    return bool(words) and all(word in _NULL for word in words)
+
+
+def has_hidden(value: str) -> bool:
+    """Return whether it has a letter that cannot be seen."""
+    return not value.isprintable() or (not value.isascii() and bool(_HIDDEN.search(value)))
+
+
+# Text in UTF-8 that was read as if it was in one of these.
+_MISREAD_AS: Final = (
+    *("cp1252", "latin-1", "mac_roman", "cp850", "cp437", "cp1250", "iso8859_2", "cp1254", "cp1251", "cp852"),
+)
+_RUN: Final = re.compile(r"[^\x00-\x7f]+")
+_PLAUSIBLE: Final = re.compile(
+    # Latin letters, and the signs that word processors make; or all of another script.
+    r"[\u00a0-\u017f\u0218-\u021b\u2013-\u2026\u20ac\u1e9e]+|[\u0400-\u045f]{2,}|[\u0386-\u03ce]{2,}"
+    r"|[\u0600-\u06ff]{2,}|[\U0001f300-\U0001faff\ufe0f\u2600-\u27bf]+"
+)
+
+
+def is_misread(text: str) -> bool:
+    """Return whether there is UTF-8 in it that was read as something else: Zo\u00c3\u00ab."""
+    if text.isascii():
+        return False
+    return any(_is_misread(run) for run in set(_RUN.findall(text)) if len(run) > 1)
+
+
+def _is_misread(run: str) -> bool:
+    for encoding in _MISREAD_AS:
+        try:
+            read = run.encode(encoding).decode()
+        except UnicodeError:
+            continue
+        if _PLAUSIBLE.fullmatch(read):
+            return True
+    return False
+
+
+def doubt_about_text(value: str) -> str | None:
+    """Return what may be wrong with any text that is sent, as it is or within another."""
+    return _first(_OF_TEXTS, value)
+
+
+def doubt_about_field(value: str) -> str | None:
+    """Return what may be wrong with a value that is put into a template."""
+    if value.isascii() and value.isalpha() and not is_null(value):
+        return None  # as most names
+    return _first(_OF_FIELDS, value)
+
+
+def _first(rules: Sequence[Rule], value: str) -> str | None:
+    return next((doubt for may_be_wrong, doubt in rules if may_be_wrong(value)), None)
+
+
+def _is_quoted(value: str) -> bool:
+    return len(value) > 1 and value[0] + value[-1] in _QUOTES
+
+
+_OF_TEXTS: Final[Sequence[Rule]] = (
+    (is_misread, "looks as if it was read in a wrong encoding, as Zo\u00c3\u00ab is for Zo\u00eb"),
+    (_TURNED_AROUND.search, "has a mark that turns the direction of letters around"),
+)
+_OF_FIELDS: Final[Sequence[Rule]] = (
+    (is_null, "is a word that programs write where there is no value"),
+    (lambda value: value.isascii() and not any(map(str.isalnum, value)), "has neither a letter nor a digit"),
+    (_DATE_OF_NOTHING.fullmatch, "is the date that programs write where there is none"),
+    (_SCIENTIFIC.fullmatch, "is a number as a spreadsheet shortens it, like 1.23E+15"),
+    (_LOST_LETTER.search, "has a question mark within a word, where a letter may have been lost"),
+    (_ENCODED.search, "has letters as addresses or e-mails encode them"),
+    (_is_quoted, "stands in quotation marks, which would be sent"),
+    (
+        lambda value: value[0] == "'" and not _DUTCH_APOSTROPHE.match(value),
+        "begins with an apostrophe, by which spreadsheets mark text",
+    ),
+    *_OF_TEXTS,
+)

@@ -1,0 +1,134 @@
+"""Fields as other programs write them, which here would be sent as they stand: {{first_name}}, %voornaam%."""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+from attrs import field, frozen
+
+from healthmsg.cli.recipients import Problems
+from healthmsg.cli.recipients.columns import fold, similar
+from healthmsg.cli.sending.cells import doubt_about_text, problem_of_value
+from healthmsg.cli.sending.template import Template
+
+_INNER: Final = r"[^{}\[\]<>«»%\n]{1,60}"
+_PLAIN: Final = r"[^\W\d_](?:[\w .\-/]{0,38}\w)?"
+_PLACEHOLDER: Final = re.compile(
+    rf"""
+      \$?\{{\{{?(?P<braces>[^{{}}\n]{{1,60}})\}}\}}?      # {{voornaam}}, ${{voornaam}}, {{% if voornaam %}}
+    | \[\[?(?!mention=)(?P<brackets>{_INNER})\]\]?       # [voornaam], but not the service's own
+    | «\s?(?P<merge>{_INNER})\s?»                           # Word's merge fields
+    | <<(?P<angles>{_INNER})>> | <%=?(?P<erb>{_INNER})%>
+    | <(?P<tag>/?{_PLAIN}/?)>
+    | %\((?P<printf>{_INNER})\)[sd] | %(?P<percent>{_PLAIN})%
+    | \*\|(?P<star>{_INNER})\|\*
+    | (?<![\w#])\#(?P<hash>[^\W\d_]\w*)\#(?!\w) | (?<![\w@])@(?P<at>[^\W\d_]\w*)@(?!\w)
+    | (?<!\w)__(?P<under>[^\W\d_]\w*?)__(?!\w)
+    | (?<![\w$])\$(?P<dollar>[^\W\d_]\w*)
+    | (?<![:\\])(?P<escape>\\[nrt])(?![a-z])              # \n, for the end of a line
+    """,
+    re.VERBOSE,
+)
+_SIGNS: Final = re.compile(r"[{\[«<%*#@_$\\]")
+# What stands in front of a field's own name (`user.first_name`), or after it (`first_name | upper`).
+_PART: Final = re.compile(r"[^\W\d_][\w \-]*")
+_USUAL: Final = frozenset(
+    {
+        *("naam", "voornaam", "achternaam", "tussenvoegsel", "roepnaam", "volledige_naam", "aanhef", "titel"),
+        *(
+            "name",
+            "first_name",
+            "firstname",
+            "fname",
+            "last_name",
+            "lastname",
+            "lname",
+            "full_name",
+            "surname",
+        ),
+        *(
+            "vorname",
+            "nachname",
+            "anrede",
+            "nom",
+            "prénom",
+            "prenom",
+            "nombre",
+            "apellido",
+            "nome",
+            "cognome",
+        ),
+        *(
+            "imię",
+            "nazwisko",
+            "ad",
+            "soyad",
+            "geboortedatum",
+            "patient",
+            "patiënt",
+            "cliënt",
+            "datum",
+            "tijd",
+        ),
+        *("date", "time", "dag", "arts", "behandelaar", "locatie", "afdeling", "email", "telefoon"),
+    }
+)
+
+
+@frozen
+class Placeholder:
+    """Something in a text that looks like a field."""
+
+    text: str = field(repr=False)
+    """As it stands."""
+    column: str | None
+    """That of which it is probably meant to be the name; `None`: it may be meant as it stands."""
+
+
+def find_placeholders(text: str, columns: Sequence[str], *, is_loose: bool = False) -> Iterator[Placeholder]:
+    """Yield each. `is_loose`: also a name that is nearly that of a column counts as such."""
+    if not _SIGNS.search(text):
+        return
+    for found in _PLACEHOLDER.finditer(text):
+        inner = next(filter(None, found.groups()), "")
+        yield Placeholder(found[0], _column(inner, columns, is_loose=is_loose))
+
+
+def check_template(
+    template: Template, columns: Sequence[str], problems: Problems, doubts: Problems
+) -> list[str]:
+    """Look at the text of a template itself; return what is only noted."""
+    text = template.own_text
+    if problem := problem_of_value(text.strip()):
+        problems.add(f"the template {problem}")
+    elif doubt := doubt_about_text(text):
+        doubts.add(f"the template {doubt}")
+    likely = dict[str, str]()
+    unlikely = dict[str, None]()
+    for found in find_placeholders(text, columns, is_loose=True):
+        if found.column is not None:
+            likely.setdefault(found.text, found.column)
+        else:
+            unlikely[found.text] = None
+    for sent, column in likely.items():
+        # As it was written: a brace as such stands twice there.
+        written = sent.replace("{", "{{").replace("}", "}}")
+        problems.add(f"the template's {written} would be sent as {sent}: the field is written {{{column}}}")
+    if not unlikely:
+        return []
+    return [f"The template has what looks like a field or a sign, sent as it stands: {', '.join(unlikely)}."]
+
+
+def _column(inner: str, columns: Iterable[str], *, is_loose: bool) -> str | None:
+    if inner.startswith("\\"):
+        return None
+    names = [name for name in columns if name]
+    parts = [fold(part) for part in (inner, *_PART.findall(inner))]
+    for part in parts:
+        if part in names or part in _USUAL:
+            return part
+        if part.replace("_", "") in {name.replace("_", "") for name in names}:
+            return part
+    if is_loose and parts:
+        return similar(parts[-1], names)
+    return None
