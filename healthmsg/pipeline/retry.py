@@ -10,7 +10,7 @@ POST, every DELETE, and handing a group chat over. `healthmsg/routes.py` says wh
 | a proxy that wants other credentials | raised | raised | raised: that could lock the account |
 | 429, too many calls | again | again | again: it did nothing |
 | 401, and the token could be renewed | once again | once again | once again: it did nothing |
-| the renewal of its token got no clear answer, or was refused for now | again | again | again: it was not made |
+| its token could not be renewed for now | again | again | again: it was not made |
 | time-out, lost connection, 5xx | again | again | `DeliveryUnknownError` |
 | an unexpected redirect | raised | `DeliveryUnknownError` | `DeliveryUnknownError` |
 | success, but not the JSON expected | raised | success | `DeliveryUnknownError`, where the answer is needed |
