@@ -1,7 +1,7 @@
 """The quota step: a user's quota that is used up holds back that user alone.
 
-That nothing is answered until the reset is assumed [A], and a reset can be wrong: a far year, a unit that is not
-known. So after an hour at most one call goes and sees, as it does for the limit.
+That nothing is answered until the reset is assumed [A], and a reset can be wrong: a far year, a unit that is
+not known. So after an hour at most one call goes and sees, as it does for the limit.
 """
 
 from typing import Final
@@ -20,7 +20,6 @@ from healthmsg.pipeline.headers import (
     service_time,
     wait_for_reset,
 )
-
 
 # Seconds. Whatever the headers say, after an hour one call goes and sees.
 _LONGEST_WAIT: Final = 3600.0
@@ -135,7 +134,7 @@ class QuotaStep:
         self._used_up[request.token] = UsedUp(max(seconds, before), self.quota)
 
     def _check(self, request: Request) -> UsedUp | None:
-        """Refuse the call if the quota is used up; return what it goes to look at, if it is the one that may."""
+        """Refuse the call if the quota is used up; return what it may go and look at, if any."""
         known = self._used_up.get(request.token) if self._used_up else None
         if known is None or not known.holds_back:
             return None
