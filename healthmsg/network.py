@@ -1,7 +1,9 @@
 """The network's settings: which proxy, whose certificates are trusted, what the environment says."""
 
 import asyncio
-from collections.abc import Mapping
+import re
+from contextlib import suppress
+from ipaddress import ip_address, ip_network
 from os import PathLike
 from ssl import CERT_REQUIRED, SSLContext, SSLError, create_default_context
 from typing import Final
@@ -71,38 +73,71 @@ class Network:
 
 
 class EnvironmentProxies:
-    """The proxies that the environment variables name, or the system where there are none.
+    """The proxy that the environment variables name for https, or the system where there are none.
+
+    Plain http stays on this machine (see `Environment`), so no proxy is for that: `HTTP_PROXY` names none that
+    is used.
 
     Raises:
-        ConfigurationError: one of them cannot be used.
+        ConfigurationError: it cannot be used.
     """
 
     def __init__(self) -> None:
         # Imported when first used: it is heavy, and rarely wanted.
         from urllib.request import getproxies  # noqa: PLC0415 - see above
 
-        self._proxies: Mapping[str, URL | None] = {
-            scheme: _checked_proxy(_with_scheme(url), f"the environment's {scheme} proxy")
-            for scheme, url in getproxies().items()
-            if scheme in _SCHEMES
-        }
-        self._known: dict[tuple[str, str], URL | None] = {}
+        proxies = getproxies()
+        url = proxies.get("https") or proxies.get("all")
+        name = "HTTPS_PROXY" if proxies.get("https") else "ALL_PROXY"
+        self._proxy: URL | None = _checked_proxy(_with_scheme(url), name) if url else None
+        self._known: dict[str, URL | None] = {}
 
     async def proxy_for(self, scheme: str, authority: str) -> URL | None:
-        """Give the proxy for a host, unless it is one that is to be reached without."""
-        key = (scheme, authority)
-        if key not in self._known:
-            self._known[key] = await self._look_up(scheme, authority)
-        return self._known[key]
-
-    async def _look_up(self, scheme: str, authority: str) -> URL | None:
-        from urllib.request import proxy_bypass  # noqa: PLC0415 - see above
-
-        proxy = self._proxies.get(scheme)
-        # In a thread: where the system's own settings count, it may ask the network.
-        if proxy is None or await asyncio.to_thread(proxy_bypass, authority):
+        """Return the proxy for a host, unless it is one that is to be reached without."""
+        if self._proxy is None or scheme != "https":
             return None
-        return proxy
+        if authority not in self._known:
+            # In a thread: where the system's own settings count, it may ask the network.
+            is_direct = await asyncio.to_thread(_is_excepted, authority)
+            self._known[authority] = None if is_direct else self._proxy
+        return self._known[authority]
+
+
+def _is_excepted(authority: str) -> bool:
+    from urllib.request import getproxies_environment, proxy_bypass  # noqa: PLC0415 - as above
+
+    no_proxy = getproxies_environment().get("no", "")
+    return matches_no_proxy(authority, no_proxy) or bool(proxy_bypass(authority))
+
+
+def matches_no_proxy(authority: str, no_proxy: str) -> bool:
+    """Return whether `NO_PROXY` names a host with its port.
+
+    Beside names, with all below them, and `*`, which Python's own function knows, that are addresses and
+    networks (`10.0.0.0/8`), `[::1]:443`, `*.example` and blanks for commas, as curl and others take them. No
+    name is looked up for that.
+    """
+    url = URL(f"https://{authority}")
+    hosts = {(host or "").lower().removesuffix(".") for host in (url.host, url.raw_host)}
+    entries = re.split(r"[,\s]+", no_proxy.lower())
+    return any(_names(entry, host, url.port) for entry in entries for host in hosts)
+
+
+_PORT: Final = re.compile(r"(?P<name>\[.*\]|[^:]*):(?P<port>\d+)")
+
+
+def _names(entry: str, host: str, port: int | None) -> bool:
+    if with_port := _PORT.fullmatch(entry):
+        entry = with_port["name"]
+        if int(with_port["port"]) != port:
+            return False
+    entry = entry.strip("[]")
+    if not entry or entry == "*":
+        return bool(entry)
+    with suppress(ValueError):
+        return ip_address(host) in ip_network(entry, strict=False)
+    name = entry.removeprefix("*").strip(".")
+    return bool(name) and f".{host}".endswith(f".{name}")
 
 
 def _with_scheme(url: str) -> str:

@@ -17,6 +17,7 @@ import aiohttp
 from aiohttp import hdrs
 from yarl import URL
 
+from healthmsg.environment import is_loopback
 from healthmsg.errors import (
     CallError,
     CallTimeoutError,
@@ -259,7 +260,8 @@ _Guard = Callable[..., Awaitable[aiohttp.ClientResponse]]
 def _guard(request: Request, patience: float | None) -> _Guard:
     """Make the outermost middleware of one call.
 
-    It decides which credentials go along, whatever a session, a netrc file or a proxy setting had put there.
+    It decides which credentials go along, whatever a session, a netrc file or a proxy setting had put there, and
+    that plain http, which is for this machine only, does not leave it: no proxy on another gets it to read.
     And it keeps aiohttp from sending GET, PUT and DELETE again by itself when a kept-alive connection breaks,
     which it does for its own exceptions only.
     """
@@ -272,6 +274,8 @@ def _guard(request: Request, patience: float | None) -> _Guard:
             headers[hdrs.AUTHORIZATION] = f"Bearer {request.token}"
         if request.cookie is not None:
             headers[hdrs.COOKIE] = request.cookie
+        if outgoing.proxy and outgoing.url.scheme == "http" and not is_loopback(outgoing.proxy.host or ""):
+            outgoing.proxy = None
         if isinstance(outgoing, _OutgoingRequest):
             outgoing.carries = request
             request.has_left = False
