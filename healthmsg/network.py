@@ -5,7 +5,7 @@ import re
 from contextlib import suppress
 from ipaddress import ip_address, ip_network
 from os import PathLike
-from ssl import CERT_REQUIRED, SSLContext, SSLError, create_default_context
+from ssl import CERT_REQUIRED, VERIFY_X509_STRICT, SSLContext, SSLError, create_default_context
 from typing import Final
 
 from attrs import field, frozen
@@ -46,11 +46,33 @@ def _trusting(ssl: object) -> SSLContext | None:
         raise ConfigurationError("ssl must verify certificates and host names")
     if not isinstance(ssl, str | PathLike):
         raise ConfigurationError("ssl must be an SSLContext or the path of a file with trusted certificates")
+    return _context_of(ssl, "ssl")
+
+
+def _context_of(path: str | PathLike[str] | None, name: str) -> SSLContext:
     try:
-        return create_default_context(cafile=ssl)
+        return create_default_context(cafile=path)
     except (OSError, SSLError, ValueError):
         pass
-    raise ConfigurationError("ssl names a file that cannot be read, or that has no certificates in PEM form")
+    raise ConfigurationError(
+        f"{name} names a file that cannot be read, or that has no certificates in PEM form"
+    )
+
+
+def trusting_context(
+    path: str | PathLike[str] | None, *, is_strict: bool = True, name: str = "ssl"
+) -> SSLContext:
+    """Return TLS settings that trust the certificates in a file, or the system's, and verify everything.
+
+    Without `is_strict`, also certificates that do not keep to RFC 5280, as all of Python before 3.13 does.
+
+    Raises:
+        ConfigurationError: the file has no certificates, or cannot be read; `name` is how it was given.
+    """
+    context = _context_of(path, name)
+    if not is_strict:
+        context.verify_flags &= ~VERIFY_X509_STRICT
+    return context
 
 
 def _flag(value: object) -> bool:
@@ -75,8 +97,8 @@ class Network:
 class EnvironmentProxies:
     """The proxy that the environment variables name for https, or the system where there are none.
 
-    Plain http stays on this machine (see `Environment`), so no proxy is for that: `HTTP_PROXY` names none that
-    is used.
+    Plain http stays on this machine (see `Environment`), so no proxy is for that: `HTTP_PROXY` counts for
+    nothing.
 
     Raises:
         ConfigurationError: it cannot be used.

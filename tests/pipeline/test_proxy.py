@@ -254,8 +254,8 @@ async def test_plain_http_never_leaves_this_machine_by_a_proxy(
     monkeypatch.setenv("ALL_PROXY", elsewhere)
     lent: dict[str, Any] = {"proxy": elsewhere} if way == "session" else {"trust_env": True}
     async with aiohttp.ClientSession(**lent) as session:
-        ways = {"named": {"proxy": elsewhere}, "environment": {"trust_env": True}}
-        network: dict[str, Any] = ways.get(way, {})
+        ways: dict[str, dict[str, Any]] = {"named": {"proxy": elsewhere}, "environment": {"trust_env": True}}
+        network = ways.get(way, {})
         options = {} if way in ways else {"session": session}
         await use_all(plain_house.api.url, tmp_path, network, **options)
 
