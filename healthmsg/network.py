@@ -29,7 +29,7 @@ def _checked_proxy(proxy: object, name: str = "proxy") -> URL | None:
         url = URL()
     if url.scheme in _SCHEMES and url.host and url.port and url.path_qs in {"", "/"} and not url.fragment:
         return url
-    raise ConfigurationError(f"{name} must be a URL such as http://user:password@host:3128")
+    raise ConfigurationError(f"{name} must be a URL such as http://user:password@host:3128 (not SOCKS)")
 
 
 def _is_plain(text: str) -> bool:

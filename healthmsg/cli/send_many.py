@@ -13,6 +13,7 @@ from rich.console import Console
 
 from healthmsg.bulk.hold import STOP_AFTER
 from healthmsg.bulk.reconcile import SETTLE
+from healthmsg.cli import service
 from healthmsg.cli.ending import ExitCode, problems_told, require_somebody
 from healthmsg.cli.recipients import Recipients, RefusedError, read_recipients, read_text_file
 from healthmsg.cli.sending import options as option
@@ -30,10 +31,8 @@ from healthmsg.cli.sending.summary import said, tell
 from healthmsg.cli.sending.template import Template
 from healthmsg.cli.shell import joined
 from healthmsg.cli.terminal import not_waiting_for_readers, outliving_terminal
-from healthmsg.environment import Environment
-from healthmsg.errors import ConfigurationError, HealthmsgError, JournalGoneError
+from healthmsg.errors import HealthmsgError, JournalGoneError
 from healthmsg.models import Outcome
-from healthmsg.options import environment_from_env, token_from_env
 
 T = TypeVar("T")
 
@@ -59,11 +58,14 @@ def send_many(
     superseded: option.Superseded = False,
     settle: option.Settle = SETTLE,
     stop_after: option.StopAfter = STOP_AFTER,
+    proxy: service.Proxy = None,
+    ca: service.Ca = None,
+    no_x509_strict: service.NoX509Strict = False,
 ) -> None:
     """Send a message to each recipient of a file.
 
     Everything is checked before the first is sent. HEALTHMSG_TOKEN is the access token,
-    HEALTHMSG_ENVIRONMENT is kpn or alterdesk.
+    HEALTHMSG_ENVIRONMENT is kpn or alterdesk (or else HEALTHMSG_API_URL the URL of a sandbox).
 
     Exit status: 0 all were delivered, 1 not all, 2 refused, 130 interrupted.
     """
@@ -105,7 +107,7 @@ class _Command:
         options = self._options
         options.check()
         job, recipients = self._prepare()
-        environment = _environment()
+        options.service.check()
         if options.dry_run:
             looking = look_only(
                 self._console, job, check_chats=options.check_chats, is_agreed=options.send_again
@@ -118,7 +120,7 @@ class _Command:
         results.check_folder()
         outlook = asyncio.run(look_ahead(job))
         name = "" if options.recipients is None else options.recipients.name
-        plan = Plan(job, outlook, environment, recipients, name, str(results.path))
+        plan = Plan(job, outlook, options.service.environment, recipients, name, str(results.path))
         show(self._console, plan)
         if options.yes and outlook.other_texts is not None and not (options.send_again or options.skip_sent):
             raise RefusedError(f"{outlook.other_texts.told} {_BOTH_OR_NOT}")
@@ -152,6 +154,7 @@ class _Command:
             options.stop_after,
             options.skip_sent,
             options.superseded,
+            options.service,
         )
         return job, recipients
 
@@ -291,15 +294,3 @@ def _afterwards(ending: Ending, step: Callable[[], T], otherwise: T) -> T:
         problem = said(error)
     ending.warnings.append(problem)
     return otherwise
-
-
-def _environment() -> Environment:
-    try:
-        token_from_env()
-        return environment_from_env()
-    except ConfigurationError as error:
-        problem = str(error)
-    raise RefusedError(
-        f"{problem}. Set HEALTHMSG_TOKEN to an access token, and HEALTHMSG_ENVIRONMENT to kpn or alterdesk"
-        " (or HEALTHMSG_API_URL to the URL of a sandbox)."
-    )

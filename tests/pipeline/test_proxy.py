@@ -36,6 +36,7 @@ from healthmsg import (
     Client,
     OAuthApp,
 )
+from healthmsg.cli.service import Service as Command
 from healthmsg.network import Network
 
 pytestmark = pytest.mark.usefixtures(nothing_reaches_the_event_loop.__name__)
@@ -275,6 +276,20 @@ async def test_the_environment_is_asked_once_for_each_host(
         await client.conversations("c1").download("a1", to=tmp_path / "file.pdf")
 
     assert asked == [host(house.api), host(house.files)]
+
+
+@pytest.mark.parametrize("way", ["--proxy", "HTTPS_PROXY"])
+async def test_commands_go_through_a_proxy(house: House, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    monkeypatch.setenv("HEALTHMSG_TOKEN", FRESH)
+    monkeypatch.setenv("HEALTHMSG_API_URL", f"{house.api.url}/v1")
+    monkeypatch.delenv("HEALTHMSG_ENVIRONMENT", raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", house.proxy_url if way == "HTTPS_PROXY" else "http://127.0.0.1:1")
+    monkeypatch.setattr("healthmsg.cli.service.is_on_this_machine", lambda _: False)
+    command = Command(house.proxy_url if way == "--proxy" else None, house.authority.bundle)
+    async with command.client() as client:
+        await client.me.get()
+
+    assert house.asked == [("CONNECT", host(house.api))]
 
 
 # --- what is told

@@ -167,6 +167,7 @@ async def test_an_authority_without_key_identifiers_can_be_trusted_as_before(tmp
     lenient.verify_flags &= ~ssl.VERIFY_X509_STRICT
     async with serve(Service(), authority.tls) as api:
         for context in (lenient, trusting_context(authority.bundle, is_strict=False)):
+            assert not context.verify_flags & ssl.VERIFY_X509_STRICT
             async with Client(FRESH, environment=environment_at(api.url), ssl=context) as client:
                 assert (await client.me.get()).id == "u1"
 

@@ -16,6 +16,7 @@ from healthmsg.cli.sending.messages import Messages
 from healthmsg.cli.sending.other_texts import show_differences
 from healthmsg.cli.sending.outlook import Outlook, duration
 from healthmsg.cli.sending.repeats import same_recipient
+from healthmsg.cli.service import named
 from healthmsg.cli.terminal import shown
 from healthmsg.environment import Environment
 
@@ -56,7 +57,7 @@ class Plan:
         facts += [
             ("To be sent", f"{self.outlook.to_send:,}"),
             ("Duration", duration(self.outlook.seconds)),
-            ("Service", f"{self.environment.name} ({self.environment.api_url})"),
+            ("Service", named(self.environment)),
             ("Journal", "none: a run that breaks off cannot be gone on with"),
             ("Results", self.results),
         ]

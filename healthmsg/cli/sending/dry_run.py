@@ -10,7 +10,6 @@ from healthmsg.cli.recipients import RefusedError
 from healthmsg.cli.sending.job import Job
 from healthmsg.cli.sending.other_texts import find_other_texts, show_differences
 from healthmsg.cli.sending.outlook import duration
-from healthmsg.client import Client
 
 _MOST_SHOWN = 20
 _OTHER_TEXT = "this recipient already got, or may have got, another text from this journal"
@@ -23,7 +22,7 @@ async def dry_run(console: Console, job: Job, *, check_chats: bool, is_agreed: b
     """
     if job.messages is None and job.journal is not None and not job.journal.may_exist:
         raise RefusedError("there is no such journal")
-    async with Client.from_env() as client:
+    async with job.service.client() as client:
         options = job.send_options()
         options["check_chats"] = check_chats
         dry = client.send_many(job.outgoing(client), **options, dry_run=True)

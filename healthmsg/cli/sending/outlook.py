@@ -11,7 +11,6 @@ from healthmsg.cli.recipients import Problems
 from healthmsg.cli.sending.job import Job
 from healthmsg.cli.sending.journal_place import JournalPlace
 from healthmsg.cli.sending.other_texts import OtherTexts, find_other_texts
-from healthmsg.client import Client
 
 _EXAMPLES: Final = 3
 
@@ -67,7 +66,7 @@ async def look_ahead(job: Job) -> Outlook:
     examples = [
         Example(f"line {message.line}, to {message.to}", message.body) for message in messages[:_EXAMPLES]
     ]
-    async with Client.from_env() as client:
+    async with job.service.client() as client:
         dry = client.send_many(job.outgoing(client), **job.send_options(), dry_run=True)
         written = await _refuse_invalid(job, dry)
         report = await dry.report()
@@ -103,7 +102,7 @@ async def _refuse_invalid(job: Job, dry: DryRun) -> list[int]:
 async def _of_journal(job: Job) -> Outlook:
     if job.journal is None:
         return Outlook(0, 0, ())
-    async with Client.from_env() as client:
+    async with job.service.client() as client:
         dry = client.send_many(**job.send_options(), dry_run=True)
         report = await dry.report()
     states = [State.WAITING, State.SET_ASIDE, *([State.NOT_SENT] if job.retry_failed else ())]
