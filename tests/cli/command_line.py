@@ -15,7 +15,6 @@ from typer.testing import CliRunner
 from healthmsg.cli.app import app
 from healthmsg.sandbox import Sandbox
 
-
 # Before click 8.2, it mixes what is printed unless it is asked not to.
 _APART: dict[str, Any] = {"mix_stderr": False} if "mix_stderr" in signature(CliRunner).parameters else {}
 _RUNNER = CliRunner(**_APART)
