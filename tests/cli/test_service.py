@@ -63,7 +63,7 @@ async def test_a_run_that_went_to_a_sandbox_says_so_before_and_after(sandbox: Sa
     assert done.code == 0, done
     before, _, after = done.out.replace("\n", " ").partition("delivered 1")
     assert "A SANDBOX on this machine" in before
-    assert f"Sent to: A SANDBOX on this machine, or a tunnel that begins here ({sandbox.url}/v1)" in after
+    assert f"Service: A SANDBOX on this machine, or a tunnel that begins here ({sandbox.url}/v1)" in after
 
 
 async def test_the_command_to_go_on_with_goes_the_same_way() -> None:

@@ -49,7 +49,7 @@ def _tell_where(console: Console, job: Job) -> None:
     with suppress(ConfigurationError):
         environment = job.service.environment
         if is_on_this_machine(environment):
-            say(console, f"Sent to: {named(environment)}")
+            say(console, f"Service: {named(environment)}")
 
 
 def _tell_way_out(console: Console, job: Job, ending: Ending) -> None:
