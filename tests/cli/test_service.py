@@ -1,5 +1,6 @@
 """Which service a command goes to, and which way."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -55,18 +56,23 @@ def test_a_person_reads_where_something_goes(environment: Environment, name: str
     assert named(environment).startswith(name)
 
 
-async def test_a_run_that_went_to_a_sandbox_says_so_before_and_after(sandbox: Sandbox, path: Path) -> None:
+async def test_what_goes_to_a_sandbox_says_so(sandbox: Sandbox, path: Path) -> None:
     sandbox.add_conversation(aux_id="P1")
+    journal = path.parent / "j.db"
     # What other programs need for the internet stands in no sandbox's way.
-    done = await run(sandbox, "send-many", path, "--yes", "--no-journal", env={"ALL_PROXY": "socks5://x:1"})
+    away = {"ALL_PROXY": "socks5://x:1"}
+    done = await run(sandbox, "send-many", path, "--yes", "--journal", journal, env=away)
 
     assert done.code == 0, done
     before, _, after = done.out.replace("\n", " ").partition("delivered 1")
     assert "A SANDBOX on this machine" in before
     assert f"Service: A SANDBOX on this machine, or a tunnel that begins here ({sandbox.url}/v1)" in after
 
+    looked = await asyncio.to_thread(invoke, "journal", "unknown", journal, env=variables_of(sandbox))
+    assert looked.out.startswith("The chats are read from: A SANDBOX on this machine")
 
-async def test_the_command_to_go_on_with_goes_the_same_way() -> None:
+
+def test_the_command_to_go_on_with_goes_the_same_way() -> None:
     way: dict[str, Any] = {"proxy": PROXY, "ca": Path("house.pem"), "no_x509_strict": True}
     said = "--proxy 'http://zorg:***@proxy.example:3128' --ca house.pem --no-x509-strict"
 
@@ -117,15 +123,3 @@ def test_the_environments_proxy_counts_for_other_machines(
         return
     with pytest.raises(ConfigurationError, match="HTTPS_PROXY must be a URL"):
         Service().client()
-
-
-async def test_what_is_unknown_says_where_the_chats_are_read(sandbox: Sandbox, path: Path) -> None:
-    journal = path.parent / "j.db"
-    sandbox.add_conversation(aux_id="P1")
-    account = variables_of(sandbox)
-    sent = await run(sandbox, "send-many", path, "--yes", "--journal", journal)
-    assert sent.code == 0, sent
-
-    done = await run(sandbox, "journal", "unknown", journal, env=account)
-
-    assert done.out.startswith("The chats are read from: A SANDBOX on this machine")
