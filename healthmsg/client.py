@@ -73,7 +73,8 @@ class Client(AsyncOnly):
     `proxy`, `ssl` and `trust_env` go for all that is sent, renewals of tokens and downloads included.
     `proxy` is the URL of an HTTP proxy, which may hold a user name and password. `ssl` is an `SSLContext`, or
     a file with the certificates that are trusted instead of the system's; one that verifies nothing is
-    refused. With `trust_env`, and without `proxy`, the variables HTTP_PROXY, HTTPS_PROXY and NO_PROXY count.
+    refused. With `trust_env`, and without `proxy`, the variables HTTPS_PROXY, ALL_PROXY and NO_PROXY count.
+    Plain http, which is for this machine only, goes through no proxy that is elsewhere.
 
     A `session` that is passed in lends its connections and stays open; it has TLS settings of its own.
     `api_version` is sent with each call; without it the service uses its latest version [D]. `on_call`
@@ -151,7 +152,8 @@ class Client(AsyncOnly):
         """Make a client of environment variables; `options` are those of `Client`.
 
         `HEALTHMSG_TOKEN` is the access token. `HEALTHMSG_ENVIRONMENT` is `kpn` or `alterdesk`; instead of
-        it, `HEALTHMSG_API_URL` can give the REST URL of another installation, such as a sandbox.
+        it, `HEALTHMSG_API_URL` can give the REST URL of another installation, such as a sandbox. Both
+        together are refused.
 
         Raises:
             ConfigurationError: a variable is missing or unusable; it names the variable.

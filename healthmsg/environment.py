@@ -14,7 +14,8 @@ from healthmsg.errors import ConfigurationError
 _PORTS: Final = {"https": 443, "http": 80}
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return whether a host is this machine itself."""
     if host == "localhost":
         return True
     try:
@@ -63,7 +64,7 @@ def require_secure_url(name: str, url: str, *, scheme: str = "https") -> None:
     if parts.username or parts.password:
         raise ConfigurationError(f"{name} must not carry a user name or password")
     plain = scheme.removesuffix("s")
-    if parts.scheme != scheme and not (parts.scheme == plain and _is_loopback(host)):
+    if parts.scheme != scheme and not (parts.scheme == plain and is_loopback(host)):
         raise ConfigurationError(f"{name} must use {scheme}; plain {plain} is allowed on loopback only")
 
 

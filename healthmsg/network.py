@@ -1,9 +1,11 @@
 """The network's settings: which proxy, whose certificates are trusted, what the environment says."""
 
 import asyncio
-from collections.abc import Mapping
+import re
+from contextlib import suppress
+from ipaddress import ip_address, ip_network
 from os import PathLike
-from ssl import CERT_REQUIRED, SSLContext, SSLError, create_default_context
+from ssl import CERT_REQUIRED, VERIFY_X509_STRICT, SSLContext, SSLError, create_default_context
 from typing import Final
 
 from attrs import field, frozen
@@ -27,7 +29,7 @@ def _checked_proxy(proxy: object, name: str = "proxy") -> URL | None:
         url = URL()
     if url.scheme in _SCHEMES and url.host and url.port and url.path_qs in {"", "/"} and not url.fragment:
         return url
-    raise ConfigurationError(f"{name} must be a URL such as http://user:password@host:3128")
+    raise ConfigurationError(f"{name} must be a URL such as http://user:password@host:3128 (not SOCKS)")
 
 
 def _is_plain(text: str) -> bool:
@@ -44,11 +46,33 @@ def _trusting(ssl: object) -> SSLContext | None:
         raise ConfigurationError("ssl must verify certificates and host names")
     if not isinstance(ssl, str | PathLike):
         raise ConfigurationError("ssl must be an SSLContext or the path of a file with trusted certificates")
+    return _context_of(ssl, "ssl")
+
+
+def _context_of(path: str | PathLike[str] | None, name: str) -> SSLContext:
     try:
-        return create_default_context(cafile=ssl)
+        return create_default_context(cafile=path)
     except (OSError, SSLError, ValueError):
         pass
-    raise ConfigurationError("ssl names a file that cannot be read, or that has no certificates in PEM form")
+    raise ConfigurationError(
+        f"{name} names a file that cannot be read, or that has no certificates in PEM form"
+    )
+
+
+def trusting_context(
+    path: str | PathLike[str] | None, *, is_strict: bool = True, name: str = "ssl"
+) -> SSLContext:
+    """Return TLS settings that trust the certificates in a file, or the system's, and verify everything.
+
+    Without `is_strict`, also certificates that do not keep to RFC 5280, as all of Python before 3.13 does.
+
+    Raises:
+        ConfigurationError: the file has no certificates, or cannot be read; `name` is how it was given.
+    """
+    context = _context_of(path, name)
+    if not is_strict:
+        context.verify_flags &= ~VERIFY_X509_STRICT
+    return context
 
 
 def _flag(value: object) -> bool:
@@ -71,38 +95,71 @@ class Network:
 
 
 class EnvironmentProxies:
-    """The proxies that the environment variables name, or the system where there are none.
+    """The proxy that the environment variables name for https, or the system where there are none.
+
+    Plain http stays on this machine (see `Environment`), so no proxy is for that: `HTTP_PROXY` counts for
+    nothing.
 
     Raises:
-        ConfigurationError: one of them cannot be used.
+        ConfigurationError: it cannot be used.
     """
 
     def __init__(self) -> None:
         # Imported when first used: it is heavy, and rarely wanted.
         from urllib.request import getproxies  # noqa: PLC0415 - see above
 
-        self._proxies: Mapping[str, URL | None] = {
-            scheme: _checked_proxy(_with_scheme(url), f"the environment's {scheme} proxy")
-            for scheme, url in getproxies().items()
-            if scheme in _SCHEMES
-        }
-        self._known: dict[tuple[str, str], URL | None] = {}
+        proxies = getproxies()
+        url = proxies.get("https") or proxies.get("all")
+        name = "HTTPS_PROXY" if proxies.get("https") else "ALL_PROXY"
+        self._proxy: URL | None = _checked_proxy(_with_scheme(url), name) if url else None
+        self._known: dict[str, URL | None] = {}
 
     async def proxy_for(self, scheme: str, authority: str) -> URL | None:
-        """Give the proxy for a host, unless it is one that is to be reached without."""
-        key = (scheme, authority)
-        if key not in self._known:
-            self._known[key] = await self._look_up(scheme, authority)
-        return self._known[key]
-
-    async def _look_up(self, scheme: str, authority: str) -> URL | None:
-        from urllib.request import proxy_bypass  # noqa: PLC0415 - see above
-
-        proxy = self._proxies.get(scheme)
-        # In a thread: where the system's own settings count, it may ask the network.
-        if proxy is None or await asyncio.to_thread(proxy_bypass, authority):
+        """Return the proxy for a host, unless it is one that is to be reached without."""
+        if self._proxy is None or scheme != "https":
             return None
-        return proxy
+        if authority not in self._known:
+            # In a thread: where the system's own settings count, it may ask the network.
+            is_direct = await asyncio.to_thread(_is_excepted, authority)
+            self._known[authority] = None if is_direct else self._proxy
+        return self._known[authority]
+
+
+def _is_excepted(authority: str) -> bool:
+    from urllib.request import getproxies_environment, proxy_bypass  # noqa: PLC0415 - as above
+
+    no_proxy = getproxies_environment().get("no", "")
+    return matches_no_proxy(authority, no_proxy) or bool(proxy_bypass(authority))
+
+
+def matches_no_proxy(authority: str, no_proxy: str) -> bool:
+    """Return whether `NO_PROXY` names a host with its port.
+
+    Beside names, with all below them, and `*`, which Python's own function knows, that are addresses and
+    networks (`10.0.0.0/8`), `[::1]:443`, `*.example` and blanks for commas, as curl and others take them. No
+    name is looked up for that.
+    """
+    url = URL(f"https://{authority}")
+    hosts = {(host or "").lower().removesuffix(".") for host in (url.host, url.raw_host)}
+    entries = re.split(r"[,\s]+", no_proxy.lower())
+    return any(_names(entry, host, url.port) for entry in entries for host in hosts)
+
+
+_PORT: Final = re.compile(r"(?P<name>\[.*\]|[^:]*):(?P<port>\d+)")
+
+
+def _names(entry: str, host: str, port: int | None) -> bool:
+    if with_port := _PORT.fullmatch(entry):
+        entry = with_port["name"]
+        if int(with_port["port"]) != port:
+            return False
+    entry = entry.strip("[]")
+    if not entry or entry == "*":
+        return bool(entry)
+    with suppress(ValueError):
+        return ip_address(host) in ip_network(entry, strict=False)
+    name = entry.removeprefix("*").strip(".")
+    return bool(name) and f".{host}".endswith(f".{name}")
 
 
 def _with_scheme(url: str) -> str:

@@ -131,13 +131,18 @@ def environment_from_env() -> Environment:
     """Read which service is meant from `HEALTHMSG_API_URL` or `HEALTHMSG_ENVIRONMENT`.
 
     Raises:
-        ConfigurationError: a variable is missing or unusable; it names the variable.
+        ConfigurationError: a variable is missing or unusable, or both are set, of which one may have been
+            forgotten; it names the variable.
     """
-    api_url = os.environ.get("HEALTHMSG_API_URL")
+    api_url = os.environ.get("HEALTHMSG_API_URL", "").strip()
+    name = os.environ.get("HEALTHMSG_ENVIRONMENT", "").strip().lower()
+    if api_url and name:
+        raise ConfigurationError(
+            "HEALTHMSG_API_URL and HEALTHMSG_ENVIRONMENT are both set, and name one service each: unset one"
+        )
     if api_url:
         return Environment("from HEALTHMSG_API_URL", api_url)
     known = {"kpn": Environment.kpn(), "alterdesk": Environment.ALTERDESK}
-    name = os.environ.get("HEALTHMSG_ENVIRONMENT", "").strip().lower()
     if name not in known:
         raise ConfigurationError(
             "HEALTHMSG_ENVIRONMENT must be kpn or alterdesk, or HEALTHMSG_API_URL be set"

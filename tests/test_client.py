@@ -324,6 +324,10 @@ async def test_settings_come_from_the_environment(sandbox: Sandbox, monkeypatch:
         ({"HEALTHMSG_TOKEN": "t"}, "HEALTHMSG_ENVIRONMENT"),
         ({"HEALTHMSG_TOKEN": "t", "HEALTHMSG_ENVIRONMENT": "acme"}, "HEALTHMSG_ENVIRONMENT"),
         ({"HEALTHMSG_TOKEN": "t", "HEALTHMSG_API_URL": "http://example.com"}, "api_url"),
+        (
+            {"HEALTHMSG_TOKEN": "t", "HEALTHMSG_API_URL": "http://localhost", "HEALTHMSG_ENVIRONMENT": "kpn"},
+            "HEALTHMSG_API_URL and HEALTHMSG_ENVIRONMENT are both set",
+        ),
     ],
 )
 def test_a_missing_variable_is_named(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from healthmsg import Client, ConfigurationError, Environment, OAuthApp
-from healthmsg.network import EnvironmentProxies, Network
+from healthmsg.network import EnvironmentProxies, Network, matches_no_proxy
 
 HERE = Environment("here", "https://127.0.0.1:1")
 Make = Callable[..., object]
@@ -30,7 +30,7 @@ def make(request: pytest.FixtureRequest) -> Make:
 
 @pytest.fixture(autouse=True)
 def no_proxy_around_us(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("http_proxy", "https_proxy", "no_proxy"):
+    for name in ("http_proxy", "https_proxy", "no_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
 
@@ -133,23 +133,73 @@ def test_trust_in_the_environment_is_given_or_not(make: Make, value: Any) -> Non
         make(trust_env=value)
 
 
-@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "HTTP_PROXY"])
+@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "ALL_PROXY", "all_proxy"])
 def test_an_environment_that_cannot_work_is_refused_and_not_repeated(
     variable: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, "socks5://user:canary@proxy:1080")
 
     Client("token", environment=HERE)
-    with pytest.raises(
-        ConfigurationError, match=f"the environment's {variable[:-6].lower()} proxy"
-    ) as caught:
+    with pytest.raises(ConfigurationError, match=f"{variable.upper()} must be a URL") as caught:
         Client("token", environment=HERE, trust_env=True)
     assert "canary" not in str(caught.value)
 
 
-async def test_each_scheme_has_a_proxy_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HTTP_PROXY", "http://one:81")
+@pytest.mark.parametrize(
+    ("variables", "proxy"),
+    [
+        ({}, None),
+        ({"HTTPS_PROXY": "http://one:81"}, "http://one:81"),
+        ({"HTTPS_PROXY": "one:81"}, "http://one:81"),
+        ({"ALL_PROXY": "http://all:81"}, "http://all:81"),
+        ({"all_proxy": "all:81"}, "http://all:81"),
+        ({"ALL_PROXY": "socks5://all:81", "HTTPS_PROXY": "http://one:81"}, "http://one:81"),
+        ({"ALL_PROXY": "http://all:81", "NO_PROXY": "10.0.0.0/8,here"}, None),
+        ({"HTTPS_PROXY": "http://one:81", "NO_PROXY": "there"}, "http://one:81"),
+        ({"HTTP_PROXY": "socks5://plain:81"}, None),
+    ],
+)
+async def test_the_environment_names_a_proxy_for_https_alone(
+    variables: dict[str, str], proxy: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
     proxies = EnvironmentProxies()
 
-    assert str(await proxies.proxy_for("http", "here")) == "http://one:81"
-    assert await proxies.proxy_for("https", "here") is None
+    found = await proxies.proxy_for("https", "here:8443")
+    assert (None if found is None else str(found)) == proxy
+    assert await proxies.proxy_for("http", "127.0.0.1:8030") is None
+
+
+@pytest.mark.parametrize(
+    ("no_proxy", "authority", "is_so"),
+    [
+        ("10.0.0.0/8", "10.1.2.3", True),
+        ("10.1.2.3/8", "10.200.0.1:8443", True),
+        ("10.0.0.0/8", "11.1.2.3", False),
+        ("10.0.0.0/8", "ten.example", False),
+        ("192.168.1.7", "192.168.1.7:8443", True),
+        ("192.168.1.7", "192.168.1.70", False),
+        ("2001:db8::/32", "[2001:db8::7]:8443", True),
+        ("[2001:db8::7]", "[2001:db8::7]", True),
+        ("[::1]:8443", "[::1]:8443", True),
+        ("[::1]:8443", "[::1]", False),
+        ("::1", "[::1]:8443", True),
+        ("::1/128", "127.0.0.1", False),
+        ("a, b  api.example", "api.example", True),
+        ("API.example", "api.Example.", True),
+        ("example", "api.example", True),
+        (".example", "api.example", True),
+        ("*.example", "api.example", True),
+        ("example", "notexample", False),
+        ("example:443", "api.example", True),
+        ("example:8443", "api.example", False),
+        ("a,*", "api.example", True),
+        ("b\u00fccher.example", "b\u00fccher.example", True),
+        ("xn--bcher-kva.example", "b\u00fccher.example", True),
+        ("", "api.example", False),
+        (",,:443,[],/,10.0.0.0/99", "10.0.0.1", False),
+    ],
+)
+def test_no_proxy_names_hosts_networks_and_ports(no_proxy: str, authority: str, *, is_so: bool) -> None:
+    assert matches_no_proxy(authority, no_proxy) is is_so

@@ -10,6 +10,7 @@ from rich.console import Console
 from healthmsg.addresses import ADDRESS_STARTS, USERS, ChatAddress, ChatKind
 from healthmsg.cli.ending import fail, problems_told, say
 from healthmsg.cli.recipients import RefusedError
+from healthmsg.cli.service import Ca, NoX509Strict, Proxy, Service, named
 from healthmsg.cli.terminal import has_lost_output, shown
 from healthmsg.client import Client
 from healthmsg.codec import encode
@@ -26,7 +27,13 @@ JsonLines = Annotated[bool, typer.Option("--json", help="Print one JSON object a
 Limit = Annotated[int | None, typer.Option(min=1, help="So many of each kind at most.")]
 
 
-def chats(limit: Limit = None, as_json: JsonLines = False) -> None:
+def chats(
+    limit: Limit = None,
+    as_json: JsonLines = False,
+    proxy: Proxy = None,
+    ca: Ca = None,
+    no_x509_strict: NoX509Strict = False,
+) -> None:
     """List the chats: the address as `send` takes it, the kind, and the subject or the other side's name.
 
     HEALTHMSG_TOKEN is the access token, HEALTHMSG_ENVIRONMENT is kpn or alterdesk.
@@ -37,16 +44,21 @@ def chats(limit: Limit = None, as_json: JsonLines = False) -> None:
         say(console, _as_json(info) if as_json else _as_text(info))
 
     with problems_told():
-        count = asyncio.run(_list(limit, tell))
+        service = Service(proxy, ca, no_x509_strict)
+        service.check()
+        say(Console(stderr=True), f"The chats are read from: {named(service.environment)}")
+        count = asyncio.run(_list(service, limit, tell))
     if not count and not as_json:
         say(console, "There are no chats.")
     if has_lost_output():
         fail("the output could not be written")
 
 
-async def _list(limit: int | None, tell: Callable[[ConversationInfo | GroupChatInfo], None]) -> int:
+async def _list(
+    service: Service, limit: int | None, tell: Callable[[ConversationInfo | GroupChatInfo], None]
+) -> int:
     count = 0
-    async with Client.from_env() as client:
+    async with service.client() as client:
         for chats_of_kind in (client.conversations, client.groupchats):
             async for info in chats_of_kind.list(limit=limit):
                 tell(info)

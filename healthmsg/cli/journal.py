@@ -24,10 +24,10 @@ from healthmsg.cli.ending import ExitCode, confirmed, fail, problems_told, requi
 from healthmsg.cli.private_file import as_cells, create_private
 from healthmsg.cli.recipients import RefusedError
 from healthmsg.cli.sending.journal_place import JOURNAL_VARIABLE, JournalPlace, require_extra
+from healthmsg.cli.service import Ca, NoX509Strict, Proxy, Service, named
 from healthmsg.cli.terminal import has_lost_output, shown
 from healthmsg.cli.unknown import Telling
 from healthmsg.cli.wording import reason_of, without_name
-from healthmsg.client import Client
 from healthmsg.codec import encode
 from healthmsg.errors import ConfigurationError, HealthmsgError
 from healthmsg.outcome import Outcome
@@ -122,6 +122,9 @@ def unknown(
     target: Target,
     texts: Annotated[bool, typer.Option("--texts", help="With the texts, which are patients'.")] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Only what the journal knows.")] = False,
+    proxy: Proxy = None,
+    ca: Ca = None,
+    no_x509_strict: NoX509Strict = False,
 ) -> None:
     """Show what may have been sent: when, why it cannot be proven, and what of yours the chat has then.
 
@@ -129,7 +132,10 @@ def unknown(
     """
     console = Console()
     with problems_told():
-        count = asyncio.run(_tell_unknown(console, target, with_texts=texts, offline=offline))
+        service = None if offline else Service(proxy, ca, no_x509_strict)
+        if service is not None:
+            service.check_way()
+        count = asyncio.run(_tell_unknown(console, target, service, with_texts=texts))
     if count:
         console.print(
             "Settle one with: healthmsg journal decide JOURNAL KEY delivered|not-sent", markup=False
@@ -193,17 +199,18 @@ def decide(
     console.print(f"Settled as {outcome.value}.")
 
 
-async def _tell_unknown(console: Console, target: str, *, with_texts: bool, offline: bool) -> int:
+async def _tell_unknown(console: Console, target: str, service: Service | None, *, with_texts: bool) -> int:
     telling = Telling(console, _place(target), with_texts)
     client = None
-    if not offline:
+    if service is not None:
         try:
-            client = Client.from_env()
+            client = service.client()
         except ConfigurationError as error:
             said = f"The chats are not read: {error}. This is what the journal knows."
             console.print(said, markup=False, highlight=False, soft_wrap=True)
     if client is None:
         return await telling.tell_all(None)
+    say(console, f"The chats are read from: {named(client.environment)}")
     async with client:
         return await telling.tell_all(client)
 

@@ -16,6 +16,7 @@ from healthmsg.cli.chats import chat_at, parse_address
 from healthmsg.cli.ending import ExitCode, problems_told, say
 from healthmsg.cli.recipients import RefusedError
 from healthmsg.cli.sending import options as option
+from healthmsg.cli.service import Ca, NoX509Strict, Proxy, Service, named
 from healthmsg.cli.terminal import shown
 from healthmsg.client import Client
 from healthmsg.codec import encode
@@ -69,6 +70,9 @@ def send(
     exact_aux_id: ExactAuxId = False,
     settle: option.Settle = SETTLE,
     as_json: AsJson = False,
+    proxy: Proxy = None,
+    ca: Ca = None,
+    no_x509_strict: NoX509Strict = False,
 ) -> None:
     """Send one message, once. One that may have arrived is looked for in its chat, and not sent again.
 
@@ -82,7 +86,11 @@ def send(
             address = parse_address(to, is_exact=exact_aux_id)
             body = readable(_read_stdin() if text == _STDIN else text)
             encode(body)  # refuses what has no UTF-8 form
-            client = Client.from_env()
+            service = Service(proxy, ca, no_x509_strict)
+            service.check()
+            client = service.client()
+        sending.service = service.environment.api_url
+        say(Console(stderr=True), f"Service: {named(service.environment)}")
         code = _carry_out(sending, client, address, body, settle)
     finally:
         if as_json:
@@ -99,6 +107,8 @@ class _Sending:
     outcome: Outcome = Outcome.NOT_SENT
     message_id: str | None = None
     error: str | None = None
+    service: str | None = None
+    """The API's URL."""
 
     def as_text(self) -> str:
         said = _SAID[self.outcome]
@@ -107,7 +117,12 @@ class _Sending:
         return f"{said}: {self.error}" if self.error else f"{said}."
 
     def as_json(self) -> str:
-        fields = {"outcome": self.outcome.value, "message_id": self.message_id, "error": self.error}
+        fields = {
+            "outcome": self.outcome.value,
+            "message_id": self.message_id,
+            "error": self.error,
+            "service": self.service,
+        }
         return encode(fields).decode()
 
 
@@ -133,8 +148,8 @@ def _carry_out(
 ) -> ExitCode:
     try:
         asyncio.run(_send(sending, client, address, body, settle))
-    except CallError as error:
-        sending.outcome, sending.error = error.outcome, error.problem
+    except CallError as error:  # of looking for it in the chat, it says nothing of the message
+        sending.error = error.problem
     except HealthmsgError as error:
         sending.error = str(error)
     except KeyboardInterrupt:
@@ -154,6 +169,9 @@ async def _send(
             sent = await chat.send(body)
         except DeliveryUnknownError as error:
             unknown = error
+        except CallError as error:
+            sending.outcome = error.outcome
+            raise
         except HealthmsgError:
             sending.outcome = Outcome.NOT_SENT
             raise

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from healthmsg.bulk.hold import STOP_AFTER
 from healthmsg.bulk.reconcile import SETTLE
+from healthmsg.cli import service
 from healthmsg.cli.ending import ExitCode, problems_told, require_somebody
 from healthmsg.cli.recipients import Recipients, RefusedError, read_recipients, read_text_file
 from healthmsg.cli.recipients.encodings import Decoded
@@ -32,10 +33,8 @@ from healthmsg.cli.sending.summary import said, tell
 from healthmsg.cli.sending.template import Template
 from healthmsg.cli.shell import joined
 from healthmsg.cli.terminal import not_waiting_for_readers, outliving_terminal
-from healthmsg.environment import Environment
-from healthmsg.errors import ConfigurationError, HealthmsgError, JournalGoneError
+from healthmsg.errors import HealthmsgError, JournalGoneError
 from healthmsg.models import Outcome
-from healthmsg.options import environment_from_env, token_from_env
 
 T = TypeVar("T")
 
@@ -63,11 +62,14 @@ def send_many(
     superseded: option.Superseded = False,
     settle: option.Settle = SETTLE,
     stop_after: option.StopAfter = STOP_AFTER,
+    proxy: service.Proxy = None,
+    ca: service.Ca = None,
+    no_x509_strict: service.NoX509Strict = False,
 ) -> None:
     """Send a message to each recipient of a file.
 
     Everything is checked before the first is sent. HEALTHMSG_TOKEN is the access token,
-    HEALTHMSG_ENVIRONMENT is kpn or alterdesk.
+    HEALTHMSG_ENVIRONMENT is kpn or alterdesk (or else HEALTHMSG_API_URL the URL of a sandbox).
 
     Exit status: 0 all were delivered, 1 not all, 2 refused, 130 interrupted.
     """
@@ -110,9 +112,9 @@ class _Command:
         options = self._options
         options.check()
         job, recipients = self._prepare()
-        environment = _environment()
+        options.service.check()
         name = "" if options.recipients is None else options.recipients.name
-        source = Source(environment, recipients, name, self._template_file)
+        source = Source(options.service.environment, recipients, name, self._template_file)
         if options.dry_run:
             looking = look_only(self._console, job, source, options)
             return ExitCode.DONE if asyncio.run(looking) else ExitCode.FAILED
@@ -159,6 +161,7 @@ class _Command:
             options.stop_after,
             options.skip_sent,
             options.superseded,
+            options.service,
         )
         return job, recipients
 
@@ -298,15 +301,3 @@ def _afterwards(ending: Ending, step: Callable[[], T], otherwise: T) -> T:
         problem = said(error)
     ending.warnings.append(problem)
     return otherwise
-
-
-def _environment() -> Environment:
-    try:
-        token_from_env()
-        return environment_from_env()
-    except ConfigurationError as error:
-        problem = str(error)
-    raise RefusedError(
-        f"{problem}. Set HEALTHMSG_TOKEN to an access token, and HEALTHMSG_ENVIRONMENT to kpn or alterdesk"
-        " (or HEALTHMSG_API_URL to the URL of a sandbox)."
-    )

@@ -68,7 +68,7 @@ class FileTaker:
         source = upload.source
         if isinstance(source, str | os.PathLike):
             path = Path(source)
-            check_kind(path.stat().st_mode)
+            check_path(path)
             with path.open("rb") as opened:
                 size = os.fstat(opened.fileno()).st_size
                 return self._noted_open(upload, opened, None, size)
@@ -130,12 +130,16 @@ def take_now(files: Iterable[FileToUpload]) -> tuple[UploadFile, ...]:
     return _IN_THE_EVENT_LOOP.take(files)
 
 
-def check_kind(mode: int) -> None:
+def check_path(path: Path) -> None:
     """Refuse what has no bytes of its own.
 
     Raises:
         ValueError: it is not a regular file.
+        OSError: there is none.
     """
+    if "\0" in str(path):  # said here, since each version of Python says it otherwise
+        raise ValueError("no file has a null character in its name")
+    mode = path.stat().st_mode
     if stat.S_ISDIR(mode):
         raise ValueError("it is a folder")
     if not stat.S_ISREG(mode):  # opening a pipe would wait for whoever writes to it

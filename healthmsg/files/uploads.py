@@ -16,7 +16,7 @@ from content_types import get_content_type
 
 from healthmsg.errors import InvalidFileError
 from healthmsg.files.reading import Lent, digest_of, lend_watched, open_watched
-from healthmsg.files.taking import CHANGED, check_kind, check_readable, in_use, room_in
+from healthmsg.files.taking import CHANGED, check_path, check_readable, in_use, room_in
 from healthmsg.files.values import FileState, FileToUpload, TakenFile, UploadFile
 from healthmsg.pipeline.exchange import FilePart, Source
 from healthmsg.pipeline.meter import Meter
@@ -163,7 +163,7 @@ def _source(taken: TakenFile) -> tuple[Source, int | None]:
 
 
 def _source_at(path: Path, taken: TakenFile) -> tuple[Source, int]:
-    check_kind(path.stat().st_mode)
+    check_path(path)
     with path.open("rb") as opened:
         state = FileState.of(opened.fileno())
         _refuse_changed(opened, state, taken)

@@ -51,7 +51,7 @@ def wait_for_reset(quota: Quota, now: datetime | None = None) -> float | None:
     or there, must not lock a user out.
     """
     wait = seconds_until(quota.reset, now) if quota.remaining == 0 else None
-    interval = (quota.interval or 0) * _SECONDS.get(quota.unit or "", 0)
+    interval = (quota.interval or 0) * _SECONDS.get((quota.unit or "").lower().removesuffix("s"), 0)
     return min(wait, interval) if wait is not None and interval else wait
 
 

@@ -1,6 +1,12 @@
-"""The quota step: a user's quota that is used up holds back that user alone."""
+"""The quota step: a user's quota that is used up holds back that user alone.
 
-from attrs import Factory, frozen
+That nothing is answered until the reset is assumed [A], and a reset can be wrong: a far year, a unit that is
+not known. So after an hour at most one call goes and sees, as it does for the limit.
+"""
+
+from typing import Final
+
+from attrs import Factory, define
 
 from healthmsg.clock import Stopwatch
 from healthmsg.errors import QuotaExceededError, StatusError
@@ -15,20 +21,50 @@ from healthmsg.pipeline.headers import (
     wait_for_reset,
 )
 
+# Seconds. Whatever the headers say, after an hour one call goes and sees.
+_LONGEST_WAIT: Final = 3600.0
+# Answers that have nothing to do with a user's quota.
+_TELL_NOTHING: Final = frozenset({401, 429, *range(500, 600)})
 
-@frozen
+
+@define
 class UsedUp:
     """A quota that is used up."""
 
     seconds: float
     """How long it is so from now on, by the machine's clock: it is renewed also while the machine sleeps."""
     quota: Quota | None
+    is_refuted: bool = False
+    """Whether a call was answered all the same: then only a 429 holds back, until the quota is renewed."""
     _since: Stopwatch = Factory(Stopwatch)
+    _next_look: float = _LONGEST_WAIT
 
     @property
     def left(self) -> float:
         """How many seconds are left."""
         return self.seconds - self._since.seconds()
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether calls are not to be made now."""
+        return not self.is_refuted and self.left > 0
+
+    def may_look(self) -> bool:
+        """Return whether this call may go and see whether it is so; then the next one may in an hour."""
+        now = self._since.seconds()
+        if now < self._next_look:
+            return False
+        self._next_look = now + _LONGEST_WAIT
+        return True
+
+    def note_look(self, answer: Response | BaseException) -> None:
+        """Take in what the call that went and saw has met."""
+        if isinstance(answer, QuotaExceededError):
+            self.seconds = 0.0  # what this answer says counts
+        elif isinstance(answer, Response | StatusError) and answer.status not in _TELL_NOTHING:
+            self.is_refuted = True
+        else:
+            self._next_look = 0.0
 
 
 class QuotaStep:
@@ -56,13 +92,19 @@ class QuotaStep:
 
     async def __call__(self, request: Request, proceed: Send) -> Response:
         """Go on, or say at once how long the quota will still be used up."""
-        self._check(request)
-        request.before_leaving = self._check  # it may have been used up by those who queued in front
+        looked_at = self._check(request)
+        # It may have been used up by those who queued in front.
+        request.before_leaving = None if looked_at else self._refuse_if_used_up
         try:
             response = await proceed(request)
-        except StatusError as error:
-            self._look_at_error(error, request)
+        except BaseException as error:
+            if looked_at is not None:
+                looked_at.note_look(error)
+            if isinstance(error, StatusError):
+                self._look_at_error(error, request)
             raise
+        if looked_at is not None:
+            looked_at.note_look(response)
         headers = quota_headers(response.headers)
         if headers is not None:
             self._last_seen = headers
@@ -78,22 +120,35 @@ class QuotaStep:
             wait = wait_for_reset(error.quota)
         if isinstance(error, QuotaExceededError):
             wait = error.retry_after  # what the service wants, and where it does not say, the reset
-        self._hold_back(request, wait)
+        self._hold_back(request, wait, is_refused=isinstance(error, QuotaExceededError))
 
-    def _hold_back(self, request: Request, seconds: float | None) -> None:
+    def _hold_back(self, request: Request, seconds: float | None, *, is_refused: bool = False) -> None:
         if seconds is None:
             return
         for token in [token for token, known in self._used_up.items() if known.left <= 0]:
             del self._used_up[token]
         known = self._used_up.get(request.token)
-        self._used_up[request.token] = UsedUp(max(seconds, known.left if known else 0.0), self.quota)
-
-    def _check(self, request: Request) -> None:
-        if not self._used_up:
+        if known is not None and known.is_refuted and not is_refused:
             return
-        known = self._used_up.get(request.token)
-        left = known.left if known else 0.0
-        if known and left > 0:
-            raise QuotaExceededError(
-                request.call, 429, retry_after=left, quota=known.quota, of_earlier_call=True
-            )
+        before = known.left if known is not None and known.holds_back else 0.0
+        self._used_up[request.token] = UsedUp(max(seconds, before), self.quota)
+
+    def _check(self, request: Request) -> UsedUp | None:
+        """Refuse the call if the quota is used up; return what it may go and look at, if any."""
+        known = self._used_up.get(request.token) if self._used_up else None
+        if known is None or not known.holds_back:
+            return None
+        if known.may_look():
+            return known
+        raise _refusal(request, known)
+
+    def _refuse_if_used_up(self, request: Request) -> None:
+        known = self._used_up.get(request.token) if self._used_up else None
+        if known is not None and known.holds_back:
+            raise _refusal(request, known)
+
+
+def _refusal(request: Request, known: UsedUp) -> QuotaExceededError:
+    return QuotaExceededError(
+        request.call, 429, retry_after=known.left, quota=known.quota, of_earlier_call=True
+    )

@@ -17,6 +17,7 @@ import aiohttp
 from aiohttp import hdrs
 from yarl import URL
 
+from healthmsg.environment import is_loopback
 from healthmsg.errors import (
     CallError,
     CallTimeoutError,
@@ -33,6 +34,7 @@ from healthmsg.pipeline.connections import Connections
 from healthmsg.pipeline.exchange import Content, Multipart, Request, Response
 from healthmsg.pipeline.standstill import Standstill
 from healthmsg.pipeline.timeout import Timeout
+from healthmsg.pipeline.tls import why_not_trusted
 from healthmsg.version import __version__
 
 _USER_AGENT: Final = f"healthmsg/{__version__}"
@@ -266,7 +268,8 @@ _Guard = Callable[..., Awaitable[aiohttp.ClientResponse]]
 def _guard(request: Request, patience: float | None) -> _Guard:
     """Make the outermost middleware of one call.
 
-    It decides which credentials go along, whatever a session, a netrc file or a proxy setting had put there.
+    It decides which credentials go along, whatever a session, a netrc file or a proxy setting had put there,
+    and that plain http, which is for this machine only, does not leave it by a proxy that is elsewhere.
     And it keeps aiohttp from sending GET, PUT and DELETE again by itself when a kept-alive connection breaks,
     which it does for its own exceptions only.
     """
@@ -279,6 +282,8 @@ def _guard(request: Request, patience: float | None) -> _Guard:
             headers[hdrs.AUTHORIZATION] = f"Bearer {request.token}"
         if request.cookie is not None:
             headers[hdrs.COOKIE] = request.cookie
+        if outgoing.proxy and outgoing.url.scheme == "http" and not is_loopback(outgoing.proxy.host or ""):
+            outgoing.proxy = None
         if isinstance(outgoing, _OutgoingRequest):
             outgoing.carries = request
             request.has_left = False
@@ -415,7 +420,8 @@ def _why_not_connected(request: Request, error: aiohttp.ClientError | OSError | 
         return f"the proxy made no connection: it answered {error.status}"
     for kind, problem in _NOT_CONNECTED:
         if isinstance(error, kind):
-            return problem
+            why = why_not_trusted(error.os_error) if isinstance(error, aiohttp.ClientSSLError) else ""
+            return f"{problem}: {why}" if why else problem
     if request.has_left is not False or not _TELLS_WHEN_IT_LEAVES:
         return None
     # The time for the whole try was up, or the pool was closed, before that.

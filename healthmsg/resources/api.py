@@ -35,7 +35,7 @@ class Api:
     send: Send
     """Carries out a call to the API, as the user."""
     fetch: Send
-    """Fetches a link on another host: without token and without counting against the limit."""
+    """Fetches a link that leads elsewhere: without token and without counting against the limit."""
     deliveries: Deliveries
     aliases: Aliases
     """Which addresses this user has seen to lead to the same chat."""

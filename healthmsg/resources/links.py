@@ -1,18 +1,19 @@
 """Following the link to a file by hand.
 
-The bearer token goes to the API's own origin only, and the cookie that came with the link only to where
-the link leads.
+The bearer token goes below the API's own URL only, as long as nothing else has had a say in where to go:
+behind a shared gateway, another path of the same host is another application. The cookie that came with the
+link goes only to where the link leads.
 """
 
 import re
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from healthmsg.codec import as_mapping
 from healthmsg.environment import port_of, require_secure_url
-from healthmsg.errors import ConfigurationError, DownloadError, InvalidResponseError
+from healthmsg.errors import ConfigurationError, DownloadError, InvalidResponseError, UnauthorizedError
 from healthmsg.errors.base import hides_awaited_arguments
 from healthmsg.pipeline.exchange import Request, Response
 from healthmsg.resources.api import Api
@@ -22,6 +23,9 @@ _MOST_REDIRECTS: Final = 5
 _HOST_AND_PORT: Final = re.compile(r"[A-Za-z0-9._-]+(:\d+)?|\[[0-9A-Fa-f:.]+\](:\d+)?")
 # What stands in URLs as it is, and `%`, so that what is escaped stays so.
 _LEFT_AS_IT_IS: Final = "%/:;=@!$&'()*+,~?[]"
+# What one server or another takes for the end of a path's segment, or of its name.
+_SEGMENT_ENDS: Final = re.compile(r"[/\\]")
+_NAME_ENDS: Final = re.compile(r"[;\0\s]")
 
 
 @hides_awaited_arguments  # the link and its cookie, which are worth as much as the file
@@ -36,8 +40,10 @@ async def fetch_file(api: Api, ask: Request, headers: Mapping[str, str]) -> Resp
     response = await api.send(ask)
     url = _acceptable(ask.call, _link_of(ask.call, response), base=f"{api.url}/{ask.path}")
     cookie = _cookie_header(response.cookies)
+    with_token = True
     for _ in range(_MOST_REDIRECTS + 1):
-        response = await _fetch(api, ask.call, url, cookie, headers)
+        with_token = with_token and is_below(url, api.url)
+        response = await _fetch(api, ask.call, url, cookie, headers, with_token=with_token)
         if response.stream is not None:
             return response
         onwards = _acceptable(ask.call, _link_of(ask.call, response), base=url)
@@ -47,7 +53,20 @@ async def fetch_file(api: Api, ask: Request, headers: Mapping[str, str]) -> Resp
     raise DownloadError(ask.call, "the link led from one redirect to the next")
 
 
-async def _fetch(api: Api, call: str, url: str, cookie: str | None, headers: Mapping[str, str]) -> Response:
+def is_below(url: str, base: str) -> bool:
+    """Return whether every server reads *url* as one below *base*."""
+    path, start = urlsplit(url).path, urlsplit(base).path.rstrip("/") + "/"
+    if _origin(url) != _origin(base) or not path.startswith(start):
+        return False
+    while (plainer := unquote(path)) != path:
+        path = plainer
+    names = (_NAME_ENDS.split(segment, maxsplit=1)[0] for segment in _SEGMENT_ENDS.split(path))
+    return not {".", ".."} & set(names)
+
+
+async def _fetch(  # noqa: PLR0913 - what one request is made of
+    api: Api, call: str, url: str, cookie: str | None, headers: Mapping[str, str], *, with_token: bool
+) -> Response:
     request = Request(
         f"{call} (the file)",
         "GET",
@@ -59,8 +78,12 @@ async def _fetch(api: Api, call: str, url: str, cookie: str | None, headers: Map
         answers_with_link=True,
         lane=api.lane,
     )
-    is_own = _origin(url) == _origin(api.url)
-    return await (api.send if is_own else api.fetch)(request)
+    if with_token:
+        return await api.send(request)
+    with suppress(UnauthorizedError):
+        return await api.fetch(request)
+    # The user's token had no part in it, so to authorize again would not help.
+    raise DownloadError(call, "where the link leads, the file is not given without a sign-in of its own")
 
 
 def _link_of(call: str, response: Response) -> str:

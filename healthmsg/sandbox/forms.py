@@ -36,8 +36,8 @@ async def read_form(
         raise bad_request("The body must be multipart/form-data.")
     try:
         return await _read_parts(request, store, files_part, text_part)
-    # How aiohttp's reader says that it does not understand; warnings can be made errors.
-    except (ValueError, HttpProcessingError, RuntimeWarning):
+    # How aiohttp's reader says that it does not understand, 3.14.0 a charset; warnings can be made errors.
+    except (ValueError, LookupError, HttpProcessingError, RuntimeWarning):
         raise bad_request("The form is broken.") from None
 
 

@@ -5,13 +5,19 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping
+from inspect import signature
 from pathlib import Path
+from typing import Any
 
 from attrs import frozen
 from typer.testing import CliRunner
 
 from healthmsg.cli.app import app
 from healthmsg.sandbox import Sandbox
+
+# Before click 8.2, it mixes what is printed unless it is asked not to.
+_APART: dict[str, Any] = {"mix_stderr": False} if "mix_stderr" in signature(CliRunner).parameters else {}
+_RUNNER = CliRunner(**_APART)
 
 
 @frozen
@@ -25,7 +31,7 @@ class Done:
 
 def invoke(*arguments: str | Path, env: Mapping[str, str | None] | None = None) -> Done:
     """Run it in this process, where nobody can be asked."""
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments], env=env)
+    result = _RUNNER.invoke(app, [str(argument) for argument in arguments], env=env)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return Done(result.exit_code, result.stdout, result.stderr)

@@ -38,6 +38,11 @@ def bodies(sandbox: Sandbox, chat: str) -> list[str | None]:
     return [message.body for message in sandbox.messages(chat)]
 
 
+def service_line(sandbox: Sandbox, starts: str = "Service") -> str:
+    url = sandbox.environment.api_url
+    return f"{starts}: A SANDBOX on this machine, or a tunnel that begins here ({url})\n"
+
+
 # --- send
 
 
@@ -47,7 +52,7 @@ async def test_a_message_is_sent_and_its_id_said(sandbox: Sandbox) -> None:
     done = await run(sandbox, "send", chat, "Tot morgen!")
 
     (message,) = sandbox.messages(chat)
-    assert (done.code, done.out, done.err) == (0, f"Sent: message {message.id}\n", "")
+    assert (done.code, done.out, done.err) == (0, f"Sent: message {message.id}\n", service_line(sandbox))
     assert message.body == "Tot morgen!"
 
 
@@ -117,7 +122,7 @@ async def test_what_is_not_sent_is_1_and_says_why(sandbox: Sandbox) -> None:
     done = await invoked(sandbox, "send", "conversations/nowhere", "Hallo")
 
     assert (done.code, done.out) == (1, "")
-    assert done.err == "Not sent: answered 404 Not Found\n"
+    assert done.err == f"{service_line(sandbox)}Not sent: answered 404 Not Found\n"
 
 
 async def test_what_may_have_arrived_is_looked_for_and_found(sandbox: Sandbox) -> None:
@@ -128,7 +133,12 @@ async def test_what_may_have_arrived_is_looked_for_and_found(sandbox: Sandbox) -
 
     (message,) = sandbox.messages(chat)
     assert done.code == 0
-    assert json.loads(done.out) == {"outcome": "delivered", "message_id": message.id, "error": None}
+    assert json.loads(done.out) == {
+        "outcome": "delivered",
+        "message_id": message.id,
+        "error": None,
+        "service": sandbox.environment.api_url,
+    }
     assert "looking for it in the chat, for up to 90 s" in done.err
 
 
@@ -142,6 +152,17 @@ async def test_what_stays_unknown_is_3_and_not_sent_again(sandbox: Sandbox) -> N
     assert "Unknown: it may have arrived. Look in the chat before you send it again: " in done.err
     assert sum(call.method == "POST" for call in sandbox.calls) == 1
     assert "UnknownError" not in done.err
+
+
+async def test_it_stays_unknown_when_the_chat_cannot_be_read(sandbox: Sandbox) -> None:
+    chat = f"conversations/{sandbox.add_conversation()}"
+    sandbox.faults.add(kind=CutAfter(), method="POST")
+    sandbox.faults.add(kind=AnswerStatus(403), method="GET", times=None)
+
+    done = await invoked(sandbox, "send", chat, "Hallo", "--json")
+
+    assert done.code == 3
+    assert json.loads(done.out)["outcome"] == "unknown"
 
 
 async def test_an_interruption_leaves_it_unknown(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +199,7 @@ async def test_chats_are_listed_with_address_kind_and_name(sandbox: Sandbox) -> 
 
     done = await invoked(sandbox, "chats")
 
-    assert (done.code, done.err) == (0, "")
+    assert (done.code, done.err) == (0, service_line(sandbox, "The chats are read from"))
     assert [line.split(maxsplit=1) for line in done.out.splitlines()] == [
         [f"conversations/{chat}", "conversation  Zoë Mulder\\x1b[2J\\x0a"],
         [f"groupchats/{group}", "group chat    Wijkteam Noord"],
@@ -208,7 +229,7 @@ async def test_chats_that_cannot_be_read_are_one_clear_line(sandbox: Sandbox) ->
     done = await invoked(sandbox, "chats", env={"HEALTHMSG_TOKEN": "wrong"})
 
     assert (done.code, done.out) == (1, "")
-    assert done.err.startswith("Error: GET conversations: answered 401")
+    assert done.err.splitlines()[1].startswith("Error: GET conversations: answered 401")
 
 
 # --- every command

@@ -37,13 +37,30 @@ class Authority:
     """A certificate and its key."""
 
     @classmethod
-    def found(cls, folder: Path) -> "Authority":
+    def found(
+        cls,
+        folder: Path,
+        *,
+        host: str = "127.0.0.1",
+        days: tuple[int, int] = (-1, 1),
+        has_key_identifiers: bool = True,
+    ) -> "Authority":
+        """Found one that vouches for a host, from one day to another, counted from today."""
         key, host_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-        name, host = _name("House of Tests"), ip_address("127.0.0.1")
-        root = _certificate(name, key.public_key(), name)
+        name = _name("House of Tests")
+        root = _certificate(name, key.public_key(), name, (-1, 1))
         root = root.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        leaf = _certificate(_name("127.0.0.1"), host_key.public_key(), name)
-        leaf = leaf.add_extension(x509.SubjectAlternativeName([x509.IPAddress(host)]), critical=False)
+        root = root.add_extension(_for_signing(), critical=True)
+        leaf = _certificate(_name(host), host_key.public_key(), name, days)
+        leaf = leaf.add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ip_address(host))]), critical=False
+        )
+        if has_key_identifiers:
+            identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+            root = root.add_extension(identifier, critical=False)
+            leaf = leaf.add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False
+            )
         authority = cls(folder / "house.pem", folder / "server.pem")
         pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
         authority.bundle.write_bytes(root.sign(key, hashes.SHA256()).public_bytes(pem))
@@ -65,18 +82,35 @@ def _name(name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
 
 
+def _for_signing() -> x509.KeyUsage:
+    """What a certificate of an authority may be used for, which Python 3.13 and later want to see."""
+    others = dict.fromkeys(
+        (
+            "digital_signature",
+            "content_commitment",
+            "key_encipherment",
+            "data_encipherment",
+            "key_agreement",
+            "encipher_only",
+            "decipher_only",
+        ),
+        False,
+    )
+    return x509.KeyUsage(key_cert_sign=True, crl_sign=True, **others)
+
+
 def _certificate(
-    subject: x509.Name, key: ec.EllipticCurvePublicKey, issuer: x509.Name
+    subject: x509.Name, key: ec.EllipticCurvePublicKey, issuer: x509.Name, days: tuple[int, int]
 ) -> x509.CertificateBuilder:
-    now = datetime.now(UTC)
+    now, (first, last) = datetime.now(UTC), days
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
         .public_key(key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
+        .not_valid_before(now + timedelta(days=first))
+        .not_valid_after(now + timedelta(days=last))
     )
 
 

@@ -130,7 +130,13 @@ def test_a_limit_of_nothing_is_none() -> None:
 
 @pytest.mark.parametrize(
     ("interval", "unit", "longest"),
-    [("1", "minute", 60), ("2", "hour", 7200), ("1", "fortnight", 86_400), ("0", "day", 86_400)],
+    [
+        ("1", "minute", 60),
+        ("2", "hour", 7200),
+        ("2", "Hours", 7200),
+        ("1", "fortnight", 86_400),
+        ("0", "day", 86_400),
+    ],
 )
 def test_a_wait_is_never_longer_than_the_interval_where_that_is_known(
     interval: str, unit: str, longest: float

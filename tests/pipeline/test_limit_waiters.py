@@ -1,5 +1,6 @@
 import asyncio
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -191,7 +192,7 @@ async def test_if_the_dispatcher_ever_failed_nobody_would_wait_for_ever(limiter:
         raise ZeroDivisionError
 
     await answered_slot(limiter)
-    limiter._spacing.acquire = broken  # type: ignore[assignment,method-assign]
+    limiter._spacing = SimpleNamespace(acquire=broken)  # type: ignore[assignment]
     first, second = await waiting(limiter, 2)
     for task in (first, second):
         with pytest.raises(ZeroDivisionError):

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from attrs import frozen
 from hospital import (
@@ -35,6 +36,7 @@ from healthmsg import (
     Client,
     OAuthApp,
 )
+from healthmsg.cli.service import Service as Command
 from healthmsg.network import Network
 
 pytestmark = pytest.mark.usefixtures(nothing_reaches_the_event_loop.__name__)
@@ -233,14 +235,32 @@ async def test_what_no_proxy_names_is_reached_without(
     assert house.asked == ([] if files_too else [("CONNECT", host(house.files))])
 
 
+@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "ALL_PROXY"])
 async def test_a_proxy_in_the_environment_needs_no_scheme(
-    plain_house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
-    plain_house.proxy.needs_credentials = False
-    monkeypatch.setenv("HTTP_PROXY", host(plain_house.at_proxy))
-    await use_all(plain_house.api.url, tmp_path, {"trust_env": True})
+    house.proxy.needs_credentials = False
+    monkeypatch.setenv(variable, host(house.at_proxy))
+    await use_all(house.api.url, tmp_path, {"trust_env": True, "ssl": house.authority.bundle})
 
-    assert len(plain_house.asked) == 6
+    assert_all_was_tunnelled(house)
+
+
+@pytest.mark.parametrize("way", ["named", "environment", "session", "session's environment"])
+async def test_plain_http_never_leaves_this_machine_by_a_proxy(
+    plain_house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    elsewhere = "http://proxy.invalid:3128"
+    monkeypatch.setenv("HTTP_PROXY", elsewhere)
+    monkeypatch.setenv("ALL_PROXY", elsewhere)
+    lent: dict[str, Any] = {"proxy": elsewhere} if way == "session" else {"trust_env": True}
+    async with aiohttp.ClientSession(**lent) as session:
+        ways: dict[str, dict[str, Any]] = {"named": {"proxy": elsewhere}, "environment": {"trust_env": True}}
+        network = ways.get(way, {})
+        options = {} if way in ways else {"session": session}
+        await use_all(plain_house.api.url, tmp_path, network, **options)
+
+    assert len([*plain_house.api.executed, *plain_house.files.executed]) == 6
 
 
 @pytest.mark.usefixtures("proxy_in_the_environment")
@@ -256,6 +276,20 @@ async def test_the_environment_is_asked_once_for_each_host(
         await client.conversations("c1").download("a1", to=tmp_path / "file.pdf")
 
     assert asked == [host(house.api), host(house.files)]
+
+
+@pytest.mark.parametrize("way", ["--proxy", "HTTPS_PROXY"])
+async def test_commands_go_through_a_proxy(house: House, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    monkeypatch.setenv("HEALTHMSG_TOKEN", FRESH)
+    monkeypatch.setenv("HEALTHMSG_API_URL", f"{house.api.url}/v1")
+    monkeypatch.delenv("HEALTHMSG_ENVIRONMENT", raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", house.proxy_url if way == "HTTPS_PROXY" else "http://127.0.0.1:1")
+    monkeypatch.setattr("healthmsg.cli.service.is_on_this_machine", lambda _: False)
+    command = Command(house.proxy_url if way == "--proxy" else None, house.authority.bundle)
+    async with command.client() as client:
+        await client.me.get()
+
+    assert house.asked == [("CONNECT", host(house.api))]
 
 
 # --- what is told

@@ -10,7 +10,7 @@ from attrs import define, evolve, field
 from machine import Machine
 from servers import a_request, response
 
-from healthmsg.errors import QuotaExceededError, RateLimitedError, StatusError
+from healthmsg.errors import ConnectError, QuotaExceededError, RateLimitedError, StatusError
 from healthmsg.models.quota import Quota
 from healthmsg.pipeline import fold
 from healthmsg.pipeline.check import CheckStep
@@ -197,13 +197,97 @@ async def test_a_429_of_the_calls_per_second_tells_the_quota_and_holds_nobody_ba
     await user.call()
 
 
-async def test_a_wait_for_ever_is_for_ever() -> None:
-    user = User([answer(told(10), 429, retry_after="9" * 400), answer()])
+FAR = "9" * 400
+
+
+async def test_after_an_hour_one_call_goes_and_sees_whatever_the_wait() -> None:
+    user = User([answer(told(10), 429, retry_after=FAR), answer(told(10), 429, retry_after=FAR), answer()])
 
     await user.refused()
-    await asyncio.sleep(50_000)
-
+    await asyncio.sleep(3599)
     assert (await user.refused()).retry_after == math.inf
+    assert user.calls == 1
+
+    await asyncio.sleep(2)
+    await user.refused()
+    assert user.calls == 2
+    await user.refused()
+    assert user.calls == 2
+
+    await asyncio.sleep(3601)
+    await user.call()
+    await user.call()
+    assert user.calls == 4
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        told(10) | {"quota-reset-UTC": "9999-12-31T23:59:59Z"},
+        told(11) | {"quota-reset-UTC": "2031-01-01T00:00:00Z", "quota-time-unit": "fortnight"},
+    ],
+)
+async def test_a_quota_that_says_used_up_while_calls_are_answered_locks_no_user_out(
+    headers: dict[str, str],
+) -> None:
+    user = User([answer(headers)])
+
+    await user.call()
+    await user.refused()
+    await asyncio.sleep(3601)
+    for _ in range(5):
+        await user.call()
+
+    assert user.calls == 6
+
+
+async def test_after_such_an_answer_a_429_holds_back_again() -> None:
+    far = told(10, reset=10**8)
+    user = User([answer(far), answer(far), answer(far, 429, retry_after="600"), answer(far)])
+
+    await user.call()
+    await asyncio.sleep(3601)
+    await user.call()
+    await user.refused()
+
+    assert (await user.refused()).retry_after == pytest.approx(600)
+    await asyncio.sleep(600)
+    await user.call()
+
+
+async def test_only_one_call_goes_and_sees_at_a_time() -> None:
+    user = User([answer(told(10, reset=10**8)), answer()])
+    user.send = fold([user.step, CheckStep()], user._answer_later)
+    await user.call()
+    await asyncio.sleep(3601)
+
+    ends = await asyncio.gather(*(user.call() for _ in range(3)), return_exceptions=True)
+
+    assert [type(end) for end in ends] == [Response, QuotaExceededError, QuotaExceededError]
+
+
+@pytest.mark.parametrize("failure", [ConnectError("GET me", "x"), asyncio.CancelledError(), 503, 401, 429])
+async def test_a_call_that_learns_nothing_leaves_it_to_the_next(failure: BaseException | int) -> None:
+    ends: list[BaseException | int] = [failure, 200]
+
+    async def fails_first(request: Request) -> Response:
+        if user.calls == 0:
+            return await user._answer(request)
+        end = ends.pop(0)
+        if isinstance(end, BaseException):
+            raise end
+        return answer({}, end)
+
+    user = User([answer(told(10, reset=10**8))])
+    user.send = fold([user.step, CheckStep()], fails_first)
+    await user.call()
+    await asyncio.sleep(3601)
+
+    with pytest.raises(BaseException) as caught:  # noqa: PT011 - which one is what is given
+        await user.call()
+    assert not isinstance(caught.value, QuotaExceededError)
+    await user.call()
+    assert not ends
 
 
 @pytest.mark.parametrize("kind", [RateLimitedError, QuotaExceededError])

@@ -8,8 +8,8 @@ from typing import Any
 
 import aiohttp
 import pytest
-from hospital import CODE, FRESH, REFRESH, STALE, Authority, Service, environment_at, use_all
-from servers import Server, nothing_reaches_the_event_loop, serve
+from hospital import CODE, FRESH, REFRESH, STALE, Authority, Proxy, Service, environment_at, use_all
+from servers import Server, assert_error_tells_nothing, nothing_reaches_the_event_loop, serve
 
 from healthmsg import (
     Client,
@@ -21,6 +21,8 @@ from healthmsg import (
     Token,
     TokenManager,
 )
+from healthmsg.network import trusting_context
+from healthmsg.pipeline.tls import why_not_trusted
 
 pytestmark = pytest.mark.usefixtures(nothing_reaches_the_event_loop.__name__)
 __all__ = ["nothing_reaches_the_event_loop"]
@@ -42,6 +44,18 @@ async def files(authority: Authority) -> AsyncIterator[Server]:
 async def api(authority: Authority, files: Server) -> AsyncIterator[Server]:
     async with serve(Service(files.url), authority.tls) as server:
         yield server
+
+
+def ssl_error(reason: str) -> ssl.SSLError:
+    error = ssl.SSLError(1, "canary")
+    error.reason = reason
+    return error
+
+
+def certificate_error(code: int, message: str) -> ssl.SSLCertVerificationError:
+    error = ssl.SSLCertVerificationError(1, "canary")
+    error.verify_code, error.verify_message = code, message
+    return error
 
 
 def app_at(api: Server, **network: Any) -> OAuthApp:
@@ -105,6 +119,76 @@ async def test_a_download_that_cannot_be_trusted_is_not_made(files: Server, tmp_
 
     assert not files.begun
     assert not await asyncio.to_thread(lambda: list(tmp_path.iterdir()))
+
+
+def strict_context(authority: Authority) -> ssl.SSLContext:
+    """Trust as Python 3.13 and later do by themselves."""
+    context = ssl.create_default_context(cafile=authority.bundle)
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    return context
+
+
+@pytest.mark.parametrize(
+    ("made", "reason"),
+    [
+        ({"host": "127.0.0.2"}, "wrong host name: "),
+        ({"days": (-3, -2)}, "expired: "),
+        ({"days": (2, 3)}, "not valid yet: "),
+        ({"has_key_identifiers": False}, "no key identifier in "),
+    ],
+)
+@pytest.mark.parametrize("through_proxy", [False, True])
+async def test_an_error_says_why_a_certificate_is_not_trusted(
+    *, made: dict[str, Any], reason: str, through_proxy: bool, tmp_path: Path
+) -> None:
+    authority = Authority.found(tmp_path, **made)
+    async with serve(Service(), authority.tls) as api, serve(Proxy()) as proxy:
+        network: dict[str, Any] = {"proxy": proxy.url} if through_proxy else {}
+        context = strict_context(authority)
+        async with Client(
+            FRESH, environment=environment_at(api.url), ssl=context, retries=Retries.none(), **network
+        ) as client:
+            with pytest.raises(ConnectError, match=f"{NO_TLS}: {reason}") as caught:
+                await client.me.get()
+
+    assert_error_tells_nothing(caught.value)
+    assert "House of Tests" not in str(caught.value)
+
+
+async def test_an_error_says_that_an_authority_is_unknown(api: Server) -> None:
+    async with Client(FRESH, environment=environment_at(api.url), retries=Retries.none()) as client:
+        with pytest.raises(ConnectError, match=f"{NO_TLS}: unknown CA: .*`--ca`"):
+            await client.me.get()
+
+
+async def test_an_authority_without_key_identifiers_can_be_trusted_as_before(tmp_path: Path) -> None:
+    authority = Authority.found(tmp_path, has_key_identifiers=False)
+    lenient = strict_context(authority)
+    lenient.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    async with serve(Service(), authority.tls) as api:
+        for context in (lenient, trusting_context(authority.bundle, is_strict=False)):
+            assert not context.verify_flags & ssl.VERIFY_X509_STRICT
+            async with Client(FRESH, environment=environment_at(api.url), ssl=context) as client:
+                assert (await client.me.get()).id == "u1"
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ssl.SSLEOFError(8, "canary"), "the other side ended it"),
+        (ssl_error("WRONG_VERSION_NUMBER"), "the other side does not speak TLS"),
+        (ssl_error("TLSV1_ALERT_PROTOCOL_VERSION"), "the two sides have no version of TLS in common"),
+        (ssl_error("SSLV3_ALERT_HANDSHAKE_FAILURE"), "sslv3 alert handshake failure"),
+        (
+            certificate_error(89, "Basic Constraints not critical"),
+            "Basic Constraints not critical: Python 3.13",
+        ),
+        (certificate_error(68, "CA digest too weak"), "CA digest too weak"),
+    ],
+)
+def test_rarer_reasons_have_openssls_words(error: ssl.SSLError, reason: str) -> None:
+    assert why_not_trusted(error).startswith(reason)
+    assert "canary" not in why_not_trusted(error)
 
 
 async def test_a_certificate_of_another_host_is_not_trusted(api: Server, authority: Authority) -> None:

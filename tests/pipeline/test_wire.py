@@ -1,9 +1,7 @@
 import asyncio
 import socket
-import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -106,48 +104,10 @@ async def test_a_service_without_tls_never_got_the_call() -> None:
         await incoming.answer(400)
 
     request = a_request()
+    problem = "no trusted TLS connection could be made: the other side does not speak TLS"
     async with serve(refuse) as server, wire_to(server.url.replace("http:", "https:")) as wire:
-        with not_connected(request, "no trusted TLS connection could be made"):
+        with not_connected(request, problem):
             await wire(request)
-
-
-async def test_a_certificate_that_nobody_vouches_for_is_not_trusted(tmp_path: Path) -> None:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(self_signed(tmp_path))
-    request = a_request()
-    server = Server(answering())
-    listening = await asyncio.start_server(server, "127.0.0.1", 0, ssl=context)
-    async with wire_to(f"https://127.0.0.1:{listening.sockets[0].getsockname()[1]}") as wire:
-        with not_connected(request, "no trusted TLS connection could be made"):
-            await wire(request)
-    listening.close()
-    await listening.wait_closed()
-    assert not server.begun
-
-
-def self_signed(folder: Path) -> Path:
-    x509 = pytest.importorskip("cryptography.x509")
-    ec = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.ec")
-    from datetime import UTC, datetime, timedelta
-
-    from cryptography.hazmat.primitives import hashes, serialization
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), 1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    plain = serialization.NoEncryption()
-    path = folder / "certificate.pem"
-    path.write_bytes(
-        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain) + certificate.public_bytes(pem)
-    )
-    return path
 
 
 @pytest.mark.parametrize("patience", [Timeout(connect=SHORT), Timeout(total=SHORT)])

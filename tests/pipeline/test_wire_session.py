@@ -22,7 +22,7 @@ from servers import (
     wire_to,
 )
 
-from healthmsg.errors import ClientClosedError, ConfigurationError, WrongEventLoopError
+from healthmsg.errors import ClientClosedError, ConfigurationError, ConnectError, WrongEventLoopError
 from healthmsg.network import Network
 from healthmsg.pipeline.exchange import Request
 
@@ -203,9 +203,16 @@ async def test_it_trusts_the_environment_if_it_did_before(
         async with aiohttp.ClientSession(trust_env=trusts) as session:
             await sent_by(server, a_request(), session)
         assert len(proxy.begun) == 1
+
+
+async def test_it_may_be_lent_with_trust_in_the_environment(
+    proxy: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", proxy.url.replace("://", f"://{CREDENTIALS}@"))
     async with (
         aiohttp.ClientSession() as session,
-        wire_to(server.url, session=session, network=Network(trust_env=True)) as wire,
+        wire_to("https://127.0.0.1:1", session=session, network=Network(trust_env=True)) as wire,
     ):
-        await wire(a_request())
-    assert len(proxy.begun) == 2
+        with pytest.raises(ConnectError):  # nothing listens there
+            await wire(a_request())
+    assert [request.method for request in proxy.begun] == ["CONNECT"]

@@ -16,9 +16,11 @@ from healthmsg import (
     DownloadError,
     InvalidIdError,
     RateLimit,
+    ReauthorizationRequiredError,
     Retries,
 )
 from healthmsg.resources.chats import Chat
+from healthmsg.resources.links import is_below
 from healthmsg.sandbox import AnswerStatus, Sandbox
 
 
@@ -133,6 +135,91 @@ async def test_another_port_is_another_origin_and_its_cookies_are_not_taken_alon
 
     assert foreign.seen[-1].headers["Cookie"] == "download=k3y"
     assert not sandbox.calls[-1].has_cookie
+
+
+API = "https://api.example/hospital/v1"
+
+
+@pytest.mark.parametrize(
+    ("path", "is_so"),
+    [
+        ("/hospital/v1/files/1", True),
+        ("/hospital/v1/a%2Fb?next=/../..", True),
+        ("/hospital/v1/..a/.b/c..", True),
+        ("/hospital/v1", False),
+        ("/hospital/v12/files/1", False),
+        ("/hospital/V1/files/1", False),
+        ("/hospital/files/1", False),
+        ("/other/hospital/v1/files/1", False),
+        ("/hospital/v1/../x", False),
+        ("/hospital/v1/./../x", False),
+        ("/hospital/v1/%2e%2E/x", False),
+        ("/hospital/v1/%252e%252e/x", False),
+        ("/hospital/v1/..%2Fx", False),
+        ("/hospital/v1/..\\x", False),
+        ("/hospital/v1/a%5C..%5Cx", False),
+        ("/hospital/v1/..;a=1/x", False),
+        ("/hospital/v1/..%00/x", False),
+        (":8443/hospital/v1/files/1", False),
+        (".evil.example/hospital/v1/files/1", False),
+    ],
+)
+def test_below_the_api_is_what_every_server_takes_for_it(path: str, *, is_so: bool) -> None:
+    assert is_below(f"https://api.example{path}", API) is is_so
+    assert is_below(f"https://api.example{path}", "https://api.example/hospital/v1/") is is_so
+
+
+async def linked(foreign: ForeignHost, links_to: str, folder: Path) -> dict[str, str | None]:
+    """Download over a link from an API at /v1; return which paths got which token."""
+    foreign.answer("/v1/conversations/c1/attachments/a1", status=302, headers={"Location": links_to})
+    async with foreign.client("/v1") as client:
+        path = await client.conversations("c1").download("a1", to=folder / "file")
+    assert path.read_bytes() == CONTENT
+    return {seen.path: seen.headers.get("Authorization") for seen in foreign.seen[1:]}
+
+
+async def test_below_the_api_the_token_goes_along(foreign: ForeignHost, tmp_path: Path) -> None:
+    onwards = foreign.answer("/v1/files/1", status=302, headers={"Location": "/v1/files/2"})
+    foreign.answer("/v1/files/2", CONTENT)
+
+    got = await linked(foreign, onwards, tmp_path)
+
+    assert got == {"/v1/files/1": "Bearer t0ken", "/v1/files/2": "Bearer t0ken"}
+
+
+async def test_another_application_on_the_apis_host_gets_no_token(
+    foreign: ForeignHost, tmp_path: Path
+) -> None:
+    there = foreign.answer("/v1/files/1", status=302, headers={"Location": "/other/1"})
+    foreign.answer("/other/1", status=302, headers={"Location": "/v1/files/2"})
+    foreign.answer("/v1/files/2", CONTENT)
+
+    got = await linked(foreign, there, tmp_path)
+
+    # Nor does the API, after that application has had its say.
+    assert got == {"/v1/files/1": "Bearer t0ken", "/other/1": None, "/v1/files/2": None}
+
+
+async def test_after_another_host_the_api_gets_no_token(
+    foreign: ForeignHost, third: ForeignHost, tmp_path: Path
+) -> None:
+    back = foreign.answer("/v1/me", CONTENT)
+    away = third.answer("/x", status=302, headers={"Location": back})
+
+    assert await linked(foreign, away, tmp_path) == {"/v1/me": None}
+    assert [seen.headers.get("Authorization") for seen in third.seen] == [None]
+
+
+async def test_a_file_that_wants_a_sign_in_of_its_own_does_not_end_the_users(
+    chat: Chat, sandbox: Sandbox, foreign: ForeignHost, tmp_path: Path
+) -> None:
+    links(sandbox, foreign.answer("/x", status=401))
+
+    with pytest.raises(DownloadError, match="sign-in of its own") as caught:
+        await chat.download(GIVEN, to=tmp_path)
+
+    assert not isinstance(caught.value, ReauthorizationRequiredError)
+    assert caught.value.__context__ is None
 
 
 @pytest.mark.parametrize("link", ["/files/own", "../files/own", "//{host}/files/own"])

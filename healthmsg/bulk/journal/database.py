@@ -266,7 +266,7 @@ def _line(target: Target, lease: timedelta) -> Line:
 
 def _writing_engine(path: Path) -> Engine:
     engine = create_engine(URL.create("sqlite", database=str(path)), **_QUIET, **_JSON)
-    event.listen(engine, "connect", _read_and_write)
+    event.listen(engine, "connect", _or_close(_read_and_write))
     # It takes the lock at once: taking it later can fail.
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE") and None)
     return engine
@@ -287,7 +287,7 @@ def _reading_engine(path: Path, target: Target) -> Engine:
         if not (had_wal or target.accepts_missing_wal):
             wal_mark.require_complete(connection)
 
-    event.listen(engine, "connect", read_only)
+    event.listen(engine, "connect", _or_close(read_only))
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN") and None)
     return engine
 
@@ -299,6 +299,25 @@ def _url(target: Target) -> URL:
         # With its own text, a password would be in it.
         pass
     raise ConfigurationError("the URL of the journal's database cannot be understood")
+
+
+def _or_close(
+    check: Callable[[sqlite3.Connection, object], None],
+) -> Callable[[sqlite3.Connection, object], None]:
+    """Return the check as one that closes what it refuses.
+
+    SQLAlchemy before 2.0.53 leaves it open, and what opens the file next in this process would read what that
+    connection saw: without a `-wal` file that was brought since.
+    """
+
+    def listener(connection: sqlite3.Connection, record: object) -> None:
+        try:
+            check(connection, record)
+        except BaseException:
+            connection.close()
+            raise
+
+    return listener
 
 
 def _read_and_write(connection: Any, _: object) -> None:

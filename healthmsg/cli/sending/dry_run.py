@@ -12,7 +12,6 @@ from healthmsg.cli.sending.options import Options
 from healthmsg.cli.sending.other_texts import find_other_texts, show_differences
 from healthmsg.cli.sending.outlook import duration, find_examples
 from healthmsg.cli.sending.preview import Source, grid, show_doubts, show_examples, show_warnings
-from healthmsg.client import Client
 
 _MOST_SHOWN = 20
 _OTHER_TEXT = "this recipient already got, or may have got, another text from this journal"
@@ -28,7 +27,7 @@ async def dry_run(console: Console, job: Job, source: Source, options: Options) 
         raise RefusedError("there is no such journal")
     check_chats = options.check_chats
     await _show_source(console, job, source, with_texts=options.texts)
-    async with Client.from_env() as client:
+    async with job.service.client() as client:
         sending = job.send_options()
         sending["check_chats"] = check_chats
         dry = client.send_many(job.outgoing(client), **sending, dry_run=True)

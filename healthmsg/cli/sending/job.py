@@ -7,6 +7,7 @@ from attrs import frozen
 from healthmsg.bulk import Outgoing, SendManyOptions
 from healthmsg.cli.sending.journal_place import JournalPlace
 from healthmsg.cli.sending.messages import Message, Messages
+from healthmsg.cli.service import Service
 from healthmsg.client import Client
 
 
@@ -25,6 +26,7 @@ class Job:
     """Whether those are left out who already got another text from the journal."""
     superseded: bool = False
     """Whether the journal's texts are sent too that a later run replaced by others."""
+    service: Service = Service()
 
     def send_options(self) -> SendManyOptions:
         """Return the options of the client."""

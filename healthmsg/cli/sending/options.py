@@ -12,6 +12,7 @@ from healthmsg.bulk.hold import STOP_AFTER
 from healthmsg.bulk.reconcile import SETTLE
 from healthmsg.cli.recipients import RefusedError
 from healthmsg.cli.sending.journal_place import JOURNAL_VARIABLE, JournalPlace
+from healthmsg.cli.service import Service, without_password
 from healthmsg.cli.shell import quoted
 
 _WHO_GOT_WHAT: Final = "--send-again and --skip-sent need a journal, which knows who got what"
@@ -113,6 +114,14 @@ class Options:
     superseded: bool = False
     settle: float = SETTLE
     stop_after: float = STOP_AFTER
+    proxy: str | None = None
+    ca: Path | None = None
+    no_x509_strict: bool = False
+
+    @property
+    def service(self) -> Service:
+        """The way to the service."""
+        return Service(self.proxy, self.ca, self.no_x509_strict)
 
     def check(self) -> None:
         """Refuse what does not go together.
@@ -137,6 +146,8 @@ class Options:
                 words.append(name)
             elif option.name == "journal":
                 words += [name, _journal_as_word(value)]
+            elif option.name == "proxy":
+                words += [name, quoted(without_password(value))]
             else:
                 words += _as_words(name, value)
         return " ".join(words)
@@ -144,7 +155,15 @@ class Options:
     def command_to_resume(self, journal: JournalPlace) -> str:
         """Return the command that sends what the journal still holds."""
         target = str(journal.target) if journal.path is None else journal.shown
-        resuming = Options(journal=target, resume=True, settle=self.settle, stop_after=self.stop_after)
+        resuming = Options(
+            journal=target,
+            resume=True,
+            settle=self.settle,
+            stop_after=self.stop_after,
+            proxy=self.proxy,
+            ca=self.ca,
+            no_x509_strict=self.no_x509_strict,
+        )
         return resuming.command
 
     def _rules(self) -> list[tuple[bool, str]]:

@@ -13,7 +13,6 @@ from healthmsg.cli.sending.journal_place import JournalPlace
 from healthmsg.cli.sending.messages import Label
 from healthmsg.cli.sending.other_texts import OtherTexts, find_other_texts
 from healthmsg.cli.sending.preview import Example
-from healthmsg.client import Client
 
 _EXAMPLES: Final = 3
 
@@ -59,7 +58,7 @@ async def look_ahead(job: Job) -> Outlook:
     """
     if job.messages is None:
         return await _of_journal(job)
-    async with Client.from_env() as client:
+    async with job.service.client() as client:
         dry = client.send_many(job.outgoing(client), **job.send_options(), dry_run=True)
         written = await _refuse_invalid(job, dry)
         report = await dry.report()
@@ -112,7 +111,7 @@ async def _refuse_invalid(job: Job, dry: DryRun) -> list[int]:
 async def _of_journal(job: Job) -> Outlook:
     if job.journal is None:
         return Outlook(0, 0, ())
-    async with Client.from_env() as client:
+    async with job.service.client() as client:
         dry = client.send_many(**job.send_options(), dry_run=True)
         report = await dry.report()
     async with Journal.open(job.journal.target, is_reading=True) as journal:

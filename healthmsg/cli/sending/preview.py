@@ -13,6 +13,7 @@ from rich.text import Text
 from healthmsg.cli.recipients import Problem, Recipients, RefusedError
 from healthmsg.cli.recipients.encodings import Decoded
 from healthmsg.cli.sending.job import Job
+from healthmsg.cli.service import named
 from healthmsg.cli.terminal import shown
 from healthmsg.environment import Environment
 
@@ -46,7 +47,7 @@ class Source:
     @property
     def service(self) -> tuple[str, str]:
         """Return what is said of the service."""
-        return "Service", f"{self.environment.name} ({self.environment.api_url})"
+        return "Service", named(self.environment)
 
     def warnings(self, job: Job) -> list[str]:
         """Return what may be a mistake in the file as a whole."""

@@ -15,7 +15,6 @@ from healthmsg.cli.sending.progress import make_progress
 from healthmsg.cli.sending.remaining import Remaining
 from healthmsg.cli.sending.results import Results
 from healthmsg.cli.sending.tally import Tally
-from healthmsg.client import Client
 from healthmsg.errors import HealthmsgError
 
 
@@ -52,7 +51,7 @@ async def run(console: Console, job: Job, total: int, results: Results, ending: 
         KeyboardInterrupt: at the second one.
     """
     _listen_for_ctrl_c(ending)
-    async with Client.from_env() as client:
+    async with job.service.client() as client:
         sending = client.send_many(job.outgoing(client), **job.send_options())
         with make_progress(console, lambda: sending.paused_by) as progress:
             bar = progress.add_task(str(ending.tally), total=total)

@@ -1,6 +1,7 @@
 """What is said at the end."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from rich.console import Console
 
@@ -10,9 +11,10 @@ from healthmsg.cli.sending.job import Job
 from healthmsg.cli.sending.journal_place import HIDDEN
 from healthmsg.cli.sending.results import Results
 from healthmsg.cli.sending.running import Ending, ResultsError
+from healthmsg.cli.service import is_on_this_machine, named
 from healthmsg.cli.shell import joined
 from healthmsg.cli.terminal import shown
-from healthmsg.errors import HealthmsgError
+from healthmsg.errors import ConfigurationError, HealthmsgError
 from healthmsg.models import Outcome
 
 
@@ -20,6 +22,7 @@ def tell(console: Console, job: Job, results: Results, ending: Ending, how_to_go
     """Say what became of the messages, where it stands for each, and how to go on."""
     tally = ending.tally
     say(console, f"{tally}{ending.remaining}")
+    _tell_where(console, job)
     for kind, count in tally.failures.most_common():
         say(console, f"  {count:,}x {kind}")
     say(console, f"Results: {shown(str(results.path))}")
@@ -34,17 +37,25 @@ def tell(console: Console, job: Job, results: Results, ending: Ending, how_to_go
         say(console, f"Try again what was not sent: {how_to_go_on} --retry-failed")
     _tell_way_out(console, job, ending)
     if how_to_go_on is not None and f":{HIDDEN}@" in how_to_go_on and (ending.is_early or tally.failed):
-        say(console, "The password of the journal was left out of this: put it back.")
+        say(console, f"A password was left out of this, {HIDDEN} stands for it: put it back.")
     if results.problem is not None:
         _tell_missing(job, results)
     for warning in ending.warnings:
         warn(warning)
 
 
+def _tell_where(console: Console, job: Job) -> None:
+    """Say that nothing of it went to the service itself, if it did not."""
+    with suppress(ConfigurationError):
+        environment = job.service.environment
+        if is_on_this_machine(environment):
+            say(console, f"Service: {named(environment)}")
+
+
 def _tell_way_out(console: Console, job: Job, ending: Ending) -> None:
     """Say how a person can settle what stays unknown."""
     if ending.tally.outcomes[Outcome.UNKNOWN] and job.journal is not None and not ending.is_early:
-        command = ("healthmsg", "journal", "unknown", job.journal.shown)
+        command = ("healthmsg", "journal", "unknown", job.journal.shown, *job.service.words())
         say(console, f"See what may have been sent, and settle it: {joined(command)}")
 
 

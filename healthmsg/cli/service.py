@@ -1,0 +1,139 @@
+"""The service that a command goes to: which one it is, and the way there."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from ssl import SSLContext
+from typing import Annotated, Final
+from urllib.parse import urlsplit
+
+import typer
+from attrs import frozen
+
+from healthmsg.cli.sending.journal_place import HIDDEN
+from healthmsg.client import Client
+from healthmsg.environment import Environment, comparable_url, is_loopback
+from healthmsg.errors import ConfigurationError
+from healthmsg.network import Network, trusting_context
+from healthmsg.options import environment_from_env, token_from_env
+
+_NAMES: Final = {
+    comparable_url(Environment.kpn().api_url): "KPN Healthcare Messenger",
+    comparable_url(Environment.ALTERDESK.api_url): "Alterdesk",
+}
+
+Proxy = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="An HTTP proxy. Without it, HTTPS_PROXY, ALL_PROXY and NO_PROXY count, which are safer for a"
+        " password.",
+    ),
+]
+Ca = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="The certificates (PEM) to trust instead of the system's."),
+]
+NoX509Strict = Annotated[
+    bool,
+    typer.Option(
+        "--no-x509-strict",
+        help="Trust also certificates without key identifiers and the like, as Python before 3.13 does.",
+    ),
+]
+
+
+@frozen
+class Service:
+    """What `HEALTHMSG_TOKEN` and its sisters say, and the options for the way there."""
+
+    proxy: str | None = None
+    ca: Path | None = None
+    no_x509_strict: bool = False
+
+    @property
+    def environment(self) -> Environment:
+        """Where it is.
+
+        Raises:
+            ConfigurationError: a variable is missing or unusable; the message says what to set.
+        """
+        try:
+            token_from_env()
+            return environment_from_env()
+        except ConfigurationError as error:
+            problem = str(error)
+        raise ConfigurationError(
+            f"{problem}. Set HEALTHMSG_TOKEN to an access token, and HEALTHMSG_ENVIRONMENT to kpn or"
+            " alterdesk (or instead of it HEALTHMSG_API_URL to the URL of a sandbox)."
+        )
+
+    def check(self) -> None:
+        """Look at all of it, without going there.
+
+        Raises:
+            ConfigurationError: something about it cannot work.
+        """
+        _ = self.environment
+        self.check_way()
+
+    def check_way(self) -> None:
+        """Look at the options.
+
+        Raises:
+            ConfigurationError: one of them cannot work.
+        """
+        Network(self.proxy, self._trusted())
+
+    def client(self) -> Client:
+        """Return a client of it.
+
+        Raises:
+            ConfigurationError: something about it cannot work.
+        """
+        token, environment = token_from_env(), environment_from_env()
+        return Client(
+            token,
+            environment=environment,
+            proxy=self.proxy,
+            ssl=self._trusted(),
+            # What the environment says of proxies is for other machines.
+            trust_env=not is_on_this_machine(environment),
+        )
+
+    def _trusted(self) -> SSLContext | None:
+        if self.ca is None and not self.no_x509_strict:
+            return None
+        return trusting_context(self.ca, is_strict=not self.no_x509_strict, name="--ca")
+
+    def words(self) -> Iterator[str]:
+        """Return the options for a command that goes the same way; the proxy's password is left out."""
+        if self.proxy is not None:
+            yield f"--proxy={without_password(self.proxy)}"
+        if self.ca is not None:
+            yield f"--ca={self.ca}"
+        if self.no_x509_strict:
+            yield "--no-x509-strict"
+
+
+def without_password(url: str) -> str:
+    """Return a URL with something in the password's place."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    host = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=f"{parts.username or ''}:{HIDDEN}@{host}").geturl()
+
+
+def named(environment: Environment) -> str:
+    """Return what a person is to know of where something is sent."""
+    url = environment.api_url
+    if name := _NAMES.get(comparable_url(url)):
+        return f"{name} ({url})"
+    if is_on_this_machine(environment):
+        return f"A SANDBOX on this machine, or a tunnel that begins here ({url})"
+    return f"Neither KPN's nor Alterdesk's own, but {url}"
+
+
+def is_on_this_machine(environment: Environment) -> bool:
+    """Return whether it is served by this machine itself, as a sandbox is."""
+    return is_loopback(urlsplit(environment.api_url).hostname or "")
