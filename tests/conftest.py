@@ -23,7 +23,7 @@ pytest_plugins = ["journal_databases"]
 
 
 def pytest_configure() -> None:
-    """Hear of Ctrl-C: a shell starts what runs in the background with that signal ignored, for children too."""
+    """Hear of Ctrl-C: a shell starts what runs in the background with that signal ignored."""
     is_main = threading.current_thread() is threading.main_thread()
     if is_main and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import ssl
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
@@ -13,7 +14,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, 
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool
 
-from healthmsg.bulk.journal import migrations, sqlite_file, wal_mark
+from healthmsg.bulk.journal import libpq, migrations, sqlite_file, wal_mark
 from healthmsg.bulk.journal.changes import Change, Changes
 from healthmsg.bulk.journal.line import Line, SqliteLine, postgresql_line
 from healthmsg.bulk.journal.schema import utc
@@ -53,6 +54,12 @@ _SESSION_CHANGED: Final = (
     "The pooler between here and PostgreSQL has given this session another connection, so what this run has"
     " locked is on one that others may have. The run has stopped, and nothing was sent after that. Give the"
     " server's own address: usually port 5432, where poolers have 6432 or 6543."
+)
+_NOT_UTF8: Final = (
+    "This database stores text as {}, which does not have every letter: a message with an emoji could not be"
+    " kept. Nothing was sent. Make a database in UTF-8, with `CREATE DATABASE healthmsg ENCODING 'UTF8'"
+    " TEMPLATE template0`, and name it in the journal's URL. If there is a journal in this one, copy it"
+    " there with `pg_dump` and `psql`, so that it still says what was sent."
 )
 # PostgreSQL keeps the plans that it makes while the table is empty, and would read all of it again and again.
 _PLAN_WITH_INDEXES: Final = ("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit")
@@ -126,7 +133,7 @@ class JournalDatabase:
         """
         file: SqliteFile | None = None
         if target.path is None:
-            line = _line(target, lease)
+            line = await asyncio.to_thread(_line, target, lease, is_reading=is_reading)
         elif is_reading:
             line = SqliteLine(await asyncio.to_thread(_reading_engine, target.path.resolve(), target))
         else:
@@ -232,7 +239,12 @@ class JournalDatabase:
         return _describe(error)
 
 
-def _line(target: Target, lease: timedelta) -> Line:
+def _line(target: Target, lease: timedelta, *, is_reading: bool) -> Line:
+    """Say how to connect to PostgreSQL. Blocks.
+
+    Raises:
+        JournalError: a file that the URL names cannot be read.
+    """
     # It needs asyncpg, which a journal in a file goes without.
     from healthmsg.bulk.journal import pooler  # noqa: PLC0415
 
@@ -244,9 +256,10 @@ def _line(target: Target, lease: timedelta) -> Line:
         connect_args={
             "command_timeout": _LONGEST_STATEMENT,
             "async_creator_fn": pooler.connecting(is_by_session=target.is_pooled_by_session),
+            **libpq.arguments_of(target.options),
         },
     )
-    event.listen(engine, "connect", partial(_check_postgresql, lease))
+    event.listen(engine, "connect", partial(_check_postgresql, lease, is_reading))
     return line
 
 
@@ -280,7 +293,7 @@ def _reading_engine(path: Path, target: Target) -> Engine:
 
 def _url(target: Target) -> URL:
     try:
-        return make_url(target.url or "")
+        return make_url(target.url or "").update_query_dict(libpq.place_of(target.options))
     except (ArgumentError, ValueError):
         # With its own text, a password would be in it.
         pass
@@ -296,7 +309,10 @@ def _read_and_write(connection: Any, _: object) -> None:
         raise JournalError("SQLite does not promise here that what is written survives a power cut.")
 
 
-def _check_postgresql(lease: timedelta, connection: Any, _: object) -> None:
+def _check_postgresql(lease: timedelta, is_reading: bool, connection: Any, _: object) -> None:  # noqa: FBT001 - partial's
+    encoding = _ask(connection, "SHOW server_encoding")
+    if encoding != "UTF8" and not is_reading:
+        raise JournalError(_NOT_UTF8.format(encoding))
     if _ask(connection, "SHOW fsync") != "on":
         raise JournalError(
             "This PostgreSQL has `fsync = off`: what is written would not survive a power cut."
@@ -347,5 +363,18 @@ def _describe(error: BaseException) -> str:
         if state[:length] in POSTGRESQL_REASONS:
             return POSTGRESQL_REASONS[state[:length]]
     if isinstance(error, OSError):
-        return error.strerror or type(error).__name__
+        return _describe_connecting(error)
     return f"{type(error).__name__} {state}".strip()
+
+
+def _describe_connecting(error: OSError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        # Its own text names the line of Python's source.
+        return f"the server's certificate is not trusted ({error.verify_message.rstrip('.')})"
+    if isinstance(error, ssl.SSLError):
+        return "no TLS connection to the database could be made"
+    if isinstance(error, ConnectionRefusedError):
+        return "no database answers at that address"
+    if "rejected SSL" in str(error):
+        return "the database does not offer TLS, and `sslmode` asks for it"
+    return error.strerror or type(error).__name__

@@ -33,7 +33,7 @@ def tell(console: Console, job: Job, results: Results, ending: Ending, how_to_go
     elif tally.outcomes[Outcome.NOT_SENT]:
         say(console, f"Try again what was not sent: {how_to_go_on} --retry-failed")
     _tell_way_out(console, job, ending)
-    if how_to_go_on is not None and f":{HIDDEN}@" in how_to_go_on and (ending.is_early or tally.failed):
+    if how_to_go_on is not None and HIDDEN in how_to_go_on and (ending.is_early or tally.failed):
         say(console, "The password of the journal was left out of this: put it back.")
     if results.problem is not None:
         _tell_missing(job, results)
@@ -44,7 +44,7 @@ def tell(console: Console, job: Job, results: Results, ending: Ending, how_to_go
 def _tell_way_out(console: Console, job: Job, ending: Ending) -> None:
     """Say how a person can settle what stays unknown."""
     if ending.tally.outcomes[Outcome.UNKNOWN] and job.journal is not None and not ending.is_early:
-        command = ("healthmsg", "journal", "unknown", job.journal.shown)
+        command = ("healthmsg", "journal", "unknown", job.journal.word)
         say(console, f"See what may have been sent, and settle it: {joined(command)}")
 
 
@@ -65,7 +65,7 @@ def _tell_missing(job: Job, results: Results) -> None:
     for outcome, lines in results.lines_without_row().items():
         problem += f" {outcome.capitalize()}, but not in the results: lines {_ranges(lines)}."
     if job.journal is not None:
-        command = ("healthmsg", "journal", "export", job.journal.shown, "--to", "results.csv")
+        command = ("healthmsg", "journal", "export", job.journal.word, "--to", "results.csv")
         problem += f" The journal has them: {joined(command)}"
     warn(problem)
 
