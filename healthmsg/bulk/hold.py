@@ -1,6 +1,7 @@
 """Holding a run up while nothing gets through, instead of burning through its messages."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
@@ -20,7 +21,7 @@ from healthmsg.errors import (
     TransportError,
 )
 from healthmsg.models import User
-from healthmsg.pipeline.log import logger
+from healthmsg.pipeline.log import log
 from healthmsg.resources.api import Api
 from healthmsg.routes import GET_ME
 
@@ -128,7 +129,7 @@ class Hold:
     def _held_up_by(self, error: Exception) -> None:
         now = asyncio.get_running_loop().time()
         if self.error is None:
-            logger.warning("sending is held up: %s", error)
+            log(logging.WARNING, "sending is held up: %(error)s", error=str(error))
             self._since, self._wait = now, _FIRST_WAIT
         elif not self._somebody_tries:
             return  # of a call that was under way already
@@ -152,7 +153,7 @@ class Hold:
 
     def _go_on(self) -> None:
         if self.error is not None and self.given_up is None:
-            logger.info("sending goes on")
+            log(logging.INFO, "sending goes on")
             self.error = None
             self._somebody_tries = False
             self._tell_those_who_wait()

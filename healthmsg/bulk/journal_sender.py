@@ -1,6 +1,7 @@
 """Sending many messages with a journal: the run, from entering them to the last result."""
 
 import asyncio
+import logging
 from contextlib import suppress
 from typing import Final
 
@@ -12,13 +13,15 @@ from healthmsg.bulk.reconcile import my_id
 from healthmsg.bulk.sender import SendOptions
 from healthmsg.errors import JournalError
 from healthmsg.pipeline.limit import RateLimit
-from healthmsg.pipeline.log import logger
+from healthmsg.pipeline.log import log
 from healthmsg.resources.api import Api
 from healthmsg.tasks import start
 
 _DELETED: Final = "Messages of this run were deleted from the journal while it went on."
-_LEFT_OUT: Final = "%d messages are left out: a later run had something else for their recipients"
-_OTHER_TEXT: Final = "some recipients already got another text from this journal: other_text is %r for them"
+_LEFT_OUT: Final = "%(left_out)d messages are left out: a later run had something else for their recipients"
+_OTHER_TEXT: Final = (
+    "some recipients already got another text from this journal: other_text is %(other_text)r for them"
+)
 _MOST_CLAIMED: Final = 64
 # Seconds between two looks at what other workers have done, and left undone.
 _BETWEEN_LOOKS: Final = 1.0
@@ -73,7 +76,7 @@ class JournalSendMany(JournalWork):
             resumes=self._resumes, retry_failed=options.retry_failed, superseded=options.superseded
         )
         if self._superseded:
-            logger.warning(_LEFT_OUT, self._superseded)
+            log(logging.WARNING, _LEFT_OUT, left_out=self._superseded)
         await self._launch_those_in_doubt()
         intake = Intake(
             self._api,
@@ -102,7 +105,7 @@ class JournalSendMany(JournalWork):
 
     def _count_other_texts(self, count: int) -> None:
         if not self._other_texts:
-            logger.warning(_OTHER_TEXT, self._options.other_text)
+            log(logging.WARNING, _OTHER_TEXT, other_text=self._options.other_text)
         self._other_texts += count
 
     async def _send_all(self, taking: "asyncio.Task[None]") -> None:

@@ -65,7 +65,8 @@ async def run(console: Console, job: Job, total: int, results: Results, ending: 
                     # Nothing else says what was sent.
                     raise ResultsError(results.problem)
 
-            await _read(sending, note, console, ending)
+            async with sending:
+                await _read(sending, note, console, ending)
 
 
 def _listen_for_ctrl_c(ending: Ending) -> None:
@@ -88,18 +89,15 @@ async def _read(
 ) -> None:
     """Read the results; what is under way when it is stopped still has some."""
     try:
-        async with sending:
-            try:
-                async for result in sending:
-                    note(result)
-            except asyncio.CancelledError:
-                ending.is_interrupted = True
-                say(console, "Stopping: what is under way is waited for. Ctrl-C again ends at once.")
-                raise
+        async for result in sending:
+            note(result)
     except asyncio.CancelledError:
+        ending.is_interrupted = True
+        say(console, "Stopping: what is under way is waited for. Ctrl-C again ends at once.")
         _stay(asyncio.current_task())
     except (HealthmsgError, ResultsError) as error:
         ending.error = error
+    sending.stop()
     await _read_what_is_left(sending, note, ending)
 
 
