@@ -62,6 +62,8 @@ class JournalSendMany(JournalWork):
                     finally:
                         journal.lose_patience()
                         self._leave_doubts()
+                        # A journal that has failed, say, would fail each of them, one after the other.
+                        self._leave_unbegun()
                         await self._wait_for_those_in_flight()
                         self._tell_early()
                         if self._giving_back:

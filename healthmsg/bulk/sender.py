@@ -144,6 +144,10 @@ class SendMany(Sending[Any, SendResult]):
     def _given_up(self) -> None:
         """Begin nothing that is not under way, and find out nothing more, since nothing gets through."""
         self._leave_doubts()
+        self._leave_unbegun()
+
+    def _leave_unbegun(self) -> None:
+        """Cut off those that wait for their turn, however long that may last."""
         for task in self._in_flight:
             if not self._is_waited_for(task) and task is not asyncio.current_task():
                 task.cancel()

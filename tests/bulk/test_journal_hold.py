@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 from journal_runs import fresh_client, lose, outcomes, sent, states
-from sources import Source, bodies, chats, read_into
+from sources import Source, bodies, chats, posts, read_into
 from waiting import until
 
 from healthmsg import (
     ConnectError,
     ForbiddenError,
+    JournalGoneError,
     Outcome,
     Outgoing,
     RateLimitedError,
@@ -18,7 +19,9 @@ from healthmsg import (
     SendResult,
     UnauthorizedError,
 )
+from healthmsg.bulk import hold
 from healthmsg.bulk.journal import State
+from healthmsg.bulk.journal_sender import JournalSendMany
 from healthmsg.sandbox import (
     AnswerStatus,
     CutAfter,
@@ -74,6 +77,27 @@ async def test_a_run_that_is_given_up_can_be_gone_on_with(
         results = await sent(client, messages, journal=file)
     assert outcomes(results) == [Outcome.DELIVERED] * 50
     assert [len(bodies(sandbox, to)) for to in addresses] == [2] * 10 + [1] * 30
+
+
+async def test_a_run_that_is_held_up_ends_at_once_when_its_journal_is_gone(
+    sandbox: Sandbox, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hold, "_FIRST_WAIT", 0.3)
+    addresses = chats(sandbox, 10)
+    sandbox.faults.add(kind=AnswerStatus(403), method="GET", template="me", times=None, after=1)
+    lose(sandbox, AnswerStatus(403), times=None)
+    seen: list[SendResult] = []
+    async with fresh_client(sandbox) as client:
+        run = client.send_many(Source(addresses, count=10), journal=file)
+        reading = asyncio.create_task(read_into(seen, run))
+        assert isinstance(run, JournalSendMany)
+        await until(lambda: posts(sandbox) >= 10 and len(run._in_flight) == 10 and not run._requests)
+        file.with_name(f"{file.name}.lock").unlink()
+        async with asyncio.timeout(10):
+            with pytest.raises(JournalGoneError, match="lock"):
+                await reading
+
+    assert State.WAITING in (await states(file)).values()
 
 
 async def test_what_is_in_doubt_when_the_run_is_given_up_stays_in_doubt(sandbox: Sandbox, file: Path) -> None:
