@@ -11,7 +11,7 @@ from healthmsg.bulk.journal_work import JournalWork
 from healthmsg.bulk.messages import Messages, SendResult
 from healthmsg.bulk.reconcile import my_id
 from healthmsg.bulk.sender import SendOptions
-from healthmsg.errors import JournalError
+from healthmsg.errors import AuthorizationError, CallError, JournalError, ReauthorizationRequiredError
 from healthmsg.pipeline.limit import RateLimit
 from healthmsg.pipeline.log import log
 from healthmsg.resources.api import Api
@@ -49,7 +49,7 @@ class JournalSendMany(JournalWork):
     @property
     def paused_by(self) -> Exception | None:
         """What holds the run up just now, since it concerns every message: a host, or a full disk."""
-        return self._hold.error or self._journal.paused_by
+        return self._hold.waits_for or self._journal.paused_by
 
     # --- the run
 
@@ -73,7 +73,7 @@ class JournalSendMany(JournalWork):
     async def _run(self) -> None:
         journal, options = self._journal, self._options
         await journal.check_owner(self._api.url)  # before even the user is asked for there
-        await journal.belong_to(await my_id(self._api), self._api.url)
+        await journal.belong_to(await self._account(), self._api.url)
         self._superseded = await journal.set_out(
             resumes=self._resumes, retry_failed=options.retry_failed, superseded=options.superseded
         )
@@ -104,6 +104,25 @@ class JournalSendMany(JournalWork):
                 taking.exception()  # what ends the run is another error, or this one
         if intake.failure is not None:
             raise intake.failure
+
+    async def _account(self) -> str:
+        """Return the id of the user; a service that does not answer yet is waited for as it is later.
+
+        Raises:
+            SendingGivenUpError: nothing got through for too long.
+        """
+        while True:
+            await self._hold.passed()
+            try:
+                account = await my_id(self._api)
+            except ReauthorizationRequiredError:
+                raise
+            except (CallError, AuthorizationError) as error:
+                if not await self._hold.is_held_up_by(error):
+                    raise
+            else:
+                self._hold.well()
+                return account
 
     def _count_other_texts(self, count: int) -> None:
         if not self._other_texts:

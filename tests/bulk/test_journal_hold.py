@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from journal_runs import fresh_client, lose, outcomes, sent, states
@@ -9,6 +10,7 @@ from sources import Source, bodies, chats, posts, read_into
 from waiting import until
 
 from healthmsg import (
+    Client,
     ConnectError,
     ForbiddenError,
     JournalGoneError,
@@ -77,6 +79,42 @@ async def test_a_run_that_is_given_up_can_be_gone_on_with(
         results = await sent(client, messages, journal=file)
     assert outcomes(results) == [Outcome.DELIVERED] * 50
     assert [len(bodies(sandbox, to)) for to in addresses] == [2] * 10 + [1] * 30
+
+
+async def test_a_service_that_is_away_at_the_first_call_is_waited_for(
+    client: Client, sandbox: Sandbox, file: Path
+) -> None:
+    (chat,) = chats(sandbox, 1)
+    away = asyncio.create_task(sandbox.go_away(1))
+    await asyncio.sleep(0)
+    run = client.send_many([Outgoing(chat, "1")], journal=file)
+    run.start()
+    await until(lambda: run.paused_by is not None)  # while the call is being made again by itself, too
+    paused_by = run.paused_by
+    results = await run.all()
+    await away
+
+    assert isinstance(paused_by, ConnectError)
+    assert f":{paused_by.port} refused the connection" in str(paused_by)
+    assert outcomes(results) == [Outcome.DELIVERED]
+    assert run.paused_by is None
+
+
+@pytest.mark.parametrize("has_journal", [True, False])
+async def test_stop_after_holds_from_the_first_call(
+    client: Client, sandbox: Sandbox, file: Path, *, has_journal: bool
+) -> None:
+    addresses = chats(sandbox, 1)
+    away = asyncio.create_task(sandbox.go_away(30))
+    await asyncio.sleep(0)
+    options: Any = {"journal": file} if has_journal else {}
+    async with asyncio.timeout(5):
+        with pytest.raises(SendingGivenUpError) as caught:
+            await client.send_many(Source(addresses, count=1), stop_after=0.5, **options).all()
+    away.cancel()
+    await asyncio.wait([away])
+
+    assert isinstance(caught.value.__cause__, ConnectError)
 
 
 async def test_a_run_that_is_held_up_ends_at_once_when_its_journal_is_gone(

@@ -11,7 +11,7 @@ from rich.console import Console
 from healthmsg.bulk import SendMany, SendResult
 from healthmsg.cli.ending import say
 from healthmsg.cli.sending.job import Job
-from healthmsg.cli.sending.progress import make_progress
+from healthmsg.cli.sending.progress import Watch, log_without_waits, make_progress
 from healthmsg.cli.sending.remaining import Remaining
 from healthmsg.cli.sending.results import Results
 from healthmsg.cli.sending.tally import Tally
@@ -54,10 +54,12 @@ async def run(console: Console, job: Job, total: int, results: Results, ending: 
     _listen_for_ctrl_c(ending)
     async with Client.from_env() as client:
         sending = client.send_many(job.outgoing(client), **job.send_options())
-        with make_progress(console, lambda: sending.paused_by) as progress:
+        watch = Watch(sending, says_lines=not console.is_terminal)
+        with log_without_waits(), make_progress(console, lambda: watch.wait) as progress:
             bar = progress.add_task(str(ending.tally), total=total)
 
             def note(result: SendResult) -> None:
+                watch.note_result()
                 ending.tally.add(result)
                 results.add(result, job.message(result.index))
                 progress.update(bar, advance=1, description=str(ending.tally))
@@ -65,8 +67,13 @@ async def run(console: Console, job: Job, total: int, results: Results, ending: 
                     # Nothing else says what was sent.
                     raise ResultsError(results.problem)
 
-            async with sending:
-                await _read(sending, note, console, ending)
+            watching = asyncio.create_task(watch.look())
+            try:
+                async with sending:
+                    await _read(sending, note, console, ending)
+            finally:
+                watching.cancel()
+                await asyncio.wait([watching])
 
 
 def _listen_for_ctrl_c(ending: Ending) -> None:
