@@ -1,6 +1,7 @@
 """What is said at the end."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from rich.console import Console
 
@@ -15,6 +16,13 @@ from healthmsg.cli.terminal import shown
 from healthmsg.errors import HealthmsgError
 from healthmsg.models import Outcome
 
+_RETRY: Final = " --retry-failed"
+_CHANGED: Final = (
+    "not sent because a file, or the message under that key, is not what it was: trying again is refused"
+    " again. Put the files back as they were, or send what is new as new messages, with keys of their own in a"
+    " column `key`, to those recipients alone."
+)
+
 
 def tell(console: Console, job: Job, results: Results, ending: Ending, how_to_go_on: str | None) -> None:
     """Say what became of the messages, where it stands for each, and how to go on."""
@@ -25,13 +33,7 @@ def tell(console: Console, job: Job, results: Results, ending: Ending, how_to_go
     say(console, f"Results: {shown(str(results.path))}")
     if ending.error is not None:
         say(console, f"The run broke off: {said(ending.error)}")
-    if how_to_go_on is None:
-        if ending.is_early:
-            say(console, "There is no journal to go on with. The results say what was delivered.")
-    elif ending.is_early:
-        say(console, f"Go on with: {how_to_go_on}")
-    elif tally.outcomes[Outcome.NOT_SENT]:
-        say(console, f"Try again what was not sent: {how_to_go_on} --retry-failed")
+    _tell_how_to_go_on(console, ending, how_to_go_on)
     _tell_way_out(console, job, ending)
     if how_to_go_on is not None and HIDDEN in how_to_go_on and (ending.is_early or tally.failed):
         say(console, "The password of the journal was left out of this: put it back.")
@@ -39,6 +41,20 @@ def tell(console: Console, job: Job, results: Results, ending: Ending, how_to_go
         _tell_missing(job, results)
     for warning in ending.warnings:
         warn(warning)
+
+
+def _tell_how_to_go_on(console: Console, ending: Ending, how_to_go_on: str | None) -> None:
+    tally = ending.tally
+    if how_to_go_on is None:
+        if ending.is_early:
+            say(console, "There is no journal to go on with. The results say what was delivered.")
+    elif ending.is_early:
+        say(console, f"Go on with: {how_to_go_on}")
+    elif tally.outcomes[Outcome.NOT_SENT] > tally.changed:
+        option = "" if how_to_go_on.endswith(_RETRY) or f"{_RETRY} " in how_to_go_on else _RETRY
+        say(console, f"Try again what was not sent: {how_to_go_on}{option}")
+    if tally.changed and not ending.is_early:
+        say(console, f"{tally.changed:,} {_CHANGED}")
 
 
 def _tell_way_out(console: Console, job: Job, ending: Ending) -> None:
