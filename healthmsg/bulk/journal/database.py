@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 import ssl
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -14,8 +15,9 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, 
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool
 
-from healthmsg.bulk.journal import libpq, migrations, sqlite_file, wal_mark
+from healthmsg.bulk.journal import libpq, migrations, sqlite_file, statements, wal_mark
 from healthmsg.bulk.journal.changes import Change, Changes
+from healthmsg.bulk.journal.continuity import Continuity, StillRunningError, may_connect_later, state_of
 from healthmsg.bulk.journal.line import Line, SqliteLine, postgresql_line
 from healthmsg.bulk.journal.schema import utc
 from healthmsg.bulk.journal.sqlite_file import SqliteFile
@@ -49,7 +51,6 @@ _PRAGMAS: Final = (
 _FULL: Final = 2
 _NOW: Final = text("SELECT clock_timestamp()")
 _SESSION: Final = text("SELECT pg_backend_pid()")
-_LEAVE_NOTHING: Final = text("SELECT pg_advisory_unlock_all()")
 _SESSION_CHANGED: Final = (
     "The pooler between here and PostgreSQL has given this session another connection, so what this run has"
     " locked is on one that others may have. The run has stopped, and nothing was sent after that. Give the"
@@ -70,6 +71,8 @@ _LONGEST_STANDSTILL: Final = 1 / 3
 _LEAST_STANDSTILL: Final = 1000
 # Seconds. One that takes longer waits for a database that does not answer any more.
 _LONGEST_STATEMENT: Final = 120.0
+# Seconds. What is left of a connection that was lost.
+_LONGEST_GOODBYE: Final = 5.0
 # Values would be patients' messages: they are in no error and no log.
 _QUIET: Final[dict[str, Any]] = {"poolclass": NullPool, "hide_parameters": True}
 _JSON: Final[dict[str, Any]] = {
@@ -99,6 +102,8 @@ POSTGRESQL_REASONS: Final = {
     "53100": "the disk of the database is full",
     "53300": "the database has too many connections",
     "53": "the database has no resources left",
+    "57P03": "the database is not ready yet",
+    "55000": "the database is not ready yet",
     "57": "the database is going down",
 }
 
@@ -116,6 +121,10 @@ class JournalDatabase:
         self.is_pooled: bool = False
         """Whether a pooler may be in between, which keeps one connection for each session."""
         self._session: int | None = None
+        self._continuity: Continuity | None = None if lease is None else Continuity()
+        self._connect_again: Callable[[], Line] | None = None
+        self.is_sender: bool = False
+        """Whether others that share it are to know, as long as it is open, that this one sends."""
         self.changes: Changes | None = None
         self._clock = SteadyClock()
         self._clock_ahead = timedelta()
@@ -132,8 +141,10 @@ class JournalDatabase:
             JournalError: it cannot be used; says why.
         """
         file: SqliteFile | None = None
+        connect_again: Callable[[], Line] | None = None
         if target.path is None:
-            line = await asyncio.to_thread(_line, target, lease, is_reading=is_reading)
+            connect_again = partial(_line, target, lease, is_reading=is_reading)
+            line = await asyncio.to_thread(connect_again)
         elif is_reading:
             line = SqliteLine(await asyncio.to_thread(_reading_engine, target.path.resolve(), target))
         else:
@@ -142,6 +153,7 @@ class JournalDatabase:
             line = SqliteLine(_writing_engine(file.path))
         database = cls(line, file, lease if target.path is None else None)
         database.is_pooled = target.is_pooled_by_session
+        database._connect_again = connect_again
         problem: HealthmsgError
         try:
             await database.start(is_reading=is_reading)
@@ -160,8 +172,9 @@ class JournalDatabase:
     async def start(self, *, is_reading: bool) -> None:
         """Connect, and see to the tables."""
         await self._line.start()
-        if self.is_pooled:
-            self._session = await self.run(_read_session)
+        await self._meet_server()
+        if self._continuity is not None:
+            await self._line.run_sync(self._continuity.begin)
         if self._file is not None:
             await self._line.run_sync(self._file.start)
         else:
@@ -183,7 +196,32 @@ class JournalDatabase:
         """
         if self._file is not None:
             return await self._line.run_sync(partial(self._file.run, work, into_file=into_file))
-        return await self._line.run_sync(partial(_in_transaction, work, self._session))
+        continuity = self._continuity
+        assert continuity is not None  # noqa: S101 - for mypy: it is one or the other
+        if continuity.is_lost:
+            await self._reconnect(continuity)
+        return await self._line.run_sync(partial(continuity.run, partial(_in_session, work, self._session)))
+
+    async def _meet_server(self) -> None:
+        """Note which of the server's processes this session has, where a pooler could give it another."""
+        if self.is_pooled:
+            self._session = await self._line.run_sync(_read_session_alone)
+
+    async def _reconnect(self, continuity: Continuity) -> None:
+        """Connect again, if what is there is still the same database.
+
+        Raises:
+            JournalGoneError: it is not.
+        """
+        connect_again = self._connect_again
+        assert connect_again is not None  # noqa: S101 - for mypy: it is there where connections can be lost
+        with suppress(Exception):
+            async with asyncio.timeout(_LONGEST_GOODBYE):
+                await self._line.close()
+        self._line = await asyncio.to_thread(connect_again)
+        await self._line.start()
+        await self._meet_server()
+        await self._line.run_sync(partial(continuity.resume, is_sender=self.is_sender))
 
     async def make(
         self, changes: Sequence[Change], works: Sequence[Callable[[Connection], Any]]
@@ -193,15 +231,16 @@ class JournalDatabase:
             raise JournalError("The journal is open for reading only.")
         maker, now = self.changes, self.now()
 
-        def make_all(connection: Connection) -> list[Any]:
+        def make_all(connection: Connection) -> tuple[list[bool], list[Any]]:
             maker.make_all(connection, changes, now)
-            return [work(connection) for work in works]
+            return [True] * len(changes), [work(connection) for work in works]
 
         def make_each(connection: Connection) -> tuple[list[bool], list[Any]]:
             return maker.make_each(connection, changes, now), [work(connection) for work in works]
 
         try:
-            return [True] * len(changes), await self.run(make_all)
+            # Both give the same kind of result: which of them it was may have to be found out later.
+            return await self.run(make_all)
         except ClaimLostError:
             return await self.run(make_each)
 
@@ -214,9 +253,9 @@ class JournalDatabase:
         try:
             if self._file is not None:
                 await self._line.run_sync(self._file.end)
-            elif self._session is not None:
+            elif self._session is not None and not (self._continuity and self._continuity.is_lost):
                 # The pooler gives it to others, and need not clean it.
-                await self.run(lambda connection: connection.execute(_LEAVE_NOTHING))
+                await self.run(lambda connection: connection.execute(statements.HOLD_NO_LOCK))
         except Exception:  # noqa: BLE001, S110 - what was committed is safe, and whoever closes can do nothing
             pass
         try:
@@ -232,7 +271,9 @@ class JournalDatabase:
         original = error.orig if isinstance(error, DBAPIError) else None
         if isinstance(original, sqlite3.Error):
             return getattr(original, "sqlite_errorname", "") == "SQLITE_FULL"
-        return (getattr(original, "sqlstate", None) or "").startswith(("40", "53100"))
+        if self._continuity is not None and self._continuity.is_lost:
+            return may_connect_later(error)
+        return isinstance(error, StillRunningError) or state_of(error).startswith(("40", "53100"))
 
     def describe(self, error: Exception) -> str:
         """Say what went wrong, and nothing private."""
@@ -336,11 +377,15 @@ def _ask(connection: Any, statement: str) -> object:
         cursor.close()
 
 
-def _in_transaction(work: Callable[[Connection], T], session: int | None, connection: Connection) -> T:
+def _in_session(work: Callable[[Connection], T], session: int | None, connection: Connection) -> T:
+    if session is not None and _read_session(connection) != session:
+        raise JournalGoneError(_SESSION_CHANGED)
+    return work(connection)
+
+
+def _read_session_alone(connection: Connection) -> int:
     with connection.begin():
-        if session is not None and _read_session(connection) != session:
-            raise JournalGoneError(_SESSION_CHANGED)
-        return work(connection)
+        return _read_session(connection)
 
 
 def _read_session(connection: Connection) -> int:
@@ -358,7 +403,9 @@ def _describe(error: BaseException) -> str:
         name = getattr(error, "sqlite_errorname", "")
         family = "_".join(name.split("_")[:2])
         return _SQLITE_REASONS.get(family, name or type(error).__name__)
-    state = getattr(error, "sqlstate", None) or ""
+    if isinstance(error, StillRunningError):
+        return "the database has not noticed yet that the connection was lost"
+    state = state_of(error)
     for length in (5, 2):
         if state[:length] in POSTGRESQL_REASONS:
             return POSTGRESQL_REASONS[state[:length]]
@@ -373,7 +420,7 @@ def _describe_connecting(error: OSError) -> str:
         return f"the server's certificate is not trusted ({error.verify_message.rstrip('.')})"
     if isinstance(error, ssl.SSLError):
         return "no TLS connection to the database could be made"
-    if isinstance(error, ConnectionRefusedError):
+    if isinstance(error, ConnectionRefusedError | FileNotFoundError):  # the latter is of a socket
         return "no database answers at that address"
     if "rejected SSL" in str(error):
         return "the database does not offer TLS, and `sslmode` asks for it"

@@ -186,9 +186,9 @@ class Writer:
         self._fail_current(self._failure)
 
     async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Do it again while the disk is full: somebody may make room."""
+        """Do it again while the disk is full, or the server is away: that may pass."""
         loop = asyncio.get_running_loop()
-        began = loop.time()
+        began, logged = loop.time(), ""
         try:
             while True:
                 try:
@@ -201,7 +201,9 @@ class Writer:
                         raise
                     reason = self._database.describe(error)
                 self.paused_by = JournalError(f"The journal waits: {reason}.")
-                log(logging.WARNING, "the journal waits: %(reason)s", reason=reason)
+                if reason != logged:
+                    log(logging.WARNING, "the journal waits: %(reason)s", reason=reason)
+                    logged = reason
                 await asyncio.sleep(_BETWEEN_TRIES)
         finally:
             self.paused_by = None

@@ -19,8 +19,8 @@ from healthmsg.models import Outcome
 _RETRY: Final = " --retry-failed"
 _CHANGED: Final = (
     "not sent because a file, or the message under that key, is not what it was: trying again is refused"
-    " again. Put the files back as they were, or send what is new as new messages, with keys of their own in a"
-    " column `key`, to those recipients alone."
+    " again. Put the files back as they were, or send what is new as new messages, with keys of their own in"
+    " a column `key`, to those recipients alone."
 )
 
 
