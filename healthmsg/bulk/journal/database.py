@@ -121,7 +121,7 @@ class JournalDatabase:
         self.is_pooled: bool = False
         """Whether a pooler may be in between, which keeps one connection for each session."""
         self._session: int | None = None
-        self._continuity: Continuity | None = None if lease is None else Continuity()
+        self._continuity: Continuity = Continuity()
         self._connect_again: Callable[[], Line] | None = None
         self.is_sender: bool = False
         """Whether others that share it are to know, as long as it is open, that this one sends."""
@@ -173,7 +173,7 @@ class JournalDatabase:
         """Connect, and see to the tables."""
         await self._line.start()
         await self._meet_server()
-        if self._continuity is not None:
+        if self.is_shared:
             await self._line.run_sync(self._continuity.begin)
         if self._file is not None:
             await self._line.run_sync(self._file.start)
@@ -196,18 +196,17 @@ class JournalDatabase:
         """
         if self._file is not None:
             return await self._line.run_sync(partial(self._file.run, work, into_file=into_file))
-        continuity = self._continuity
-        assert continuity is not None  # noqa: S101 - for mypy: it is one or the other
-        if continuity.is_lost:
-            await self._reconnect(continuity)
-        return await self._line.run_sync(partial(continuity.run, partial(_in_session, work, self._session)))
+        if self._continuity.is_lost:
+            await self._reconnect()
+        in_session = partial(_in_session, work, self._session)
+        return await self._line.run_sync(partial(self._continuity.run, in_session))
 
     async def _meet_server(self) -> None:
         """Note which of the server's processes this session has, where a pooler could give it another."""
         if self.is_pooled:
             self._session = await self._line.run_sync(_read_session_alone)
 
-    async def _reconnect(self, continuity: Continuity) -> None:
+    async def _reconnect(self) -> None:
         """Connect again, if what is there is still the same database.
 
         Raises:
@@ -221,7 +220,7 @@ class JournalDatabase:
         self._line = await asyncio.to_thread(connect_again)
         await self._line.start()
         await self._meet_server()
-        await self._line.run_sync(partial(continuity.resume, is_sender=self.is_sender))
+        await self._line.run_sync(partial(self._continuity.resume, is_sender=self.is_sender))
 
     async def make(
         self, changes: Sequence[Change], works: Sequence[Callable[[Connection], Any]]
@@ -253,7 +252,7 @@ class JournalDatabase:
         try:
             if self._file is not None:
                 await self._line.run_sync(self._file.end)
-            elif self._session is not None and not (self._continuity and self._continuity.is_lost):
+            elif self._session is not None and not self._continuity.is_lost:
                 # The pooler gives it to others, and need not clean it.
                 await self.run(lambda connection: connection.execute(statements.HOLD_NO_LOCK))
         except Exception:  # noqa: BLE001, S110 - what was committed is safe, and whoever closes can do nothing
@@ -271,7 +270,7 @@ class JournalDatabase:
         original = error.orig if isinstance(error, DBAPIError) else None
         if isinstance(original, sqlite3.Error):
             return getattr(original, "sqlite_errorname", "") == "SQLITE_FULL"
-        if self._continuity is not None and self._continuity.is_lost:
+        if self._continuity.is_lost:
             return may_connect_later(error)
         return isinstance(error, StillRunningError) or state_of(error).startswith(("40", "53100"))
 

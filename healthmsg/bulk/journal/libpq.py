@@ -8,6 +8,7 @@ verified and is not would not show it.
 import os
 import ssl
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -39,6 +40,10 @@ _NOTHING_ASKED: Final = {
     "gssencmode": ("disable", "prefer"),
     "client_encoding": ("utf8", "UTF8", "utf-8", "UTF-8", "auto"),
 }
+_UNKNOWN: Final = (
+    "an option is not known. It takes those of libpq, such as sslmode, sslrootcert and connect_timeout; a `?`"
+    " in a password is written %3F"
+)
 _NOT_WITH_ASYNCPG: Final = {
     "channel_binding": f"leave it out; sslmode={_VERIFY_FULL} protects from the same",
     "gssencmode": f"leave it out; sslmode={_VERIFY_FULL} encrypts too",
@@ -77,16 +82,16 @@ def _what_is_wrong(name: str, value: str) -> str:
     if name == "connect_timeout":
         return "" if value.isascii() and value.isdigit() else "connect_timeout must be whole seconds"
     if name not in _PLACE | _OTHER_TEXT:
-        return f"the option {name!r} is not known" if name.isidentifier() else "an option is not known"
+        # Not itself: where a password has a `?` in it, that may be the rest of it.
+        likely = get_close_matches(name, _CHOICES.keys() | _OTHER_TEXT | _PLACE, 1)
+        return f"an option is not known; did you mean {likely[0]}?" if likely else _UNKNOWN
     return "" if value else f"the option {name} is empty"
 
 
 def _require_nothing(name: str, value: str) -> None:
     if value not in _NOTHING_ASKED[name]:
         raise ConfigurationError(
-            f"the journal's URL: {name}={value} is not possible with asyncpg: {_NOT_WITH_ASYNCPG[name]}"
-            if value.isidentifier()
-            else f"the journal's URL: {name} is not possible with asyncpg: {_NOT_WITH_ASYNCPG[name]}"
+            f"the journal's URL: {name} is not possible so with asyncpg: {_NOT_WITH_ASYNCPG[name]}"
         )
 
 
