@@ -144,7 +144,7 @@ async def test_a_database_that_is_not_what_it_was_ends_the_run(
 async def test_a_server_that_does_not_say_which_it_is_is_not_gone_on_with(database: str) -> None:
     async with holding(database, entry("a")) as journal:
         journal._store._writer.patience = PATIENCE
-        journal._store._database._continuity._server = None  # type: ignore[union-attr]
+        journal._store._database._continuity._server = None
         await end_sessions(database)
 
         with pytest.raises(JournalError, match=r"connection to the database was lost|going down"):
@@ -157,7 +157,7 @@ async def test_any_user_may_ask_which_server_it_is(database: str, postgresql: st
     await connection.execute("GRANT CREATE ON SCHEMA public TO plain")
     try:
         async with Journal.open(database.replace("postgres@", "plain@")) as journal:
-            assert journal._store._database._continuity._server  # type: ignore[union-attr]
+            assert journal._store._database._continuity._server
     finally:
         await connection.execute("DROP OWNED BY plain")
         await connection.execute("DROP ROLE plain")
