@@ -1,6 +1,7 @@
 """Working on many items at once, with the results as they come."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
 from contextlib import aclosing, suppress
 from types import TracebackType
@@ -9,8 +10,9 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 from attrs import frozen
 
 from healthmsg.checks import check_count
+from healthmsg.errors import InvalidInputError
 from healthmsg.paging import Spawn
-from healthmsg.pipeline.log import logger
+from healthmsg.pipeline.log import log
 from healthmsg.tasks import AsyncIterationOnly
 
 T = TypeVar("T")
@@ -117,18 +119,22 @@ class Many(AsyncIterationOnly, Generic[ItemT, ResultT]):
         """Have somebody told when all results have been read, or the run was closed."""
         self._on_end = tell
 
+    def stop(self) -> None:
+        """Begin nothing more. What is under way goes on to its end: iterate on for its results."""
+        if self._is_stopping:
+            return
+        self._is_stopping = True
+        if self._feeding is not None:
+            self._stop(self._feeding)
+            return
+        words = self._words
+        log(logging.WARNING, f"{words.run} was closed without being iterated: it has {words.done} nothing")
+        self._results.put_nowait(None)
+
     async def close(self) -> None:
         """Begin nothing more, and wait for the end of what is under way."""
-        is_first = not self._is_stopping
-        self._is_stopping = True
-        if self._feeding is None:
-            if is_first:
-                run, done = self._words.run, self._words.done
-                logger.warning("%s was closed without being iterated: it has %s nothing", run, done)
-            self._results.put_nowait(None)
-        else:
-            if is_first:
-                self._stop(self._feeding)
+        self.stop()
+        if self._feeding is not None:
             await asyncio.wait([self._feeding])
         self._end(told=False)
 
@@ -145,12 +151,13 @@ class Many(AsyncIterationOnly, Generic[ItemT, ResultT]):
         tell(self)
         words = self._words
         if self._unread:
-            logger.warning("%d %s have been handled whose results nobody has read", self._unread, words.items)
+            left = f"%(unread)d {words.items} have been handled whose results have not been read"
+            log(logging.WARNING, left, unread=self._unread)
         if told or self._feeding is None or self._feeding.cancelled():
             return
         if error := self._feeding.exception():  # iterating on would raise it, but nobody may
-            kind = type(error).__name__
-            logger.error("reading the %s to %s failed with %s", words.items, words.do, kind)
+            failed = f"reading the {words.items} to {words.do} failed with %(error)s"
+            log(logging.ERROR, failed, error=type(error).__name__)
 
     async def _feed(self) -> None:
         try:
@@ -185,7 +192,8 @@ class Many(AsyncIterationOnly, Generic[ItemT, ResultT]):
             self._report(self._cut_off(item, task))
         elif (error := task.exception()) is not None:
             # A mistake of ours, of which no item may be the victim in silence.
-            logger.error("one of the %s failed with %s", self._words.items, type(error).__name__)
+            failed = f"one of the {self._words.items} failed with %(error)s"
+            log(logging.ERROR, failed, error=type(error).__name__)
             self._report(self._cut_off(item, task))
         self._forget(task)
 
@@ -207,13 +215,24 @@ def check_concurrency(concurrency: int) -> int:
 
 
 async def each(items: Iterable[T] | AsyncIterable[T]) -> AsyncGenerator[T, None]:
-    """Go through an iterable of either kind."""
-    if isinstance(items, AsyncIterable):
-        async for item in items:
-            yield item
+    """Go through an iterable of either kind.
+
+    Raises:
+        InvalidInputError: a cancelled task or future ended it. That is not the end of the items.
+    """
+    try:
+        if isinstance(items, AsyncIterable):
+            async for item in items:
+                yield item
+        else:
+            for item in items:
+                yield item
+    except asyncio.CancelledError:
+        if (task := asyncio.current_task()) is None or task.cancelling():
+            raise  # it is we who are cancelled
     else:
-        for item in items:
-            yield item
+        return
+    raise InvalidInputError("reading what was given was cut off: something that it waited for was cancelled")
 
 
 Keep = Callable[[Many[Any, Any]], object]

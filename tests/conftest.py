@@ -3,6 +3,8 @@
 import asyncio
 import gc
 import itertools
+import signal
+import threading
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -18,6 +20,13 @@ from healthmsg import Client
 from healthmsg.sandbox import Sandbox
 
 pytest_plugins = ["journal_databases"]
+
+
+def pytest_configure() -> None:
+    """Hear of Ctrl-C: a shell starts what runs in the background with that signal ignored."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

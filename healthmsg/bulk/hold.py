@@ -1,6 +1,7 @@
 """Holding a run up while nothing gets through, instead of burning through its messages."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
@@ -20,12 +21,17 @@ from healthmsg.errors import (
     TransportError,
 )
 from healthmsg.models import User
-from healthmsg.pipeline.log import logger
+from healthmsg.pipeline.exchange import Request
+from healthmsg.pipeline.log import log
 from healthmsg.resources.api import Api
 from healthmsg.routes import GET_ME
 
 STOP_AFTER: Final = 600.0
 """Seconds for which nothing gets through, after which a run is given up."""
+# Tries in succession that a call makes to get a connection, before everybody waits.
+_TRIES_TO_CONNECT: Final = 2
+# Seconds that a try takes at most before it is known whether it goes better.
+_ONE_TRY: Final = 15.0
 # Seconds between two tries while nothing gets through; doubled each time.
 _FIRST_WAIT: Final = 1.0
 _LONGEST_WAIT: Final = 30.0
@@ -53,6 +59,8 @@ class Hold:
         self._api = api
         self._stop_after = stop_after
         self._advice = advice
+        # That of the loop which is running, or will be: asked for when it is first needed.
+        self._clock: Callable[[], float] | None = None
         self._since = 0.0
         self._wait = _FIRST_WAIT
         self._next_try = 0.0
@@ -61,11 +69,40 @@ class Hold:
         self._unclear = 0
         self._news = asyncio.Event()
         self._asking = asyncio.Lock()
+        self._failing_since: float | None = None
+        """When the first try began that failed for such a reason; `None` once a call got through."""
+        self._retried: tuple[Exception, float] | None = None
+        """Why a call is going to be made again, and until when that is of interest."""
         self.error: Exception | None = None
         """What keeps calls from succeeding, as long as it does."""
         self.given_up: SendingGivenUpError | None = None
         """The end of the run."""
         self.when_given_up: Callable[[], object] = lambda: None
+
+    @property
+    def waits_for(self) -> Exception | None:
+        """What keeps calls from succeeding, also while they are being tried again by themselves.
+
+        Any thread may ask.
+        """
+        if self.error is None and self._retried is not None and self._now() < self._retried[1]:
+            return self._retried[0]
+        return self.error
+
+    def may_repeat(self, request: Request, began: float, error: CallError, wait: float) -> bool:
+        """Tell whether a call that failed is to be made again by itself, after so many seconds.
+
+        Without a connection only once: then everybody waits, and one at a time tries. `began` is when the
+        call was asked for, by the event loop's clock.
+        """
+        if not isinstance(error, _OF_EVERYONE):
+            return True
+        if self._failing_since is None:
+            self._failing_since = began + request.waited_before + request.waited
+        now = self._now()
+        self._retried = error, now + wait + _ONE_TRY
+        is_late = now + wait > self._failing_since + self._stop_after
+        return not (is_late or (isinstance(error, ConnectError) and request.attempt >= _TRIES_TO_CONNECT))
 
     async def passed(self) -> None:
         """Wait until a call may be made.
@@ -103,6 +140,7 @@ class Hold:
     def well(self) -> None:
         """Note that a call got through."""
         self._refusals = self._unclear = 0
+        self._failing_since = self._retried = None
         self._go_on()
 
     def nothing_learnt(self) -> None:
@@ -128,8 +166,9 @@ class Hold:
     def _held_up_by(self, error: Exception) -> None:
         now = asyncio.get_running_loop().time()
         if self.error is None:
-            logger.warning("sending is held up: %s", error)
-            self._since, self._wait = now, _FIRST_WAIT
+            log(logging.WARNING, "sending is held up: %(error)s", error=str(error))
+            since = self._failing_since
+            self._since, self._wait = now if since is None else since, _FIRST_WAIT
         elif not self._somebody_tries:
             return  # of a call that was under way already
         self.error = error
@@ -152,17 +191,26 @@ class Hold:
 
     def _go_on(self) -> None:
         if self.error is not None and self.given_up is None:
-            logger.info("sending goes on")
-            self.error = None
+            log(logging.INFO, "sending goes on")
+            self.error = self._failing_since = self._retried = None
             self._somebody_tries = False
             self._tell_those_who_wait()
+
+    def _now(self) -> float:
+        if self._clock is None:
+            self._clock = asyncio.get_running_loop().time
+        return self._clock()
 
     def _tell_those_who_wait(self) -> None:
         self._news.set()
         self._news = asyncio.Event()
 
     def _give_up(self, error: Exception) -> None:
-        self.given_up = SendingGivenUpError(f"Nothing gets through any more ({error}) {self._advice}")
+        seconds = self._now() - self._since
+        lasting = f", for {seconds:.0f} s now" if seconds >= 1 else ""
+        self.given_up = SendingGivenUpError(
+            f"Nothing gets through any more{lasting} ({error}) {self._advice}"
+        )
         self.given_up.__cause__ = error
         self.when_given_up()
 

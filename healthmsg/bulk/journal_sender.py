@@ -1,6 +1,7 @@
 """Sending many messages with a journal: the run, from entering them to the last result."""
 
 import asyncio
+import logging
 from contextlib import suppress
 from typing import Final
 
@@ -10,15 +11,17 @@ from healthmsg.bulk.journal_work import JournalWork
 from healthmsg.bulk.messages import Messages, SendResult
 from healthmsg.bulk.reconcile import my_id
 from healthmsg.bulk.sender import SendOptions
-from healthmsg.errors import JournalError
+from healthmsg.errors import AuthorizationError, CallError, JournalError, ReauthorizationRequiredError
 from healthmsg.pipeline.limit import RateLimit
-from healthmsg.pipeline.log import logger
+from healthmsg.pipeline.log import log
 from healthmsg.resources.api import Api
 from healthmsg.tasks import start
 
 _DELETED: Final = "Messages of this run were deleted from the journal while it went on."
-_LEFT_OUT: Final = "%d messages are left out: a later run had something else for their recipients"
-_OTHER_TEXT: Final = "some recipients already got another text from this journal: other_text is %r for them"
+_LEFT_OUT: Final = "%(left_out)d messages are left out: a later run had something else for their recipients"
+_OTHER_TEXT: Final = (
+    "some recipients already got another text from this journal: other_text is %(other_text)r for them"
+)
 _MOST_CLAIMED: Final = 64
 # Seconds between two looks at what other workers have done, and left undone.
 _BETWEEN_LOOKS: Final = 1.0
@@ -46,7 +49,7 @@ class JournalSendMany(JournalWork):
     @property
     def paused_by(self) -> Exception | None:
         """What holds the run up just now, since it concerns every message: a host, or a full disk."""
-        return self._hold.error or self._journal.paused_by
+        return self._hold.waits_for or self._journal.paused_by
 
     # --- the run
 
@@ -59,6 +62,8 @@ class JournalSendMany(JournalWork):
                     finally:
                         journal.lose_patience()
                         self._leave_doubts()
+                        # A journal that has failed, say, would fail each of them, one after the other.
+                        self._leave_unbegun()
                         await self._wait_for_those_in_flight()
                         self._tell_early()
                         if self._giving_back:
@@ -68,12 +73,12 @@ class JournalSendMany(JournalWork):
     async def _run(self) -> None:
         journal, options = self._journal, self._options
         await journal.check_owner(self._api.url)  # before even the user is asked for there
-        await journal.belong_to(await my_id(self._api), self._api.url)
+        await journal.belong_to(await self._account(), self._api.url)
         self._superseded = await journal.set_out(
             resumes=self._resumes, retry_failed=options.retry_failed, superseded=options.superseded
         )
         if self._superseded:
-            logger.warning(_LEFT_OUT, self._superseded)
+            log(logging.WARNING, _LEFT_OUT, left_out=self._superseded)
         await self._launch_those_in_doubt()
         intake = Intake(
             self._api,
@@ -100,9 +105,28 @@ class JournalSendMany(JournalWork):
         if intake.failure is not None:
             raise intake.failure
 
+    async def _account(self) -> str:
+        """Return the id of the user; a service that does not answer yet is waited for as it is later.
+
+        Raises:
+            SendingGivenUpError: nothing got through for too long.
+        """
+        while True:
+            await self._hold.passed()
+            try:
+                account = await my_id(self._api)
+            except ReauthorizationRequiredError:
+                raise
+            except (CallError, AuthorizationError) as error:
+                if not await self._hold.is_held_up_by(error):
+                    raise
+            else:
+                self._hold.well()
+                return account
+
     def _count_other_texts(self, count: int) -> None:
         if not self._other_texts:
-            logger.warning(_OTHER_TEXT, self._options.other_text)
+            log(logging.WARNING, _OTHER_TEXT, other_text=self._options.other_text)
         self._other_texts += count
 
     async def _send_all(self, taking: "asyncio.Task[None]") -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, ClassVar, Final, Literal
 
 from attrs import frozen
@@ -25,6 +26,7 @@ from healthmsg.errors import (
 )
 from healthmsg.many import Words
 from healthmsg.models import Outcome, Question, SentMessage
+from healthmsg.pipeline.exchange import Request
 from healthmsg.resources.api import Api
 from healthmsg.resources.chats import Chat
 from healthmsg.resources.conversations import Conversations
@@ -103,14 +105,29 @@ class SendMany(Sending[Any, SendResult]):
         self._conversations = OrderedDict[str, Chat]()
         self._order = Order(self._api.aliases)
         self._in_doubt: dict[asyncio.Task[Any] | None, DeliveryUnknownError | None] = {}
+        self._settled_at: float = 0.0
+        """When the last of them can be decided, by the client's clock."""
         self._leaves_doubts = False
         self._other_texts = 0
         self._superseded = 0
 
     @property
     def paused_by(self) -> Exception | None:
-        """What holds the run up just now, since it concerns every message: a host that does not answer."""
-        return self._hold.error
+        """What holds the run up just now, since it concerns every message: a host that does not answer.
+
+        Also while calls are tried again by themselves, from the first one that failed.
+        """
+        return self._hold.waits_for
+
+    @property
+    def in_doubt(self) -> int:
+        """How many messages it is being found out about just now: no clear answer came to them."""
+        return len(self._in_doubt)
+
+    @property
+    def settled_in(self) -> float:
+        """Seconds until what became of them can be told at the latest, if the service answers."""
+        return max(0.0, self._settled_at - self._api.deliveries.clock.now()) if self._in_doubt else 0.0
 
     async def report(self) -> SendReport:
         """Send everything, and sum up what became of it.
@@ -143,9 +160,16 @@ class SendMany(Sending[Any, SendResult]):
     def _is_waited_for(self, task: "asyncio.Task[None]") -> bool:
         return self._has_begun(task) and task not in self._in_doubt
 
+    def _prepare(self, request: Request) -> None:
+        request.may_repeat = partial(self._hold.may_repeat, request, asyncio.get_running_loop().time())
+
     def _given_up(self) -> None:
         """Begin nothing that is not under way, and find out nothing more, since nothing gets through."""
         self._leave_doubts()
+        self._leave_unbegun()
+
+    def _leave_unbegun(self) -> None:
+        """Cut off those that wait for their turn, however long that may last."""
         for task in self._in_flight:
             if not self._is_waited_for(task) and task is not asyncio.current_task():
                 task.cancel()
@@ -243,6 +267,7 @@ class SendMany(Sending[Any, SendResult]):
 
     async def _patiently(self, attempt: Attempt, reconciler: MakeReconciler) -> Reconciled:
         ended_at = self._api.deliveries.clock.now()
+        self._settled_at = ended_at + self._options.settle
         while True:
             await self._hold.over()
             try:

@@ -34,12 +34,16 @@ class Sending(Many[ItemT, ResultT]):
         """Note which task makes which request, to know on closing what may have left."""
 
         def noted(request: Request) -> Awaitable[Response]:
+            self._prepare(request)
             task = asyncio.current_task()
             if task in self._in_flight:
                 self._note_request(request, task)
             return send(request)
 
         return noted
+
+    def _prepare(self, request: Request) -> None:
+        """Say how a request of this run is to be made, before it is."""
 
     def _note_request(self, request: Request, task: "asyncio.Task[None]") -> None:
         self._requests[task] = request

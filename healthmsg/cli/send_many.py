@@ -281,7 +281,7 @@ def _code(ready: _Ready, ending: Ending) -> ExitCode:
         journal = ready.job.journal
         is_all = _afterwards(ending, lambda: asyncio.run(is_all_delivered(journal)), is_done)
         if is_done and not is_all:
-            show_it = joined(("healthmsg", "journal", "show", journal.shown))
+            show_it = joined(("healthmsg", "journal", "show", journal.word))
             ending.warnings.append(f"the journal has others that were not delivered: {show_it}")
         is_done = is_all
     if is_done:

@@ -30,6 +30,8 @@ class CallError(HealthmsgError):
         super().__init__(" ".join(filter(None, (f"{call}: {problem}.", _STATES[outcome], advice))))
 
 
+# From here on, tenths of a second are of no interest.
+_WHOLE_SECONDS = 10
 _STATES = {
     Outcome.DELIVERED: "The service accepted it.",
     Outcome.NOT_SENT: "It had no effect.",
@@ -42,10 +44,26 @@ class TransportError(CallError):
 
 
 class ConnectError(TransportError):
-    """No connection was made, so the service never saw the call."""
+    """No connection was made, so the service never saw the call.
 
-    def __init__(self, call: str, problem: str) -> None:
+    The message says where to, what kept it from being made, and how often it was tried: "api.example:443
+    refused the connection (tried 8 times in 22 s)". `host` and `port` are where the call was to go, also if
+    it was the proxy that failed; `None` for a file on a host that an answer named. `seconds` is how long it
+    was tried, the waits between the tries included.
+    """
+
+    def __init__(self, call: str, problem: str, *, host: str | None = None, port: int | None = None) -> None:
+        self.host: str | None = host
+        self.port: int | None = port
+        self.seconds: float = 0.0
         super().__init__(call, problem, outcome=Outcome.NOT_SENT)
+
+    def note_tries(self, attempts: int, seconds: float) -> None:
+        """Note how often it was tried, and for how many seconds."""
+        self.attempts, self.seconds = attempts, seconds
+        if attempts > 1:
+            tried = f"tried {attempts} times in {seconds:.{0 if seconds >= _WHOLE_SECONDS else 1}f} s"
+            Exception.__init__(self, f"{self.call}: {self.problem} ({tried}). {_STATES[self.outcome]}")
 
 
 class ProxyAuthenticationError(ConnectError):

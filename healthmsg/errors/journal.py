@@ -29,8 +29,9 @@ class JournalIncompleteError(JournalError):
 class JournalGoneError(JournalError):
     """What a run writes to is not its journal any more: it was deleted, moved, replaced or overwritten.
 
-    Or, with PostgreSQL through a pooler, the connection is another one than it was. Nothing is sent after
-    that. What was acknowledged before is in the file that was open, wherever that is now.
+    Or, with PostgreSQL, another server has taken its place, or the connection through a pooler is another one
+    than it was. Nothing is sent after that. What was acknowledged before is in the file that was open,
+    wherever that is now.
     """
 
 

@@ -4,6 +4,7 @@ Stamps alone do not prove that a file is unchanged when it was changed just befo
 change within the same tick of the file system's clock leaves no trace. Then the content is hashed, or read.
 """
 
+import asyncio
 import os
 import stat
 import time
@@ -61,7 +62,7 @@ class FileTaker:
         except (OSError, ValueError, TypeError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             return _as_taken(upload, problem=reason or _UNREADABLE)
-        except Exception as error:  # noqa: BLE001 - an open file may be anything that can be read
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - an open file may be anything that can be read
             return _as_taken(upload, problem=f"{_UNREADABLE} ({type(error).__name__})")
 
     def _noted(self, upload: UploadFile) -> UploadFile:

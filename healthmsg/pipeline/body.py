@@ -8,6 +8,7 @@ from typing import Final
 from aiohttp import MultipartWriter, hdrs
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import Payload
+from attrs import frozen
 
 from healthmsg.errors import UploadFileError
 from healthmsg.pipeline.exchange import FilePart, Multipart, Request, Slot
@@ -103,12 +104,9 @@ class _FilePayload(Payload):
         """Send all there is; give what is wrong with it, if anything is."""
         sent, size, transfer = 0, self._file.size, self._file.transfer
         while True:
-            try:
-                chunk: object = await anext(chunks, b"")
-            except ChangedFileError:
-                return _CHANGED
-            except Exception as error:  # noqa: BLE001 - a source may be anything that can be read
-                return _unreadable(error)
+            chunk = await _next_of(chunks)
+            if isinstance(chunk, _Problem):
+                return chunk.what
             if not isinstance(chunk, bytes):
                 return f"a file gave {type(chunk).__name__} where bytes are needed"
             sent += len(chunk)
@@ -125,6 +123,25 @@ class _FilePayload(Payload):
         return None if sent else "a file is empty"
 
 
-def _unreadable(error: Exception) -> str:
+@frozen
+class _Problem:
+    what: str
+
+
+async def _next_of(chunks: AsyncIterator[bytes]) -> object:
+    """Return the next chunk, or why there is none."""
+    try:
+        return await anext(chunks, b"")
+    except ChangedFileError:
+        return _Problem(_CHANGED)
+    except asyncio.CancelledError as error:
+        if (task := asyncio.current_task()) is None or task.cancelling():
+            raise  # the call is cut off, not its source
+        return _Problem(_unreadable(error))
+    except Exception as error:  # noqa: BLE001 - a source may be anything that can be read
+        return _Problem(_unreadable(error))
+
+
+def _unreadable(error: BaseException) -> str:
     reason = error.strerror if isinstance(error, OSError) else type(error).__name__
     return f"a file could not be read while it was sent ({reason})"

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from attrs import Factory, define, field, frozen
 
-from healthmsg.errors import DeliveryUnknownError, InvalidResponseError
+from healthmsg.errors import CallError, DeliveryUnknownError, InvalidResponseError
 from healthmsg.json_text import NotJSONError, parse_json
 from healthmsg.outcome import Outcome
 from healthmsg.routes import Repeat
 
 if TYPE_CHECKING:
+    from yarl import URL
+
     from healthmsg.pipeline.meter import Transfer
 
 
@@ -147,6 +149,12 @@ class Request:
     """
     on_departure: Callable[[], None] | None = field(default=None, repr=False)
     """Told each time when the limit lets the call go."""
+    url: "URL | None" = field(default=None, repr=False)
+    """Where the present try goes."""
+    proxy: "URL | None" = field(default=None, repr=False)
+    """The proxy that it goes through, once that is known."""
+    may_repeat: Callable[[CallError, float], bool] | None = field(default=None, repr=False)
+    """Asked before the call is made again, with the last try's error and the seconds until then."""
     has_left: bool | None = None
     """Whether the present try has a connection, so that the service may see it; `None` when nobody tells."""
     heard: "Response | None" = field(default=None, repr=False)

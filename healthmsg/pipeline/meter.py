@@ -1,14 +1,13 @@
 """Telling how far transfers are."""
 
 import asyncio
-import logging
 import math
 from collections.abc import Callable, Iterable
 from inspect import iscoroutinefunction
 from typing import Final
 
 from healthmsg.errors import InvalidInputError
-from healthmsg.pipeline.log import log
+from healthmsg.pipeline.log import call_back
 
 Progress = Callable[[int, int | None], object]
 """Takes the bytes that are done and the bytes in all; `None` when nobody knows how many there are.
@@ -93,11 +92,7 @@ class Meter:
         if standing == self._told or (now - self._told_at < _BETWEEN_CALLS and not at_once):
             return
         self._told_at, self._told = now, standing
-        try:
-            self._progress(*standing)
-        except Exception as failure:  # noqa: BLE001 - a message that was sent must not look as if it was not
-            # No traceback: it may be private.
-            log(logging.ERROR, "progress raised %(error)s", error=type(failure).__name__)
+        call_back("progress", self._progress, *standing)
 
 
 class Transfer:

@@ -4,13 +4,16 @@ import inspect
 import logging
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Final
 
-from healthmsg.pipeline.log import log
+from healthmsg.pipeline.log import call_back, log
 
 _NOTICE: Final = "%(call)s is going to disappear; the service says: %(sunset)s"
 _LONGEST_NOTICE: Final = 300
 _NO_NOTICE: Final = frozenset({"", "n/a"})
+# `call_back` and what it calls.
+_FRAMES_BETWEEN: Final = 2
 # What can stand between the user's own code and this step.
 _NOT_THE_USERS: Final = frozenset({"healthmsg", "tenacity", "asyncio"})
 
@@ -39,13 +42,13 @@ class Notices:
         words = "".join(sign if sign.isprintable() else "?" for sign in sunset[:_LONGEST_NOTICE])
         fields = {"call": call, "sunset": words}
         log(logging.WARNING, _NOTICE, **fields)
-        try:
-            warnings.warn(_NOTICE % fields, DeprecationWarning, stacklevel=_level_of_the_users_frame())
-        except DeprecationWarning:
-            pass  # where warnings are errors: a message that was sent must not look as if it was not
-        except Exception as failure:  # noqa: BLE001 - the same, and whoever shows warnings may raise anything
-            # No traceback: it may be private.
-            log(logging.ERROR, "a warning could not be shown: %(error)s", error=type(failure).__name__)
+        level = _level_of_the_users_frame()
+        call_back("showing a warning", _warn, _NOTICE % fields, level + _FRAMES_BETWEEN)
+
+
+def _warn(notice: str, level: int) -> None:
+    with suppress(DeprecationWarning):  # where warnings are errors
+        warnings.warn(notice, DeprecationWarning, stacklevel=level)
 
 
 def _level_of_the_users_frame() -> int:

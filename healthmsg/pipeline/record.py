@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from healthmsg.environment import port_of
 from healthmsg.errors import CallError, StatusError
 from healthmsg.pipeline.exchange import Request, Response, Send
-from healthmsg.pipeline.log import log, logger
+from healthmsg.pipeline.log import call_back, log, logger
 from healthmsg.pipeline.stats import Counters
 
 _TOO_MANY_CALLS: Final = 429
@@ -107,23 +107,18 @@ class RecordStep:
             _log(request, status, duration, error, transaction_id)
         if self._on_call is None:
             return
-        try:
-            self._on_call(
-                CallRecord(
-                    request.call,
-                    status,
-                    duration,
-                    request.waited,
-                    request.attempt,
-                    error,
-                    self._host,
-                    self._port,
-                    transaction_id,
-                )
-            )
-        except Exception as raised:  # noqa: BLE001 - a message that was sent must not look as if it was not
-            # No traceback: it may be private.
-            log(logging.ERROR, "on_call raised %(error)s", error=type(raised).__name__)
+        record = CallRecord(
+            request.call,
+            status,
+            duration,
+            request.waited,
+            request.attempt,
+            error,
+            self._host,
+            self._port,
+            transaction_id,
+        )
+        call_back("on_call", self._on_call, record)
 
 
 def _log(

@@ -174,8 +174,12 @@ class _Repetition:
         return isinstance(error, _DID_NOT_RUN) or (may_run_twice and isinstance(error, _MAY_HAVE_RUN))
 
     def _is_over(self, state: "RetryCallState") -> bool:
-        is_too_late = self._is_too_late(after=state.upcoming_sleep)
-        return is_too_late or self._request.attempt >= self._retries.attempts
+        wait = state.upcoming_sleep
+        if self._is_too_late(after=wait) or self._request.attempt >= self._retries.attempts:
+            return True
+        error = state.outcome.exception() if state.outcome else None
+        may_repeat = self._request.may_repeat
+        return may_repeat is not None and isinstance(error, CallError) and not may_repeat(error, wait)
 
     def _is_too_late(self, *, after: float) -> bool:
         queued = self._request.waited_before + self._request.waited
@@ -197,7 +201,9 @@ class _Repetition:
 
     def _settled(self, error: HealthmsgError) -> HealthmsgError:
         """Say plainly that a call may have taken effect, if that is so."""
-        if isinstance(error, CallError):
+        if isinstance(error, ConnectError):
+            error.note_tries(self._request.attempt, self._began.seconds())
+        elif isinstance(error, CallError):
             error.attempts = self._request.attempt
         if self._unclear_since is None:
             return error

@@ -116,6 +116,8 @@ class _FileInThread:
             result: object = work()
         except Exception as error:  # noqa: BLE001 - a source may be anything that can be read
             result = error
+        except BaseException as error:  # noqa: BLE001 - else the thread ends, and its answer is waited for in vain
+            result = OSError(0, type(error).__name__)
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(_settle, future, result)
         return True

@@ -26,15 +26,14 @@ from healthmsg.errors import (
     ConnectError,
     ConnectionLostError,
     InvalidResponseError,
-    ProxyAuthenticationError,
 )
 from healthmsg.network import Network
 from healthmsg.pipeline.body import UploadBody
+from healthmsg.pipeline.connecting import connect_error, slow_proxy_settings
 from healthmsg.pipeline.connections import Connections
 from healthmsg.pipeline.exchange import Content, Multipart, Request, Response
 from healthmsg.pipeline.standstill import Standstill
 from healthmsg.pipeline.timeout import Timeout
-from healthmsg.pipeline.tls import why_not_trusted
 from healthmsg.version import __version__
 
 _USER_AGENT: Final = f"healthmsg/{__version__}"
@@ -51,7 +50,6 @@ _FAILURES: Final = (aiohttp.ClientError, OSError, UnicodeError)
 _SWITCHES_PROTOCOL: Final = 101
 # Bytes: of an answer that is no file, for a link and for the service's words.
 _ENOUGH: Final = 64 * 1024
-_WANTS_CREDENTIALS: Final = 407
 # The least status that stands for an error.
 _REFUSED: Final = 400
 # Bytes: of the service's words for an error, and of an answer that is a link or a token.
@@ -199,7 +197,7 @@ class Wire:
 
     async def _exchange(self, request: Request, limits: aiohttp.ClientTimeout) -> Response:
         session = self._connections.session or self._connections.open()
-        url = self._url(request)
+        request.url = url = self._url(request)
         proxy = await self._proxy_for(request, url) if self._connections.environment else None
         request.has_left = request.heard = None
         upload: UploadBody | None = None
@@ -241,7 +239,7 @@ class Wire:
         with suppress(TimeoutError):
             async with asyncio.timeout(self.timeout.connect):
                 return None if environment is None else await environment.proxy_for(url.scheme, url.authority)
-        raise ConnectError(request.call, "making a connection took too long")
+        raise slow_proxy_settings(request)
 
     async def close(self) -> None:
         """Close the connections; of a session that was passed in, none."""
@@ -284,6 +282,7 @@ def _guard(request: Request, patience: float | None) -> _Guard:
             headers[hdrs.COOKIE] = request.cookie
         if outgoing.proxy and outgoing.url.scheme == "http" and not is_loopback(outgoing.proxy.host or ""):
             outgoing.proxy = None
+        request.proxy = outgoing.proxy
         if isinstance(outgoing, _OutgoingRequest):
             outgoing.carries = request
             request.has_left = False
@@ -386,21 +385,10 @@ class _AnswerStream:
         self._answer.close()
 
 
-_NOT_CONNECTED: Final = (
-    (aiohttp.ClientConnectorDNSError, "the host's name could not be resolved"),
-    (aiohttp.ClientSSLError, "no trusted TLS connection could be made"),
-    (aiohttp.ConnectionTimeoutError, "making a connection took too long"),
-    (aiohttp.ClientProxyConnectionError, "no connection to the proxy could be made"),
-    (aiohttp.ClientConnectorError, "no connection could be made"),
-    (aiohttp.InvalidURL, "the URL is not valid"),
-)
-
-
 def _translated(request: Request, error: aiohttp.ClientError | OSError | UnicodeError) -> CallError:
-    problem = _why_not_connected(request, error)
-    if problem is not None:
-        is_407 = isinstance(error, aiohttp.ClientHttpProxyError) and error.status == _WANTS_CREDENTIALS
-        return (ProxyAuthenticationError if is_407 else ConnectError)(request.call, problem)
+    unconnected = connect_error(request, error, tells_when_it_leaves=_TELLS_WHEN_IT_LEAVES)
+    if unconnected is not None:
+        return unconnected
     outcome = request.outcome_unheard
     if isinstance(error, TimeoutError):
         return CallTimeoutError(request.call, "no complete answer came in time", outcome=outcome)
@@ -409,21 +397,3 @@ def _translated(request: Request, error: aiohttp.ClientError | OSError | Unicode
     if isinstance(error, aiohttp.ClientResponseError):
         return ConnectionLostError(request.call, "the answer was not HTTP", outcome=outcome)
     return ConnectionLostError(request.call, "the connection was lost", outcome=outcome)
-
-
-def _why_not_connected(request: Request, error: aiohttp.ClientError | OSError | UnicodeError) -> str | None:
-    if request.has_left:  # and a middleware of the program's has made the call once more
-        return None
-    if isinstance(error, UnicodeError):
-        return "the host's name cannot be one"
-    if isinstance(error, aiohttp.ClientHttpProxyError):
-        return f"the proxy made no connection: it answered {error.status}"
-    for kind, problem in _NOT_CONNECTED:
-        if isinstance(error, kind):
-            why = why_not_trusted(error.os_error) if isinstance(error, aiohttp.ClientSSLError) else ""
-            return f"{problem}: {why}" if why else problem
-    if request.has_left is not False or not _TELLS_WHEN_IT_LEAVES:
-        return None
-    # The time for the whole try was up, or the pool was closed, before that.
-    took_too_long = isinstance(error, TimeoutError)
-    return "making a connection took too long" if took_too_long else "no connection could be made"

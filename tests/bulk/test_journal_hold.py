@@ -2,15 +2,18 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from journal_runs import fresh_client, lose, outcomes, sent, states
-from sources import Source, bodies, chats, read_into
+from sources import Source, bodies, chats, posts, read_into
 from waiting import until
 
 from healthmsg import (
+    Client,
     ConnectError,
     ForbiddenError,
+    JournalGoneError,
     Outcome,
     Outgoing,
     RateLimitedError,
@@ -18,7 +21,9 @@ from healthmsg import (
     SendResult,
     UnauthorizedError,
 )
+from healthmsg.bulk import hold
 from healthmsg.bulk.journal import State
+from healthmsg.bulk.journal_sender import JournalSendMany
 from healthmsg.sandbox import (
     AnswerStatus,
     CutAfter,
@@ -74,6 +79,63 @@ async def test_a_run_that_is_given_up_can_be_gone_on_with(
         results = await sent(client, messages, journal=file)
     assert outcomes(results) == [Outcome.DELIVERED] * 50
     assert [len(bodies(sandbox, to)) for to in addresses] == [2] * 10 + [1] * 30
+
+
+async def test_a_service_that_is_away_at_the_first_call_is_waited_for(
+    client: Client, sandbox: Sandbox, file: Path
+) -> None:
+    (chat,) = chats(sandbox, 1)
+    away = asyncio.create_task(sandbox.go_away(1))
+    await asyncio.sleep(0)
+    run = client.send_many([Outgoing(chat, "1")], journal=file)
+    run.start()
+    await until(lambda: run.paused_by is not None)  # while the call is being made again by itself, too
+    paused_by = run.paused_by
+    results = await run.all()
+    await away
+
+    assert isinstance(paused_by, ConnectError)
+    assert f":{paused_by.port} refused the connection" in str(paused_by)
+    assert outcomes(results) == [Outcome.DELIVERED]
+    assert run.paused_by is None
+
+
+@pytest.mark.parametrize("has_journal", [True, False])
+async def test_stop_after_holds_from_the_first_call(
+    client: Client, sandbox: Sandbox, file: Path, *, has_journal: bool
+) -> None:
+    addresses = chats(sandbox, 1)
+    away = asyncio.create_task(sandbox.go_away(30))
+    await asyncio.sleep(0)
+    options: Any = {"journal": file} if has_journal else {}
+    async with asyncio.timeout(5):
+        with pytest.raises(SendingGivenUpError) as caught:
+            await client.send_many(Source(addresses, count=1), stop_after=0.5, **options).all()
+    away.cancel()
+    await asyncio.wait([away])
+
+    assert isinstance(caught.value.__cause__, ConnectError)
+
+
+async def test_a_run_that_is_held_up_ends_at_once_when_its_journal_is_gone(
+    sandbox: Sandbox, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hold, "_FIRST_WAIT", 0.3)
+    addresses = chats(sandbox, 10)
+    sandbox.faults.add(kind=AnswerStatus(403), method="GET", template="me", times=None, after=1)
+    lose(sandbox, AnswerStatus(403), times=None)
+    seen: list[SendResult] = []
+    async with fresh_client(sandbox) as client:
+        run = client.send_many(Source(addresses, count=10), journal=file)
+        reading = asyncio.create_task(read_into(seen, run))
+        assert isinstance(run, JournalSendMany)
+        await until(lambda: posts(sandbox) >= 10 and len(run._in_flight) == 10 and not run._requests)
+        file.with_name(f"{file.name}.lock").unlink()
+        async with asyncio.timeout(10):
+            with pytest.raises(JournalGoneError, match="lock"):
+                await reading
+
+    assert State.WAITING in (await states(file)).values()
 
 
 async def test_what_is_in_doubt_when_the_run_is_given_up_stays_in_doubt(sandbox: Sandbox, file: Path) -> None:

@@ -308,6 +308,7 @@ async def test_what_somebody_deletes_from_the_journal_is_not_waited_for_in_vain(
     (chat,) = chats(sandbox, 1)
     monkeypatch.setattr(journal_sender, "_BETWEEN_LOOKS", 0.05)
     async with Journal.open(database) as other:
+        await other.set_out()  # as a sender does: what one who is none has claimed is anybody's
         await other.enter([Entry("a", chat, "1")])
         await other.claim(1)
         async with client.send_many([Outgoing(chat, "1", key="a")], journal=database) as run:

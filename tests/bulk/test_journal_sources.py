@@ -1,7 +1,8 @@
 """Where the messages of a run with a journal come from, and what of them is told."""
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,32 @@ async def test_an_iterable_that_raises_does_so_after_the_results_of_what_it_gave
 
     assert sorted(result.index or 0 for result in seen) == list(range(20))
     assert outcomes(seen) == [Outcome.DELIVERED] * 20
+
+
+@pytest.mark.parametrize("has_journal", [True, False])
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_messages_that_end_in_a_cancellation_are_not_taken_for_all(
+    client: Client, sandbox: Sandbox, file: Path, *, has_journal: bool, is_async: bool
+) -> None:
+    (chat,) = chats(sandbox, 1)
+    cancelled = asyncio.get_running_loop().create_future()
+    cancelled.cancel()
+
+    def messages() -> Iterator[Outgoing]:
+        yield Outgoing(chat, "1")
+        cancelled.result()
+
+    async def later() -> AsyncIterator[Outgoing]:
+        yield Outgoing(chat, "1")
+        await cancelled
+
+    seen: list[SendResult] = []
+    options: Any = {"journal": file} if has_journal else {}
+    async with asyncio.timeout(10):
+        with pytest.raises(InvalidInputError, match="was cancelled"):
+            await read_into(seen, client.send_many(later() if is_async else messages(), **options))
+
+    assert [result.outcome for result in seen] == [Outcome.DELIVERED]
 
 
 async def test_what_is_no_message_ends_it_after_the_earlier_results(

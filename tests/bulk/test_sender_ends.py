@@ -88,7 +88,7 @@ async def test_leaving_early_sends_nothing_more_and_finishes_what_is_under_way(
     sent = posts(sandbox)
     assert sent_before <= sent <= sent_before + 3
     unread = MOST_IN_FLIGHT  # all that had a place but the one that was read, and the one that took its place
-    assert told(caplog) == [f"{unread} messages have been handled whose results nobody has read"]
+    assert told(caplog) == [f"{unread} messages have been handled whose results have not been read"]
     await asyncio.sleep(1000)
     assert posts(sandbox) == sent
     rest = [result async for result in sending]
@@ -123,7 +123,7 @@ async def test_a_loop_that_was_broken_out_of_ends_with_the_client(
     assert posts(sandbox) == sent <= 3
     assert source.read <= MOST_IN_FLIGHT + 1 + ONE_MORE
     (warning,) = told(caplog)
-    assert "messages have been handled whose results nobody has read" in warning
+    assert "messages have been handled whose results have not been read" in warning
 
 
 async def test_a_run_that_was_read_to_its_end_warns_of_nothing(

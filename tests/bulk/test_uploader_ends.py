@@ -69,7 +69,7 @@ async def test_leaving_begins_nothing_cuts_off_what_is_being_sent_and_waits_for_
     assert sandbox.messages(not_read) == ()
     assert read == 3
     assert halting.is_closed
-    assert told(caplog) == ["2 uploads have been handled whose results nobody has read"]
+    assert told(caplog) == ["2 uploads have been handled whose results have not been read"]
 
 
 async def test_what_still_waits_for_its_turn_is_not_sent(sandbox: Sandbox) -> None:
@@ -137,7 +137,7 @@ async def test_a_loop_that_was_broken_out_of_ends_with_the_client(
     await asyncio.sleep(0.2)
     assert posts(sandbox) == sent
     (warning,) = told(caplog)
-    assert "uploads have been handled whose results nobody has read" in warning
+    assert "uploads have been handled whose results have not been read" in warning
 
 
 async def test_a_run_that_nobody_iterated_is_not_passed_over_in_silence(

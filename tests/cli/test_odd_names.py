@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from command_line import Done, invoke, run, run_as_printed, variables_of
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from healthmsg.bulk.journal.target import Target, text_of
 from healthmsg.cli.names import beside
+from healthmsg.cli.recipients import RefusedError
 from healthmsg.cli.sending.journal_place import JournalPlace
 from healthmsg.cli.sending.options import Options
 from healthmsg.errors import ConfigurationError
@@ -151,12 +153,30 @@ def test_what_belongs_to_a_file_has_a_name_that_fits_and_is_its_own(tmp_path: Pa
     assert journal != beside(tmp_path / f"x{name[1:]}", ".journal.db")
 
 
-def test_a_database_named_by_a_variable_is_printed_as_that(monkeypatch: pytest.MonkeyPatch) -> None:
-    url = "postgresql://me:s3cret@host/db"
+URLS = [
+    "postgresql://me:s3cret@host/db?sslmode=verify-full&sslrootcert=/etc/ca.pem&options=-csearch_path%3Dx",
+    "postgresql://me@host/db?password=s3cret&sslmode=require",
+    "postgresql://me@host/db?sslpassword=s3cret&sslkey=/k&sslcert=/c",
+]
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_no_command_shows_a_password_nor_has_the_shell_fill_it_in(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
     monkeypatch.setenv("HEALTHMSG_JOURNAL", url)
+    in_quotes = "'$HEALTHMSG_JOURNAL'"
 
-    resuming = Options().command_to_resume(JournalPlace.parse(url))
+    for named in (url, "$HEALTHMSG_JOURNAL"):
+        place = JournalPlace.parse(named)
+        assert place.target == url
+        assert Options().command_to_resume(place) == f"healthmsg send-many --resume --journal {in_quotes}"
+        assert Options(journal=named).command == f"healthmsg send-many --journal {in_quotes}"
+        assert "s3cret" not in place.shown + place.word + repr(place)
 
-    assert resuming == 'healthmsg send-many --resume --journal "$HEALTHMSG_JOURNAL"'
     monkeypatch.delenv("HEALTHMSG_JOURNAL")
-    assert "s3cret" not in Options().command_to_resume(JournalPlace.parse(url))
+    with pytest.raises(RefusedError, match="HEALTHMSG_JOURNAL is not set"):
+        JournalPlace.parse("$HEALTHMSG_JOURNAL")
+    place = JournalPlace.parse(url)
+    assert place.word == place.shown == unquote(url).replace("s3cret", "***").replace("h=x", "h%3Dx")
+    assert "s3cret" not in Options().command_to_resume(place)

@@ -124,6 +124,28 @@ async def test_what_is_left_is_counted_when_resuming_is_refused(sandbox: Sandbox
         assert (done.code, "unknown 0 · still to send 3\n" in done.out) == (1, True), done
 
 
+def write_letters(path: Path) -> None:
+    path.write_text("aux_id;body;files\nP0;Hallo;brief.pdf\nP1;Hallo;brief.pdf\n")
+
+
+async def test_what_is_refused_again_is_not_advised_to_be_tried_again(sandbox: Sandbox, path: Path) -> None:
+    chats = write(path, sandbox, 2)
+    letter = path.with_name("brief.pdf")
+    letter.write_bytes(b"%PDF one")
+    write_letters(path)
+    sandbox.faults.add(kind=AnswerStatus(400), method="POST", times=None)
+    refused = await run(sandbox, *send(path, "--retry-failed"))
+    letter.write_bytes(b"%PDF two, corrected")
+    sandbox.faults.clear()
+
+    done = await run(sandbox, *resume(path), "--retry-failed")
+
+    assert refused.out.count("--retry-failed") == 1, refused.out
+    assert "Try again" not in done.out, done.out
+    assert re.search(r"\n2 not sent because a file, .* column `key`, to those recipients alone", done.out)
+    assert not any(sandbox.messages(chat) for chat in chats)
+
+
 # --- results that cannot be written
 
 

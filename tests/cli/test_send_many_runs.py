@@ -281,6 +281,7 @@ async def test_ctrl_c_waits_for_what_is_under_way_and_says_how_to_go_on(sandbox:
     done = await end(process)
 
     assert done.code == 130, done
+    assert done.err == ""  # all results have been read
     assert "Stopping" in done.out
     outcomes = [row["outcome"] for row in results(path)]
     assert len(outcomes) == 90

@@ -221,9 +221,9 @@ async def test_a_file_at_fault_is_named_so_and_the_service_gets_no_complete_call
     assert not server.executed
 
 
-@pytest.mark.parametrize("kind", [ValueError, RuntimeError, MemoryError])
+@pytest.mark.parametrize("kind", [ValueError, RuntimeError, MemoryError, asyncio.CancelledError])
 async def test_a_source_that_fails_in_another_way_never_counts_as_sent(
-    server: Server, kind: type[Exception]
+    server: Server, kind: type[BaseException]
 ) -> None:
     def breaks(source: Source, chunk: bytes) -> bytes:
         raise kind(PATIENT)
@@ -422,6 +422,12 @@ async def a_patients_name() -> None:
     raise ValueError(PATIENT)
 
 
+async def a_cancelled_future() -> None:
+    future = asyncio.get_running_loop().create_future()
+    future.cancel()
+    await future
+
+
 @pytest.mark.parametrize(
     ("bad", "problem"),
     [
@@ -436,6 +442,10 @@ async def a_patients_name() -> None:
         (
             lambda: once(Pieces(LARGE, b"12", then=a_patients_name)),
             "a file could not be read while it was sent (ValueError)",
+        ),
+        (
+            lambda: once(Pieces(LARGE, then=a_cancelled_future)),
+            "a file could not be read while it was sent (CancelledError)",
         ),
         (
             lambda: once(Pieces(then=a_patients_name), 7),

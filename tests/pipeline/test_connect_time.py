@@ -26,7 +26,7 @@ IN_TIME = Timeout(connect=0.1)
 async def assert_no_connection_in_time(wire: Wire) -> None:
     started = asyncio.get_running_loop().time()
     request = a_request()
-    with pytest.raises(ConnectError, match="making a connection took too long") as caught:
+    with pytest.raises(ConnectError, match="took too long") as caught:
         await wire(request)
     assert asyncio.get_running_loop().time() - started < 2
     assert caught.value.outcome is Outcome.NOT_SENT

@@ -7,7 +7,7 @@ from servers import ROUTE, Incoming, a_request, assert_tells_nothing, nothing_lo
 
 from healthmsg import Client, Environment
 from healthmsg.errors import ConnectError, ServiceUnavailableError
-from healthmsg.pipeline.log import log, log_pause, log_retry
+from healthmsg.pipeline.log import log, log_pause, log_retry, logger
 
 CALL = f"POST {ROUTE}"
 FIELDS = ("call", "status", "attempt", "error", "wait")
@@ -44,6 +44,24 @@ def test_what_is_not_wanted_is_not_logged(caplog: pytest.LogCaptureFixture) -> N
     log(logging.WARNING, "%(call)s", call="GET me")
 
     assert not caplog.records
+
+
+@pytest.mark.parametrize("kind", [ValueError, asyncio.CancelledError])
+def test_what_a_filter_of_the_program_raises_changes_nothing(kind: type[BaseException]) -> None:
+    def fail(_: logging.LogRecord) -> bool:
+        raise kind
+
+    logger.addFilter(fail)
+    try:
+        log(logging.WARNING, "sending goes on")
+    finally:
+        logger.removeFilter(fail)
+
+
+def test_a_message_without_fields_is_whole(caplog: pytest.LogCaptureFixture) -> None:
+    log(logging.WARNING, "sending goes on")
+
+    assert caplog.messages == ["sending goes on"]
 
 
 @pytest.mark.usefixtures("factory_with_fields_of_its_own")

@@ -105,17 +105,18 @@ async def test_what_begins_anew_takes_back_what_was_done() -> None:
     assert told == [(0, 5), (2, 5)]
 
 
+@pytest.mark.parametrize("kind", [ValueError, asyncio.CancelledError])
 async def test_an_error_in_the_program_s_part_is_logged_without_its_words(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, kind: type[BaseException]
 ) -> None:
     def progress(*_: object) -> NoReturn:
-        raise ValueError("canary")
+        raise kind("canary")
 
     meter = Meter(progress)
 
     meter.begin(1).finish()
 
-    assert "progress raised ValueError" in caplog.text
+    assert f"progress raised {kind.__name__}" in caplog.text
     assert "canary" not in caplog.text
     assert {record.levelno for record in caplog.records} == {logging.ERROR}
 

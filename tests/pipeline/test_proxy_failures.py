@@ -1,6 +1,7 @@
 """What a proxy can do to a call instead of passing it on."""
 
 import asyncio
+import re
 import socket
 
 import pytest
@@ -55,20 +56,24 @@ async def close_in_the_handshake(incoming: Incoming) -> None:
     await incoming.reader.read(1)
 
 
-REFUSED = [(status, f"the proxy made no connection: it answered {status}") for status in (403, 407, 502)]
+REFUSED = [
+    (status, f"the proxy PROXY made no connection to HOST: it answered {status}")
+    for status in (403, 407, 502)
+]
+NO_CONNECTION = "no connection to (HOST through )?the proxy PROXY could be made"
 
 
 @pytest.mark.parametrize(
     ("handler", "problem"),
     [
         *((Proxy(refusal=status), problem) for status, problem in REFUSED),
-        (Proxy(needs_credentials=True), "the proxy made no connection: it answered 407"),
-        (reset_at_once, "no connection could be made"),
-        (close_at_once, "no connection could be made"),
-        (reset_after_the_call, "no connection could be made"),
-        (speak_no_http, "no connection could be made"),
-        (close_in_the_handshake, "no connection could be made"),
-        (hang, "making a connection took too long"),
+        (Proxy(needs_credentials=True), "the proxy PROXY made no connection to HOST: it answered 407"),
+        (reset_at_once, NO_CONNECTION),
+        (close_at_once, NO_CONNECTION),
+        (reset_after_the_call, NO_CONNECTION),
+        (speak_no_http, NO_CONNECTION),
+        (close_in_the_handshake, NO_CONNECTION),
+        (hang, "took too long"),
     ],
 )
 async def test_without_a_tunnel_the_service_never_saw_the_call(
@@ -84,7 +89,8 @@ async def test_without_a_tunnel_the_service_never_saw_the_call(
                     request = a_request()
                     with pytest.raises(ConnectError) as caught:
                         await wire(request)
-                assert caught.value.problem == problem
+                told = caught.value.problem.replace(proxy.url.partition("://")[2], "PROXY")
+                assert re.search(problem, told.replace(server.url.partition("://")[2], "HOST"))
                 assert caught.value.outcome is Outcome.NOT_SENT
                 assert not request.has_left
                 assert_error_tells_nothing(caught.value)
@@ -110,7 +116,10 @@ async def test_a_proxy_that_is_not_there_is_told_from_a_service_that_is_not() ->
             async with wire_to(url, network=network) as wire:
                 with pytest.raises(ConnectError) as caught:
                     await wire(a_request())
-            assert caught.value.problem == "no connection to the proxy could be made"
+            assert (
+                caught.value.problem
+                == f"the proxy {str(network.proxy).partition('://')[2]} refused the connection"
+            )
 
 
 async def test_a_proxys_name_that_cannot_be_resolved_means_that_the_call_had_no_effect(

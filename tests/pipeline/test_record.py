@@ -196,18 +196,37 @@ async def test_what_is_logged_of_a_try_has_its_figures_as_fields(
     }
 
 
+@pytest.mark.parametrize("kind", [ZeroDivisionError, asyncio.CancelledError, GeneratorExit])
 async def test_a_call_succeeds_though_its_hook_fails_and_only_the_kind_of_failure_is_logged(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, kind: type[BaseException]
 ) -> None:
     def broken(_: CallRecord) -> None:
-        raise ZeroDivisionError(PATIENT)
+        raise kind(PATIENT)
 
     with nothing_logged(caplog):
         answered = await RecordStep(broken, Counters())(a_request(), answer)
     assert answered.status == 201
     (logged,) = [record for record in caplog.records if record.levelno == logging.ERROR]
-    assert logged.getMessage() == "on_call raised ZeroDivisionError"
+    assert logged.getMessage() == f"on_call raised {kind.__name__}"
     assert logged.exc_info is None
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_what_ends_the_program_in_a_hook_does_so_when_the_call_has_its_answer(
+    kind: type[BaseException],
+) -> None:
+    answers: list[Response] = []
+
+    def end(_: CallRecord) -> None:
+        raise kind
+
+    async def program() -> None:
+        answers.append(await RecordStep(end, Counters())(a_request(), answer))
+        await asyncio.Event().wait()
+
+    with pytest.raises(kind):
+        asyncio.run(program())
+    assert [one.status for one in answers] == [201]
 
 
 async def test_a_failed_call_keeps_its_error_though_its_hook_fails() -> None:

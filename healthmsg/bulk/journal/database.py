@@ -3,7 +3,9 @@
 import asyncio
 import logging
 import sqlite3
+import ssl
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -14,8 +16,9 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, 
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool
 
-from healthmsg.bulk.journal import migrations, sqlite_file, wal_mark
+from healthmsg.bulk.journal import libpq, migrations, sqlite_file, statements, wal_mark
 from healthmsg.bulk.journal.changes import Change, Changes
+from healthmsg.bulk.journal.continuity import Continuity, StillRunningError, may_connect_later, state_of
 from healthmsg.bulk.journal.line import Line, SqliteLine, postgresql_line
 from healthmsg.bulk.journal.schema import utc
 from healthmsg.bulk.journal.sqlite_file import SqliteFile
@@ -49,11 +52,16 @@ _PRAGMAS: Final = (
 _FULL: Final = 2
 _NOW: Final = text("SELECT clock_timestamp()")
 _SESSION: Final = text("SELECT pg_backend_pid()")
-_LEAVE_NOTHING: Final = text("SELECT pg_advisory_unlock_all()")
 _SESSION_CHANGED: Final = (
     "The pooler between here and PostgreSQL has given this session another connection, so what this run has"
     " locked is on one that others may have. The run has stopped, and nothing was sent after that. Give the"
     " server's own address: usually port 5432, where poolers have 6432 or 6543."
+)
+_NOT_UTF8: Final = (
+    "This database stores text as {}, which does not have every letter: a message with an emoji could not be"
+    " kept. Nothing was sent. Make a database in UTF-8, with `CREATE DATABASE healthmsg ENCODING 'UTF8'"
+    " TEMPLATE template0`, and name it in the journal's URL. If there is a journal in this one, copy it"
+    " there with `pg_dump` and `psql`, so that it still says what was sent."
 )
 # PostgreSQL keeps the plans that it makes while the table is empty, and would read all of it again and again.
 _PLAN_WITH_INDEXES: Final = ("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit")
@@ -64,6 +72,8 @@ _LONGEST_STANDSTILL: Final = 1 / 3
 _LEAST_STANDSTILL: Final = 1000
 # Seconds. One that takes longer waits for a database that does not answer any more.
 _LONGEST_STATEMENT: Final = 120.0
+# Seconds. What is left of a connection that was lost.
+_LONGEST_GOODBYE: Final = 5.0
 # Values would be patients' messages: they are in no error and no log.
 _QUIET: Final[dict[str, Any]] = {
     "poolclass": NullPool,
@@ -106,6 +116,8 @@ POSTGRESQL_REASONS: Final = {
     "53100": "the disk of the database is full",
     "53300": "the database has too many connections",
     "53": "the database has no resources left",
+    "57P03": "the database is not ready yet",
+    "55000": "the database is not ready yet",
     "57": "the database is going down",
 }
 
@@ -123,6 +135,10 @@ class JournalDatabase:
         self.is_pooled: bool = False
         """Whether a pooler may be in between, which keeps one connection for each session."""
         self._session: int | None = None
+        self._continuity: Continuity = Continuity()
+        self._connect_again: Callable[[], Line] | None = None
+        self.is_sender: bool = False
+        """Whether others that share it are to know, as long as it is open, that this one sends."""
         self.changes: Changes | None = None
         self._clock = SteadyClock()
         self._clock_ahead = timedelta()
@@ -139,8 +155,10 @@ class JournalDatabase:
             JournalError: it cannot be used; says why.
         """
         file: SqliteFile | None = None
+        connect_again: Callable[[], Line] | None = None
         if target.path is None:
-            line = _line(target, lease)
+            connect_again = partial(_line, target, lease, is_reading=is_reading)
+            line = await asyncio.to_thread(connect_again)
         elif is_reading:
             line = SqliteLine(await asyncio.to_thread(_reading_engine, target.path.resolve(), target))
         else:
@@ -149,6 +167,7 @@ class JournalDatabase:
             line = SqliteLine(_writing_engine(file.path))
         database = cls(line, file, lease if target.path is None else None)
         database.is_pooled = target.is_pooled_by_session
+        database._connect_again = connect_again
         problem: HealthmsgError
         try:
             await database.start(is_reading=is_reading)
@@ -167,8 +186,9 @@ class JournalDatabase:
     async def start(self, *, is_reading: bool) -> None:
         """Connect, and see to the tables."""
         await self._line.start()
-        if self.is_pooled:
-            self._session = await self.run(_read_session)
+        await self._meet_server()
+        if self.is_shared:
+            await self._line.run_sync(self._continuity.begin)
         if self._file is not None:
             await self._line.run_sync(self._file.start)
         else:
@@ -190,7 +210,31 @@ class JournalDatabase:
         """
         if self._file is not None:
             return await self._line.run_sync(partial(self._file.run, work, into_file=into_file))
-        return await self._line.run_sync(partial(_in_transaction, work, self._session))
+        if self._continuity.is_lost:
+            await self._reconnect()
+        in_session = partial(_in_session, work, self._session)
+        return await self._line.run_sync(partial(self._continuity.run, in_session))
+
+    async def _meet_server(self) -> None:
+        """Note which of the server's processes this session has, where a pooler could give it another."""
+        if self.is_pooled:
+            self._session = await self._line.run_sync(_read_session_alone)
+
+    async def _reconnect(self) -> None:
+        """Connect again, if what is there is still the same database.
+
+        Raises:
+            JournalGoneError: it is not.
+        """
+        connect_again = self._connect_again
+        assert connect_again is not None  # noqa: S101 - for mypy: it is there where connections can be lost
+        with suppress(Exception):
+            async with asyncio.timeout(_LONGEST_GOODBYE):
+                await self._line.close()
+        self._line = await asyncio.to_thread(connect_again)
+        await self._line.start()
+        await self._meet_server()
+        await self._line.run_sync(partial(self._continuity.resume, is_sender=self.is_sender))
 
     async def make(
         self, changes: Sequence[Change], works: Sequence[Callable[[Connection], Any]]
@@ -200,15 +244,16 @@ class JournalDatabase:
             raise JournalError("The journal is open for reading only.")
         maker, now = self.changes, self.now()
 
-        def make_all(connection: Connection) -> list[Any]:
+        def make_all(connection: Connection) -> tuple[list[bool], list[Any]]:
             maker.make_all(connection, changes, now)
-            return [work(connection) for work in works]
+            return [True] * len(changes), [work(connection) for work in works]
 
         def make_each(connection: Connection) -> tuple[list[bool], list[Any]]:
             return maker.make_each(connection, changes, now), [work(connection) for work in works]
 
         try:
-            return [True] * len(changes), await self.run(make_all)
+            # Both give the same kind of result: which of them it was may have to be found out later.
+            return await self.run(make_all)
         except ClaimLostError:
             return await self.run(make_each)
 
@@ -221,9 +266,9 @@ class JournalDatabase:
         try:
             if self._file is not None:
                 await self._line.run_sync(self._file.end)
-            elif self._session is not None:
+            elif self._session is not None and not self._continuity.is_lost:
                 # The pooler gives it to others, and need not clean it.
-                await self.run(lambda connection: connection.execute(_LEAVE_NOTHING))
+                await self.run(lambda connection: connection.execute(statements.HOLD_NO_LOCK))
         except Exception:  # noqa: BLE001, S110 - what was committed is safe, and whoever closes can do nothing
             pass
         try:
@@ -239,14 +284,21 @@ class JournalDatabase:
         original = error.orig if isinstance(error, DBAPIError) else None
         if isinstance(original, sqlite3.Error):
             return getattr(original, "sqlite_errorname", "") == "SQLITE_FULL"
-        return (getattr(original, "sqlstate", None) or "").startswith(("40", "53100"))
+        if self._continuity.is_lost:
+            return may_connect_later(error)
+        return isinstance(error, StillRunningError) or state_of(error).startswith(("40", "53100"))
 
     def describe(self, error: Exception) -> str:
         """Say what went wrong, and nothing private."""
         return _describe(error)
 
 
-def _line(target: Target, lease: timedelta) -> Line:
+def _line(target: Target, lease: timedelta, *, is_reading: bool) -> Line:
+    """Say how to connect to PostgreSQL. Blocks.
+
+    Raises:
+        JournalError: a file that the URL names cannot be read.
+    """
     # It needs asyncpg, which a journal in a file goes without.
     from healthmsg.bulk.journal import pooler  # noqa: PLC0415
 
@@ -258,9 +310,10 @@ def _line(target: Target, lease: timedelta) -> Line:
         connect_args={
             "command_timeout": _LONGEST_STATEMENT,
             "async_creator_fn": pooler.connecting(is_by_session=target.is_pooled_by_session),
+            **libpq.arguments_of(target.options),
         },
     )
-    event.listen(engine, "connect", partial(_check_postgresql, lease))
+    event.listen(engine, "connect", partial(_check_postgresql, lease, is_reading))
     return line
 
 
@@ -294,7 +347,7 @@ def _reading_engine(path: Path, target: Target) -> Engine:
 
 def _url(target: Target) -> URL:
     try:
-        return make_url(target.url or "")
+        return make_url(target.url or "").update_query_dict(libpq.place_of(target.options))
     except (ArgumentError, ValueError):
         # With its own text, a password would be in it.
         pass
@@ -329,7 +382,10 @@ def _read_and_write(connection: Any, _: object) -> None:
         raise JournalError("SQLite does not promise here that what is written survives a power cut.")
 
 
-def _check_postgresql(lease: timedelta, connection: Any, _: object) -> None:
+def _check_postgresql(lease: timedelta, is_reading: bool, connection: Any, _: object) -> None:  # noqa: FBT001 - partial's
+    encoding = _ask(connection, "SHOW server_encoding")
+    if encoding != "UTF8" and not is_reading:
+        raise JournalError(_NOT_UTF8.format(encoding))
     if _ask(connection, "SHOW fsync") != "on":
         raise JournalError(
             "This PostgreSQL has `fsync = off`: what is written would not survive a power cut."
@@ -353,11 +409,15 @@ def _ask(connection: Any, statement: str) -> object:
         cursor.close()
 
 
-def _in_transaction(work: Callable[[Connection], T], session: int | None, connection: Connection) -> T:
+def _in_session(work: Callable[[Connection], T], session: int | None, connection: Connection) -> T:
+    if session is not None and _read_session(connection) != session:
+        raise JournalGoneError(_SESSION_CHANGED)
+    return work(connection)
+
+
+def _read_session_alone(connection: Connection) -> int:
     with connection.begin():
-        if session is not None and _read_session(connection) != session:
-            raise JournalGoneError(_SESSION_CHANGED)
-        return work(connection)
+        return _read_session(connection)
 
 
 def _read_session(connection: Connection) -> int:
@@ -375,10 +435,25 @@ def _describe(error: BaseException) -> str:
         name = getattr(error, "sqlite_errorname", "")
         family = "_".join(name.split("_")[:2])
         return _SQLITE_REASONS.get(family, name or type(error).__name__)
-    state = getattr(error, "sqlstate", None) or ""
+    if isinstance(error, StillRunningError):
+        return "the database has not noticed yet that the connection was lost"
+    state = state_of(error)
     for length in (5, 2):
         if state[:length] in POSTGRESQL_REASONS:
             return POSTGRESQL_REASONS[state[:length]]
     if isinstance(error, OSError):
-        return error.strerror or type(error).__name__
+        return _describe_connecting(error)
     return f"{type(error).__name__} {state}".strip()
+
+
+def _describe_connecting(error: OSError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        # Its own text names the line of Python's source.
+        return f"the server's certificate is not trusted ({error.verify_message.rstrip('.')})"
+    if isinstance(error, ssl.SSLError):
+        return "no TLS connection to the database could be made"
+    if isinstance(error, ConnectionRefusedError | FileNotFoundError):  # the latter is of a socket
+        return "no database answers at that address"
+    if "rejected SSL" in str(error):
+        return "the database does not offer TLS, and `sslmode` asks for it"
+    return error.strerror or type(error).__name__

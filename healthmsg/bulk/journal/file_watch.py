@@ -63,6 +63,15 @@ class FileWatch:
         found = self._find(is_after=False)
         return found is None or not found.is_shared
 
+    @property
+    def is_lock_gone(self) -> bool:
+        """Whether the lock is no longer where others look for it, and the other files are our own."""
+        places, self._places = self._places, {p: n for p, n in self._places.items() if p != self._lock}
+        try:
+            return self._find(is_after=True) is None
+        finally:
+            self._places = places
+
     def _find(self, *, is_after: bool) -> "_Difference | None":
         for place, name in self._places.items():
             # Without its lock, another sender may have begun.

@@ -83,8 +83,9 @@ class Journal:
         PgBouncer and what is like it is refused, since it gives a run's locks to others.
         `?pool_mode=session` at the end of the URL says that it keeps one connection for each session.
 
-        `is_reading` opens it beside one who sends; then only what reads works. While the disk is full, a
-        write is tried again for `patience` seconds.
+        `is_reading` opens it beside one who sends; then only what reads works. While the disk is full, or
+        PostgreSQL is restarted, it is tried again for `patience` seconds. A sender's lease goes on meanwhile:
+        it waits for PostgreSQL for three quarters of that at most.
 
         Raises:
             ConfigurationError: it is neither a file nor a PostgreSQL database.
@@ -313,11 +314,11 @@ class Journal:
 
     @property
     def paused_by(self) -> JournalError | None:
-        """What keeps it from writing just now, and may pass: a full disk."""
+        """What keeps it from writing just now, and may pass: a full disk, or a restart of PostgreSQL."""
         return None if self._open is None else self._open.paused_by
 
     def lose_patience(self) -> None:
-        """Try nothing again any more, while the disk is full: a run is being left."""
+        """Try nothing again any more: a run is being left."""
         self._store.lose_patience()
 
     async def renew(self) -> Mapping[str, int]:

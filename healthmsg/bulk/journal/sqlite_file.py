@@ -44,6 +44,7 @@ class SqliteFile:
         """If part of the state is lost, and that was accepted: when what was lost can have begun."""
         self._is_whole = self.lost_since is None
         self._watch = FileWatch(given, path)
+        self._kept: sqlite3.Connection | None = None
 
     @classmethod
     def prepare(cls, given: Path, *, accepts_missing_wal: bool) -> "SqliteFile":
@@ -149,6 +150,8 @@ class SqliteFile:
     def end(self, connection: Connection) -> None:
         """Bring everything into the file, and say so in it, as far as that can be done."""
         if not (self._is_whole and self._watch.may_be_marked):
+            if self._watch.is_lock_gone:
+                self._keep_wal()
             return
         raw = _raw(connection)
         raw.execute(f"PRAGMA busy_timeout = {_WAIT_AT_THE_END}")
@@ -158,7 +161,20 @@ class SqliteFile:
 
     def release(self) -> None:
         """Let others send with it."""
+        if self._kept is not None:
+            self._kept.close()
         self._lock.release()
+
+    def _keep_wal(self) -> None:
+        """Keep the `-wal` file for the next run, or for one that has begun already.
+
+        Closing the last connection deletes it, unless that one can only read. Without the lock, the file
+        cannot be told that it is not needed any more.
+        """
+        with suppress(sqlite3.Error):
+            uri = f"{self.path.as_uri()}?mode=ro"
+            self._kept = sqlite3.connect(uri, uri=True, check_same_thread=False)
+            wal_mark.has_tables(self._kept)
 
     def _mark(self, raw: sqlite3.Connection) -> bool:
         """Mark the file as open; False if there are no tables yet in which that could be said."""

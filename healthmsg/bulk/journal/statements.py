@@ -420,6 +420,7 @@ ENTER_ALONE: Final = text("SELECT pg_advisory_xact_lock(hashtext('healthmsg_mess
 FINISH_WHILE_NOBODY_ENTERS: Final = text(
     "SELECT pg_advisory_xact_lock_shared(hashtext('healthmsg_messages'))"
 )
+HOLD_NO_LOCK: Final = text("SELECT pg_advisory_unlock_all()")
 # Each sender holds a shared one as long as it is connected.
 IS_ONLY_SENDER: Final = text("SELECT pg_try_advisory_lock(hashtext('healthmsg_senders'))")
 BE_SENDER: Final = text("SELECT pg_advisory_lock_shared(hashtext('healthmsg_senders'))")

@@ -299,8 +299,12 @@ class Store:
 
     def _set_out(self, connection: Connection, take_up: Sequence[State], *, superseded: bool) -> int:
         self._refuse_reader()
+        if self._database.is_shared:
+            # Of a try before this one, which was rolled back: these locks are not.
+            connection.execute(statements.HOLD_NO_LOCK)
         is_alone = not self._database.is_shared or connection.execute(statements.IS_ONLY_SENDER).scalar_one()
         if self._database.is_shared:
+            self._database.is_sender = True
             connection.execute(statements.BE_SENDER)
             connection.execute(statements.ENTER_ALONE)
         left_out = 0

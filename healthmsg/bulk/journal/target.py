@@ -1,12 +1,14 @@
 """Where a journal is: a file, or a PostgreSQL database."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl
 
 from attrs import field, frozen
 
+from healthmsg.bulk.journal import libpq
 from healthmsg.errors import ConfigurationError
 
 _KEEP_BODIES: Final = "keep_bodies"
@@ -14,7 +16,7 @@ _POOL_MODE: Final = "pool_mode"
 _ACCEPT_MISSING_WAL: Final = "accept_missing_wal"
 _KINDS: Final = "a path, sqlite:///… or postgresql+asyncpg://…"
 _SQLITE: Final = ("sqlite+aiosqlite:///", "sqlite:///")
-_POSTGRESQL: Final = ("postgresql+asyncpg://", "postgresql://")
+_POSTGRESQL: Final = ("postgresql+asyncpg://", "postgresql://", "postgres://")
 
 
 @frozen
@@ -24,12 +26,14 @@ class Target:
     path: Path | None
     """Of an SQLite file."""
     url: str | None = field(repr=False)
-    """Of a PostgreSQL database; it may have a password in it."""
+    """Of a PostgreSQL database, without its options; it may have a password in it."""
     keep_bodies: bool = False
     accepts_missing_wal: bool = False
     """Whether to go on without the `-wal` file of a run that was not ended in order."""
     is_pooled_by_session: bool = False
     """Whether a pooler may be in between, since it keeps one connection for each session."""
+    options: Mapping[str, str] = field(factory=dict, repr=False)
+    """Those of the database's URL, by libpq's names."""
 
     @classmethod
     def parse(cls, target: str | os.PathLike[str]) -> "Target":
@@ -37,7 +41,7 @@ class Target:
 
         These are `?keep_bodies=1`, and of a file `?accept_missing_wal=1`: see `JournalIncompleteError`. A
         database may have `?pool_mode=session`: a pooler in between, such as PgBouncer, keeps one connection
-        for each session.
+        for each session. Besides, it takes the options of libpq, such as `sslmode` and `sslrootcert`.
 
         A file's name may have a `?` in it: only what follows the last one, if it is made of these options, is
         options, and not even that is if there is a file of exactly this name. What else looks like an option
@@ -65,8 +69,13 @@ class Target:
         options = parse_qsl(query, keep_blank_values=True)
         keep_bodies = _take_flag(options, _KEEP_BODIES)
         is_pooled = _take(options, _POOL_MODE, {"session"}) == "session"
-        query = f"?{urlencode(options)}" if options else ""
-        return cls(None, f"{_POSTGRESQL[0]}{place}{query}", keep_bodies, is_pooled_by_session=is_pooled)
+        return cls(
+            None,
+            f"{_POSTGRESQL[0]}{place}",
+            keep_bodies,
+            is_pooled_by_session=is_pooled,
+            options=libpq.read_options(options),
+        )
 
     @classmethod
     def _file(cls, text: str) -> "Target":

@@ -1,6 +1,7 @@
 """The one task that uses the database: whoever waits for it can be cancelled, its work cannot."""
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -11,7 +12,7 @@ from sqlalchemy import Connection
 
 from healthmsg.bulk.journal.changes import Change
 from healthmsg.errors import ClaimLostError, HealthmsgError, JournalError, JournalGoneError
-from healthmsg.pipeline.log import logger
+from healthmsg.pipeline.log import log
 from healthmsg.tasks import start
 
 T = TypeVar("T")
@@ -185,9 +186,9 @@ class Writer:
         self._fail_current(self._failure)
 
     async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Do it again while the disk is full: somebody may make room."""
+        """Do it again while the disk is full, or the server is away: that may pass."""
         loop = asyncio.get_running_loop()
-        began = loop.time()
+        began, logged = loop.time(), ""
         try:
             while True:
                 try:
@@ -200,7 +201,9 @@ class Writer:
                         raise
                     reason = self._database.describe(error)
                 self.paused_by = JournalError(f"The journal waits: {reason}.")
-                logger.warning("the journal waits: %s", reason)
+                if reason != logged:
+                    log(logging.WARNING, "the journal waits: %(reason)s", reason=reason)
+                    logged = reason
                 await asyncio.sleep(_BETWEEN_TRIES)
         finally:
             self.paused_by = None

@@ -1,5 +1,6 @@
 """Where the journal is, and how that is said without a password."""
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -7,6 +8,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from attrs import field, frozen
 
+from healthmsg.bulk.journal import libpq
 from healthmsg.bulk.journal.target import Target, text_of
 from healthmsg.cli.names import beside
 from healthmsg.cli.recipients import RefusedError
@@ -15,8 +17,8 @@ JOURNAL_VARIABLE: Final = "HEALTHMSG_JOURNAL"
 """Says it instead of the command, where others on the machine could see a password."""
 HIDDEN: Final = "***"
 """Stands for a password."""
-# A password can be among the options of a database, too.
-_HARMLESS: Final = {"host", "port", "database", "keep_bodies", "pool_mode", "ssl"}
+# In a command, for the program and not for the shell: what a shell fills in, others on the machine can see.
+_FROM_ENVIRONMENT: Final = f"${JOURNAL_VARIABLE}"
 
 
 @frozen
@@ -30,11 +32,16 @@ class JournalPlace:
 
     @classmethod
     def parse(cls, target: str) -> "JournalPlace":
-        """Read what a user gives.
+        """Read what a user gives; `$HEALTHMSG_JOURNAL`, in single quotes, is what the variable says.
 
         Raises:
             ConfigurationError: it is neither a file nor a PostgreSQL database.
+            RefusedError: the variable is not set.
         """
+        if target == _FROM_ENVIRONMENT:
+            target = os.environ.get(JOURNAL_VARIABLE, "")
+            if not target:
+                raise RefusedError(f"{JOURNAL_VARIABLE} is not set")
         parsed = Target.parse(target)
         if parsed.path is None:
             return cls(target, None)
@@ -83,11 +90,18 @@ class JournalPlace:
         user = f"{parts.username}@" if parts.username else ""
         if parts.password:
             user = f"{parts.username or ''}:{HIDDEN}@"
-        options = urlencode(
-            [(name, value) for name, value in parse_qsl(parts.query) if name in _HARMLESS], safe="/"
-        )
+        # A password can be among the options, too.
+        told = [(name, HIDDEN if name in libpq.SECRET else value) for name, value in parse_qsl(parts.query)]
+        options = urlencode(told, safe="/*")
         query = f"?{options}" if options else ""
         return f"{parts.scheme}://{user}{parts.hostname or ''}{port}{parts.path}{query}"
+
+    @property
+    def word(self) -> str:
+        """Return it as a command names it: without a password, and if possible so that it works as it is."""
+        shown = self.shown
+        is_of_environment = isinstance(self.target, str) and self.target == os.environ.get(JOURNAL_VARIABLE)
+        return _FROM_ENVIRONMENT if HIDDEN in shown and is_of_environment else shown
 
 
 def require_extra() -> None:

@@ -214,7 +214,5 @@ def _as_words(name: str, value: object) -> list[str]:
 
 
 def _journal_as_word(target: str) -> str:
-    shown = JournalPlace.parse(target).shown
-    if shown != target and "://" in shown and target == os.environ.get(JOURNAL_VARIABLE):
-        return f'"${JOURNAL_VARIABLE}"'  # with the password that is left out
-    return quoted(f"./{shown}" if shown.startswith("-") else shown)
+    word = JournalPlace.parse(target).word
+    return quoted(f"./{word}" if word.startswith("-") else word)

@@ -11,7 +11,7 @@ from rich.console import Console
 from healthmsg.bulk import SendMany, SendResult
 from healthmsg.cli.ending import say
 from healthmsg.cli.sending.job import Job
-from healthmsg.cli.sending.progress import make_progress
+from healthmsg.cli.sending.progress import Watch, log_without_waits, make_progress
 from healthmsg.cli.sending.remaining import Remaining
 from healthmsg.cli.sending.results import Results
 from healthmsg.cli.sending.tally import Tally
@@ -53,10 +53,12 @@ async def run(console: Console, job: Job, total: int, results: Results, ending: 
     _listen_for_ctrl_c(ending)
     async with job.service.client() as client:
         sending = client.send_many(job.outgoing(client), **job.send_options())
-        with make_progress(console, lambda: sending.paused_by) as progress:
+        watch = Watch(sending, says_lines=not console.is_terminal)
+        with log_without_waits(), make_progress(console, lambda: watch.wait) as progress:
             bar = progress.add_task(str(ending.tally), total=total)
 
             def note(result: SendResult) -> None:
+                watch.note_result()
                 ending.tally.add(result)
                 results.add(result, job.message(result.index))
                 progress.update(bar, advance=1, description=str(ending.tally))
@@ -64,7 +66,13 @@ async def run(console: Console, job: Job, total: int, results: Results, ending: 
                     # Nothing else says what was sent.
                     raise ResultsError(results.problem)
 
-            await _read(sending, note, console, ending)
+            watching = asyncio.create_task(watch.look())
+            try:
+                async with sending:
+                    await _read(sending, note, console, ending)
+            finally:
+                watching.cancel()
+                await asyncio.wait([watching])
 
 
 def _listen_for_ctrl_c(ending: Ending) -> None:
@@ -87,18 +95,15 @@ async def _read(
 ) -> None:
     """Read the results; what is under way when it is stopped still has some."""
     try:
-        async with sending:
-            try:
-                async for result in sending:
-                    note(result)
-            except asyncio.CancelledError:
-                ending.is_interrupted = True
-                say(console, "Stopping: what is under way is waited for. Ctrl-C again ends at once.")
-                raise
+        async for result in sending:
+            note(result)
     except asyncio.CancelledError:
+        ending.is_interrupted = True
+        say(console, "Stopping: what is under way is waited for. Ctrl-C again ends at once.")
         _stay(asyncio.current_task())
     except (HealthmsgError, ResultsError) as error:
         ending.error = error
+    sending.stop()
     await _read_what_is_left(sending, note, ending)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Final
 
 from rich.console import Console
 
@@ -17,6 +18,13 @@ from healthmsg.cli.terminal import shown
 from healthmsg.errors import ConfigurationError, HealthmsgError
 from healthmsg.models import Outcome
 
+_RETRY: Final = " --retry-failed"
+_CHANGED: Final = (
+    "not sent because a file, or the message under that key, is not what it was: trying again is refused"
+    " again. Put the files back as they were, or send what is new as new messages, with keys of their own in"
+    " a column `key`, to those recipients alone."
+)
+
 
 def tell(console: Console, job: Job, results: Results, ending: Ending, how_to_go_on: str | None) -> None:
     """Say what became of the messages, where it stands for each, and how to go on."""
@@ -28,15 +36,9 @@ def tell(console: Console, job: Job, results: Results, ending: Ending, how_to_go
     say(console, f"Results: {shown(str(results.path))}")
     if ending.error is not None:
         say(console, f"The run broke off: {said(ending.error)}")
-    if how_to_go_on is None:
-        if ending.is_early:
-            say(console, "There is no journal to go on with. The results say what was delivered.")
-    elif ending.is_early:
-        say(console, f"Go on with: {how_to_go_on}")
-    elif tally.outcomes[Outcome.NOT_SENT]:
-        say(console, f"Try again what was not sent: {how_to_go_on} --retry-failed")
+    _tell_how_to_go_on(console, ending, how_to_go_on)
     _tell_way_out(console, job, ending)
-    if how_to_go_on is not None and f":{HIDDEN}@" in how_to_go_on and (ending.is_early or tally.failed):
+    if how_to_go_on is not None and HIDDEN in how_to_go_on and (ending.is_early or tally.failed):
         say(console, f"A password was left out of this, {HIDDEN} stands for it: put it back.")
     if results.problem is not None:
         _tell_missing(job, results)
@@ -52,10 +54,24 @@ def _tell_where(console: Console, job: Job) -> None:
             say(console, f"Service: {named(environment)}")
 
 
+def _tell_how_to_go_on(console: Console, ending: Ending, how_to_go_on: str | None) -> None:
+    tally = ending.tally
+    if how_to_go_on is None:
+        if ending.is_early:
+            say(console, "There is no journal to go on with. The results say what was delivered.")
+    elif ending.is_early:
+        say(console, f"Go on with: {how_to_go_on}")
+    elif tally.outcomes[Outcome.NOT_SENT] > tally.changed:
+        option = "" if how_to_go_on.endswith(_RETRY) or f"{_RETRY} " in how_to_go_on else _RETRY
+        say(console, f"Try again what was not sent: {how_to_go_on}{option}")
+    if tally.changed and not ending.is_early:
+        say(console, f"{tally.changed:,} {_CHANGED}")
+
+
 def _tell_way_out(console: Console, job: Job, ending: Ending) -> None:
     """Say how a person can settle what stays unknown."""
     if ending.tally.outcomes[Outcome.UNKNOWN] and job.journal is not None and not ending.is_early:
-        command = ("healthmsg", "journal", "unknown", job.journal.shown, *job.service.words())
+        command = ("healthmsg", "journal", "unknown", job.journal.word, *job.service.words())
         say(console, f"See what may have been sent, and settle it: {joined(command)}")
 
 
@@ -76,7 +92,7 @@ def _tell_missing(job: Job, results: Results) -> None:
     for outcome, lines in results.lines_without_row().items():
         problem += f" {outcome.capitalize()}, but not in the results: lines {_ranges(lines)}."
     if job.journal is not None:
-        command = ("healthmsg", "journal", "export", job.journal.shown, "--to", "results.csv")
+        command = ("healthmsg", "journal", "export", job.journal.word, "--to", "results.csv")
         problem += f" The journal has them: {joined(command)}"
     warn(problem)
 

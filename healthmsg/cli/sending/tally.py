@@ -1,13 +1,17 @@
 """What became of the messages, in numbers."""
 
 from collections import Counter
+from typing import Final
 
 from attrs import Factory, define
 
 from healthmsg.bulk import SendResult
 from healthmsg.cli.wording import kind_of
-from healthmsg.errors import OtherTextError
+from healthmsg.errors import InvalidFileError, JournalMismatchError, OtherTextError, UploadFileError
 from healthmsg.models import Outcome
+
+# Trying again does not help as long as the files and the recipients are what they are.
+_OF_CHANGES: Final = (InvalidFileError, UploadFileError, JournalMismatchError)
 
 
 @define
@@ -19,6 +23,9 @@ class Tally:
     """How often each kind of error."""
     seen: set[int] = Factory(set)
     """The messages of this run that have a result, by their positions."""
+
+    changed: int = 0
+    """How many were not sent since a file, or what the journal has under their key, is another one by now."""
 
     left_out: int = 0
     """How many were not sent since their recipients got another text: that was asked for."""
@@ -33,6 +40,7 @@ class Tally:
         self.outcomes[result.outcome] += 1
         if result.error is not None:
             self.failures[kind_of(result.error)] += 1
+        self.changed += isinstance(result.error, _OF_CHANGES)
 
     @property
     def failed(self) -> int:

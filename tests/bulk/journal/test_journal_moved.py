@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -175,6 +176,22 @@ async def test_files_that_were_deleted_beside_it_lose_nothing(file: Path) -> Non
 
     async with Journal.open(file) as journal:
         assert await states(journal) == {"-wal": State.DELIVERED, "-shm": State.DELIVERED}
+
+
+@pytest.mark.parametrize("is_second_there", [True, False])
+async def test_a_journal_whose_lock_was_deleted_is_whole_for_the_next_run(
+    file: Path, *, is_second_there: bool
+) -> None:
+    async with AsyncExitStack() as second, holding(str(file), entry("a"), entry("b")) as journal:
+        await delivered(journal, "m1")
+        beside(file, ".lock").unlink()
+        if is_second_there:
+            await second.enter_async_context(Journal.open(file))
+        with pytest.raises(JournalGoneError):
+            await journal.claim(1)
+
+    async with Journal.open(file) as journal:
+        assert await states(journal) == {"a": State.DELIVERED, "b": State.WAITING}
 
 
 async def test_reading_and_copying_it_meanwhile_disturbs_nothing(file: Path, tmp_path: Path) -> None:

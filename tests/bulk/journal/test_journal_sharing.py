@@ -10,7 +10,7 @@ from journals import NOW, begun, delivered, entry, holding, keys, only, standing
 from sqlalchemy import Connection
 from sqlalchemy.util import await_only
 
-from healthmsg.bulk.journal import Entry, Journal, State, statements
+from healthmsg.bulk.journal import Entry, Journal, State, run_numbers, statements, writer
 from healthmsg.bulk.journal.changes import Kind
 from healthmsg.bulk.journal.entering import Entering
 from healthmsg.errors import ClaimLostError, JournalError
@@ -45,6 +45,52 @@ async def test_two_workers_never_get_the_same_message_nor_the_same_chat(database
     for chat in range(20):
         own = [key for _, key in done if key.startswith(f"{chat}") and len(key) == len(f"{chat}0")]
         assert own == sorted(own)
+
+
+async def test_what_a_sender_has_claimed_no_other_run_takes_that_begins(database: str) -> None:
+    async with Journal.open(database) as one, Journal.open(database) as other:
+        await one.set_out()
+        await one.enter([entry("a"), entry("b"), entry("c")])
+        claims = await one.claim(2)
+        await one.begin(claims[0], NOW, claims[0].chat)
+
+        await other.set_out()
+        await other.enter([entry("a"), entry("b"), entry("c")])
+        assert keys(await other.claim(9)) == ["c"]
+        assert await other.in_doubt() == []
+        await one.begin(claims[1], NOW, claims[1].chat)
+
+
+async def test_what_one_who_is_no_sender_has_claimed_it_cannot_begin(database: str) -> None:
+    async with Journal.open(database) as none, Journal.open(database) as sender:
+        await none.enter([entry("a")])
+        claim = only(await none.claim(1))
+        await sender.set_out()
+        await sender.enter([entry("a")])
+        assert keys(await sender.claim(9)) == ["a"]
+        with pytest.raises(ClaimLostError):
+            await none.begin(claim, NOW, claim.chat)
+
+
+async def test_a_try_that_was_rolled_back_keeps_no_other_sender_out(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin_run, tries = run_numbers.begin_run, []
+
+    def deadlock_once(connection: Connection, *, is_new: bool) -> tuple[int, bool]:
+        tries.append("")
+        if len(tries) == 1:
+            connection.exec_driver_sql("DO $$ BEGIN RAISE SQLSTATE '40P01'; END $$")
+        return begin_run(connection, is_new=is_new)
+
+    monkeypatch.setattr(run_numbers, "begin_run", deadlock_once)
+    monkeypatch.setattr(writer, "_BETWEEN_TRIES", 0.01)
+    async with Journal.open(database, patience=5) as one, Journal.open(database) as other:
+        await one.set_out()
+        async with asyncio.timeout(10):
+            await other.set_out()
+
+    assert len(tries) == 3
 
 
 async def test_what_a_dead_worker_claimed_is_taken_over_after_the_lease(database: str) -> None:
