@@ -199,7 +199,7 @@ def test_a_client_of_another_event_loop_says_so() -> None:
     client = Client("token", environment=HERE, retries=Retries.none())
 
     async def first() -> None:
-        with pytest.raises(Exception, match="no connection"):
+        with pytest.raises(Exception, match="refused the connection"):
             await client.me.get()
 
     async def second() -> None:

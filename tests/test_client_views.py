@@ -309,7 +309,7 @@ def test_a_view_in_another_event_loop_says_so() -> None:
     view = client.using("other")
 
     async def first() -> None:
-        with pytest.raises(Exception, match="no connection"):
+        with pytest.raises(Exception, match="refused the connection"):
             await view.me.get()
 
     async def second() -> None:

@@ -110,8 +110,9 @@ async def test_a_service_without_tls_never_got_the_call() -> None:
         await incoming.answer(400)
 
     request = a_request()
-    problem = "no trusted TLS connection could be made: the other side does not speak TLS"
     async with serve(refuse) as server, wire_to(server.url.replace("http:", "https:")) as wire:
+        where = server.url.removeprefix("http://").partition("/")[0]
+        problem = f"no trusted TLS connection could be made to {where}: the other side does not speak TLS"
         with not_connected(request, problem):
             await wire(request)
 
