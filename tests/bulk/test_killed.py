@@ -13,10 +13,15 @@ from healthmsg.sandbox import Habits
     "habits", [Habits(), Habits(resolution=timedelta(microseconds=1))], ids=["whole seconds", "microseconds"]
 )
 async def test_a_sender_that_is_killed_and_started_again_sends_everything_once(
-    target: str, tmp_path: Path, habits: Habits
+    tmp_path: Path, habits: Habits
 ) -> None:
-    found = await killed_again_and_again(target, tmp_path, kills=4, seed=6, habits=habits)
+    journal = str(tmp_path / "recall.db")
+    found = await killed_again_and_again(journal, tmp_path, kills=4, seed=6, habits=habits)
     assert found == Aftermath(kills=4)
+
+
+async def test_so_does_one_with_a_journal_in_a_database(database: str, tmp_path: Path) -> None:
+    assert await killed_again_and_again(database, tmp_path, kills=4, seed=6) == Aftermath(kills=4)
 
 
 async def test_workers_that_share_a_journal_send_everything_once_though_one_is_killed(
