@@ -144,6 +144,21 @@ async def test_what_stays_unknown_is_3_and_not_sent_again(sandbox: Sandbox) -> N
     assert "UnknownError" not in done.err
 
 
+@pytest.mark.parametrize("status", [401, 403])
+async def test_what_cannot_be_looked_for_stays_unknown(sandbox: Sandbox, status: int) -> None:
+    chat = f"conversations/{sandbox.add_conversation()}"
+    sandbox.faults.add(kind=CutAfter(), method="POST")
+    sandbox.faults.add(kind=AnswerStatus(status), method="GET", times=None)
+
+    done = await invoked(sandbox, "send", chat, "Hallo", "--settle", "0", "--json")
+
+    assert bodies(sandbox, chat) == ["Hallo"]
+    assert done.code == 3
+    document = json.loads(done.out)
+    assert document["outcome"] == "unknown"
+    assert document["error"].startswith("the connection was lost; it could not be looked for: ")
+
+
 async def test_an_interruption_leaves_it_unknown(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     chat = f"conversations/{sandbox.add_conversation()}"
 
