@@ -231,3 +231,26 @@ async def test_chats_that_cannot_be_read_are_one_clear_line(sandbox: Sandbox) ->
 
 def test_the_version_is_printed() -> None:
     assert invoke("--version") == Done(0, f"healthmsg {healthmsg.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("send-many", "list.csv", "--template", "x", "--journal", "a.db", "--journal", "b.db", "--yes"),
+        ("send-many", "list.csv", "--template", "x", "--template=y"),
+        ("send", "users/u1", "Hallo", "--settle", "1", "--settle", "2"),
+        ("chats", "--limit", "1", "--limit", "2"),
+        ("journal", "export", "a.db", "--to", "a.csv", "--to", "b.csv"),
+        ("journal", "decide", "a.db", "key", "delivered", "--by", "An", "--by", "Bo"),
+        ("sandbox", "--port", "1", "--port", "2"),
+    ],
+)
+def test_an_option_that_is_given_twice_is_refused(arguments: tuple[str, ...]) -> None:
+    done = invoke(*arguments)
+
+    assert done.code == 2
+    assert "is given 2 times" in done.err
+
+
+def test_an_option_without_a_value_may_be_given_twice() -> None:
+    assert "HEALTHMSG_TOKEN" in invoke("chats", "--json", "--json", env={"HEALTHMSG_TOKEN": None}).err
