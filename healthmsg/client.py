@@ -334,7 +334,8 @@ class Client(AsyncOnly):
 
         Raises:
             InvalidInputError: the error is not about a message, or another user's.
-            CallError: the chat could not be read.
+            CallError: the chat could not be read. Its `outcome` is not the message's, which stays
+                unknown.
         """
         return await reconcile(self._api, error, check_seconds(settle, "settle"))
 

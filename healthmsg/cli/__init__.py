@@ -11,6 +11,8 @@ def main() -> None:
     guard_standard_streams()
     if find_spec("typer") is None or find_spec("rich") is None:
         sys.exit("The command line needs two more packages: pip install 'healthmsg[cli]'")
-    from healthmsg.cli.app import app  # noqa: PLC0415 - only when its packages are there
-
+    try:
+        from healthmsg.cli.app import app  # noqa: PLC0415 - only when its packages are there
+    except KeyboardInterrupt:  # while it is loaded: a traceback would say nothing to a person
+        sys.exit(130)
     app()

@@ -11,6 +11,7 @@ from healthmsg.cli.ending import fail
 from healthmsg.cli.journal import journal
 from healthmsg.cli.send import send
 from healthmsg.cli.send_many import send_many
+from healthmsg.cli.shell import EachOptionOnce
 from healthmsg.cli.terminal import has_lost_output
 from healthmsg.cli.wording import reason_of
 from healthmsg.errors import HealthmsgError
@@ -39,7 +40,7 @@ def main(
     """KPN Healthcare Messenger from the command line."""
 
 
-@app.command()
+@app.command(cls=EachOptionOnce)
 def sandbox(
     host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8030,
@@ -66,7 +67,7 @@ def sandbox(
         fail(f"Cannot listen on {host}:{port}: {reason_of(error)}")
 
 
-@app.command()
+@app.command(cls=EachOptionOnce)
 def demo(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the figures as one JSON object on the last line.")
@@ -112,7 +113,7 @@ def _first(group: ExceptionGroup) -> Exception:
     return first
 
 
-app.command()(chats)
-app.command()(send)
-app.command("send-many")(send_many)
+app.command(cls=EachOptionOnce)(chats)
+app.command(cls=EachOptionOnce)(send)
+app.command("send-many", cls=EachOptionOnce)(send_many)
 app.add_typer(journal, name="journal")

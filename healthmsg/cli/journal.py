@@ -16,7 +16,6 @@ import typer
 from attrs import define, frozen
 from rich.console import Console
 from rich.table import Table
-from typer.core import TyperCommand
 
 from healthmsg.bulk import JournalReview
 from healthmsg.bulk.journal import Journal, Row, State
@@ -25,6 +24,7 @@ from healthmsg.cli.private_file import as_cells, create_private
 from healthmsg.cli.recipients import RefusedError
 from healthmsg.cli.sending.journal_place import JOURNAL_VARIABLE, JournalPlace, require_extra
 from healthmsg.cli.service import Ca, NoX509Strict, Proxy, Service, named
+from healthmsg.cli.shell import EachOptionOnce
 from healthmsg.cli.terminal import has_lost_output, shown
 from healthmsg.cli.unknown import Telling
 from healthmsg.cli.wording import reason_of, without_name
@@ -59,7 +59,7 @@ Target = Annotated[
 ]
 
 
-@journal.command()
+@journal.command(cls=EachOptionOnce)
 def show(
     target: Target,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as one JSON object.")] = False,
@@ -75,7 +75,7 @@ def show(
         fail("the output could not be written")
 
 
-@journal.command()
+@journal.command(cls=EachOptionOnce)
 def export(
     target: Target,
     to: Annotated[Path, typer.Option(help="The CSV file to make; never overwritten.")],
@@ -88,7 +88,7 @@ def export(
     say(Console(), f"{count:,} messages: {shown(str(to))}")
 
 
-@journal.command()
+@journal.command(cls=EachOptionOnce)
 def purge(
     target: Target,
     older_than: Annotated[str, typer.Option(metavar="AGE", help="Such as 90d or 12w.")],
@@ -117,7 +117,7 @@ def purge(
     say(console, purging.said())
 
 
-@journal.command()
+@journal.command(cls=EachOptionOnce)
 def unknown(
     target: Target,
     texts: Annotated[bool, typer.Option("--texts", help="With the texts, which are patients'.")] = False,
@@ -158,7 +158,7 @@ _MEANINGS: Final = {
 }
 
 
-class _WithJournalOfVariable(TyperCommand):
+class _WithJournalOfVariable(EachOptionOnce):
     """Takes the journal from its variable, where that is left out: it is the first of several arguments."""
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]

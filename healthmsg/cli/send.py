@@ -148,7 +148,7 @@ def _carry_out(
 ) -> ExitCode:
     try:
         asyncio.run(_send(sending, client, address, body, settle))
-    except CallError as error:  # of looking for it in the chat, it says nothing of the message
+    except CallError as error:
         sending.error = error.problem
     except HealthmsgError as error:
         sending.error = str(error)
@@ -182,7 +182,13 @@ async def _send(
         say(
             Console(stderr=True), f"It may have arrived: looking for it in the chat, for up to {settle:g} s …"
         )
-        found = await client.reconcile(unknown, settle=settle)
+        try:
+            found = await client.reconcile(unknown, settle=settle)
+        except HealthmsgError as error:
+            # That reading had no effect says nothing of the message.
+            why = error.problem if isinstance(error, CallError) else str(error)
+            sending.error = f"{unknown.problem}; it could not be looked for: {why}"
+            return
         sending.outcome, sending.message_id = found.outcome, found.message_id
         if found.outcome is Outcome.DELIVERED:
             sending.error = None

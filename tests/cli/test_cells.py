@@ -134,6 +134,7 @@ REAL = [
         "👨‍👩‍👧",
         "Jan\u200b",
     ),
+    *("nat", "https://poli.nl/a?id=12&s=%C3%AB", "www.poli.nl/?q=Zo%C3%AB", "Zie https://poli.nl/a?b"),
     *("Laden", "Err", "Hoe gaat het?", "Kom om 9 uur. Neem mee: pas", "a\nb", "JOÃO", "Ångström"),
 ]
 DOUBTFUL = [
@@ -153,7 +154,18 @@ DOUBTFUL = [
         "null NULL",
     ),
     *("-", ".", "?", "--", "01-01-1900", "30-12-1899", "0000-00-00", "1900-01-00", "1970-01-01 00:00:00"),
-    *("3.16E+10", "Ren?e", "Zo=C3=AB", "Zo%C3%AB", '"Jan"', "'Jan'", "\u201cJan\u201d", "'Jan", "\u202ejan"),
+    *(
+        "3.16E+10",
+        "Ren?e",
+        "Ren?e https://poli.nl",
+        "Zo=C3=AB",
+        "Zo%C3%AB",
+        '"Jan"',
+        "'Jan'",
+        "\u201cJan\u201d",
+        "'Jan",
+        "\u202ejan",
+    ),
 ]
 
 

@@ -154,15 +154,19 @@ async def test_what_stays_unknown_is_3_and_not_sent_again(sandbox: Sandbox) -> N
     assert "UnknownError" not in done.err
 
 
-async def test_it_stays_unknown_when_the_chat_cannot_be_read(sandbox: Sandbox) -> None:
+@pytest.mark.parametrize("status", [401, 403])
+async def test_what_cannot_be_looked_for_stays_unknown(sandbox: Sandbox, status: int) -> None:
     chat = f"conversations/{sandbox.add_conversation()}"
     sandbox.faults.add(kind=CutAfter(), method="POST")
-    sandbox.faults.add(kind=AnswerStatus(403), method="GET", times=None)
+    sandbox.faults.add(kind=AnswerStatus(status), method="GET", times=None)
 
-    done = await invoked(sandbox, "send", chat, "Hallo", "--json")
+    done = await invoked(sandbox, "send", chat, "Hallo", "--settle", "0", "--json")
 
+    assert bodies(sandbox, chat) == ["Hallo"]
     assert done.code == 3
-    assert json.loads(done.out)["outcome"] == "unknown"
+    document = json.loads(done.out)
+    assert document["outcome"] == "unknown"
+    assert document["error"].startswith("the connection was lost; it could not be looked for: ")
 
 
 async def test_an_interruption_leaves_it_unknown(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,3 +241,26 @@ async def test_chats_that_cannot_be_read_are_one_clear_line(sandbox: Sandbox) ->
 
 def test_the_version_is_printed() -> None:
     assert invoke("--version") == Done(0, f"healthmsg {healthmsg.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("send-many", "list.csv", "--template", "x", "--journal", "a.db", "--journal", "b.db", "--yes"),
+        ("send-many", "list.csv", "--template", "x", "--template=y"),
+        ("send", "users/u1", "Hallo", "--settle", "1", "--settle", "2"),
+        ("chats", "--limit", "1", "--limit", "2"),
+        ("journal", "export", "a.db", "--to", "a.csv", "--to", "b.csv"),
+        ("journal", "decide", "a.db", "key", "delivered", "--by", "An", "--by", "Bo"),
+        ("sandbox", "--port", "1", "--port", "2"),
+    ],
+)
+def test_an_option_that_is_given_twice_is_refused(arguments: tuple[str, ...]) -> None:
+    done = invoke(*arguments)
+
+    assert done.code == 2
+    assert "is given 2 times" in done.err
+
+
+def test_an_option_without_a_value_may_be_given_twice() -> None:
+    assert "HEALTHMSG_TOKEN" in invoke("chats", "--json", "--json", env={"HEALTHMSG_TOKEN": None}).err

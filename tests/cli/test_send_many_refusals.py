@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from command_line import Done, invoke
 
-from healthmsg.cli.recipients import RefusedError
+from healthmsg.cli.recipients import RefusedError, read_recipients
+from healthmsg.cli.sending.messages import make_messages
 from healthmsg.cli.sending.template import Template
 
 TEMPLATE = "Beste {voornaam}, uw arts belt u."
@@ -108,6 +109,14 @@ def test_a_column_twice_is_refused(path: Path) -> None:
     done = send(path, "aux_id;voornaam;Voornaam \nP1;Jan;Piet\n")
 
     assert problems(done) == ["line 1: the column voornaam is there 2 times"]
+
+
+def test_results_can_be_recipients_again(path: Path) -> None:
+    path.write_text("line;key;to;outcome;message_id;error;attempts\n2;k1;users/1;not sent;;Gone;1\n")
+
+    (message,) = make_messages(read_recipients(path), Template.parse("Tot morgen!"), path.parent).all
+
+    assert (message.to, message.key) == ("users/1", "k1")
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,8 @@ ADDRESSES: Final = {
 """The columns that say who it is for, and the start of the address that each stands for."""
 BODIES: Final = ("body", "message")
 KNOWN: Final = (*ADDRESSES, "files", "key", *BODIES)
+# Results can be recipients again.
+_OF_RESULTS: Final = "message_id"
 _SIMILAR: Final = 0.75
 
 
@@ -45,6 +47,6 @@ def check_columns(columns: Sequence[str], used: Iterable[str], line: int | None,
                 problems.add(f"the column {column} is there {times} times", line)
     # `tot` and `too` are words.
     missing = set(KNOWN) - {"to", *columns}
-    for column in set(named) - {*KNOWN, *used}:
+    for column in set(named) - {*KNOWN, *used, _OF_RESULTS}:
         if meant := similar(column, missing):
             problems.add(f"the column {column} is nearly called {meant}: give it that name, or another", line)

@@ -116,7 +116,7 @@ def decode(data: bytes, encoding: str | None = None) -> Decoded:
         ((old, text),) = readings.items()
         return Decoded(text, _NAMES[old], is_guess=True)
     raise RefusedError(
-        "the file is not UTF-8, and which letters its bytes mean is not certain."
+        f"the file is not UTF-8, and which letters its bytes mean is not certain{_where(data)}."
         " Save it as CSV UTF-8, or name its encoding: --encoding cp1252 (Western Europe), cp1250 (Polish,"
         " Czech, Hungarian, Croatian, …), cp1254 (Turkish), cp1257 (Baltic), mac_roman or cp850 (MS-DOS), …"
     )
@@ -141,6 +141,17 @@ def _western(data: bytes, old: str) -> str | None:
     # The three dots alone may be a letter at the end of a word: Donà in MS-DOS.
     is_certain = any(not word.strip("…").isascii() or not _LETTER.search(word) for word in words)
     return text if is_certain else None
+
+
+def _where(data: bytes) -> str:
+    """Return where the first word is that could be another one, read as Windows-1252."""
+    text = data.decode("cp1252", "replace")
+    for found in _WORD.finditer(text):
+        word = found[0]
+        if _OUT_OF_PLACE.search(word) or not _IN_PLACE.sub("", word.lower()).isascii():
+            line = text.count("\n", 0, found.start()) + 1
+            return f" (first in line {line})"
+    return ""
 
 
 def _own_encoding(data: bytes) -> str:

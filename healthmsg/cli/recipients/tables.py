@@ -21,6 +21,12 @@ _LONGEST_FIELD: Final = 1 << 30
 _LETTERS: Final = re.compile(r"[^\W\d_]+")
 _DIGITS: Final = re.compile(r"\d+")
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+# Digits and letters in turn, as in 5f3ac9b2e4b0: no two ids look the same.
+_RANDOM: Final = re.compile(
+    r"(?<![A-Za-z\d_-])(?=[A-Za-z\d_-]*(?:\d[A-Za-z]+\d|[A-Za-z]\d+[A-Za-z]))[A-Za-z\d_-]{8,}(?![A-Za-z\d_-])"
+)
+# What a line of prose may begin with, too.
+_WEAK: Final = re.compile("a|9+")
 
 Cells = list[str]
 
@@ -173,7 +179,7 @@ class _Swallowed:
     _delimiter: str
     _shapes: set[str] = field(factory=set)
     """How ids look in this file."""
-    _suspects: list[tuple[int, int, Collection[str]]] = field(factory=list)
+    _suspects: list[tuple[int, int, Collection[str], bool]] = field(factory=list)
 
     def look_at(self, line: int, cells: Cells, written: Sequence[str]) -> None:
         """Look at a row and at the lines that it was made of."""
@@ -184,17 +190,27 @@ class _Swallowed:
             # A text with the delimiter in it can make the line longer than a row.
             if len(parts) >= len(self._columns):
                 found = {_shape(parts[n]) for n, name in enumerate(self._columns) if name in ADDRESSES}
-                self._suspects.append((line, number, found - {""}))
+                is_prose = self._is_spaced(text) and not self._is_spaced(written[0])
+                self._suspects.append((line, number, found - {""}, is_prose))
 
     def problems(self) -> Iterator[Problem]:
         """Say where there is a row within a text, now that it is known how ids look."""
-        for line, number, found in self._suspects:
-            if not self._shapes.isdisjoint(found):
+        # The next patient's number may have a digit more: 9, and then 10.
+        decimals = {
+            len(shape) + more for shape in self._shapes if shape.strip("9") == "" for more in (-1, 0, 1)
+        }
+        known = self._shapes | {"9" * length for length in decimals if length}
+        for line, number, found, is_prose in self._suspects:
+            if any(shape in known and not (is_prose and _WEAK.fullmatch(shape)) for shape in found):
                 problem = (
                     f"a quotation mark that is opened here takes in line {number}, which looks like a row of"
                     " its own: a mark is missing, or there is one too many"
                 )
                 yield Problem(problem, line)
+
+    def _is_spaced(self, written: str) -> bool:
+        """Return whether there is a blank after each delimiter, as after a comma in a sentence."""
+        return all(not part or part[0].isspace() for part in written.split(self._delimiter)[1:])
 
 
 def _shape(cell: str) -> str:
@@ -202,7 +218,7 @@ def _shape(cell: str) -> str:
     text = cell.strip().strip('"').strip()
     if text.isdecimal():
         return "9" * len(text)
-    return _DIGITS.sub("9", _LETTERS.sub("a", _UUID.sub("\0", text)))
+    return _DIGITS.sub("9", _LETTERS.sub("a", _RANDOM.sub("\1", _UUID.sub("\0", text))))
 
 
 def _split(files: str) -> tuple[str, ...]:

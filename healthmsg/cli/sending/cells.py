@@ -48,9 +48,11 @@ _HIDDEN: Final = re.compile(f"[{_INVISIBLE}]")
 _ONLY_HIDDEN: Final = re.compile(rf"[\s{_INVISIBLE}]+")
 _NOTHING: Final = frozenset(
     {r"\n", "<na>", "<null>", "<none>", "<nil>", "(null)", "[null]", "{null}", "(none)", "(blank)", "(leeg)"}
-    | {"nat", "1.#qnan", "-1.#ind", "nan.0", "[object object]", "undefined", "#n/a n/a"}
+    | {"1.#qnan", "-1.#ind", "nan.0", "[object object]", "undefined", "#n/a n/a"}
 )
 """What no one is called."""
+_NOT_A_TIME: Final = "NaT"
+"""Of pandas; "nat" is a word."""
 _NULL: Final = frozenset({"nan", "null", "none", "nil", "na", "n/a", "n/b", "nvt", "n.v.t.", "-nan"})
 """What programs and people write where there is nothing; some of it is also a surname."""
 _LONGEST_NULL: Final = 40
@@ -61,6 +63,7 @@ _DATE_OF_NOTHING: Final = re.compile(
 _SCIENTIFIC: Final = re.compile(r"[-+]?\d(?:[.,]\d+)?[eE]\+\d{1,3}")
 _TURNED_AROUND: Final = re.compile("[\u202d\u202e]")
 _LOST_LETTER: Final = re.compile(r"[^\W\d_]\?[^\W\d_]")
+_LINK: Final = re.compile(r"(?:https?://|www\.)\S+", re.IGNORECASE)
 _ENCODED: Final = re.compile(r"(?:=[0-9A-F]{2}){2}|(?:%[0-9A-F]{2}){2}")
 # 't Hart, 's-Gravenhage.
 _DUTCH_APOSTROPHE: Final = re.compile(r"['’][a-zA-Z](?:[\s'’-]|$)")  # noqa: RUF001 - it is written so, too
@@ -103,7 +106,10 @@ _CERTAIN: Final[Sequence[Rule]] = (
         "has a formula instead of what it results in",
     ),
     (_TEXT_MARK.match, "begins with the apostrophe by which spreadsheets mark text: take it away"),
-    (lambda value: value.casefold() in _NOTHING, "has what programs write where there is no value"),
+    (
+        lambda value: value == _NOT_A_TIME or value.casefold() in _NOTHING,
+        "has what programs write where there is no value",
+    ),
     (_CONTROL.search, "has a control character"),
     (
         lambda value: "\ufffd" in value,
@@ -187,8 +193,11 @@ _OF_FIELDS: Final[Sequence[Rule]] = (
     (lambda value: value.isascii() and not any(map(str.isalnum, value)), "has neither a letter nor a digit"),
     (_DATE_OF_NOTHING.fullmatch, "is the date that programs write where there is none"),
     (_SCIENTIFIC.fullmatch, "is a number as a spreadsheet shortens it, like 1.23E+15"),
-    (_LOST_LETTER.search, "has a question mark within a word, where a letter may have been lost"),
-    (_ENCODED.search, "has letters as addresses or e-mails encode them"),
+    (
+        lambda value: _LOST_LETTER.search(_LINK.sub("", value)),
+        "has a question mark within a word, where a letter may have been lost",
+    ),
+    (lambda value: _ENCODED.search(_LINK.sub("", value)), "has letters as addresses or e-mails encode them"),
     (_is_quoted, "stands in quotation marks, which would be sent"),
     (
         lambda value: value[0] == "'" and not _DUTCH_APOSTROPHE.match(value),
