@@ -113,6 +113,8 @@ def check_reachable_by_one(email: object, phone_number: object) -> tuple[str | N
 def check_email(email: object) -> str:
     """Return an e-mail address in its usual form: the domain in lower case. No name server is asked.
 
+    A domain with other letters than ASCII's stays in the form that it was given in, encoded (`xn--…`) or not.
+
     Raises:
         InvalidInputError: it cannot be one.
     """
@@ -120,9 +122,10 @@ def check_email(email: object) -> str:
     from email_validator import EmailNotValidError, validate_email  # noqa: PLC0415 - see above
 
     with suppress(EmailNotValidError):
-        return validate_email(
-            check_text(email, "email"), check_deliverability=False, strict=True, globally_deliverable=True
-        ).normalized
+        address = check_text(email, "email")
+        found = validate_email(address, check_deliverability=False, strict=True, globally_deliverable=True)
+        # The library decodes the domain, which the service may not take for an address then.
+        return (found.ascii_email if address.isascii() else None) or found.normalized
     # Outside the library's own error, whose words may repeat parts of the address.
     raise InvalidInputError(
         "email must be one e-mail address, such as name@example.org: no name beside it, and no blank,"

@@ -103,6 +103,7 @@ def test_an_auxiliary_id_with_a_diacritic_must_be_meant_so() -> None:
         ("Jan.de-Vries+zorg@ZORG.Example", None, "Jan.de-Vries+zorg@zorg.example"),
         ("o'brien@x.nl", None, "o'brien@x.nl"),
         ("zoë@bücher.de", None, "zoë@bücher.de"),
+        ("zoe@XN--bcher-kva.de", None, "zoe@xn--bcher-kva.de"),
         ("e\u0301@x.nl", None, "\u00e9@x.nl"),
         (None, "+31612345678", "+31612345678"),
         (None, "+31 6 12345678", "+31612345678"),

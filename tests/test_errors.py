@@ -1,7 +1,9 @@
+import asyncio
 import copy
 import inspect
 import pickle
 import re
+import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -33,6 +35,7 @@ from healthmsg.errors import (
     UploadFileError,
     WrongEventLoopError,
 )
+from healthmsg.errors.base import without_locals
 from healthmsg.models import Attachment
 from healthmsg.outcome import Outcome
 from healthmsg.results import DownloadResult
@@ -305,3 +308,28 @@ def test_misuse_is_also_the_builtin_error_one_expects(
 def test_401_is_caught_as_a_call_error_and_as_the_need_to_sign_in_again() -> None:
     assert issubclass(UnauthorizedError, CallError)
     assert issubclass(UnauthorizedError, errors.ReauthorizationRequiredError)
+
+
+async def test_hiding_locals_ends_no_call_that_caught_the_same_error_before() -> None:
+    shared = ConnectError("POST oauth token", "no connection")  # as a circuit breaker keeps one
+
+    async def fail(secret: str) -> None:
+        await asyncio.sleep(0)
+        assert secret
+        raise shared
+
+    async def wait_and_go_on() -> str:
+        try:
+            await fail("s3cr3t")
+        except ConnectError:
+            await asyncio.sleep(0.01)
+        return "went on"
+
+    waiting = asyncio.create_task(wait_and_go_on())
+    while shared.__traceback__ is None:  # noqa: ASYNC110 - what is waited for has no event
+        await asyncio.sleep(0)
+    without_locals(shared)
+
+    assert not any("secret" in frame.f_locals for frame, _ in traceback.walk_tb(shared.__traceback__))
+    async with asyncio.timeout(5):
+        assert await waiting == "went on"

@@ -182,13 +182,17 @@ class TokenManager:
             return self._token
         if self._shared is None and not self._can_refresh(self._token):
             return None
-        answer = self._answer or await self._begin_renewal(send)
+        of_another_call = self._answer
+        answer = of_another_call or await self._begin_renewal(send)
         # Not `shield`, which reports the error of a renewal whose waiters are gone to the event loop.
         # `wait` neither cancels what it waits for nor raises what that raised.
         await asyncio.wait({answer})
         if answer.cancelled():
             raise ClientClosedError
         error = answer.exception()
+        if isinstance(error, ClientClosedError) and answer is of_another_call:
+            # That call's client was closed. If ours was too, our own token call says so.
+            return await self.renew(stale, send)
         if error is not None:
             raise _own_copy(error)
         return answer.result()

@@ -50,6 +50,10 @@ def sandbox(
     redirect_uri: Annotated[
         str | None, typer.Option(help="The registered callback; without it, any on loopback.")
     ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A name or address by which it may be called; can be repeated."),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print what to use it with as one JSON object.")
     ] = False,
@@ -59,7 +63,15 @@ def sandbox(
 
     try:
         asyncio.run(
-            serve(Console(), host, port, auto_approve=approve, redirect_uri=redirect_uri, as_json=as_json)
+            serve(
+                Console(),
+                host,
+                port,
+                auto_approve=approve,
+                redirect_uri=redirect_uri,
+                allowed_hosts=allow_host or (),
+                as_json=as_json,
+            )
         )
     except KeyboardInterrupt:
         pass

@@ -1,6 +1,7 @@
 """`healthmsg sandbox`."""
 
 import asyncio
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.panel import Panel
@@ -19,10 +20,11 @@ async def serve(
     *,
     auto_approve: bool,
     redirect_uri: str | None,
+    allowed_hosts: Sequence[str] = (),
     as_json: bool = False,
 ) -> None:
     """Serve until it is cancelled."""
-    sandbox = Sandbox(auto_approve=auto_approve, redirect_uri=redirect_uri)
+    sandbox = Sandbox(auto_approve=auto_approve, redirect_uri=redirect_uri, allowed_hosts=allowed_hosts)
     await sandbox.start(host, port)
     token = sandbox.issue_token()
     try:

@@ -1,13 +1,19 @@
 """What all errors have in common."""
 
+import dis
 import traceback
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR
+from types import FrameType
+from typing import Final, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
 ErrorT = TypeVar("ErrorT", bound=BaseException)
+
+_YIELD: Final = dis.opmap["YIELD_VALUE"]
 
 
 class HealthmsgError(Exception):
@@ -25,15 +31,29 @@ def without_locals(error: ErrorT) -> ErrorT:
     """Return an error whose traceback shows where it came from, and no local variable of those frames.
 
     They hold tokens, secrets and texts, which error reporters send out with the traceback. Frames that are
-    still running keep theirs: call this outside of those that hold any. Only for an error that was raised in
-    the call at hand: before Python 3.13, to clear a frame that waits would end the coroutine which it is of.
-    So an error's context is left alone, which may be any exception of the program's.
+    still running keep theirs: call this outside of those that hold any. So do frames that wait, since an
+    error may have been raised before, for a call that caught it. An error's context is left alone, which may
+    be any exception of the program's.
     """
     this: BaseException | None = error
     while isinstance(this, HealthmsgError):
-        traceback.clear_frames(this.__traceback__)
+        for frame, _ in traceback.walk_tb(this.__traceback__):
+            if not _may_wait(frame):
+                with suppress(RuntimeError):  # it is running
+                    frame.clear()
         this = this.__cause__
     return error
+
+
+def _may_wait(frame: FrameType) -> bool:
+    """Tell whether a frame stands where a coroutine or generator waits.
+
+    Before Python 3.13, to clear a frame that waits ends the coroutine which it is of: its task would wait for
+    ever.
+    """
+    code = frame.f_code
+    can_wait = code.co_flags & (CO_COROUTINE | CO_GENERATOR | CO_ASYNC_GENERATOR)
+    return bool(can_wait) and frame.f_lasti >= 0 and code.co_code[frame.f_lasti] == _YIELD
 
 
 def hides_arguments(function: Callable[P, T]) -> Callable[P, T]:

@@ -326,7 +326,9 @@ class LimitStep:
     async def __call__(self, request: Request, proceed: Send) -> Response:
         """Go when it is this call's turn, and take note of how it ends."""
         limiter = self._limiter
-        slot = limiter.acquire_at_once(request.lane) or await self._turn(request)
+        # A call may have waited for its token, say, while the client was closed.
+        free = None if self._is_closed else limiter.acquire_at_once(request.lane)
+        slot = free or await self._turn(request)
         request.slot = slot
         request.waited = slot.waited
         try:

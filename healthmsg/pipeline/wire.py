@@ -327,15 +327,19 @@ async def _whole(answer: aiohttp.ClientResponse, most: int) -> bytes:
     size = answer.content_length
     if size is not None and size <= most and hdrs.CONTENT_ENCODING not in answer.headers:
         return await answer.read()
-    pieces, size = [], 0
-    async for piece in answer.content.iter_any():
-        pieces.append(piece)
-        size += len(piece)
-        if size > most:
+    pieces, size, is_read = [], 0, False
+    try:
+        async for piece in answer.content.iter_any():
+            pieces.append(piece)
+            size += len(piece)
+            if size > most:
+                return b"".join(pieces)
+            if size > _LARGEST_SHORT_ANSWER:
+                await asyncio.sleep(0)  # what is decompressed comes without a wait for the network
+        is_read = True
+    finally:
+        if not is_read:  # as `read` does: the connection would else keep its place in the pool
             answer.close()
-            break
-        if size > _LARGEST_SHORT_ANSWER:
-            await asyncio.sleep(0)  # what is decompressed comes without a wait for the network
     return b"".join(pieces)
 
 

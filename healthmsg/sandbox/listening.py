@@ -5,7 +5,7 @@ import os
 import socket
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import ExitStack, suppress
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from math import inf
 from typing import Final
 
@@ -152,11 +152,17 @@ def is_called_by_own_name(request: web.BaseRequest, names: Collection[str]) -> b
     if name in {"localhost", *names} or name.endswith(".localhost"):
         return True
     try:
-        address = ip_address(name)
+        address = _address_of(name)
     except ValueError:
         return False
     where = request.get_extra_info("sockname")
-    return address.is_loopback or (where is not None and address == ip_address(where[0]))
+    return address.is_loopback or (where is not None and address == _address_of(where[0]))
+
+
+def _address_of(host: str) -> IPv4Address | IPv6Address:
+    """Read the address of a socket; one for both versions gives an IPv4 address as `::ffff:10.0.0.5`."""
+    address = ip_address(host)
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def _bind(addresses: Sequence[tuple[str, int]]) -> Sequence[socket.socket]:

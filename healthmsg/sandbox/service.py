@@ -111,7 +111,7 @@ class Service:
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
         if not is_called_by_own_name(request, self.state.hosts):
-            problem = "This sandbox is not known by that name: add it to its allowed_hosts."
+            problem = "This sandbox is not known by that name: add it to allowed_hosts (--allow-host)."
             return ApiError(421, "wrong_host", problem).answer()
         path = tuple(request.rel_url.raw_path.removeprefix("/").split("/"))
         if path[0] == "sandbox":

@@ -265,6 +265,20 @@ async def test_all_who_wait_get_the_error_each_a_copy_of_its_own() -> None:
         assert len(traceback.extract_tb(error.__traceback__)) < 20
 
 
+async def test_closing_the_client_of_another_call_does_not_fail_those_who_wait_with_it() -> None:
+    closed, good = TokenService(ClientClosedError(), delay=0.01), TokenService(answer())
+    tokens = TokenManager(expiring(), app=app())
+    stale = tokens.token
+
+    first, *others = await asyncio.gather(
+        *(tokens.renew(stale, send) for send in (closed, good, good, closed)), return_exceptions=True
+    )
+
+    assert isinstance(first, ClientClosedError)
+    assert others == [tokens.token] * 3
+    assert len(good.requests) == 1
+
+
 async def test_after_a_failure_a_later_call_tries_again() -> None:
     manager = TokenManager(expiring(), app=app(), now=Clock())
     service = TokenService(LOST, answer())

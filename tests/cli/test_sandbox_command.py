@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from typer.testing import CliRunner
@@ -38,6 +39,13 @@ def running(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
         process.communicate()
 
 
+def first_line(api_url: str, host: str) -> bytes:
+    """Call it under a name, and return the answer's first line."""
+    with socket.create_connection(("127.0.0.1", urlsplit(api_url).port or 0), 5) as connection:
+        connection.sendall(f"GET /v1/me HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+        return connection.makefile("rb").readline()
+
+
 def test_it_says_where_it_is_and_stops_when_interrupted() -> None:
     with running() as (process, shown):
         port = re.search(r"http://127\.0\.0\.1:(\d+)/v1", shown)
@@ -65,12 +73,14 @@ def test_it_says_where_it_is_and_stops_when_interrupted() -> None:
     assert err == ""
 
 
-def test_a_program_can_read_what_it_says() -> None:
-    with running("--json") as (process, shown):
+def test_a_program_can_read_what_it_says_and_call_it_by_a_name_that_is_allowed() -> None:
+    with running("--json", "--allow-host", "sandbox", "--allow-host", "192.0.2.7") as (process, shown):
         facts = json.loads(shown)
+        answered = [first_line(facts["api_url"], host) for host in ("sandbox", "192.0.2.7", "other")]
         process.send_signal(signal.SIGINT)
         out, _ = process.communicate(timeout=10)
 
+    assert [b" 421 " in line for line in answered] == [False, False, True]
     assert set(facts) >= {"api_url", "access_token", "client_id", "client_secret", "token_url"}
     assert out == ""
 

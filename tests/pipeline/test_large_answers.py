@@ -1,17 +1,26 @@
 """Answers without bound: they end at a limit, and decoding them does not hold up the event loop."""
 
 import asyncio
+import gc
 import gzip
 import threading
 import tracemalloc
 from typing import Any, TypeVar
 
+import aiohttp
 import pytest
 from servers import Handler, Incoming, a_request, answering, serve, wire_to
 
 from healthmsg import Client, ConfigurationError, Environment, Outcome
 from healthmsg.codec import decode
-from healthmsg.errors import CallTimeoutError, DeliveryUnknownError, InvalidResponseError, NotFoundError
+from healthmsg.errors import (
+    CallError,
+    CallTimeoutError,
+    ConnectionLostError,
+    DeliveryUnknownError,
+    InvalidResponseError,
+    NotFoundError,
+)
 from healthmsg.pipeline.retry import Retries
 from healthmsg.pipeline.timeout import Timeout
 from healthmsg.resources import api
@@ -84,6 +93,37 @@ async def test_a_small_answer_can_be_gigabytes_and_costs_no_memory() -> None:
             assert tracemalloc.get_traced_memory()[1] < 5_000_000
         finally:
             tracemalloc.stop()
+
+
+async def stop_within_gzip(incoming: Incoming) -> None:
+    await incoming.request()
+    incoming.writer.write(f"HTTP/1.1 200 X\r\n{GZIP}\r\nContent-Length: 40\r\n\r\n".encode())
+    incoming.writer.write(gzip.compress(b"{}")[:12])
+    await incoming.reader.read()
+
+
+@pytest.mark.parametrize(
+    ("handler", "failure"),
+    [(answering(200, b"no gzip", GZIP), ConnectionLostError), (stop_within_gzip, CallTimeoutError)],
+    ids=["broken", "too slow"],
+)
+async def test_an_answer_that_cannot_be_read_leaves_its_place_in_the_pool(
+    handler: Handler, failure: type[CallError]
+) -> None:
+    gc.disable()  # which would find the place in the end
+    try:
+        async with (
+            serve(handler) as server,
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as session,
+            wire_to(server.url, Timeout(total=0.2), session=session) as wire,
+        ):
+            for _ in range(2):
+                with pytest.raises(failure):
+                    await wire(a_request("GET"))
+    finally:
+        gc.enable()
+
+    assert server.opened == 2
 
 
 def client_of(url: str, **options: Any) -> Client:

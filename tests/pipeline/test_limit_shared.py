@@ -6,11 +6,11 @@ import time
 
 import pytest
 import uvloop
-from servers import in_fake_time
+from servers import a_request, in_fake_time, response
 
-from healthmsg import Client, WrongEventLoopError
-from healthmsg.pipeline.exchange import Lane
-from healthmsg.pipeline.limit import Limiter, RateLimit
+from healthmsg import Client, ClientClosedError, WrongEventLoopError
+from healthmsg.pipeline.exchange import Lane, Request, Response
+from healthmsg.pipeline.limit import Limiter, LimitStep, RateLimit
 from healthmsg.pipeline.slots import CallSlot
 from healthmsg.sandbox import Sandbox
 
@@ -50,6 +50,21 @@ async def test_a_client_that_is_closed_leaves_the_limiter_to_the_others() -> Non
         assert limiter.waiting == 0
         await second.me.get()
         await second.close()
+
+
+async def test_what_waited_for_its_token_does_not_leave_once_the_client_is_closed() -> None:
+    step = LimitStep(Limiter(), longest_pause=60)
+    left: list[Request] = []
+
+    async def leave(request: Request) -> Response:
+        left.append(request)
+        return response()
+
+    step.close()
+    with pytest.raises(ClientClosedError):
+        await step(a_request(), leave)
+
+    assert not left
 
 
 def test_a_limiter_stays_in_the_event_loop_where_it_was_first_used() -> None:

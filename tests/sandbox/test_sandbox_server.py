@@ -4,12 +4,15 @@ import asyncio
 import socket
 import time
 from datetime import UTC, datetime, timedelta
+from unittest.mock import Mock
 
 import pytest
 from aiohttp import ClientSession, ServerDisconnectedError
+from aiohttp.test_utils import make_mocked_request
 from caller import Caller, first_call
 
 from healthmsg.sandbox import AnswerStatus, Delay, Quota, Sandbox, SlidingWindow
+from healthmsg.sandbox.listening import is_called_by_own_name
 
 
 class Clock:
@@ -332,6 +335,17 @@ async def test_the_name_that_it_is_started_with_is_its_own(
         await sandbox.stop()
 
     assert answered.startswith(b"HTTP/1.1 421 ") is not is_own
+
+
+def test_a_socket_for_both_versions_of_ip_knows_its_own_address() -> None:
+    transport = Mock()
+    transport.get_extra_info.return_value = ("::ffff:192.0.2.7", 8030, 0, 0)
+    called = [
+        make_mocked_request("GET", "/v1/me", {"Host": f"{host}:8030"}, transport=transport)
+        for host in ("192.0.2.7", "[::ffff:192.0.2.7]", "192.0.2.8")
+    ]
+
+    assert [is_called_by_own_name(request, ()) for request in called] == [True, True, False]
 
 
 def test_one_name_is_not_a_list_of_names() -> None:
