@@ -43,16 +43,23 @@ def decode(body: bytes, shape: type[T], call: str) -> T:
         InvalidResponseError: the body is no JSON, or not of that shape.
     """
     structure = _structure_hook(shape)  # type: ignore[arg-type] # types are hashable
+    is_json, document = _parse(body)
+    if not is_json:
+        raise InvalidResponseError(call, "it is not JSON")
     try:
-        document = parse_json(body)
         model: T = structure(document, shape)
-    except NotJSONError:
-        problem, path = "it is not JSON", ""
     except Exception:  # noqa: BLE001 - whatever a hook stumbled over, and it may carry a value
         problem, path = "it does not have the expected shape", _mismatch_path(document, shape)
     else:
         return model
     raise InvalidResponseError(call, problem, path=path)
+
+
+def _parse(body: bytes) -> tuple[bool, object]:
+    try:
+        return True, parse_json(body)
+    except NotJSONError:
+        return False, None
 
 
 def encode(document: object) -> bytes:
