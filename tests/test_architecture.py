@@ -20,7 +20,8 @@ TREES = {path.relative_to(ROOT): ast.parse(path.read_text(encoding="utf-8")) for
 FLOORS = [
     {
         *("errors", "outcome", "environment", "models", "routes", "identifiers", "addresses", "checks"),
-        *("clock", "settings", "network", "json_text", "tasks", "version", "results", "attempts"),
+        *("clock", "settings", "network", "json_text", "file_lock", "tasks", "version"),
+        *("results", "attempts"),
     },
     {"codec", "pipeline", "auth", "delivery"},
     {"paging", "many", "files", "resources", "bulk", "gateway", "bot", "otel"},

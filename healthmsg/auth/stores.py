@@ -13,9 +13,9 @@ from typing import Any, Final, Protocol, Self, TypeVar
 
 import orjson
 
-from healthmsg.auth.file_lock import locked, locked_for_long
 from healthmsg.auth.token import Token
 from healthmsg.errors import HealthmsgError, InvalidInputError, TokenStoreError
+from healthmsg.file_lock import locked, locked_for_long
 from healthmsg.json_text import NotJSONError, parse_json
 
 _GROUP_AND_OTHERS: Final = 0o077

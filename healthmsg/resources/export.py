@@ -2,7 +2,6 @@
 
 import os
 import stat
-import sys
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import ExitStack, aclosing, contextmanager, suppress
 from pathlib import Path
@@ -14,6 +13,7 @@ from attrs import field, frozen
 from healthmsg.addresses import ChatAddress
 from healthmsg.codec import as_mapping, decode, encode
 from healthmsg.errors import ClientClosedError, ClientUsageError, ExportIncompleteError, InvalidInputError
+from healthmsg.file_lock import remove_and_unlock, try_to_lock
 from healthmsg.files.names import stored_name
 from healthmsg.files.targets import make_folder
 from healthmsg.files.threads import in_thread
@@ -27,11 +27,6 @@ from healthmsg.resources.archive import DownloadAll
 from healthmsg.resources.spool import Spool, write_whole
 from healthmsg.results import DownloadResult
 from healthmsg.routes import GET_CHAT, LIST_MESSAGES
-
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
 
 _CHAT: Final = "chat.json"
 _MESSAGES: Final = "messages.jsonl"
@@ -191,31 +186,10 @@ def _refuse_what_is_planted(folder: Path) -> None:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Keep other exports out. The lock goes with the process; a file that is left behind is none."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
+    descriptor = try_to_lock(path)
+    if descriptor is None:
+        raise ClientUsageError("another export into this folder is under way: wait for its end")
     try:
-        if not (_lock(descriptor) and _is_at(path, descriptor)):
-            raise ClientUsageError("another export into this folder is under way: wait for its end")
-        try:
-            yield
-        finally:
-            if sys.platform != "win32":  # where an open file cannot be removed
-                path.unlink()
+        yield
     finally:
-        os.close(descriptor)
-
-
-def _lock(descriptor: int) -> bool:
-    with suppress(BlockingIOError, PermissionError):
-        if sys.platform == "win32":
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        else:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    return False
-
-
-def _is_at(path: Path, descriptor: int) -> bool:
-    """Tell whether the file is still the one at its place: who had the lock before has removed it."""
-    with suppress(FileNotFoundError):
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
-    return False
+        remove_and_unlock(path, descriptor)

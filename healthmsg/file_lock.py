@@ -29,7 +29,7 @@ def locked(path: Path, patience: float) -> Iterator[None]:
         OSError: the folder does not let us.
     """
     give_up_at, wait = time.monotonic() + patience, _FIRST_WAIT
-    while (descriptor := _try_to_lock(path)) is None:
+    while (descriptor := try_to_lock(path)) is None:
         if time.monotonic() > give_up_at:
             raise TimeoutError
         time.sleep(wait)
@@ -57,12 +57,12 @@ async def locked_for_long(path: Path) -> AsyncIterator[None]:
         yield
     finally:
         # Shielded: the thread goes on when this task is cancelled, and nothing may close it twice.
-        await asyncio.shield(asyncio.to_thread(_remove_and_unlock, path, descriptor))
+        await asyncio.shield(asyncio.to_thread(remove_and_unlock, path, descriptor))
 
 
 async def _try_in_thread(path: Path) -> int | None:
     """Try once, in a thread, since the file may be on another machine."""
-    attempt = asyncio.ensure_future(asyncio.to_thread(_try_to_lock, path))
+    attempt = asyncio.ensure_future(asyncio.to_thread(try_to_lock, path))
     try:
         return await asyncio.shield(attempt)
     except asyncio.CancelledError:
@@ -79,9 +79,13 @@ def _close_unused(attempt: "asyncio.Future[int | None]") -> None:
         os.close(descriptor)
 
 
-def _try_to_lock(path: Path) -> int | None:
-    """Return the descriptor of the locked file; None if it is locked already."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, _OWNER_ONLY)
+def try_to_lock(path: Path) -> int | None:
+    """Return the descriptor of the locked file; None if it is locked already.
+
+    Raises:
+        OSError: the folder does not let us, or a link stands in the file's place.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), _OWNER_ONLY)
     is_ours = False
     try:
         # Who had the lock before may have removed the file: then others lock its successor.
@@ -108,7 +112,8 @@ def _is_at(path: Path, descriptor: int) -> bool:
     return False
 
 
-def _remove_and_unlock(path: Path, descriptor: int) -> None:
+def remove_and_unlock(path: Path, descriptor: int) -> None:
+    """Let go of a locked file."""
     if sys.platform != "win32":  # where an open file cannot be removed
         with suppress(OSError):
             path.unlink()
