@@ -126,7 +126,7 @@ class SendMany(Sending[Any, SendResult]):
 
     @property
     def settled_in(self) -> float:
-        """Seconds until what became of them can be told at the latest, if the service answers."""
+        """Seconds until what became of them is known at the latest, if the service answers."""
         return max(0.0, self._settled_at - self._api.deliveries.clock.now()) if self._in_doubt else 0.0
 
     async def report(self) -> SendReport:

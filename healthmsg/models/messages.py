@@ -59,10 +59,10 @@ class Message:
 
     @property
     def mentioned(self) -> tuple[User, ...]:
-        """Who is mentioned, each once: `mentions`, and whom else the text names as `[mention=<id>]` [V].
+        """Who is mentioned, each once: `mentions`, and others that the text names as `[mention=<id>]` [V].
 
         Those are known by `id` alone. `[mention=@all]`, for all members of a group chat, the service does not
-        list [V]: it is `User("@all")` here. Anybody can write an id into a text that is nobody's.
+        list [V]: it is `User("@all")` here. Anybody can write an id into a text that belongs to no user.
         """
         found: dict[str, User] = {}
         for user in (*self.mentions, *_named_in(self.body or "")):

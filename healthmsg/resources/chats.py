@@ -294,7 +294,7 @@ class BaseChat:
         """Return all users who were mentioned, each once; those known by id alone are read from the service.
 
         `mentions` is a message, the text of which counts too (see `Message.mentioned`), or its mentions.
-        `@all` stands for every member of a group chat. Whom `exclude` names is left out: yourself, say. A
+        `@all` stands for every member of a group chat. Users in `exclude` are left out: yourself, say. A
         user who cannot be found is given by id alone, and left out if only the text names the id.
         """
         return await complete_mentions(self._api, mentions, exclude, self._everybody)

@@ -21,7 +21,7 @@ async def complete_mentions(
     exclude: Iterable[str | User],
     everybody: Callable[[], Awaitable[Iterable[User]]],
 ) -> tuple[User, ...]:
-    """Return all who were mentioned, each once and whole; `everybody` reads whom `@all` stands for."""
+    """Return all who were mentioned, each once and whole; `everybody` reads those that `@all` stands for."""
     left_out = set(user_ids(exclude, "exclude"))
     if isinstance(mentions, Message):
         mentioned, listed = mentions.mentioned, {user.id for user in mentions.mentions}

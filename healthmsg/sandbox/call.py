@@ -120,7 +120,7 @@ class ApiCall(Call):
             self.chat(to_change=True)
 
     def _without_conversation(self) -> Person | None:
-        """Return whom the path names in place of a conversation, if there is none yet."""
+        """Return the user that the path names in place of a conversation, if there is none yet."""
         if self.kind is not ChatKind.CONVERSATION:
             return None
         store = self.state.store

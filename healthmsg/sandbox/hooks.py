@@ -31,7 +31,7 @@ class Hooks:
     _calls: set[asyncio.Task[None]] = field(factory=set, init=False)
 
     def tell(self, chat: StoredChat, message: StoredMessage) -> None:
-        """Tell those who asked for it of a new message; the text is not told."""
+        """Announce a new message to those who asked for it, without its text."""
         document = {"user_id": message.sender.id, "groupchat_id": chat.id, "message_id": message.id}
         for url in filter(_is_here, chat.hooks):
             call = asyncio.get_running_loop().create_task(_post(url, document))
@@ -69,7 +69,7 @@ async def create_hook(call: ApiCall) -> web.Response:
     body = await call.body()
     event, method, url = body.text("event_name"), body.text("method"), body.text("url")
     if event != _EVENT or method.upper() != "POST" or not url.startswith(("http://", "https://")):
-        raise bad_request(f"Only {_EVENT} is told, by POST to an http or https URL.")
+        raise bad_request(f"Only {_EVENT} is announced, by POST to an http or https URL.")
     chat = call.chat(to_change=True)
     require_admin(chat, call.user)
     chat.hooks.append(url)

@@ -151,7 +151,7 @@ class StoredChat:
     pinned: set[str] = field(factory=set)
     """Ids of the messages that are listed before all others."""
     hooks: list[str] = field(factory=list, repr=False)
-    """URLs that are told of new messages."""
+    """URLs to which new messages are announced."""
 
     @property
     def is_group(self) -> bool:

@@ -230,7 +230,7 @@ def known(found: T | None, what: str) -> T:
 
 
 def _mentioned(chat: StoredChat, body: str) -> Sequence[str]:
-    """Find whom a text mentions: members, as `[mention=<id>]`; `[mention=@all]` is not listed [V]."""
+    """Find the members that a text mentions, as `[mention=<id>]`; `[mention=@all]` is not listed [V]."""
     members = {member.id.lower(): member.id for member in chat.members}
     named = dict.fromkeys(user_id.lower() for user_id in _MENTION.findall(body))
     return [members[user_id] for user_id in named if user_id in members]

@@ -50,7 +50,7 @@ class Continuity:
     """Knows the server, and what became of the last transaction."""
 
     is_lost: bool = field(default=False, init=False)
-    """Whether the connection is to be made anew, which it may."""
+    """Whether the connection is to be made again, which it may."""
     _server: str | None = field(default=None, init=False)
     _last: int | None = field(default=None, init=False)
     """The number of the last transaction that was committed and changed something."""

@@ -169,7 +169,7 @@ class SqliteFile:
         """Keep the `-wal` file for the next run, or for one that has begun already.
 
         Closing the last connection deletes it, unless that one can only read. Without the lock, the file
-        cannot be told that it is not needed any more.
+        cannot learn that it is not needed any more.
         """
         with suppress(sqlite3.Error):
             uri = f"{self.path.as_uri()}?mode=ro"

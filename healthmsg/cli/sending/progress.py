@@ -39,7 +39,7 @@ from healthmsg.errors import (
 _BETWEEN_LOOKS: Final = 0.25
 # Seconds without a result after which finding out is what the run waits for.
 _STANDS_STILL: Final = 1.5
-# Seconds. Where lines are printed, short waits are not told of, and long ones again and again, but ever less.
+# Seconds. Where lines are printed, short waits are left out, and long ones repeated, but ever less.
 _WORTH_A_LINE: Final = 2.0
 _BETWEEN_LINES: Final = 60.0
 _LONGEST_SILENCE: Final = 900.0
