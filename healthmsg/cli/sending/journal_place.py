@@ -91,9 +91,7 @@ class JournalPlace:
         if parts.password:
             user = f"{parts.username or ''}:{HIDDEN}@"
         # A password can be among the options, too.
-        options_shown = [
-            (name, HIDDEN if name in libpq.SECRET else value) for name, value in parse_qsl(parts.query)
-        ]
+        pairs = [(name, HIDDEN if name in libpq.SECRET else value) for name, value in parse_qsl(parts.query)]
         options = urlencode(pairs, safe="/*")
         query = f"?{options}" if options else ""
         return f"{parts.scheme}://{user}{parts.hostname or ''}{port}{parts.path}{query}"
