@@ -268,6 +268,7 @@ class Client(AsyncOnly):
         **options: Unpack[SendManyOptions],
     ) -> DryRun: ...
 
+    @hides_arguments
     def send_many(
         self,
         messages: Messages | None = None,
