@@ -268,6 +268,7 @@ class Client(AsyncOnly):
         **options: Unpack[SendManyOptions],
     ) -> DryRun: ...
 
+    @hides_arguments
     def send_many(
         self,
         messages: Messages | None = None,
@@ -363,7 +364,10 @@ class Client(AsyncOnly):
         return await self._api.send(request)
 
     def __repr__(self) -> str:
-        return f"<Client environment={self.environment.name!r}>"
+        parts: Parts | None = getattr(self, "_parts", None)
+        if parts is None:  # its options were refused, and a debugger or an error reporter shows what there is
+            return "<Client that was not made>"
+        return f"<Client environment={parts.environment.name!r}>"
 
     async def __aenter__(self) -> Self:
         self._parts.shared.check_usable()

@@ -48,6 +48,7 @@ class Many(AsyncIterationOnly, Generic[ItemT, ResultT]):
         self._places = asyncio.Semaphore(places)
         self._results: asyncio.Queue[ResultT | None] = asyncio.Queue()
         self._in_flight: dict[asyncio.Task[None], ItemT] = {}
+        self._reported = set[asyncio.Task[None] | None]()
         self._is_stopping = False
         self._unread = 0
         self._on_end: Callable[[Many[ItemT, ResultT]], None] | None = None
@@ -185,10 +186,14 @@ class Many(AsyncIterationOnly, Generic[ItemT, ResultT]):
 
     async def _handle(self, item: ItemT) -> None:
         self._report(await self._work(item))
+        self._reported.add(asyncio.current_task())
 
     def _landed(self, task: "asyncio.Task[None]") -> None:
         item = self._in_flight.pop(task)
-        if task.cancelled():
+        if task in self._reported:
+            # Even if it is cancelled: by the program's `on_call`, after the last step at which it could be.
+            self._reported.remove(task)
+        elif task.cancelled():
             self._report(self._cut_off(item, task))
         elif (error := task.exception()) is not None:
             # A mistake of ours, of which no item may be the victim in silence.

@@ -401,3 +401,7 @@ def test_a_client_and_its_views_show_no_token() -> None:
     view = client.using("t0ken-canary")
 
     assert repr(client) == repr(view) == "<Client environment='here'>"
+
+
+def test_a_client_that_was_refused_can_be_shown() -> None:
+    assert repr(Client.__new__(Client)) == "<Client that was not made>"

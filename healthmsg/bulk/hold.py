@@ -92,17 +92,30 @@ class Hold:
     def may_repeat(self, request: Request, began: float, error: CallError, wait: float) -> bool:
         """Tell whether a call that failed is to be made again by itself, after so many seconds.
 
-        Without a connection only once: then everybody waits, and one at a time tries. `began` is when the
+        Without a connection only once: then everybody waits, and one at a time tries. The same goes for
+        asking who the user is, which is how it is found out whether the service answers. `began` is when the
         call was asked for, by the event loop's clock.
         """
-        if not isinstance(error, _OF_EVERYONE):
+        if not isinstance(error, (*_OF_EVERYONE, *_PERHAPS_OF_EVERYONE)):
             return True
-        if self._failing_since is None:
-            self._failing_since = began + request.waited_before + request.waited
-        now = self._now()
-        self._retried = error, now + wait + _ONE_TRY
-        is_late = now + wait > self._failing_since + self._stop_after
-        return not (is_late or (isinstance(error, ConnectError) and request.attempt >= _TRIES_TO_CONNECT))
+        now, since = self._now(), self._known_since()
+        if since is None:
+            since = began + request.waited_before + request.waited
+        is_asking = request.path == GET_ME.path()
+        if isinstance(error, _OF_EVERYONE):
+            self._failing_since = since
+        if is_asking or isinstance(error, _OF_EVERYONE):
+            self._retried = error, now + wait + _ONE_TRY
+        if now + wait > since + self._stop_after:
+            return False
+        is_once = isinstance(error, ConnectError) or (is_asking and not isinstance(error, _OF_EVERYONE))
+        return not (is_once and request.attempt >= _TRIES_TO_CONNECT)
+
+    def _known_since(self) -> float | None:
+        """Return since when no call can succeed; what a call met whose next try went well is over."""
+        if self.error is None and self._retried is not None and self._now() >= self._retried[1]:
+            self._failing_since = self._retried = None
+        return self._failing_since
 
     async def passed(self) -> None:
         """Wait until a call may be made.
@@ -167,7 +180,7 @@ class Hold:
         now = asyncio.get_running_loop().time()
         if self.error is None:
             log(logging.WARNING, "sending is held up: %(error)s", error=str(error))
-            since = self._failing_since
+            since = self._known_since()
             self._since, self._wait = now if since is None else since, _FIRST_WAIT
         elif not self._somebody_tries:
             return  # of a call that was under way already

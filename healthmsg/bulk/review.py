@@ -10,6 +10,7 @@ from healthmsg.bulk.journal import Journal, State
 from healthmsg.bulk.journal.target import Target
 from healthmsg.bulk.messages import shown_recipient
 from healthmsg.errors import JournalNotFoundError
+from healthmsg.errors.base import hides_arguments
 from healthmsg.models import Outcome
 
 
@@ -42,6 +43,7 @@ class JournalReview:
         ConfigurationError: it is neither a file nor a PostgreSQL database.
     """
 
+    @hides_arguments  # the URL may have a password in it
     def __init__(self, journal: str | os.PathLike[str]) -> None:
         self._path = Target.parse(journal).path
         self._journal = journal

@@ -139,6 +139,8 @@ class _Fetching:
         self._can_begin_anew = can_begin_anew
         self._known = _Known(size, None, False)
         self._received = 0
+        self._furthest = 0
+        """The most that was received before it broke off."""
         self._to_skip = 0
         self._has_begun_anew = False
         self._stream: Stream | None = None
@@ -158,10 +160,9 @@ class _Fetching:
 
     async def pieces(self) -> AsyncGenerator[bytes | None, None]:
         """Give it piece by piece; `None` when it begins anew."""
+        request = self._new_tries()
         try:
             while True:
-                # Each piece has its tries, so that a long transfer may break more often than a short one.
-                request = Request(f"{self._call} (the file)", "GET", "", lane=self._api.lane)
                 response = await self._api.retry(request, self._next_piece)
                 if self._failure is not None:
                     raise self._failure
@@ -170,11 +171,19 @@ class _Fetching:
                     yield None
                 if not response.body:
                     break
+                if self._received > self._furthest:
+                    # So that a long transfer may break more often than a short one. But one that begins anew
+                    # each time, and breaks at the same place, would never end.
+                    self._furthest = self._received
+                    request = self._new_tries()
                 yield response.body
         finally:
             self._let_go()
         if self._size is not None and self._received != self._size:
             raise self._wrong_size()
+
+    def _new_tries(self) -> Request:
+        return Request(f"{self._call} (the file)", "GET", "", lane=self._api.lane)
 
     async def _next_piece(self, request: Request) -> Response:
         """Give the next piece, or an empty one at the end. What is raised can be tried again."""

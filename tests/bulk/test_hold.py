@@ -31,7 +31,16 @@ from healthmsg import (
     TokenManager,
     UnauthorizedError,
 )
-from healthmsg.sandbox import AnswerStatus, CutAfter, Fault, Forbidden, RevokeToken, Sandbox, TooManyRequests
+from healthmsg.sandbox import (
+    AnswerStatus,
+    CutAfter,
+    CutBefore,
+    Fault,
+    Forbidden,
+    RevokeToken,
+    Sandbox,
+    TooManyRequests,
+)
 
 pytestmark = [
     pytest.mark.looptime(idle_step=0.1, idle_timeout=3),
@@ -363,6 +372,19 @@ async def test_who_leaves_with_all_places_taken_and_one_in_doubt_is_not_kept(
     assert posts(sandbox) == 129  # the one in doubt had given its place away
 
 
+async def test_stop_after_holds_where_the_service_fails_and_calls_are_tried_again(sandbox: Sandbox) -> None:
+    sandbox.faults.add(kind=AnswerStatus(503), times=None)
+    to = chats(sandbox, 6)
+    began = now()
+
+    async with Client(sandbox.issue_token(), environment=sandbox.environment) as client:
+        run = client.send_many([Outgoing(chat, "x") for chat in to], stop_after=5)
+        with pytest.raises(SendingGivenUpError):
+            await read_into([], run)
+
+    assert now() - began < 12
+
+
 # --- while finding out
 
 
@@ -378,6 +400,23 @@ async def test_a_service_that_fails_while_a_chat_is_read_back_is_waited_for(
 
     assert result.outcome is Outcome.DELIVERED
     assert bodies(sandbox, chat) == ["x"]
+
+
+async def test_what_passed_long_ago_does_not_count_against_what_fails_now(sandbox: Sandbox) -> None:
+    chat, other = chats(sandbox, 2)
+
+    def busy() -> None:
+        sandbox.faults.add(kind=TooManyRequests(), method="GET", path_contains="/messages")
+
+    async with Client(sandbox.issue_token(), environment=sandbox.environment) as client:
+        await client.conversations(other.removeprefix("conversations/")).send("seen")  # proves the search
+        strike(sandbox, CutBefore(), times=1)
+        busy()
+        asyncio.get_running_loop().call_later(60, busy)
+
+        (result,) = await client.send_many([Outgoing(chat, "x")], stop_after=30, settle=90).all()
+
+    assert result.outcome is Outcome.DELIVERED
 
 
 async def test_what_is_in_doubt_when_the_run_is_given_up_is_unknown(hasty: Client, sandbox: Sandbox) -> None:

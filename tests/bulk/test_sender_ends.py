@@ -266,3 +266,17 @@ async def test_a_mistake_of_ours_leaves_no_message_without_a_result(
     assert by_outcome(results) == {Outcome.UNKNOWN: 1, Outcome.DELIVERED: 1}
     assert told(caplog).count("one of the messages failed with RuntimeError") == 1
     assert not any("c4nary" in line for line in told(caplog))
+
+
+async def test_who_cancels_the_task_at_hand_in_on_call_gets_one_result_for_each(sandbox: Sandbox) -> None:
+    def cancel(_: object) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+
+    async with Client(sandbox.issue_token(), environment=sandbox.environment, on_call=cancel) as client:
+        results = [result async for result in client.send_many(Source(chats(sandbox, 3), count=3))]
+
+    assert sorted((result.index, result.outcome) for result in results) == [
+        (index, Outcome.DELIVERED) for index in range(3)
+    ]

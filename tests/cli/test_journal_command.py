@@ -286,6 +286,12 @@ def test_a_journal_can_be_named_by_a_variable(journal: Path) -> None:
         ("postgresql+asyncpg://me:s3cret@host:5433/db", "postgresql+asyncpg://me:***@host:5433/db"),
         ("postgresql://me@/db?password=s3cret&host=/run/pg", "postgresql://me@/db?password=***&host=/run/pg"),
         ("postgresql://me:s3cret@host:port/db", "postgresql://…"),
+        ("postgresql://me:s3cret", "postgresql://…"),
+        ("postgresql://me:12/s3cret@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://me:/s3cret@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://me:12#s3cret@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://me:1@s3cret@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://me:s3cret@[::1]:5433/db", "postgresql://me:***@[::1]:5433/db"),
     ],
 )
 def test_a_database_is_named_without_its_password(url: str, shown: str) -> None:

@@ -29,7 +29,7 @@ from servers import (
     stop_in_the_answer,
 )
 
-from healthmsg import Client, Environment, ImportUser, Option, Outgoing, RateLimit, Retries
+from healthmsg import Client, Environment, ImportUser, JournalReview, Option, Outgoing, RateLimit, Retries
 from healthmsg.auth import FileTokenStore, MemoryTokenStore, OAuthApp, Token, TokenManager
 from healthmsg.errors import HealthmsgError
 from healthmsg.files import UploadFile
@@ -360,3 +360,19 @@ def test_the_search_itself_finds_what_reporters_would_send() -> None:
         with pytest.raises(ValueError) as caught:  # noqa: PT011 - it has no words
             names["fail"](held)
         assert found(caught.value, SECRETS) == (set() if name == "hidden" else {"fail held"})
+
+
+@pytest.mark.parametrize("rest", [f"host/db?sslmode={CLIENT_SECRET}", "host/db?keep_bodies=2", "h/d?x=y"])
+async def test_a_journal_that_is_refused_leaves_no_password_in_frames(rest: str) -> None:
+    url = f"postgresql://me:{CLIENT_SECRET}@{rest}"
+    refused = []
+    async with Client(VALUE, environment=Environment.ALTERDESK) as client:
+        with pytest.raises(HealthmsgError) as caught:
+            client.send_many([], journal=url)
+        refused.append(caught.value)
+    with pytest.raises(HealthmsgError) as caught:
+        JournalReview(url)
+    refused.append(caught.value)
+
+    assert [found(error, SECRETS) for error in refused] == [set(), set()]
+    assert not any(CLIENT_SECRET in str(error) for error in refused)

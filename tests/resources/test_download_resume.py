@@ -233,6 +233,35 @@ async def test_without_parts_it_begins_anew(tmp_path: Path, fetch: Fetch) -> Non
             assert files(sandbox) == [200, 200, 200]
 
 
+@pytest.mark.parametrize("fetch", [downloaded, whole])
+@pytest.mark.parametrize("tag", [None, '"v{}"'])
+async def test_what_breaks_at_the_same_place_each_time_is_given_up(
+    *, client: Client, chat: Chat, sandbox: Sandbox, tmp_path: Path, fetch: Fetch, tag: str | None
+) -> None:
+    fetches = 0
+
+    async def half(request: web.BaseRequest) -> web.StreamResponse:
+        nonlocal fetches
+        fetches += 1
+        assert fetches < 20
+        headers = {} if tag is None else {"Accept-Ranges": "bytes", "ETag": tag.format(fetches)}
+        answer = web.StreamResponse(headers=headers)
+        answer.content_length = SIZE
+        await answer.prepare(request)
+        await answer.write(CONTENT[:6_000_000])
+        assert request.transport is not None
+        request.transport.close()
+        return answer
+
+    twice = client.with_options(retries=Retries(attempts=2)).conversations(chat.id)
+    async with ForeignHost() as foreign:
+        links(sandbox, foreign.handle("/x", half), times=None)
+        with pytest.raises(ConnectionLostError) as caught:
+            await fetch(twice, Attachment("a1", "x.png", SIZE), tmp_path)
+    assert caught.value.attempts == fetches == 2
+    assert paths_below(tmp_path) == []
+
+
 async def test_without_parts_a_stream_breaks_off(tmp_path: Path) -> None:
     async with Sandbox(ranges=False) as sandbox:
         attachment, chat, client = await _in(sandbox)

@@ -2,7 +2,8 @@
 
 Two questions come first. Is it still the same database? One that was restored, or a replica that took its
 place, may not have what was acknowledged last: going on there could send a message twice. A server knows its
-system and its timeline, and a new timeline begins with each such change. And was the last transaction
+system and its timeline, and a new timeline begins with most such changes, but not where a copy of all files
+was put back. So the number of the last transaction is kept in the journal too. And was the last transaction
 committed? When the connection breaks during a commit, that is not heard. But each transaction that changes
 something has a number, asked for before the commit, and the database remembers what became of it.
 
@@ -10,6 +11,7 @@ What was claimed stays claimed for the length of its lease, and each change name
 a worker that was away for too long finds out by that, as one does whose machine slept.
 """
 
+import secrets
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
@@ -29,6 +31,14 @@ _SERVER: Final = text(
 )
 _NUMBER: Final = text("SELECT txid_current_if_assigned()")
 _STATUS: Final = text("SELECT txid_status(:number)")
+# By the number alone it is not known whose transaction it was: all that uses the server counts on from where
+# a copy was made.
+_MARK: Final = text(
+    "INSERT INTO healthmsg_journal (name, value) VALUES (:name, :value)"
+    " ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+)
+_MARKED: Final = text("SELECT value FROM healthmsg_journal WHERE name = :name")
+_UNMARK: Final = text("DELETE FROM healthmsg_journal WHERE name = :name")
 _GONE: Final = (
     "The journal's database is not what it was: another server has taken its place, or it was restored from a"
     " copy, so what was noted last may not be in it. The run has stopped, and nothing was sent after that."
@@ -51,6 +61,8 @@ class Continuity:
 
     is_lost: bool = field(default=False, init=False)
     """Whether the connection is to be made again, which it may."""
+    _name: str = field(factory=lambda: f"last of {secrets.token_hex(16)}", init=False)
+    """Under which the number of the last transaction is kept in the journal itself."""
     _server: str | None = field(default=None, init=False)
     _last: int | None = field(default=None, init=False)
     """The number of the last transaction that was committed and changed something."""
@@ -102,6 +114,8 @@ class Continuity:
                 done = work(connection)
                 if self._server is not None:
                     number = connection.execute(_NUMBER).scalar()
+                if number is not None:
+                    connection.execute(_MARK, {"name": self._name, "value": str(number)})
                 is_committing = True
         except Exception as error:
             self.is_lost = self._server is not None and is_of_connection(error)
@@ -111,9 +125,20 @@ class Continuity:
         self._last = self._last if number is None else number
         return done
 
+    def end(self, connection: Connection) -> None:
+        """Leave nothing of this behind in the journal."""
+        if self._last is not None and not self.is_lost:
+            with connection.begin():
+                connection.execute(_UNMARK, {"name": self._name})
+
     def _is_known(self, connection: Connection, number: int) -> bool:
         try:
-            return self._was_committed(connection, number)
+            if not self._was_committed(connection, number):
+                return False
+            with connection.begin():
+                marked = connection.execute(_MARKED, {"name": self._name}).scalar()
+            unclear = None if self._unclear is None else str(self._unclear[0])
+            return marked in {str(number), unclear}
         except DBAPIError as error:
             if is_of_connection(error):
                 raise

@@ -266,7 +266,9 @@ class JournalDatabase:
         try:
             if self._file is not None:
                 await self._line.run_sync(self._file.end)
-            elif self._session is not None and not self._continuity.is_lost:
+            else:
+                await self._line.run_sync(self._continuity.end)
+            if self._session is not None and not self._continuity.is_lost:
                 # The pooler gives it to others, and need not clean it.
                 await self.run(lambda connection: connection.execute(statements.HOLD_NO_LOCK))
         except Exception:  # noqa: BLE001, S110 - what was committed is safe, and whoever closes can do nothing

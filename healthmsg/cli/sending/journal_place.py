@@ -1,10 +1,11 @@
 """Where the journal is, and how that is said without a password."""
 
 import os
+import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode
 
 from attrs import field, frozen
 
@@ -19,6 +20,8 @@ HIDDEN: Final = "***"
 """Stands for a password."""
 # In a command, for the program and not for the shell: what a shell fills in, others on the machine can see.
 _FROM_ENVIRONMENT: Final = f"${JOURNAL_VARIABLE}"
+# Of a database: what else stands where the port is may be a password.
+_HOST_AND_NAME: Final = re.compile(r"(\[[^\]]*\]|[^:/]*)(:\d*)?(/.*)?")
 
 
 @frozen
@@ -82,19 +85,19 @@ class JournalPlace:
         target = self.target
         if self.path is not None:
             return target
-        try:
-            parts = urlsplit(target)
-            port = f":{parts.port}" if parts.port else ""
-        except ValueError:
-            return "postgresql://…"
-        user = f"{parts.username}@" if parts.username else ""
-        if parts.password:
-            user = f"{parts.username or ''}:{HIDDEN}@"
+        # Not by the rules for URLs: SQLAlchemy takes a `/` or `#` in a password for a part of it.
+        scheme, _, rest = target.partition("://")
+        place, _, query = rest.partition("?")
+        user, at, host = place.rpartition("@")
+        name, _, password = user.partition(":")
+        if password:
+            name += f":{HIDDEN}"
+        if not _HOST_AND_NAME.fullmatch(host):
+            return f"{scheme}://…"
         # A password can be among the options, too.
-        pairs = [(name, HIDDEN if name in libpq.SECRET else value) for name, value in parse_qsl(parts.query)]
+        pairs = [(name, HIDDEN if name in libpq.SECRET else value) for name, value in parse_qsl(query)]
         options = urlencode(pairs, safe="/*")
-        query = f"?{options}" if options else ""
-        return f"{parts.scheme}://{user}{parts.hostname or ''}{port}{parts.path}{query}"
+        return f"{scheme}://{name}{at}{host}{f'?{options}' if options else ''}"
 
     @property
     def word(self) -> str:

@@ -162,3 +162,26 @@ async def test_any_user_may_ask_which_server_it_is(database: str, postgresql: st
         await connection.execute("DROP OWNED BY plain")
         await connection.execute("DROP ROLE plain")
         await connection.close()
+
+
+async def test_a_copy_in_which_others_have_counted_on_is_not_taken_for_the_same(database: str) -> None:
+    async with holding(database, entry("a")) as journal:
+        journal._store._writer.patience = PATIENCE
+        connection = await asyncpg.connect(database.replace("+asyncpg", ""))
+        before = await connection.fetch("SELECT * FROM healthmsg_journal WHERE name LIKE 'last of %'")
+        await journal.finish(await begun(journal), Outcome.DELIVERED, message_id="m1")
+        for name, value in before:  # all is as it was, but for the numbers of transactions
+            await connection.execute("UPDATE healthmsg_journal SET value = $2 WHERE name = $1", name, value)
+        await connection.close()
+        await end_sessions(database)
+
+        with pytest.raises(JournalGoneError):
+            await journal.claim(1)
+
+
+async def test_a_journal_that_was_closed_keeps_no_number_of_a_transaction(database: str) -> None:
+    async with holding(database, entry("a")):
+        pass
+    connection = await asyncpg.connect(database.replace("+asyncpg", ""))
+    assert await connection.fetch("SELECT * FROM healthmsg_journal WHERE name LIKE 'last of %'") == []
+    await connection.close()
