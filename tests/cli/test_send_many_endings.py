@@ -216,6 +216,20 @@ async def test_results_that_are_deleted_are_made_again(sandbox: Sandbox, path: P
     assert outcomes(path) == ["delivered"] * 40
 
 
+async def test_a_lock_that_is_deleted_does_not_say_that_there_is_no_journal(
+    sandbox: Sandbox, path: Path
+) -> None:
+    write(path, sandbox, 90)
+    sending = asyncio.create_task(run(sandbox, *send(path)))
+    await until_some_are_sent(sandbox)
+    path.with_name("lijst.journal.db.lock").unlink()
+    done = await sending
+
+    assert done.code == 1, done
+    assert "The run broke off: The journal's `.lock` file was deleted or moved" in done.out
+    assert "There is no journal" not in done.out
+
+
 async def test_results_that_cannot_be_made_are_refused_before_anything_is_sent(
     sandbox: Sandbox, path: Path
 ) -> None:

@@ -15,7 +15,7 @@ from healthmsg.cli.sending.running import Ending, ResultsError
 from healthmsg.cli.service import is_on_this_machine, named
 from healthmsg.cli.shell import joined
 from healthmsg.cli.terminal import shown
-from healthmsg.errors import ConfigurationError, HealthmsgError
+from healthmsg.errors import ConfigurationError, HealthmsgError, JournalGoneError
 from healthmsg.models import Outcome
 
 _RETRY: Final = " --retry-failed"
@@ -57,7 +57,8 @@ def _tell_where(console: Console, job: Job) -> None:
 def _tell_how_to_go_on(console: Console, ending: Ending, how_to_go_on: str | None) -> None:
     tally = ending.tally
     if how_to_go_on is None:
-        if ending.is_early:
+        # What to do about a journal that is gone, its error says.
+        if ending.is_early and not isinstance(ending.error, JournalGoneError):
             say(console, "There is no journal to go on with. The results say what was delivered.")
     elif ending.is_early:
         say(console, f"Go on with: {how_to_go_on}")
