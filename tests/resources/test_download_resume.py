@@ -259,7 +259,7 @@ async def test_what_breaks_at_the_same_place_each_time_is_given_up(
         with pytest.raises(ConnectionLostError) as caught:
             await fetch(twice, Attachment("a1", "x.png", SIZE), tmp_path)
     assert caught.value.attempts == 2
-    # The end of what was written before a cut may be lost, so that one of them is a little longer than others.
+    # The end of what was written before a cut may be lost: one of them may be a little longer than another.
     assert 2 <= fetches < 8
     assert paths_below(tmp_path) == []
 
