@@ -19,7 +19,7 @@ from healthmsg.sandbox import Sandbox
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="it has no such terminals")
 
-COUNT = 40
+COUNT = 20
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ async def test_a_terminal_with_few_letters_is_written_to(
     done = await run(sandbox, *send(odd), env={"PYTHONIOENCODING": "ascii", "LANG": "C"}, redirect=redirect)
 
     assert done.code == 0, done
-    assert "delivered 40 - not sent 0 - unknown 0" in done.out
+    assert "delivered 20 - not sent 0 - unknown 0" in done.out
     assert "caf\\xe9 ..." in done.out
     assert_all_was_sent(sandbox, path, chats)
 
@@ -168,7 +168,7 @@ async def test_a_progress_bar_is_shown_with_few_letters(
     seen = await screen.read()
 
     assert await asyncio.wait_for(process.wait(), 30) == 0, seen
-    assert "40/40" in seen
+    assert "20/20" in seen
     assert "Traceback" not in seen
     assert_all_was_sent(sandbox, path, chats)
 
@@ -189,7 +189,7 @@ async def test_a_terminal_that_is_closed_while_it_asks_sends_nothing(
 ) -> None:
     process = await screen.begin(sandbox, "send-many", path)
     seen = b""
-    while b"Send 40 messages?" not in seen:
+    while b"Send 20 messages?" not in seen:
         seen += await asyncio.to_thread(os.read, screen.ours, 65536)
     screen.close()
 

@@ -49,11 +49,8 @@ async def test_a_pooler_that_does_not_keep_to_sessions_is_refused_though_it_is_s
         await opening(url)
 
 
-@pytest.mark.parametrize("size", [1, 5])
-async def test_a_pooler_that_keeps_to_sessions_may_be_used(
-    database: str, pgbouncer: Bouncer, size: int
-) -> None:
-    url = behind(database, pgbouncer("session", size, DISCARD), by_session=True)
+async def test_a_pooler_that_keeps_to_sessions_may_be_used(database: str, pgbouncer: Bouncer) -> None:
+    url = behind(database, pgbouncer("session", 5, DISCARD), by_session=True)
     for number in range(2):
         async with holding(url, entry(f"a{number}"), entry(f"b{number}")) as journal:
             await journal.set_out()
