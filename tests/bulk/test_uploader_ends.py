@@ -78,6 +78,7 @@ async def test_what_still_waits_for_its_turn_is_not_sent(sandbox: Sandbox) -> No
     async with Client(sandbox.issue_token(), environment=sandbox.environment, rate_limit=limit) as client:
         run = client.upload_many([(chat, pdf()) for chat in addresses])
         assert (await anext(aiter(run))).outcome is Outcome.DELIVERED
+        await until(lambda: client.stats().queued == 3)
 
         await run.close()
 
