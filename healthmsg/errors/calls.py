@@ -60,7 +60,8 @@ class ConnectError(TransportError):
 
     def note_tries(self, attempts: int, seconds: float) -> None:
         """Note how often it was tried, and for how many seconds."""
-        self.attempts, self.seconds = attempts, seconds
+        self.attempts: int = attempts
+        self.seconds = seconds
         if attempts > 1:
             tried = f"tried {attempts} times in {seconds:.{0 if seconds >= _WHOLE_SECONDS else 1}f} s"
             Exception.__init__(self, f"{self.call}: {self.problem} ({tried}). {_STATES[self.outcome]}")
