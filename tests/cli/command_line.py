@@ -17,7 +17,7 @@ from healthmsg.sandbox import Sandbox
 
 # Before click 8.2, it mixes what is printed unless it is asked not to.
 _APART: dict[str, Any] = {"mix_stderr": False} if "mix_stderr" in signature(CliRunner).parameters else {}
-_RUNNER = CliRunner(**_APART)
+RUNNER = CliRunner(**_APART)
 
 
 @frozen
@@ -31,7 +31,7 @@ class Done:
 
 def invoke(*arguments: str | Path, env: Mapping[str, str | None] | None = None) -> Done:
     """Run it in this process, where nobody can be asked."""
-    result = _RUNNER.invoke(app, [str(argument) for argument in arguments], env=env)
+    result = RUNNER.invoke(app, [str(argument) for argument in arguments], env=env)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return Done(result.exit_code, result.stdout, result.stderr)

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from attrs import evolve, fields
+from command_line import RUNNER
 from rich.console import Console
 from test_figures import CLEAN
-from typer.testing import CliRunner
 
 from healthmsg import ConfigurationError, ConnectError, Outgoing
 from healthmsg.cli import demo as module
@@ -36,7 +36,7 @@ def remote() -> Iterator[RemoteSandbox]:
 
 
 def demo(*options: str) -> Any:
-    return CliRunner().invoke(app, ["demo", *options])
+    return RUNNER.invoke(app, ["demo", *options])
 
 
 def assert_is_one_clear_line(result: Any, says: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from typer.testing import CliRunner
+from command_line import RUNNER
 
 import healthmsg.cli
 from healthmsg.cli.app import app
@@ -97,7 +97,7 @@ def test_where_it_cannot_listen_is_one_clear_line(host: str) -> None:
         busy.listen()
         port = str(busy.getsockname()[1])
 
-        result = CliRunner().invoke(app, ["sandbox", "--host", host, "--port", port])
+        result = RUNNER.invoke(app, ["sandbox", "--host", host, "--port", port])
 
     assert result.exit_code == 1
     assert result.stdout == ""
@@ -106,14 +106,14 @@ def test_where_it_cannot_listen_is_one_clear_line(host: str) -> None:
 
 
 def test_a_port_that_is_none_is_refused() -> None:
-    result = CliRunner().invoke(app, ["sandbox", "--port", "65536"])
+    result = RUNNER.invoke(app, ["sandbox", "--port", "65536"])
 
     assert result.exit_code == 2
     assert "Traceback" not in result.output
 
 
 def test_without_a_command_there_is_help() -> None:
-    result = CliRunner().invoke(app, [])
+    result = RUNNER.invoke(app, [])
 
     assert "sandbox" in result.output
     assert "demo" in result.output

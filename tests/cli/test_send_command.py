@@ -5,8 +5,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 
 import pytest
-from command_line import Done, invoke, run, variables_of
-from typer.testing import CliRunner
+from command_line import RUNNER, Done, invoke, run, variables_of
 
 import healthmsg
 from healthmsg.cli.app import app
@@ -28,7 +27,7 @@ async def invoked(
 ) -> Done:
     """Run it in this process, in a thread: the sandbox answers from this one."""
     variables = {**variables_of(sandbox), **(env or {})}
-    result = await asyncio.to_thread(CliRunner().invoke, app, arguments, env=variables, input=stdin)
+    result = await asyncio.to_thread(RUNNER.invoke, app, arguments, env=variables, input=stdin)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return Done(result.exit_code, result.stdout, result.stderr)
