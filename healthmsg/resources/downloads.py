@@ -172,7 +172,7 @@ class _Fetching:
                 if not response.body:
                     break
                 if self._received > self._furthest:
-                    # So that a long transfer may break more often than a short one. But one that begins anew
+                    # So that a long transfer may break more often than a short one. But one that starts over
                     # each time, and breaks at the same place, would never end.
                     self._furthest = self._received
                     request = self._new_tries()

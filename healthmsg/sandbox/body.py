@@ -71,14 +71,14 @@ class Body:
         return default if number is None else number
 
     def texts(self, name: str) -> Sequence[str]:
-        """Give an array of texts that is there, and not empty."""
+        """Return an array of texts that is there, and not empty."""
         texts = self.optional_texts(name)
         if not texts and (self.strict or not self.has(name)):
             raise bad_request(f"{name} must be an array of text that is not empty.")
         return texts
 
     def optional_texts(self, name: str) -> Sequence[str]:
-        """Give an array of texts, each once."""
+        """Return an array of texts, each once."""
         texts = self._typed(name, list, "an array") or []
         if not all(isinstance(text, str) for text in texts):
             raise bad_request(f"{name} must hold text only.")

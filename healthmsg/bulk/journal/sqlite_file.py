@@ -136,7 +136,7 @@ class SqliteFile:
         try:
             raw.execute("VACUUM")
         except sqlite3.Error as error:
-            # As above. In any other case, somebody else may have been writing.
+            # As above. In any other case, something else may have been writing.
             if error.sqlite_errorname == "SQLITE_FULL":
                 self._watch.check_after()
             raise
