@@ -16,15 +16,13 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
-TESTS = Path(__file__).parent.parent / "tests"
-sys.path[:0] = [str(TESTS), str(TESTS / "bulk")]
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
 # The tests do the same with fewer kills.
-from journal_databases import new_database, running_postgresql  # noqa: E402 - found by the path above
-from killing import Aftermath, killed_again_and_again, one_of_several_killed  # noqa: E402 - the same
-from service_habits import ALONE, drawn  # noqa: E402 - the same
-
-from healthmsg.sandbox import Habits  # noqa: E402 - the same
+from healthmsg.sandbox import Habits
+from tests.bulk.killing import Aftermath, killed_again_and_again, one_of_several_killed
+from tests.bulk.service_habits import ALONE, drawn
+from tests.journal_databases import new_database, running_postgresql
 
 Run = Callable[[str, Path], Awaitable[Aftermath]]
 

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from aiohttp import ClientResponse, ClientSession, DummyCookieJar
 from aioresponses import aioresponses
-from caller import Caller
-from machine import Machine
 
 from healthmsg import Client
 from healthmsg.sandbox import Sandbox
+from tests.caller import Caller
+from tests.machine import Machine
 
-pytest_plugins = ["journal_databases"]
+pytest_plugins = ["tests.journal_databases"]
 
 
 def pytest_configure() -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession, DummyCookieJar, web
 from attrs import define, evolve, field
-from openapi_contract import Contract
 from yarl import URL
 
 from healthmsg import (
@@ -26,6 +25,7 @@ from healthmsg import (
     User,
 )
 from healthmsg.sandbox import Sandbox
+from tests.openapi_contract import Contract
 
 NASTY = "wijk 3/é?x=1 & 患者 100%"
 HOUR = timedelta(hours=1)

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import Answers
 
 from healthmsg import (
     CallRecord,
@@ -29,6 +28,7 @@ from healthmsg import (
     WrongEventLoopError,
 )
 from healthmsg.sandbox import AnswerStatus, CutBody, Delay, Garbage, Sandbox, WrongShape
+from tests.conftest import Answers
 
 HERE = Environment("here", "http://127.0.0.1:1")
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientSession, TraceConfig
-from caller import first_call
 
 from healthmsg import (
     CallRecord,
@@ -33,6 +32,7 @@ from healthmsg import (
 from healthmsg.models.quota import Quota
 from healthmsg.sandbox import AnswerStatus, Delay, Sandbox
 from healthmsg.sandbox import Quota as ServedQuota
+from tests.caller import first_call
 
 HERE = Environment("here", "http://127.0.0.1:1")
 

@@ -9,20 +9,6 @@ from urllib.parse import parse_qs, urlsplit
 import orjson
 import pytest
 from attrs import evolve
-from token_service import (
-    CLIENT_SECRET,
-    CODE,
-    LOCAL,
-    NOON,
-    REFRESH_TOKEN,
-    STATE,
-    VALUE,
-    TokenService,
-    answer,
-    app,
-    assert_tells_no_secret,
-    expiring,
-)
 
 from healthmsg.auth import OAuthApp, Token
 from healthmsg.environment import Environment
@@ -45,6 +31,20 @@ from healthmsg.errors import (
 )
 from healthmsg.network import Network
 from healthmsg.pipeline.exchange import Send
+from tests.auth.token_service import (
+    CLIENT_SECRET,
+    CODE,
+    LOCAL,
+    NOON,
+    REFRESH_TOKEN,
+    STATE,
+    VALUE,
+    TokenService,
+    answer,
+    app,
+    assert_tells_no_secret,
+    expiring,
+)
 
 CALL = "POST oauth token"
 KPN = Environment.kpn()

@@ -3,10 +3,10 @@ import pickle
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from token_service import NOON, REFRESH_TOKEN, VALUE, assert_tells_no_secret, expiring
 
 from healthmsg.auth import Token
 from healthmsg.errors import ConfigurationError
+from tests.auth.token_service import NOON, REFRESH_TOKEN, VALUE, assert_tells_no_secret, expiring
 
 BAD_TEXTS = [
     "",

@@ -7,8 +7,6 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta, tzinfo
 
 import pytest
-from machine import Machine
-from token_service import NOON, REFRESH_TOKEN, VALUE, Clock, TokenService, answer, app, expiring
 
 from healthmsg.auth import MemoryTokenStore, Token, TokenManager
 from healthmsg.auth import token as token_module
@@ -20,6 +18,8 @@ from healthmsg.errors import (
     ReauthorizationRequiredError,
     TokenStoreError,
 )
+from tests.auth.token_service import NOON, REFRESH_TOKEN, VALUE, Clock, TokenService, answer, app, expiring
+from tests.machine import Machine
 
 USER = "Jansen, J."
 LOST = ConnectError("POST oauth token", "no connection")

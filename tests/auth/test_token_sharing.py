@@ -13,8 +13,6 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from machine import Machine
-from token_service import NOON, REFRESH_TOKEN, VALUE, Clock, TokenService, answer, app, expiring
 
 from healthmsg import Client
 from healthmsg.auth import (
@@ -37,6 +35,8 @@ from healthmsg.errors import (
 )
 from healthmsg.pipeline.exchange import Request, Response
 from healthmsg.sandbox import Sandbox
+from tests.auth.token_service import NOON, REFRESH_TOKEN, VALUE, Clock, TokenService, answer, app, expiring
+from tests.machine import Machine
 
 USER = "Jansen, J."
 CALL = "POST oauth token"

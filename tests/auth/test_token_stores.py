@@ -12,10 +12,10 @@ from pathlib import Path
 
 import orjson
 import pytest
-from token_service import NOON, VALUE, assert_tells_no_secret, expiring
 
 from healthmsg.auth import FileTokenStore, MemoryTokenStore, Token, TokenStore
 from healthmsg.errors import InvalidInputError, TokenStoreError
+from tests.auth.token_service import NOON, VALUE, assert_tells_no_secret, expiring
 
 USER = "Jansen, J. é 🙂"
 posix_only = pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")

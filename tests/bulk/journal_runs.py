@@ -5,12 +5,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from sources import posts
-from waiting import until
-
 from healthmsg import Client, Outcome, Outgoing, Retries, SendResult
 from healthmsg.bulk.journal import Journal, State
 from healthmsg.sandbox import Fault, Sandbox
+from tests.bulk.sources import posts
+from tests.waiting import until
 
 
 @asynccontextmanager

@@ -12,10 +12,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-from sleeping_loop import SLEEPS, SleepingLoop
-
 from healthmsg import Client, Environment, Outcome, Outgoing, RateLimit
 from healthmsg.bulk.journal import Journal
+from tests.bulk.sleeping_loop import SLEEPS, SleepingLoop
 
 CHATS: Final = 40
 IN_EACH: Final = 10

@@ -14,12 +14,13 @@ from random import Random
 from typing import Final
 
 from attrs import define, field, frozen
-from killed_sender import CHATS, EQUAL, IN_EACH, address, key, text
 
 from healthmsg import Message
 from healthmsg.sandbox import AnswerStatus, AnswerStatusAfter, CutAfter, CutBefore, Habits, Sandbox
+from tests.bulk import killed_sender
+from tests.bulk.killed_sender import CHATS, EQUAL, IN_EACH, address, key, text
 
-SENDER: Final = Path(__file__).with_name("killed_sender.py")
+ROOT: Final = Path(__file__).parents[2]
 MESSAGES: Final = CHATS * IN_EACH
 SETTLE: Final = 0.5
 BEFORE: Final = ("Goedemorgen", EQUAL)
@@ -158,8 +159,9 @@ class Killing:
         results, told = self.folder / f"{name}.jsonl", self.folder / f"{name}.txt"
         with told.open("wb") as stderr:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, str(SENDER), self.sandbox.environment.api_url, self.journal, str(SETTLE)),
-                str(results),
+                *(sys.executable, "-m", killed_sender.__name__),
+                *(self.sandbox.environment.api_url, self.journal, str(SETTLE), str(results)),
+                cwd=ROOT,
                 env=os.environ | {"HEALTHMSG_TOKEN": self.sandbox.issue_token()},
                 stderr=stderr,
             )

@@ -6,10 +6,10 @@ import time
 from pathlib import Path
 
 import pytest
-from killing import LONGEST, MESSAGES, Aftermath, Sender, prepared
-from sleeping_loop import SLEEPS
 
 from healthmsg.bulk.journal.database import POSTGRESQL_REASONS
+from tests.bulk.killing import LONGEST, MESSAGES, Aftermath, Sender, prepared
+from tests.bulk.sleeping_loop import SLEEPS
 
 
 async def one_of_several_suspended(journal: str, folder: Path, *, workers: int, seed: int) -> Aftermath:

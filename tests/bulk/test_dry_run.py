@@ -6,9 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from journal_runs import fresh_client, lose, sent, states
-from sources import chats, posts
-from waiting import until
 
 from healthmsg import (
     Client,
@@ -29,6 +26,9 @@ from healthmsg import (
 )
 from healthmsg.bulk.journal import Journal, State
 from healthmsg.sandbox import AnswerStatus, CutAfter, Delay, Sandbox
+from tests.bulk.journal_runs import fresh_client, lose, sent, states
+from tests.bulk.sources import chats, posts
+from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left_behind")
 

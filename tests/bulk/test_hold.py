@@ -6,8 +6,6 @@ from collections.abc import AsyncIterator
 from typing import Any, Literal
 
 import pytest
-from machine import Machine
-from sources import Source, bodies, chats, posts, read_into
 
 from healthmsg import (
     BadRequestError,
@@ -41,6 +39,8 @@ from healthmsg.sandbox import (
     Sandbox,
     TooManyRequests,
 )
+from tests.bulk.sources import Source, bodies, chats, posts, read_into
+from tests.machine import Machine
 
 pytestmark = [
     pytest.mark.looptime(idle_step=0.1, idle_timeout=3),

@@ -5,9 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from journal_runs import fresh_client, lose, outcomes, sent, states
-from sources import Source, bodies, chats, posts, read_into
-from waiting import until
 
 from healthmsg import (
     Client,
@@ -33,6 +30,9 @@ from healthmsg.sandbox import (
     Sandbox,
     TooManyRequests,
 )
+from tests.bulk.journal_runs import fresh_client, lose, outcomes, sent, states
+from tests.bulk.sources import Source, bodies, chats, posts, read_into
+from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left_behind")
 

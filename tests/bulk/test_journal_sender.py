@@ -6,9 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from journal_runs import fresh_client, lose, outcomes, sent, states
-from sources import AsyncSource, bodies, chats, posts
-from waiting import until
 
 from healthmsg import (
     Client,
@@ -30,6 +27,9 @@ from healthmsg import (
 )
 from healthmsg.bulk.journal import State
 from healthmsg.sandbox import AnswerStatus, Sandbox
+from tests.bulk.journal_runs import fresh_client, lose, outcomes, sent, states
+from tests.bulk.sources import AsyncSource, bodies, chats, posts
+from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left_behind")
 

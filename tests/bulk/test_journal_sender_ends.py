@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from journal_runs import fresh_client, lose, outcomes, sent, states
-from sources import Source, bodies, chats, posts, read_into
 from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
-from waiting import until
 
 from healthmsg import Client, JournalError, Outcome, Outgoing, SendResult
 from healthmsg.bulk.journal import Journal, State
 from healthmsg.bulk.journal_sender import JournalSendMany
 from healthmsg.sandbox import CutAfter, Delay, Sandbox
+from tests.bulk.journal_runs import fresh_client, lose, outcomes, sent, states
+from tests.bulk.sources import Source, bodies, chats, posts, read_into
+from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left_behind")
 MOST_IN_FLIGHT = 128

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from journal_runs import outcomes, sent
-from machine import Machine
-from sources import bodies, chats, posts
 
 from healthmsg import Client, Outcome, Outgoing
 from healthmsg.bulk.journal import Journal
 from healthmsg.sandbox import AnswerStatus, Sandbox
+from tests.bulk.journal_runs import outcomes, sent
+from tests.bulk.sources import bodies, chats, posts
+from tests.machine import Machine
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left_behind")
 BEYOND_THE_LEASE = 3600.0

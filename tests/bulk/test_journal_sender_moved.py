@@ -6,8 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from journal_runs import fresh_client, outcomes, sent
-from sources import bodies, chats, posts
 
 from healthmsg import (
     Client,
@@ -20,6 +18,8 @@ from healthmsg import (
 )
 from healthmsg.bulk.journal import Journal
 from healthmsg.sandbox import Sandbox
+from tests.bulk.journal_runs import fresh_client, outcomes, sent
+from tests.bulk.sources import bodies, chats, posts
 
 pytestmark = [
     pytest.mark.usefixtures("nothing_is_left_behind"),

@@ -6,9 +6,6 @@ from typing import Any
 
 import asyncpg
 import pytest
-from journal_runs import fresh_client, lose, outcomes, sent, states
-from sources import bodies, chats, posts
-from waiting import until
 
 from healthmsg import (
     Client,
@@ -23,6 +20,9 @@ from healthmsg.bulk.journal import Entry, Journal, State
 from healthmsg.bulk.journal.store import Store
 from healthmsg.bulk.journal_sender import JournalSendMany
 from healthmsg.sandbox import AnswerStatus, AnswerStatusAfter, CutAfter, CutBefore, Delay, Fault, Sandbox
+from tests.bulk.journal_runs import fresh_client, lose, outcomes, sent, states
+from tests.bulk.sources import bodies, chats, posts
+from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left_behind")
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from journal_runs import fresh_client, lose, outcomes
-from sources import AsyncSource, Source, bodies, chats, read_into
-from waiting import until
 
 from healthmsg import Client, InvalidInputError, Outcome, Outgoing, SendResult
 from healthmsg.sandbox import AnswerStatus, CutAfter, CutBefore, Fault, Sandbox
+from tests.bulk.journal_runs import fresh_client, lose, outcomes
+from tests.bulk.sources import AsyncSource, Source, bodies, chats, read_into
+from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left_behind")
 

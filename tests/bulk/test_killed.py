@@ -4,9 +4,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from killing import Aftermath, killed_again_and_again, one_of_several_killed
 
 from healthmsg.sandbox import Habits
+from tests.bulk.killing import Aftermath, killed_again_and_again, one_of_several_killed
 
 
 @pytest.mark.parametrize(

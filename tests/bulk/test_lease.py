@@ -8,11 +8,11 @@ from itertools import pairwise
 from typing import cast
 
 import pytest
-from machine import Machine
 
 from healthmsg.bulk.journal import Claimed, Journal, State
 from healthmsg.bulk.lease import Lease
 from healthmsg.errors import ClaimLostError, JournalError
+from tests.machine import Machine
 
 pytestmark = [pytest.mark.looptime, pytest.mark.usefixtures("nothing_is_left_behind")]
 LENGTH = 60.0

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 from attrs import frozen
-from journal_runs import fresh_client, lose, sent, states
-from sources import bodies
 
 from healthmsg import Client, Outcome, Outgoing
 from healthmsg.bulk.dry_run import ProblemKind
 from healthmsg.bulk.journal import Journal, State
 from healthmsg.sandbox import CutAfter, CutBefore, Delay, Sandbox
+from tests.bulk.journal_runs import fresh_client, lose, sent, states
+from tests.bulk.sources import bodies
 
 pytestmark = [
     pytest.mark.looptime(idle_step=0.1, idle_timeout=10),

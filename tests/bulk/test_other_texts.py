@@ -5,8 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from journal_runs import fresh_client, lose, outcomes, sent
-from sources import bodies, chats
 
 from healthmsg import (
     Client,
@@ -21,6 +19,8 @@ from healthmsg import (
 from healthmsg.bulk.intake import Intake
 from healthmsg.bulk.journal import Entry, Given, Journal, State
 from healthmsg.sandbox import CutBefore, Sandbox
+from tests.bulk.journal_runs import fresh_client, lose, outcomes, sent
+from tests.bulk.sources import bodies, chats
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left_behind")
 

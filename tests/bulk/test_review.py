@@ -4,8 +4,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from journal_runs import fresh_client, outcomes, sent
-from sources import bodies, chats
 
 from healthmsg import (
     ConfigurationError,
@@ -18,6 +16,8 @@ from healthmsg import (
 )
 from healthmsg.bulk.journal import Entry, Journal, Row, State
 from healthmsg.sandbox import Sandbox
+from tests.bulk.journal_runs import fresh_client, outcomes, sent
+from tests.bulk.sources import bodies, chats
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left_behind")
 

@@ -4,7 +4,6 @@ import asyncio
 from typing import Any
 
 import pytest
-from sources import AsyncSource, Source, bodies, chats, posts, read_into
 
 from healthmsg import (
     AmbiguousAuxIdError,
@@ -26,6 +25,7 @@ from healthmsg import (
 from healthmsg.models import ConversationInfo
 from healthmsg.resources.chats import Chat
 from healthmsg.sandbox import AnswerStatus, CutAfter, CutBefore, Delay, Fault, Sandbox
+from tests.bulk.sources import AsyncSource, Source, bodies, chats, posts, read_into
 
 # What waits for ever fails, after three real seconds.
 pytestmark = [

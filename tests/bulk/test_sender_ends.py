@@ -5,11 +5,11 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from sources import AsyncSource, Source, chats, posts
 
 from healthmsg import Client, Outcome, Outgoing, SendingStoppedError, SendResult
 from healthmsg.bulk.plain_sender import PlainSendMany
 from healthmsg.sandbox import AnswerStatus, Delay, Sandbox
+from tests.bulk.sources import AsyncSource, Source, chats, posts
 
 # What waits for ever fails, after three real seconds.
 pytestmark = [

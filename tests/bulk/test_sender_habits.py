@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from service_habits import ALONE, cleaned
-from sources import bodies, chats, posts
 
 from healthmsg import Client, DeliveryUnknownError, Outcome, Outgoing, SendMany, SendResult, UploadFile, clock
 from healthmsg.sandbox import CutAfter, CutBefore, Fault, Habits, Sandbox
 from healthmsg.sandbox.answers import cut, json_answer
 from healthmsg.sandbox.faults import Execute
+from tests.bulk.service_habits import ALONE, cleaned
+from tests.bulk.sources import bodies, chats, posts
 
 pytestmark = [
     pytest.mark.looptime(idle_step=0.1, idle_timeout=3),

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sources import bodies, chats, posts
 
 from healthmsg import (
     Client,
@@ -25,6 +24,7 @@ from healthmsg import (
     UploadFile,
 )
 from healthmsg.sandbox import AnswerStatus, CutAfter, CutBefore, Delay, Fault, Sandbox
+from tests.bulk.sources import bodies, chats, posts
 
 pytestmark = [
     pytest.mark.looptime(idle_step=0.1, idle_timeout=3),

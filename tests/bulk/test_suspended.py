@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from killing import Aftermath
-from suspending import one_of_several_suspended
+from tests.bulk.killing import Aftermath
+from tests.bulk.suspending import one_of_several_suspended
 
 
 async def test_workers_send_everything_once_though_one_of_them_sleeps(database: str, tmp_path: Path) -> None:

@@ -8,10 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from at_once import AtOnce
-from sources import chats, posts
-from uploads import PDF
-from waiting import until
 
 from healthmsg import (
     AmbiguousAuxIdError,
@@ -32,6 +28,10 @@ from healthmsg import (
 )
 from healthmsg.resources.chats import Chat
 from healthmsg.sandbox import AnswerStatus, CutAfter, CutBefore, Fault, Sandbox
+from tests.at_once import AtOnce
+from tests.bulk.sources import chats, posts
+from tests.bulk.uploads import PDF
+from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left_behind")
 

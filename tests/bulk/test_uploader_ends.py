@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sources import chats, posts
-from uploads import PDF, Halting, deaf_service, open_files, upload_threads
-from waiting import until
 
 from healthmsg import Client, Outcome, RateLimit, SendingStoppedError, UploadFile, UploadMany, UploadResult
 from healthmsg.sandbox import AnswerStatus, Delay, Sandbox
+from tests.bulk.sources import chats, posts
+from tests.bulk.uploads import PDF, Halting, deaf_service, open_files, upload_threads
+from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left_behind")
 LARGE = 64 * 1024 * 1024

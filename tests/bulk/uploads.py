@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from attrs import define
-from waiting import until
 
 from healthmsg import Environment, UploadFile
+from tests.waiting import until
 
 PDF = b"%PDF-1.7 "
 

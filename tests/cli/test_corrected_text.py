@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command_line import Done, run
 from rich.console import Console
 
 from healthmsg.bulk.journal import Journal, State
@@ -24,6 +23,7 @@ from healthmsg.cli.sending.other_texts import (
 )
 from healthmsg.cli.sending.template import Template
 from healthmsg.sandbox import AnswerStatus, Sandbox
+from tests.cli.command_line import Done, run
 
 OLD, NEW = "Beste {naam}, u komt op 3 mei.", "Beste {naam}, u komt op 4 mei."
 

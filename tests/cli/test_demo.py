@@ -9,9 +9,7 @@ from typing import Any
 
 import pytest
 from attrs import evolve, fields
-from command_line import RUNNER
 from rich.console import Console
-from test_figures import CLEAN
 
 from healthmsg import ConfigurationError, ConnectError, Outgoing
 from healthmsg.cli import demo as module
@@ -21,6 +19,8 @@ from healthmsg.cli.demo_recipients import read_recipients
 from healthmsg.cli.figures import Figures
 from healthmsg.sandbox import Sandbox
 from healthmsg.sandbox.remote import RemoteSandbox, sandbox_process
+from tests.cli.command_line import RUNNER
+from tests.cli.test_figures import CLEAN
 
 RECIPIENTS = len(read_recipients())
 

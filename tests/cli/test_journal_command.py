@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import pytest
-from command_line import Done, invoke
 
 from healthmsg.bulk.journal import Entry, Journal
 from healthmsg.cli.sending.journal_place import JournalPlace
 from healthmsg.errors import JournalError
 from healthmsg.outcome import Outcome
+from tests.cli.command_line import Done, invoke
 
 BODY = "Beste mevrouw Jansen"
 NOW = datetime(2026, 11, 23, 10, 0, tzinfo=UTC)

@@ -5,12 +5,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from command_line import Done, invoke, run
 
 from healthmsg import Client
 from healthmsg.bulk.journal import Entry, Journal, Row, State
 from healthmsg.outcome import Outcome
 from healthmsg.sandbox import Sandbox
+from tests.cli.command_line import Done, invoke, run
 
 TEXT = "Beste mevrouw Jansen"
 WHY = "DeliveryUnknownError: the line broke"

@@ -9,7 +9,6 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-from command_line import Done, invoke, run, run_as_printed, variables_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +19,7 @@ from healthmsg.cli.sending.journal_place import JournalPlace
 from healthmsg.cli.sending.options import Options
 from healthmsg.errors import ConfigurationError
 from healthmsg.sandbox import AnswerStatus, Sandbox
+from tests.cli.command_line import Done, invoke, run, run_as_printed, variables_of
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="its files have no such names")
 

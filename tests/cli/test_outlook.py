@@ -3,11 +3,10 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
-from command_line import run
-
 from healthmsg.bulk.journal import Entry, Journal
 from healthmsg.outcome import Outcome
 from healthmsg.sandbox import Sandbox
+from tests.cli.command_line import run
 
 
 async def test_what_stays_unknown_for_ever_is_not_counted_as_to_be_sent(

@@ -4,11 +4,11 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from command_line import Done, invoke, variables_of
 
 from healthmsg.cli.sending.options import Options
 from healthmsg.cli.sending.repeats import same_recipient
 from healthmsg.sandbox import Sandbox
+from tests.cli.command_line import Done, invoke, variables_of
 
 ACCOUNT = {"HEALTHMSG_API_URL": "http://127.0.0.1:9/v1", "HEALTHMSG_TOKEN": "t0ken"}
 

@@ -12,10 +12,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from command_line import RUNNER
 
 import healthmsg.cli
 from healthmsg.cli.app import app
+from tests.cli.command_line import RUNNER
 
 SANDBOX = (sys.executable, "-m", "healthmsg.cli", "sandbox")
 

@@ -5,7 +5,6 @@ import json
 from collections.abc import AsyncIterator, Mapping
 
 import pytest
-from command_line import RUNNER, Done, invoke, run, variables_of
 
 import healthmsg
 from healthmsg.cli.app import app
@@ -14,6 +13,7 @@ from healthmsg.cli.recipients import RefusedError
 from healthmsg.errors import InvalidIdError
 from healthmsg.resources.chats import Chat
 from healthmsg.sandbox import AnswerStatus, CutAfter, Sandbox
+from tests.cli.command_line import RUNNER, Done, invoke, run, variables_of
 
 
 @pytest.fixture

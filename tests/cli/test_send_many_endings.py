@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import Done, begin, end, run
-from waiting import until
 
 from healthmsg import Client, JournalError
 from healthmsg.cli.sending.results import Results
 from healthmsg.errors import ConfigurationError
 from healthmsg.sandbox import AnswerStatus, CutAfter, Delay, Sandbox
+from tests.cli.command_line import Done, begin, end, run
+from tests.waiting import until
 
 
 @pytest.fixture

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from command_line import Done, invoke
 
 from healthmsg.cli.recipients import RefusedError, read_recipients
 from healthmsg.cli.sending.messages import make_messages
 from healthmsg.cli.sending.template import Template
+from tests.cli.command_line import Done, invoke
 
 TEMPLATE = "Beste {voornaam}, uw arts belt u."
 ACCOUNT = {"HEALTHMSG_API_URL": "http://127.0.0.1:9/v1", "HEALTHMSG_TOKEN": "t0ken"}

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import Done, begin, end, invoke, run, variables_of
-from waiting import until
 
 from healthmsg import Client
 from healthmsg.sandbox import AnswerStatus, CutAfter, Sandbox
+from tests.cli.command_line import Done, begin, end, invoke, run, variables_of
+from tests.waiting import until
 
 TEMPLATE = ("--template", "Beste {voornaam}, uw arts belt u.")
 # Short enough for a test.

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import invoke, run, variables_of
 
 from healthmsg import ConfigurationError, Environment
 from healthmsg.cli.sending.journal_place import JournalPlace
 from healthmsg.cli.sending.options import Options
 from healthmsg.cli.service import Service, named, without_password
 from healthmsg.sandbox import Sandbox
+from tests.cli.command_line import invoke, run, variables_of
 
 SANDBOX = Environment("from HEALTHMSG_API_URL", "http://127.0.0.1:8030/v1")
 BOTH = {

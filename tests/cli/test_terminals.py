@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command_line import run, variables_of
-from waiting import until
 
 from healthmsg.sandbox import Sandbox
+from tests.cli.command_line import run, variables_of
+from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="it has no such terminals")
 

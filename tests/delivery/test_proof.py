@@ -9,11 +9,11 @@ import pytest
 from attrs import evolve, frozen
 from hypothesis import HealthCheck, event, given, note, settings
 from hypothesis import strategies as st
-from modelled_service import CHAT, FORMS, OTHERS, YOU, ModelledService
 
 from healthmsg.delivery.rewriting import explain
 from healthmsg.models import Outcome
 from healthmsg.sandbox import Habits
+from tests.delivery.modelled_service import CHAT, FORMS, OTHERS, YOU, ModelledService
 
 pytestmark = pytest.mark.looptime
 

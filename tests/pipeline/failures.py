@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from servers import a_request, response
 
 from healthmsg.errors import (
     BadRequestError,
@@ -31,6 +30,7 @@ from healthmsg.outcome import Outcome
 from healthmsg.pipeline.exchange import Request, Response
 from healthmsg.pipeline.retry import Retries, RetryStep
 from healthmsg.routes import Repeat
+from tests.pipeline.servers import a_request, response
 
 Failure = Callable[[Request], Exception]
 OFTEN = Retries().attempts

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from attrs import define, frozen
-from servers import Incoming, Received, Server, hang, serve
 
 from healthmsg import CallRecord, Client, Environment, OAuthApp, Retries, Token, TokenManager
+from tests.pipeline.servers import Incoming, Received, Server, hang, serve
 
 Fault = Callable[[Incoming], Awaitable[None]]
 TRIES = 3

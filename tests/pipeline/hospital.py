@@ -16,9 +16,9 @@ from attrs import define, field, frozen
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from servers import Incoming, Received, Server
 
 from healthmsg import Client, Environment, OAuthApp, Retries, Token, TokenManager
+from tests.pipeline.servers import Incoming, Received, Server
 
 USER, PASSWORD = "zorg-canary", "pa:ss w%rd"
 CREDENTIALS = "zorg-canary:pa%3Ass%20w%25rd"

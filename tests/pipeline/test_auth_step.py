@@ -2,7 +2,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
-from servers import a_request, answering, let_the_clock_tick, response, serve
 
 from healthmsg import Client, Environment
 from healthmsg.auth.manager import TokenManager
@@ -26,6 +25,7 @@ from healthmsg.pipeline import fold
 from healthmsg.pipeline.auth import AuthStep
 from healthmsg.pipeline.exchange import Request, Response, Send, Step
 from healthmsg.pipeline.limit import Limiter, LimitStep, RateLimit
+from tests.pipeline.servers import a_request, answering, let_the_clock_tick, response, serve
 
 OLD, NEW = Token("old"), Token("new")
 

@@ -9,21 +9,6 @@ from typing import Any, BinaryIO
 
 import pytest
 from aiohttp.http_writer import StreamWriter
-from servers import (
-    PATIENT,
-    Handler,
-    Incoming,
-    Server,
-    a_request,
-    answering,
-    assert_error_tells_nothing,
-    close_after_the_call,
-    hang,
-    nothing_reaches_the_event_loop,
-    reset_in_the_body,
-    serve,
-    wire_to,
-)
 
 from healthmsg.auth import Token
 from healthmsg.errors import (
@@ -45,6 +30,21 @@ from healthmsg.pipeline.meter import Meter
 from healthmsg.pipeline.retry import Retries, RetryStep
 from healthmsg.pipeline.sources import FileSource, PieceSource
 from healthmsg.pipeline.timeout import Timeout
+from tests.pipeline.servers import (
+    PATIENT,
+    Handler,
+    Incoming,
+    Server,
+    a_request,
+    answering,
+    assert_error_tells_nothing,
+    close_after_the_call,
+    hang,
+    nothing_reaches_the_event_loop,
+    reset_in_the_body,
+    serve,
+    wire_to,
+)
 
 pytestmark = pytest.mark.usefixtures(nothing_reaches_the_event_loop.__name__)
 __all__ = ["nothing_reaches_the_event_loop"]

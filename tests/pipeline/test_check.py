@@ -8,13 +8,13 @@ import orjson
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from servers import CANARIES, METHODS, a_request, assert_error_tells_nothing, response
 
 from healthmsg import errors
 from healthmsg.errors import StatusError
 from healthmsg.outcome import Outcome
 from healthmsg.pipeline.check import CheckStep, status_error
 from healthmsg.pipeline.exchange import Request, Response
+from tests.pipeline.servers import CANARIES, METHODS, a_request, assert_error_tells_nothing, response
 
 
 async def checked(answer: Response, request: Request | None = None) -> Response:

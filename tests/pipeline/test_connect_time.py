@@ -4,7 +4,11 @@ import asyncio
 import threading
 
 import pytest
-from servers import (
+
+from healthmsg import CallTimeoutError, ConnectError, Outcome, Timeout
+from healthmsg.network import Network
+from healthmsg.pipeline.wire import Wire
+from tests.pipeline.servers import (
     Handler,
     Incoming,
     a_request,
@@ -13,10 +17,6 @@ from servers import (
     serve,
     wire_to,
 )
-
-from healthmsg import CallTimeoutError, ConnectError, Outcome, Timeout
-from healthmsg.network import Network
-from healthmsg.pipeline.wire import Wire
 
 pytestmark = pytest.mark.usefixtures(nothing_reaches_the_event_loop.__name__)
 __all__ = ["nothing_reaches_the_event_loop"]

@@ -8,13 +8,13 @@ from typing import Any
 
 import aiohttp
 import pytest
-from servers import CANARIES, a_request
 from yarl import URL
 
 from healthmsg.errors import ConnectError, HealthmsgError
 from healthmsg.pipeline.connecting import connect_error
 from healthmsg.pipeline.exchange import Request
 from healthmsg.pipeline.retry import Retries, RetryStep
+from tests.pipeline.servers import CANARIES, a_request
 
 PROXY = URL("http://user:c4nary@proxy.example:3128")
 WORDS = " ".join(CANARIES)

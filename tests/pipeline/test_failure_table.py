@@ -8,7 +8,31 @@ from typing import Any
 
 import pytest
 from attrs import frozen
-from faulty_service import (
+
+from healthmsg import (
+    BadGatewayError,
+    BadRequestError,
+    CallError,
+    CallTimeoutError,
+    ConnectError,
+    ConnectionLostError,
+    DeliveryUnknownError,
+    ForbiddenError,
+    InternalServerError,
+    InvalidResponseError,
+    MethodNotAllowedError,
+    NotFoundError,
+    Outcome,
+    PreconditionFailedError,
+    RateLimitedError,
+    Retries,
+    ServiceUnavailableError,
+    StatusError,
+    Timeout,
+    TokenRenewalError,
+    UnauthorizedError,
+)
+from tests.pipeline.faulty_service import (
     ALWAYS,
     CALLS,
     IDEMPOTENT,
@@ -42,32 +66,8 @@ from faulty_service import (
     stop_reading,
     unless_renewed,
 )
-from hospital import Authority
-from servers import nothing_reaches_the_event_loop
-
-from healthmsg import (
-    BadGatewayError,
-    BadRequestError,
-    CallError,
-    CallTimeoutError,
-    ConnectError,
-    ConnectionLostError,
-    DeliveryUnknownError,
-    ForbiddenError,
-    InternalServerError,
-    InvalidResponseError,
-    MethodNotAllowedError,
-    NotFoundError,
-    Outcome,
-    PreconditionFailedError,
-    RateLimitedError,
-    Retries,
-    ServiceUnavailableError,
-    StatusError,
-    Timeout,
-    TokenRenewalError,
-    UnauthorizedError,
-)
+from tests.pipeline.hospital import Authority
+from tests.pipeline.servers import nothing_reaches_the_event_loop
 
 __all__ = ["nothing_reaches_the_event_loop"]
 pytestmark = [

@@ -1,8 +1,8 @@
 import pytest
-from servers import a_request, response
 
 from healthmsg.pipeline import fold
 from healthmsg.pipeline.exchange import Request, Response, Send, Step
+from tests.pipeline.servers import a_request, response
 
 
 def noting(name: str, order: list[str]) -> Step:

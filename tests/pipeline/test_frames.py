@@ -12,7 +12,14 @@ from typing import Final
 import orjson
 import pytest
 from multidict import CIMultiDict
-from servers import (
+
+from healthmsg import Client, Environment, ImportUser, JournalReview, Option, Outgoing, RateLimit, Retries
+from healthmsg.auth import FileTokenStore, MemoryTokenStore, OAuthApp, Token, TokenManager
+from healthmsg.errors import HealthmsgError
+from healthmsg.files import UploadFile
+from healthmsg.pipeline.exchange import Request, Response
+from healthmsg.pipeline.timeout import Timeout
+from tests.pipeline.servers import (
     AUX_ID,
     BODY,
     PATIENT,
@@ -28,13 +35,6 @@ from servers import (
     speak_no_http,
     stop_in_the_answer,
 )
-
-from healthmsg import Client, Environment, ImportUser, JournalReview, Option, Outgoing, RateLimit, Retries
-from healthmsg.auth import FileTokenStore, MemoryTokenStore, OAuthApp, Token, TokenManager
-from healthmsg.errors import HealthmsgError
-from healthmsg.files import UploadFile
-from healthmsg.pipeline.exchange import Request, Response
-from healthmsg.pipeline.timeout import Timeout
 
 VALUE, REFRESH_TOKEN, CLIENT_SECRET, CODE, NEXT = SECRETS = (
     "v4lue-canary",

@@ -4,12 +4,12 @@ import asyncio
 import itertools
 
 import pytest
-from servers import a_request, let_the_clock_tick, response
-from waiters import all_slots_come_back, nobody_is_left, until_the_spacing_holds, waiting
 
 from healthmsg.errors import ClientClosedError, RateLimitedError
 from healthmsg.pipeline.exchange import Lane, Request, Response
 from healthmsg.pipeline.limit import Limiter, LimitStep, RateLimit
+from tests.pipeline.servers import a_request, let_the_clock_tick, response
+from tests.pipeline.waiters import all_slots_come_back, nobody_is_left, until_the_spacing_holds, waiting
 
 pytestmark = pytest.mark.looptime(noop_cycles=0)
 

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 import aiohttp
 import pytest
-from servers import Handler, Incoming, a_request, answering, serve, wire_to
 
 from healthmsg import Client, ConfigurationError, Environment, Outcome
 from healthmsg.codec import decode
@@ -24,6 +23,7 @@ from healthmsg.errors import (
 from healthmsg.pipeline.retry import Retries
 from healthmsg.pipeline.timeout import Timeout
 from healthmsg.resources import api
+from tests.pipeline.servers import Handler, Incoming, a_request, answering, serve, wire_to
 
 T = TypeVar("T")
 LIMIT = 1000

@@ -11,12 +11,12 @@ from aiolimiter import AsyncLimiter
 from attrs import define, field, frozen
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from servers import a_request, in_fake_time, let_the_clock_tick, response
 
 from healthmsg.errors import CallTimeoutError, ConnectError, ConnectionLostError, RateLimitedError
 from healthmsg.pipeline.exchange import Lane, Request, Response
 from healthmsg.pipeline.limit import Limiter, LimitStep, RateLimit
 from healthmsg.pipeline.slots import CallSlot
+from tests.pipeline.servers import a_request, in_fake_time, let_the_clock_tick, response
 
 pytestmark = pytest.mark.looptime(noop_cycles=0)
 # Fake time moves in microseconds, and aiolimiter's sums are inexact.

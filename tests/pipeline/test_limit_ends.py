@@ -5,7 +5,14 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
-from servers import (
+
+from healthmsg.errors import CallError, CallTimeoutError, ConnectError, ConnectionLostError
+from healthmsg.pipeline import fold
+from healthmsg.pipeline.exchange import Request, Response
+from healthmsg.pipeline.limit import Limiter, LimitStep, RateLimit
+from healthmsg.pipeline.slots import CallSlot
+from healthmsg.pipeline.timeout import Timeout
+from tests.pipeline.servers import (
     Handler,
     Incoming,
     a_request,
@@ -16,13 +23,6 @@ from servers import (
     serve,
     wire_to,
 )
-
-from healthmsg.errors import CallError, CallTimeoutError, ConnectError, ConnectionLostError
-from healthmsg.pipeline import fold
-from healthmsg.pipeline.exchange import Request, Response
-from healthmsg.pipeline.limit import Limiter, LimitStep, RateLimit
-from healthmsg.pipeline.slots import CallSlot
-from healthmsg.pipeline.timeout import Timeout
 
 PER, ARRIVAL = 0.5, 0.2
 Send = Callable[[Request], Awaitable[Response]]

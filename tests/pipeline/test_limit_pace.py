@@ -9,7 +9,6 @@ from contextlib import suppress
 
 import pytest
 from attrs import define, field
-from servers import a_request, in_fake_time, let_the_clock_tick, response
 
 from healthmsg.errors import (
     BadRequestError,
@@ -26,6 +25,7 @@ from healthmsg.pipeline.limit import Limiter, LimitStep, RateLimit
 from healthmsg.pipeline.pace import Pace
 from healthmsg.pipeline.retry import Retries, RetryStep
 from healthmsg.sandbox.limits import FixedWindow, Policy, SlidingWindow, SpikeArrest
+from tests.pipeline.servers import a_request, in_fake_time, let_the_clock_tick, response
 
 pytestmark = pytest.mark.looptime(noop_cycles=0)
 BEAT = 1 / 30

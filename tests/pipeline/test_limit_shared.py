@@ -6,13 +6,13 @@ import time
 
 import pytest
 import uvloop
-from servers import a_request, in_fake_time, response
 
 from healthmsg import Client, ClientClosedError, WrongEventLoopError
 from healthmsg.pipeline.exchange import Lane, Request, Response
 from healthmsg.pipeline.limit import Limiter, LimitStep, RateLimit
 from healthmsg.pipeline.slots import CallSlot
 from healthmsg.sandbox import Sandbox
+from tests.pipeline.servers import a_request, in_fake_time, response
 
 
 async def test_clients_that_share_a_limiter_keep_one_limit_together() -> None:

@@ -5,11 +5,11 @@ import asyncio
 from attrs import define, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from servers import in_fake_time
 
 from healthmsg.pipeline.exchange import Lane
 from healthmsg.pipeline.limit import Limiter, RateLimit
 from healthmsg.pipeline.slots import CallSlot
+from tests.pipeline.servers import in_fake_time
 
 # Fake time moves in microseconds.
 ABOUT = 1e-5

@@ -4,14 +4,20 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from machine import Machine
-from servers import a_request, in_fake_time, let_the_clock_tick, response
-from waiters import all_slots_come_back, answered_slot, nobody_is_left, until_the_spacing_holds, waiting
 
 from healthmsg.errors import ConfigurationError, QuotaExceededError, RateLimitedError
 from healthmsg.pipeline.exchange import Lane, Request, Response
 from healthmsg.pipeline.limit import Limiter, LimitStep, RateLimit
 from healthmsg.pipeline.slots import CallSlot
+from tests.machine import Machine
+from tests.pipeline.servers import a_request, in_fake_time, let_the_clock_tick, response
+from tests.pipeline.waiters import (
+    all_slots_come_back,
+    answered_slot,
+    nobody_is_left,
+    until_the_spacing_holds,
+    waiting,
+)
 
 pytestmark = pytest.mark.looptime(noop_cycles=0)
 TWO = RateLimit(calls=2)

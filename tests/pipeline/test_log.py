@@ -3,11 +3,11 @@ import logging
 from collections.abc import Iterator
 
 import pytest
-from servers import ROUTE, Incoming, a_request, assert_tells_nothing, nothing_logged, serve
 
 from healthmsg import Client, Environment
 from healthmsg.errors import ConnectError, ServiceUnavailableError
 from healthmsg.pipeline.log import log, log_pause, log_retry, logger
+from tests.pipeline.servers import ROUTE, Incoming, a_request, assert_tells_nothing, nothing_logged, serve
 
 CALL = f"POST {ROUTE}"
 FIELDS = ("call", "status", "attempt", "error", "wait")

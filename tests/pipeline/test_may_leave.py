@@ -6,16 +6,6 @@ from typing import Any
 
 import aiohttp
 import pytest
-from servers import (
-    Incoming,
-    Server,
-    a_request,
-    answering,
-    nothing_reaches_the_event_loop,
-    response,
-    serve,
-    wire_to,
-)
 
 from healthmsg.errors import ClaimLostError, ConnectError, ConnectionLostError
 from healthmsg.outcome import Outcome
@@ -26,6 +16,16 @@ from healthmsg.pipeline.limit import Limiter, LimitStep, RateLimit
 from healthmsg.pipeline.retry import Retries, RetryStep
 from healthmsg.pipeline.sources import PieceSource
 from healthmsg.pipeline.wire import Wire
+from tests.pipeline.servers import (
+    Incoming,
+    Server,
+    a_request,
+    answering,
+    nothing_reaches_the_event_loop,
+    response,
+    serve,
+    wire_to,
+)
 
 pytestmark = pytest.mark.usefixtures(nothing_reaches_the_event_loop.__name__)
 __all__ = ["nothing_reaches_the_event_loop"]

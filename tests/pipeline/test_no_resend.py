@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
-from hospital import FRESH, environment_at
-from machine import Machine
-from servers import Incoming, answering, nothing_reaches_the_event_loop, serve
 
 from healthmsg import CallError, Client, ConnectionLostError, DeliveryUnknownError, Retries
+from tests.machine import Machine
+from tests.pipeline.hospital import FRESH, environment_at
+from tests.pipeline.servers import Incoming, answering, nothing_reaches_the_event_loop, serve
 
 pytestmark = pytest.mark.usefixtures(nothing_reaches_the_event_loop.__name__)
 __all__ = ["nothing_reaches_the_event_loop"]

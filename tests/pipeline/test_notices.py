@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from servers import a_request, answering, response, serve
 
 from healthmsg import Client, Environment, NotFoundError
 from healthmsg.pipeline import fold
 from healthmsg.pipeline.check import CheckStep
 from healthmsg.pipeline.exchange import Request, Response, Send
 from healthmsg.pipeline.notices import Notices
+from tests.pipeline.servers import a_request, answering, response, serve
 
 SUNSET = "Sat, 31 Oct 2026 23:59:59 GMT"
 

@@ -8,7 +8,12 @@ from pathlib import Path
 
 import orjson
 import pytest
-from servers import (
+
+from healthmsg import CallRecord, Client, Environment, Outgoing, RateLimit, Retries
+from healthmsg.errors import HealthmsgError
+from healthmsg.files import UploadFile
+from healthmsg.pipeline.timeout import Timeout
+from tests.pipeline.servers import (
     AUX_ID,
     BODY,
     CANARIES,
@@ -31,11 +36,6 @@ from servers import (
     speak_no_http,
     stop_in_the_answer,
 )
-
-from healthmsg import CallRecord, Client, Environment, Outgoing, RateLimit, Retries
-from healthmsg.errors import HealthmsgError
-from healthmsg.files import UploadFile
-from healthmsg.pipeline.timeout import Timeout
 
 pytestmark = pytest.mark.usefixtures(nothing_reaches_the_event_loop.__name__)
 __all__ = ["nothing_reaches_the_event_loop"]

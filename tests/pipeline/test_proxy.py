@@ -8,7 +8,14 @@ from typing import Any
 import aiohttp
 import pytest
 from attrs import frozen
-from hospital import (
+
+from healthmsg import (
+    Client,
+    OAuthApp,
+)
+from healthmsg.cli.service import Service as Command
+from healthmsg.network import Network
+from tests.pipeline.hospital import (
     BASIC,
     CODE,
     CREDENTIALS,
@@ -22,7 +29,7 @@ from hospital import (
     environment_at,
     use_all,
 )
-from servers import (
+from tests.pipeline.servers import (
     METHODS,
     PATH,
     Server,
@@ -31,13 +38,6 @@ from servers import (
     serve,
     wire_to,
 )
-
-from healthmsg import (
-    Client,
-    OAuthApp,
-)
-from healthmsg.cli.service import Service as Command
-from healthmsg.network import Network
 
 pytestmark = pytest.mark.usefixtures(nothing_reaches_the_event_loop.__name__)
 __all__ = ["nothing_reaches_the_event_loop"]

@@ -5,8 +5,22 @@ import re
 import socket
 
 import pytest
-from hospital import FRESH, Authority, Proxy, environment_at
-from servers import (
+
+from healthmsg import (
+    Client,
+    ConnectError,
+    ConnectionLostError,
+    DeliveryUnknownError,
+    Outcome,
+    ProxyAuthenticationError,
+    Retries,
+    Timeout,
+)
+from healthmsg.network import Network
+from healthmsg.pipeline import fold
+from healthmsg.pipeline.retry import RetryStep
+from tests.pipeline.hospital import FRESH, Authority, Proxy, environment_at
+from tests.pipeline.servers import (
     METHODS,
     Handler,
     Incoming,
@@ -22,20 +36,6 @@ from servers import (
     speak_no_http,
     wire_to,
 )
-
-from healthmsg import (
-    Client,
-    ConnectError,
-    ConnectionLostError,
-    DeliveryUnknownError,
-    Outcome,
-    ProxyAuthenticationError,
-    Retries,
-    Timeout,
-)
-from healthmsg.network import Network
-from healthmsg.pipeline import fold
-from healthmsg.pipeline.retry import RetryStep
 
 pytestmark = pytest.mark.usefixtures(nothing_reaches_the_event_loop.__name__)
 __all__ = ["nothing_reaches_the_event_loop"]

@@ -7,8 +7,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from attrs import define, evolve, field
-from machine import Machine
-from servers import a_request, response
 
 from healthmsg.errors import ConnectError, QuotaExceededError, RateLimitedError, StatusError
 from healthmsg.models.quota import Quota
@@ -17,6 +15,8 @@ from healthmsg.pipeline.check import CheckStep
 from healthmsg.pipeline.exchange import Request, Response, Send
 from healthmsg.pipeline.limit import Limiter, LimitStep, RateLimit
 from healthmsg.pipeline.quota import QuotaStep, UsedUp
+from tests.machine import Machine
+from tests.pipeline.servers import a_request, response
 
 pytestmark = pytest.mark.looptime(noop_cycles=0)
 

@@ -3,7 +3,14 @@ import logging
 from urllib.parse import urlsplit
 
 import pytest
-from servers import (
+
+from healthmsg import Client, Environment
+from healthmsg.errors import ConnectError, NotFoundError
+from healthmsg.pipeline.exchange import Request, Response
+from healthmsg.pipeline.record import CallRecord, RecordStep
+from healthmsg.pipeline.retry import Retries, RetryStep
+from healthmsg.pipeline.stats import Counters
+from tests.pipeline.servers import (
     CANARIES,
     PATIENT,
     ROUTE,
@@ -14,13 +21,6 @@ from servers import (
     response,
     serve,
 )
-
-from healthmsg import Client, Environment
-from healthmsg.errors import ConnectError, NotFoundError
-from healthmsg.pipeline.exchange import Request, Response
-from healthmsg.pipeline.record import CallRecord, RecordStep
-from healthmsg.pipeline.retry import Retries, RetryStep
-from healthmsg.pipeline.stats import Counters
 
 CALL = f"POST {ROUTE}"
 

@@ -6,7 +6,20 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from failures import (
+
+from healthmsg.errors import (
+    CallError,
+    ConfigurationError,
+    ConnectionLostError,
+    DeliveryUnknownError,
+    RateLimitedError,
+    ReauthorizationRequiredError,
+)
+from healthmsg.outcome import Outcome
+from healthmsg.pipeline.exchange import Request, Response
+from healthmsg.pipeline.retry import Retries, RetryStep
+from healthmsg.routes import Repeat
+from tests.pipeline.failures import (
     AGAIN,
     OFTEN,
     RAISED,
@@ -21,20 +34,7 @@ from failures import (
     not_connected,
     status,
 )
-from servers import a_request, response
-
-from healthmsg.errors import (
-    CallError,
-    ConfigurationError,
-    ConnectionLostError,
-    DeliveryUnknownError,
-    RateLimitedError,
-    ReauthorizationRequiredError,
-)
-from healthmsg.outcome import Outcome
-from healthmsg.pipeline.exchange import Request, Response
-from healthmsg.pipeline.retry import Retries, RetryStep
-from healthmsg.routes import Repeat
+from tests.pipeline.servers import a_request, response
 
 pytestmark = pytest.mark.looptime(noop_cycles=0)
 

@@ -1,5 +1,15 @@
 import pytest
-from failures import (
+
+from healthmsg.errors import (
+    NotFoundError,
+    RateLimitedError,
+    ReauthorizationRequiredError,
+    ServiceUnavailableError,
+    StatusError,
+)
+from healthmsg.pipeline.exchange import Request, Response
+from healthmsg.pipeline.retry import Retries, RetryStep
+from tests.pipeline.failures import (
     AGAIN,
     OFTEN,
     RAISED,
@@ -14,17 +24,7 @@ from failures import (
     status,
     timed_out,
 )
-from servers import a_request, response
-
-from healthmsg.errors import (
-    NotFoundError,
-    RateLimitedError,
-    ReauthorizationRequiredError,
-    ServiceUnavailableError,
-    StatusError,
-)
-from healthmsg.pipeline.exchange import Request, Response
-from healthmsg.pipeline.retry import Retries, RetryStep
+from tests.pipeline.servers import a_request, response
 
 pytestmark = pytest.mark.looptime(noop_cycles=0)
 

@@ -2,17 +2,6 @@ import asyncio
 import math
 
 import pytest
-from failures import (
-    Failure,
-    Service,
-    a_call,
-    failure_of,
-    no_token,
-    not_connected,
-    status,
-)
-from machine import Machine
-from servers import a_request
 
 from healthmsg.errors import (
     CallError,
@@ -23,6 +12,17 @@ from healthmsg.errors import (
 )
 from healthmsg.pipeline.exchange import Request, Response
 from healthmsg.pipeline.retry import Retries, RetryStep
+from tests.machine import Machine
+from tests.pipeline.failures import (
+    Failure,
+    Service,
+    a_call,
+    failure_of,
+    no_token,
+    not_connected,
+    status,
+)
+from tests.pipeline.servers import a_request
 
 pytestmark = pytest.mark.looptime(noop_cycles=0)
 

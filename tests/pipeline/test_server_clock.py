@@ -5,9 +5,9 @@ from email.utils import format_datetime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from servers import in_fake_time
 
 from healthmsg.pipeline.server_clock import ServerClock
+from tests.pipeline.servers import in_fake_time
 
 START = datetime(2026, 11, 23, 12, 0, 0, 250_000, tzinfo=UTC)
 BRIEFLY = timedelta(milliseconds=10)

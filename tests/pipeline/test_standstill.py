@@ -9,17 +9,6 @@ from typing import Any
 
 import pytest
 from attrs import define
-from hospital import FRESH, Authority, environment_at
-from servers import (
-    Incoming,
-    Server,
-    a_request,
-    answering,
-    assert_error_tells_nothing,
-    nothing_reaches_the_event_loop,
-    serve,
-    wire_to,
-)
 
 from healthmsg import (
     CallTimeoutError,
@@ -33,6 +22,17 @@ from healthmsg.network import Network
 from healthmsg.pipeline.exchange import Content, FilePart, Multipart
 from healthmsg.pipeline.sources import FileSource
 from healthmsg.pipeline.standstill import Standstill
+from tests.pipeline.hospital import FRESH, Authority, environment_at
+from tests.pipeline.servers import (
+    Incoming,
+    Server,
+    a_request,
+    answering,
+    assert_error_tells_nothing,
+    nothing_reaches_the_event_loop,
+    serve,
+    wire_to,
+)
 
 pytestmark = pytest.mark.usefixtures(nothing_reaches_the_event_loop.__name__)
 __all__ = ["nothing_reaches_the_event_loop"]

@@ -8,7 +8,6 @@ from attrs import frozen
 from attrs.exceptions import FrozenInstanceError
 from hypothesis import given
 from hypothesis import strategies as st
-from servers import Incoming, a_request, answering, hang, in_fake_time, response, serve
 
 from healthmsg import (
     CallRecord,
@@ -29,6 +28,7 @@ from healthmsg.pipeline.exchange import Request, Response
 from healthmsg.pipeline.record import RecordStep
 from healthmsg.pipeline.stats import Counters
 from healthmsg.sandbox import AnswerStatus, Sandbox
+from tests.pipeline.servers import Incoming, a_request, answering, hang, in_fake_time, response, serve
 
 NOTHING = Stats(calls=0, retries=0, rate_limited=0, waited=0.0, in_flight=0, queued=0)
 

@@ -8,8 +8,6 @@ from typing import Any
 
 import aiohttp
 import pytest
-from hospital import CODE, FRESH, REFRESH, STALE, Authority, Proxy, Service, environment_at, use_all
-from servers import Server, assert_error_tells_nothing, nothing_reaches_the_event_loop, serve
 
 from healthmsg import (
     Client,
@@ -23,6 +21,18 @@ from healthmsg import (
 )
 from healthmsg.network import trusting_context
 from healthmsg.pipeline.tls import why_not_trusted
+from tests.pipeline.hospital import (
+    CODE,
+    FRESH,
+    REFRESH,
+    STALE,
+    Authority,
+    Proxy,
+    Service,
+    environment_at,
+    use_all,
+)
+from tests.pipeline.servers import Server, assert_error_tells_nothing, nothing_reaches_the_event_loop, serve
 
 pytestmark = pytest.mark.usefixtures(nothing_reaches_the_event_loop.__name__)
 __all__ = ["nothing_reaches_the_event_loop"]

@@ -5,7 +5,22 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from servers import (
+
+from healthmsg.errors import (
+    CallTimeoutError,
+    ClientClosedError,
+    ConnectError,
+    ConnectionLostError,
+    HealthmsgError,
+    TransportError,
+)
+from healthmsg.outcome import Outcome
+from healthmsg.pipeline.exchange import FilePart, Multipart, Request
+from healthmsg.pipeline.sources import FileSource
+from healthmsg.pipeline.timeout import Timeout
+from healthmsg.pipeline.wire import Wire
+from healthmsg.version import __version__
+from tests.pipeline.servers import (
     BODY,
     COOKIE,
     JSON,
@@ -30,21 +45,6 @@ from servers import (
     stop_in_the_answer,
     wire_to,
 )
-
-from healthmsg.errors import (
-    CallTimeoutError,
-    ClientClosedError,
-    ConnectError,
-    ConnectionLostError,
-    HealthmsgError,
-    TransportError,
-)
-from healthmsg.outcome import Outcome
-from healthmsg.pipeline.exchange import FilePart, Multipart, Request
-from healthmsg.pipeline.sources import FileSource
-from healthmsg.pipeline.timeout import Timeout
-from healthmsg.pipeline.wire import Wire
-from healthmsg.version import __version__
 
 pytestmark = pytest.mark.usefixtures(nothing_reaches_the_event_loop.__name__)
 __all__ = ["nothing_reaches_the_event_loop"]

@@ -5,16 +5,6 @@ import logging
 
 import aiohttp
 import pytest
-from faulty_service import Script, answer, fail_to_connect, receive
-from servers import (
-    Incoming,
-    a_request,
-    answering,
-    hang,
-    nothing_reaches_the_event_loop,
-    serve,
-    wire_to,
-)
 
 from healthmsg import (
     CallTimeoutError,
@@ -28,6 +18,16 @@ from healthmsg import (
 from healthmsg.errors import CallError
 from healthmsg.network import Network
 from healthmsg.pipeline.timeout import Timeout
+from tests.pipeline.faulty_service import Script, answer, fail_to_connect, receive
+from tests.pipeline.servers import (
+    Incoming,
+    a_request,
+    answering,
+    hang,
+    nothing_reaches_the_event_loop,
+    serve,
+    wire_to,
+)
 
 answer_always = Script(answer)
 __all__ = ["nothing_reaches_the_event_loop"]

@@ -9,8 +9,12 @@ from typing import Any
 
 import aiohttp
 import pytest
-from hospital import BASIC, CREDENTIALS, PASSWORD, USER, Proxy
-from servers import (
+
+from healthmsg.errors import ClientClosedError, ConfigurationError, ConnectError, WrongEventLoopError
+from healthmsg.network import Network
+from healthmsg.pipeline.exchange import Request
+from tests.pipeline.hospital import BASIC, CREDENTIALS, PASSWORD, USER, Proxy
+from tests.pipeline.servers import (
     JSON,
     TOKEN,
     Received,
@@ -21,10 +25,6 @@ from servers import (
     serve,
     wire_to,
 )
-
-from healthmsg.errors import ClientClosedError, ConfigurationError, ConnectError, WrongEventLoopError
-from healthmsg.network import Network
-from healthmsg.pipeline.exchange import Request
 
 pytestmark = pytest.mark.usefixtures(nothing_reaches_the_event_loop.__name__)
 __all__ = ["nothing_reaches_the_event_loop"]

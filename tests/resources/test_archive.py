@@ -11,19 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from archives import (
-    FILE,
-    LINK,
-    MESSAGES,
-    FailsAfterFirstPage,
-    Stalls,
-    content_of,
-    fill,
-    tree,
-    unhurried,
-)
-from at_once import AtOnce
-from waiting import until
 
 from healthmsg import (
     Attachment,
@@ -41,6 +28,19 @@ from healthmsg import (
 from healthmsg.files.names import stored_name
 from healthmsg.resources.chats import Chat
 from healthmsg.sandbox import AnswerStatus, CutBody, Delay, Garbage, Sandbox
+from tests.at_once import AtOnce
+from tests.resources.archives import (
+    FILE,
+    LINK,
+    MESSAGES,
+    FailsAfterFirstPage,
+    Stalls,
+    content_of,
+    fill,
+    tree,
+    unhurried,
+)
+from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left_behind")
 

@@ -14,21 +14,6 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from archives import (
-    FILE,
-    LINK,
-    MESSAGES,
-    FailsAfterFirstPage,
-    Pages,
-    Stalls,
-    content_of,
-    fill,
-    names,
-    tree,
-    unhurried,
-)
-from at_once import AtOnce
-from waiting import until
 
 from healthmsg import (
     Client,
@@ -45,6 +30,21 @@ from healthmsg import (
 )
 from healthmsg.resources.chats import Chat
 from healthmsg.sandbox import AnswerStatus, Garbage, Sandbox
+from tests.at_once import AtOnce
+from tests.resources.archives import (
+    FILE,
+    LINK,
+    MESSAGES,
+    FailsAfterFirstPage,
+    Pages,
+    Stalls,
+    content_of,
+    fill,
+    names,
+    tree,
+    unhurried,
+)
+from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left_behind")
 

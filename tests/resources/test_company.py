@@ -1,11 +1,11 @@
 """The user's company, over the sandbox."""
 
 import pytest
-from foreign_host import ForeignHost
 
 from healthmsg import Client, ImportUser
 from healthmsg.resources.company import CompanyResource
 from healthmsg.sandbox import Sandbox
+from tests.resources.foreign_host import ForeignHost
 
 
 @pytest.fixture

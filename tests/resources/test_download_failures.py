@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from foreign_host import CONTENT, GIVEN, ForeignHost, links, paths_below, upload
 
 from healthmsg import (
     Attachment,
@@ -29,6 +28,7 @@ from healthmsg import (
 from healthmsg.resources.chats import Chat
 from healthmsg.resources.links import _acceptable, _cookie_header
 from healthmsg.sandbox import AnswerStatus, CutAfter, CutBefore, CutBody, Sandbox
+from tests.resources.foreign_host import CONTENT, GIVEN, ForeignHost, links, paths_below, upload
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from foreign_host import ForeignHost, links, paths_below
 
 from healthmsg import (
     Attachment,
@@ -22,6 +21,7 @@ from healthmsg import (
 )
 from healthmsg.resources.chats import Chat
 from healthmsg.sandbox import AnswerStatus, CutBody, Delay, Sandbox, StallBody
+from tests.resources.foreign_host import ForeignHost, links, paths_below
 
 pytestmark = [
     pytest.mark.looptime(idle_step=0.1, idle_timeout=3),

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from foreign_host import CONTENT, COOKIES, GIVEN, ForeignHost, links, paths_below, upload
 
 from healthmsg import (
     Attachment,
@@ -22,6 +21,7 @@ from healthmsg import (
 from healthmsg.resources.chats import Chat
 from healthmsg.resources.links import is_below
 from healthmsg.sandbox import AnswerStatus, Sandbox
+from tests.resources.foreign_host import CONTENT, COOKIES, GIVEN, ForeignHost, links, paths_below, upload
 
 
 @pytest.fixture

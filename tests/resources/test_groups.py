@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from attrs import frozen
-from foreign_host import ForeignHost
 
 from healthmsg import (
     Client,
@@ -27,6 +26,7 @@ from healthmsg.addresses import ChatAddress, ChatKind
 from healthmsg.resources.chats import Chat
 from healthmsg.resources.groups import GroupChat
 from healthmsg.sandbox import Sandbox
+from tests.resources.foreign_host import ForeignHost
 
 AUX_ID = "afdeling 4/b"
 

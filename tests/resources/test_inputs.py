@@ -6,8 +6,6 @@ from typing import Any, Final
 
 import pytest
 from attrs import frozen
-from foreign_host import ForeignHost
-from wire_rows import Row, row
 
 from healthmsg import (
     AmbiguousAuxIdError,
@@ -29,6 +27,8 @@ from healthmsg import (
 from healthmsg.errors import EmptyMessageError
 from healthmsg.resources.chats import Chat
 from healthmsg.resources.groups import GroupChat
+from tests.resources.foreign_host import ForeignHost
+from tests.resources.wire_rows import Row, row
 
 CANARY: Final = "c4nary"
 HALF: Final = f"{CANARY}\ud800"

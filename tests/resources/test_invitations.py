@@ -7,7 +7,6 @@ from typing import Any, Final
 import pytest
 from aiohttp import web
 from attrs import frozen
-from foreign_host import ForeignHost
 
 from healthmsg import (
     AmbiguousAuxIdError,
@@ -27,6 +26,7 @@ from healthmsg import (
     fold_aux_id,
 )
 from healthmsg.sandbox import Sandbox
+from tests.resources.foreign_host import ForeignHost
 
 ANN: Final[dict[str, Any]] = {"email": "ann@example.org", "first_name": "Ann", "last_name": "de Wit"}
 TAKEN = b'{"id": "u9"}'

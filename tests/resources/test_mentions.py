@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from foreign_host import ForeignHost
 
 from healthmsg import Client, ForbiddenError, InternalServerError, Member, Message, StatusError, User
 from healthmsg.resources.chats import Chat
 from healthmsg.resources.groups import GroupChat
+from tests.resources.foreign_host import ForeignHost
 
 ANN = User("ann", first_name="Ann", last_name="de Wit")
 BEA = User("bea", first_name="Bea", last_name="Bos")

@@ -8,11 +8,11 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from foreign_host import ForeignHost, paths_below
 
 from healthmsg import Client, DownloadError, ForbiddenError, InvalidInputError
 from healthmsg.addresses import ChatKind
 from healthmsg.sandbox import AnswerStatus, Sandbox
+from tests.resources.foreign_host import ForeignHost, paths_below
 
 MOMENT = datetime(2026, 3, 29, 12, 30, 15, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

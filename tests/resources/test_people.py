@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from foreign_host import ForeignHost
 
 from healthmsg import (
     Client,
@@ -19,6 +18,7 @@ from healthmsg import (
     User,
     Verification,
 )
+from tests.resources.foreign_host import ForeignHost
 
 
 @pytest.fixture

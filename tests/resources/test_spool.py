@@ -5,9 +5,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from archives import tree
 
 from healthmsg.resources.spool import Spool, write_whole
+from tests.resources.archives import tree
 
 
 async def test_lines_come_back_in_order_and_blocks_in_reverse(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from foreign_host import CONTENT, GIVEN, ForeignHost, links, upload
 
 from healthmsg import (
     Attachment,
@@ -26,6 +25,7 @@ from healthmsg import (
 from healthmsg.addresses import ChatKind
 from healthmsg.resources.chats import BaseChat, Chat
 from healthmsg.sandbox import AnswerStatus, CutBody, Sandbox
+from tests.resources.foreign_host import CONTENT, GIVEN, ForeignHost, links, upload
 
 MIB = 1024 * 1024
 

@@ -10,9 +10,6 @@ from typing import Any
 import pytest
 from aiohttp import web
 from attrs import evolve
-from foreign_host import ForeignHost
-from wire_calls import table
-from wire_rows import BASE, Id, Row, Sending, sent
 
 from healthmsg import Client, DeliveryUnknownError, Environment, InvalidIdError, Outcome, routes
 from healthmsg.addresses import ChatKind
@@ -25,6 +22,9 @@ from healthmsg.resources.groups import GroupChat
 from healthmsg.resources.me import Me
 from healthmsg.resources.users import Users
 from healthmsg.routes import Route
+from tests.resources.foreign_host import ForeignHost
+from tests.resources.wire_calls import table
+from tests.resources.wire_rows import BASE, Id, Row, Sending, sent
 
 # What JavaScript's encodeURIComponent makes of them.
 IDS = (

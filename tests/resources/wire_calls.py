@@ -6,8 +6,6 @@ from operator import attrgetter
 from typing import Any, Final
 
 from attrs import evolve
-from foreign_host import Part
-from wire_rows import BASE, HERE, Id, Row, row
 
 from healthmsg import (
     Attachment,
@@ -22,6 +20,8 @@ from healthmsg import (
 from healthmsg.addresses import ChatKind
 from healthmsg.files import UploadFile
 from healthmsg.models import GroupInvite, GroupSettings, ImportUser, Member, Option
+from tests.resources.foreign_host import Part
+from tests.resources.wire_rows import BASE, HERE, Id, Row, row
 
 FIRST_PAGE: Final = "page=0&amount=100"
 TWENTY: Final = "page=0&amount=20"

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from attrs import evolve, frozen
-from foreign_host import Part, Seen
 
 from healthmsg import Client
 from healthmsg.many import Many
 from healthmsg.paging import Pager
 from healthmsg.resources.file_stream import FileStream
+from tests.resources.foreign_host import Part, Seen
 
 BASE: Final = "/v1"
 HERE: Final = object()

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 from aiohttp import ClientSession
-from caller import Caller
 from yarl import URL
 
 from healthmsg.sandbox import Sandbox, SlidingWindow
+from tests.caller import Caller
 
 ASSETS = {
     "swagger-ui.css": "text/css",

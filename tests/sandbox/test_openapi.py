@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import pytest
-from caller import Caller
-from openapi_contract import JSON, METHODS, Contract, load
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from healthmsg import routes
@@ -14,6 +12,8 @@ from healthmsg.addresses import ChatKind
 from healthmsg.routes import Known, Route
 from healthmsg.sandbox.endpoints import TABLE
 from healthmsg.sandbox.routing import Router
+from tests.caller import Caller
+from tests.openapi_contract import JSON, METHODS, Contract, load
 
 DOCUMENT: Final = load()
 OPERATIONS: Final = {

@@ -8,7 +8,6 @@ import schemathesis
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from attrs import field, frozen
 from hypothesis import HealthCheck, settings
-from openapi_contract import JSON, load
 from requests import Session
 from schemathesis import Case
 from schemathesis.checks import not_a_server_error
@@ -23,6 +22,7 @@ from schemathesis.specs.openapi.checks import (
 
 from healthmsg.sandbox import Sandbox
 from healthmsg.sandbox.records import PROVIDERS
+from tests.openapi_contract import JSON, load
 
 CHECKS: Final = [
     not_a_server_error,

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 from aiohttp import FormData, MultipartWriter
-from openapi_contract import Contract
+
+from tests.openapi_contract import Contract
 
 CONTRACT = Contract()
 MESSAGES = "/v1/aux/conversations/ward%203%2Fe/messages"

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientSession
-from caller import Answer, Caller
 
 from healthmsg.sandbox import Sandbox
+from tests.caller import Answer, Caller
 
 
 async def admin(call: Caller, method: str, path: str, **kwargs: Any) -> Answer:

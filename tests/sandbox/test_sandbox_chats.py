@@ -6,7 +6,6 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from caller import Caller
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +15,7 @@ from healthmsg.routes import Route
 from healthmsg.sandbox import Sandbox
 from healthmsg.sandbox.endpoints import TABLE
 from healthmsg.sandbox.routing import Router
+from tests.caller import Caller
 
 ROUTER = Router(TABLE)
 STRANGE_IDS = [

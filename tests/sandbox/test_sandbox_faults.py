@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientConnectionError, ClientPayloadError
-from caller import Caller, first_call
-from waiting import until
 
 from healthmsg.sandbox import (
     AnswerStatus,
@@ -26,6 +24,8 @@ from healthmsg.sandbox import (
     TooManyRequests,
     WrongShape,
 )
+from tests.caller import Caller, first_call
+from tests.waiting import until
 
 HELLO = {"body": "Hallo"}
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 from aiohttp import FormData
-from caller import Caller, first_call
 
 from healthmsg.sandbox import Sandbox
+from tests.caller import Caller, first_call
 
 
 def form(*files: tuple[str, bytes, str], message: str | None = "Bijlagen") -> FormData:

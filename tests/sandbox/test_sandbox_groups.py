@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from aiohttp import FormData
 from attrs import frozen
-from caller import Caller
 
 from healthmsg.sandbox import Sandbox
+from tests.caller import Caller
 
 DEFAULTS = {
     "allow_contacts": True,

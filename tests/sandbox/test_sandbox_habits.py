@@ -4,10 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from aiohttp import ClientSession
-from caller import Caller
 
 from healthmsg import Client
 from healthmsg.sandbox import Habits, Sandbox
+from tests.caller import Caller
 
 MOMENT = datetime(2026, 11, 23, 12, 34, 56, 789_012, tzinfo=UTC)
 

@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
-from caller import Caller
 
 from healthmsg.sandbox import Sandbox
+from tests.caller import Caller
 
 ZOE = {"email": "zoe@example.com", "first_name": "Zoë", "last_name": "Mulder"}
 

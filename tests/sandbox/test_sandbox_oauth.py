@@ -7,9 +7,9 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 from aiohttp import ClientSession
-from caller import Answer, Caller
 
 from healthmsg.sandbox import Sandbox
+from tests.caller import Answer, Caller
 
 SCOPE = "read write"
 

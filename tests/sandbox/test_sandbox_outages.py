@@ -6,10 +6,10 @@ import time
 
 import pytest
 from aiohttp import ClientConnectionError, ClientConnectorError, ClientSession
-from caller import Caller, first_call
-from waiting import until
 
 from healthmsg.sandbox import Delay, Forbidden, GoAway, RevokeToken, Sandbox, TooManyRequests
+from tests.caller import Caller, first_call
+from tests.waiting import until
 
 HELLO = {"body": "Hallo"}
 

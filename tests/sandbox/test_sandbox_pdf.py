@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from aiohttp import ClientSession
-from caller import Answer, Caller
 
 from healthmsg.sandbox import Sandbox
+from tests.caller import Answer, Caller
 
 
 async def fetch(call: Caller, link: Answer) -> Answer:

@@ -7,9 +7,9 @@ from io import BytesIO
 from typing import Any
 
 import pytest
-from caller import Caller
 
 from healthmsg.sandbox import Sandbox
+from tests.caller import Caller
 
 
 # The limit would refuse most of what follows.

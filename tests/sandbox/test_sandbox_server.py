@@ -9,10 +9,10 @@ from unittest.mock import Mock
 import pytest
 from aiohttp import ClientSession, ServerDisconnectedError
 from aiohttp.test_utils import make_mocked_request
-from caller import Caller, first_call
 
 from healthmsg.sandbox import AnswerStatus, Delay, Quota, Sandbox, SlidingWindow
 from healthmsg.sandbox.listening import is_called_by_own_name
+from tests.caller import Caller, first_call
 
 
 class Clock:

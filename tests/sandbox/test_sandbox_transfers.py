@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator, Mapping
 import pytest
 from aiohttp import ClientPayloadError, ClientSession, FormData, payload
 from attrs import frozen
-from caller import Answer, Caller
 from yarl import URL
 
 from healthmsg.sandbox import CutBody, EndlessRedirects, LinkTo, Sandbox, SlowBody, StallBody
 from healthmsg.sandbox.remote import RemoteSandbox
+from tests.caller import Answer, Caller
 
 CONTENT = bytes(range(256)) * 40
 MEGABYTE = 1024 * 1024

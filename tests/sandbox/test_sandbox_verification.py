@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 from attrs import frozen
-from caller import Caller
 
 from healthmsg.sandbox import Sandbox
+from tests.caller import Caller
 
 
 @frozen

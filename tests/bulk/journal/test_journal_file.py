@@ -13,7 +13,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from journals import NOW, begun, delivered, entry, holding, keys, states
 from sqlalchemy import Connection
 
 from healthmsg.bulk.journal import Entry, Journal, State, database, sqlite_file
@@ -25,6 +24,7 @@ from healthmsg.errors import (
     JournalVersionError,
 )
 from healthmsg.outcome import Outcome
+from tests.bulk.journal.journals import NOW, begun, delivered, entry, holding, keys, states
 
 SECRET = "Uw uitslag is binnen"
 posix = pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")

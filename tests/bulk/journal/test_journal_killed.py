@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from journals import entry
 
 from healthmsg.bulk.journal import Journal, State
+from tests.bulk.journal.journals import entry
 
 WRITER = """
 import asyncio, sys

@@ -11,14 +11,14 @@ from typing import Any
 
 import asyncpg
 import pytest
-import version1
-from journals import begun, entry, keys, states
 from sqlalchemy import Connection, inspect
 
 from healthmsg.bulk.journal import Entry, Journal, State, migrations
 from healthmsg.bulk.journal.schema import METADATA
 from healthmsg.errors import JournalError, JournalVersionError
 from healthmsg.outcome import Outcome
+from tests.bulk.journal import version1
+from tests.bulk.journal.journals import begun, entry, keys, states
 
 
 def script(start: str, end: str) -> list[str]:

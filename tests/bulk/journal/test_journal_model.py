@@ -10,12 +10,12 @@ import pytest
 from attrs import define, field
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from journals import NOW
 from sqlalchemy import Connection, text
 
 from healthmsg.bulk.journal import Claimed, Entry, Journal, State, recipients
 from healthmsg.errors import ClaimLostError
 from healthmsg.outcome import Outcome
+from tests.bulk.journal.journals import NOW
 
 KEYS = [f"k{number}" for number in range(8)]
 ADDRESSES = ["conversations/c0", "users/c0", "conversations/c1", "aux/conversations/c2"]

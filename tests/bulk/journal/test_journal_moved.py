@@ -10,12 +10,12 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
-from journals import NOW, begun, delivered, entry, holding, keys, only, states
 
 from healthmsg.bulk.journal import Journal, State
 from healthmsg.bulk.journal.file_watch import FileWatch
 from healthmsg.errors import JournalGoneError, JournalIncompleteError
 from healthmsg.outcome import Outcome
+from tests.bulk.journal.journals import NOW, begun, delivered, entry, holding, keys, only, states
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="elsewhere, open files stay where they are")
 

@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import asyncpg
 import pytest
-from journals import begun, delivered, entry, holding, states
 
 from healthmsg.bulk.journal import Journal, State
 from healthmsg.errors import ConfigurationError, JournalError, JournalGoneError
+from tests.bulk.journal.journals import begun, delivered, entry, holding, states
 
 DISCARD = "DISCARD ALL"
 Bouncer = Callable[[str, int, str], str]

@@ -5,12 +5,12 @@ from typing import Any
 
 import asyncpg
 import pytest
-from journals import NOW, begun, entry, holding, keys, only, states
 from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_connection
 
 from healthmsg.bulk.journal import Journal, State, writer
 from healthmsg.errors import JournalError, JournalGoneError
 from healthmsg.outcome import Outcome
+from tests.bulk.journal.journals import NOW, begun, entry, holding, keys, only, states
 
 PATIENCE = 20.0
 

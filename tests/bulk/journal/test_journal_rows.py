@@ -6,11 +6,11 @@ from datetime import UTC, timedelta, timezone
 from logging.config import dictConfig
 
 import pytest
-from journals import NOW, entry, holding, keys, only
 from sqlalchemy import text as sql
 
 from healthmsg.bulk.journal import Entry, Journal, JournalFile
 from healthmsg.outcome import Outcome
+from tests.bulk.journal.journals import NOW, entry, holding, keys, only
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,11 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from journals import NOW, begun, delivered, entry, holding, keys, only, standing, states
 
 from healthmsg.bulk.journal import Entry, Journal, State
 from healthmsg.errors import JournalError, JournalMismatchError
 from healthmsg.outcome import Outcome
+from tests.bulk.journal.journals import NOW, begun, delivered, entry, holding, keys, only, standing, states
 
 
 async def left_waiting(target: str, *entries: Entry) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from journals import NOW, begun, delivered, entry, holding, keys, only, standing
 from sqlalchemy import Connection
 from sqlalchemy.util import await_only
 
@@ -15,6 +14,7 @@ from healthmsg.bulk.journal.changes import Kind
 from healthmsg.bulk.journal.entering import Entering
 from healthmsg.errors import ClaimLostError, JournalError
 from healthmsg.outcome import Outcome
+from tests.bulk.journal.journals import NOW, begun, delivered, entry, holding, keys, only, standing
 
 SHORT = timedelta(seconds=0.3)
 

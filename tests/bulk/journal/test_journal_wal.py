@@ -11,12 +11,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from journals import NOW, begun, delivered, entry, holding, keys, states
 from sqlalchemy import Connection
 
 from healthmsg.bulk.journal import Entry, Journal, State, wal_mark
 from healthmsg.errors import JournalError, JournalIncompleteError, JournalVersionError
 from healthmsg.outcome import Outcome
+from tests.bulk.journal.journals import NOW, begun, delivered, entry, holding, keys, states
 
 ENTRIES = [entry(f"k{number}") for number in range(200)]
 ALL = ("", "-wal", "-shm")

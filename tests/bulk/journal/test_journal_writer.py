@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from journals import NOW, begun, entry, holding, keys, only, states
 from sqlalchemy import event
 
 from healthmsg.bulk.journal import Journal, State, writer
 from healthmsg.bulk.journal.line import SqliteLine
 from healthmsg.errors import ClaimLostError, JournalError
 from healthmsg.outcome import Outcome
+from tests.bulk.journal.journals import NOW, begun, entry, holding, keys, only, states
 
 
 def commits_of(journal: Journal) -> list[Any]:
