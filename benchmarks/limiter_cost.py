@@ -19,8 +19,8 @@ import pyrate_limiter
 from aiolimiter import AsyncLimiter
 
 from healthmsg import RateLimit
-from healthmsg.pipeline.exchange import Lane
-from healthmsg.pipeline.limit import Limiter
+from healthmsg.pipeline.request import Lane
+from healthmsg.ratelimit.limiter import Limiter
 
 Turn = Callable[[], Awaitable[object]]
 

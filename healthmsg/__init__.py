@@ -7,7 +7,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from healthmsg.attempts import Attempt
     from healthmsg.auth import (
         AuthorizationRequest,
         FileTokenStore,
@@ -36,6 +35,10 @@ if TYPE_CHECKING:
         UploadResult,
     )
     from healthmsg.client import Client
+    from healthmsg.delivery.attempt import Attempt
+    from healthmsg.downloads.attachments import DownloadAll, DownloadResult
+    from healthmsg.downloads.download import FileStream
+    from healthmsg.downloads.export import Export
     from healthmsg.environment import Environment
     from healthmsg.errors import (
         AmbiguousAuxIdError,
@@ -96,7 +99,7 @@ if TYPE_CHECKING:
         WrongEventLoopError,
     )
     from healthmsg.files import UploadFile
-    from healthmsg.identifiers import exact_aux_id, fold_aux_id
+    from healthmsg.ids import exact_aux_id, fold_aux_id
     from healthmsg.models import (
         Attachment,
         Company,
@@ -122,20 +125,15 @@ if TYPE_CHECKING:
         VerificationPayload,
     )
     from healthmsg.paging import Pager
-    from healthmsg.pipeline.exchange import Response
-    from healthmsg.pipeline.limit import Limiter, RateLimit
-    from healthmsg.pipeline.meter import Progress
-    from healthmsg.pipeline.record import CallRecord
+    from healthmsg.pipeline.record import CallRecord, Stats
+    from healthmsg.pipeline.request import Response
     from healthmsg.pipeline.retry import Retries
-    from healthmsg.pipeline.stats import Stats
-    from healthmsg.pipeline.timeout import Timeout
-    from healthmsg.resources.archive import DownloadAll
-    from healthmsg.resources.chats import Chat
-    from healthmsg.resources.export import Export
-    from healthmsg.resources.file_stream import FileStream
-    from healthmsg.resources.groups import GroupChat
+    from healthmsg.ratelimit.limiter import Limiter, RateLimit
+    from healthmsg.resources.chat import Chat
+    from healthmsg.resources.group_chat import GroupChat
     from healthmsg.resources.users import UserHandle
-    from healthmsg.results import DownloadResult
+    from healthmsg.transfer import Progress
+    from healthmsg.transport.timeouts import Timeout
     from healthmsg.version import __version__
 
 __all__ = [
@@ -275,7 +273,7 @@ _HOMES = {
     "Token": "healthmsg.auth",
     "TokenManager": "healthmsg.auth",
     "TokenStore": "healthmsg.auth",
-    "Attempt": "healthmsg.attempts",
+    "Attempt": "healthmsg.delivery.attempt",
     "DryRun": "healthmsg.bulk",
     "DryRunReport": "healthmsg.bulk",
     "JournalReview": "healthmsg.bulk",
@@ -294,8 +292,8 @@ _HOMES = {
     "Client": "healthmsg.client",
     "Environment": "healthmsg.environment",
     "UploadFile": "healthmsg.files",
-    "exact_aux_id": "healthmsg.identifiers",
-    "fold_aux_id": "healthmsg.identifiers",
+    "exact_aux_id": "healthmsg.ids",
+    "fold_aux_id": "healthmsg.ids",
     "Attachment": "healthmsg.models",
     "Company": "healthmsg.models",
     "ConversationInfo": "healthmsg.models",
@@ -319,21 +317,21 @@ _HOMES = {
     "Verification": "healthmsg.models",
     "VerificationPayload": "healthmsg.models",
     "Pager": "healthmsg.paging",
-    "Response": "healthmsg.pipeline.exchange",
-    "Limiter": "healthmsg.pipeline.limit",
-    "RateLimit": "healthmsg.pipeline.limit",
-    "Progress": "healthmsg.pipeline.meter",
+    "Response": "healthmsg.pipeline.request",
+    "Limiter": "healthmsg.ratelimit.limiter",
+    "RateLimit": "healthmsg.ratelimit.limiter",
+    "Progress": "healthmsg.transfer",
     "CallRecord": "healthmsg.pipeline.record",
     "Retries": "healthmsg.pipeline.retry",
-    "Stats": "healthmsg.pipeline.stats",
-    "Timeout": "healthmsg.pipeline.timeout",
-    "DownloadAll": "healthmsg.resources.archive",
-    "Chat": "healthmsg.resources.chats",
-    "FileStream": "healthmsg.resources.file_stream",
-    "Export": "healthmsg.resources.export",
-    "GroupChat": "healthmsg.resources.groups",
+    "Stats": "healthmsg.pipeline.record",
+    "Timeout": "healthmsg.transport.timeouts",
+    "DownloadAll": "healthmsg.downloads.attachments",
+    "Chat": "healthmsg.resources.chat",
+    "FileStream": "healthmsg.downloads.download",
+    "Export": "healthmsg.downloads.export",
+    "GroupChat": "healthmsg.resources.group_chat",
     "UserHandle": "healthmsg.resources.users",
-    "DownloadResult": "healthmsg.results",
+    "DownloadResult": "healthmsg.downloads.attachments",
     "__version__": "healthmsg.version",
 }
 

@@ -10,6 +10,8 @@ from urllib.parse import unquote
 
 from attrs import evolve
 
+from healthmsg.aio import AsyncOnly
+from healthmsg.assembly import Parts, assembled
 from healthmsg.auth.manager import TokenManager
 from healthmsg.auth.token import Token
 from healthmsg.bulk.dry_run import DryRun
@@ -18,8 +20,8 @@ from healthmsg.bulk.reconcile import SETTLE, Reconciled, reconcile
 from healthmsg.bulk.runs import SendManyOptions, dry_run_of, run_of
 from healthmsg.bulk.sender import SendMany
 from healthmsg.bulk.uploader import UploadMany, Uploads
-from healthmsg.checks import check_flag, check_seconds
 from healthmsg.codec import encode
+from healthmsg.delivery.ledger import Deliveries
 from healthmsg.environment import Environment
 from healthmsg.errors import ConfigurationError, DeliveryUnknownError, InvalidInputError
 from healthmsg.errors.base import hides_arguments, hides_awaited_arguments
@@ -36,27 +38,24 @@ from healthmsg.options import (
     token_manager,
     version,
 )
-from healthmsg.parts import Parts, assembled
 from healthmsg.pipeline import fold
 from healthmsg.pipeline.auth import AuthStep
-from healthmsg.pipeline.exchange import Content, Lane, Request, Response
-from healthmsg.pipeline.limit import Limiter, RateLimit
-from healthmsg.pipeline.meter import Progress
-from healthmsg.pipeline.record import OnCall
+from healthmsg.pipeline.record import OnCall, Stats
+from healthmsg.pipeline.request import Content, Lane, Request, Response
 from healthmsg.pipeline.retry import Retries, RetryStep
-from healthmsg.pipeline.stats import Stats
-from healthmsg.pipeline.timeout import Timeout, as_timeout
-from healthmsg.pipeline.wire import LARGEST_RESPONSE, Wire
+from healthmsg.ratelimit.limiter import Limiter, RateLimit
 from healthmsg.resources.aliases import Aliases
 from healthmsg.resources.api import Api
 from healthmsg.resources.auxiliary import Auxiliary
 from healthmsg.resources.company import CompanyResource
 from healthmsg.resources.conversations import Conversations
-from healthmsg.resources.deliveries import Deliveries
 from healthmsg.resources.groupchats import GroupChats
 from healthmsg.resources.me import Me
 from healthmsg.resources.users import Users
-from healthmsg.tasks import AsyncOnly
+from healthmsg.transfer import Progress
+from healthmsg.transport.http import LARGEST_RESPONSE, Wire
+from healthmsg.transport.timeouts import Timeout, as_timeout
+from healthmsg.validation import check_flag, check_seconds
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession

@@ -11,10 +11,10 @@ from healthmsg.auth.manager import TokenManager
 from healthmsg.auth.token import Token
 from healthmsg.environment import Environment
 from healthmsg.errors import ConfigurationError
-from healthmsg.pipeline.limit import Limiter, RateLimit
 from healthmsg.pipeline.record import OnCall
 from healthmsg.pipeline.retry import Retries
-from healthmsg.pipeline.timeout import Timeout
+from healthmsg.ratelimit.limiter import Limiter, RateLimit
+from healthmsg.transport.timeouts import Timeout
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession

@@ -5,9 +5,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from types import TracebackType
 from typing import Any, Final, Generic, Protocol, Self, TypeVar
 
-from healthmsg.checks import check_count
+from healthmsg.aio import AsyncIterationOnly
 from healthmsg.errors import ClientClosedError
-from healthmsg.tasks import AsyncIterationOnly
+from healthmsg.validation import check_count
 
 PAGE_SIZE: Final = 100
 """Items asked for per page. A server may give fewer [A]."""

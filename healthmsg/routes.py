@@ -10,8 +10,7 @@ from typing import Final
 
 from attrs import Factory, field, frozen
 
-from healthmsg.addresses import ChatAddress, ChatKind
-from healthmsg.identifiers import encode_aux_id, encode_segment
+from healthmsg.ids import ChatAddress, ChatKind, encode_aux_id, encode_segment
 
 
 class Known(Enum):

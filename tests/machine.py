@@ -4,7 +4,7 @@ import pytest
 
 from healthmsg import clock
 from healthmsg.auth import manager
-from healthmsg.pipeline import connections
+from healthmsg.transport import connections
 
 
 class Machine:

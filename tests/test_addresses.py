@@ -8,9 +8,8 @@ from attrs.exceptions import FrozenInstanceError
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from healthmsg.addresses import ChatAddress, ChatKind
 from healthmsg.errors import AmbiguousAuxIdError, InvalidIdError
-from healthmsg.identifiers import exact_aux_id
+from healthmsg.ids import ChatAddress, ChatKind, exact_aux_id
 
 every_kind = pytest.mark.parametrize("kind", list(ChatKind))
 

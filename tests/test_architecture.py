@@ -19,14 +19,13 @@ TREES = {path.relative_to(ROOT): ast.parse(path.read_text(encoding="utf-8")) for
 
 FLOORS = [
     {
-        *("errors", "outcome", "environment", "models", "routes", "identifiers", "addresses", "checks"),
-        *("clock", "settings", "network", "json_text", "file_lock", "tasks", "version"),
-        *("results", "attempts"),
+        *("errors", "environment", "models", "routes", "ids", "validation"),
+        *("clock", "network", "json_text", "file_lock", "aio", "version", "log"),
     },
-    {"codec", "pipeline", "auth", "delivery"},
-    {"paging", "many", "files", "resources", "bulk", "gateway", "bot", "otel"},
-    {"shared", "options"},
-    {"parts"},
+    {"codec", "ratelimit", "transport", "pipeline", "auth", "transfer", "delivery", "files"},
+    {"paging", "task_pool", "downloads", "resources", "bulk", "gateway", "bot", "otel"},
+    {"options"},
+    {"assembly"},
     {"client"},
     {"progress"},
     {"cli"},
@@ -36,6 +35,9 @@ MAY_IMPORT = {
     name: set().union(*FLOORS[: number + 1]) for number, floor in enumerate(FLOORS) for name in floor
 }
 MAY_IMPORT["__init__"] = set(MAY_IMPORT)
+MAY_IMPORT["errors"] |= {"delivery", "downloads"}
+MAY_IMPORT["models"] |= {"delivery"}
+MAY_IMPORT["delivery"] |= {"resources"}
 MAY_IMPORT["cli"] |= {"__init__", "sandbox"}
 MAY_IMPORT["sandbox"] = {
     *(
@@ -43,8 +45,7 @@ MAY_IMPORT["sandbox"] = {
         "models",
         "routes",
         "codec",
-        "addresses",
-        "identifiers",
+        "ids",
         "environment",
         "errors",
         "json_text",
@@ -99,7 +100,7 @@ IMPORTS = {path: tuple(imports_of(tree)) for path, tree in TREES.items()}
 
 
 def part_of(module: str) -> str:
-    """Give the part of the house: `pipeline` for `healthmsg.pipeline.wire`."""
+    """Give the part of the house: `pipeline` for `healthmsg.transport.http`."""
     return f"{module}.__init__".split(".")[1]
 
 
@@ -127,7 +128,7 @@ def public_definitions(
 def test_the_files_are_found() -> None:
     assert len(FILES) > 30
     assert sum(len(found) for found in IMPORTS.values()) > 200
-    assert Path("pipeline/wire.py") in TREES
+    assert Path("transport/http.py") in TREES
 
 
 def test_every_file_has_its_place_in_the_house() -> None:
@@ -201,8 +202,7 @@ print(json.dumps(failed))
 
 
 def test_aiohttp_is_imported_where_it_is_wrapped_and_nowhere_else() -> None:
-    names = ("wire", "connections", "connecting", "body")
-    wrapped = {Path(f"pipeline/{name}.py") for name in names}
+    wrapped = {Path(f"transport/{name}.py") for name in ("http", "connections", "multipart")}
     guarded = {Path("client.py"), Path("options.py")}
     importing = {
         path: [found for found in all_found if of_package(found.module, "aiohttp")]
@@ -216,7 +216,7 @@ def test_aiohttp_is_imported_where_it_is_wrapped_and_nowhere_else() -> None:
         if path not in wrapped and not (path in guarded and found.guarded)
     ]
 
-    assert importing[Path("pipeline/wire.py")]
+    assert importing[Path("transport/http.py")]
     assert strays == []
 
 

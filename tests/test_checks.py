@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from healthmsg.checks import (
+from healthmsg.errors import AmbiguousAuxIdError, InvalidIdError, InvalidInputError
+from healthmsg.ids import exact_aux_id
+from healthmsg.validation import (
     check_all,
     check_aux_id,
     check_choice,
@@ -17,8 +19,6 @@ from healthmsg.checks import (
     check_reachable_by_one,
     check_text,
 )
-from healthmsg.errors import AmbiguousAuxIdError, InvalidIdError, InvalidInputError
-from healthmsg.identifiers import exact_aux_id
 
 CANARY = "c4nary"
 Check = Callable[[Any, str], object]

@@ -11,7 +11,7 @@ from cattrs import StructureHandlerNotFoundError
 from healthmsg import Token, models
 from healthmsg.codec import as_mapping, decode, encode
 from healthmsg.errors import InvalidInputError, InvalidResponseError
-from healthmsg.identifiers import exact_aux_id
+from healthmsg.ids import exact_aux_id
 from healthmsg.models import (
     Attachment,
     ConversationInfo,

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 import pytest
 
 from healthmsg import errors
+from healthmsg.delivery.attempt import Outcome
+from healthmsg.downloads.attachments import DownloadResult
 from healthmsg.errors import (
     AuthorizationRefusedError,
     CallError,
@@ -37,8 +39,6 @@ from healthmsg.errors import (
 )
 from healthmsg.errors.base import without_locals
 from healthmsg.models import Attachment
-from healthmsg.outcome import Outcome
-from healthmsg.results import DownloadResult
 
 CALL = "POST conversations/{id}/messages"
 CANARY = "canary-3f9"

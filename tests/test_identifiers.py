@@ -10,7 +10,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from healthmsg.errors import AmbiguousAuxIdError, InvalidIdError
-from healthmsg.identifiers import encode_aux_id, encode_segment, exact_aux_id, fold_aux_id
+from healthmsg.ids import encode_aux_id, encode_segment, exact_aux_id, fold_aux_id
 
 # What ECMAScript says of encodeURIComponent: uriUnreserved is alphanumerics and uriMark.
 JAVASCRIPT_UNRESERVED = frozenset(string.ascii_letters + string.digits + "-_.!~*'()")

@@ -16,7 +16,7 @@ from healthmsg.codec import decode, encode
 from healthmsg.errors import InvalidResponseError
 from healthmsg.json_text import NotJSONError, parse_json
 from healthmsg.models import Message
-from healthmsg.pipeline.exchange import Response
+from healthmsg.pipeline.request import Response
 
 BOM = b"\xef\xbb\xbf"
 LENIENT = {

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from healthmsg.errors import AmbiguousAuxIdError, InvalidIdError, InvalidInputError
-from healthmsg.identifiers import exact_aux_id
+from healthmsg.ids import exact_aux_id
 from healthmsg.models import GroupInvite, ImportUser, Option
 
 CANARY: Final = "c4nary"

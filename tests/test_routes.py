@@ -4,8 +4,8 @@ from string import Formatter
 import pytest
 
 from healthmsg import routes
-from healthmsg.addresses import ChatAddress, ChatKind
 from healthmsg.errors import AmbiguousAuxIdError, InvalidIdError
+from healthmsg.ids import ChatAddress, ChatKind
 from healthmsg.routes import (
     GET_AUX_USER,
     GET_CHAT,

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from healthmsg import Client, Environment
-from healthmsg.tasks import start
+from healthmsg.aio import start
 
 
 class Done(asyncio.Future[Any]):

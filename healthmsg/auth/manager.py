@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final, Self
 
+from healthmsg.aio import start
 from healthmsg.auth.oauth import OAuthApp
 from healthmsg.auth.sharing import SharedToken, is_same
 from healthmsg.auth.stores import TokenStore
@@ -24,8 +25,7 @@ from healthmsg.errors import (
     TokenStoreError,
 )
 from healthmsg.errors.base import without_locals
-from healthmsg.pipeline.exchange import Send
-from healthmsg.tasks import start
+from healthmsg.pipeline.request import Send
 
 _LOGGER: Final = logging.getLogger("healthmsg")
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)

@@ -36,7 +36,7 @@ from healthmsg.errors import (
 )
 from healthmsg.errors.base import hides_arguments, hides_awaited_arguments, without_locals
 from healthmsg.network import Network
-from healthmsg.pipeline.exchange import Content, Request, Response, Send
+from healthmsg.pipeline.request import Content, Request, Response, Send
 
 if TYPE_CHECKING:
     from oauthlib.oauth2 import WebApplicationClient
@@ -254,7 +254,7 @@ class OAuthApp:
 
     async def _send_alone(self, request: Request) -> Response:
         # Imported when first used: it needs aiohttp, which a program with a `send` of its own may not.
-        from healthmsg.pipeline.token_calls import token_calls  # noqa: PLC0415 - see above
+        from healthmsg.pipeline.auth import token_calls  # noqa: PLC0415 - see above
 
         async with token_calls(self._network) as send:
             return await send(request)

@@ -8,10 +8,10 @@ from functools import partial
 
 from attrs import define, evolve
 
-from healthmsg.addresses import ChatAddress
-from healthmsg.attempts import Attempt
 from healthmsg.bulk.journal import Journal, Sample
-from healthmsg.resources.deliveries import Delivered, Deliveries
+from healthmsg.delivery.attempt import Attempt
+from healthmsg.delivery.ledger import Delivered, Deliveries
+from healthmsg.ids import ChatAddress
 
 
 class DeliveryProofs:

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any, Final
 
-from healthmsg.pipeline.limit import RateLimit
+from healthmsg.ratelimit.limiter import RateLimit
 
 # Seconds' worth of calls, and how many that is at least and at most: enough that the limit never waits for
 # the journal, and few enough that hardly any is in doubt without having been sent when the process ends.

@@ -9,7 +9,7 @@ from typing import Final
 
 from attrs import define, evolve, field, frozen
 
-from healthmsg.addresses import ChatAddress
+from healthmsg.aio import AsyncIterationOnly, start
 from healthmsg.bulk.entries import Content, checked, take_files, taker
 from healthmsg.bulk.journal import Entry, Given, Journal, Standing, State
 from healthmsg.bulk.messages import Messages, Outgoing, Recipient, shown_recipient
@@ -27,12 +27,12 @@ from healthmsg.errors import (
     PreconditionFailedError,
 )
 from healthmsg.files import FileTaker, UploadFile
-from healthmsg.many import each
+from healthmsg.ids import ChatAddress
 from healthmsg.models import ConversationInfo, GroupChatInfo, User
-from healthmsg.pipeline.limit import RateLimit
+from healthmsg.ratelimit.limiter import RateLimit
 from healthmsg.resources.api import Api
 from healthmsg.routes import GET_CHAT, GET_USER
-from healthmsg.tasks import AsyncIterationOnly, start
+from healthmsg.task_pool import each
 
 _AT_ONCE: Final = 200
 _MOST_PROBLEMS: Final = 1_000

@@ -9,18 +9,18 @@ from typing import Any, Final
 import attrs
 from attrs import field, frozen
 
+from healthmsg.aio import in_thread
 from healthmsg.bulk.journal import Entry, JournalFile, fingerprint_of, likeness_of
 from healthmsg.bulk.messages import Outgoing, Recipient
 from healthmsg.bulk.sending import USERS, address_of, check_own, is_user
-from healthmsg.checks import check_text
 from healthmsg.codec import encode
 from healthmsg.errors import InvalidFileError, InvalidInputError
 from healthmsg.files import FileTaker, TakenFile, UploadFile, check_files, prepare
-from healthmsg.files.threads import in_thread
-from healthmsg.identifiers import encode_segment
+from healthmsg.ids import encode_segment
 from healthmsg.models import Option, Question
 from healthmsg.resources.api import Api
 from healthmsg.resources.wording import check_body, question_json, readable
+from healthmsg.validation import check_text
 
 _NO_PATH: Final = "only a file with a path can be in a journal: it may have to be sent by a later run"
 

@@ -20,9 +20,9 @@ from healthmsg.errors import (
     TokenRenewalError,
     TransportError,
 )
+from healthmsg.log import log
 from healthmsg.models import User
-from healthmsg.pipeline.exchange import Request
-from healthmsg.pipeline.log import log
+from healthmsg.pipeline.request import Request
 from healthmsg.resources.api import Api
 from healthmsg.routes import GET_ME
 

@@ -6,8 +6,8 @@ from typing import Final
 
 from attrs import define, evolve
 
+from healthmsg.aio import in_thread
 from healthmsg.files import FileTaker, FileToUpload, TakenFile, UploadFile
-from healthmsg.files.threads import in_thread
 
 # Bytes. Letters and scans are smaller; a run holds so many of them at once, whatever its messages are.
 _LARGEST_HELD: Final = 4 * 1024 * 1024

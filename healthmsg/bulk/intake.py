@@ -7,6 +7,7 @@ from typing import Final
 
 from attrs import define, field, frozen
 
+from healthmsg.aio import start
 from healthmsg.bulk.entries import Content, checked, take_files, taker
 from healthmsg.bulk.journal import Entry, Given, Journal, Standing, State
 from healthmsg.bulk.messages import Messages, Outgoing, Recipient, SendResult
@@ -14,10 +15,9 @@ from healthmsg.bulk.other_texts import OtherText, compare, error_of_skipped, wou
 from healthmsg.bulk.sender import check_outgoing
 from healthmsg.errors import EarlierRunError, InvalidFileError, InvalidInputError
 from healthmsg.files import UploadFile
-from healthmsg.many import each
 from healthmsg.models import Outcome
 from healthmsg.resources.api import Api
-from healthmsg.tasks import start
+from healthmsg.task_pool import each
 
 # Few enough that checking them does not keep the event loop from others.
 _AT_ONCE: Final = 200

@@ -8,8 +8,7 @@ from typing import Any, Final
 
 from attrs import evolve
 
-from healthmsg.addresses import ChatAddress
-from healthmsg.attempts import Attempt
+from healthmsg.aio import start
 from healthmsg.bulk.delivery_proofs import DeliveryProofs, JournalEvidence
 from healthmsg.bulk.departures import Departures
 from healthmsg.bulk.entries import files_in, question_in
@@ -19,6 +18,7 @@ from healthmsg.bulk.messages import Recipient, SendResult
 from healthmsg.bulk.reconcile import Reconciled, Reconciler, reconciler_of
 from healthmsg.bulk.sender import MOST_SENDINGS, SendMany, SendOptions
 from healthmsg.bulk.sending import outcome_of
+from healthmsg.delivery.attempt import Attempt
 from healthmsg.errors import (
     ClaimLostError,
     ClientUsageError,
@@ -28,14 +28,14 @@ from healthmsg.errors import (
     SendingGivenUpError,
     SendingStoppedError,
 )
+from healthmsg.ids import ChatAddress
 from healthmsg.models import Outcome, SentMessage
-from healthmsg.pipeline.exchange import Request
-from healthmsg.pipeline.limit import RateLimit
+from healthmsg.pipeline.request import Request
+from healthmsg.ratelimit.limiter import RateLimit
 from healthmsg.resources.api import Api
-from healthmsg.resources.chats import Chat
+from healthmsg.resources.chat import Chat
 from healthmsg.resources.conversations import Conversations
-from healthmsg.resources.groups import GroupChat, handle
-from healthmsg.tasks import start
+from healthmsg.resources.group_chat import GroupChat, handle
 
 ADVICE: Final = "Start again with the same journal and messages to go on: nothing is sent twice."
 _LEASE_LOST: Final = f"The journal could not be reached in time, so others may send its messages. {ADVICE}"

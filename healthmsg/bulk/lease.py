@@ -21,10 +21,10 @@ from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
+from healthmsg.aio import start
 from healthmsg.bulk.journal import Claimed, Journal
 from healthmsg.clock import Stopwatch
 from healthmsg.errors import ClaimLostError
-from healthmsg.tasks import start
 
 # So many times within a lease it is renewed.
 _RENEWALS: Final = 4

@@ -4,11 +4,11 @@ from collections.abc import AsyncIterable, Iterable, Sequence
 
 from attrs import field, frozen
 
-from healthmsg.addresses import USERS, ChatAddress
 from healthmsg.errors import InvalidIdError
 from healthmsg.files import FileToUpload
+from healthmsg.ids import USERS, ChatAddress
 from healthmsg.models import Outcome, Question
-from healthmsg.resources.chats import BaseChat
+from healthmsg.resources.chat import BaseChat
 
 Recipient = BaseChat | str
 """A chat handle, or an address such as `conversations/c1`, `aux/conversations/patient 7` or `users/u1`."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from healthmsg.addresses import plain_address
+from healthmsg.ids import plain_address
 from healthmsg.resources.aliases import Aliases
 
 _Task = asyncio.Task[Any]

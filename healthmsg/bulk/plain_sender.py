@@ -17,7 +17,7 @@ from healthmsg.errors import DeliveryUnknownError, InvalidFileError, SendingStop
 from healthmsg.files import FileToUpload, check_files
 from healthmsg.models import Outcome, SentMessage
 from healthmsg.resources.api import Api
-from healthmsg.resources.chats import BaseChat
+from healthmsg.resources.chat import BaseChat
 
 _ADVICE: Final = "What has no result was not sent. A run with a journal could be continued."
 

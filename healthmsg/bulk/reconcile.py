@@ -10,15 +10,15 @@ from typing import Final, Protocol
 
 from attrs import define, field, frozen
 
-from healthmsg.addresses import ChatAddress
-from healthmsg.attempts import Attempt
+from healthmsg.delivery.attempt import Attempt
+from healthmsg.delivery.ledger import Delivered, Deliveries
 from healthmsg.delivery.proof import Findings, Reading, Rule, Seen
 from healthmsg.delivery.stamps import DRIFT, Offset, Sample, Stamps, read_stamps
 from healthmsg.errors import CallError, DeliveryUnknownError, InvalidInputError
+from healthmsg.ids import ChatAddress
 from healthmsg.models import ConversationInfo, GroupChatInfo, Message, Outcome, User
 from healthmsg.paging import PAGE_SIZE
 from healthmsg.resources.api import Api
-from healthmsg.resources.deliveries import Delivered, Deliveries
 from healthmsg.routes import GET_CHAT, GET_ME, LIST_MESSAGES
 
 SETTLE: Final = 90.0

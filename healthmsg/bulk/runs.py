@@ -12,10 +12,10 @@ from healthmsg.bulk.other_texts import OtherText
 from healthmsg.bulk.plain_sender import PlainSendMany
 from healthmsg.bulk.reconcile import SETTLE
 from healthmsg.bulk.sender import OnUnknown, SendMany, SendOptions
-from healthmsg.checks import check_flag
 from healthmsg.errors import InvalidInputError
-from healthmsg.pipeline.limit import RateLimit
+from healthmsg.ratelimit.limiter import RateLimit
 from healthmsg.resources.api import Api
+from healthmsg.validation import check_flag
 
 _NOTHING: Final = "send_many needs messages, or a journal that holds some"
 

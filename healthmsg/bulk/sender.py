@@ -8,14 +8,13 @@ from typing import Any, ClassVar, Final, Literal
 
 from attrs import frozen
 
-from healthmsg.attempts import Attempt
 from healthmsg.bulk.hold import Hold
 from healthmsg.bulk.messages import Outgoing, Recipient, SendReport, SendResult
 from healthmsg.bulk.order import Order
 from healthmsg.bulk.other_texts import OTHER_TEXTS, OtherText
 from healthmsg.bulk.reconcile import Reconciled, Reconciler
 from healthmsg.bulk.sending import USERS, Sending, is_user, outcome_of
-from healthmsg.checks import check_choice, check_flag, check_seconds
+from healthmsg.delivery.attempt import Attempt
 from healthmsg.errors import (
     DeliveryUnknownError,
     ForbiddenError,
@@ -24,13 +23,14 @@ from healthmsg.errors import (
     SendingGivenUpError,
     StatusError,
 )
-from healthmsg.many import Words
 from healthmsg.models import Outcome, Question, SentMessage
-from healthmsg.pipeline.exchange import Request
+from healthmsg.pipeline.request import Request
 from healthmsg.resources.api import Api
-from healthmsg.resources.chats import Chat
+from healthmsg.resources.chat import Chat
 from healthmsg.resources.conversations import Conversations
-from healthmsg.resources.groups import GroupChat
+from healthmsg.resources.group_chat import GroupChat
+from healthmsg.task_pool import Words
+from healthmsg.validation import check_choice, check_flag, check_seconds
 
 # More than the limit lets go while an answer takes three seconds.
 MOST_IN_FLIGHT: Final = 128

@@ -6,16 +6,16 @@ from typing import Any, Final, TypeGuard, TypeVar
 
 from attrs import evolve
 
-from healthmsg import addresses
-from healthmsg.addresses import ChatAddress
+from healthmsg import ids as addresses
 from healthmsg.bulk.messages import Recipient
 from healthmsg.errors import CallError, HealthmsgError, InvalidInputError
-from healthmsg.many import Many
+from healthmsg.ids import ChatAddress
 from healthmsg.models import Outcome
-from healthmsg.pipeline.exchange import Request, Response, Send
+from healthmsg.pipeline.request import Request, Response, Send
 from healthmsg.resources.api import Api
-from healthmsg.resources.chats import BaseChat, Chat, belongs_to
-from healthmsg.resources.groups import GroupChat, handle
+from healthmsg.resources.chat import BaseChat, Chat, belongs_to
+from healthmsg.resources.group_chat import GroupChat, handle
+from healthmsg.task_pool import Many
 
 ItemT = TypeVar("ItemT")
 USERS: Final = addresses.USERS

@@ -11,10 +11,10 @@ from healthmsg.bulk.messages import Recipient, shown_recipient
 from healthmsg.bulk.sending import Sending, outcome_of
 from healthmsg.errors import InvalidInputError, SendingStoppedError
 from healthmsg.files import FileToUpload
-from healthmsg.many import Words, check_concurrency
 from healthmsg.models import Outcome
-from healthmsg.pipeline.meter import Meter, Progress, Transfer
 from healthmsg.resources.api import Api
+from healthmsg.task_pool import Words, check_concurrency
+from healthmsg.transfer import Meter, Progress, Transfer
 
 
 @frozen

@@ -7,18 +7,17 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 
-from healthmsg.addresses import ADDRESS_STARTS, USERS, ChatAddress, ChatKind
 from healthmsg.cli.ending import fail, problems_told, say
 from healthmsg.cli.recipients import RefusedError
 from healthmsg.cli.service import Ca, NoX509Strict, Proxy, Service, named
 from healthmsg.cli.terminal import has_lost_output, shown
 from healthmsg.client import Client
 from healthmsg.codec import encode
-from healthmsg.identifiers import exact_aux_id
+from healthmsg.ids import ADDRESS_STARTS, USERS, ChatAddress, ChatKind, exact_aux_id
 from healthmsg.models import ConversationInfo, GroupChatInfo
-from healthmsg.resources.chats import Chat
-from healthmsg.resources.groups import GroupChat
-from healthmsg.resources.user_ids import user_id
+from healthmsg.resources.api import user_id
+from healthmsg.resources.chat import Chat
+from healthmsg.resources.group_chat import GroupChat
 
 # Room for `conversations/` and a UUID.
 _WIDTH: Final = 50

@@ -28,8 +28,8 @@ from healthmsg.cli.sign_in import sign_in
 from healthmsg.client import Client
 from healthmsg.models import Outcome
 from healthmsg.progress import ProgressBar
-from healthmsg.resources.chats import Chat
-from healthmsg.resources.groups import GroupChat
+from healthmsg.resources.chat import Chat
+from healthmsg.resources.group_chat import GroupChat
 from healthmsg.sandbox.remote import RemoteSandbox, sandbox_process
 
 _UPLOADS: Final = 12

@@ -10,7 +10,6 @@ import typer
 from attrs import define
 from rich.console import Console
 
-from healthmsg.addresses import ChatAddress
 from healthmsg.bulk.reconcile import SETTLE
 from healthmsg.cli.chats import chat_at, parse_address
 from healthmsg.cli.ending import ExitCode, problems_told, say
@@ -21,6 +20,7 @@ from healthmsg.cli.terminal import shown
 from healthmsg.client import Client
 from healthmsg.codec import encode
 from healthmsg.errors import AmbiguousAuxIdError, CallError, DeliveryUnknownError, HealthmsgError
+from healthmsg.ids import ChatAddress
 from healthmsg.models import Outcome
 from healthmsg.resources.wording import readable
 

@@ -7,7 +7,6 @@ from typing import Final
 from attrs import define, field, frozen
 from rich.console import Console
 
-from healthmsg.addresses import ChatAddress
 from healthmsg.bulk import JournalReview, UnknownMessage
 from healthmsg.bulk.journal import Journal
 from healthmsg.cli.chats import chat_at
@@ -15,9 +14,10 @@ from healthmsg.cli.sending.journal_place import JournalPlace
 from healthmsg.cli.wording import without_name, written
 from healthmsg.client import Client
 from healthmsg.errors import HealthmsgError
+from healthmsg.ids import ChatAddress
 from healthmsg.models import Message
-from healthmsg.resources.chats import Chat
-from healthmsg.resources.groups import GroupChat
+from healthmsg.resources.chat import Chat
+from healthmsg.resources.group_chat import GroupChat
 
 AROUND: Final = timedelta(minutes=10)
 # One that has this many later messages is not looked for further.

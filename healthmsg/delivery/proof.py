@@ -51,7 +51,7 @@ from typing import Final
 
 from attrs import define, field, frozen
 
-from healthmsg.attempts import Attempt
+from healthmsg.delivery.attempt import Attempt
 from healthmsg.delivery.rewriting import File, Rewritings
 from healthmsg.delivery.stamps import Stamps
 

@@ -4,12 +4,12 @@ from datetime import datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, ClassVar
 
+from healthmsg.delivery.attempt import Outcome
 from healthmsg.errors.authorization import ReauthorizationRequiredError
 from healthmsg.errors.base import HealthmsgError
-from healthmsg.outcome import Outcome
 
 if TYPE_CHECKING:
-    from healthmsg.attempts import Attempt
+    from healthmsg.delivery.attempt import Attempt
     from healthmsg.models.quota import Quota
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from healthmsg.errors.base import HealthmsgError
 
 if TYPE_CHECKING:
-    from healthmsg.results import DownloadResult
+    from healthmsg.downloads.attachments import DownloadResult
 
 
 class ConfigurationError(HealthmsgError, ValueError):

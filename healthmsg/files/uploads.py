@@ -15,12 +15,24 @@ from attrs import evolve
 from content_types import get_content_type
 
 from healthmsg.errors import InvalidFileError
-from healthmsg.files.reading import Lent, digest_of, lend_watched, open_watched
-from healthmsg.files.taking import CHANGED, check_path, check_readable, in_use, room_in
-from healthmsg.files.values import FileState, FileToUpload, TakenFile, UploadFile
-from healthmsg.pipeline.exchange import FilePart, Source
-from healthmsg.pipeline.meter import Meter
-from healthmsg.pipeline.sources import FileSource, PieceSource, close_pieces
+from healthmsg.files.sources import (
+    CHANGED,
+    FileState,
+    FileToUpload,
+    Lent,
+    TakenFile,
+    UploadFile,
+    check_path,
+    check_readable,
+    digest_of,
+    in_use,
+    lend_watched,
+    open_watched,
+    room_in,
+)
+from healthmsg.pipeline.request import FilePart, Source
+from healthmsg.transfer import Meter
+from healthmsg.transport.multipart import FileSource, PieceSource, close_pieces
 
 _UNKNOWN_TYPE: Final = "application/octet-stream"
 _CONTROL_CHARACTERS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")

@@ -1,5 +1,6 @@
 """What goes to the service and comes from it: frozen values that know nothing of the client."""
 
+from healthmsg.delivery.attempt import Outcome
 from healthmsg.models.chats import ConversationInfo, GroupChatInfo
 from healthmsg.models.companies import Company
 from healthmsg.models.groups import GroupSettings
@@ -16,7 +17,6 @@ from healthmsg.models.questions import Option, Question
 from healthmsg.models.quota import Quota
 from healthmsg.models.users import Member, User
 from healthmsg.models.verifications import IdentityProvider, UserVerifications, Verification
-from healthmsg.outcome import Outcome
 
 __all__ = [
     "Attachment",

@@ -4,7 +4,7 @@ from typing import Final, Literal
 
 from attrs import field, frozen
 
-from healthmsg.checks import (
+from healthmsg.validation import (
     check_aux_id,
     check_choice,
     check_email,

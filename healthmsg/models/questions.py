@@ -8,9 +8,9 @@ from typing import Final, Literal
 
 from attrs import field, frozen
 
-from healthmsg.checks import check_text
 from healthmsg.errors import InvalidInputError
-from healthmsg.identifiers import fold_aux_id
+from healthmsg.ids import fold_aux_id
+from healthmsg.validation import check_text
 
 _LONGEST_NAME: Final = 32
 _is_name: Final = re.compile(rf"[A-Za-z0-9_]{{1,{_LONGEST_NAME}}}").fullmatch

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import reduce
 
-from healthmsg.pipeline.exchange import Send, Step
+from healthmsg.pipeline.request import Send, Step
 
 
 def fold(steps: Sequence[Step], wire: Send) -> Send:

@@ -1,9 +1,11 @@
 """The auth step: puts the bearer token on, and after a 401 renews it once."""
 
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
 from typing import Protocol, TypeVar
 
 from healthmsg.auth.token import Token
+from healthmsg.delivery.attempt import Outcome
 from healthmsg.errors import (
     CallError,
     RateLimitedError,
@@ -14,8 +16,15 @@ from healthmsg.errors import (
     TokenStoreError,
     UnauthorizedError,
 )
-from healthmsg.outcome import Outcome
-from healthmsg.pipeline.exchange import Request, Response, Send
+from healthmsg.network import Network
+from healthmsg.pipeline import fold
+from healthmsg.pipeline.check import CheckStep
+from healthmsg.pipeline.limit import LimitStep
+from healthmsg.pipeline.request import Request, Response, Send
+from healthmsg.pipeline.retry import Retries
+from healthmsg.ratelimit.limiter import Limiter, RateLimit
+from healthmsg.transport.http import Wire
+from healthmsg.transport.timeouts import Timeout
 
 T = TypeVar("T")
 
@@ -74,3 +83,13 @@ def _may_succeed_later(error: CallError | TokenRequestError | TokenStoreError) -
         # Such as a firewall's 403, which would be taken for a chat that this user may not write to.
         return not isinstance(error, RateLimitedError | ReauthorizationRequiredError)
     return isinstance(error, TokenStoreError) or error.outcome is Outcome.UNKNOWN
+
+
+@asynccontextmanager
+async def token_calls(network: Network) -> AsyncIterator[Send]:
+    """Open a connection for token calls, limit → check → wire, and close it afterwards."""
+    wire = Wire("", timeout=Timeout(), network=network)
+    try:
+        yield fold([LimitStep(Limiter(RateLimit()), longest_pause=Retries().max_wait), CheckStep()], wire)
+    finally:
+        await wire.close()

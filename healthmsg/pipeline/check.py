@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final, NamedTuple
 
+from healthmsg.delivery.server_clock import ServerClock
 from healthmsg.errors import (
     BadGatewayError,
     BadRequestError,
@@ -21,10 +22,9 @@ from healthmsg.errors import (
     UnauthorizedError,
 )
 from healthmsg.json_text import NotJSONError, parse_json
-from healthmsg.pipeline.exchange import Request, Response, Send
 from healthmsg.pipeline.headers import http_date, quota_headers, quota_of, service_time, wait_for_reset
 from healthmsg.pipeline.notices import Notices
-from healthmsg.pipeline.server_clock import ServerClock
+from healthmsg.pipeline.request import Request, Response, Send
 
 _ERRORS: Final[Mapping[int, type[StatusError]]] = {
     400: BadRequestError,

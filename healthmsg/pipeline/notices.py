@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
 
-from healthmsg.pipeline.log import call_back, log
+from healthmsg.log import call_back, log
 
 _NOTICE: Final = "%(call)s is going to disappear; the service says: %(sunset)s"
 _LONGEST_NOTICE: Final = 300

@@ -25,12 +25,14 @@ is not waited for: the error is raised at once, with its `retry_after`.
 """
 
 import asyncio
+import logging
 import time
 from typing import TYPE_CHECKING, Final
 
 from attrs import field, frozen
 
 from healthmsg.clock import Stopwatch
+from healthmsg.delivery.attempt import Outcome
 from healthmsg.errors import (
     CallError,
     ConnectError,
@@ -45,11 +47,10 @@ from healthmsg.errors import (
     TransportError,
 )
 from healthmsg.errors.base import without_locals
-from healthmsg.outcome import Outcome
-from healthmsg.pipeline.exchange import Request, Response, Send
-from healthmsg.pipeline.log import log_retry
+from healthmsg.log import log
+from healthmsg.pipeline.request import Request, Response, Send
 from healthmsg.routes import Repeat
-from healthmsg.settings import at_least_one, not_negative
+from healthmsg.validation import at_least_one, not_negative
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
@@ -197,7 +198,7 @@ class _Repetition:
 
     def _tell(self, state: "RetryCallState") -> None:
         error = state.outcome.exception() if state.outcome else None
-        log_retry(self._request, error, state.upcoming_sleep)
+        _log_retry(self._request, error, state.upcoming_sleep)
 
     def _settled(self, error: HealthmsgError) -> HealthmsgError:
         """Say plainly that a call may have taken effect, if that is so."""
@@ -235,3 +236,19 @@ def _problem(error: HealthmsgError) -> str:
     if error.outcome is Outcome.UNKNOWN:
         return error.problem
     return f"an earlier try got no clear answer, and the last one failed ({error.problem})"
+
+
+def _log_retry(request: Request, error: BaseException | None, wait: float) -> None:
+    """Log, at INFO, that a call is going to be tried again after `wait` seconds."""
+    transaction_id = error.transaction_id if isinstance(error, CallError) else ""
+    transaction = " (transaction %(transaction_id)s)" if transaction_id else ""
+    log(
+        logging.INFO,
+        f"%(call)s failed with %(error)s{transaction} in attempt %(attempt)d; again in %(wait).3f s",
+        call=request.call,
+        status=error.status if isinstance(error, StatusError) else None,
+        attempt=request.attempt,
+        error=type(error).__name__,
+        wait=wait,
+        transaction_id=transaction_id,
+    )

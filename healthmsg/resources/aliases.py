@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from healthmsg.addresses import USERS, ChatKind, plain_address
+from healthmsg.ids import USERS, ChatKind, plain_address
 from healthmsg.models import ConversationInfo, GroupChatInfo
 
 _CONVERSATIONS: Final = f"{ChatKind.CONVERSATION.path}/"

@@ -1,25 +1,31 @@
 """What every resource is built on: sending a request, and decoding its answer."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Final, TypeVar
 
 from attrs import field, frozen
 
-from healthmsg.addresses import ChatAddress
 from healthmsg.codec import decode, encode
-from healthmsg.errors import CallError, CallTimeoutError, DeliveryUnknownError, InvalidResponseError
+from healthmsg.delivery.ledger import Deliveries, files_of
+from healthmsg.errors import (
+    CallError,
+    CallTimeoutError,
+    DeliveryUnknownError,
+    InvalidIdError,
+    InvalidInputError,
+    InvalidResponseError,
+)
 from healthmsg.errors.base import without_locals
-from healthmsg.identifiers import encode_segment
-from healthmsg.many import Keep
-from healthmsg.models import SentMessage
+from healthmsg.ids import ChatAddress, encode_segment
+from healthmsg.models import SentMessage, User
 from healthmsg.models.fields import JSONObject
 from healthmsg.paging import HasId, Pager, Spawn
-from healthmsg.pipeline.exchange import Content, Hidden, Lane, Multipart, Request, Response, Send, Step
+from healthmsg.pipeline.request import Content, Hidden, Lane, Multipart, Request, Response, Send, Step
 from healthmsg.resources.aliases import Aliases
-from healthmsg.resources.deliveries import Deliveries, files_of
 from healthmsg.routes import Route
+from healthmsg.task_pool import Keep
 
 T = TypeVar("T")
 ItemT = TypeVar("ItemT", bound=HasId)
@@ -218,3 +224,30 @@ def json_body(document: Mapping[str, object]) -> Content:
     return Content(
         "application/json", encode({key: value for key, value in document.items() if value is not None})
     )
+
+
+def user_id(user: str | User) -> str:
+    """Return the id of a user, whether it came alone or in a model.
+
+    Raises:
+        InvalidIdError: it is neither text nor a user, or cannot be an id.
+    """
+    found = user.id if isinstance(user, User) else user
+    if not isinstance(found, str):
+        raise InvalidIdError(f"a user's id must be text or a User, not {type(found).__name__}")
+    encode_segment(found, "a user's id")
+    return found
+
+
+def user_ids(
+    users: Iterable[str | User], name: str, id_of: Callable[[str | User], str] = user_id
+) -> list[str]:
+    """Return the ids of users, each once; `id_of` says what an id is.
+
+    Raises:
+        InvalidInputError: it is a single user, or no collection.
+        InvalidIdError: one of them cannot be a user's id.
+    """
+    if isinstance(users, str | bytes | User) or not isinstance(users, Iterable):
+        raise InvalidInputError(f"{name} must be a collection of users' ids")
+    return list(dict.fromkeys(map(id_of, users)))

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 
-from healthmsg.addresses import ChatAddress, ChatKind
+from healthmsg.aio import together
 from healthmsg.errors import AuxIdTakenError, NotFoundError
+from healthmsg.ids import ChatAddress, ChatKind
 from healthmsg.models import GroupChatInfo, User
 from healthmsg.resources.api import Api
-from healthmsg.resources.together import together
 from healthmsg.routes import GET_AUX_USER, GET_CHAT
 
 _USER, _GROUP_CHAT = "a user", "a group chat"

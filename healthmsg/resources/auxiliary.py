@@ -4,15 +4,14 @@ from collections.abc import Iterable
 from contextlib import nullcontext
 from typing import Literal
 
-from healthmsg.addresses import ChatKind
-from healthmsg.checks import check_all, check_aux_id, check_choice
 from healthmsg.errors.base import hides_awaited_arguments
+from healthmsg.ids import ChatKind
 from healthmsg.models import ConversationInfo, GroupChatInfo, GroupInvite, GroupSettings, User
 from healthmsg.resources.api import Api, json_body
 from healthmsg.resources.assigning import without_group_chat
-from healthmsg.resources.chats import Chat
+from healthmsg.resources.chat import Chat
+from healthmsg.resources.group_chat import GroupChat
 from healthmsg.resources.groupchats import create_group_chat, new_group_chat
-from healthmsg.resources.groups import GroupChat
 from healthmsg.resources.namespace import ChatNamespace
 from healthmsg.routes import (
     CREATE_AUX_GROUP_CHAT,
@@ -20,6 +19,7 @@ from healthmsg.routes import (
     LIST_AUX_CONVERSATIONS,
     LIST_AUX_GROUP_CHATS,
 )
+from healthmsg.validation import check_all, check_aux_id, check_choice
 
 
 class AuxiliaryUsers:

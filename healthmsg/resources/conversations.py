@@ -1,11 +1,10 @@
 """`client.conversations`: 1-on-1 conversations."""
 
-from healthmsg.addresses import ChatKind
+from healthmsg.ids import ChatKind
 from healthmsg.models import ConversationInfo, User
-from healthmsg.resources.api import Created, json_body
-from healthmsg.resources.chats import Chat
+from healthmsg.resources.api import Created, json_body, user_id
+from healthmsg.resources.chat import Chat
 from healthmsg.resources.namespace import ChatNamespace
-from healthmsg.resources.user_ids import user_id
 from healthmsg.routes import LIST_CONVERSATIONS, START_CONVERSATION
 
 

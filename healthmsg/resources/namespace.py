@@ -2,13 +2,12 @@
 
 from typing import ClassVar, Final, Generic, Protocol, TypeVar
 
-from healthmsg.addresses import ChatAddress, ChatKind
 from healthmsg.errors import InvalidIdError
-from healthmsg.identifiers import exact_aux_id
+from healthmsg.ids import ChatAddress, ChatKind, exact_aux_id
 from healthmsg.models import ConversationInfo, GroupChatInfo, User
 from healthmsg.paging import PAGE_SIZE, Pager
 from healthmsg.resources.api import Api
-from healthmsg.resources.chats import BaseChat
+from healthmsg.resources.chat import BaseChat
 from healthmsg.routes import GET_CHAT, Route
 
 _OF_A_USER: Final = ": the conversation with a user is client.users(user).conversation()"

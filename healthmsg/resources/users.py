@@ -2,22 +2,13 @@
 
 from typing import Final, Literal
 
-from healthmsg.addresses import ChatAddress, ChatKind
-from healthmsg.checks import (
-    check_aux_id,
-    check_choice,
-    check_flag,
-    check_name,
-    check_reachable_by_one,
-    check_text,
-)
+from healthmsg.aio import together
 from healthmsg.errors.base import hides_awaited_arguments
+from healthmsg.ids import ChatAddress, ChatKind
 from healthmsg.models import IdentityProvider, User, UserVerifications, Verification
-from healthmsg.resources.api import Api, Created, json_body
+from healthmsg.resources.api import Api, Created, json_body, user_id
 from healthmsg.resources.assigning import without_user
-from healthmsg.resources.chats import Chat
-from healthmsg.resources.together import together
-from healthmsg.resources.user_ids import user_id
+from healthmsg.resources.chat import Chat
 from healthmsg.routes import (
     GET_ME,
     GET_USER,
@@ -26,6 +17,14 @@ from healthmsg.routes import (
     INVITE_PRIVATE_USER,
     LIST_PROVIDERS,
     LIST_VERIFICATIONS,
+)
+from healthmsg.validation import (
+    check_aux_id,
+    check_choice,
+    check_flag,
+    check_name,
+    check_reachable_by_one,
+    check_text,
 )
 
 _INVITATIONS: Final = {

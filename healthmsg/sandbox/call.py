@@ -7,7 +7,7 @@ import orjson
 from aiohttp import web
 from attrs import frozen
 
-from healthmsg.addresses import ChatKind
+from healthmsg.ids import ChatKind
 from healthmsg.json_text import NotJSONError, parse_json
 from healthmsg.sandbox.answers import bad_request, json_answer, not_found, precondition_failed, too_large
 from healthmsg.sandbox.body import Body

@@ -11,7 +11,7 @@ from urllib.parse import unquote_to_bytes
 from aiohttp import web
 from attrs import field, frozen
 
-from healthmsg.addresses import ChatKind
+from healthmsg.ids import ChatKind
 from healthmsg.sandbox.answers import ApiError, bad_request
 
 CallT = TypeVar("CallT")

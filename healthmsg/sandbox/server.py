@@ -8,9 +8,9 @@ from typing import Self
 
 from attrs import define, field
 
-from healthmsg.addresses import ChatAddress
 from healthmsg.codec import decode, encode
 from healthmsg.environment import Environment
+from healthmsg.ids import ChatAddress
 from healthmsg.models import Message
 from healthmsg.sandbox.calls import CallLog, CallRecord
 from healthmsg.sandbox.content import MadeUp, digest_of

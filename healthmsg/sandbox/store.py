@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Final, TypeVar
 from uuid import UUID, uuid5
 
-from healthmsg.addresses import ChatKind
+from healthmsg.ids import ChatKind
 from healthmsg.sandbox.content import Bytes, Content, InMemory, OnDisk
 from healthmsg.sandbox.habits import Habits
 from healthmsg.sandbox.records import Company, File, Payload, Person, StoredChat, StoredMessage

@@ -30,7 +30,7 @@ from healthmsg.errors import (
     UnauthorizedError,
 )
 from healthmsg.network import Network
-from healthmsg.pipeline.exchange import Send
+from healthmsg.pipeline.request import Send
 from tests.auth.token_service import (
     CLIENT_SECRET,
     CODE,
@@ -477,6 +477,6 @@ async def test_without_a_send_a_connection_is_made_for_the_call(monkeypatch: pyt
         yield service
         steps.append("close")
 
-    monkeypatch.setattr("healthmsg.pipeline.token_calls.token_calls", token_calls)
+    monkeypatch.setattr("healthmsg.pipeline.auth.token_calls", token_calls)
     assert (await app().exchange(CODE)).value == VALUE
     assert steps == ["open", "close"]

@@ -33,7 +33,7 @@ from healthmsg.errors import (
     TokenStoreError,
     UnauthorizedError,
 )
-from healthmsg.pipeline.exchange import Request, Response
+from healthmsg.pipeline.request import Request, Response
 from healthmsg.sandbox import Sandbox
 from tests.auth.token_service import NOON, REFRESH_TOKEN, VALUE, Clock, TokenService, answer, app, expiring
 from tests.machine import Machine

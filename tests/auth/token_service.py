@@ -11,7 +11,7 @@ import orjson
 from healthmsg.auth import OAuthApp, Token
 from healthmsg.environment import Environment
 from healthmsg.errors import HealthmsgError
-from healthmsg.pipeline.exchange import Content, Request, Response
+from healthmsg.pipeline.request import Content, Request, Response
 
 # When a plain test runs first, looptime 0.9 asks for the present event loop, and asyncio makes one that
 # nobody closes, unless it was told once that there is none.

@@ -23,7 +23,6 @@ from healthmsg import (
     exact_aux_id,
     fold_aux_id,
 )
-from healthmsg.addresses import ChatAddress, ChatKind
 from healthmsg.bulk.entries import Content, checked, files_in, question_in, take_files, taker, text_of
 from healthmsg.bulk.journal import JournalFile
 from healthmsg.bulk.journal.keys import (
@@ -33,6 +32,7 @@ from healthmsg.bulk.journal.keys import (
     question_of_json,
 )
 from healthmsg.files import TakenFile
+from healthmsg.ids import ChatAddress, ChatKind
 from healthmsg.sandbox import Sandbox
 
 

@@ -11,12 +11,12 @@ from attrs import define, evolve, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from healthmsg.addresses import ChatAddress
-from healthmsg.attempts import Attempt
 from healthmsg.bulk.reconcile import Reconciled, Reconciler
+from healthmsg.delivery.attempt import Attempt
+from healthmsg.delivery.ledger import Delivered, Deliveries
+from healthmsg.ids import ChatAddress
 from healthmsg.models import Attachment, Message, Outcome, User
 from healthmsg.paging import Pager
-from healthmsg.resources.deliveries import Delivered, Deliveries
 
 pytestmark = pytest.mark.looptime
 

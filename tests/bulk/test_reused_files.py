@@ -22,7 +22,7 @@ from healthmsg import (
 )
 from healthmsg.bulk.entries import checked, take_files, taker
 from healthmsg.bulk.journal import Journal
-from healthmsg.files import values
+from healthmsg.files import sources as values
 from healthmsg.sandbox import Sandbox
 
 PATIENTS = 60

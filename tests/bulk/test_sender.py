@@ -23,7 +23,7 @@ from healthmsg import (
     UploadFile,
 )
 from healthmsg.models import ConversationInfo
-from healthmsg.resources.chats import Chat
+from healthmsg.resources.chat import Chat
 from healthmsg.sandbox import AnswerStatus, CutAfter, CutBefore, Delay, Fault, Sandbox
 from tests.bulk.sources import AsyncSource, Source, bodies, chats, posts, read_into
 

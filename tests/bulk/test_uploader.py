@@ -26,7 +26,7 @@ from healthmsg import (
     UploadFile,
     UploadResult,
 )
-from healthmsg.resources.chats import Chat
+from healthmsg.resources.chat import Chat
 from healthmsg.sandbox import AnswerStatus, CutAfter, CutBefore, Fault, Sandbox
 from tests.at_once import AtOnce
 from tests.bulk.sources import chats, posts

@@ -8,7 +8,7 @@ import pytest
 
 from healthmsg import Client
 from healthmsg.bulk.journal import Entry, Journal, Row, State
-from healthmsg.outcome import Outcome
+from healthmsg.delivery.attempt import Outcome
 from healthmsg.sandbox import Sandbox
 from tests.cli.command_line import Done, invoke, run
 

@@ -11,7 +11,7 @@ from healthmsg.cli.app import app
 from healthmsg.cli.chats import parse_address
 from healthmsg.cli.recipients import RefusedError
 from healthmsg.errors import InvalidIdError
-from healthmsg.resources.chats import Chat
+from healthmsg.resources.chat import Chat
 from healthmsg.sandbox import AnswerStatus, CutAfter, Sandbox
 from tests.cli.command_line import RUNNER, Done, invoke, run, variables_of
 

@@ -10,15 +10,15 @@ from typing import Any, Final
 
 from attrs import define, evolve, field
 
-from healthmsg.addresses import ChatAddress
-from healthmsg.attempts import Attempt
 from healthmsg.bulk.reconcile import OwnDeliveries, Reconciled, Reconciler
 from healthmsg.codec import decode, encode
+from healthmsg.delivery.attempt import Attempt
+from healthmsg.delivery.ledger import Deliveries
+from healthmsg.delivery.server_clock import ServerClock
+from healthmsg.ids import ChatAddress
 from healthmsg.models import Message
 from healthmsg.paging import Pager
-from healthmsg.pipeline.exchange import Request
-from healthmsg.pipeline.server_clock import ServerClock
-from healthmsg.resources.deliveries import Deliveries
+from healthmsg.pipeline.request import Request
 from healthmsg.sandbox import Habits
 from healthmsg.sandbox.records import Person, StoredChat, StoredMessage
 

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from healthmsg.errors import InvalidFileError
 from healthmsg.files import FileToUpload, UploadFile, check_files, file_parts, prepare
-from healthmsg.files import taking as module
-from healthmsg.pipeline.exchange import FilePart
-from healthmsg.pipeline.meter import Meter
+from healthmsg.files import sources as module
+from healthmsg.pipeline.request import FilePart
+from healthmsg.transfer import Meter
 
 KINDS = "it must be a path or an open binary file, or bytes or an async iterable in an UploadFile"
 CONTROL = frozenset(map(chr, [*range(0x20), *range(0x7F, 0xA0)]))

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from healthmsg.files import FileTaker, TakenFile, UploadFile, take_now
-from healthmsg.files import taking as module
-from healthmsg.files.values import FileState
+from healthmsg.files import sources as module
+from healthmsg.files.sources import FileState
 
 LETTER = b"%PDF brief voor A"
 OTHER = b"%PDF brief voor B"

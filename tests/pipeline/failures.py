@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from healthmsg.delivery.attempt import Outcome
 from healthmsg.errors import (
     BadRequestError,
     CallError,
@@ -26,8 +27,7 @@ from healthmsg.errors import (
     UnauthorizedError,
     UploadFileError,
 )
-from healthmsg.outcome import Outcome
-from healthmsg.pipeline.exchange import Request, Response
+from healthmsg.pipeline.request import Request, Response
 from healthmsg.pipeline.retry import Retries, RetryStep
 from healthmsg.routes import Repeat
 from tests.pipeline.servers import a_request, response

@@ -16,9 +16,9 @@ import looptime
 import pytest
 from attrs import define, field, frozen
 
-from healthmsg.pipeline.exchange import Content, Multipart, Request, Response
-from healthmsg.pipeline.timeout import Timeout
-from healthmsg.pipeline.wire import Wire
+from healthmsg.pipeline.request import Content, Multipart, Request, Response
+from healthmsg.transport.http import Wire
+from healthmsg.transport.timeouts import Timeout
 
 # When a plain test runs first, looptime asks for the present event loop, and asyncio makes one that nobody
 # closes, unless it was told once that there is none.

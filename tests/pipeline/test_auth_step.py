@@ -6,6 +6,7 @@ import pytest
 from healthmsg import Client, Environment
 from healthmsg.auth.manager import TokenManager
 from healthmsg.auth.token import Token
+from healthmsg.delivery.attempt import Outcome
 from healthmsg.errors import (
     CallError,
     CallTimeoutError,
@@ -20,11 +21,11 @@ from healthmsg.errors import (
     TokenStoreError,
     UnauthorizedError,
 )
-from healthmsg.outcome import Outcome
 from healthmsg.pipeline import fold
 from healthmsg.pipeline.auth import AuthStep
-from healthmsg.pipeline.exchange import Request, Response, Send, Step
-from healthmsg.pipeline.limit import Limiter, LimitStep, RateLimit
+from healthmsg.pipeline.limit import LimitStep
+from healthmsg.pipeline.request import Request, Response, Send, Step
+from healthmsg.ratelimit.limiter import Limiter, RateLimit
 from tests.pipeline.servers import a_request, answering, let_the_clock_tick, response, serve
 
 OLD, NEW = Token("old"), Token("new")

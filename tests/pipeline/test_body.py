@@ -11,6 +11,7 @@ import pytest
 from aiohttp.http_writer import StreamWriter
 
 from healthmsg.auth import Token
+from healthmsg.delivery.attempt import Outcome
 from healthmsg.errors import (
     CallError,
     CallTimeoutError,
@@ -21,15 +22,14 @@ from healthmsg.errors import (
     UnauthorizedError,
     UploadFileError,
 )
-from healthmsg.outcome import Outcome
 from healthmsg.pipeline import fold
 from healthmsg.pipeline.auth import AuthStep
 from healthmsg.pipeline.check import CheckStep
-from healthmsg.pipeline.exchange import FilePart, Multipart, Request, Send
-from healthmsg.pipeline.meter import Meter
+from healthmsg.pipeline.request import FilePart, Multipart, Request, Send
 from healthmsg.pipeline.retry import Retries, RetryStep
-from healthmsg.pipeline.sources import FileSource, PieceSource
-from healthmsg.pipeline.timeout import Timeout
+from healthmsg.transfer import Meter
+from healthmsg.transport.multipart import FileSource, PieceSource
+from healthmsg.transport.timeouts import Timeout
 from tests.pipeline.servers import (
     PATIENT,
     Handler,

@@ -7,7 +7,7 @@ import pytest
 
 from healthmsg import CallTimeoutError, ConnectError, Outcome, Timeout
 from healthmsg.network import Network
-from healthmsg.pipeline.wire import Wire
+from healthmsg.transport.http import Wire
 from tests.pipeline.servers import (
     Handler,
     Incoming,
@@ -76,7 +76,7 @@ async def test_asking_the_system_for_a_proxy(patience: Timeout, monkeypatch: pyt
 
 
 async def test_waiting_for_one_of_the_connections(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("healthmsg.pipeline.connections._MOST_CONNECTIONS", 1)
+    monkeypatch.setattr("healthmsg.transport.connections._MOST_CONNECTIONS", 1)
     async with serve(hang) as server, wire_to(server.url, IN_TIME) as wire:
         first = asyncio.create_task(wire.with_timeout(Timeout(total=0.3))(a_request()))
         await server.until(lambda server: server.open == 1)

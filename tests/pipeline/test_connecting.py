@@ -11,9 +11,9 @@ import pytest
 from yarl import URL
 
 from healthmsg.errors import ConnectError, HealthmsgError
-from healthmsg.pipeline.connecting import connect_error
-from healthmsg.pipeline.exchange import Request
+from healthmsg.pipeline.request import Request
 from healthmsg.pipeline.retry import Retries, RetryStep
+from healthmsg.transport.connections import connect_error
 from tests.pipeline.servers import CANARIES, a_request
 
 PROXY = URL("http://user:c4nary@proxy.example:3128")

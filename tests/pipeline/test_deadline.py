@@ -4,8 +4,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from healthmsg import CallTimeoutError, Client, ConnectError, Retries, Timeout
-from healthmsg.pipeline.deadline import Deadline
 from healthmsg.sandbox import Delay, Sandbox
+from healthmsg.transport.timeouts import Deadline
 
 pytestmark = pytest.mark.looptime
 

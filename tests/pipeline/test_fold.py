@@ -1,7 +1,7 @@
 import pytest
 
 from healthmsg.pipeline import fold
-from healthmsg.pipeline.exchange import Request, Response, Send, Step
+from healthmsg.pipeline.request import Request, Response, Send, Step
 from tests.pipeline.servers import a_request, response
 
 

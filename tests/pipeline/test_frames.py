@@ -17,8 +17,8 @@ from healthmsg import Client, Environment, ImportUser, JournalReview, Option, Ou
 from healthmsg.auth import FileTokenStore, MemoryTokenStore, OAuthApp, Token, TokenManager
 from healthmsg.errors import HealthmsgError
 from healthmsg.files import UploadFile
-from healthmsg.pipeline.exchange import Request, Response
-from healthmsg.pipeline.timeout import Timeout
+from healthmsg.pipeline.request import Request, Response
+from healthmsg.transport.timeouts import Timeout
 from tests.pipeline.servers import (
     AUX_ID,
     BODY,

@@ -6,8 +6,9 @@ import itertools
 import pytest
 
 from healthmsg.errors import ClientClosedError, RateLimitedError
-from healthmsg.pipeline.exchange import Lane, Request, Response
-from healthmsg.pipeline.limit import Limiter, LimitStep, RateLimit
+from healthmsg.pipeline.limit import LimitStep
+from healthmsg.pipeline.request import Lane, Request, Response
+from healthmsg.ratelimit.limiter import Limiter, RateLimit
 from tests.pipeline.servers import a_request, let_the_clock_tick, response
 from tests.pipeline.waiters import all_slots_come_back, nobody_is_left, until_the_spacing_holds, waiting
 

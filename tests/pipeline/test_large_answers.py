@@ -21,8 +21,8 @@ from healthmsg.errors import (
     NotFoundError,
 )
 from healthmsg.pipeline.retry import Retries
-from healthmsg.pipeline.timeout import Timeout
 from healthmsg.resources import api
+from healthmsg.transport.timeouts import Timeout
 from tests.pipeline.servers import Handler, Incoming, a_request, answering, serve, wire_to
 
 T = TypeVar("T")

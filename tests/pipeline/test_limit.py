@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from healthmsg.errors import CallTimeoutError, ConnectError, ConnectionLostError, RateLimitedError
-from healthmsg.pipeline.exchange import Lane, Request, Response
-from healthmsg.pipeline.limit import Limiter, LimitStep, RateLimit
-from healthmsg.pipeline.slots import CallSlot
+from healthmsg.pipeline.limit import LimitStep
+from healthmsg.pipeline.request import Lane, Request, Response
+from healthmsg.ratelimit.limiter import Limiter, RateLimit
+from healthmsg.ratelimit.window import CallSlot
 from tests.pipeline.servers import a_request, in_fake_time, let_the_clock_tick, response
 
 pytestmark = pytest.mark.looptime(noop_cycles=0)

@@ -8,10 +8,11 @@ import pytest
 
 from healthmsg.errors import CallError, CallTimeoutError, ConnectError, ConnectionLostError
 from healthmsg.pipeline import fold
-from healthmsg.pipeline.exchange import Request, Response
-from healthmsg.pipeline.limit import Limiter, LimitStep, RateLimit
-from healthmsg.pipeline.slots import CallSlot
-from healthmsg.pipeline.timeout import Timeout
+from healthmsg.pipeline.limit import LimitStep
+from healthmsg.pipeline.request import Request, Response
+from healthmsg.ratelimit.limiter import Limiter, RateLimit
+from healthmsg.ratelimit.window import CallSlot
+from healthmsg.transport.timeouts import Timeout
 from tests.pipeline.servers import (
     Handler,
     Incoming,

@@ -20,10 +20,11 @@ from healthmsg.errors import (
     StatusError,
 )
 from healthmsg.pipeline import fold
-from healthmsg.pipeline.exchange import Lane, Request, Response
-from healthmsg.pipeline.limit import Limiter, LimitStep, RateLimit
-from healthmsg.pipeline.pace import Pace
+from healthmsg.pipeline.limit import LimitStep
+from healthmsg.pipeline.request import Lane, Request, Response
 from healthmsg.pipeline.retry import Retries, RetryStep
+from healthmsg.ratelimit.adaptive import Pace
+from healthmsg.ratelimit.limiter import Limiter, RateLimit
 from healthmsg.sandbox.limits import FixedWindow, Policy, SlidingWindow, SpikeArrest
 from tests.pipeline.servers import a_request, in_fake_time, let_the_clock_tick, response
 

@@ -8,9 +8,10 @@ import pytest
 import uvloop
 
 from healthmsg import Client, ClientClosedError, WrongEventLoopError
-from healthmsg.pipeline.exchange import Lane, Request, Response
-from healthmsg.pipeline.limit import Limiter, LimitStep, RateLimit
-from healthmsg.pipeline.slots import CallSlot
+from healthmsg.pipeline.limit import LimitStep
+from healthmsg.pipeline.request import Lane, Request, Response
+from healthmsg.ratelimit.limiter import Limiter, RateLimit
+from healthmsg.ratelimit.window import CallSlot
 from healthmsg.sandbox import Sandbox
 from tests.pipeline.servers import a_request, in_fake_time, response
 

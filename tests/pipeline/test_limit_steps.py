@@ -6,9 +6,9 @@ from attrs import define, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from healthmsg.pipeline.exchange import Lane
-from healthmsg.pipeline.limit import Limiter, RateLimit
-from healthmsg.pipeline.slots import CallSlot
+from healthmsg.pipeline.request import Lane
+from healthmsg.ratelimit.limiter import Limiter, RateLimit
+from healthmsg.ratelimit.window import CallSlot
 from tests.pipeline.servers import in_fake_time
 
 # Fake time moves in microseconds.

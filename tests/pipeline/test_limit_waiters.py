@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from healthmsg.errors import ConfigurationError, QuotaExceededError, RateLimitedError
-from healthmsg.pipeline.exchange import Lane, Request, Response
-from healthmsg.pipeline.limit import Limiter, LimitStep, RateLimit
-from healthmsg.pipeline.slots import CallSlot
+from healthmsg.pipeline.limit import LimitStep
+from healthmsg.pipeline.request import Lane, Request, Response
+from healthmsg.ratelimit.limiter import Limiter, RateLimit
+from healthmsg.ratelimit.window import CallSlot
 from tests.machine import Machine
 from tests.pipeline.servers import a_request, in_fake_time, let_the_clock_tick, response
 from tests.pipeline.waiters import (

@@ -6,7 +6,9 @@ import pytest
 
 from healthmsg import Client, Environment
 from healthmsg.errors import ConnectError, ServiceUnavailableError
-from healthmsg.pipeline.log import log, log_pause, log_retry, logger
+from healthmsg.log import log, logger
+from healthmsg.pipeline.limit import _log_pause
+from healthmsg.pipeline.retry import _log_retry
 from tests.pipeline.servers import ROUTE, Incoming, a_request, assert_tells_nothing, nothing_logged, serve
 
 CALL = f"POST {ROUTE}"
@@ -84,7 +86,7 @@ def test_a_repetition_to_come_is_told_at_info(
     request.attempt = 2
 
     with nothing_logged(caplog):
-        log_retry(request, error, 1.25)
+        _log_retry(request, error, 1.25)
 
     (record,) = caplog.records
     name = type(error).__name__
@@ -97,7 +99,7 @@ def test_a_repetition_to_come_is_told_at_info(
 
 def test_a_pause_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     with nothing_logged(caplog):
-        log_pause(a_request(), 429, 3.0)
+        _log_pause(a_request(), 429, 3.0)
 
     (record,) = caplog.records
     assert record.levelno == logging.WARNING

@@ -7,15 +7,16 @@ from typing import Any
 import aiohttp
 import pytest
 
+from healthmsg.delivery.attempt import Outcome
 from healthmsg.errors import ClaimLostError, ConnectError, ConnectionLostError
-from healthmsg.outcome import Outcome
 from healthmsg.pipeline import fold
 from healthmsg.pipeline.check import CheckStep
-from healthmsg.pipeline.exchange import FilePart, Lane, Multipart, Request, Response
-from healthmsg.pipeline.limit import Limiter, LimitStep, RateLimit
+from healthmsg.pipeline.limit import LimitStep
+from healthmsg.pipeline.request import FilePart, Lane, Multipart, Request, Response
 from healthmsg.pipeline.retry import Retries, RetryStep
-from healthmsg.pipeline.sources import PieceSource
-from healthmsg.pipeline.wire import Wire
+from healthmsg.ratelimit.limiter import Limiter, RateLimit
+from healthmsg.transport.http import Wire
+from healthmsg.transport.multipart import PieceSource
 from tests.pipeline.servers import (
     Incoming,
     Server,

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 import pytest
 
 from healthmsg.errors import InvalidInputError
-from healthmsg.pipeline.meter import Meter, check_progress
+from healthmsg.transfer import Meter, check_progress
 
 Told = list[tuple[int, int | None]]
 

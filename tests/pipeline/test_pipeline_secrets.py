@@ -12,7 +12,7 @@ import pytest
 from healthmsg import CallRecord, Client, Environment, Outgoing, RateLimit, Retries
 from healthmsg.errors import HealthmsgError
 from healthmsg.files import UploadFile
-from healthmsg.pipeline.timeout import Timeout
+from healthmsg.transport.timeouts import Timeout
 from tests.pipeline.servers import (
     AUX_ID,
     BODY,

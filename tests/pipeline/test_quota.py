@@ -12,9 +12,10 @@ from healthmsg.errors import ConnectError, QuotaExceededError, RateLimitedError,
 from healthmsg.models.quota import Quota
 from healthmsg.pipeline import fold
 from healthmsg.pipeline.check import CheckStep
-from healthmsg.pipeline.exchange import Request, Response, Send
-from healthmsg.pipeline.limit import Limiter, LimitStep, RateLimit
+from healthmsg.pipeline.limit import LimitStep
 from healthmsg.pipeline.quota import QuotaStep, UsedUp
+from healthmsg.pipeline.request import Request, Response, Send
+from healthmsg.ratelimit.limiter import Limiter, RateLimit
 from tests.machine import Machine
 from tests.pipeline.servers import a_request, response
 

@@ -6,10 +6,9 @@ import pytest
 
 from healthmsg import Client, Environment
 from healthmsg.errors import ConnectError, NotFoundError
-from healthmsg.pipeline.exchange import Request, Response
-from healthmsg.pipeline.record import CallRecord, RecordStep
+from healthmsg.pipeline.record import CallRecord, Counters, RecordStep
+from healthmsg.pipeline.request import Request, Response
 from healthmsg.pipeline.retry import Retries, RetryStep
-from healthmsg.pipeline.stats import Counters
 from tests.pipeline.servers import (
     CANARIES,
     PATIENT,

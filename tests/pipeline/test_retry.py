@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from healthmsg.delivery.attempt import Outcome
 from healthmsg.errors import (
     CallError,
     ConfigurationError,
@@ -15,8 +16,7 @@ from healthmsg.errors import (
     RateLimitedError,
     ReauthorizationRequiredError,
 )
-from healthmsg.outcome import Outcome
-from healthmsg.pipeline.exchange import Request, Response
+from healthmsg.pipeline.request import Request, Response
 from healthmsg.pipeline.retry import Retries, RetryStep
 from healthmsg.routes import Repeat
 from tests.pipeline.failures import (
@@ -182,7 +182,7 @@ def test_a_number_that_cannot_be_right_is_refused(name: str, value: Any) -> None
 
 ONE_GOOD_CALL = """
 import asyncio, sys
-from healthmsg.pipeline.exchange import Request, Response
+from healthmsg.pipeline.request import Request, Response
 from healthmsg.pipeline.retry import Retries, RetryStep
 
 async def answer(_):

@@ -7,7 +7,7 @@ from healthmsg.errors import (
     ServiceUnavailableError,
     StatusError,
 )
-from healthmsg.pipeline.exchange import Request, Response
+from healthmsg.pipeline.request import Request, Response
 from healthmsg.pipeline.retry import Retries, RetryStep
 from tests.pipeline.failures import (
     AGAIN,

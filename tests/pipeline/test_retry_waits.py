@@ -10,7 +10,7 @@ from healthmsg.errors import (
     ServiceUnavailableError,
     TokenRenewalError,
 )
-from healthmsg.pipeline.exchange import Request, Response
+from healthmsg.pipeline.request import Request, Response
 from healthmsg.pipeline.retry import Retries, RetryStep
 from tests.machine import Machine
 from tests.pipeline.failures import (

@@ -19,9 +19,9 @@ from healthmsg import (
     UploadFile,
 )
 from healthmsg.network import Network
-from healthmsg.pipeline.exchange import Content, FilePart, Multipart
-from healthmsg.pipeline.sources import FileSource
-from healthmsg.pipeline.standstill import Standstill
+from healthmsg.pipeline.request import Content, FilePart, Multipart
+from healthmsg.transport.multipart import FileSource
+from healthmsg.transport.timeouts import Standstill
 from tests.pipeline.hospital import FRESH, Authority, environment_at
 from tests.pipeline.servers import (
     Incoming,

@@ -24,9 +24,8 @@ from healthmsg import (
     TokenManager,
     UploadFile,
 )
-from healthmsg.pipeline.exchange import Request, Response
-from healthmsg.pipeline.record import RecordStep
-from healthmsg.pipeline.stats import Counters
+from healthmsg.pipeline.record import Counters, RecordStep
+from healthmsg.pipeline.request import Request, Response
 from healthmsg.sandbox import AnswerStatus, Sandbox
 from tests.pipeline.servers import Incoming, a_request, answering, hang, in_fake_time, response, serve
 

@@ -20,7 +20,7 @@ from healthmsg import (
     TokenManager,
 )
 from healthmsg.network import trusting_context
-from healthmsg.pipeline.tls import why_not_trusted
+from healthmsg.transport.connections import why_not_trusted
 from tests.pipeline.hospital import (
     CODE,
     FRESH,

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from healthmsg.delivery.attempt import Outcome
 from healthmsg.errors import (
     CallTimeoutError,
     ClientClosedError,
@@ -14,11 +15,10 @@ from healthmsg.errors import (
     HealthmsgError,
     TransportError,
 )
-from healthmsg.outcome import Outcome
-from healthmsg.pipeline.exchange import FilePart, Multipart, Request
-from healthmsg.pipeline.sources import FileSource
-from healthmsg.pipeline.timeout import Timeout
-from healthmsg.pipeline.wire import Wire
+from healthmsg.pipeline.request import FilePart, Multipart, Request
+from healthmsg.transport.http import Wire
+from healthmsg.transport.multipart import FileSource
+from healthmsg.transport.timeouts import Timeout
 from healthmsg.version import __version__
 from tests.pipeline.servers import (
     BODY,

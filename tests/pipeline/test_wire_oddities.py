@@ -17,7 +17,7 @@ from healthmsg import (
 )
 from healthmsg.errors import CallError
 from healthmsg.network import Network
-from healthmsg.pipeline.timeout import Timeout
+from healthmsg.transport.timeouts import Timeout
 from tests.pipeline.faulty_service import Script, answer, fail_to_connect, receive
 from tests.pipeline.servers import (
     Incoming,

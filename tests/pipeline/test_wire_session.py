@@ -12,7 +12,7 @@ import pytest
 
 from healthmsg.errors import ClientClosedError, ConfigurationError, ConnectError, WrongEventLoopError
 from healthmsg.network import Network
-from healthmsg.pipeline.exchange import Request
+from healthmsg.pipeline.request import Request
 from tests.pipeline.hospital import BASIC, CREDENTIALS, PASSWORD, USER, Proxy
 from tests.pipeline.servers import (
     JSON,

@@ -2,9 +2,9 @@
 
 import asyncio
 
-from healthmsg.pipeline.exchange import Lane
-from healthmsg.pipeline.limit import Limiter
-from healthmsg.pipeline.slots import CallSlot
+from healthmsg.pipeline.request import Lane
+from healthmsg.ratelimit.limiter import Limiter
+from healthmsg.ratelimit.window import CallSlot
 
 
 def nobody_is_left(limiter: Limiter) -> bool:

@@ -9,7 +9,7 @@ from aiohttp import web
 from attrs import define, field
 
 from healthmsg import Client, RateLimit, Retries, UploadFile
-from healthmsg.resources.chats import Chat
+from healthmsg.resources.chat import Chat
 from healthmsg.sandbox import Sandbox
 from healthmsg.sandbox.answers import cut
 from healthmsg.sandbox.faults import Execute

@@ -10,7 +10,7 @@ from aiohttp import web
 from attrs import field, frozen
 
 from healthmsg import Attachment, Client, Environment, RateLimit, Retries, UploadFile
-from healthmsg.resources.chats import Chat
+from healthmsg.resources.chat import Chat
 from healthmsg.sandbox import AnswerStatus, Sandbox
 
 CONTENT = bytes(range(251)) * 5000

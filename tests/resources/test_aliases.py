@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from healthmsg import Client, GroupInvite
-from healthmsg.addresses import plain_address
+from healthmsg.ids import plain_address
 from healthmsg.models import ConversationInfo, GroupChatInfo, User
 from healthmsg.resources import aliases as module
 from healthmsg.resources.aliases import Aliases

@@ -26,7 +26,7 @@ from healthmsg import (
     UploadFile,
 )
 from healthmsg.files.names import stored_name
-from healthmsg.resources.chats import Chat
+from healthmsg.resources.chat import Chat
 from healthmsg.sandbox import AnswerStatus, CutBody, Delay, Garbage, Sandbox
 from tests.at_once import AtOnce
 from tests.resources.archives import (

@@ -28,7 +28,7 @@ from healthmsg import (
     NotFoundError,
     RateLimit,
 )
-from healthmsg.resources.chats import Chat
+from healthmsg.resources.chat import Chat
 from healthmsg.sandbox import AnswerStatus, Garbage, Sandbox
 from tests.at_once import AtOnce
 from tests.resources.archives import (

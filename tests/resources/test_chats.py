@@ -26,9 +26,9 @@ from healthmsg import (
     UploadFile,
     User,
 )
-from healthmsg.addresses import ChatAddress, ChatKind
-from healthmsg.resources.chats import BaseChat
-from healthmsg.resources.groups import handle
+from healthmsg.ids import ChatAddress, ChatKind
+from healthmsg.resources.chat import BaseChat
+from healthmsg.resources.group_chat import handle
 from healthmsg.sandbox import (
     AnswerStatus,
     CutAfter,

@@ -25,8 +25,8 @@ from healthmsg import (
     Retries,
     Timeout,
 )
-from healthmsg.resources.chats import Chat
-from healthmsg.resources.links import _acceptable, _cookie_header
+from healthmsg.downloads.links import _acceptable, _cookie_header
+from healthmsg.resources.chat import Chat
 from healthmsg.sandbox import AnswerStatus, CutAfter, CutBefore, CutBody, Sandbox
 from tests.resources.foreign_host import CONTENT, GIVEN, ForeignHost, links, paths_below, upload
 

@@ -19,7 +19,7 @@ from healthmsg import (
     RateLimit,
     Retries,
 )
-from healthmsg.resources.chats import Chat
+from healthmsg.resources.chat import Chat
 from healthmsg.sandbox import AnswerStatus, CutBody, Delay, Sandbox, StallBody
 from tests.resources.foreign_host import ForeignHost, links, paths_below
 

@@ -18,8 +18,8 @@ from healthmsg import (
     ReauthorizationRequiredError,
     Retries,
 )
-from healthmsg.resources.chats import Chat
-from healthmsg.resources.links import is_below
+from healthmsg.downloads.links import is_below
+from healthmsg.resources.chat import Chat
 from healthmsg.sandbox import AnswerStatus, Sandbox
 from tests.resources.foreign_host import CONTENT, COOKIES, GIVEN, ForeignHost, links, paths_below, upload
 

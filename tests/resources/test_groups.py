@@ -22,9 +22,9 @@ from healthmsg import (
     UploadFile,
     User,
 )
-from healthmsg.addresses import ChatAddress, ChatKind
-from healthmsg.resources.chats import Chat
-from healthmsg.resources.groups import GroupChat
+from healthmsg.ids import ChatAddress, ChatKind
+from healthmsg.resources.chat import Chat
+from healthmsg.resources.group_chat import GroupChat
 from healthmsg.sandbox import Sandbox
 from tests.resources.foreign_host import ForeignHost
 

@@ -25,8 +25,8 @@ from healthmsg import (
     User,
 )
 from healthmsg.errors import EmptyMessageError
-from healthmsg.resources.chats import Chat
-from healthmsg.resources.groups import GroupChat
+from healthmsg.resources.chat import Chat
+from healthmsg.resources.group_chat import GroupChat
 from tests.resources.foreign_host import ForeignHost
 from tests.resources.wire_rows import Row, row
 

@@ -8,8 +8,8 @@ import pytest
 from aiohttp import web
 
 from healthmsg import Client, ForbiddenError, InternalServerError, Member, Message, StatusError, User
-from healthmsg.resources.chats import Chat
-from healthmsg.resources.groups import GroupChat
+from healthmsg.resources.chat import Chat
+from healthmsg.resources.group_chat import GroupChat
 from tests.resources.foreign_host import ForeignHost
 
 ANN = User("ann", first_name="Ann", last_name="de Wit")

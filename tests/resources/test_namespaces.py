@@ -19,7 +19,7 @@ from healthmsg import (
     exact_aux_id,
     fold_aux_id,
 )
-from healthmsg.addresses import ChatKind
+from healthmsg.ids import ChatKind
 from healthmsg.sandbox import Sandbox
 
 # The waits for the limit cost nothing.

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from healthmsg import Client, DownloadError, ForbiddenError, InvalidInputError
-from healthmsg.addresses import ChatKind
+from healthmsg.ids import ChatKind
 from healthmsg.sandbox import AnswerStatus, Sandbox
 from tests.resources.foreign_host import ForeignHost, paths_below
 

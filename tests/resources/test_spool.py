@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from healthmsg.resources.spool import Spool, write_whole
+from healthmsg.downloads.export import Spool, write_whole
 from tests.resources.archives import tree
 
 

@@ -22,8 +22,8 @@ from healthmsg import (
     RateLimit,
     Retries,
 )
-from healthmsg.addresses import ChatKind
-from healthmsg.resources.chats import BaseChat, Chat
+from healthmsg.ids import ChatKind
+from healthmsg.resources.chat import BaseChat, Chat
 from healthmsg.sandbox import AnswerStatus, CutBody, Sandbox
 from tests.resources.foreign_host import CONTENT, GIVEN, ForeignHost, links, upload
 

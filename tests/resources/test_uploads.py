@@ -18,7 +18,7 @@ from healthmsg import (
     UploadFile,
     UploadFileError,
 )
-from healthmsg.resources.chats import Chat
+from healthmsg.resources.chat import Chat
 from healthmsg.sandbox import AnswerStatus, Sandbox
 from healthmsg.sandbox.faults import Execute
 

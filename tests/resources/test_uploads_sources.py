@@ -31,7 +31,7 @@ from healthmsg import (
     UploadFile,
     UploadFileError,
 )
-from healthmsg.resources.chats import Chat
+from healthmsg.resources.chat import Chat
 from healthmsg.sandbox import AnswerStatus, Sandbox
 from healthmsg.sandbox.faults import Execute
 
@@ -70,7 +70,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def every_chunk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("healthmsg.pipeline.meter._BETWEEN_CALLS", 0)
+    monkeypatch.setattr("healthmsg.transfer._BETWEEN_CALLS", 0)
 
 
 def delivered(sandbox: Sandbox, chat: Chat) -> list[list[bytes]]:

@@ -12,13 +12,13 @@ from aiohttp import web
 from attrs import evolve
 
 from healthmsg import Client, DeliveryUnknownError, Environment, InvalidIdError, Outcome, routes
-from healthmsg.addresses import ChatKind
+from healthmsg.ids import ChatKind
 from healthmsg.resources.auxiliary import AuxiliaryConversations, AuxiliaryGroupChats, AuxiliaryUsers
-from healthmsg.resources.chats import BaseChat, Chat
+from healthmsg.resources.chat import BaseChat, Chat
 from healthmsg.resources.company import CompanyResource
 from healthmsg.resources.conversations import Conversations
+from healthmsg.resources.group_chat import GroupChat
 from healthmsg.resources.groupchats import GroupChats
-from healthmsg.resources.groups import GroupChat
 from healthmsg.resources.me import Me
 from healthmsg.resources.users import Users
 from healthmsg.routes import Route

@@ -17,8 +17,8 @@ from healthmsg import (
     SentMessage,
     User,
 )
-from healthmsg.addresses import ChatKind
 from healthmsg.files import UploadFile
+from healthmsg.ids import ChatKind
 from healthmsg.models import GroupInvite, GroupSettings, ImportUser, Member, Option
 from tests.resources.foreign_host import Part
 from tests.resources.wire_rows import BASE, HERE, Id, Row, row

@@ -9,9 +9,9 @@ from typing import Any, Final
 from attrs import evolve, frozen
 
 from healthmsg import Client
-from healthmsg.many import Many
+from healthmsg.downloads.download import FileStream
 from healthmsg.paging import Pager
-from healthmsg.resources.file_stream import FileStream
+from healthmsg.task_pool import Many
 from tests.resources.foreign_host import Part, Seen
 
 BASE: Final = "/v1"

@@ -8,7 +8,7 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from healthmsg import routes
-from healthmsg.addresses import ChatKind
+from healthmsg.ids import ChatKind
 from healthmsg.routes import Known, Route
 from healthmsg.sandbox.endpoints import TABLE
 from healthmsg.sandbox.routing import Router

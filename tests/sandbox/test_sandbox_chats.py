@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from healthmsg import routes
-from healthmsg.addresses import ChatKind
+from healthmsg.ids import ChatKind
 from healthmsg.routes import Route
 from healthmsg.sandbox import Sandbox
 from healthmsg.sandbox.endpoints import TABLE

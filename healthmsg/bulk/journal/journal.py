@@ -8,6 +8,7 @@ from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
+from healthmsg.aio import start
 from healthmsg.bulk.journal import keys
 from healthmsg.bulk.journal.target import Target
 from healthmsg.bulk.journal.values import (
@@ -21,6 +22,7 @@ from healthmsg.bulk.journal.values import (
     Standing,
     State,
 )
+from healthmsg.delivery.attempt import Outcome
 from healthmsg.environment import comparable_url
 from healthmsg.errors import (
     ConfigurationError,
@@ -29,8 +31,6 @@ from healthmsg.errors import (
     JournalMismatchError,
     JournalNotFoundError,
 )
-from healthmsg.outcome import Outcome
-from healthmsg.tasks import start
 
 if TYPE_CHECKING:
     from healthmsg.bulk.journal.store import Store

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy import Connection
 
-from healthmsg.addresses import USERS, ChatKind, plain_address
 from healthmsg.bulk.journal import statements
+from healthmsg.ids import USERS, ChatKind, plain_address
 
 _CONVERSATIONS = f"{ChatKind.CONVERSATION.path}/"
 

@@ -31,7 +31,6 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.dml import ReturningUpdate
 
-from healthmsg.addresses import USERS, ChatKind
 from healthmsg.bulk.journal.keys import HASH_LENGTH
 from healthmsg.bulk.journal.rows import (
     FIRST_TEXTS,
@@ -44,6 +43,7 @@ from healthmsg.bulk.journal.rows import (
 )
 from healthmsg.bulk.journal.schema import MESSAGES, RECIPIENTS, Utc
 from healthmsg.bulk.journal.values import State
+from healthmsg.ids import USERS, ChatKind
 
 M: Final = MESSAGES.c
 R: Final = RECIPIENTS.c

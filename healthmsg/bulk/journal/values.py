@@ -6,8 +6,8 @@ from enum import Enum
 
 from attrs import field, frozen
 
+from healthmsg.delivery.attempt import Outcome
 from healthmsg.errors import InvalidInputError, JournalMismatchError
-from healthmsg.outcome import Outcome
 
 
 class State(Enum):

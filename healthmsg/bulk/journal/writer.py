@@ -10,10 +10,10 @@ from typing import Any, Final, Protocol, TypeVar
 from attrs import field, frozen
 from sqlalchemy import Connection
 
+from healthmsg.aio import start
 from healthmsg.bulk.journal.changes import Change
 from healthmsg.errors import ClaimLostError, HealthmsgError, JournalError, JournalGoneError
-from healthmsg.pipeline.log import log
-from healthmsg.tasks import start
+from healthmsg.log import log
 
 T = TypeVar("T")
 _MOST_AT_ONCE: Final = 512

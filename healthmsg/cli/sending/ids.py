@@ -10,11 +10,10 @@ from typing import Final
 
 from attrs import Factory, define
 
-from healthmsg.addresses import ChatAddress
 from healthmsg.cli.recipients import Problems
 from healthmsg.cli.sending.cells import Rule, has_hidden, is_null, problem_of_value
 from healthmsg.errors import AmbiguousAuxIdError, InvalidIdError
-from healthmsg.identifiers import encode_segment
+from healthmsg.ids import ChatAddress, encode_segment
 
 USERS: Final = "users/"
 _KINDS: Final = "conversations/…, groupchats/…, aux/conversations/…, aux/groupchats/… or users/…"

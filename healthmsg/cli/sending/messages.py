@@ -24,7 +24,7 @@ from healthmsg.cli.sending.template import Template
 from healthmsg.client import Client
 from healthmsg.errors import InvalidFileError
 from healthmsg.files import prepare
-from healthmsg.identifiers import exact_aux_id
+from healthmsg.ids import exact_aux_id
 
 _AUX_CONVERSATION = "aux/conversations/"
 _AUX_GROUP_CHAT = "aux/groupchats/"

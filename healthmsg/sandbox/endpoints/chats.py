@@ -4,7 +4,7 @@ from typing import Final
 
 from aiohttp import web
 
-from healthmsg.addresses import ChatKind
+from healthmsg.ids import ChatKind
 from healthmsg.sandbox.answers import bad_request, json_answer, not_found
 from healthmsg.sandbox.call import ApiCall
 from healthmsg.sandbox.routing import Handler, Table

@@ -16,6 +16,7 @@ import pytest
 from sqlalchemy import Connection
 
 from healthmsg.bulk.journal import Entry, Journal, State, database, sqlite_file
+from healthmsg.delivery.attempt import Outcome
 from healthmsg.errors import (
     ConfigurationError,
     JournalError,
@@ -23,7 +24,6 @@ from healthmsg.errors import (
     JournalNotFoundError,
     JournalVersionError,
 )
-from healthmsg.outcome import Outcome
 from tests.bulk.journal.journals import NOW, begun, delivered, entry, holding, keys, states
 
 SECRET = "Uw uitslag is binnen"

@@ -15,8 +15,8 @@ from sqlalchemy import Connection, inspect
 
 from healthmsg.bulk.journal import Entry, Journal, State, migrations
 from healthmsg.bulk.journal.schema import METADATA
+from healthmsg.delivery.attempt import Outcome
 from healthmsg.errors import JournalError, JournalVersionError
-from healthmsg.outcome import Outcome
 from tests.bulk.journal import version1
 from tests.bulk.journal.journals import begun, entry, keys, states
 

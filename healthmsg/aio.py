@@ -1,0 +1,77 @@
+"""Starting tasks of our own, and what can be used with `async` only."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
+
+T = TypeVar("T")
+
+
+def start(work: Coroutine[Any, Any, T], *, name: str | None = None) -> "asyncio.Task[T]":
+    """Start a task that begins in the next tick.
+
+    With `asyncio.eager_task_factory`, `create_task` would begin it, and might even end it, before whoever
+    starts it can note that it exists.
+    """
+    return asyncio.Task(work, loop=asyncio.get_running_loop(), name=name)
+
+
+class AsyncOnly:
+    """Says that `with` has to be `async with`, instead of Python's bare `TypeError`.
+
+    Type checkers do not see these methods: for them, such code stays the mistake that it is.
+    """
+
+    _called: ClassVar[str] = ""
+    """What it is called there; without it, the name of the class."""
+
+    if not TYPE_CHECKING:
+
+        def __enter__(self) -> NoReturn:
+            raise TypeError(f"{_a(self)} is entered with `async with`, inside an `async def`")
+
+        def __exit__(self, *_: object) -> None:
+            """Complete what Python looks for before it calls `__enter__`."""
+
+
+class AsyncIterationOnly(AsyncOnly):
+    """Says the same of `for`, and what to do instead of awaiting the thing itself."""
+
+    _instead_of_await: ClassVar[str] = ""
+    """What can be awaited, if anything."""
+
+    if not TYPE_CHECKING:
+
+        def __iter__(self) -> NoReturn:
+            raise TypeError(f"{_a(self)} is read with `async for`, inside an `async def`")
+
+        def __await__(self) -> NoReturn:
+            instead = f", or {self._instead_of_await}" if self._instead_of_await else ""
+            raise TypeError(f"{_a(self)} cannot be awaited: read it with `async for`{instead}")
+
+
+def _a(thing: AsyncOnly) -> str:
+    name = thing._called or type(thing).__name__  # noqa: SLF001 - of this module's own class
+    return f"an {name}" if name[0] in "AEIOU" else f"a {name}"
+
+
+async def in_thread(work: Callable[..., T], *args: object) -> T:
+    """Run something in a thread; when cancelled, wait for its end, since tidying up comes after it."""
+    running = asyncio.ensure_future(asyncio.to_thread(work, *args))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running])
+        raise
+
+
+async def together(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Give the answers in the order of the calls. The first that fails ends the others, and is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(call) for call in calls]
+    except ExceptionGroup as failed:
+        failure = failed.exceptions[0]
+    else:
+        return [task.result() for task in tasks]
+    raise failure

@@ -1,0 +1,153 @@
+"""Fetching every attachment of a chat into a folder."""
+
+import asyncio
+import os
+import stat
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any, ClassVar
+
+from attrs import field, frozen
+
+from healthmsg.downloads.download import Download
+from healthmsg.errors import ClientClosedError, DownloadError
+from healthmsg.files.names import stored_name
+from healthmsg.files.targets import make_folder
+from healthmsg.ids import ChatAddress
+from healthmsg.models import Attachment, Message
+from healthmsg.paging import PAGE_SIZE, Pager, Spawn
+from healthmsg.resources.api import Api
+from healthmsg.routes import GET_ATTACHMENT, LIST_MESSAGES
+from healthmsg.task_pool import Many, Words, check_concurrency
+from healthmsg.transfer import Meter, Progress
+
+
+@frozen
+class DownloadResult:
+    """What became of one attachment.
+
+    `path` is where it is, `None` if it could not be fetched: then `error` says why. `skipped`: it was there
+    already, with the right size.
+    """
+
+    attachment: Attachment
+    path: Path | None = field(default=None, repr=False)
+    skipped: bool = False
+    error: Exception | None = None
+
+
+class DownloadAll(Many[Attachment, DownloadResult]):
+    """Attachments that are being fetched. Iterate it for the results, in the order in which they come.
+
+    `await it.all()` waits for everything. One that fails does not stop the others; an error in reading the
+    chat is raised after the results. Results that nobody reads hold up the work. Leaving the `async with` (or
+    closing the client) ends what is being fetched, and leaves no part of a file; the results that are left
+    can still be read by iterating on.
+    """
+
+    _words: ClassVar[Words] = Words("a download_all", "attachments", "fetch", "fetched")
+
+    def __init__(  # noqa: PLR0913 - whence, what, whereto and how, by keyword
+        self,
+        api: Api,
+        chat: ChatAddress,
+        attachments: AsyncGenerator[Attachment, None],
+        *,
+        to: str | os.PathLike[str],
+        concurrency: int,
+        progress: Progress | None,
+    ) -> None:
+        super().__init__(attachments, api.spawn, places=check_concurrency(concurrency))
+        self._api = api
+        self._chat = chat
+        self._attachments = attachments
+        self._folder = Path(to)
+        self._meter = Meter(progress)
+
+    def _accept(self, item: Any) -> Attachment:
+        attachment: Attachment = item
+        return attachment
+
+    def _cut_off(self, item: Attachment, task: "asyncio.Task[None]") -> DownloadResult:  # noqa: ARG002 - see Many
+        call = GET_ATTACHMENT.call(self._chat)
+        return DownloadResult(item, error=DownloadError(call, "the run was ended before it was fetched"))
+
+    async def _feed(self) -> None:
+        async with aclosing(self._attachments):
+            await asyncio.to_thread(make_folder, self._folder)
+            await super()._feed()
+
+    def _finish(self) -> None:
+        super()._finish()
+        self._meter.finish()
+
+    async def _work(self, item: Attachment) -> DownloadResult:
+        target = self._folder / stored_name(item)
+        try:
+            if await asyncio.to_thread(_is_there, target, item.size):
+                return DownloadResult(item, target, skipped=True)
+            transfer = self._meter.begin(item.size)
+            download = Download.of_attachment(self._api, self._chat, item)
+            await download.to_file(target, overwrite=True, transfer=transfer)
+        except Exception as error:  # noqa: BLE001 - reported: it must not stop the others
+            return DownloadResult(item, error=error)
+        return DownloadResult(item, target)
+
+
+def download_all(
+    api: Api,
+    chat: ChatAddress,
+    *,
+    to: str | os.PathLike[str],
+    concurrency: int,
+    progress: Progress | None,
+) -> DownloadAll:
+    """Prepare to fetch every attachment of a chat; nothing is sent until it is iterated."""
+    messages = api.pages(Message, LIST_MESSAGES, chat, page_size=PAGE_SIZE)
+    attachments = _attachments(messages, api.spawn)
+    run = DownloadAll(api, chat, attachments, to=to, concurrency=concurrency, progress=progress)
+    api.keep(run)
+    return run
+
+
+async def _attachments(messages: Pager[Message], spawn: Spawn) -> AsyncGenerator[Attachment, None]:
+    """Give each attachment once, newest first.
+
+    The list is read on while files are fetched, however long that takes: messages that arrive in between two
+    pages move the later ones, and enough of them would look like its end.
+    """
+    queue: asyncio.Queue[Attachment | None] = asyncio.Queue()
+
+    async def read() -> None:
+        seen: set[str] = set()
+        async with messages:
+            async for message in messages:
+                for attachment in message.attachments:
+                    if attachment.id not in seen:
+                        seen.add(attachment.id)
+                        queue.put_nowait(attachment)
+
+    reading = spawn(read())
+    # Not in the task itself, which may be cancelled before it has begun.
+    reading.add_done_callback(lambda _: queue.put_nowait(None))
+    try:
+        while (attachment := await queue.get()) is not None:
+            yield attachment
+        if reading.cancelled():
+            raise ClientClosedError
+        reading.result()
+    finally:
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+
+
+def _is_there(path: Path, size: int | None) -> bool:
+    """Tell whether a file was fetched before: it appears only when it is complete."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return False
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError("there is a folder of the file's name")
+    return stat.S_ISREG(found.st_mode) and size in (None, found.st_size)

@@ -1,0 +1,197 @@
+"""Ids as they go into a path: refused when they cannot be one, percent-encoded as one segment."""
+
+import re
+import unicodedata
+from enum import Enum
+from functools import cache
+from typing import Final
+from urllib.parse import quote
+
+from attrs import field, frozen
+
+from healthmsg.errors import AmbiguousAuxIdError, InvalidIdError
+
+# What the vendor's client leaves as it is: JavaScript's encodeURIComponent [V].
+_UNESCAPED: Final = "!'()*"
+_needs_no_escape: Final = re.compile(r"[A-Za-z0-9_.~!'()*-]+").fullmatch
+# The vendor's client replaces, from À to ž, the letters with a mark [V],
+_LETTERS: Final = range(0xC0, 0x17F)
+# and, though they have none, dotless i, n with apostrophe, and eng [V].
+_UNMARKED: Final = {"\u0131": "i", "\u0149": "n", "\u014a": "N", "\u014b": "n"}
+
+
+class ExactAuxId(str):
+    """An auxiliary id that is meant as it stands, diacritics included. See `exact_aux_id`."""
+
+    __slots__ = ()
+
+
+def require_text(value: object, name: str) -> str:
+    """Refuse an id that is not text.
+
+    Raises:
+        InvalidIdError: it is not.
+    """
+    if isinstance(value, str):
+        return value
+    raise InvalidIdError(f"{name} must be text, not {type(value).__name__}")
+
+
+def encode_segment(value: object, name: str) -> str:
+    """Encode an id as one path segment that nothing can escape from.
+
+    Raises:
+        InvalidIdError: it is not text, empty, `.`, `..`, or has no UTF-8 form.
+    """
+    value = require_text(value, name)
+    if value in {"", ".", ".."}:
+        raise InvalidIdError(f"{name} must not be empty, '.' or '..'")
+    if _needs_no_escape(value):
+        return value
+    try:
+        return quote(value, safe=_UNESCAPED)
+    except UnicodeEncodeError:
+        pass
+    raise InvalidIdError(f"{name} holds half of a surrogate pair, which cannot be encoded")
+
+
+def encode_aux_id(value: object, name: str = "aux_id") -> str:
+    """Encode an auxiliary id as one path segment.
+
+    Raises:
+        AmbiguousAuxIdError: it has a diacritic and is neither folded nor marked as exact.
+        InvalidIdError: as `encode_segment`.
+    """
+    segment = encode_segment(value, name)
+    if not isinstance(value, ExactAuxId) and fold_aux_id(require_text(value, name)) != value:
+        raise AmbiguousAuxIdError(
+            f"{name} has a diacritic, which the vendor's own client folds away (é becomes e), so that two"
+            " patients can share one id. Pass fold_aux_id(...) to address what that client addresses, or"
+            " exact_aux_id(...) to send the id as it is."
+        )
+    return segment
+
+
+def fold_aux_id(aux_id: str) -> str:
+    """Fold diacritics as the vendor's client does before it sends an auxiliary id: `José` → `Jose` [V].
+
+    That client has a table of 177 letters of Western, Central and Northern Europe and Turkish (`á`, `ł`,
+    `ğ`), and leaves everything else as it is [V]: `æ` and `ß`, letters of other languages (`ș`, `ệ`), and a
+    mark that is a character of its own, as in text that was decomposed.
+    """
+    require_text(aux_id, "aux_id")
+    return str(aux_id) if aux_id.isascii() else aux_id.translate(_fold_table())
+
+
+def exact_aux_id(aux_id: str) -> ExactAuxId:
+    """Mark an auxiliary id as meant exactly so, diacritics included."""
+    return ExactAuxId(require_text(aux_id, "aux_id"))
+
+
+@cache
+def _fold_table() -> dict[int, str]:
+    table = {ord(letter): plain for letter, plain in _UNMARKED.items()}
+    for code in _LETTERS:
+        plain, has_mark, _ = unicodedata.name(chr(code)).partition(" WITH ")
+        if has_mark:
+            table[code] = unicodedata.lookup(plain)
+    return table
+
+
+class ChatKind(Enum):
+    """The four kinds of chat. The value is the start of the path [V]."""
+
+    CONVERSATION = "conversations"
+    GROUP_CHAT = "groupchats"
+    AUX_CONVERSATION = "aux/conversations"
+    AUX_GROUP_CHAT = "aux/groupchats"
+
+    def __init__(self, path: str) -> None:
+        self.path: str = path
+        self.is_auxiliary: bool = path.startswith("aux/")
+        """Whether the id is the integrator's own."""
+        self.is_group: bool = path.endswith("groupchats")
+        self.template: str = f"{path}/{{aux_id}}" if self.is_auxiliary else f"{path}/{{id}}"
+        """The path with the id left open, for logs and errors."""
+
+
+USERS: Final = "users/"
+"""How the address of a user begins in bulk sending."""
+_CONVERSATIONS: Final = f"{ChatKind.CONVERSATION.path}/"
+ADDRESS_STARTS: Final = tuple((f"{kind.path}/", kind) for kind in ChatKind)
+"""How an address as text begins, with its kind."""
+_STARTS: Final = (USERS, *(start for start, _ in ADDRESS_STARTS))
+
+
+@frozen
+class ChatAddress:
+    """Which chat is meant. Making one sends nothing.
+
+    Raises:
+        InvalidIdError: the id cannot be one.
+        AmbiguousAuxIdError: an auxiliary id has a diacritic; see there.
+    """
+
+    kind: ChatKind
+    id: str
+    path: str = field(init=False, eq=False)
+
+    def __attrs_post_init__(self) -> None:
+        if not self.kind.is_auxiliary and isinstance(self.id, str) and self.id.startswith(_STARTS):
+            raise InvalidIdError(
+                f"the id of a chat under {self.kind.path} is given alone, without conversations/ or the like"
+            )
+        encode = encode_aux_id if self.kind.is_auxiliary else encode_segment
+        object.__setattr__(self, "path", f"{self.kind.path}/{encode(self.id, 'the id of a chat')}")
+
+    def __repr__(self) -> str:
+        return f"<ChatAddress {self.shown}>"
+
+    @property
+    def shown(self) -> str:
+        """The address for `repr`. An auxiliary id, which may name a patient, is left out."""
+        return self.kind.template if self.kind.is_auxiliary else self.text
+
+    @property
+    def text(self) -> str:
+        """The address as text, of which `of_text` makes the same address."""
+        return f"{self.kind.path}/{self.id}"
+
+    @classmethod
+    def of_text(cls, text: str) -> "ChatAddress":
+        """Read what `text` gave: what was ambiguous in it was decided then."""
+        start, kind = next(found for found in ADDRESS_STARTS if text.startswith(found[0]))
+        chat_id = text.removeprefix(start)
+        return cls(kind, exact_aux_id(chat_id) if kind.is_auxiliary else chat_id)
+
+    @classmethod
+    def parse(cls, text: str) -> "ChatAddress":
+        """Read an address such as `conversations/c1` or `aux/conversations/patient 7`.
+
+        All after the kind is the id, taken literally: nothing is unescaped.
+
+        Raises:
+            InvalidIdError: it does not start with one of the four kinds, or the id cannot be one.
+        """
+        if isinstance(text, str):
+            for start, kind in ADDRESS_STARTS:
+                if text.startswith(start):
+                    return cls(kind, text.removeprefix(start))
+        raise InvalidIdError(_no_address(text))
+
+
+def _no_address(given: object) -> str:
+    """Say how to write an address; what was given may name a patient, and is not repeated."""
+    kinds = ", ".join(f"{kind.path}/…" for kind in ChatKind)
+    problem = f"a chat's address must be one of {kinds} (in bulk sending also {USERS}…), or a handle"
+    if not isinstance(given, str):
+        kind = type(given).__name__
+        return f"{problem}, not a {kind}: client.conversations(…) and client.groupchats(…) make one"
+    if given and "/" not in given:
+        return f"{problem}; an id alone does not say what it is the id of"
+    return problem
+
+
+def plain_address(address: str) -> str:
+    """Return an address in the one form in which addresses are compared: of a user, `conversations/…` [V]."""
+    return _CONVERSATIONS + address[len(USERS) :] if address.startswith(USERS) else address

@@ -1,0 +1,50 @@
+"""The logger `healthmsg`: what is written there carries its figures as fields of the log record too."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final, NoReturn
+
+logger: Final = logging.getLogger("healthmsg")
+
+
+def log(level: int, message: str, **fields: str | float | None) -> None:
+    """Log a message, made of its fields by their names; formatters that write JSON see them one by one."""
+    values = (fields,) if fields else ()
+    try:
+        try:
+            logger.log(level, message, *values, extra=fields, stacklevel=2)
+        except KeyError:  # the program's own log record factory sets a field of that name
+            logger.log(level, message, *values, stacklevel=2)
+    except BaseException as failure:  # noqa: BLE001 - a filter's: a message that was sent must not look as if it was not
+        _raise_later(failure)
+
+
+def call_back(name: str, function: Callable[..., object], *values: object) -> None:
+    """Call a function of the program's. Whatever it raises, a message that was sent stays sent.
+
+    It is logged by name, without a traceback, which may be private. A cancellation is none of ours, since
+    nothing was awaited. What ends the program, Ctrl-C or `sys.exit`, is raised by the event loop once the
+    present step is done: the call that has its answer gives it.
+    """
+    try:
+        function(*values)
+    except BaseException as failure:  # noqa: BLE001 - see above
+        if not _raise_later(failure):
+            log(logging.ERROR, f"{name} raised %(error)s", error=type(failure).__name__)
+
+
+def _raise_later(failure: BaseException) -> bool:
+    """Have the event loop raise what ends the program; False if this does not."""
+    if not isinstance(failure, KeyboardInterrupt | SystemExit):
+        return False
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        raise failure from None
+    loop.call_soon(_raise, failure)
+    return True
+
+
+def _raise(failure: BaseException) -> NoReturn:
+    raise failure

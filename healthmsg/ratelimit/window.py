@@ -1,0 +1,178 @@
+"""The slots of the limit: what each call holds, and until when.
+
+| how a call ends                           | its slot comes back                                       |
+|-------------------------------------------|-----------------------------------------------------------|
+| cancelled while it waits for its turn     | it has none                                               |
+| no connection was made                    | at once                                                   |
+| cancelled while it may be leaving         | an interval after `arrival` seconds from then             |
+| answered                                  | an interval after it had arrived, at the latest as below  |
+| cut, cancelled or timed out after it left | an interval after `arrival` seconds from when it left     |
+"""
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from heapq import heappop, heappush
+from typing import Final
+
+from healthmsg.pipeline.request import Lane
+
+# An answer's way back takes at least this share of the shortest round trip seen.
+_SHARE_OF_ROUND_TRIP: Final = 0.8
+# A difference between round trips is forgotten by that much with each call: by half after 70.
+_MEMORY: Final = 0.99
+# Seconds. A server does not wait for ever for the end of an upload.
+_LONGEST_WAIT: Final = 60.0
+
+
+class CallSlot:
+    """One call's place among the calls that the server may count within one interval.
+
+    It comes back once, whatever is reported how often and in whatever order.
+    """
+
+    __slots__ = ("_lane", "_second", "_slots", "due", "held", "sent_at", "waited")
+
+    def __init__(self, slots: "Slots", lane: Lane) -> None:
+        self._slots = slots
+        self._lane = lane
+        self._second: CallSlot | None = None
+        self.waited: float = 0.0
+        """Seconds spent waiting for it."""
+        self.sent_at: float | None = None
+        """When the call left, by the event loop's clock."""
+        self.due: float = math.inf
+        """When the slot comes back without an answer."""
+        self.held: bool = True
+        """Whether the slot is still to come back."""
+
+    def sent(self) -> None:
+        """Note that the call leaves now: it has arrived after `arrival` seconds at the latest."""
+        if self.sent_at is None:
+            slots = self._slots
+            self.sent_at = now = slots.now()
+            self.due = due = now + slots.longest_hold
+            slots.under_way.append(self)
+            if due < slots.asleep_until:
+                slots.wake()
+
+    def answered(self) -> None:
+        """Note that an answer is here: the call had arrived a way back earlier."""
+        if self._second is not None:  # which tells more of the way; this one comes back when it is due
+            self._second.answered()
+        elif self.held:
+            slots = self._slots
+            now = slots.now()
+            way_back = 0.0 if self.sent_at is None else slots.least_way_back(now - self.sent_at)
+            slots.take_back(self, now - way_back + slots.per)
+
+    def abandoned(self) -> None:
+        """Note that no answer will come: the call may still arrive."""
+        if self.held and self.sent_at is None:
+            self._slots.take_back(self, self._slots.now() + self._slots.longest_hold)
+
+    def never_left(self) -> None:
+        """Note that the call was not sent at all: the slot is free at once."""
+        if self.held and self.sent_at is None:
+            self._slots.take_back(self, -math.inf)
+
+    async def before_last_chunk(self) -> None:
+        """Take a second slot for a long upload, which the server may count when it is complete.
+
+        In a long pause it goes without one in the end, for the service to say whether it takes the upload.
+        """
+        slots = self._slots
+        if self.sent_at is None or slots.now() - self.sent_at <= slots.arrival:
+            return
+        lane = Lane.INTERACTIVE if self._lane is Lane.INTERACTIVE else Lane.FINISHING
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LONGEST_WAIT):
+                self._second = await slots.acquire(lane)
+                self._second.sent()
+
+
+class Slots:
+    """As many slots as calls are allowed within one interval.
+
+    `wake` is called when one comes back before `asleep_until`; `acquire` waits for another one.
+    """
+
+    def __init__(
+        self,
+        calls: int,
+        per: float,
+        *,
+        now: Callable[[], float],
+        wake: Callable[[], None],
+        acquire: Callable[[Lane], Awaitable[CallSlot]],
+    ) -> None:
+        self.per: float = per
+        self.now: Callable[[], float] = now
+        self.acquire: Callable[[Lane], Awaitable[CallSlot]] = acquire
+        self.asleep_until: float = -math.inf
+        self.free: int = calls
+        self.arrival: float = 0.0
+        self.longest_hold: float = per
+        self._calls = calls
+        self.wake: Callable[[], None] = wake
+        self.under_way: deque[CallSlot] = deque()
+        """Calls that have left, oldest first; some have been answered since."""
+        self._coming_back: list[float] = []
+        self._round_trips_seen = 0
+        self._least_round_trip = math.inf
+        self._difference = 0.0
+
+    def assume_arrival(self, seconds: float) -> None:
+        """Say how long a call that leaves from now on may be under way."""
+        self.arrival = seconds
+        self.longest_hold = seconds + self.per
+
+    def take_back(self, slot: CallSlot, due: float) -> None:
+        """Have a slot come back then, or when it was due anyway if that is sooner."""
+        slot.held = False
+        due = min(due, slot.due)
+        heappush(self._coming_back, due)
+        if due < self.asleep_until:
+            self.wake()
+
+    def least_way_back(self, round_trip: float) -> float:
+        """Give the least time that an answer takes, learning from one more round trip.
+
+        That is nothing until an interval's worth of them is known, and less the more they have differed of
+        late: the least one of a jittery path may owe its length to its way there.
+        """
+        least = self._least_round_trip
+        if round_trip < least:
+            self._least_round_trip = least = round_trip
+        self._difference *= _MEMORY
+        if round_trip - least > self._difference:  # noqa: PLR1730 - a third of the time of max()
+            self._difference = round_trip - least
+        if self._round_trips_seen < self._calls:
+            self._round_trips_seen += 1
+            return 0.0
+        way_back = _SHARE_OF_ROUND_TRIP * least - self._difference
+        return way_back if way_back > 0 else 0.0
+
+    def is_one_free(self, now: float) -> bool:
+        """Tell whether there is a slot for a call that leaves now."""
+        coming_back, under_way = self._coming_back, self.under_way
+        while coming_back and coming_back[0] <= now:
+            heappop(coming_back)
+            self.free += 1
+        while under_way:
+            oldest = under_way[0]
+            if oldest.held:
+                if oldest.due > now:
+                    break
+                oldest.held = False
+                self.free += 1
+            under_way.popleft()
+        return self.free > 0
+
+    def next_due(self) -> float:
+        """Give the moment at which the next slot comes back, as far as is known."""
+        first_back = self._coming_back[0] if self._coming_back else math.inf
+        # The oldest one is still held: `is_one_free` has removed all before it that are not.
+        return min(first_back, self.under_way[0].due if self.under_way else math.inf)

@@ -1,0 +1,389 @@
+"""The chat handles: everything one can do in a chat, written once for all four kinds."""
+
+import os
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Final, Literal
+
+from healthmsg.aio import together
+from healthmsg.codec import encode
+from healthmsg.downloads.attachments import DownloadAll, download_all
+from healthmsg.downloads.download import Download, FileStream
+from healthmsg.downloads.export import Export, export_chat
+from healthmsg.errors import (
+    BadRequestError,
+    EmptyMessageError,
+    ForbiddenError,
+    InvalidInputError,
+    NotFoundError,
+)
+from healthmsg.files import FileToUpload, file_parts, take_now
+from healthmsg.ids import ChatAddress, encode_segment
+from healthmsg.models import (
+    Attachment,
+    ConversationInfo,
+    IdentityProvider,
+    Message,
+    Option,
+    SentMessage,
+    User,
+)
+from healthmsg.models.users import EVERYBODY
+from healthmsg.paging import PAGE_SIZE, Pager
+from healthmsg.pipeline.request import Content, Hidden, Multipart, Request
+from healthmsg.resources.api import Api, json_body, user_id, user_ids
+from healthmsg.resources.api import user_id as id_of_user
+from healthmsg.resources.wording import check_body, question_json, readable
+from healthmsg.routes import (
+    GET_CHAT,
+    GET_MESSAGE,
+    GET_PDF,
+    GET_USER,
+    LIST_MESSAGES,
+    REQUEST_VERIFICATION,
+    SEND_MESSAGE,
+    UPLOAD_FILES,
+)
+from healthmsg.transfer import Meter, Progress
+from healthmsg.validation import check_all, check_count, check_moment
+
+# Bytes.
+_LARGEST_TO_READ: Final = 10 * 1024 * 1024
+
+
+Mentions = Message | Iterable[User]
+"""A message, or its mentions."""
+
+
+class BaseChat:
+    """What every chat can do. Making a handle sends nothing: it only knows the address."""
+
+    __slots__ = ("_api", "address")
+
+    def __init__(self, api: Api, address: ChatAddress) -> None:
+        self._api = api
+        self.address: ChatAddress = address
+
+    @property
+    def id(self) -> str:
+        """The id, or the auxiliary id, under which the chat is addressed."""
+        return self.address.id
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.address.shown}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, BaseChat) and self.address == other.address and belongs_to(self, other._api)
+
+    def __hash__(self) -> int:
+        return hash(self.address)
+
+    async def send(self, body: str) -> SentMessage:
+        """Send a text message. Contract: `POST {chat}/messages` [V].
+
+        Raises:
+            EmptyMessageError: `body` has nothing to read.
+            DeliveryUnknownError: it may have been delivered, and was not sent again.
+        """
+        content, said = Content("application/json", encode({"body": readable(body)})), Hidden(body)
+        del body  # a traceback shows the local variables of this frame
+        return await self._api.say(SEND_MESSAGE, content, self.address, said=said)
+
+    async def ask(
+        self,
+        body: str,
+        *,
+        options: Iterable[Option],
+        users: Iterable[str | User] = (),
+        multi_answer: bool = False,
+        style: Literal["horizontal", "vertical"] = "horizontal",
+    ) -> SentMessage:
+        """Send a question with buttons. Contract: `POST {chat}/messages` with `question` [V].
+
+        `users` are those who are asked; who is asked without any is not known [A]. With `multi_answer`,
+        more than one option can be chosen.
+
+        Raises:
+            EmptyMessageError: `body` has nothing to read.
+            InvalidInputError: there is no option, or two have one name.
+            DeliveryUnknownError: it may have been delivered, and was not sent again.
+        """
+        question = question_json(options, users, multi_answer=multi_answer, style=style)
+        content, said = json_body({"body": readable(body), "question": question}), Hidden(body)
+        del body, options, question
+        return await self._api.say(SEND_MESSAGE, content, self.address, said=said)
+
+    def upload(
+        self, *files: FileToUpload, message: str = "", progress: Progress | None = None
+    ) -> Coroutine[object, object, SentMessage]:
+        """Send files as one message, with an optional text. Contract: `POST {chat}/attachments` [V].
+
+        What is sent is what the files hold now, when this is called: if one changes before it has left, it is
+        refused. `progress` gets the bytes of the files that were handed to the network, and those in all
+        (`None` as long as nobody knows). A further try takes back what the one before had done.
+
+        Raises:
+            InvalidFileError: names every file that is missing, empty, unreadable, a folder, no regular file,
+                or without a usable name, or was changed since this was called.
+            EmptyMessageError: no file is given.
+            InvalidInputError: `progress` cannot be called.
+            UploadFileError: a file changed or failed while it was sent; nothing was delivered.
+            DeliveryUnknownError: it may have been delivered, and was not sent again.
+        """
+        # Not only when the coroutine runs: by then the program may have written another file there.
+        return self._upload(take_now(files), Hidden(message), progress)
+
+    async def _upload(
+        self, files: Sequence[FileToUpload], said: Hidden, progress: Progress | None
+    ) -> SentMessage:
+        meter = Meter(progress)
+        async with file_parts(files, field_name="files", meter=meter) as parts:
+            encode(check_body(said.text))
+            if not files:
+                raise EmptyMessageError("an upload needs at least one file")
+            form = Multipart((("message", said.text),), parts)
+            sent = await self._api.say(UPLOAD_FILES, form, self.address, said=said)
+        meter.finish()
+        return sent
+
+    def messages(self, *, limit: int | None = None, page_size: int = PAGE_SIZE) -> Pager[Message]:
+        """Read the messages, newest first; with `limit`, so many at most.
+
+        Contract: `GET {chat}/messages` [A].
+
+        Raises:
+            InvalidInputError: `limit` or `page_size` is not a whole number of at least 1.
+        """
+        return self._api.pages(Message, LIST_MESSAGES, self.address, page_size=page_size, limit=limit)
+
+    async def message(self, message_id: str | Message | SentMessage) -> Message:
+        """Read one message. Contract: `GET {chat}/messages/{id}` [V]."""
+        wanted = message_id.id if isinstance(message_id, Message | SentMessage) else message_id
+        return await self._api.read(Message, GET_MESSAGE, self.address, message_id=wanted)
+
+    async def download(
+        self,
+        attachment: Attachment | str,
+        *,
+        to: str | os.PathLike[str],
+        overwrite: bool = False,
+        progress: Progress | None = None,
+    ) -> Path:
+        """Write an attachment to a file, and give the file's path. Contract: `GET {chat}/attachments/…` [V].
+
+        `to` is a file, or a folder: one that exists, or text that ends with a slash, which is made unless it
+        exists. There the attachment's name is used, made safe, and with a number if it is taken. The file
+        appears when it is complete, readable by its owner alone. A transfer that breaks is gone on with where
+        the service allows that [A], as often as `Retries` say.
+
+        Raises:
+            FileExistsError: the file exists, and `overwrite` was not asked for.
+            DownloadError: the link or what it led to is not acceptable.
+            OSError: the file cannot be written.
+            InvalidInputError: `progress` cannot be called.
+        """
+        meter = Meter(progress)
+        download = Download.of_attachment(self._api, self.address, attachment)
+        size = attachment.size if isinstance(attachment, Attachment) else None
+        path = await download.to_file(to, overwrite=overwrite, transfer=meter.begin(size))
+        meter.finish()
+        return path
+
+    def stream_attachment(self, attachment: Attachment | str) -> FileStream:
+        """Give an attachment piece by piece; nothing is sent yet. Contract: as `download`.
+
+        Iterate it, within `async with` if you may leave early. What is wrong shows while it is iterated.
+        """
+        return FileStream(Download.of_attachment(self._api, self.address, attachment))
+
+    async def read_attachment(
+        self, attachment: Attachment | str, *, max_bytes: int = _LARGEST_TO_READ
+    ) -> bytes:
+        """Give a small attachment whole, of at most `max_bytes`. Contract: as `download`.
+
+        Raises:
+            InvalidInputError: `max_bytes` is not a whole number of at least 0.
+            DownloadError: it is larger, or the link or what it led to is not acceptable.
+        """
+        check_count(max_bytes, "max_bytes")
+        download = Download.of_attachment(self._api, self.address, attachment)
+        return await download.read(max_bytes=max_bytes)
+
+    async def pdf(
+        self,
+        *,
+        to: str | os.PathLike[str],
+        start: datetime | None = None,
+        end: datetime | None = None,
+        overwrite: bool = False,
+        progress: Progress | None = None,
+    ) -> Path:
+        """Write the chat as a PDF, and give the file's path. Contract: `GET {chat}/pdf` [V].
+
+        `start` and `end` are aware and to the second; without them the whole chat is written. `to` is a file
+        or a folder as in `download`; there the file is called `chat.pdf`, with a number if that is taken.
+
+        Raises:
+            InvalidInputError: a moment is not aware, or `end` lies before `start`.
+            FileExistsError: the file exists, and `overwrite` was not asked for.
+            DownloadError: the link or what it led to is not acceptable.
+        """
+        query, meter = _period(start, end), Meter(progress)
+
+        def ask() -> Request:
+            request = self._api.request(GET_PDF, self.address)
+            request.query = query
+            return request
+
+        download = Download(self._api, ask, name="chat.pdf")
+        path = await download.to_file(to, overwrite=overwrite, transfer=meter.begin(None))
+        meter.finish()
+        return path
+
+    def download_all(
+        self, *, to: str | os.PathLike[str], concurrency: int = 4, progress: Progress | None = None
+    ) -> DownloadAll:
+        """Fetch every attachment of the chat into a folder. Contract: as `messages` and `download`.
+
+        Iterate the answer for one `DownloadResult` per attachment, newest first as they are begun, or wait
+        for everything: `await chat.download_all(to=folder).all()`. The folder is made unless it exists. A
+        file is called after the attachment and a part of its id; one that is there with the right size is
+        skipped, and with another size fetched again. `progress` gets the bytes of all that was begun so far,
+        added up.
+
+        Raises:
+            InvalidInputError: `concurrency` is not a whole number of at least 1, or `progress` not callable.
+        """
+        return download_all(self._api, self.address, to=to, concurrency=concurrency, progress=progress)
+
+    async def export(
+        self, *, to: str | os.PathLike[str], concurrency: int = 4, progress: Progress | None = None
+    ) -> Export:
+        """Write the archive of the chat into a folder. Contract: as `get`, `messages` and `download`.
+
+        There will be `chat.json`, what `get` says; `messages.jsonl`, a message a line, oldest first, with
+        every field that the service gave, and with each attachment's place as its `file`; and `attachments/`.
+        The folder is made unless it exists. What is there is not fetched again, so an export that broke off
+        is continued by exporting into the same folder. `messages.jsonl` appears when all else is there; one
+        from an earlier export is replaced then, and files of messages that are gone since are kept.
+
+        The list of messages is read first, and at once. One that arrives after its first page was read is
+        left out. The service gives the list by pages: should a message vanish while it is read, one that is
+        still there can be passed over; export again to be certain.
+
+        Raises:
+            ExportIncompleteError: some attachments could not be fetched; all else was done.
+            InvalidInputError: the folder holds something else, such as the export of another chat, or a link
+                where a file of the export goes.
+            ClientUsageError: another export into the folder is under way.
+        """
+        return await export_chat(self._api, self.address, to=to, concurrency=concurrency, progress=progress)
+
+    async def request_verification(
+        self, *, user_id: str | User, provider_id: str | IdentityProvider
+    ) -> SentMessage:
+        """Ask a user to prove who they are. Contract: `POST {chat}/verification` [V].
+
+        `client.users.providers(…)` gives the identity providers of a user. The answer is the message with
+        the request.
+
+        Raises:
+            DeliveryUnknownError: the request may have been delivered, and was not sent again.
+        """
+        provider = provider_id.provider_id if isinstance(provider_id, IdentityProvider) else provider_id
+        encode_segment(provider, "provider_id")
+        content = json_body({"user_id": id_of_user(user_id), "provider_id": provider})
+        sent = await self._api.create(SentMessage, REQUEST_VERIFICATION, content, self.address)
+        self._api.deliveries.know(sent.id)
+        return sent
+
+    async def complete_mentions(
+        self, mentions: Mentions, *, exclude: Iterable[str | User] = ()
+    ) -> tuple[User, ...]:
+        """Return all users who were mentioned, each once; those known by id alone are read from the service.
+
+        `mentions` is a message, the text of which counts too (see `Message.mentioned`), or its mentions.
+        `@all` stands for every member of a group chat. Users in `exclude` are left out: yourself, say. A
+        user who cannot be found is given by id alone, and left out if only the text names the id.
+        """
+        return await complete_mentions(self._api, mentions, exclude, self._everybody)
+
+    async def _everybody(self) -> tuple[User, ...]:
+        return ()
+
+
+class Chat(BaseChat):
+    """A 1-on-1 conversation."""
+
+    __slots__ = ()
+
+    async def get(self) -> ConversationInfo:
+        """Read what the service says of it. Contract: `GET {chat}` [V]."""
+        info = await self._api.read(ConversationInfo, GET_CHAT, self.address)
+        self._api.aliases.learn_info(info, self.address.text, self._api.deliveries.me)
+        return info
+
+
+def belongs_to(chat: BaseChat, api: Api) -> bool:
+    """Tell whether what is done with a handle is done by that user of that client."""
+    return bool(chat._api.owner == api.owner)  # noqa: SLF001 - the handle's own module
+
+
+def _period(start: datetime | None, end: datetime | None) -> dict[str, str]:
+    moments = {
+        name: check_moment(moment, name).replace(microsecond=0, tzinfo=None)
+        for name, moment in (("start", start), ("end", end))
+        if moment is not None
+    }
+    if len(moments) > 1 and moments["end"] < moments["start"]:
+        raise InvalidInputError("end lies before start")
+    # The vendor's client writes UTC like this [V].
+    return {f"{name}_date": f"{moment.isoformat()}Z+00:00" for name, moment in moments.items()}
+
+
+async def complete_mentions(
+    api: Api,
+    mentions: Mentions,
+    exclude: Iterable[str | User],
+    everybody: Callable[[], Awaitable[Iterable[User]]],
+) -> tuple[User, ...]:
+    """Return all who were mentioned, each once and whole; `everybody` reads those that `@all` stands for."""
+    left_out = set(user_ids(exclude, "exclude"))
+    if isinstance(mentions, Message):
+        mentioned, listed = mentions.mentioned, {user.id for user in mentions.mentions}
+    else:
+        mentioned = check_all(mentions, User, "mentions")
+        listed = {user.id for user in mentioned}
+    named = [user for user in mentioned if not _is_everybody(user)]
+    if len(named) < len(mentioned):
+        members = tuple(await everybody())
+        listed.update(member.id for member in members)
+        named += members
+    found: dict[str, User] = {}
+    for user in named:
+        if user.id not in left_out and not _is_whole(found.get(user.id)):
+            found[user.id] = user
+    users = await together(_whole(api, user, is_listed=user.id in listed) for user in found.values())
+    return tuple(user for user in users if user is not None)
+
+
+def _is_everybody(user: User) -> bool:
+    return user_id(user).lower() == EVERYBODY.id
+
+
+def _is_whole(user: User | None) -> bool:
+    return bool(user and user.first_name and user.last_name)
+
+
+async def _whole(api: Api, user: User, *, is_listed: bool) -> User | None:
+    if _is_whole(user):
+        return user
+    try:
+        return await api.read(User, GET_USER, user_id=user.id)
+    except NotFoundError:
+        return user if is_listed else None
+    except (BadRequestError, ForbiddenError):
+        if is_listed:
+            raise
+        return None  # anybody can write into a text what looks like a mention

@@ -1,0 +1,124 @@
+"""Telling how far transfers are."""
+
+import asyncio
+import math
+from collections.abc import Callable, Iterable
+from inspect import iscoroutinefunction
+from typing import Final
+
+from healthmsg.errors import InvalidInputError
+from healthmsg.log import call_back
+
+Progress = Callable[[int, int | None], object]
+"""Takes the bytes that are done and the bytes in all; `None` when nobody knows how many there are.
+
+It is called in the event loop, at most ten times a second, and once when everything is done. A try that
+begins anew takes back what the one before had done.
+"""
+
+# Seconds.
+_BETWEEN_CALLS: Final = 0.1
+
+
+def check_progress(progress: object) -> None:
+    """Refuse what cannot be called, or would have to be awaited.
+
+    Raises:
+        InvalidInputError: it is such.
+    """
+    if progress is None:
+        return
+    if not callable(progress):
+        raise InvalidInputError("progress must be callable: it gets the bytes done and the bytes in all")
+    if iscoroutinefunction(progress):
+        raise InvalidInputError("progress must be a plain function: nobody awaits it")
+
+
+class Meter:
+    """Adds up transfers for one `Progress`; without one it does nothing."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        check_progress(progress)
+        self._progress = progress
+        self._done = 0
+        self._total = 0
+        self._sizes_unknown = 0
+        self._unfinished = 0
+        self._told_at = -math.inf
+        self._told: tuple[int, int | None] | None = None
+
+    def begin(self, size: int | None) -> "Transfer":
+        """Add a transfer of that many bytes, or of nobody knows how many."""
+        (transfer,) = self.begin_all([size])
+        return transfer
+
+    def begin_all(self, sizes: Iterable[int | None]) -> "list[Transfer]":
+        """Add transfers that belong together, so that the first that is told counts all of them."""
+        transfers = [Transfer(self, size) for size in sizes]
+        self._unfinished += len(transfers)
+        for transfer in transfers:
+            self._expect(transfer.size)
+        self._tell()
+        return transfers
+
+    def finish(self) -> None:
+        """Tell where things stand, however little time has passed."""
+        self._tell(at_once=True)
+
+    def _expect(self, size: int | None) -> None:
+        if size is None:
+            self._sizes_unknown += 1
+        else:
+            self._total += size
+
+    def _know(self, size: int) -> None:
+        self._sizes_unknown -= 1
+        self._total += size
+
+    def _advance(self, count: int) -> None:
+        self._done += count
+        self._tell()
+
+    def _finish(self) -> None:
+        self._unfinished -= 1
+        if self._unfinished <= 0:
+            self.finish()
+
+    def _tell(self, *, at_once: bool = False) -> None:
+        if self._progress is None:
+            return
+        now = asyncio.get_running_loop().time()
+        standing = (self._done, None if self._sizes_unknown else self._total)
+        if standing == self._told or (now - self._told_at < _BETWEEN_CALLS and not at_once):
+            return
+        self._told_at, self._told = now, standing
+        call_back("progress", self._progress, *standing)
+
+
+class Transfer:
+    """One transfer of those that a meter adds up."""
+
+    def __init__(self, meter: Meter, size: int | None) -> None:
+        self._meter = meter
+        self.size = size
+        self._done = 0
+
+    def advance(self, count: int) -> None:
+        """Note that so many bytes more are done."""
+        self._done += count
+        self._meter._advance(count)  # noqa: SLF001 - one of us
+
+    def restart(self, at: int = 0) -> None:
+        """Note that it goes on from that byte."""
+        self.advance(at - self._done)
+
+    def know_size(self, size: int) -> None:
+        """Note how many bytes there are, if that was not known."""
+        if self.size is None:
+            self.size = size
+            self._meter._know(size)  # noqa: SLF001 - one of us
+
+    def finish(self) -> None:
+        """Note that it is complete."""
+        self.know_size(self._done)
+        self._meter._finish()  # noqa: SLF001 - one of us

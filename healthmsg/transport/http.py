@@ -1,0 +1,401 @@
+"""The wire step: the only place that speaks HTTP. aiohttp's exceptions end here.
+
+They carry headers and bodies, so none is chained to ours: each is translated, and ours is raised outside
+the `except` block.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from copy import copy
+from functools import partial
+from io import BytesIO
+from typing import Any, Final, Self
+from urllib.parse import urlencode
+
+import aiohttp
+from aiohttp import hdrs
+from yarl import URL
+
+from healthmsg.environment import is_loopback
+from healthmsg.errors import (
+    CallError,
+    CallTimeoutError,
+    ClaimLostError,
+    ClientClosedError,
+    ConnectError,
+    ConnectionLostError,
+    InvalidResponseError,
+)
+from healthmsg.network import Network
+from healthmsg.pipeline.request import Content, Multipart, Request, Response
+from healthmsg.transport.connections import Connections, connect_error, slow_proxy_settings
+from healthmsg.transport.multipart import UploadBody
+from healthmsg.transport.timeouts import Standstill, Timeout
+from healthmsg.version import __version__
+
+_USER_AGENT: Final = f"healthmsg/{__version__}"
+# Bytes per second: an upload gets this much more time for its size.
+_SLOWEST_UPLOAD: Final = 50_000
+_CHUNK: Final = 1024 * 1024
+# Bytes; aiohttp would write more at one go, and warns of it.
+_LARGE: Final = 512 * 1024
+# Bytes; without waiting for the network, which is what a time-out for writing is about.
+_TAKEN_AT_ONCE: Final = 64 * 1024
+_WHOLE_OR_PART: Final = frozenset({200, 206})
+# The last is for a name that no host can have.
+_FAILURES: Final = (aiohttp.ClientError, OSError, UnicodeError)
+_SWITCHES_PROTOCOL: Final = 101
+# Bytes: of an answer that is no file, for a link and for the service's words.
+_ENOUGH: Final = 64 * 1024
+# The least status that stands for an error.
+_REFUSED: Final = 400
+# Bytes: of the service's words for an error, and of an answer that is a link or a token.
+_LARGEST_SHORT_ANSWER: Final = 1024 * 1024
+LARGEST_RESPONSE: Final = 64 * 1024 * 1024
+"""Bytes."""
+
+# Should an aiohttp ever send in another way, silence would mean nothing, and a call that left be made again.
+_TELLS_WHEN_IT_LEAVES: Final = hasattr(aiohttp.ClientRequest, "send")
+
+
+class _OutgoingRequest(aiohttp.ClientRequest):
+    """Tells when it leaves, which is after the connection was made."""
+
+    carries: Request | None = None
+
+    async def send(self, conn: Any) -> aiohttp.ClientResponse:
+        if conn.protocol is not None and conn.protocol.should_close:
+            # An answer that nobody asked for is there already: it would be taken for this call's.
+            raise aiohttp.ClientConnectionError
+        if self.carries is not None:
+            _check_that_it_may_leave(self.carries)
+            if self.carries.may_leave is not None:
+                self.write_bytes = partial(_write_if_it_may_leave, self.carries, self.write_bytes)  # type: ignore[method-assign]
+            self.carries.has_left = True
+            if self.carries.slot is not None:
+                self.carries.slot.sent()
+        return await super().send(conn)
+
+    def limit_standstill(self, seconds: float) -> None:
+        # Not an override: this one goes for large bodies only, and that would cost every call.
+        self.write_bytes = partial(_write_in_time, self.write_bytes, seconds)  # type: ignore[method-assign]
+
+
+def _check_that_it_may_leave(request: Request) -> None:
+    """Look once more, since the machine may have slept while the connection was made."""
+    if request.may_leave is None:
+        return
+    if not request.has_left:
+        request.may_leave()
+        return
+    # A middleware of the program's makes the call again: to say that it did not leave would be untrue.
+    with suppress(ClaimLostError):
+        request.may_leave()
+        return
+    raise aiohttp.ClientConnectionError
+
+
+async def _write_if_it_may_leave(
+    request: Request, write_bytes: Callable[..., Awaitable[None]], writer: Any, conn: Any, *rest: Any
+) -> None:
+    """Look a last time: this is a task of its own, and the headers wait for what it writes."""
+    try:
+        if request.may_leave is not None:
+            request.may_leave()
+    except ClaimLostError:
+        request.has_left = False
+        conn.protocol.set_exception(aiohttp.ClientConnectionError())
+        return
+    await write_bytes(writer, conn, *rest)
+
+
+async def _write_in_time(
+    write_bytes: Callable[..., Awaitable[None]], seconds: float, writer: Any, conn: Any, *rest: Any
+) -> None:
+    protocol = conn.protocol
+
+    def strike() -> None:  # as aiohttp itself does when nothing comes to be read
+        protocol.set_exception(aiohttp.SocketTimeoutError("Timeout on writing data to socket"))
+
+    # Should the connection break at the very end, aiohttp closes it, which whoever waits for the answer is
+    # told of, and raises, which nobody would see: this is a task that nobody waits for.
+    with Standstill(writer, seconds, strike), suppress(aiohttp.ClientConnectionError):
+        await write_bytes(writer, conn, *rest)
+
+
+class Wire:
+    """Carries requests out over one connection pool, within the times of one `Timeout`."""
+
+    def __init__(  # noqa: PLR0913 - a client has that many settings, by keyword
+        self,
+        api_url: str,
+        *,
+        timeout: Timeout,
+        session: aiohttp.ClientSession | None = None,
+        api_version: str | None = None,
+        network: Network | None = None,
+        max_response_size: int = LARGEST_RESPONSE,
+    ) -> None:
+        self._api_url = api_url
+        self._most = max_response_size
+        headers: dict[str, str] = {hdrs.ACCEPT: "application/json", hdrs.USER_AGENT: _USER_AGENT}
+        if api_version is not None:
+            headers["api-version"] = api_version  # the header's name is assumed [A]
+        self._connections = Connections(
+            network or Network(), headers=headers, request_class=_OutgoingRequest, given=session
+        )
+        self._keep_to(timeout)
+
+    def _keep_to(self, timeout: Timeout) -> None:
+        self.timeout = timeout
+        self._deadline = self._connections.deadline(timeout.total)
+        read = timeout.read if timeout.read < timeout.total else None
+        connect = {"connect": timeout.connect, "sock_connect": timeout.connect}
+        self._aiohttp_timeout = aiohttp.ClientTimeout(**connect, sock_read=read)
+        self._patient_timeout = aiohttp.ClientTimeout(**connect, sock_read=timeout.read)
+        """For transfers, which a file's size decides on, or nobody."""
+
+    def with_timeout(self, timeout: Timeout) -> Self:
+        """Give a wire over the same connections that allows calls other times."""
+        other = copy(self)
+        other._keep_to(timeout)  # noqa: SLF001 - it is one of us
+        return other
+
+    async def __call__(self, request: Request) -> Response:
+        """Send, and read the whole answer unless it is to be streamed."""
+        task = asyncio.current_task()
+        if isinstance(request.body, Multipart):
+            return await self._transfer(request, self._time_for(request.body))
+        if request.streamed or task is None:
+            # Until the file begins; how long it then takes is its own affair.
+            return await self._transfer(request, self.timeout.total)
+        cancelled_before = task.cancelling()
+        self._deadline.begin(task)
+        try:
+            return await self._exchange(request, self._aiohttp_timeout)
+        except asyncio.CancelledError:
+            if not self._deadline.end(task) or task.uncancel() > cancelled_before:
+                raise
+        finally:
+            if self._deadline.end(task):  # struck, but something else went wrong first
+                task.uncancel()
+        return _took_too_long(request)
+
+    async def _transfer(self, request: Request, total: float | None) -> Response:
+        try:
+            async with asyncio.timeout(total) as request.clock:
+                return await self._exchange(request, self._patient_timeout)
+        except TimeoutError:
+            pass
+        return _took_too_long(request)
+
+    def _time_for(self, form: Multipart) -> float | None:
+        return None if form.size is None else self.timeout.total + form.size / _SLOWEST_UPLOAD
+
+    async def _exchange(self, request: Request, limits: aiohttp.ClientTimeout) -> Response:
+        session = self._connections.session or self._connections.open()
+        request.url = url = self._url(request)
+        proxy = await self._proxy_for(request, url) if self._connections.environment else None
+        request.has_left = request.heard = None
+        upload: UploadBody | None = None
+        headers = request.headers
+        data: bytes | BytesIO | aiohttp.MultipartWriter | None = None
+        if isinstance(request.body, Content):
+            headers = {hdrs.CONTENT_TYPE: request.body.content_type}
+            data = request.body.data
+            if len(data) > _LARGE:
+                data = BytesIO(data)
+        elif request.body is not None:
+            upload = UploadBody(request.body, request)
+            data = upload.payload()
+        try:
+            answer = await session.request(
+                request.method,
+                url,
+                headers=headers,
+                data=data,
+                timeout=limits,
+                proxy=proxy,
+                allow_redirects=False,
+                read_bufsize=_CHUNK if request.streamed else None,
+                middlewares=(self._guard(request), *self._connections.middlewares),
+            )
+            return await _response(request, answer, self._most)
+        except CallError as error:
+            failure: Exception = error
+        except _FAILURES as error:
+            failure = _translated(request, error)
+        except RuntimeError as error:
+            # aiohttp's only way to say that a session was closed meanwhile.
+            failure = ClientClosedError() if session.closed else error
+        raise (upload and upload.failure()) or failure
+
+    async def _proxy_for(self, request: Request, url: URL) -> URL | None:
+        request.has_left = False  # nor does it leave while the system is asked
+        environment = self._connections.environment
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.timeout.connect):
+                return None if environment is None else await environment.proxy_for(url.scheme, url.authority)
+        raise slow_proxy_settings(request)
+
+    async def close(self) -> None:
+        """Close the connections; of a session that was passed in, none."""
+        await self._connections.close()
+
+    def _url(self, request: Request) -> URL:
+        url = request.path if request.is_absolute else f"{self._api_url}/{request.path}"
+        if request.query:
+            url = f"{url}?{urlencode(request.query)}"
+        try:
+            return URL(url, encoded=True)
+        except ValueError:
+            pass
+        raise ConnectError(request.call, "the URL is not valid")
+
+    def _guard(self, request: Request) -> "_Guard":
+        is_small = isinstance(request.body, Content) and len(request.body.data) <= _TAKEN_AT_ONCE
+        return _guard(request, None if is_small else self.timeout.write)
+
+
+_Guard = Callable[..., Awaitable[aiohttp.ClientResponse]]
+
+
+def _guard(request: Request, patience: float | None) -> _Guard:
+    """Make the outermost middleware of one call.
+
+    It decides which credentials go along, whatever a session, a netrc file or a proxy setting had put there,
+    and that plain http, which is for this machine only, does not leave it by a proxy that is elsewhere.
+    And it keeps aiohttp from sending GET, PUT and DELETE again by itself when a kept-alive connection breaks,
+    which it does for its own exceptions only.
+    """
+
+    async def guard(outgoing: aiohttp.ClientRequest, handler: Any) -> aiohttp.ClientResponse:
+        headers, slot = outgoing.headers, request.slot
+        headers.popall(hdrs.AUTHORIZATION, None)
+        headers.popall(hdrs.COOKIE, None)
+        if request.token is not None:
+            headers[hdrs.AUTHORIZATION] = f"Bearer {request.token}"
+        if request.cookie is not None:
+            headers[hdrs.COOKIE] = request.cookie
+        if outgoing.proxy and outgoing.url.scheme == "http" and not is_loopback(outgoing.proxy.host or ""):
+            outgoing.proxy = None
+        request.proxy = outgoing.proxy
+        if isinstance(outgoing, _OutgoingRequest):
+            outgoing.carries = request
+            request.has_left = False
+            if patience is not None:
+                outgoing.limit_standstill(patience)
+        try:
+            answer: aiohttp.ClientResponse = await handler(outgoing)
+        except _FAILURES as error:
+            failure = _translated(request, error)
+        else:
+            if slot is not None:
+                slot.answered()
+            return answer
+        raise failure
+
+    return guard
+
+
+async def _response(request: Request, answer: aiohttp.ClientResponse, most: int) -> Response:
+    cookies = tuple(answer.headers.getall(hdrs.SET_COOKIE)) if hdrs.SET_COOKIE in answer.headers else ()
+    if request.streamed and answer.status in _WHOLE_OR_PART:
+        stream = _AnswerStream(request, answer)
+        return Response(request.call, answer.status, answer.headers, b"", cookies, stream)
+    request.heard = heard = Response(request.call, answer.status, answer.headers, b"", cookies)
+    if answer.status >= _REFUSED or request.answers_with_link or request.is_absolute:
+        most = min(most, _LARGEST_SHORT_ANSWER)
+    try:
+        heard.body = await (_beginning(answer) if request.streamed else _whole(answer, most))
+    except (aiohttp.ClientError, OSError):
+        if not _says_enough(request, heard):
+            raise
+    if len(heard.body) > most and not _says_enough(request, heard):
+        problem = f"it is larger than the client's max_response_size allows ({most} bytes)"
+        raise InvalidResponseError(request.call, problem, outcome=request.outcome_unheard)
+    if answer.status == _SWITCHES_PROTOCOL:
+        answer.close()  # aiohttp would keep the connection for the other protocol
+    return heard
+
+
+async def _whole(answer: aiohttp.ClientResponse, most: int) -> bytes:
+    """Read an answer's body, or little more than `most` bytes of it: compressed, it can be any size."""
+    size = answer.content_length
+    if size is not None and size <= most and hdrs.CONTENT_ENCODING not in answer.headers:
+        return await answer.read()
+    pieces, size, is_read = [], 0, False
+    try:
+        async for piece in answer.content.iter_any():
+            pieces.append(piece)
+            size += len(piece)
+            if size > most:
+                return b"".join(pieces)
+            if size > _LARGEST_SHORT_ANSWER:
+                await asyncio.sleep(0)  # what is decompressed comes without a wait for the network
+        is_read = True
+    finally:
+        if not is_read:  # as `read` does: the connection would else keep its place in the pool
+            answer.close()
+    return b"".join(pieces)
+
+
+async def _beginning(answer: aiohttp.ClientResponse) -> bytes:
+    """Read what came instead of a file: the link's host can be any, and send without end."""
+    body = b""
+    try:
+        while len(body) < _ENOUGH and (piece := await answer.content.read(_ENOUGH)):
+            body += piece
+    finally:
+        answer.close()
+    return body
+
+
+def _took_too_long(request: Request) -> Response:
+    """Give what was heard of the answer all the same, if that is enough."""
+    if request.heard is not None and _says_enough(request, request.heard):
+        return request.heard
+    raise _translated(request, TimeoutError())
+
+
+def _says_enough(request: Request, heard: Response) -> bool:
+    """Tell whether an answer says what became of the call though its body was cut."""
+    if heard.status >= _REFUSED:
+        return not request.is_absolute  # why a token call was refused, its body alone says
+    return not request.reads_answer
+
+
+class _AnswerStream:
+    """An answer's body, piece by piece."""
+
+    def __init__(self, request: Request, answer: aiohttp.ClientResponse) -> None:
+        self._request = request
+        self._answer = answer
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._answer.content.iter_chunked(_CHUNK):
+                yield chunk
+        except (aiohttp.ClientError, OSError) as error:
+            failure = _translated(self._request, error)
+        else:
+            return
+        raise failure
+
+    def close(self) -> None:
+        self._answer.close()
+
+
+def _translated(request: Request, error: aiohttp.ClientError | OSError | UnicodeError) -> CallError:
+    unconnected = connect_error(request, error, tells_when_it_leaves=_TELLS_WHEN_IT_LEAVES)
+    if unconnected is not None:
+        return unconnected
+    outcome = request.outcome_unheard
+    if isinstance(error, TimeoutError):
+        return CallTimeoutError(request.call, "no complete answer came in time", outcome=outcome)
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return ConnectionLostError(request.call, "the answer was cut short", outcome=outcome)
+    if isinstance(error, aiohttp.ClientResponseError):
+        return ConnectionLostError(request.call, "the answer was not HTTP", outcome=outcome)
+    return ConnectionLostError(request.call, "the connection was lost", outcome=outcome)
