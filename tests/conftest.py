@@ -29,6 +29,12 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_finish() -> None:
+    """Leave what is there by now out of the garbage collections by which tests see what is left behind."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def no_stray_event_loop() -> None:
     # On Python 3.11, pytest-asyncio asks for the current event loop, which makes one that nobody closes

@@ -29,7 +29,7 @@ pytestmark = [
 ]
 # More than what is read ahead, so that a cut does not lose what came before it.
 SIZE = 12_000_000
-CONTENT = bytes(number % 251 for number in range(SIZE))
+CONTENT = (bytes(range(251)) * (SIZE // 251 + 1))[:SIZE]
 
 
 @pytest.fixture
