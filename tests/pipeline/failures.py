@@ -30,7 +30,7 @@ from healthmsg.errors import (
 from healthmsg.pipeline.request import Request, Response
 from healthmsg.pipeline.retry import Retries, RetryStep
 from healthmsg.routes import Repeat
-from tests.pipeline.servers import a_request, response
+from tests.servers import a_request, response
 
 Failure = Callable[[Request], Exception]
 OFTEN = Retries().attempts

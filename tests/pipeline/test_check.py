@@ -14,7 +14,7 @@ from healthmsg.delivery.attempt import Outcome
 from healthmsg.errors import StatusError
 from healthmsg.pipeline.check import CheckStep, status_error
 from healthmsg.pipeline.request import Request, Response
-from tests.pipeline.servers import CANARIES, METHODS, a_request, assert_error_tells_nothing, response
+from tests.servers import CANARIES, METHODS, a_request, assert_error_tells_nothing, response
 
 
 async def checked(answer: Response, request: Request | None = None) -> Response:

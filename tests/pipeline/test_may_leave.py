@@ -17,7 +17,7 @@ from healthmsg.pipeline.retry import Retries, RetryStep
 from healthmsg.ratelimit.limiter import Limiter, RateLimit
 from healthmsg.transport.http import Wire
 from healthmsg.transport.multipart import PieceSource
-from tests.pipeline.servers import (
+from tests.servers import (
     Incoming,
     Server,
     a_request,

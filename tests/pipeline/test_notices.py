@@ -17,7 +17,7 @@ from healthmsg.pipeline import fold
 from healthmsg.pipeline.check import CheckStep
 from healthmsg.pipeline.notices import Notices
 from healthmsg.pipeline.request import Request, Response, Send
-from tests.pipeline.servers import a_request, answering, response, serve
+from tests.servers import a_request, answering, response, serve
 
 SUNSET = "Sat, 31 Oct 2026 23:59:59 GMT"
 

@@ -17,7 +17,7 @@ from healthmsg.pipeline.quota import QuotaStep, UsedUp
 from healthmsg.pipeline.request import Request, Response, Send
 from healthmsg.ratelimit.limiter import Limiter, RateLimit
 from tests.machine import Machine
-from tests.pipeline.servers import a_request, response
+from tests.servers import a_request, response
 
 pytestmark = pytest.mark.looptime(noop_cycles=0)
 

@@ -27,7 +27,7 @@ from healthmsg import (
 from healthmsg.pipeline.record import Counters, RecordStep
 from healthmsg.pipeline.request import Request, Response
 from healthmsg.sandbox import AnswerStatus, Sandbox
-from tests.pipeline.servers import Incoming, a_request, answering, hang, in_fake_time, response, serve
+from tests.servers import Incoming, a_request, answering, hang, in_fake_time, response, serve
 
 NOTHING = Stats(calls=0, retries=0, rate_limited=0, waited=0.0, in_flight=0, queued=0)
 

@@ -40,7 +40,7 @@ from healthmsg.sandbox import (
     Sandbox,
     WrongShape,
 )
-from tests.resources.foreign_host import ForeignHost
+from tests.foreign_host import ForeignHost
 
 ALL_KINDS = pytest.mark.parametrize("kind", ChatKind, ids=lambda kind: kind.value)
 BODY = 'Beste Zoë,\n\tuw "afspraak" \\ is bevestigd 🙏 \u2028'

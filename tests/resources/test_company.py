@@ -5,7 +5,7 @@ import pytest
 from healthmsg import Client, ImportUser
 from healthmsg.resources.company import CompanyResource
 from healthmsg.sandbox import Sandbox
-from tests.resources.foreign_host import ForeignHost
+from tests.foreign_host import ForeignHost
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from healthmsg.ids import ChatAddress, ChatKind
 from healthmsg.resources.chat import Chat
 from healthmsg.resources.group_chat import GroupChat
 from healthmsg.sandbox import Sandbox
-from tests.resources.foreign_host import ForeignHost
+from tests.foreign_host import ForeignHost
 
 AUX_ID = "afdeling 4/b"
 

@@ -27,7 +27,7 @@ from healthmsg import (
 from healthmsg.errors import EmptyMessageError
 from healthmsg.resources.chat import Chat
 from healthmsg.resources.group_chat import GroupChat
-from tests.resources.foreign_host import ForeignHost
+from tests.foreign_host import ForeignHost
 from tests.resources.wire_rows import Row, row
 
 CANARY: Final = "c4nary"

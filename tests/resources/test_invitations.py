@@ -26,7 +26,7 @@ from healthmsg import (
     fold_aux_id,
 )
 from healthmsg.sandbox import Sandbox
-from tests.resources.foreign_host import ForeignHost
+from tests.foreign_host import ForeignHost
 
 ANN: Final[dict[str, Any]] = {"email": "ann@example.org", "first_name": "Ann", "last_name": "de Wit"}
 TAKEN = b'{"id": "u9"}'

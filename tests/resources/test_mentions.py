@@ -10,7 +10,7 @@ from aiohttp import web
 from healthmsg import Client, ForbiddenError, InternalServerError, Member, Message, StatusError, User
 from healthmsg.resources.chat import Chat
 from healthmsg.resources.group_chat import GroupChat
-from tests.resources.foreign_host import ForeignHost
+from tests.foreign_host import ForeignHost
 
 ANN = User("ann", first_name="Ann", last_name="de Wit")
 BEA = User("bea", first_name="Bea", last_name="Bos")

@@ -18,7 +18,7 @@ from healthmsg import (
     User,
     Verification,
 )
-from tests.resources.foreign_host import ForeignHost
+from tests.foreign_host import ForeignHost
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from healthmsg.resources.groupchats import GroupChats
 from healthmsg.resources.me import Me
 from healthmsg.resources.users import Users
 from healthmsg.routes import Route
-from tests.resources.foreign_host import ForeignHost
+from tests.foreign_host import ForeignHost
 from tests.resources.wire_calls import table
 from tests.resources.wire_rows import BASE, Id, Row, Sending, sent
 

@@ -20,7 +20,7 @@ from healthmsg import (
 from healthmsg.files import UploadFile
 from healthmsg.ids import ChatKind
 from healthmsg.models import GroupInvite, GroupSettings, ImportUser, Member, Option
-from tests.resources.foreign_host import Part
+from tests.foreign_host import Part
 from tests.resources.wire_rows import BASE, HERE, Id, Row, row
 
 FIRST_PAGE: Final = "page=0&amount=100"
