@@ -1,7 +1,6 @@
 """Small servers over real sockets, a stopped clock, and what else the tests of this folder share."""
 
 import asyncio
-import gc
 import itertools
 import logging
 import socket
@@ -289,15 +288,3 @@ async def speak_no_http(incoming: Incoming) -> None:
     await incoming.request()
     incoming.writer.write(f"SSH-2.0 {TOKEN} {BODY}\r\n\r\n".encode())
     await hang(incoming)
-
-
-@pytest.fixture
-async def nothing_reaches_the_event_loop() -> AsyncIterator[None]:
-    """Such as "Task exception was never retrieved", or an exception in a callback."""
-    told: list[dict[str, Any]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
-    yield
-    gc.collect(1)
-    await asyncio.sleep(0)
-    assert not told
-    assert len(asyncio.all_tasks()) == 1

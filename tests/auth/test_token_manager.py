@@ -1,9 +1,7 @@
 import asyncio
-import gc
 import itertools
 import logging
 import traceback
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta, tzinfo
 
 import pytest
@@ -21,6 +19,8 @@ from healthmsg.errors import (
 from tests.auth.token_service import NOON, REFRESH_TOKEN, VALUE, Clock, TokenService, answer, app, expiring
 from tests.machine import Machine
 
+pytestmark = pytest.mark.usefixtures("nothing_reaches_the_event_loop")
+
 USER = "Jansen, J."
 LOST = ConnectError("POST oauth token", "no connection")
 REFUSED = BadRequestError("POST oauth token", 400, server_code="invalid_grant")
@@ -29,17 +29,6 @@ REFUSED = BadRequestError("POST oauth token", 400, server_code="invalid_grant")
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
-
-
-@pytest.fixture(autouse=True)
-async def nothing_reaches_the_event_loop() -> AsyncIterator[None]:
-    """Such as "Task exception was never retrieved", which asyncio tells its exception handler."""
-    told: list[dict[str, object]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
-    yield
-    gc.collect()
-    assert not told
-    assert len(asyncio.all_tasks()) == 1
 
 
 class BrokenStore(MemoryTokenStore):

@@ -57,11 +57,6 @@ async def client(sandbox: Sandbox) -> AsyncIterator[Client]:
         yield client
 
 
-@pytest.fixture
-def chat(client: Client, sandbox: Sandbox) -> Chat:
-    return client.conversations(sandbox.add_conversation())
-
-
 def fetched_files(sandbox: Sandbox) -> int:
     return sum(call.template == FILE for call in sandbox.calls)
 

@@ -10,40 +10,15 @@ import pytest
 
 from healthmsg import (
     Attachment,
-    Client,
     ConnectError,
     DownloadError,
     InvalidIdError,
-    RateLimit,
     ReauthorizationRequiredError,
-    Retries,
 )
 from healthmsg.downloads.links import is_below
 from healthmsg.resources.chat import Chat
 from healthmsg.sandbox import AnswerStatus, Sandbox
 from tests.foreign_host import CONTENT, COOKIES, GIVEN, ForeignHost, links, paths_below, upload
-
-
-@pytest.fixture
-async def client(sandbox: Sandbox) -> AsyncIterator[Client]:
-    async with Client(
-        sandbox.issue_token(),
-        environment=sandbox.environment,
-        rate_limit=RateLimit(calls=1000),
-        retries=Retries.none(),
-    ) as client:
-        yield client
-
-
-@pytest.fixture
-def chat(client: Client, sandbox: Sandbox) -> Chat:
-    return client.conversations(sandbox.add_conversation())
-
-
-@pytest.fixture
-async def foreign() -> AsyncIterator[ForeignHost]:
-    async with ForeignHost() as host:
-        yield host
 
 
 @pytest.fixture

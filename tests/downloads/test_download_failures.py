@@ -4,7 +4,6 @@ import asyncio
 import os
 import re
 import threading
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -21,36 +20,12 @@ from healthmsg import (
     HealthmsgError,
     InternalServerError,
     NotFoundError,
-    RateLimit,
-    Retries,
     Timeout,
 )
 from healthmsg.downloads.links import _acceptable, _cookie_header
 from healthmsg.resources.chat import Chat
 from healthmsg.sandbox import AnswerStatus, CutAfter, CutBefore, CutBody, Sandbox
 from tests.foreign_host import CONTENT, GIVEN, ForeignHost, links, paths_below, upload
-
-
-@pytest.fixture
-async def client(sandbox: Sandbox) -> AsyncIterator[Client]:
-    async with Client(
-        sandbox.issue_token(),
-        environment=sandbox.environment,
-        rate_limit=RateLimit(calls=1000),
-        retries=Retries.none(),
-    ) as client:
-        yield client
-
-
-@pytest.fixture
-def chat(client: Client, sandbox: Sandbox) -> Chat:
-    return client.conversations(sandbox.add_conversation())
-
-
-@pytest.fixture
-async def foreign() -> AsyncIterator[ForeignHost]:
-    async with ForeignHost() as host:
-        yield host
 
 
 @pytest.mark.parametrize("size", [len(CONTENT) - 1, len(CONTENT) + 1, 0])

@@ -49,11 +49,6 @@ async def client(sandbox: Sandbox, tries: list[CallRecord]) -> AsyncIterator[Cli
 
 
 @pytest.fixture
-def chat(client: Client, sandbox: Sandbox) -> Chat:
-    return client.conversations(sandbox.add_conversation())
-
-
-@pytest.fixture
 def attachment(chat: Chat, sandbox: Sandbox) -> Attachment:
     return given(chat, sandbox)
 

@@ -1,7 +1,6 @@
 """Attachments that are read piece by piece or whole, without a file."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
 
@@ -19,8 +18,6 @@ from healthmsg import (
     InvalidIdError,
     InvalidInputError,
     NotFoundError,
-    RateLimit,
-    Retries,
 )
 from healthmsg.ids import ChatKind
 from healthmsg.resources.chat import BaseChat, Chat
@@ -28,28 +25,6 @@ from healthmsg.sandbox import AnswerStatus, CutBody, Sandbox
 from tests.foreign_host import CONTENT, GIVEN, ForeignHost, links, upload
 
 MIB = 1024 * 1024
-
-
-@pytest.fixture
-async def client(sandbox: Sandbox) -> AsyncIterator[Client]:
-    async with Client(
-        sandbox.issue_token(),
-        environment=sandbox.environment,
-        rate_limit=RateLimit(calls=1000),
-        retries=Retries.none(),
-    ) as client:
-        yield client
-
-
-@pytest.fixture
-def chat(client: Client, sandbox: Sandbox) -> Chat:
-    return client.conversations(sandbox.add_conversation())
-
-
-@pytest.fixture
-async def foreign() -> AsyncIterator[ForeignHost]:
-    async with ForeignHost() as host:
-        yield host
 
 
 async def everything(chat: BaseChat, attachment: Attachment | str) -> bytes:

@@ -57,11 +57,6 @@ REFUSAL = RefusesInTheEnd()
 
 
 @pytest.fixture
-def chat(client: Client, sandbox: Sandbox) -> Chat:
-    return client.conversations(sandbox.add_conversation())
-
-
-@pytest.fixture
 def path(tmp_path: Path) -> Path:
     path = tmp_path / "large.bin"
     path.write_bytes(LARGE)

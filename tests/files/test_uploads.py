@@ -37,11 +37,6 @@ NAMES = {
 }
 
 
-@pytest.fixture
-def chat(client: Client, sandbox: Sandbox) -> Chat:
-    return client.conversations(sandbox.add_conversation())
-
-
 def the_message(sandbox: Sandbox, chat: Chat) -> Message:
     (message,) = sandbox.messages(chat.address)
     return message

@@ -22,14 +22,12 @@ from tests.servers import (
     Server,
     a_request,
     answering,
-    nothing_reaches_the_event_loop,
     response,
     serve,
     wire_to,
 )
 
-pytestmark = pytest.mark.usefixtures(nothing_reaches_the_event_loop.__name__)
-__all__ = ["nothing_reaches_the_event_loop"]
+pytestmark = pytest.mark.usefixtures("nothing_reaches_the_event_loop")
 
 Handler = Callable[[aiohttp.ClientRequest], Awaitable[aiohttp.ClientResponse]]
 

@@ -26,15 +26,10 @@ from healthmsg.pipeline.retry import Retries, RetryStep
 from healthmsg.ratelimit.adaptive import Pace
 from healthmsg.ratelimit.limiter import Limiter, RateLimit
 from healthmsg.sandbox.limits import FixedWindow, Policy, SlidingWindow, SpikeArrest
-from tests.servers import a_request, in_fake_time, let_the_clock_tick, response
+from tests.servers import a_request, in_fake_time, response
 
-pytestmark = pytest.mark.looptime(noop_cycles=0)
+pytestmark = [pytest.mark.looptime(noop_cycles=0), pytest.mark.usefixtures("ticking_clock")]
 BEAT = 1 / 30
-
-
-@pytest.fixture(autouse=True)
-async def ticking_clock() -> None:
-    let_the_clock_tick()
 
 
 @define

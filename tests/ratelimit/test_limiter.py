@@ -17,17 +17,12 @@ from healthmsg.pipeline.limit import LimitStep
 from healthmsg.pipeline.request import Lane, Request, Response
 from healthmsg.ratelimit.limiter import Limiter, RateLimit
 from healthmsg.ratelimit.window import CallSlot
-from tests.servers import a_request, in_fake_time, let_the_clock_tick, response
+from tests.servers import a_request, in_fake_time, response
 
-pytestmark = pytest.mark.looptime(noop_cycles=0)
+pytestmark = [pytest.mark.looptime(noop_cycles=0), pytest.mark.usefixtures("ticking_clock")]
 # Fake time moves in microseconds, and aiolimiter's sums are inexact.
 ABOUT = 1e-4
 TWO = RateLimit(calls=2)
-
-
-@pytest.fixture(autouse=True)
-async def ticking_clock() -> None:
-    let_the_clock_tick()
 
 
 @frozen

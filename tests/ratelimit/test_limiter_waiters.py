@@ -18,15 +18,10 @@ from tests.ratelimit.waiters import (
     until_the_spacing_holds,
     waiting,
 )
-from tests.servers import a_request, in_fake_time, let_the_clock_tick, response
+from tests.servers import a_request, in_fake_time, response
 
-pytestmark = pytest.mark.looptime(noop_cycles=0)
+pytestmark = [pytest.mark.looptime(noop_cycles=0), pytest.mark.usefixtures("ticking_clock")]
 TWO = RateLimit(calls=2)
-
-
-@pytest.fixture(autouse=True)
-async def ticking_clock() -> None:
-    let_the_clock_tick()
 
 
 @pytest.fixture

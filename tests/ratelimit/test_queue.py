@@ -10,14 +10,9 @@ from healthmsg.pipeline.limit import LimitStep
 from healthmsg.pipeline.request import Lane, Request, Response
 from healthmsg.ratelimit.limiter import Limiter, RateLimit
 from tests.ratelimit.waiters import all_slots_come_back, nobody_is_left, until_the_spacing_holds, waiting
-from tests.servers import a_request, let_the_clock_tick, response
+from tests.servers import a_request, response
 
-pytestmark = pytest.mark.looptime(noop_cycles=0)
-
-
-@pytest.fixture(autouse=True)
-async def ticking_clock() -> None:
-    let_the_clock_tick()
+pytestmark = [pytest.mark.looptime(noop_cycles=0), pytest.mark.usefixtures("ticking_clock")]
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """The chat handles: the same for all four kinds of chat."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -93,12 +92,6 @@ def place(client: Client, sandbox: Sandbox, kind: ChatKind) -> Place:
 @pytest.fixture
 def here(client: Client, sandbox: Sandbox) -> Place:
     return place(client, sandbox, ChatKind.CONVERSATION)
-
-
-@pytest.fixture
-async def host() -> AsyncIterator[ForeignHost]:
-    async with ForeignHost() as host:
-        yield host
 
 
 # --- the handle

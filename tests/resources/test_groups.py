@@ -1,6 +1,6 @@
 """Group chats and conversations: created, changed and ended, over the sandbox."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +58,6 @@ async def group(client: Client, sandbox: Sandbox, request: pytest.FixtureRequest
     is_auxiliary = request.param is ChatKind.AUX_GROUP_CHAT
     chat = client.auxiliary.groupchats(AUX_ID) if is_auxiliary else client.groupchats(chat_id)
     return Group(chat, people, sandbox)
-
-
-@pytest.fixture
-async def host() -> AsyncIterator[ForeignHost]:
-    async with ForeignHost() as host:
-        yield host
 
 
 # --- creating

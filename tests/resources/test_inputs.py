@@ -1,6 +1,6 @@
 """What cannot be right is refused before anything is sent, and not repeated by the error."""
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from operator import attrgetter
 from typing import Any, Final
 
@@ -250,12 +250,6 @@ def by_method() -> dict[str, list[Case]]:
     for case in ALL:
         found.setdefault(f"{case.call.method} {case.argument}", []).append(case)
     return found
-
-
-@pytest.fixture
-async def host() -> AsyncIterator[ForeignHost]:
-    async with ForeignHost() as host:
-        yield host
 
 
 @pytest.mark.parametrize("cases", by_method().values(), ids=by_method())

@@ -1,7 +1,6 @@
 """The four chat namespaces, over the sandbox."""
 
 import asyncio
-import itertools
 from typing import Any
 from urllib.parse import unquote
 
@@ -23,7 +22,7 @@ from healthmsg.ids import ChatKind
 from healthmsg.sandbox import Sandbox
 
 # The waits for the limit cost nothing.
-pytestmark = pytest.mark.looptime
+pytestmark = [pytest.mark.looptime, pytest.mark.usefixtures("ticking_clock")]
 
 ALL_KINDS = pytest.mark.parametrize("kind", ChatKind, ids=lambda kind: kind.value)
 AUX_KINDS = pytest.mark.parametrize(
@@ -66,14 +65,6 @@ def add_chat(sandbox: Sandbox, kind: ChatKind, aux_id: str | None = None) -> str
 def ids_in_store(sandbox: Sandbox, kind: ChatKind) -> list[str]:
     main_user = sandbox.store.people[sandbox.user_id]
     return [chat.id for chat in sandbox.store.chats_of(main_user, kind)]
-
-
-@pytest.fixture(autouse=True)
-async def ticking_clock() -> None:
-    """Let fake time move with each look at it: aiolimiter waits for ever by a clock that stands still."""
-    loop = asyncio.get_running_loop()
-    base, looks = loop.time, itertools.count()
-    loop.time = lambda: base() + next(looks) * 1e-9  # type: ignore[method-assign]
 
 
 # --- lists

@@ -22,12 +22,6 @@ from tests.foreign_host import ForeignHost
 
 
 @pytest.fixture
-async def host() -> AsyncIterator[ForeignHost]:
-    async with ForeignHost() as host:
-        yield host
-
-
-@pytest.fixture
 async def client(host: ForeignHost) -> AsyncIterator[Client]:
     async with host.client() as client:
         yield client

@@ -77,12 +77,6 @@ def only_changes(host: ForeignHost) -> list[str]:
 
 
 @pytest.fixture
-async def host() -> AsyncIterator[ForeignHost]:
-    async with ForeignHost() as host:
-        yield host
-
-
-@pytest.fixture
 async def client(host: ForeignHost) -> AsyncIterator[Client]:
     async with host.client(BASE) as client:
         yield client

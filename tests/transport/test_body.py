@@ -40,14 +40,12 @@ from tests.servers import (
     assert_error_tells_nothing,
     close_after_the_call,
     hang,
-    nothing_reaches_the_event_loop,
     reset_in_the_body,
     serve,
     wire_to,
 )
 
-pytestmark = pytest.mark.usefixtures(nothing_reaches_the_event_loop.__name__)
-__all__ = ["nothing_reaches_the_event_loop"]
+pytestmark = pytest.mark.usefixtures("nothing_reaches_the_event_loop")
 MIB = 1024 * 1024
 FILES = 'Content-Disposition: form-data; name="files"'
 LARGE = bytes(range(256)) * (12 * MIB // 256) + b"the end"

@@ -13,13 +13,11 @@ from tests.servers import (
     Incoming,
     a_request,
     hang,
-    nothing_reaches_the_event_loop,
     serve,
     wire_to,
 )
 
-pytestmark = pytest.mark.usefixtures(nothing_reaches_the_event_loop.__name__)
-__all__ = ["nothing_reaches_the_event_loop"]
+pytestmark = pytest.mark.usefixtures("nothing_reaches_the_event_loop")
 IN_TIME = Timeout(connect=0.1)
 
 

@@ -32,7 +32,6 @@ from healthmsg import (
     TokenRenewalError,
     UnauthorizedError,
 )
-from tests.servers import nothing_reaches_the_event_loop
 from tests.transport.faulty_service import (
     ALWAYS,
     CALLS,
@@ -69,10 +68,9 @@ from tests.transport.faulty_service import (
 )
 from tests.transport.hospital import Authority
 
-__all__ = ["nothing_reaches_the_event_loop"]
 pytestmark = [
     pytest.mark.looptime,
-    pytest.mark.usefixtures("ticking_clock", nothing_reaches_the_event_loop.__name__),
+    pytest.mark.usefixtures("ticking_clock", "nothing_reaches_the_event_loop"),
 ]
 
 every_call = pytest.mark.parametrize("call", CALLS, ids=str)

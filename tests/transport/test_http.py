@@ -36,7 +36,6 @@ from tests.servers import (
     close_after_the_call,
     cut_the_answer,
     hang,
-    nothing_reaches_the_event_loop,
     reset_after_the_call,
     reset_at_once,
     reset_in_the_body,
@@ -46,8 +45,7 @@ from tests.servers import (
     wire_to,
 )
 
-pytestmark = pytest.mark.usefixtures(nothing_reaches_the_event_loop.__name__)
-__all__ = ["nothing_reaches_the_event_loop"]
+pytestmark = pytest.mark.usefixtures("nothing_reaches_the_event_loop")
 SHORT = 0.1
 
 

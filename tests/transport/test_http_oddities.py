@@ -23,15 +23,13 @@ from tests.servers import (
     a_request,
     answering,
     hang,
-    nothing_reaches_the_event_loop,
     serve,
     wire_to,
 )
 from tests.transport.faulty_service import Script, answer, fail_to_connect, receive
 
 answer_always = Script(answer)
-__all__ = ["nothing_reaches_the_event_loop"]
-pytestmark = pytest.mark.usefixtures(nothing_reaches_the_event_loop.__name__)
+pytestmark = pytest.mark.usefixtures("nothing_reaches_the_event_loop")
 
 
 @pytest.mark.parametrize("late", [201, 404, 408, 429, 504])

@@ -20,14 +20,12 @@ from tests.servers import (
     Server,
     a_request,
     answering,
-    nothing_reaches_the_event_loop,
     serve,
     wire_to,
 )
 from tests.transport.hospital import BASIC, CREDENTIALS, PASSWORD, USER, Proxy
 
-pytestmark = pytest.mark.usefixtures(nothing_reaches_the_event_loop.__name__)
-__all__ = ["nothing_reaches_the_event_loop"]
+pytestmark = pytest.mark.usefixtures("nothing_reaches_the_event_loop")
 
 
 @pytest.fixture(autouse=True)

@@ -7,11 +7,10 @@ import pytest
 
 from healthmsg import CallError, Client, ConnectionLostError, DeliveryUnknownError, Retries
 from tests.machine import Machine
-from tests.servers import Incoming, answering, nothing_reaches_the_event_loop, serve
+from tests.servers import Incoming, answering, serve
 from tests.transport.hospital import FRESH, environment_at
 
-pytestmark = pytest.mark.usefixtures(nothing_reaches_the_event_loop.__name__)
-__all__ = ["nothing_reaches_the_event_loop"]
+pytestmark = pytest.mark.usefixtures("nothing_reaches_the_event_loop")
 
 
 async def answer_only_the_first(incoming: Incoming) -> None:

@@ -20,7 +20,6 @@ from tests.servers import (
     PATH,
     Server,
     a_request,
-    nothing_reaches_the_event_loop,
     serve,
     wire_to,
 )
@@ -39,8 +38,7 @@ from tests.transport.hospital import (
     use_all,
 )
 
-pytestmark = pytest.mark.usefixtures(nothing_reaches_the_event_loop.__name__)
-__all__ = ["nothing_reaches_the_event_loop"]
+pytestmark = pytest.mark.usefixtures("nothing_reaches_the_event_loop")
 
 
 @frozen
@@ -65,18 +63,6 @@ class House:
     def asked(self) -> list[tuple[str, str]]:
         """What the proxy was asked for."""
         return [(request.method, request.target) for request in self.at_proxy.begun]
-
-
-@pytest.fixture(autouse=True)
-def no_proxy_around_us(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("http_proxy", "https_proxy", "no_proxy", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority.found(tmp_path_factory.mktemp("authority"))
 
 
 @asynccontextmanager

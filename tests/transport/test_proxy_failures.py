@@ -28,7 +28,6 @@ from tests.servers import (
     assert_error_tells_nothing,
     hang,
     nothing_logged,
-    nothing_reaches_the_event_loop,
     reset_after_the_call,
     reset_at_once,
     serve,
@@ -37,13 +36,7 @@ from tests.servers import (
 )
 from tests.transport.hospital import FRESH, Authority, Proxy, environment_at
 
-pytestmark = pytest.mark.usefixtures(nothing_reaches_the_event_loop.__name__)
-__all__ = ["nothing_reaches_the_event_loop"]
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority.found(tmp_path_factory.mktemp("authority"))
+pytestmark = pytest.mark.usefixtures("nothing_reaches_the_event_loop")
 
 
 async def close_at_once(incoming: Incoming) -> None:

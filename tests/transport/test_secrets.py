@@ -28,7 +28,6 @@ from tests.servers import (
     cut_the_answer,
     hang,
     nothing_logged,
-    nothing_reaches_the_event_loop,
     reset_after_the_call,
     reset_at_once,
     reset_in_the_body,
@@ -37,8 +36,7 @@ from tests.servers import (
     stop_in_the_answer,
 )
 
-pytestmark = pytest.mark.usefixtures(nothing_reaches_the_event_loop.__name__)
-__all__ = ["nothing_reaches_the_event_loop"]
+pytestmark = pytest.mark.usefixtures("nothing_reaches_the_event_loop")
 WORDS = orjson.dumps({"error": TOKEN, "message": " ".join(CANARIES)})
 LINK = f'{{"link": "https://127.0.0.1:9/{AUX_ID}?sig={TOKEN}"}}'.encode()
 TO = f"{AUX_ID} {PATIENT}/x"

@@ -28,14 +28,12 @@ from tests.servers import (
     a_request,
     answering,
     assert_error_tells_nothing,
-    nothing_reaches_the_event_loop,
     serve,
     wire_to,
 )
 from tests.transport.hospital import FRESH, Authority, environment_at
 
-pytestmark = pytest.mark.usefixtures(nothing_reaches_the_event_loop.__name__)
-__all__ = ["nothing_reaches_the_event_loop"]
+pytestmark = pytest.mark.usefixtures("nothing_reaches_the_event_loop")
 # More than all buffers on the way take.
 LARGE = 24 * 1024 * 1024
 SHORT = 0.1
@@ -56,11 +54,6 @@ async def answer_and_stop_reading(incoming: Incoming) -> None:
     await incoming.head()
     await incoming.answer(413)
     await asyncio.Event().wait()
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority.found(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture(params=["plain", "tls"])

@@ -21,7 +21,7 @@ from healthmsg import (
 )
 from healthmsg.network import trusting_context
 from healthmsg.transport.connections import why_not_trusted
-from tests.servers import Server, assert_error_tells_nothing, nothing_reaches_the_event_loop, serve
+from tests.servers import Server, assert_error_tells_nothing, serve
 from tests.transport.hospital import (
     CODE,
     FRESH,
@@ -34,14 +34,8 @@ from tests.transport.hospital import (
     use_all,
 )
 
-pytestmark = pytest.mark.usefixtures(nothing_reaches_the_event_loop.__name__)
-__all__ = ["nothing_reaches_the_event_loop"]
+pytestmark = pytest.mark.usefixtures("nothing_reaches_the_event_loop")
 NO_TLS = "no trusted TLS connection could be made"
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority.found(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture
