@@ -44,7 +44,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def no_stray_event_loop() -> None:
-    # On Python 3.11, pytest-asyncio asks for the current event loop, which makes one that nobody closes
+    # On Python 3.11, pytest-asyncio asks for the current event loop, which makes one that stays open
     # when a sync test came first.
     asyncio.set_event_loop(None)
 

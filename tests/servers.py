@@ -19,8 +19,8 @@ from healthmsg.pipeline.request import Content, Multipart, Request, Response
 from healthmsg.transport.http import Wire
 from healthmsg.transport.timeouts import Timeout
 
-# When a plain test runs first, looptime asks for the present event loop, and asyncio makes one that nobody
-# closes, unless it was told once that there is none.
+# When a plain test runs first, looptime asks for the present event loop, and asyncio makes one that stays
+# open, unless it was said once that there is none.
 asyncio.set_event_loop(None)
 
 TOKEN, BODY, AUX_ID, PATIENT, COOKIE = CANARIES = (
@@ -37,7 +37,7 @@ METHODS = ("GET", "POST", "PUT", "DELETE")
 
 
 def a_request(method: str = "POST", body: Content | Multipart | None = JSON) -> Request:
-    """Make a request that is full of what nobody may see."""
+    """Make a request that is full of what must not be seen."""
     body = None if method == "GET" else body
     return Request(f"{method} {ROUTE}", method, PATH, {"q": PATIENT}, body, cookie=COOKIE, token=TOKEN)
 
@@ -101,7 +101,7 @@ class Incoming:
         await self.writer.drain()
 
     def reset(self) -> None:
-        """Break the connection, so that the other side is told so."""
+        """Break the connection, so that the other side notices."""
         linger = struct.pack("ii", 1, 0)
         self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self.writer.transport.abort()

@@ -79,7 +79,7 @@ def test_a_field_that_the_program_sets_itself_stays_the_programs(caplog: pytest.
     ("error", "status"),
     [(ConnectError(CALL, "no"), None), (ServiceUnavailableError(CALL, 503, server_message="canary"), 503)],
 )
-def test_a_repetition_to_come_is_told_at_info(
+def test_a_retry_is_logged_at_info(
     error: ConnectError | ServiceUnavailableError, status: int | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     request = a_request()
@@ -128,9 +128,9 @@ async def test_a_client_tells_of_each_repetition_and_once_of_a_pause(
     ):
         await asyncio.gather(client.me.get(), client.me.get())
 
-    told = [(record.levelno, *(vars(record).get(name) for name in FIELDS)) for record in caplog.records]
+    reported = [(record.levelno, *(vars(record).get(name) for name in FIELDS)) for record in caplog.records]
     seven_seconds = pytest.approx(7, abs=0.01)
-    assert sorted(told, key=str) == [
+    assert sorted(reported, key=str) == [
         (logging.INFO, "GET me", 429, 1, "RateLimitedError", seven_seconds),
         (logging.INFO, "GET me", 429, 1, "RateLimitedError", seven_seconds),
         (logging.WARNING, "GET me", 429, 1, None, seven_seconds),

@@ -1,4 +1,4 @@
-"""How far transfers are, as a program is told."""
+"""How far transfers are, as it is reported to a program."""
 
 import asyncio
 import logging
@@ -9,12 +9,12 @@ import pytest
 from healthmsg.errors import InvalidInputError
 from healthmsg.transfer import Meter, check_progress
 
-Told = list[tuple[int, int | None]]
+Reports = list[tuple[int, int | None]]
 
 
-def metered() -> tuple[Meter, Told]:
-    told: Told = []
-    return Meter(lambda done, total: told.append((done, total))), told
+def metered() -> tuple[Meter, Reports]:
+    reported: Reports = []
+    return Meter(lambda done, total: reported.append((done, total))), reported
 
 
 @pytest.mark.parametrize("progress", [7, "print", [], object()])
@@ -25,24 +25,24 @@ def test_what_cannot_be_called_is_refused(progress: Any) -> None:
         Meter(progress)
 
 
-def test_a_coroutine_function_is_refused_as_nobody_would_await_it() -> None:
+def test_a_coroutine_function_is_refused_as_it_would_not_be_awaited() -> None:
     async def progress(done: int, total: int | None) -> None: ...
 
     with pytest.raises(InvalidInputError):
         Meter(progress)
 
 
-async def test_transfers_that_begin_together_are_told_together() -> None:
-    meter, told = metered()
+async def test_transfers_that_begin_together_are_reported_together() -> None:
+    meter, reported = metered()
 
     meter.begin_all([5, 7])
 
-    assert told == [(0, 12)]
+    assert reported == [(0, 12)]
 
 
 @pytest.mark.looptime
 async def test_it_tells_at_most_ten_times_a_second_and_in_the_end() -> None:
-    meter, told = metered()
+    meter, reported = metered()
     transfer = meter.begin(1000)
 
     for _ in range(1000):
@@ -51,35 +51,35 @@ async def test_it_tells_at_most_ten_times_a_second_and_in_the_end() -> None:
     transfer.finish()
     meter.finish()
 
-    assert 10 <= len(told) <= 12
-    assert told[-1] == (1000, 1000)
-    assert told == sorted(told)
+    assert 10 <= len(reported) <= 12
+    assert reported[-1] == (1000, 1000)
+    assert reported == sorted(reported)
 
 
 async def test_the_last_word_is_said_however_soon_it_comes_and_once() -> None:
-    meter, told = metered()
+    meter, reported = metered()
     transfer = meter.begin(3)
 
     transfer.advance(3)
     meter.finish()
     meter.finish()
 
-    assert told == [(0, 3), (3, 3)]
+    assert reported == [(0, 3), (3, 3)]
 
 
-async def test_of_several_transfers_only_the_end_of_the_last_is_told_at_once() -> None:
-    meter, told = metered()
+async def test_of_several_transfers_only_the_end_of_the_last_is_reported_at_once() -> None:
+    meter, reported = metered()
     first, second = meter.begin_all([1, 1])
 
     for transfer in (first, second):
         transfer.advance(1)
         transfer.finish()
 
-    assert told == [(0, 2), (2, 2)]
+    assert reported == [(0, 2), (2, 2)]
 
 
 async def test_a_total_is_unknown_as_long_as_one_size_is() -> None:
-    meter, told = metered()
+    meter, reported = metered()
     known, unknown = meter.begin_all([5, None])
 
     unknown.advance(3)
@@ -88,11 +88,11 @@ async def test_a_total_is_unknown_as_long_as_one_size_is() -> None:
     unknown.finish()
     known.finish()
 
-    assert told == [(0, None), (3, None), (8, 8)]
+    assert reported == [(0, None), (3, None), (8, 8)]
 
 
-async def test_what_begins_anew_takes_back_what_was_done() -> None:
-    meter, told = metered()
+async def test_what_starts_over_takes_back_what_was_done() -> None:
+    meter, reported = metered()
     transfer = meter.begin(5)
 
     transfer.advance(4)
@@ -102,7 +102,7 @@ async def test_what_begins_anew_takes_back_what_was_done() -> None:
     transfer.restart(at=2)
     meter.finish()
 
-    assert told == [(0, 5), (2, 5)]
+    assert reported == [(0, 5), (2, 5)]
 
 
 @pytest.mark.parametrize("kind", [ValueError, asyncio.CancelledError])

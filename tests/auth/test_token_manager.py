@@ -98,7 +98,7 @@ async def test_a_token_that_cannot_be_renewed_is_used_to_its_very_end(clock: Clo
 
 
 class TimeOfDay(datetime):
-    """The machine's, which somebody sets."""
+    """The machine's, which can be set."""
 
     is_set_by = timedelta()
 
@@ -221,7 +221,7 @@ async def test_cancelling_the_caller_that_began_the_renewal_does_not_stop_it_for
 
 @pytest.mark.looptime
 @pytest.mark.parametrize("answered", [answer(), LOST])
-async def test_a_renewal_that_nobody_waits_for_any_more_ends_in_silence(answered: object) -> None:
+async def test_a_renewal_that_is_not_awaited_any_more_ends_in_silence(answered: object) -> None:
     manager = TokenManager(expiring(), app=app(), now=Clock())
     service = TokenService(answered, delay=1)
     callers = [asyncio.create_task(manager.renew(manager.token, service)) for _ in range(10)]

@@ -61,7 +61,7 @@ def fetched_files(sandbox: Sandbox) -> int:
     return sum(call.template == FILE for call in sandbox.calls)
 
 
-def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.name == "healthmsg"]
 
 
@@ -387,13 +387,13 @@ async def test_cancelling_leaves_no_part_of_a_file(chat: Chat, sandbox: Sandbox,
     assert tree(tmp_path) == {}
 
 
-async def test_a_run_that_nobody_iterated_is_not_passed_over_in_silence(
+async def test_a_run_that_was_not_iterated_is_logged(
     chat: Chat, client: Client, sandbox: Sandbox, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     chat.download_all(to=tmp_path / "new")
     await client.close()
 
-    assert told(caplog) == ["a download_all was closed without being iterated: it has fetched nothing"]
+    assert logged(caplog) == ["a download_all was closed without being iterated: it has fetched nothing"]
     assert not sandbox.calls
     assert not (tmp_path / "new").exists()
 
@@ -415,15 +415,15 @@ async def test_progress_adds_up_what_is_fetched_and_leaves_out_what_is_there(
     await fill(chat, 3)
     await chat.download_all(to=tmp_path).all()
     await fill(chat, 3)
-    told: list[tuple[int, int | None]] = []
+    reported: list[tuple[int, int | None]] = []
 
     def progress(done: int, total: int | None) -> None:
-        told.append((done, total))
+        reported.append((done, total))
 
     await chat.download_all(to=tmp_path, progress=progress).all()
 
     whole = sum(len(content_of(number)) for number in range(3))
-    assert told[-1] == (whole, whole)
+    assert reported[-1] == (whole, whole)
 
 
 async def test_progress_that_raises_harms_no_download(chat: Chat, tmp_path: Path) -> None:

@@ -223,7 +223,7 @@ async def test_a_scheme_in_capitals_is_the_same_scheme(
 ) -> None:
     links(sandbox, foreign.answer("/x", CONTENT).replace("http", "HTTPS"))
 
-    with pytest.raises(ConnectError):  # nobody speaks TLS there
+    with pytest.raises(ConnectError):  # there is no TLS there
         await chat.download(GIVEN, to=tmp_path)
 
     assert len(sandbox.calls) == 1

@@ -165,19 +165,19 @@ async def test_what_fails_on_going_on_leaves_nothing(
 async def test_progress_goes_on_from_where_it_broke_off(
     chat: Chat, sandbox: Sandbox, attachment: Attachment, tmp_path: Path
 ) -> None:
-    told: list[tuple[int, int | None]] = []
+    reported: list[tuple[int, int | None]] = []
     cut(sandbox, 5_000_000)
-    await chat.download(attachment, to=tmp_path, progress=lambda *standing: told.append(standing))
-    assert told[0] == (0, SIZE)
-    assert told[-1] == (SIZE, SIZE)
-    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    await chat.download(attachment, to=tmp_path, progress=lambda *standing: reported.append(standing))
+    assert reported[0] == (0, SIZE)
+    assert reported[-1] == (SIZE, SIZE)
+    assert [done for done, _ in reported] == sorted(done for done, _ in reported)
 
 
 # --- where the file has become another one
 
 
 @pytest.mark.parametrize("fetch", [downloaded, whole])
-async def test_a_file_that_has_changed_is_fetched_anew(
+async def test_a_file_that_has_changed_is_fetched_from_the_start(
     chat: Chat, sandbox: Sandbox, tmp_path: Path, fetch: Fetch
 ) -> None:
     attachment = given(chat, sandbox)
@@ -219,7 +219,7 @@ async def test_a_stream_of_a_file_that_has_changed_ends_with_an_error(chat: Chat
 
 
 @pytest.mark.parametrize("fetch", [downloaded, whole])
-async def test_without_parts_it_begins_anew(tmp_path: Path, fetch: Fetch) -> None:
+async def test_without_parts_it_starts_over(tmp_path: Path, fetch: Fetch) -> None:
     async with Sandbox(ranges=False) as sandbox:
         attachment, chat, client = await _in(sandbox)
         async with client:
@@ -280,7 +280,7 @@ ETAG = {"ETag": '"v1"', "Accept-Ranges": "bytes"}
 
 
 class Parts:
-    """Gives half of a file, and then what it was told to."""
+    """Gives half of a file, and then what it was ordered to."""
 
     def __init__(
         self, status: int = 206, part: str = "", headers: dict[str, str] = ETAG, then: bytes = CONTENT
@@ -380,7 +380,7 @@ async def test_no_part_is_asked_for_that_could_be_of_another_file(
         assert parts.asked == [None, None]
 
 
-async def test_a_part_that_nobody_asked_for_is_refused(chat: Chat, sandbox: Sandbox, tmp_path: Path) -> None:
+async def test_a_part_that_was_not_asked_for_is_refused(chat: Chat, sandbox: Sandbox, tmp_path: Path) -> None:
     async with ForeignHost() as foreign:
         links(sandbox, foreign.answer("/x", CONTENT[:100], status=206))
         with pytest.raises(DownloadError, match="not asked for"):

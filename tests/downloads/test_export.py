@@ -113,9 +113,7 @@ async def test_messages_are_oldest_first_over_many_pages(
     assert [line["body"] for line in lines(tmp_path)] == [str(number) for number in range(457)]
 
 
-async def test_every_field_survives_those_that_nobody_knows_too(
-    chat: Chat, sandbox: Sandbox, tmp_path: Path
-) -> None:
+async def test_every_field_survives_unknown_ones_too(chat: Chat, sandbox: Sandbox, tmp_path: Path) -> None:
     message = {
         "id": "m1",
         "body": "x",
@@ -276,7 +274,7 @@ async def test_a_second_export_fetches_nothing_and_brings_what_is_new(
     assert lines(tmp_path)[-1]["body"] == "nieuw"
 
 
-async def test_what_could_not_be_fetched_is_told_and_all_else_is_done(
+async def test_what_could_not_be_fetched_is_reported_and_all_else_is_done(
     chat: Chat, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     await fill(chat, 5)
@@ -313,7 +311,7 @@ async def test_an_earlier_archive_stays_when_a_later_export_is_not_complete(
     assert (tmp_path / "messages.jsonl").read_bytes() == before
 
 
-async def test_a_list_that_breaks_off_leaves_no_messages_and_is_read_anew(
+async def test_a_list_that_breaks_off_leaves_no_messages_and_is_read_again(
     chat: Chat, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     await fill(chat, 120)

@@ -99,7 +99,7 @@ def test_no_files_are_no_parts() -> None:
     assert prepare([], field_name="files") == ()
 
 
-async def test_each_try_gets_the_file_anew(scan: Path) -> None:
+async def test_each_try_gets_the_file_from_its_start(scan: Path) -> None:
     with scan.open("rb") as opened:
         for part in (only(scan), only(UploadFile(b"picture", name="x")), only(opened)):
             assert await read(part) == await read(part) == b"picture"

@@ -64,7 +64,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def every_chunk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def every_chunk_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("healthmsg.transfer._BETWEEN_CALLS", 0)
 
 
@@ -169,7 +169,7 @@ async def test_all_kinds_of_sources_can_be_one_message(chat: Chat, sandbox: Sand
 
 
 @pytest.mark.parametrize("kind", REPEATABLE)
-async def test_what_can_be_opened_anew_is_sent_again_after_a_429(
+async def test_what_can_be_opened_again_is_sent_again_after_a_429(
     chat: Chat, sandbox: Sandbox, path: Path, kind: Kind
 ) -> None:
     file = a_file(kind, path)
@@ -254,7 +254,7 @@ async def test_an_iterable_that_has_not_the_size_it_was_said_to_have_is_not_deli
 @pytest.mark.parametrize(
     "change", [lambda path: os.truncate(path, 1), lambda path: path.write_bytes(LARGE * 2)]
 )
-@pytest.mark.usefixtures("every_chunk_is_told")
+@pytest.mark.usefixtures("every_chunk_is_reported")
 async def test_a_file_that_is_changed_while_it_is_read_is_not_delivered(
     chat: Chat, sandbox: Sandbox, path: Path, change: Callable[[Path], object]
 ) -> None:
@@ -271,7 +271,7 @@ async def test_a_file_that_is_changed_while_it_is_read_is_not_delivered(
     assert delivered(sandbox, chat) == []
 
 
-@pytest.mark.usefixtures("every_chunk_is_told")
+@pytest.mark.usefixtures("every_chunk_is_reported")
 @pytest.mark.skipif(sys.platform == "win32", reason="an open file cannot be deleted there")
 @pytest.mark.parametrize("change", [Path.unlink, lambda path: path.with_name("new").replace(path)])
 async def test_a_file_that_is_replaced_while_it_is_read_is_not_delivered(
@@ -289,7 +289,7 @@ async def test_a_file_that_is_replaced_while_it_is_read_is_not_delivered(
     assert delivered(sandbox, chat) == []
 
 
-@pytest.mark.usefixtures("every_chunk_is_told")
+@pytest.mark.usefixtures("every_chunk_is_reported")
 async def test_a_file_that_is_rewritten_while_it_is_read_never_arrives_mixed(
     chat: Chat, sandbox: Sandbox, path: Path
 ) -> None:
@@ -399,37 +399,37 @@ async def test_a_cancelled_upload_waits_until_nothing_reads_an_open_file_that_it
 
 
 async def test_progress_ends_with_all_bytes_of_the_files(chat: Chat, path: Path) -> None:
-    told: list[tuple[int, int | None]] = []
+    reported: list[tuple[int, int | None]] = []
 
     await chat.upload(
-        path, UploadFile(b"123", "a"), message="Niet geteld", progress=lambda *now: told.append(now)
+        path, UploadFile(b"123", "a"), message="Niet geteld", progress=lambda *now: reported.append(now)
     )
 
     total = len(LARGE) + 3
-    assert told[0] == (0, total)
-    assert told[-1] == (total, total)
-    assert told == sorted(told)
+    assert reported[0] == (0, total)
+    assert reported[-1] == (total, total)
+    assert reported == sorted(reported)
 
 
 async def test_progress_of_an_unknown_size_has_no_total_before_its_end(chat: Chat, path: Path) -> None:
-    told: list[tuple[int, int | None]] = []
+    reported: list[tuple[int, int | None]] = []
 
-    await chat.upload(path, UploadFile(Pieces(LARGE), "a"), progress=lambda *now: told.append(now))
+    await chat.upload(path, UploadFile(Pieces(LARGE), "a"), progress=lambda *now: reported.append(now))
 
-    assert told[0] == (0, None)
-    assert told[-1] == (2 * len(LARGE), 2 * len(LARGE))
+    assert reported[0] == (0, None)
+    assert reported[-1] == (2 * len(LARGE), 2 * len(LARGE))
 
 
-@pytest.mark.usefixtures("every_chunk_is_told")
+@pytest.mark.usefixtures("every_chunk_is_reported")
 async def test_a_further_try_takes_progress_back(chat: Chat, sandbox: Sandbox, path: Path) -> None:
-    told: list[int] = []
+    reported: list[int] = []
     sandbox.faults.add(kind=REFUSAL, method="POST")
 
-    await chat.upload(path, path, progress=lambda done, _: told.append(done))
+    await chat.upload(path, path, progress=lambda done, _: reported.append(done))
 
-    assert told[-1] == 2 * len(LARGE)
-    assert max(told) == 2 * len(LARGE)
-    assert any(later < earlier for earlier, later in pairwise(told))
+    assert reported[-1] == 2 * len(LARGE)
+    assert max(reported) == 2 * len(LARGE)
+    assert any(later < earlier for earlier, later in pairwise(reported))
 
 
 async def test_progress_that_raises_harms_no_upload(

@@ -47,7 +47,7 @@ every_kind = pytest.mark.parametrize(
 
 
 class Service:
-    """Fails as it is told to, then answers."""
+    """Fails as it is ordered to, then answers."""
 
     def __init__(self, *failures: Failure) -> None:
         self.failures = list(failures)

@@ -160,7 +160,7 @@ async def test_a_token_call_and_the_repetition_after_it_are_counted() -> None:
 
 @pytest.mark.looptime(idle_step=0.1, idle_timeout=3)
 @pytest.mark.usefixtures("ticking_clock")
-async def test_calls_that_wait_and_calls_under_way_are_told_apart() -> None:
+async def test_calls_that_wait_and_calls_under_way_are_counted_apart() -> None:
     async with (
         serve(hang) as server,
         Client(

@@ -39,7 +39,7 @@ class Service:
     policy: Policy
     dice: random.Random
     jitter: float = 0.0
-    told: bool = False
+    reported: bool = False
     """Whether a 429 says how long to wait."""
     admitted: list[float] = field(factory=list)
     refused: list[float] = field(factory=list)
@@ -54,10 +54,10 @@ class Service:
         await asyncio.sleep(self.dice.uniform(0, self.jitter) + 0.001)
         request.slot.answered()
         if wait is not None:
-            raise RateLimitedError("POST x", 429, retry_after=1 if self.told else None)
+            raise RateLimitedError("POST x", 429, retry_after=1 if self.reported else None)
         return response()
 
-    async def serve_somebody_else(self, calls_a_second: float) -> None:
+    async def serve_another_client(self, calls_a_second: float) -> None:
         while True:
             await asyncio.sleep(1 / calls_a_second)
             self.policy.admit(asyncio.get_running_loop().time())
@@ -114,20 +114,20 @@ def test_under_jitter_a_spike_arrest_loses_nothing_and_passes_more_than_one_call
     in_fake_time(main)
 
 
-@pytest.mark.parametrize("told", [False, True])
+@pytest.mark.parametrize("reported", [False, True])
 @pytest.mark.parametrize("policy", [SlidingWindow, FixedWindow])
 def test_when_another_program_takes_half_of_the_limit_we_settle_at_the_other_half(
-    policy: Callable[[], Policy], caplog: pytest.LogCaptureFixture, *, told: bool
+    policy: Callable[[], Policy], caplog: pytest.LogCaptureFixture, *, reported: bool
 ) -> None:
     no_lines(caplog)
 
     async def main() -> None:
-        service = Service(policy(), random.Random(1), told=told)  # noqa: S311 - no secret
-        other = asyncio.create_task(service.serve_somebody_else(15))
+        service = Service(policy(), random.Random(1), reported=reported)  # noqa: S311 - no secret
+        other = asyncio.create_task(service.serve_another_client(15))
         assert await lost_of(service, 400) == 0
         other.cancel()
         await asyncio.wait([other])
-        assert service.rate() > (7 if told else 13)
+        assert service.rate() > (7 if reported else 13)
         half = service.admitted[200]
         assert sum(moment > half for moment in service.refused) < 200 * 0.15
 
@@ -157,7 +157,7 @@ def test_a_limit_that_is_ours_alone_never_answers_429() -> None:
 
 
 class Refusing:
-    """Answers as it is told, and notes when each call left."""
+    """Answers as it is ordered to, and notes when each call left."""
 
     def __init__(self) -> None:
         self.error: StatusError | None = None
@@ -221,7 +221,7 @@ async def test_what_the_service_took_in_raises_the_pace_again(
     assert (limiter.pace.beat < BEAT / 0.8 - 1e-9) == raises
 
 
-async def test_a_503_that_names_a_wait_pauses_everybody_and_slows_nobody_down() -> None:
+async def test_a_503_that_names_a_wait_pauses_all_and_does_not_slow_down() -> None:
     limiter, service = Limiter(), Refusing()
     step = LimitStep(limiter, longest_pause=60)
     await call(step, service, ServiceUnavailableError("x", 503, retry_after=5), None)

@@ -35,7 +35,7 @@ def limiter() -> Limiter:
 
 
 @pytest.fixture
-def nobody_there() -> str:
+def silent_address() -> str:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{free.getsockname()[1]}"
@@ -43,7 +43,7 @@ def nobody_there() -> str:
 
 @pytest.fixture
 async def mute() -> AsyncIterator[str]:
-    """Give the https URL of somebody who never answers the handshake."""
+    """Give the https URL of a server that never answers the handshake."""
     async with serve(hang) as server:
         yield server.url.replace("http:", "https:")
 
@@ -85,8 +85,8 @@ async def cancelled(limiter: Limiter, url: str, is_time: Callable[[Request], boo
     return slot_of(request)
 
 
-async def test_a_call_that_was_never_connected_holds_nothing(limiter: Limiter, nobody_there: str) -> None:
-    await ended(limiter, nobody_there, ConnectError)
+async def test_a_call_that_was_never_connected_holds_nothing(limiter: Limiter, silent_address: str) -> None:
+    await ended(limiter, silent_address, ConnectError)
     assert held(limiter) == 0
 
 

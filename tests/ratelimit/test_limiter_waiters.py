@@ -14,7 +14,7 @@ from tests.machine import Machine
 from tests.ratelimit.waiters import (
     all_slots_come_back,
     answered_slot,
-    nobody_is_left,
+    is_empty,
     until_the_spacing_holds,
     waiting,
 )
@@ -36,7 +36,7 @@ async def test_a_hundred_thousand_cancelled_waiters_leave_nothing_behind(limiter
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    assert nobody_is_left(limiter)
+    assert is_empty(limiter)
     assert (await answered_slot(limiter)).waited < 0.6
     assert await all_slots_come_back(limiter)
 
@@ -48,7 +48,7 @@ async def test_a_newcomer_in_the_tick_of_the_last_cancellation_is_not_forgotten(
     newcomer = asyncio.create_task(answered_slot(limiter))
     async with asyncio.timeout(2):
         await newcomer
-    assert nobody_is_left(limiter)
+    assert is_empty(limiter)
     assert await all_slots_come_back(limiter)
 
 
@@ -62,7 +62,7 @@ async def test_a_cancelled_waiter_costs_the_others_nothing(limiter: Limiter, mom
     assert limiter.now() < 1.6
     if not first.cancelled():
         first.result().never_left()
-    assert nobody_is_left(limiter)
+    assert is_empty(limiter)
     assert await all_slots_come_back(limiter)
 
 
@@ -77,7 +77,7 @@ async def test_who_waited_first_can_be_cancelled_while_others_wait(limiter: Limi
     assert first.cancelled()
 
     await asyncio.wait_for(asyncio.gather(*others), 10)
-    assert nobody_is_left(limiter)
+    assert is_empty(limiter)
     assert await all_slots_come_back(limiter)
 
 
@@ -95,7 +95,7 @@ async def test_who_waited_first_lets_a_person_go_before_a_bulk_run(limiter: Limi
     await asyncio.gather(*calls)
 
     assert order == sorted(lanes)
-    assert nobody_is_left(limiter)
+    assert is_empty(limiter)
 
 
 async def test_who_waits_alone_needs_no_task_of_the_limiter(limiter: Limiter) -> None:
@@ -130,7 +130,7 @@ async def test_right_after_the_last_of_a_queue_a_newcomer_gets_in_line(limiter: 
     (await newcomer).never_left()
 
 
-async def test_who_waits_is_told_of_a_slot_that_comes_back_sooner(limiter: Limiter) -> None:
+async def test_a_waiter_gets_a_slot_that_comes_back_sooner(limiter: Limiter) -> None:
     first, second, third = await waiting(limiter, 3)
     unsent = await first
     await second
@@ -151,11 +151,11 @@ async def test_a_call_that_was_sent_is_never_taken_for_one_that_never_left(limit
     assert await all_slots_come_back(limiter)
 
 
-async def test_the_dispatcher_ends_when_nobody_waits(limiter: Limiter) -> None:
+async def test_the_dispatcher_ends_when_no_call_waits(limiter: Limiter) -> None:
     for task in await waiting(limiter, 5):
         (await task).never_left()
     await asyncio.sleep(0)
-    assert nobody_is_left(limiter)
+    assert is_empty(limiter)
 
 
 def test_nothing_leaks_when_the_loop_ends_while_callers_wait() -> None:
@@ -186,10 +186,10 @@ async def test_who_survives_the_cancellation_of_all_tasks_still_gets_a_turn(limi
     async with asyncio.timeout(3):
         (await survivor).never_left()
     await asyncio.sleep(0)
-    assert nobody_is_left(limiter)
+    assert is_empty(limiter)
 
 
-async def test_if_the_dispatcher_ever_failed_nobody_would_wait_for_ever(limiter: Limiter) -> None:
+async def test_if_the_dispatcher_failed_no_call_would_wait_for_ever(limiter: Limiter) -> None:
     async def broken() -> None:
         raise ZeroDivisionError
 
@@ -233,7 +233,7 @@ async def test_a_waiter_cancelled_in_a_pause_does_not_wedge_the_others(limiter: 
     async with asyncio.timeout(2.6):
         (await second).never_left()
     assert limiter.now() > 3
-    assert nobody_is_left(limiter)
+    assert is_empty(limiter)
 
 
 @pytest.mark.parametrize(

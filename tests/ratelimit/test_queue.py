@@ -9,7 +9,7 @@ from healthmsg.errors import ClientClosedError, RateLimitedError
 from healthmsg.pipeline.limit import LimitStep
 from healthmsg.pipeline.request import Lane, Request, Response
 from healthmsg.ratelimit.limiter import Limiter, RateLimit
-from tests.ratelimit.waiters import all_slots_come_back, nobody_is_left, until_the_spacing_holds, waiting
+from tests.ratelimit.waiters import all_slots_come_back, is_empty, until_the_spacing_holds, waiting
 from tests.servers import a_request, response
 
 pytestmark = [pytest.mark.looptime(noop_cycles=0), pytest.mark.usefixtures("ticking_clock")]
@@ -56,7 +56,7 @@ async def test_a_pause_that_is_too_long_fails_who_waits_already_and_who_comes_la
     await left
     assert limiter.now() - began == pytest.approx(600, abs=1)
     assert (await step(a_request(), answer)).status == 200
-    assert nobody_is_left(limiter)
+    assert is_empty(limiter)
     assert await all_slots_come_back(limiter)
 
 
@@ -67,7 +67,7 @@ async def test_who_waits_for_no_pause_waits_for_the_limit_all_the_same(
     step = LimitStep(limiter, longest_pause=0)
     await until_the_spacing_holds(limiter)
     await asyncio.gather(*(step(a_request(), answer) for _ in range(waiters)))
-    assert nobody_is_left(limiter)
+    assert is_empty(limiter)
 
 
 async def answer(request: Request) -> Response:
@@ -78,7 +78,7 @@ async def answer(request: Request) -> Response:
 
 
 @pytest.mark.parametrize("count", [1, 2, 20])
-async def test_a_step_that_is_closed_lets_nobody_wait_and_leaves_the_limiter_to_others(
+async def test_a_step_that_is_closed_ends_its_waits_and_leaves_the_limiter_open(
     limiter: Limiter, count: int
 ) -> None:
     closing, other = LimitStep(limiter, longest_pause=60), LimitStep(limiter, longest_pause=60)
@@ -96,7 +96,7 @@ async def test_a_step_that_is_closed_lets_nobody_wait_and_leaves_the_limiter_to_
         await closing(a_request(), unreachable)
     await left
     assert limiter.now() - began < 1
-    assert nobody_is_left(limiter)
+    assert is_empty(limiter)
     assert await all_slots_come_back(limiter)
 
 
@@ -116,7 +116,7 @@ async def test_the_end_of_an_upload_gets_a_tenth_of_the_turns_while_others_want_
     assert order[-3:] == [Lane.BACKGROUND] * 3
 
 
-async def test_lanes_that_have_emptied_keep_nobody_who_was_cancelled(limiter: Limiter) -> None:
+async def test_emptied_queues_keep_no_cancelled_call(limiter: Limiter) -> None:
     await until_the_spacing_holds(limiter)
     [first] = await waiting(limiter)
     cancelled = [asyncio.create_task(limiter.acquire(Lane.BACKGROUND)) for _ in range(5)]
@@ -124,4 +124,4 @@ async def test_lanes_that_have_emptied_keep_nobody_who_was_cancelled(limiter: Li
     for task in cancelled:
         task.cancel()
     (await first).never_left()
-    assert nobody_is_left(limiter)
+    assert is_empty(limiter)

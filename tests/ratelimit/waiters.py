@@ -7,7 +7,7 @@ from healthmsg.ratelimit.limiter import Limiter
 from healthmsg.ratelimit.window import CallSlot
 
 
-def nobody_is_left(limiter: Limiter) -> bool:
+def is_empty(limiter: Limiter) -> bool:
     return (
         not limiter.waiting
         and not any(limiter._lanes._lanes.values())

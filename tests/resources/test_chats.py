@@ -311,7 +311,7 @@ async def test_a_call_that_was_repeated_says_how_often_also_when_its_answer_is_g
 
 
 @pytest.mark.parametrize("kind", [CutBefore(), *map(AnswerStatus, (500, 502, 503, 504))])
-async def test_what_cannot_be_told_from_delivered_is_not_sent_again(here: Place, kind: Fault) -> None:
+async def test_what_may_be_delivered_is_not_sent_again(here: Place, kind: Fault) -> None:
     here.fault(kind)
 
     with pytest.raises(DeliveryUnknownError) as caught:

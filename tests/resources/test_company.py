@@ -35,7 +35,7 @@ async def test_who_is_imported_is_given_and_listed(company: CompanyResource, san
     assert sum(call.method == "POST" for call in sandbox.calls) == 1
 
 
-async def test_an_import_may_be_answered_with_nobody() -> None:
+async def test_an_import_may_be_answered_with_an_empty_list() -> None:
     async with ForeignHost() as host, host.client() as client:
         host.answer("/company/import", b"[]", status=201)
         person = ImportUser(email="a@b.nl", first_name="", last_name="X")

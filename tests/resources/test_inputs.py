@@ -101,7 +101,7 @@ def of_people() -> Iterator[Case]:
     yield from refused(aux_users, "get", "aux_id", DIACRITICS, AmbiguousAuxIdError)
     yield from refused(attrgetter("me"), "contacts", "page_size", NO_PAGE_SIZE)
     yield from refused(company, "users", "page_size", NO_PAGE_SIZE)
-    nobody: tuple[object, ...] = (
+    no_users: tuple[object, ...] = (
         [],
         (),
         CANARY,
@@ -112,7 +112,7 @@ def of_people() -> Iterator[Case]:
         [{"email": CANARY}],
         [IMPORT, None],
     )
-    yield from refused(company, "import_users", "users", nobody, send_email=True)
+    yield from refused(company, "import_users", "users", no_users, send_email=True)
     yield from refused(company, "import_users", "send_email", NO_FLAG, users=[IMPORT])
     half = ImportUser(email="a@b.nl", first_name=HALF, last_name="X")
     yield from refused(company, "import_users", "users", [[half]], send_email=True)

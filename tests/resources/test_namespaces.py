@@ -234,7 +234,7 @@ async def test_an_auxiliary_id_arrives_as_one_raw_segment(
 
 @AUX_KINDS
 @pytest.mark.parametrize("aux_id", ["José", "Zoë 7", "Łódź", "Ångström", "søren", "Bērziņš"])
-async def test_a_diacritic_is_refused_until_somebody_says_what_is_meant(
+async def test_a_diacritic_is_refused_until_it_is_said_what_is_meant(
     client: Client, sandbox: Sandbox, kind: ChatKind, aux_id: str
 ) -> None:
     exact, folded = add_chat(sandbox, kind, aux_id), add_chat(sandbox, kind, fold_aux_id(aux_id))

@@ -1,4 +1,4 @@
-"""What is told of people: whether they are verified, and whether they are co-workers."""
+"""What is known of people: whether they are verified, and whether they are co-workers."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""A service over real sockets that fails as it is told to, and counts what it carried out."""
+"""A service over real sockets that fails as it is ordered to, and counts what it carried out."""
 
 import asyncio
 import json
@@ -273,8 +273,8 @@ def fail_to_connect(monkeypatch: pytest.MonkeyPatch, how: str, *, times: int = A
             await asyncio.sleep(10_000)
         with socket.socket() as unused:
             unused.bind(("127.0.0.1", 0))
-            nobody = (socket.AF_INET, socket.SOCK_STREAM, 0, "", unused.getsockname())
-            return await start_connection([nobody], **options)
+            unreachable = (socket.AF_INET, socket.SOCK_STREAM, 0, "", unused.getsockname())
+            return await start_connection([unreachable], **options)
 
     loop = asyncio.get_running_loop()
     getaddrinfo = loop.getaddrinfo

@@ -272,7 +272,7 @@ async def test_an_upload_that_takes_too_long_is_closed_too() -> None:
     assert caught.value.outcome is Outcome.UNKNOWN
 
 
-async def test_each_try_sends_the_whole_form_anew(sources: list[Source]) -> None:
+async def test_each_try_sends_the_whole_form(sources: list[Source]) -> None:
     async def refuse_twice(incoming: Incoming) -> None:
         while True:
             await incoming.request()
@@ -366,16 +366,16 @@ class NotedSlot:
     def __init__(self, server: Server, *, wait: float = 0.05) -> None:
         self.server = server
         self.wait = wait
-        self.told: list[str] = []
+        self.reported: list[str] = []
 
     def sent(self) -> None:
-        self.told.append("sent")
+        self.reported.append("sent")
 
     def answered(self) -> None:
-        self.told.append("answered")
+        self.reported.append("answered")
 
     async def before_last_chunk(self) -> None:
-        self.told.append("before the last chunk")
+        self.reported.append("before the last chunk")
         await asyncio.sleep(self.wait)
         assert not self.server.executed
 
@@ -385,7 +385,7 @@ async def test_an_upload_waits_for_the_limit_before_its_end(server: Server) -> N
     request.slot = slot = NotedSlot(server)
     async with wire_to(server.url) as wire:
         await wire(request)
-    assert slot.told == ["sent", "before the last chunk", "answered"]
+    assert slot.reported == ["sent", "before the last chunk", "answered"]
     assert len(server.executed) == 1
     assert request.body_sent
 
@@ -481,7 +481,7 @@ async def test_what_all_sizes_are_known_of_is_sent_with_its_length_and_all_else_
         assert b"\r\n\r\n12" + LARGE + b"\r\n--" in call.body
 
 
-async def test_a_connection_that_breaks_at_the_very_end_is_told_by_the_call_alone(
+async def test_a_connection_that_breaks_at_the_very_end_is_reported_by_the_call_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     write_eof = StreamWriter.write_eof
@@ -641,9 +641,9 @@ async def test_a_further_try_does_not_touch_an_open_file_that_the_one_before_sti
     await after.aclose()
 
 
-async def test_a_try_that_begins_anew_takes_back_the_progress_of_the_one_before() -> None:
-    told: list[tuple[int, int | None]] = []
-    meter = Meter(lambda done, total: told.append((done, total)))
+async def test_a_try_takes_back_the_progress_of_the_one_before() -> None:
+    reported: list[tuple[int, int | None]] = []
+    meter = Meter(lambda done, total: reported.append((done, total)))
     (transfer,) = meter.begin_all([len(LARGE)])
     source = FileSource(lambda: Source(LARGE))
     request = upload(FilePart("files", "a", "a/b", len(LARGE), source, transfer))
@@ -651,5 +651,5 @@ async def test_a_try_that_begins_anew_takes_back_the_progress_of_the_one_before(
         await fold([RetryStep(Retries()), CheckStep()], wire)(request)
         assert len(server.executed) == 2
     meter.finish()
-    assert told[-1] == (len(LARGE), len(LARGE))
-    assert max(done for done, _ in told) <= len(LARGE)
+    assert reported[-1] == (len(LARGE), len(LARGE))
+    assert max(done for done, _ in reported) <= len(LARGE)

@@ -65,12 +65,12 @@ async def test_a_proxys_consent_and_tls_after_it(handler: Handler) -> None:
 
 @pytest.mark.parametrize("patience", [IN_TIME, Timeout(total=0.1)])
 async def test_asking_the_system_for_a_proxy(patience: Timeout, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = threading.Event()
+    reported = threading.Event()
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
-    monkeypatch.setattr("urllib.request.proxy_bypass", lambda _: told.wait(5))
+    monkeypatch.setattr("urllib.request.proxy_bypass", lambda _: reported.wait(5))
     async with wire_to("https://127.0.0.1:1", patience, network=Network(trust_env=True)) as wire:
         await assert_no_connection_in_time(wire)
-        told.set()
+        reported.set()
 
 
 async def test_waiting_for_one_of_the_connections(monkeypatch: pytest.MonkeyPatch) -> None:

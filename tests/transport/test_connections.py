@@ -89,15 +89,15 @@ def test_the_host_of_a_file_is_not_named() -> None:
 
 
 @pytest.mark.looptime(idle_step=0.1, idle_timeout=3)
-@pytest.mark.parametrize(("attempts", "told"), [(1, ""), (3, r" \(tried 3 times in [\d.]+ s\)")])
-async def test_it_says_how_often_and_how_long_it_was_tried(attempts: int, told: str) -> None:
+@pytest.mark.parametrize(("attempts", "reported"), [(1, ""), (3, r" \(tried 3 times in [\d.]+ s\)")])
+async def test_it_says_how_often_and_how_long_it_was_tried(attempts: int, reported: str) -> None:
     async def refuse(request: Request) -> Any:
         raise ConnectError(
             request.call, "api.example:443 refused the connection", host="api.example", port=443
         )
 
     with pytest.raises(
-        ConnectError, match=f"api.example:443 refused the connection{told}. It had no"
+        ConnectError, match=f"api.example:443 refused the connection{reported}. It had no"
     ) as caught:
         await RetryStep(Retries(attempts=attempts))(a_request(), refuse)
     assert caught.value.attempts == attempts

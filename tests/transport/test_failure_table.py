@@ -121,7 +121,7 @@ async def test_without_tls(call: Call) -> None:
 
 
 @every_call
-async def test_with_a_certificate_that_nobody_vouches_for(call: Call, tmp_path: Path) -> None:
+async def test_with_a_certificate_that_is_not_vouched_for(call: Call, tmp_path: Path) -> None:
     tls = Authority.found(tmp_path).tls
     course = await course_of(call, Script(answer), scheme="https", tls=tls)
     lasting(course, ConnectError, TRIES, executed=0)

@@ -126,7 +126,7 @@ async def test_no_connection_in_time_means_that_the_call_had_no_effect(
             await wire(request)
 
 
-async def test_whether_a_call_left_is_asked_anew_for_each_try(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_whether_a_call_left_is_asked_for_each_try(monkeypatch: pytest.MonkeyPatch) -> None:
     request = a_request()
     async with serve(reset_after_the_call) as server, wire_to(server.url, Timeout(total=SHORT)) as wire:
         with pytest.raises(ConnectionLostError):

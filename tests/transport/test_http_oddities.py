@@ -1,4 +1,4 @@
-"""Answers that nobody asked for, protocols that are switched to, and other things that happen rarely."""
+"""Answers that were not asked for, protocols that are switched to, and other things that happen rarely."""
 
 import asyncio
 import logging
@@ -34,9 +34,7 @@ pytestmark = pytest.mark.usefixtures("nothing_reaches_the_event_loop")
 
 @pytest.mark.parametrize("late", [201, 404, 408, 429, 504])
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])
-async def test_an_answer_that_nobody_asked_for_is_never_taken_for_the_next_calls(
-    method: str, late: int
-) -> None:
+async def test_an_unsolicited_answer_is_never_taken_for_the_next_calls(method: str, late: int) -> None:
     go_on, written = asyncio.Event(), asyncio.Event()
 
     async def one_too_many(incoming: Incoming) -> None:

@@ -75,7 +75,7 @@ async def test_a_larger_answer_is_refused_and_says_what_that_leaves_open(
 
 
 @ways
-async def test_of_an_answer_that_nobody_reads_the_status_is_enough(way: Any) -> None:
+async def test_of_an_answer_that_is_not_read_the_status_is_enough(way: Any) -> None:
     request = a_request("PUT")
     request.reads_answer = False
     async with serve(way(LIMIT + 1)) as server, wire_to(server.url, max_response_size=LIMIT) as wire:

@@ -175,7 +175,7 @@ async def test_a_path_is_sent_as_it_is_through_a_proxy_too(plain_house: House, m
 
 @pytest.fixture
 def proxy_in_the_environment(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Nobody listens where the others lead to.
+    # No server listens where the others lead to.
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("HTTPS_PROXY", house.proxy_url)
 
@@ -278,7 +278,7 @@ async def test_commands_go_through_a_proxy(house: House, monkeypatch: pytest.Mon
     assert house.asked == [("CONNECT", host(house.api))]
 
 
-# --- what is told
+# --- what errors and logs say
 
 
 def test_no_credentials_of_a_proxy_are_shown(authority: Authority) -> None:

@@ -82,8 +82,8 @@ async def test_without_a_tunnel_the_service_never_saw_the_call(
                     request = a_request()
                     with pytest.raises(ConnectError) as caught:
                         await wire(request)
-                told = caught.value.problem.replace(proxy.url.partition("://")[2], "PROXY")
-                assert re.search(problem, told.replace(server.url.partition("://")[2], "HOST"))
+                reported = caught.value.problem.replace(proxy.url.partition("://")[2], "PROXY")
+                assert re.search(problem, reported.replace(server.url.partition("://")[2], "HOST"))
                 assert caught.value.outcome is Outcome.NOT_SENT
                 assert not request.has_left
                 assert_error_tells_nothing(caught.value)
@@ -101,7 +101,7 @@ async def test_a_proxy_that_wants_other_credentials_is_asked_once(refusal: int, 
         assert len(proxy.begun) == tries
 
 
-async def test_a_proxy_that_is_not_there_is_told_from_a_service_that_is_not() -> None:
+async def test_a_missing_proxy_is_distinguished_from_a_missing_service() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         network = Network(proxy=f"http://127.0.0.1:{unused.getsockname()[1]}")

@@ -192,7 +192,7 @@ async def test_more_to_be_sent_is_no_movement() -> None:
 
 
 @pytest.mark.looptime
-async def test_it_does_not_strike_while_nothing_waits_and_begins_anew_after_that() -> None:
+async def test_it_does_not_strike_while_nothing_waits_and_starts_over_after_that() -> None:
     outlet, seconds = Outlet(1000, 0), iter(range(1000))
 
     def fill_up_after_100_seconds() -> None:

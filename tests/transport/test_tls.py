@@ -106,8 +106,10 @@ async def test_a_token_call_that_cannot_be_trusted_is_not_made(api: Server) -> N
     assert not api.begun
 
 
-async def test_a_renewal_trusts_whom_the_client_trusts(api: Server, authority: Authority) -> None:
-    # And not whom the application's own calls trust.
+async def test_a_renewal_trusts_the_certificates_that_the_client_trusts(
+    api: Server, authority: Authority
+) -> None:
+    # And not those that the application's own calls trust.
     tokens = TokenManager(Token(STALE, refresh_token=REFRESH), app=app_at(api, ssl=authority.bundle))
     async with Client(tokens, environment=environment_at(api.url), retries=Retries.none()) as client:
         with pytest.raises(ConnectError, match=NO_TLS):

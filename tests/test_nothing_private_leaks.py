@@ -1,4 +1,4 @@
-"""Whatever goes wrong, nothing private is told: neither by an error nor in a log."""
+"""Whatever goes wrong, nothing private comes out: neither in an error nor in a log."""
 
 import asyncio
 import logging
@@ -50,7 +50,7 @@ Action = Callable[[Client, Path], Awaitable[object]]
 
 @frozen
 class Echo:
-    """A server that repeats all it is told, in whatever way it is asked to fail."""
+    """A server that repeats all it is sent, in whatever way it is asked to fail."""
 
     fails: str
     link: str = ""
@@ -74,8 +74,8 @@ class Echo:
                 return
 
     async def _answer(self, request: bytes, writer: asyncio.StreamWriter) -> bool:
-        told = (request + f"{NAME} {BODY} {AUX_ID} {TOKEN}".encode()).decode("latin-1")
-        text = told.replace("\\", "").replace('"', "").replace("\r\n", " ").replace("\n", " ")
+        reported = (request + f"{NAME} {BODY} {AUX_ID} {TOKEN}".encode()).decode("latin-1")
+        text = reported.replace("\\", "").replace('"', "").replace("\r\n", " ").replace("\n", " ")
         status, shape = (int(self.fails), "{}") if self.fails.isdigit() else (201, self.fails)
         match self.fails:
             case "cut":
@@ -86,7 +86,7 @@ class Echo:
             case "silence":
                 await asyncio.sleep(60)
             case "not HTTP":
-                writer.write(told.encode("latin-1"))
+                writer.write(reported.encode("latin-1"))
                 return False
         document = {
             "{}": f'{{"error": "{text}", "message": "{text}", "error_description": "{text}",'
@@ -178,7 +178,7 @@ TRACERS.add_span_processor(SimpleSpanProcessor(SPANS))
 
 @pytest.fixture
 def logged(caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
-    """Give all that any logger, and OpenTelemetry, was told so far."""
+    """Return all that any logger, and OpenTelemetry, got so far."""
     SPANS.clear()
     caplog.set_level(0)
     for name in ("asyncio", "aiohttp.client", "healthmsg"):
@@ -210,8 +210,8 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
 def assert_tells_nothing(error: BaseException) -> None:
     for one in chain(error):
         known = {name: value for name, value in vars(one).items() if name not in SERVERS_WORDS}
-        told = [str(one), repr(one), repr(one.args), repr(known), *traceback.format_exception(one)]
-        assert CANARY not in " ".join(told)
+        reported = [str(one), repr(one), repr(one.args), repr(known), *traceback.format_exception(one)]
+        assert CANARY not in " ".join(reported)
 
 
 def a_client(url: str, token: Any = TOKEN) -> Client:
