@@ -47,7 +47,7 @@ from healthmsg.ratelimit.limiter import Limiter, RateLimit
 from healthmsg.resources.aliases import Aliases
 from healthmsg.resources.api import Api
 from healthmsg.resources.auxiliary import Auxiliary
-from healthmsg.resources.company import CompanyResource
+from healthmsg.resources.company import Company
 from healthmsg.resources.conversations import Conversations
 from healthmsg.resources.groupchats import GroupChats
 from healthmsg.resources.me import Me
@@ -160,7 +160,7 @@ class Client(AsyncOnly):
         return cls(token_from_env(), environment=environment_from_env(), **options)
 
     @hides_arguments
-    def using(self, token: str | Token | TokenManager) -> "Client":
+    def with_token(self, token: str | Token | TokenManager) -> "Client":
         """Give a light view of this client, for another user.
 
         Its own are the token and that user's quota [D]; all else is shared: the connections, the limit of
@@ -188,7 +188,7 @@ class Client(AsyncOnly):
 
         What is left out stays as it is here; a number is the `total` of the present `Timeout`. All else is
         shared, the user included. The renewal of a token, which other calls may wait for, keeps the client's
-        own times. The view lives as long as one of `using` does, and the two can be combined.
+        own times. The view lives as long as one of `with_token` does, and the two can be combined.
 
         Raises:
             ConfigurationError: an option cannot be right.
@@ -225,9 +225,9 @@ class Client(AsyncOnly):
         return Me(self._api)
 
     @cached_property
-    def company(self) -> CompanyResource:
+    def company(self) -> Company:
         """The user's company."""
-        return CompanyResource(self._api)
+        return Company(self._api)
 
     @cached_property
     def users(self) -> Users:

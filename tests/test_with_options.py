@@ -164,10 +164,10 @@ Combine = Callable[[Client, str], Client]
 @pytest.mark.parametrize(
     "combine",
     [
-        lambda client, token: client.using(token).with_options(timeout=7, retries=Retries.none()),
-        lambda client, token: client.with_options(timeout=7, retries=Retries.none()).using(token),
+        lambda client, token: client.with_token(token).with_options(timeout=7, retries=Retries.none()),
+        lambda client, token: client.with_options(timeout=7, retries=Retries.none()).with_token(token),
         lambda client, token: (
-            client.with_options(timeout=7).using(token).with_options(retries=Retries.none())
+            client.with_options(timeout=7).with_token(token).with_options(retries=Retries.none())
         ),
     ],
 )

@@ -112,7 +112,7 @@ class UploadMany(Sending[_Taken, UploadResult]):
         share = _Share(self._meter) if self._progress is not None else None
         try:
             chat = self._chat(upload.chat)
-            sent = await chat.upload(*item.files, message=upload.message, progress=share)
+            sent = await chat.upload(*item.files, body=upload.message, progress=share)
         except Exception as error:  # noqa: BLE001 - reported, with what can be said of the upload
             return _result(upload, outcome_of(error), error=error)
         finally:

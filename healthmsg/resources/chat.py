@@ -115,7 +115,7 @@ class BaseChat:
         return await self._api.say(SEND_MESSAGE, content, self.address, said=said)
 
     def upload(
-        self, *files: FileToUpload, message: str = "", progress: Progress | None = None
+        self, *files: FileToUpload, body: str = "", progress: Progress | None = None
     ) -> Coroutine[object, object, SentMessage]:
         """Send files as one message, with an optional text. Contract: `POST {chat}/attachments` [V].
 
@@ -132,7 +132,7 @@ class BaseChat:
             DeliveryUnknownError: it may have been delivered, and was not sent again.
         """
         # Not only when the coroutine runs: by then the program may have written another file there.
-        return self._upload(take_now(files), Hidden(message), progress)
+        return self._upload(take_now(files), Hidden(body), progress)
 
     async def _upload(
         self, files: Sequence[FileToUpload], said: Hidden, progress: Progress | None
@@ -190,14 +190,14 @@ class BaseChat:
         meter.finish()
         return path
 
-    def stream_attachment(self, attachment: Attachment | str) -> FileStream:
+    def download_stream(self, attachment: Attachment | str) -> FileStream:
         """Give an attachment piece by piece; nothing is sent yet. Contract: as `download`.
 
         Iterate it, within `async with` if you may leave early. What is wrong shows while it is iterated.
         """
         return FileStream(Download.of_attachment(self._api, self.address, attachment))
 
-    async def read_attachment(
+    async def download_bytes(
         self, attachment: Attachment | str, *, max_bytes: int = _LARGEST_TO_READ
     ) -> bytes:
         """Give a small attachment whole, of at most `max_bytes`. Contract: as `download`.
@@ -210,7 +210,7 @@ class BaseChat:
         download = Download.of_attachment(self._api, self.address, attachment)
         return await download.read(max_bytes=max_bytes)
 
-    async def pdf(
+    async def download_pdf(
         self,
         *,
         to: str | os.PathLike[str],

@@ -3,22 +3,23 @@
 from collections.abc import Iterable
 
 from healthmsg.errors import InvalidInputError
-from healthmsg.models import Company, ImportUser, User
+from healthmsg.models import Company as CompanyInfo
+from healthmsg.models import ImportUser, User
 from healthmsg.paging import PAGE_SIZE, Pager
 from healthmsg.resources.api import Api, json_body
 from healthmsg.routes import GET_COMPANY, IMPORT_COMPANY_USERS, LIST_COMPANY_USERS
 from healthmsg.validation import check_all, check_flag
 
 
-class CompanyResource:
+class Company:
     """The user's company, and the people in it."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
 
-    async def get(self) -> Company:
+    async def get(self) -> CompanyInfo:
         """Read which company this is. Contract: `GET company` [A]."""
-        return await self._api.read(Company, GET_COMPANY)
+        return await self._api.read(CompanyInfo, GET_COMPANY)
 
     def users(self, *, limit: int | None = None, page_size: int = PAGE_SIZE) -> Pager[User]:
         """Read the company's people; with `limit`, so many at most. Contract: `GET company/users` [A].

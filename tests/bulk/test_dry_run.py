@@ -66,7 +66,7 @@ async def test_another_accounts_journal_is_refused_when_the_service_is_asked_any
 ) -> None:
     (chat,) = chats(sandbox, 1)
     await sent(client, [Outgoing(chat, "1")], journal=file)
-    other = client.using(sandbox.issue_token(sandbox.add_colleague("Bea", "Bos")))
+    other = client.with_token(sandbox.issue_token(sandbox.add_colleague("Bea", "Bos")))
 
     with pytest.raises(JournalMismatchError, match="another account"):
         await told(other, [Outgoing(chat, "2")], journal=file, check_chats=True)

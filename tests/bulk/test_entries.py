@@ -174,6 +174,6 @@ async def test_a_file_is_entered_with_its_path_size_and_digest(
 
 
 async def test_a_handle_of_another_user_is_refused(client: Client, sandbox: Sandbox) -> None:
-    other = client.using(sandbox.issue_token())
+    other = client.with_token(sandbox.issue_token())
     with pytest.raises(InvalidInputError, match="another user's"):
         await checked_as_taken(Outgoing(other.conversations("c1"), "x"), client)

@@ -75,7 +75,7 @@ def files(sandbox: Sandbox) -> list[int | None]:
 
 
 async def streamed(chat: Chat, attachment: Attachment | str) -> bytes:
-    return b"".join([chunk async for chunk in chat.stream_attachment(attachment)])
+    return b"".join([chunk async for chunk in chat.download_stream(attachment)])
 
 
 async def downloaded(chat: Chat, attachment: Attachment | str, folder: Path) -> bytes:
@@ -85,7 +85,7 @@ async def downloaded(chat: Chat, attachment: Attachment | str, folder: Path) -> 
 
 
 async def whole(chat: Chat, attachment: Attachment | str, _: Path) -> bytes:
-    return await chat.read_attachment(attachment, max_bytes=2 * SIZE)
+    return await chat.download_bytes(attachment, max_bytes=2 * SIZE)
 
 
 async def stream(chat: Chat, attachment: Attachment | str, _: Path) -> bytes:
@@ -211,7 +211,7 @@ async def test_a_stream_of_a_file_that_has_changed_ends_with_an_error(chat: Chat
     received = bytearray()
 
     async def receive() -> None:
-        async for chunk in chat.stream_attachment(attachment):
+        async for chunk in chat.download_stream(attachment):
             received.extend(chunk)
 
     with pytest.raises(DownloadError, match="another one"):

@@ -157,7 +157,7 @@ async def test_a_handle_of_a_user_reads_the_user(client: Client, host: ForeignHo
 
 
 async def test_handles_of_users_are_equal_by_id_and_who_asks(client: Client) -> None:
-    other = client.using("another-token")
+    other = client.with_token("another-token")
 
     assert client.users("u1") == client.users(User("u1"))
     assert hash(client.users("u1")) == hash(client.users(User("u1")))

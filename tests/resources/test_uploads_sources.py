@@ -160,7 +160,7 @@ def open_files() -> set[str]:
 async def test_all_kinds_of_sources_can_be_one_message(chat: Chat, sandbox: Sandbox, path: Path) -> None:
     files = [a_file(kind, path) for kind in (*REPEATABLE, *READ_ONCE)]
 
-    await chat.upload(*files, message="Bijlagen")
+    await chat.upload(*files, body="Bijlagen")
 
     assert delivered(sandbox, chat) == [[LARGE] * 6]
     assert [file.name for file in sandbox.messages(chat.address)[0].attachments] == [
@@ -407,7 +407,7 @@ async def test_progress_ends_with_all_bytes_of_the_files(chat: Chat, path: Path)
     told: list[tuple[int, int | None]] = []
 
     await chat.upload(
-        path, UploadFile(b"123", "a"), message="Niet geteld", progress=lambda *now: told.append(now)
+        path, UploadFile(b"123", "a"), body="Niet geteld", progress=lambda *now: told.append(now)
     )
 
     total = len(LARGE) + 3
