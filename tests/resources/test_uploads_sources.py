@@ -227,8 +227,8 @@ async def test_an_iterable_is_closed_however_its_upload_ends(
     endings: list[tuple[type[Exception] | None, Pieces, dict[str, Any], list[Any]]] = [
         (None, Pieces(LARGE), {}, []),
         (InvalidFileError, Pieces(LARGE), {}, [path.parent]),
-        (InvalidInputError, Pieces(LARGE), {"message": wrong}, []),
-        (InvalidInputError, Pieces(LARGE), {"message": "\ud800"}, []),
+        (InvalidInputError, Pieces(LARGE), {"body": wrong}, []),
+        (InvalidInputError, Pieces(LARGE), {"body": "\ud800"}, []),
         (UploadFileError, Pieces(LARGE, fail), {}, []),
         (UploadFileError, Pieces(b""), {}, []),
     ]
