@@ -19,7 +19,7 @@ from urllib.parse import parse_qs
 
 from attrs import Attribute, evolve, field, frozen
 
-from healthmsg.auth.token import Token, is_printable, utc_now
+from healthmsg.auth.token import Token, utc_now
 from healthmsg.environment import Environment, require_secure_url
 from healthmsg.errors import (
     AuthorizationRefusedError,
@@ -37,6 +37,7 @@ from healthmsg.errors import (
 from healthmsg.errors.base import hides_arguments, hides_awaited_arguments, without_locals
 from healthmsg.network import Network
 from healthmsg.pipeline.request import Content, Request, Response, Send
+from healthmsg.validation import is_printable
 
 if TYPE_CHECKING:
     from oauthlib.oauth2 import WebApplicationClient

@@ -13,8 +13,9 @@ from healthmsg.errors import InvalidInputError, SendingStoppedError
 from healthmsg.files import FileToUpload
 from healthmsg.models import Outcome
 from healthmsg.resources.api import Api
-from healthmsg.task_pool import Words, check_concurrency
+from healthmsg.task_pool import Words
 from healthmsg.transfer import Meter, Progress, Transfer
+from healthmsg.validation import check_count
 
 
 @frozen
@@ -70,7 +71,7 @@ class UploadMany(Sending[_Taken, UploadResult]):
     _words: ClassVar[Words] = Words("an upload_many", "uploads", "make", "sent")
 
     def __init__(self, api: Api, uploads: Uploads, *, concurrency: int, progress: Progress | None) -> None:
-        super().__init__(api, uploads, places=check_concurrency(concurrency))
+        super().__init__(api, uploads, places=check_count(concurrency, "concurrency", at_least=1))
         self._progress = progress
         self._meter = Meter(progress)
         self._files = FilesInHand()

@@ -25,7 +25,7 @@ from healthmsg import (
     NotFoundError,
     UploadFile,
 )
-from healthmsg.files.names import stored_name
+from healthmsg.files.targets import stored_name
 from healthmsg.resources.chat import Chat
 from healthmsg.sandbox import AnswerStatus, CutBody, Delay, Garbage, Sandbox
 from tests.at_once import AtOnce

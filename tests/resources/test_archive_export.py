@@ -146,7 +146,7 @@ async def test_every_field_survives_those_that_nobody_knows_too(
 
 async def _put_attachment(folder: Path, document: dict[str, Any]) -> None:
     from healthmsg import Attachment
-    from healthmsg.files.names import stored_name
+    from healthmsg.files.targets import stored_name
 
     (folder / "attachments").mkdir()
     name = stored_name(Attachment(document["id"], document["name"]))
