@@ -17,13 +17,13 @@ from healthmsg import (
     GroupInvite,
     GroupSettings,
     ImportUser,
-    InternalServerError,
     Option,
     RateLimit,
     Retries,
     UploadFile,
     User,
 )
+from healthmsg.errors import InternalServerError
 from healthmsg.sandbox import Sandbox
 from tests.openapi_contract import Contract
 

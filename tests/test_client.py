@@ -8,14 +8,12 @@ import pytest
 from healthmsg import (
     CallRecord,
     Client,
-    ClientClosedError,
     ConfigurationError,
     DeliveryUnknownError,
     Environment,
     ForbiddenError,
     HealthmsgError,
     InvalidInputError,
-    InvalidResponseError,
     NotFoundError,
     OAuthApp,
     RateLimit,
@@ -25,8 +23,8 @@ from healthmsg import (
     Token,
     TokenManager,
     UnauthorizedError,
-    WrongEventLoopError,
 )
+from healthmsg.errors import ClientClosedError, InvalidResponseError, WrongEventLoopError
 from healthmsg.sandbox import AnswerStatus, CutBody, Delay, Garbage, Sandbox, WrongShape
 from tests.conftest import Answers
 

@@ -14,7 +14,6 @@ from aiohttp import ClientSession, TraceConfig
 from healthmsg import (
     CallRecord,
     Client,
-    ClientClosedError,
     ConfigurationError,
     Environment,
     MemoryTokenStore,
@@ -27,8 +26,8 @@ from healthmsg import (
     Token,
     TokenManager,
     UnauthorizedError,
-    WrongEventLoopError,
 )
+from healthmsg.errors import ClientClosedError, WrongEventLoopError
 from healthmsg.models.quota import Quota
 from healthmsg.sandbox import AnswerStatus, Delay, Sandbox
 from healthmsg.sandbox import Quota as ServedQuota

@@ -29,12 +29,12 @@ from healthmsg import (
     Outgoing,
     RateLimit,
     Retries,
-    StatusError,
     Timeout,
     Token,
     TokenManager,
     UploadFile,
 )
+from healthmsg.errors import StatusError
 from healthmsg.otel import OpenTelemetryHook
 
 # All of them begin so, also percent-encoded.

@@ -14,7 +14,6 @@ from aiohttp import ClientSession, TraceConfig
 from healthmsg import (
     CallTimeoutError,
     Client,
-    ClientClosedError,
     ConfigurationError,
     DeliveryUnknownError,
     Environment,
@@ -24,11 +23,11 @@ from healthmsg import (
     Outgoing,
     RateLimit,
     Retries,
-    ServiceUnavailableError,
     Timeout,
     Token,
     TokenManager,
 )
+from healthmsg.errors import ClientClosedError, ServiceUnavailableError
 from healthmsg.sandbox import AnswerStatus, Delay, Sandbox
 
 HERE = Environment("here", "http://127.0.0.1:1")

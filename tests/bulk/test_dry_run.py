@@ -10,12 +10,8 @@ import pytest
 from healthmsg import (
     Client,
     DryRunReport,
-    EmptyMessageError,
     Environment,
-    InvalidFileError,
-    InvalidIdError,
     InvalidInputError,
-    JournalMismatchError,
     NotFoundError,
     Outgoing,
     Problem,
@@ -25,6 +21,7 @@ from healthmsg import (
     UploadFile,
 )
 from healthmsg.bulk.journal import Journal, State
+from healthmsg.errors import EmptyMessageError, InvalidFileError, InvalidIdError, JournalMismatchError
 from healthmsg.sandbox import AnswerStatus, CutAfter, Delay, Sandbox
 from tests.bulk.journal_runs import fresh_client, lose, sent, states
 from tests.bulk.sources import chats, posts

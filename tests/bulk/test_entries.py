@@ -10,11 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from healthmsg import (
-    AmbiguousAuxIdError,
     Client,
-    EmptyMessageError,
-    InvalidFileError,
-    InvalidIdError,
     InvalidInputError,
     Option,
     Outgoing,
@@ -31,6 +27,7 @@ from healthmsg.bulk.journal.keys import (
     question_as_json,
     question_of_json,
 )
+from healthmsg.errors import AmbiguousAuxIdError, EmptyMessageError, InvalidFileError, InvalidIdError
 from healthmsg.files import TakenFile
 from healthmsg.ids import ChatAddress, ChatKind
 from healthmsg.sandbox import Sandbox

@@ -9,12 +9,8 @@ import pytest
 
 from healthmsg import (
     Client,
-    EarlierRunError,
     Environment,
-    InvalidFileError,
     InvalidInputError,
-    JournalInUseError,
-    JournalMismatchError,
     NotFoundError,
     Option,
     Outcome,
@@ -26,6 +22,7 @@ from healthmsg import (
     exact_aux_id,
 )
 from healthmsg.bulk.journal import State
+from healthmsg.errors import EarlierRunError, InvalidFileError, JournalInUseError, JournalMismatchError
 from healthmsg.sandbox import AnswerStatus, Sandbox
 from tests.bulk.journal_runs import fresh_client, lose, outcomes, sent, states
 from tests.bulk.sources import AsyncSource, bodies, chats, posts

@@ -6,21 +6,23 @@ from typing import Any
 import pytest
 
 from healthmsg import (
-    AmbiguousAuxIdError,
     Client,
-    ClientClosedError,
     DeliveryUnknownError,
-    EmptyMessageError,
     ForbiddenError,
-    InvalidFileError,
-    InvalidIdError,
     InvalidInputError,
     NotFoundError,
     Outcome,
     Outgoing,
-    PreconditionFailedError,
     SendResult,
     UploadFile,
+)
+from healthmsg.errors import (
+    AmbiguousAuxIdError,
+    ClientClosedError,
+    EmptyMessageError,
+    InvalidFileError,
+    InvalidIdError,
+    PreconditionFailedError,
 )
 from healthmsg.models import ConversationInfo
 from healthmsg.resources.chat import Chat

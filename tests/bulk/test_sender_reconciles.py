@@ -18,11 +18,11 @@ from healthmsg import (
     QuestionPayload,
     Reconciled,
     Retries,
-    SendingStoppedError,
     SendMany,
     SendResult,
     UploadFile,
 )
+from healthmsg.errors import SendingStoppedError
 from healthmsg.sandbox import AnswerStatus, CutAfter, CutBefore, Delay, Fault, Sandbox
 from tests.bulk.sources import bodies, chats, posts
 

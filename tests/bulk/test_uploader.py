@@ -10,14 +10,9 @@ from typing import Any
 import pytest
 
 from healthmsg import (
-    AmbiguousAuxIdError,
     Client,
-    ClientClosedError,
     DeliveryUnknownError,
-    EmptyMessageError,
     ForbiddenError,
-    InvalidFileError,
-    InvalidIdError,
     InvalidInputError,
     NotFoundError,
     Outcome,
@@ -25,6 +20,13 @@ from healthmsg import (
     Upload,
     UploadFile,
     UploadResult,
+)
+from healthmsg.errors import (
+    AmbiguousAuxIdError,
+    ClientClosedError,
+    EmptyMessageError,
+    InvalidFileError,
+    InvalidIdError,
 )
 from healthmsg.resources.chat import Chat
 from healthmsg.sandbox import AnswerStatus, CutAfter, CutBefore, Fault, Sandbox

@@ -15,16 +15,14 @@ import pytest
 from healthmsg import (
     Attachment,
     Client,
-    ClientClosedError,
     DownloadAll,
-    DownloadError,
     DownloadResult,
     ForbiddenError,
-    InternalServerError,
     InvalidInputError,
     NotFoundError,
     UploadFile,
 )
+from healthmsg.errors import ClientClosedError, DownloadError, InternalServerError
 from healthmsg.files.targets import stored_name
 from healthmsg.resources.chat import Chat
 from healthmsg.sandbox import AnswerStatus, CutBody, Delay, Garbage, Sandbox

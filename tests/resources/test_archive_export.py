@@ -15,19 +15,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from healthmsg import (
-    Client,
-    ClientClosedError,
-    ClientUsageError,
-    Environment,
-    Export,
-    ExportIncompleteError,
-    ForbiddenError,
-    InternalServerError,
-    InvalidInputError,
-    NotFoundError,
-    RateLimit,
-)
+from healthmsg import Client, Environment, Export, ForbiddenError, InvalidInputError, NotFoundError, RateLimit
+from healthmsg.errors import ClientClosedError, ClientUsageError, ExportIncompleteError, InternalServerError
 from healthmsg.resources.chat import Chat
 from healthmsg.sandbox import AnswerStatus, Garbage, Sandbox
 from tests.at_once import AtOnce

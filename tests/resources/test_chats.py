@@ -12,20 +12,17 @@ from healthmsg import (
     Client,
     ConnectError,
     DeliveryUnknownError,
-    EmptyMessageError,
     Environment,
-    InvalidIdError,
     InvalidInputError,
-    InvalidResponseError,
     Message,
     NotFoundError,
     Outcome,
-    PreconditionFailedError,
     RateLimit,
     SentMessage,
     UploadFile,
     User,
 )
+from healthmsg.errors import EmptyMessageError, InvalidIdError, InvalidResponseError, PreconditionFailedError
 from healthmsg.ids import ChatAddress, ChatKind
 from healthmsg.resources.chat import BaseChat
 from healthmsg.resources.group_chat import handle

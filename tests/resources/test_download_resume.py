@@ -9,16 +9,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from healthmsg import (
-    Attachment,
-    CallRecord,
-    Client,
-    ConnectionLostError,
-    DownloadError,
-    NotFoundError,
-    RateLimit,
-    Retries,
-)
+from healthmsg import Attachment, CallRecord, Client, NotFoundError, RateLimit, Retries
+from healthmsg.errors import ConnectionLostError, DownloadError
 from healthmsg.resources.chat import Chat
 from healthmsg.sandbox import AnswerStatus, CutBody, Delay, Sandbox, StallBody
 from tests.resources.foreign_host import ForeignHost, links, paths_below

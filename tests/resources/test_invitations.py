@@ -9,21 +9,23 @@ from aiohttp import web
 from attrs import frozen
 
 from healthmsg import (
-    AmbiguousAuxIdError,
-    AuxIdTakenError,
     Client,
-    ConnectionLostError,
     ForbiddenError,
     GroupChat,
     GroupInvite,
     HealthmsgError,
-    InternalServerError,
     InvalidInputError,
-    InvalidResponseError,
-    PreconditionFailedError,
     User,
     exact_aux_id,
     fold_aux_id,
+)
+from healthmsg.errors import (
+    AmbiguousAuxIdError,
+    AuxIdTakenError,
+    ConnectionLostError,
+    InternalServerError,
+    InvalidResponseError,
+    PreconditionFailedError,
 )
 from healthmsg.sandbox import Sandbox
 from tests.resources.foreign_host import ForeignHost

@@ -9,7 +9,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from healthmsg import Client, DownloadError, ForbiddenError, InvalidInputError
+from healthmsg import Client, ForbiddenError, InvalidInputError
+from healthmsg.errors import DownloadError
 from healthmsg.ids import ChatKind
 from healthmsg.sandbox import AnswerStatus, Sandbox
 from tests.resources.foreign_host import ForeignHost, paths_below

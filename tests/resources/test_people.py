@@ -7,17 +7,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from healthmsg import (
-    Client,
-    ForbiddenError,
-    IdentityProvider,
-    InvalidIdError,
-    InvalidResponseError,
-    NotFoundError,
-    StatusError,
-    User,
-    Verification,
-)
+from healthmsg import Client, ForbiddenError, IdentityProvider, NotFoundError, User, Verification
+from healthmsg.errors import InvalidIdError, InvalidResponseError, StatusError
 from tests.resources.foreign_host import ForeignHost
 
 

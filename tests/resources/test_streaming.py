@@ -12,16 +12,13 @@ from healthmsg import (
     Attachment,
     CallError,
     Client,
-    ClientUsageError,
-    ConnectionLostError,
-    DownloadError,
     ForbiddenError,
-    InvalidIdError,
     InvalidInputError,
     NotFoundError,
     RateLimit,
     Retries,
 )
+from healthmsg.errors import ClientUsageError, ConnectionLostError, DownloadError, InvalidIdError
 from healthmsg.ids import ChatKind
 from healthmsg.resources.chat import BaseChat, Chat
 from healthmsg.sandbox import AnswerStatus, CutBody, Sandbox

@@ -9,15 +9,8 @@ import pytest
 from aiohttp import web
 from attrs import frozen
 
-from healthmsg import (
-    Client,
-    EmptyMessageError,
-    InvalidFileError,
-    InvalidInputError,
-    Message,
-    UploadFile,
-    UploadFileError,
-)
+from healthmsg import Client, InvalidInputError, Message, UploadFile
+from healthmsg.errors import EmptyMessageError, InvalidFileError, UploadFileError
 from healthmsg.resources.chat import Chat
 from healthmsg.sandbox import AnswerStatus, Sandbox
 from healthmsg.sandbox.faults import Execute

@@ -18,19 +18,16 @@ from aiohttp import web
 from attrs import frozen
 
 from healthmsg import (
-    BadRequestError,
     Client,
     ConnectError,
-    EmptyMessageError,
     Environment,
-    InvalidFileError,
     InvalidInputError,
     Outcome,
     RateLimitedError,
     Retries,
     UploadFile,
-    UploadFileError,
 )
+from healthmsg.errors import BadRequestError, EmptyMessageError, InvalidFileError, UploadFileError
 from healthmsg.resources.chat import Chat
 from healthmsg.sandbox import AnswerStatus, Sandbox
 from healthmsg.sandbox.faults import Execute

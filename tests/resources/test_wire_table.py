@@ -11,7 +11,8 @@ import pytest
 from aiohttp import web
 from attrs import evolve
 
-from healthmsg import Client, DeliveryUnknownError, Environment, InvalidIdError, Outcome, routes
+from healthmsg import Client, DeliveryUnknownError, Environment, Outcome, routes
+from healthmsg.errors import InvalidIdError
 from healthmsg.ids import ChatKind
 from healthmsg.resources.auxiliary import AuxiliaryConversations, AuxiliaryGroupChats, AuxiliaryUsers
 from healthmsg.resources.chat import BaseChat, Chat
