@@ -15,7 +15,7 @@ _NAMES = {
     "healthmsg.bulk": "DryRun DryRunReport JournalReview Outgoing Problem ProblemKind Reconciled SendMany"
     " SendManyOptions SendReport SendResult UnknownMessage Upload UploadMany UploadResult",
     "healthmsg.client": "Client",
-    "healthmsg.delivery.attempt": "Attempt",
+    "healthmsg.delivery.proof": "Attempt",
     "healthmsg.downloads.attachments": "DownloadAll DownloadResult",
     "healthmsg.downloads.download": "FileStream",
     "healthmsg.downloads.export": "Export",

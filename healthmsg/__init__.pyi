@@ -24,7 +24,7 @@ from healthmsg.bulk import Upload as Upload
 from healthmsg.bulk import UploadMany as UploadMany
 from healthmsg.bulk import UploadResult as UploadResult
 from healthmsg.client import Client as Client
-from healthmsg.delivery.attempt import Attempt as Attempt
+from healthmsg.delivery.proof import Attempt as Attempt
 from healthmsg.downloads.attachments import DownloadAll as DownloadAll
 from healthmsg.downloads.attachments import DownloadResult as DownloadResult
 from healthmsg.downloads.download import FileStream as FileStream

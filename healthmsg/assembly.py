@@ -11,22 +11,21 @@ from attrs import Factory, evolve, frozen
 from healthmsg.aio import start
 from healthmsg.auth.manager import TokenManager
 from healthmsg.auth.token import Token
+from healthmsg.clock import ServerClock
+from healthmsg.delivery.aliases import Aliases
 from healthmsg.delivery.ledger import Deliveries
-from healthmsg.delivery.server_clock import ServerClock
 from healthmsg.environment import Environment
 from healthmsg.errors import ClientClosedError, ConfigurationError, WrongEventLoopError
 from healthmsg.log import call_back
 from healthmsg.pipeline import fold
 from healthmsg.pipeline.auth import AuthStep
-from healthmsg.pipeline.check import CheckStep
+from healthmsg.pipeline.check import CheckStep, Notices
 from healthmsg.pipeline.limit import LimitStep
-from healthmsg.pipeline.notices import Notices
 from healthmsg.pipeline.quota import QuotaStep
 from healthmsg.pipeline.record import Counters, OnCall, RecordStep
 from healthmsg.pipeline.request import Request, Response, Send, Step
 from healthmsg.pipeline.retry import Retries, RetryStep
 from healthmsg.ratelimit.limiter import Limiter, RateLimit
-from healthmsg.resources.aliases import Aliases
 from healthmsg.task_pool import Many
 from healthmsg.transport.http import Wire
 from healthmsg.validation import check_option

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Literal, Self, Unpack, overload
 from attrs import evolve
 
 from healthmsg.aio import AsyncOnly
-from healthmsg.assembly import OnResponse, Parts, as_limiter, as_token_manager, assemble, token_from_env
+from healthmsg.api import Api
+from healthmsg.assembly import (
+    OnResponse,
+    Parts,
+    as_limiter,
+    as_token_manager,
+    assemble,
+    token_from_env,
+)
 from healthmsg.auth.manager import TokenManager
 from healthmsg.auth.token import Token
 from healthmsg.bulk.dry_run import DryRun
@@ -24,13 +32,13 @@ from healthmsg.environment import Environment
 from healthmsg.errors import DeliveryUnknownError
 from healthmsg.errors.base import hides_arguments, hides_awaited_arguments
 from healthmsg.log import log_to_stderr
-from healthmsg.models.quota import Quota
 from healthmsg.network import Network
 from healthmsg.pipeline.record import OnCall, Stats
-from healthmsg.pipeline.request import Content, Lane, Request, Response
+from healthmsg.pipeline.request import Content, Request, Response
 from healthmsg.pipeline.retry import Retries, RetryStep
+from healthmsg.quota import Quota
 from healthmsg.ratelimit.limiter import Limiter, RateLimit
-from healthmsg.resources.api import Api
+from healthmsg.ratelimit.queue import Priority
 from healthmsg.resources.auxiliary import Auxiliary
 from healthmsg.resources.company import Company
 from healthmsg.resources.conversations import Conversations
@@ -330,7 +338,7 @@ class Client(AsyncOnly):
             InvalidInputError: an option cannot be right.
             ConfigurationError: the journal can be none.
         """
-        api, rate = evolve(self._api, lane=Lane.BACKGROUND), self._parts.limiter.rate
+        api, rate = evolve(self._api, priority=Priority.BACKGROUND), self._parts.limiter.rate
         if check_flag(dry_run, "dry_run"):
             return dry_run_of(api, messages, options, rate)
         return self._parts.shared.register_run(run_of(api, messages, options, rate))

@@ -10,13 +10,13 @@ from typing import Any, ClassVar
 
 from attrs import field, frozen
 
+from healthmsg.api import Api
 from healthmsg.downloads.download import Download
 from healthmsg.errors import ClientClosedError, DownloadError
 from healthmsg.files.targets import make_folder, stored_name
 from healthmsg.ids import ChatAddress
 from healthmsg.models import Attachment, Message
 from healthmsg.paging import PAGE_SIZE, Pager, Spawn
-from healthmsg.resources.api import Api
 from healthmsg.routes import GET_ATTACHMENT, LIST_MESSAGES
 from healthmsg.task_pool import Many, Words
 from healthmsg.transfer import Meter, Progress

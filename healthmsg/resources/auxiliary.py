@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from contextlib import nullcontext
 from typing import Literal
 
+from healthmsg.api import Api, json_body, without_group_chat
 from healthmsg.errors.base import hides_awaited_arguments
 from healthmsg.ids import ChatKind, check_aux_id
 from healthmsg.models import ConversationInfo, GroupChatInfo, GroupInvite, GroupSettings, User
-from healthmsg.resources.api import Api, json_body, without_group_chat
 from healthmsg.resources.chat import Chat, ChatNamespace
 from healthmsg.resources.group_chat import GroupChat
 from healthmsg.resources.groupchats import create_group_chat, new_group_chat

@@ -10,6 +10,7 @@ from attrs import field, frozen
 
 from healthmsg.aio import together
 from healthmsg.codec import decode, encode
+from healthmsg.delivery.aliases import Aliases
 from healthmsg.delivery.ledger import Deliveries, files_of
 from healthmsg.errors import (
     AuxIdTakenError,
@@ -26,8 +27,8 @@ from healthmsg.ids import ChatAddress, ChatKind, encode_segment
 from healthmsg.models import GroupChatInfo, SentMessage, User
 from healthmsg.models.fields import JSONObject
 from healthmsg.paging import HasId, Pager, Spawn
-from healthmsg.pipeline.request import Content, Hidden, Lane, Multipart, Request, Response, Send, Step
-from healthmsg.resources.aliases import Aliases
+from healthmsg.pipeline.request import Content, Hidden, Multipart, Request, Response, Send, Step
+from healthmsg.ratelimit.queue import Priority
 from healthmsg.routes import GET_AUX_USER, GET_CHAT, Route
 from healthmsg.task_pool import Keep
 
@@ -60,7 +61,7 @@ class Api:
     """Auxiliary ids that are being assigned, by any user of the client, each with what gets it."""
     may_be_reauthorized: bool
     """Whether another token may appear once the present one is not accepted and cannot be renewed."""
-    lane: Lane = Lane.INTERACTIVE
+    priority: Priority = Priority.INTERACTIVE
     total: float = 60.0
     """Seconds that one try of a call may take, reading its answer included."""
 
@@ -81,12 +82,12 @@ class Api:
                 return decode(response.body, shape, request.call)
             return await self._decode_large(response.body, shape, request)
         except CallError as error:
-            error.attempts = request.attempt
+            error.attempts = request.current.number
             raise without_locals(error)  # noqa: B904 - it is the same error
 
     async def _decode_large(self, body: bytes, shape: type[T], request: Request) -> T:
         """Decode in a thread, in what is left of the time for the try."""
-        left = self.total - (request.answered_at - request.departed_at)
+        left = self.total - (request.current.answered_at - request.current.departed_at)
         with suppress(TimeoutError):
             async with asyncio.timeout(max(left, 0.0)):
                 return await asyncio.to_thread(decode, body, shape, request.call)
@@ -131,7 +132,12 @@ class Api:
         """
         path = route.path(chat)
         request = Request(
-            route.call(chat), route.method, path, body=body, lane=self.lane, repeat=route.repeat
+            route.call(chat),
+            route.method,
+            path,
+            body=body,
+            priority=self.priority,
+            idempotency=route.idempotency,
         )
         response = await self.send(request)
         if if_empty is not None and not response.body:
@@ -148,7 +154,12 @@ class Api:
         """
         deliveries = self.deliveries
         request = Request(
-            route.call(chat), route.method, route.path(chat), body=body, lane=self.lane, repeat=route.repeat
+            route.call(chat),
+            route.method,
+            route.path(chat),
+            body=body,
+            priority=self.priority,
+            idempotency=route.idempotency,
         )
         departed = deliveries.track(chat, said.text)
         try:
@@ -188,7 +199,9 @@ class Api:
     def request(self, route: Route, chat: ChatAddress | None = None, **ids: object) -> Request:
         """Address a request; nothing is sent."""
         path = route.path(chat, **ids)
-        return Request(route.call(chat), route.method, path, lane=self.lane, repeat=route.repeat)
+        return Request(
+            route.call(chat), route.method, path, priority=self.priority, idempotency=route.idempotency
+        )
 
 
 async def _decoded(shape: type[T], request: Request, response: Response) -> T:
