@@ -1,4 +1,4 @@
-"""The client: owns the connections, folds the pipeline, hands out the namespaces."""
+"""The client: its options, its namespaces, and the views of it."""
 
 from collections.abc import Mapping
 from functools import cached_property
@@ -76,11 +76,11 @@ class Client(AsyncOnly):
     `timeout` is for one try of a call, as a `Timeout`, or in seconds for its `total`; `retries` says how
     often a call that did no harm is tried. `with_options` sets both for single calls.
 
-    `proxy`, `ssl` and `trust_env` go for all that is sent, renewals of tokens and downloads included.
+    `proxy`, `ssl` and `trust_env` hold for all that is sent, renewals of tokens and downloads included.
     `proxy` is the URL of an HTTP proxy, which may hold a user name and password. `ssl` is an `SSLContext`, or
     a file with the certificates that are trusted instead of the system's; one that verifies nothing is
     refused. With `trust_env`, and without `proxy`, the variables HTTPS_PROXY, ALL_PROXY and NO_PROXY count.
-    Plain http, which is for this machine only, goes through no proxy that is elsewhere.
+    Plain http, which is for this machine only, goes through no proxy on another one.
 
     A `session` that is passed in lends its connections and stays open; it has TLS settings of its own.
     `api_version` is sent with each call; without it the service uses its latest version [D]. `app_info` is
@@ -88,11 +88,11 @@ class Client(AsyncOnly):
     asks for it. `on_call` receives a record of each try, with nothing private in it.
 
     An answer of more than `max_response_size` bytes, 64 MiB unless it is set, is not read to its end, and the
-    call fails with `InvalidResponseError`; that is its size once it is decompressed, and decoded it takes
+    call fails with `InvalidResponseError`. The size is that of the decompressed answer; decoded, it takes
     several times as much memory. Files that are downloaded may have any size.
 
     Raises:
-        ConfigurationError: something about it cannot work.
+        ConfigurationError: an option cannot be right.
     """
 
     @hides_arguments
@@ -281,7 +281,7 @@ class Client(AsyncOnly):
 
     @cached_property
     def auxiliary(self) -> Auxiliary:
-        """The same things, under the integrator's own ids."""
+        """The same things, by the integrator's own ids."""
         return Auxiliary(self._api)
 
     @overload
@@ -359,7 +359,7 @@ class Client(AsyncOnly):
         return self._parts.shared.register_run(run)
 
     async def reconcile(self, error: DeliveryUnknownError, *, settle: float = SETTLE) -> Reconciled:
-        """Find out what became of a message of which nobody knows whether it was delivered.
+        """Find out whether a message was delivered of which that is not known.
 
         The chat is read back, and a message that is there is found at once. That it is not there counts only
         when `settle` seconds (90 unless given) have passed since it could last have been sent, which is
@@ -385,8 +385,8 @@ class Client(AsyncOnly):
     ) -> Response:
         """Call an endpoint that the SDK does not know (yet), with the same limit, retries and errors.
 
-        `path` is below the API's URL and sent as it is: percent-encode the ids in it yourself; what is in
-        `query` is encoded. Logs and errors name the method only.
+        `path` is below the API's URL and sent as it is: percent-encode the ids in it yourself. `query` is
+        encoded for you. Logs and errors name the method only.
 
         Raises:
             InvalidInputError: the method, path or query cannot be one.
@@ -400,7 +400,7 @@ class Client(AsyncOnly):
 
     def __repr__(self) -> str:
         parts: Parts | None = getattr(self, "_parts", None)
-        if parts is None:  # its options were refused, and a debugger or an error reporter shows what there is
+        if parts is None:  # its options were refused; debuggers and error reporters show it all the same
             return "<Client that was not made>"
         return f"<Client environment={parts.environment.name!r}>"
 
@@ -414,15 +414,15 @@ class Client(AsyncOnly):
         await self.close()
 
     async def close(self) -> None:
-        """Wait for what of bulk runs is in flight, end what is being read ahead, and close the connections.
+        """Wait for the calls of bulk runs that are under way, end all other tasks, and close the connections.
 
-        That goes for the calls through views as well. Closing a view does nothing.
+        That includes those of views. Closing a view does nothing.
         """
         await self._parts.shared.close()
 
 
 class _View(Client):
-    """A client that owns nothing of what it uses."""
+    """A client over the parts of another one, which closes them."""
 
     def __init__(self, parts: Parts) -> None:
         self._use(parts)
