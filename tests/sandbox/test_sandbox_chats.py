@@ -358,7 +358,7 @@ async def test_starting_a_conversation_twice_gives_the_same_one(call: Caller, sa
 
 
 def test_asking_a_sandbox_for_what_it_does_not_have_fails_clearly() -> None:
-    sandbox = Sandbox(seed=False)
+    sandbox = Sandbox(sample_data=False)
     assert sandbox.store.chats == {}
     with pytest.raises(KeyError):
         sandbox.messages("conversations/none")

@@ -12,7 +12,6 @@ from aiohttp import ClientConnectionError, ClientPayloadError
 
 from healthmsg.sandbox import (
     AnswerStatus,
-    AnswerStatusAfter,
     CutAfter,
     CutBefore,
     CutBody,
@@ -67,7 +66,7 @@ async def test_a_line_is_cut_before_or_after_the_call_took_effect(
 async def test_a_status_can_be_answered_though_the_call_took_effect(
     call: Caller, sandbox: Sandbox, chat: str
 ) -> None:
-    sandbox.faults.add(kind=AnswerStatusAfter(500, b"oops", {"Retry-After": "3"}))
+    sandbox.faults.add(kind=AnswerStatus(500, b"oops", {"Retry-After": "3"}, after=True))
     struck = await call("POST", f"{chat}/messages", json=HELLO)
     assert (struck.status, struck.body, struck.headers["Retry-After"]) == (500, b"oops", "3")
     assert len(sandbox.messages(chat)) == 1

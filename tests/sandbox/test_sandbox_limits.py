@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from healthmsg.sandbox import (
     FixedWindow,
-    Policy,
+    RateLimitPolicy,
     SlidingWindow,
     SpikeArrest,
     TokenBucket,
@@ -17,7 +17,7 @@ from healthmsg.sandbox import (
 )
 
 
-def admitted(policy: Policy, arrivals: list[float]) -> list[float]:
+def admitted(policy: RateLimitPolicy, arrivals: list[float]) -> list[float]:
     return [arrived for arrived in arrivals if policy.admit(arrived) is None]
 
 
@@ -57,7 +57,7 @@ def test_spike_arrest_wants_spacing_and_forgives_its_tolerance() -> None:
 
 
 @pytest.mark.parametrize("policy", [SlidingWindow, FixedWindow, TokenBucket, SpikeArrest])
-def test_a_refused_call_counts_for_nothing(policy: type[Policy]) -> None:
+def test_a_refused_call_counts_for_nothing(policy: type[RateLimitPolicy]) -> None:
     arrivals = sorted(Random(7).uniform(0, 10) for _ in range(1000))  # noqa: S311 - no secret
     kept = admitted(policy(), arrivals)
     assert len(kept) < len(arrivals)

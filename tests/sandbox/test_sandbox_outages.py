@@ -7,7 +7,7 @@ import time
 import pytest
 from aiohttp import ClientConnectionError, ClientConnectorError, ClientSession
 
-from healthmsg.sandbox import Delay, Forbidden, GoAway, RevokeToken, Sandbox, TooManyRequests
+from healthmsg.sandbox import Delay, Forbidden, Outage, RevokeToken, Sandbox, TooManyRequests
 from tests.caller import Caller, first_call
 from tests.waiting import until
 
@@ -88,7 +88,7 @@ async def test_it_refuses_connections_while_it_is_away_and_is_back_on_the_same_p
 ) -> None:
     url = sandbox.url
     assert (await call("POST", f"{chat}/messages", json=HELLO)).status == 201
-    away = asyncio.create_task(sandbox.go_away(0.3))
+    away = asyncio.create_task(sandbox.go_offline(0.3))
     started = time.perf_counter()
     while await answers(call):
         assert not away.done()
@@ -106,14 +106,14 @@ async def test_going_away_cuts_what_is_running(call: Caller, sandbox: Sandbox, c
     sandbox.faults.add(kind=Delay(3600))
     calling = asyncio.create_task(call("POST", f"{chat}/messages", json=HELLO))
     await first_call(sandbox)
-    await sandbox.go_away(0.01)
+    await sandbox.go_offline(0.01)
     with pytest.raises(ClientConnectionError):
         await calling
     assert sandbox.messages(chat) == ()
 
 
 async def test_a_call_can_be_what_makes_it_go_away(call: Caller, sandbox: Sandbox, chat: str) -> None:
-    sandbox.faults.add(kind=GoAway(0.2), method="POST", times=3)
+    sandbox.faults.add(kind=Outage(0.2), method="POST", times=3)
     # Several at once: it is away once, until the last of them says.
     struck = [call("POST", f"{chat}/messages", json=HELLO) for _ in range(3)]
     assert all(
@@ -132,14 +132,14 @@ async def test_a_call_can_be_what_makes_it_go_away(call: Caller, sandbox: Sandbo
 async def test_being_asked_again_it_stays_away_until_the_later_moment(call: Caller, sandbox: Sandbox) -> None:
     loop = asyncio.get_running_loop()
     started = loop.time()
-    await asyncio.gather(sandbox.go_away(0.1), sandbox.go_away(0.3), sandbox.go_away(0.2))
+    await asyncio.gather(sandbox.go_offline(0.1), sandbox.go_offline(0.3), sandbox.go_offline(0.2))
     assert loop.time() - started >= 0.3
     assert (await call("GET", "me")).status == 200
 
 
 async def test_nobody_else_is_given_the_port_while_it_is_away(sandbox: Sandbox) -> None:
     port = int(sandbox.url.rpartition(":")[2])
-    away = asyncio.create_task(sandbox.go_away(0.3))
+    away = asyncio.create_task(sandbox.go_offline(0.3))
     await until(lambda: not listens(port))
     await asyncio.sleep(0.15)  # what is running has some time to end first
     with socket.socket() as somebody_else, pytest.raises(OSError, match="in use"):
@@ -152,7 +152,7 @@ async def test_stopping_ends_being_away(session: ClientSession) -> None:
     sandbox = Sandbox(foreign_downloads=True)
     await sandbox.start()
     port = int(sandbox.url.rpartition(":")[2])
-    away = asyncio.create_task(sandbox.go_away(3600))
+    away = asyncio.create_task(sandbox.go_offline(3600))
     await until(lambda: not listens(port))
     await sandbox.stop()
     await away
@@ -165,19 +165,19 @@ async def test_stopping_ends_being_away(session: ClientSession) -> None:
 async def test_giving_up_waiting_for_it_does_not_keep_it_away(call: Caller, sandbox: Sandbox) -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
-            await sandbox.go_away(0.2)
-    await sandbox.go_away(0.2)
+            await sandbox.go_offline(0.2)
+    await sandbox.go_offline(0.2)
     assert (await call("GET", "me")).status == 200
 
 
 async def test_only_what_is_there_can_go_away_and_not_for_less_than_nothing(sandbox: Sandbox) -> None:
     with pytest.raises(RuntimeError, match="not started"):
-        await Sandbox().go_away(1)
+        await Sandbox().go_offline(1)
     for seconds in (-1, float("nan")):
         with pytest.raises(ValueError, match="0 or more"):
-            await sandbox.go_away(seconds)
+            await sandbox.go_offline(seconds)
         with pytest.raises(ValueError, match="must be"):
-            GoAway(seconds)
+            Outage(seconds)
 
 
 # --- being told

@@ -15,7 +15,7 @@ from tests.caller import Caller
 # The limit would refuse most of what follows.
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    async with Sandbox(rate_limit=None, seed=False) as sandbox:
+    async with Sandbox(rate_limit=None, sample_data=False) as sandbox:
         yield sandbox
 
 

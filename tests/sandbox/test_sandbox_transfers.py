@@ -11,7 +11,7 @@ from aiohttp import ClientPayloadError, ClientSession, FormData, payload
 from attrs import frozen
 from yarl import URL
 
-from healthmsg.sandbox import CutBody, EndlessRedirects, LinkTo, Sandbox, SlowBody, StallBody
+from healthmsg.sandbox import CutBody, RedirectLoop, RedirectTo, Sandbox, SlowBody, StallBody
 from healthmsg.sandbox.remote import RemoteSandbox
 from tests.caller import Answer, Caller
 
@@ -240,14 +240,14 @@ async def test_a_transfer_can_be_slow(call: Caller, sandbox: Sandbox) -> None:
 
 @pytest.mark.parametrize("link", ["file:///etc/passwd", "http://evil.example/a b", "/files/x", ""])
 async def test_a_link_can_lead_anywhere(call: Caller, sandbox: Sandbox, link: str) -> None:
-    sandbox.faults.add(kind=LinkTo(link), template="conversations/{id}/attachments/{attachment_id}")
+    sandbox.faults.add(kind=RedirectTo(link), template="conversations/{id}/attachments/{attachment_id}")
     answer = await call("GET", "conversations/c1/attachments/a1")
     assert (answer.status, answer.document, answer.headers["Location"]) == (302, {"link": link}, link)
     assert answer.cookies == {"download": "made-up"}
 
 
 async def test_redirects_can_be_without_end(call: Caller, sandbox: Sandbox) -> None:
-    sandbox.faults.add(kind=EndlessRedirects(), method="GET", path_contains="/attachments/")
+    sandbox.faults.add(kind=RedirectLoop(), method="GET", path_contains="/attachments/")
     link = (await linked(call)).url
     for turn in range(1, 10):
         assert link == f"{sandbox.url}/files/loop/{turn}"
