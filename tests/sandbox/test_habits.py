@@ -70,7 +70,7 @@ async def test_a_pinned_message_is_listed_first(sandbox: Sandbox) -> None:
         sandbox.pin("none such")
 
 
-async def test_files_are_kept_under_another_name_and_told_with_another_size() -> None:
+async def test_files_are_stored_under_another_name_and_shown_with_another_size() -> None:
     async with Sandbox(
         habits=Habits(rewrite_file_name=str.upper, rewrite_file_size=lambda size: size // 2)
     ) as sandbox:

@@ -57,7 +57,7 @@ async def test_stopping_ends_a_call_that_is_still_running_and_leaves_no_task() -
             await running
 
 
-async def test_stopping_does_not_wait_for_the_rest_of_an_upload_that_was_refused() -> None:
+async def test_stopping_does_not_wait_for_the_rest_of_a_refused_upload() -> None:
     before = asyncio.all_tasks()
     sandbox = Sandbox()
     await sandbox.start()
@@ -177,7 +177,7 @@ async def test_every_api_answer_has_the_headers_of_the_contract(call: Caller) ->
     assert datetime.fromisoformat(answer.headers["quota-reset-UTC"]) > datetime.now(UTC)
 
 
-async def test_the_quota_counts_per_user_and_starts_anew_in_the_next_period(session: ClientSession) -> None:
+async def test_the_quota_counts_per_user_and_starts_again_in_the_next_period(session: ClientSession) -> None:
     moment = datetime(2026, 1, 2, 3, 59, 50, tzinfo=UTC)
     async with Sandbox(quota=Quota(limit=2, time_unit="hour"), now=lambda: moment) as sandbox:
         call = Caller(sandbox, session)

@@ -70,7 +70,7 @@ CALLS: list[tuple[str, str, dict[str, Any], int]] = [
 
 
 def spoiled(document: Any) -> Iterator[Any]:
-    """Give copies of a document, each with a hostile value at one place."""
+    """Return copies of a document, each with a hostile value at one place."""
     yield from HOSTILE
     if isinstance(document, dict):
         for name, value in document.items():
