@@ -39,7 +39,7 @@ class Contract:
 
     @property
     def operations(self) -> Iterator[tuple[str, str, JSON]]:
-        """Give method (upper case), template (without the first slash) and operation of all there are."""
+        """Return method (upper case), template (without the first slash) and operation of all there are."""
         for template, item in self.document["paths"].items():
             for method in METHODS:
                 if method in item:

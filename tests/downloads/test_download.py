@@ -8,14 +8,9 @@ from typing import Any
 
 import pytest
 
-from healthmsg import (
-    Attachment,
-    ConnectError,
-    DownloadError,
-    InvalidIdError,
-    ReauthorizationRequiredError,
-)
+from healthmsg import Attachment, ConnectError, ReauthorizationRequiredError
 from healthmsg.downloads.links import is_below
+from healthmsg.errors import DownloadError, InvalidIdError
 from healthmsg.resources.chat import Chat
 from healthmsg.sandbox import AnswerStatus, Sandbox
 from tests.foreign_host import CONTENT, COOKIES, GIVEN, ForeignHost, links, paths_below, upload

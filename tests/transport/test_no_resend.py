@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from healthmsg import CallError, Client, ConnectionLostError, DeliveryUnknownError, Retries
+from healthmsg import CallError, Client, DeliveryUnknownError, Retries
+from healthmsg.errors import ConnectionLostError
 from tests.machine import Machine
 from tests.servers import Incoming, answering, serve
 from tests.transport.hospital import FRESH, environment_at
