@@ -4,14 +4,15 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from functools import partial
+from typing import TYPE_CHECKING
 
 from attrs import define, evolve
 
-from healthmsg.bulk.journal import Journal, Sample
 from healthmsg.delivery.attempt import Attempt
 from healthmsg.delivery.ledger import Delivered, Deliveries
-from healthmsg.ids import ChatAddress
+
+if TYPE_CHECKING:
+    from healthmsg.bulk.journal.store import SqlJournal
 
 
 class DeliveryProofs:
@@ -20,7 +21,9 @@ class DeliveryProofs:
     `when_waiting` is called when something begins to wait for the first one.
     """
 
-    def __init__(self, journal: Journal, deliveries: Deliveries, when_waiting: Callable[[], object]) -> None:
+    def __init__(
+        self, journal: "SqlJournal", deliveries: Deliveries, when_waiting: Callable[[], object]
+    ) -> None:
         self._journal = journal
         self._deliveries = deliveries
         self._when_waiting = when_waiting
@@ -73,14 +76,11 @@ class DeliveryProofs:
         """By how much the client's clock is ahead of the journal's."""
         return self._deliveries.clock.moment() - self._journal.now()
 
-    def _delivered(self, sample: Sample) -> Delivered:
+    def _delivered(self, sample: Delivered) -> Delivered:
         ahead = self.journal_ahead
         delivered = Delivered(
-            ChatAddress.of_text(sample.sent_to),
-            sample.message_id,
-            sample.started_at + ahead,
-            sample.noted_at + ahead,
-            partial(self._journal.is_body, sample),
+            *(sample.chat, sample.message_id, sample.departed_at + ahead, sample.answered_at + ahead),
+            sample.is_body,
         )
         # A delivery of this run's may be in the journal already.
         text = self._deliveries.text_of(sample.message_id)
@@ -96,7 +96,7 @@ def _resolve(waiter: "asyncio.Future[bool]", *, outcome: bool) -> None:
 class JournalEvidence:
     """The evidence about one message of a journal."""
 
-    _journal: Journal
+    _journal: "SqlJournal"
     _deliveries: Deliveries
     _proofs: DeliveryProofs
     _key: str

@@ -5,13 +5,13 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing
 from enum import Enum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from attrs import define, evolve, field, frozen
 
 from healthmsg.aio import AsyncIterationOnly, start
 from healthmsg.bulk.entries import Content, checked, take_files, taker
-from healthmsg.bulk.journal import Entry, EntryStatus, InputIndex, Journal, State, open_journal
+from healthmsg.bulk.journal import Entry, EntryStatus, InputIndex, State, open_journal
 from healthmsg.bulk.messages import Messages, Outgoing, Recipient, shown_recipient
 from healthmsg.bulk.other_texts import compare, error_of_looked_at
 from healthmsg.bulk.reconcile import my_id
@@ -33,6 +33,9 @@ from healthmsg.ratelimit.limiter import RateLimit
 from healthmsg.resources.api import Api
 from healthmsg.routes import GET_CHAT, GET_USER
 from healthmsg.task_pool import each
+
+if TYPE_CHECKING:
+    from healthmsg.bulk.journal.store import SqlJournal
 
 _AT_ONCE: Final = 200
 _MOST_PROBLEMS: Final = 1_000
@@ -206,7 +209,7 @@ class DryRun(AsyncIterationOnly):
             superseded=tally.superseded,
         )
 
-    async def _opened(self, stack: AsyncExitStack) -> Journal | None:
+    async def _opened(self, stack: AsyncExitStack) -> "SqlJournal | None":
         if self._target is None:
             return None
         try:
@@ -218,7 +221,7 @@ class DryRun(AsyncIterationOnly):
         await journal.check_owner(self._api.url, account)
         return journal
 
-    async def _count_all(self, journal: Journal | None) -> None:
+    async def _count_all(self, journal: "SqlJournal | None") -> None:
         """Count what a run would resume."""
         if journal is None:
             return
@@ -260,7 +263,7 @@ class DryRun(AsyncIterationOnly):
         return problems, found, rows
 
     async def _find_duplicates(
-        self, contents: Sequence[_Content], journal: Journal | None, problems: list[Problem]
+        self, contents: Sequence[_Content], journal: "SqlJournal | None", problems: list[Problem]
     ) -> None:
         """Find what says the same to the same recipient, whatever the address. It may just have been read."""
         aliases = self._api.aliases
@@ -280,7 +283,7 @@ class DryRun(AsyncIterationOnly):
                 problems.append(_problem(index, message, ProblemKind.DUPLICATE, error))
 
     async def _without_those_done(
-        self, rows: Sequence[_Row], journal: Journal | None, problems: list[Problem]
+        self, rows: Sequence[_Row], journal: "SqlJournal | None", problems: list[Problem]
     ) -> list[_Row]:
         if journal is None:
             return list(rows)

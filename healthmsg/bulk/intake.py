@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from attrs import define, field, frozen
 
 from healthmsg.aio import start
 from healthmsg.bulk.entries import Content, checked, take_files, taker
-from healthmsg.bulk.journal import Entry, EntryStatus, InputIndex, Journal, State
+from healthmsg.bulk.journal import Entry, EntryStatus, InputIndex, State
 from healthmsg.bulk.messages import Messages, Outgoing, Recipient, SendResult
 from healthmsg.bulk.other_texts import OtherText, compare, error_of_skipped, would_be_sent
 from healthmsg.bulk.sender import check_outgoing
@@ -18,6 +18,9 @@ from healthmsg.files import UploadFile
 from healthmsg.models import Outcome
 from healthmsg.resources.api import Api
 from healthmsg.task_pool import each
+
+if TYPE_CHECKING:
+    from healthmsg.bulk.journal.store import SqlJournal
 
 # Few enough that checking them does not keep the event loop from others.
 _AT_ONCE: Final = 200
@@ -49,7 +52,7 @@ class Intake:
     """Reads messages ahead of their sending, and tells the results of those of which there is one already."""
 
     _api: Api
-    _journal: Journal
+    _journal: "SqlJournal"
     _input: InputIndex
     _tell: Tell
     _has_entered: Callable[[], None]

@@ -2,12 +2,12 @@
 
 import asyncio
 import logging
-from contextlib import suppress
-from typing import Final
+from contextlib import AbstractAsyncContextManager, suppress
+from typing import TYPE_CHECKING, Final
 
 from healthmsg.aio import start
 from healthmsg.bulk.intake import Intake, result_of
-from healthmsg.bulk.journal import InputIndex, Journal, State
+from healthmsg.bulk.journal import InputIndex, State
 from healthmsg.bulk.journal_work import JournalWork
 from healthmsg.bulk.messages import Messages, SendResult
 from healthmsg.bulk.reconcile import my_id
@@ -16,6 +16,9 @@ from healthmsg.errors import AuthorizationError, CallError, JournalError, Reauth
 from healthmsg.log import log
 from healthmsg.ratelimit.limiter import RateLimit
 from healthmsg.resources.api import Api
+
+if TYPE_CHECKING:
+    from healthmsg.bulk.journal.store import SqlJournal
 
 _DELETED: Final = "Messages of this run were deleted from the journal while it went on."
 _LEFT_OUT: Final = "%(left_out)d messages are left out: a later run had something else for their recipients"
@@ -36,10 +39,10 @@ class JournalSendMany(JournalWork):
         api: Api,
         messages: Messages | None,
         options: SendOptions,
-        journal: Journal,
+        opening: "AbstractAsyncContextManager[SqlJournal]",
         rate: RateLimit,
     ) -> None:
-        super().__init__(api, () if messages is None else messages, options, journal, rate)
+        super().__init__(api, () if messages is None else messages, options, opening, rate)
         self._resumes = messages is None
         self._looked_at = 0.0
         self._has_all = self._resumes
@@ -49,12 +52,14 @@ class JournalSendMany(JournalWork):
     @property
     def paused_by(self) -> Exception | None:
         """What holds the run up just now, since it concerns every message: a host, or a full disk."""
-        return self._hold.waits_for or self._journal.paused_by
+        journal: SqlJournal | None = getattr(self, "_journal", None)
+        return self._hold.waits_for or (None if journal is None else journal.paused_by)
 
     # --- the run
 
     async def _feed(self) -> None:
-        async with self._journal as journal:
+        async with self._opening as journal:
+            self._use(journal)
             with InputIndex() as self._input:
                 async with self._lease:
                     try:

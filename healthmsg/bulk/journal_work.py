@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from itertools import count
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from attrs import evolve
 
@@ -12,7 +13,7 @@ from healthmsg.aio import start
 from healthmsg.bulk.delivery_proofs import DeliveryProofs, JournalEvidence
 from healthmsg.bulk.departures import Departures
 from healthmsg.bulk.entries import files_in, question_in
-from healthmsg.bulk.journal import Claim, InputIndex, Journal, State
+from healthmsg.bulk.journal import Claim, InputIndex, State
 from healthmsg.bulk.lease import Lease
 from healthmsg.bulk.messages import Recipient, SendResult
 from healthmsg.bulk.reconcile import Reconciled, Reconciler, reconciler_of
@@ -37,6 +38,9 @@ from healthmsg.resources.chat import Chat
 from healthmsg.resources.conversations import Conversations
 from healthmsg.resources.group_chat import GroupChat, handle
 
+if TYPE_CHECKING:
+    from healthmsg.bulk.journal.store import SqlJournal
+
 ADVICE: Final = "Start again with the same journal and messages to go on: nothing is sent twice."
 _LEASE_LOST: Final = f"The journal could not be reached in time, so others may send its messages. {ADVICE}"
 _LEFT_OPEN: Final = (
@@ -55,23 +59,34 @@ class JournalWork(SendMany):
     """What is done for each message that was claimed."""
 
     def __init__(
-        self, api: Api, messages: object, options: SendOptions, journal: Journal, rate: RateLimit
+        self,
+        api: Api,
+        messages: object,
+        options: SendOptions,
+        opening: "AbstractAsyncContextManager[SqlJournal]",
+        rate: RateLimit,
     ) -> None:
         super().__init__(api, messages, options, advice=ADVICE)
-        self._journal = journal
+        self._opening = opening
+        self._journal: SqlJournal
+        self._proofs: DeliveryProofs
+        self._lease: Lease
         self._resumes = False
         self._input = InputIndex()
         self._changed = asyncio.Event()
-        self._proofs = DeliveryProofs(journal, api.deliveries, self._changed.set)
         self._failure: Exception | None = None
         self._giving_back: set[asyncio.Task[None]] = set()
         self._departures = Departures(rate)
-        self._lease = Lease(journal, self._lose_all)
         self._may_leave: dict[asyncio.Task[Any] | None, Callable[[], None] | None] = {}
         """What the calls of messages that are begun have to ask before they leave."""
         self._numbers = count()
         self._learnt: list[Sequence[str]] = []
         """Addresses that lead to one chat, which the journal does not know yet."""
+
+    def _use(self, journal: "SqlJournal") -> None:
+        self._journal = journal
+        self._proofs = DeliveryProofs(journal, self._api.deliveries, self._changed.set)
+        self._lease = Lease(journal, self._lose_all)
 
     async def _work(self, item: Claim) -> SendResult | None:
         try:

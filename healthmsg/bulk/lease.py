@@ -19,12 +19,15 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import partial
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from healthmsg.aio import start
-from healthmsg.bulk.journal import Claim, Journal
+from healthmsg.bulk.journal import Claim
 from healthmsg.clock import Stopwatch
 from healthmsg.errors import ClaimLostError
+
+if TYPE_CHECKING:
+    from healthmsg.bulk.journal.store import SqlJournal
 
 # So many times within a lease it is renewed.
 _RENEWALS: Final = 4
@@ -40,7 +43,7 @@ class Lease:
     has to see to it that no call is made any more, nor still under way. With SQLite there is nothing to do.
     """
 
-    def __init__(self, journal: Journal, lose: Callable[[], None]) -> None:
+    def __init__(self, journal: "SqlJournal", lose: Callable[[], None]) -> None:
         self._journal = journal
         self._lose = lose
         self._length = journal.lease

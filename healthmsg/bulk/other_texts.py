@@ -1,12 +1,15 @@
 """Which recipients already got another text from the journal, and which texts that wait are replaced."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from attrs import field, frozen
 
-from healthmsg.bulk.journal import Entry, EntryStatus, InputIndex, Journal, State
+from healthmsg.bulk.journal import Entry, EntryStatus, InputIndex, State
 from healthmsg.errors import OtherTextError
+
+if TYPE_CHECKING:
+    from healthmsg.bulk.journal.store import SqlJournal
 
 OtherText = Literal["send", "skip"]
 """What to do with a message whose recipient already got, or may have got, another one from the journal."""
@@ -33,7 +36,7 @@ class Compared:
 
 
 async def compare(
-    entries: Sequence[Entry], statuses: Mapping[str, EntryStatus], journal: Journal, given: InputIndex
+    entries: Sequence[Entry], statuses: Mapping[str, EntryStatus], journal: "SqlJournal", given: InputIndex
 ) -> Compared:
     """Compare messages of a run with what earlier runs were given for the same recipients.
 
@@ -58,7 +61,7 @@ async def compare(
 
 
 async def _others(
-    journal: Journal, given: InputIndex, chats: Collection[str], *, besides: int
+    journal: "SqlJournal", given: InputIndex, chats: Collection[str], *, besides: int
 ) -> dict[str, list[EntryStatus]]:
     """Return what the present run was not given, by chat."""
     earlier = await journal.earlier(chats, besides=besides)

@@ -5,12 +5,12 @@ import csv
 import os
 import re
 from collections.abc import Container, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from getpass import getuser
 from pathlib import Path
-from typing import Annotated, Final, TextIO
+from typing import TYPE_CHECKING, Annotated, Final, TextIO
 
 import typer
 from attrs import define, frozen
@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from healthmsg.bulk import JournalReview
-from healthmsg.bulk.journal import Journal, Row, State, open_journal
+from healthmsg.bulk.journal import Row, State, open_journal
 from healthmsg.cli.ending import ExitCode, confirmed, fail, problems_told, require_somebody, say
 from healthmsg.cli.private_file import as_cells, create_private
 from healthmsg.cli.recipients import RefusedError
@@ -31,6 +31,9 @@ from healthmsg.cli.wording import reason_of, without_name
 from healthmsg.codec import encode
 from healthmsg.delivery.attempt import Outcome
 from healthmsg.errors import ConfigurationError, HealthmsgError
+
+if TYPE_CHECKING:
+    from healthmsg.bulk.journal.store import SqlJournal
 
 _COLUMNS: Final = (
     "position",
@@ -328,7 +331,7 @@ def _place(target: str) -> JournalPlace:
     return place
 
 
-def _opened(target: str) -> Journal:
+def _opened(target: str) -> "AbstractAsyncContextManager[SqlJournal]":
     return open_journal(_place(target).target, is_reading=True)
 
 

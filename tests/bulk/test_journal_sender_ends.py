@@ -12,7 +12,8 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
 from healthmsg import Client, JournalError, Outcome, Outgoing, SendResult
-from healthmsg.bulk.journal import Journal, State
+from healthmsg.bulk.journal import State
+from healthmsg.bulk.journal.store import SqlJournal
 from healthmsg.bulk.journal_sender import JournalSendMany
 from healthmsg.sandbox import CutAfter, Delay, Sandbox
 from tests.bulk.journal_runs import fresh_client, lose, outcomes, sent, states
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("nothing_is_left_behind")
 MOST_IN_FLIGHT = 128
 
 
-def journal_of(run: object) -> Journal:
+def journal_of(run: object) -> SqlJournal:
     assert isinstance(run, JournalSendMany)
     return run._journal
 
@@ -31,8 +32,8 @@ def journal_of(run: object) -> Journal:
 class FullDisk:
     """A journal that cannot be written until there is room."""
 
-    def __init__(self, journal: Journal) -> None:
-        database = journal._store._database
+    def __init__(self, journal: SqlJournal) -> None:
+        database = journal._database
         self._run, self.is_full = database.run, True
         database.run = self._run_if_there_is_room  # type: ignore[method-assign] # a disk of one's own is none
 
@@ -268,7 +269,7 @@ async def test_a_disk_that_stays_full_ends_the_run_and_says_how_to_go_on(
     run = client.send_many(messages(), journal=file, stop_after=0)
     reading = aiter(run)
     await anext(reading)
-    await journal_of(run)._store._do(lambda c: c.exec_driver_sql("PRAGMA max_page_count = 1").scalar())
+    await journal_of(run)._do(lambda c: c.exec_driver_sql("PRAGMA max_page_count = 1").scalar())
     full.set()
     with pytest.raises(JournalError, match=r"disk is full.*start again") as caught:
         await anext(reading)

@@ -17,7 +17,7 @@ from healthmsg import (
 )
 from healthmsg.bulk import journal_sender
 from healthmsg.bulk.journal import Entry, State, open_journal
-from healthmsg.bulk.journal.store import Store
+from healthmsg.bulk.journal.store import SqlJournal
 from healthmsg.bulk.journal_sender import JournalSendMany
 from healthmsg.sandbox import AnswerStatus, AnswerStatusAfter, CutAfter, CutBefore, Delay, Fault, Sandbox
 from tests.bulk.journal_runs import fresh_client, lose, outcomes, sent, states
@@ -155,7 +155,7 @@ async def test_an_error_that_nobody_expects_ends_the_run_and_is_not_passed_over(
         raise LookupError("a bug")
 
     (chat,) = chats(sandbox, 1)
-    monkeypatch.setattr(Store, "finish", fails)
+    monkeypatch.setattr(SqlJournal, "finish", fails)
     with pytest.raises(LookupError, match="a bug"):
         await sent(client, [Outgoing(chat, "1", key="k")], journal=file)
     monkeypatch.undo()
@@ -314,6 +314,6 @@ async def test_what_somebody_deletes_from_the_journal_is_not_waited_for_in_vain(
         async with client.send_many([Outgoing(chat, "1", key="a")], journal=database) as run:
             assert isinstance(run, JournalSendMany)
             await until(lambda: run._has_all)
-            await other._store._do(lambda c: c.exec_driver_sql("DELETE FROM healthmsg_messages"))
+            await other._do(lambda c: c.exec_driver_sql("DELETE FROM healthmsg_messages"))
             with pytest.raises(JournalError, match="deleted"):
                 _ = [result async for result in run]

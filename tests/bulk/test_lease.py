@@ -9,7 +9,8 @@ from typing import cast
 
 import pytest
 
-from healthmsg.bulk.journal import Claim, Journal, State
+from healthmsg.bulk.journal import Claim, State
+from healthmsg.bulk.journal.store import SqlJournal
 from healthmsg.bulk.lease import Lease
 from healthmsg.errors import ClaimLostError, JournalError
 from tests.machine import Machine
@@ -38,7 +39,7 @@ class Renewals:
 
     def held(self) -> Lease:
         loop = asyncio.get_running_loop()
-        return Lease(cast(Journal, self), lambda: self.lost_at.append(loop.time()))
+        return Lease(cast(SqlJournal, self), lambda: self.lost_at.append(loop.time()))
 
 
 async def test_it_is_renewed_several_times_within_its_length() -> None:

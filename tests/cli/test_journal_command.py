@@ -6,11 +6,12 @@ import json
 import re
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import pytest
 
-from healthmsg.bulk.journal import Entry, Journal, open_journal
+from healthmsg.bulk.journal import Entry, open_journal
+from healthmsg.bulk.journal.store import SqlJournal
 from healthmsg.cli.sending.journal_place import JournalPlace
 from healthmsg.delivery.attempt import Outcome
 from healthmsg.errors import JournalError
@@ -199,14 +200,14 @@ def test_a_journal_that_somebody_sends_with_is_not_purged(journal: Path) -> None
 def test_what_was_deleted_is_said_also_when_closing_fails(
     journal: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    leave = Journal.__aexit__
+    leave = SqlJournal.close
 
-    async def broken(opened: Journal, *told: Any) -> None:
-        await leave(opened, *told)
+    async def broken(opened: SqlJournal) -> None:
+        await leave(opened)
         if not opened._is_reading:
             raise JournalError("The journal is gone.")
 
-    monkeypatch.setattr(Journal, "__aexit__", broken)
+    monkeypatch.setattr(SqlJournal, "close", broken)
     done = invoke("journal", "purge", journal, "--older-than", "0d", "--yes")
 
     assert done.code == 1
@@ -220,7 +221,7 @@ def test_nothing_is_said_of_a_purge_that_broke_off(
     async def broken(*_: object) -> int:
         raise error
 
-    monkeypatch.setattr(Journal, "purge", broken)
+    monkeypatch.setattr(SqlJournal, "purge", broken)
     done = invoke("journal", "purge", journal, "--older-than", "0d", "--yes")
 
     assert done.code in {1, 130}

@@ -24,16 +24,6 @@ class State(Enum):
 
 
 @frozen
-class Owner:
-    """What a journal belongs to; `None`: not known, or nothing yet."""
-
-    api_url: str | None
-    """In its comparable form."""
-    account: str | None = field(repr=False)
-    """The user's id there."""
-
-
-@frozen
 class JournalFile:
     """A file of a message, as the journal knows it: never its contents."""
 
@@ -107,21 +97,6 @@ class Claim:
     is_superseded: bool = False
     """Whether a later run had something else for this recipient instead."""
     label: str | None = field(default=None, repr=False)
-
-
-@frozen
-class Sample:
-    """A delivered message of which the id is known, where it went and when; of its text, only a hash.
-
-    Its call did not leave before `started_at`, and was answered by `noted_at`, by the journal's clock.
-    """
-
-    key: str = field(repr=False)
-    sent_to: str = field(repr=False)
-    message_id: str
-    body_hash: bytes = field(repr=False)
-    started_at: datetime
-    noted_at: datetime
 
 
 @frozen

@@ -1,11 +1,19 @@
-"""Every statement that changes or reads messages. SQLAlchemy compiles each once."""
+"""Every statement that changes or reads messages. SQLAlchemy compiles each once.
 
-from datetime import timedelta
+Many rows are one parameter, or one answer: JSON, which the database takes apart or makes. With a parameter or
+an answer for each row, SQLite's module would let go of Python's lock for each and take it again, and so would
+those that send meanwhile: that costs more than SQLite's own work.
+"""
+
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 from attrs import frozen
 from sqlalchemy import (
+    JSON,
     BigInteger,
+    BindParameter,
     Column,
     ColumnElement,
     Delete,
@@ -17,6 +25,8 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
+    cast,
+    column,
     delete,
     false,
     func,
@@ -29,31 +39,111 @@ from sqlalchemy import (
     union_all,
     update,
 )
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.dml import ReturningUpdate
+from sqlalchemy.sql.functions import FunctionElement
 
 from healthmsg.bulk.journal.base import State
+from healthmsg.bulk.journal.database import IS_NEXT, MESSAGES, RECIPIENTS, Utc
 from healthmsg.bulk.journal.input_index import HASH_LENGTH
-from healthmsg.bulk.journal.rows import (
-    FIRST_TEXTS,
-    big_number_at,
-    flag_at,
-    in_one_row,
-    moment_at,
-    number_at,
-    text_at,
-)
-from healthmsg.bulk.journal.schema import MESSAGES, RECIPIENTS, Utc
 from healthmsg.ids import USERS, ChatKind
+
+
+class _Elements(FunctionElement[Any]):
+    """The elements of a JSON array, each as a row of one column, `value`."""
+
+    inherit_cache = True
+    name = "elements"
+
+
+class _AllRows(FunctionElement[Any]):
+    """A JSON array of the rows of a query, each of which is an array."""
+
+    inherit_cache = True
+    name = "all_rows"
+    type = JSON()
+
+
+class _Moment(FunctionElement[Any]):
+    """A text that `moment` made, as the database keeps moments."""
+
+    inherit_cache = True
+    name = "moment"
+    type = Utc()
+
+
+def _write(form: str, element: FunctionElement[Any], compiler: SQLCompiler, **options: Any) -> str:
+    return form.format(compiler.process(element.clauses, **options))
+
+
+_FORMS: Final[dict[type[FunctionElement[Any]], dict[str, str]]] = {
+    _Elements: {"sqlite": "json_each({})", "postgresql": "json_array_elements({})"},
+    _AllRows: {
+        "sqlite": "json_group_array(json_array({}))",
+        "postgresql": "coalesce(json_agg(json_build_array({})), '[]')",
+    },
+    # SQLite's without the zone, as SQLAlchemy writes it.
+    _Moment: {"sqlite": "substr({}, 1, 26)", "postgresql": "CAST({} AS TIMESTAMP WITH TIME ZONE)"},
+}
+for _function, _forms in _FORMS.items():
+    for _dialect, _form in _forms.items():
+        compiles(_function, _dialect)(partial(_write, _form))
+
+_ROWS: Final[BindParameter[Any]] = bindparam("rows", type_=JSON)
+_ELEMENTS: Final = _Elements(_ROWS).table_valued(column("value", JSON), name="element")
+
+
+def text_at(place: int) -> ColumnElement[str]:
+    """Return the text at a place of each row of the parameter `rows`."""
+    found: ColumnElement[str] = _ELEMENTS.c.value[place].as_string()
+    return found
+
+
+def number_at(place: int) -> ColumnElement[int]:
+    """Return the number at a place of each row of the parameter `rows`."""
+    found: ColumnElement[int] = _ELEMENTS.c.value[place].as_integer()
+    return found
+
+
+def big_number_at(place: int) -> ColumnElement[int]:
+    """Return the number at a place of each row of the parameter `rows`, which may have more than 32 bits."""
+    return cast(text_at(place), BigInteger)
+
+
+def moment_at(place: int) -> ColumnElement[datetime]:
+    """Return the moment that `moment` has written at a place of each row of the parameter `rows`."""
+    return _Moment(text_at(place))
+
+
+def moment(value: datetime) -> str:
+    """Write a moment into a row of the parameter `rows`."""
+    return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f+00:00")
+
+
+def flag_at(place: int) -> ColumnElement[bool]:
+    """Return what is true or false at a place of each row of the parameter `rows`."""
+    found: ColumnElement[bool] = _ELEMENTS.c.value[place].as_boolean()
+    return found
+
+
+FIRST_TEXTS: Final[Select[tuple[str]]] = select(text_at(0))
+"""The first of each row of the parameter `rows`."""
+
+
+def in_one_row(found: Select[Any]) -> Select[Any]:
+    """Have all that a query finds in one value, a list of lists, in no order."""
+    rows = found.subquery()
+    return select(_AllRows(*rows.c))
+
 
 M: Final = MESSAGES.c
 R: Final = RECIPIENTS.c
-# As it stands in the indexes: SQLite uses these only where it reads the same words.
-IS_NEXT: Final = text("is_next")
 _NOW: Final = bindparam("b_now", type_=Utc)
 _IN_DOUBT: Final = (State.SENDING.value, State.UNKNOWN.value)
 _SETTLED: Final = (State.DELIVERED.value, State.NOT_SENT.value, State.PARKED.value)
 _EMPTY: Final = {"body": None, "files": None, "question": None}
-_NOBODY: Final = {"claimed_by": None, "lease_until": None}
+_UNCLAIMED: Final = {"claimed_by": None, "lease_until": None}
 
 # Entering.
 
@@ -97,7 +187,7 @@ LABEL: Final[Update] = update(MESSAGES).where(M.key == text_at(0)).values(label=
 PARK_WAITING: Final[Update] = (
     update(MESSAGES)
     .where(M.state == State.WAITING.value)
-    .values(state=State.PARKED.value, is_final=True, is_next=False, **_NOBODY)
+    .values(state=State.PARKED.value, is_final=True, is_next=False, **_UNCLAIMED)
 )
 UNPARK_ALL: Final[Update] = (
     update(MESSAGES)
@@ -244,7 +334,7 @@ IS_OPEN_IN: Final = select(M.key).where(M.chat.in_(FIRST_TEXTS), ~M.is_final).li
 TAKE_BACK: Final[Update] = (
     update(MESSAGES)
     .where(IS_NEXT, M.recipient.in_(FIRST_TEXTS), M.state.not_in(_IN_DOUBT))
-    .values(is_next=False, **_NOBODY)
+    .values(is_next=False, **_UNCLAIMED)
 )
 BEGUN_OF: Final = (
     select(M.key, M.chat, M.recipient).where(IS_NEXT, M.recipient.in_(FIRST_TEXTS)).order_by(M.position)
@@ -269,10 +359,10 @@ _BEGUN: Final = (State.SENDING, State.UNKNOWN)
 # What was never begun can only have failed, or not been tried.
 _OPEN_YET: Final = (State.WAITING, *_BEGUN)
 REQUEUE: Final[Update] = _changing(*_OPEN_YET).values(
-    state=State.WAITING.value, error=None, is_superseded=False, updated_at=_NOW, **_NOBODY
+    state=State.WAITING.value, error=None, is_superseded=False, updated_at=_NOW, **_UNCLAIMED
 )
-RELEASE: Final[Update] = _changing(*_OPEN_YET).values(_NOBODY)
-_ENDED: Final = {"is_final": True, "is_next": False, "updated_at": _NOW, **_NOBODY}
+RELEASE: Final[Update] = _changing(*_OPEN_YET).values(_UNCLAIMED)
+_ENDED: Final = {"is_final": True, "is_next": False, "updated_at": _NOW, **_UNCLAIMED}
 CLOSE: Final[Update] = _changing(*_OPEN_YET).values(state=text_at(2), error=text_at(3), **_ENDED)
 _SAME: Final = MESSAGES.alias("same")
 # Not under an id that is another message's already: the answer cannot be true then.
@@ -301,7 +391,7 @@ IS_CLAIMED_ID: Final = (
     select(M.key).where(M.message_id == bindparam("message_id"), M.key != bindparam("besides")).limit(1)
 )
 _DELIVERED: Final = select(M.key, M.sent_to, M.message_id, M.body_hash, M.started_at, M.updated_at).where(
-    *(M.message_id.is_not(None), M.body_hash.is_not(None), M.sent_to.is_not(None)),
+    *(M.message_id.is_not(None), M.sent_to.is_not(None)),
     M.started_at.is_not(None),
     # What a person said is no proof of what can be found.
     *(M.state == State.DELIVERED.value, M.decided_by.is_(None)),
@@ -381,7 +471,7 @@ class Claiming:
             begin=_changing(State.WAITING, State.UNKNOWN).values(begun | renewed),
             doubt=_changing(*_BEGUN).values(doubted | renewed),
             renew=update(MESSAGES).where(IS_NEXT, mine).values(renewed).returning(M.key, M.claims),
-            release_all=update(MESSAGES).where(IS_NEXT, mine).values(_NOBODY),
+            release_all=update(MESSAGES).where(IS_NEXT, mine).values(_UNCLAIMED),
             deliver=_DELIVER if keep_bodies else _DELIVER.values(_EMPTY),
             decide_delivered=_DECIDE.where(free).values(
                 {"error": None, "message_id": bindparam("b_message_id")} | ({} if keep_bodies else _EMPTY)
@@ -415,13 +505,11 @@ def _to_take(which: ColumnElement[bool], lease: timedelta | None) -> Select[Any]
 
 
 RELEASE_EVERY_CLAIM: Final[Update] = (
-    update(MESSAGES).where(IS_NEXT, M.claimed_by.is_not(None)).values(_NOBODY)
+    update(MESSAGES).where(IS_NEXT, M.claimed_by.is_not(None)).values(_UNCLAIMED)
 )
 # PostgreSQL's: entering decides which message of a chat is next, and so does finishing.
 ENTER_ALONE: Final = text("SELECT pg_advisory_xact_lock(hashtext('healthmsg_messages'))")
-FINISH_WHILE_NOBODY_ENTERS: Final = text(
-    "SELECT pg_advisory_xact_lock_shared(hashtext('healthmsg_messages'))"
-)
+FINISH_WHILE_NONE_ENTERS: Final = text("SELECT pg_advisory_xact_lock_shared(hashtext('healthmsg_messages'))")
 HOLD_NO_LOCK: Final = text("SELECT pg_advisory_unlock_all()")
 # Each sender holds a shared one as long as it is connected.
 IS_ONLY_SENDER: Final = text("SELECT pg_try_advisory_lock(hashtext('healthmsg_senders'))")

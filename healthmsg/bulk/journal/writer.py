@@ -1,19 +1,113 @@
-"""The one task that uses the database: whoever waits for it can be cancelled, its work cannot."""
+"""The one task that uses the database: callers that wait for it can be cancelled, its work cannot.
+
+What it notes about claimed messages is made many at once, in one transaction: each has its price.
+"""
 
 import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from enum import Enum
 from functools import partial
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
 from attrs import field, frozen
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Update
 
 from healthmsg.aio import start
-from healthmsg.bulk.journal.changes import Change
+from healthmsg.bulk.journal import statements
+from healthmsg.bulk.journal.base import Claim
+from healthmsg.bulk.journal.database import Database, describe
 from healthmsg.errors import ClaimLostError, HealthmsgError, JournalError, JournalGoneError
 from healthmsg.log import log
+
+
+class Kind(Enum):
+    """What is noted."""
+
+    BEGIN = "begin"
+    DELIVER = "deliver"
+    CLOSE = "close"
+    DOUBT = "doubt"
+    REQUEUE = "requeue"
+    PARK = "park"
+    RELEASE = "release"
+    """It can be claimed again; what is known of it stays."""
+
+
+@frozen
+class Change:
+    """One thing to note about one claimed message."""
+
+    kind: Kind
+    claim: Claim
+    values: tuple[str | None, ...] = field(default=(), repr=False)
+    """What is noted, in the order in which the statement takes it."""
+
+
+_ENDING: Final = (Kind.DELIVER, Kind.CLOSE, Kind.PARK)
+
+
+@frozen
+class Changes:
+    """Makes changes to messages that this worker holds."""
+
+    _worker: str
+    _claiming: statements.Claiming
+    _is_shared: bool = field(kw_only=True)
+
+    def make_all(self, connection: Connection, changes: Sequence[Change], now: datetime) -> None:
+        """Make them, each of another message, in the transaction that has begun; `now` is noted with each.
+
+        Raises:
+            ClaimLostError: this worker does not hold one of them any more. The transaction must be undone.
+        """
+        if self._is_shared and any(change.kind in _ENDING for change in changes):
+            connection.execute(statements.FINISH_WHILE_NONE_ENTERS)
+        by_kind: dict[Kind, list[Change]] = {}
+        for change in changes:
+            by_kind.setdefault(change.kind, []).append(change)
+        for kind, alike in by_kind.items():
+            if self._make(connection, kind, alike, now) != len(alike):
+                raise ClaimLostError
+        ended = [[change.claim.key] for kind in _ENDING for change in by_kind.get(kind, ())]
+        if ended:
+            # The message after each is the next to its recipient.
+            connection.execute(statements.PROMOTE_AFTER, {"rows": ended})
+
+    def make_each(self, connection: Connection, changes: Sequence[Change], now: datetime) -> list[bool]:
+        """Make those that can be, and return of each whether it was."""
+        return [self._is_made(connection, change, now) for change in changes]
+
+    def _is_made(self, connection: Connection, change: Change, now: datetime) -> bool:
+        try:
+            self.make_all(connection, [change], now)
+        except ClaimLostError:  # and so nothing was changed
+            return False
+        return True
+
+    def _make(self, connection: Connection, kind: Kind, alike: Sequence[Change], now: datetime) -> int:
+        rows = [(one.claim.key, one.claim.fence, *one.values) for one in alike]
+        noted = {"rows": rows, "b_worker": self._worker, "b_now": now}
+        return connection.execute(self._statement(kind), noted).rowcount
+
+    def _statement(self, kind: Kind) -> Update:
+        claiming = self._claiming
+        match kind:
+            case Kind.BEGIN:
+                return claiming.begin
+            case Kind.DELIVER:
+                return claiming.deliver
+            case Kind.CLOSE | Kind.PARK:
+                return statements.CLOSE
+            case Kind.DOUBT:
+                return claiming.doubt
+            case Kind.REQUEUE:
+                return statements.REQUEUE
+            case Kind.RELEASE:
+                return statements.RELEASE
+
 
 T = TypeVar("T")
 _MOST_AT_ONCE: Final = 512
@@ -22,24 +116,6 @@ _TURNS: Final = 3
 # Seconds.
 _BETWEEN_TRIES: Final = 1.0
 _CLOSED: Final = "The journal is closed."
-
-
-class Database(Protocol):
-    """What the writer works with."""
-
-    async def make(
-        self, changes: Sequence[Change], works: Sequence[Callable[[Connection], Any]]
-    ) -> tuple[Sequence[bool], Sequence[Any]]:
-        """Make changes and do work in one transaction; tell of each change whether it was made."""
-
-    async def close(self) -> None:
-        """Let go of the connection."""
-
-    def is_passing(self, error: Exception) -> bool:
-        """Tell whether the same may work later: nothing of it was done."""
-
-    def describe(self, error: Exception) -> str:
-        """Say what went wrong, and nothing private."""
 
 
 @frozen
@@ -58,13 +134,14 @@ class Writer:
     """Does one thing after another, in the order in which they were asked for.
 
     Changes that have queued up are made in one transaction, and after them the work that goes along. A thing
-    is in the queue as soon as it is asked for, so that cancelling whoever waits cannot lose it: the queue is
+    is in the queue as soon as it is asked for, so that cancelling its caller cannot lose it: the queue is
     as long as there are callers, since each waits for its own. After the database's first failure, everything
     fails.
     """
 
-    def __init__(self, database: Database, patience: float = 0.0) -> None:
+    def __init__(self, database: Database, changes: Changes, patience: float = 0.0) -> None:
         self._database = database
+        self._changes = changes
         self.patience = patience
         """Seconds for which it tries again what may work later. While the machine sleeps none pass."""
         self.paused_by: JournalError | None = None
@@ -158,7 +235,7 @@ class Writer:
         except HealthmsgError as error:
             # An answer: the database itself is well.
             refused = error
-        except Exception as error:  # noqa: BLE001 - whatever it is, somebody waits to be told
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller is to know
             self._failure = self._failed(error)
             refused = self._failure
         if refused is not None:
@@ -169,10 +246,10 @@ class Writer:
     async def _make(self) -> None:
         noted = [(asked, asked.change) for asked in self._current if asked.change is not None]
         others = [(asked, asked.work) for asked in self._current if asked.work is not None]
-        work = partial(self._database.make, [change for _, change in noted], [work for _, work in others])
+        work = partial(self._run_all, [change for _, change in noted], [work for _, work in others])
         try:
             made, results = await self._patiently(work)
-        except Exception as error:  # noqa: BLE001 - whatever it is, all of them wait to be told
+        except Exception as error:  # noqa: BLE001 - whatever it is, all callers are to know
             self._failure = self._failed(error)
         else:
             for (asked, _), is_made in zip(noted, made, strict=True):
@@ -184,6 +261,25 @@ class Writer:
                 _answer(asked, result)
             return
         self._fail_current(self._failure)
+
+    async def _run_all(
+        self, changes: Sequence[Change], works: Sequence[Callable[[Connection], Any]]
+    ) -> tuple[list[bool], list[Any]]:
+        """Make changes and do work in one transaction; return of each change whether it was made."""
+        maker, now = self._changes, self._database.now()
+
+        def make_all(connection: Connection) -> tuple[list[bool], list[Any]]:
+            maker.make_all(connection, changes, now)
+            return [True] * len(changes), [work(connection) for work in works]
+
+        def make_each(connection: Connection) -> tuple[list[bool], list[Any]]:
+            return maker.make_each(connection, changes, now), [work(connection) for work in works]
+
+        try:
+            # Both give the same kind of result: which of them it was may have to be found out later.
+            return await self._database.run(make_all)
+        except ClaimLostError:
+            return await self._database.run(make_each)
 
     async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
         """Do it again while the disk is full, or the server is away: that may pass."""
@@ -199,7 +295,7 @@ class Writer:
                     is_late = self.is_closing or loop.time() >= began + self.patience
                     if is_late or not self._database.is_passing(error):
                         raise
-                    reason = self._database.describe(error)
+                    reason = describe(error)
                 self.paused_by = JournalError(f"The journal waits: {reason}.")
                 if reason != logged:
                     log(logging.WARNING, "the journal waits: %(reason)s", reason=reason)
@@ -212,7 +308,7 @@ class Writer:
         if isinstance(error, JournalGoneError):
             return error
         return JournalError(
-            f"The journal failed: {self._database.describe(error)}. What was acknowledged before is kept;"
+            f"The journal failed: {describe(error)}. What was acknowledged before is kept;"
             " start again with the same journal to go on."
         )
 
@@ -227,6 +323,6 @@ def _answer(asked: _Asked, result: Any) -> None:
 
 
 def _fail(asked: _Asked, error: HealthmsgError) -> None:
-    """Tell whoever waits; each gets an error of its own, with a traceback of its own."""
+    """Fail what was asked for; each gets an error of its own, with a traceback of its own."""
     if not asked.done.done():
         asked.done.set_exception(type(error)(*error.args))

@@ -1,18 +1,21 @@
 """What a run is going to do, as far as that can be known before."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 
 from healthmsg.bulk.dry_run import DryRun, DryRunReport, ProblemKind
-from healthmsg.bulk.journal import Journal, State, open_journal
+from healthmsg.bulk.journal import State, open_journal
 from healthmsg.cli.recipients import Problems
 from healthmsg.cli.sending.job import Job
 from healthmsg.cli.sending.journal_place import JournalPlace
 from healthmsg.cli.sending.messages import Label
 from healthmsg.cli.sending.other_texts import OtherTexts, find_other_texts
 from healthmsg.cli.sending.preview import Example
+
+if TYPE_CHECKING:
+    from healthmsg.bulk.journal.store import SqlJournal
 
 _EXAMPLES: Final = 3
 
@@ -126,7 +129,7 @@ async def _of_journal(job: Job) -> Outlook:
     )
 
 
-async def _first(journal: Journal, state: State, superseded: bool) -> list[Example]:
+async def _first(journal: "SqlJournal", state: State, superseded: bool) -> list[Example]:
     found = list[Example]()
     async for row in journal.rows(state):
         if superseded or not row.is_superseded:

@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
-from healthmsg.bulk.journal import Claim, Entry, EntryStatus, Journal, State, open_journal
+from healthmsg.bulk.journal import Claim, Entry, EntryStatus, State, open_journal
+from healthmsg.bulk.journal.store import SqlJournal
 from healthmsg.delivery.attempt import Outcome
 
 NOW = datetime(2026, 11, 23, 10, 0, tzinfo=UTC)
@@ -23,30 +24,30 @@ def keys(claims: list[Claim]) -> list[str]:
     return [claim.key for claim in claims]
 
 
-async def begun(journal: Journal) -> Claim:
+async def begun(journal: SqlJournal) -> Claim:
     """Claim one message and begin with it."""
     claim = only(await journal.claim(1))
     await journal.begin(claim, NOW, claim.chat)
     return claim
 
 
-async def delivered(journal: Journal, message_id: str) -> Claim:
+async def delivered(journal: SqlJournal, message_id: str) -> Claim:
     claim = await begun(journal)
     await journal.finish(claim, Outcome.DELIVERED, message_id=message_id)
     return claim
 
 
-async def status(journal: Journal, entered: Entry) -> EntryStatus:
+async def status(journal: SqlJournal, entered: Entry) -> EntryStatus:
     (found,) = await journal.enter([entered])
     return found
 
 
-async def states(journal: Journal) -> dict[str, State]:
+async def states(journal: SqlJournal) -> dict[str, State]:
     return {row.key: row.state async for row in journal.rows()}
 
 
 @asynccontextmanager
-async def holding(target: str, *entries: Entry) -> AsyncIterator[Journal]:
+async def holding(target: str, *entries: Entry) -> AsyncIterator[SqlJournal]:
     """Open a journal with some messages."""
     async with open_journal(target) as journal:
         await journal.enter(entries)

@@ -13,7 +13,7 @@ from tests.bulk.journal.journals import entry
 WRITER = """
 import asyncio, sys
 from datetime import UTC, datetime, timedelta
-from healthmsg.bulk.journal import Entry, Journal, open_journal
+from healthmsg.bulk.journal import Entry, open_journal
 from healthmsg.delivery.attempt import Outcome
 
 async def send(journal, claim):

@@ -1,6 +1,7 @@
 """Random operations, compared with a model so plain that it can be seen to be right."""
 
 import asyncio
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -12,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, text
 
-from healthmsg.bulk.journal import Claim, Entry, State, open_journal, recipients
+from healthmsg.bulk.journal import Claim, Entry, State, open_journal, transactions
+from healthmsg.bulk.journal.store import SqlJournal
 from healthmsg.delivery.attempt import Outcome
 from healthmsg.errors import ClaimLostError
 from tests.bulk.journal.journals import NOW
@@ -93,7 +95,8 @@ class Run:
     def __init__(self, target: str) -> None:
         self.target = target
         self.model = Model()
-        self.journal = open_journal(target)
+        self.journal: SqlJournal
+        self._opening: AbstractAsyncContextManager[SqlJournal]
 
     async def check(self) -> None:
         rows = {row.key: row async for row in self.journal.rows()}
@@ -125,7 +128,7 @@ class Run:
 
     async def learn(self, addresses: list[str]) -> None:
         self.model.learn(*addresses)
-        await self.journal._store._do(lambda connection: recipients.learn(connection, [addresses]))
+        await self.journal._do(lambda connection: transactions.learn(connection, [addresses]))
 
     async def in_doubt(self) -> None:
         expected = self.model.next_ones(State.SENDING, State.UNKNOWN)
@@ -180,23 +183,24 @@ class Run:
         return True
 
     async def restart(self) -> None:
-        await self.journal.__aexit__(None, None, None)
+        await self._opening.__aexit__(None, None, None)
         for message in self.model.messages.values():
             message.is_held = False
-        self.journal = open_journal(self.target)
-        await self.journal.__aenter__()
+        self._opening = open_journal(self.target)
+        self.journal = await self._opening.__aenter__()
 
     async def carry_out(self, drawn: list[tuple[Any, ...]]) -> None:
-        await self.journal.__aenter__()
+        self._opening = open_journal(self.target)
+        self.journal = await self._opening.__aenter__()
         try:
             for table in ("messages", "recipients"):
                 delete = text(f"DELETE FROM healthmsg_{table}")  # noqa: S608 - our own
-                await self.journal._store._do(partial(Connection.execute, statement=delete))
+                await self.journal._do(partial(Connection.execute, statement=delete))
             for name, *arguments in drawn:
                 await getattr(self, name)(*arguments)
                 await self.check()
         finally:
-            await self.journal.__aexit__(None, None, None)
+            await self._opening.__aexit__(None, None, None)
 
 
 @settings(

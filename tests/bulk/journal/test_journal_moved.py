@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from healthmsg.bulk.journal import State, open_journal
-from healthmsg.bulk.journal.file_watch import FileWatch
+from healthmsg.bulk.journal.sqlite import FileWatch
 from healthmsg.delivery.attempt import Outcome
 from healthmsg.errors import JournalGoneError, JournalIncompleteError
 from tests.bulk.journal.journals import NOW, begun, delivered, entry, holding, keys, only, states

@@ -7,6 +7,7 @@ import asyncpg
 import pytest
 
 from healthmsg.bulk.journal import State, open_journal
+from healthmsg.bulk.journal.postgresql import PostgresqlDatabase
 from healthmsg.errors import ConfigurationError, JournalError, JournalGoneError
 from tests.bulk.journal.journals import begun, delivered, entry, holding, states
 
@@ -87,7 +88,8 @@ async def test_an_ended_run_leaves_no_locks_to_others(database: str, pgbouncer: 
 async def test_a_session_that_is_moved_within_a_run_ends_it(database: str, pgbouncer: Bouncer) -> None:
     url = behind(database, pgbouncer("session", 5, DISCARD), by_session=True)
     async with holding(url, entry("a")) as journal:
-        journal._store._database._session = 1
+        assert isinstance(journal._database, PostgresqlDatabase)
+        journal._database._session = 1
         for _ in range(2):
             with pytest.raises(JournalGoneError, match="has given this session another connection"):
                 await begun(journal)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from healthmsg.bulk.journal import Entry, Journal, State, open_journal
+from healthmsg.bulk.journal import Entry, State, open_journal
+from healthmsg.bulk.journal.store import SqlJournal
 from healthmsg.delivery.attempt import Outcome
 from healthmsg.errors import JournalError, JournalMismatchError
 from tests.bulk.journal.journals import NOW, begun, delivered, entry, holding, keys, only, states, status
@@ -179,8 +180,8 @@ async def test_whether_something_is_open_is_told_until_all_is_final(target: str)
 # --- while the disk is full
 
 
-async def full(journal: Journal, most: int) -> None:
-    await journal._store._do(lambda c: c.exec_driver_sql(f"PRAGMA max_page_count = {most}").scalar())
+async def full(journal: SqlJournal, most: int) -> None:
+    await journal._do(lambda c: c.exec_driver_sql(f"PRAGMA max_page_count = {most}").scalar())
 
 
 async def test_a_write_is_tried_again_as_long_as_there_is_patience(file: Path) -> None:

@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy import Connection
 from sqlalchemy.util import await_only
 
-from healthmsg.bulk.journal import Entry, Journal, State, open_journal, run_numbers, statements, writer
-from healthmsg.bulk.journal.changes import Kind
-from healthmsg.bulk.journal.entering import Entering
+from healthmsg.bulk.journal import Entry, State, open_journal, statements, transactions, writer
+from healthmsg.bulk.journal.store import SqlJournal
+from healthmsg.bulk.journal.writer import Kind
 from healthmsg.delivery.attempt import Outcome
 from healthmsg.errors import ClaimLostError, JournalError
 from tests.bulk.journal.journals import NOW, begun, delivered, entry, holding, keys, only, status
@@ -27,7 +27,7 @@ async def test_two_workers_never_get_the_same_message_nor_the_same_chat(database
     entries = [entry(f"{chat}{n}", f"chat{chat}") for n in range(3) for chat in range(20)]
     done: list[tuple[str, str]] = []
 
-    async def work(name: str, journal: Journal) -> None:
+    async def work(name: str, journal: SqlJournal) -> None:
         while claims := await journal.claim(3):
             for claim in claims:
                 await journal.begin(claim, NOW, claim.chat)
@@ -75,7 +75,7 @@ async def test_what_one_who_is_no_sender_has_claimed_it_cannot_begin(database: s
 async def test_a_try_that_was_rolled_back_keeps_no_other_sender_out(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begin_run, tries = run_numbers.begin_run, []
+    begin_run, tries = transactions.begin_run, []
 
     def deadlock_once(connection: Connection, *, is_new: bool) -> tuple[int, bool]:
         tries.append("")
@@ -83,7 +83,7 @@ async def test_a_try_that_was_rolled_back_keeps_no_other_sender_out(
             connection.exec_driver_sql("DO $$ BEGIN RAISE SQLSTATE '40P01'; END $$")
         return begin_run(connection, is_new=is_new)
 
-    monkeypatch.setattr(run_numbers, "begin_run", deadlock_once)
+    monkeypatch.setattr(transactions, "begin_run", deadlock_once)
     monkeypatch.setattr(writer, "_BETWEEN_TRIES", 0.01)
     async with open_journal(database, patience=5) as one, open_journal(database) as other:
         await one.start_run()
@@ -224,7 +224,7 @@ async def test_commits_are_synchronous_although_the_database_says_otherwise(data
     await connection.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
     await connection.close()
     async with open_journal(database) as journal:
-        found = await journal._store._do(lambda c: c.exec_driver_sql("SHOW synchronous_commit").scalar())
+        found = await journal._do(lambda c: c.exec_driver_sql("SHOW synchronous_commit").scalar())
 
     assert found == "on"
 
@@ -232,7 +232,7 @@ async def test_commits_are_synchronous_although_the_database_says_otherwise(data
 async def test_a_message_has_no_part_in_an_error_of_the_database(database: str) -> None:
     async with open_journal(database) as journal:
         await journal.enter([Entry("a", "aux/conversations/patient 7", "geheim")])
-        await journal._store._do(
+        await journal._do(
             lambda c: c.exec_driver_sql("ALTER TABLE healthmsg_messages ADD CHECK (attempts = 0)")
         )
         with pytest.raises(JournalError, match="23514") as caught:
@@ -262,7 +262,7 @@ async def test_a_worker_that_sleeps_in_a_transaction_does_not_hold_up_the_others
         await_only(is_awake.wait())
 
     async with open_journal(database, lease=SHORT) as sleeper, open_journal(database) as other:
-        sleeping = sleeper._store._do(sleep)
+        sleeping = sleeper._do(sleep)
         await is_asleep.wait()
         await other.enter([entry("a")])
         is_awake.set()
@@ -274,15 +274,15 @@ async def test_what_is_being_entered_while_a_person_decides_is_sent_next(databas
     async with open_journal(database) as worker, open_journal(database) as person:
         has_looked, may_go_on = asyncio.Event(), asyncio.Event()
         await worker.enter([entry("b1", "b")])
-        await worker._store._note(Kind.RELEASE, await begun(worker))  # as if its lease had ended
+        await worker._note(Kind.RELEASE, await begun(worker))  # as if its lease had ended
 
         def enter(connection: Connection) -> None:
-            entering = Entering(worker.salt, is_shared=True, retry_failed=False)
-            entering.enter(connection, [entering.prepare(entry("b2", "b"))])
+            connection.execute(statements.ENTER_ALONE)
+            transactions.enter(connection, [worker._with_fingerprint(entry("b2", "b"))], salt=worker.salt)
             has_looked.set()
             await_only(may_go_on.wait())
 
-        entered = worker._store._do(enter)
+        entered = worker._do(enter)
         await has_looked.wait()
         deciding = asyncio.ensure_future(person.decide("b1", Outcome.DELIVERED, by="Anna", at=NOW))
         await asyncio.wait([deciding], timeout=0.5)

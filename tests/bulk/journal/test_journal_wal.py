@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection
 
-from healthmsg.bulk.journal import Entry, Journal, State, open_journal, wal_mark
+from healthmsg.bulk.journal import Entry, State, open_journal, wal_mark
+from healthmsg.bulk.journal.sqlite import SqliteDatabase
+from healthmsg.bulk.journal.store import SqlJournal
 from healthmsg.delivery.attempt import Outcome
 from healthmsg.errors import JournalError, JournalIncompleteError, JournalVersionError
 from tests.bulk.journal.journals import NOW, begun, delivered, entry, holding, keys, states
@@ -51,7 +53,7 @@ async def refused(target: str | Path, reason: str = "is missing") -> None:
 
 
 @asynccontextmanager
-async def half_sent(file: Path) -> AsyncIterator[Journal]:
+async def half_sent(file: Path) -> AsyncIterator[SqlJournal]:
     """Open a journal with 100 delivered messages, and the next begun."""
     async with holding(str(file), *ENTRIES) as journal:
         for number in range(100):
@@ -60,7 +62,7 @@ async def half_sent(file: Path) -> AsyncIterator[Journal]:
         yield journal
 
 
-def checkpointing(journal: Journal) -> Callable[[], Awaitable[bool]]:
+def checkpointing(journal: SqlJournal) -> Callable[[], Awaitable[bool]]:
     """Bring everything into the file, in the journal's own connection."""
 
     def checkpoint(connection: Connection) -> bool:
@@ -68,7 +70,9 @@ def checkpointing(journal: Journal) -> Callable[[], Awaitable[bool]]:
         assert isinstance(raw, sqlite3.Connection)
         return wal_mark.checkpoint(raw, "FULL")
 
-    return lambda: journal._store._database._line.run_sync(checkpoint)
+    database = journal._database
+    assert isinstance(database, SqliteDatabase)
+    return lambda: database.run_sync(checkpoint)
 
 
 def counted(found: dict[str, State]) -> tuple[int, int]:
@@ -93,8 +97,8 @@ async def test_after_a_clean_end_the_file_is_all_there_is(file: Path) -> None:
 async def test_a_clean_end_beside_a_reader_is_one_as_soon_as_the_reader_ends(file: Path) -> None:
     async with half_sent(file) as journal:
         reading = open_journal(file, is_reading=True)
-        await reading.__aenter__()
-        assert (await reading.counts())[State.DELIVERED] == 100
+        reader = await reading.__aenter__()
+        assert (await reader.counts())[State.DELIVERED] == 100
         assert len(await journal.claim(1)) == 1
     # SQLite keeps the file for the reader, but has nothing in it.
     assert Path(f"{file}-wal").stat().st_size == 0
@@ -182,7 +186,7 @@ async def test_an_empty_wal_file_is_as_good_as_none(file: Path) -> None:
 
 async def test_a_refusal_for_another_reason_merges_nothing_unnoted(file: Path) -> None:
     async with half_sent(file) as journal:
-        await journal._store._do(
+        await journal._do(
             lambda c: c.exec_driver_sql("UPDATE healthmsg_journal SET value = '99' WHERE name = 'version'")
         )
         copy = copy_of(file, ALL)
@@ -279,9 +283,7 @@ async def test_a_kill_while_the_mark_is_written_wedges_nothing(
 
 async def test_a_journal_of_before_there_were_marks_goes_on_after_a_kill(file: Path) -> None:
     async with half_sent(file) as journal:
-        await journal._store._do(
-            lambda c: c.exec_driver_sql("DELETE FROM healthmsg_journal WHERE name = 'wal'")
-        )
+        await journal._do(lambda c: c.exec_driver_sql("DELETE FROM healthmsg_journal WHERE name = 'wal'"))
         with closing(sqlite3.connect(file)) as merging:
             merging.execute("PRAGMA wal_checkpoint(FULL)")
         copy = copy_of(file, ALL)
@@ -296,7 +298,7 @@ async def test_a_kill_while_the_wal_file_is_begun_from_the_start_wedges_nothing(
     async with half_sent(file) as journal:
         older = copy_of(file, name="older.db")
         await journal.enter([entry("late")])
-        assert await journal._store._writer.do(checkpointing(journal))
+        assert await journal._writer.do(checkpointing(journal))
         copy = older if is_older else copy_of(file)
         # What SQLite does first: a header with other salts. What follows it does not count any more.
         wal = bytearray(Path(f"{file}-wal").read_bytes())
@@ -352,11 +354,11 @@ async def accept_and_die(copy: Path, place: str) -> None:
     """Accept a loss in a process that is killed at some place."""
     script = (
         "import asyncio, os, signal, sys\n"
-        "from healthmsg.bulk.journal import missing_wal, open_journal, wal_mark\n"
+        "from healthmsg.bulk.journal import open_journal, sqlite, wal_mark\n"
         "def die(*_): os.kill(os.getpid(), signal.SIGKILL)\n"
         "async def main():\n"
         "    async with open_journal(sys.argv[1]): pass\n"
-        "module = missing_wal if sys.argv[2] == 'doubt_all' else wal_mark\n"
+        "module = sqlite if sys.argv[2] == '_doubt_all' else wal_mark\n"
         "setattr(module, sys.argv[2], die)\n"
         "asyncio.run(main())\n"
     )
@@ -364,7 +366,7 @@ async def accept_and_die(copy: Path, place: str) -> None:
     assert await (await asyncio.create_subprocess_exec(*command)).wait() == -9
 
 
-@pytest.mark.parametrize("place", ["doubt_all", "accept", "begin"])
+@pytest.mark.parametrize("place", ["_doubt_all", "accept", "begin"])
 async def test_a_kill_while_a_loss_is_accepted_forgets_no_doubt(file: Path, place: str) -> None:
     async with half_sent(file):
         copy = copy_of(file)
