@@ -32,8 +32,8 @@ class DeliveryProofs:
         """Return messages that are known to be delivered, from before the attempt and after it."""
         found = {one.message_id: one for one in self._deliveries.witnesses(attempt)}
         for sample in (
-            await self._journal.delivered_sample(attempt.chat.text),
-            await self._journal.delivered_sample(before=attempt.departed_at - self.journal_ahead),
+            await self._journal.newest_delivery(attempt.chat.text),
+            await self._journal.newest_delivery(before=attempt.departed_at - self.journal_ahead),
         ):
             if sample is not None and sample.message_id not in found:
                 found[sample.message_id] = self._delivered(sample)

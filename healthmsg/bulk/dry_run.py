@@ -11,7 +11,7 @@ from attrs import define, evolve, field, frozen
 
 from healthmsg.aio import AsyncIterationOnly, start
 from healthmsg.bulk.entries import Content, checked, take_files, taker
-from healthmsg.bulk.journal import Entry, Given, Journal, Standing, State
+from healthmsg.bulk.journal import Entry, EntryStatus, InputIndex, Journal, State, open_journal
 from healthmsg.bulk.messages import Messages, Outgoing, Recipient, shown_recipient
 from healthmsg.bulk.other_texts import compare, error_of_looked_at
 from healthmsg.bulk.reconcile import my_id
@@ -145,9 +145,9 @@ class DryRun(AsyncIterationOnly):
         self._retry_failed = options.retry_failed
         self._tally = _Tally()
         self._counts = dict.fromkeys(ProblemKind, 0)
-        self._given = Given()
-        # Whom to send to; and it counts equal messages, which `_given` counts for their keys.
-        self._recipients = Given()
+        self._input = InputIndex()
+        # Whom to send to; and it counts equal messages, which `_input` counts for their keys.
+        self._recipients = InputIndex()
         self._salt = b""
         self._has_begun = False
 
@@ -161,8 +161,8 @@ class DryRun(AsyncIterationOnly):
                 await self._count_all(journal)
                 return
             self._salt = b"" if journal is None else journal.salt
-            self._given = stack.enter_context(Given())
-            self._recipients = stack.enter_context(Given())
+            self._input = stack.enter_context(InputIndex())
+            self._recipients = stack.enter_context(InputIndex())
             batches = await stack.enter_async_context(
                 aclosing(_batches(self._messages, taker(for_journal=self._target is not None)))
             )
@@ -210,7 +210,7 @@ class DryRun(AsyncIterationOnly):
         if self._target is None:
             return None
         try:
-            journal = await stack.enter_async_context(Journal.open(self._target, is_reading=True))
+            journal = await stack.enter_async_context(open_journal(self._target, is_reading=True))
         except JournalNotFoundError:
             return None  # the run would make it
         # Without `check_chats` no call is made: whose token it is may not be known.
@@ -226,15 +226,15 @@ class DryRun(AsyncIterationOnly):
         tally.messages = sum(counts.values())
         tally.delivered_before = counts[State.DELIVERED]
         tally.in_doubt = await journal.count_in_doubt()
-        tally.to_send = counts[State.WAITING] + counts[State.SET_ASIDE]
+        tally.to_send = counts[State.WAITING] + counts[State.PARKED]
         tally.failed_before = counts[State.UNKNOWN] + counts[State.SENDING] - tally.in_doubt
         if self._retry_failed:
             tally.to_send += counts[State.NOT_SENT]
         else:
             tally.failed_before += counts[State.NOT_SENT]
         if not self._options.superseded:
-            left_out = await journal.superseded()
-            wanted = left_out if self._retry_failed else {State.SET_ASIDE: left_out[State.SET_ASIDE]}
+            left_out = await journal.count_superseded()
+            wanted = left_out if self._retry_failed else {State.PARKED: left_out[State.PARKED]}
             tally.superseded = sum(wanted.values())
             tally.to_send -= tally.superseded
 
@@ -249,7 +249,7 @@ class DryRun(AsyncIterationOnly):
             else:
                 found.append((index, message, content, content.fingerprint(self._salt)))
         alike = [(index, message.key, content.likeness(self._salt)) for index, message, content, _ in found]
-        keys = self._given.accept(alike)
+        keys = self._input.add(alike)
         rows = list[_Row]()
         for (index, message, content, said), key in zip(found, keys, strict=True):
             if key is None:
@@ -284,15 +284,15 @@ class DryRun(AsyncIterationOnly):
     ) -> list[_Row]:
         if journal is None:
             return list(rows)
-        standings = await journal.look_up([row.entry for row in rows])
+        statuses = await journal.look_up([row.entry for row in rows])
         left = list[_Row]()
-        for row, standing in zip(rows, standings, strict=True):
-            if standing.problem is not None:
-                problems.append(_problem(row.index, row.message, ProblemKind.INVALID, standing.problem))
-            elif self._is_to_be_sent(standing):
+        for row, status in zip(rows, statuses, strict=True):
+            if status.problem is not None:
+                problems.append(_problem(row.index, row.message, ProblemKind.INVALID, status.problem))
+            elif self._is_to_be_sent(status):
                 left.append(row)
-        by_key = {standing.key: standing for standing in standings}
-        found = await compare([row.entry for row in left], by_key, journal, self._given)
+        by_key = {status.key: status for status in statuses}
+        found = await compare([row.entry for row in left], by_key, journal, self._input)
         written = [row for row in left if row.entry.key in found.to_written]
         problems += [
             _problem(row.index, row.message, ProblemKind.OTHER_TEXT, error_of_looked_at()) for row in written
@@ -303,14 +303,14 @@ class DryRun(AsyncIterationOnly):
             else [row for row in left if row.entry.key not in found.to_written]
         )
 
-    def _is_to_be_sent(self, standing: Standing) -> bool:
+    def _is_to_be_sent(self, status: EntryStatus) -> bool:
         tally = self._tally
-        match standing.state:
+        match status.state:
             case State.DELIVERED:
                 tally.delivered_before += 1
             case State.NOT_SENT if not self._retry_failed:
                 tally.failed_before += 1
-            case State.UNKNOWN if standing.is_final:
+            case State.UNKNOWN if status.is_final:
                 tally.failed_before += 1
             case State.SENDING | State.UNKNOWN:
                 tally.in_doubt += 1
@@ -319,7 +319,7 @@ class DryRun(AsyncIterationOnly):
         return False
 
     async def _count(self, rows: Sequence[_Row], problems: list[Problem]) -> None:
-        chats = self._recipients.accept([(row.index, row.entry.chat, b"") for row in rows])
+        chats = self._recipients.add([(row.index, row.entry.chat, b"") for row in rows])
         first_to_each = [row for row, chat in zip(rows, chats, strict=True) if chat is not None]
         self._tally.to_send += len(rows)
         self._tally.users += sum(is_user(row.entry.chat) for row in first_to_each)

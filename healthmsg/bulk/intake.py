@@ -9,7 +9,7 @@ from attrs import define, field, frozen
 
 from healthmsg.aio import start
 from healthmsg.bulk.entries import Content, checked, take_files, taker
-from healthmsg.bulk.journal import Entry, Given, Journal, Standing, State
+from healthmsg.bulk.journal import Entry, EntryStatus, InputIndex, Journal, State
 from healthmsg.bulk.messages import Messages, Outgoing, Recipient, SendResult
 from healthmsg.bulk.other_texts import OtherText, compare, error_of_skipped, would_be_sent
 from healthmsg.bulk.sender import check_outgoing
@@ -50,7 +50,7 @@ class Intake:
 
     _api: Api
     _journal: Journal
-    _given: Given
+    _input: InputIndex
     _tell: Tell
     _has_entered: Callable[[], None]
     """Called when there may be something more to send."""
@@ -72,7 +72,7 @@ class Intake:
             reading.cancel()
             await asyncio.wait([reading])
         if self.failure is None:
-            await self._journal.note_all_read()
+            await self._journal.mark_all_read()
 
     async def _read(self, messages: Messages, queue: "asyncio.Queue[_Number | None]") -> None:
         try:
@@ -104,15 +104,15 @@ class Intake:
         entered, superseded = await self._without_others(entered)
         entries = [entry for _, entry in entered]
         same = self._api.aliases.known_groups(entry.chat for entry in entries)
-        standings = await self._journal.enter(
+        statuses = await self._journal.enter(
             entries, same_chats=same, retry_failed=self._retry_failed, superseded=superseded
         )
-        for (index, entry), standing in zip(entered, standings, strict=True):
-            if standing.problem is not None:
-                self._given.take(standing.key)
-                await self._refuse(index, entry.key, entry.chat, standing.problem, entry.label)
-            elif standing.is_final and self._given.is_awaited(standing.key):
-                await self._tell(result_of(standing, self._given.take(standing.key), entry.label))
+        for (index, entry), status in zip(entered, statuses, strict=True):
+            if status.problem is not None:
+                self._input.report(status.key)
+                await self._refuse(index, entry.key, entry.chat, status.problem, entry.label)
+            elif status.is_final and self._input.is_pending(status.key):
+                await self._tell(result_of(status, self._input.report(status.key), entry.label))
         self._has_entered()
 
     async def _without_others(
@@ -122,13 +122,13 @@ class Intake:
         if not entered or not self._journal.has_earlier:
             return entered, ()
         await self._journal.learn_same(self._api.aliases.known_groups(entry.chat for _, entry in entered))
-        known = await self._journal.standings([entry.key for _, entry in entered])
-        standings = {standing.key: standing for standing in known}
-        found = await compare([entry for _, entry in entered], standings, self._journal, self._given)
+        known = await self._journal.statuses([entry.key for _, entry in entered])
+        statuses = {status.key: status for status in known}
+        found = await compare([entry for _, entry in entered], statuses, self._journal, self._input)
         to_written = {
             key
             for key in found.to_written
-            if would_be_sent(standings.get(key), retry_failed=self._retry_failed)
+            if would_be_sent(statuses.get(key), retry_failed=self._retry_failed)
         }
         if to_written:
             self._count_other_texts(len(to_written))
@@ -136,13 +136,13 @@ class Intake:
             return entered, found.superseded
         for index, entry in entered:
             if entry.key in to_written:
-                self._given.take(entry.key)
+                self._input.report(entry.key)
                 await self._refuse(index, entry.key, entry.chat, error_of_skipped(), entry.label)
         return [one for one in entered if one[1].key not in to_written], found.superseded
 
     async def _accepted(self, found: Sequence[_Checked]) -> list[tuple[int, Entry]]:
         """Give each its key; one whose key was given before is refused."""
-        keys = self._given.accept([(one.index, one.key, one.likeness) for one in found])
+        keys = self._input.add([(one.index, one.key, one.likeness) for one in found])
         accepted = list[tuple[int, Entry]]()
         for one, key in zip(found, keys, strict=True):
             if key is None:
@@ -159,12 +159,12 @@ class Intake:
 
     async def _is_known(self, index: int, message: Outgoing) -> bool:
         """Tell whether this was, or may have been, delivered by an earlier run: its files may be gone."""
-        found = await self._journal.standings([message.key]) if message.key is not None else []
+        found = await self._journal.statuses([message.key]) if message.key is not None else []
         known = next((one for one in found if one.state in _PERHAPS_SENT), None)
-        if known is None or self._given.accept([(index, known.key, b"")]) == [None]:
+        if known is None or self._input.add([(index, known.key, b"")]) == [None]:
             return False
         if known.is_final:
-            await self._tell(result_of(known, self._given.take(known.key), message.label))
+            await self._tell(result_of(known, self._input.report(known.key), message.label))
         return True
 
     async def _refuse(
@@ -173,15 +173,15 @@ class Intake:
         await self._tell(SendResult(key, to, Outcome.NOT_SENT, error=problem, index=index, label=label))
 
 
-def result_of(standing: Standing, index: int | None, label: str | None) -> SendResult:
+def result_of(status: EntryStatus, index: int | None, label: str | None) -> SendResult:
     """Tell what became of a message earlier, or elsewhere."""
-    assert standing.state is not None  # noqa: S101 - for mypy: it is in the journal
-    outcome = _OUTCOMES[standing.state]
+    assert status.state is not None  # noqa: S101 - for mypy: it is in the journal
+    outcome = _OUTCOMES[status.state]
     error = None
     if outcome is not Outcome.DELIVERED:
-        error = EarlierRunError(standing.error or "An earlier run noted no reason.")
+        error = EarlierRunError(status.error or "An earlier run noted no reason.")
     return SendResult(
-        standing.key, standing.chat, outcome, standing.message_id, error, standing.attempts, index, label
+        status.key, status.chat, outcome, status.message_id, error, status.attempts, index, label
     )
 
 

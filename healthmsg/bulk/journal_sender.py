@@ -7,7 +7,7 @@ from typing import Final
 
 from healthmsg.aio import start
 from healthmsg.bulk.intake import Intake, result_of
-from healthmsg.bulk.journal import Given, Journal, State
+from healthmsg.bulk.journal import InputIndex, Journal, State
 from healthmsg.bulk.journal_work import JournalWork
 from healthmsg.bulk.messages import Messages, SendResult
 from healthmsg.bulk.reconcile import my_id
@@ -55,12 +55,12 @@ class JournalSendMany(JournalWork):
 
     async def _feed(self) -> None:
         async with self._journal as journal:
-            with Given() as self._given:
+            with InputIndex() as self._input:
                 async with self._lease:
                     try:
                         await self._run()
                     finally:
-                        journal.lose_patience()
+                        journal.stop_retrying()
                         self._leave_doubts()
                         # A journal that has failed, say, would fail each of them, one after the other.
                         self._leave_unbegun()
@@ -73,8 +73,8 @@ class JournalSendMany(JournalWork):
     async def _run(self) -> None:
         journal, options = self._journal, self._options
         await journal.check_owner(self._api.url)  # before even the user is asked for there
-        await journal.belong_to(await self._account(), self._api.url)
-        self._superseded = await journal.set_out(
+        await journal.set_owner(await self._account(), self._api.url)
+        self._superseded = await journal.start_run(
             resumes=self._resumes, retry_failed=options.retry_failed, superseded=options.superseded
         )
         if self._superseded:
@@ -83,7 +83,7 @@ class JournalSendMany(JournalWork):
         intake = Intake(
             self._api,
             journal,
-            self._given,
+            self._input,
             self._tell,
             self._changed.set,
             retry_failed=options.retry_failed,
@@ -159,7 +159,7 @@ class JournalSendMany(JournalWork):
             await self._places.acquire()
             places += 1
         claims = await self._journal.claim(places)
-        self._given.expect(claim.key for claim in claims)
+        self._input.prefetch(claim.key for claim in claims)
         if self._resumes:  # the others were entered with what is known of them
             self._learnt += self._api.aliases.known_groups(claim.chat for claim in claims)
         for claim in claims:
@@ -169,7 +169,7 @@ class JournalSendMany(JournalWork):
         return bool(claims)
 
     async def _launch_those_in_doubt(self) -> bool:
-        claims = await self._journal.in_doubt()
+        claims = await self._journal.claim_in_doubt()
         for claim in claims:
             await self._places.acquire()
             self._launch(claim)
@@ -195,19 +195,19 @@ class JournalSendMany(JournalWork):
         if self._resumes:
             return self._journal.lease is not None and await self._journal.has_open()
         after, are_some_open = "", False
-        while page := self._given.awaited_after(after, _AT_ONCE):
-            standings = {one.key: one for one in await self._journal.standings([key for _, key in page])}
+        while page := self._input.pending_after(after, _AT_ONCE):
+            statuses = {one.key: one for one in await self._journal.statuses([key for _, key in page])}
             for index, key in page:
-                standing = standings.get(key)
-                if standing is None:
+                status = statuses.get(key)
+                if status is None:
                     raise JournalError(_DELETED)
-                if standing.state is State.SET_ASIDE:  # by one that was not given it
-                    await self._journal.take_up([key])
-                if standing.state is State.SET_ASIDE or not standing.is_final:
+                if status.state is State.PARKED:  # by one that was not given it
+                    await self._journal.unpark([key])
+                if status.state is State.PARKED or not status.is_final:
                     are_some_open = True
                 else:
-                    self._given.take(key)
-                    await self._tell(result_of(standing, index, standing.label))
+                    self._input.report(key)
+                    await self._tell(result_of(status, index, status.label))
             after = page[-1][1]
         return are_some_open
 
@@ -226,7 +226,7 @@ class JournalSendMany(JournalWork):
         self._has_all = True
         early, self._early = self._early, {}
         for key, result in early.items():
-            if key is None or not self._given.knows(key):
+            if key is None or not self._input.knows(key):
                 self._places.take()
                 self._report(result)
 

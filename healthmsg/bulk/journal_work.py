@@ -12,7 +12,7 @@ from healthmsg.aio import start
 from healthmsg.bulk.delivery_proofs import DeliveryProofs, JournalEvidence
 from healthmsg.bulk.departures import Departures
 from healthmsg.bulk.entries import files_in, question_in
-from healthmsg.bulk.journal import Claimed, Given, Journal, State
+from healthmsg.bulk.journal import Claim, InputIndex, Journal, State
 from healthmsg.bulk.lease import Lease
 from healthmsg.bulk.messages import Recipient, SendResult
 from healthmsg.bulk.reconcile import Reconciled, Reconciler, reconciler_of
@@ -60,7 +60,7 @@ class JournalWork(SendMany):
         super().__init__(api, messages, options, advice=ADVICE)
         self._journal = journal
         self._resumes = False
-        self._given = Given()
+        self._input = InputIndex()
         self._changed = asyncio.Event()
         self._proofs = DeliveryProofs(journal, api.deliveries, self._changed.set)
         self._failure: Exception | None = None
@@ -73,13 +73,13 @@ class JournalWork(SendMany):
         self._learnt: list[Sequence[str]] = []
         """Addresses that lead to one chat, which the journal does not know yet."""
 
-    async def _work(self, item: Claimed) -> SendResult | None:
+    async def _work(self, item: Claim) -> SendResult | None:
         try:
             return await self._carry_out(item)
         except ClaimLostError:
             self._hold.nothing_learnt()
             # The worker that has it now finds out what becomes of it. If there is none, it was not sent yet.
-            self._given.await_again(item.key)
+            self._input.mark_pending(item.key)
             await self._give_back(item)
             return None
         except SendingStoppedError:
@@ -88,7 +88,7 @@ class JournalWork(SendMany):
             self._failure = self._failure or error
             return None
 
-    def _cut_off(self, item: Claimed, task: "asyncio.Task[None]") -> SendResult | None:
+    def _cut_off(self, item: Claim, task: "asyncio.Task[None]") -> SendResult | None:
         is_in_doubt = task in self._in_doubt or item.state is not State.WAITING
         if is_in_doubt or self._has_begun(task):
             unclear = self._in_doubt.pop(task, None) or SendingStoppedError(_LEFT_OPEN)
@@ -98,15 +98,15 @@ class JournalWork(SendMany):
         giving_back.add_done_callback(self._giving_back.discard)
         return None
 
-    async def _give_back(self, claim: Claimed) -> None:
+    async def _give_back(self, claim: Claim) -> None:
         try:
-            await self._journal.put_back(claim)
+            await self._journal.requeue(claim)
         except ClaimLostError:
             pass  # what became of it is noted already, or somebody else has it
         except JournalError as error:  # then the next run finds out that it was not sent
             self._failure = self._failure or error
 
-    async def _carry_out(self, claim: Claimed) -> SendResult | None:
+    async def _carry_out(self, claim: Claim) -> SendResult | None:
         error: Exception = EarlierRunError(_LEFT_OPEN)
         attempts, doubt = claim.attempts, self._earlier_attempt(claim)
         for _ in range(MOST_SENDINGS):
@@ -130,7 +130,7 @@ class JournalWork(SendMany):
         return await self._closed(claim, Outcome.NOT_SENT, error, attempts)
 
     async def _resolve(
-        self, claim: Claimed, doubt: Attempt, error: Exception, attempts: int
+        self, claim: Claim, doubt: Attempt, error: Exception, attempts: int
     ) -> tuple[bool, SendResult | None]:
         """Find out what became of it; return whether that is the end of it, and with which result."""
         found = await self._became_of(claim, doubt, error)
@@ -148,7 +148,7 @@ class JournalWork(SendMany):
             return True, None
         return False, None
 
-    def _earlier_attempt(self, claim: Claimed) -> Attempt | None:
+    def _earlier_attempt(self, claim: Claim) -> Attempt | None:
         """Return what an earlier run may have sent. The process that made the call has exited, or lost it."""
         if claim.state is State.WAITING or claim.started_at is None:
             return None
@@ -160,7 +160,7 @@ class JournalWork(SendMany):
             date_ahead -= self._proofs.journal_ahead
         return Attempt(chat, claim.body, departed_at, ended_at, files, date_ahead=date_ahead)
 
-    async def _try(self, claim: Claimed) -> SentMessage | Exception:
+    async def _try(self, claim: Claim) -> SentMessage | Exception:
         number = next(self._numbers)
         await self._order.starts_before(claim.chat, number)
         self._order.starts(claim.chat, number)
@@ -188,7 +188,7 @@ class JournalWork(SendMany):
             learnt, self._learnt = self._learnt, []
             await self._journal.learn_same(learnt)
 
-    async def _begin_and_say(self, claim: Claimed, chat: Chat | GroupChat) -> SentMessage:
+    async def _begin_and_say(self, claim: Claim, chat: Chat | GroupChat) -> SentMessage:
         await self._departures.enter()
         task = asyncio.current_task()
         self._may_leave[task] = self._lease.of(claim)
@@ -213,7 +213,7 @@ class JournalWork(SendMany):
             task.cancel()
         self._changed.set()
 
-    async def _delivered(self, claim: Claimed, message_id: str, attempts: int) -> SendResult | None:
+    async def _delivered(self, claim: Claim, message_id: str, attempts: int) -> SendResult | None:
         """Note that it was delivered; `None`: another message is known under this id."""
         result = self._result(claim, Reconciled(Outcome.DELIVERED, message_id), None, attempts)
         try:
@@ -232,7 +232,7 @@ class JournalWork(SendMany):
             self._proofs.note_first()
         return result
 
-    async def _answer_of_another(self, claim: Claimed) -> DeliveryUnknownError:
+    async def _answer_of_another(self, claim: Claim) -> DeliveryUnknownError:
         """Return the error for an answer that has the id of a message which an earlier run has delivered."""
         chat, task = await self._reached(claim.chat), asyncio.current_task()
         assert task is not None  # noqa: S101 - for mypy: this is a coroutine
@@ -241,31 +241,31 @@ class JournalWork(SendMany):
         self._api.deliveries.note(error, chat.address, claim.body, call)
         return error
 
-    async def _not_accepted(self, claim: Claimed, error: Exception, attempts: int) -> SendResult | None:
+    async def _not_accepted(self, claim: Claim, error: Exception, attempts: int) -> SendResult | None:
         """Note what is known of a message that got an error which leaves nothing open, but for bugs."""
         outcome = Outcome.NOT_SENT if isinstance(error, DeliveryUnknownError) else outcome_of(error)
         if outcome is Outcome.NOT_SENT and (
             isinstance(error, ClientUsageError) or await self._hold.is_held_up_by(error)
         ):
-            await self._journal.put_back(claim)
+            await self._journal.requeue(claim)
             return None
         self._note_answer(error)
         return await self._closed(claim, outcome, error, attempts)
 
-    async def _closed(self, claim: Claimed, outcome: Outcome, error: Exception, attempts: int) -> SendResult:
+    async def _closed(self, claim: Claim, outcome: Outcome, error: Exception, attempts: int) -> SendResult:
         result = self._result(claim, Reconciled(outcome), error, attempts)
         await self._journal.finish(claim, outcome, error=_said_by(error), is_final=True)
         return result
 
-    async def _release(self, claim: Claimed) -> None:
+    async def _release(self, claim: Claim) -> None:
         """Let a message that an earlier run did not send wait again, if this run was given it."""
         is_resumed = self._resumes and (self._options.superseded or not claim.is_superseded)
-        if is_resumed or self._given.is_awaited(claim.key):
-            await self._journal.put_back(claim)
+        if is_resumed or self._input.is_pending(claim.key):
+            await self._journal.requeue(claim)
         else:
-            await self._journal.set_aside(claim)
+            await self._journal.park(claim)
 
-    async def _became_of(self, claim: Claimed, doubt: Attempt, error: Exception) -> Reconciled:
+    async def _became_of(self, claim: Claim, doubt: Attempt, error: Exception) -> Reconciled:
         self._api.deliveries.is_for(doubt, self._journal.salt, claim.key)
         if self._options.on_unknown == "report":
             return Reconciled(Outcome.UNKNOWN)
@@ -285,10 +285,8 @@ class JournalWork(SendMany):
     def _chat(self, to: Recipient) -> Chat | GroupChat:
         return handle(self._api, ChatAddress.of_text(str(to)))
 
-    def _result(
-        self, claim: Claimed, found: Reconciled, error: Exception | None, attempts: int
-    ) -> SendResult:
-        index = self._given.take(claim.key)
+    def _result(self, claim: Claim, found: Reconciled, error: Exception | None, attempts: int) -> SendResult:
+        index = self._input.report(claim.key)
         return SendResult(
             claim.key, claim.chat, found.outcome, found.message_id, error, attempts, index, claim.label
         )

@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from healthmsg.aio import start
-from healthmsg.bulk.journal import Claimed, Journal
+from healthmsg.bulk.journal import Claim, Journal
 from healthmsg.clock import Stopwatch
 from healthmsg.errors import ClaimLostError
 
@@ -68,7 +68,7 @@ class Lease:
         if self._end is not None:
             self._end.cancel()
 
-    def of(self, claim: Claimed) -> Callable[[], None] | None:
+    def of(self, claim: Claim) -> Callable[[], None] | None:
         """Return what a call with this message has to ask before it leaves; `None` where there is no lease.
 
         That raises `ClaimLostError` once another worker may have taken the message over. To be called before
@@ -76,7 +76,7 @@ class Lease:
         """
         return None if self._length is None else partial(self._check, claim, _SinceConfirmed())
 
-    def _check(self, claim: Claimed, begun: "_SinceConfirmed") -> None:
+    def _check(self, claim: Claim, begun: "_SinceConfirmed") -> None:
         if begun.seconds() < self._safe_seconds:
             return
         is_kept = self._renewed is not None and self._kept.get(claim.key) == claim.fence

@@ -5,7 +5,7 @@ from typing import Final, Literal
 
 from attrs import field, frozen
 
-from healthmsg.bulk.journal import Earlier, Entry, Given, Journal, Standing, State
+from healthmsg.bulk.journal import Entry, EntryStatus, InputIndex, Journal, State
 from healthmsg.errors import OtherTextError
 
 OtherText = Literal["send", "skip"]
@@ -19,7 +19,7 @@ _OTHER: Final = (
 # No run has this number.
 _NEW: Final = -1
 _PERHAPS_SENT: Final = (State.DELIVERED, State.SENDING, State.UNKNOWN)
-_REPLACEABLE: Final = (State.SET_ASIDE, State.NOT_SENT, State.SENDING, State.UNKNOWN)
+_REPLACEABLE: Final = (State.PARKED, State.NOT_SENT, State.SENDING, State.UNKNOWN)
 
 
 @frozen
@@ -33,7 +33,7 @@ class Compared:
 
 
 async def compare(
-    entries: Sequence[Entry], standings: Mapping[str, Standing], journal: Journal, given: Given
+    entries: Sequence[Entry], statuses: Mapping[str, EntryStatus], journal: Journal, given: InputIndex
 ) -> Compared:
     """Compare messages of a run with what earlier runs were given for the same recipients.
 
@@ -42,8 +42,8 @@ async def compare(
     """
     by_run: dict[int, list[Entry]] = {}
     for entry in entries:
-        standing = standings.get(entry.key)
-        run = None if standing is None else standing.run
+        status = statuses.get(entry.key)
+        run = None if status is None else status.run
         by_run.setdefault(_NEW if run is None else run, []).append(entry)
     to_written, superseded = set[str](), dict[str, None]()
     for run, alike in by_run.items():
@@ -58,23 +58,23 @@ async def compare(
 
 
 async def _others(
-    journal: Journal, given: Given, chats: Collection[str], *, besides: int
-) -> dict[str, list[Earlier]]:
+    journal: Journal, given: InputIndex, chats: Collection[str], *, besides: int
+) -> dict[str, list[EntryStatus]]:
     """Return what the present run was not given, by chat."""
     earlier = await journal.earlier(chats, besides=besides)
     known = given.known_among([one.key for one in earlier]) if earlier else ()
-    others: dict[str, list[Earlier]] = {}
+    others: dict[str, list[EntryStatus]] = {}
     for one in earlier:
         if one.key not in known:
             others.setdefault(one.chat, []).append(one)
     return others
 
 
-def would_be_sent(standing: Standing | None, *, retry_failed: bool) -> bool:
+def would_be_sent(status: EntryStatus | None, *, retry_failed: bool) -> bool:
     """Return whether a message is new to the journal, or would be sent once it is given again."""
-    if standing is None or standing.is_new or standing.state is State.SET_ASIDE:
+    if status is None or status.is_new or status.state is State.PARKED:
         return True
-    return retry_failed and standing.state is State.NOT_SENT
+    return retry_failed and status.state is State.NOT_SENT
 
 
 def error_of_skipped() -> OtherTextError:

@@ -5,7 +5,7 @@ from typing import Final, TypedDict, cast
 
 from healthmsg.bulk.dry_run import DryRun
 from healthmsg.bulk.hold import STOP_AFTER
-from healthmsg.bulk.journal import Journal
+from healthmsg.bulk.journal import open_journal
 from healthmsg.bulk.journal_sender import JournalSendMany
 from healthmsg.bulk.messages import Messages
 from healthmsg.bulk.other_texts import OtherText
@@ -54,7 +54,7 @@ def run_of(api: Api, messages: Messages | None, given: SendManyOptions, rate: Ra
     if check_chats:
         raise InvalidInputError("check_chats is for a dry run")
     if journal is not None:
-        opened = Journal.open(journal, patience=options.stop_after)
+        opened = open_journal(journal, patience=options.stop_after)
         return JournalSendMany(api, messages, options, opened, rate)
     if options.retry_failed:
         raise InvalidInputError("retry_failed needs a journal, which knows what has failed")

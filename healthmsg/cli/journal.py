@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from healthmsg.bulk import JournalReview
-from healthmsg.bulk.journal import Journal, Row, State
+from healthmsg.bulk.journal import Journal, Row, State, open_journal
 from healthmsg.cli.ending import ExitCode, confirmed, fail, problems_told, require_somebody, say
 from healthmsg.cli.private_file import as_cells, create_private
 from healthmsg.cli.recipients import RefusedError
@@ -233,7 +233,7 @@ class _Survey:
 
     @property
     def settled(self) -> int:
-        return sum(self.counts[state] for state in (State.DELIVERED, State.NOT_SENT, State.SET_ASIDE))
+        return sum(self.counts[state] for state in (State.DELIVERED, State.NOT_SENT, State.PARKED))
 
     def as_json(self) -> str:
         counts: dict[str, object] = {state.value: count for state, count in self.counts.items()}
@@ -260,7 +260,7 @@ async def _survey(target: str) -> _Survey:
     decided = 0
     async with _opened(target) as opened:
         counts = await opened.counts()
-        superseded = sum((await opened.superseded()).values())
+        superseded = sum((await opened.count_superseded()).values())
         async for row in opened.rows():
             decided += row.decision is not None
             oldest = row.updated_at if oldest is None else min(oldest, row.updated_at)
@@ -308,7 +308,7 @@ class _Purging:
     count: int | None = None
 
     async def run(self, target: str, age: timedelta) -> None:
-        async with Journal.open(JournalPlace.parse(target).target) as opened:
+        async with open_journal(JournalPlace.parse(target).target) as opened:
             self.has_begun = True
             self.count = await opened.purge(age)
 
@@ -329,7 +329,7 @@ def _place(target: str) -> JournalPlace:
 
 
 def _opened(target: str) -> Journal:
-    return Journal.open(_place(target).target, is_reading=True)
+    return open_journal(_place(target).target, is_reading=True)
 
 
 def _cells(row: Row) -> tuple[object, ...]:

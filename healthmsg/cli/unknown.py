@@ -8,7 +8,7 @@ from attrs import define, field, frozen
 from rich.console import Console
 
 from healthmsg.bulk import JournalReview, UnknownMessage
-from healthmsg.bulk.journal import Journal
+from healthmsg.bulk.journal import Journal, open_journal
 from healthmsg.cli.chats import chat_at
 from healthmsg.cli.sending.journal_place import JournalPlace
 from healthmsg.cli.wording import without_name, written
@@ -51,7 +51,7 @@ class Telling:
         """
         count = 0
         async with AsyncExitStack() as stack:
-            journal = await stack.enter_async_context(Journal.open(self.place.target, is_reading=True))
+            journal = await stack.enter_async_context(open_journal(self.place.target, is_reading=True))
             me = ""
             if client is not None:
                 # Another one cannot see what this journal's account has sent.

@@ -24,7 +24,7 @@ from healthmsg import (
     UnauthorizedError,
     UploadFile,
 )
-from healthmsg.bulk.journal import Journal, State
+from healthmsg.bulk.journal import State, open_journal
 from healthmsg.sandbox import AnswerStatus, CutAfter, Delay, Sandbox
 from tests.bulk.journal_runs import fresh_client, lose, sent, states
 from tests.bulk.sources import chats, posts
@@ -193,7 +193,7 @@ async def test_what_is_no_message_is_raised(client: Client) -> None:
 
 
 async def test_who_breaks_out_leaves_nothing_open(client: Client, file: Path) -> None:
-    async with Journal.open(file):
+    async with open_journal(file):
         pass
     async for problem in client.send_many([Outgoing("c1", "x")] * 9, dry_run=True, journal=file):
         assert problem.index == 0
@@ -280,7 +280,7 @@ async def test_it_reads_beside_a_run(client: Client, sandbox: Sandbox, file: Pat
     messages = [Outgoing(to, "x") for to in chats(sandbox, 2)]
     async with client.send_many(messages, journal=file) as run:
         _ = [result async for result in run]
-        async with Journal.open(tmp := file.with_name("open.db")):
+        async with open_journal(tmp := file.with_name("open.db")):
             assert (await told(client, messages, journal=file)).delivered_before == 2
             assert (await told(client, messages, journal=tmp)).to_send == 2
 

@@ -25,7 +25,7 @@ from healthmsg import (
 )
 from healthmsg.bulk.entries import Content, checked, files_in, question_in, take_files, taker, text_of
 from healthmsg.bulk.journal import JournalFile
-from healthmsg.bulk.journal.keys import (
+from healthmsg.bulk.journal.input_index import (
     files_as_json,
     files_of_json,
     question_as_json,

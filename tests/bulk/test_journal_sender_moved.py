@@ -16,7 +16,7 @@ from healthmsg import (
     Outgoing,
     SendResult,
 )
-from healthmsg.bulk.journal import Journal
+from healthmsg.bulk.journal import open_journal
 from healthmsg.sandbox import Sandbox
 from tests.bulk.journal_runs import fresh_client, outcomes, sent
 from tests.bulk.sources import bodies, chats, posts
@@ -65,7 +65,7 @@ async def test_a_run_whose_journal_is_gone_ends_and_calls_nothing_fine_that_is_n
     assert 60 <= len(fine) <= len(results)
     if disturb is rename:
         # All that is called fine is in the file, wherever it is.
-        async with Journal.open(file.with_name("renamed.db"), is_reading=True) as journal:
+        async with open_journal(file.with_name("renamed.db"), is_reading=True) as journal:
             noted = {row.message_id async for row in journal.rows()}
         assert {result.message_id for result in fine} <= noted
 

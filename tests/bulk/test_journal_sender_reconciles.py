@@ -16,7 +16,7 @@ from healthmsg import (
     Outgoing,
 )
 from healthmsg.bulk import journal_sender
-from healthmsg.bulk.journal import Entry, Journal, State
+from healthmsg.bulk.journal import Entry, State, open_journal
 from healthmsg.bulk.journal.store import Store
 from healthmsg.bulk.journal_sender import JournalSendMany
 from healthmsg.sandbox import AnswerStatus, AnswerStatusAfter, CutAfter, CutBefore, Delay, Fault, Sandbox
@@ -227,7 +227,7 @@ async def test_what_was_left_in_doubt_and_is_absent_is_sent_only_by_a_run_that_i
     async with fresh_client(sandbox) as client:
         (result,) = await sent(client, [Outgoing(other, "x", key="x")], journal=file)
         assert result.key == "x"
-        assert await states(file) == {"a": State.SET_ASIDE, "x": State.DELIVERED}
+        assert await states(file) == {"a": State.PARKED, "x": State.DELIVERED}
         assert bodies(sandbox, chat) == []
 
         (result,) = await sent(client, [lost], journal=file)
@@ -277,7 +277,7 @@ async def test_a_message_in_doubt_to_a_user_is_looked_for_in_the_conversation_th
 
 async def died_holding(database: str, *entries: Entry) -> None:
     """Let a worker claim messages and lose its connection, for a second."""
-    async with Journal.open(database, lease=timedelta(seconds=1)) as dead:
+    async with open_journal(database, lease=timedelta(seconds=1)) as dead:
         await dead.enter(entries)
         await dead.claim(len(entries))
         connection = await asyncpg.connect(database.replace("+asyncpg", ""))
@@ -307,8 +307,8 @@ async def test_what_somebody_deletes_from_the_journal_is_not_waited_for_in_vain(
 ) -> None:
     (chat,) = chats(sandbox, 1)
     monkeypatch.setattr(journal_sender, "_BETWEEN_LOOKS", 0.05)
-    async with Journal.open(database) as other:
-        await other.set_out()  # as a sender does: what one who is none has claimed is anybody's
+    async with open_journal(database) as other:
+        await other.start_run()  # as a sender does: what one who is none has claimed is anybody's
         await other.enter([Entry("a", chat, "1")])
         await other.claim(1)
         async with client.send_many([Outgoing(chat, "1", key="a")], journal=database) as run:

@@ -11,7 +11,7 @@ from attrs import frozen
 
 from healthmsg import Client, Outcome, Outgoing
 from healthmsg.bulk.dry_run import ProblemKind
-from healthmsg.bulk.journal import Journal, State
+from healthmsg.bulk.journal import State, open_journal
 from healthmsg.sandbox import CutAfter, CutBefore, Delay, Sandbox
 from tests.bulk.journal_runs import fresh_client, lose, sent, states
 from tests.bulk.sources import bodies
@@ -276,5 +276,5 @@ async def test_what_was_begun_to_both_addresses_is_left_to_its_end(
     there = bodies(sandbox, conversation)
     assert sorted(map(str, there)) == ["0", "1", "2", "3", "4", "5"]
     assert there[2:] == ["2", "3", "4", "5"]
-    async with Journal.open(file, is_reading=True) as journal:
+    async with open_journal(file, is_reading=True) as journal:
         assert not await journal.has_open()

@@ -21,7 +21,7 @@ from healthmsg import (
     UploadFileError,
 )
 from healthmsg.bulk.entries import checked, take_files, taker
-from healthmsg.bulk.journal import Journal
+from healthmsg.bulk.journal import open_journal
 from healthmsg.files import sources as values
 from healthmsg.sandbox import Sandbox
 
@@ -239,7 +239,7 @@ async def test_a_resumed_run_refuses_a_letter_that_was_replaced(
     path, journal = tmp_path / "brief.pdf", tmp_path / "journal.db"
     chat = f"conversations/{sandbox.add_conversation()}"
     render(path, letter_for(chat, size))
-    async with Journal.open(journal) as opened:
+    async with open_journal(journal) as opened:
         message = Outgoing(chat, "", [path])
         taken = await take_files(message, taker(for_journal=True))
         await opened.enter([(await checked(message, client._api, taken)).entry("k", b"f" * 32)])
@@ -292,7 +292,7 @@ async def test_what_still_waits_is_sent_from_where_its_file_is_given_now(
         if folder == "gone":
             message = Outgoing(chat, "", [path], key="k")
             taken = await take_files(message, taker(for_journal=True))
-            async with Journal.open(journal) as opened:
+            async with open_journal(journal) as opened:
                 content = await checked(message, client._api, taken)
                 await opened.enter([content.entry("k", content.fingerprint(opened.salt))])
             path.unlink()

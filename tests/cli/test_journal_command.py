@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 import pytest
 
-from healthmsg.bulk.journal import Entry, Journal
+from healthmsg.bulk.journal import Entry, Journal, open_journal
 from healthmsg.cli.sending.journal_place import JournalPlace
 from healthmsg.delivery.attempt import Outcome
 from healthmsg.errors import JournalError
@@ -22,7 +22,7 @@ NOW = datetime(2026, 11, 23, 10, 0, tzinfo=UTC)
 
 async def fill(target: str | Path) -> None:
     """Have one message delivered, one not sent, and one waiting."""
-    async with Journal.open(target) as journal:
+    async with open_journal(target) as journal:
         await journal.enter([Entry(f"k{n}", f"aux/conversations/P{n}", BODY) for n in range(3)])
         delivered, failed = await journal.claim(2)
         for claim in (delivered, failed):
@@ -78,7 +78,7 @@ def test_a_program_can_read_the_counts(journal: Path) -> None:
 
 def test_it_works_beside_somebody_who_sends(journal: Path) -> None:
     async def beside() -> Done:
-        async with Journal.open(journal):
+        async with open_journal(journal):
             return await asyncio.to_thread(invoke, "journal", "show", journal)
 
     assert counts(asyncio.run(beside()))["waiting"] == 1
@@ -129,7 +129,7 @@ def test_texts_come_along_where_they_are_kept_and_wanted(journal: Path, tmp_path
 
 
 async def enter(target: str | Path, key: str, body: str) -> None:
-    async with Journal.open(target) as journal:
+    async with open_journal(target) as journal:
         await journal.enter([Entry(key, "aux/conversations/P9", body)])
 
 
@@ -186,7 +186,7 @@ def test_it_is_not_begun_where_nobody_can_be_asked(journal: Path) -> None:
 
 def test_a_journal_that_somebody_sends_with_is_not_purged(journal: Path) -> None:
     async def beside() -> Done:
-        async with Journal.open(journal):
+        async with open_journal(journal):
             return await asyncio.to_thread(invoke, "journal", "purge", journal, "--older-than", "0d", "--yes")
 
     done = asyncio.run(beside())

@@ -1,32 +1,44 @@
 """The journal of bulk sending: what is in it survives a power cut, and is sent once."""
 
-from healthmsg.bulk.journal.given import Given
-from healthmsg.bulk.journal.journal import Journal
-from healthmsg.bulk.journal.keys import fingerprint_of, likeness_of
-from healthmsg.bulk.journal.values import (
-    Claimed,
+import os
+from datetime import timedelta
+
+from healthmsg.bulk.journal.base import (
+    Claim,
     Decision,
-    Earlier,
     Entry,
+    EntryStatus,
     JournalFile,
     Row,
     Sample,
-    Standing,
     State,
 )
+from healthmsg.bulk.journal.input_index import InputIndex, fingerprint_of, likeness_of
+from healthmsg.bulk.journal.journal import LEASE, Journal
 
 __all__ = [
-    "Claimed",
+    "Claim",
     "Decision",
-    "Earlier",
     "Entry",
-    "Given",
+    "EntryStatus",
+    "InputIndex",
     "Journal",
     "JournalFile",
     "Row",
     "Sample",
-    "Standing",
     "State",
     "fingerprint_of",
     "likeness_of",
+    "open_journal",
 ]
+
+
+def open_journal(
+    target: str | os.PathLike[str],
+    *,
+    lease: timedelta = LEASE,
+    patience: float = 0.0,
+    is_reading: bool = False,
+) -> Journal:
+    """Open a journal."""
+    return Journal.open(target, lease=lease, patience=patience, is_reading=is_reading)

@@ -9,7 +9,7 @@ from attrs import field, frozen
 from sqlalchemy import Connection, Update
 
 from healthmsg.bulk.journal import statements
-from healthmsg.bulk.journal.values import Claimed
+from healthmsg.bulk.journal.base import Claim
 from healthmsg.errors import ClaimLostError
 
 
@@ -20,9 +20,9 @@ class Kind(Enum):
     DELIVER = "deliver"
     CLOSE = "close"
     DOUBT = "doubt"
-    PUT_BACK = "put back"
-    SET_ASIDE = "set aside"
-    LET_GO = "let go"
+    REQUEUE = "requeue"
+    PARK = "park"
+    RELEASE = "release"
     """Nobody has it any more; what is known of it stays."""
 
 
@@ -31,12 +31,12 @@ class Change:
     """One thing to note about one claimed message."""
 
     kind: Kind
-    claim: Claimed
+    claim: Claim
     values: tuple[str | None, ...] = field(default=(), repr=False)
     """What is noted, in the order in which the statement takes it."""
 
 
-_ENDING: Final = (Kind.DELIVER, Kind.CLOSE, Kind.SET_ASIDE)
+_ENDING: Final = (Kind.DELIVER, Kind.CLOSE, Kind.PARK)
 
 
 @frozen
@@ -89,11 +89,11 @@ class Changes:
                 return claiming.begin
             case Kind.DELIVER:
                 return claiming.deliver
-            case Kind.CLOSE | Kind.SET_ASIDE:
+            case Kind.CLOSE | Kind.PARK:
                 return statements.CLOSE
             case Kind.DOUBT:
                 return claiming.doubt
-            case Kind.PUT_BACK:
-                return statements.PUT_BACK
-            case Kind.LET_GO:
-                return statements.LET_GO
+            case Kind.REQUEUE:
+                return statements.REQUEUE
+            case Kind.RELEASE:
+                return statements.RELEASE

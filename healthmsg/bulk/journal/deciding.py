@@ -6,14 +6,14 @@ from typing import Final
 from sqlalchemy import Connection
 
 from healthmsg.bulk.journal import statements
+from healthmsg.bulk.journal.base import Decision, State
 from healthmsg.bulk.journal.entering import can_be_stored
-from healthmsg.bulk.journal.values import Decision, State
 from healthmsg.delivery.attempt import Outcome
 from healthmsg.errors import InvalidInputError, JournalInUseError
 
 _LONGEST: Final = 1000
 # What was not sent waits for a run that is to send it.
-_STATES: Final = {Outcome.DELIVERED: State.DELIVERED, Outcome.NOT_SENT: State.SET_ASIDE}
+_STATES: Final = {Outcome.DELIVERED: State.DELIVERED, Outcome.NOT_SENT: State.PARKED}
 _IN_QUESTION: Final = (State.UNKNOWN, State.SENDING)
 _CLAIMED: Final = (
     "A worker has this message just now, and is finding out what became of it. Nothing was changed: wait"

@@ -7,9 +7,10 @@ from typing import Any, Final
 from attrs import field, frozen
 from sqlalchemy import Connection
 
-from healthmsg.bulk.journal import keys, recipients, statements
+from healthmsg.bulk.journal import input_index as keys
+from healthmsg.bulk.journal import recipients, statements
+from healthmsg.bulk.journal.base import Entry, EntryStatus, State
 from healthmsg.bulk.journal.run_numbers import note_unread
-from healthmsg.bulk.journal.values import Entry, Standing, State
 from healthmsg.errors import InvalidInputError, JournalMismatchError
 
 # Bytes. They are indexed, and PostgreSQL's indexes take 2700.
@@ -24,7 +25,7 @@ class Prepared:
     said: tuple[str | None, ...] = field(repr=False)
     fingerprint: bytes = field(repr=False)
     body_hash: bytes = field(repr=False)
-    refused: Standing | None = None
+    refused: EntryStatus | None = None
 
     @property
     def key(self) -> str:
@@ -47,7 +48,7 @@ class Entering:
         if problem:
             # A key that cannot be stored cannot be looked up either.
             refusal = InvalidInputError(problem)
-            return Prepared(entry, (), b"", b"", Standing(entry.key, entry.chat, None, problem=refusal))
+            return Prepared(entry, (), b"", b"", EntryStatus(entry.key, entry.chat, None, problem=refusal))
         files, question = keys.files_as_json(entry.files), keys.question_as_json(entry.question)
         return Prepared(
             entry,
@@ -63,7 +64,7 @@ class Entering:
         prepared: Sequence[Prepared],
         same_chats: Iterable[Sequence[str]] = (),
         superseded: Sequence[str] = (),
-    ) -> list[Standing]:
+    ) -> list[EntryStatus]:
         """Enter them in the transaction that has begun, and tell how each stands, in the same order.
 
         `same_chats` are addresses of theirs that are known to lead to the same chat, `superseded` the keys of
@@ -78,20 +79,20 @@ class Entering:
         wanted = [one for one in prepared if one.refused is None]
         known = self._known(connection, wanted)
         new: dict[str, Prepared] = {}
-        standings: list[Standing] = []
+        statuses: list[EntryStatus] = []
         for one in prepared:
             if one.refused is not None:
-                standings.append(one.refused)
+                statuses.append(one.refused)
             elif one.key in known:
-                standings.append(_standing(one, known[one.key]))
+                statuses.append(_standing(one, known[one.key]))
             else:
-                standings.append(_standing_of_new(one, new.setdefault(one.key, one)))
+                statuses.append(_standing_of_new(one, new.setdefault(one.key, one)))
         self._insert(connection, list(new.values()))
         self._move_files(connection, wanted, known)
         self._label(connection, wanted, known)
-        return self._reopen(connection, standings)
+        return self._reopen(connection, statuses)
 
-    def look_up(self, connection: Connection, prepared: Sequence[Prepared]) -> list[Standing]:
+    def look_up(self, connection: Connection, prepared: Sequence[Prepared]) -> list[EntryStatus]:
         """Tell how each stands; of one that is not known, that it is new and waits."""
         known = self._known(connection, [one for one in prepared if one.refused is None])
         return [
@@ -148,20 +149,18 @@ class Entering:
         if rows:
             connection.execute(statements.LABEL, {"rows": rows})
 
-    def _reopen(self, connection: Connection, standings: Sequence[Standing]) -> list[Standing]:
+    def _reopen(self, connection: Connection, statuses: Sequence[EntryStatus]) -> list[EntryStatus]:
         """Let those wait again, in their old places, that were set aside, or that are to be tried again."""
-        states = {State.SET_ASIDE, State.NOT_SENT} if self._retry_failed else {State.SET_ASIDE}
-        reopened = {
-            standing.key for standing in standings if standing.state in states and standing.problem is None
-        }
+        states = {State.PARKED, State.NOT_SENT} if self._retry_failed else {State.PARKED}
+        reopened = {status.key for status in statuses if status.state in states and status.problem is None}
         if not reopened:
-            return list(standings)
+            return list(statuses)
         reopen(connection, reopened)
         return [
-            Standing(standing.key, standing.chat, State.WAITING, attempts=standing.attempts)
-            if standing.key in reopened and standing.problem is None
-            else standing
-            for standing in standings
+            EntryStatus(status.key, status.chat, State.WAITING, attempts=status.attempts)
+            if status.key in reopened and status.problem is None
+            else status
+            for status in statuses
         ]
 
 
@@ -183,9 +182,9 @@ def _now() -> dict[str, object]:
     return {"b_now": datetime.now(UTC)}
 
 
-def standing_of(row: Any, problem: JournalMismatchError | None = None) -> Standing:
+def status_of(row: Any, problem: JournalMismatchError | None = None) -> EntryStatus:
     """Read what is known of a message."""
-    return Standing(
+    return EntryStatus(
         row.key,
         row.chat,
         State(row.state),
@@ -199,15 +198,15 @@ def standing_of(row: Any, problem: JournalMismatchError | None = None) -> Standi
     )
 
 
-def _standing(one: Prepared, row: Any) -> Standing:
-    return standing_of(row, None if row.fingerprint == one.fingerprint else _mismatch())
+def _standing(one: Prepared, row: Any) -> EntryStatus:
+    return status_of(row, None if row.fingerprint == one.fingerprint else _mismatch())
 
 
-def _standing_of_new(one: Prepared, first: Prepared) -> Standing:
+def _standing_of_new(one: Prepared, first: Prepared) -> EntryStatus:
     """Tell of a new one how it stands; the same key may come twice in one go."""
     is_same = first.fingerprint == one.fingerprint
     problem = None if is_same else _mismatch()
-    return Standing(one.key, one.entry.chat, State.WAITING, is_new=one is first, problem=problem)
+    return EntryStatus(one.key, one.entry.chat, State.WAITING, is_new=one is first, problem=problem)
 
 
 def _mismatch() -> JournalMismatchError:

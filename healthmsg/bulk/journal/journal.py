@@ -9,19 +9,18 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from healthmsg.aio import start
-from healthmsg.bulk.journal import keys
-from healthmsg.bulk.journal.target import Target
-from healthmsg.bulk.journal.values import (
-    Claimed,
+from healthmsg.bulk.journal import input_index as keys
+from healthmsg.bulk.journal.base import (
+    Claim,
     Decision,
-    Earlier,
     Entry,
+    EntryStatus,
     Owner,
     Row,
     Sample,
-    Standing,
     State,
 )
+from healthmsg.bulk.journal.target import Target
 from healthmsg.delivery.attempt import Outcome
 from healthmsg.environment import comparable_url
 from healthmsg.errors import (
@@ -116,7 +115,7 @@ class Journal:
             await ending
             raise
 
-    async def belong_to(self, account: str, api_url: str) -> None:
+    async def set_owner(self, account: str, api_url: str) -> None:
         """Note whose messages these are and where they go, or compare: a journal is of one account there.
 
         `account` is the user's id: equal ids at two URLs are two users.
@@ -125,7 +124,7 @@ class Journal:
             JournalMismatchError: it belongs to another one.
         """
         owner = Owner(comparable_url(api_url), account)
-        _require_same(await self._store.keep_owner(owner), owner)
+        _require_same(await self._store.set_owner(owner), owner)
 
     async def check_owner(self, api_url: str, account: str | None = None) -> None:
         """Compare only, as far as is known; for one who reads, too.
@@ -150,7 +149,7 @@ class Journal:
         """For how long claims are held unless they are renewed; `None`: as long as the journal is open."""
         return self._lease if self._target.path is None else None
 
-    async def set_out(
+    async def start_run(
         self, *, resumes: bool = False, retry_failed: bool = False, superseded: bool = False
     ) -> int:
         """Begin a run: what waits from earlier ones is set aside until it is entered again.
@@ -159,7 +158,7 @@ class Journal:
         instead, and with `retry_failed`, what was not sent too; but not what a later run replaced by
         something else, unless `superseded` is given. Return how many are left out for that reason.
         """
-        return await self._store.set_out(resumes=resumes, retry_failed=retry_failed, superseded=superseded)
+        return await self._store.start_run(resumes=resumes, retry_failed=retry_failed, superseded=superseded)
 
     async def enter(
         self,
@@ -168,22 +167,22 @@ class Journal:
         same_chats: Sequence[Sequence[str]] = (),
         retry_failed: bool = False,
         superseded: Sequence[str] = (),
-    ) -> list[Standing]:
+    ) -> list[EntryStatus]:
         """Enter what is new, and tell of each how it stands, in the same order.
 
         `same_chats` are groups of addresses of which each leads to one chat, as in `learn_same`.
         What was set aside waits again, in its old place, and with `retry_failed`, what was not sent. An entry
-        that is refused says so in its standing; the others are entered. `superseded` are the keys of messages
+        that is refused says so in its status; the others are entered. `superseded` are the keys of messages
         of earlier runs that these replace: they are noted as such with the first of them.
         """
-        standings: list[Standing] = []
+        statuses: list[EntryStatus] = []
         remaining = iter(entries)
         while (some := list(islice(remaining, _AT_ONCE))) or superseded:
-            standings += await self._store.enter(
+            statuses += await self._store.enter(
                 some, same_chats, retry_failed=retry_failed, superseded=superseded
             )
             superseded = ()
-        return standings
+        return statuses
 
     async def learn_same(self, groups: Sequence[Sequence[str]]) -> None:
         """Note that the addresses of each group lead to the same chat: then their messages keep one order.
@@ -202,20 +201,20 @@ class Journal:
         """Whether there may be messages of runs before the present one, if one has begun."""
         return self._store.has_earlier
 
-    async def earlier(self, chats: Iterable[str], *, besides: int = -1) -> list[Earlier]:
+    async def earlier(self, chats: Iterable[str], *, besides: int = -1) -> list[EntryStatus]:
         """Return what runs before the present one, if one has begun, were given for these chats.
 
         But not what the run with the number `besides` was given.
         """
         return await self._store.earlier(chats, besides)
 
-    async def note_all_read(self) -> None:
+    async def mark_all_read(self) -> None:
         """Note that the present run has read all that it was given: what it did not replace is still good."""
-        await self._store.note_all_read()
+        await self._store.mark_all_read()
 
-    async def superseded(self) -> dict[State, int]:
+    async def count_superseded(self) -> dict[State, int]:
         """Count what is set aside, or was not sent, and a later run replaced by something else."""
-        return await self._store.superseded()
+        return await self._store.count_superseded()
 
     async def decide(
         self, key: str, outcome: Outcome, *, by: str, at: datetime, message_id: str | None = None
@@ -231,31 +230,31 @@ class Journal:
         """
         await self._store.decide(key, Decision(outcome, by, at), message_id)
 
-    async def look_up(self, entries: Sequence[Entry]) -> list[Standing]:
+    async def look_up(self, entries: Sequence[Entry]) -> list[EntryStatus]:
         """Tell how each would stand once it was entered, and enter none."""
         return await self._store.look_up(entries)
 
-    async def take_up(self, keys_wanted: Sequence[str]) -> None:
+    async def unpark(self, keys_wanted: Sequence[str]) -> None:
         """Let those of these wait again that were set aside."""
-        await self._store.take_up(keys_wanted)
+        await self._store.unpark(keys_wanted)
 
-    async def standings(self, keys_wanted: Sequence[str]) -> list[Standing]:
+    async def statuses(self, keys_wanted: Sequence[str]) -> list[EntryStatus]:
         """Tell how messages stand, by their keys, in no order."""
-        return await self._store.standings(keys_wanted)
+        return await self._store.statuses(keys_wanted)
 
-    async def claim(self, most: int) -> list[Claimed]:
+    async def claim(self, most: int) -> list[Claim]:
         """Take the next messages to send, in order: one to a recipient at most, and none behind an open one.
 
         A recipient is who is behind a chat's address, and all other addresses that are known to be the same.
         """
         return await self._claimed(self._store.take_next(most)) if most > 0 else []
 
-    async def in_doubt(self) -> list[Claimed]:
+    async def claim_in_doubt(self) -> list[Claim]:
         """Take the messages that a run which is no more may have sent."""
         return await self._claimed(self._store.take_in_doubt())
 
     async def begin(
-        self, claim: Claimed, started_at: datetime, sent_to: str, date_ahead: timedelta | None = None
+        self, claim: Claim, started_at: datetime, sent_to: str, date_ahead: timedelta | None = None
     ) -> None:
         """Note, before the call is made, that it is about to be, and to which chat.
 
@@ -271,7 +270,7 @@ class Journal:
 
     async def finish(
         self,
-        claim: Claimed,
+        claim: Claim,
         outcome: Outcome,
         *,
         message_id: str | None = None,
@@ -288,21 +287,21 @@ class Journal:
         """
         await self._store.finish(claim, outcome, message_id, error, is_final=is_final)
 
-    async def put_back(self, claim: Claimed) -> None:
+    async def requeue(self, claim: Claim) -> None:
         """Let it wait again: it has certainly not been sent.
 
         Raises:
             ClaimLostError: another worker has it.
         """
-        await self._store.put_back(claim)
+        await self._store.requeue(claim)
 
-    async def set_aside(self, claim: Claimed) -> None:
+    async def park(self, claim: Claim) -> None:
         """Leave it to a run that is given it: it has certainly not been sent.
 
         Raises:
             ClaimLostError: another worker has it.
         """
-        await self._store.set_aside(claim)
+        await self._store.park(claim)
 
     async def has_open(self) -> bool:
         """Tell whether there is a message that waits, or that somebody sends or has to find out about."""
@@ -317,9 +316,9 @@ class Journal:
         """What keeps it from writing just now, and may pass: a full disk, or a restart of PostgreSQL."""
         return None if self._open is None else self._open.paused_by
 
-    def lose_patience(self) -> None:
+    def stop_retrying(self) -> None:
         """Try nothing again any more: a run is being left."""
-        self._store.lose_patience()
+        self._store.stop_retrying()
 
     async def renew(self) -> Mapping[str, int]:
         """Keep all that was claimed for another lease. With SQLite there is none.
@@ -336,14 +335,14 @@ class Journal:
         """Tell whether a message is known to be that of another entry than `besides`."""
         return await self._store.is_claimed_id(message_id, besides)
 
-    async def delivered_sample(
+    async def newest_delivery(
         self, chat: str | None = None, *, before: datetime | None = None
     ) -> Sample | None:
         """Return the newest delivered message whose id is known: of this chat if there is one, or of any.
 
         With `before`, the newest one of any chat that was noted by then.
         """
-        return await self._store.delivered_sample(chat, before)
+        return await self._store.newest_delivery(chat, before)
 
     def now(self) -> datetime:
         """Return the time by the journal's clock, which is PostgreSQL's where several share it."""
@@ -373,7 +372,7 @@ class Journal:
         """
         return await self._store.purge(datetime.now(UTC) - older_than)
 
-    async def _claimed(self, taking: "asyncio.Future[list[Claimed]]") -> list[Claimed]:
+    async def _claimed(self, taking: "asyncio.Future[list[Claim]]") -> list[Claim]:
         """Wait for what is taken; when this is cancelled, nobody has it, so it goes back."""
         try:
             return await asyncio.shield(taking)

@@ -6,9 +6,9 @@ from typing import Final
 
 from sqlalchemy import Connection, bindparam, inspect, select, text, update
 
-from healthmsg.bulk.journal.keys import body_hash
+from healthmsg.bulk.journal.base import Owner
+from healthmsg.bulk.journal.input_index import body_hash
 from healthmsg.bulk.journal.schema import MESSAGES, META
-from healthmsg.bulk.journal.values import Owner
 from healthmsg.errors import JournalError, JournalNotFoundError, JournalVersionError
 
 _VERSION: Final = "version"
@@ -218,7 +218,7 @@ def read_salt(connection: Connection) -> bytes:
     return bytes.fromhex(read_meta(connection, _SALT) or "")
 
 
-def keep_owner(connection: Connection, owner: Owner) -> Owner:
+def set_owner(connection: Connection, owner: Owner) -> Owner:
     """Return what the journal belongs to: this, as far as it belonged to nothing yet."""
     known = read_owner(connection)
     if known.api_url is None and owner.api_url is not None:

@@ -7,8 +7,8 @@ from typing import Final
 from sqlalchemy import Connection, Update, func, or_, update
 
 from healthmsg.bulk.journal import statements
+from healthmsg.bulk.journal.base import State
 from healthmsg.bulk.journal.schema import MESSAGES
-from healthmsg.bulk.journal.values import State
 from healthmsg.errors import JournalError
 
 _M: Final = MESSAGES.c
@@ -38,7 +38,7 @@ def doubt_all(connection: Connection, since: datetime) -> None:
     It is looked for before it is sent, as after any kill. What an earlier run did not send may have been
     tried again, and where a user's conversation is may be lost: of these it stays unknown.
     """
-    to_send = _M.state.in_([State.WAITING.value, State.SET_ASIDE.value])
+    to_send = _M.state.in_([State.WAITING.value, State.PARKED.value])
     is_known_where = or_(_M.sent_to.is_not(None), _M.chat.not_like(_USERS))
     connection.execute(
         _all(to_send, is_known_where).values(

@@ -37,7 +37,7 @@ def note_unread(connection: Connection, run: int) -> None:
         write_meta(connection, _UNREAD, str(run))
 
 
-def note_all_read(connection: Connection, run: int) -> None:
+def mark_all_read(connection: Connection, run: int) -> None:
     """Note that a run has read all that it was given."""
     if unread_run(connection) == run:
         write_meta(connection, _UNREAD, "0")

@@ -81,7 +81,7 @@ class SqliteFile:
         with connection.begin():
             migrations.bring_up_to_date(connection)
             # We have the file to ourselves: what had a claim is no more.
-            connection.execute(statements.LET_GO_OF_ALL)
+            connection.execute(statements.RELEASE_EVERY_CLAIM)
             if self.lost_since is not None:
                 missing_wal.doubt_all(connection, self.lost_since)
                 wal_mark.accept(raw)

@@ -31,7 +31,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.dml import ReturningUpdate
 
-from healthmsg.bulk.journal.keys import HASH_LENGTH
+from healthmsg.bulk.journal.base import State
+from healthmsg.bulk.journal.input_index import HASH_LENGTH
 from healthmsg.bulk.journal.rows import (
     FIRST_TEXTS,
     big_number_at,
@@ -42,7 +43,6 @@ from healthmsg.bulk.journal.rows import (
     text_at,
 )
 from healthmsg.bulk.journal.schema import MESSAGES, RECIPIENTS, Utc
-from healthmsg.bulk.journal.values import State
 from healthmsg.ids import USERS, ChatKind
 
 M: Final = MESSAGES.c
@@ -51,7 +51,7 @@ R: Final = RECIPIENTS.c
 IS_NEXT: Final = text("is_next")
 _NOW: Final = bindparam("b_now", type_=Utc)
 _IN_DOUBT: Final = (State.SENDING.value, State.UNKNOWN.value)
-_SETTLED: Final = (State.DELIVERED.value, State.NOT_SENT.value, State.SET_ASIDE.value)
+_SETTLED: Final = (State.DELIVERED.value, State.NOT_SENT.value, State.PARKED.value)
 _EMPTY: Final = {"body": None, "files": None, "question": None}
 _NOBODY: Final = {"claimed_by": None, "lease_until": None}
 
@@ -94,12 +94,12 @@ MOVE_FILES: Final[Update] = (
 )
 LABEL: Final[Update] = update(MESSAGES).where(M.key == text_at(0)).values(label=text_at(1))
 # What no run that is still alive is to send does not hold up its chat.
-SET_ASIDE: Final[Update] = (
+PARK_WAITING: Final[Update] = (
     update(MESSAGES)
     .where(M.state == State.WAITING.value)
-    .values(state=State.SET_ASIDE.value, is_final=True, is_next=False, **_NOBODY)
+    .values(state=State.PARKED.value, is_final=True, is_next=False, **_NOBODY)
 )
-TAKE_UP_ALL: Final[Update] = (
+UNPARK_ALL: Final[Update] = (
     update(MESSAGES)
     .where(M.state.in_(bindparam("states", expanding=True)), ~M.is_superseded)
     .values(state=State.WAITING.value, is_final=False, error=None, updated_at=_NOW)
@@ -165,7 +165,7 @@ EARLIER: Final = union_all(
         *(M.recipient.is_(None), M.run != _OWN_RUN, M.run < _PRESENT_RUN), _RECIPIENT.in_(FIRST_TEXTS)
     ),
 )
-_REPLACEABLE: Final = (State.SET_ASIDE.value, State.NOT_SENT.value, *_IN_DOUBT)
+_REPLACEABLE: Final = (State.PARKED.value, State.NOT_SENT.value, *_IN_DOUBT)
 SUPERSEDE: Final[Update] = (
     update(MESSAGES).where(M.key.in_(FIRST_TEXTS), M.state.in_(_REPLACEABLE)).values(is_superseded=True)
 )
@@ -178,7 +178,7 @@ NOTHING_IS_SUPERSEDED: Final[Update] = update(MESSAGES).where(M.is_superseded).v
 COUNT_SUPERSEDED: Final = (
     select(M.state, func.count())
     .where(
-        M.state.in_((State.SET_ASIDE.value, State.NOT_SENT.value)),
+        M.state.in_((State.PARKED.value, State.NOT_SENT.value)),
         or_(M.is_superseded, M.run < bindparam("before", type_=BigInteger)),
     )
     .group_by(M.state)
@@ -268,10 +268,10 @@ def _changing(*states: State) -> Update:
 _BEGUN: Final = (State.SENDING, State.UNKNOWN)
 # What was never begun can only have failed, or not been tried.
 _OPEN_YET: Final = (State.WAITING, *_BEGUN)
-PUT_BACK: Final[Update] = _changing(*_OPEN_YET).values(
+REQUEUE: Final[Update] = _changing(*_OPEN_YET).values(
     state=State.WAITING.value, error=None, is_superseded=False, updated_at=_NOW, **_NOBODY
 )
-LET_GO: Final[Update] = _changing(*_OPEN_YET).values(_NOBODY)
+RELEASE: Final[Update] = _changing(*_OPEN_YET).values(_NOBODY)
 _ENDED: Final = {"is_final": True, "is_next": False, "updated_at": _NOW, **_NOBODY}
 CLOSE: Final[Update] = _changing(*_OPEN_YET).values(state=text_at(2), error=text_at(3), **_ENDED)
 _SAME: Final = MESSAGES.alias("same")
@@ -349,7 +349,7 @@ class Claiming:
     begin: Update
     doubt: Update
     renew: ReturningUpdate[tuple[str, int]]
-    let_go: Update
+    release_all: Update
     deliver: Update
     decide_delivered: Update
     decide_not_sent: Update
@@ -381,7 +381,7 @@ class Claiming:
             begin=_changing(State.WAITING, State.UNKNOWN).values(begun | renewed),
             doubt=_changing(*_BEGUN).values(doubted | renewed),
             renew=update(MESSAGES).where(IS_NEXT, mine).values(renewed).returning(M.key, M.claims),
-            let_go=update(MESSAGES).where(IS_NEXT, mine).values(_NOBODY),
+            release_all=update(MESSAGES).where(IS_NEXT, mine).values(_NOBODY),
             deliver=_DELIVER if keep_bodies else _DELIVER.values(_EMPTY),
             decide_delivered=_DECIDE.where(free).values(
                 {"error": None, "message_id": bindparam("b_message_id")} | ({} if keep_bodies else _EMPTY)
@@ -414,7 +414,9 @@ def _to_take(which: ColumnElement[bool], lease: timedelta | None) -> Select[Any]
     return found if lease is None else found.with_for_update(skip_locked=True)
 
 
-LET_GO_OF_ALL: Final[Update] = update(MESSAGES).where(IS_NEXT, M.claimed_by.is_not(None)).values(_NOBODY)
+RELEASE_EVERY_CLAIM: Final[Update] = (
+    update(MESSAGES).where(IS_NEXT, M.claimed_by.is_not(None)).values(_NOBODY)
+)
 # PostgreSQL's: entering decides which message of a chat is next, and so does finishing.
 ENTER_ALONE: Final = text("SELECT pg_advisory_xact_lock(hashtext('healthmsg_messages'))")
 FINISH_WHILE_NOBODY_ENTERS: Final = text(

@@ -9,24 +9,24 @@ from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Select
 
-from healthmsg.bulk.journal import deciding, keys, migrations, recipients, run_numbers, statements
-from healthmsg.bulk.journal.changes import Change, Changes, Kind
-from healthmsg.bulk.journal.database import JournalDatabase
-from healthmsg.bulk.journal.entering import Entering, can_be_stored, reopen, standing_of
-from healthmsg.bulk.journal.rows import moment
-from healthmsg.bulk.journal.schema import utc
-from healthmsg.bulk.journal.target import Target
-from healthmsg.bulk.journal.values import (
-    Claimed,
+from healthmsg.bulk.journal import deciding, migrations, recipients, run_numbers, statements
+from healthmsg.bulk.journal import input_index as keys
+from healthmsg.bulk.journal.base import (
+    Claim,
     Decision,
-    Earlier,
     Entry,
+    EntryStatus,
     Owner,
     Row,
     Sample,
-    Standing,
     State,
 )
+from healthmsg.bulk.journal.changes import Change, Changes, Kind
+from healthmsg.bulk.journal.database import JournalDatabase
+from healthmsg.bulk.journal.entering import Entering, can_be_stored, reopen, status_of
+from healthmsg.bulk.journal.rows import moment
+from healthmsg.bulk.journal.schema import utc
+from healthmsg.bulk.journal.target import Target
 from healthmsg.bulk.journal.writer import Writer
 from healthmsg.delivery.attempt import Outcome
 from healthmsg.errors import InvalidInputError, JournalError
@@ -71,56 +71,56 @@ class Store:
 
     async def close(self) -> None:
         """Do what was asked for, let go of what is claimed, and close."""
-        self.lose_patience()
+        self.stop_retrying()
         if not (self._is_reading or self._writer.has_failed or self._writer.is_closing):
-            letting_go = self._do(self._let_go)
+            letting_go = self._do(self._release_all)
             await asyncio.wait([letting_go])
             # It has failed: then the lease ends, or the next to open the file lets go.
             letting_go.exception()
         await self._writer.close()
 
-    async def keep_owner(self, owner: Owner) -> Owner:
+    async def set_owner(self, owner: Owner) -> Owner:
         """Return what the journal belongs to: this, as far as it belonged to nothing yet."""
-        return await self._do(partial(self._keep_owner, owner=owner))
+        return await self._do(partial(self._set_owner, owner=owner))
 
     async def owner(self) -> Owner:
         """Return what the journal belongs to, so far."""
         return await self._do(migrations.read_owner)
 
-    async def set_out(self, *, resumes: bool, retry_failed: bool, superseded: bool) -> int:
+    async def start_run(self, *, resumes: bool, retry_failed: bool, superseded: bool) -> int:
         """Decide which of the messages that are here already are to be sent; count those left out."""
-        states = [State.SET_ASIDE, State.NOT_SENT] if retry_failed else [State.SET_ASIDE]
-        work = partial(self._set_out, take_up=states if resumes else (), superseded=superseded)
+        states = [State.PARKED, State.NOT_SENT] if retry_failed else [State.PARKED]
+        work = partial(self._start_run, unpark=states if resumes else (), superseded=superseded)
         return await self._do(work)
 
-    async def earlier(self, chats: Iterable[str], besides: int) -> list[Earlier]:
+    async def earlier(self, chats: Iterable[str], besides: int) -> list[EntryStatus]:
         """Return what earlier runs, besides one, were given for these chats."""
         return await self._do(partial(_earlier, chats=[*chats], besides=besides, present=self._run))
 
-    async def note_all_read(self) -> None:
+    async def mark_all_read(self) -> None:
         """Note that the run has read all that it was given."""
-        await self._do(partial(run_numbers.note_all_read, run=self._run))
+        await self._do(partial(run_numbers.mark_all_read, run=self._run))
 
-    async def superseded(self) -> dict[State, int]:
+    async def count_superseded(self) -> dict[State, int]:
         """Count what a run that goes on with the journal leaves out."""
         return await self._do(_count_superseded)
 
-    async def take_up(self, keys_wanted: Sequence[str]) -> None:
+    async def unpark(self, keys_wanted: Sequence[str]) -> None:
         """Let those of these wait again that were set aside."""
-        await self._do(partial(self._take_up, keys_wanted=keys_wanted))
+        await self._do(partial(self._unpark, keys_wanted=keys_wanted))
 
-    async def look_up(self, entries: Sequence[Entry]) -> list[Standing]:
+    async def look_up(self, entries: Sequence[Entry]) -> list[EntryStatus]:
         """Tell how some stand, and enter none."""
         entering = Entering(self.salt, self._database.is_shared, retry_failed=False)
         prepared = [entering.prepare(entry) for entry in entries]
         return await self._do(lambda connection: entering.look_up(connection, prepared))
 
-    async def standings(self, keys_wanted: Sequence[str]) -> list[Standing]:
+    async def statuses(self, keys_wanted: Sequence[str]) -> list[EntryStatus]:
         """Tell how those of these that are known stand."""
         found = await self._do(
             lambda c: c.execute(statements.KNOWN, {"rows": [[key] for key in keys_wanted]}).all()
         )
-        return [standing_of(row) for row in found]
+        return [status_of(row) for row in found]
 
     async def enter(
         self,
@@ -129,7 +129,7 @@ class Store:
         *,
         retry_failed: bool,
         superseded: Sequence[str],
-    ) -> list[Standing]:
+    ) -> list[EntryStatus]:
         """Enter some in one transaction."""
         entering = Entering(self.salt, self._database.is_shared, retry_failed, self._run)
         prepared = [entering.prepare(entry) for entry in entries]
@@ -143,7 +143,7 @@ class Store:
         self._refuse_reader()
         learn = partial(self._learn_same, groups=groups)
         # Where others share it, a lock is needed that cannot be had after that of a message that has ended.
-        await (self._do(learn) if self._database.is_shared else self._writer.go_along(learn))
+        await (self._do(learn) if self._database.is_shared else self._writer.run_in_batch(learn))
 
     async def same_chats(self, chats: Sequence[str]) -> list[tuple[str, ...]]:
         """Return what is known of these addresses: each time all that lead to one chat."""
@@ -155,30 +155,30 @@ class Store:
         deciding.check_decision(decision, message_id)
         await self._do(partial(self._decide, key=key, decision=decision, message_id=message_id))
 
-    def take_next(self, most: int) -> "asyncio.Future[list[Claimed]]":
+    def take_next(self, most: int) -> "asyncio.Future[list[Claim]]":
         """Claim what is next."""
         self._refuse_reader()
         take = partial(self._take, found=self._claiming.take_next, limits={"most": most})
-        return self._writer.go_along(take)
+        return self._writer.run_in_batch(take)
 
-    def take_in_doubt(self) -> "asyncio.Future[list[Claimed]]":
+    def take_in_doubt(self) -> "asyncio.Future[list[Claim]]":
         """Claim what may have been sent by somebody who is no more."""
         self._refuse_reader()
         return self._do(partial(self._take, found=self._claiming.take_in_doubt, limits={}))
 
-    def give_back_what_comes(self, taking: "asyncio.Future[list[Claimed]]") -> None:
+    def give_back_what_comes(self, taking: "asyncio.Future[list[Claim]]") -> None:
         """Let go of claims that nobody waits for any more."""
 
-        def give_back(taken: "asyncio.Future[list[Claimed]]") -> None:
+        def give_back(taken: "asyncio.Future[list[Claim]]") -> None:
             if taken.cancelled() or taken.exception() is not None or self._writer.is_closing:
                 return
             for claim in taken.result():
-                self._note(Kind.LET_GO, claim)
+                self._note(Kind.RELEASE, claim)
 
         taking.add_done_callback(give_back)
 
     def begin(
-        self, claim: Claimed, started_at: datetime, sent_to: str, date_ahead: timedelta | None
+        self, claim: Claim, started_at: datetime, sent_to: str, date_ahead: timedelta | None
     ) -> "asyncio.Future[None]":
         """Note that the call is about to be made."""
         if not can_be_stored(sent_to, 1000):
@@ -187,7 +187,7 @@ class Store:
         return self._note(Kind.BEGIN, claim, sent_to, moment(started_at), milliseconds)
 
     def finish(
-        self, claim: Claimed, outcome: Outcome, message_id: str | None, error: str | None, *, is_final: bool
+        self, claim: Claim, outcome: Outcome, message_id: str | None, error: str | None, *, is_final: bool
     ) -> "asyncio.Future[None]":
         """Note what became of it."""
         if outcome is Outcome.DELIVERED:
@@ -200,20 +200,20 @@ class Store:
         state = State.UNKNOWN if outcome is Outcome.UNKNOWN else State.NOT_SENT
         return self._note(Kind.CLOSE, claim, state.value, told)
 
-    def put_back(self, claim: Claimed) -> "asyncio.Future[None]":
+    def requeue(self, claim: Claim) -> "asyncio.Future[None]":
         """Let it wait again."""
-        return self._note(Kind.PUT_BACK, claim)
+        return self._note(Kind.REQUEUE, claim)
 
-    def set_aside(self, claim: Claimed) -> "asyncio.Future[None]":
+    def park(self, claim: Claim) -> "asyncio.Future[None]":
         """Leave it to whoever is given it."""
-        return self._note(Kind.SET_ASIDE, claim, State.SET_ASIDE.value, None)
+        return self._note(Kind.PARK, claim, State.PARKED.value, None)
 
     @property
     def paused_by(self) -> JournalError | None:
         """What keeps it from writing just now, and may pass."""
         return self._writer.paused_by
 
-    def lose_patience(self) -> None:
+    def stop_retrying(self) -> None:
         """Fail at the first error."""
         self._writer.patience = 0.0
 
@@ -238,7 +238,7 @@ class Store:
         wanted = {"message_id": message_id, "besides": besides}
         return bool(await self._do(lambda c: c.execute(statements.IS_CLAIMED_ID, wanted).first()))
 
-    async def delivered_sample(self, chat: str | None, before: datetime | None) -> Sample | None:
+    async def newest_delivery(self, chat: str | None, before: datetime | None) -> Sample | None:
         """Return a delivered message."""
         return await self._do(partial(_sample, chat=chat, before=before))
 
@@ -276,20 +276,20 @@ class Store:
         run: Callable[[], Awaitable[T]] = partial(self._database.run, work, into_file=into_file)
         return self._writer.do(run)
 
-    def _note(self, kind: Kind, claim: Claimed, *values: str | None) -> "asyncio.Future[None]":
+    def _note(self, kind: Kind, claim: Claim, *values: str | None) -> "asyncio.Future[None]":
         return self._writer.note(Change(kind, claim, values))
 
     def _refuse_reader(self) -> None:
         if self._is_reading:
             raise JournalError("The journal is open for reading only.")
 
-    def _keep_owner(self, connection: Connection, owner: Owner) -> Owner:
+    def _set_owner(self, connection: Connection, owner: Owner) -> Owner:
         self._refuse_reader()
         if self._database.is_shared:
             connection.execute(statements.ENTER_ALONE)
-        return migrations.keep_owner(connection, owner)
+        return migrations.set_owner(connection, owner)
 
-    def _take(self, connection: Connection, found: Select[Any], limits: dict[str, int]) -> list[Claimed]:
+    def _take(self, connection: Connection, found: Select[Any], limits: dict[str, int]) -> list[Claim]:
         # By position, which comes first.
         taken = [_claimed(row) for row in sorted(connection.execute(found, limits).scalar_one())]
         if taken:
@@ -297,7 +297,7 @@ class Store:
             connection.execute(self._claiming.take, {"rows": keys_taken, "b_worker": self._worker})
         return taken
 
-    def _set_out(self, connection: Connection, take_up: Sequence[State], *, superseded: bool) -> int:
+    def _start_run(self, connection: Connection, unpark: Sequence[State], *, superseded: bool) -> int:
         self._refuse_reader()
         if self._database.is_shared:
             # Of a try before this one, which was rolled back: these locks are not.
@@ -308,28 +308,28 @@ class Store:
             connection.execute(statements.BE_SENDER)
             connection.execute(statements.ENTER_ALONE)
         left_out = 0
-        if take_up or is_alone:
+        if unpark or is_alone:
             connection.execute(statements.JOIN_AGAIN)
-        if take_up:
-            states = [state.value for state in take_up]
-            left_out = _leave_out_superseded(connection, take_up, are_wanted=superseded)
-            connection.execute(statements.TAKE_UP_ALL, {"states": states, "b_now": datetime.now(UTC)})
+        if unpark:
+            states = [state.value for state in unpark]
+            left_out = _leave_out_superseded(connection, unpark, are_wanted=superseded)
+            connection.execute(statements.UNPARK_ALL, {"states": states, "b_now": datetime.now(UTC)})
             connection.execute(statements.NOTHING_FREE_IS_NEXT)
             connection.execute(statements.PROMOTE_ALL)
         else:
             if is_alone:
-                connection.execute(statements.SET_ASIDE)
+                connection.execute(statements.PARK_WAITING)
             self._run, self.has_earlier = run_numbers.begin_run(connection, is_new=is_alone)
         if self._database.is_shared and is_alone:
             connection.execute(statements.LET_OTHERS_SEND)
         return left_out
 
-    def _take_up(self, connection: Connection, keys_wanted: Sequence[str]) -> None:
+    def _unpark(self, connection: Connection, keys_wanted: Sequence[str]) -> None:
         self._refuse_reader()
         if self._database.is_shared:
             connection.execute(statements.ENTER_ALONE)
         found = connection.execute(statements.KNOWN, {"rows": [[key] for key in keys_wanted]}).all()
-        aside = [row.key for row in found if row.state == State.SET_ASIDE.value]
+        aside = [row.key for row in found if row.state == State.PARKED.value]
         if aside:
             reopen(connection, aside)
 
@@ -348,8 +348,8 @@ class Store:
         kept = connection.execute(self._claiming.renew, {"b_worker": self._worker})
         return {row.key: row.claims for row in kept}
 
-    def _let_go(self, connection: Connection) -> None:
-        connection.execute(self._claiming.let_go, {"b_worker": self._worker})
+    def _release_all(self, connection: Connection) -> None:
+        connection.execute(self._claiming.release_all, {"b_worker": self._worker})
 
 
 def _delete(connection: Connection, before: datetime) -> int:
@@ -358,20 +358,20 @@ def _delete(connection: Connection, before: datetime) -> int:
     return deleted
 
 
-def _earlier(connection: Connection, chats: Sequence[str], besides: int, present: int) -> list[Earlier]:
+def _earlier(connection: Connection, chats: Sequence[str], besides: int, present: int) -> list[EntryStatus]:
     recipient_of = recipients.recipients_of(connection, chats)
     wanted = {"rows": [[one] for one in set(recipient_of.values())], "own": besides, "present": present}
     found: dict[str, list[Any]] = {}
     for row in connection.execute(statements.EARLIER, wanted).all():
         found.setdefault(row.recipient, []).append(row)
     return [
-        Earlier(row.key, chat, State(row.state), row.run)
+        EntryStatus(row.key, chat, State(row.state), run=row.run)
         for chat, recipient in recipient_of.items()
         for row in found.get(recipient, ())
     ]
 
 
-def _leave_out_superseded(connection: Connection, take_up: Sequence[State], *, are_wanted: bool) -> int:
+def _leave_out_superseded(connection: Connection, unpark: Sequence[State], *, are_wanted: bool) -> int:
     """Decide what becomes of texts that were replaced, and count those that are left out."""
     if are_wanted:
         connection.execute(statements.NOTHING_IS_SUPERSEDED)
@@ -379,13 +379,13 @@ def _leave_out_superseded(connection: Connection, take_up: Sequence[State], *, a
     if before := run_numbers.unread_run(connection):
         connection.execute(statements.SUPERSEDE_EARLIER, {"b_before": before})
     counted = _count_superseded(connection)
-    return sum(counted[state] for state in take_up)
+    return sum(counted[state] for state in unpark)
 
 
 def _count_superseded(connection: Connection) -> dict[State, int]:
     wanted = {"before": run_numbers.unread_run(connection)}
     counted = dict([*connection.execute(statements.COUNT_SUPERSEDED, wanted)])
-    return {state: counted.get(state.value, 0) for state in (State.SET_ASIDE, State.NOT_SENT)}
+    return {state: counted.get(state.value, 0) for state in (State.PARKED, State.NOT_SENT)}
 
 
 def _sample(connection: Connection, chat: str | None, before: datetime | None) -> Sample | None:
@@ -399,10 +399,10 @@ def _sample(connection: Connection, chat: str | None, before: datetime | None) -
     return None if found is None else Sample(*found)
 
 
-def _claimed(row: Sequence[Any]) -> Claimed:
+def _claimed(row: Sequence[Any]) -> Claim:
     (_, key, chat, body, files, question, state, attempts, *last) = row
     started_at, date_ahead, sent_to, claims, is_superseded, label = last
-    return Claimed(
+    return Claim(
         key,
         chat,
         body,

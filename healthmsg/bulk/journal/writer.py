@@ -86,7 +86,7 @@ class Writer:
         """Ask for a change; it is on the disk when the future is done."""
         return self._ask(_Asked(change))
 
-    def go_along(self, work: Callable[[Connection], T]) -> "asyncio.Future[T]":
+    def run_in_batch(self, work: Callable[[Connection], T]) -> "asyncio.Future[T]":
         """Ask for work that is done with changes, after them: each transaction has its price."""
         return self._ask(_Asked(work=work))
 

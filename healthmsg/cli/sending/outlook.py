@@ -6,7 +6,7 @@ from typing import Final
 from attrs import frozen
 
 from healthmsg.bulk.dry_run import DryRun, DryRunReport, ProblemKind
-from healthmsg.bulk.journal import Journal, State
+from healthmsg.bulk.journal import Journal, State, open_journal
 from healthmsg.cli.recipients import Problems
 from healthmsg.cli.sending.job import Job
 from healthmsg.cli.sending.journal_place import JournalPlace
@@ -77,8 +77,8 @@ async def find_examples(job: Job) -> list[Example]:
         return [Example(f"line {message.line}, to {message.to}", message.body) for message in first]
     if job.journal is None:
         return []
-    states = [State.WAITING, State.SET_ASIDE, *([State.NOT_SENT] if job.retry_failed else ())]
-    async with Journal.open(job.journal.target, is_reading=True) as journal:
+    states = [State.WAITING, State.PARKED, *([State.NOT_SENT] if job.retry_failed else ())]
+    async with open_journal(job.journal.target, is_reading=True) as journal:
         found = [one for state in states for one in await _first(journal, state, job.superseded)]
     return found[:_EXAMPLES]
 
@@ -114,7 +114,7 @@ async def _of_journal(job: Job) -> Outlook:
     async with job.service.client() as client:
         dry = client.send_many(**job.send_options(), dry_run=True)
         report = await dry.report()
-    async with Journal.open(job.journal.target, is_reading=True) as journal:
+    async with open_journal(job.journal.target, is_reading=True) as journal:
         counts = await journal.counts()
     examples = await find_examples(job)
     before = ", ".join(f"{state.value} {count:,}" for state, count in counts.items() if count)
@@ -140,14 +140,14 @@ async def _first(journal: Journal, state: State, superseded: bool) -> list[Examp
 
 async def count_in(place: JournalPlace) -> int:
     """Count the messages in a journal."""
-    async with Journal.open(place.target, is_reading=True) as journal:
+    async with open_journal(place.target, is_reading=True) as journal:
         return sum((await journal.counts()).values())
 
 
 async def is_all_delivered(place: JournalPlace) -> bool:
     """Tell whether everything that is in a journal was delivered, or replaced by another text."""
-    async with Journal.open(place.target, is_reading=True) as journal:
+    async with open_journal(place.target, is_reading=True) as journal:
         counts = await journal.counts()
-        for state, count in (await journal.superseded()).items():
+        for state, count in (await journal.count_superseded()).items():
             counts[state] -= count
     return not any(count for state, count in counts.items() if state is not State.DELIVERED)

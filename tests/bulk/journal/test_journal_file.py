@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection
 
-from healthmsg.bulk.journal import Entry, Journal, State, database, sqlite_file
+from healthmsg.bulk.journal import Entry, State, database, open_journal, sqlite_file
 from healthmsg.delivery.attempt import Outcome
 from healthmsg.errors import (
     ConfigurationError,
@@ -39,7 +39,7 @@ def asking(statement: str) -> Callable[[Connection], object]:
 
 
 async def opening(target: str | Path) -> None:
-    async with Journal.open(target):
+    async with open_journal(target):
         pass
 
 
@@ -99,14 +99,14 @@ async def test_a_folder_and_a_missing_folder_are_refused(tmp_path: Path) -> None
 
 
 async def test_a_newer_version_is_refused(target: str) -> None:
-    async with Journal.open(target) as journal:
+    async with open_journal(target) as journal:
         await journal._store._do(
             lambda c: c.exec_driver_sql("UPDATE healthmsg_journal SET value = '99' WHERE name = 'version'")
         )
 
     for is_reading in (False, True):
         with pytest.raises(JournalVersionError, match="99"):
-            async with Journal.open(target, is_reading=is_reading):
+            async with open_journal(target, is_reading=is_reading):
                 pass
 
 
@@ -125,13 +125,13 @@ async def test_a_second_sender_is_refused_and_one_that_reads_is_not(file: Path) 
         for name in (file, other_name):
             with pytest.raises(JournalInUseError):
                 await opening(name)
-        async with Journal.open(file, is_reading=True) as reading:
+        async with open_journal(file, is_reading=True) as reading:
             await delivered(journal, "m1")
             assert await states(reading) == {"a": State.DELIVERED}
             for write in (
                 reading.claim(1),
                 reading.purge(timedelta()),
-                reading.belong_to("u1", "https://api.example"),
+                reading.set_owner("u1", "https://api.example"),
             ):
                 with pytest.raises(JournalError, match="reading only"):
                     await write
@@ -139,13 +139,13 @@ async def test_a_second_sender_is_refused_and_one_that_reads_is_not(file: Path) 
                 await reading.enter([entry("b")])
         assert (await journal.counts())[State.DELIVERED] == 1
 
-    async with Journal.open(file, is_reading=True) as reading:
+    async with open_journal(file, is_reading=True) as reading:
         assert await states(reading) == {"a": State.DELIVERED}
 
 
 async def test_reading_makes_no_journal(file: Path) -> None:
     with pytest.raises(JournalNotFoundError, match="no journal"):
-        async with Journal.open(file, is_reading=True):
+        async with open_journal(file, is_reading=True):
             pass
     assert not file.exists()
 
@@ -153,9 +153,9 @@ async def test_reading_makes_no_journal(file: Path) -> None:
 async def test_a_killed_sender_keeps_nobody_out(file: Path) -> None:
     script = (
         "import asyncio, sys\n"
-        "from healthmsg.bulk.journal import Journal\n"
+        "from healthmsg.bulk.journal import open_journal\n"
         "async def main():\n"
-        "    async with Journal.open(sys.argv[1]):\n"
+        "    async with open_journal(sys.argv[1]):\n"
         "        print('open', flush=True)\n"
         "        await asyncio.sleep(60)\n"
         "asyncio.run(main())\n"
@@ -182,18 +182,18 @@ async def test_what_is_acknowledged_survives_a_power_cut(file: Path, tmp_path: P
         for end in ("", "-wal"):
             shutil.copy2(f"{file}{end}", f"{copy}{end}")
 
-    async with Journal.open(copy) as journal:
+    async with open_journal(copy) as journal:
         found = await states(journal)
         assert [found[f"k{number}"] for number in range(20)] == [
             *([State.DELIVERED] * 10),
             State.SENDING,
             *([State.WAITING] * 9),
         ]
-        assert keys(await journal.in_doubt()) == ["k10"]
+        assert keys(await journal.claim_in_doubt()) == ["k10"]
 
 
 async def test_sqlite_is_asked_whether_it_syncs(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with Journal.open(file) as journal:
+    async with open_journal(file) as journal:
         for pragma, value in (("synchronous", 2), ("journal_mode", "wal"), ("secure_delete", 1)):
             assert await journal._store._do(asking(f"PRAGMA {pragma}")) == value
 
@@ -216,7 +216,7 @@ async def test_a_full_disk_fails_all_who_wait_and_all_who_come_and_loses_nothing
         assert len(told) == 8
         assert all(isinstance(one, JournalError) and "disk is full" in str(one) for one in told)
 
-    async with Journal.open(file) as journal:
+    async with open_journal(file) as journal:
         assert set((await states(journal)).values()) == {State.DELIVERED, State.WAITING}
         assert len(await journal.claim(9)) == 8
 
@@ -235,7 +235,7 @@ async def test_what_a_full_disk_left_in_the_wal_file_is_this_runs_own(file: Path
         # Not "written to by another program".
         assert await base.run(asking("SELECT count(*) FROM healthmsg_messages")) == 1
 
-    async with Journal.open(file) as journal:
+    async with open_journal(file) as journal:
         assert await states(journal) == {"a": State.WAITING}
 
 
@@ -270,7 +270,7 @@ async def test_a_failed_commit_fails_all_of_its_batch(file: Path) -> None:
         told = await asyncio.gather(*outcomes, return_exceptions=True)
         assert {type(one) for one in told} == {JournalError}
 
-    async with Journal.open(file) as journal:
+    async with open_journal(file) as journal:
         assert set((await states(journal)).values()) == {State.WAITING}
 
 
@@ -327,7 +327,7 @@ async def test_a_purge_beside_a_reader_says_what_it_could_not_do(
 )
 async def test_what_cannot_be_a_journal_is_refused_at_once(target: str) -> None:
     with pytest.raises(ConfigurationError):
-        Journal.open(target)
+        open_journal(target)
 
 
 async def test_a_journal_can_be_named_in_several_ways(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from healthmsg.bulk.journal import Journal, libpq
+from healthmsg.bulk.journal import libpq, open_journal
 from healthmsg.bulk.journal.target import Target
 from healthmsg.errors import ConfigurationError, JournalError
 
@@ -115,7 +115,7 @@ async def gates(postgresql: str, certificate: Path) -> AsyncIterator[dict[str, G
 
 
 async def opening(url: str, *, is_reading: bool = False) -> None:
-    async with Journal.open(url, is_reading=is_reading):
+    async with open_journal(url, is_reading=is_reading):
         pass
 
 

@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 from sqlalchemy import Connection, inspect
 
-from healthmsg.bulk.journal import Entry, Journal, State, migrations
+from healthmsg.bulk.journal import Entry, State, migrations, open_journal
 from healthmsg.bulk.journal.schema import METADATA
 from healthmsg.delivery.attempt import Outcome
 from healthmsg.errors import JournalError, JournalVersionError
@@ -65,8 +65,8 @@ def columns_of(connection: Connection) -> dict[str, Any]:
 
 
 async def test_a_journal_of_version_1_goes_on_where_it_was(old: str) -> None:
-    async with Journal.open(old) as journal:
-        await journal.belong_to("u1", "https://api.example/v1")
+    async with open_journal(old) as journal:
+        await journal.set_owner("u1", "https://api.example/v1")
         assert await states(journal) == {
             "a": State.DELIVERED,
             "b": State.WAITING,
@@ -74,24 +74,24 @@ async def test_a_journal_of_version_1_goes_on_where_it_was(old: str) -> None:
             "d": State.NOT_SENT,
         }
         assert all(one.problem is None for one in await journal.enter([entry(key) for key in "abcd"]))
-        (doubtful,) = await journal.in_doubt()
+        (doubtful,) = await journal.claim_in_doubt()
         assert doubtful.key == "c"
         assert doubtful.started_at == datetime(2026, 11, 23, 10, tzinfo=UTC)
         assert doubtful.sent_to == doubtful.chat
         # Of what was delivered before, the text is not known any more.
-        assert await journal.delivered_sample() is None
+        assert await journal.newest_delivery() is None
         await journal.finish(await begun(journal), Outcome.DELIVERED, message_id="m2")
-        sample = await journal.delivered_sample()
+        sample = await journal.newest_delivery()
         assert sample is not None
         assert sample.key == "b"
         assert journal.is_body(sample, "Beste mevrouw Jansen")
 
-    async with Journal.open(old) as journal:
-        assert keys(await journal.in_doubt()) == ["c"]
+    async with open_journal(old) as journal:
+        assert keys(await journal.claim_in_doubt()) == ["c"]
 
 
 async def test_a_migrated_journal_is_like_a_new_one(old: str) -> None:
-    async with Journal.open(old) as journal:
+    async with open_journal(old) as journal:
         migrated = await journal._store._do(columns_of)
     if old.startswith("postgresql"):
         connection = await asyncpg.connect(old.replace("+asyncpg", ""))
@@ -99,7 +99,7 @@ async def test_a_migrated_journal_is_like_a_new_one(old: str) -> None:
         await connection.close()
     else:
         Path(old).unlink()  # noqa: ASYNC240 - nothing else runs
-    async with Journal.open(old) as journal:
+    async with open_journal(old) as journal:
         assert await journal._store._do(columns_of) == migrated
 
     assert {table: set(columns) for table, (columns, _) in migrated.items()} == {
@@ -108,7 +108,7 @@ async def test_a_migrated_journal_is_like_a_new_one(old: str) -> None:
 
 
 async def test_an_old_journal_knows_the_conversations_of_its_users(old: str) -> None:
-    async with Journal.open(old):
+    async with open_journal(old):
         pass
     steps = (
         "UPDATE healthmsg_messages SET chat = 'users/u', sent_to = 'conversations/c' WHERE key = 'a'",
@@ -128,21 +128,21 @@ async def test_an_old_journal_knows_the_conversations_of_its_users(old: str) -> 
         "CREATE UNIQUE INDEX healthmsg_one_next ON healthmsg_messages (chat) WHERE is_next",
         "UPDATE healthmsg_journal SET value = '2' WHERE name = 'version'",
     )
-    async with Journal.open(old) as journal:
+    async with open_journal(old) as journal:
         for step in steps:
             await journal._store._do(partial(Connection.exec_driver_sql, statement=step))
 
-    async with Journal.open(old) as journal:
+    async with open_journal(old) as journal:
         (same,) = await journal.same_chats(["users/u"])
         assert set(same) == {"conversations/u", "conversations/c"}
         await journal.enter([Entry("e", "users/u", "x")])
         assert keys(await journal.claim(9)) == []
-        assert keys(await journal.in_doubt()) == ["c"]
+        assert keys(await journal.claim_in_doubt()) == ["c"]
 
 
 async def test_a_reader_does_not_migrate(old: str) -> None:
     with pytest.raises(JournalVersionError, match="older"):
-        async with Journal.open(old, is_reading=True):
+        async with open_journal(old, is_reading=True):
             pass
 
 
@@ -154,7 +154,7 @@ async def test_a_failure_in_the_middle_leaves_the_old_one(old: str, monkeypatch:
     with monkeypatch.context() as patched:
         patched.setattr(migrations.bring_up_to_date, "__defaults__", ((*migrations.STEPS, fail),))
         with pytest.raises(JournalError):
-            async with Journal.open(old):
+            async with open_journal(old):
                 pass
     if "://" not in old:
         file = sqlite3.connect(old)
@@ -162,19 +162,19 @@ async def test_a_failure_in_the_middle_leaves_the_old_one(old: str, monkeypatch:
         assert file.execute("SELECT value FROM healthmsg_journal WHERE name = 'version'").fetchone() == ("1",)
         file.close()
 
-    async with Journal.open(old) as journal:
+    async with open_journal(old) as journal:
         assert "half_done" not in await journal._store._do(columns_of)
-        assert keys(await journal.in_doubt()) == ["c"]
+        assert keys(await journal.claim_in_doubt()) == ["c"]
 
 
 async def test_a_process_killed_in_the_middle_leaves_the_old_one(old: str) -> None:
     dying = """
 import asyncio, os, signal, sys
-from healthmsg.bulk.journal import Journal, migrations
+from healthmsg.bulk.journal import Journal, migrations, open_journal
 def die(connection):
     os.kill(os.getpid(), signal.SIGKILL)
 async def main():
-    async with Journal.open(sys.argv[1]):
+    async with open_journal(sys.argv[1]):
         pass
 migrations.bring_up_to_date.__defaults__ = ((*migrations.STEPS, die),)
 asyncio.run(main())
@@ -182,15 +182,15 @@ asyncio.run(main())
     done = subprocess.run([sys.executable, "-c", dying, old], check=False)  # noqa: ASYNC221, S603 - our own script
     assert done.returncode == -signal.SIGKILL
     with pytest.raises(JournalVersionError, match="older"):
-        async with Journal.open(old, is_reading=True):
+        async with open_journal(old, is_reading=True):
             pass
 
-    async with Journal.open(old) as journal:
-        assert keys(await journal.in_doubt()) == ["c"]
+    async with open_journal(old) as journal:
+        assert keys(await journal.claim_in_doubt()) == ["c"]
 
 
 async def test_every_query_that_is_made_often_uses_an_index(file: Path) -> None:
-    async with Journal.open(file):
+    async with open_journal(file):
         pass
     connection = sqlite3.connect(file)
     often = {

@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_connection
 
-from healthmsg.bulk.journal import Journal, State, writer
+from healthmsg.bulk.journal import Journal, State, open_journal, writer
 from healthmsg.delivery.attempt import Outcome
 from healthmsg.errors import JournalError, JournalGoneError
 from tests.bulk.journal.journals import NOW, begun, entry, holding, keys, only, states
@@ -49,8 +49,8 @@ def lose_next_commit(monkeypatch: pytest.MonkeyPatch, *, is_committed: bool) -> 
 
 
 async def test_a_server_that_was_restarted_is_gone_on_with(database: str) -> None:
-    async with Journal.open(database, patience=PATIENCE) as journal:
-        await journal.set_out()
+    async with open_journal(database, patience=PATIENCE) as journal:
+        await journal.start_run()
         await journal.enter([entry("a"), entry("b")])
         claim = await begun(journal)
         await end_sessions(database)
@@ -60,8 +60,8 @@ async def test_a_server_that_was_restarted_is_gone_on_with(database: str) -> Non
         held = only(await journal.claim(9))
 
         # Others still know that it sends: nothing is set aside, or taken from it.
-        async with Journal.open(database) as other:
-            await other.set_out()
+        async with open_journal(database) as other:
+            await other.start_run()
             assert await states(other) == {"a": State.DELIVERED, "b": State.WAITING}
             assert await other.claim(9) == []
         await journal.begin(held, NOW, held.chat)
@@ -156,7 +156,7 @@ async def test_any_user_may_ask_which_server_it_is(database: str, postgresql: st
     await connection.execute("CREATE ROLE plain LOGIN")
     await connection.execute("GRANT CREATE ON SCHEMA public TO plain")
     try:
-        async with Journal.open(database.replace("postgres@", "plain@")) as journal:
+        async with open_journal(database.replace("postgres@", "plain@")) as journal:
             assert journal._store._database._continuity._server
     finally:
         await connection.execute("DROP OWNED BY plain")

@@ -8,7 +8,7 @@ import pytest
 from attrs import evolve
 from sqlalchemy import event
 
-from healthmsg.bulk.journal import Journal, State, writer
+from healthmsg.bulk.journal import Journal, State, open_journal, writer
 from healthmsg.bulk.journal.line import SqliteLine
 from healthmsg.delivery.attempt import Outcome
 from healthmsg.errors import ClaimLostError, JournalError
@@ -44,7 +44,7 @@ async def test_changes_of_one_message_are_made_in_their_order(target: str) -> No
             journal.finish(first, Outcome.UNKNOWN),
             journal.begin(second, NOW, second.chat),
             journal.finish(first, Outcome.DELIVERED, message_id="m1"),
-            journal.put_back(second),
+            journal.requeue(second),
         )
         assert await states(journal) == {"a": State.DELIVERED, "b": State.WAITING}
 
@@ -89,11 +89,13 @@ async def test_what_nobody_waits_for_any_more_can_be_claimed_again(target: str, 
         assert keys(claims) == ["a1", "b"]
         await journal.begin(claims[0], NOW, claims[0].chat)
 
-    async with Journal.open(target) as journal:
-        await cancelled_after(journal, ticks, journal.in_doubt())
+    async with open_journal(target) as journal:
+        await cancelled_after(journal, ticks, journal.claim_in_doubt())
         await journal.counts()
         await journal.counts()
-        assert [(claim.key, claim.state) for claim in await journal.in_doubt()] == [("a1", State.SENDING)]
+        assert [(claim.key, claim.state) for claim in await journal.claim_in_doubt()] == [
+            ("a1", State.SENDING)
+        ]
 
 
 async def test_what_was_asked_for_is_done_before_the_journal_closes(target: str) -> None:
@@ -103,8 +105,8 @@ async def test_what_was_asked_for_is_done_before_the_journal_closes(target: str)
         await asyncio.sleep(0)
     await asyncio.gather(*begins)
 
-    async with Journal.open(target) as journal:
-        assert len(await journal.in_doubt()) == 20
+    async with open_journal(target) as journal:
+        assert len(await journal.claim_in_doubt()) == 20
 
 
 @pytest.mark.usefixtures("nothing_is_left_behind")
@@ -127,8 +129,8 @@ async def test_cancelling_while_it_closes_does_not_cut_it_short(file: Path) -> N
     with pytest.raises(asyncio.CancelledError):
         await task
 
-    async with Journal.open(file) as journal:
-        assert keys(await journal.in_doubt()) == ["a"]
+    async with open_journal(file) as journal:
+        assert keys(await journal.claim_in_doubt()) == ["a"]
 
 
 async def test_when_the_loop_takes_its_task_away_whoever_waits_is_told(target: str) -> None:
@@ -138,15 +140,15 @@ async def test_when_the_loop_takes_its_task_away_whoever_waits_is_told(target: s
         with pytest.raises(JournalError, match="closed"):
             await journal.finish(claim, Outcome.NOT_SENT)
 
-    async with Journal.open(target) as journal:
+    async with open_journal(target) as journal:
         # In a file, whoever opens it has it alone; in PostgreSQL the lease goes on.
-        assert keys(await journal.in_doubt()) == ([] if "://" in target else ["a"])
+        assert keys(await journal.claim_in_doubt()) == ([] if "://" in target else ["a"])
 
 
 async def test_what_is_done_again_after_a_lost_claim_is_not_taken_for_lost(
     target: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with Journal.open(target, patience=60) as journal:
+    async with open_journal(target, patience=60) as journal:
         await journal.enter(entry(key) for key in "abcd")
         a, b, c = await journal.claim(3)
         await asyncio.gather(*(journal.begin(claim, NOW, claim.chat) for claim in (a, c)))

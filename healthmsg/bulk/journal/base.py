@@ -19,7 +19,7 @@ class State(Enum):
     DELIVERED = "delivered"
     NOT_SENT = "not sent"
     UNKNOWN = "unknown"
-    SET_ASIDE = "set aside"
+    PARKED = "parked"
     """An earlier run was to send it, and the present one was not given it."""
 
 
@@ -61,7 +61,7 @@ class Entry:
 
 
 @frozen
-class Standing:
+class EntryStatus:
     """What is known of a message that was entered.
 
     If it was refused, `problem` says why: another text is known under its key (then the rest is that other
@@ -84,7 +84,7 @@ class Standing:
 
 
 @frozen
-class Claimed:
+class Claim:
     """A message that this worker has, and nobody else.
 
     `state` is what it was when it was claimed. `started_at` and `sent_to`, the chat, are of the last attempt,
@@ -122,19 +122,6 @@ class Sample:
     body_hash: bytes = field(repr=False)
     started_at: datetime
     noted_at: datetime
-
-
-@frozen
-class Earlier:
-    """A message that an earlier run was given: of one run are those that were entered by it together.
-
-    `chat` is the address that was asked for: the message may have gone to another one of the same recipient.
-    """
-
-    key: str = field(repr=False)
-    chat: str = field(repr=False)
-    state: State
-    run: int
 
 
 @frozen
