@@ -9,8 +9,8 @@ from typing import cast
 
 import pytest
 
+from healthmsg.bulk.dispatch import Lease
 from healthmsg.bulk.journal import Claim, Journal, State
-from healthmsg.bulk.lease import Lease
 from healthmsg.errors import ClaimLostError, JournalError
 from tests.machine import Machine
 

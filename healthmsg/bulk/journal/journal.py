@@ -140,6 +140,18 @@ class Journal:
         return self._store.salt
 
     @property
+    def is_durable(self) -> bool:
+        """Whether a later run finds what this one leaves."""
+        return True
+
+    def abandon(self, claim: Claim) -> None:
+        """Leave a message to the next run."""
+
+    def left_over(self) -> list[Claim]:
+        """Return what ends with this run without having been sent: nothing, since it waits."""
+        return []
+
+    @property
     def is_partly_lost(self) -> bool:
         """Whether its newest state was missing, and was to be done without: `?accept_missing_wal=1`."""
         return self._store.is_partly_lost

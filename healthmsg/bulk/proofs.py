@@ -8,7 +8,7 @@ from functools import partial
 
 from attrs import define, evolve
 
-from healthmsg.bulk.journal import Journal, Sample
+from healthmsg.bulk.journal.base import Journal, Sample
 from healthmsg.delivery.attempt import Attempt
 from healthmsg.delivery.ledger import Delivered, Deliveries
 from healthmsg.ids import ChatAddress
@@ -73,6 +73,11 @@ class DeliveryProofs:
         """By how much the client's clock is ahead of the journal's."""
         return self._deliveries.clock.moment() - self._journal.now()
 
+    def date_ahead(self) -> timedelta | None:
+        """Return about how much the service's `Date` is ahead of the journal's clock, if that is known."""
+        ahead = self._deliveries.clock.date_ahead()
+        return None if ahead is None else ahead + self.journal_ahead
+
     def _delivered(self, sample: Sample) -> Delivered:
         ahead = self.journal_ahead
         delivered = Delivered(
@@ -121,6 +126,7 @@ class JournalEvidence:
 
     async def wait(self) -> bool:
         """Wait for the first message of this run that is delivered; return whether one came meanwhile."""
-        if self._had_first:
+        # Without a journal, a run may wait for its next message for ever.
+        if self._had_first or not self._journal.is_durable:
             return False
         return await self._proofs.wait()
