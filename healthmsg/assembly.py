@@ -23,11 +23,11 @@ from healthmsg.pipeline.request import Request, Send, Step
 from healthmsg.pipeline.retry import Retries, RetryStep
 from healthmsg.ratelimit.limiter import Limiter
 from healthmsg.resources.aliases import Aliases
-from healthmsg.task_pool import Many
+from healthmsg.task_pool import BulkRun
 from healthmsg.transport.http import Wire
 
 T = TypeVar("T")
-RunT = TypeVar("RunT", bound=Many[Any, Any])
+RunT = TypeVar("RunT", bound=BulkRun[Any])
 
 
 class Shared:
@@ -39,7 +39,7 @@ class Shared:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._runs: set[Many[Any, Any]] = set()
+        self._runs: set[BulkRun[Any]] = set()
         self.assigning: set[tuple[str, str]] = set()
         """Auxiliary ids that are being assigned."""
         # Weak, since views come and go. A manager that is renewing its token is kept by the renewal itself.

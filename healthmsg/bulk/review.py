@@ -8,7 +8,7 @@ from attrs import field, frozen
 
 from healthmsg.bulk.journal import State, open_journal
 from healthmsg.bulk.journal.target import Target
-from healthmsg.bulk.messages import shown_recipient
+from healthmsg.bulk.models import shown_recipient
 from healthmsg.errors import JournalNotFoundError
 from healthmsg.errors.base import hides_arguments
 from healthmsg.models import Outcome

@@ -89,7 +89,7 @@ async def test_nothing_goes_twice_when_the_wal_file_was_left_behind(
         with pytest.raises(JournalIncompleteError, match="accept_missing_wal=1"):
             await sent(other, messages, journal=moved)
         with pytest.raises(JournalIncompleteError, match="accept_missing_wal=1"):
-            await other.send_many(messages, journal=moved, dry_run=True).report()
+            await other.preview_many(messages, journal=moved).report()
         assert posts(sandbox) == sent_before
         results = await sent(other, messages, journal=f"{moved}?accept_missing_wal=1")
 

@@ -15,10 +15,9 @@ from healthmsg import (
     Outcome,
     Outgoing,
 )
-from healthmsg.bulk import journal_sender
+from healthmsg.bulk import runner
 from healthmsg.bulk.journal import Entry, State, open_journal
 from healthmsg.bulk.journal.store import SqlJournal
-from healthmsg.bulk.journal_sender import JournalSendMany
 from healthmsg.sandbox import AnswerStatus, AnswerStatusAfter, CutAfter, CutBefore, Delay, Fault, Sandbox
 from tests.bulk.journal_runs import fresh_client, lose, outcomes, sent, states
 from tests.bulk.sources import bodies, chats, posts
@@ -306,14 +305,13 @@ async def test_what_somebody_deletes_from_the_journal_is_not_waited_for_in_vain(
     client: Client, sandbox: Sandbox, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (chat,) = chats(sandbox, 1)
-    monkeypatch.setattr(journal_sender, "_BETWEEN_LOOKS", 0.05)
+    monkeypatch.setattr(runner, "_BETWEEN_LOOKS", 0.05)
     async with open_journal(database) as other:
         await other.start_run()  # as a sender does: what one who is none has claimed is anybody's
         await other.enter([Entry("a", chat, "1")])
         await other.claim(1)
         async with client.send_many([Outgoing(chat, "1", key="a")], journal=database) as run:
-            assert isinstance(run, JournalSendMany)
-            await until(lambda: run._has_all)
+            await until(lambda: run._runner is not None and run._runner.intake._has_all)  # type: ignore[attr-defined]
             await other._do(lambda c: c.exec_driver_sql("DELETE FROM healthmsg_messages"))
             with pytest.raises(JournalError, match="deleted"):
                 _ = [result async for result in run]

@@ -9,9 +9,9 @@ from typing import cast
 
 import pytest
 
+from healthmsg.bulk.dispatch import Lease
 from healthmsg.bulk.journal import Claim, State
 from healthmsg.bulk.journal.store import SqlJournal
-from healthmsg.bulk.lease import Lease
 from healthmsg.errors import ClaimLostError, JournalError
 from tests.machine import Machine
 

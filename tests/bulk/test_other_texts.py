@@ -8,15 +8,15 @@ import pytest
 
 from healthmsg import (
     Client,
-    DryRunReport,
     InvalidInputError,
     OtherTextError,
     Outcome,
     Outgoing,
+    PreviewReport,
     ProblemKind,
     SendResult,
 )
-from healthmsg.bulk.intake import Intake
+from healthmsg.bulk.intake import JournalIntake
 from healthmsg.bulk.journal import Entry, InputIndex, State, open_journal
 from healthmsg.sandbox import CutBefore, Sandbox
 from tests.bulk.journal_runs import fresh_client, lose, outcomes, sent
@@ -51,7 +51,7 @@ async def enter_only(sandbox: Sandbox, target: Path | str, messages: list[Outgoi
             async def tell(result: SendResult) -> None:
                 given.knows(result.key or "")
 
-            intake = Intake(
+            intake = JournalIntake(
                 client._api,
                 journal,
                 given,
@@ -59,14 +59,15 @@ async def enter_only(sandbox: Sandbox, target: Path | str, messages: list[Outgoi
                 lambda: None,
                 retry_failed=False,
                 other_text="send",
-                count_other_texts=lambda _: None,
+                on_other_texts=lambda: None,
+                resumes=False,
             )
             await intake.take(messages)
 
 
-async def looked_at(client: Client, messages: list[Outgoing] | None, **options: Any) -> DryRunReport:
-    report = await client.send_many(messages, dry_run=True, **options).report()
-    assert isinstance(report, DryRunReport)
+async def looked_at(client: Client, messages: list[Outgoing] | None, **options: Any) -> PreviewReport:
+    report = await client.preview_many(messages, **options).report()
+    assert isinstance(report, PreviewReport)
     return report
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 
-from healthmsg.bulk.dry_run import DryRun, DryRunReport, ProblemKind
+from healthmsg.bulk import Preview, PreviewReport, ProblemKind
 from healthmsg.bulk.journal import State, open_journal
 from healthmsg.cli.recipients import Problems
 from healthmsg.cli.sending.job import Job
@@ -62,7 +62,7 @@ async def look_ahead(job: Job) -> Outlook:
     if job.messages is None:
         return await _of_journal(job)
     async with job.service.client() as client:
-        dry = client.send_many(job.outgoing(client), **job.send_options(), dry_run=True)
+        dry = job.preview(client)
         written = await _refuse_invalid(job, dry)
         report = await dry.report()
     other_texts = await find_other_texts(job, written)
@@ -86,7 +86,7 @@ async def find_examples(job: Job) -> list[Example]:
     return found[:_EXAMPLES]
 
 
-def _before(report: DryRunReport) -> str:
+def _before(report: PreviewReport) -> str:
     if not (report.delivered_before or report.failed_before or report.in_doubt):
         return ""
     return (
@@ -95,7 +95,7 @@ def _before(report: DryRunReport) -> str:
     )
 
 
-async def _refuse_invalid(job: Job, dry: DryRun) -> list[int]:
+async def _refuse_invalid(job: Job, dry: Preview) -> list[int]:
     """Refuse what the journal knows better, such as a key that it has with another text.
 
     Return the numbers of the messages whose recipients already got another one.
@@ -115,7 +115,7 @@ async def _of_journal(job: Job) -> Outlook:
     if job.journal is None:
         return Outlook(0, 0, ())
     async with job.service.client() as client:
-        dry = client.send_many(**job.send_options(), dry_run=True)
+        dry = job.preview(client)
         report = await dry.report()
     async with open_journal(job.journal.target, is_reading=True) as journal:
         counts = await journal.counts()

@@ -4,15 +4,12 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 from attrs import define, evolve
 
+from healthmsg.bulk.journal.base import Journal
 from healthmsg.delivery.attempt import Attempt
 from healthmsg.delivery.ledger import Delivered, Deliveries
-
-if TYPE_CHECKING:
-    from healthmsg.bulk.journal.store import SqlJournal
 
 
 class DeliveryProofs:
@@ -21,9 +18,7 @@ class DeliveryProofs:
     `when_waiting` is called when something begins to wait for the first one.
     """
 
-    def __init__(
-        self, journal: "SqlJournal", deliveries: Deliveries, when_waiting: Callable[[], object]
-    ) -> None:
+    def __init__(self, journal: Journal, deliveries: Deliveries, when_waiting: Callable[[], object]) -> None:
         self._journal = journal
         self._deliveries = deliveries
         self._when_waiting = when_waiting
@@ -76,15 +71,17 @@ class DeliveryProofs:
         """By how much the client's clock is ahead of the journal's."""
         return self._deliveries.clock.moment() - self._journal.now()
 
-    def _delivered(self, sample: Delivered) -> Delivered:
+    def date_ahead(self) -> timedelta | None:
+        """Return about how much the service's `Date` is ahead of the journal's clock, if that is known."""
+        ahead = self._deliveries.clock.date_ahead()
+        return None if ahead is None else ahead + self.journal_ahead
+
+    def _delivered(self, found: Delivered) -> Delivered:
+        """Bring what the journal has into the client's clock, with what this run knows of it besides."""
+        body, files = self._deliveries.text_of(found.message_id) or (found.body, found.files)
         ahead = self.journal_ahead
-        delivered = Delivered(
-            *(sample.chat, sample.message_id, sample.departed_at + ahead, sample.answered_at + ahead),
-            sample.is_body,
-        )
-        # A delivery of this run's may be in the journal already.
-        text = self._deliveries.text_of(sample.message_id)
-        return delivered if text is None else evolve(delivered, body=text[0], files=text[1])
+        departed_at, answered_at = found.departed_at + ahead, found.answered_at + ahead
+        return evolve(found, departed_at=departed_at, answered_at=answered_at, body=body, files=files)
 
 
 def _resolve(waiter: "asyncio.Future[bool]", *, outcome: bool) -> None:
@@ -96,7 +93,7 @@ def _resolve(waiter: "asyncio.Future[bool]", *, outcome: bool) -> None:
 class JournalEvidence:
     """The evidence about one message of a journal."""
 
-    _journal: "SqlJournal"
+    _journal: Journal
     _deliveries: Deliveries
     _proofs: DeliveryProofs
     _key: str
@@ -121,6 +118,7 @@ class JournalEvidence:
 
     async def wait(self) -> bool:
         """Wait for the first message of this run that is delivered; return whether one came meanwhile."""
-        if self._had_first:
+        # Without a journal, a run may wait for its next message for ever.
+        if self._had_first or not self._journal.is_durable:
             return False
         return await self._proofs.wait()
