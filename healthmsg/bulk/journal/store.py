@@ -18,7 +18,6 @@ from healthmsg.bulk.journal.input_index import body_hash, files_of_json, fingerp
 from healthmsg.bulk.journal.target import Target
 from healthmsg.bulk.journal.transactions import LONGEST, can_be_stored, rows_of
 from healthmsg.bulk.journal.writer import Change, Changes, Kind, Writer
-from healthmsg.delivery.attempt import Outcome
 from healthmsg.delivery.ledger import Delivered
 from healthmsg.environment import comparable_url
 from healthmsg.errors import (
@@ -27,6 +26,7 @@ from healthmsg.errors import (
     JournalError,
     JournalMismatchError,
     JournalNotFoundError,
+    Outcome,
 )
 from healthmsg.ids import ChatAddress
 
