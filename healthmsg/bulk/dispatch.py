@@ -13,13 +13,13 @@ from typing import Any, Final, Self
 from attrs import evolve
 
 from healthmsg.aio import start
+from healthmsg.api import Api
 from healthmsg.bulk.journal.base import Claim, Journal
 from healthmsg.clock import Stopwatch
+from healthmsg.delivery.aliases import Aliases
 from healthmsg.errors import ClaimLostError
 from healthmsg.pipeline.request import Request, Response
 from healthmsg.ratelimit.limiter import RateLimit
-from healthmsg.resources.aliases import Aliases
-from healthmsg.resources.api import Api
 
 _Task = asyncio.Task[Any]
 # Seconds' worth of calls, and how many that is at least and at most: enough that the limit never waits for
@@ -64,12 +64,12 @@ class CallTracker:
     def calls_of(self, task: _Task | None) -> int:
         """Return how many calls the last request of a task has led to so far."""
         request = self.requests.get(task) if task is not None else None
-        return 0 if request is None or request.slot is None else request.attempt
+        return 0 if request is None or request.current.slot is None else request.current.number
 
     def has_begun(self, task: _Task) -> bool:
         """Return whether anything of a task can have left: if not, it still waits for its first turn."""
         request = self.requests.get(task)
-        return request is not None and (request.slot is not None or request.attempt > 1)
+        return request is not None and (request.current.slot is not None or request.current.number > 1)
 
 
 class DispatchWindow:

@@ -18,6 +18,7 @@ import attrs
 from attrs import define, evolve, field, frozen
 
 from healthmsg.aio import in_thread, start
+from healthmsg.api import Api
 from healthmsg.bulk.journal import (
     Entry,
     EntryStatus,
@@ -49,14 +50,12 @@ from healthmsg.errors import (
     JournalError,
     OtherTextError,
 )
-from healthmsg.files import FileTaker, TakenFile, UploadFile, check_files, prepare
+from healthmsg.files import FileTaker, TakenFile, UploadFile, prepare
 from healthmsg.ids import USERS, encode_segment
 from healthmsg.models import Option, Outcome, Question
-from healthmsg.resources.api import Api
-from healthmsg.resources.chat import BaseChat
-from healthmsg.resources.wording import check_body, question_json, readable
+from healthmsg.resources.chat import BaseChat, question_json
 from healthmsg.task_pool import Places, each
-from healthmsg.validation import check_text
+from healthmsg.validation import check_body, check_files, check_text, require_non_blank
 
 if TYPE_CHECKING:
     from healthmsg.bulk.journal.store import SqlJournal
@@ -185,7 +184,7 @@ async def checked(
     if question is not None and files:
         raise InvalidInputError("a question cannot have files: send them in a message of their own")
     if not files:
-        readable(body)
+        require_non_blank(body)
     encode(body)  # refuses what has no UTF-8 form
     return Entry(
         "",

@@ -5,11 +5,11 @@ from typing import TypeGuard
 
 from attrs import field, frozen
 
+from healthmsg.api import Api
 from healthmsg.errors import CallError, HealthmsgError, InvalidIdError, InvalidInputError
 from healthmsg.files import FileToUpload
 from healthmsg.ids import USERS, ChatAddress
 from healthmsg.models import Outcome, Question
-from healthmsg.resources.api import Api
 from healthmsg.resources.chat import BaseChat, belongs_to
 
 Recipient = BaseChat | str

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from attrs import define, field, frozen
 
 from healthmsg.aio import AsyncIterationOnly, start
+from healthmsg.api import Api
 from healthmsg.bulk.intake import Checker, Input, batches, compare, error_of_looked_at
 from healthmsg.bulk.journal import Entry, EntryStatus, InputIndex, State, fingerprint_of, open_journal
 from healthmsg.bulk.models import Messages, Recipient, is_user, shown_recipient
@@ -26,7 +27,6 @@ from healthmsg.errors import (
 from healthmsg.ids import USERS, ChatAddress
 from healthmsg.models import ConversationInfo, GroupChatInfo, User
 from healthmsg.ratelimit.limiter import RateLimit
-from healthmsg.resources.api import Api
 from healthmsg.routes import GET_CHAT, GET_USER
 from healthmsg.validation import check_flag
 

@@ -8,8 +8,8 @@ from datetime import timedelta
 from attrs import define, evolve
 
 from healthmsg.bulk.journal.base import Journal
-from healthmsg.delivery.attempt import Attempt
 from healthmsg.delivery.ledger import Delivered, Deliveries
+from healthmsg.delivery.proof import Attempt
 
 
 class DeliveryProofs:

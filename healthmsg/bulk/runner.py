@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
 from healthmsg.aio import start
+from healthmsg.api import Api
 from healthmsg.bulk.circuit_breaker import CircuitBreaker
 from healthmsg.bulk.dispatch import CallTracker, DispatchWindow, Lease, OrderKeeper
 from healthmsg.bulk.intake import Intake, JournalIntake, MemoryIntake
@@ -31,7 +32,6 @@ from healthmsg.log import log
 from healthmsg.models import Outcome
 from healthmsg.pipeline.request import Request
 from healthmsg.ratelimit.limiter import RateLimit
-from healthmsg.resources.api import Api
 from healthmsg.task_pool import BulkRun, Job, TaskPool, Words
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from healthmsg.bulk.models import Outgoing, SendResult, address_of, check_own, i
 from healthmsg.bulk.options import SendOptions
 from healthmsg.bulk.proofs import DeliveryProofs, JournalEvidence
 from healthmsg.bulk.reconcile import Reconciled, Reconciler, reconciler_of
-from healthmsg.delivery.attempt import Attempt
-from healthmsg.delivery.server_clock import ServerClock
+from healthmsg.clock import ServerClock
+from healthmsg.delivery.proof import Attempt, attempt_of
 from healthmsg.errors import (
     ClaimLostError,
     ClientUsageError,
@@ -29,7 +29,6 @@ from healthmsg.errors import (
     SendingGivenUpError,
     StatusError,
 )
-from healthmsg.files import check_files
 from healthmsg.ids import USERS, ChatAddress
 from healthmsg.models import Outcome, SentMessage
 from healthmsg.pipeline.request import Request
@@ -37,6 +36,7 @@ from healthmsg.resources.chat import Chat
 from healthmsg.resources.conversations import Conversations
 from healthmsg.resources.group_chat import GroupChat, handle
 from healthmsg.task_pool import TaskPool
+from healthmsg.validation import check_files
 
 # What has not arrived so often, though nothing is wrong with the service, will not the next time either.
 _MOST_SENDINGS: Final = 6
@@ -175,7 +175,7 @@ class Sender:
                         return result
                     sent = await self._answer_of_another(claim)
                 error = sent
-                doubt = error.attempt if isinstance(error, DeliveryUnknownError) else None
+                doubt = attempt_of(error)
                 if doubt is None:
                     return await self._not_accepted(claim, error, attempts)
                 self._note_answer(error)
@@ -279,7 +279,7 @@ class Sender:
 
     def _note_answer(self, error: Exception) -> None:
         """Note what an error that concerns this message alone says of the others."""
-        if isinstance(error, DeliveryUnknownError) and error.attempt is not None:
+        if attempt_of(error) is not None:
             self._breaker.record_unclear(error)
         elif isinstance(error, StatusError) and not isinstance(error, ForbiddenError):
             self._breaker.record_success()
@@ -391,7 +391,7 @@ async def _say(chat: Chat | GroupChat, message: Outgoing) -> SentMessage:
             multi_answer=question.multi_answer,
             style=question.style,
         )
-    return await (chat.upload(*files, message=message.body) if files else chat.send(message.body))
+    return await (chat.upload(*files, body=message.body) if files else chat.send(message.body))
 
 
 def _said_by(error: Exception) -> str:

@@ -7,15 +7,16 @@ from typing import Any, Final
 from attrs import define, evolve, field, frozen
 
 from healthmsg.aio import in_thread
+from healthmsg.api import Api
 from healthmsg.bulk.dispatch import CallTracker
 from healthmsg.bulk.models import Recipient, address_of, check_own, outcome_of, shown_recipient
 from healthmsg.errors import InvalidInputError, SendingStoppedError
 from healthmsg.files import FileTaker, FileToUpload, TakenFile, UploadFile
 from healthmsg.models import Outcome
-from healthmsg.resources.api import Api
 from healthmsg.resources.group_chat import handle
-from healthmsg.task_pool import BulkRun, Job, TaskPool, Words, check_concurrency
+from healthmsg.task_pool import BulkRun, Job, TaskPool, Words
 from healthmsg.transfer import Meter, Progress, Transfer
+from healthmsg.validation import check_count
 
 _WORDS: Final = Words("an upload_many", "uploads", "make", "sent")
 # Bytes. Letters and scans are smaller; a run holds so many of them at once, whatever its messages are.
@@ -149,7 +150,7 @@ class UploadMany(BulkRun[UploadResult]):
             _WORDS, self._feed, self._work, self._cut_off, self._runs_on, self._forget, self._meter.finish
         )
         self._pool: TaskPool[_Taken, UploadResult] = TaskPool(
-            job, api.spawn, places=check_concurrency(concurrency)
+            job, api.spawn, places=check_count(concurrency, "concurrency", at_least=1)
         )
         self._calls = CallTracker(api, self._pool.in_flight)
 
@@ -173,7 +174,7 @@ class UploadMany(BulkRun[UploadResult]):
         try:
             check_own(upload.to, self._calls.api)
             chat = handle(self._calls.api, address_of(upload.to))
-            sent = await chat.upload(*item.files, message=upload.body, progress=share)
+            sent = await chat.upload(*item.files, body=upload.body, progress=share)
         except Exception as error:  # noqa: BLE001 - reported, with what can be said of the upload
             return _result(upload, outcome_of(error), error=error)
         finally:
@@ -182,14 +183,16 @@ class UploadMany(BulkRun[UploadResult]):
 
     def _cut_off(self, item: _Taken, task: _Task) -> UploadResult:
         # One without a connection has not left, nor had an earlier try taken effect: it was made again.
-        may_have_left = self._calls.has_begun(task) and self._calls.requests[task].has_left is not False
+        may_have_left = (
+            self._calls.has_begun(task) and self._calls.requests[task].current.has_left is not False
+        )
         outcome = Outcome.UNKNOWN if may_have_left else Outcome.NOT_SENT
         error = SendingStoppedError(f"The run was ended before this upload was done; it is {outcome.value}.")
         return _result(item.upload, outcome, error=error)
 
     def _runs_on(self, task: _Task) -> bool:
         request = self._calls.requests.get(task)
-        return request is not None and request.body_sent
+        return request is not None and request.current.body_sent
 
     def _forget(self, task: _Task) -> None:
         self._calls.forget(task)

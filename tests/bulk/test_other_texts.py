@@ -6,18 +6,10 @@ from typing import Any
 
 import pytest
 
-from healthmsg import (
-    Client,
-    InvalidInputError,
-    OtherTextError,
-    Outcome,
-    Outgoing,
-    PreviewReport,
-    ProblemKind,
-    SendResult,
-)
+from healthmsg import Client, InvalidInputError, Outcome, Outgoing, PreviewReport, ProblemKind, SendResult
 from healthmsg.bulk.intake import JournalIntake
 from healthmsg.bulk.journal import Entry, InputIndex, State, open_journal
+from healthmsg.errors import OtherTextError
 from healthmsg.sandbox import CutBefore, Sandbox
 from tests.bulk.journal_runs import fresh_client, lose, outcomes, sent
 from tests.bulk.sources import bodies, chats

@@ -9,20 +9,10 @@ from typing import Any, Literal
 import pytest
 from attrs import evolve
 
-from healthmsg import (
-    Client,
-    InvalidFileError,
-    JournalMismatchError,
-    Outcome,
-    Outgoing,
-    RateLimit,
-    Retries,
-    Upload,
-    UploadFile,
-    UploadFileError,
-)
+from healthmsg import Client, Outcome, Outgoing, RateLimit, Retries, Upload, UploadFile
 from healthmsg.bulk.intake import checked, take_files
 from healthmsg.bulk.journal import fingerprint_of, open_journal
+from healthmsg.errors import InvalidFileError, JournalMismatchError, UploadFileError
 from healthmsg.files import FileTaker
 from healthmsg.files import sources as values
 from healthmsg.sandbox import Sandbox

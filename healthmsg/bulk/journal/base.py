@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from attrs import field, frozen
 
-from healthmsg.delivery.attempt import Outcome
 from healthmsg.delivery.ledger import Delivered
-from healthmsg.errors import InvalidInputError, JournalError, JournalMismatchError
+from healthmsg.errors import InvalidInputError, JournalError, JournalMismatchError, Outcome
 
 if TYPE_CHECKING:
     from healthmsg.bulk.models import Outgoing

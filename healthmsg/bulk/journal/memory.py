@@ -10,11 +10,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from healthmsg.bulk.journal.base import Claim, State
-from healthmsg.delivery.attempt import Outcome
+from healthmsg.delivery.aliases import Aliases
 from healthmsg.delivery.ledger import Delivered
-from healthmsg.errors import ClaimLostError
+from healthmsg.errors import ClaimLostError, Outcome
 from healthmsg.ids import plain_address
-from healthmsg.resources.aliases import Aliases
 
 if TYPE_CHECKING:
     from healthmsg.bulk.models import Outgoing

@@ -49,7 +49,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from healthmsg.bulk.journal.base import State
 from healthmsg.bulk.journal.database import IS_NEXT, MESSAGES, RECIPIENTS, Utc
 from healthmsg.bulk.journal.input_index import HASH_LENGTH
-from healthmsg.delivery.attempt import Outcome
+from healthmsg.errors import Outcome
 from healthmsg.ids import USERS, ChatKind
 
 

@@ -19,7 +19,6 @@ from healthmsg.bulk.journal.statements import Kind
 from healthmsg.bulk.journal.target import Target
 from healthmsg.bulk.journal.transactions import LONGEST, can_be_stored, rows_of
 from healthmsg.bulk.journal.writer import Change, Changes, Writer
-from healthmsg.delivery.attempt import Outcome
 from healthmsg.delivery.ledger import Delivered
 from healthmsg.environment import comparable_url
 from healthmsg.errors import (
@@ -28,6 +27,7 @@ from healthmsg.errors import (
     JournalError,
     JournalMismatchError,
     JournalNotFoundError,
+    Outcome,
 )
 from healthmsg.ids import ChatAddress
 

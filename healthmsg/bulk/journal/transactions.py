@@ -17,8 +17,7 @@ from healthmsg.bulk.journal import statements
 from healthmsg.bulk.journal.base import Decision, Entry, EntryStatus, State
 from healthmsg.bulk.journal.database import read_meta, write_meta
 from healthmsg.bulk.journal.input_index import HASH_LENGTH, body_hash, files_as_json, question_as_json
-from healthmsg.delivery.attempt import Outcome
-from healthmsg.errors import InvalidInputError, JournalInUseError, JournalMismatchError
+from healthmsg.errors import InvalidInputError, JournalInUseError, JournalMismatchError, Outcome
 from healthmsg.ids import USERS, ChatKind, plain_address
 
 # Bytes. They are indexed, and PostgreSQL's indexes take 2700.

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from healthmsg.bulk.journal import Claim, Entry, EntryStatus, State, open_journal
 from healthmsg.bulk.journal.store import SqlJournal
-from healthmsg.delivery.attempt import Outcome
+from healthmsg.errors import Outcome
 
 NOW = datetime(2026, 11, 23, 10, 0, tzinfo=UTC)
 

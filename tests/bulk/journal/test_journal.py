@@ -5,8 +5,7 @@ import pytest
 
 from healthmsg.bulk.journal import Entry, InputIndex, JournalFile, State, fingerprint_of, open_journal
 from healthmsg.bulk.journal.database import Owner, set_owner
-from healthmsg.delivery.attempt import Outcome
-from healthmsg.errors import ClaimLostError, InvalidInputError, JournalError, JournalMismatchError
+from healthmsg.errors import ClaimLostError, InvalidInputError, JournalError, JournalMismatchError, Outcome
 from tests.bulk.journal.journals import NOW, begun, delivered, entry, holding, keys, only, states, status
 
 API = "https://api.example/v1"

@@ -17,12 +17,12 @@ from sqlalchemy import Connection
 
 from healthmsg.bulk.journal import Entry, State, open_journal
 from healthmsg.bulk.journal import sqlite as sqlite_file
-from healthmsg.delivery.attempt import Outcome
 from healthmsg.errors import (
     ConfigurationError,
     JournalError,
     JournalInUseError,
     JournalNotFoundError,
+    Outcome,
 )
 from tests.bulk.journal.journals import NOW, begun, delivered, entry, holding, keys, states
 

@@ -15,8 +15,7 @@ from sqlalchemy import Connection, text
 
 from healthmsg.bulk.journal import Claim, Entry, State, open_journal, transactions
 from healthmsg.bulk.journal.store import SqlJournal
-from healthmsg.delivery.attempt import Outcome
-from healthmsg.errors import ClaimLostError
+from healthmsg.errors import ClaimLostError, Outcome
 from tests.bulk.journal.journals import NOW
 
 KEYS = [f"k{number}" for number in range(8)]

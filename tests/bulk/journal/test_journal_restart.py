@@ -10,8 +10,7 @@ from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_connection
 from healthmsg.bulk.journal import State, open_journal, writer
 from healthmsg.bulk.journal.postgresql import Continuity, PostgresqlDatabase
 from healthmsg.bulk.journal.store import SqlJournal
-from healthmsg.delivery.attempt import Outcome
-from healthmsg.errors import JournalError, JournalGoneError
+from healthmsg.errors import JournalError, JournalGoneError, Outcome
 from tests.bulk.journal.journals import NOW, begun, entry, holding, keys, only, states
 
 PATIENCE = 20.0

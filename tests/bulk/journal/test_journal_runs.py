@@ -8,8 +8,7 @@ import pytest
 
 from healthmsg.bulk.journal import Entry, State, open_journal
 from healthmsg.bulk.journal.store import SqlJournal
-from healthmsg.delivery.attempt import Outcome
-from healthmsg.errors import JournalError, JournalMismatchError
+from healthmsg.errors import JournalError, JournalMismatchError, Outcome
 from tests.bulk.journal.journals import NOW, begun, delivered, entry, holding, keys, only, states, status
 
 

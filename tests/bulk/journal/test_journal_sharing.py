@@ -12,8 +12,7 @@ from sqlalchemy.util import await_only
 from healthmsg.bulk.journal import Entry, State, open_journal, statements, transactions, writer
 from healthmsg.bulk.journal.statements import Kind
 from healthmsg.bulk.journal.store import SqlJournal
-from healthmsg.delivery.attempt import Outcome
-from healthmsg.errors import ClaimLostError, JournalError
+from healthmsg.errors import ClaimLostError, JournalError, Outcome
 from tests.bulk.journal.journals import NOW, begun, delivered, entry, holding, keys, only, status
 
 SHORT = timedelta(seconds=0.3)

@@ -16,8 +16,7 @@ from sqlalchemy import Connection
 from healthmsg.bulk.journal import Entry, State, open_journal, wal_mark
 from healthmsg.bulk.journal.sqlite import SqliteDatabase
 from healthmsg.bulk.journal.store import SqlJournal
-from healthmsg.delivery.attempt import Outcome
-from healthmsg.errors import JournalError, JournalIncompleteError, JournalVersionError
+from healthmsg.errors import JournalError, JournalIncompleteError, JournalVersionError, Outcome
 from tests.bulk.journal.journals import NOW, begun, delivered, entry, holding, keys, states
 
 ENTRIES = [entry(f"k{number}") for number in range(200)]

@@ -11,8 +11,7 @@ from sqlalchemy import event
 from healthmsg.bulk.journal import State, open_journal, writer
 from healthmsg.bulk.journal.sqlite import SqliteDatabase
 from healthmsg.bulk.journal.store import SqlJournal
-from healthmsg.delivery.attempt import Outcome
-from healthmsg.errors import ClaimLostError, JournalError
+from healthmsg.errors import ClaimLostError, JournalError, Outcome
 from tests.bulk.journal.journals import NOW, begun, entry, holding, keys, only, states
 
 
