@@ -79,7 +79,7 @@ class EntryStatus:
 
 @frozen
 class Claim:
-    """A message that this worker has, and nobody else.
+    """A message that this worker alone has.
 
     `state` is what it was when it was claimed. `started_at` and `sent_to`, the chat, are of the last attempt,
     if there was one.

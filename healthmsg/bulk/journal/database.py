@@ -177,7 +177,9 @@ def check_version(connection: Connection) -> bool:
     found = int(read_meta(connection, _VERSION) or 0) if inspect(connection).has_table(META.name) else 0
     if found not in {0, VERSION}:
         age, remedy = (
-            ("newer", "Use that one") if found > VERSION else ("older", "Go on with that one, or begin anew")
+            ("newer", "Use that one")
+            if found > VERSION
+            else ("older", "Go on with that one, or start a new journal")
         )
         raise JournalVersionError(
             f"The journal has version {found}, and this healthmsg has {VERSION}: one that is {age} made it."

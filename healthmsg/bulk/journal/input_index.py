@@ -19,24 +19,24 @@ if TYPE_CHECKING:
 
 _TABLES: Final = """
 CREATE TABLE equal (fingerprint BLOB PRIMARY KEY, others INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE given (
+CREATE TABLE input (
     key TEXT PRIMARY KEY, number INTEGER NOT NULL, is_derived INTEGER NOT NULL, is_pending INTEGER NOT NULL
 ) WITHOUT ROWID;
 """
-_INSERT: Final = "INSERT OR IGNORE INTO given VALUES (?, ?, ?, TRUE)"
+_INSERT: Final = "INSERT OR IGNORE INTO input VALUES (?, ?, ?, TRUE)"
 # To be done only when none of them is there: without SQLite's journal, half of it could not be undone.
 _INSERT_ALL: Final = """
-INSERT INTO given
+INSERT INTO input
 SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'), TRUE
 FROM json_each(?)
 """
 _COUNT: Final = (
     "INSERT INTO equal VALUES (?, 0) ON CONFLICT DO UPDATE SET others = others + 1 RETURNING others"
 )
-_NUMBERS: Final = "SELECT key, number FROM given WHERE key IN (SELECT value FROM json_each(?))"
-_REPORTED: Final = "UPDATE given SET is_pending = FALSE WHERE key IN (SELECT value FROM json_each(?))"
-_PENDING: Final = "UPDATE given SET is_pending = TRUE WHERE key = ? AND NOT is_pending"
-# What is told is noted, and numbers are looked up ahead, for so many at once.
+_NUMBERS: Final = "SELECT key, number FROM input WHERE key IN (SELECT value FROM json_each(?))"
+_REPORTED: Final = "UPDATE input SET is_pending = FALSE WHERE key IN (SELECT value FROM json_each(?))"
+_PENDING: Final = "UPDATE input SET is_pending = TRUE WHERE key = ? AND NOT is_pending"
+# What is reported is noted, and numbers are looked up ahead, for so many at once.
 _AT_ONCE: Final = 500
 
 _CANNOT_BE_USED: Final = (
@@ -51,8 +51,8 @@ Listed = tuple[int, str | None, bytes]
 class InputIndex:
     """Keeps the key and the number of each message in a temporary file: a million take no memory.
 
-    A context manager. Nobody else has that file, and it goes with this, or with the process. No key may have
-    a NUL in it.
+    A context manager. No other program has that file, and it goes with this, or with the process. No key may
+    have a NUL in it.
     """
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class InputIndex:
         # No name: SQLite keeps it in memory while it is small, and then in a file that has no name either.
         self._opened = sqlite3.connect("", isolation_level=None)
         self._error = sqlite3.Error
-        # One transaction, which nobody ever commits: it need not outlive this.
+        # One transaction, which is never committed: it need not outlive this.
         self._opened.executescript(f"PRAGMA synchronous = OFF; PRAGMA journal_mode = OFF; {_TABLES} BEGIN")
         return self
 
@@ -80,7 +80,7 @@ class InputIndex:
             self._opened.close()
 
     def _ask(self, statement: str, *values: object) -> tuple[list[Any], int]:
-        """Give the rows, and how many were changed.
+        """Return the rows, and how many were changed.
 
         Raises:
             JournalError: the temporary file cannot be used: as a rule, its disk is full.
@@ -95,12 +95,12 @@ class InputIndex:
         raise JournalError(_CANNOT_BE_USED.format(reason))
 
     def add(self, messages: Sequence[Listed]) -> list[str | None]:
-        """Note the next messages, and give their keys; `None` for one whose key was given before.
+        """Note the next messages, and return their keys; `None` for one whose key was given before.
 
         A derived key depends on how many equal messages without a key came before: the same messages in the
         same order have the same keys.
         """
-        self._note_reported_now_and_then()
+        self._flush_when_full()
         keys = [key_of(fingerprint, 0) if key is None else key for _, key, fingerprint in messages]
         are_all_new = len(set(keys)) == len(keys) and not self._numbers_of(keys)
         if not are_all_new:
@@ -125,19 +125,19 @@ class InputIndex:
         return self._number_of(key) is not None
 
     def is_pending(self, key: str) -> bool:
-        """Tell whether the run was given this message, and has not told what became of it."""
-        wanted = "SELECT 1 FROM given WHERE key = ? AND is_pending"
+        """Tell whether the run was given this message, and has not reported what became of it."""
+        wanted = "SELECT 1 FROM input WHERE key = ? AND is_pending"
         return key not in self._reported and bool(self._ask(wanted, key)[0])
 
     def prefetch(self, keys: Iterable[str]) -> None:
         """Look up the numbers of messages of which the results will come soon."""
-        self._note_reported_now_and_then()
+        self._flush_when_full()
         if len(self._numbers) > _AT_ONCE:
             self._numbers.clear()
         self._numbers.update(self._numbers_of(keys))
 
     def report(self, key: str) -> int | None:
-        """Give the number of a message whose result is here; `None` if the run was not given it."""
+        """Return the number of a message whose result is here; `None` if the run was not given it."""
         number = self._numbers.pop(key, None)
         if number is None:
             number = self._number_of(key)
@@ -153,23 +153,23 @@ class InputIndex:
         self._ask(_PENDING, key)
 
     def pending_after(self, key: str, most: int) -> list[tuple[int, str]]:
-        """Give some of those without a result, as number and key, in the order of the keys."""
-        self._note_reported()
-        wanted = "SELECT number, key FROM given WHERE is_pending AND key > ? ORDER BY key LIMIT ?"
+        """Return some of those without a result, as number and key, in the order of the keys."""
+        self._flush()
+        wanted = "SELECT number, key FROM input WHERE is_pending AND key > ? ORDER BY key LIMIT ?"
         return self._ask(wanted, key, most)[0]
 
     def _numbers_of(self, keys: Iterable[str]) -> list[tuple[str, int]]:
         return self._ask(_NUMBERS, _json(keys))[0]
 
     def _number_of(self, key: str) -> int | None:
-        rows, _ = self._ask("SELECT number FROM given WHERE key = ?", key)
+        rows, _ = self._ask("SELECT number FROM input WHERE key = ?", key)
         return int(rows[0][0]) if rows else None
 
-    def _note_reported_now_and_then(self) -> None:
+    def _flush_when_full(self) -> None:
         if len(self._reported) >= _AT_ONCE:
-            self._note_reported()
+            self._flush()
 
-    def _note_reported(self) -> None:
+    def _flush(self) -> None:
         self._ask(_REPORTED, _json(self._reported))
         self._reported.clear()
 
@@ -190,7 +190,7 @@ class InputIndex:
 
     def _becomes_derived(self, key: str) -> bool:
         """Note that a key was derived that a message has as its own; False if it was derived before."""
-        noted = "UPDATE given SET is_derived = TRUE WHERE key = ? AND NOT is_derived"
+        noted = "UPDATE input SET is_derived = TRUE WHERE key = ? AND NOT is_derived"
         _, changed = self._ask(noted, key)
         return changed > 0
 
@@ -237,7 +237,7 @@ def fingerprint_of(
     *,
     salt: bytes,
 ) -> bytes:
-    """Tell apart what is sent to whom, without keeping what it says.
+    """Tell apart what is sent to which chat, without keeping what it says.
 
     Of files, their content counts, not where they lie: that may be another place in the next run.
     """
@@ -263,7 +263,7 @@ def likeness_of(
 
 
 def key_of(likeness: bytes, nth: int) -> str:
-    """Derive a key from what is sent to whom, and how many alike came before."""
+    """Derive a key from what is sent to which chat, and how many alike came before."""
     return hashlib.sha256(likeness + nth.to_bytes(8, "big")).hexdigest()[:_KEY_LENGTH]
 
 

@@ -476,7 +476,7 @@ def lock(path: Path) -> FileLock:
     The lock is on a file beside the journal's, which stays there: SQLite's own locks would keep readers out.
 
     Raises:
-        JournalInUseError: somebody else has it.
+        JournalInUseError: another process has it.
         JournalError: the folder does not let us.
     """
     if not path.parent.is_dir():

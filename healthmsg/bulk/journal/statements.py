@@ -5,7 +5,9 @@ an answer for each row, SQLite's module would let go of Python's lock for each a
 those that send meanwhile: that costs more than SQLite's own work.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from enum import Enum
 from functools import partial
 from typing import Any, Final
 
@@ -47,6 +49,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from healthmsg.bulk.journal.base import State
 from healthmsg.bulk.journal.database import IS_NEXT, MESSAGES, RECIPIENTS, Utc
 from healthmsg.bulk.journal.input_index import HASH_LENGTH
+from healthmsg.errors import Outcome
 from healthmsg.ids import USERS, ChatKind
 
 
@@ -142,7 +145,6 @@ R: Final = RECIPIENTS.c
 _NOW: Final = bindparam("b_now", type_=Utc)
 _IN_DOUBT: Final = (State.SENDING.value, State.UNKNOWN.value)
 _SETTLED: Final = (State.DELIVERED.value, State.NOT_SENT.value, State.PARKED.value)
-_EMPTY: Final = {"body": None, "files": None, "question": None}
 _UNCLAIMED: Final = {"claimed_by": None, "lease_until": None}
 
 # Entering.
@@ -358,12 +360,10 @@ def _changing(*states: State) -> Update:
 _BEGUN: Final = (State.SENDING, State.UNKNOWN)
 # What was never begun can only have failed, or not been tried.
 _OPEN_YET: Final = (State.WAITING, *_BEGUN)
-REQUEUE: Final[Update] = _changing(*_OPEN_YET).values(
+_REQUEUE: Final[Update] = _changing(*_OPEN_YET).values(
     state=State.WAITING.value, error=None, is_superseded=False, updated_at=_NOW, **_UNCLAIMED
 )
-RELEASE: Final[Update] = _changing(*_OPEN_YET).values(_UNCLAIMED)
 _ENDED: Final = {"is_final": True, "is_next": False, "updated_at": _NOW, **_UNCLAIMED}
-CLOSE: Final[Update] = _changing(*_OPEN_YET).values(state=text_at(2), error=text_at(3), **_ENDED)
 _SAME: Final = MESSAGES.alias("same")
 # Not under an id that is another message's already: the answer cannot be true then.
 _DELIVER: Final[Update] = (
@@ -425,6 +425,19 @@ PURGE: Final[Delete] = delete(MESSAGES).where(
 )
 
 
+class Kind(Enum):
+    """What is noted."""
+
+    BEGIN = "begin"
+    DELIVER = "deliver"
+    CLOSE = "close"
+    DOUBT = "doubt"
+    REQUEUE = "requeue"
+    PARK = "park"
+    RELEASE = "release"
+    """It can be claimed again; what is known of it stays."""
+
+
 @frozen
 class Claiming:
     """The statements about claims, which differ between databases.
@@ -436,30 +449,19 @@ class Claiming:
     take_next: Select[Any]
     take_in_doubt: Select[Any]
     take: Update
-    begin: Update
-    doubt: Update
     renew: ReturningUpdate[tuple[str, int]]
     release_all: Update
-    deliver: Update
-    decide_delivered: Update
-    decide_not_sent: Update
+    changes: Mapping[Kind, Update]
+    decide: Mapping[Outcome, Update]
 
     @classmethod
     def of(cls, lease: timedelta | None, *, keep_bodies: bool) -> "Claiming":
         """Make them; without a lease, for SQLite."""
-        lease_until = _end_of(lease)
-        mine = M.claimed_by == bindparam("b_worker")
         free = _free(lease)
-        renewed = {"lease_until": lease_until}
-        begun = {
-            "state": State.SENDING.value,
-            "attempts": M.attempts + 1,
-            "started_at": moment_at(3),
-            "date_ahead": big_number_at(4),
-            "sent_to": text_at(2),
-            "updated_at": _NOW,
-        }
-        doubted = {"state": State.UNKNOWN.value, "error": text_at(2), "updated_at": _NOW}
+        mine = M.claimed_by == bindparam("b_worker")
+        renewed = {"lease_until": _end_of(lease)}
+        emptied: dict[str, Any] = {} if keep_bodies else {"body": None, "files": None, "question": None}
+        decided: dict[str, Any] = {"error": None, "message_id": bindparam("b_message_id")}
         return cls(
             take_next=in_one_row(
                 _to_take(and_(M.state == State.WAITING.value, free), lease).limit(bindparam("most"))
@@ -468,16 +470,36 @@ class Claiming:
             take=update(MESSAGES)
             .where(M.key.in_(FIRST_TEXTS))
             .values(claimed_by=bindparam("b_worker"), claims=M.claims + 1, **renewed),
-            begin=_changing(State.WAITING, State.UNKNOWN).values(begun | renewed),
-            doubt=_changing(*_BEGUN).values(doubted | renewed),
             renew=update(MESSAGES).where(IS_NEXT, mine).values(renewed).returning(M.key, M.claims),
             release_all=update(MESSAGES).where(IS_NEXT, mine).values(_UNCLAIMED),
-            deliver=_DELIVER if keep_bodies else _DELIVER.values(_EMPTY),
-            decide_delivered=_DECIDE.where(free).values(
-                {"error": None, "message_id": bindparam("b_message_id")} | ({} if keep_bodies else _EMPTY)
-            ),
-            decide_not_sent=_DECIDE.where(free),
+            changes=_changes(renewed, emptied),
+            decide={
+                Outcome.DELIVERED: _DECIDE.where(free).values(decided | emptied),
+                Outcome.NOT_SENT: _DECIDE.where(free),
+            },
         )
+
+
+def _changes(renewed: dict[str, Any], emptied: dict[str, Any]) -> dict[Kind, Update]:
+    begun = {
+        "state": State.SENDING.value,
+        "attempts": M.attempts + 1,
+        "started_at": moment_at(3),
+        "date_ahead": big_number_at(4),
+        "sent_to": text_at(2),
+        "updated_at": _NOW,
+    }
+    doubted = {"state": State.UNKNOWN.value, "error": text_at(2), "updated_at": _NOW}
+    close = _changing(*_OPEN_YET).values(state=text_at(2), error=text_at(3), **_ENDED)
+    return {
+        Kind.BEGIN: _changing(State.WAITING, State.UNKNOWN).values(begun | renewed),
+        Kind.DELIVER: _DELIVER.values(emptied) if emptied else _DELIVER,
+        Kind.CLOSE: close,
+        Kind.PARK: close,
+        Kind.DOUBT: _changing(*_BEGUN).values(doubted | renewed),
+        Kind.REQUEUE: _REQUEUE,
+        Kind.RELEASE: _changing(*_OPEN_YET).values(_UNCLAIMED),
+    }
 
 
 def _end_of(lease: timedelta | None) -> ColumnElement[Any]:

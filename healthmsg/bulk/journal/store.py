@@ -15,9 +15,10 @@ from healthmsg.bulk.journal import statements, transactions
 from healthmsg.bulk.journal.base import Claim, Decision, Entry, EntryStatus, Row, State
 from healthmsg.bulk.journal.database import Database, Owner, describe, read_owner, set_owner, utc
 from healthmsg.bulk.journal.input_index import body_hash, files_of_json, fingerprint_of, question_of_json
+from healthmsg.bulk.journal.statements import Kind
 from healthmsg.bulk.journal.target import Target
 from healthmsg.bulk.journal.transactions import LONGEST, can_be_stored, rows_of
-from healthmsg.bulk.journal.writer import Change, Changes, Kind, Writer
+from healthmsg.bulk.journal.writer import Change, Changes, Writer
 from healthmsg.delivery.ledger import Delivered
 from healthmsg.environment import comparable_url
 from healthmsg.errors import (

@@ -17,6 +17,12 @@ from attrs import field, frozen
 
 from healthmsg.errors import ConfigurationError
 
+_KEEP_BODIES: Final = "keep_bodies"
+_POOL_MODE: Final = "pool_mode"
+_ACCEPT_MISSING_WAL: Final = "accept_missing_wal"
+_KINDS: Final = "a path, sqlite:///… or postgresql+asyncpg://…"
+_SQLITE: Final = ("sqlite+aiosqlite:///", "sqlite:///")
+_POSTGRESQL: Final = ("postgresql+asyncpg://", "postgresql://", "postgres://")
 # As SQLAlchemy takes them out of a URL.
 _PLACE: Final = frozenset({"host", "port", "user", "password", "database"})
 FILES: Final = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
@@ -36,21 +42,19 @@ _OTHER_TEXT: Final = frozenset(
 OF_TLS: Final = (*FILES, "sslmode", "sslpassword", "ssl_min_protocol_version", "ssl_max_protocol_version")
 # Other names for the same.
 _ALIASES: Final = {"ssl": "sslmode", "dbname": "database"}
-# What asyncpg cannot do: these values ask for nothing of it.
-_NOTHING_ASKED: Final = {
-    "channel_binding": ("disable", "prefer"),
-    "gssencmode": ("disable", "prefer"),
-    "client_encoding": ("utf8", "UTF8", "utf-8", "UTF-8", "auto"),
+# What asyncpg cannot do: the values that ask for nothing of it, and what to do instead.
+_NOT_WITH_ASYNCPG: Final = {
+    "channel_binding": (
+        ("disable", "prefer"),
+        f"leave it out; sslmode={_VERIFY_FULL} protects from the same",
+    ),
+    "gssencmode": (("disable", "prefer"), f"leave it out; sslmode={_VERIFY_FULL} encrypts too"),
+    "client_encoding": (("utf8", "UTF8", "utf-8", "UTF-8", "auto"), "leave it out: texts are UTF-8"),
 }
 _UNKNOWN: Final = (
     "an option is not known. It takes those of libpq, such as sslmode, sslrootcert and connect_timeout; a `?`"
     " in a password is written %3F"
 )
-_NOT_WITH_ASYNCPG: Final = {
-    "channel_binding": f"leave it out; sslmode={_VERIFY_FULL} protects from the same",
-    "gssencmode": f"leave it out; sslmode={_VERIFY_FULL} encrypts too",
-    "client_encoding": "leave it out: texts are UTF-8",
-}
 SECRET: Final = frozenset({"password", "sslpassword"})
 """Options that are passwords."""
 
@@ -64,21 +68,21 @@ def read_options(options: Sequence[tuple[str, str]]) -> dict[str, str]:
     found: dict[str, str] = {}
     for given, value in options:
         name = _ALIASES.get(given, given)
-        if name in _NOTHING_ASKED:
-            _require_nothing(name, value)
-            continue
         if name in found:
             raise ConfigurationError(f"the journal's URL has the option {name} more than once")
-        problem = _what_is_wrong(name, value)
-        if problem:
+        if problem := _what_is_wrong(name, value):
             raise ConfigurationError(f"the journal's URL: {problem}")
-        found[name] = value
+        if name not in _NOT_WITH_ASYNCPG:
+            found[name] = value
     if found.get("sslrootcert") == SYSTEM and found.setdefault("sslmode", _VERIFY_FULL) != _VERIFY_FULL:
         raise ConfigurationError(f"the journal's URL: sslrootcert=system needs sslmode={_VERIFY_FULL}")
     return found
 
 
 def _what_is_wrong(name: str, value: str) -> str:
+    if name in _NOT_WITH_ASYNCPG:
+        harmless, advice = _NOT_WITH_ASYNCPG[name]
+        return "" if value in harmless else f"{name} is not possible so with asyncpg: {advice}"
     if name in _CHOICES:
         return "" if value in _CHOICES[name] else f"{name} must be one of {', '.join(_CHOICES[name])}"
     if name == "connect_timeout":
@@ -90,24 +94,9 @@ def _what_is_wrong(name: str, value: str) -> str:
     return "" if value else f"the option {name} is empty"
 
 
-def _require_nothing(name: str, value: str) -> None:
-    if value not in _NOTHING_ASKED[name]:
-        raise ConfigurationError(
-            f"the journal's URL: {name} is not possible so with asyncpg: {_NOT_WITH_ASYNCPG[name]}"
-        )
-
-
 def place_of(options: Mapping[str, str]) -> dict[str, str]:
     """Return what SQLAlchemy is to take from the URL: where the database is, and who asks."""
     return {name: value for name, value in options.items() if name in _PLACE}
-
-
-_KEEP_BODIES: Final = "keep_bodies"
-_POOL_MODE: Final = "pool_mode"
-_ACCEPT_MISSING_WAL: Final = "accept_missing_wal"
-_KINDS: Final = "a path, sqlite:///… or postgresql+asyncpg://…"
-_SQLITE: Final = ("sqlite+aiosqlite:///", "sqlite:///")
-_POSTGRESQL: Final = ("postgresql+asyncpg://", "postgresql://", "postgres://")
 
 
 @frozen

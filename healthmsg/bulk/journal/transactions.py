@@ -439,8 +439,6 @@ def decide(
         JournalInUseError: a worker is finding out about it.
     """
     _require_decidable(connection, key, message_id)
-    is_delivered = decision.outcome is Outcome.DELIVERED
-    statement = claiming.decide_delivered if is_delivered else claiming.decide_not_sent
     noted = {
         "b_key": key,
         "b_state": _DECIDED_STATES[decision.outcome].value,
@@ -450,7 +448,7 @@ def decide(
         "b_at": decision.at,
         "b_now": datetime.now(UTC),
     }
-    if not connection.execute(statement, noted).rowcount:
+    if not connection.execute(claiming.decide[decision.outcome], noted).rowcount:
         raise JournalInUseError(_CLAIMED)
     _promote(connection, connection.execute(statements.RECIPIENTS_OF_KEYS, rows_of([key])).scalars())
 

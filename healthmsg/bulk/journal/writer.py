@@ -8,32 +8,19 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
-from enum import Enum
 from functools import partial
 from typing import Any, Final, TypeVar
 
 from attrs import field, frozen
-from sqlalchemy import Connection, Update
+from sqlalchemy import Connection
 
 from healthmsg.aio import start
 from healthmsg.bulk.journal import statements
 from healthmsg.bulk.journal.base import Claim
 from healthmsg.bulk.journal.database import Database, describe
+from healthmsg.bulk.journal.statements import Kind
 from healthmsg.errors import ClaimLostError, HealthmsgError, JournalError, JournalGoneError
 from healthmsg.log import log
-
-
-class Kind(Enum):
-    """What is noted."""
-
-    BEGIN = "begin"
-    DELIVER = "deliver"
-    CLOSE = "close"
-    DOUBT = "doubt"
-    REQUEUE = "requeue"
-    PARK = "park"
-    RELEASE = "release"
-    """It can be claimed again; what is known of it stays."""
 
 
 @frozen
@@ -57,7 +44,7 @@ class Changes:
     _claiming: statements.Claiming
     _is_shared: bool = field(kw_only=True)
 
-    def make_all(self, connection: Connection, changes: Sequence[Change], now: datetime) -> None:
+    def make_all(self, connection: Connection, changes: Sequence[Change], now: datetime) -> list[None]:
         """Make them, each of another message, in the transaction that has begun; `now` is noted with each.
 
         Raises:
@@ -75,38 +62,24 @@ class Changes:
         if ended:
             # The message after each is the next to its recipient.
             connection.execute(statements.PROMOTE_AFTER, {"rows": ended})
+        return [None] * len(changes)
 
-    def make_each(self, connection: Connection, changes: Sequence[Change], now: datetime) -> list[bool]:
-        """Make those that can be, and return of each whether it was."""
-        return [self._is_made(connection, change, now) for change in changes]
-
-    def _is_made(self, connection: Connection, change: Change, now: datetime) -> bool:
-        try:
-            self.make_all(connection, [change], now)
-        except ClaimLostError:  # and so nothing was changed
-            return False
-        return True
+    def make_each(
+        self, connection: Connection, changes: Sequence[Change], now: datetime
+    ) -> list[ClaimLostError | None]:
+        """Make those that can be, and return for each of the others an error."""
+        results = list[ClaimLostError | None]()
+        for change in changes:
+            try:
+                results += self.make_all(connection, [change], now)
+            except ClaimLostError:  # and so nothing was changed
+                results.append(ClaimLostError("This message is no longer this worker's: not noted."))
+        return results
 
     def _make(self, connection: Connection, kind: Kind, alike: Sequence[Change], now: datetime) -> int:
         rows = [(one.claim.key, one.claim.fence, *one.values) for one in alike]
         noted = {"rows": rows, "b_worker": self._worker, "b_now": now}
-        return connection.execute(self._statement(kind), noted).rowcount
-
-    def _statement(self, kind: Kind) -> Update:
-        claiming = self._claiming
-        match kind:
-            case Kind.BEGIN:
-                return claiming.begin
-            case Kind.DELIVER:
-                return claiming.deliver
-            case Kind.CLOSE | Kind.PARK:
-                return statements.CLOSE
-            case Kind.DOUBT:
-                return claiming.doubt
-            case Kind.REQUEUE:
-                return statements.REQUEUE
-            case Kind.RELEASE:
-                return statements.RELEASE
+        return connection.execute(self._claiming.changes[kind], noted).rowcount
 
 
 T = TypeVar("T")
@@ -195,6 +168,7 @@ class Writer:
                 for _ in range(_TURNS):
                     await asyncio.sleep(0)
                 await self._do_next()
+                self._current = []
         finally:
             # Nothing is left unless this task itself was cancelled.
             self.is_closing = True
@@ -209,11 +183,20 @@ class Writer:
             self._take_along()
         if self._failure is not None:
             self._fail_current(self._failure)
-        elif own_work is not None:
-            await self._do(own_work, self._current[0])
+            return
+        try:
+            if own_work is not None:
+                results = [await self._patiently(own_work)]
+            else:
+                results = await self._patiently(partial(self._run_batch, self._current))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the callers are to know
+            self._fail_current(error)
         else:
-            await self._make()
-        self._current = []
+            for asked, result in zip(self._current, results, strict=True):
+                if isinstance(result, ClaimLostError):
+                    _fail(asked, result)
+                elif not asked.done.done():
+                    asked.done.set_result(result)
 
     def _take_along(self) -> None:
         """Take what can be done together, up to a second change of the same message."""
@@ -226,60 +209,23 @@ class Writer:
                 keys.add(change.claim.key)
             self._current.append(self._queue.popleft())
 
-    async def _do(self, work: Callable[[], Awaitable[Any]], asked: _Asked) -> None:
-        refused: HealthmsgError | None = None
-        try:
-            result = await self._patiently(work)
-        except JournalGoneError as error:
-            self._failure = refused = error
-        except HealthmsgError as error:
-            # An answer: the database itself is well.
-            refused = error
-        except Exception as error:  # noqa: BLE001 - whatever it is, the caller is to know
-            self._failure = self._failed(error)
-            refused = self._failure
-        if refused is not None:
-            _fail(asked, refused)
-        else:
-            _answer(asked, result)
+    async def _run_batch(self, batch: Sequence[_Asked]) -> list[Any]:
+        """Make changes, then do work, in one transaction; return the result of each.
 
-    async def _make(self) -> None:
-        noted = [(asked, asked.change) for asked in self._current if asked.change is not None]
-        others = [(asked, asked.work) for asked in self._current if asked.work is not None]
-        work = partial(self._run_all, [change for _, change in noted], [work for _, work in others])
-        try:
-            made, results = await self._patiently(work)
-        except Exception as error:  # noqa: BLE001 - whatever it is, all callers are to know
-            self._failure = self._failed(error)
-        else:
-            for (asked, _), is_made in zip(noted, made, strict=True):
-                if is_made:
-                    _answer(asked, None)
-                else:
-                    _fail(asked, ClaimLostError("This message is no longer this worker's: not noted."))
-            for (asked, _), result in zip(others, results, strict=True):
-                _answer(asked, result)
-            return
-        self._fail_current(self._failure)
-
-    async def _run_all(
-        self, changes: Sequence[Change], works: Sequence[Callable[[Connection], Any]]
-    ) -> tuple[list[bool], list[Any]]:
-        """Make changes and do work in one transaction; return of each change whether it was made."""
+        That of a change which was not made is an error.
+        """
+        changes = [asked.change for asked in batch if asked.change is not None]
         maker, now = self._changes, self._database.now()
 
-        def make_all(connection: Connection) -> tuple[list[bool], list[Any]]:
-            maker.make_all(connection, changes, now)
-            return [True] * len(changes), [work(connection) for work in works]
-
-        def make_each(connection: Connection) -> tuple[list[bool], list[Any]]:
-            return maker.make_each(connection, changes, now), [work(connection) for work in works]
+        def run(make: Callable[..., Sequence[Any]], connection: Connection) -> list[Any]:
+            made = iter(make(connection, changes, now))
+            return [next(made) if one.work is None else one.work(connection) for one in batch]
 
         try:
-            # Both give the same kind of result: which of them it was may have to be found out later.
-            return await self._database.run(make_all)
+            # Both return the same kind of result: which of them it was may have to be found out later.
+            return await self._database.run(partial(run, maker.make_all))
         except ClaimLostError:
-            return await self._database.run(make_each)
+            return await self._database.run(partial(run, maker.make_each))
 
     async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
         """Do it again while the disk is full, or the server is away: that may pass."""
@@ -304,25 +250,24 @@ class Writer:
         finally:
             self.paused_by = None
 
-    def _failed(self, error: Exception) -> JournalError:
-        if isinstance(error, JournalGoneError):
-            return error
-        return JournalError(
-            f"The journal failed: {describe(error)}. What was acknowledged before is kept;"
-            " start again with the same journal to go on."
-        )
-
-    def _fail_current(self, error: JournalError) -> None:
+    def _fail_current(self, error: Exception) -> None:
+        is_refused = isinstance(error, HealthmsgError) and not isinstance(error, JournalGoneError)
+        if not (is_refused and self._current[0].own_work is not None):  # else, the database itself is well
+            error = self._failure = self._failure or _failure_by(error)
         for asked in self._current:
             _fail(asked, error)
 
 
-def _answer(asked: _Asked, result: Any) -> None:
-    if not asked.done.done():
-        asked.done.set_result(result)
+def _failure_by(error: Exception) -> JournalError:
+    if isinstance(error, JournalGoneError):
+        return error
+    return JournalError(
+        f"The journal failed: {describe(error)}. What was acknowledged before is kept; start again with the"
+        " same journal to go on."
+    )
 
 
-def _fail(asked: _Asked, error: HealthmsgError) -> None:
+def _fail(asked: _Asked, error: Exception) -> None:
     """Fail what was asked for; each gets an error of its own, with a traceback of its own."""
     if not asked.done.done():
         asked.done.set_exception(type(error)(*error.args))

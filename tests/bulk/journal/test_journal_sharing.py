@@ -10,8 +10,8 @@ from sqlalchemy import Connection
 from sqlalchemy.util import await_only
 
 from healthmsg.bulk.journal import Entry, State, open_journal, statements, transactions, writer
+from healthmsg.bulk.journal.statements import Kind
 from healthmsg.bulk.journal.store import SqlJournal
-from healthmsg.bulk.journal.writer import Kind
 from healthmsg.errors import ClaimLostError, JournalError, Outcome
 from tests.bulk.journal.journals import NOW, begun, delivered, entry, holding, keys, only, status
 
