@@ -4,6 +4,7 @@ That nothing is answered until the reset is assumed [A], and a reset can be wron
 not known. So after an hour at most one call goes and sees, as it does for the limit.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 from attrs import Factory, define
@@ -11,7 +12,7 @@ from attrs import Factory, define
 from healthmsg.clock import Stopwatch, service_time
 from healthmsg.errors import QuotaExceededError, StatusError
 from healthmsg.pipeline.request import Request, Response, Send
-from healthmsg.quota import Quota, QuotaHeaders, may_be_used_up, quota_headers, quota_of, wait_for_reset
+from healthmsg.quota import Quota, has_quota, may_be_used_up, quota_of, wait_for_reset
 
 # Seconds. Whatever the headers say, after an hour one call goes and sees.
 _LONGEST_WAIT: Final = 3600.0
@@ -68,7 +69,7 @@ class QuotaStep:
 
     def __init__(self, used_up: dict[str | None, UsedUp] | None = None) -> None:
         self._used_up: dict[str | None, UsedUp] = {} if used_up is None else used_up
-        self._last_seen: Quota | QuotaHeaders | None = None
+        self._last_seen: Quota | Mapping[str, str] | None = None
         """The headers as they came, until `quota` is read."""
 
     def for_another_user(self) -> "QuotaStep":
@@ -78,7 +79,7 @@ class QuotaStep:
     @property
     def quota(self) -> Quota | None:
         """The user's quota as last seen."""
-        if isinstance(self._last_seen, tuple):
+        if isinstance(self._last_seen, Mapping):
             self._last_seen = quota_of(self._last_seen)
         return self._last_seen
 
@@ -97,12 +98,11 @@ class QuotaStep:
             raise
         if looked_at is not None:
             looked_at.note_look(response)
-        headers = quota_headers(response.headers)
-        if headers is not None:
+        headers = response.headers
+        if has_quota(headers):
             self._last_seen = headers
             if may_be_used_up(headers):
-                wait = wait_for_reset(quota_of(headers), service_time(response.headers))
-                self._hold_back(request, wait)
+                self._hold_back(request, wait_for_reset(quota_of(headers), service_time(headers)))
         return response
 
     def _look_at_error(self, error: StatusError, request: Request) -> None:
