@@ -35,7 +35,7 @@ _NO_NOTICE: Final = frozenset({"", "n/a"})
 # `call_back` and what it calls.
 _FRAMES_BETWEEN: Final = 2
 # What can stand between the user's own code and this step.
-_NOT_THE_USERS: Final = frozenset({"healthmsg", "tenacity", "asyncio"})
+_NOT_THE_USERS: Final = frozenset({"healthmsg", "asyncio"})
 
 
 class Notices:
