@@ -46,8 +46,8 @@ class Notices:
         """The `api-version` header [D] as last seen."""
         self._announced: set[str] = set()
 
-    def look_at(self, call: str, headers: Mapping[str, str]) -> None:
-        """Look at the headers of one answer."""
+    def record(self, call: str, headers: Mapping[str, str]) -> None:
+        """Record what the headers of one answer announce."""
         version = headers.get("api-version")
         if version and version.isprintable():  # what is no UTF-8 could not be written anywhere
             self.api_version = version
@@ -116,7 +116,7 @@ class CheckStep:
             current.answered_at = answered_at = clock.now()
             clock.seen(response.headers.get("Date"), current.departed_at, answered_at)
         if self._notices is not None:
-            self._notices.look_at(request.call, response.headers)
+            self._notices.record(request.call, response.headers)
         if response.status in _SUCCESS or (request.answers_with_link and response.status in REDIRECTS):
             return response
         raise status_error(response, request)

@@ -84,7 +84,7 @@ class Stats:
 
 @define(eq=False)
 class Counters:
-    """The same as it is being counted, by all record steps of a client."""
+    """The same figures while they are counted, by all record steps of a client."""
 
     calls: int = 0
     retries: int = 0

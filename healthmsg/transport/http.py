@@ -1,7 +1,7 @@
-"""The wire step: the only place that speaks HTTP. aiohttp's exceptions end here.
+"""Sending a request and reading its answer with aiohttp.
 
-They carry headers and bodies, so none is chained to ours: each is translated, and ours is raised outside
-the `except` block.
+aiohttp's exceptions carry headers and bodies, so none is chained to ours: each is translated, and ours is
+raised outside the `except` block.
 """
 
 import asyncio
@@ -93,7 +93,7 @@ class _OutgoingRequest(aiohttp.ClientRequest):
         request = sending.request
         if sending.is_made:
             if (url, method) != (request.current.url, request.method):
-                return  # a middleware of the program's has a question of its own
+                return  # a middleware of the program's makes a call of its own
             # When a kept-alive connection breaks, aiohttp sends GET, PUT and DELETE again by itself.
             raise aiohttp.ServerDisconnectedError
         sending.is_made = True
@@ -162,12 +162,12 @@ async def _write_in_time(
 ) -> None:
     protocol = conn.protocol
 
-    def strike() -> None:  # as aiohttp itself does when nothing comes to be read
+    def time_out() -> None:  # as aiohttp itself does when nothing comes to be read
         protocol.set_exception(aiohttp.SocketTimeoutError("Timeout on writing data to socket"))
 
     # Should the connection break at the very end, aiohttp closes it, so that the wait for the answer fails.
     # It also raises here, in a task that is never awaited.
-    with Standstill(writer, seconds, strike), suppress(aiohttp.ClientConnectionError):
+    with Standstill(writer, seconds, time_out), suppress(aiohttp.ClientConnectionError):
         await write_bytes(writer, conn, *rest)
 
 
@@ -225,7 +225,7 @@ class Wire:
             if not self._deadline.end(task) or task.uncancel() > cancelled_before:
                 raise
         finally:
-            if self._deadline.end(task):  # struck, but something else went wrong first
+            if self._deadline.end(task):  # the time was up, but something else went wrong first
                 task.uncancel()
         return _took_too_long(request)
 
@@ -286,7 +286,7 @@ class Wire:
         raise (upload and upload.failure()) or failure
 
     async def _proxy_for(self, request: Request, url: URL) -> URL | None:
-        request.current.has_left = False  # nor does it leave while the system is asked
+        request.current.has_left = False  # it does not leave while the system looks its proxies up
         environment = self._connections.environment
         with suppress(TimeoutError):
             async with asyncio.timeout(self.timeout.connect):
@@ -371,7 +371,7 @@ def _took_too_long(request: Request) -> Response:
 def _status_suffices(request: Request, heard: Response) -> bool:
     """Return whether an answer says what became of the call though its body was cut."""
     if heard.status >= _REFUSED:
-        return not request.is_absolute  # why a token call was refused, its body alone says
+        return not request.is_absolute  # only the body says why a token call was refused
     return not request.reads_answer
 
 
