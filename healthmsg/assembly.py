@@ -202,7 +202,7 @@ def assemble(  # noqa: PLR0913 - a client has that many
     """Make the parts of a client."""
     limit = LimitStep(limiter, longest_pause=retries.max_wait)
     notices, counters, clock, aliases = Notices(), Counters(), ServerClock(), Aliases()
-    record = RecordStep(on_call, counters, url=environment.api_url)
+    record = RecordStep(on_call, counters, url=environment.api_url, now=clock.now)
     record_token_call = RecordStep(on_call, counters, url=environment.token_url)
     return Parts(
         environment=environment,
