@@ -48,7 +48,7 @@ class Shared:
         self._limit = limit
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: set[asyncio.Task[object]] = set()
         self._runs: set[Many[Any, Any]] = set()
         self.assigning: set[tuple[str, str]] = set()
         """Auxiliary ids that are being assigned."""
@@ -80,7 +80,7 @@ class Shared:
 
         return guarded
 
-    def spawn(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+    def spawn(self, work: Coroutine[object, object, T]) -> "asyncio.Task[T]":
         """Start a task that ends with the client at the latest."""
         try:
             self.check_usable()

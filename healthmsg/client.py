@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     from aiohttp import ClientSession
 
 
-log_to_stderr()  # once, when the package is first used
+log_to_stderr()
 
 
 class Client(AsyncOnly):

@@ -93,6 +93,9 @@ class TokenManager:
         self._paused_until = 0.0
         self._take(token)
 
+    def __repr__(self) -> str:
+        return f"<TokenManager {self._token!r}>"
+
     @classmethod
     async def load(
         cls,

@@ -107,7 +107,7 @@ def download_all(
     messages = api.pages(Message, LIST_MESSAGES, chat, page_size=PAGE_SIZE)
     attachments = _attachments(messages, api.spawn)
     run = DownloadAll(api, chat, attachments, to=to, concurrency=concurrency, progress=progress)
-    api.keep(run)
+    api.register_run(run)
     return run
 
 

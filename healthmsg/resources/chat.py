@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar, Final, Generic, Literal, Protocol, TypeVar
 
 from healthmsg.aio import together
-from healthmsg.api import Api, json_body, user_id, user_ids
+from healthmsg.api import Api, Resource, json_body, user_id, user_ids
 from healthmsg.api import user_id as id_of_user
 from healthmsg.codec import encode
 from healthmsg.downloads.attachments import DownloadAll, download_all
@@ -437,16 +437,13 @@ class _MakesHandle(Protocol[HandleT_co]):
     def __call__(self, api: Api, address: ChatAddress) -> HandleT_co: ...
 
 
-class ChatNamespace(Generic[InfoT, HandleT]):
+class ChatNamespace(Resource, Generic[InfoT, HandleT]):
     """All chats of one kind. Calling it with an id, or a model of its kind, returns the handle of a chat."""
 
     _kind: ClassVar[ChatKind]
     _list_route: ClassVar[Route]
     _info: type[InfoT]
     _handle: _MakesHandle[HandleT]
-
-    def __init__(self, api: Api) -> None:
-        self._api = api
 
     def __call__(self, chat: str | InfoT) -> HandleT:
         """Return the handle of a chat; nothing is sent.
