@@ -211,7 +211,7 @@ async def test_a_web_service_works_as_shown(
 
 async def test_a_bot_that_polls_works_as_shown() -> None:
     async with (
-        Sandbox(seed=False) as sandbox,
+        Sandbox(sample_data=False) as sandbox,
         Client(sandbox.issue_token(), environment=sandbox.environment) as client,
     ):
         patient = sandbox.add_user("An", "Visser")

@@ -1,4 +1,4 @@
-"""Listening on this machine."""
+"""Listening on this machine, and being offline for a while."""
 
 import asyncio
 import os
@@ -22,21 +22,21 @@ Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 @define(eq=False)
-class Listening:
-    """A server that listens, except while it is away."""
+class Listener:
+    """A server that listens, except while it is offline."""
 
     _answer: Answer
     _host: str
     _ports: Sequence[int]
     """0: a free one."""
     _addresses: Sequence[tuple[str, int]] = field(init=False)
-    """Where it listens, with the ports that it was given."""
+    """Where it listens, with the ports that it got."""
     _sockets: Sequence[socket.socket] = field(init=False)
     _runner: web.ServerRunner = field(init=False)
     _is_stopping: asyncio.Event = field(factory=asyncio.Event, init=False)
-    _away_until: float = field(default=-inf, init=False)
+    _offline_until: float = field(default=-inf, init=False)
     """On the event loop's clock."""
-    _absence: asyncio.Task[None] | None = field(default=None, init=False)
+    _outage: asyncio.Task[None] | None = field(default=None, init=False)
     _running: set[asyncio.Task[object]] = field(factory=set, init=False)
 
     async def start(self) -> None:
@@ -55,48 +55,48 @@ class Listening:
         reachable = _WILDCARDS.get(self._host, self._host)
         return [str(URL.build(scheme="http", host=reachable, port=port)) for _, port in self._addresses]
 
-    def leave(self, seconds: float) -> asyncio.Task[None]:
-        """Cut every connection and refuse new ones for so many seconds; give the task that ends after that.
+    def go_offline(self, seconds: float) -> asyncio.Task[None]:
+        """Cut every connection and refuse new ones for so many seconds; return the task that ends after that.
 
-        Who is away already stays away until the last of the moments that were asked for. The task fails with
-        `OSError` if it cannot listen there again.
+        While it is offline already, the latest of the moments counts. The task fails with `OSError` if it
+        cannot listen there again.
 
         Raises:
             ValueError: less than no seconds.
         """
         if not seconds >= 0:  # NaN is refused as well
-            raise ValueError("the seconds to be away must be 0 or more")
+            raise ValueError("the seconds to be offline must be 0 or more")
         loop = asyncio.get_running_loop()
-        self._away_until = max(self._away_until, loop.time() + seconds)
-        if self._absence is None:
-            self._absence = loop.create_task(self._be_away())
-        return self._absence
+        self._offline_until = max(self._offline_until, loop.time() + seconds)
+        if self._outage is None:
+            self._outage = loop.create_task(self._be_offline())
+        return self._outage
 
     async def stop(self) -> None:
         """Stop, cut every connection, and end what is still running.
 
         Raises:
-            OSError: it had gone away, and could not listen again.
+            OSError: it was offline, and could not listen again.
         """
         self._is_stopping.set()
-        if self._absence is not None:
-            await self._absence
+        if self._outage is not None:
+            await self._outage
         await self._close()
 
-    async def _be_away(self) -> None:
+    async def _be_offline(self) -> None:
         loop = asyncio.get_running_loop()
-        while loop.time() < self._away_until and not self._is_stopping.is_set():
+        while loop.time() < self._offline_until and not self._is_stopping.is_set():
             await self._close()
-            self._sockets = _bind(self._addresses)  # nobody else is given the ports meanwhile
+            self._sockets = _bind(self._addresses)  # no other program gets the ports meanwhile
             with suppress(TimeoutError):
-                async with asyncio.timeout_at(self._away_until):
+                async with asyncio.timeout_at(self._offline_until):
                     await self._is_stopping.wait()
             await self._open()
-        self._absence = None
+        self._outage = None
 
     async def _open(self) -> None:
         self._runner = web.ServerRunner(
-            web.Server(self._answer_noted, access_log=None), shutdown_timeout=_GRACE
+            web.Server(self._answer_tracked, access_log=None), shutdown_timeout=_GRACE
         )
         await self._runner.setup()
         try:
@@ -107,7 +107,7 @@ class Listening:
             raise
 
     async def _close(self) -> None:
-        await self._accept_no_more()
+        await self._stop_accepting()
         await self._runner.cleanup()
         for bound in self._sockets:
             bound.close()
@@ -118,7 +118,7 @@ class Listening:
             await asyncio.wait(self._running)
         await asyncio.sleep(0)
 
-    async def _accept_no_more(self) -> None:
+    async def _stop_accepting(self) -> None:
         # On Python 3.11 a server loses the connections, unclosed, that it accepts while it is closed.
         loop = asyncio.get_running_loop()
         with suppress(NotImplementedError):  # on Windows
@@ -127,7 +127,7 @@ class Listening:
         for _ in range(3):  # a connection that has just been accepted takes so long to be known
             await asyncio.sleep(0)
 
-    async def _answer_noted(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _answer_tracked(self, request: web.BaseRequest) -> web.StreamResponse:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - aiohttp makes one
         self._running.add(task)
@@ -135,11 +135,11 @@ class Listening:
         return await self._answer(request)
 
 
-def is_called_by_own_name(request: web.BaseRequest, names: Collection[str]) -> bool:
-    """Tell whether a call's `Host` is one of these names, on loopback, or the address that it came in at.
+def is_allowed_host(request: web.BaseRequest, names: Collection[str]) -> bool:
+    """Return whether a call's `Host` is one of these names, on loopback, or the address that it came in at.
 
     A browser lets a page call any host under the page's own name, which then may lead to this machine (DNS
-    rebinding). Such a page could read all that the sandbox knows, its made-up credentials included.
+    rebinding). Such a page could read all that the sandbox knows, even its made-up credentials.
     """
     header = request.headers.get("Host")
     if header is None:  # no browser leaves it out
@@ -160,13 +160,13 @@ def is_called_by_own_name(request: web.BaseRequest, names: Collection[str]) -> b
 
 
 def _address_of(host: str) -> IPv4Address | IPv6Address:
-    """Read the address of a socket; one for both versions gives an IPv4 address as `::ffff:10.0.0.5`."""
+    """Parse the address of a socket; one for both versions shows an IPv4 address as `::ffff:10.0.0.5`."""
     address = ip_address(host)
     return getattr(address, "ipv4_mapped", None) or address
 
 
 def _bind(addresses: Sequence[tuple[str, int]]) -> Sequence[socket.socket]:
-    """Have these ports, without listening yet."""
+    """Reserve these ports, without listening yet."""
     with ExitStack() as until_all_are_bound:
         sockets = []
         for host, port in addresses:

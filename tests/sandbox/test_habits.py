@@ -20,8 +20,8 @@ MOMENT = datetime(2026, 11, 23, 12, 34, 56, 789_012, tzinfo=UTC)
         (Habits(resolution=timedelta(microseconds=1)), "2026-11-23T12:34:56.789012Z"),
         (Habits(resolution=timedelta(milliseconds=1)), "2026-11-23T12:34:56.789000Z"),
         (Habits(resolution=timedelta(minutes=1)), "2026-11-23T12:34:00Z"),
-        (Habits(ahead=timedelta(seconds=20)), "2026-11-23T12:35:16Z"),
-        (Habits(zone=timedelta(hours=1)), "2026-11-23T13:34:56"),
+        (Habits(clock_ahead=timedelta(seconds=20)), "2026-11-23T12:35:16Z"),
+        (Habits(utc_offset=timedelta(hours=1)), "2026-11-23T13:34:56"),
     ],
 )
 def test_a_moment_is_stamped_as_the_habits_say(habits: Habits, stamp: str) -> None:
@@ -45,8 +45,8 @@ async def listed(sandbox: Sandbox, chat: str) -> list[str | None]:
     [
         (Habits(), ["c", "b", "a"]),
         (Habits(order="oldest first"), ["a", "b", "c"]),
-        (Habits(lag=timedelta(seconds=10)), []),
-        (Habits(text=str.upper), ["C", "B", "A"]),
+        (Habits(listing_lag=timedelta(seconds=10)), []),
+        (Habits(rewrite_text=str.upper), ["C", "B", "A"]),
     ],
 )
 async def test_messages_are_listed_as_the_habits_say(habits: Habits, bodies: list[str]) -> None:
@@ -70,16 +70,18 @@ async def test_a_pinned_message_is_listed_first(sandbox: Sandbox) -> None:
         sandbox.pin("none such")
 
 
-async def test_files_are_kept_under_another_name_and_told_with_another_size() -> None:
-    async with Sandbox(habits=Habits(file_name=str.upper, file_size=lambda size: size // 2)) as sandbox:
+async def test_files_are_stored_under_another_name_and_shown_with_another_size() -> None:
+    async with Sandbox(
+        habits=Habits(rewrite_file_name=str.upper, rewrite_file_size=lambda size: size // 2)
+    ) as sandbox:
         chat = sandbox.add_conversation()
         sandbox.add_attachment(f"conversations/{chat}", "a.png", b"1234")
         ((attachment,),) = [message.attachments for message in sandbox.messages(f"conversations/{chat}")]
     assert (attachment.name, attachment.size) == ("A.PNG", 2)
 
 
-@pytest.mark.parametrize("tells_date", [True, False])
-async def test_an_answer_may_have_no_date(session: ClientSession, tells_date: bool) -> None:
-    async with Sandbox(habits=Habits(tells_date=tells_date)) as sandbox:
+@pytest.mark.parametrize("sends_date", [True, False])
+async def test_an_answer_may_have_no_date(session: ClientSession, sends_date: bool) -> None:
+    async with Sandbox(habits=Habits(sends_date=sends_date)) as sandbox:
         answer = await Caller(sandbox, session)("GET", "me")
-    assert bool(answer.headers["Date"]) is tells_date
+    assert bool(answer.headers["Date"]) is sends_date

@@ -33,7 +33,7 @@ class CallRecord:
     """Whether it had a `Cookie` header."""
     user_id: str | None = None
     status: int | None = None
-    """What it was answered; `None` while it is running, and when it never got an answer."""
+    """The answer's; `None` while it is running, and when it never got an answer."""
     rejected: bool = False
     """Whether the rate limit or the quota refused it, so that it did nothing."""
 
@@ -61,7 +61,7 @@ class CallLog:
         headers: Mapping[str, str],
         user_id: str | None,
     ) -> CallRecord:
-        """Note a call that has just arrived."""
+        """Log a call that has just arrived."""
         record = CallRecord(
             sequence=self._next,
             arrived=arrived,
@@ -80,8 +80,8 @@ class CallLog:
         self._records[record.sequence] = record
         return record
 
-    def answered(self, record: CallRecord, status: int, *, rejected: bool) -> None:
-        """Note what a call was answered, unless the log was cleared meanwhile."""
+    def add_answer(self, record: CallRecord, status: int, *, rejected: bool) -> None:
+        """Log the answer to a call, unless the log was cleared meanwhile."""
         if record.sequence in self._records:
             self._records[record.sequence] = evolve(record, status=status, rejected=rejected)
 
@@ -111,11 +111,11 @@ class CallLog:
         """How many counted calls arrived in the busiest second, refused ones included."""
         return most_in_any_period(self.arrivals)
 
-    def as_json(self) -> list[dict[str, object]]:
-        """Give the log as a JSON array."""
+    def to_json(self) -> list[dict[str, object]]:
+        """Return the log as a JSON array."""
         return [asdict(record) for record in self._records.values()]
 
 
 def _readable(header: str | None) -> str | None:
-    """Replace what was no UTF-8: the log is shown as JSON."""
+    """Replace what is not UTF-8, because the log is shown as JSON."""
     return header and header.encode(errors="surrogateescape").decode(errors="replace")

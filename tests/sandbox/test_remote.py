@@ -1,4 +1,4 @@
-"""The surface for a sandbox in another process."""
+"""A sandbox in another process."""
 
 from itertools import count
 from typing import Any
@@ -7,6 +7,7 @@ import pytest
 from aiohttp import ClientSession
 
 from healthmsg.sandbox import Sandbox
+from healthmsg.sandbox.remote import RemoteSandbox
 from tests.caller import Answer, Caller
 
 
@@ -68,3 +69,10 @@ async def check_report(call: Caller, sandbox: Sandbox) -> None:
 
 async def test_another_path_is_not_found(call: Caller) -> None:
     assert (await admin(call, "GET", "nothing")).status == 404
+
+
+async def test_another_process_can_add_files(call: Caller, sandbox: Sandbox) -> None:
+    chat = sandbox.add_conversation()
+    remote = RemoteSandbox(sandbox.url, sandbox.client_id, sandbox.client_secret)
+    file_id = await remote.add_attachment(chat, "scan.png", 1000)
+    assert len(sandbox.file_content(file_id)) == 1000

@@ -11,7 +11,7 @@ from aiohttp import ClientSession, ServerDisconnectedError
 from aiohttp.test_utils import make_mocked_request
 
 from healthmsg.sandbox import AnswerStatus, Delay, Quota, Sandbox, SlidingWindow
-from healthmsg.sandbox.listening import is_called_by_own_name
+from healthmsg.sandbox.listener import is_allowed_host
 from tests.caller import Caller, first_call
 
 
@@ -57,7 +57,7 @@ async def test_stopping_ends_a_call_that_is_still_running_and_leaves_no_task() -
             await running
 
 
-async def test_stopping_does_not_wait_for_the_rest_of_an_upload_that_was_refused() -> None:
+async def test_stopping_does_not_wait_for_the_rest_of_a_refused_upload() -> None:
     before = asyncio.all_tasks()
     sandbox = Sandbox()
     await sandbox.start()
@@ -177,7 +177,7 @@ async def test_every_api_answer_has_the_headers_of_the_contract(call: Caller) ->
     assert datetime.fromisoformat(answer.headers["quota-reset-UTC"]) > datetime.now(UTC)
 
 
-async def test_the_quota_counts_per_user_and_starts_anew_in_the_next_period(session: ClientSession) -> None:
+async def test_the_quota_counts_per_user_and_starts_again_in_the_next_period(session: ClientSession) -> None:
     moment = datetime(2026, 1, 2, 3, 59, 50, tzinfo=UTC)
     async with Sandbox(quota=Quota(limit=2, time_unit="hour"), now=lambda: moment) as sandbox:
         call = Caller(sandbox, session)
@@ -295,7 +295,7 @@ async def test_a_browser_may_ask_what_it_may_call(call: Caller, sandbox: Sandbox
 )
 @pytest.mark.parametrize("path", ["v1/me", "docs", "sandbox/report", "openapi.yaml", "nowhere"])
 async def test_only_the_own_names_may_call(path: str, host: str, *, is_own: bool) -> None:
-    async with Sandbox(seed=False, allowed_hosts=["sandbox"]) as sandbox:
+    async with Sandbox(sample_data=False, allowed_hosts=["sandbox"]) as sandbox:
         head = f"GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
         answered = await raw(sandbox, head.encode())
 
@@ -325,7 +325,7 @@ async def raw(sandbox: Sandbox, request: bytes) -> bytes:
 async def test_the_name_that_it_is_started_with_is_its_own(
     started_at: str, called: str, *, is_own: bool
 ) -> None:
-    sandbox = Sandbox(seed=False)
+    sandbox = Sandbox(sample_data=False)
     await sandbox.start(started_at)
     try:
         answered = await raw(
@@ -345,7 +345,7 @@ def test_a_socket_for_both_versions_of_ip_knows_its_own_address() -> None:
         for host in ("192.0.2.7", "[::ffff:192.0.2.7]", "192.0.2.8")
     ]
 
-    assert [is_called_by_own_name(request, ()) for request in called] == [True, True, False]
+    assert [is_allowed_host(request, ()) for request in called] == [True, True, False]
 
 
 def test_one_name_is_not_a_list_of_names() -> None:

@@ -1,4 +1,4 @@
-"""Bringing people in."""
+"""People who are invited, and verified."""
 
 from typing import Any
 
@@ -6,6 +6,7 @@ import pytest
 
 from healthmsg.sandbox import Sandbox
 from tests.caller import Caller
+from tests.sandbox.helpers import Talk
 
 ZOE = {"email": "zoe@example.com", "first_name": "Zoë", "last_name": "Mulder"}
 
@@ -152,3 +153,63 @@ async def test_an_import_that_cannot_be_is_refused_whole(
     people = len(sandbox.store.people)
     assert (await call("POST", "company/import", json=body)).status == 400
     assert len(sandbox.store.people) == people
+
+
+async def test_who_is_verified_has_one_provider_less(talk: Talk, sandbox: Sandbox) -> None:
+    providers = await talk.read("providers")
+    assert [provider["name"] for provider in providers] == ["idin", "digid"]
+    assert await talk.read("verifications") == {"user": []}
+    first = providers[0]
+    sent = await talk.ask_for(first["provider_id"])
+    assert (sent.status, set(sent.document)) == (201, {"id"})
+    assert await talk.payload(sent.document["id"]) == {
+        "type": "verification_request",
+        "attributes": {
+            "user_id": talk.patient,
+            "provider_id": first["provider_id"],
+            "provider_name": "idin",
+        },
+    }
+    sandbox.answer_verification(sent.document["id"], accepted=False)
+    assert await talk.read("providers") == providers
+    for _ in range(2):
+        sandbox.answer_verification(sent.document["id"])
+    assert await talk.read("providers") == providers[1:]
+    assert await talk.read("verifications") == {"user": [first]}
+    again = await talk.ask_for(first["provider_id"])
+    assert (again.status, again.document["error"]) == (412, "provider_not_available")
+
+
+async def test_a_request_works_by_aux_id_too(talk: Talk) -> None:
+    provider = (await talk.read("providers"))[1]["provider_id"]
+    sent = await talk.ask_for(provider, path="aux/conversations/bed%207")
+    assert sent.status == 201
+    assert (await talk.payload(sent.document["id"]))["attributes"]["provider_id"] == provider
+
+
+@pytest.mark.parametrize("is_strict", [True])
+async def test_a_request_that_cannot_be_is_refused(talk: Talk, sandbox: Sandbox) -> None:
+    provider = (await talk.read("providers"))[0]["provider_id"]
+    assert (await talk.ask_for("none")).status == 412
+    assert (await talk.ask_for(5)).status == 400
+    assert (await talk.ask_for(provider, [talk.patient])).status == 400
+    assert (await talk.ask_for(provider, sandbox.add_user("Bea", "Bos"))).status == 404
+    assert (await talk.ask_for(provider, path="conversations/none")).status == 404
+    sandbox.close_chat(talk.path)
+    assert (await talk.ask_for(provider)).status == 412
+    assert sandbox.messages(talk.path) == ()
+
+
+async def test_who_may_not_see_a_user_may_not_see_the_verifications(talk: Talk, sandbox: Sandbox) -> None:
+    talk.call.token = sandbox.issue_token(sandbox.add_user("Bea", "Bos"))
+    for below in ("providers", "verifications"):
+        answer = await talk.call("GET", f"users/{talk.patient}/{below}")
+        assert (answer.status, answer.document["error"]) == (404, "user_not_found")
+
+
+async def test_one_patient_of_the_sample_data_is_verified(call: Caller) -> None:
+    contacts = (await call("GET", "me/contacts?amount=100")).document
+    found = [
+        (await call("GET", f"users/{user['id']}/verifications")).document["user"] for user in contacts[:25]
+    ]
+    assert [names for names in found if names]

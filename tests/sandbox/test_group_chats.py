@@ -36,7 +36,7 @@ class Group:
         return f"groupchats/{self.id}", "aux/groupchats/ward%203%2Fe"
 
     async def by(self, who: str, method: str, below: str = "", **kwargs: Any) -> int:
-        """Call as somebody, and give the status."""
+        """Call as this user, and return the status."""
         token = self.call.sandbox.issue_token(getattr(self, who))
         headers = {"Authorization": f"Bearer {token}"}
         return (await self.call(method, f"{self.paths[0]}{below}", headers=headers, **kwargs)).status
@@ -46,7 +46,7 @@ class Group:
         return document
 
     async def roles(self) -> dict[str, str]:
-        """Give each member's role, by id."""
+        """Return each member's role, by id."""
         return {
             member["id"]: "owner" if member["owner"] else "admin" if member["admin"] else "member"
             for member in (await self.shown())["members"]
@@ -126,7 +126,7 @@ INVITE = {"email": "a@b.c", "first_name": "A", "last_name": "B", "invite_type": 
         ({"subject": None}, 400),
         ({"members": "u1"}, 400),
         ({"members": [True]}, 400),
-        ({"members": ["nobody"]}, 404),
+        ({"members": ["unknown"]}, 404),
         ({"send_email": "false"}, 400),
         ({"settings": []}, 400),
         ({"settings": {"allow_contacts": 1}}, 400),
@@ -135,13 +135,13 @@ INVITE = {"email": "a@b.c", "first_name": "A", "last_name": "B", "invite_type": 
         ({"invite_users": [INVITE | {"invite_type": "friend"}]}, 400),
         ({"invite_users": [INVITE | {"email": None}]}, 400),
         ({"invite_users": [INVITE | {"create_conversation": "yes"}]}, 400),
-        ({"invite_users": [INVITE], "members": ["nobody"]}, 404),
+        ({"invite_users": [INVITE], "members": ["unknown"]}, 404),
         ({"aux_id": ""}, 400),
         ({"aux_id": None}, 400),
         ({"aux_members": 0}, 400),
     ],
 )
-async def test_a_group_that_cannot_be_is_refused_and_nobody_is_invited(
+async def test_a_group_that_cannot_be_is_refused_and_no_one_is_invited(
     call: Caller, sandbox: Sandbox, changes: dict[str, Any], status: int
 ) -> None:
     chats, people = list(sandbox.store.chats), list(sandbox.store.people)
@@ -255,7 +255,7 @@ async def test_a_member_adds_others_only_where_the_settings_let_him(group: Group
     assert await group.by("stranger", "GET") == 200
 
 
-async def test_a_member_leaves_but_takes_nobody_along(group: Group) -> None:
+async def test_a_member_leaves_but_takes_no_one_along(group: Group) -> None:
     assert (
         await group.by("patient", "DELETE", "/members", json={"members": [group.patient, group.member]})
         == 403
@@ -286,7 +286,7 @@ async def test_who_is_made_owner_or_admin_must_be_a_member(group: Group) -> None
     for below, body in (("/owner", {"user_id": group.stranger}), ("/admins", {"admins": [group.stranger]})):
         assert await group.by("owner", "PUT", below, json=body) == 404
     assert await group.by("owner", "DELETE", "/members", json={"members": [group.stranger]}) == 404
-    assert await group.by("owner", "DELETE", "/admins", json={"admins": ["nobody"]}) == 404
+    assert await group.by("owner", "DELETE", "/admins", json={"admins": ["unknown"]}) == 404
     assert await group.by("owner", "DELETE", "/admins", json={"admins": [group.member]}) == 200
 
 

@@ -15,7 +15,7 @@ from tests.caller import Caller
 # The limit would refuse most of what follows.
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    async with Sandbox(rate_limit=None, seed=False) as sandbox:
+    async with Sandbox(rate_limit=None, sample_data=False) as sandbox:
         yield sandbox
 
 
@@ -70,7 +70,7 @@ CALLS: list[tuple[str, str, dict[str, Any], int]] = [
 
 
 def spoiled(document: Any) -> Iterator[Any]:
-    """Give copies of a document, each with a hostile value at one place."""
+    """Return copies of a document, each with a hostile value at one place."""
     yield from HOSTILE
     if isinstance(document, dict):
         for name, value in document.items():

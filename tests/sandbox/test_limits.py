@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from healthmsg.sandbox import (
     FixedWindow,
-    Policy,
+    RateLimitPolicy,
     SlidingWindow,
     SpikeArrest,
     TokenBucket,
@@ -17,11 +17,11 @@ from healthmsg.sandbox import (
 )
 
 
-def admitted(policy: Policy, arrivals: list[float]) -> list[float]:
+def admitted(policy: RateLimitPolicy, arrivals: list[float]) -> list[float]:
     return [arrived for arrived in arrivals if policy.admit(arrived) is None]
 
 
-def test_a_sliding_window_admits_thirty_in_a_second_and_says_when_to_come_back() -> None:
+def test_a_sliding_window_admits_thirty_in_a_second() -> None:
     policy = SlidingWindow()
     assert admitted(policy, [10.0] * 30) == [10.0] * 30
     assert policy.admit(10.25) == pytest.approx(0.75)
@@ -34,7 +34,7 @@ def test_a_sliding_window_sees_a_burst_across_the_border_of_two_seconds() -> Non
     assert len(admitted(FixedWindow(), around)) == 40
 
 
-def test_a_fixed_window_starts_anew_at_each_border() -> None:
+def test_a_fixed_window_starts_again_at_each_border() -> None:
     policy = FixedWindow(limit=2)
     assert admitted(policy, [0.0, 0.9, 0.95, 1.0]) == [0.0, 0.9, 1.0]
     assert policy.admit(1.5) is None
@@ -57,7 +57,7 @@ def test_spike_arrest_wants_spacing_and_forgives_its_tolerance() -> None:
 
 
 @pytest.mark.parametrize("policy", [SlidingWindow, FixedWindow, TokenBucket, SpikeArrest])
-def test_a_refused_call_counts_for_nothing(policy: type[Policy]) -> None:
+def test_a_refused_call_counts_for_nothing(policy: type[RateLimitPolicy]) -> None:
     arrivals = sorted(Random(7).uniform(0, 10) for _ in range(1000))  # noqa: S311 - no secret
     kept = admitted(policy(), arrivals)
     assert len(kept) < len(arrivals)
