@@ -130,15 +130,7 @@ class Api:
         Raises:
             DeliveryUnknownError: also when it was accepted but the answer cannot be understood.
         """
-        path = route.path(chat)
-        request = Request(
-            route.call(chat),
-            route.method,
-            path,
-            body=body,
-            priority=self.priority,
-            idempotency=route.idempotency,
-        )
+        request = self.request(route, chat, body)
         response = await self.send(request)
         if if_empty is not None and not response.body:
             return if_empty
@@ -153,14 +145,7 @@ class Api:
             DeliveryUnknownError: it may have been delivered; what is needed to find out is in it.
         """
         deliveries = self.deliveries
-        request = Request(
-            route.call(chat),
-            route.method,
-            route.path(chat),
-            body=body,
-            priority=self.priority,
-            idempotency=route.idempotency,
-        )
+        request = self.request(route, chat, body)
         departed = deliveries.track(chat, said.text)
         try:
             sent = await self._sent(request, await self.send(request))
@@ -191,16 +176,26 @@ class Api:
         Raises:
             DeliveryUnknownError: it may have been changed; it was tried again only if that does no harm.
         """
-        request = self.request(route, chat)
-        request.body = body
+        request = self.request(route, chat, body)
         request.reads_answer = False
         await self.send(request)
 
-    def request(self, route: Route, chat: ChatAddress | None = None, **ids: object) -> Request:
-        """Address a request; nothing is sent."""
-        path = route.path(chat, **ids)
+    def request(
+        self,
+        route: Route,
+        chat: ChatAddress | None = None,
+        body: Content | Multipart | None = None,
+        /,
+        **ids: object,
+    ) -> Request:
+        """Return the request for a call; nothing is sent."""
         return Request(
-            route.call(chat), route.method, path, priority=self.priority, idempotency=route.idempotency
+            route.call(chat),
+            route.method,
+            route.path(chat, **ids),
+            body=body,
+            priority=self.priority,
+            idempotency=route.idempotency,
         )
 
 

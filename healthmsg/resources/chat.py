@@ -10,7 +10,7 @@ from healthmsg.aio import together
 from healthmsg.api import Api, Resource, json_body, user_id, user_ids
 from healthmsg.api import user_id as id_of_user
 from healthmsg.codec import encode
-from healthmsg.downloads.attachments import DownloadAll, download_all
+from healthmsg.downloads.attachments import DownloadAll, attachments_of
 from healthmsg.downloads.download import Download, FileStream
 from healthmsg.downloads.export import Export, export_chat
 from healthmsg.errors import (
@@ -268,7 +268,11 @@ class BaseChat:
         Raises:
             InvalidInputError: `concurrency` is not a whole number of at least 1, or `progress` not callable.
         """
-        return download_all(self._api, self.address, to=to, concurrency=concurrency, progress=progress)
+        api, chat = self._api, self.address
+        attachments = attachments_of(api, chat)
+        run = DownloadAll(api, chat, attachments, to=to, concurrency=concurrency, progress=progress)
+        api.register_run(run)
+        return run
 
     async def export(
         self, *, to: str | os.PathLike[str], concurrency: int = 4, progress: Progress | None = None
