@@ -238,7 +238,7 @@ class Created:
 
 
 def json_body(document: Mapping[str, object]) -> Content:
-    """Make a JSON body of a document, which may hold models; a key that is None is left out.
+    """Return a JSON body of a document, which may hold models; a key that is None is left out.
 
     Raises:
         InvalidInputError: something in it cannot be written as JSON.

@@ -210,7 +210,7 @@ def assemble(  # noqa: PLR0913 - a client has that many
     on_call: OnCall | None,
     tokens: TokenManager,
 ) -> Parts:
-    """Make the parts of a client."""
+    """Return the parts of a new client."""
     limit = LimitStep(limiter, longest_pause=retries.max_wait)
     notices, counters, clock, aliases = Notices(), Counters(), ServerClock(), Aliases()
     record = RecordStep(on_call, counters, url=environment.api_url)

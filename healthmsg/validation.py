@@ -1,8 +1,8 @@
 """Every check of an argument: what cannot be right is refused before anything is sent.
 
 A check returns what it was given, in its usual form where there are several. Where it says nothing else, it
-raises `InvalidInputError`, and for a setting `ConfigurationError`. What is checked by building it stays where it
-is built: an id beside its encoding, TLS settings beside the certificates they are made of.
+raises `InvalidInputError`, and for a setting `ConfigurationError`. What is checked by building it stays where
+it is built: an id beside its encoding, TLS settings beside the certificates they are made of.
 """
 
 import math

@@ -106,7 +106,7 @@ class TokenManager:
         now: Callable[[], datetime] = utc_now,
         leeway: timedelta = _DEFAULT_LEEWAY,
     ) -> Self:
-        """Make a manager of the token that `store` has for `user`.
+        """Return a manager of the token that `store` has for `user`.
 
         Raises:
             ReauthorizationRequiredError: it has none.
