@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Self
 from attrs import evolve
 
 from healthmsg.aio import AsyncOnly
-from healthmsg.api import Api
 from healthmsg.assembly import (
     OnResponse,
     Parts,
@@ -65,7 +64,7 @@ if TYPE_CHECKING:
     from aiohttp import ClientSession
 
 
-log_to_stderr()  # once, when the package is first used
+log_to_stderr()
 
 
 class Client(AsyncOnly):
@@ -135,23 +134,8 @@ class Client(AsyncOnly):
         )
 
     def _use(self, parts: Parts) -> None:
-        shared = parts.shared
-        shared.register_tokens(parts.tokens)
         self._parts = parts
-        self._api = Api(
-            parts.call_as_user(),
-            parts.fetch,
-            parts.deliveries,
-            parts.aliases,
-            parts.retry,
-            shared.spawn,
-            shared.register_run,
-            parts.environment.api_url,
-            owner=(shared, parts.tokens),
-            assigning=shared.assigning,
-            may_be_reauthorized=parts.tokens.may_be_replaced,
-            total=parts.wire.timeout.total,
-        )
+        self._api = parts.api()
 
     @classmethod
     def from_env(  # noqa: PLR0913 - all options of a client
@@ -233,7 +217,7 @@ class Client(AsyncOnly):
         if retries is not None:
             retry = RetryStep(check_option(retries, "retries", Retries))
         hook = check_hook(on_response, "on_response", "Response") or parts.on_response
-        return _View(parts.with_steps(wire, retry, hook))
+        return _View(evolve(parts, wire=wire, retry=retry, on_response=hook))
 
     @property
     def environment(self) -> Environment:
