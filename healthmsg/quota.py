@@ -1,12 +1,42 @@
-"""Reading what an answer's headers say. Nothing in them is ever an error: what cannot be read is `None`."""
+"""How much a user may call, as the headers of answers say. What cannot be read there is `None`."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Final
 
-from healthmsg.codec import aware_moment
-from healthmsg.models.quota import Quota
+from attrs import frozen
+
+from healthmsg.clock import aware_moment, http_date, seconds_until
+
+
+@frozen
+class Quota:
+    """How much one user may call, and has called, as the headers of an answer said [D].
+
+    Whatever the headers left out, or said in a way that cannot be read, is `None`.
+    """
+
+    limit: int | None = None
+    """Calls within one interval."""
+    used: int | None = None
+    """Calls so far in this interval; it may exceed `limit`."""
+    interval: int | None = None
+    """The interval's length, in `unit`."""
+    unit: str | None = None
+    """`minute`, `hour`, `day`, `week` or `month` [D]; the service may add others."""
+    reset: datetime | None = None
+    """When the next interval begins; aware, in UTC."""
+
+    @property
+    def remaining(self) -> int | None:
+        """Calls left in this interval, never below 0; `None` when it is not known.
+
+        A limit of 0 is taken for none, since calls that count against it are answered [A].
+        """
+        if not self.limit or self.used is None:
+            return None
+        return max(0, self.limit - self.used)
+
 
 # The units are the contract's [D]; the longest month counts.
 _SECONDS: Final = {"minute": 60, "hour": 3600, "day": 86_400, "week": 604_800, "month": 31 * 86_400}
@@ -18,7 +48,7 @@ QuotaHeaders = tuple[str | None, str | None, str | None, str | None, str | None]
 
 
 def quota_headers(headers: Mapping[str, str]) -> QuotaHeaders | None:
-    """Take the `quota-*` headers [D] out of an answer's; `None` when the two that matter are not there."""
+    """Return the `quota-*` headers [D] of an answer's; `None` when the two that matter are not there."""
     get = headers.get
     limit, used = get("quota-limit"), get("quota-used")
     if limit is None and used is None:
@@ -39,7 +69,7 @@ def quota_of(headers: QuotaHeaders) -> Quota:
 
 
 def may_be_used_up(headers: QuotaHeaders) -> bool:
-    """Tell, without reading them, whether they can say that a quota is used up: nearly no answer's do."""
+    """Return, without reading them, whether they can say that a quota is used up: nearly no answer's do."""
     return len(headers[1] or "") >= len(headers[0] or "")
 
 
@@ -53,28 +83,6 @@ def wait_for_reset(quota: Quota, now: datetime | None = None) -> float | None:
     wait = seconds_until(quota.reset, now) if quota.remaining == 0 else None
     interval = (quota.interval or 0) * _SECONDS.get((quota.unit or "").lower().removesuffix("s"), 0)
     return min(wait, interval) if wait is not None and interval else wait
-
-
-def http_date(value: str) -> datetime | None:
-    """Read a date as HTTP writes it; no zone means UTC."""
-    try:
-        moment = parsedate_to_datetime(value)
-    except (ValueError, TypeError, OverflowError):
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def service_time(headers: Mapping[str, str]) -> datetime:
-    """Return the time by the service's clock, if the answer tells it: this machine's may be wrong."""
-    return http_date(headers.get("Date", "")) or datetime.now(UTC)
-
-
-def seconds_until(moment: datetime | None, now: datetime | None = None) -> float | None:
-    """Return how long it is until then; `None` when that is not known or over."""
-    if moment is None:
-        return None
-    seconds = (moment - (now or datetime.now(UTC))).total_seconds()
-    return seconds if seconds > 0 else None
 
 
 def _whole_number(value: str | None) -> int | None:
