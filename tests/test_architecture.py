@@ -50,6 +50,8 @@ MAY_IMPORT["sandbox"] = {
 WORDS_DONE = {
     *("ratelimit", "transport", "pipeline", "delivery", "errors", "quota", "api", "routes"),
     *("aio", "log", "transfer", "clock", "otel"),
+    *("__init__", "client", "assembly", "environment", "network", "paging", "ids", "validation"),
+    *("auth", "files", "downloads", "resources"),
 }
 _REFUSED_WORDS = re.compile(r"\b(nobody|somebody|whoever|whom|anew|told)\b", re.IGNORECASE)
 

@@ -196,7 +196,7 @@ class Breaks(io.BytesIO):
         ("/nowhere/a.pdf", "No such file or directory"),
         ("/", "it is a folder"),
         ("/dev/null", "it is not a regular file"),
-        (io.StringIO("x"), "it gives str where bytes are needed: open it in mode 'rb'"),
+        (io.StringIO("x"), "it yields str where bytes are needed: open it in mode 'rb'"),
         (Breaks(b"x"), "it cannot be read (RuntimeError)"),
     ],
 )

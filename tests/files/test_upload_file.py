@@ -346,11 +346,11 @@ def test_an_open_file_that_gives_no_bytes_is_refused(scan: Path) -> None:
         files: list[Any] = [text, write_only, at_end, shut, UploadFile(io.StringIO("x"), "a")]  # type: ignore[arg-type]
 
         assert [reason for _, reason in problems_of(*files)] == [
-            "it gives str where bytes are needed: open it in mode 'rb'",
+            "it yields str where bytes are needed: open it in mode 'rb'",
             "it cannot be read",
             "it has nothing left to read",
             "read of closed file",
-            "it gives str where bytes are needed: open it in mode 'rb'",
+            "it yields str where bytes are needed: open it in mode 'rb'",
         ]
 
 

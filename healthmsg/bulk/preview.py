@@ -1,23 +1,20 @@
-"""What a run would do: everything is checked, and nothing is sent."""
+"""What a run would do: its intake on a journal that is only read, and nothing is sent."""
 
 import asyncio
-import os
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing
 from enum import Enum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from attrs import define, evolve, field, frozen
+from attrs import define, field, frozen
 
 from healthmsg.aio import AsyncIterationOnly, start
 from healthmsg.api import Api
-from healthmsg.bulk.entries import Content, checked, take_files, taker
-from healthmsg.bulk.journal import Entry, Given, Journal, Standing, State
-from healthmsg.bulk.messages import Messages, Outgoing, Recipient, shown_recipient
-from healthmsg.bulk.other_texts import compare, error_of_looked_at
+from healthmsg.bulk.intake import Checker, Input, batches, compare, error_of_looked_at
+from healthmsg.bulk.journal import Entry, EntryStatus, InputIndex, State, fingerprint_of, open_journal
+from healthmsg.bulk.models import Messages, Recipient, is_user, shown_recipient
+from healthmsg.bulk.options import JournalTarget, SendOptions
 from healthmsg.bulk.reconcile import my_id
-from healthmsg.bulk.sender import SendOptions, check_outgoing
-from healthmsg.bulk.sending import USERS, is_user
 from healthmsg.errors import (
     BadRequestError,
     ForbiddenError,
@@ -27,16 +24,16 @@ from healthmsg.errors import (
     NotFoundError,
     PreconditionFailedError,
 )
-from healthmsg.files import FileTaker, UploadFile
-from healthmsg.ids import ChatAddress
+from healthmsg.ids import USERS, ChatAddress
 from healthmsg.models import ConversationInfo, GroupChatInfo, User
 from healthmsg.ratelimit.limiter import RateLimit
 from healthmsg.routes import GET_CHAT, GET_USER
-from healthmsg.task_pool import each
+from healthmsg.validation import check_flag
 
-_AT_ONCE: Final = 200
+if TYPE_CHECKING:
+    from healthmsg.bulk.journal.store import SqlJournal
+
 _MOST_PROBLEMS: Final = 1_000
-_KEY_TAKEN: Final = "its key was given to an earlier message"
 _DUPLICATE: Final = "an earlier message says the same to the same recipient; both would be sent"
 _OF_ONE_CHAT: Final = (BadRequestError, ForbiddenError, NotFoundError, PreconditionFailedError)
 _CLOSED: Final = "the chat is closed"
@@ -68,7 +65,7 @@ class Problem:
 
 
 @frozen
-class DryRunReport:
+class PreviewReport:
     """What a run would do.
 
     `calls` are those that it would make if nothing goes wrong, `seconds` how long that takes within the
@@ -87,7 +84,7 @@ class DryRunReport:
     calls: int
     seconds: float
     problems: tuple[Problem, ...]
-    """The first 1,000; iterate the dry run for all of them."""
+    """The first 1,000; iterate the preview for all of them."""
     other_text: int = 0
     """How many messages are for recipients who already got, or may have got, another text from the journal.
     Those that `other_text` leaves out are not in `to_send`."""
@@ -106,18 +103,7 @@ class _Tally:
     superseded: int = 0
 
 
-@frozen
-class _Row:
-    index: int
-    message: Outgoing
-    entry: Entry
-
-
-_Numbered = tuple[int, Outgoing, Sequence[UploadFile]]
-_Content = tuple[int, Outgoing, Content, bytes]
-
-
-class DryRun(AsyncIterationOnly):
+class Preview(AsyncIterationOnly):
     """Checks messages as a run would. Iterate it for the problems, or await its `report()`; either once.
 
     With a journal, what that knows is taken into account; it is only read. Without messages, it counts what
@@ -130,7 +116,7 @@ class DryRun(AsyncIterationOnly):
         self,
         api: Api,
         messages: Messages | None,
-        journal: str | os.PathLike[str] | None,
+        journal: JournalTarget | None,
         options: SendOptions,
         *,
         rate: RateLimit,
@@ -145,37 +131,37 @@ class DryRun(AsyncIterationOnly):
         self._retry_failed = options.retry_failed
         self._tally = _Tally()
         self._counts = dict.fromkeys(ProblemKind, 0)
-        self._given = Given()
-        # Whom to send to; and it counts equal messages, which `_given` counts for their keys.
-        self._recipients = Given()
-        self._salt = b""
+        self._index = InputIndex()
+        # The recipients; and it counts equal messages, which `_index` counts for their keys.
+        self._recipients = InputIndex()
         self._has_begun = False
 
     async def __aiter__(self) -> AsyncIterator[Problem]:
         if self._has_begun:
-            raise InvalidInputError("a dry run can be gone through once")
+            raise InvalidInputError("a preview can be gone through once")
         self._has_begun = True
         async with AsyncExitStack() as stack:
             journal = await self._opened(stack)
             if self._messages is None:
                 await self._count_all(journal)
                 return
-            self._salt = b"" if journal is None else journal.salt
-            self._given = stack.enter_context(Given())
-            self._recipients = stack.enter_context(Given())
-            batches = await stack.enter_async_context(
-                aclosing(_batches(self._messages, taker(for_journal=self._target is not None)))
-            )
-            async for batch in batches:
-                problems, contents, rows = await self._checked(batch)
-                rows = await self._without_those_done(rows, journal, problems)
+            stack.enter_context(self._index)
+            stack.enter_context(self._recipients)
+            for_journal = self._target is not None
+            checker = Checker(self._api, self._index, journal, for_journal)
+            reading = batches(self._messages, for_journal=for_journal)
+            async for batch in await stack.enter_async_context(aclosing(reading)):
+                self._tally.messages += len(batch)
+                await checker.check(batch)
+                problems = list[Problem]()
+                rows = await self._without_those_done(batch, journal, problems)
                 await self._count(rows, problems)
-                await self._find_duplicates(contents, journal, problems)
+                problems += await self._find_duplicates(batch, journal)
                 for problem in sorted(problems, key=lambda problem: problem.index):
                     self._counts[problem.kind] += 1
                     yield problem
 
-    async def report(self) -> DryRunReport:
+    async def report(self) -> PreviewReport:
         """Check everything, and sum it up.
 
         Raises:
@@ -190,7 +176,7 @@ class DryRun(AsyncIterationOnly):
                     problems.append(problem)
         tally, counts = self._tally, self._counts
         calls = tally.to_send + tally.users
-        return DryRunReport(
+        return PreviewReport(
             messages=tally.messages,
             to_send=tally.to_send,
             invalid=counts[ProblemKind.INVALID],
@@ -206,11 +192,11 @@ class DryRun(AsyncIterationOnly):
             superseded=tally.superseded,
         )
 
-    async def _opened(self, stack: AsyncExitStack) -> Journal | None:
+    async def _opened(self, stack: AsyncExitStack) -> "SqlJournal | None":
         if self._target is None:
             return None
         try:
-            journal = await stack.enter_async_context(Journal.open(self._target, is_reading=True))
+            journal = await stack.enter_async_context(open_journal(self._target, is_reading=True))
         except JournalNotFoundError:
             return None  # the run would make it
         # Without `check_chats` no call is made: whose token it is may not be known.
@@ -218,7 +204,7 @@ class DryRun(AsyncIterationOnly):
         await journal.check_owner(self._api.url, account)
         return journal
 
-    async def _count_all(self, journal: Journal | None) -> None:
+    async def _count_all(self, journal: "SqlJournal | None") -> None:
         """Count what a run would resume."""
         if journal is None:
             return
@@ -226,91 +212,80 @@ class DryRun(AsyncIterationOnly):
         tally.messages = sum(counts.values())
         tally.delivered_before = counts[State.DELIVERED]
         tally.in_doubt = await journal.count_in_doubt()
-        tally.to_send = counts[State.WAITING] + counts[State.SET_ASIDE]
+        tally.to_send = counts[State.WAITING] + counts[State.PARKED]
         tally.failed_before = counts[State.UNKNOWN] + counts[State.SENDING] - tally.in_doubt
         if self._retry_failed:
             tally.to_send += counts[State.NOT_SENT]
         else:
             tally.failed_before += counts[State.NOT_SENT]
         if not self._options.superseded:
-            left_out = await journal.superseded()
-            wanted = left_out if self._retry_failed else {State.SET_ASIDE: left_out[State.SET_ASIDE]}
+            left_out = await journal.count_superseded()
+            wanted = left_out if self._retry_failed else {State.PARKED: left_out[State.PARKED]}
             tally.superseded = sum(wanted.values())
             tally.to_send -= tally.superseded
 
-    async def _checked(self, batch: Sequence[_Numbered]) -> tuple[list[Problem], list[_Content], list[_Row]]:
-        problems, found = list[Problem](), list[_Content]()
-        for index, message, files in batch:
-            self._tally.messages += 1
-            try:
-                content = await checked(message, self._api, files, for_journal=self._target is not None)
-            except HealthmsgError as refusal:
-                problems.append(_problem(index, message, ProblemKind.INVALID, refusal))
-            else:
-                found.append((index, message, content, content.fingerprint(self._salt)))
-        alike = [(index, message.key, content.likeness(self._salt)) for index, message, content, _ in found]
-        keys = self._given.accept(alike)
-        rows = list[_Row]()
-        for (index, message, content, said), key in zip(found, keys, strict=True):
-            if key is None:
-                taken = InvalidInputError(_KEY_TAKEN)
-                problems.append(_problem(index, message, ProblemKind.INVALID, taken))
-                continue
-            rows.append(_Row(index, message, content.entry(key, said)))
-        return problems, found, rows
-
-    async def _find_duplicates(
-        self, contents: Sequence[_Content], journal: Journal | None, problems: list[Problem]
-    ) -> None:
+    async def _find_duplicates(self, batch: Sequence[Input], journal: "SqlJournal | None") -> list[Problem]:
         """Find what says the same to the same recipient, whatever the address. It may just have been read."""
-        aliases = self._api.aliases
-        for group in await journal.same_chats(content.to for _, _, content, _ in contents) if journal else ():
+        aliases, salt, problems = self._api.aliases, b"" if journal is None else journal.salt, list[Problem]()
+        entries = [(one, one.entry) for one in batch if one.entry is not None]
+        for group in await journal.same_chats(entry.chat for _, entry in entries) if journal else ():
             aliases.learn_same(group)
-        refused = {problem.index for problem in problems if problem.kind is ProblemKind.INVALID}
-        for index, message, content, said in contents:
+        for one, entry in entries:
             # One with a key of its own is as much of a duplicate as any. More addresses may be known later.
             counted = [
                 self._recipients.count(
-                    said if to == content.to else evolve(content, to=to).fingerprint(self._salt)
+                    entry.fingerprint
+                    if to == entry.chat and entry.fingerprint is not None
+                    else fingerprint_of(to, entry.body, entry.files, entry.question, salt=salt)
                 )
-                for to in aliases.addresses_of(content.to)
+                for to in aliases.addresses_of(entry.chat)
             ]
-            if any(counted) and index not in refused:
-                error = InvalidInputError(_DUPLICATE)
-                problems.append(_problem(index, message, ProblemKind.DUPLICATE, error))
+            if any(counted) and one.problem is None:
+                problems.append(_problem(one, ProblemKind.DUPLICATE, InvalidInputError(_DUPLICATE)))
+        return problems
 
     async def _without_those_done(
-        self, rows: Sequence[_Row], journal: Journal | None, problems: list[Problem]
-    ) -> list[_Row]:
-        if journal is None:
-            return list(rows)
-        standings = await journal.look_up([row.entry for row in rows])
-        left = list[_Row]()
-        for row, standing in zip(rows, standings, strict=True):
-            if standing.problem is not None:
-                problems.append(_problem(row.index, row.message, ProblemKind.INVALID, standing.problem))
-            elif self._is_to_be_sent(standing):
-                left.append(row)
-        by_key = {standing.key: standing for standing in standings}
-        found = await compare([row.entry for row in left], by_key, journal, self._given)
-        written = [row for row in left if row.entry.key in found.to_written]
+        self, batch: Sequence[Input], journal: "SqlJournal | None", problems: list[Problem]
+    ) -> list[tuple[Input, Entry]]:
+        """Return what would be sent, and note what is wrong with the others."""
         problems += [
-            _problem(row.index, row.message, ProblemKind.OTHER_TEXT, error_of_looked_at()) for row in written
+            _problem(one, ProblemKind.INVALID, one.problem)
+            for one in batch
+            if one.problem is not None and one.known is None
         ]
-        return (
-            left
-            if self._options.other_text == "send"
-            else [row for row in left if row.entry.key not in found.to_written]
-        )
+        rows = [(one, one.entry) for one in batch if one.entry is not None and one.problem is None]
+        for one in batch:
+            if one.known is not None:
+                self._is_to_be_sent(one.known)
+        if journal is None:
+            return rows
+        left = list[tuple[Input, Entry]]()
+        statuses = await journal.look_up([entry for _, entry in rows])
+        for (one, entry), status in zip(rows, statuses, strict=True):
+            if status.problem is not None:
+                one.problem = status.problem
+                problems.append(_problem(one, ProblemKind.INVALID, status.problem))
+            elif self._is_to_be_sent(status):
+                left.append((one, entry))
+        by_key = {status.key: status for status in statuses}
+        found = await compare([entry for _, entry in left], by_key, journal, self._index)
+        problems += [
+            _problem(one, ProblemKind.OTHER_TEXT, error_of_looked_at())
+            for one, entry in left
+            if entry.key in found.to_written
+        ]
+        if self._options.other_text == "send":
+            return left
+        return [(one, entry) for one, entry in left if entry.key not in found.to_written]
 
-    def _is_to_be_sent(self, standing: Standing) -> bool:
+    def _is_to_be_sent(self, status: EntryStatus) -> bool:
         tally = self._tally
-        match standing.state:
+        match status.state:
             case State.DELIVERED:
                 tally.delivered_before += 1
             case State.NOT_SENT if not self._retry_failed:
                 tally.failed_before += 1
-            case State.UNKNOWN if standing.is_final:
+            case State.UNKNOWN if status.is_final:
                 tally.failed_before += 1
             case State.SENDING | State.UNKNOWN:
                 tally.in_doubt += 1
@@ -318,22 +293,22 @@ class DryRun(AsyncIterationOnly):
                 return True
         return False
 
-    async def _count(self, rows: Sequence[_Row], problems: list[Problem]) -> None:
-        chats = self._recipients.accept([(row.index, row.entry.chat, b"") for row in rows])
+    async def _count(self, rows: Sequence[tuple[Input, Entry]], problems: list[Problem]) -> None:
+        chats = self._recipients.add([(one.index, entry.chat, b"") for one, entry in rows])
         first_to_each = [row for row, chat in zip(rows, chats, strict=True) if chat is not None]
         self._tally.to_send += len(rows)
-        self._tally.users += sum(is_user(row.entry.chat) for row in first_to_each)
+        self._tally.users += sum(is_user(entry.chat) for _, entry in first_to_each)
         if not self._check_chats:
             return
-        asking = [start(self._what_is_wrong_with(row.entry.chat)) for row in first_to_each]
+        asking = [start(self._what_is_wrong_with(entry.chat)) for _, entry in first_to_each]
         try:
             errors = await asyncio.gather(*asking)
         finally:
             for task in asking:
                 task.cancel()
         problems += [
-            _problem(row.index, row.message, ProblemKind.UNKNOWN_CHAT, error)
-            for row, error in zip(first_to_each, errors, strict=True)
+            _problem(one, ProblemKind.UNKNOWN_CHAT, error)
+            for (one, _), error in zip(first_to_each, errors, strict=True)
             if error is not None
         ]
 
@@ -352,20 +327,27 @@ class DryRun(AsyncIterationOnly):
         return InvalidInputError(_CLOSED) if info.closed else None
 
 
-def _problem(index: int, message: Outgoing, kind: ProblemKind, error: HealthmsgError) -> Problem:
-    return Problem(index, message.key, message.to, kind, error)
+def _problem(one: Input, kind: ProblemKind, error: Exception) -> Problem:
+    if not isinstance(error, HealthmsgError):
+        raise error
+    return Problem(one.index, one.message.key, one.message.to, kind, error)
 
 
-async def _batches(messages: Messages, take: FileTaker) -> AsyncGenerator[list[_Numbered], None]:
-    index, batch = 0, list[_Numbered]()
-    async with aclosing(each(messages)) as items:
-        async for item in items:
-            message = check_outgoing(item)
-            batch.append((index, message, await take_files(message, take)))
-            index += 1
-            if len(batch) == _AT_ONCE:
-                yield batch
-                batch = []
-                await asyncio.sleep(0)  # others have their turn
-    if batch:
-        yield batch
+def preview_many(  # noqa: PLR0913 - as the client calls it
+    api: Api,
+    messages: Messages | None,
+    journal: JournalTarget | None,
+    options: SendOptions,
+    rate: RateLimit,
+    *,
+    check_chats: bool,
+) -> Preview:
+    """Make a preview.
+
+    Raises:
+        InvalidInputError: there are neither messages nor a journal, or an option cannot be right.
+    """
+    options.check_fit(messages, journal)
+    return Preview(
+        api, messages, journal, options, rate=rate, check_chats=check_flag(check_chats, "check_chats")
+    )

@@ -4,14 +4,12 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from functools import partial
 
 from attrs import define, evolve
 
-from healthmsg.bulk.journal import Journal, Sample
+from healthmsg.bulk.journal.base import Journal
 from healthmsg.delivery.ledger import Delivered, Deliveries
 from healthmsg.delivery.proof import Attempt
-from healthmsg.ids import ChatAddress
 
 
 class DeliveryProofs:
@@ -32,8 +30,8 @@ class DeliveryProofs:
         """Return messages that are known to be delivered, from before the attempt and after it."""
         found = {one.message_id: one for one in self._deliveries.witnesses(attempt)}
         for sample in (
-            await self._journal.delivered_sample(attempt.chat.text),
-            await self._journal.delivered_sample(before=attempt.departed_at - self.journal_ahead),
+            await self._journal.newest_delivery(attempt.chat.text),
+            await self._journal.newest_delivery(before=attempt.departed_at - self.journal_ahead),
         ):
             if sample is not None and sample.message_id not in found:
                 found[sample.message_id] = self._delivered(sample)
@@ -73,18 +71,17 @@ class DeliveryProofs:
         """By how much the client's clock is ahead of the journal's."""
         return self._deliveries.clock.moment() - self._journal.now()
 
-    def _delivered(self, sample: Sample) -> Delivered:
+    def date_ahead(self) -> timedelta | None:
+        """Return about how much the service's `Date` is ahead of the journal's clock, if that is known."""
+        ahead = self._deliveries.clock.date_ahead()
+        return None if ahead is None else ahead + self.journal_ahead
+
+    def _delivered(self, found: Delivered) -> Delivered:
+        """Bring what the journal has into the client's clock, with what this run knows of it besides."""
+        body, files = self._deliveries.text_of(found.message_id) or (found.body, found.files)
         ahead = self.journal_ahead
-        delivered = Delivered(
-            ChatAddress.of_text(sample.sent_to),
-            sample.message_id,
-            sample.started_at + ahead,
-            sample.noted_at + ahead,
-            partial(self._journal.is_body, sample),
-        )
-        # A delivery of this run's may be in the journal already.
-        text = self._deliveries.text_of(sample.message_id)
-        return delivered if text is None else evolve(delivered, body=text[0], files=text[1])
+        departed_at, answered_at = found.departed_at + ahead, found.answered_at + ahead
+        return evolve(found, departed_at=departed_at, answered_at=answered_at, body=body, files=files)
 
 
 def _resolve(waiter: "asyncio.Future[bool]", *, outcome: bool) -> None:
@@ -121,6 +118,7 @@ class JournalEvidence:
 
     async def wait(self) -> bool:
         """Wait for the first message of this run that is delivered; return whether one came meanwhile."""
-        if self._had_first:
+        # Without a journal, a run may wait for its next message for ever.
+        if self._had_first or not self._journal.is_durable:
             return False
         return await self._proofs.wait()

@@ -9,18 +9,18 @@ import pytest
 
 from healthmsg import (
     Client,
-    DryRunReport,
     Environment,
     InvalidInputError,
     NotFoundError,
     Outgoing,
+    PreviewReport,
     Problem,
     ProblemKind,
     RateLimit,
     UnauthorizedError,
     UploadFile,
 )
-from healthmsg.bulk.journal import Journal, State
+from healthmsg.bulk.journal import State, open_journal
 from healthmsg.errors import EmptyMessageError, InvalidFileError, InvalidIdError, JournalMismatchError
 from healthmsg.sandbox import AnswerStatus, CutAfter, Delay, Sandbox
 from tests.bulk.journal_runs import fresh_client, lose, sent, states
@@ -30,13 +30,13 @@ from tests.waiting import until
 pytestmark = pytest.mark.usefixtures("nothing_is_left_behind")
 
 
-async def told(client: Client, messages: Any, **options: Any) -> DryRunReport:
-    report = await client.send_many(messages, dry_run=True, **options).report()
-    assert isinstance(report, DryRunReport)
+async def told(client: Client, messages: Any, **options: Any) -> PreviewReport:
+    report = await client.preview_many(messages, **options).report()
+    assert isinstance(report, PreviewReport)
     return report
 
 
-def kinds(report: DryRunReport) -> list[tuple[int, ProblemKind]]:
+def kinds(report: PreviewReport) -> list[tuple[int, ProblemKind]]:
     return [(problem.index, problem.kind) for problem in report.problems]
 
 
@@ -160,7 +160,7 @@ async def test_twenty_thousand_rows_are_read_as_they_are_needed(client: Client) 
             read.append(number)
             yield Outgoing(f"conversations/c{number}", "" if number == 0 else "Beste")
 
-    dry = aiter(client.send_many(rows(), dry_run=True))
+    dry = aiter(client.preview_many(rows()))
     assert isinstance(await anext(dry), Problem)
     assert len(read) < 1000
     assert [problem async for problem in dry] == []
@@ -174,7 +174,7 @@ async def test_only_the_first_thousand_problems_are_kept(client: Client) -> None
 
 
 async def test_it_can_be_gone_through_once(client: Client) -> None:
-    dry = client.send_many([Outgoing("conversations/c1", "")], dry_run=True)
+    dry = client.preview_many([Outgoing("conversations/c1", "")])
     assert [problem.index async for problem in dry] == [0]
 
     with pytest.raises(InvalidInputError, match="once"):
@@ -190,9 +190,9 @@ async def test_what_is_no_message_is_raised(client: Client) -> None:
 
 
 async def test_who_breaks_out_leaves_nothing_open(client: Client, file: Path) -> None:
-    async with Journal.open(file):
+    async with open_journal(file):
         pass
-    async for problem in client.send_many([Outgoing("c1", "x")] * 9, dry_run=True, journal=file):
+    async for problem in client.preview_many([Outgoing("c1", "x")] * 9, journal=file):
         assert problem.index == 0
         break
     # Python closes what was broken out of in a task of its own.
@@ -277,7 +277,7 @@ async def test_it_reads_beside_a_run(client: Client, sandbox: Sandbox, file: Pat
     messages = [Outgoing(to, "x") for to in chats(sandbox, 2)]
     async with client.send_many(messages, journal=file) as run:
         _ = [result async for result in run]
-        async with Journal.open(tmp := file.with_name("open.db")):
+        async with open_journal(tmp := file.with_name("open.db")):
             assert (await told(client, messages, journal=file)).delivered_before == 2
             assert (await told(client, messages, journal=tmp)).to_send == 2
 

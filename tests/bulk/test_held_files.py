@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from healthmsg import UploadFile
-from healthmsg.bulk import in_hand as module
-from healthmsg.bulk.in_hand import FilesInHand
+from healthmsg.bulk import upload as module
+from healthmsg.bulk.upload import HeldFiles
 from healthmsg.files import TakenFile
 
 
@@ -27,14 +27,14 @@ def content(file: object) -> bytes | None:
 
 
 async def test_small_files_are_read_and_larger_ones_are_not(tmp_path: Path) -> None:
-    small, large = await FilesInHand().take([a_file(tmp_path, "a", 60), a_file(tmp_path, "b", 61)])
+    small, large = await HeldFiles().take([a_file(tmp_path, "a", 60), a_file(tmp_path, "b", 61)])
 
     assert content(small) == b"a".ljust(60, b".")
     assert content(large) is None
 
 
 async def test_taking_waits_while_too_much_is_held(tmp_path: Path) -> None:
-    files = FilesInHand()
+    files = HeldFiles()
     first = await files.take([a_file(tmp_path, "a", 50)])
     second = await files.take([a_file(tmp_path, "b", 50)])
 
@@ -52,11 +52,11 @@ async def test_taking_waits_while_too_much_is_held(tmp_path: Path) -> None:
 async def test_what_is_larger_than_all_that_may_be_held_waits_for_the_others_only(tmp_path: Path) -> None:
     many = [a_file(tmp_path, str(number), 60) for number in range(3)]
 
-    assert len(await FilesInHand().take(many)) == 3
+    assert len(await HeldFiles().take(many)) == 3
 
 
 async def test_what_messages_have_in_common_is_held_once(tmp_path: Path) -> None:
-    files, brochure = FilesInHand(), a_file(tmp_path, "a", 60)
+    files, brochure = HeldFiles(), a_file(tmp_path, "a", 60)
     taken = [await files.take([brochure]) for _ in range(10)]
 
     assert files._bytes == 60
@@ -67,7 +67,7 @@ async def test_what_messages_have_in_common_is_held_once(tmp_path: Path) -> None
 
 
 async def test_without_files_nothing_is_done() -> None:
-    files = FilesInHand()
+    files = HeldFiles()
 
     assert await files.take([]) == ()
     (bytes_alone,) = await files.take([UploadFile(b"x", "a")])

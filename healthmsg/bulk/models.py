@@ -1,14 +1,16 @@
 """What goes into bulk sending, and what comes out."""
 
 from collections.abc import AsyncIterable, Iterable, Sequence
+from typing import TypeGuard
 
 from attrs import field, frozen
 
-from healthmsg.errors import InvalidIdError
+from healthmsg.api import Api
+from healthmsg.errors import CallError, HealthmsgError, InvalidIdError, InvalidInputError
 from healthmsg.files import FileToUpload
 from healthmsg.ids import USERS, ChatAddress
 from healthmsg.models import Outcome, Question
-from healthmsg.resources.chat import BaseChat
+from healthmsg.resources.chat import BaseChat, belongs_to
 
 Recipient = BaseChat | str
 """A chat handle, or an address such as `conversations/c1`, `aux/conversations/patient 7` or `users/u1`."""
@@ -101,3 +103,47 @@ class SendReport:
     superseded: int = 0
     """How many messages of the journal a run without messages left out, since a later run had something else
     for their recipients."""
+
+
+def check_outgoing(item: object) -> Outgoing:
+    """Return what is a message.
+
+    Raises:
+        InvalidInputError: it is none.
+    """
+    if isinstance(item, Outgoing):
+        return item
+    raise InvalidInputError(f"send_many takes Outgoing messages, not {type(item).__name__}")
+
+
+def address_of(to: Recipient) -> ChatAddress:
+    """Return the address that a recipient stands for.
+
+    Raises:
+        InvalidIdError: it is none.
+    """
+    return to.address if isinstance(to, BaseChat) else ChatAddress.parse(to)
+
+
+def check_own(to: Recipient, api: Api) -> None:
+    """Refuse a handle with which another user or client would send.
+
+    Raises:
+        InvalidInputError: it is another user's or client's.
+    """
+    if isinstance(to, BaseChat) and not belongs_to(to, api):
+        raise InvalidInputError("this chat is another user's or client's: send to it with a run of that one")
+
+
+def is_user(to: Recipient) -> TypeGuard[str]:
+    """Return whether it is a user, with whom there may not be a conversation yet."""
+    return isinstance(to, str) and to.startswith(USERS)
+
+
+def outcome_of(error: Exception) -> Outcome:
+    """Return what is known of an item that ended in an error."""
+    if isinstance(error, CallError):
+        return error.outcome
+    if isinstance(error, HealthmsgError):  # refused, or not authorized: before anything was sent
+        return Outcome.NOT_SENT
+    return Outcome.UNKNOWN

@@ -1,37 +1,42 @@
 """What a run was given: how often the same message, and whose results are still to come."""
 
-from collections.abc import Iterable, Sequence
+import hashlib
+import hmac
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
+import attrs
 import orjson
 
-from healthmsg.bulk.journal.keys import key_of
+from healthmsg.bulk.journal.base import JournalFile
 from healthmsg.errors import JournalError
 
 if TYPE_CHECKING:
     import sqlite3
 
+
 _TABLES: Final = """
 CREATE TABLE equal (fingerprint BLOB PRIMARY KEY, others INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE given (
-    key TEXT PRIMARY KEY, number INTEGER NOT NULL, is_derived INTEGER NOT NULL, is_awaited INTEGER NOT NULL
+CREATE TABLE input (
+    key TEXT PRIMARY KEY, number INTEGER NOT NULL, is_derived INTEGER NOT NULL, is_pending INTEGER NOT NULL
 ) WITHOUT ROWID;
 """
-_INSERT: Final = "INSERT OR IGNORE INTO given VALUES (?, ?, ?, TRUE)"
+_INSERT: Final = "INSERT OR IGNORE INTO input VALUES (?, ?, ?, TRUE)"
 # To be done only when none of them is there: without SQLite's journal, half of it could not be undone.
 _INSERT_ALL: Final = """
-INSERT INTO given
+INSERT INTO input
 SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'), TRUE
 FROM json_each(?)
 """
 _COUNT: Final = (
     "INSERT INTO equal VALUES (?, 0) ON CONFLICT DO UPDATE SET others = others + 1 RETURNING others"
 )
-_NUMBERS: Final = "SELECT key, number FROM given WHERE key IN (SELECT value FROM json_each(?))"
-_TOLD: Final = "UPDATE given SET is_awaited = FALSE WHERE key IN (SELECT value FROM json_each(?))"
-_AWAITED: Final = "UPDATE given SET is_awaited = TRUE WHERE key = ? AND NOT is_awaited"
-# What is told is noted, and numbers are looked up ahead, for so many at once.
+_NUMBERS: Final = "SELECT key, number FROM input WHERE key IN (SELECT value FROM json_each(?))"
+_REPORTED: Final = "UPDATE input SET is_pending = FALSE WHERE key IN (SELECT value FROM json_each(?))"
+_PENDING: Final = "UPDATE input SET is_pending = TRUE WHERE key = ? AND NOT is_pending"
+# What is reported is noted, and numbers are looked up ahead, for so many at once.
 _AT_ONCE: Final = 500
 
 _CANNOT_BE_USED: Final = (
@@ -43,11 +48,11 @@ Listed = tuple[int, str | None, bytes]
 """A message's number in the input, the key it was given, if any, and its fingerprint."""
 
 
-class Given:
+class InputIndex:
     """Keeps the key and the number of each message in a temporary file: a million take no memory.
 
-    A context manager. Nobody else has that file, and it goes with this, or with the process. No key may have
-    a NUL in it.
+    A context manager. No other program has that file, and it goes with this, or with the process. No key may
+    have a NUL in it.
     """
 
     def __init__(self) -> None:
@@ -55,7 +60,7 @@ class Given:
         self._error: type[Exception] = Exception
         self._numbers: dict[str, int] = {}
         """Looked up ahead."""
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         """Not awaited any more, which the file does not know yet."""
 
     def __enter__(self) -> Self:
@@ -64,7 +69,7 @@ class Given:
         # No name: SQLite keeps it in memory while it is small, and then in a file that has no name either.
         self._opened = sqlite3.connect("", isolation_level=None)
         self._error = sqlite3.Error
-        # One transaction, which nobody ever commits: it need not outlive this.
+        # One transaction, which is never committed: it need not outlive this.
         self._opened.executescript(f"PRAGMA synchronous = OFF; PRAGMA journal_mode = OFF; {_TABLES} BEGIN")
         return self
 
@@ -75,7 +80,7 @@ class Given:
             self._opened.close()
 
     def _ask(self, statement: str, *values: object) -> tuple[list[Any], int]:
-        """Give the rows, and how many were changed.
+        """Return the rows, and how many were changed.
 
         Raises:
             JournalError: the temporary file cannot be used: as a rule, its disk is full.
@@ -89,17 +94,17 @@ class Given:
             reason = getattr(error, "sqlite_errorname", type(error).__name__)
         raise JournalError(_CANNOT_BE_USED.format(reason))
 
-    def accept(self, messages: Sequence[Listed]) -> list[str | None]:
-        """Note the next messages, and give their keys; `None` for one whose key was given before.
+    def add(self, messages: Sequence[Listed]) -> list[str | None]:
+        """Note the next messages, and return their keys; `None` for one whose key was given before.
 
         A derived key depends on how many equal messages without a key came before: the same messages in the
         same order have the same keys.
         """
-        self._note_told_now_and_then()
+        self._flush_when_full()
         keys = [key_of(fingerprint, 0) if key is None else key for _, key, fingerprint in messages]
         are_all_new = len(set(keys)) == len(keys) and not self._numbers_of(keys)
         if not are_all_new:
-            return [self._accept(*message) for message in messages]
+            return [self._add(*message) for message in messages]
         rows = [
             (key, number, own_key is None) for key, (number, own_key, _) in zip(keys, messages, strict=True)
         ]
@@ -119,56 +124,56 @@ class Given:
         """Tell whether the run was given this message."""
         return self._number_of(key) is not None
 
-    def is_awaited(self, key: str) -> bool:
-        """Tell whether the run was given this message, and has not told what became of it."""
-        wanted = "SELECT 1 FROM given WHERE key = ? AND is_awaited"
-        return key not in self._told and bool(self._ask(wanted, key)[0])
+    def is_pending(self, key: str) -> bool:
+        """Tell whether the run was given this message, and has not reported what became of it."""
+        wanted = "SELECT 1 FROM input WHERE key = ? AND is_pending"
+        return key not in self._reported and bool(self._ask(wanted, key)[0])
 
-    def expect(self, keys: Iterable[str]) -> None:
+    def prefetch(self, keys: Iterable[str]) -> None:
         """Look up the numbers of messages of which the results will come soon."""
-        self._note_told_now_and_then()
+        self._flush_when_full()
         if len(self._numbers) > _AT_ONCE:
             self._numbers.clear()
         self._numbers.update(self._numbers_of(keys))
 
-    def take(self, key: str) -> int | None:
-        """Give the number of a message whose result is here; `None` if the run was not given it."""
+    def report(self, key: str) -> int | None:
+        """Return the number of a message whose result is here; `None` if the run was not given it."""
         number = self._numbers.pop(key, None)
         if number is None:
             number = self._number_of(key)
         if number is None:
             return None
         # To write it down can fail, which must not come between a delivery and its being noted.
-        self._told.add(key)
+        self._reported.add(key)
         return number
 
-    def await_again(self, key: str) -> None:
+    def mark_pending(self, key: str) -> None:
         """Note that a result which was here does not count: another worker finds out what is true."""
-        self._told.discard(key)
-        self._ask(_AWAITED, key)
+        self._reported.discard(key)
+        self._ask(_PENDING, key)
 
-    def awaited_after(self, key: str, most: int) -> list[tuple[int, str]]:
-        """Give some of those without a result, as number and key, in the order of the keys."""
-        self._note_told()
-        wanted = "SELECT number, key FROM given WHERE is_awaited AND key > ? ORDER BY key LIMIT ?"
+    def pending_after(self, key: str, most: int) -> list[tuple[int, str]]:
+        """Return some of those without a result, as number and key, in the order of the keys."""
+        self._flush()
+        wanted = "SELECT number, key FROM input WHERE is_pending AND key > ? ORDER BY key LIMIT ?"
         return self._ask(wanted, key, most)[0]
 
     def _numbers_of(self, keys: Iterable[str]) -> list[tuple[str, int]]:
         return self._ask(_NUMBERS, _json(keys))[0]
 
     def _number_of(self, key: str) -> int | None:
-        rows, _ = self._ask("SELECT number FROM given WHERE key = ?", key)
+        rows, _ = self._ask("SELECT number FROM input WHERE key = ?", key)
         return int(rows[0][0]) if rows else None
 
-    def _note_told_now_and_then(self) -> None:
-        if len(self._told) >= _AT_ONCE:
-            self._note_told()
+    def _flush_when_full(self) -> None:
+        if len(self._reported) >= _AT_ONCE:
+            self._flush()
 
-    def _note_told(self) -> None:
-        self._ask(_TOLD, _json(self._told))
-        self._told.clear()
+    def _flush(self) -> None:
+        self._ask(_REPORTED, _json(self._reported))
+        self._reported.clear()
 
-    def _accept(self, number: int, key: str | None, fingerprint: bytes) -> str | None:
+    def _add(self, number: int, key: str | None, fingerprint: bytes) -> str | None:
         if key is not None:
             return key if self._insert(key, number, is_derived=False) else None
         first = key_of(fingerprint, 0)
@@ -185,10 +190,85 @@ class Given:
 
     def _becomes_derived(self, key: str) -> bool:
         """Note that a key was derived that a message has as its own; False if it was derived before."""
-        noted = "UPDATE given SET is_derived = TRUE WHERE key = ? AND NOT is_derived"
+        noted = "UPDATE input SET is_derived = TRUE WHERE key = ? AND NOT is_derived"
         _, changed = self._ask(noted, key)
         return changed > 0
 
 
 def _json(keys: Iterable[str]) -> str:
     return orjson.dumps([*keys]).decode()
+
+
+HASH_LENGTH: Final = 32
+_KEY_LENGTH: Final = 32
+
+
+def files_as_json(files: Sequence[JournalFile]) -> str | None:
+    """Write down a message's files. ASCII: names that are no proper text survive, too."""
+    return json.dumps([attrs.asdict(file) for file in files]) if files else None
+
+
+def files_of_json(text: str | None) -> tuple[JournalFile, ...]:
+    """Read what `files_as_json` wrote."""
+    return tuple(JournalFile(**file) for file in json.loads(text)) if text else ()
+
+
+def question_as_json(question: Mapping[str, object] | None) -> str | None:
+    """Write down a message's question, always in the same way."""
+    return None if question is None else json.dumps(question, sort_keys=True)
+
+
+def question_of_json(text: str | None) -> dict[str, object] | None:
+    """Read what `question_as_json` wrote."""
+    read: dict[str, object] | None = json.loads(text) if text else None
+    return read
+
+
+def body_hash(salt: bytes, body: str) -> bytes:
+    """Recognise a text without keeping it."""
+    return _digest(salt, (body,))
+
+
+def fingerprint_of(
+    chat: str,
+    body: str,
+    files: Sequence[JournalFile],
+    question: Mapping[str, object] | None,
+    *,
+    salt: bytes,
+) -> bytes:
+    """Tell apart what is sent to which chat, without keeping what it says.
+
+    Of files, their content counts, not where they lie: that may be another place in the next run.
+    """
+    held = [[file.name, file.content_type, file.size, file.digest] for file in files]
+    return _digest(salt, (chat, body, json.dumps(held) if held else "", question_as_json(question) or ""))
+
+
+def likeness_of(
+    chat: str,
+    body: str,
+    files: Sequence[JournalFile],
+    question: Mapping[str, object] | None,
+    *,
+    salt: bytes,
+) -> bytes:
+    """Recognise what may be the same message: as `fingerprint_of`, but of files only the names count.
+
+    A letter that is rendered again has other bytes as soon as there is a date in it. With another key, it
+    would be sent although the one before it was delivered; so it has the same key, and is refused.
+    """
+    names = [[file.name] for file in files]
+    return _digest(salt, (chat, body, json.dumps(names) if names else "", question_as_json(question) or ""))
+
+
+def key_of(likeness: bytes, nth: int) -> str:
+    """Derive a key from what is sent to which chat, and how many alike came before."""
+    return hashlib.sha256(likeness + nth.to_bytes(8, "big")).hexdigest()[:_KEY_LENGTH]
+
+
+def _digest(salt: bytes, parts: Iterable[str]) -> bytes:
+    """Hash the parts, each after its length: what moves from one part to another makes a difference."""
+    coded = [part.encode("utf-8", "surrogatepass") for part in parts]
+    framed = b"".join(len(part).to_bytes(8, "big") + part for part in coded)
+    return hmac.digest(salt, framed, "sha256")
