@@ -5,7 +5,7 @@ from functools import cached_property
 from os import PathLike
 from ssl import SSLContext
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self, Unpack, overload
+from typing import TYPE_CHECKING, Self
 
 from attrs import evolve
 
@@ -20,12 +20,13 @@ from healthmsg.assembly import (
 )
 from healthmsg.auth.manager import TokenManager
 from healthmsg.auth.token import Token
-from healthmsg.bulk.dry_run import DryRun
-from healthmsg.bulk.messages import Messages
+from healthmsg.bulk.circuit_breaker import STOP_AFTER
+from healthmsg.bulk.models import Messages
+from healthmsg.bulk.options import OnUnknown, OtherText, SendOptions
+from healthmsg.bulk.preview import Preview, preview_many
 from healthmsg.bulk.reconcile import SETTLE, Reconciled, reconcile
-from healthmsg.bulk.runs import SendManyOptions, dry_run_of, run_of
-from healthmsg.bulk.sender import SendMany
-from healthmsg.bulk.uploader import UploadMany, Uploads
+from healthmsg.bulk.runner import SendMany, send_many
+from healthmsg.bulk.upload import UploadMany, Uploads
 from healthmsg.codec import encode
 from healthmsg.environment import Environment
 from healthmsg.errors import DeliveryUnknownError
@@ -49,7 +50,6 @@ from healthmsg.transport.http import LARGEST_RESPONSE, Wire
 from healthmsg.transport.timeouts import Timeout, as_timeout
 from healthmsg.validation import (
     check_app_info,
-    check_flag,
     check_header,
     check_hook,
     check_method,
@@ -268,45 +268,33 @@ class Client(AsyncOnly):
         """The same things, by the integrator's own ids."""
         return Auxiliary(self._api)
 
-    @overload
-    def send_many(
-        self,
-        messages: Messages | None = None,
-        *,
-        dry_run: Literal[False] = False,
-        **options: Unpack[SendManyOptions],
-    ) -> SendMany: ...
-
-    @overload
-    def send_many(
-        self,
-        messages: Messages | None = None,
-        *,
-        dry_run: Literal[True],
-        **options: Unpack[SendManyOptions],
-    ) -> DryRun: ...
-
     @hides_arguments
-    def send_many(
+    def send_many(  # noqa: PLR0913 - a run has that many settings, by keyword
         self,
         messages: Messages | None = None,
         *,
-        dry_run: bool = False,
-        **options: Unpack[SendManyOptions],
-    ) -> SendMany | DryRun:
+        journal: str | PathLike[str] | None = None,
+        on_unknown: OnUnknown = "reconcile",
+        settle: float = SETTLE,
+        stop_after: float = STOP_AFTER,
+        retry_failed: bool = False,
+        other_text: OtherText = "send",
+        superseded: bool = False,
+    ) -> SendMany:
         """Send many messages as fast as the limit allows, behind every other call of this client.
 
         `messages` is any iterable or async iterable of `Outgoing`, read as it is needed. Iterate the answer
-        for one `SendResult` per message, or await its `report()`. `options` are those of `SendManyOptions`.
+        for one `SendResult` per message, or await its `report()`. `preview_many` says beforehand what would
+        happen.
 
         Messages to one chat go out one after the other, in the order given; see `Outgoing` for several
         addresses of one chat.
 
-        A message that may have been delivered is looked for in its chat, as `reconcile` does, and sent again
-        if it was proven not to have been, at most five times; the later messages of that chat wait meanwhile.
-        With `on_unknown="report"` it is reported at once. What concerns every message (a revoked token, a
-        host that cannot be reached, a full disk) holds the run up; after `stop_after` seconds of that it ends
-        with an error.
+        A message that may have been delivered is looked for in its chat, as `reconcile` does with `settle`,
+        and sent again if it was proven not to have been, at most five times; the later messages of that chat
+        wait meanwhile. With `on_unknown="report"` it is reported at once. What concerns every message (a
+        revoked token, a host that cannot be reached, a full disk) holds the run up; after `stop_after`
+        seconds of that it ends with an error.
 
         With a `journal`, a run that was killed can be started again with the same journal and messages: what
         was delivered is not sent again, and of what was under way it is found out. It is a file, or a
@@ -316,23 +304,52 @@ class Client(AsyncOnly):
         text, names of files and how many like it came before; one with other words, or with something else in
         its files, under a known key is refused.
 
-        With `dry_run` nothing is sent: see `DryRun`; with `check_chats` each chat is asked for.
+        A message whose recipient already got, or may have got, another one from the journal, which this run
+        was not given, is sent too; with `other_text="skip"` it is not, and its result has an
+        `OtherTextError`. Either way the report counts them. A run without `messages` leaves out what a later
+        run had something else for, unless `superseded` is given.
 
         Raises:
             InvalidInputError: an option cannot be right.
             ConfigurationError: the journal can be none.
         """
+        options = SendOptions(on_unknown, settle, retry_failed, stop_after, other_text, superseded)
         api, rate = evolve(self._api, priority=Priority.BACKGROUND), self._parts.limiter.rate
-        if check_flag(dry_run, "dry_run"):
-            return dry_run_of(api, messages, options, rate)
-        return self._parts.shared.register_run(run_of(api, messages, options, rate))
+        return self._parts.shared.register_run(send_many(api, messages, journal, options, rate))
+
+    @hides_arguments
+    def preview_many(  # noqa: PLR0913 - as `send_many`
+        self,
+        messages: Messages | None = None,
+        *,
+        journal: str | PathLike[str] | None = None,
+        check_chats: bool = False,
+        on_unknown: OnUnknown = "reconcile",
+        settle: float = SETTLE,
+        stop_after: float = STOP_AFTER,
+        retry_failed: bool = False,
+        other_text: OtherText = "send",
+        superseded: bool = False,
+    ) -> Preview:
+        """Say what `send_many` would do with the same messages and options, and send nothing.
+
+        Iterate the answer for a `Problem` per message that has one, or await its `report()`. A journal is
+        only read. With `check_chats`, the service is asked for each chat.
+
+        Raises:
+            InvalidInputError: an option cannot be right.
+            ConfigurationError: the journal can be none.
+        """
+        options = SendOptions(on_unknown, settle, retry_failed, stop_after, other_text, superseded)
+        api, rate = evolve(self._api, priority=Priority.BACKGROUND), self._parts.limiter.rate
+        return preview_many(api, messages, journal, options, rate, check_chats=check_chats)
 
     def upload_many(
         self, uploads: Uploads, *, concurrency: int = 8, progress: Progress | None = None
     ) -> UploadMany:
         """Upload files to many chats, `concurrency` messages at a time; each call passes the limit.
 
-        `uploads` is any iterable or async iterable of pairs of a chat and its files, or of `Upload`, read as
+        `uploads` is any iterable or async iterable of `Upload`, or of pairs of a chat and its files, read as
         it is needed; a chat is a handle or an address, as in `Outgoing`. Iterate the answer for one
         `UploadResult` per item. `progress` gets the bytes of all that was begun so far, added up.
 

@@ -1,4 +1,4 @@
-"""The rules of the house (design.md): who may import whom, and how large things may grow."""
+"""The rules of the house (design.md): what may import what, and how large things may grow."""
 
 import ast
 import json

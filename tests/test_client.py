@@ -29,7 +29,7 @@ from healthmsg import (
 from healthmsg.errors import ClientClosedError, InvalidResponseError, WrongEventLoopError
 from healthmsg.sandbox import AnswerStatus, CutBody, Delay, Garbage, Sandbox, WrongShape
 from tests.conftest import Answers
-from tests.pipeline.servers import answering, serve
+from tests.servers import answering, serve
 
 HERE = Environment("here", "http://127.0.0.1:1")
 

@@ -6,7 +6,7 @@ import stat
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Final
 
 from attrs import field, frozen
 
@@ -18,9 +18,11 @@ from healthmsg.ids import ChatAddress
 from healthmsg.models import Attachment, Message
 from healthmsg.paging import PAGE_SIZE
 from healthmsg.routes import GET_ATTACHMENT, LIST_MESSAGES
-from healthmsg.task_pool import Many, Words
+from healthmsg.task_pool import BulkRun, Job, TaskPool, Words
 from healthmsg.transfer import Meter, Progress
 from healthmsg.validation import check_count
+
+_WORDS: Final = Words("a download_all", "attachments", "fetch", "fetched")
 
 
 @frozen
@@ -37,7 +39,7 @@ class DownloadResult:
     error: Exception | None = None
 
 
-class DownloadAll(Many[Attachment, DownloadResult]):
+class DownloadAll(BulkRun[DownloadResult]):
     """A run that downloads attachments. Iterate it for the results, in the order in which they come.
 
     `await it.all()` waits for everything. One that fails does not stop the others; an error in reading the
@@ -45,8 +47,6 @@ class DownloadAll(Many[Attachment, DownloadResult]):
     closing the client) ends it, and leaves no part of a file; the results that are left can still be read by
     iterating on.
     """
-
-    _words: ClassVar[Words] = Words("a download_all", "attachments", "fetch", "fetched")
 
     def __init__(  # noqa: PLR0913 - by keyword
         self,
@@ -58,29 +58,24 @@ class DownloadAll(Many[Attachment, DownloadResult]):
         concurrency: int,
         progress: Progress | None,
     ) -> None:
-        super().__init__(attachments, api.spawn, places=check_count(concurrency, "concurrency", at_least=1))
         self._api = api
         self._chat = chat
         self._attachments = attachments
         self._folder = Path(to)
         self._meter = Meter(progress)
-
-    def _accept(self, item: Any) -> Attachment:
-        attachment: Attachment = item
-        return attachment
-
-    def _cut_off(self, item: Attachment, task: "asyncio.Task[None]") -> DownloadResult:  # noqa: ARG002 - see Many
-        call = GET_ATTACHMENT.call(self._chat)
-        return DownloadResult(item, error=DownloadError(call, "the run was ended before it was fetched"))
+        job = Job(_WORDS, self._feed, self._work, self._cut_off, finish=self._meter.finish)
+        self._pool: TaskPool[Attachment, DownloadResult] = TaskPool(
+            job, api.spawn, places=check_count(concurrency, "concurrency", at_least=1)
+        )
 
     async def _feed(self) -> None:
         async with aclosing(self._attachments):
             await asyncio.to_thread(make_folder, self._folder)
-            await super()._feed()
+            await self._pool.feed_all(self._attachments, _taken)
 
-    def _finish(self) -> None:
-        super()._finish()
-        self._meter.finish()
+    def _cut_off(self, item: Attachment, _: "asyncio.Task[None]") -> DownloadResult:
+        call = GET_ATTACHMENT.call(self._chat)
+        return DownloadResult(item, error=DownloadError(call, "the run was ended before it was fetched"))
 
     async def _work(self, item: Attachment) -> DownloadResult:
         target = self._folder / stored_name(item)
@@ -93,6 +88,10 @@ class DownloadAll(Many[Attachment, DownloadResult]):
         except Exception as error:  # noqa: BLE001 - reported: it must not stop the others
             return DownloadResult(item, error=error)
         return DownloadResult(item, target)
+
+
+async def _taken(attachment: Attachment) -> Attachment:
+    return attachment
 
 
 async def attachments_of(api: Api, chat: ChatAddress) -> AsyncGenerator[Attachment, None]:

@@ -123,7 +123,7 @@ def test_what_many_messages_have_in_common_is_hashed_once(letter: Path, hashed: 
 
 
 @pytest.mark.usefixtures("later")
-def test_another_file_at_the_same_path_is_hashed_anew(letter: Path) -> None:
+def test_another_file_at_the_same_path_is_hashed_again(letter: Path) -> None:
     taker = FileTaker(digest_all=True)
     first = taken(letter, taker).digest
     other = letter.with_name("other")
