@@ -73,6 +73,8 @@ MODULES = {module_name(path): path for path in TREES}
 
 def imports_of(node: ast.AST, *, guarded: bool = False) -> Iterator[Import]:
     for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.expr):  # most of a tree, without imports
+            continue
         if isinstance(child, ast.Import | ast.ImportFrom):
             for module in targets(child):
                 yield Import(module, child.lineno, guarded)
