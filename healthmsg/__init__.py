@@ -102,7 +102,7 @@ if TYPE_CHECKING:
     from healthmsg.ids import exact_aux_id, fold_aux_id
     from healthmsg.models import (
         Attachment,
-        Company,
+        CompanyInfo,
         ConversationInfo,
         GroupChatInfo,
         GroupInvite,
@@ -154,7 +154,7 @@ __all__ = [
     "Client",
     "ClientClosedError",
     "ClientUsageError",
-    "Company",
+    "CompanyInfo",
     "ConfigurationError",
     "ConnectError",
     "ConnectionLostError",
@@ -295,7 +295,7 @@ _HOMES = {
     "exact_aux_id": "healthmsg.ids",
     "fold_aux_id": "healthmsg.ids",
     "Attachment": "healthmsg.models",
-    "Company": "healthmsg.models",
+    "CompanyInfo": "healthmsg.models",
     "ConversationInfo": "healthmsg.models",
     "GroupChatInfo": "healthmsg.models",
     "GroupInvite": "healthmsg.models",

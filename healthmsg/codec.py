@@ -22,7 +22,7 @@ from cattrs.gen import make_dict_structure_fn
 from healthmsg.errors import InvalidInputError, InvalidResponseError
 from healthmsg.json_text import NotJSONError, parse_json
 from healthmsg.models.fields import JSONObject
-from healthmsg.models.payloads import Payload, QuestionPayload, VerificationPayload
+from healthmsg.models.messages import Payload, QuestionPayload, VerificationPayload
 from healthmsg.models.users import User, UserOrId
 
 T = TypeVar("T")

@@ -11,7 +11,7 @@ from attrs.exceptions import FrozenInstanceError
 from healthmsg import models
 from healthmsg.models import (
     Attachment,
-    Company,
+    CompanyInfo,
     ConversationInfo,
     GroupChatInfo,
     GroupSettings,
@@ -77,7 +77,7 @@ MODELS: list[Any] = [
     QUESTION,
     SETTINGS,
     VERIFICATION,
-    Company("co1", name=CANARY, extra={"x": CANARY}),
+    CompanyInfo("co1", name=CANARY, extra={"x": CANARY}),
     IdentityProvider("p1", name="iDIN", extra={"x": CANARY}),
     Payload("poll", extra={"x": CANARY}),
     UserVerifications((VERIFICATION,), extra={"x": CANARY}),

@@ -1,4 +1,4 @@
-"""Whom to bring in: into a group chat, or into the company."""
+"""Who is invited into a group chat, or imported into the company."""
 
 from typing import Final, Literal
 
@@ -21,7 +21,7 @@ _INVITE_TYPES: Final = ("coworker", "contact", "private_user")
 
 @frozen(kw_only=True)
 class GroupInvite:
-    """Somebody to invite into a new group chat [V].
+    """A person to invite into a new group chat [V].
 
     Exactly one of `email` and `phone_number` is given. The phone number begins with `+` and the country's
     code, and is kept in the form of E.164. `invite_text` is used when a conversation is created too, which
@@ -58,7 +58,7 @@ class GroupInvite:
 
 @frozen(kw_only=True)
 class ImportUser:
-    """Somebody to import into the company [V].
+    """A person to import into the company [V].
 
     Raises:
         InvalidInputError: something in it cannot be right.

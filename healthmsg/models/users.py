@@ -1,4 +1,4 @@
-"""People."""
+"""Users, their organisation, and how they prove who they are."""
 
 from typing import Annotated, Final
 
@@ -39,7 +39,7 @@ class User:
 
     @property
     def mention(self) -> str:
-        """What mentions this user within a text: `[mention=<id>]` [V]; `User("@all")` is everybody."""
+        """What mentions this user within a text: `[mention=<id>]` [V]; `User("@all")` is every member."""
         return f"[mention={self.id}]"
 
 
@@ -56,3 +56,41 @@ class Member(User):
 
     owner: bool | None = field(default=None)
     admin: bool | None = field(default=None)
+
+
+@frozen
+class CompanyInfo:
+    """A care organisation [A]."""
+
+    id: str
+    name: str | None = private()
+    extra: JSONObject = field(factory=dict, repr=False, eq=False, kw_only=True)
+    """JSON fields that the SDK does not know (yet)."""
+
+
+@frozen
+class IdentityProvider:
+    """A service that can vouch for who a user is [V]."""
+
+    provider_id: str
+    name: str | None = None
+    extra: JSONObject = field(factory=dict, repr=False, eq=False, kw_only=True)
+    """JSON fields that the SDK does not know (yet)."""
+
+
+@frozen
+class Verification:
+    """One way in which a user has proven who he or she is [V]."""
+
+    name: str | None = private()
+    extra: JSONObject = field(factory=dict, repr=False, eq=False, kw_only=True)
+    """JSON fields that the SDK does not know (yet)."""
+
+
+@frozen
+class UserVerifications:
+    """All verifications of a user, as the service wraps them [V]."""
+
+    user: tuple[Verification, ...] = field(default=(), repr=False)
+    extra: JSONObject = field(factory=dict, repr=False, eq=False, kw_only=True)
+    """JSON fields that the SDK does not know (yet)."""

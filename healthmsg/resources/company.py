@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from healthmsg.errors import InvalidInputError
-from healthmsg.models import Company, ImportUser, User
+from healthmsg.models import CompanyInfo, ImportUser, User
 from healthmsg.paging import PAGE_SIZE, Pager
 from healthmsg.resources.api import Api, json_body
 from healthmsg.routes import GET_COMPANY, IMPORT_COMPANY_USERS, LIST_COMPANY_USERS
@@ -16,9 +16,9 @@ class CompanyResource:
     def __init__(self, api: Api) -> None:
         self._api = api
 
-    async def get(self) -> Company:
+    async def get(self) -> CompanyInfo:
         """Read which company this is. Contract: `GET company` [A]."""
-        return await self._api.read(Company, GET_COMPANY)
+        return await self._api.read(CompanyInfo, GET_COMPANY)
 
     def users(self, *, limit: int | None = None, page_size: int = PAGE_SIZE) -> Pager[User]:
         """Read the company's people; with `limit`, so many at most. Contract: `GET company/users` [A].
