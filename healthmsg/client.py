@@ -25,7 +25,6 @@ from healthmsg.delivery.ledger import Deliveries
 from healthmsg.environment import Environment
 from healthmsg.errors import ConfigurationError, DeliveryUnknownError, InvalidInputError
 from healthmsg.errors.base import hides_arguments, hides_awaited_arguments
-from healthmsg.models.quota import Quota
 from healthmsg.network import Network
 from healthmsg.options import (
     ClientOptions,
@@ -43,6 +42,7 @@ from healthmsg.pipeline.auth import AuthStep
 from healthmsg.pipeline.record import OnCall, Stats
 from healthmsg.pipeline.request import Content, Lane, Request, Response
 from healthmsg.pipeline.retry import Retries, RetryStep
+from healthmsg.quota import Quota
 from healthmsg.ratelimit.limiter import Limiter, RateLimit
 from healthmsg.resources.aliases import Aliases
 from healthmsg.resources.api import Api

@@ -69,3 +69,18 @@ class SteadyClock:
     def moment(self, at: float | None = None) -> datetime:
         """Return the time of day, now or at such a moment, as if it had never been set since the start."""
         return self._day_start + timedelta(seconds=self.now() if at is None else at)
+
+
+def aware_moment(written: str) -> datetime:
+    """Read ISO 8601 with or without an offset, and the vendor's odd `Z+00:00` [V]; no offset means UTC [A].
+
+    Raises:
+        ValueError: it is none.
+    """
+    moment = datetime.fromisoformat(without_odd_offset(written))
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def without_odd_offset(written: str) -> str:
+    """Return a moment as the vendor writes it [V] without the second offset of `Z+00:00`."""
+    return written.removesuffix("+00:00") if written.endswith("Z+00:00") else written

@@ -21,8 +21,9 @@ FLOORS = [
     {
         *("errors", "environment", "models", "routes", "ids", "validation"),
         *("clock", "network", "json_text", "file_lock", "aio", "version", "log"),
+        *("quota", "structuring", "codec"),
     },
-    {"codec", "ratelimit", "transport", "pipeline", "auth", "transfer", "delivery", "files"},
+    {"ratelimit", "transport", "pipeline", "auth", "transfer", "delivery", "files"},
     {"paging", "task_pool", "downloads", "resources", "bulk", "gateway", "bot", "otel"},
     {"options"},
     {"assembly"},
@@ -37,6 +38,7 @@ MAY_IMPORT = {
 MAY_IMPORT["__init__"] = set(MAY_IMPORT)
 MAY_IMPORT["errors"] |= {"delivery", "downloads"}
 MAY_IMPORT["models"] |= {"delivery"}
+MAY_IMPORT["codec"] |= {"delivery"}
 MAY_IMPORT["delivery"] |= {"resources"}
 MAY_IMPORT["cli"] |= {"__init__", "sandbox"}
 MAY_IMPORT["sandbox"] = {

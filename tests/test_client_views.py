@@ -29,7 +29,7 @@ from healthmsg import (
     UnauthorizedError,
     WrongEventLoopError,
 )
-from healthmsg.models.quota import Quota
+from healthmsg.quota import Quota
 from healthmsg.sandbox import AnswerStatus, Delay, Sandbox
 from healthmsg.sandbox import Quota as ServedQuota
 from tests.caller import first_call

@@ -10,7 +10,7 @@ from healthmsg.errors.base import HealthmsgError
 
 if TYPE_CHECKING:
     from healthmsg.delivery.attempt import Attempt
-    from healthmsg.models.quota import Quota
+    from healthmsg.quota import Quota
 
 
 class CallError(HealthmsgError):

@@ -14,7 +14,6 @@ from healthmsg.models.messages import (
     VerificationPayload,
 )
 from healthmsg.models.questions import Option, Question
-from healthmsg.models.quota import Quota
 from healthmsg.models.users import (
     CompanyInfo,
     IdentityProvider,
@@ -23,6 +22,7 @@ from healthmsg.models.users import (
     UserVerifications,
     Verification,
 )
+from healthmsg.quota import Quota
 
 __all__ = [
     "Attachment",

@@ -4,12 +4,13 @@ from datetime import datetime
 
 from attrs import field, frozen
 
-from healthmsg.models.fields import ASSUMED, JSONObject, by_id, private
+from healthmsg.models.base import ServiceModel, by_id, private
 from healthmsg.models.users import Member, User
+from healthmsg.structuring import ASSUMED
 
 
 @frozen
-class GroupSettings:
+class GroupSettings(ServiceModel):
     """What holds in a group chat [V]. Of those to change, only what is set is sent."""
 
     allow_contacts: bool | None = None
@@ -21,12 +22,10 @@ class GroupSettings:
     hybrid_messaging: bool | None = None
     members_can_invite: bool | None = None
     """Whether any member may add others."""
-    extra: JSONObject = field(factory=dict, repr=False, eq=False, kw_only=True)
-    """JSON fields that the SDK does not know (yet)."""
 
 
 @frozen
-class ConversationInfo:
+class ConversationInfo(ServiceModel):
     """A 1-on-1 conversation. Contract: "Objects" [V]; `user`, the timestamps and `unread` [A].
 
     Every field but `id` may be missing, and is `None` (or empty) then.
@@ -46,8 +45,6 @@ class ConversationInfo:
     """Aware."""
     updated_at: datetime | None = field(default=None, metadata=ASSUMED)
     """Aware."""
-    extra: JSONObject = field(factory=dict, repr=False, eq=False, kw_only=True)
-    """JSON fields that the SDK does not know (yet)."""
 
     @property
     def title(self) -> str:
@@ -61,7 +58,7 @@ class ConversationInfo:
 
 
 @frozen
-class GroupChatInfo:
+class GroupChatInfo(ServiceModel):
     """A group chat. Contract: "Objects" [V]; `avatar`, the timestamps and `unread` [A].
 
     Every field but `id` may be missing, and is `None` (or empty) then.
@@ -87,8 +84,6 @@ class GroupChatInfo:
     """Aware."""
     updated_at: datetime | None = field(default=None, metadata=ASSUMED)
     """Aware."""
-    extra: JSONObject = field(factory=dict, repr=False, eq=False, kw_only=True)
-    """JSON fields that the SDK does not know (yet)."""
 
     @property
     def title(self) -> str:

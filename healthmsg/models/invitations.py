@@ -4,6 +4,7 @@ from typing import Final, Literal
 
 from attrs import field, frozen
 
+from healthmsg.codec import Model
 from healthmsg.validation import (
     check_aux_id,
     check_choice,
@@ -20,7 +21,7 @@ _INVITE_TYPES: Final = ("coworker", "contact", "private_user")
 
 
 @frozen(kw_only=True)
-class GroupInvite:
+class GroupInvite(Model):
     """A person to invite into a new group chat [V].
 
     Exactly one of `email` and `phone_number` is given. The phone number begins with `+` and the country's
@@ -57,7 +58,7 @@ class GroupInvite:
 
 
 @frozen(kw_only=True)
-class ImportUser:
+class ImportUser(Model):
     """A person to import into the company [V].
 
     Raises:

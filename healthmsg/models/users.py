@@ -4,11 +4,12 @@ from typing import Annotated, Final
 
 from attrs import field, frozen
 
-from healthmsg.models.fields import JSONObject, private
+from healthmsg.models.base import ServiceModel, private
+from healthmsg.structuring import ID_ALONE
 
 
 @frozen
-class User:
+class User(ServiceModel):
     """A healthcare professional, co-worker or patient. Contract: "Objects" [D]; `private_user`, `email` [V].
 
     Every field but `id` may be missing, and is `None` then.
@@ -29,8 +30,6 @@ class User:
     active: bool | None = None
     private_user: bool | None = None
     """Whether this is a patient's own account instead of a professional's."""
-    extra: JSONObject = field(factory=dict, repr=False, eq=False, kw_only=True)
-    """JSON fields that the SDK does not know (yet)."""
 
     @property
     def full_name(self) -> str:
@@ -47,7 +46,7 @@ EVERYBODY: Final = User("@all")
 """Stands for all members of a group chat [V]."""
 
 
-UserOrId = Annotated[User, "the service may give the id alone"]
+UserOrId = Annotated[User, ID_ALONE]
 
 
 @frozen
@@ -59,38 +58,30 @@ class Member(User):
 
 
 @frozen
-class CompanyInfo:
+class CompanyInfo(ServiceModel):
     """A care organisation [A]."""
 
     id: str
     name: str | None = private()
-    extra: JSONObject = field(factory=dict, repr=False, eq=False, kw_only=True)
-    """JSON fields that the SDK does not know (yet)."""
 
 
 @frozen
-class IdentityProvider:
+class IdentityProvider(ServiceModel):
     """A service that can vouch for who a user is [V]."""
 
     provider_id: str
     name: str | None = None
-    extra: JSONObject = field(factory=dict, repr=False, eq=False, kw_only=True)
-    """JSON fields that the SDK does not know (yet)."""
 
 
 @frozen
-class Verification:
+class Verification(ServiceModel):
     """One way in which a user has proven who he or she is [V]."""
 
     name: str | None = private()
-    extra: JSONObject = field(factory=dict, repr=False, eq=False, kw_only=True)
-    """JSON fields that the SDK does not know (yet)."""
 
 
 @frozen
-class UserVerifications:
+class UserVerifications(ServiceModel):
     """All verifications of a user, as the service wraps them [V]."""
 
     user: tuple[Verification, ...] = field(default=(), repr=False)
-    extra: JSONObject = field(factory=dict, repr=False, eq=False, kw_only=True)
-    """JSON fields that the SDK does not know (yet)."""

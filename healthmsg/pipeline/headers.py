@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-from healthmsg.codec import aware_moment
-from healthmsg.models.quota import Quota
+from healthmsg.clock import aware_moment
+from healthmsg.quota import Quota
 
 # The units are the contract's [D]; the longest month counts.
 _SECONDS: Final = {"minute": 60, "hour": 3600, "day": 86_400, "week": 604_800, "month": 31 * 86_400}

@@ -10,7 +10,6 @@ from attrs import Factory, define
 
 from healthmsg.clock import Stopwatch
 from healthmsg.errors import QuotaExceededError, StatusError
-from healthmsg.models.quota import Quota
 from healthmsg.pipeline.headers import (
     QuotaHeaders,
     may_be_used_up,
@@ -20,6 +19,7 @@ from healthmsg.pipeline.headers import (
     wait_for_reset,
 )
 from healthmsg.pipeline.request import Request, Response, Send
+from healthmsg.quota import Quota
 
 # Seconds. Whatever the headers say, after an hour one call goes and sees.
 _LONGEST_WAIT: Final = 3600.0

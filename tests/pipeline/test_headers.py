@@ -5,7 +5,6 @@ from attrs import asdict
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from healthmsg.models.quota import Quota
 from healthmsg.pipeline.headers import (
     http_date,
     may_be_used_up,
@@ -14,6 +13,7 @@ from healthmsg.pipeline.headers import (
     seconds_until,
     wait_for_reset,
 )
+from healthmsg.quota import Quota
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 ALL = {

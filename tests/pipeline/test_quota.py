@@ -9,12 +9,12 @@ import pytest
 from attrs import define, evolve, field
 
 from healthmsg.errors import ConnectError, QuotaExceededError, RateLimitedError, StatusError
-from healthmsg.models.quota import Quota
 from healthmsg.pipeline import fold
 from healthmsg.pipeline.check import CheckStep
 from healthmsg.pipeline.limit import LimitStep
 from healthmsg.pipeline.quota import QuotaStep, UsedUp
 from healthmsg.pipeline.request import Request, Response, Send
+from healthmsg.quota import Quota
 from healthmsg.ratelimit.limiter import Limiter, RateLimit
 from tests.machine import Machine
 from tests.pipeline.servers import a_request, response
