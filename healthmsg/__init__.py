@@ -35,7 +35,7 @@ if TYPE_CHECKING:
         UploadResult,
     )
     from healthmsg.client import Client
-    from healthmsg.delivery.attempt import Attempt
+    from healthmsg.delivery.proof import Attempt
     from healthmsg.downloads.attachments import DownloadAll, DownloadResult
     from healthmsg.downloads.download import FileStream
     from healthmsg.downloads.export import Export
@@ -273,7 +273,7 @@ _HOMES = {
     "Token": "healthmsg.auth",
     "TokenManager": "healthmsg.auth",
     "TokenStore": "healthmsg.auth",
-    "Attempt": "healthmsg.delivery.attempt",
+    "Attempt": "healthmsg.delivery.proof",
     "DryRun": "healthmsg.bulk",
     "DryRunReport": "healthmsg.bulk",
     "JournalReview": "healthmsg.bulk",

@@ -9,20 +9,19 @@ from attrs import Factory, evolve, frozen
 
 from healthmsg.aio import start
 from healthmsg.auth.manager import TokenManager
+from healthmsg.clock import ServerClock
+from healthmsg.delivery.aliases import Aliases
 from healthmsg.delivery.ledger import Deliveries
-from healthmsg.delivery.server_clock import ServerClock
 from healthmsg.environment import Environment
 from healthmsg.errors import ClientClosedError, WrongEventLoopError
 from healthmsg.pipeline import fold
-from healthmsg.pipeline.check import CheckStep
+from healthmsg.pipeline.check import CheckStep, Notices
 from healthmsg.pipeline.limit import LimitStep
-from healthmsg.pipeline.notices import Notices
 from healthmsg.pipeline.quota import QuotaStep
 from healthmsg.pipeline.record import Counters, OnCall, RecordStep
 from healthmsg.pipeline.request import Request, Send, Step
 from healthmsg.pipeline.retry import Retries, RetryStep
 from healthmsg.ratelimit.limiter import Limiter
-from healthmsg.resources.aliases import Aliases
 from healthmsg.task_pool import Many
 from healthmsg.transport.http import Wire
 

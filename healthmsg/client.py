@@ -11,6 +11,7 @@ from urllib.parse import unquote
 from attrs import evolve
 
 from healthmsg.aio import AsyncOnly
+from healthmsg.api import Api
 from healthmsg.assembly import Parts, assembled
 from healthmsg.auth.manager import TokenManager
 from healthmsg.auth.token import Token
@@ -21,6 +22,7 @@ from healthmsg.bulk.runs import SendManyOptions, dry_run_of, run_of
 from healthmsg.bulk.sender import SendMany
 from healthmsg.bulk.uploader import UploadMany, Uploads
 from healthmsg.codec import encode
+from healthmsg.delivery.aliases import Aliases
 from healthmsg.delivery.ledger import Deliveries
 from healthmsg.environment import Environment
 from healthmsg.errors import ConfigurationError, DeliveryUnknownError, InvalidInputError
@@ -40,12 +42,11 @@ from healthmsg.options import (
 from healthmsg.pipeline import fold
 from healthmsg.pipeline.auth import AuthStep
 from healthmsg.pipeline.record import OnCall, Stats
-from healthmsg.pipeline.request import Content, Lane, Request, Response
+from healthmsg.pipeline.request import Content, Request, Response
 from healthmsg.pipeline.retry import Retries, RetryStep
 from healthmsg.quota import Quota
 from healthmsg.ratelimit.limiter import Limiter, RateLimit
-from healthmsg.resources.aliases import Aliases
-from healthmsg.resources.api import Api
+from healthmsg.ratelimit.queue import Priority
 from healthmsg.resources.auxiliary import Auxiliary
 from healthmsg.resources.company import CompanyResource
 from healthmsg.resources.conversations import Conversations
@@ -303,7 +304,7 @@ class Client(AsyncOnly):
             InvalidInputError: an option cannot be right.
             ConfigurationError: the journal can be none.
         """
-        api, rate = evolve(self._api, lane=Lane.BACKGROUND), self._parts.limiter.rate
+        api, rate = evolve(self._api, priority=Priority.BACKGROUND), self._parts.limiter.rate
         if check_flag(dry_run, "dry_run"):
             return dry_run_of(api, messages, options, rate)
         return self._parts.shared.keep(run_of(api, messages, options, rate))

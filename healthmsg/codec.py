@@ -21,8 +21,7 @@ from cattrs.cols import is_sequence
 
 from healthmsg import errors
 from healthmsg.clock import aware_moment
-from healthmsg.delivery.attempt import Outcome
-from healthmsg.errors import HealthmsgError, InvalidInputError, InvalidResponseError
+from healthmsg.errors import HealthmsgError, InvalidInputError, InvalidResponseError, Outcome
 from healthmsg.json_text import JSONObject, NotJSONError, parse_json
 from healthmsg.quota import Quota
 from healthmsg.structuring import ID_ALONE, Hook, MismatchError, id_alone_hook, items_hook, model_hook

@@ -36,7 +36,12 @@ from healthmsg.errors import (
 )
 from healthmsg.errors.base import hides_arguments, hides_awaited_arguments, without_locals
 from healthmsg.network import Network
+from healthmsg.pipeline import fold
+from healthmsg.pipeline.check import CheckStep
+from healthmsg.pipeline.limit import LimitStep
 from healthmsg.pipeline.request import Content, Request, Response, Send
+from healthmsg.pipeline.retry import Retries
+from healthmsg.ratelimit.limiter import Limiter
 
 if TYPE_CHECKING:
     from oauthlib.oauth2 import WebApplicationClient
@@ -253,11 +258,16 @@ class OAuthApp:
         return _read_token(answer, self.now(), token)
 
     async def _send_alone(self, request: Request) -> Response:
+        """Send over a connection of its own, limit → check → transport."""
         # Imported when first used: it needs aiohttp, which a program with a `send` of its own may not.
-        from healthmsg.pipeline.auth import token_calls  # noqa: PLC0415 - see above
+        from healthmsg.transport.http import Wire  # noqa: PLC0415 - see above
 
-        async with token_calls(self._network) as send:
-            return await send(request)
+        wire = Wire("", network=self._network)
+        try:
+            steps = LimitStep(Limiter(), longest_pause=Retries().max_wait), CheckStep()
+            return await fold(steps, wire)(request)
+        finally:
+            await wire.close()
 
     def _environment_url(self, name: str) -> str:
         url: str | None = getattr(self.environment, name)

@@ -10,6 +10,7 @@ import attrs
 from attrs import field, frozen
 
 from healthmsg.aio import in_thread
+from healthmsg.api import Api
 from healthmsg.bulk.journal import Entry, JournalFile, fingerprint_of, likeness_of
 from healthmsg.bulk.messages import Outgoing, Recipient
 from healthmsg.bulk.sending import USERS, address_of, check_own, is_user
@@ -18,7 +19,6 @@ from healthmsg.errors import InvalidFileError, InvalidInputError
 from healthmsg.files import FileTaker, TakenFile, UploadFile, check_files, prepare
 from healthmsg.ids import encode_segment
 from healthmsg.models import Option, Question
-from healthmsg.resources.api import Api
 from healthmsg.resources.wording import check_body, question_json, readable
 from healthmsg.validation import check_text
 

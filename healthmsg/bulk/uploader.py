@@ -6,13 +6,13 @@ from typing import Any, ClassVar
 
 from attrs import evolve, field, frozen
 
+from healthmsg.api import Api
 from healthmsg.bulk.in_hand import FilesInHand
 from healthmsg.bulk.messages import Recipient, shown_recipient
 from healthmsg.bulk.sending import Sending, outcome_of
 from healthmsg.errors import InvalidInputError, SendingStoppedError
 from healthmsg.files import FileToUpload
 from healthmsg.models import Outcome
-from healthmsg.resources.api import Api
 from healthmsg.task_pool import Words, check_concurrency
 from healthmsg.transfer import Meter, Progress, Transfer
 
@@ -92,7 +92,7 @@ class UploadMany(Sending[_Taken, UploadResult]):
 
     def _is_waited_for(self, task: "asyncio.Task[None]") -> bool:
         request = self._requests.get(task)
-        return request is not None and request.body_sent
+        return request is not None and request.current.body_sent
 
     def _cut_off(self, item: _Taken, task: "asyncio.Task[None]") -> UploadResult:
         outcome = Outcome.UNKNOWN if self._may_have_left(task) else Outcome.NOT_SENT
@@ -101,7 +101,7 @@ class UploadMany(Sending[_Taken, UploadResult]):
 
     def _may_have_left(self, task: "asyncio.Task[None]") -> bool:
         # One without a connection has not left, nor had an earlier try taken effect: it was made again.
-        return self._has_begun(task) and self._requests[task].has_left is not False
+        return self._has_begun(task) and self._requests[task].current.has_left is not False
 
     def _finish(self) -> None:
         super()._finish()

@@ -7,6 +7,7 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 
+from healthmsg.api import user_id
 from healthmsg.cli.ending import fail, problems_told, say
 from healthmsg.cli.recipients import RefusedError
 from healthmsg.cli.service import Ca, NoX509Strict, Proxy, Service, named
@@ -15,7 +16,6 @@ from healthmsg.client import Client
 from healthmsg.codec import encode
 from healthmsg.ids import ADDRESS_STARTS, USERS, ChatAddress, ChatKind, exact_aux_id
 from healthmsg.models import ConversationInfo, GroupChatInfo
-from healthmsg.resources.api import user_id
 from healthmsg.resources.chat import Chat
 from healthmsg.resources.group_chat import GroupChat
 

@@ -29,8 +29,7 @@ from healthmsg.cli.terminal import has_lost_output, shown
 from healthmsg.cli.unknown import Telling
 from healthmsg.cli.wording import reason_of, without_name
 from healthmsg.codec import encode
-from healthmsg.delivery.attempt import Outcome
-from healthmsg.errors import ConfigurationError, HealthmsgError
+from healthmsg.errors import ConfigurationError, HealthmsgError, Outcome
 
 _COLUMNS: Final = (
     "position",

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from attrs import field, frozen
 
+from healthmsg.api import Api
 from healthmsg.downloads.download import Download
 from healthmsg.errors import ClientClosedError, DownloadError
 from healthmsg.files.names import stored_name
@@ -17,7 +18,6 @@ from healthmsg.files.targets import make_folder
 from healthmsg.ids import ChatAddress
 from healthmsg.models import Attachment, Message
 from healthmsg.paging import PAGE_SIZE, Pager, Spawn
-from healthmsg.resources.api import Api
 from healthmsg.routes import GET_ATTACHMENT, LIST_MESSAGES
 from healthmsg.task_pool import Many, Words, check_concurrency
 from healthmsg.transfer import Meter, Progress

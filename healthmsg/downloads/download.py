@@ -12,14 +12,14 @@ from typing import Final, Self
 from attrs import frozen
 
 from healthmsg.aio import AsyncIterationOnly, in_thread
+from healthmsg.api import Api
+from healthmsg.clock import http_date
 from healthmsg.downloads.links import fetch_file
 from healthmsg.errors import CallError, ClientUsageError, DownloadError, StatusError, TransportError
 from healthmsg.files.targets import PartialFile, Target
 from healthmsg.ids import ChatAddress
 from healthmsg.models import Attachment
-from healthmsg.pipeline.headers import http_date
 from healthmsg.pipeline.request import Request, Response, Stream
-from healthmsg.resources.api import Api
 from healthmsg.routes import GET_ATTACHMENT
 from healthmsg.transfer import Transfer
 
@@ -184,7 +184,7 @@ class _Fetching:
             raise self._wrong_size()
 
     def _new_tries(self) -> Request:
-        return Request(f"{self._call} (the file)", "GET", "", lane=self._api.lane)
+        return Request(f"{self._call} (the file)", "GET", "", priority=self._api.priority)
 
     async def _next_piece(self, request: Request) -> Response:
         """Give the next piece, or an empty one at the end. What is raised can be tried again."""

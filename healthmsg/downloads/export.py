@@ -12,6 +12,7 @@ import orjson
 from attrs import field, frozen
 
 from healthmsg.aio import in_thread
+from healthmsg.api import Api
 from healthmsg.codec import as_mapping, decode, encode
 from healthmsg.downloads.attachments import DownloadAll, DownloadResult
 from healthmsg.errors import ClientClosedError, ClientUsageError, ExportIncompleteError, InvalidInputError
@@ -22,7 +23,6 @@ from healthmsg.ids import ChatAddress
 from healthmsg.json_text import NotJSONError, parse_json
 from healthmsg.models import Attachment, ConversationInfo, GroupChatInfo, Message
 from healthmsg.paging import PAGE_SIZE
-from healthmsg.resources.api import Api
 from healthmsg.routes import GET_CHAT, LIST_MESSAGES
 from healthmsg.task_pool import check_concurrency
 from healthmsg.transfer import Progress, check_progress

@@ -11,12 +11,12 @@ from contextlib import suppress
 from typing import Final
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
+from healthmsg.api import Api
 from healthmsg.codec import as_mapping
 from healthmsg.environment import port_of, require_secure_url
 from healthmsg.errors import ConfigurationError, DownloadError, InvalidResponseError, UnauthorizedError
 from healthmsg.errors.base import hides_awaited_arguments
 from healthmsg.pipeline.request import Request, Response
-from healthmsg.resources.api import Api
 
 _MOST_REDIRECTS: Final = 5
 # No user name, and nothing that one reader of URLs may take for the end of the host and another not.
@@ -76,7 +76,7 @@ async def _fetch(  # noqa: PLR0913 - what one request is made of
         cookie=cookie,
         streamed=True,
         answers_with_link=True,
-        lane=api.lane,
+        priority=api.priority,
     )
     if with_token:
         return await api.send(request)

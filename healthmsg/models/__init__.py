@@ -1,6 +1,6 @@
 """What goes to the service and comes from it: frozen values that know nothing of the client."""
 
-from healthmsg.delivery.attempt import Outcome
+from healthmsg.errors import Outcome
 from healthmsg.models.chats import ConversationInfo, GroupChatInfo, GroupSettings
 from healthmsg.models.invitations import GroupInvite, ImportUser
 from healthmsg.models.messages import (

@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 
 from healthmsg.aio import together
+from healthmsg.api import Api
 from healthmsg.errors import AuxIdTakenError, NotFoundError
 from healthmsg.ids import ChatAddress, ChatKind
 from healthmsg.models import GroupChatInfo, User
-from healthmsg.resources.api import Api
 from healthmsg.routes import GET_AUX_USER, GET_CHAT
 
 _USER, _GROUP_CHAT = "a user", "a group chat"

@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from contextlib import nullcontext
 from typing import Literal
 
+from healthmsg.api import Api, json_body
 from healthmsg.errors.base import hides_awaited_arguments
 from healthmsg.ids import ChatKind
 from healthmsg.models import ConversationInfo, GroupChatInfo, GroupInvite, GroupSettings, User
-from healthmsg.resources.api import Api, json_body
 from healthmsg.resources.assigning import without_group_chat
 from healthmsg.resources.chat import Chat
 from healthmsg.resources.group_chat import GroupChat

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Final, Literal
 
 from healthmsg.aio import together
+from healthmsg.api import Api, json_body, user_id, user_ids
+from healthmsg.api import user_id as id_of_user
 from healthmsg.codec import encode
 from healthmsg.downloads.attachments import DownloadAll, download_all
 from healthmsg.downloads.download import Download, FileStream
@@ -32,8 +34,6 @@ from healthmsg.models import (
 from healthmsg.models.users import EVERYBODY
 from healthmsg.paging import PAGE_SIZE, Pager
 from healthmsg.pipeline.request import Content, Hidden, Multipart, Request
-from healthmsg.resources.api import Api, json_body, user_id, user_ids
-from healthmsg.resources.api import user_id as id_of_user
 from healthmsg.resources.wording import check_body, question_json, readable
 from healthmsg.routes import (
     GET_CHAT,

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable
 
+from healthmsg.api import Api, json_body
 from healthmsg.errors import InvalidInputError
 from healthmsg.models import CompanyInfo, ImportUser, User
 from healthmsg.paging import PAGE_SIZE, Pager
-from healthmsg.resources.api import Api, json_body
 from healthmsg.routes import GET_COMPANY, IMPORT_COMPANY_USERS, LIST_COMPANY_USERS
 from healthmsg.validation import check_all, check_flag
 

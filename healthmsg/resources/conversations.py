@@ -1,8 +1,8 @@
 """`client.conversations`: 1-on-1 conversations."""
 
+from healthmsg.api import Created, json_body, user_id
 from healthmsg.ids import ChatKind
 from healthmsg.models import ConversationInfo, User
-from healthmsg.resources.api import Created, json_body, user_id
 from healthmsg.resources.chat import Chat
 from healthmsg.resources.namespace import ChatNamespace
 from healthmsg.routes import LIST_CONVERSATIONS, START_CONVERSATION

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 
+from healthmsg.api import Api, json_body, user_id, user_ids
 from healthmsg.errors import InvalidInputError
 from healthmsg.errors.base import hides_awaited_arguments
 from healthmsg.files import FileToUpload, file_parts, take_now
 from healthmsg.ids import ChatAddress
 from healthmsg.models import GroupChatInfo, GroupSettings, Member, User
 from healthmsg.pipeline.request import Multipart
-from healthmsg.resources.api import Api, json_body, user_id, user_ids
 from healthmsg.resources.chat import BaseChat, Chat
 from healthmsg.routes import (
     ADD_ADMINS,

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 
+from healthmsg.api import Api, Created, json_body, user_ids
 from healthmsg.errors import InvalidInputError
 from healthmsg.errors.base import hides_awaited_arguments
 from healthmsg.ids import ChatAddress, ChatKind
 from healthmsg.models import GroupChatInfo, GroupInvite, GroupSettings, User
 from healthmsg.pipeline.request import Content
-from healthmsg.resources.api import Api, Created, json_body, user_ids
 from healthmsg.resources.assigning import without_user
 from healthmsg.resources.group_chat import GroupChat, check_settings
 from healthmsg.resources.namespace import ChatNamespace

@@ -1,8 +1,8 @@
 """`client.me`: the user whose token is used."""
 
+from healthmsg.api import Api
 from healthmsg.models import User
 from healthmsg.paging import PAGE_SIZE, Pager
-from healthmsg.resources.api import Api
 from healthmsg.routes import GET_ME, LIST_CONTACTS
 
 

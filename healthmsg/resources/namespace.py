@@ -2,11 +2,11 @@
 
 from typing import ClassVar, Final, Generic, Protocol, TypeVar
 
+from healthmsg.api import Api
 from healthmsg.errors import InvalidIdError
 from healthmsg.ids import ChatAddress, ChatKind, exact_aux_id
 from healthmsg.models import ConversationInfo, GroupChatInfo, User
 from healthmsg.paging import PAGE_SIZE, Pager
-from healthmsg.resources.api import Api
 from healthmsg.resources.chat import BaseChat
 from healthmsg.routes import GET_CHAT, Route
 

@@ -3,10 +3,10 @@
 from typing import Final, Literal
 
 from healthmsg.aio import together
+from healthmsg.api import Api, Created, json_body, user_id
 from healthmsg.errors.base import hides_awaited_arguments
 from healthmsg.ids import ChatAddress, ChatKind
 from healthmsg.models import IdentityProvider, User, UserVerifications, Verification
-from healthmsg.resources.api import Api, Created, json_body, user_id
 from healthmsg.resources.assigning import without_user
 from healthmsg.resources.chat import Chat
 from healthmsg.routes import (

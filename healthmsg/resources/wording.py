@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from typing import Literal
 
+from healthmsg.api import user_ids
 from healthmsg.errors import EmptyMessageError, InvalidInputError
 from healthmsg.models import Option, User
-from healthmsg.resources.api import user_ids
 from healthmsg.validation import check_all, check_choice, check_flag
 
 Style = Literal["horizontal", "vertical"]

@@ -23,6 +23,7 @@ from healthmsg import (
     SendResult,
     UploadFile,
 )
+from healthmsg.delivery.proof import attempt_of
 from healthmsg.sandbox import AnswerStatus, CutAfter, CutBefore, Delay, Fault, Sandbox
 from tests.bulk.sources import bodies, chats, posts
 
@@ -335,8 +336,9 @@ async def test_what_is_needed_to_find_out_shows_nothing_private(client: Client, 
     with pytest.raises(DeliveryUnknownError) as caught:
         await client.auxiliary.conversations("patient 7").send("canary")
     error = caught.value
-    assert error.attempt is not None
-    for shown in (repr(error.attempt), repr(error), str(error), repr(error.attempt.chat)):
+    attempt = attempt_of(error)
+    assert attempt is not None
+    for shown in (repr(error.attempt), repr(error), str(error), repr(attempt.chat)):
         assert "canary" not in shown
         assert "patient" not in shown
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from healthmsg.bulk.journal import Entry, Journal
-from healthmsg.delivery.attempt import Outcome
+from healthmsg.errors import Outcome
 from healthmsg.sandbox import Sandbox
 from tests.cli.command_line import run
 

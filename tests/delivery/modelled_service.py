@@ -11,10 +11,10 @@ from typing import Any, Final
 from attrs import define, evolve, field
 
 from healthmsg.bulk.reconcile import OwnDeliveries, Reconciled, Reconciler
+from healthmsg.clock import ServerClock
 from healthmsg.codec import decode, encode
-from healthmsg.delivery.attempt import Attempt
 from healthmsg.delivery.ledger import Deliveries
-from healthmsg.delivery.server_clock import ServerClock
+from healthmsg.delivery.proof import Attempt
 from healthmsg.ids import ChatAddress
 from healthmsg.models import Message
 from healthmsg.paging import Pager
@@ -81,12 +81,12 @@ class ModelledService:
     async def deliver(self, chat: ChatAddress, body: str) -> StoredMessage:
         """Deliver a message, with its answer."""
         call = Request("POST {chat}/messages", "POST", "")
-        call.departed_at = self.deliveries.clock.now()
+        call.current.departed_at = self.deliveries.clock.now()
         await asyncio.sleep(self.latency / 2)
         message = self.take_in(chat, body)
         await asyncio.sleep(self.latency / 2)
         await self.call()
-        call.answered_at = self.deliveries.clock.now()
+        call.current.answered_at = self.deliveries.clock.now()
         self.deliveries.delivered(chat, message.id, body, (), call)
         return message
 

@@ -83,7 +83,7 @@ def test_a_repetition_to_come_is_told_at_info(
     error: ConnectError | ServiceUnavailableError, status: int | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     request = a_request()
-    request.attempt = 2
+    request.current.number = 2
 
     with nothing_logged(caplog):
         _log_retry(request, error, 1.25)

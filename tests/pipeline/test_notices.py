@@ -14,8 +14,7 @@ from attrs import evolve
 
 from healthmsg import Client, Environment, NotFoundError
 from healthmsg.pipeline import fold
-from healthmsg.pipeline.check import CheckStep
-from healthmsg.pipeline.notices import Notices
+from healthmsg.pipeline.check import CheckStep, Notices
 from healthmsg.pipeline.request import Request, Response, Send
 from tests.pipeline.servers import a_request, answering, response, serve
 

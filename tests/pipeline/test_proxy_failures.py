@@ -92,7 +92,7 @@ async def test_without_a_tunnel_the_service_never_saw_the_call(
                 told = caught.value.problem.replace(proxy.url.partition("://")[2], "PROXY")
                 assert re.search(problem, told.replace(server.url.partition("://")[2], "HOST"))
                 assert caught.value.outcome is Outcome.NOT_SENT
-                assert not request.has_left
+                assert not request.current.has_left
                 assert_error_tells_nothing(caught.value)
         assert not server.opened
 

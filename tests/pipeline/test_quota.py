@@ -170,12 +170,12 @@ async def test_what_is_known_of_a_token_ends_with_its_wait() -> None:
     step, another = QuotaStep(used_up), QuotaStep(used_up)
     for name in ("a", "b"):
         request = a_request("GET")
-        request.token = name
+        request.current.token = name
         step._hold_back(request, 10)
     await asyncio.sleep(10)
     another._hold_back(a_request("GET"), 10)
 
-    assert list(used_up) == [a_request("GET").token]
+    assert list(used_up) == [a_request("GET").current.token]
 
 
 async def test_an_answer_that_comes_late_does_not_shorten_the_wait() -> None:

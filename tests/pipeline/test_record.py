@@ -39,7 +39,7 @@ async def break_down(_: Request) -> Response:
 async def recorded(proceed: object) -> list[CallRecord]:
     records: list[CallRecord] = []
     request = a_request()
-    request.waited = 0.25
+    request.current.waited = 0.25
     await asyncio.gather(RecordStep(records.append, Counters())(request, proceed), return_exceptions=True)  # type: ignore[arg-type]
     return records
 
@@ -107,7 +107,7 @@ async def test_each_try_has_its_own_record() -> None:
     record_step = RecordStep(records.append, Counters())
 
     async def proceed(request: Request) -> Response:
-        if request.attempt < 3:
+        if request.current.number < 3:
             raise ConnectError(request.call, "no")
         return response()
 

@@ -45,7 +45,7 @@ class Try:
     async def carry_out(self, step: RecordStep) -> None:
         await asyncio.sleep(self.begins)
         request = a_request()
-        request.attempt, request.waited = self.attempt, self.waited
+        request.current.number, request.current.waited = self.attempt, self.waited
         call = asyncio.ensure_future(step(request, self.answer))
         if self.how == "cancelled":
             await asyncio.sleep(self.ends - self.begins)

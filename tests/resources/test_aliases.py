@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from healthmsg import Client, GroupInvite
+from healthmsg.delivery import aliases as module
+from healthmsg.delivery.aliases import Aliases
 from healthmsg.ids import plain_address
 from healthmsg.models import ConversationInfo, GroupChatInfo, User
-from healthmsg.resources import aliases as module
-from healthmsg.resources.aliases import Aliases
 from healthmsg.sandbox import Sandbox
 
 U, C, A = "users/u", "conversations/c", "aux/conversations/patient 7"

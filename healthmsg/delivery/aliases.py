@@ -62,7 +62,7 @@ class Aliases:
         return self._chats[number][2]
 
     def are_same(self, one: str, other: str) -> bool | None:
-        """Tell whether two addresses lead to the same chat: `None` if that is not known.
+        """Return whether two addresses lead to the same chat: `None` if that is not known.
 
         Two conversations differ when their users do, or their ids; that there is one conversation with a
         user at most is assumed [A].
@@ -84,12 +84,12 @@ class Aliases:
         return None
 
     def may_be_started(self, address: str) -> bool:
-        """Tell whether this may be the conversation with some user that is just being started."""
+        """Return whether this may be the conversation with some user that is just being started."""
         user, conversation, _ = self._chats.get(self._chat_of.get(address, 0), _UNKNOWN)
         return user is None and (address.startswith(_CONVERSATIONS) or conversation is not None)
 
     def is_still_to_start(self, address: str) -> bool:
-        """Tell whether it is a user without a known conversation."""
+        """Return whether it is a user without a known conversation."""
         if not address.startswith(USERS):
             return False
         number = self._chat_of.get(plain_address(address), 0)
@@ -265,6 +265,6 @@ def _other_side(info: ConversationInfo, me: str | None) -> str | None:
 
 
 def _has_all(chat: _Chat, other: str) -> bool:
-    """Tell whether another address without an auxiliary id would be known if it led to this chat."""
+    """Return whether another address without an auxiliary id would be known if it led to this chat."""
     user, conversation, _ = chat
     return user is not None and conversation is not None and other.startswith(_CONVERSATIONS)

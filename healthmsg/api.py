@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 from attrs import field, frozen
 
 from healthmsg.codec import decode, encode
+from healthmsg.delivery.aliases import Aliases
 from healthmsg.delivery.ledger import Deliveries, files_of
 from healthmsg.errors import (
     CallError,
@@ -22,8 +23,8 @@ from healthmsg.ids import ChatAddress, encode_segment
 from healthmsg.json_text import JSONObject
 from healthmsg.models import SentMessage, User
 from healthmsg.paging import HasId, Pager, Spawn
-from healthmsg.pipeline.request import Content, Hidden, Lane, Multipart, Request, Response, Send, Step
-from healthmsg.resources.aliases import Aliases
+from healthmsg.pipeline.request import Content, Hidden, Multipart, Request, Response, Send, Step
+from healthmsg.ratelimit.queue import Priority
 from healthmsg.routes import Route
 from healthmsg.task_pool import Keep
 
@@ -56,7 +57,7 @@ class Api:
     """Auxiliary ids that are being assigned, by any user of the client, each with what gets it."""
     may_be_reauthorized: bool
     """Whether another token may appear once the present one is not accepted and cannot be renewed."""
-    lane: Lane = Lane.INTERACTIVE
+    priority: Priority = Priority.INTERACTIVE
     total: float = 60.0
     """Seconds that one try of a call may take, reading its answer included."""
 
@@ -77,12 +78,12 @@ class Api:
                 return decode(response.body, shape, request.call)
             return await self._decode_large(response.body, shape, request)
         except CallError as error:
-            error.attempts = request.attempt
+            error.attempts = request.current.number
             raise without_locals(error)  # noqa: B904 - it is the same error
 
     async def _decode_large(self, body: bytes, shape: type[T], request: Request) -> T:
         """Decode in a thread, in what is left of the time for the try."""
-        left = self.total - (request.answered_at - request.departed_at)
+        left = self.total - (request.current.answered_at - request.current.departed_at)
         with suppress(TimeoutError):
             async with asyncio.timeout(max(left, 0.0)):
                 return await asyncio.to_thread(decode, body, shape, request.call)
@@ -127,7 +128,12 @@ class Api:
         """
         path = route.path(chat)
         request = Request(
-            route.call(chat), route.method, path, body=body, lane=self.lane, repeat=route.repeat
+            route.call(chat),
+            route.method,
+            path,
+            body=body,
+            priority=self.priority,
+            idempotency=route.idempotency,
         )
         response = await self.send(request)
         if if_empty is not None and not response.body:
@@ -144,7 +150,12 @@ class Api:
         """
         deliveries = self.deliveries
         request = Request(
-            route.call(chat), route.method, route.path(chat), body=body, lane=self.lane, repeat=route.repeat
+            route.call(chat),
+            route.method,
+            route.path(chat),
+            body=body,
+            priority=self.priority,
+            idempotency=route.idempotency,
         )
         departed = deliveries.track(chat, said.text)
         try:
@@ -184,7 +195,9 @@ class Api:
     def request(self, route: Route, chat: ChatAddress | None = None, **ids: object) -> Request:
         """Address a request; nothing is sent."""
         path = route.path(chat, **ids)
-        return Request(route.call(chat), route.method, path, lane=self.lane, repeat=route.repeat)
+        return Request(
+            route.call(chat), route.method, path, priority=self.priority, idempotency=route.idempotency
+        )
 
 
 async def _decoded(shape: type[T], request: Request, response: Response) -> T:
