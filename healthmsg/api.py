@@ -1,31 +1,35 @@
 """What every resource is built on: sending a request, and decoding its answer."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from typing import Final, TypeVar
 
 from attrs import field, frozen
 
+from healthmsg.aio import together
 from healthmsg.codec import decode, encode
 from healthmsg.delivery.aliases import Aliases
 from healthmsg.delivery.ledger import Deliveries, files_of
 from healthmsg.errors import (
+    AuxIdTakenError,
     CallError,
     CallTimeoutError,
     DeliveryUnknownError,
     InvalidIdError,
     InvalidInputError,
     InvalidResponseError,
+    NotFoundError,
 )
 from healthmsg.errors.base import without_locals
-from healthmsg.ids import ChatAddress, encode_segment
+from healthmsg.ids import ChatAddress, ChatKind, encode_segment
 from healthmsg.json_text import JSONObject
-from healthmsg.models import SentMessage, User
+from healthmsg.models import GroupChatInfo, SentMessage, User
 from healthmsg.paging import HasId, Pager, Spawn
 from healthmsg.pipeline.request import Content, Hidden, Multipart, Request, Response, Send, Step
 from healthmsg.ratelimit.queue import Priority
-from healthmsg.routes import Route
+from healthmsg.routes import GET_AUX_USER, GET_CHAT, Route
 from healthmsg.task_pool import Keep
 
 T = TypeVar("T")
@@ -264,3 +268,56 @@ def user_ids(
     if isinstance(users, str | bytes | User) or not isinstance(users, Iterable):
         raise InvalidInputError(f"{name} must be a collection of users' ids")
     return list(dict.fromkeys(map(id_of, users)))
+
+
+_USER, _GROUP_CHAT = "a user", "a group chat"
+
+
+@asynccontextmanager
+async def without_user(api: Api, aux_ids: Iterable[str]) -> AsyncIterator[None]:
+    """Hold auxiliary ids that no user has, until they are assigned.
+
+    Raises:
+        AuxIdTakenError: a user has one of them, or is being given it.
+    """
+    wanted = list(aux_ids)
+    with _held(api, _USER, wanted):
+        if any(
+            await together(_exists(partial(api.read, User, GET_AUX_USER, aux_id=aux_id)) for aux_id in wanted)
+        ):
+            raise AuxIdTakenError(_USER)
+        yield
+
+
+@asynccontextmanager
+async def without_group_chat(api: Api, aux_id: str) -> AsyncIterator[None]:
+    """Hold an auxiliary id that no group chat has, until it is assigned.
+
+    Raises:
+        AuxIdTakenError: a group chat has it, or is being given it.
+    """
+    with _held(api, _GROUP_CHAT, [aux_id]):
+        address = ChatAddress(ChatKind.AUX_GROUP_CHAT, aux_id)
+        if await _exists(partial(api.read, GroupChatInfo, GET_CHAT, address)):
+            raise AuxIdTakenError(_GROUP_CHAT)
+        yield
+
+
+@contextmanager
+def _held(api: Api, holder: str, aux_ids: Iterable[str]) -> Iterator[None]:
+    wanted = {(holder, aux_id) for aux_id in aux_ids}
+    if not api.assigning.isdisjoint(wanted):
+        raise AuxIdTakenError(holder)
+    api.assigning.update(wanted)
+    try:
+        yield
+    finally:
+        api.assigning.difference_update(wanted)
+
+
+async def _exists(read: Callable[[], Awaitable[object]]) -> bool:
+    try:
+        await read()
+    except NotFoundError:
+        return False
+    return True

@@ -6,13 +6,19 @@ from os import PathLike
 from ssl import SSLContext
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, Unpack, overload
-from urllib.parse import unquote
 
 from attrs import evolve
 
 from healthmsg.aio import AsyncOnly
 from healthmsg.api import Api
-from healthmsg.assembly import Parts, assembled
+from healthmsg.assembly import (
+    OnResponse,
+    Parts,
+    as_limiter,
+    as_token_manager,
+    assemble,
+    token_from_env,
+)
 from healthmsg.auth.manager import TokenManager
 from healthmsg.auth.token import Token
 from healthmsg.bulk.dry_run import DryRun
@@ -22,25 +28,11 @@ from healthmsg.bulk.runs import SendManyOptions, dry_run_of, run_of
 from healthmsg.bulk.sender import SendMany
 from healthmsg.bulk.uploader import UploadMany, Uploads
 from healthmsg.codec import encode
-from healthmsg.delivery.aliases import Aliases
-from healthmsg.delivery.ledger import Deliveries
 from healthmsg.environment import Environment
-from healthmsg.errors import ConfigurationError, DeliveryUnknownError, InvalidInputError
+from healthmsg.errors import DeliveryUnknownError
 from healthmsg.errors.base import hides_arguments, hides_awaited_arguments
+from healthmsg.log import log_to_stderr
 from healthmsg.network import Network
-from healthmsg.options import (
-    ClientOptions,
-    environment_from_env,
-    hook,
-    limiter_of,
-    option,
-    response_size,
-    token_from_env,
-    token_manager,
-    version,
-)
-from healthmsg.pipeline import fold
-from healthmsg.pipeline.auth import AuthStep
 from healthmsg.pipeline.record import OnCall, Stats
 from healthmsg.pipeline.request import Content, Request, Response
 from healthmsg.pipeline.retry import Retries, RetryStep
@@ -48,7 +40,7 @@ from healthmsg.quota import Quota
 from healthmsg.ratelimit.limiter import Limiter, RateLimit
 from healthmsg.ratelimit.queue import Priority
 from healthmsg.resources.auxiliary import Auxiliary
-from healthmsg.resources.company import CompanyResource
+from healthmsg.resources.company import Company
 from healthmsg.resources.conversations import Conversations
 from healthmsg.resources.groupchats import GroupChats
 from healthmsg.resources.me import Me
@@ -56,10 +48,24 @@ from healthmsg.resources.users import Users
 from healthmsg.transfer import Progress
 from healthmsg.transport.http import LARGEST_RESPONSE, Wire
 from healthmsg.transport.timeouts import Timeout, as_timeout
-from healthmsg.validation import check_flag, check_seconds
+from healthmsg.validation import (
+    check_app_info,
+    check_flag,
+    check_header,
+    check_hook,
+    check_method,
+    check_option,
+    check_path,
+    check_query,
+    check_seconds,
+    check_size,
+)
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession
+
+
+log_to_stderr()  # once, when the package is first used
 
 
 class Client(AsyncOnly):
@@ -77,8 +83,9 @@ class Client(AsyncOnly):
     Plain http, which is for this machine only, goes through no proxy that is elsewhere.
 
     A `session` that is passed in lends its connections and stays open; it has TLS settings of its own.
-    `api_version` is sent with each call; without it the service uses its latest version [D]. `on_call`
-    receives a record of each try, with nothing private in it.
+    `api_version` is sent with each call; without it the service uses its latest version [D]. `app_info` is
+    your program's name and version, such as `ourehr/2.1`, for the header `User-Agent`: the vendor's support
+    asks for it. `on_call` receives a record of each try, with nothing private in it.
 
     An answer of more than `max_response_size` bytes, 64 MiB unless it is set, is not read to its end, and the
     call fails with `InvalidResponseError`; that is its size once it is decompressed, and decoded it takes
@@ -102,44 +109,43 @@ class Client(AsyncOnly):
         ssl: SSLContext | str | PathLike[str] | None = None,
         trust_env: bool = False,
         api_version: str | None = None,
+        app_info: str | None = None,
         on_call: OnCall | None = None,
         max_response_size: int = LARGEST_RESPONSE,
     ) -> None:
-        tokens = token_manager(token)
-        if not isinstance(environment, Environment):
-            raise ConfigurationError("environment must be an Environment, such as Environment.ALTERDESK")
+        tokens = as_token_manager(token)
         wire = Wire(
-            environment.api_url,
+            check_option(environment, "environment", Environment).api_url,
             timeout=as_timeout(timeout, Timeout()),
             session=session,
-            api_version=version(api_version),
+            api_version=check_header(api_version, "api_version"),
+            app_info=check_app_info(app_info),
             network=Network(proxy, ssl, trust_env),
-            max_response_size=response_size(max_response_size),
+            max_response_size=check_size(max_response_size, "max_response_size"),
         )
-        self._assemble(
-            assembled(
+        self._use(
+            assemble(
                 environment,
                 wire=wire,
-                retries=option("retries", retries, Retries, Retries),
-                limiter=limiter_of(rate_limit),
-                on_call=hook(on_call),
+                retries=Retries() if retries is None else check_option(retries, "retries", Retries),
+                limiter=as_limiter(rate_limit),
+                on_call=check_hook(on_call, "on_call", "CallRecord"),
                 tokens=tokens,
             )
         )
 
-    def _assemble(self, parts: "Parts") -> None:
+    def _use(self, parts: Parts) -> None:
         shared = parts.shared
-        shared.close_too(parts.tokens)
-        auth = AuthStep(parts.tokens, parts.token_call)
+        shared.register_tokens(parts.tokens)
         self._parts = parts
         self._api = Api(
-            shared.entrance(fold([parts.retry, auth, parts.quota], parts.call)),
+            parts.call_as_user(),
             parts.fetch,
             parts.deliveries,
             parts.aliases,
             parts.retry,
             shared.spawn,
-            shared.keep,
+            shared.register_run,
             parts.environment.api_url,
             owner=(shared, parts.tokens),
             assigning=shared.assigning,
@@ -148,21 +154,48 @@ class Client(AsyncOnly):
         )
 
     @classmethod
-    def from_env(cls, **options: Unpack[ClientOptions]) -> "Client":
-        """Make a client of environment variables; `options` are those of `Client`.
+    def from_env(  # noqa: PLR0913 - all options of a client
+        cls,
+        *,
+        rate_limit: RateLimit | Limiter | None = None,
+        session: "ClientSession | None" = None,
+        timeout: float | Timeout | None = None,
+        retries: Retries | None = None,
+        proxy: str | None = None,
+        ssl: SSLContext | str | PathLike[str] | None = None,
+        trust_env: bool = False,
+        api_version: str | None = None,
+        app_info: str | None = None,
+        on_call: OnCall | None = None,
+        max_response_size: int = LARGEST_RESPONSE,
+    ) -> Self:
+        """Return a client whose token and environment are those of environment variables.
 
-        `HEALTHMSG_TOKEN` is the access token. `HEALTHMSG_ENVIRONMENT` is `kpn` or `alterdesk`; instead of
-        it, `HEALTHMSG_API_URL` can give the REST URL of another installation, such as a sandbox. Both
-        together are refused.
+        `HEALTHMSG_TOKEN` is the access token; `Environment.from_env` reads the others. All options are those
+        of `Client`.
 
         Raises:
             ConfigurationError: a variable is missing or unusable; it names the variable.
         """
-        return cls(token_from_env(), environment=environment_from_env(), **options)
+        return cls(
+            token_from_env(),
+            environment=Environment.from_env(),
+            rate_limit=rate_limit,
+            session=session,
+            timeout=timeout,
+            retries=retries,
+            proxy=proxy,
+            ssl=ssl,
+            trust_env=trust_env,
+            api_version=api_version,
+            app_info=app_info,
+            on_call=on_call,
+            max_response_size=max_response_size,
+        )
 
     @hides_arguments
-    def using(self, token: str | Token | TokenManager) -> "Client":
-        """Give a light view of this client, for another user.
+    def with_token(self, token: str | Token | TokenManager) -> "Client":
+        """Return a light view of this client, for another user.
 
         Its own are the token and that user's quota [D]; all else is shared: the connections, the limit of
         calls a second, every option. It works until this client is closed. Closing the view, or leaving its
@@ -171,35 +204,36 @@ class Client(AsyncOnly):
         Raises:
             ConfigurationError: the token cannot be one.
         """
-        aliases = Aliases()
-        return _View(
-            evolve(
-                self._parts,
-                tokens=token_manager(token),
-                quota=self._parts.quota.for_another_user(),
-                deliveries=Deliveries(self._parts.deliveries.clock, aliases),
-                aliases=aliases,
-            )
-        )
+        return _View(self._parts.with_tokens(as_token_manager(token)))
 
     def with_options(
-        self, *, timeout: float | Timeout | None = None, retries: Retries | None = None
+        self,
+        *,
+        timeout: float | Timeout | None = None,
+        retries: Retries | None = None,
+        on_response: OnResponse | None = None,
     ) -> "Client":
-        """Give a light view of this client whose calls may take other times, or be tried otherwise.
+        """Return a light view of this client with other options.
 
         What is left out stays as it is here; a number is the `total` of the present `Timeout`. All else is
         shared, the user included. The renewal of a token, which other calls may wait for, keeps the client's
-        own times. The view lives as long as one of `using` does, and the two can be combined.
+        own times. The view lives as long as one of `with_token` does, and the two can be combined.
+
+        `on_response` receives the raw answer of each call that succeeds, before it is decoded, and of a list
+        that of each page; of a file that is downloaded, the answer with its link. It says all that the
+        service knows of a patient: keep it out of logs. What it raises is logged by name.
 
         Raises:
             ConfigurationError: an option cannot be right.
         """
-        wire, retry = self._parts.wire, self._parts.retry
+        parts = self._parts
+        wire, retry = parts.wire, parts.retry
         if timeout is not None:
             wire = wire.with_timeout(as_timeout(timeout, wire.timeout))
         if retries is not None:
-            retry = RetryStep(option("retries", retries, Retries, Retries))
-        return _View(self._parts.over(wire, retry))
+            retry = RetryStep(check_option(retries, "retries", Retries))
+        hook = check_hook(on_response, "on_response", "Response") or parts.on_response
+        return _View(parts.with_steps(wire, retry, hook))
 
     @property
     def environment(self) -> Environment:
@@ -217,7 +251,7 @@ class Client(AsyncOnly):
         return self._parts.notices.api_version
 
     def stats(self) -> Stats:
-        """Give the figures of this client and all its views together, as of now."""
+        """Return the figures of this client and all its views together, as of now."""
         return self._parts.counters.stats(queued=self._parts.limiter.waiting)
 
     @cached_property
@@ -226,9 +260,9 @@ class Client(AsyncOnly):
         return Me(self._api)
 
     @cached_property
-    def company(self) -> CompanyResource:
+    def company(self) -> Company:
         """The user's company."""
-        return CompanyResource(self._api)
+        return Company(self._api)
 
     @cached_property
     def users(self) -> Users:
@@ -307,7 +341,7 @@ class Client(AsyncOnly):
         api, rate = evolve(self._api, priority=Priority.BACKGROUND), self._parts.limiter.rate
         if check_flag(dry_run, "dry_run"):
             return dry_run_of(api, messages, options, rate)
-        return self._parts.shared.keep(run_of(api, messages, options, rate))
+        return self._parts.shared.register_run(run_of(api, messages, options, rate))
 
     def upload_many(
         self, uploads: Uploads, *, concurrency: int = 8, progress: Progress | None = None
@@ -322,7 +356,7 @@ class Client(AsyncOnly):
             InvalidInputError: `concurrency` is not a whole number of at least 1, or `progress` not callable.
         """
         run = UploadMany(self._api, uploads, concurrency=concurrency, progress=progress)
-        return self._parts.shared.keep(run)
+        return self._parts.shared.register_run(run)
 
     async def reconcile(self, error: DeliveryUnknownError, *, settle: float = SETTLE) -> Reconciled:
         """Find out what became of a message of which nobody knows whether it was delivered.
@@ -358,8 +392,9 @@ class Client(AsyncOnly):
             InvalidInputError: the method, path or query cannot be one.
         """
         content = None if json is None else Content("application/json", encode(json))
-        request = Request(f"{_method(method)} (a path of your own)", method.upper(), _own_path(path))
-        request.query = _own_query(query, path)
+        verb = check_method(method)
+        request = Request(f"{verb} (a path of your own)", verb, check_path(path))
+        request.query = check_query(query, path)
         request.body = content
         return await self._api.send(request)
 
@@ -389,35 +424,8 @@ class Client(AsyncOnly):
 class _View(Client):
     """A client that owns nothing of what it uses."""
 
-    def __init__(self, parts: "Parts") -> None:
-        self._assemble(parts)
+    def __init__(self, parts: Parts) -> None:
+        self._use(parts)
 
     async def close(self) -> None:
         """Do nothing: a view ends with its client."""
-
-
-def _method(method: str) -> str:
-    if isinstance(method, str) and method.upper() in {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}:
-        return method.upper()
-    raise InvalidInputError("method must be one of GET, HEAD, POST, PUT, PATCH and DELETE")
-
-
-def _own_path(path: str) -> str:
-    if not isinstance(path, str) or not path.isascii() or not path.isprintable() or " " in path:
-        raise InvalidInputError("path must be percent-encoded text")
-    bare = path.removeprefix("/")
-    segments = bare.partition("?")[0].split("/")
-    if "://" in path or "#" in path or {"", ".", ".."} & set(map(unquote, segments)):
-        raise InvalidInputError("path must stay below the API's URL: no host, no '..', no empty segment")
-    return bare
-
-
-def _own_query(query: Mapping[str, str] | None, path: str) -> Mapping[str, str] | None:
-    if query is None:
-        return None
-    if not isinstance(query, Mapping) or "?" in path:
-        raise InvalidInputError("query must be a mapping, and the path have no query of its own then")
-    if not all(isinstance(text, str) for text in (*query.keys(), *query.values())):
-        raise InvalidInputError("query must hold text only")
-    encode(dict(query))  # refuses what has no UTF-8 form
-    return query

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any, ClassVar, Final
@@ -118,6 +119,31 @@ class Environment:
             authorize_url,
             token_url,
             gateway_url,
+        )
+
+    @classmethod
+    def from_env(cls) -> Environment:
+        """Return the service that `HEALTHMSG_API_URL` or `HEALTHMSG_ENVIRONMENT` (`kpn`, `alterdesk`) names.
+
+        Raises:
+            ConfigurationError: a variable is missing or unusable, or both are set, of which one may have been
+                forgotten; it names the variable.
+        """
+        api_url = os.environ.get("HEALTHMSG_API_URL", "").strip()
+        name = os.environ.get("HEALTHMSG_ENVIRONMENT", "").strip().lower()
+        if api_url and name:
+            raise ConfigurationError(
+                "HEALTHMSG_API_URL and HEALTHMSG_ENVIRONMENT are both set, and name one service each: unset"
+                " one"
+            )
+        if api_url:
+            return cls("from HEALTHMSG_API_URL", api_url)
+        if name == "kpn":
+            return cls.kpn()
+        if name == "alterdesk":
+            return cls.ALTERDESK
+        raise ConfigurationError(
+            "HEALTHMSG_ENVIRONMENT must be kpn or alterdesk, or HEALTHMSG_API_URL be set"
         )
 
 

@@ -26,24 +26,13 @@ class ExactAuxId(str):
     __slots__ = ()
 
 
-def require_text(value: object, name: str) -> str:
-    """Refuse an id that is not text.
-
-    Raises:
-        InvalidIdError: it is not.
-    """
-    if isinstance(value, str):
-        return value
-    raise InvalidIdError(f"{name} must be text, not {type(value).__name__}")
-
-
 def encode_segment(value: object, name: str) -> str:
     """Encode an id as one path segment that nothing can escape from.
 
     Raises:
         InvalidIdError: it is not text, empty, `.`, `..`, or has no UTF-8 form.
     """
-    value = require_text(value, name)
+    value = _text_of(value, name)
     if value in {"", ".", ".."}:
         raise InvalidIdError(f"{name} must not be empty, '.' or '..'")
     if _needs_no_escape(value):
@@ -63,7 +52,7 @@ def encode_aux_id(value: object, name: str = "aux_id") -> str:
         InvalidIdError: as `encode_segment`.
     """
     segment = encode_segment(value, name)
-    if not isinstance(value, ExactAuxId) and fold_aux_id(require_text(value, name)) != value:
+    if not isinstance(value, ExactAuxId) and fold_aux_id(_text_of(value, name)) != value:
         raise AmbiguousAuxIdError(
             f"{name} has a diacritic, which the vendor's own client folds away (é becomes e), so that two"
             " patients can share one id. Pass fold_aux_id(...) to address what that client addresses, or"
@@ -79,13 +68,30 @@ def fold_aux_id(aux_id: str) -> str:
     `ğ`), and leaves everything else as it is [V]: `æ` and `ß`, letters of other languages (`ș`, `ệ`), and a
     mark that is a character of its own, as in text that was decomposed.
     """
-    require_text(aux_id, "aux_id")
+    _text_of(aux_id, "aux_id")
     return str(aux_id) if aux_id.isascii() else aux_id.translate(_fold_table())
 
 
 def exact_aux_id(aux_id: str) -> ExactAuxId:
     """Mark an auxiliary id as meant exactly so, diacritics included."""
-    return ExactAuxId(require_text(aux_id, "aux_id"))
+    return ExactAuxId(_text_of(aux_id, "aux_id"))
+
+
+def check_aux_id(value: object) -> str:
+    """Return an auxiliary id that can be used in a path afterwards.
+
+    Raises:
+        InvalidIdError: it cannot be one.
+        AmbiguousAuxIdError: it has a diacritic.
+    """
+    encode_aux_id(value)
+    return str(value)
+
+
+def _text_of(value: object, name: str) -> str:
+    if isinstance(value, str):
+        return value
+    raise InvalidIdError(f"{name} must be text, not {type(value).__name__}")
 
 
 @cache

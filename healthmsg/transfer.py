@@ -3,11 +3,10 @@
 import asyncio
 import math
 from collections.abc import Callable, Iterable
-from inspect import iscoroutinefunction
 from typing import Final
 
-from healthmsg.errors import InvalidInputError
 from healthmsg.log import call_back
+from healthmsg.validation import check_progress
 
 Progress = Callable[[int, int | None], object]
 """Takes the bytes that are done and the bytes in all; `None` when that is not known.
@@ -18,20 +17,6 @@ try takes back what the one before had done.
 
 # Seconds.
 _BETWEEN_CALLS: Final = 0.1
-
-
-def check_progress(progress: object) -> None:
-    """Refuse what cannot be called, or would have to be awaited.
-
-    Raises:
-        InvalidInputError: it is such.
-    """
-    if progress is None:
-        return
-    if not callable(progress):
-        raise InvalidInputError("progress must be callable: it gets the bytes done and the bytes in all")
-    if iscoroutinefunction(progress):
-        raise InvalidInputError("progress must be a plain function: it is not awaited")
 
 
 class Meter:

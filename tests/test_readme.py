@@ -36,7 +36,7 @@ def test_all_examples_are_known_here() -> None:
         (CHATS, "client.auxiliary"),
         (QUESTION, "Option"),
         (GROUPS, "groupchats.create"),
-        (VIEWS, "client.using"),
+        (VIEWS, "client.with_token"),
         (WEB, "web.Application"),
         (BOT, "look"),
         (BULK, "send_many"),
@@ -214,7 +214,7 @@ async def test_a_bot_that_polls_works_as_shown() -> None:
     ):
         patient = sandbox.add_user("An", "Visser")
         chat = sandbox.add_conversation(user=patient, messages=["Een afspraak van vorig jaar"])
-        as_patient = client.using(sandbox.issue_token(patient)).conversations(chat)
+        as_patient = client.with_token(sandbox.issue_token(patient)).conversations(chat)
         looks = 0
 
         async def sleep(_: float) -> None:

@@ -11,8 +11,7 @@ from typing import Final, Self
 
 from healthmsg.aio import start
 from healthmsg.auth.oauth import OAuthApp
-from healthmsg.auth.sharing import SharedToken, is_same
-from healthmsg.auth.stores import TokenStore
+from healthmsg.auth.stores import SharedToken, TokenStore, is_same
 from healthmsg.auth.token import Token, utc_now
 from healthmsg.clock import Stopwatch, machine_seconds
 from healthmsg.errors import (

@@ -2,22 +2,17 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from typing import TypeGuard
 
 from attrs import Attribute, field, frozen
 
 from healthmsg.errors import ConfigurationError
 from healthmsg.errors.base import hides_arguments
+from healthmsg.validation import is_printable
 
 
 def utc_now() -> datetime:
     """Give the present moment, aware and in UTC."""
     return datetime.now(UTC)
-
-
-def is_printable(text: object) -> TypeGuard[str]:
-    """Tell whether `text` is what RFC 6749 lets codes, secrets and states be: printable ASCII, not empty."""
-    return isinstance(text, str) and bool(text) and text.isascii() and text.isprintable()
 
 
 def _usable_in_a_header(_: object, __: "Attribute[str]", value: str) -> None:

@@ -16,9 +16,10 @@ from healthmsg.bulk.sender import MOST_SENDINGS, SendMany, SendOptions, check_ou
 from healthmsg.bulk.sending import outcome_of
 from healthmsg.delivery.proof import attempt_of
 from healthmsg.errors import DeliveryUnknownError, InvalidFileError, SendingStoppedError
-from healthmsg.files import FileToUpload, check_files
+from healthmsg.files import FileToUpload
 from healthmsg.models import Outcome, SentMessage
 from healthmsg.resources.chat import BaseChat
+from healthmsg.validation import check_files
 
 _ADVICE: Final = "What has no result was not sent. A run with a journal could be continued."
 

@@ -205,7 +205,7 @@ class SendMany(Sending[Any, SendResult]):
                 style=question.style,
             )
         else:
-            running = chat.upload(*files, message=body) if files else chat.send(body)
+            running = chat.upload(*files, body=body) if files else chat.send(body)
         del body  # a traceback shows the local variables of this frame
         return await running
 

@@ -13,8 +13,9 @@ from healthmsg.bulk.sending import Sending, outcome_of
 from healthmsg.errors import InvalidInputError, SendingStoppedError
 from healthmsg.files import FileToUpload
 from healthmsg.models import Outcome
-from healthmsg.task_pool import Words, check_concurrency
+from healthmsg.task_pool import Words
 from healthmsg.transfer import Meter, Progress, Transfer
+from healthmsg.validation import check_count
 
 
 @frozen
@@ -70,7 +71,7 @@ class UploadMany(Sending[_Taken, UploadResult]):
     _words: ClassVar[Words] = Words("an upload_many", "uploads", "make", "sent")
 
     def __init__(self, api: Api, uploads: Uploads, *, concurrency: int, progress: Progress | None) -> None:
-        super().__init__(api, uploads, places=check_concurrency(concurrency))
+        super().__init__(api, uploads, places=check_count(concurrency, "concurrency", at_least=1))
         self._progress = progress
         self._meter = Meter(progress)
         self._files = FilesInHand()
@@ -112,7 +113,7 @@ class UploadMany(Sending[_Taken, UploadResult]):
         share = _Share(self._meter) if self._progress is not None else None
         try:
             chat = self._chat(upload.chat)
-            sent = await chat.upload(*item.files, message=upload.message, progress=share)
+            sent = await chat.upload(*item.files, body=upload.message, progress=share)
         except Exception as error:  # noqa: BLE001 - reported, with what can be said of the upload
             return _result(upload, outcome_of(error), error=error)
         finally:

@@ -22,7 +22,7 @@ from healthmsg.codec import encode
 from healthmsg.errors import AmbiguousAuxIdError, CallError, DeliveryUnknownError, HealthmsgError
 from healthmsg.ids import ChatAddress
 from healthmsg.models import Outcome
-from healthmsg.resources.wording import readable
+from healthmsg.validation import require_non_blank
 
 _STDIN: Final = "-"
 _CODES: Final = {
@@ -84,7 +84,7 @@ def send(
     try:
         with problems_told("Nothing was sent."), _noted(sending):
             address = parse_address(to, is_exact=exact_aux_id)
-            body = readable(_read_stdin() if text == _STDIN else text)
+            body = require_non_blank(_read_stdin() if text == _STDIN else text)
             encode(body)  # refuses what has no UTF-8 form
             service = Service(proxy, ca, no_x509_strict)
             service.check()

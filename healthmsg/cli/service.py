@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 import typer
 from attrs import frozen
 
+from healthmsg.assembly import token_from_env
 from healthmsg.cli.sending.journal_place import HIDDEN
 from healthmsg.client import Client
 from healthmsg.environment import Environment, comparable_url, is_loopback
 from healthmsg.errors import ConfigurationError
 from healthmsg.network import Network, trusting_context
-from healthmsg.options import environment_from_env, token_from_env
 
 _NAMES: Final = {
     comparable_url(Environment.kpn().api_url): "KPN Healthcare Messenger",
@@ -59,7 +59,7 @@ class Service:
         """
         try:
             token_from_env()
-            return environment_from_env()
+            return Environment.from_env()
         except ConfigurationError as error:
             problem = str(error)
         raise ConfigurationError(
@@ -90,7 +90,7 @@ class Service:
         Raises:
             ConfigurationError: something about it cannot work.
         """
-        token, environment = token_from_env(), environment_from_env()
+        token, environment = token_from_env(), Environment.from_env()
         return Client(
             token,
             environment=environment,

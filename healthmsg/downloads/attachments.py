@@ -13,14 +13,14 @@ from attrs import field, frozen
 from healthmsg.api import Api
 from healthmsg.downloads.download import Download
 from healthmsg.errors import ClientClosedError, DownloadError
-from healthmsg.files.names import stored_name
-from healthmsg.files.targets import make_folder
+from healthmsg.files.targets import make_folder, stored_name
 from healthmsg.ids import ChatAddress
 from healthmsg.models import Attachment, Message
 from healthmsg.paging import PAGE_SIZE, Pager, Spawn
 from healthmsg.routes import GET_ATTACHMENT, LIST_MESSAGES
-from healthmsg.task_pool import Many, Words, check_concurrency
+from healthmsg.task_pool import Many, Words
 from healthmsg.transfer import Meter, Progress
+from healthmsg.validation import check_count
 
 
 @frozen
@@ -58,7 +58,7 @@ class DownloadAll(Many[Attachment, DownloadResult]):
         concurrency: int,
         progress: Progress | None,
     ) -> None:
-        super().__init__(attachments, api.spawn, places=check_concurrency(concurrency))
+        super().__init__(attachments, api.spawn, places=check_count(concurrency, "concurrency", at_least=1))
         self._api = api
         self._chat = chat
         self._attachments = attachments

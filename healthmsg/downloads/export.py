@@ -17,15 +17,14 @@ from healthmsg.codec import as_mapping, decode, encode
 from healthmsg.downloads.attachments import DownloadAll, DownloadResult
 from healthmsg.errors import ClientClosedError, ClientUsageError, ExportIncompleteError, InvalidInputError
 from healthmsg.file_lock import remove_and_unlock, try_to_lock
-from healthmsg.files.names import stored_name
-from healthmsg.files.targets import make_folder
+from healthmsg.files.targets import make_folder, stored_name
 from healthmsg.ids import ChatAddress
 from healthmsg.json_text import NotJSONError, parse_json
 from healthmsg.models import Attachment, ConversationInfo, GroupChatInfo, Message
 from healthmsg.paging import PAGE_SIZE
 from healthmsg.routes import GET_CHAT, LIST_MESSAGES
-from healthmsg.task_pool import check_concurrency
-from healthmsg.transfer import Progress, check_progress
+from healthmsg.transfer import Progress
+from healthmsg.validation import check_count, check_progress
 
 _CHAT: Final = "chat.json"
 _MESSAGES: Final = "messages.jsonl"
@@ -90,7 +89,7 @@ async def export_chat(
     progress: Progress | None,
 ) -> Export:
     """Write the archive of a chat; see `BaseChat.export`."""
-    check_concurrency(concurrency)
+    check_count(concurrency, "concurrency", at_least=1)
     check_progress(progress)
     folder = Path(to)
     with ExitStack() as stack:

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import re
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from io import BytesIO
@@ -230,14 +230,3 @@ def _label(upload: UploadFile, position: int) -> str:
     if isinstance(upload.source, str | os.PathLike):
         return str(upload.source)
     return upload.name if upload.name and isinstance(upload.name, str) else f"file {position}"
-
-
-def check_files(files: object) -> Sequence[FileToUpload]:
-    """Refuse a single path where a collection of files is meant.
-
-    Raises:
-        InvalidFileError: `files` is not a sequence of files.
-    """
-    if isinstance(files, Sequence) and not isinstance(files, str | bytes):
-        return files
-    raise InvalidFileError([("files", "they must be a list or tuple of paths")])

@@ -4,22 +4,20 @@ from collections.abc import Iterable
 from contextlib import nullcontext
 from typing import Literal
 
-from healthmsg.api import Api, json_body
+from healthmsg.api import Api, json_body, without_group_chat
 from healthmsg.errors.base import hides_awaited_arguments
-from healthmsg.ids import ChatKind
+from healthmsg.ids import ChatKind, check_aux_id
 from healthmsg.models import ConversationInfo, GroupChatInfo, GroupInvite, GroupSettings, User
-from healthmsg.resources.assigning import without_group_chat
-from healthmsg.resources.chat import Chat
+from healthmsg.resources.chat import Chat, ChatNamespace
 from healthmsg.resources.group_chat import GroupChat
 from healthmsg.resources.groupchats import create_group_chat, new_group_chat
-from healthmsg.resources.namespace import ChatNamespace
 from healthmsg.routes import (
     CREATE_AUX_GROUP_CHAT,
     GET_AUX_USER,
     LIST_AUX_CONVERSATIONS,
     LIST_AUX_GROUP_CHATS,
 )
-from healthmsg.validation import check_all, check_aux_id, check_choice
+from healthmsg.validation import check_all, check_choice
 
 
 class AuxiliaryUsers:

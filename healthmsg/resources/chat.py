@@ -4,7 +4,7 @@ import os
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Final, Literal
+from typing import ClassVar, Final, Generic, Literal, Protocol, TypeVar
 
 from healthmsg.aio import together
 from healthmsg.api import Api, json_body, user_id, user_ids
@@ -17,14 +17,16 @@ from healthmsg.errors import (
     BadRequestError,
     EmptyMessageError,
     ForbiddenError,
+    InvalidIdError,
     InvalidInputError,
     NotFoundError,
 )
 from healthmsg.files import FileToUpload, file_parts, take_now
-from healthmsg.ids import ChatAddress, encode_segment
+from healthmsg.ids import ChatAddress, ChatKind, encode_segment, exact_aux_id
 from healthmsg.models import (
     Attachment,
     ConversationInfo,
+    GroupChatInfo,
     IdentityProvider,
     Message,
     Option,
@@ -34,7 +36,6 @@ from healthmsg.models import (
 from healthmsg.models.users import EVERYBODY
 from healthmsg.paging import PAGE_SIZE, Pager
 from healthmsg.pipeline.request import Content, Hidden, Multipart, Request
-from healthmsg.resources.wording import check_body, question_json, readable
 from healthmsg.routes import (
     GET_CHAT,
     GET_MESSAGE,
@@ -44,13 +45,25 @@ from healthmsg.routes import (
     REQUEST_VERIFICATION,
     SEND_MESSAGE,
     UPLOAD_FILES,
+    Route,
 )
 from healthmsg.transfer import Meter, Progress
-from healthmsg.validation import check_all, check_count, check_moment
+from healthmsg.validation import (
+    check_all,
+    check_body,
+    check_choice,
+    check_count,
+    check_flag,
+    check_moment,
+    require_non_blank,
+)
 
 # Bytes.
 _LARGEST_TO_READ: Final = 10 * 1024 * 1024
 
+
+Style = Literal["horizontal", "vertical"]
+"""Whether a question's buttons stand beside or below one another."""
 
 Mentions = Message | Iterable[User]
 """A message, or its mentions."""
@@ -86,7 +99,7 @@ class BaseChat:
             EmptyMessageError: `body` has nothing to read.
             DeliveryUnknownError: it may have been delivered, and was not sent again.
         """
-        content, said = Content("application/json", encode({"body": readable(body)})), Hidden(body)
+        content, said = Content("application/json", encode({"body": require_non_blank(body)})), Hidden(body)
         del body  # a traceback shows the local variables of this frame
         return await self._api.say(SEND_MESSAGE, content, self.address, said=said)
 
@@ -97,7 +110,7 @@ class BaseChat:
         options: Iterable[Option],
         users: Iterable[str | User] = (),
         multi_answer: bool = False,
-        style: Literal["horizontal", "vertical"] = "horizontal",
+        style: Style = "horizontal",
     ) -> SentMessage:
         """Send a question with buttons. Contract: `POST {chat}/messages` with `question` [V].
 
@@ -110,12 +123,12 @@ class BaseChat:
             DeliveryUnknownError: it may have been delivered, and was not sent again.
         """
         question = question_json(options, users, multi_answer=multi_answer, style=style)
-        content, said = json_body({"body": readable(body), "question": question}), Hidden(body)
+        content, said = json_body({"body": require_non_blank(body), "question": question}), Hidden(body)
         del body, options, question
         return await self._api.say(SEND_MESSAGE, content, self.address, said=said)
 
     def upload(
-        self, *files: FileToUpload, message: str = "", progress: Progress | None = None
+        self, *files: FileToUpload, body: str = "", progress: Progress | None = None
     ) -> Coroutine[object, object, SentMessage]:
         """Send files as one message, with an optional text. Contract: `POST {chat}/attachments` [V].
 
@@ -132,7 +145,7 @@ class BaseChat:
             DeliveryUnknownError: it may have been delivered, and was not sent again.
         """
         # Not only when the coroutine runs: by then the program may have written another file there.
-        return self._upload(take_now(files), Hidden(message), progress)
+        return self._upload(take_now(files), Hidden(body), progress)
 
     async def _upload(
         self, files: Sequence[FileToUpload], said: Hidden, progress: Progress | None
@@ -190,14 +203,14 @@ class BaseChat:
         meter.finish()
         return path
 
-    def stream_attachment(self, attachment: Attachment | str) -> FileStream:
+    def download_stream(self, attachment: Attachment | str) -> FileStream:
         """Give an attachment piece by piece; nothing is sent yet. Contract: as `download`.
 
         Iterate it, within `async with` if you may leave early. What is wrong shows while it is iterated.
         """
         return FileStream(Download.of_attachment(self._api, self.address, attachment))
 
-    async def read_attachment(
+    async def download_bytes(
         self, attachment: Attachment | str, *, max_bytes: int = _LARGEST_TO_READ
     ) -> bytes:
         """Give a small attachment whole, of at most `max_bytes`. Contract: as `download`.
@@ -210,7 +223,7 @@ class BaseChat:
         download = Download.of_attachment(self._api, self.address, attachment)
         return await download.read(max_bytes=max_bytes)
 
-    async def pdf(
+    async def download_pdf(
         self,
         *,
         to: str | os.PathLike[str],
@@ -330,6 +343,31 @@ def belongs_to(chat: BaseChat, api: Api) -> bool:
     return bool(chat._api.owner == api.owner)  # noqa: SLF001 - the handle's own module
 
 
+def question_json(
+    options: Iterable[Option], users: Iterable[str | User], *, multi_answer: bool, style: Style
+) -> dict[str, object]:
+    """Write a question [V].
+
+    Raises:
+        InvalidInputError: there is no option, two have one name, or something else is not what it must be.
+    """
+    check_choice(style, "style", ("horizontal", "vertical"))
+    return {
+        "multi_answer": check_flag(multi_answer, "multi_answer"),
+        "style": style,
+        "users": user_ids(users, "users"),
+        "options": _distinct(check_all(options, Option, "options")),
+    }
+
+
+def _distinct(options: tuple[Option, ...]) -> tuple[Option, ...]:
+    if not options:
+        raise InvalidInputError("a question needs at least one option")
+    if len({option.name for option in options}) < len(options):
+        raise InvalidInputError("two options have one name: give them names of their own, Option(…, name=…)")
+    return options
+
+
 def _period(start: datetime | None, end: datetime | None) -> dict[str, str]:
     moments = {
         name: check_moment(moment, name).replace(microsecond=0, tzinfo=None)
@@ -387,3 +425,70 @@ async def _whole(api: Api, user: User, *, is_listed: bool) -> User | None:
         if is_listed:
             raise
         return None  # anybody can write into a text what looks like a mention
+
+
+_OF_A_USER: Final = ": the conversation with a user is client.users(user).conversation()"
+InfoT = TypeVar("InfoT", ConversationInfo, GroupChatInfo)
+HandleT = TypeVar("HandleT", bound=BaseChat)
+HandleT_co = TypeVar("HandleT_co", bound=BaseChat, covariant=True)
+
+
+class _MakesHandle(Protocol[HandleT_co]):
+    def __call__(self, api: Api, address: ChatAddress) -> HandleT_co: ...
+
+
+class ChatNamespace(Generic[InfoT, HandleT]):
+    """All chats of one kind. Calling it with an id, or a model of its kind, gives the handle of a chat."""
+
+    _kind: ClassVar[ChatKind]
+    _list_route: ClassVar[Route]
+    _info: type[InfoT]
+    _handle: _MakesHandle[HandleT]
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+
+    def __call__(self, chat: str | InfoT) -> HandleT:
+        """Give the handle of a chat; nothing is sent.
+
+        Raises:
+            InvalidIdError: the id cannot be one, or belongs to another kind of chat.
+        """
+        return self._handle(self._api, self._address(chat))
+
+    def list(self, *, limit: int | None = None, page_size: int = PAGE_SIZE) -> Pager[InfoT]:
+        """Read the user's chats of this kind; with `limit`, so many at most.
+
+        Contract: `GET` of the namespace's path [A].
+
+        Raises:
+            InvalidInputError: `limit` or `page_size` is not a whole number of at least 1.
+        """
+        return self._api.pages(
+            self._info, self._list_route, page_size=page_size, limit=limit, look_at=self._look_at
+        )
+
+    async def get(self, chat: str | InfoT) -> InfoT:
+        """Read one chat. Contract: `GET {chat}` [V]."""
+        address = self._address(chat)
+        info = await self._api.read(self._info, GET_CHAT, address)
+        self._api.aliases.learn_info(info, address.text, self._api.deliveries.me)
+        return info
+
+    def _look_at(self, info: InfoT) -> None:
+        self._api.aliases.learn_info(info, me=self._api.deliveries.me)
+
+    def _address(self, chat: str | InfoT) -> ChatAddress:
+        if isinstance(chat, str):
+            return ChatAddress(self._kind, chat)
+        if not isinstance(chat, self._info):
+            raise InvalidIdError(
+                f"a chat under {self._kind.path} is meant by its id or a {self._info.__name__},"
+                f" not by a {type(chat).__name__}{_OF_A_USER if isinstance(chat, User) else ''}"
+            )
+        if not self._kind.is_auxiliary:
+            return ChatAddress(self._kind, chat.id)
+        if chat.aux_id is None:
+            raise InvalidIdError("this chat has no auxiliary id")
+        # The service itself gave this id, so it is meant exactly so.
+        return ChatAddress(self._kind, exact_aux_id(chat.aux_id))

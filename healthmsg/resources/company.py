@@ -10,7 +10,7 @@ from healthmsg.routes import GET_COMPANY, IMPORT_COMPANY_USERS, LIST_COMPANY_USE
 from healthmsg.validation import check_all, check_flag
 
 
-class CompanyResource:
+class Company:
     """The user's company, and the people in it."""
 
     def __init__(self, api: Api) -> None:

@@ -3,8 +3,7 @@
 from healthmsg.api import Created, json_body, user_id
 from healthmsg.ids import ChatKind
 from healthmsg.models import ConversationInfo, User
-from healthmsg.resources.chat import Chat
-from healthmsg.resources.namespace import ChatNamespace
+from healthmsg.resources.chat import Chat, ChatNamespace
 from healthmsg.routes import LIST_CONVERSATIONS, START_CONVERSATION
 
 

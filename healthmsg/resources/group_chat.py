@@ -6,7 +6,7 @@ from healthmsg.api import Api, json_body, user_id, user_ids
 from healthmsg.errors import InvalidInputError
 from healthmsg.errors.base import hides_awaited_arguments
 from healthmsg.files import FileToUpload, file_parts, take_now
-from healthmsg.ids import ChatAddress
+from healthmsg.ids import ChatAddress, check_aux_id
 from healthmsg.models import GroupChatInfo, GroupSettings, Member, User
 from healthmsg.pipeline.request import Multipart
 from healthmsg.resources.chat import BaseChat, Chat
@@ -25,7 +25,7 @@ from healthmsg.routes import (
     Route,
 )
 from healthmsg.transfer import Meter
-from healthmsg.validation import check_aux_id, check_count, check_flag, check_text
+from healthmsg.validation import check_count, check_flag, check_text
 
 
 class GroupChat(BaseChat):

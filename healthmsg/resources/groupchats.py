@@ -2,15 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 
-from healthmsg.api import Api, Created, json_body, user_ids
+from healthmsg.api import Api, Created, json_body, user_ids, without_user
 from healthmsg.errors import InvalidInputError
 from healthmsg.errors.base import hides_awaited_arguments
 from healthmsg.ids import ChatAddress, ChatKind
 from healthmsg.models import GroupChatInfo, GroupInvite, GroupSettings, User
 from healthmsg.pipeline.request import Content
-from healthmsg.resources.assigning import without_user
+from healthmsg.resources.chat import ChatNamespace
 from healthmsg.resources.group_chat import GroupChat, check_settings
-from healthmsg.resources.namespace import ChatNamespace
 from healthmsg.routes import CREATE_GROUP_CHAT, LIST_GROUP_CHATS, Route
 from healthmsg.validation import check_all, check_flag, check_text
 

@@ -3,11 +3,10 @@
 from typing import Final, Literal
 
 from healthmsg.aio import together
-from healthmsg.api import Api, Created, json_body, user_id
+from healthmsg.api import Api, Created, json_body, user_id, without_user
 from healthmsg.errors.base import hides_awaited_arguments
-from healthmsg.ids import ChatAddress, ChatKind
+from healthmsg.ids import ChatAddress, ChatKind, check_aux_id
 from healthmsg.models import IdentityProvider, User, UserVerifications, Verification
-from healthmsg.resources.assigning import without_user
 from healthmsg.resources.chat import Chat
 from healthmsg.routes import (
     GET_ME,
@@ -19,7 +18,6 @@ from healthmsg.routes import (
     LIST_VERIFICATIONS,
 )
 from healthmsg.validation import (
-    check_aux_id,
     check_choice,
     check_flag,
     check_name,

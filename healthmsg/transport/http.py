@@ -134,12 +134,15 @@ class Wire:
         timeout: Timeout | None = None,
         session: aiohttp.ClientSession | None = None,
         api_version: str | None = None,
+        app_info: str | None = None,
         network: Network | None = None,
         max_response_size: int = LARGEST_RESPONSE,
     ) -> None:
         self._api_url = api_url
         self._most = max_response_size
-        headers: dict[str, str] = {hdrs.ACCEPT: "application/json", hdrs.USER_AGENT: _USER_AGENT}
+        # The program first: RFC 9110 has the most significant product first.
+        user_agent = _USER_AGENT if app_info is None else f"{app_info} {_USER_AGENT}"
+        headers: dict[str, str] = {hdrs.ACCEPT: "application/json", hdrs.USER_AGENT: user_agent}
         if api_version is not None:
             headers["api-version"] = api_version  # the header's name is assumed [A]
         self._connections = Connections(

@@ -8,26 +8,28 @@ from typing import Any, Literal
 import pytest
 
 from healthmsg import (
-    BadRequestError,
     Client,
     ConnectError,
     DeliveryUnknownError,
-    EmptyMessageError,
     ForbiddenError,
     MemoryTokenStore,
     NotFoundError,
     Outcome,
     Outgoing,
-    PreconditionFailedError,
     QuotaExceededError,
     RateLimitedError,
     Retries,
-    SendingGivenUpError,
-    SendingStoppedError,
     SendResult,
     Token,
     TokenManager,
     UnauthorizedError,
+)
+from healthmsg.errors import (
+    BadRequestError,
+    EmptyMessageError,
+    PreconditionFailedError,
+    SendingGivenUpError,
+    SendingStoppedError,
 )
 from healthmsg.sandbox import (
     AnswerStatus,

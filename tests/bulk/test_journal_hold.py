@@ -10,17 +10,16 @@ from healthmsg import (
     Client,
     ConnectError,
     ForbiddenError,
-    JournalGoneError,
     Outcome,
     Outgoing,
     RateLimitedError,
-    SendingGivenUpError,
     SendResult,
     UnauthorizedError,
 )
 from healthmsg.bulk import hold
 from healthmsg.bulk.journal import State
 from healthmsg.bulk.journal_sender import JournalSendMany
+from healthmsg.errors import JournalGoneError, SendingGivenUpError
 from healthmsg.sandbox import (
     AnswerStatus,
     CutAfter,

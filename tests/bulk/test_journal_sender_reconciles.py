@@ -7,18 +7,12 @@ from typing import Any
 import asyncpg
 import pytest
 
-from healthmsg import (
-    Client,
-    DeliveryUnknownError,
-    EarlierRunError,
-    JournalError,
-    Outcome,
-    Outgoing,
-)
+from healthmsg import Client, DeliveryUnknownError, JournalError, Outcome, Outgoing
 from healthmsg.bulk import journal_sender
 from healthmsg.bulk.journal import Entry, Journal, State
 from healthmsg.bulk.journal.store import Store
 from healthmsg.bulk.journal_sender import JournalSendMany
+from healthmsg.errors import EarlierRunError
 from healthmsg.sandbox import AnswerStatus, AnswerStatusAfter, CutAfter, CutBefore, Delay, Fault, Sandbox
 from tests.bulk.journal_runs import fresh_client, lose, outcomes, sent, states
 from tests.bulk.sources import bodies, chats, posts

@@ -18,12 +18,12 @@ from healthmsg import (
     QuestionPayload,
     Reconciled,
     Retries,
-    SendingStoppedError,
     SendMany,
     SendResult,
     UploadFile,
 )
 from healthmsg.delivery.proof import attempt_of
+from healthmsg.errors import SendingStoppedError
 from healthmsg.sandbox import AnswerStatus, CutAfter, CutBefore, Delay, Fault, Sandbox
 from tests.bulk.sources import bodies, chats, posts
 
@@ -317,7 +317,7 @@ async def test_what_a_view_has_sent_another_user_cannot_look_for(client: Client,
     lose(sandbox, CutAfter())
     error = await unclear(client.with_options(retries=Retries.none()), chat)
     with pytest.raises(InvalidInputError, match="another user's"):
-        await client.using(sandbox.issue_token(sandbox.add_user("An", "Visser"))).reconcile(error)
+        await client.with_token(sandbox.issue_token(sandbox.add_user("An", "Visser"))).reconcile(error)
     assert (await client.reconcile(error)).outcome is Outcome.DELIVERED
 
 

@@ -7,7 +7,8 @@ import time
 import pytest
 import uvloop
 
-from healthmsg import Client, ClientClosedError, WrongEventLoopError
+from healthmsg import Client
+from healthmsg.errors import ClientClosedError, WrongEventLoopError
 from healthmsg.pipeline.limit import LimitStep
 from healthmsg.pipeline.request import Request, Response
 from healthmsg.ratelimit.limiter import Limiter, RateLimit

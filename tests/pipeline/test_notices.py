@@ -139,9 +139,9 @@ async def test_an_answer_that_is_an_error_carries_notices_too() -> None:
 async def test_views_share_what_has_been_warned_of() -> None:
     async with a_client(f"sunset: {SUNSET}") as client:
         with deprecations() as caught:
-            await client.using("other").me.get()
+            await client.with_token("other").me.get()
             await client.me.get()
-            await client.using("third").me.get()
+            await client.with_token("third").me.get()
 
     assert len(caught) == 1
 

@@ -6,16 +6,8 @@ import socket
 
 import pytest
 
-from healthmsg import (
-    Client,
-    ConnectError,
-    ConnectionLostError,
-    DeliveryUnknownError,
-    Outcome,
-    ProxyAuthenticationError,
-    Retries,
-    Timeout,
-)
+from healthmsg import Client, ConnectError, DeliveryUnknownError, Outcome, Retries, Timeout
+from healthmsg.errors import ConnectionLostError, ProxyAuthenticationError
 from healthmsg.network import Network
 from healthmsg.pipeline import fold
 from healthmsg.pipeline.retry import RetryStep

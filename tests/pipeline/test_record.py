@@ -158,7 +158,7 @@ async def test_a_record_does_not_tell_the_host_that_an_answer_named() -> None:
         serve(answering(302, b"", f"Location: {elsewhere.url}/file")) as server,
         Client("t", environment=Environment("here", server.url), on_call=records.append) as client,
     ):
-        assert await client.conversations("c1").read_attachment("a1") == b"content"
+        assert await client.conversations("c1").download_bytes("a1") == b"content"
         own_port = urlsplit(server.url).port
 
     call = "GET conversations/{id}/attachments/{attachment_id}"

@@ -231,4 +231,4 @@ async def test_views_of_the_same_user_share_what_was_learnt_and_others_do_not(
 ) -> None:
     aliases = client._api.aliases
     assert client.with_options(timeout=5)._api.aliases is aliases
-    assert client.using(sandbox.issue_token())._api.aliases is not aliases
+    assert client.with_token(sandbox.issue_token())._api.aliases is not aliases
