@@ -21,12 +21,6 @@ from healthmsg.assembly import (
 )
 from healthmsg.auth.manager import TokenManager
 from healthmsg.auth.token import Token
-from healthmsg.bulk.dry_run import DryRun
-from healthmsg.bulk.messages import Messages
-from healthmsg.bulk.reconcile import SETTLE, Reconciled, reconcile
-from healthmsg.bulk.runs import SendManyOptions, dry_run_of, run_of
-from healthmsg.bulk.sender import SendMany
-from healthmsg.bulk.uploader import UploadMany, Uploads
 from healthmsg.codec import encode
 from healthmsg.environment import Environment
 from healthmsg.errors import DeliveryUnknownError
@@ -63,6 +57,13 @@ from healthmsg.validation import (
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession
+
+    from healthmsg.bulk.dry_run import DryRun
+    from healthmsg.bulk.messages import Messages
+    from healthmsg.bulk.reconcile import Reconciled
+    from healthmsg.bulk.runs import SendManyOptions
+    from healthmsg.bulk.sender import SendMany
+    from healthmsg.bulk.uploader import UploadMany, Uploads
 
 
 log_to_stderr()  # once, when the package is first used
@@ -287,29 +288,29 @@ class Client(AsyncOnly):
     @overload
     def send_many(
         self,
-        messages: Messages | None = None,
+        messages: "Messages | None" = None,
         *,
         dry_run: Literal[False] = False,
-        **options: Unpack[SendManyOptions],
-    ) -> SendMany: ...
+        **options: "Unpack[SendManyOptions]",
+    ) -> "SendMany": ...
 
     @overload
     def send_many(
         self,
-        messages: Messages | None = None,
+        messages: "Messages | None" = None,
         *,
         dry_run: Literal[True],
-        **options: Unpack[SendManyOptions],
-    ) -> DryRun: ...
+        **options: "Unpack[SendManyOptions]",
+    ) -> "DryRun": ...
 
     @hides_arguments
     def send_many(
         self,
-        messages: Messages | None = None,
+        messages: "Messages | None" = None,
         *,
         dry_run: bool = False,
-        **options: Unpack[SendManyOptions],
-    ) -> SendMany | DryRun:
+        **options: "Unpack[SendManyOptions]",
+    ) -> "SendMany | DryRun":
         """Send many messages as fast as the limit allows, behind every other call of this client.
 
         `messages` is any iterable or async iterable of `Outgoing`, read as it is needed. Iterate the answer
@@ -330,22 +331,23 @@ class Client(AsyncOnly):
         waits in it from an earlier run is sent only if it is given again, or, without `messages`, all of it.
         What failed is tried again with `retry_failed`. A message is known by its `key`, or else by its chat,
         text, names of files and how many like it came before; one with other words, or with something else in
-        its files, under a known key is refused.
-
-        With `dry_run` nothing is sent: see `DryRun`; with `check_chats` each chat is asked for.
+        its files, under a known key is refused. With `dry_run` nothing is sent: see
+        `DryRun`; with `check_chats` each chat is asked for.
 
         Raises:
             InvalidInputError: an option cannot be right.
             ConfigurationError: the journal can be none.
         """
+        from healthmsg.bulk.runs import dry_run_of, run_of  # noqa: PLC0415 - as in upload_many
+
         api, rate = evolve(self._api, priority=Priority.BACKGROUND), self._parts.limiter.rate
         if check_flag(dry_run, "dry_run"):
             return dry_run_of(api, messages, options, rate)
         return self._parts.shared.register_run(run_of(api, messages, options, rate))
 
     def upload_many(
-        self, uploads: Uploads, *, concurrency: int = 8, progress: Progress | None = None
-    ) -> UploadMany:
+        self, uploads: "Uploads", *, concurrency: int = 8, progress: Progress | None = None
+    ) -> "UploadMany":
         """Upload files to many chats, `concurrency` messages at a time; each call passes the limit.
 
         `uploads` is any iterable or async iterable of pairs of a chat and its files, or of `Upload`, read as
@@ -355,10 +357,12 @@ class Client(AsyncOnly):
         Raises:
             InvalidInputError: `concurrency` is not a whole number of at least 1, or `progress` not callable.
         """
+        from healthmsg.bulk.uploader import UploadMany  # noqa: PLC0415 - programs without bulk start faster
+
         run = UploadMany(self._api, uploads, concurrency=concurrency, progress=progress)
         return self._parts.shared.register_run(run)
 
-    async def reconcile(self, error: DeliveryUnknownError, *, settle: float = SETTLE) -> Reconciled:
+    async def reconcile(self, error: DeliveryUnknownError, *, settle: float = 90.0) -> "Reconciled":
         """Find out what became of a message of which nobody knows whether it was delivered.
 
         The chat is read back, and a message that is there is found at once. That it is not there counts only
@@ -372,6 +376,8 @@ class Client(AsyncOnly):
             CallError: the chat could not be read. Its `outcome` is not the message's, which stays
                 unknown.
         """
+        from healthmsg.bulk.reconcile import reconcile  # noqa: PLC0415 - as in upload_many
+
         return await reconcile(self._api, error, check_seconds(settle, "settle"))
 
     @hides_awaited_arguments

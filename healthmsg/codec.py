@@ -12,12 +12,10 @@ from datetime import datetime
 from enum import Enum
 from functools import cache, singledispatch
 from pathlib import Path
-from typing import Any, Final, Self, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, get_args
 
 import orjson
 from attrs import fields, has
-from cattrs import Converter
-from cattrs.cols import is_sequence
 
 from healthmsg import errors
 from healthmsg.clock import aware_moment
@@ -25,6 +23,9 @@ from healthmsg.errors import HealthmsgError, InvalidInputError, InvalidResponseE
 from healthmsg.json_text import JSONObject, NotJSONError, parse_json
 from healthmsg.quota import Quota
 from healthmsg.structuring import ID_ALONE, Hook, MismatchError, id_alone_hook, items_hook, model_hook
+
+if TYPE_CHECKING:
+    from cattrs import Converter
 
 T = TypeVar("T")
 
@@ -198,7 +199,10 @@ def _hook(shape: Any) -> Hook:
 
 
 @cache
-def _converter() -> Converter:
+def _converter() -> "Converter":
+    from cattrs import Converter  # noqa: PLC0415 - programs start faster
+    from cattrs.cols import is_sequence  # noqa: PLC0415 - as above
+
     converter = Converter()
     for primitive in (str, int, bool):
         converter.register_structure_hook(primitive, _exactly(primitive))

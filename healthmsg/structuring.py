@@ -26,12 +26,13 @@ The function goes through the fields once. That of an `Attachment` begins so:
 import linecache
 from collections.abc import Callable, Mapping
 from types import NoneType
-from typing import Any, Final, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Final, get_args, get_origin
 
 from attrs import NOTHING, Attribute, AttrsInstance, Factory, fields, resolve_types
-from cattrs import Converter
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from cattrs import Converter
+
 Hook = Callable[[Any, Any], Any]
 """Makes something of a value from JSON; its second parameter, the type, is cattrs's."""
 
@@ -112,7 +113,7 @@ def written_as(kind: object) -> dict[str, object]:
     return {_WRITTEN_AS: kind}
 
 
-def items_hook(shape: Any, converter: Converter) -> Hook:
+def items_hook(shape: Any, converter: "Converter") -> Hook:
     """Return what makes a tuple of a list."""
     kind = get_args(shape)[0]
     structure_item = converter.get_structure_hook(kind)
@@ -133,7 +134,7 @@ def items_hook(shape: Any, converter: Converter) -> Hook:
     return structure
 
 
-def id_alone_hook(shape: Any, converter: Converter) -> Hook:
+def id_alone_hook(shape: Any, converter: "Converter") -> Hook:
     """Return what makes a model of an object, or of its id alone."""
     model = get_args(shape)[0]
     structure_object = converter.get_structure_hook(model)
@@ -144,7 +145,7 @@ def id_alone_hook(shape: Any, converter: Converter) -> Hook:
     return structure
 
 
-def model_hook(model: type[AttrsInstance], converter: Converter) -> Hook:
+def model_hook(model: type[AttrsInstance], converter: "Converter") -> Hook:
     """Return what makes a model of an object."""
     resolve_types(model)
     if not any(attribute.name == "extra" for attribute in fields(model)):
@@ -152,7 +153,7 @@ def model_hook(model: type[AttrsInstance], converter: Converter) -> Hook:
     return _hook_by_type(model, converter) if model in _kinds else _generated_hook(model, converter)
 
 
-def _hook_by_type(model: type[AttrsInstance], converter: Converter) -> Hook:
+def _hook_by_type(model: type[AttrsInstance], converter: "Converter") -> Hook:
     of_another_kind = _generated_hook(model, converter)
     by_kind = {name: converter.get_structure_hook(kind) for name, kind in _kinds[model].items()}
 
@@ -163,7 +164,7 @@ def _hook_by_type(model: type[AttrsInstance], converter: Converter) -> Hook:
     return structure
 
 
-def _checking_hook(model: type[AttrsInstance], converter: Converter) -> Hook:
+def _checking_hook(model: type[AttrsInstance], converter: "Converter") -> Hook:
     """Call the class itself, which may check what it is given; unknown keys are left out."""
     kinds = {field.name: field.metadata.get(_WRITTEN_AS, field.type) for field in fields(model) if field.init}
     hooks = {name: converter.get_structure_hook(kind) for name, kind in kinds.items()}
@@ -184,7 +185,7 @@ def _checking_hook(model: type[AttrsInstance], converter: Converter) -> Hook:
     return structure
 
 
-def _generated_hook(model: type[AttrsInstance], converter: Converter) -> Hook:
+def _generated_hook(model: type[AttrsInstance], converter: "Converter") -> Hook:
     known = [attribute for attribute in fields(model) if attribute.name != "extra"]
     names: dict[str, Any] = {
         "MismatchError": MismatchError,
