@@ -9,7 +9,7 @@ in another process:
   semaphore; they take turns, so that a change of the machine's speed hits all. CPU is that of all threads.
 - `memory`: the most that a process has had, less what one with an idle client has.
 - `interactive`: how long one `send` takes from its call to its answer, within the limit.
-- `dry run`: checking everything and sending nothing.
+- `preview`: checking everything and sending nothing.
 """
 
 import argparse
@@ -218,7 +218,7 @@ async def _times_of_sends(client: Client, moments: list[float]) -> list[float]:
 # --- sending nothing
 
 
-async def measure_dry_run(folder: Path, count: int) -> None:
+async def measure_preview(folder: Path, count: int) -> None:
     """Print how long it takes to check messages: of no journal, of one to be made, of one that has them."""
     with counting_server() as url:
         async with a_client(url, UNLIMITED) as client:
@@ -231,7 +231,7 @@ async def measure_dry_run(folder: Path, count: int) -> None:
                 "known to a journal": known,
             }.items():
                 began = time.perf_counter()
-                report = await client.send_many(messages(count), journal=journal, dry_run=True).report()
+                report = await client.preview_many(messages(count), journal=journal).report()
                 took = time.perf_counter() - began
                 assert report.messages == count  # noqa: S101 - else it checked less
                 print(f"{name:20}{count} messages in {took:4.2f} s", flush=True)
@@ -261,7 +261,7 @@ def main() -> None:
         parts: dict[str, Callable[[], None]] = {
             "cost": lambda: asyncio.run(measure_cost(folder, given.messages, given.rounds)),
             "memory": lambda: measure_memory(folder, 100_000),
-            "dry run": lambda: asyncio.run(measure_dry_run(folder, 20_000)),
+            "preview": lambda: asyncio.run(measure_preview(folder, 20_000)),
             "limit": lambda: asyncio.run(measure_within_limit(folder, 900)),
             "interactive": lambda: asyncio.run(measure_interactive(folder, 330, 30.0)),
         }

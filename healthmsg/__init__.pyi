@@ -8,15 +8,14 @@ from healthmsg.auth.stores import LockingTokenStore as LockingTokenStore
 from healthmsg.auth.stores import MemoryTokenStore as MemoryTokenStore
 from healthmsg.auth.stores import TokenStore as TokenStore
 from healthmsg.auth.token import Token as Token
-from healthmsg.bulk import DryRun as DryRun
-from healthmsg.bulk import DryRunReport as DryRunReport
 from healthmsg.bulk import JournalReview as JournalReview
 from healthmsg.bulk import Outgoing as Outgoing
+from healthmsg.bulk import Preview as Preview
+from healthmsg.bulk import PreviewReport as PreviewReport
 from healthmsg.bulk import Problem as Problem
 from healthmsg.bulk import ProblemKind as ProblemKind
 from healthmsg.bulk import Reconciled as Reconciled
 from healthmsg.bulk import SendMany as SendMany
-from healthmsg.bulk import SendManyOptions as SendManyOptions
 from healthmsg.bulk import SendReport as SendReport
 from healthmsg.bulk import SendResult as SendResult
 from healthmsg.bulk import UnknownMessage as UnknownMessage
@@ -99,8 +98,6 @@ __all__ = [
     "DeliveryUnknownError",
     "DownloadAll",
     "DownloadResult",
-    "DryRun",
-    "DryRunReport",
     "Environment",
     "Export",
     "FileStream",
@@ -128,6 +125,8 @@ __all__ = [
     "Outgoing",
     "Pager",
     "Payload",
+    "Preview",
+    "PreviewReport",
     "Problem",
     "ProblemKind",
     "Progress",
@@ -144,7 +143,6 @@ __all__ = [
     "Response",
     "Retries",
     "SendMany",
-    "SendManyOptions",
     "SendReport",
     "SendResult",
     "SentMessage",

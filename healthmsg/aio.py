@@ -34,13 +34,17 @@ class AsyncOnly:
             """Complete what Python looks for before it calls `__enter__`."""
 
 
-class AsyncIterationOnly(AsyncOnly):
+class AsyncIterationOnly:
     """Says the same of `for`, and what to do instead of awaiting the thing itself."""
 
+    _called: ClassVar[str] = ""
+    """What it is called there; without it, the name of the class."""
     _instead_of_await: ClassVar[str] = ""
     """What can be awaited, if anything."""
 
     if not TYPE_CHECKING:
+        __enter__ = AsyncOnly.__enter__
+        __exit__ = AsyncOnly.__exit__
 
         def __iter__(self) -> NoReturn:
             raise TypeError(f"{_a(self)} is read with `async for`, inside an `async def`")
@@ -50,7 +54,7 @@ class AsyncIterationOnly(AsyncOnly):
             raise TypeError(f"{_a(self)} cannot be awaited: read it with `async for`{instead}")
 
 
-def _a(thing: AsyncOnly) -> str:
+def _a(thing: AsyncOnly | AsyncIterationOnly) -> str:
     name = thing._called or type(thing).__name__  # noqa: SLF001 - of this module's own class
     return f"an {name}" if name[0] in "AEIOU" else f"a {name}"
 

@@ -1,4 +1,4 @@
-"""What every resource is built on: sending a request, and decoding its answer."""
+"""What every resource is built on: sending a request, decoding its answer, assigning auxiliary ids."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping

@@ -26,12 +26,12 @@ from healthmsg.pipeline.record import Counters, OnCall, RecordStep
 from healthmsg.pipeline.request import Request, Response, Send, Step
 from healthmsg.pipeline.retry import Retries, RetryStep
 from healthmsg.ratelimit.limiter import Limiter, RateLimit
-from healthmsg.task_pool import Many
+from healthmsg.task_pool import BulkRun
 from healthmsg.transport.http import Wire
 from healthmsg.validation import check_option
 
 T = TypeVar("T")
-RunT = TypeVar("RunT", bound=Many[Any, Any])
+RunT = TypeVar("RunT", bound=BulkRun[Any])
 
 OnResponse = Callable[[Response], object]
 """Receives the raw answer of each call that succeeds."""
@@ -49,7 +49,7 @@ class Shared:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._runs: set[Many[Any, Any]] = set()
+        self._runs: set[BulkRun[Any]] = set()
         self.assigning: set[tuple[str, str]] = set()
         """Auxiliary ids that are being assigned."""
         # Weak, since views come and go. A manager that is renewing its token is kept by the renewal itself.
@@ -202,7 +202,7 @@ def assemble(  # noqa: PLR0913 - a client has that many
     """Make the parts of a client."""
     limit = LimitStep(limiter, longest_pause=retries.max_wait)
     notices, counters, clock, aliases = Notices(), Counters(), ServerClock(), Aliases()
-    record = RecordStep(on_call, counters, url=environment.api_url)
+    record = RecordStep(on_call, counters, url=environment.api_url, now=clock.now)
     record_token_call = RecordStep(on_call, counters, url=environment.token_url)
     return Parts(
         environment=environment,

@@ -1,11 +1,11 @@
-"""The client: owns the connections, folds the pipeline, hands out the namespaces."""
+"""The client: its options, its namespaces, and the views of it."""
 
 from collections.abc import Mapping
 from functools import cached_property
 from os import PathLike
 from ssl import SSLContext
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self, Unpack, overload
+from typing import TYPE_CHECKING, Self
 
 from attrs import evolve
 
@@ -44,7 +44,6 @@ from healthmsg.transport.http import LARGEST_RESPONSE, Wire
 from healthmsg.transport.timeouts import Timeout, as_timeout
 from healthmsg.validation import (
     check_app_info,
-    check_flag,
     check_header,
     check_hook,
     check_method,
@@ -58,12 +57,12 @@ from healthmsg.validation import (
 if TYPE_CHECKING:
     from aiohttp import ClientSession
 
-    from healthmsg.bulk.dry_run import DryRun
-    from healthmsg.bulk.messages import Messages
+    from healthmsg.bulk.models import Messages
+    from healthmsg.bulk.options import OnUnknown, OtherText
+    from healthmsg.bulk.preview import Preview
     from healthmsg.bulk.reconcile import Reconciled
-    from healthmsg.bulk.runs import SendManyOptions
-    from healthmsg.bulk.sender import SendMany
-    from healthmsg.bulk.uploader import UploadMany, Uploads
+    from healthmsg.bulk.runner import SendMany
+    from healthmsg.bulk.upload import UploadMany, Uploads
 
 
 log_to_stderr()  # once, when the package is first used
@@ -77,11 +76,11 @@ class Client(AsyncOnly):
     `timeout` is for one try of a call, as a `Timeout`, or in seconds for its `total`; `retries` says how
     often a call that did no harm is tried. `with_options` sets both for single calls.
 
-    `proxy`, `ssl` and `trust_env` go for all that is sent, renewals of tokens and downloads included.
+    `proxy`, `ssl` and `trust_env` hold for all that is sent, renewals of tokens and downloads included.
     `proxy` is the URL of an HTTP proxy, which may hold a user name and password. `ssl` is an `SSLContext`, or
     a file with the certificates that are trusted instead of the system's; one that verifies nothing is
     refused. With `trust_env`, and without `proxy`, the variables HTTPS_PROXY, ALL_PROXY and NO_PROXY count.
-    Plain http, which is for this machine only, goes through no proxy that is elsewhere.
+    Plain http, which is for this machine only, goes through no proxy on another one.
 
     A `session` that is passed in lends its connections and stays open; it has TLS settings of its own.
     `api_version` is sent with each call; without it the service uses its latest version [D]. `app_info` is
@@ -89,11 +88,11 @@ class Client(AsyncOnly):
     asks for it. `on_call` receives a record of each try, with nothing private in it.
 
     An answer of more than `max_response_size` bytes, 64 MiB unless it is set, is not read to its end, and the
-    call fails with `InvalidResponseError`; that is its size once it is decompressed, and decoded it takes
+    call fails with `InvalidResponseError`. The size is that of the decompressed answer; decoded, it takes
     several times as much memory. Files that are downloaded may have any size.
 
     Raises:
-        ConfigurationError: something about it cannot work.
+        ConfigurationError: an option cannot be right.
     """
 
     @hides_arguments
@@ -282,48 +281,36 @@ class Client(AsyncOnly):
 
     @cached_property
     def auxiliary(self) -> Auxiliary:
-        """The same things, under the integrator's own ids."""
+        """The same things, by the integrator's own ids."""
         return Auxiliary(self._api)
 
-    @overload
-    def send_many(
-        self,
-        messages: "Messages | None" = None,
-        *,
-        dry_run: Literal[False] = False,
-        **options: "Unpack[SendManyOptions]",
-    ) -> "SendMany": ...
-
-    @overload
-    def send_many(
-        self,
-        messages: "Messages | None" = None,
-        *,
-        dry_run: Literal[True],
-        **options: "Unpack[SendManyOptions]",
-    ) -> "DryRun": ...
-
     @hides_arguments
-    def send_many(
+    def send_many(  # noqa: PLR0913 - a run has that many settings, by keyword
         self,
         messages: "Messages | None" = None,
         *,
-        dry_run: bool = False,
-        **options: "Unpack[SendManyOptions]",
-    ) -> "SendMany | DryRun":
+        journal: str | PathLike[str] | None = None,
+        on_unknown: "OnUnknown" = "reconcile",
+        settle: float = 90.0,
+        stop_after: float = 600.0,
+        retry_failed: bool = False,
+        other_text: "OtherText" = "send",
+        superseded: bool = False,
+    ) -> "SendMany":
         """Send many messages as fast as the limit allows, behind every other call of this client.
 
         `messages` is any iterable or async iterable of `Outgoing`, read as it is needed. Iterate the answer
-        for one `SendResult` per message, or await its `report()`. `options` are those of `SendManyOptions`.
+        for one `SendResult` per message, or await its `report()`. `preview_many` says beforehand what would
+        happen.
 
         Messages to one chat go out one after the other, in the order given; see `Outgoing` for several
         addresses of one chat.
 
-        A message that may have been delivered is looked for in its chat, as `reconcile` does, and sent again
-        if it was proven not to have been, at most five times; the later messages of that chat wait meanwhile.
-        With `on_unknown="report"` it is reported at once. What concerns every message (a revoked token, a
-        host that cannot be reached, a full disk) holds the run up; after `stop_after` seconds of that it ends
-        with an error.
+        A message that may have been delivered is looked for in its chat, as `reconcile` does with `settle`,
+        and sent again if it was proven not to have been, at most five times; the later messages of that chat
+        wait meanwhile. With `on_unknown="report"` it is reported at once. What concerns every message (a
+        revoked token, a host that cannot be reached, a full disk) holds the run up; after `stop_after`
+        seconds of that it ends with an error.
 
         With a `journal`, a run that was killed can be started again with the same journal and messages: what
         was delivered is not sent again, and of what was under way it is found out. It is a file, or a
@@ -331,39 +318,73 @@ class Client(AsyncOnly):
         waits in it from an earlier run is sent only if it is given again, or, without `messages`, all of it.
         What failed is tried again with `retry_failed`. A message is known by its `key`, or else by its chat,
         text, names of files and how many like it came before; one with other words, or with something else in
-        its files, under a known key is refused. With `dry_run` nothing is sent: see
-        `DryRun`; with `check_chats` each chat is asked for.
+        its files, under a known key is refused.
+
+        A message whose recipient already got, or may have got, another one from the journal, which this run
+        was not given, is sent too; with `other_text="skip"` it is not, and its result has an
+        `OtherTextError`. Either way the report counts them. A run without `messages` leaves out what a later
+        run had something else for, unless `superseded` is given.
 
         Raises:
             InvalidInputError: an option cannot be right.
             ConfigurationError: the journal can be none.
         """
-        from healthmsg.bulk.runs import dry_run_of, run_of  # noqa: PLC0415 - as in upload_many
+        from healthmsg.bulk.options import SendOptions  # noqa: PLC0415 - as in upload_many
+        from healthmsg.bulk.runner import send_many  # noqa: PLC0415 - as in upload_many
 
+        options = SendOptions(on_unknown, settle, retry_failed, stop_after, other_text, superseded)
         api, rate = evolve(self._api, priority=Priority.BACKGROUND), self._parts.limiter.rate
-        if check_flag(dry_run, "dry_run"):
-            return dry_run_of(api, messages, options, rate)
-        return self._parts.shared.register_run(run_of(api, messages, options, rate))
+        return self._parts.shared.register_run(send_many(api, messages, journal, options, rate))
+
+    @hides_arguments
+    def preview_many(  # noqa: PLR0913 - as `send_many`
+        self,
+        messages: "Messages | None" = None,
+        *,
+        journal: str | PathLike[str] | None = None,
+        check_chats: bool = False,
+        on_unknown: "OnUnknown" = "reconcile",
+        settle: float = 90.0,
+        stop_after: float = 600.0,
+        retry_failed: bool = False,
+        other_text: "OtherText" = "send",
+        superseded: bool = False,
+    ) -> "Preview":
+        """Say what `send_many` would do with the same messages and options, and send nothing.
+
+        Iterate the answer for a `Problem` per message that has one, or await its `report()`. A journal is
+        only read. With `check_chats`, the service is asked for each chat.
+
+        Raises:
+            InvalidInputError: an option cannot be right.
+            ConfigurationError: the journal can be none.
+        """
+        from healthmsg.bulk.options import SendOptions  # noqa: PLC0415 - as in upload_many
+        from healthmsg.bulk.preview import preview_many  # noqa: PLC0415 - as in upload_many
+
+        options = SendOptions(on_unknown, settle, retry_failed, stop_after, other_text, superseded)
+        api, rate = evolve(self._api, priority=Priority.BACKGROUND), self._parts.limiter.rate
+        return preview_many(api, messages, journal, options, rate, check_chats=check_chats)
 
     def upload_many(
         self, uploads: "Uploads", *, concurrency: int = 8, progress: Progress | None = None
     ) -> "UploadMany":
         """Upload files to many chats, `concurrency` messages at a time; each call passes the limit.
 
-        `uploads` is any iterable or async iterable of pairs of a chat and its files, or of `Upload`, read as
+        `uploads` is any iterable or async iterable of `Upload`, or of pairs of a chat and its files, read as
         it is needed; a chat is a handle or an address, as in `Outgoing`. Iterate the answer for one
         `UploadResult` per item. `progress` gets the bytes of all that was begun so far, added up.
 
         Raises:
             InvalidInputError: `concurrency` is not a whole number of at least 1, or `progress` not callable.
         """
-        from healthmsg.bulk.uploader import UploadMany  # noqa: PLC0415 - programs without bulk start faster
+        from healthmsg.bulk.upload import UploadMany  # noqa: PLC0415 - programs without bulk start faster
 
         run = UploadMany(self._api, uploads, concurrency=concurrency, progress=progress)
         return self._parts.shared.register_run(run)
 
     async def reconcile(self, error: DeliveryUnknownError, *, settle: float = 90.0) -> "Reconciled":
-        """Find out what became of a message of which nobody knows whether it was delivered.
+        """Find out whether a message was delivered of which that is not known.
 
         The chat is read back, and a message that is there is found at once. That it is not there counts only
         when `settle` seconds (90 unless given) have passed since it could last have been sent, which is
@@ -391,8 +412,8 @@ class Client(AsyncOnly):
     ) -> Response:
         """Call an endpoint that the SDK does not know (yet), with the same limit, retries and errors.
 
-        `path` is below the API's URL and sent as it is: percent-encode the ids in it yourself; what is in
-        `query` is encoded. Logs and errors name the method only.
+        `path` is below the API's URL and sent as it is: percent-encode the ids in it yourself. `query` is
+        encoded for you. Logs and errors name the method only.
 
         Raises:
             InvalidInputError: the method, path or query cannot be one.
@@ -406,7 +427,7 @@ class Client(AsyncOnly):
 
     def __repr__(self) -> str:
         parts: Parts | None = getattr(self, "_parts", None)
-        if parts is None:  # its options were refused, and a debugger or an error reporter shows what there is
+        if parts is None:  # its options were refused; debuggers and error reporters show it all the same
             return "<Client that was not made>"
         return f"<Client environment={parts.environment.name!r}>"
 
@@ -420,15 +441,15 @@ class Client(AsyncOnly):
         await self.close()
 
     async def close(self) -> None:
-        """Wait for what of bulk runs is in flight, end what is being read ahead, and close the connections.
+        """Wait for the calls of bulk runs that are under way, end all other tasks, and close the connections.
 
-        That goes for the calls through views as well. Closing a view does nothing.
+        That includes those of views. Closing a view does nothing.
         """
         await self._parts.shared.close()
 
 
 class _View(Client):
-    """A client that owns nothing of what it uses."""
+    """A client over the parts of another one, which closes them."""
 
     def __init__(self, parts: Parts) -> None:
         self._use(parts)

@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Final
@@ -125,16 +125,14 @@ class ServerClock:
 
     def __init__(self) -> None:
         self._steady = SteadyClock()
+        self.now: Callable[[], float] = self._steady.now
+        """Return the seconds of our clock, which goes on while the machine sleeps."""
         self._day_start = self._steady.moment(0.0).timestamp()
         self._last: tuple[str, float, float] | None = None
         self._least = -math.inf
         self._most = math.inf
         self._set_at = -math.inf
         self._first_at = math.inf
-
-    def now(self) -> float:
-        """Return the seconds of our clock, which goes on while the machine sleeps."""
-        return self._steady.now()
 
     def moment(self, at: float | None = None) -> datetime:
         """Return such a moment, or the present one, as the time of day by our clock (aware)."""

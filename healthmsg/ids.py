@@ -1,4 +1,4 @@
-"""Ids as they go into a path: refused when they cannot be one, percent-encoded as one segment."""
+"""Ids and addresses: checked, and percent-encoded as one segment of a path."""
 
 import re
 import unicodedata
@@ -27,7 +27,7 @@ class ExactAuxId(str):
 
 
 def encode_segment(value: object, name: str) -> str:
-    """Encode an id as one path segment that nothing can escape from.
+    """Return an id as one path segment that nothing can escape from.
 
     Raises:
         InvalidIdError: it is not text, empty, `.`, `..`, or has no UTF-8 form.
@@ -45,7 +45,7 @@ def encode_segment(value: object, name: str) -> str:
 
 
 def encode_aux_id(value: object, name: str = "aux_id") -> str:
-    """Encode an auxiliary id as one path segment.
+    """Return an auxiliary id as one path segment.
 
     Raises:
         AmbiguousAuxIdError: it has a diacritic and is neither folded nor marked as exact.
@@ -62,7 +62,7 @@ def encode_aux_id(value: object, name: str = "aux_id") -> str:
 
 
 def fold_aux_id(aux_id: str) -> str:
-    """Fold diacritics as the vendor's client does before it sends an auxiliary id: `José` → `Jose` [V].
+    """Return an auxiliary id without diacritics, as the vendor's client sends it: `José` → `Jose` [V].
 
     That client has a table of 177 letters of Western, Central and Northern Europe and Turkish (`á`, `ł`,
     `ğ`), and leaves everything else as it is [V]: `æ` and `ß`, letters of other languages (`ș`, `ệ`), and a
@@ -73,7 +73,7 @@ def fold_aux_id(aux_id: str) -> str:
 
 
 def exact_aux_id(aux_id: str) -> ExactAuxId:
-    """Mark an auxiliary id as meant exactly so, diacritics included."""
+    """Return an auxiliary id marked as exact: it is sent as it is, diacritics included."""
     return ExactAuxId(_text_of(aux_id, "aux_id"))
 
 
@@ -122,7 +122,7 @@ class ChatKind(Enum):
 
 
 USERS: Final = "users/"
-"""How the address of a user begins in bulk sending."""
+"""How the address of a user begins, in bulk sending."""
 _CONVERSATIONS: Final = f"{ChatKind.CONVERSATION.path}/"
 ADDRESS_STARTS: Final = tuple((f"{kind.path}/", kind) for kind in ChatKind)
 """How an address as text begins, with its kind."""
@@ -165,14 +165,14 @@ class ChatAddress:
 
     @classmethod
     def of_text(cls, text: str) -> "ChatAddress":
-        """Read what `text` gave: what was ambiguous in it was decided then."""
+        """Return the address of such a text. An auxiliary id in it counts as exact."""
         start, kind = next(found for found in ADDRESS_STARTS if text.startswith(found[0]))
         chat_id = text.removeprefix(start)
         return cls(kind, exact_aux_id(chat_id) if kind.is_auxiliary else chat_id)
 
     @classmethod
     def parse(cls, text: str) -> "ChatAddress":
-        """Read an address such as `conversations/c1` or `aux/conversations/patient 7`.
+        """Return the address that a text means, such as `conversations/c1` or `aux/conversations/patient 7`.
 
         All after the kind is the id, taken literally: nothing is unescaped.
 
@@ -187,7 +187,7 @@ class ChatAddress:
 
 
 def _no_address(given: object) -> str:
-    """Say how to write an address; what was given may name a patient, and is not repeated."""
+    """Return the message that says how to write an address. It repeats nothing of a patient's."""
     kinds = ", ".join(f"{kind.path}/…" for kind in ChatKind)
     problem = f"a chat's address must be one of {kinds} (in bulk sending also {USERS}…), or a handle"
     if not isinstance(given, str):

@@ -70,8 +70,7 @@ class Network:
 class EnvironmentProxies:
     """The proxy that the environment variables name for https, or the system where there are none.
 
-    Plain http stays on this machine (see `Environment`), so no proxy is for that: `HTTP_PROXY` counts for
-    nothing.
+    Plain http stays on this machine (see `Environment`) and needs no proxy, so `HTTP_PROXY` is not read.
 
     Raises:
         ConfigurationError: it cannot be used.
@@ -88,11 +87,11 @@ class EnvironmentProxies:
         self._known: dict[str, URL | None] = {}
 
     async def proxy_for(self, scheme: str, authority: str) -> URL | None:
-        """Return the proxy for a host, unless it is one that is to be reached without."""
+        """Return the proxy for a host; `None` if it is to be reached without one."""
         if self._proxy is None or scheme != "https":
             return None
         if authority not in self._known:
-            # In a thread: where the system's own settings count, it may ask the network.
+            # In a thread, since reading the system's own settings may ask the network.
             is_direct = await asyncio.to_thread(_is_excepted, authority)
             self._known[authority] = None if is_direct else self._proxy
         return self._known[authority]
@@ -108,9 +107,9 @@ def _is_excepted(authority: str) -> bool:
 def matches_no_proxy(authority: str, no_proxy: str) -> bool:
     """Return whether `NO_PROXY` names a host with its port.
 
-    Beside names, with all below them, and `*`, which Python's own function knows, that are addresses and
-    networks (`10.0.0.0/8`), `[::1]:443`, `*.example` and blanks for commas, as curl and others take them. No
-    name is looked up for that.
+    Python's own function knows names (with all below them) and `*`. This one also knows addresses, networks
+    (`10.0.0.0/8`), `[::1]:443`, `*.example`, and blanks for commas, as curl and others do. No name is looked
+    up.
     """
     url = URL(f"https://{authority}")
     hosts = {(host or "").lower().removesuffix(".") for host in (url.host, url.raw_host)}
@@ -136,5 +135,5 @@ def _names(entry: str, host: str, port: int | None) -> bool:
 
 
 def _with_scheme(url: str) -> str:
-    """Complete what many write, a host and a port only."""
+    """Complete a URL that is, as many write it, a host and a port only."""
     return url if "://" in url else f"http://{url}"

@@ -122,7 +122,7 @@ def check_email(email: object) -> str:
     Raises:
         InvalidInputError: it cannot be one.
     """
-    # Imported when first used: most programs invite no one.
+    # Imported when first used: most programs invite no person.
     from email_validator import EmailNotValidError, validate_email  # noqa: PLC0415 - see above
 
     with suppress(EmailNotValidError):
@@ -146,7 +146,7 @@ def check_phone_number(number: object) -> str:
     Raises:
         InvalidInputError: it cannot be one.
     """
-    # Imported when first used: most programs invite no one.
+    # Imported when first used: most programs invite no person.
     import phonenumbers  # noqa: PLC0415 - see above
 
     # The library is made for finding numbers in any text: it takes letters, extensions and what follows.

@@ -47,7 +47,7 @@ async def test_a_task_begins_after_it_is_known_whatever_the_task_factory() -> No
         ("client", "a Client", ""),
         ("client.conversations.list()", "a Pager", "first_page() or all()"),
         ("client.send_many([])", "a send_many", "report()"),
-        ("client.send_many([], dry_run=True)", "a DryRun", "report()"),
+        ("client.preview_many([])", "a Preview", "report()"),
         ("client.upload_many([])", "an UploadMany", "all()"),
         ("client.conversations('c1').download_all(to='x')", "a DownloadAll", "all()"),
         ("client.conversations('c1').download_stream('a1')", "a FileStream", "async for"),

@@ -1,4 +1,4 @@
-"""Where tokens are kept between runs."""
+"""Where tokens are kept between runs, and what keeps two processes from renewing the same one."""
 
 import asyncio
 import hashlib
@@ -32,21 +32,21 @@ T = TypeVar("T")
 
 
 class TokenStore(Protocol):
-    """Where tokens are kept, by user; `user` is your own name for whoever authorized, and not empty.
+    """Where tokens are kept, by user; `user` is your own name for the person who authorized, and not empty.
 
-    Make one for your database with these three methods. If several processes share it, give it the fourth
-    one of `LockingTokenStore` too. What they raise should be a `TokenStoreError` that says nothing private;
-    of anything else only the type's name is reported. A renewal waits 10 seconds for each, then cancels it.
+    A store in your database needs these three methods. If several processes share it, it also needs the
+    fourth one, of `LockingTokenStore`. They should raise a `TokenStoreError` that says nothing private; of
+    anything else only the type's name is reported. A renewal waits 10 seconds for each, then cancels it.
     """
 
     async def load(self, user: str) -> Token | None:
-        """Give the user's token, or None."""
+        """Return the user's token, or None."""
 
     async def save(self, user: str, token: Token) -> None:
         """Keep the user's token, in place of the one before."""
 
     async def delete(self, user: str) -> None:
-        """Forget the user's token; that there is none is no error."""
+        """Forget the user's token; it is no error if there is none."""
 
 
 class LockingTokenStore(TokenStore, Protocol):
@@ -81,7 +81,7 @@ class MemoryTokenStore:
         self._tokens: dict[str, Token] = {}
 
     async def load(self, user: str) -> Token | None:
-        """Give the user's token, or None."""
+        """Return the user's token, or None."""
         return self._tokens.get(user)
 
     async def save(self, user: str, token: Token) -> None:
@@ -89,7 +89,7 @@ class MemoryTokenStore:
         self._tokens[user] = token
 
     async def delete(self, user: str) -> None:
-        """Forget the user's token; that there is none is no error."""
+        """Forget the user's token; it is no error if there is none."""
         self._tokens.pop(user, None)
 
 
@@ -112,7 +112,7 @@ class FileTokenStore:
         self._lock = threading.Lock()
 
     async def load(self, user: str) -> Token | None:
-        """Give the user's token, or None."""
+        """Return the user's token, or None."""
         return await _in_thread("read", lambda: self._load(user))
 
     async def save(self, user: str, token: Token) -> None:
@@ -122,13 +122,13 @@ class FileTokenStore:
         await _in_thread("written", lambda: self._save(user, token))
 
     async def delete(self, user: str) -> None:
-        """Forget the user's token; that there is none is no error."""
+        """Forget the user's token; it is no error if there is none."""
         await _in_thread("written", lambda: self._delete(user))
 
     @asynccontextmanager
     async def lock(self, user: str) -> AsyncIterator[Self]:
         """Keep others, in whatever process, from renewing the user's token. It ends with the process."""
-        # The user's name is for the file alone, which its owner alone can read.
+        # Hashed: the user's name must be readable in the token file alone.
         name = hashlib.sha256(user.encode(errors="surrogatepass")).hexdigest()[:16]
         async with AsyncExitStack() as stack:
             try:
@@ -153,11 +153,11 @@ class FileTokenStore:
         self._change(lambda document: document.pop(user, None))
 
     def _target(self) -> Path:
-        # Through symbolic links, so that what they lead to is replaced, not the link itself.
+        # Symbolic links are followed, so that the file is replaced and not a link to it.
         return Path(os.path.realpath(self._path))
 
     def _change(self, change: Callable[[Document], object]) -> None:
-        """Read, change, and write, while no one else does."""
+        """Read, change, and write, with all others locked out."""
         target = self._target()
         with self._lock, locked(target.with_name(f"{target.name}.lock"), _PATIENCE):
             document = _read(target)
@@ -193,7 +193,7 @@ def _read(path: Path) -> Document:
     except FileNotFoundError:
         return {}
     with file:
-        # Of the opened file, which nobody can exchange between the look and the reading.
+        # Of the opened file, which cannot be replaced between this check and the reading.
         if _IS_POSIX and os.fstat(file.fileno()).st_mode & _GROUP_AND_OTHERS:
             raise TokenStoreError("The token file can be read by others: chmod 600 it.")
         content = file.read()
@@ -271,7 +271,7 @@ class _Turn:
     """Lets one manager of this process at a time renew a user's token; not bound to an event loop."""
 
     store: TokenStore
-    """Held, so that no other store gets its place in memory."""
+    """Held, so that no other store gets the same `id`."""
     taken: threading.Lock = field(factory=threading.Lock)
 
     async def __aenter__(self) -> None:
@@ -286,10 +286,10 @@ class _Turn:
 
 @frozen
 class _Unsaved:
-    """A token that a store did not take yet."""
+    """A token that its store does not have yet."""
 
     store: TokenStore
-    """Held, so that no other store gets its place in memory."""
+    """Held, so that no other store gets the same `id`."""
     token: Token
     replaces: Token | None
     """What the store had when it was renewed."""
@@ -303,7 +303,7 @@ _unsaved: dict[tuple[int, str], _Unsaved] = {}
 class SharedToken:
     """One user's token in a store, which other managers and processes renew too.
 
-    No foreign store's words come out of it: they may hold the token.
+    Messages of foreign stores' errors are dropped, since they may hold the token.
     """
 
     def __init__(self, store: TokenStore, user: str) -> None:
@@ -316,7 +316,7 @@ class SharedToken:
 
     @property
     def unsaved(self) -> Token | None:
-        """The token that the store has still to take, whichever manager of this process renewed it."""
+        """The token that the store does not have yet, whichever manager of this process renewed it."""
         found = _unsaved.get(self._key)
         return None if found is None else found.token
 
@@ -325,9 +325,9 @@ class SharedToken:
         return Lock(self._turn, self.store, self._user)
 
     async def newest(self, store: TokenStore | None = None) -> Token | None:
-        """Return what waits to be saved, unless another token was stored since; else what is stored.
+        """Return the token that waits to be saved, unless another one was stored since; else the stored one.
 
-        `store` is what the lock gave.
+        `store` is the one that the lock returned.
 
         Raises:
             TokenStoreError: it cannot be read.
@@ -350,8 +350,8 @@ class SharedToken:
     def newer_than(self, own: Token, found: Token | None) -> Token:
         """Return `found` if it was put into the store since this manager last looked, and else `own`.
 
-        Not by its time: the clocks of two processes differ, and any is set back now and then. Only at the
-        first look there is nothing else to go by.
+        The tokens' times decide only at the first look: the clocks of two processes differ, and are set now
+        and then.
         """
         if found is None or is_same(found, own) or is_same(found, self._seen):
             return own
@@ -363,7 +363,7 @@ class SharedToken:
         self._seen = token
 
     def note_renewed(self, token: Token) -> None:
-        """Keep a renewed token in memory until the store has taken it."""
+        """Keep a renewed token in memory until the store has it."""
         waiting = _unsaved.get(self._key)
         replaces = self._stored if waiting is None else waiting.replaces
         _unsaved[self._key] = _Unsaved(self.store, token, replaces)
@@ -376,7 +376,7 @@ class SharedToken:
             _unsaved.pop(self._key, None)
 
     async def save(self, token: Token, store: TokenStore | None = None) -> None:
-        """Put a token into the store. What the lock gave may take it for good only when the lock is left.
+        """Put a token into the store. Saved under the lock, it may be committed only when that is released.
 
         Raises:
             TokenStoreError: the store failed.
@@ -455,7 +455,7 @@ async def _patiently(what: str, work: Callable[[], Awaitable[T]]) -> T:
         problem = error
     except Exception as error:  # noqa: BLE001 - any store's, and its words may hold the token
         problem = TokenStoreError(f"The token store could not be {what} ({type(error).__name__}).")
-    # Outside the `except`: what was caught there would otherwise travel along as the context.
+    # Outside the `except`, since the caught error would otherwise be the context.
     raise _alone(problem)
 
 
@@ -466,6 +466,6 @@ def _checked(found: object) -> Token | None:
 
 
 def _alone(problem: TokenStoreError) -> TokenStoreError:
-    """Return a store's error without what it came from: frames and causes of a store may hold the token."""
+    """Return a store's error without frames and causes, which may hold the token."""
     problem.__cause__ = problem.__context__ = None
     return problem.with_traceback(None)

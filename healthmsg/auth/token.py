@@ -11,7 +11,7 @@ from healthmsg.validation import is_printable
 
 
 def utc_now() -> datetime:
-    """Give the present moment, aware and in UTC."""
+    """Return the present moment, aware and in UTC."""
     return datetime.now(UTC)
 
 
@@ -65,11 +65,11 @@ class Token:
     refresh_token: str | None = field(default=None, repr=False, validator=_usable_in_a_form, kw_only=True)
 
     def is_expired(self, now: datetime, leeway: timedelta = timedelta()) -> bool:
-        """Tell whether it is known that the token has expired at `now`, or will have `leeway` later."""
+        """Return whether the token is known to have expired at `now`, or to expire within `leeway` of it."""
         return self.expires_at is not None and now + leeway >= self.expires_at
 
 
-# A traceback shows the local variables of its frames: what is refused is a token all the same.
+# A traceback shows the local variables of its frames, and text that is refused may be a token all the same.
 Token.__init__ = hides_arguments(Token.__init__)  # type: ignore[method-assign]
 
 

@@ -1,23 +1,21 @@
 """Sending many messages, and uploading many files."""
 
-from healthmsg.bulk.dry_run import DryRun, DryRunReport, Problem, ProblemKind
-from healthmsg.bulk.messages import Outgoing, SendReport, SendResult
+from healthmsg.bulk.models import Outgoing, SendReport, SendResult
+from healthmsg.bulk.preview import Preview, PreviewReport, Problem, ProblemKind
 from healthmsg.bulk.reconcile import Reconciled
 from healthmsg.bulk.review import JournalReview, UnknownMessage
-from healthmsg.bulk.runs import SendManyOptions
-from healthmsg.bulk.sender import SendMany
-from healthmsg.bulk.uploader import Upload, UploadMany, UploadResult
+from healthmsg.bulk.runner import SendMany
+from healthmsg.bulk.upload import Upload, UploadMany, UploadResult
 
 __all__ = [
-    "DryRun",
-    "DryRunReport",
     "JournalReview",
     "Outgoing",
+    "Preview",
+    "PreviewReport",
     "Problem",
     "ProblemKind",
     "Reconciled",
     "SendMany",
-    "SendManyOptions",
     "SendReport",
     "SendResult",
     "UnknownMessage",

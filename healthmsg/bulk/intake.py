@@ -1,118 +1,577 @@
-"""Taking a run's messages into its journal."""
+"""Taking a run's messages in: reading them, checking them, and entering them into the run's journal."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import os
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Collection,
+    Mapping,
+    Sequence,
+)
 from contextlib import aclosing
-from typing import Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from attrs import define, field, frozen
+import attrs
+from attrs import define, evolve, field, frozen
 
-from healthmsg.aio import start
+from healthmsg.aio import in_thread, start
 from healthmsg.api import Api
-from healthmsg.bulk.entries import Content, checked, take_files, taker
-from healthmsg.bulk.journal import Entry, Given, Journal, Standing, State
-from healthmsg.bulk.messages import Messages, Outgoing, Recipient, SendResult
-from healthmsg.bulk.other_texts import OtherText, compare, error_of_skipped, would_be_sent
-from healthmsg.bulk.sender import check_outgoing
-from healthmsg.errors import EarlierRunError, InvalidFileError, InvalidInputError
-from healthmsg.files import UploadFile
-from healthmsg.models import Outcome
-from healthmsg.task_pool import each
+from healthmsg.bulk.journal import (
+    Entry,
+    EntryStatus,
+    InputIndex,
+    JournalFile,
+    State,
+    fingerprint_of,
+    likeness_of,
+)
+from healthmsg.bulk.journal.base import Claim
+from healthmsg.bulk.journal.memory import MemoryJournal
+from healthmsg.bulk.models import (
+    Messages,
+    Outgoing,
+    Recipient,
+    SendResult,
+    address_of,
+    check_outgoing,
+    check_own,
+    is_user,
+)
+from healthmsg.bulk.options import OtherText
+from healthmsg.bulk.upload import HeldFiles
+from healthmsg.codec import encode
+from healthmsg.errors import (
+    EarlierRunError,
+    InvalidFileError,
+    InvalidInputError,
+    JournalError,
+    OtherTextError,
+)
+from healthmsg.files import FileTaker, TakenFile, UploadFile, prepare
+from healthmsg.ids import USERS, encode_segment
+from healthmsg.models import Option, Outcome, Question
+from healthmsg.resources.chat import BaseChat, question_json
+from healthmsg.task_pool import Places, each
+from healthmsg.validation import check_body, check_files, check_text, require_non_blank
+
+if TYPE_CHECKING:
+    from healthmsg.bulk.journal.store import SqlJournal
 
 # Few enough that checking them does not keep the event loop from others.
 _AT_ONCE: Final = 200
+_LOOKED_UP_AT_ONCE: Final = 500
+# No run has this number.
+_NEW: Final = -1
 _OUTCOMES: Final = {
     State.DELIVERED: Outcome.DELIVERED,
     State.NOT_SENT: Outcome.NOT_SENT,
     State.UNKNOWN: Outcome.UNKNOWN,
 }
-_PERHAPS_SENT: Final = (State.DELIVERED, State.UNKNOWN, State.SENDING)
+_PERHAPS_SENT: Final = (State.DELIVERED, State.SENDING, State.UNKNOWN)
+_REPLACEABLE: Final = (State.PARKED, State.NOT_SENT, State.SENDING, State.UNKNOWN)
+_NO_PATH: Final = "only a file with a path can be in a journal: it may have to be sent by a later run"
 _KEY_TAKEN: Final = (
     "the key of this message was given to an earlier one of this run: each needs a key of its own"
 )
-Tell = Callable[[SendResult], Awaitable[None]]
-_Number = tuple[int, Outgoing, Sequence[UploadFile]]
-"""A message's number in the input, the message, and its files as they were when it was taken."""
+_OTHER: Final = (
+    "This recipient already got, or may have got, another message from this journal, which this run was not"
+    " given"
+)
+_SKIPPED: Final = f'{_OTHER}. Nothing was sent; other_text="send" (--send-again) sends this one too.'
+_DELETED: Final = "Messages of this run were deleted from the journal while it went on."
+Report = Callable[[SendResult], Awaitable[None]]
 
 
-@frozen
-class _Checked:
+@define(eq=False)
+class Input:
+    """A message as it was read: its number, and its files as they were then. `Checker` adds the rest."""
+
     index: int
-    key: str | None
-    """Its own, if it was given one."""
-    content: Content
-    likeness: bytes
+    message: Outgoing
+    files: Sequence[UploadFile]
+    entry: Entry | None = None
+    """What is to be entered into the journal, if it can be sent."""
+    problem: Exception | None = None
+    """Why it cannot be sent."""
+    known: EntryStatus | None = None
+    """How it stands, if it may have been sent although its files are gone."""
 
 
-@define
-class Intake:
-    """Reads messages ahead of their sending, and tells the results of those of which there is one already."""
+# --- reading
 
-    _api: Api
-    _journal: Journal
-    _given: Given
-    _tell: Tell
-    _has_entered: Callable[[], None]
-    """Called when there may be something more to send."""
-    _retry_failed: bool = field(kw_only=True)
-    _other_text: OtherText = field(kw_only=True)
-    _count_other_texts: Callable[[int], None] = field(kw_only=True)
-    """Called with how many messages there are to recipients who got another one."""
-    failure: Exception | None = field(default=None, init=False)
-    """What reading the messages has raised."""
 
-    async def take(self, messages: Messages) -> None:
-        """Enter them all, or all before reading them fails."""
-        queue: asyncio.Queue[_Number | None] = asyncio.Queue(_AT_ONCE)
-        reading = start(self._read(messages, queue))
+async def batches(messages: Messages, *, for_journal: bool) -> AsyncGenerator[list[Input], None]:
+    """Read messages ahead, and yield what is there; an error in reading is raised after the last of them.
+
+    The files of each are looked at before the next message is asked for. For a journal all are hashed, since
+    it may be a later run that sends them.
+    """
+    queue: asyncio.Queue[Input | None] = asyncio.Queue(_AT_ONCE)
+    take = FileTaker(digest_all=for_journal)
+
+    failures = list[Exception]()
+
+    async def read() -> None:
         try:
-            while batch := await _next_batch(queue):
-                await self._enter(batch)
-        finally:
-            reading.cancel()
-            await asyncio.wait([reading])
-        if self.failure is None:
-            await self._journal.note_all_read()
-
-    async def _read(self, messages: Messages, queue: "asyncio.Queue[_Number | None]") -> None:
-        try:
-            take = taker(for_journal=True)
             async with aclosing(each(messages)) as items:
                 index = 0
                 async for item in items:
                     message = check_outgoing(item)
-                    await queue.put((index, message, await take_files(message, take)))
+                    await queue.put(Input(index, message, await take_files(message, take)))
+                    index += 1
+        except Exception as error:  # noqa: BLE001 - raised again when what came before is sent
+            failures.append(error)
+        await queue.put(None)
+
+    reading = start(read())
+    try:
+        is_last = False
+        while not is_last:
+            batch, is_last = await _next_batch(queue)
+            if batch:
+                yield batch
+        if failures:
+            raise failures[0]
+    finally:
+        reading.cancel()
+        await asyncio.wait([reading])
+
+
+async def _next_batch(queue: "asyncio.Queue[Input | None]") -> tuple[list[Input], bool]:
+    """Take all that is there, but at least one; return it, and whether it is the last."""
+    batch: list[Input] = []
+    while not batch or (len(batch) < _AT_ONCE and not queue.empty()):
+        item = await queue.get()
+        if item is None:
+            return batch, True
+        batch.append(item)
+    return batch, False
+
+
+async def take_files(message: Outgoing, take: FileTaker) -> tuple[UploadFile, ...]:
+    """Note what the files of a message hold now, before the next message is asked for."""
+    try:
+        files = check_files(message.files)
+    except InvalidFileError:
+        return ()  # which `checked` refuses
+    return await in_thread(take.take, files) if files else ()
+
+
+# --- checking
+
+
+async def checked(
+    message: Outgoing, api: Api, files: Sequence[UploadFile], *, for_journal: bool = True
+) -> Entry:
+    """Check a message as far as that can be done without sending it; `files` are those that were taken.
+
+    Return it as a journal holds it, without a key.
+
+    Raises:
+        InvalidInputError: says what is wrong with it; if files are, all of them.
+    """
+    check_own(message.to, api)
+    if message.key is not None:
+        encode(_without_nul(check_text(message.key, "a message's key"), "a message's key"))
+    if message.label is not None:
+        encode(_without_nul(check_text(message.label, "a message's label"), "a message's label"))
+    check_files(message.files)
+    question = message.question
+    body = check_body(message.body)
+    if question is not None and files:
+        raise InvalidInputError("a question cannot have files: send them in a message of their own")
+    if not files:
+        require_non_blank(body)
+    encode(body)  # refuses what has no UTF-8 form
+    return Entry(
+        "",
+        _without_nul(text_of(message.to), "a recipient"),
+        body,
+        await asyncio.to_thread(_looked_at, files, for_journal=for_journal) if files else (),
+        None if question is None else _written(question),
+        label=message.label,
+    )
+
+
+def text_of(to: Recipient) -> str:
+    """Return a recipient's address as text.
+
+    Raises:
+        InvalidIdError: it is none.
+    """
+    if is_user(to):
+        encode_segment(to.removeprefix(USERS), "a user's id")
+        return to
+    return address_of(to).text
+
+
+def outgoing_of(claim: Claim) -> Outgoing:
+    """Return the message that a journal holds."""
+    files = files_in(claim.files)
+    return Outgoing(claim.chat, claim.body, files, claim.key, question_in(claim.question), claim.label)
+
+
+def files_in(files: Sequence[JournalFile]) -> list[UploadFile]:
+    """Return the files to upload. One that does not hold what was entered is refused then."""
+    return [
+        TakenFile(
+            file.path,
+            file.name,
+            file.content_type,
+            size=file.size,
+            digest=None if file.digest is None else bytes.fromhex(file.digest),
+        )
+        for file in files
+    ]
+
+
+def question_in(question: Mapping[str, Any] | None) -> Question | None:
+    """Read a question that `checked` wrote."""
+    if question is None:
+        return None
+    options = [Option(one["label"], name=one["name"], style=one.get("style")) for one in question["options"]]
+    return Question(options, tuple(question["users"]), question["multi_answer"], question["style"])
+
+
+def _without_nul(value: str, name: str) -> str:
+    if "\0" in value:
+        raise InvalidInputError(f"{name} must not have a NUL in it")
+    return value
+
+
+def _written(question: Question) -> dict[str, object]:
+    if not isinstance(question, Question):
+        raise InvalidInputError(f"question must be a Question, not {type(question).__name__}")
+    written = question_json(
+        question.options, question.users, multi_answer=question.multi_answer, style=question.style
+    )
+    options: Any = written["options"]
+    return written | {"options": [attrs.asdict(option) for option in options]}
+
+
+def _looked_at(files: Sequence[UploadFile], *, for_journal: bool) -> tuple[JournalFile, ...]:
+    if for_journal:
+        problems = [(f"file {n}", _NO_PATH) for n, file in enumerate(files, 1) if _path_of(file) is None]
+        if problems:
+            raise InvalidFileError(problems)
+    parts = prepare(files, field_name="files")
+    return tuple(
+        JournalFile(_path_of(file) or "", part.file_name, part.size, part.content_type, _digest_of(file))
+        for file, part in zip(files, parts, strict=True)
+    )
+
+
+def _digest_of(file: UploadFile) -> str | None:
+    return file.digest.hex() if isinstance(file, TakenFile) and file.digest is not None else None
+
+
+def _path_of(file: UploadFile) -> str | None:
+    source = file.source
+    # The run that sends it may be started in another folder.
+    return str(Path(source).absolute()) if isinstance(source, str | os.PathLike) else None
+
+
+@define(eq=False)
+class Checker:
+    """Checks messages, and derives the key of each that was given none."""
+
+    _api: Api
+    _index: InputIndex
+    _journal: "SqlJournal | None"
+    _for_journal: bool = True
+
+    @property
+    def salt(self) -> bytes:
+        """What makes the derived keys those of the journal."""
+        return b"" if self._journal is None else self._journal.salt
+
+    async def check(self, batch: Sequence[Input]) -> None:
+        """Note with each message its entry, or what is wrong with it; with a key that is taken, both."""
+        unkeyed = list[Input]()
+        for one in batch:
+            try:
+                one.entry = await checked(one.message, self._api, one.files, for_journal=self._for_journal)
+            except Exception as problem:  # noqa: BLE001 - reported: nothing was sent
+                # Keys are accepted in the order of the messages.
+                self._add_keys(unkeyed)
+                unkeyed = []
+                one.problem = problem
+                if isinstance(problem, InvalidFileError):
+                    one.known = await self._known(one)
+            else:
+                unkeyed.append(one)
+        self._add_keys(unkeyed)
+
+    def _add_keys(self, inputs: Sequence[Input]) -> None:
+        entries = [(one, one.entry) for one in inputs if one.entry is not None]
+        keys = self._index.add(
+            [
+                (one.index, one.message.key, likeness_of(*_said_in(entry), salt=self.salt))
+                for one, entry in entries
+            ]
+        )
+        for (one, entry), key in zip(entries, keys, strict=True):
+            fingerprint = fingerprint_of(*_said_in(entry), salt=self.salt)
+            one.entry = evolve(entry, key=key or "", fingerprint=fingerprint)
+            if key is None:
+                one.problem = InvalidInputError(_KEY_TAKEN)
+
+    async def _known(self, one: Input) -> EntryStatus | None:
+        """Return how it stands if it was, or may have been, delivered by an earlier run."""
+        if self._journal is None or one.message.key is None:
+            return None
+        found = await self._journal.statuses([one.message.key])
+        known = next((status for status in found if status.state in _PERHAPS_SENT), None)
+        if known is None or self._index.add([(one.index, known.key, b"")]) == [None]:
+            return None
+        return known
+
+
+def _said_in(entry: Entry) -> tuple[str, str, Sequence[JournalFile], Mapping[str, object] | None]:
+    return entry.chat, entry.body, entry.files, entry.question
+
+
+# --- other texts
+
+
+@frozen
+class Compared:
+    """What the journal has for the recipients of some messages, besides these messages."""
+
+    to_written: frozenset[str] = field(repr=False)
+    """The keys of those whose recipient got, or may have got, another one."""
+    superseded: tuple[str, ...] = field(repr=False)
+    """The keys of earlier ones that these replace, should they not have been delivered."""
+
+
+async def compare(
+    entries: Sequence[Entry], statuses: Mapping[str, EntryStatus], journal: "SqlJournal", index: InputIndex
+) -> Compared:
+    """Compare messages of a run with what earlier runs were given for the same recipients.
+
+    Those that this run was given too are no others, nor those that an earlier run was given together with the
+    message.
+    """
+    by_run: dict[int, list[Entry]] = {}
+    for entry in entries:
+        status = statuses.get(entry.key)
+        run = None if status is None else status.run
+        by_run.setdefault(_NEW if run is None else run, []).append(entry)
+    to_written, superseded = set[str](), dict[str, None]()
+    for run, alike in by_run.items():
+        others = await _others(journal, index, {entry.chat for entry in alike}, besides=run)
+        for entry in alike:
+            for other in others.get(entry.chat, ()):
+                if other.state in _PERHAPS_SENT:
+                    to_written.add(entry.key)
+                if other.state in _REPLACEABLE:
+                    superseded[other.key] = None
+    return Compared(frozenset(to_written), tuple(superseded))
+
+
+async def _others(
+    journal: "SqlJournal", index: InputIndex, chats: Collection[str], *, besides: int
+) -> dict[str, list[EntryStatus]]:
+    """Return what the present run was not given, by chat."""
+    earlier = await journal.earlier(chats, besides=besides)
+    known = index.known_among([one.key for one in earlier]) if earlier else ()
+    others: dict[str, list[EntryStatus]] = {}
+    for one in earlier:
+        if one.key not in known:
+            others.setdefault(one.chat, []).append(one)
+    return others
+
+
+def _would_be_sent(status: EntryStatus | None, *, retry_failed: bool) -> bool:
+    """Return whether a message is new to the journal, or would be sent once it is given again."""
+    if status is None or status.is_new or status.state is State.PARKED:
+        return True
+    return retry_failed and status.state is State.NOT_SENT
+
+
+def error_of_looked_at() -> OtherTextError:
+    """Return the error of a message of a preview."""
+    return OtherTextError(f'{_OTHER}. With other_text="send" this one is sent too, with "skip" it is not.')
+
+
+# --- taking in
+
+
+class Intake(Protocol):
+    """Takes a run's messages into its journal, and knows which of them still have no result."""
+
+    failure: Exception | None
+    """What reading the messages has raised."""
+    other_texts: int
+    """How many messages are to recipients who got another one."""
+
+    async def take(self, messages: Messages) -> None:
+        """Take them all in, or all before reading them fails."""
+
+    def expect(self, claims: Sequence[Claim]) -> None:
+        """Prepare for the results of these."""
+
+    def index_of(self, claim: Claim) -> int | None:
+        """Return its number among the messages, if it was given: its result is reported by that."""
+
+    def is_pending(self, claim: Claim) -> bool:
+        """Return whether it was given, and has no result yet."""
+
+    def mark_pending(self, claim: Claim) -> None:
+        """Note that it has no result after all."""
+
+    def release(self, claim: Claim) -> None:
+        """Let go of what is held for it: its result is known."""
+
+    def hold_back(self, result: SendResult | None) -> SendResult | None:
+        """Return a result, unless it may be of a message that the run is only given later."""
+
+    def held_back(self) -> Sequence[SendResult]:
+        """Return, once all are taken in, the results of those that the run was not given."""
+
+    async def has_others(self) -> bool:
+        """Report what other workers have done of this run's messages; return whether they have more."""
+
+
+@define
+class MemoryIntake:
+    """Reads each message when there is a place for it: no more are held than places."""
+
+    _journal: MemoryJournal
+    _places: Places
+    _has_entered: Callable[[], object]
+    _files: HeldFiles = field(factory=HeldFiles, init=False)
+    failure: Exception | None = field(default=None, init=False)
+    other_texts: int = field(default=0, init=False)
+
+    async def take(self, messages: Messages) -> None:
+        """See `Intake`."""
+        index = 0
+        try:
+            async with aclosing(each(messages)) as items:
+                async for item in items:
+                    await self._places.acquire()
+                    message = await self._with_files(check_outgoing(item))
+                    self._journal.enter(index, _address_in(message.to), message)
+                    self._has_entered()
                     index += 1
         except Exception as error:  # noqa: BLE001 - raised again when what came before is sent
             self.failure = error
-        await queue.put(None)
 
-    async def _enter(self, batch: Sequence[_Number]) -> None:
-        entered, waiting = list[tuple[int, Entry]](), list[_Checked]()
-        for index, message, files in batch:
-            try:
-                content = await checked(message, self._api, files)
-            except Exception as problem:  # noqa: BLE001 - reported: nothing was sent
-                # Keys are accepted in the order of the messages.
-                entered += await self._accepted(waiting)
-                waiting = []
-                await self._not_entered(index, message, problem)
-            else:
-                likeness = content.likeness(self._journal.salt)
-                waiting.append(_Checked(index, message.key, content, likeness))
-        entered += await self._accepted(waiting)
+    async def _with_files(self, message: Outgoing) -> Outgoing:
+        """Return the message with its files as they are now."""
+        try:
+            files = check_files(message.files)
+        except InvalidFileError:
+            return message  # which is refused in its turn
+        return evolve(message, files=await self._files.take(files)) if files else message
+
+    def expect(self, claims: Sequence[Claim]) -> None:
+        """See `Intake`."""
+
+    def index_of(self, claim: Claim) -> int | None:
+        """See `Intake`."""
+        return claim.index
+
+    def is_pending(self, claim: Claim) -> bool:  # noqa: ARG002 - see Intake
+        """See `Intake`."""
+        return True
+
+    def mark_pending(self, claim: Claim) -> None:
+        """See `Intake`."""
+
+    def release(self, claim: Claim) -> None:
+        """See `Intake`."""
+        if claim.message is not None and isinstance(claim.message.files, tuple):  # else they were not taken
+            self._files.release(claim.message.files)
+
+    def hold_back(self, result: SendResult | None) -> SendResult | None:
+        """See `Intake`."""
+        return result
+
+    def held_back(self) -> Sequence[SendResult]:
+        """See `Intake`."""
+        return ()
+
+    async def has_others(self) -> bool:
+        """See `Intake`."""
+        return False
+
+
+def _address_in(to: Recipient) -> str:
+    """Return the address that was given, as text, which has one form only; "" if it cannot be one."""
+    if isinstance(to, BaseChat):
+        return to.address.text
+    return to if isinstance(to, str) else ""  # it will not be sent; it may not even be hashable
+
+
+@define
+class JournalIntake:
+    """Reads messages ahead of their sending, and reports the results of those that have one already.
+
+    Without messages, the run goes on with what its journal holds.
+    """
+
+    _api: Api
+    _journal: "SqlJournal"
+    _index: InputIndex
+    _report: Report
+    _has_entered: Callable[[], object]
+    """Called when there may be something more to send."""
+    _retry_failed: bool = field(kw_only=True)
+    _other_text: OtherText = field(kw_only=True)
+    _on_other_texts: Callable[[], object] = field(kw_only=True)
+    """Called when there is a first message to a recipient who got another one."""
+    _resumes: bool = field(kw_only=True)
+    """Whether it was given no messages."""
+    failure: Exception | None = field(default=None, init=False)
+    other_texts: int = field(default=0, init=False)
+    _early: dict[str | None, SendResult] = field(factory=dict, init=False)
+    """Results of messages that an earlier run left in doubt, and that this one may be given yet."""
+    _has_all: bool = field(default=False, init=False)
+
+    async def take(self, messages: Messages) -> None:
+        """See `Intake`."""
+        checker = Checker(self._api, self._index, self._journal)
+        async with aclosing(batches(messages, for_journal=True)) as reading:
+            while True:
+                try:
+                    batch = await anext(reading)
+                except StopAsyncIteration:
+                    break
+                except Exception as error:  # noqa: BLE001 - raised again when what came before is sent
+                    self.failure = error
+                    return
+                await checker.check(batch)
+                await self._enter(batch)
+        await self._journal.mark_all_read()
+
+    async def _enter(self, batch: Sequence[Input]) -> None:
+        entered = list[tuple[int, Entry]]()
+        for one in batch:
+            if one.known is not None:
+                if one.known.is_final:
+                    await self._report_known(one.known, one.message.label)
+            elif one.problem is not None:
+                to = one.message.to if one.entry is None else one.entry.chat
+                await self._refuse(one.index, one.message.key, to, one.problem, one.message.label)
+            elif one.entry is not None:
+                entered.append((one.index, one.entry))
         entered, superseded = await self._without_others(entered)
         entries = [entry for _, entry in entered]
         same = self._api.aliases.known_groups(entry.chat for entry in entries)
-        standings = await self._journal.enter(
+        statuses = await self._journal.enter(
             entries, same_chats=same, retry_failed=self._retry_failed, superseded=superseded
         )
-        for (index, entry), standing in zip(entered, standings, strict=True):
-            if standing.problem is not None:
-                self._given.take(standing.key)
-                await self._refuse(index, entry.key, entry.chat, standing.problem, entry.label)
-            elif standing.is_final and self._given.is_awaited(standing.key):
-                await self._tell(result_of(standing, self._given.take(standing.key), entry.label))
+        for (index, entry), status in zip(entered, statuses, strict=True):
+            if status.problem is not None:
+                self._index.report(status.key)
+                await self._refuse(index, entry.key, entry.chat, status.problem, entry.label)
+            elif status.is_final and self._index.is_pending(status.key):
+                await self._report_known(status, entry.label)
         self._has_entered()
 
     async def _without_others(
@@ -122,76 +581,93 @@ class Intake:
         if not entered or not self._journal.has_earlier:
             return entered, ()
         await self._journal.learn_same(self._api.aliases.known_groups(entry.chat for _, entry in entered))
-        known = await self._journal.standings([entry.key for _, entry in entered])
-        standings = {standing.key: standing for standing in known}
-        found = await compare([entry for _, entry in entered], standings, self._journal, self._given)
+        known = await self._journal.statuses([entry.key for _, entry in entered])
+        statuses = {status.key: status for status in known}
+        found = await compare([entry for _, entry in entered], statuses, self._journal, self._index)
         to_written = {
             key
             for key in found.to_written
-            if would_be_sent(standings.get(key), retry_failed=self._retry_failed)
+            if _would_be_sent(statuses.get(key), retry_failed=self._retry_failed)
         }
-        if to_written:
-            self._count_other_texts(len(to_written))
+        if to_written and not self.other_texts:
+            self._on_other_texts()
+        self.other_texts += len(to_written)
         if self._other_text == "send":
             return entered, found.superseded
         for index, entry in entered:
             if entry.key in to_written:
-                self._given.take(entry.key)
-                await self._refuse(index, entry.key, entry.chat, error_of_skipped(), entry.label)
+                self._index.report(entry.key)
+                await self._refuse(index, entry.key, entry.chat, OtherTextError(_SKIPPED), entry.label)
         return [one for one in entered if one[1].key not in to_written], found.superseded
 
-    async def _accepted(self, found: Sequence[_Checked]) -> list[tuple[int, Entry]]:
-        """Give each its key; one whose key was given before is refused."""
-        keys = self._given.accept([(one.index, one.key, one.likeness) for one in found])
-        accepted = list[tuple[int, Entry]]()
-        for one, key in zip(found, keys, strict=True):
-            if key is None:
-                problem = InvalidInputError(_KEY_TAKEN)
-                await self._refuse(one.index, one.key, one.content.to, problem, one.content.label)
-            else:
-                fingerprint = one.content.fingerprint(self._journal.salt)
-                accepted.append((one.index, one.content.entry(key, fingerprint)))
-        return accepted
-
-    async def _not_entered(self, index: int, message: Outgoing, problem: Exception) -> None:
-        if not (isinstance(problem, InvalidFileError) and await self._is_known(index, message)):
-            await self._refuse(index, message.key, message.to, problem, message.label)
-
-    async def _is_known(self, index: int, message: Outgoing) -> bool:
-        """Tell whether this was, or may have been, delivered by an earlier run: its files may be gone."""
-        found = await self._journal.standings([message.key]) if message.key is not None else []
-        known = next((one for one in found if one.state in _PERHAPS_SENT), None)
-        if known is None or self._given.accept([(index, known.key, b"")]) == [None]:
-            return False
-        if known.is_final:
-            await self._tell(result_of(known, self._given.take(known.key), message.label))
-        return True
+    async def _report_known(self, status: EntryStatus, label: str | None) -> None:
+        await self._report(result_of(status, self._index.report(status.key), label))
 
     async def _refuse(
         self, index: int, key: str | None, to: Recipient, problem: Exception, label: str | None
     ) -> None:
-        await self._tell(SendResult(key, to, Outcome.NOT_SENT, error=problem, index=index, label=label))
+        await self._report(SendResult(key, to, Outcome.NOT_SENT, error=problem, index=index, label=label))
+
+    def expect(self, claims: Sequence[Claim]) -> None:
+        """See `Intake`."""
+        self._index.prefetch(claim.key for claim in claims)
+
+    def index_of(self, claim: Claim) -> int | None:
+        """See `Intake`."""
+        return self._index.report(claim.key)
+
+    def is_pending(self, claim: Claim) -> bool:
+        """See `Intake`."""
+        return self._index.is_pending(claim.key)
+
+    def mark_pending(self, claim: Claim) -> None:
+        """See `Intake`."""
+        self._index.mark_pending(claim.key)
+
+    def release(self, claim: Claim) -> None:
+        """See `Intake`. Its files are read when it is sent."""
+
+    def hold_back(self, result: SendResult | None) -> SendResult | None:
+        """See `Intake`."""
+        if result is None or result.index is not None or self._has_all or self._resumes:
+            return result
+        self._early[result.key] = result
+        return None
+
+    def held_back(self) -> Sequence[SendResult]:
+        """See `Intake`. Of the others it was reported when they were entered."""
+        self._has_all = True
+        early, self._early = self._early, {}
+        return [result for key, result in early.items() if key is None or not self._index.knows(key)]
+
+    async def has_others(self) -> bool:
+        """See `Intake`."""
+        if self._resumes:
+            return self._journal.lease is not None and await self._journal.has_open()
+        after, are_some_open = "", False
+        while page := self._index.pending_after(after, _LOOKED_UP_AT_ONCE):
+            statuses = {one.key: one for one in await self._journal.statuses([key for _, key in page])}
+            for _, key in page:
+                status = statuses.get(key)
+                if status is None:
+                    raise JournalError(_DELETED)
+                if status.state is State.PARKED:  # by one that was not given it
+                    await self._journal.unpark([key])
+                if status.state is State.PARKED or not status.is_final:
+                    are_some_open = True
+                else:
+                    await self._report_known(status, status.label)
+            after = page[-1][1]
+        return are_some_open
 
 
-def result_of(standing: Standing, index: int | None, label: str | None) -> SendResult:
-    """Tell what became of a message earlier, or elsewhere."""
-    assert standing.state is not None  # noqa: S101 - for mypy: it is in the journal
-    outcome = _OUTCOMES[standing.state]
+def result_of(status: EntryStatus, index: int | None, label: str | None) -> SendResult:
+    """Return what became of a message earlier, or in another worker."""
+    assert status.state is not None  # noqa: S101 - for mypy: it is in the journal
+    outcome = _OUTCOMES[status.state]
     error = None
     if outcome is not Outcome.DELIVERED:
-        error = EarlierRunError(standing.error or "An earlier run noted no reason.")
+        error = EarlierRunError(status.error or "An earlier run noted no reason.")
     return SendResult(
-        standing.key, standing.chat, outcome, standing.message_id, error, standing.attempts, index, label
+        status.key, status.chat, outcome, status.message_id, error, status.attempts, index, label
     )
-
-
-async def _next_batch(queue: "asyncio.Queue[_Number | None]") -> list[_Number]:
-    """Take all that is there, but at least one; none at the end."""
-    batch: list[_Number] = []
-    while not batch or (len(batch) < _AT_ONCE and not queue.empty()):
-        item = await queue.get()
-        if item is None:
-            queue.put_nowait(None)  # to be found again
-            break
-        batch.append(item)
-    return batch

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 from attrs import field, frozen
 
-from healthmsg.bulk.journal import Journal, State
+from healthmsg.bulk.journal import State, open_journal
 from healthmsg.bulk.journal.target import Target
-from healthmsg.bulk.messages import shown_recipient
+from healthmsg.bulk.models import shown_recipient
 from healthmsg.errors import JournalNotFoundError
 from healthmsg.errors.base import hides_arguments
 from healthmsg.models import Outcome
@@ -54,7 +54,7 @@ class JournalReview:
         Raises:
             JournalError: there is none, or it cannot be read.
         """
-        async with Journal.open(self._journal, is_reading=True) as journal:
+        async with open_journal(self._journal, is_reading=True) as journal:
             for state in (State.UNKNOWN, State.SENDING):
                 async for row in journal.rows(state):
                     yield UnknownMessage(
@@ -77,5 +77,5 @@ class JournalReview:
         """
         if self._path is not None and not self._path.exists():
             raise JournalNotFoundError("There is no journal there.")
-        async with Journal.open(self._journal) as journal:
+        async with open_journal(self._journal) as journal:
             await journal.decide(key, outcome, by=by, at=datetime.now(UTC), message_id=message_id)

@@ -1,295 +1,400 @@
-"""What sending many messages is, with a journal or without."""
+"""How one message is sent, and how it is found out what became of it when no clear answer came."""
 
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, Final
 
-from attrs import frozen
+from attrs import define, evolve, field
 
-from healthmsg.api import Api
-from healthmsg.bulk.hold import Hold
-from healthmsg.bulk.messages import Outgoing, Recipient, SendReport, SendResult
-from healthmsg.bulk.order import Order
-from healthmsg.bulk.other_texts import OTHER_TEXTS, OtherText
-from healthmsg.bulk.reconcile import Reconciled, Reconciler
-from healthmsg.bulk.sending import USERS, Sending, is_user, outcome_of
-from healthmsg.delivery.proof import Attempt
+from healthmsg.bulk.circuit_breaker import CircuitBreaker
+from healthmsg.bulk.dispatch import CallTracker, DispatchWindow, Lease, OrderKeeper
+from healthmsg.bulk.intake import Intake, outgoing_of
+from healthmsg.bulk.journal.base import Claim, Journal, State
+from healthmsg.bulk.models import Outgoing, SendResult, address_of, check_own, is_user, outcome_of
+from healthmsg.bulk.options import SendOptions
+from healthmsg.bulk.proofs import DeliveryProofs, JournalEvidence
+from healthmsg.bulk.reconcile import Reconciled, Reconciler, reconciler_of
+from healthmsg.clock import ServerClock
+from healthmsg.delivery.proof import Attempt, attempt_of
 from healthmsg.errors import (
+    ClaimLostError,
+    ClientUsageError,
     DeliveryUnknownError,
+    EarlierRunError,
     ForbiddenError,
     InvalidInputError,
     JournalError,
     SendingGivenUpError,
     StatusError,
 )
-from healthmsg.models import Outcome, Question, SentMessage
+from healthmsg.ids import USERS, ChatAddress
+from healthmsg.models import Outcome, SentMessage
 from healthmsg.pipeline.request import Request
 from healthmsg.resources.chat import Chat
 from healthmsg.resources.conversations import Conversations
-from healthmsg.resources.group_chat import GroupChat
-from healthmsg.task_pool import Words
-from healthmsg.validation import check_choice, check_flag, check_seconds
+from healthmsg.resources.group_chat import GroupChat, handle
+from healthmsg.task_pool import TaskPool
+from healthmsg.validation import check_files
 
-# More than the limit lets go while an answer takes three seconds.
-MOST_IN_FLIGHT: Final = 128
 # What has not arrived so often, though nothing is wrong with the service, will not the next time either.
-MOST_SENDINGS: Final = 6
+_MOST_SENDINGS: Final = 6
 _MOST_CONVERSATIONS: Final = 10_000
-_MOST_FAILURES: Final = 1_000
+_NOT_FOUND_OUT: Final = "An earlier run may have sent this message. It could not be found out: {}."
+_LEFT_OPEN: Final = "The run was ended before it was known whether this message was delivered; it is unknown."
+_NOT_NOTED: Final = (
+    "This message was delivered, but that could not be noted in the journal: the next run looks for it, if it"
+    " has the same journal."
+)
 
-OnUnknown = Literal["reconcile", "report"]
+_Task = asyncio.Task[Any]
 MakeReconciler = Callable[[], Awaitable[Reconciler]]
 
 
-@frozen
-class SendOptions:
-    """How a run is to go about it.
+class Doubts:
+    """The messages of which it is being found out whether they were delivered.
 
-    Raises:
-        InvalidInputError: an option cannot be right.
+    They keep no others from being sent: meanwhile they give their places in the pool back.
     """
 
-    on_unknown: OnUnknown
-    settle: float
-    retry_failed: bool
-    stop_after: float
-    other_text: OtherText = "send"
-    superseded: bool = False
-
-    def __attrs_post_init__(self) -> None:
-        check_choice(self.on_unknown, "on_unknown", ("reconcile", "report"))
-        check_seconds(self.settle, "settle")
-        check_flag(self.retry_failed, "retry_failed")
-        check_seconds(self.stop_after, "stop_after")
-        check_choice(self.other_text, "other_text", OTHER_TEXTS)
-        check_flag(self.superseded, "superseded")
-
-
-class _Places(asyncio.Semaphore):
-    """Places, of which one can be taken without waiting: then the next that comes free is gone."""
-
-    _owed = 0
-
-    def take(self) -> None:
-        """Take a place, if need be one that is not free yet."""
-        self._owed += 1
-
-    def release(self) -> None:
-        """Give a place back."""
-        if self._owed:
-            self._owed -= 1
-        else:
-            super().release()
-
-
-class SendMany(Sending[Any, SendResult]):
-    """Messages that are being sent. Iterate it for the results, in the order in which they come.
-
-    Messages are read as they are needed and sent in parallel; within one chat, one after the other. Results
-    that nobody reads hold up the sending. Leaving the `async with` (or closing the client) sends no further
-    message and waits for those under way; the results that are left can still be read by iterating on.
-    """
-
-    _words: ClassVar[Words] = Words("a send_many", "messages", "send", "sent")
-    _called = "send_many"
-    _instead_of_await = "await its report()"
-
-    def __init__(self, api: Api, messages: Any, options: SendOptions, *, advice: str) -> None:
-        super().__init__(api, messages, places=MOST_IN_FLIGHT)
-        self._options = options
-        self._places: _Places = _Places(MOST_IN_FLIGHT)
-        self._hold = Hold(self._api, options.stop_after, advice)
-        self._hold.when_given_up = self._given_up
-        self._conversations = OrderedDict[str, Chat]()
-        self._order = Order(self._api.aliases)
-        self._in_doubt: dict[asyncio.Task[Any] | None, DeliveryUnknownError | None] = {}
-        self._settled_at: float = 0.0
+    def __init__(
+        self, pool: TaskPool[Claim, SendResult], breaker: CircuitBreaker, clock: ServerClock, settle: float
+    ) -> None:
+        self._pool = pool
+        self._breaker = breaker
+        self._clock = clock
+        self._settle = settle
+        self._open: dict[_Task | None, DeliveryUnknownError | None] = {}
+        self._settled_at = 0.0
         """When the last of them can be decided, by the client's clock."""
-        self._leaves_doubts = False
-        self._other_texts = 0
-        self._superseded = 0
+        self._is_leaving = False
 
-    @property
-    def paused_by(self) -> Exception | None:
-        """What holds the run up just now, since it concerns every message: a host that does not answer.
+    def __len__(self) -> int:
+        return len(self._open)
 
-        Also while calls are tried again by themselves, from the first one that failed.
-        """
-        return self._hold.waits_for
-
-    @property
-    def in_doubt(self) -> int:
-        """How many messages it is being found out about just now: no clear answer came to them."""
-        return len(self._in_doubt)
+    def __contains__(self, task: _Task) -> bool:
+        return task in self._open
 
     @property
     def settled_in(self) -> float:
         """Seconds until what became of them is known at the latest, if the service answers."""
-        return max(0.0, self._settled_at - self._api.deliveries.clock.now()) if self._in_doubt else 0.0
+        return max(0.0, self._settled_at - self._clock.now()) if self._open else 0.0
 
-    async def report(self) -> SendReport:
-        """Send everything, and sum up what became of it.
+    def pop(self, task: _Task) -> DeliveryUnknownError | None:
+        """Return what left a message in doubt, which stays unknown."""
+        return self._open.pop(task, None)
 
-        Raises:
-            SendingGivenUpError: nothing got through for `stop_after` seconds.
-            JournalError: the journal cannot be used any more.
-        """
-        started = asyncio.get_running_loop().time()
-        counts = dict.fromkeys(Outcome, 0)
-        attempts, failures = 0, list[SendResult]()
-        async with self:
-            async for result in self:
-                counts[result.outcome] += 1
-                attempts += result.attempts
-                if result.outcome is not Outcome.DELIVERED and len(failures) < _MOST_FAILURES:
-                    failures.append(result)
-        return SendReport(
-            messages=sum(counts.values()),
-            delivered=counts[Outcome.DELIVERED],
-            not_sent=counts[Outcome.NOT_SENT],
-            unknown=counts[Outcome.UNKNOWN],
-            attempts=attempts,
-            seconds=asyncio.get_running_loop().time() - started,
-            failures=tuple(failures),
-            other_text=self._other_texts,
-            superseded=self._superseded,
-        )
-
-    def _is_waited_for(self, task: "asyncio.Task[None]") -> bool:
-        return self._has_begun(task) and task not in self._in_doubt
-
-    def _prepare(self, request: Request) -> None:
-        request.may_repeat = partial(self._hold.may_repeat, request, asyncio.get_running_loop().time())
-
-    def _given_up(self) -> None:
-        """Begin nothing that is not under way, and find out nothing more, since nothing gets through."""
-        self._leave_doubts()
-        self._leave_unbegun()
-
-    def _leave_unbegun(self) -> None:
-        """Cut off those that wait for their turn, however long that may last."""
-        for task in self._in_flight:
-            if not self._is_waited_for(task) and task is not asyncio.current_task():
-                task.cancel()
-
-    def _leave_doubts(self) -> None:
-        """Find out no more what became of messages: they are unknown."""
-        self._leaves_doubts = True
-        for task in self._in_doubt:
+    def leave(self) -> None:
+        """Find out no more: what is in doubt stays unknown."""
+        self._is_leaving = True
+        for task in self._open:
             if task is not None and task is not asyncio.current_task():
                 task.cancel()
 
-    async def _let_through(self) -> None:
-        """Wait until a call may be made; of who still waits for that, nothing is under way.
-
-        Raises:
-            SendingGivenUpError: nothing got through for too long.
-        """
-        if (task := asyncio.current_task()) is not None:
-            self._requests.pop(task, None)
-        await self._hold.passed()
-
-    async def _say(
-        self, chat: Chat | GroupChat, body: str, files: Any, question: Question | None
-    ) -> SentMessage:
-        if files and question:
-            raise InvalidInputError("a question cannot have files: send them in a message of their own")
-        if question:
-            running = chat.ask(
-                body,
-                options=question.options,
-                users=question.users,
-                multi_answer=question.multi_answer,
-                style=question.style,
-            )
-        else:
-            running = chat.upload(*files, body=body) if files else chat.send(body)
-        del body  # a traceback shows the local variables of this frame
-        return await running
-
-    async def _reached(self, to: Recipient) -> Chat | GroupChat:
-        """Give the handle of the chat, starting the conversation with a user if need be."""
-        if not is_user(to):
-            return self._chat(to)
-        user = to.removeprefix(USERS)
-        chat = self._conversations.get(to)
-        if chat is None and (chat := await self._known_conversation(to)) is not None:
-            self._api.aliases.learn_conversation(conversation=chat.id, user=user)
-        chat = chat or await Conversations(self._api).start(user)
-        self._conversations[to] = chat
-        if len(self._conversations) > _MOST_CONVERSATIONS:
-            self._conversations.popitem(last=False)
-        return chat
-
-    def _note_answer(self, error: Exception) -> None:
-        """Note what an error that concerns this message alone says of the others."""
-        if is_of_a_message(error):
-            self._hold.unclear(error)
-        elif isinstance(error, StatusError) and not isinstance(error, ForbiddenError):
-            self._hold.well()
-        elif outcome_of(error) is Outcome.NOT_SENT:
-            self._hold.nothing_learnt()
-
-    async def _known_conversation(self, to: str) -> Chat | None:  # noqa: ARG002 - of interest to some
-        """Give the conversation that an earlier run has started."""
-        return None
-
-    async def _find_out(
+    async def find_out(
         self, attempt: Attempt, error: DeliveryUnknownError | None, reconciler: MakeReconciler
     ) -> Reconciled:
         """Find out what became of a message; while the service does not answer, wait.
 
-        When that is not to be waited for any more, the task is cut off, and the message unknown.
+        When that is not to be waited for any more, the task is cancelled, and the message unknown.
         """
-        task = asyncio.current_task()
-        self._in_doubt[task] = error
-        if self._is_stopping or self._leaves_doubts:
+        task, places = asyncio.current_task(), self._pool.places
+        self._open[task] = error
+        if self._pool.is_stopping or self._is_leaving:
             raise asyncio.CancelledError  # as those are that were in doubt before
-        self._hold.nothing_learnt()
-        # Who waits for certainty does not keep others from being sent.
-        self._places.release()
+        self._breaker.release_probe()
+        places.release()
         try:
-            found = await self._patiently(attempt, reconciler)
+            found = await self._find_out(attempt, reconciler)
         except SendingGivenUpError:
             raise asyncio.CancelledError from None
         except Exception:
-            del self._in_doubt[task]
+            del self._open[task]
             raise
         finally:
-            # Not waited for: with nobody who reads results, none would come free.
-            self._places.take()
-        del self._in_doubt[task]
+            # Not waited for: while no results are read, none would come free.
+            places.take()
+        del self._open[task]
         if error is not None and found.outcome is Outcome.UNKNOWN:
             error.note_reason(found.reason, found.similar)
         return found
 
-    async def _patiently(self, attempt: Attempt, reconciler: MakeReconciler) -> Reconciled:
-        ended_at = self._api.deliveries.clock.now()
-        self._settled_at = ended_at + self._options.settle
+    async def _find_out(self, attempt: Attempt, reconciler: MakeReconciler) -> Reconciled:
+        ended_at = self._clock.now()
+        self._settled_at = ended_at + self._settle
         while True:
-            await self._hold.over()
+            await self._breaker.wait_closed()
             try:
                 return await (await reconciler()).find_out(attempt, ended_at)
             except (JournalError, SendingGivenUpError):
                 raise
             except Exception as error:  # noqa: BLE001 - whatever kept us from finding out, nothing is known then
-                if not await self._hold.is_held_up_by(error):
+                if not await self._breaker.record_failure(error):
                     return Reconciled(Outcome.UNKNOWN, reason=f"the chat could not be read ({error})")
 
 
-def check_outgoing(item: object) -> Outgoing:
-    """Refuse what is no message.
+@define(eq=False)
+class Sender:
+    """Sends claimed messages: each is noted in the journal before its call is made, and after it."""
 
-    Raises:
-        InvalidInputError: it is none.
-    """
-    if isinstance(item, Outgoing):
-        return item
-    raise InvalidInputError(f"send_many takes Outgoing messages, not {type(item).__name__}")
+    _journal: Journal
+    _intake: Intake
+    _options: SendOptions
+    _calls: CallTracker
+    _breaker: CircuitBreaker
+    _doubts: Doubts
+    _proofs: DeliveryProofs
+    _order: OrderKeeper
+    _window: DispatchWindow
+    _lease: Lease
+    resumes: bool = field(kw_only=True)
+    """Whether the run goes on with what its journal holds, and was given no messages."""
+    failure: JournalError | None = field(default=None, init=False)
+    """What went wrong with the journal while a result was reported all the same: the run ends by it."""
+    _conversations: OrderedDict[str, Chat] = field(factory=OrderedDict, init=False)
+    _may_leave: dict[_Task | None, Callable[[], None] | None] = field(factory=dict, init=False)
+    """What the calls of messages that are begun have to ask before they leave."""
+
+    async def send(self, claim: Claim) -> SendResult | None:
+        """Send a message and return its result; `None`: it waits in the journal, or is another worker's.
+
+        Raises:
+            ClaimLostError: another worker has it, or an earlier message goes first.
+            JournalError: the journal has failed.
+            SendingGivenUpError: nothing gets through any more, and it was not sent.
+        """
+        error: Exception = EarlierRunError(self.left_open)
+        attempts, doubt = claim.attempts, self._earlier_attempt(claim)
+        for _ in range(_MOST_SENDINGS):
+            if doubt is None:
+                sent = await self._try(claim)
+                attempts += self._calls.calls_of(asyncio.current_task())
+                if isinstance(sent, SentMessage):
+                    if result := await self._delivered(claim, sent.id, attempts):
+                        return result
+                    sent = await self._answer_of_another(claim)
+                error = sent
+                doubt = attempt_of(error)
+                if doubt is None:
+                    return await self._not_accepted(claim, error, attempts)
+                self._note_answer(error)
+                await self._journal.finish(claim, Outcome.UNKNOWN, error=_said_by(error))
+            is_done, result = await self._resolve(claim, doubt, error, attempts)
+            if is_done:
+                return result
+            doubt = None
+        return await self._closed(claim, Outcome.NOT_SENT, error, attempts)
+
+    def result(
+        self,
+        claim: Claim,
+        outcome: Outcome,
+        error: Exception | None,
+        attempts: int,
+        message_id: str | None = None,
+    ) -> SendResult:
+        """Return the result of a message, which is reported by that."""
+        message = claim.message or claim
+        to = message.to if isinstance(message, Outgoing) else message.chat
+        index = self._intake.index_of(claim)
+        return SendResult(message.key, to, outcome, message_id, error, attempts, index, message.label)
+
+    @property
+    def left_open(self) -> str:
+        """What to say of a message that stays unknown since the run ends."""
+        if self._journal.is_durable:
+            return f"{_LEFT_OPEN} The next run with the same journal finds out."
+        return _LEFT_OPEN
+
+    def prepare(self, request: Request, task: _Task) -> None:
+        """Say how a message's request is to be made, before it is."""
+        request.on_departure = partial(self._window.leave, task)
+        request.may_leave = self._may_leave.get(task)
+
+    # --- one try
+
+    async def _try(self, claim: Claim) -> SentMessage | Exception:
+        number = await self._order.enter(claim.chat)
+        try:
+            # While it waits here, nothing of it is under way.
+            self._calls.forget(asyncio.current_task())
+            await self._breaker.acquire()
+            message = claim.message or outgoing_of(claim)
+            _check_files(message)
+            chat = await self._chat_of(claim, message)
+            await self._order.note_what_was_learnt()
+            self._order.has_started(number)
+            sent = await self._begin_and_say(claim, chat, message)
+        except (JournalError, SendingGivenUpError):
+            raise
+        except Exception as error:  # noqa: BLE001 - reported, with what can be said of the message
+            return error
+        finally:
+            self._order.has_started(number)
+        self._breaker.record_success()
+        return sent
+
+    async def _chat_of(self, claim: Claim, message: Outgoing) -> Chat | GroupChat:
+        """Return the handle of the chat, starting the conversation with a user if need be."""
+        api, to = self._calls.api, claim.chat
+        if not is_user(to):
+            if claim.message is None:
+                return handle(api, ChatAddress.of_text(to))
+            check_own(message.to, api)
+            return handle(api, address_of(message.to))
+        user = to.removeprefix(USERS)
+        chat = self._conversations.get(to)
+        if chat is None and (known := await self._journal.conversation_with(to)) is not None:
+            chat = Conversations(api)(ChatAddress.of_text(known).id)
+            api.aliases.learn_conversation(conversation=chat.id, user=user)
+        chat = chat or await Conversations(api).start(user)
+        self._conversations[to] = chat
+        if len(self._conversations) > _MOST_CONVERSATIONS:
+            self._conversations.popitem(last=False)
+        return chat
+
+    async def _begin_and_say(self, claim: Claim, chat: Chat | GroupChat, message: Outgoing) -> SentMessage:
+        await self._window.enter()
+        task = asyncio.current_task()
+        self._may_leave[task] = self._lease.of(claim)
+        try:
+            date_ahead = self._proofs.date_ahead() if self._journal.is_durable else None
+            await self._journal.begin(claim, self._journal.now(), chat.address.text, date_ahead)
+            return await _say(chat, message)
+        finally:
+            del self._may_leave[task]
+            self._window.leave(task)
+
+    async def _not_accepted(self, claim: Claim, error: Exception, attempts: int) -> SendResult | None:
+        """Note what is known of a message that got an error which leaves nothing open, but for bugs."""
+        outcome = Outcome.NOT_SENT if isinstance(error, DeliveryUnknownError) else outcome_of(error)
+        if outcome is Outcome.NOT_SENT and (
+            isinstance(error, ClientUsageError) or await self._breaker.record_failure(error)
+        ):
+            await self._journal.requeue(evolve(claim, attempts=attempts))
+            return None
+        self._note_answer(error)
+        return await self._closed(claim, outcome, error, attempts)
+
+    def _note_answer(self, error: Exception) -> None:
+        """Note what an error that concerns this message alone says of the others."""
+        if attempt_of(error) is not None:
+            self._breaker.record_unclear(error)
+        elif isinstance(error, StatusError) and not isinstance(error, ForbiddenError):
+            self._breaker.record_success()
+        elif outcome_of(error) is Outcome.NOT_SENT:
+            self._breaker.release_probe()
+
+    async def _closed(self, claim: Claim, outcome: Outcome, error: Exception, attempts: int) -> SendResult:
+        result = self.result(claim, outcome, error, attempts)
+        await self._journal.finish(claim, outcome, error=_said_by(error), is_final=True)
+        return result
+
+    async def _delivered(self, claim: Claim, message_id: str, attempts: int) -> SendResult | None:
+        """Note that it was delivered; `None`: another message is known under this id."""
+        result = self.result(claim, Outcome.DELIVERED, None, attempts, message_id)
+        try:
+            await self._journal.finish(claim, Outcome.DELIVERED, message_id=message_id)
+        except BaseException as error:
+            # The next run looks for it, and must not take it for another one's.
+            self._calls.api.deliveries.forget(message_id)
+            if isinstance(error, ClaimLostError) and await self._journal.is_claimed_id(message_id, claim.key):
+                return None
+            # Two workers that both say "delivered" could mean two messages: the one that has it now reports.
+            if not isinstance(error, JournalError) or isinstance(error, ClaimLostError):
+                raise
+            self.failure = self.failure or error
+            return evolve(result, error=JournalError(_NOT_NOTED))
+        self._proofs.note_first()
+        return result
+
+    # --- what is in doubt
+
+    def _earlier_attempt(self, claim: Claim) -> Attempt | None:
+        """Return what an earlier run may have sent. The process that made the call has exited, or lost it."""
+        if claim.state is State.WAITING or claim.started_at is None:
+            return None
+        files = tuple((file.name, file.size) for file in claim.files)
+        chat = ChatAddress.of_text(claim.sent_to or claim.chat)
+        departed_at = claim.started_at + self._proofs.journal_ahead
+        ended_at, date_ahead = self._calls.api.deliveries.clock.moment(), claim.date_ahead
+        if date_ahead is not None:
+            date_ahead -= self._proofs.journal_ahead
+        return Attempt(chat, claim.body, departed_at, ended_at, files, date_ahead=date_ahead)
+
+    async def _answer_of_another(self, claim: Claim) -> DeliveryUnknownError:
+        """Return the error for an answer that has the id of a message which an earlier run has delivered."""
+        message = claim.message or outgoing_of(claim)
+        chat, task = await self._chat_of(claim, message), asyncio.current_task()
+        assert task is not None  # noqa: S101 - for mypy: this is a coroutine
+        call = self._calls.requests[task]
+        error = call.delivery_unknown("the answer has the id of another message")
+        self._calls.api.deliveries.note(error, chat.address, message.body, call)
+        return error
+
+    async def _resolve(
+        self, claim: Claim, doubt: Attempt, error: Exception, attempts: int
+    ) -> tuple[bool, SendResult | None]:
+        """Find out what became of it; return whether that is the end of it, and with which result."""
+        found = await self._became_of(claim, doubt, error)
+        if found.message_id is not None:
+            self._breaker.record_success()
+            if result := await self._delivered(claim, found.message_id, attempts):
+                return True, result
+            found = Reconciled(Outcome.UNKNOWN)
+        if found.outcome is Outcome.UNKNOWN:
+            if isinstance(error, EarlierRunError) and found.reason:
+                error = EarlierRunError(_NOT_FOUND_OUT.format(found.reason))
+            return True, await self._closed(claim, Outcome.UNKNOWN, error, attempts)
+        if claim.state is not State.WAITING:
+            await self._release(claim)
+            return True, None
+        return False, None
+
+    async def _became_of(self, claim: Claim, doubt: Attempt, error: Exception) -> Reconciled:
+        api = self._calls.api
+        api.deliveries.is_for(doubt, self._journal.salt, claim.key)
+        if self._options.on_unknown == "report":
+            return Reconciled(Outcome.UNKNOWN)
+        for group in await self._journal.same_chats([claim.chat]):
+            api.aliases.learn_same(group)
+        unclear = error if isinstance(error, DeliveryUnknownError) else None
+        return await self._doubts.find_out(doubt, unclear, partial(self._reconciler, claim.key))
+
+    async def _reconciler(self, key: str) -> Reconciler:
+        api = self._calls.api
+        evidence = JournalEvidence(self._journal, api.deliveries, self._proofs, key)
+        return await reconciler_of(api, self._options.settle, evidence)
+
+    async def _release(self, claim: Claim) -> None:
+        """Let a message that an earlier run did not send wait again, if this run was given it."""
+        is_resumed = self.resumes and (self._options.superseded or not claim.is_superseded)
+        if is_resumed or self._intake.is_pending(claim):
+            await self._journal.requeue(claim)
+        else:
+            await self._journal.park(claim)
 
 
-def is_of_a_message(error: Exception) -> bool:
-    """Tell whether an error leaves open whether a message was delivered."""
-    return isinstance(error, DeliveryUnknownError) and error.attempt is not None
+def _check_files(message: Outgoing) -> None:
+    if check_files(message.files) and message.question:
+        raise InvalidInputError("a question cannot have files: send them in a message of their own")
+
+
+async def _say(chat: Chat | GroupChat, message: Outgoing) -> SentMessage:
+    question, files = message.question, message.files
+    if question:
+        return await chat.ask(
+            message.body,
+            options=question.options,
+            users=question.users,
+            multi_answer=question.multi_answer,
+            style=question.style,
+        )
+    return await (chat.upload(*files, body=message.body) if files else chat.send(message.body))
+
+
+def _said_by(error: Exception) -> str:
+    if isinstance(error, EarlierRunError):
+        return str(error)
+    return f"{type(error).__name__}: {error}"

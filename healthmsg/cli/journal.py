@@ -5,12 +5,12 @@ import csv
 import os
 import re
 from collections.abc import Container, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from getpass import getuser
 from pathlib import Path
-from typing import Annotated, Final, TextIO
+from typing import TYPE_CHECKING, Annotated, Final, TextIO
 
 import typer
 from attrs import define, frozen
@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from healthmsg.bulk import JournalReview
-from healthmsg.bulk.journal import Journal, Row, State
+from healthmsg.bulk.journal import Row, State, open_journal
 from healthmsg.cli.ending import ExitCode, confirmed, fail, problems_told, require_somebody, say
 from healthmsg.cli.private_file import as_cells, create_private
 from healthmsg.cli.recipients import RefusedError
@@ -30,6 +30,9 @@ from healthmsg.cli.unknown import Telling
 from healthmsg.cli.wording import reason_of, without_name
 from healthmsg.codec import encode
 from healthmsg.errors import ConfigurationError, HealthmsgError, Outcome
+
+if TYPE_CHECKING:
+    from healthmsg.bulk.journal.store import SqlJournal
 
 _COLUMNS: Final = (
     "position",
@@ -232,7 +235,7 @@ class _Survey:
 
     @property
     def settled(self) -> int:
-        return sum(self.counts[state] for state in (State.DELIVERED, State.NOT_SENT, State.SET_ASIDE))
+        return sum(self.counts[state] for state in (State.DELIVERED, State.NOT_SENT, State.PARKED))
 
     def as_json(self) -> str:
         counts: dict[str, object] = {state.value: count for state, count in self.counts.items()}
@@ -259,7 +262,7 @@ async def _survey(target: str) -> _Survey:
     decided = 0
     async with _opened(target) as opened:
         counts = await opened.counts()
-        superseded = sum((await opened.superseded()).values())
+        superseded = sum((await opened.count_superseded()).values())
         async for row in opened.rows():
             decided += row.decision is not None
             oldest = row.updated_at if oldest is None else min(oldest, row.updated_at)
@@ -307,7 +310,7 @@ class _Purging:
     count: int | None = None
 
     async def run(self, target: str, age: timedelta) -> None:
-        async with Journal.open(JournalPlace.parse(target).target) as opened:
+        async with open_journal(JournalPlace.parse(target).target) as opened:
             self.has_begun = True
             self.count = await opened.purge(age)
 
@@ -327,8 +330,8 @@ def _place(target: str) -> JournalPlace:
     return place
 
 
-def _opened(target: str) -> Journal:
-    return Journal.open(_place(target).target, is_reading=True)
+def _opened(target: str) -> "AbstractAsyncContextManager[SqlJournal]":
+    return open_journal(_place(target).target, is_reading=True)
 
 
 def _cells(row: Row) -> tuple[object, ...]:

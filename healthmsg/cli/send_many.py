@@ -11,7 +11,7 @@ import typer
 from attrs import evolve, frozen
 from rich.console import Console
 
-from healthmsg.bulk.hold import STOP_AFTER
+from healthmsg.bulk.circuit_breaker import STOP_AFTER
 from healthmsg.bulk.reconcile import SETTLE
 from healthmsg.cli import service
 from healthmsg.cli.ending import ExitCode, problems_told, require_somebody

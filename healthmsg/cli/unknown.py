@@ -2,13 +2,13 @@
 
 from contextlib import AsyncExitStack, aclosing
 from datetime import datetime, timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from attrs import define, field, frozen
 from rich.console import Console
 
 from healthmsg.bulk import JournalReview, UnknownMessage
-from healthmsg.bulk.journal import Journal
+from healthmsg.bulk.journal import open_journal
 from healthmsg.cli.chats import chat_at
 from healthmsg.cli.sending.journal_place import JournalPlace
 from healthmsg.cli.wording import without_name, written
@@ -18,6 +18,9 @@ from healthmsg.ids import ChatAddress
 from healthmsg.models import Message
 from healthmsg.resources.chat import Chat
 from healthmsg.resources.group_chat import GroupChat
+
+if TYPE_CHECKING:
+    from healthmsg.bulk.journal.store import SqlJournal
 
 AROUND: Final = timedelta(minutes=10)
 # One that has this many later messages is not looked for further.
@@ -51,7 +54,7 @@ class Telling:
         """
         count = 0
         async with AsyncExitStack() as stack:
-            journal = await stack.enter_async_context(Journal.open(self.place.target, is_reading=True))
+            journal = await stack.enter_async_context(open_journal(self.place.target, is_reading=True))
             me = ""
             if client is not None:
                 # Another one cannot see what this journal's account has sent.
@@ -82,7 +85,9 @@ class Telling:
         if self.with_texts:
             self._say(f"  text: {message.body}")
 
-    async def _tell_of_chat(self, client: Client, me: str, message: UnknownMessage, journal: Journal) -> None:
+    async def _tell_of_chat(
+        self, client: Client, me: str, message: UnknownMessage, journal: "SqlJournal"
+    ) -> None:
         chat = _chat(client, message.sent_to or message.to)
         if chat is None or message.started_at is None:
             self._say("  the chat is not known, so it cannot be read")
@@ -106,7 +111,7 @@ class Telling:
         if not mine.is_whole:
             self._say(f"  only its newest {_MOST_MESSAGES:,} messages were read: look in the chat itself")
 
-    async def _tell_of_one(self, one: Message, message: UnknownMessage, journal: Journal) -> None:
+    async def _tell_of_one(self, one: Message, message: UnknownMessage, journal: "SqlJournal") -> None:
         is_known = await journal.is_claimed_id(one.id, message.key)
         said = [
             "at a time the service does not say" if one.created_at is None else _shown(one.created_at),

@@ -1,4 +1,4 @@
-"""Fetching every attachment of a chat into a folder."""
+"""Downloading every attachment of a chat into a folder."""
 
 import asyncio
 import os
@@ -6,7 +6,7 @@ import stat
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Final
 
 from attrs import field, frozen
 
@@ -18,17 +18,19 @@ from healthmsg.ids import ChatAddress
 from healthmsg.models import Attachment, Message
 from healthmsg.paging import PAGE_SIZE, Pager, Spawn
 from healthmsg.routes import GET_ATTACHMENT, LIST_MESSAGES
-from healthmsg.task_pool import Many, Words
+from healthmsg.task_pool import BulkRun, Job, TaskPool, Words
 from healthmsg.transfer import Meter, Progress
 from healthmsg.validation import check_count
+
+_WORDS: Final = Words("a download_all", "attachments", "fetch", "fetched")
 
 
 @frozen
 class DownloadResult:
     """What became of one attachment.
 
-    `path` is where it is, `None` if it could not be fetched: then `error` says why. `skipped`: it was there
-    already, with the right size.
+    `path` is where it is, or `None` if it could not be downloaded: then `error` says why. `skipped` means
+    that it was there already, with the right size.
     """
 
     attachment: Attachment
@@ -37,18 +39,16 @@ class DownloadResult:
     error: Exception | None = None
 
 
-class DownloadAll(Many[Attachment, DownloadResult]):
-    """Attachments that are being fetched. Iterate it for the results, in the order in which they come.
+class DownloadAll(BulkRun[DownloadResult]):
+    """A run that downloads attachments. Iterate it for the results, in the order in which they come.
 
     `await it.all()` waits for everything. One that fails does not stop the others; an error in reading the
-    chat is raised after the results. Results that nobody reads hold up the work. Leaving the `async with` (or
-    closing the client) ends what is being fetched, and leaves no part of a file; the results that are left
-    can still be read by iterating on.
+    chat is raised after the results. It works on while its results are read. Leaving the `async with` (or
+    closing the client) ends it, and leaves no part of a file; the results that are left can still be read by
+    iterating on.
     """
 
-    _words: ClassVar[Words] = Words("a download_all", "attachments", "fetch", "fetched")
-
-    def __init__(  # noqa: PLR0913 - whence, what, whereto and how, by keyword
+    def __init__(  # noqa: PLR0913 - by keyword
         self,
         api: Api,
         chat: ChatAddress,
@@ -58,29 +58,24 @@ class DownloadAll(Many[Attachment, DownloadResult]):
         concurrency: int,
         progress: Progress | None,
     ) -> None:
-        super().__init__(attachments, api.spawn, places=check_count(concurrency, "concurrency", at_least=1))
         self._api = api
         self._chat = chat
         self._attachments = attachments
         self._folder = Path(to)
         self._meter = Meter(progress)
-
-    def _accept(self, item: Any) -> Attachment:
-        attachment: Attachment = item
-        return attachment
-
-    def _cut_off(self, item: Attachment, task: "asyncio.Task[None]") -> DownloadResult:  # noqa: ARG002 - see Many
-        call = GET_ATTACHMENT.call(self._chat)
-        return DownloadResult(item, error=DownloadError(call, "the run was ended before it was fetched"))
+        job = Job(_WORDS, self._feed, self._work, self._cut_off, finish=self._meter.finish)
+        self._pool: TaskPool[Attachment, DownloadResult] = TaskPool(
+            job, api.spawn, places=check_count(concurrency, "concurrency", at_least=1)
+        )
 
     async def _feed(self) -> None:
         async with aclosing(self._attachments):
             await asyncio.to_thread(make_folder, self._folder)
-            await super()._feed()
+            await self._pool.feed_all(self._attachments, _taken)
 
-    def _finish(self) -> None:
-        super()._finish()
-        self._meter.finish()
+    def _cut_off(self, item: Attachment, _: "asyncio.Task[None]") -> DownloadResult:
+        call = GET_ATTACHMENT.call(self._chat)
+        return DownloadResult(item, error=DownloadError(call, "the run was ended before it was fetched"))
 
     async def _work(self, item: Attachment) -> DownloadResult:
         target = self._folder / stored_name(item)
@@ -95,6 +90,10 @@ class DownloadAll(Many[Attachment, DownloadResult]):
         return DownloadResult(item, target)
 
 
+async def _taken(attachment: Attachment) -> Attachment:
+    return attachment
+
+
 def download_all(
     api: Api,
     chat: ChatAddress,
@@ -103,7 +102,7 @@ def download_all(
     concurrency: int,
     progress: Progress | None,
 ) -> DownloadAll:
-    """Prepare to fetch every attachment of a chat; nothing is sent until it is iterated."""
+    """Return the run that downloads every attachment of a chat; nothing is sent until it is iterated."""
     messages = api.pages(Message, LIST_MESSAGES, chat, page_size=PAGE_SIZE)
     attachments = _attachments(messages, api.spawn)
     run = DownloadAll(api, chat, attachments, to=to, concurrency=concurrency, progress=progress)
@@ -112,10 +111,10 @@ def download_all(
 
 
 async def _attachments(messages: Pager[Message], spawn: Spawn) -> AsyncGenerator[Attachment, None]:
-    """Give each attachment once, newest first.
+    """Yield each attachment once, newest first.
 
-    The list is read on while files are fetched, however long that takes: messages that arrive in between two
-    pages move the later ones, and enough of them would look like its end.
+    The list is read while files are downloaded, at full speed: messages that arrive between two pages shift
+    the later ones, and enough of them would look like the end of the list.
     """
     queue: asyncio.Queue[Attachment | None] = asyncio.Queue()
 
@@ -143,7 +142,7 @@ async def _attachments(messages: Pager[Message], spawn: Spawn) -> AsyncGenerator
 
 
 def _is_there(path: Path, size: int | None) -> bool:
-    """Tell whether a file was fetched before: it appears only when it is complete."""
+    """Return whether a file was downloaded before: it appears only when it is complete."""
     try:
         found = path.lstat()
     except FileNotFoundError:

@@ -143,7 +143,7 @@ class Limiter:
         self._free_from = max(self._free_from, self.adaptive.pause_until)
 
     def pause_as_asked(self, seconds: float) -> None:
-        """Let no call leave for as long as the service asked; and let those fail that do not wait so long."""
+        """Let no call leave for as long as the service asked: those that do not wait so long fail."""
         self._count_sleep()  # for an earlier pause
         self.adaptive.pause_as_asked(self._window.now() + seconds)
         self._free_from = max(self._free_from, self.adaptive.pause_until)

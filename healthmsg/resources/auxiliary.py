@@ -31,7 +31,7 @@ class AuxiliaryUsers:
 
         Raises:
             AmbiguousAuxIdError: it has a diacritic; see there.
-            NotFoundError: nobody has it, or not for this user.
+            NotFoundError: no user has it, or none that this user may see.
         """
         user = await self._api.read(User, GET_AUX_USER, aux_id=aux_id)
         self._api.aliases.learn_user_of_aux_id(aux_id, user.id)
@@ -71,8 +71,8 @@ class AuxiliaryGroupChats(ChatNamespace[GroupChatInfo, GroupChat]):
 
         As several group chats can silently have one auxiliary id [D], it is looked up first; that cannot see
         what another program does at the same moment, nor a chat that is not visible to this user.
-        `if_taken="share"` goes ahead unseen: then both have it, and which of them the id leads to is not
-        known. So the handle that comes back has the new chat's own id. All else as `groupchats.create`.
+        `if_taken="share"` does not look: then both may have it, and which of them the id leads to is not
+        known. So the handle that is returned has the new chat's own id. All else as `groupchats.create`.
 
         Raises:
             AuxIdTakenError: a group chat has this auxiliary id, or a user has that of an invitation. Nothing

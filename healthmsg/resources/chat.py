@@ -1,4 +1,4 @@
-"""The chat handles: everything one can do in a chat, written once for all four kinds."""
+"""The chat handles, and the namespaces that make them: written once for all four kinds of chat."""
 
 import os
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
@@ -116,8 +116,8 @@ class BaseChat:
     ) -> SentMessage:
         """Send a question with buttons. Contract: `POST {chat}/messages` with `question` [V].
 
-        `users` are those who are asked; who is asked without any is not known [A]. With `multi_answer`,
-        more than one option can be chosen.
+        `users` are asked; if there are none, it is not known who is [A]. With `multi_answer`, more than one
+        option can be chosen.
 
         Raises:
             EmptyMessageError: `body` has nothing to read.
@@ -134,9 +134,9 @@ class BaseChat:
     ) -> Coroutine[object, object, SentMessage]:
         """Send files as one message, with an optional text. Contract: `POST {chat}/attachments` [V].
 
-        What is sent is what the files hold now, when this is called: if one changes before it has left, it is
-        refused. `progress` gets the bytes of the files that were handed to the network, and those in all
-        (`None` as long as nobody knows). A further try takes back what the one before had done.
+        The files are sent as they are now, when this is called: one that changes before it was sent is
+        refused. `progress` gets the bytes that were handed to the network, and those in all (`None` while
+        that is not known). A further try starts from 0 again.
 
         Raises:
             InvalidFileError: names every file that is missing, empty, unreadable, a folder, no regular file,
@@ -189,15 +189,15 @@ class BaseChat:
         overwrite: bool = False,
         progress: Progress | None = None,
     ) -> Path:
-        """Write an attachment to a file, and give the file's path. Contract: `GET {chat}/attachments/…` [V].
+        """Write an attachment to a file, and return its path. Contract: `GET {chat}/attachments/…` [V].
 
         `to` is a file, or a folder: one that exists, or text that ends with a slash, which is made unless it
-        exists. There the attachment's name is used, made safe, and with a number if it is taken. The file
-        appears when it is complete, readable by its owner alone. A transfer that breaks is gone on with where
-        the service allows that [A], as often as `Retries` say.
+        exists. In a folder, the attachment's name is used, made safe, and with a number if it is taken. The
+        file appears when it is complete, readable by its owner alone. A transfer that breaks is continued
+        where the service allows that [A], as often as `Retries` say.
 
         Raises:
-            FileExistsError: the file exists, and `overwrite` was not asked for.
+            FileExistsError: the file exists, and `overwrite` is False.
             DownloadError: the link or what it led to is not acceptable.
             OSError: the file cannot be written.
             InvalidInputError: `progress` cannot be called.
@@ -210,16 +210,16 @@ class BaseChat:
         return path
 
     def download_stream(self, attachment: Attachment | str) -> "FileStream":
-        """Give an attachment piece by piece; nothing is sent yet. Contract: as `download`.
+        """Return an attachment to be read piece by piece; nothing is sent yet. Contract: as `download`.
 
-        Iterate it, within `async with` if you may leave early. What is wrong shows while it is iterated.
+        Iterate it, within `async with` if you may leave early. Errors are raised while it is iterated.
         """
         return self._file_of(attachment).stream()
 
     async def download_bytes(
         self, attachment: Attachment | str, *, max_bytes: int = _LARGEST_TO_READ
     ) -> bytes:
-        """Give a small attachment whole, of at most `max_bytes`. Contract: as `download`.
+        """Return a small attachment whole, of at most `max_bytes`. Contract: as `download`.
 
         Raises:
             InvalidInputError: `max_bytes` is not a whole number of at least 0.
@@ -237,14 +237,14 @@ class BaseChat:
         overwrite: bool = False,
         progress: Progress | None = None,
     ) -> Path:
-        """Write the chat as a PDF, and give the file's path. Contract: `GET {chat}/pdf` [V].
+        """Write the chat as a PDF, and return the file's path. Contract: `GET {chat}/pdf` [V].
 
         `start` and `end` are aware and to the second; without them the whole chat is written. `to` is a file
         or a folder as in `download`; there the file is called `chat.pdf`, with a number if that is taken.
 
         Raises:
             InvalidInputError: a moment is not aware, or `end` lies before `start`.
-            FileExistsError: the file exists, and `overwrite` was not asked for.
+            FileExistsError: the file exists, and `overwrite` is False.
             DownloadError: the link or what it led to is not acceptable.
         """
         from healthmsg.downloads.download import Download  # noqa: PLC0415 - as in upload
@@ -264,13 +264,13 @@ class BaseChat:
     def download_all(
         self, *, to: str | os.PathLike[str], concurrency: int = 4, progress: Progress | None = None
     ) -> "DownloadAll":
-        """Fetch every attachment of the chat into a folder. Contract: as `messages` and `download`.
+        """Download every attachment of the chat into a folder. Contract: as `messages` and `download`.
 
         Iterate the answer for one `DownloadResult` per attachment, newest first as they are begun, or wait
         for everything: `await chat.download_all(to=folder).all()`. The folder is made unless it exists. A
-        file is called after the attachment and a part of its id; one that is there with the right size is
-        skipped, and with another size fetched again. `progress` gets the bytes of all that was begun so far,
-        added up.
+        file is named after the attachment and a part of its id; one that is there with the right size is
+        skipped, and with another size downloaded again. `progress` gets the bytes of all that was begun so
+        far, added up.
 
         Raises:
             InvalidInputError: `concurrency` is not a whole number of at least 1, or `progress` not callable.
@@ -284,18 +284,18 @@ class BaseChat:
     ) -> "Export":
         """Write the archive of the chat into a folder. Contract: as `get`, `messages` and `download`.
 
-        There will be `chat.json`, what `get` says; `messages.jsonl`, a message a line, oldest first, with
-        every field that the service gave, and with each attachment's place as its `file`; and `attachments/`.
-        The folder is made unless it exists. What is there is not fetched again, so an export that broke off
-        is continued by exporting into the same folder. `messages.jsonl` appears when all else is there; one
-        from an earlier export is replaced then, and files of messages that are gone since are kept.
+        It has `chat.json`, what `get` returns; `messages.jsonl`, a message a line, oldest first, with every
+        field that the service gave, and with each attachment's place as its `file`; and `attachments/`. The
+        folder is made unless it exists. Files that are there are not downloaded again, so an export that
+        broke off is continued by exporting into the same folder. `messages.jsonl` appears when all else is
+        there, in place of an earlier one; files of messages that were deleted since are kept.
 
-        The list of messages is read first, and at once. One that arrives after its first page was read is
-        left out. The service gives the list by pages: should a message vanish while it is read, one that is
-        still there can be passed over; export again to be certain.
+        The list of messages is read first, and without a pause. A message that arrives after its first page
+        was read is left out. The service gives the list by pages: if a message is deleted while it is read,
+        another one can be missed; export again to be certain.
 
         Raises:
-            ExportIncompleteError: some attachments could not be fetched; all else was done.
+            ExportIncompleteError: some attachments could not be downloaded; all else was done.
             InvalidInputError: the folder holds something else, such as the export of another chat, or a link
                 where a file of the export goes.
             ClientUsageError: another export into the folder is under way.
@@ -314,8 +314,8 @@ class BaseChat:
     ) -> SentMessage:
         """Ask a user to prove who they are. Contract: `POST {chat}/verification` [V].
 
-        `client.users.providers(…)` gives the identity providers of a user. The answer is the message with
-        the request.
+        `client.users.providers(…)` returns the identity providers of a user. What is returned is the message
+        with the request.
 
         Raises:
             DeliveryUnknownError: the request may have been delivered, and was not sent again.
@@ -333,12 +333,12 @@ class BaseChat:
         """Return all users who were mentioned, each once; those known by id alone are read from the service.
 
         `mentions` is a message, the text of which counts too (see `Message.mentioned`), or its mentions.
-        `@all` stands for every member of a group chat. Users in `exclude` are left out: yourself, say. A
-        user who cannot be found is given by id alone, and left out if only the text names the id.
+        `@all` stands for every member of a group chat. Users in `exclude`, such as yourself, are left out. A
+        user who cannot be found comes with the id alone, or is left out if only the text names the id.
         """
-        return await complete_mentions(self._api, mentions, exclude, self._everybody)
+        return await complete_mentions(self._api, mentions, exclude, self._all_members)
 
-    async def _everybody(self) -> tuple[User, ...]:
+    async def _all_members(self) -> tuple[User, ...]:
         return ()
 
 
@@ -355,14 +355,14 @@ class Chat(BaseChat):
 
 
 def belongs_to(chat: BaseChat, api: Api) -> bool:
-    """Tell whether what is done with a handle is done by that user of that client."""
+    """Return whether a handle belongs to that user of that client."""
     return bool(chat._api.owner == api.owner)  # noqa: SLF001 - the handle's own module
 
 
 def question_json(
     options: Iterable[Option], users: Iterable[str | User], *, multi_answer: bool, style: Style
 ) -> dict[str, object]:
-    """Write a question [V].
+    """Return a question as it is sent [V].
 
     Raises:
         InvalidInputError: there is no option, two have one name, or something else is not what it must be.
@@ -400,18 +400,18 @@ async def complete_mentions(
     api: Api,
     mentions: Mentions,
     exclude: Iterable[str | User],
-    everybody: Callable[[], Awaitable[Iterable[User]]],
+    read_members: Callable[[], Awaitable[Iterable[User]]],
 ) -> tuple[User, ...]:
-    """Return all who were mentioned, each once and whole; `everybody` reads those that `@all` stands for."""
+    """Return all who were mentioned, each once and whole; `read_members` reads those of `@all`."""
     left_out = set(user_ids(exclude, "exclude"))
     if isinstance(mentions, Message):
         mentioned, listed = mentions.mentioned, {user.id for user in mentions.mentions}
     else:
         mentioned = check_all(mentions, User, "mentions")
         listed = {user.id for user in mentioned}
-    named = [user for user in mentioned if not _is_everybody(user)]
+    named = [user for user in mentioned if not _is_all(user)]
     if len(named) < len(mentioned):
-        members = tuple(await everybody())
+        members = tuple(await read_members())
         listed.update(member.id for member in members)
         named += members
     found: dict[str, User] = {}
@@ -422,7 +422,7 @@ async def complete_mentions(
     return tuple(user for user in users if user is not None)
 
 
-def _is_everybody(user: User) -> bool:
+def _is_all(user: User) -> bool:
     return user_id(user).lower() == EVERYBODY.id
 
 
@@ -440,7 +440,7 @@ async def _whole(api: Api, user: User, *, is_listed: bool) -> User | None:
     except (BadRequestError, ForbiddenError):
         if is_listed:
             raise
-        return None  # anybody can write into a text what looks like a mention
+        return None  # any text can hold something that looks like a mention
 
 
 _OF_A_USER: Final = ": the conversation with a user is client.users(user).conversation()"
@@ -454,7 +454,7 @@ class _MakesHandle(Protocol[HandleT_co]):
 
 
 class ChatNamespace(Generic[InfoT, HandleT]):
-    """All chats of one kind. Calling it with an id, or a model of its kind, gives the handle of a chat."""
+    """All chats of one kind. Calling it with an id, or a model of its kind, returns the handle of a chat."""
 
     _kind: ClassVar[ChatKind]
     _list_route: ClassVar[Route]
@@ -465,7 +465,7 @@ class ChatNamespace(Generic[InfoT, HandleT]):
         self._api = api
 
     def __call__(self, chat: str | InfoT) -> HandleT:
-        """Give the handle of a chat; nothing is sent.
+        """Return the handle of a chat; nothing is sent.
 
         Raises:
             InvalidIdError: the id cannot be one, or belongs to another kind of chat.

@@ -31,15 +31,15 @@ class Company:
     async def import_users(self, users: Iterable[ImportUser], *, send_email: bool) -> tuple[User, ...]:
         """Import people into the company, in one call. Contract: `POST company/import` [V], its answer [A].
 
-        `send_email` says whether each of them is told by e-mail. The answer is nobody if the service accepts
-        the call without saying whom it imported.
+        `send_email` says whether each of them gets an e-mail. The result is empty if the service accepts the
+        call without saying which users it imported.
 
         Raises:
-            InvalidInputError: there is nobody to import, or something else than `ImportUser` among them.
+            InvalidInputError: `users` is empty, or has something else than `ImportUser` in it.
             DeliveryUnknownError: they may have been imported, and the call was not made again.
         """
         people = check_all(users, ImportUser, "users")
         if not people:
-            raise InvalidInputError("there is nobody to import")
+            raise InvalidInputError("users is empty: there is no person to import")
         body = json_body({"send_email": check_flag(send_email, "send_email"), "users": people})
         return await self._api.create(tuple[User, ...], IMPORT_COMPANY_USERS, body, if_empty=())

@@ -16,7 +16,7 @@ class Conversations(ChatNamespace[ConversationInfo, Chat]):
     _handle = Chat
 
     async def start(self, user: str | User) -> Chat:
-        """Start a conversation with a user, and give its handle. Contract: `POST conversations` [A].
+        """Start a conversation with a user, and return its handle. Contract: `POST conversations` [A].
 
         Raises:
             InvalidIdError: it is no user's id.

@@ -32,11 +32,11 @@ class GroupChats(ChatNamespace[GroupChatInfo, GroupChat]):
         settings: GroupSettings | None = None,
         send_email: bool = True,
     ) -> GroupChat:
-        """Create a group chat, and give its handle. Contract: `POST groupchats` [V].
+        """Create a group chat, and return its handle. Contract: `POST groupchats` [V].
 
-        Of `settings`, only what is set is sent. `send_email` says whether members are told by e-mail. An
-        auxiliary id in an invitation is looked up first, since the service would silently take it away from
-        the user who has it [D].
+        Of `settings`, only what is set is sent. `send_email` says whether members get an e-mail. An auxiliary
+        id in an invitation is looked up first, since the service would silently take it away from the user
+        who has it [D].
 
         Raises:
             InvalidInputError: something about it cannot be right. Nothing was sent.
@@ -56,7 +56,7 @@ def new_group_chat(
     *,
     send_email: bool,
 ) -> dict[str, object]:
-    """Describe a group chat that is to be created.
+    """Return what describes a group chat that is to be created.
 
     Raises:
         InvalidInputError: something about it cannot be right.
@@ -78,7 +78,7 @@ def new_group_chat(
 async def create_group_chat(
     api: Api, route: Route, body: Content, invitations: Sequence[GroupInvite]
 ) -> GroupChat:
-    """Create it, unless an invitation would take an auxiliary id away from somebody.
+    """Create a group chat, unless an invitation would take an auxiliary id away from another user.
 
     Raises:
         AuxIdTakenError: it would. Nothing was created.

@@ -116,7 +116,7 @@ class TransactionStore(RowStore):
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
     async with Sandbox(
-        refresh_tokens=True, revoke_on_reuse=True, announce_expiry=True, seed=False
+        refresh_tokens=True, revoke_on_reuse=True, announce_expiry=True, sample_data=False
     ) as sandbox:
         yield sandbox
 

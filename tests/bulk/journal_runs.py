@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from healthmsg import Client, Outcome, Outgoing, Retries, SendResult
-from healthmsg.bulk.journal import Journal, State
+from healthmsg.bulk.journal import State, open_journal
 from healthmsg.sandbox import Fault, Sandbox
 from tests.bulk.sources import posts
 from tests.waiting import until
@@ -16,7 +16,7 @@ from tests.waiting import until
 async def fresh_client(sandbox: Sandbox) -> AsyncIterator[Client]:
     """Give a client that knows nothing of what others have sent, as one of another process."""
     # Nor of the calls that others have made within this second: it would be refused, and tries nothing again.
-    sandbox._service.rate_limit = None
+    sandbox.rate_limit = None
     async with Client(
         sandbox.issue_token(), environment=sandbox.environment, retries=Retries.none()
     ) as client:
@@ -34,7 +34,7 @@ def outcomes(results: Iterable[SendResult]) -> list[Outcome]:
 
 
 async def states(journal: Path | str) -> dict[str, State]:
-    async with Journal.open(journal, is_reading=True) as reading:
+    async with open_journal(journal, is_reading=True) as reading:
         return {row.key: row.state async for row in reading.rows()}
 
 

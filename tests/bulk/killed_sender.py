@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from healthmsg import Client, Environment, Outcome, Outgoing, RateLimit
-from healthmsg.bulk.journal import Journal
+from healthmsg.bulk.journal import open_journal
 from tests.bulk.sleeping_loop import SLEEPS, SleepingLoop
 
 CHATS: Final = 40
@@ -68,7 +68,8 @@ async def send(url: str, journal: str, settle: float, results: str) -> bool:
 
 def main() -> None:
     url, journal, settle, results = sys.argv[1:]
-    Journal.open.__func__.__kwdefaults__["lease"] = LEASE  # type: ignore[attr-defined] # a classmethod has it
+    assert open_journal.__kwdefaults__ is not None
+    open_journal.__kwdefaults__["lease"] = LEASE
     with asyncio.Runner(loop_factory=SleepingLoop if SLEEPS in os.environ else None) as runner:
         sys.exit(0 if runner.run(send(url, journal, float(settle), results)) else 1)
 

@@ -19,22 +19,22 @@ from healthmsg import (
     exact_aux_id,
     fold_aux_id,
 )
-from healthmsg.bulk.entries import Content, checked, files_in, question_in, take_files, taker, text_of
-from healthmsg.bulk.journal import JournalFile
-from healthmsg.bulk.journal.keys import (
+from healthmsg.bulk.intake import checked, files_in, question_in, take_files, text_of
+from healthmsg.bulk.journal import Entry, JournalFile
+from healthmsg.bulk.journal.input_index import (
     files_as_json,
     files_of_json,
     question_as_json,
     question_of_json,
 )
 from healthmsg.errors import AmbiguousAuxIdError, EmptyMessageError, InvalidFileError, InvalidIdError
-from healthmsg.files import TakenFile
+from healthmsg.files import FileTaker, TakenFile
 from healthmsg.ids import ChatAddress, ChatKind
 from healthmsg.sandbox import Sandbox
 
 
-async def checked_as_taken(message: Outgoing, client: Client) -> Content:
-    return await checked(message, client._api, await take_files(message, taker(for_journal=True)))
+async def checked_as_taken(message: Outgoing, client: Client) -> Entry:
+    return await checked(message, client._api, await take_files(message, FileTaker(digest_all=True)))
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40).filter(
@@ -88,7 +88,7 @@ def test_an_address_with_a_diacritic_that_nobody_has_decided_about_is_refused() 
 
 @given(question=questions)
 def test_a_question_comes_out_as_it_went_in(question: Question) -> None:
-    from healthmsg.bulk.entries import _written
+    from healthmsg.bulk.intake import _written
 
     text = question_as_json(_written(question))
     assert text is not None

@@ -16,15 +16,14 @@ from healthmsg import (
     SendResult,
     UnauthorizedError,
 )
-from healthmsg.bulk import hold
+from healthmsg.bulk import circuit_breaker
 from healthmsg.bulk.journal import State
-from healthmsg.bulk.journal_sender import JournalSendMany
 from healthmsg.errors import JournalGoneError, SendingGivenUpError
 from healthmsg.sandbox import (
     AnswerStatus,
     CutAfter,
     Fault,
-    GoAway,
+    Outage,
     RevokeToken,
     Sandbox,
     TooManyRequests,
@@ -38,7 +37,7 @@ pytestmark = pytest.mark.usefixtures("nothing_is_left_behind")
 
 async def test_a_host_that_goes_away_for_a_while_is_waited_for(sandbox: Sandbox, file: Path) -> None:
     addresses = chats(sandbox, 4)
-    lose(sandbox, GoAway(0.5), addresses[2])
+    lose(sandbox, Outage(0.5), addresses[2])
     async with fresh_client(sandbox) as client:
         results = await sent(client, Source(addresses, count=20), journal=file)
 
@@ -84,7 +83,7 @@ async def test_a_service_that_is_away_at_the_first_call_is_waited_for(
     client: Client, sandbox: Sandbox, file: Path
 ) -> None:
     (chat,) = chats(sandbox, 1)
-    away = asyncio.create_task(sandbox.go_away(1))
+    away = asyncio.create_task(sandbox.go_offline(1))
     await asyncio.sleep(0)
     run = client.send_many([Outgoing(chat, "1")], journal=file)
     run.start()
@@ -104,7 +103,7 @@ async def test_stop_after_holds_from_the_first_call(
     client: Client, sandbox: Sandbox, file: Path, *, has_journal: bool
 ) -> None:
     addresses = chats(sandbox, 1)
-    away = asyncio.create_task(sandbox.go_away(30))
+    away = asyncio.create_task(sandbox.go_offline(30))
     await asyncio.sleep(0)
     options: Any = {"journal": file} if has_journal else {}
     async with asyncio.timeout(5):
@@ -119,7 +118,7 @@ async def test_stop_after_holds_from_the_first_call(
 async def test_a_run_that_is_held_up_ends_at_once_when_its_journal_is_gone(
     sandbox: Sandbox, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hold, "_FIRST_WAIT", 0.3)
+    monkeypatch.setattr(circuit_breaker, "_FIRST_WAIT", 0.3)
     addresses = chats(sandbox, 10)
     sandbox.faults.add(kind=AnswerStatus(403), method="GET", template="me", times=None, after=1)
     lose(sandbox, AnswerStatus(403), times=None)
@@ -127,8 +126,9 @@ async def test_a_run_that_is_held_up_ends_at_once_when_its_journal_is_gone(
     async with fresh_client(sandbox) as client:
         run = client.send_many(Source(addresses, count=10), journal=file)
         reading = asyncio.create_task(read_into(seen, run))
-        assert isinstance(run, JournalSendMany)
-        await until(lambda: posts(sandbox) >= 10 and len(run._in_flight) == 10 and not run._requests)
+        await until(
+            lambda: posts(sandbox) >= 10 and len(run._pool.in_flight) == 10 and not run._calls.requests
+        )
         file.with_name(f"{file.name}.lock").unlink()
         async with asyncio.timeout(10):
             with pytest.raises(JournalGoneError, match="lock"):

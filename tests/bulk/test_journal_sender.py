@@ -134,7 +134,7 @@ async def test_what_an_earlier_run_left_is_sent_by_one_that_is_given_it(
 
     assert outcomes(await sent(client, [Outgoing(other, "x")], journal=file)) == [Outcome.DELIVERED]
     assert len(bodies(sandbox, chat)) == 5 - left
-    assert list((await states(file)).values()).count(State.SET_ASIDE) == left
+    assert list((await states(file)).values()).count(State.PARKED) == left
 
     results = await sent(client, messages[:4], journal=file)
     assert [(result.key, result.index) for result in results] == [(str(n), n) for n in range(4)]

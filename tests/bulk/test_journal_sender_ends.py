@@ -11,9 +11,9 @@ import pytest
 from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
-from healthmsg import Client, JournalError, Outcome, Outgoing, SendResult
-from healthmsg.bulk.journal import Journal, State
-from healthmsg.bulk.journal_sender import JournalSendMany
+from healthmsg import Client, JournalError, Outcome, Outgoing, SendMany, SendResult
+from healthmsg.bulk.journal import State
+from healthmsg.bulk.journal.store import SqlJournal
 from healthmsg.sandbox import CutAfter, Delay, Sandbox
 from tests.bulk.journal_runs import fresh_client, lose, outcomes, sent, states
 from tests.bulk.sources import Source, bodies, chats, posts, read_into
@@ -23,16 +23,17 @@ pytestmark = pytest.mark.usefixtures("nothing_is_left_behind")
 MOST_IN_FLIGHT = 128
 
 
-def journal_of(run: object) -> Journal:
-    assert isinstance(run, JournalSendMany)
-    return run._journal
+def journal_of(run: SendMany) -> SqlJournal:
+    assert run._runner is not None
+    assert isinstance(run._runner.journal, SqlJournal)
+    return run._runner.journal
 
 
 class FullDisk:
     """A journal that cannot be written until there is room."""
 
-    def __init__(self, journal: Journal) -> None:
-        database = journal._store._database
+    def __init__(self, journal: SqlJournal) -> None:
+        database = journal._database
         self._run, self.is_full = database.run, True
         database.run = self._run_if_there_is_room  # type: ignore[method-assign] # a disk of one's own is none
 
@@ -135,7 +136,7 @@ async def test_who_leaves_with_all_places_taken_and_one_in_doubt_is_not_kept(
     await client.me.get()
     lose(sandbox, CutAfter(), addresses[0])
     async with client.send_many([Outgoing(to, "x") for to in addresses], journal=file, settle=0.1) as run:
-        await until(lambda: len(run._in_flight) == 0 and run._places.locked())
+        await until(lambda: len(run._pool.in_flight) == 0 and run._pool.places.locked())
 
     # With the one in doubt, which had given its place away.
     assert len([result async for result in run]) == posts(sandbox) == MOST_IN_FLIGHT + 1
@@ -152,8 +153,7 @@ async def test_who_leaves_at_once_leaves_what_is_in_doubt_in_doubt(
         # As in another process: what this one has sent is not known.
         fresh = client.with_token(sandbox.issue_token())
         run = fresh.send_many(None, journal=file, settle=60)
-        assert isinstance(run, JournalSendMany)
-        run._launch = _noting(run._launch, launched)  # type: ignore[method-assign, assignment] # to know when
+        run._pool.launch = _noting(run._pool.launch, launched)  # type: ignore[method-assign, assignment] # to know when
         run.start()
         await until(lambda: len(launched) > ticks)  # noqa: B023 - waited for at once
         for _ in range(ticks):
@@ -219,10 +219,10 @@ async def test_a_second_cancellation_does_not_wait_for_what_hangs(sandbox: Sandb
 async def test_results_that_nobody_reads_hold_up_the_sending(sandbox: Sandbox, file: Path) -> None:
     source = Source(chats(sandbox, MOST_IN_FLIGHT * 2), count=20_000)
     async with fresh_client(sandbox) as client, client.send_many(source, journal=file) as run:
-        await until(lambda: run._places.locked() and not run._in_flight)
+        await until(lambda: run._pool.places.locked() and not run._pool.in_flight)
         await until(lambda: source.read == 20_000)  # into the journal, not into memory
         assert posts(sandbox) == MOST_IN_FLIGHT
-        assert run._results.qsize() == MOST_IN_FLIGHT
+        assert run._pool._results.qsize() == MOST_IN_FLIGHT
 
 
 # --- a journal that fails
@@ -268,7 +268,7 @@ async def test_a_disk_that_stays_full_ends_the_run_and_says_how_to_go_on(
     run = client.send_many(messages(), journal=file, stop_after=0)
     reading = aiter(run)
     await anext(reading)
-    await journal_of(run)._store._do(lambda c: c.exec_driver_sql("PRAGMA max_page_count = 1").scalar())
+    await journal_of(run)._do(lambda c: c.exec_driver_sql("PRAGMA max_page_count = 1").scalar())
     full.set()
     with pytest.raises(JournalError, match=r"disk is full.*start again") as caught:
         await anext(reading)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from healthmsg import Client, JournalError, Outcome, Outgoing, SendResult
-from healthmsg.bulk.journal import Journal
+from healthmsg.bulk.journal import open_journal
 from healthmsg.errors import JournalGoneError, JournalIncompleteError
 from healthmsg.sandbox import Sandbox
 from tests.bulk.journal_runs import fresh_client, outcomes, sent
@@ -58,7 +58,7 @@ async def test_a_run_whose_journal_is_gone_ends_and_calls_nothing_fine_that_is_n
     assert 60 <= len(fine) <= len(results)
     if disturb is rename:
         # All that is called fine is in the file, wherever it is.
-        async with Journal.open(file.with_name("renamed.db"), is_reading=True) as journal:
+        async with open_journal(file.with_name("renamed.db"), is_reading=True) as journal:
             noted = {row.message_id async for row in journal.rows()}
         assert {result.message_id for result in fine} <= noted
 
@@ -82,7 +82,7 @@ async def test_nothing_goes_twice_when_the_wal_file_was_left_behind(
         with pytest.raises(JournalIncompleteError, match="accept_missing_wal=1"):
             await sent(other, messages, journal=moved)
         with pytest.raises(JournalIncompleteError, match="accept_missing_wal=1"):
-            await other.send_many(messages, journal=moved, dry_run=True).report()
+            await other.preview_many(messages, journal=moved).report()
         assert posts(sandbox) == sent_before
         results = await sent(other, messages, journal=f"{moved}?accept_missing_wal=1")
 

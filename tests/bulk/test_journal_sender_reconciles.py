@@ -8,12 +8,11 @@ import asyncpg
 import pytest
 
 from healthmsg import Client, DeliveryUnknownError, JournalError, Outcome, Outgoing
-from healthmsg.bulk import journal_sender
-from healthmsg.bulk.journal import Entry, Journal, State
-from healthmsg.bulk.journal.store import Store
-from healthmsg.bulk.journal_sender import JournalSendMany
+from healthmsg.bulk import runner
+from healthmsg.bulk.journal import Entry, State, open_journal
+from healthmsg.bulk.journal.store import SqlJournal
 from healthmsg.errors import EarlierRunError
-from healthmsg.sandbox import AnswerStatus, AnswerStatusAfter, CutAfter, CutBefore, Delay, Fault, Sandbox
+from healthmsg.sandbox import AnswerStatus, CutAfter, CutBefore, Delay, Fault, Sandbox
 from tests.bulk.journal_runs import fresh_client, lose, outcomes, sent, states
 from tests.bulk.sources import bodies, chats, posts
 from tests.waiting import until
@@ -35,7 +34,7 @@ async def left_in_doubt(sandbox: Sandbox, file: Path | str, fault: Fault, *messa
 # --- in the same run
 
 
-@pytest.mark.parametrize("fault", [CutAfter(), AnswerStatusAfter(500)])
+@pytest.mark.parametrize("fault", [CutAfter(), AnswerStatus(500, after=True)])
 async def test_what_was_delivered_is_found_and_not_sent_again(
     client: Client, sandbox: Sandbox, target: str, fault: Fault
 ) -> None:
@@ -149,7 +148,7 @@ async def test_an_error_that_nobody_expects_ends_the_run_and_is_not_passed_over(
         raise LookupError("a bug")
 
     (chat,) = chats(sandbox, 1)
-    monkeypatch.setattr(Store, "finish", fails)
+    monkeypatch.setattr(SqlJournal, "finish", fails)
     with pytest.raises(LookupError, match="a bug"):
         await sent(client, [Outgoing(chat, "1", key="k")], journal=file)
     monkeypatch.undo()
@@ -221,7 +220,7 @@ async def test_what_was_left_in_doubt_and_is_absent_is_sent_only_by_a_run_that_i
     async with fresh_client(sandbox) as client:
         (result,) = await sent(client, [Outgoing(other, "x", key="x")], journal=file)
         assert result.key == "x"
-        assert await states(file) == {"a": State.SET_ASIDE, "x": State.DELIVERED}
+        assert await states(file) == {"a": State.PARKED, "x": State.DELIVERED}
         assert bodies(sandbox, chat) == []
 
         (result,) = await sent(client, [lost], journal=file)
@@ -271,7 +270,7 @@ async def test_a_message_in_doubt_to_a_user_is_looked_for_in_the_conversation_th
 
 async def died_holding(database: str, *entries: Entry) -> None:
     """Let a worker claim messages and lose its connection, for a second."""
-    async with Journal.open(database, lease=timedelta(seconds=1)) as dead:
+    async with open_journal(database, lease=timedelta(seconds=1)) as dead:
         await dead.enter(entries)
         await dead.claim(len(entries))
         connection = await asyncpg.connect(database.replace("+asyncpg", ""))
@@ -300,14 +299,13 @@ async def test_what_somebody_deletes_from_the_journal_is_not_waited_for_in_vain(
     client: Client, sandbox: Sandbox, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (chat,) = chats(sandbox, 1)
-    monkeypatch.setattr(journal_sender, "_BETWEEN_LOOKS", 0.05)
-    async with Journal.open(database) as other:
-        await other.set_out()  # as a sender does: what one who is none has claimed is anybody's
+    monkeypatch.setattr(runner, "_BETWEEN_LOOKS", 0.05)
+    async with open_journal(database) as other:
+        await other.start_run()  # as a sender does: what one who is none has claimed is anybody's
         await other.enter([Entry("a", chat, "1")])
         await other.claim(1)
         async with client.send_many([Outgoing(chat, "1", key="a")], journal=database) as run:
-            assert isinstance(run, JournalSendMany)
-            await until(lambda: run._has_all)
-            await other._store._do(lambda c: c.exec_driver_sql("DELETE FROM healthmsg_messages"))
+            await until(lambda: run._runner is not None and run._runner.intake._has_all)  # type: ignore[attr-defined]
+            await other._do(lambda c: c.exec_driver_sql("DELETE FROM healthmsg_messages"))
             with pytest.raises(JournalError, match="deleted"):
                 _ = [result async for result in run]

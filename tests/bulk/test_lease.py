@@ -9,8 +9,9 @@ from typing import cast
 
 import pytest
 
-from healthmsg.bulk.journal import Claimed, Journal, State
-from healthmsg.bulk.lease import Lease
+from healthmsg.bulk.dispatch import Lease
+from healthmsg.bulk.journal import Claim, State
+from healthmsg.bulk.journal.store import SqlJournal
 from healthmsg.errors import ClaimLostError, JournalError
 from tests.machine import Machine
 
@@ -38,7 +39,7 @@ class Renewals:
 
     def held(self) -> Lease:
         loop = asyncio.get_running_loop()
-        return Lease(cast(Journal, self), lambda: self.lost_at.append(loop.time()))
+        return Lease(cast(SqlJournal, self), lambda: self.lost_at.append(loop.time()))
 
 
 async def test_it_is_renewed_several_times_within_its_length() -> None:
@@ -99,11 +100,11 @@ async def test_where_there_is_no_lease_there_is_nothing_to_do() -> None:
 # --- whether a call may leave
 
 
-def claim(key: str = "a", fence: int = 1) -> Claimed:
-    return Claimed(key, "conversations/c", "Hallo", (), None, State.WAITING, 0, None, None, fence)
+def claim(key: str = "a", fence: int = 1) -> Claim:
+    return Claim(key, "conversations/c", "Hallo", (), None, State.WAITING, 0, None, None, fence)
 
 
-def may_leave(lease: Lease, claimed: Claimed | None = None) -> Callable[[], bool]:
+def may_leave(lease: Lease, claimed: Claim | None = None) -> Callable[[], bool]:
     """Begin with a message, and give what tells whether its call may be made."""
     check = lease.of(claimed or claim())
     assert check is not None

@@ -25,5 +25,5 @@ HANDLE = Client("token", environment=Environment("here", "http://127.0.0.1:1")).
 def test_repr_shows_for_whom_a_message_is_unless_that_may_name_a_patient(to: str, shown: str) -> None:
     assert repr(Outgoing(to, "s3cret", key="s3cret")) == f"Outgoing(to={shown})"
     assert f"to={shown}, outcome=" in repr(SendResult("s3cret", to, Outcome.NOT_SENT))
-    assert repr(Upload(to, ["s3cret"])) == f"Upload(chat={shown})"
-    assert f"chat={shown}, outcome=" in repr(UploadResult(to, ["s3cret"], Outcome.NOT_SENT))
+    assert repr(Upload(to, ["s3cret"])) == f"Upload(to={shown})"
+    assert f"to={shown}, outcome=" in repr(UploadResult(to, ["s3cret"], Outcome.NOT_SENT))

@@ -10,8 +10,8 @@ import pytest
 from attrs import frozen
 
 from healthmsg import Client, Outcome, Outgoing
-from healthmsg.bulk.dry_run import ProblemKind
-from healthmsg.bulk.journal import Journal, State
+from healthmsg.bulk.journal import State, open_journal
+from healthmsg.bulk.preview import ProblemKind
 from healthmsg.sandbox import CutAfter, CutBefore, Delay, Sandbox
 from tests.bulk.journal_runs import fresh_client, lose, sent, states
 from tests.bulk.sources import bodies
@@ -114,7 +114,7 @@ async def test_what_a_dry_run_asked_for_keeps_its_order(
 ) -> None:
     found = patients(sandbox, 12)
     messages = in_pairs(found, [pair for pair in PAIRS if "user" not in pair])
-    await client.send_many(messages, dry_run=True, check_chats=True).report()
+    await client.preview_many(messages, check_chats=True).report()
     delay_some(sandbox)
     await client.send_many(messages, **options).report()
     assert wrong(sandbox, found) == []
@@ -167,7 +167,7 @@ async def test_one_that_waits_does_not_keep_a_held_run_from_trying(
     (patient,) = patients(sandbox, 1)
     messages = [Outgoing(patient.address(kind), kind) for kind in ("conversation", "user")]
     client._api.deliveries.me = sandbox.user_id  # a run with a journal asks for it before anything else
-    away = asyncio.create_task(sandbox.go_away(30))
+    away = asyncio.create_task(sandbox.go_offline(30))
     await asyncio.sleep(1)
     report = await client.send_many(messages, **options).report()
     await away
@@ -204,12 +204,10 @@ async def test_the_same_text_to_two_addresses_of_a_patient_is_a_duplicate(
     messages = [Outgoing(one.address(kind), "x") for kind in KINDS] + [Outgoing(other.address("aux"), "x")]
     given: dict[str, Any] = {"journal": file} if with_journal else {}
 
-    problems = [problem async for problem in client.send_many(messages, dry_run=True, **given)]
+    problems = [problem async for problem in client.preview_many(messages, **given)]
     assert [(problem.kind, problem.index) for problem in problems] == [(ProblemKind.DUPLICATE, 2)]
 
-    problems = [
-        problem async for problem in client.send_many(messages, dry_run=True, check_chats=True, **given)
-    ]
+    problems = [problem async for problem in client.preview_many(messages, check_chats=True, **given)]
     assert [(problem.kind, problem.index) for problem in problems] == [
         (ProblemKind.DUPLICATE, number) for number in (1, 2, 3)
     ]
@@ -238,7 +236,7 @@ async def test_a_later_run_orders_by_what_an_earlier_one_learnt(
     async with fresh_client(sandbox) as other:
         delay_some(sandbox)
         await sent(other, messages, journal=file)
-        problems = [problem async for problem in other.send_many(messages * 2, dry_run=True, journal=file)]
+        problems = [problem async for problem in other.preview_many(messages * 2, journal=file)]
     assert wrong(sandbox, found) == found  # for the "x" that came before
     assert all(
         bodies(sandbox, patient.address("conversation")) == ["x", "eerst", "daarna"] for patient in found
@@ -276,5 +274,5 @@ async def test_what_was_begun_to_both_addresses_is_left_to_its_end(
     there = bodies(sandbox, conversation)
     assert sorted(map(str, there)) == ["0", "1", "2", "3", "4", "5"]
     assert there[2:] == ["2", "3", "4", "5"]
-    async with Journal.open(file, is_reading=True) as journal:
+    async with open_journal(file, is_reading=True) as journal:
         assert not await journal.has_open()

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from healthmsg import Client, DryRunReport, InvalidInputError, Outcome, Outgoing, ProblemKind, SendResult
-from healthmsg.bulk.intake import Intake
-from healthmsg.bulk.journal import Entry, Given, Journal, State
+from healthmsg import Client, InvalidInputError, Outcome, Outgoing, PreviewReport, ProblemKind, SendResult
+from healthmsg.bulk.intake import JournalIntake
+from healthmsg.bulk.journal import Entry, InputIndex, State, open_journal
 from healthmsg.errors import OtherTextError
 from healthmsg.sandbox import CutBefore, Sandbox
 from tests.bulk.journal_runs import fresh_client, lose, outcomes, sent
@@ -34,16 +34,16 @@ async def half_sent(sandbox: Sandbox, target: Path | str) -> list[str]:
 
 async def enter_only(sandbox: Sandbox, target: Path | str, messages: list[Outgoing]) -> None:
     """Enter messages as a run would that is killed before it sends the first."""
-    async with fresh_client(sandbox) as client, Journal.open(target) as journal:
+    async with fresh_client(sandbox) as client, open_journal(target) as journal:
         me = await client.me.get()
-        await journal.belong_to(me.id, sandbox.environment.api_url)
-        await journal.set_out()
-        with Given() as given:
+        await journal.set_owner(me.id, sandbox.environment.api_url)
+        await journal.start_run()
+        with InputIndex() as given:
 
             async def tell(result: SendResult) -> None:
                 given.knows(result.key or "")
 
-            intake = Intake(
+            intake = JournalIntake(
                 client._api,
                 journal,
                 given,
@@ -51,14 +51,15 @@ async def enter_only(sandbox: Sandbox, target: Path | str, messages: list[Outgoi
                 lambda: None,
                 retry_failed=False,
                 other_text="send",
-                count_other_texts=lambda _: None,
+                on_other_texts=lambda: None,
+                resumes=False,
             )
             await intake.take(messages)
 
 
-async def looked_at(client: Client, messages: list[Outgoing] | None, **options: Any) -> DryRunReport:
-    report = await client.send_many(messages, dry_run=True, **options).report()
-    assert isinstance(report, DryRunReport)
+async def looked_at(client: Client, messages: list[Outgoing] | None, **options: Any) -> PreviewReport:
+    report = await client.preview_many(messages, **options).report()
+    assert isinstance(report, PreviewReport)
     return report
 
 
@@ -271,9 +272,9 @@ async def test_a_replaced_text_in_doubt_is_not_sent_once_it_is_found_missing(
     sandbox: Sandbox, file: Path
 ) -> None:
     first, second = chats(sandbox, 2)
-    async with Journal.open(file) as journal, fresh_client(sandbox) as client:
-        await journal.belong_to((await client.me.get()).id, sandbox.environment.api_url)
-        await journal.set_out()
+    async with open_journal(file) as journal, fresh_client(sandbox) as client:
+        await journal.set_owner((await client.me.get()).id, sandbox.environment.api_url)
+        await journal.start_run()
         await journal.enter([Entry("a", first, OLD), Entry("b", second, "Dag")])
         for claim in await journal.claim(2):
             await journal.begin(claim, journal.now(), claim.chat)
@@ -287,8 +288,8 @@ async def test_a_replaced_text_in_doubt_is_not_sent_once_it_is_found_missing(
 
     assert [(result.key, result.outcome) for result in results] == [("c", Outcome.DELIVERED)]
     assert bodies(sandbox, first) == [NEW]
-    async with Journal.open(file, is_reading=True) as journal:
-        (row,) = [row async for row in journal.rows(State.SET_ASIDE)]
+    async with open_journal(file, is_reading=True) as journal:
+        (row,) = [row async for row in journal.rows(State.PARKED)]
     assert (row.key, row.is_superseded) == ("a", True)
 
 

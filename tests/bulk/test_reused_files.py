@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from attrs import evolve
 
 from healthmsg import Client, Outcome, Outgoing, RateLimit, Retries, Upload, UploadFile
-from healthmsg.bulk.entries import checked, take_files, taker
-from healthmsg.bulk.journal import Journal
+from healthmsg.bulk.intake import checked, take_files
+from healthmsg.bulk.journal import fingerprint_of, open_journal
 from healthmsg.errors import InvalidFileError, JournalMismatchError, UploadFileError
+from healthmsg.files import FileTaker
 from healthmsg.files import sources as values
 from healthmsg.sandbox import Sandbox
 
@@ -88,7 +90,7 @@ def given(path: Path, kind: type) -> Any:
 
 async def results_of(client: Client, run: Run, messages: Any, journal: Path) -> list[tuple[str, Outcome]]:
     if run == "uploads":
-        return [(str(one.chat), one.outcome) async for one in client.upload_many(messages)]
+        return [(str(one.to), one.outcome) async for one in client.upload_many(messages)]
     options: Any = {"journal": journal} if run == "journal" else {}
     return [(str(one.to), one.outcome) async for one in client.send_many(messages, **options)]
 
@@ -229,10 +231,11 @@ async def test_a_resumed_run_refuses_a_letter_that_was_replaced(
     path, journal = tmp_path / "brief.pdf", tmp_path / "journal.db"
     chat = f"conversations/{sandbox.add_conversation()}"
     render(path, letter_for(chat, size))
-    async with Journal.open(journal) as opened:
+    async with open_journal(journal) as opened:
         message = Outgoing(chat, "", [path])
-        taken = await take_files(message, taker(for_journal=True))
-        await opened.enter([(await checked(message, client._api, taken)).entry("k", b"f" * 32)])
+        taken = await take_files(message, FileTaker(digest_all=True))
+        entry = await checked(message, client._api, taken)
+        await opened.enter([evolve(entry, key="k", fingerprint=b"f" * 32)])
     before = path.stat()
     render(path, letter_for("somebody else", size))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
@@ -281,10 +284,11 @@ async def test_what_still_waits_is_sent_from_where_its_file_is_given_now(
         path.write_bytes(letter_for(chat))
         if folder == "gone":
             message = Outgoing(chat, "", [path], key="k")
-            taken = await take_files(message, taker(for_journal=True))
-            async with Journal.open(journal) as opened:
-                content = await checked(message, client._api, taken)
-                await opened.enter([content.entry("k", content.fingerprint(opened.salt))])
+            taken = await take_files(message, FileTaker(digest_all=True))
+            async with open_journal(journal) as opened:
+                entry = await checked(message, client._api, taken)
+                said = fingerprint_of(entry.chat, entry.body, entry.files, entry.question, salt=opened.salt)
+                await opened.enter([evolve(entry, key="k", fingerprint=said)])
             path.unlink()
 
     (result,) = await client.send_many([Outgoing(chat, "", [path], key="k")], journal=journal).all()
@@ -310,7 +314,7 @@ async def test_a_dry_run_sees_each_letter_as_it_was_given(
     messages = [Outgoing(chat, "", [file]) for chat, file in zip(chats, own, strict=True)]
     await client.send_many(messages, journal=journal).all()
 
-    report = await client.send_many(letters(), journal=journal, dry_run=True).report()
+    report = await client.preview_many(letters(), journal=journal).report()
 
     # All are refused that a run would refuse, since they are not what they were any more.
     assert (report.delivered_before, report.invalid, report.to_send) == (1, PATIENTS - 1, 0)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from healthmsg import ConfigurationError, InvalidInputError, JournalReview, Outcome, Outgoing
-from healthmsg.bulk.journal import Entry, Journal, Row, State
+from healthmsg.bulk.journal import Entry, Row, State, open_journal
 from healthmsg.errors import JournalInUseError, JournalNotFoundError
 from healthmsg.sandbox import Sandbox
 from tests.bulk.journal_runs import fresh_client, outcomes, sent
@@ -20,8 +20,8 @@ WHY = "DeliveryUnknownError: the line broke"
 
 async def unknown_ones(target: Path | str, chat: str, *, is_final: bool = True) -> None:
     """Have one message unknown, another in doubt, and one waiting behind the latter."""
-    async with Journal.open(target) as journal:
-        await journal.set_out()
+    async with open_journal(target) as journal:
+        await journal.start_run()
         await journal.enter(
             [Entry("a", chat, "Een"), Entry("b", "aux/conversations/P7", "Twee"), Entry("c", chat, "Drie")]
         )
@@ -32,7 +32,7 @@ async def unknown_ones(target: Path | str, chat: str, *, is_final: bool = True) 
 
 
 async def row_of(target: Path | str, key: str) -> Row:
-    async with Journal.open(target, is_reading=True) as journal:
+    async with open_journal(target, is_reading=True) as journal:
         (row,) = [row async for row in journal.rows() if row.key == key]
     return row
 
@@ -74,7 +74,7 @@ async def test_not_sent_by_a_persons_word_is_sent_by_the_next_run(sandbox: Sandb
 
     await JournalReview(target).decide("a", Outcome.NOT_SENT, by="An")
 
-    assert (await row_of(target, "a")).state is State.SET_ASIDE
+    assert (await row_of(target, "a")).state is State.PARKED
     async with fresh_client(sandbox) as client:
         results = await sent(client, None, journal=target)
     assert {result.key: result.outcome for result in results} == dict.fromkeys("ac", Outcome.DELIVERED)
@@ -100,12 +100,12 @@ async def test_not_sent_is_sent_by_a_run_that_is_given_it(sandbox: Sandbox, file
 @pytest.mark.parametrize("outcome", [Outcome.DELIVERED, Outcome.NOT_SENT])
 async def test_the_later_messages_of_its_chat_wait_no_longer(target: str, outcome: Outcome) -> None:
     await unknown_ones(target, "conversations/c1", is_final=False)
-    async with Journal.open(target) as journal:
+    async with open_journal(target) as journal:
         assert [claim.key for claim in await journal.claim(9)] == []
 
     await JournalReview(target).decide("a", outcome, by="An")
 
-    async with Journal.open(target) as journal:
+    async with open_journal(target) as journal:
         assert [claim.key for claim in await journal.claim(9)] == ["c"]
 
 
@@ -113,8 +113,8 @@ async def test_a_persons_word_proves_no_search(file: Path) -> None:
     await unknown_ones(file, "conversations/c1")
     await JournalReview(file).decide("a", Outcome.DELIVERED, by="An", message_id="m7")
 
-    async with Journal.open(file) as journal:
-        assert await journal.delivered_sample() is None
+    async with open_journal(file) as journal:
+        assert await journal.newest_delivery() is None
         assert await journal.is_claimed_id("m7", "b")
 
 
@@ -157,7 +157,7 @@ async def test_what_settles_nothing_is_refused(
 async def test_nothing_is_decided_beside_a_run_with_the_file(file: Path) -> None:
     await unknown_ones(file, "conversations/c1")
 
-    async with Journal.open(file):
+    async with open_journal(file):
         with pytest.raises(JournalInUseError):
             await JournalReview(file).decide("a", Outcome.DELIVERED, by="An")
 
@@ -165,8 +165,8 @@ async def test_nothing_is_decided_beside_a_run_with_the_file(file: Path) -> None
 async def test_nothing_is_decided_about_what_a_worker_has(database: str) -> None:
     await unknown_ones(database, "conversations/c1", is_final=False)
 
-    async with Journal.open(database) as worker:
-        assert [claim.key for claim in await worker.in_doubt()] == ["a", "b"]
+    async with open_journal(database) as worker:
+        assert [claim.key for claim in await worker.claim_in_doubt()] == ["a", "b"]
         with pytest.raises(JournalInUseError, match="worker"):
             await JournalReview(database).decide("a", Outcome.NOT_SENT, by="An")
     await JournalReview(database).decide("a", Outcome.NOT_SENT, by="An")

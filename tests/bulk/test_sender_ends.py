@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from healthmsg import Client, Outcome, Outgoing, SendResult
-from healthmsg.bulk.plain_sender import PlainSendMany
+from healthmsg.bulk.sender import Sender
 from healthmsg.errors import SendingStoppedError
 from healthmsg.sandbox import AnswerStatus, Delay, Sandbox
 from tests.bulk.sources import AsyncSource, Source, chats, posts
@@ -260,7 +260,7 @@ async def test_a_mistake_of_ours_leaves_no_message_without_a_result(
 
     chat, other = chats(sandbox, 2)
     sandbox.faults.add(kind=AnswerStatus(404), method="POST")
-    monkeypatch.setattr(PlainSendMany, "_note_answer", fail)
+    monkeypatch.setattr(Sender, "_note_answer", fail)
 
     results = await client.send_many([Outgoing(chat, "c4nary"), Outgoing(other, "c4nary")]).all()
 

@@ -61,10 +61,10 @@ async def test_every_upload_arrives_once_and_is_one_call(client: Client, sandbox
     results = await upload_all(client, [(chat, [pdf(number)]) for number, chat in enumerate(addresses)])
 
     assert {result.outcome for result in results} == {Outcome.DELIVERED}
-    assert sorted(str(result.chat) for result in results) == sorted(addresses)
+    assert sorted(str(result.to) for result in results) == sorted(addresses)
     for number, chat in enumerate(addresses):
         assert stored(sandbox, chat) == [[PDF + str(number).encode()]]
-    by_chat = {result.chat: result.message_id for result in results}
+    by_chat = {result.to: result.message_id for result in results}
     assert by_chat == {chat: sandbox.messages(chat)[0].id for chat in addresses}
     assert posts(sandbox) == 40
     assert sandbox.rejected == 0
@@ -95,7 +95,7 @@ async def test_a_file_several_files_and_a_text_are_each_one_message(
         [[PDF + b"3"]],
     ]
     assert sandbox.messages(four)[0].body == "Uw uitslag"
-    assert {id(result.chat) for result in results} == {id(one), id(two), id(chat), id(four)}
+    assert {id(result.to) for result in results} == {id(one), id(two), id(chat), id(four)}
 
 
 async def test_all_gives_all_results(client: Client, sandbox: Sandbox) -> None:
@@ -131,7 +131,7 @@ async def test_results_come_as_they_are_complete(client: Client, sandbox: Sandbo
 
     results = await upload_all(client, [(chat, pdf(1)) for chat in (slow, *others)])
 
-    assert results[-1].chat == slow
+    assert results[-1].to == slow
 
 
 async def test_results_that_nobody_reads_hold_up_the_work(client: Client, sandbox: Sandbox) -> None:
@@ -167,7 +167,9 @@ async def test_nothing_is_kept_of_what_is_done(client: Client, sandbox: Sandbox,
     assert len([result async for result in run]) == 2
 
     assert client._parts.shared._runs == set()
-    assert (run._in_flight, run._requests, getattr(run, "_last_in_chat", {})) == ({}, {}, {})
+    assert (run._pool.in_flight, run._calls.requests) == ({}, {})
+    if kind == "messages":
+        assert run._runner.journal.left_over() == []
 
 
 # --- what goes wrong for one
@@ -202,7 +204,7 @@ async def test_an_upload_that_cannot_be_made_is_reported_and_the_others_go_on(
     results = await upload_all(client, [*others[:2], bad, *others[2:]])
 
     (failed,) = [result for result in results if result.error is not None]
-    assert (failed.chat, failed.files) == bad
+    assert (failed.to, failed.files) == bad
     assert failed.outcome is Outcome.NOT_SENT
     assert type(failed.error) is error
     assert failed.message_id is None
@@ -228,7 +230,7 @@ async def test_a_chat_of_another_user_or_client_is_refused(client: Client, sandb
 
         results = await upload_all(client, [(chat, pdf(1)) for chat in handles])
 
-    outcomes = {id(result.chat): (result.outcome, type(result.error)) for result in results}
+    outcomes = {id(result.to): (result.outcome, type(result.error)) for result in results}
     refused = (Outcome.NOT_SENT, InvalidInputError)
     assert [outcomes[id(chat)] for chat in handles] == [refused, refused, (Outcome.DELIVERED, type(None))]
     assert "a run of that one" in str(results[0].error or results[1].error)
@@ -245,7 +247,7 @@ async def test_what_may_have_arrived_is_unknown_and_not_sent_again(
     results = await upload_all(client, ((to, pdf(1)) for to in (lost, *others)))
 
     (unknown,) = [result for result in results if result.outcome is Outcome.UNKNOWN]
-    assert unknown.chat == lost
+    assert unknown.to == lost
     assert isinstance(unknown.error, DeliveryUnknownError)
     assert len(sandbox.messages(lost)) == arrived
     assert posts(sandbox) == 3

@@ -31,7 +31,7 @@ def pdf(number: int = 1) -> UploadFile:
 
 async def rest_of(run: UploadMany) -> dict[object, UploadResult]:
     async with asyncio.timeout(5):
-        return {result.chat: result async for result in run}
+        return {result.to: result async for result in run}
 
 
 # --- leaving
@@ -193,7 +193,7 @@ async def test_a_cancelled_consumer_leaves_cleanly(client: Client, sandbox: Sand
     with pytest.raises(asyncio.CancelledError):
         await consumer
 
-    assert [(result.chat, result.outcome) for result in seen] == [(one, Outcome.DELIVERED)]
+    assert [(result.to, result.outcome) for result in seen] == [(one, Outcome.DELIVERED)]
     assert [result.outcome for result in (await rest_of(run)).values()] == [Outcome.UNKNOWN]
     assert halting.is_closed
 
@@ -219,7 +219,7 @@ import asyncio, sys
 from healthmsg import Client, Environment, UploadFile
 
 def show(result):
-    print(result.chat, result.outcome.value, flush=True)
+    print(result.to, result.outcome.value, flush=True)
 
 async def pieces():
     yield b"x" * 10

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from healthmsg.bulk.journal import Journal, State
+from healthmsg.bulk.journal import State, open_journal
 from healthmsg.cli.recipients import read_recipients
 from healthmsg.cli.sending.job import Job
 from healthmsg.cli.sending.journal_place import JournalPlace
@@ -48,7 +48,7 @@ class Half:
     async def begin(self) -> "Half":
         self.write(range(2))
         assert (await self.send(OLD, "--yes")).code == 0
-        async with Journal.open(self.journal) as journal:
+        async with open_journal(self.journal) as journal:
             rows = [row async for row in journal.rows()]
         assert [row.state for row in rows] == [State.DELIVERED] * 2
         self.write(range(4))

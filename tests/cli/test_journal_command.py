@@ -6,11 +6,12 @@ import json
 import re
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import pytest
 
-from healthmsg.bulk.journal import Entry, Journal
+from healthmsg.bulk.journal import Entry, open_journal
+from healthmsg.bulk.journal.store import SqlJournal
 from healthmsg.cli.sending.journal_place import JournalPlace
 from healthmsg.errors import JournalError, Outcome
 from tests.cli.command_line import Done, invoke
@@ -21,7 +22,7 @@ NOW = datetime(2026, 11, 23, 10, 0, tzinfo=UTC)
 
 async def fill(target: str | Path) -> None:
     """Have one message delivered, one not sent, and one waiting."""
-    async with Journal.open(target) as journal:
+    async with open_journal(target) as journal:
         await journal.enter([Entry(f"k{n}", f"aux/conversations/P{n}", BODY) for n in range(3)])
         delivered, failed = await journal.claim(2)
         for claim in (delivered, failed):
@@ -77,7 +78,7 @@ def test_a_program_can_read_the_counts(journal: Path) -> None:
 
 def test_it_works_beside_somebody_who_sends(journal: Path) -> None:
     async def beside() -> Done:
-        async with Journal.open(journal):
+        async with open_journal(journal):
             return await asyncio.to_thread(invoke, "journal", "show", journal)
 
     assert counts(asyncio.run(beside()))["waiting"] == 1
@@ -128,7 +129,7 @@ def test_texts_come_along_where_they_are_kept_and_wanted(journal: Path, tmp_path
 
 
 async def enter(target: str | Path, key: str, body: str) -> None:
-    async with Journal.open(target) as journal:
+    async with open_journal(target) as journal:
         await journal.enter([Entry(key, "aux/conversations/P9", body)])
 
 
@@ -185,7 +186,7 @@ def test_it_is_not_begun_where_nobody_can_be_asked(journal: Path) -> None:
 
 def test_a_journal_that_somebody_sends_with_is_not_purged(journal: Path) -> None:
     async def beside() -> Done:
-        async with Journal.open(journal):
+        async with open_journal(journal):
             return await asyncio.to_thread(invoke, "journal", "purge", journal, "--older-than", "0d", "--yes")
 
     done = asyncio.run(beside())
@@ -198,14 +199,14 @@ def test_a_journal_that_somebody_sends_with_is_not_purged(journal: Path) -> None
 def test_what_was_deleted_is_said_also_when_closing_fails(
     journal: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    leave = Journal.__aexit__
+    leave = SqlJournal.close
 
-    async def broken(opened: Journal, *told: Any) -> None:
-        await leave(opened, *told)
+    async def broken(opened: SqlJournal) -> None:
+        await leave(opened)
         if not opened._is_reading:
             raise JournalError("The journal is gone.")
 
-    monkeypatch.setattr(Journal, "__aexit__", broken)
+    monkeypatch.setattr(SqlJournal, "close", broken)
     done = invoke("journal", "purge", journal, "--older-than", "0d", "--yes")
 
     assert done.code == 1
@@ -219,7 +220,7 @@ def test_nothing_is_said_of_a_purge_that_broke_off(
     async def broken(*_: object) -> int:
         raise error
 
-    monkeypatch.setattr(Journal, "purge", broken)
+    monkeypatch.setattr(SqlJournal, "purge", broken)
     done = invoke("journal", "purge", journal, "--older-than", "0d", "--yes")
 
     assert done.code in {1, 130}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from healthmsg import Client
-from healthmsg.bulk.journal import Entry, Journal, Row, State
+from healthmsg.bulk.journal import Entry, Row, State, open_journal
 from healthmsg.errors import Outcome
 from healthmsg.sandbox import Sandbox
 from tests.cli.command_line import Done, invoke, run
@@ -30,9 +30,9 @@ async def unknown_one(
     *,
     is_final: bool = True,
 ) -> None:
-    async with Journal.open(path) as journal:
+    async with open_journal(path) as journal:
         if owner is not None:
-            await journal.belong_to(*owner)
+            await journal.set_owner(*owner)
         await journal.enter([Entry("k1", chat, TEXT), Entry("k2", chat, "Tot morgen")])
         (claim,) = await journal.claim(1)
         await journal.begin(claim, at or datetime.now(UTC), claim.chat)
@@ -40,7 +40,7 @@ async def unknown_one(
 
 
 async def row_of(path: Path, key: str = "k1") -> Row:
-    async with Journal.open(path, is_reading=True) as journal:
+    async with open_journal(path, is_reading=True) as journal:
         (row,) = [row async for row in journal.rows() if row.key == key]
     return row
 
@@ -90,7 +90,7 @@ async def test_texts_are_shown_when_asked_for(sandbox: Sandbox, path: Path) -> N
 async def test_messages_of_the_journal_are_marked_as_such(sandbox: Sandbox, path: Path) -> None:
     chat, me, (message_id,) = await my_chat(sandbox, TEXT)
     await unknown_one(path, chat, (me, sandbox.environment.api_url))
-    async with Journal.open(path) as journal:
+    async with open_journal(path) as journal:
         (claim,) = await journal.claim(1)
         await journal.begin(claim, datetime.now(UTC), claim.chat)
         await journal.finish(claim, Outcome.DELIVERED, message_id=message_id)
@@ -159,7 +159,7 @@ async def test_without_the_service_the_journal_says_what_it_knows(
 
 
 async def test_it_says_when_nothing_is_unknown(sandbox: Sandbox, path: Path) -> None:
-    async with Journal.open(path):
+    async with open_journal(path):
         pass
 
     assert "Nothing is unknown." in (await shown(sandbox, path)).out
@@ -176,7 +176,7 @@ async def decided(path: Path, *arguments: str) -> Done:
     ("word", "state", "outcome"),
     [
         ("delivered", State.DELIVERED, Outcome.DELIVERED),
-        ("not-sent", State.SET_ASIDE, Outcome.NOT_SENT),
+        ("not-sent", State.PARKED, Outcome.NOT_SENT),
     ],
 )
 async def test_a_persons_word_is_kept_with_the_name(
@@ -246,7 +246,7 @@ async def test_what_cannot_be_decided_changes_nothing(
 async def test_nothing_is_decided_beside_a_run(path: Path) -> None:
     await unknown_one(path, "conversations/c1")
 
-    async with Journal.open(path):
+    async with open_journal(path):
         done = await decided(path, "k1", "delivered", "--yes")
 
     assert done.code == 1

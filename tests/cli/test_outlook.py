@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
-from healthmsg.bulk.journal import Entry, Journal
+from healthmsg.bulk.journal import Entry, open_journal
 from healthmsg.errors import Outcome
 from healthmsg.sandbox import Sandbox
 from tests.cli.command_line import run
@@ -14,7 +14,7 @@ async def test_what_stays_unknown_for_ever_is_not_counted_as_to_be_sent(
 ) -> None:
     path = tmp_path / "recall.db"
     chat = f"conversations/{sandbox.add_conversation(aux_id='P1')}"
-    async with Journal.open(path) as journal:
+    async with open_journal(path) as journal:
         await journal.enter([Entry("a", "conversations/c1", "Hallo"), Entry("b", chat, "Dag")])
         (claim,) = await journal.claim(1)
         await journal.begin(claim, datetime.now(UTC), claim.chat)

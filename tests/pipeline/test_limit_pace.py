@@ -26,7 +26,7 @@ from healthmsg.pipeline.retry import Retries, RetryStep
 from healthmsg.ratelimit.adaptive import AdaptiveRate
 from healthmsg.ratelimit.limiter import Limiter, RateLimit
 from healthmsg.ratelimit.queue import Priority
-from healthmsg.sandbox.limits import FixedWindow, Policy, SlidingWindow, SpikeArrest
+from healthmsg.sandbox.limits import FixedWindow, RateLimitPolicy, SlidingWindow, SpikeArrest
 from tests.pipeline.servers import a_request, in_fake_time, let_the_clock_tick, response
 
 pytestmark = pytest.mark.looptime(noop_cycles=0)
@@ -42,7 +42,7 @@ async def ticking_clock() -> None:
 class Service:
     """A service that enforces a policy, over a path with jitter."""
 
-    policy: Policy
+    policy: RateLimitPolicy
     dice: random.Random
     jitter: float = 0.0
     told: bool = False
@@ -123,7 +123,7 @@ def test_under_jitter_a_spike_arrest_loses_nothing_and_passes_more_than_one_call
 @pytest.mark.parametrize("told", [False, True])
 @pytest.mark.parametrize("policy", [SlidingWindow, FixedWindow])
 def test_when_another_program_takes_half_of_the_limit_we_settle_at_the_other_half(
-    policy: Callable[[], Policy], caplog: pytest.LogCaptureFixture, *, told: bool
+    policy: Callable[[], RateLimitPolicy], caplog: pytest.LogCaptureFixture, *, told: bool
 ) -> None:
     no_lines(caplog)
 

@@ -11,7 +11,7 @@ from attrs import define, field
 from healthmsg import Client, RateLimit, Retries, UploadFile
 from healthmsg.resources.chat import Chat
 from healthmsg.sandbox import Sandbox
-from healthmsg.sandbox.answers import cut
+from healthmsg.sandbox.call import cut
 from healthmsg.sandbox.faults import Execute
 
 FILE = "files/{key}"

@@ -11,7 +11,7 @@ from attrs import evolve, frozen
 from healthmsg import Client
 from healthmsg.downloads.download import FileStream
 from healthmsg.paging import Pager
-from healthmsg.task_pool import Many
+from healthmsg.task_pool import BulkRun
 from tests.resources.foreign_host import Part, Seen
 
 BASE: Final = "/v1"
@@ -74,7 +74,7 @@ class Row:
         result = getattr(self.at(client), self.method)(*self.args, **kwargs)
         if isinstance(result, Pager):
             return await result.first_page()
-        if isinstance(result, Many):
+        if isinstance(result, BulkRun):
             return await result.all()
         if isinstance(result, FileStream):
             return b"".join([chunk async for chunk in result])

@@ -1,84 +1,298 @@
-"""The connection to a journal's database, and what it promises."""
+"""The database of a journal: its tables, how they are made, and what its errors mean."""
 
-import asyncio
 import logging
+import secrets
 import sqlite3
 import ssl
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from datetime import datetime, timedelta
-from functools import partial
-from pathlib import Path
-from typing import Any, Final, TypeVar
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol, TypeVar
 
 import orjson
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError
-from sqlalchemy.pool import NullPool
-
-from healthmsg.bulk.journal import libpq, migrations, sqlite_file, statements, wal_mark
-from healthmsg.bulk.journal.changes import Change, Changes
-from healthmsg.bulk.journal.continuity import Continuity, StillRunningError, may_connect_later, state_of
-from healthmsg.bulk.journal.line import Line, SqliteLine, postgresql_line
-from healthmsg.bulk.journal.schema import utc
-from healthmsg.bulk.journal.sqlite_file import SqliteFile
-from healthmsg.bulk.journal.target import Target
-from healthmsg.clock import SteadyClock
-from healthmsg.errors import (
-    ClaimLostError,
-    ConfigurationError,
-    HealthmsgError,
-    JournalError,
-    JournalGoneError,
+from attrs import field, frozen
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    DateTime,
+    Dialect,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    TypeDecorator,
+    inspect,
+    select,
+    text,
 )
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
+from sqlalchemy.types import TypeEngine
+
+from healthmsg.errors import JournalError, JournalNotFoundError, JournalVersionError
 
 T = TypeVar("T")
 
-_PRAGMAS: Final = (
-    # One sync a commit, and readers are not kept out.
-    "PRAGMA journal_mode = WAL",
-    # With NORMAL, a power cut takes the last commits along.
-    "PRAGMA synchronous = FULL",
-    # On macOS, a sync ends before the disk has it.
-    "PRAGMA fullfsync = ON",
-    "PRAGMA checkpoint_fullfsync = ON",
-    # What is deleted is overwritten: patients' texts do not stay in the file.
-    "PRAGMA secure_delete = ON",
-    "PRAGMA foreign_keys = ON",
-    "PRAGMA busy_timeout = 30000",
-    # Pages, a quarter of SQLite's own: the less is in the `-wal` file alone, the less can be lost with it.
-    "PRAGMA wal_autocheckpoint = 250",
+
+class Utc(TypeDecorator[datetime]):
+    """A moment. It is stored in UTC: SQLite would drop the zone."""
+
+    impl: TypeEngine[Any] | type[TypeEngine[Any]] = DateTime(timezone=True)
+    cache_ok: bool | None = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """Bring it to UTC."""
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """Say that it is in UTC."""
+        return None if value is None else utc(value)
+
+
+def utc(value: datetime) -> datetime:
+    """Say of a moment as a database returns it that it is in UTC."""
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+# --- the tables
+
+METADATA: Final = MetaData()
+
+META: Final = Table(
+    "healthmsg_journal",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
 )
-_FULL: Final = 2
-_NOW: Final = text("SELECT clock_timestamp()")
-_SESSION: Final = text("SELECT pg_backend_pid()")
-_SESSION_CHANGED: Final = (
-    "The pooler between here and PostgreSQL has given this session another connection, so what this run has"
-    " locked is on one that others may have. The run has stopped, and nothing was sent after that. Give the"
-    " server's own address: usually port 5432, where poolers have 6432 or 6543."
+
+MESSAGES: Final = Table(
+    "healthmsg_messages",
+    METADATA,
+    Column("key", Text, primary_key=True),
+    # The order of entry.
+    Column("position", BigInteger, nullable=False, unique=True),
+    Column("chat", Text, nullable=False),
+    # Who is behind the chat's address, which may have others: see RECIPIENTS. What is on its way when it
+    # turns out that another message to the same one is on its way, too, has none until its end.
+    Column("recipient", Text),
+    # These three are emptied on delivery.
+    Column("body", Text),
+    Column("files", Text),
+    Column("question", Text),
+    Column("fingerprint", LargeBinary, nullable=False),
+    Column("body_hash", LargeBinary, nullable=False),
+    Column("state", Text, nullable=False),
+    # Nothing more happens to it by itself, and it does not hold up its chat.
+    Column("is_final", Boolean, nullable=False),
+    # The first to its recipient that is not final. A unique index sees to it that each recipient has at most
+    # one, and nothing else is ever claimed: that is how the messages to one recipient are kept in order.
+    Column("is_next", Boolean, nullable=False),
+    Column("message_id", Text),
+    Column("error", Text),
+    Column("attempts", Integer, nullable=False),
+    Column("started_at", Utc),
+    # Milliseconds by which the service's `Date` was ahead of the journal's clock then; NULL: not known.
+    Column("date_ahead", BigInteger),
+    # Where its call goes to: for a user, the conversation that was started.
+    Column("sent_to", Text),
+    Column("claimed_by", Text),
+    # How many times it was claimed: a worker that comes with an earlier number has lost it.
+    Column("claims", Integer, nullable=False),
+    # NULL with SQLite, where one process has all claims.
+    Column("lease_until", Utc),
+    Column("updated_at", Utc, nullable=False),
+    # Which run entered it: what one run was given is not instead of one another.
+    Column("run", BigInteger, nullable=False),
+    # A later run had something else for this recipient: sent only when that is asked for by name.
+    Column("is_superseded", Boolean, nullable=False),
+    # What a person said became of it, who, and when.
+    Column("decided", Text),
+    Column("decided_by", Text),
+    Column("decided_at", Utc),
+    # The sender's own, which comes back in the result.
+    Column("label", Text),
 )
-_NOT_UTF8: Final = (
-    "This database stores text as {}, which does not have every letter: a message with an emoji could not be"
-    " kept. Nothing was sent. Make a database in UTF-8, with `CREATE DATABASE healthmsg ENCODING 'UTF8'"
-    " TEMPLATE template0`, and name it in the journal's URL. If there is a journal in this one, copy it"
-    " there with `pg_dump` and `psql`, so that it still says what was sent."
+
+# The addresses of which more than one is known to lead to the same recipient.
+RECIPIENTS: Final = Table(
+    "healthmsg_recipients",
+    METADATA,
+    Column("address", Text, primary_key=True),
+    Column("recipient", Text, nullable=False),
 )
-# PostgreSQL keeps the plans that it makes while the table is empty, and would read all of it again and again.
-_PLAN_WITH_INDEXES: Final = ("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit")
-# The share of a lease for which a transaction may stand still. A worker whose machine sleeps in the middle of
-# one would hold up all others: the database ends it before they lose their own leases by that.
-_LONGEST_STANDSTILL: Final = 1 / 3
-# In milliseconds, but no less than a busy machine may stand still.
-_LEAST_STANDSTILL: Final = 1000
-# Seconds. One that takes longer waits for a database that does not answer any more.
-_LONGEST_STATEMENT: Final = 120.0
-# Seconds. What is left of a connection that was lost.
-_LONGEST_GOODBYE: Final = 5.0
+
+# As it stands in the indexes: SQLite uses these only where it reads the same words.
+IS_NEXT: Final = text("is_next")
+
+
+def _index(name: str, *columns: Column[Any], where: str | None = None, unique: bool = False) -> None:
+    """Add an index; with `where`, of some rows only."""
+    part: dict[str, Any] = (
+        {} if where is None else {f"{dialect}_where": text(where) for dialect in ("sqlite", "postgresql")}
+    )
+    Index(f"healthmsg_{name}", *columns, unique=unique, **part)
+
+
+_M = MESSAGES.c
+# What may be claimed, in order.
+_index("next", _M.state, _M.position, where="is_next")
+_index("one_next", _M.recipient, where="is_next", unique=True)
+_index("chat", _M.chat, _M.is_final, _M.position)
+_index("recipient", _M.recipient, _M.is_final, _M.position)
+_index("runs", _M.recipient, _M.run)
+_index("id", _M.message_id, where="message_id IS NOT NULL")
+_index("delivered", _M.updated_at, where="message_id IS NOT NULL")
+_index("addresses", RECIPIENTS.c.recipient)
+
+# --- making them, and what the journal says of itself
+
+# Development versions had lower ones.
+VERSION: Final = 7
+_VERSION: Final = "version"
+_SALT: Final = "salt"
+_ACCOUNT: Final = "account"
+_API_URL: Final = "api_url"
+_SALT_LENGTH: Final = 32
+
+
+@frozen
+class Owner:
+    """What a journal belongs to; `None`: not known, or nothing yet."""
+
+    api_url: str | None
+    """In its comparable form."""
+    account: str | None = field(repr=False)
+    """The user's id there."""
+
+
+def check_version(connection: Connection) -> bool:
+    """Tell whether there is a journal, of the one version that is known here.
+
+    Raises:
+        JournalVersionError: another version of this package made it.
+    """
+    found = int(read_meta(connection, _VERSION) or 0) if inspect(connection).has_table(META.name) else 0
+    if found not in {0, VERSION}:
+        age, remedy = (
+            ("newer", "Use that one")
+            if found > VERSION
+            else ("older", "Go on with that one, or start a new journal")
+        )
+        raise JournalVersionError(
+            f"The journal has version {found}, and this healthmsg has {VERSION}: one that is {age} made it."
+            f" Nothing was sent. {remedy}."
+        )
+    return found != 0
+
+
+def require_tables(connection: Connection) -> None:
+    """Refuse a database without a journal.
+
+    Raises:
+        JournalNotFoundError: it has none.
+        JournalVersionError: another version of this package made it.
+    """
+    if not check_version(connection):
+        raise JournalNotFoundError("There is no journal in it.")
+
+
+def make_tables(connection: Connection) -> None:
+    """Make the tables if there are none, in the transaction that has begun: all of them, or nothing.
+
+    Raises:
+        JournalVersionError: another version of this package made those that there are.
+        JournalError: this is some other program's SQLite file.
+    """
+    is_sqlite = connection.dialect.name == "sqlite"
+    if not is_sqlite:
+        # Two workers may start at the same time.
+        connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('healthmsg_journal'))"))
+    if check_version(connection):
+        return
+    if is_sqlite and inspect(connection).get_table_names():
+        raise JournalError("The file is a database, but not a journal.")
+    METADATA.create_all(connection, checkfirst=False)
+    write_meta(connection, _SALT, secrets.token_hex(_SALT_LENGTH))
+    write_meta(connection, _VERSION, str(VERSION))
+
+
+def read_salt(connection: Connection) -> bytes:
+    """Return the journal's random salt."""
+    return bytes.fromhex(read_meta(connection, _SALT) or "")
+
+
+def set_owner(connection: Connection, owner: Owner) -> Owner:
+    """Return what the journal belongs to: this, as far as it belonged to nothing yet."""
+    known = read_owner(connection)
+    if known.api_url is None and owner.api_url is not None:
+        write_meta(connection, _API_URL, owner.api_url)
+    if known.account is None and owner.account is not None:
+        write_meta(connection, _ACCOUNT, owner.account)
+    return Owner(known.api_url or owner.api_url, known.account or owner.account)
+
+
+def read_owner(connection: Connection) -> Owner:
+    """Return what the journal belongs to."""
+    return Owner(read_meta(connection, _API_URL), read_meta(connection, _ACCOUNT))
+
+
+def write_meta(connection: Connection, name: str, value: str) -> None:
+    """Set one of the facts about the journal itself."""
+    connection.execute(META.delete().where(META.c.name == name))
+    connection.execute(META.insert(), {"name": name, "value": value})
+
+
+def read_meta(connection: Connection, name: str) -> str | None:
+    """Return one of the facts about the journal itself, if it is known."""
+    return connection.execute(select(META.c.value).where(META.c.name == name)).scalar_one_or_none()
+
+
+# --- the connection
+
+
+class Database(Protocol):
+    """One connection to a journal's database, of which one thing at a time is asked."""
+
+    salt: bytes
+    is_shared: bool
+    """Whether other workers may use it at the same time."""
+    is_partly_lost: bool
+    """Whether its newest state was missing, and that was accepted."""
+    is_sender: bool
+    """Whether others that share it are to know, as long as it is open, that this one sends."""
+
+    async def start(self) -> None:
+        """Connect, and see to the tables: for one who only reads, that they are there."""
+
+    def now(self) -> datetime:
+        """Return the time of day, by the clock of the database's machine as it was at the opening."""
+
+    async def run(self, work: Callable[[Connection], T], *, into_file: bool = False) -> T:
+        """Do something in a transaction: all of it, or nothing.
+
+        `into_file`: an SQLite file has it then even without its `-wal` file, as far as readers allow that.
+        """
+
+    async def compact(self) -> bool:
+        """Rewrite an SQLite file without what was deleted; False if a reader prevents the last of it."""
+
+    async def close(self) -> None:
+        """Let go of the connection and of the lock."""
+
+    def is_passing(self, error: Exception) -> bool:
+        """Tell whether the same may work later: nothing of it was done."""
+
+
 # Values would be patients' messages: they are in no error and no log.
-_QUIET: Final[dict[str, Any]] = {
+ENGINE_OPTIONS: Final[dict[str, Any]] = {
     "poolclass": NullPool,
     "hide_parameters": True,
     "logging_name": "healthmsg",
+    "json_serializer": lambda value: orjson.dumps(value).decode(),
+    "json_deserializer": orjson.loads,
 }
 
 
@@ -89,10 +303,20 @@ def _is_no_row(record: logging.LogRecord) -> bool:
 
 # A filter of this logger alone: levels, and those of the loggers above, are the program's to set.
 logging.getLogger("sqlalchemy.engine.Engine.healthmsg").addFilter(_is_no_row)
-_JSON: Final[dict[str, Any]] = {
-    "json_serializer": lambda value: orjson.dumps(value).decode(),
-    "json_deserializer": orjson.loads,
-}
+
+
+def ask(connection: Any, statement: str) -> object:
+    """Return the first value that a driver's own connection answers, if any."""
+    cursor = connection.cursor()
+    try:
+        cursor.execute(statement)
+        row = cursor.fetchone() if cursor.description else None
+        return row[0] if row else None
+    finally:
+        cursor.close()
+
+
+# --- what went wrong
 
 _SQLITE_REASONS: Final = {
     "SQLITE_FULL": "the disk is full",
@@ -122,312 +346,17 @@ POSTGRESQL_REASONS: Final = {
 }
 
 
-class JournalDatabase:
-    """One connection; a `Writer` sees to it that only one thing at a time is done with it."""
-
-    def __init__(self, line: Line, file: SqliteFile | None, lease: timedelta | None) -> None:
-        self._line = line
-        self._file = file
-        self.is_shared: bool = lease is not None
-        """Whether other workers may use it at the same time."""
-        self.is_partly_lost: bool = file is not None and file.lost_since is not None
-        """Whether its newest state was missing, and that was accepted."""
-        self.is_pooled: bool = False
-        """Whether a pooler may be in between, which keeps one connection for each session."""
-        self._session: int | None = None
-        self._continuity: Continuity = Continuity()
-        self._connect_again: Callable[[], Line] | None = None
-        self.is_sender: bool = False
-        """Whether others that share it are to know, as long as it is open, that this one sends."""
-        self.changes: Changes | None = None
-        self._clock = SteadyClock()
-        self._clock_ahead = timedelta()
-        self.salt: bytes = b""
-
-    @classmethod
-    async def open(cls, target: Target, lease: timedelta, *, is_reading: bool) -> "JournalDatabase":
-        """Connect, and bring the tables up to date; for one who only reads, nothing is changed.
-
-        Raises:
-            JournalInUseError: somebody else sends with this SQLite file.
-            JournalIncompleteError: its `-wal` file is missing.
-            JournalVersionError: a newer version of this package made it.
-            JournalError: it cannot be used; says why.
-        """
-        file: SqliteFile | None = None
-        connect_again: Callable[[], Line] | None = None
-        if target.path is None:
-            connect_again = partial(_line, target, lease, is_reading=is_reading)
-            line = await asyncio.to_thread(connect_again)
-        elif is_reading:
-            line = SqliteLine(await asyncio.to_thread(_reading_engine, target.path.resolve(), target))
-        else:
-            accepts = target.accepts_missing_wal
-            file = await asyncio.to_thread(SqliteFile.prepare, target.path, accepts_missing_wal=accepts)
-            line = SqliteLine(_writing_engine(file.path))
-        database = cls(line, file, lease if target.path is None else None)
-        database.is_pooled = target.is_pooled_by_session
-        database._connect_again = connect_again
-        problem: HealthmsgError
-        try:
-            await database.start(is_reading=is_reading)
-        except HealthmsgError as error:
-            problem = error
-        except Exception as error:  # noqa: BLE001 - drivers raise what they like; it may have private things in it
-            problem = JournalError(f"The journal could not be opened: {_describe(error)}.")
-        except BaseException:
-            await database.close()
-            raise
-        else:
-            return database
-        await database.close()
-        raise type(problem)(*problem.args)
-
-    async def start(self, *, is_reading: bool) -> None:
-        """Connect, and see to the tables."""
-        await self._line.start()
-        await self._meet_server()
-        if self.is_shared:
-            await self._line.run_sync(self._continuity.begin)
-        if self._file is not None:
-            await self._line.run_sync(self._file.start)
-        else:
-            await self.run(migrations.check_version if is_reading else migrations.bring_up_to_date)
-        self.salt = await self.run(migrations.read_salt)
-        if self.is_shared:
-            asked_at = self._clock.moment()
-            now = utc(await self.run(lambda connection: connection.execute(_NOW).scalar_one()))
-            self._clock_ahead = now - asked_at - (self._clock.moment() - asked_at) / 2
-
-    def now(self) -> datetime:
-        """Return the time of day by PostgreSQL's clock, or by this machine's as it was at the opening."""
-        return self._clock.moment() + self._clock_ahead
-
-    async def run(self, work: Callable[[Connection], T], *, into_file: bool = False) -> T:
-        """Do something in a transaction: all of it, or nothing.
-
-        `into_file`: an SQLite file has it then even without its `-wal` file, as far as readers allow that.
-        """
-        if self._file is not None:
-            return await self._line.run_sync(partial(self._file.run, work, into_file=into_file))
-        if self._continuity.is_lost:
-            await self._reconnect()
-        in_session = partial(_in_session, work, self._session)
-        return await self._line.run_sync(partial(self._continuity.run, in_session))
-
-    async def _meet_server(self) -> None:
-        """Note which of the server's processes this session has, where a pooler could give it another."""
-        if self.is_pooled:
-            self._session = await self._line.run_sync(_read_session_alone)
-
-    async def _reconnect(self) -> None:
-        """Connect again, if what is there is still the same database.
-
-        Raises:
-            JournalGoneError: it is not.
-        """
-        connect_again = self._connect_again
-        assert connect_again is not None  # noqa: S101 - for mypy: it is there where connections can be lost
-        with suppress(Exception):
-            async with asyncio.timeout(_LONGEST_GOODBYE):
-                await self._line.close()
-        self._line = await asyncio.to_thread(connect_again)
-        await self._line.start()
-        await self._meet_server()
-        await self._line.run_sync(partial(self._continuity.resume, is_sender=self.is_sender))
-
-    async def make(
-        self, changes: Sequence[Change], works: Sequence[Callable[[Connection], Any]]
-    ) -> tuple[list[bool], list[Any]]:
-        """Make changes and do work in one transaction; tell of each change whether it was made."""
-        if self.changes is None:
-            raise JournalError("The journal is open for reading only.")
-        maker, now = self.changes, self.now()
-
-        def make_all(connection: Connection) -> tuple[list[bool], list[Any]]:
-            maker.make_all(connection, changes, now)
-            return [True] * len(changes), [work(connection) for work in works]
-
-        def make_each(connection: Connection) -> tuple[list[bool], list[Any]]:
-            return maker.make_each(connection, changes, now), [work(connection) for work in works]
-
-        try:
-            # Both give the same kind of result: which of them it was may have to be found out later.
-            return await self.run(make_all)
-        except ClaimLostError:
-            return await self.run(make_each)
-
-    async def compact(self) -> bool:
-        """Write an SQLite file anew, without what was deleted; False if a reader prevents the last of it."""
-        return self._file is None or await self._line.run_sync(self._file.compact)
-
-    async def close(self) -> None:
-        """Let go of the connection and of the lock."""
-        try:
-            if self._file is not None:
-                await self._line.run_sync(self._file.end)
-            else:
-                await self._line.run_sync(self._continuity.end)
-            if self._session is not None and not self._continuity.is_lost:
-                # The pooler gives it to others, and need not clean it.
-                await self.run(lambda connection: connection.execute(statements.HOLD_NO_LOCK))
-        except Exception:  # noqa: BLE001, S110 - what was committed is safe, and whoever closes can do nothing
-            pass
-        try:
-            await self._line.close()
-        except Exception:  # noqa: BLE001, S110 - what was committed is safe, and whoever closes can do nothing
-            pass
-        finally:
-            if self._file is not None:
-                self._file.release()
-
-    def is_passing(self, error: Exception) -> bool:
-        """Tell whether the same may work later: nothing of it was done."""
-        original = error.orig if isinstance(error, DBAPIError) else None
-        if isinstance(original, sqlite3.Error):
-            return getattr(original, "sqlite_errorname", "") == "SQLITE_FULL"
-        if self._continuity.is_lost:
-            return may_connect_later(error)
-        return isinstance(error, StillRunningError) or state_of(error).startswith(("40", "53100"))
-
-    def describe(self, error: Exception) -> str:
-        """Say what went wrong, and nothing private."""
-        return _describe(error)
+class StillRunningError(Exception):
+    """The connection is gone, and the server has not noticed yet: its last transaction is not over."""
 
 
-def _line(target: Target, lease: timedelta, *, is_reading: bool) -> Line:
-    """Say how to connect to PostgreSQL. Blocks.
-
-    Raises:
-        JournalError: a file that the URL names cannot be read.
-    """
-    # It needs asyncpg, which a journal in a file goes without.
-    from healthmsg.bulk.journal import pooler  # noqa: PLC0415
-
-    line, engine = postgresql_line(
-        _url(target),
-        **_QUIET,
-        **_JSON,
-        isolation_level="READ COMMITTED",
-        connect_args={
-            "command_timeout": _LONGEST_STATEMENT,
-            "async_creator_fn": pooler.connecting(is_by_session=target.is_pooled_by_session),
-            **libpq.arguments_of(target.options),
-        },
-    )
-    event.listen(engine, "connect", partial(_check_postgresql, lease, is_reading))
-    return line
+def state_of(error: BaseException) -> str:
+    """Return the SQLSTATE of an error, if it has one."""
+    original = error.orig if isinstance(error, DBAPIError) else error
+    return getattr(original, "sqlstate", None) or ""
 
 
-def _writing_engine(path: Path) -> Engine:
-    engine = create_engine(URL.create("sqlite", database=str(path)), **_QUIET, **_JSON)
-    event.listen(engine, "connect", _or_close(_read_and_write))
-    # It takes the lock at once: taking it later can fail.
-    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE") and None)
-    return engine
-
-
-def _reading_engine(path: Path, target: Target) -> Engine:
-    """Connect to a file for reading only. Blocks."""
-    sqlite_file.check(path)
-    had_wal = wal_mark.has_wal(path)
-    # The last to close a `-wal` file brings it into the file and deletes it, which only the next run may do.
-    uri = f"{path.as_uri()}?mode={'ro' if had_wal else 'rw'}"
-    engine = create_engine("sqlite://", creator=lambda: sqlite3.connect(uri, uri=True), **_QUIET, **_JSON)
-
-    def read_only(connection: sqlite3.Connection, _: object) -> None:
-        connection.isolation_level = None
-        _ask(connection, "PRAGMA busy_timeout = 30000")
-        _ask(connection, "PRAGMA query_only = ON")
-        if not (had_wal or target.accepts_missing_wal):
-            wal_mark.require_complete(connection)
-
-    event.listen(engine, "connect", _or_close(read_only))
-    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN") and None)
-    return engine
-
-
-def _url(target: Target) -> URL:
-    try:
-        return make_url(target.url or "").update_query_dict(libpq.place_of(target.options))
-    except (ArgumentError, ValueError):
-        # With its own text, a password would be in it.
-        pass
-    raise ConfigurationError("the URL of the journal's database cannot be understood")
-
-
-def _or_close(
-    check: Callable[[sqlite3.Connection, object], None],
-) -> Callable[[sqlite3.Connection, object], None]:
-    """Return the check as one that closes what it refuses.
-
-    SQLAlchemy before 2.0.53 leaves it open, and what opens the file next in this process would read what that
-    connection saw: without a `-wal` file that was brought since.
-    """
-
-    def listener(connection: sqlite3.Connection, record: object) -> None:
-        try:
-            check(connection, record)
-        except BaseException:
-            connection.close()
-            raise
-
-    return listener
-
-
-def _read_and_write(connection: Any, _: object) -> None:
-    # Only our own BEGINs begin a transaction: Python's leave changes of tables out.
-    connection.isolation_level = None
-    for pragma in _PRAGMAS:
-        _ask(connection, pragma)
-    if _ask(connection, "PRAGMA synchronous") != _FULL or _ask(connection, "PRAGMA journal_mode") != "wal":
-        raise JournalError("SQLite does not promise here that what is written survives a power cut.")
-
-
-def _check_postgresql(lease: timedelta, is_reading: bool, connection: Any, _: object) -> None:  # noqa: FBT001 - partial's
-    encoding = _ask(connection, "SHOW server_encoding")
-    if encoding != "UTF8" and not is_reading:
-        raise JournalError(_NOT_UTF8.format(encoding))
-    if _ask(connection, "SHOW fsync") != "on":
-        raise JournalError(
-            "This PostgreSQL has `fsync = off`: what is written would not survive a power cut."
-        )
-    if _ask(connection, "SHOW synchronous_commit") == "off":
-        _ask(connection, "SET synchronous_commit = on")
-    standstill = max(_LEAST_STANDSTILL, int(lease / timedelta(milliseconds=1) * _LONGEST_STANDSTILL))
-    _ask(connection, f"SET idle_in_transaction_session_timeout = {standstill}")
-    for setting in _PLAN_WITH_INDEXES:
-        _ask(connection, f"SET {setting} = off")
-    connection.commit()
-
-
-def _ask(connection: Any, statement: str) -> object:
-    cursor = connection.cursor()
-    try:
-        cursor.execute(statement)
-        row = cursor.fetchone() if cursor.description else None
-        return row[0] if row else None
-    finally:
-        cursor.close()
-
-
-def _in_session(work: Callable[[Connection], T], session: int | None, connection: Connection) -> T:
-    if session is not None and _read_session(connection) != session:
-        raise JournalGoneError(_SESSION_CHANGED)
-    return work(connection)
-
-
-def _read_session_alone(connection: Connection) -> int:
-    with connection.begin():
-        return _read_session(connection)
-
-
-def _read_session(connection: Connection) -> int:
-    """Return the process that serves this session."""
-    return int(connection.execute(_SESSION).scalar_one())
-
-
-def _describe(error: BaseException) -> str:
+def describe(error: BaseException) -> str:
     """Say what went wrong by its code: what the databases say themselves may have a patient's text in it."""
     if isinstance(error, DBAPIError) and error.orig is not None:
         if error.connection_invalidated:

@@ -1,11 +1,21 @@
-"""Every statement that changes or reads messages. SQLAlchemy compiles each once."""
+"""Every statement that changes or reads messages. SQLAlchemy compiles each once.
 
-from datetime import timedelta
+Many rows are one parameter, or one answer: JSON, which the database takes apart or makes. With a parameter or
+an answer for each row, SQLite's module would let go of Python's lock for each and take it again, and so would
+those that send meanwhile: that costs more than SQLite's own work.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from functools import partial
 from typing import Any, Final
 
 from attrs import frozen
 from sqlalchemy import (
+    JSON,
     BigInteger,
+    BindParameter,
     Column,
     ColumnElement,
     Delete,
@@ -17,6 +27,8 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
+    cast,
+    column,
     delete,
     false,
     func,
@@ -29,31 +41,111 @@ from sqlalchemy import (
     union_all,
     update,
 )
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.dml import ReturningUpdate
+from sqlalchemy.sql.functions import FunctionElement
 
-from healthmsg.bulk.journal.keys import HASH_LENGTH
-from healthmsg.bulk.journal.rows import (
-    FIRST_TEXTS,
-    big_number_at,
-    flag_at,
-    in_one_row,
-    moment_at,
-    number_at,
-    text_at,
-)
-from healthmsg.bulk.journal.schema import MESSAGES, RECIPIENTS, Utc
-from healthmsg.bulk.journal.values import State
+from healthmsg.bulk.journal.base import State
+from healthmsg.bulk.journal.database import IS_NEXT, MESSAGES, RECIPIENTS, Utc
+from healthmsg.bulk.journal.input_index import HASH_LENGTH
+from healthmsg.errors import Outcome
 from healthmsg.ids import USERS, ChatKind
+
+
+class _Elements(FunctionElement[Any]):
+    """The elements of a JSON array, each as a row of one column, `value`."""
+
+    inherit_cache = True
+    name = "elements"
+
+
+class _AllRows(FunctionElement[Any]):
+    """A JSON array of the rows of a query, each of which is an array."""
+
+    inherit_cache = True
+    name = "all_rows"
+    type = JSON()
+
+
+class _Moment(FunctionElement[Any]):
+    """A text that `moment` made, as the database keeps moments."""
+
+    inherit_cache = True
+    name = "moment"
+    type = Utc()
+
+
+def _write(form: str, element: FunctionElement[Any], compiler: SQLCompiler, **options: Any) -> str:
+    return form.format(compiler.process(element.clauses, **options))
+
+
+_FORMS: Final[dict[type[FunctionElement[Any]], dict[str, str]]] = {
+    _Elements: {"sqlite": "json_each({})", "postgresql": "json_array_elements({})"},
+    _AllRows: {
+        "sqlite": "json_group_array(json_array({}))",
+        "postgresql": "coalesce(json_agg(json_build_array({})), '[]')",
+    },
+    # SQLite's without the zone, as SQLAlchemy writes it.
+    _Moment: {"sqlite": "substr({}, 1, 26)", "postgresql": "CAST({} AS TIMESTAMP WITH TIME ZONE)"},
+}
+for _function, _forms in _FORMS.items():
+    for _dialect, _form in _forms.items():
+        compiles(_function, _dialect)(partial(_write, _form))
+
+_ROWS: Final[BindParameter[Any]] = bindparam("rows", type_=JSON)
+_ELEMENTS: Final = _Elements(_ROWS).table_valued(column("value", JSON), name="element")
+
+
+def text_at(place: int) -> ColumnElement[str]:
+    """Return the text at a place of each row of the parameter `rows`."""
+    found: ColumnElement[str] = _ELEMENTS.c.value[place].as_string()
+    return found
+
+
+def number_at(place: int) -> ColumnElement[int]:
+    """Return the number at a place of each row of the parameter `rows`."""
+    found: ColumnElement[int] = _ELEMENTS.c.value[place].as_integer()
+    return found
+
+
+def big_number_at(place: int) -> ColumnElement[int]:
+    """Return the number at a place of each row of the parameter `rows`, which may have more than 32 bits."""
+    return cast(text_at(place), BigInteger)
+
+
+def moment_at(place: int) -> ColumnElement[datetime]:
+    """Return the moment that `moment` has written at a place of each row of the parameter `rows`."""
+    return _Moment(text_at(place))
+
+
+def moment(value: datetime) -> str:
+    """Write a moment into a row of the parameter `rows`."""
+    return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f+00:00")
+
+
+def flag_at(place: int) -> ColumnElement[bool]:
+    """Return what is true or false at a place of each row of the parameter `rows`."""
+    found: ColumnElement[bool] = _ELEMENTS.c.value[place].as_boolean()
+    return found
+
+
+FIRST_TEXTS: Final[Select[tuple[str]]] = select(text_at(0))
+"""The first of each row of the parameter `rows`."""
+
+
+def in_one_row(found: Select[Any]) -> Select[Any]:
+    """Have all that a query finds in one value, a list of lists, in no order."""
+    rows = found.subquery()
+    return select(_AllRows(*rows.c))
+
 
 M: Final = MESSAGES.c
 R: Final = RECIPIENTS.c
-# As it stands in the indexes: SQLite uses these only where it reads the same words.
-IS_NEXT: Final = text("is_next")
 _NOW: Final = bindparam("b_now", type_=Utc)
 _IN_DOUBT: Final = (State.SENDING.value, State.UNKNOWN.value)
-_SETTLED: Final = (State.DELIVERED.value, State.NOT_SENT.value, State.SET_ASIDE.value)
-_EMPTY: Final = {"body": None, "files": None, "question": None}
-_NOBODY: Final = {"claimed_by": None, "lease_until": None}
+_SETTLED: Final = (State.DELIVERED.value, State.NOT_SENT.value, State.PARKED.value)
+_UNCLAIMED: Final = {"claimed_by": None, "lease_until": None}
 
 # Entering.
 
@@ -94,12 +186,12 @@ MOVE_FILES: Final[Update] = (
 )
 LABEL: Final[Update] = update(MESSAGES).where(M.key == text_at(0)).values(label=text_at(1))
 # What no run that is still alive is to send does not hold up its chat.
-SET_ASIDE: Final[Update] = (
+PARK_WAITING: Final[Update] = (
     update(MESSAGES)
     .where(M.state == State.WAITING.value)
-    .values(state=State.SET_ASIDE.value, is_final=True, is_next=False, **_NOBODY)
+    .values(state=State.PARKED.value, is_final=True, is_next=False, **_UNCLAIMED)
 )
-TAKE_UP_ALL: Final[Update] = (
+UNPARK_ALL: Final[Update] = (
     update(MESSAGES)
     .where(M.state.in_(bindparam("states", expanding=True)), ~M.is_superseded)
     .values(state=State.WAITING.value, is_final=False, error=None, updated_at=_NOW)
@@ -165,7 +257,7 @@ EARLIER: Final = union_all(
         *(M.recipient.is_(None), M.run != _OWN_RUN, M.run < _PRESENT_RUN), _RECIPIENT.in_(FIRST_TEXTS)
     ),
 )
-_REPLACEABLE: Final = (State.SET_ASIDE.value, State.NOT_SENT.value, *_IN_DOUBT)
+_REPLACEABLE: Final = (State.PARKED.value, State.NOT_SENT.value, *_IN_DOUBT)
 SUPERSEDE: Final[Update] = (
     update(MESSAGES).where(M.key.in_(FIRST_TEXTS), M.state.in_(_REPLACEABLE)).values(is_superseded=True)
 )
@@ -178,7 +270,7 @@ NOTHING_IS_SUPERSEDED: Final[Update] = update(MESSAGES).where(M.is_superseded).v
 COUNT_SUPERSEDED: Final = (
     select(M.state, func.count())
     .where(
-        M.state.in_((State.SET_ASIDE.value, State.NOT_SENT.value)),
+        M.state.in_((State.PARKED.value, State.NOT_SENT.value)),
         or_(M.is_superseded, M.run < bindparam("before", type_=BigInteger)),
     )
     .group_by(M.state)
@@ -244,7 +336,7 @@ IS_OPEN_IN: Final = select(M.key).where(M.chat.in_(FIRST_TEXTS), ~M.is_final).li
 TAKE_BACK: Final[Update] = (
     update(MESSAGES)
     .where(IS_NEXT, M.recipient.in_(FIRST_TEXTS), M.state.not_in(_IN_DOUBT))
-    .values(is_next=False, **_NOBODY)
+    .values(is_next=False, **_UNCLAIMED)
 )
 BEGUN_OF: Final = (
     select(M.key, M.chat, M.recipient).where(IS_NEXT, M.recipient.in_(FIRST_TEXTS)).order_by(M.position)
@@ -268,12 +360,10 @@ def _changing(*states: State) -> Update:
 _BEGUN: Final = (State.SENDING, State.UNKNOWN)
 # What was never begun can only have failed, or not been tried.
 _OPEN_YET: Final = (State.WAITING, *_BEGUN)
-PUT_BACK: Final[Update] = _changing(*_OPEN_YET).values(
-    state=State.WAITING.value, error=None, is_superseded=False, updated_at=_NOW, **_NOBODY
+_REQUEUE: Final[Update] = _changing(*_OPEN_YET).values(
+    state=State.WAITING.value, error=None, is_superseded=False, updated_at=_NOW, **_UNCLAIMED
 )
-LET_GO: Final[Update] = _changing(*_OPEN_YET).values(_NOBODY)
-_ENDED: Final = {"is_final": True, "is_next": False, "updated_at": _NOW, **_NOBODY}
-CLOSE: Final[Update] = _changing(*_OPEN_YET).values(state=text_at(2), error=text_at(3), **_ENDED)
+_ENDED: Final = {"is_final": True, "is_next": False, "updated_at": _NOW, **_UNCLAIMED}
 _SAME: Final = MESSAGES.alias("same")
 # Not under an id that is another message's already: the answer cannot be true then.
 _DELIVER: Final[Update] = (
@@ -301,7 +391,7 @@ IS_CLAIMED_ID: Final = (
     select(M.key).where(M.message_id == bindparam("message_id"), M.key != bindparam("besides")).limit(1)
 )
 _DELIVERED: Final = select(M.key, M.sent_to, M.message_id, M.body_hash, M.started_at, M.updated_at).where(
-    *(M.message_id.is_not(None), M.body_hash.is_not(None), M.sent_to.is_not(None)),
+    *(M.message_id.is_not(None), M.sent_to.is_not(None)),
     M.started_at.is_not(None),
     # What a person said is no proof of what can be found.
     *(M.state == State.DELIVERED.value, M.decided_by.is_(None)),
@@ -335,6 +425,19 @@ PURGE: Final[Delete] = delete(MESSAGES).where(
 )
 
 
+class Kind(Enum):
+    """What is noted."""
+
+    BEGIN = "begin"
+    DELIVER = "deliver"
+    CLOSE = "close"
+    DOUBT = "doubt"
+    REQUEUE = "requeue"
+    PARK = "park"
+    RELEASE = "release"
+    """It can be claimed again; what is known of it stays."""
+
+
 @frozen
 class Claiming:
     """The statements about claims, which differ between databases.
@@ -346,30 +449,19 @@ class Claiming:
     take_next: Select[Any]
     take_in_doubt: Select[Any]
     take: Update
-    begin: Update
-    doubt: Update
     renew: ReturningUpdate[tuple[str, int]]
-    let_go: Update
-    deliver: Update
-    decide_delivered: Update
-    decide_not_sent: Update
+    release_all: Update
+    changes: Mapping[Kind, Update]
+    decide: Mapping[Outcome, Update]
 
     @classmethod
     def of(cls, lease: timedelta | None, *, keep_bodies: bool) -> "Claiming":
         """Make them; without a lease, for SQLite."""
-        lease_until = _end_of(lease)
-        mine = M.claimed_by == bindparam("b_worker")
         free = _free(lease)
-        renewed = {"lease_until": lease_until}
-        begun = {
-            "state": State.SENDING.value,
-            "attempts": M.attempts + 1,
-            "started_at": moment_at(3),
-            "date_ahead": big_number_at(4),
-            "sent_to": text_at(2),
-            "updated_at": _NOW,
-        }
-        doubted = {"state": State.UNKNOWN.value, "error": text_at(2), "updated_at": _NOW}
+        mine = M.claimed_by == bindparam("b_worker")
+        renewed = {"lease_until": _end_of(lease)}
+        emptied: dict[str, Any] = {} if keep_bodies else {"body": None, "files": None, "question": None}
+        decided: dict[str, Any] = {"error": None, "message_id": bindparam("b_message_id")}
         return cls(
             take_next=in_one_row(
                 _to_take(and_(M.state == State.WAITING.value, free), lease).limit(bindparam("most"))
@@ -378,16 +470,36 @@ class Claiming:
             take=update(MESSAGES)
             .where(M.key.in_(FIRST_TEXTS))
             .values(claimed_by=bindparam("b_worker"), claims=M.claims + 1, **renewed),
-            begin=_changing(State.WAITING, State.UNKNOWN).values(begun | renewed),
-            doubt=_changing(*_BEGUN).values(doubted | renewed),
             renew=update(MESSAGES).where(IS_NEXT, mine).values(renewed).returning(M.key, M.claims),
-            let_go=update(MESSAGES).where(IS_NEXT, mine).values(_NOBODY),
-            deliver=_DELIVER if keep_bodies else _DELIVER.values(_EMPTY),
-            decide_delivered=_DECIDE.where(free).values(
-                {"error": None, "message_id": bindparam("b_message_id")} | ({} if keep_bodies else _EMPTY)
-            ),
-            decide_not_sent=_DECIDE.where(free),
+            release_all=update(MESSAGES).where(IS_NEXT, mine).values(_UNCLAIMED),
+            changes=_changes(renewed, emptied),
+            decide={
+                Outcome.DELIVERED: _DECIDE.where(free).values(decided | emptied),
+                Outcome.NOT_SENT: _DECIDE.where(free),
+            },
         )
+
+
+def _changes(renewed: dict[str, Any], emptied: dict[str, Any]) -> dict[Kind, Update]:
+    begun = {
+        "state": State.SENDING.value,
+        "attempts": M.attempts + 1,
+        "started_at": moment_at(3),
+        "date_ahead": big_number_at(4),
+        "sent_to": text_at(2),
+        "updated_at": _NOW,
+    }
+    doubted = {"state": State.UNKNOWN.value, "error": text_at(2), "updated_at": _NOW}
+    close = _changing(*_OPEN_YET).values(state=text_at(2), error=text_at(3), **_ENDED)
+    return {
+        Kind.BEGIN: _changing(State.WAITING, State.UNKNOWN).values(begun | renewed),
+        Kind.DELIVER: _DELIVER.values(emptied) if emptied else _DELIVER,
+        Kind.CLOSE: close,
+        Kind.PARK: close,
+        Kind.DOUBT: _changing(*_BEGUN).values(doubted | renewed),
+        Kind.REQUEUE: _REQUEUE,
+        Kind.RELEASE: _changing(*_OPEN_YET).values(_UNCLAIMED),
+    }
 
 
 def _end_of(lease: timedelta | None) -> ColumnElement[Any]:
@@ -414,12 +526,12 @@ def _to_take(which: ColumnElement[bool], lease: timedelta | None) -> Select[Any]
     return found if lease is None else found.with_for_update(skip_locked=True)
 
 
-LET_GO_OF_ALL: Final[Update] = update(MESSAGES).where(IS_NEXT, M.claimed_by.is_not(None)).values(_NOBODY)
+RELEASE_EVERY_CLAIM: Final[Update] = (
+    update(MESSAGES).where(IS_NEXT, M.claimed_by.is_not(None)).values(_UNCLAIMED)
+)
 # PostgreSQL's: entering decides which message of a chat is next, and so does finishing.
 ENTER_ALONE: Final = text("SELECT pg_advisory_xact_lock(hashtext('healthmsg_messages'))")
-FINISH_WHILE_NOBODY_ENTERS: Final = text(
-    "SELECT pg_advisory_xact_lock_shared(hashtext('healthmsg_messages'))"
-)
+FINISH_WHILE_NONE_ENTERS: Final = text("SELECT pg_advisory_xact_lock_shared(hashtext('healthmsg_messages'))")
 HOLD_NO_LOCK: Final = text("SELECT pg_advisory_unlock_all()")
 # Each sender holds a shared one as long as it is connected.
 IS_ONLY_SENDER: Final = text("SELECT pg_try_advisory_lock(hashtext('healthmsg_senders'))")

@@ -1,412 +1,563 @@
-"""What a journal does, done by the one task that may use the database."""
+"""The journal in a database: what becomes of each message is in it before it happens."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import islice
 from secrets import token_hex
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, Select
+from attrs import evolve
+from sqlalchemy import Connection, Executable, Select
 
-from healthmsg.bulk.journal import deciding, keys, migrations, recipients, run_numbers, statements
-from healthmsg.bulk.journal.changes import Change, Changes, Kind
-from healthmsg.bulk.journal.database import JournalDatabase
-from healthmsg.bulk.journal.entering import Entering, can_be_stored, reopen, standing_of
-from healthmsg.bulk.journal.rows import moment
-from healthmsg.bulk.journal.schema import utc
+from healthmsg.bulk.journal import statements, transactions
+from healthmsg.bulk.journal.base import Claim, Decision, Entry, EntryStatus, Row, State
+from healthmsg.bulk.journal.database import Database, Owner, describe, read_owner, set_owner, utc
+from healthmsg.bulk.journal.input_index import body_hash, files_of_json, fingerprint_of, question_of_json
+from healthmsg.bulk.journal.statements import Kind
 from healthmsg.bulk.journal.target import Target
-from healthmsg.bulk.journal.values import (
-    Claimed,
-    Decision,
-    Earlier,
-    Entry,
-    Owner,
-    Row,
-    Sample,
-    Standing,
-    State,
+from healthmsg.bulk.journal.transactions import LONGEST, can_be_stored, rows_of
+from healthmsg.bulk.journal.writer import Change, Changes, Writer
+from healthmsg.delivery.ledger import Delivered
+from healthmsg.environment import comparable_url
+from healthmsg.errors import (
+    HealthmsgError,
+    InvalidInputError,
+    JournalError,
+    JournalMismatchError,
+    JournalNotFoundError,
+    Outcome,
 )
-from healthmsg.bulk.journal.writer import Writer
-from healthmsg.errors import InvalidInputError, JournalError, Outcome
+from healthmsg.ids import ChatAddress
 
 T = TypeVar("T")
+_AT_ONCE: Final = 500
 _MILLISECOND: Final = timedelta(milliseconds=1)
 # Later than any.
 _NO_RUN: Final = 2**62
 
 
-class Store:
-    """An open journal."""
+class SqlJournal:
+    """Knows of each message whether it waits, is being sent, or what became of it.
+
+    What a method has acknowledged survives a power cut. Cancelling a method that has been called loses
+    nothing: what it was to note is noted. After a failed write everything fails, since a run cannot go on
+    without its journal.
+
+    With an SQLite file, one process sends at a time. With PostgreSQL, several share the work, and a worker
+    that does not `renew` within the lease loses what it has claimed. When a lease ends is decided by the
+    clock of the database's machine.
+
+    Raises:
+        JournalGoneError: from any method: it was deleted, moved or replaced meanwhile.
+        JournalError: from any method: it has failed.
+    """
+
+    is_durable: bool = True
 
     def __init__(
-        self,
-        database: JournalDatabase,
-        claiming: statements.Claiming,
-        patience: float,
-        *,
-        is_reading: bool,
+        self, database: Database, target: Target, lease: timedelta, patience: float, *, is_reading: bool
     ) -> None:
         self.salt: bytes = database.salt
+        """What makes this journal's derived keys its own."""
         self.is_partly_lost: bool = database.is_partly_lost
+        """Whether its newest state was missing, and was to be done without: `?accept_missing_wal=1`."""
+        self.lease: timedelta | None = lease if database.is_shared else None
+        """For how long claims are held unless they are renewed; `None`: as long as the journal is open."""
+        self.has_earlier: bool = True
+        """Whether there may be messages of runs before the present one, if one has begun."""
         self._database = database
-        self._claiming = claiming
+        self._claiming = statements.Claiming.of(self.lease, keep_bodies=target.keep_bodies)
         self._is_reading = is_reading
         self._run: int = _NO_RUN if is_reading else 0
-        self.has_earlier: bool = True
-        """Whether there may be messages of earlier runs."""
         # Of this opening, not of the process: a claim of an earlier one is void.
         self._worker = token_hex(16)
-        database.changes = Changes(self._worker, claiming, database.is_shared) if not is_reading else None
-        self._writer = Writer(database, patience)
+        changes = Changes(self._worker, self._claiming, is_shared=database.is_shared)
+        self._writer = Writer(database, changes, patience)
 
     @classmethod
-    async def open(cls, target: Target, lease: timedelta, patience: float, *, is_reading: bool) -> "Store":
-        """Open it; see `JournalDatabase.open` for what can go wrong."""
-        database = await JournalDatabase.open(target, lease, is_reading=is_reading)
-        own_lease = lease if database.is_shared else None
-        claiming = statements.Claiming.of(own_lease, keep_bodies=target.keep_bodies)
-        return cls(database, claiming, patience, is_reading=is_reading)
+    async def open(
+        cls, target: Target, lease: timedelta, patience: float, *, is_reading: bool
+    ) -> "SqlJournal":
+        """Connect, and make the tables if there are none; for one who only reads, nothing is changed.
+
+        Raises:
+            JournalInUseError: another process sends with this SQLite file.
+            JournalIncompleteError: its `-wal` file is missing.
+            JournalVersionError: another version of this package made it.
+            JournalNotFoundError: only for one who reads: there is none.
+            JournalError: it cannot be used; says why.
+        """
+        if is_reading and target.path is not None and not target.path.exists():
+            raise JournalNotFoundError("There is no journal there.")
+        database = _database_of(target, lease, is_reading=is_reading)
+        problem: HealthmsgError
+        try:
+            await database.start()
+        except HealthmsgError as error:
+            problem = error
+        except Exception as error:  # noqa: BLE001 - drivers raise what they like; it may have private things in it
+            problem = JournalError(f"The journal could not be opened: {describe(error)}.")
+        except BaseException:
+            await database.close()
+            raise
+        else:
+            return cls(database, target, lease, patience, is_reading=is_reading)
+        await database.close()
+        raise type(problem)(*problem.args)
 
     async def close(self) -> None:
         """Do what was asked for, let go of what is claimed, and close."""
-        self.lose_patience()
+        self.stop_retrying()
         if not (self._is_reading or self._writer.has_failed or self._writer.is_closing):
-            letting_go = self._do(self._let_go)
-            await asyncio.wait([letting_go])
+            releasing = self._do(self._release_all)
+            await asyncio.wait([releasing])
             # It has failed: then the lease ends, or the next to open the file lets go.
-            letting_go.exception()
+            releasing.exception()
         await self._writer.close()
 
-    async def keep_owner(self, owner: Owner) -> Owner:
-        """Return what the journal belongs to: this, as far as it belonged to nothing yet."""
-        return await self._do(partial(self._keep_owner, owner=owner))
+    # --- whose it is
 
-    async def owner(self) -> Owner:
-        """Return what the journal belongs to, so far."""
-        return await self._do(migrations.read_owner)
+    async def set_owner(self, account: str, api_url: str) -> None:
+        """Note whose messages these are and where they go, or compare: a journal is of one account there.
 
-    async def set_out(self, *, resumes: bool, retry_failed: bool, superseded: bool) -> int:
-        """Decide which of the messages that are here already are to be sent; count those left out."""
-        states = [State.SET_ASIDE, State.NOT_SENT] if retry_failed else [State.SET_ASIDE]
-        work = partial(self._set_out, take_up=states if resumes else (), superseded=superseded)
-        return await self._do(work)
+        `account` is the user's id: equal ids at two URLs are two users.
 
-    async def earlier(self, chats: Iterable[str], besides: int) -> list[Earlier]:
-        """Return what earlier runs, besides one, were given for these chats."""
-        return await self._do(partial(_earlier, chats=[*chats], besides=besides, present=self._run))
+        Raises:
+            JournalMismatchError: it belongs to another one.
+        """
+        owner = Owner(comparable_url(api_url), account)
 
-    async def note_all_read(self) -> None:
-        """Note that the run has read all that it was given."""
-        await self._do(partial(run_numbers.note_all_read, run=self._run))
+        def note(connection: Connection) -> Owner:
+            self._enter_alone(connection)
+            return set_owner(connection, owner)
 
-    async def superseded(self) -> dict[State, int]:
-        """Count what a run that goes on with the journal leaves out."""
-        return await self._do(_count_superseded)
+        self._refuse_reader()
+        _require_same(await self._do(note), owner)
 
-    async def take_up(self, keys_wanted: Sequence[str]) -> None:
-        """Let those of these wait again that were set aside."""
-        await self._do(partial(self._take_up, keys_wanted=keys_wanted))
+    async def check_owner(self, api_url: str, account: str | None = None) -> None:
+        """Compare only, as far as is known; for one who reads, too.
 
-    async def look_up(self, entries: Sequence[Entry]) -> list[Standing]:
-        """Tell how some stand, and enter none."""
-        entering = Entering(self.salt, self._database.is_shared, retry_failed=False)
-        prepared = [entering.prepare(entry) for entry in entries]
-        return await self._do(lambda connection: entering.look_up(connection, prepared))
+        Raises:
+            JournalMismatchError: it belongs to another account, or to another URL.
+        """
+        _require_same(await self._do(read_owner), Owner(comparable_url(api_url), account))
 
-    async def standings(self, keys_wanted: Sequence[str]) -> list[Standing]:
-        """Tell how those of these that are known stand."""
-        found = await self._do(
-            lambda c: c.execute(statements.KNOWN, {"rows": [[key] for key in keys_wanted]}).all()
+    # --- runs
+
+    async def start_run(
+        self, *, resumes: bool = False, retry_failed: bool = False, superseded: bool = False
+    ) -> int:
+        """Begin a run: what waits from earlier ones is parked until it is entered again.
+
+        Not what another sender is about to send just now. With `resumes`, all that was parked waits again
+        instead, and with `retry_failed`, what was not sent too; but not what a later run replaced by
+        something else, unless `superseded` is given. Return how many are left out for that reason.
+        """
+        self._refuse_reader()
+        states = [State.PARKED, State.NOT_SENT] if retry_failed else [State.PARKED]
+        return await self._do(
+            partial(self._start_run, unparked=states if resumes else (), superseded=superseded)
         )
-        return [standing_of(row) for row in found]
+
+    async def mark_all_read(self) -> None:
+        """Note that the present run has read all that it was given: what it did not replace is still good."""
+        await self._do(partial(transactions.mark_all_read, run=self._run))
+
+    async def count_superseded(self) -> dict[State, int]:
+        """Count what is parked, or was not sent, and a later run replaced by something else."""
+        return await self._do(transactions.count_superseded)
+
+    # --- entering
 
     async def enter(
         self,
-        entries: Sequence[Entry],
-        same_chats: Sequence[Sequence[str]],
+        entries: Iterable[Entry],
         *,
-        retry_failed: bool,
-        superseded: Sequence[str],
-    ) -> list[Standing]:
-        """Enter some in one transaction."""
-        entering = Entering(self.salt, self._database.is_shared, retry_failed, self._run)
-        prepared = [entering.prepare(entry) for entry in entries]
-        # Before the first of them can be sent: should the `-wal` file be lost then, they are still known.
+        same_chats: Sequence[Sequence[str]] = (),
+        retry_failed: bool = False,
+        superseded: Sequence[str] = (),
+    ) -> list[EntryStatus]:
+        """Enter what is new, and return the status of each, in the same order.
+
+        `same_chats` are groups of addresses of which each leads to one chat, as in `learn_same`. What was
+        parked waits again, in its old place, and with `retry_failed`, what was not sent. An entry that is
+        refused says so in its status; the others are entered. `superseded` are the keys of messages of
+        earlier runs that these replace: they are noted as such with the first of them.
+        """
+
+        def enter(
+            connection: Connection, some: Sequence[Entry], replaced: Sequence[str]
+        ) -> list[EntryStatus]:
+            self._enter_alone(connection)
+            transactions.learn(connection, same_chats)
+            return transactions.enter(
+                *(connection, some),
+                salt=self.salt,
+                run=self._run,
+                retry_failed=retry_failed,
+                superseded=replaced,
+            )
+
+        self._refuse_reader()
+        statuses: list[EntryStatus] = []
+        remaining = map(self._with_fingerprint, entries)
+        while (some := list(islice(remaining, _AT_ONCE))) or superseded:
+            # Before the first of them can be sent: should the `-wal` file be lost then, they are still known.
+            statuses += await self._do(partial(enter, some=some, replaced=superseded), into_file=True)
+            superseded = ()
+        return statuses
+
+    async def look_up(self, entries: Sequence[Entry]) -> list[EntryStatus]:
+        """Return the status that each would have once it was entered, and enter none."""
+        prepared = [self._with_fingerprint(entry) for entry in entries]
+        return await self._do(partial(transactions.look_up, entries=prepared))
+
+    async def statuses(self, keys: Sequence[str]) -> list[EntryStatus]:
+        """Return the status of messages by their keys, in no order; those that are not known are left out."""
+        return [transactions.status_of(row) for row in await self._all(statements.KNOWN, rows_of(keys))]
+
+    async def unpark(self, keys: Sequence[str]) -> None:
+        """Let those of these wait again that were parked."""
+
+        def unpark(connection: Connection) -> None:
+            self._enter_alone(connection)
+            transactions.unpark(connection, keys)
+
+        self._refuse_reader()
+        await self._do(unpark)
+
+    async def earlier(self, chats: Iterable[str], *, besides: int = -1) -> list[EntryStatus]:
+        """Return what runs before the present one, if one has begun, were given for these chats.
+
+        But not what the run with the number `besides` was given. Of one run are those that were entered by it
+        together. `chat` is the address that was asked for: the message may have gone to another one of the
+        same recipient.
+        """
         return await self._do(
-            lambda connection: entering.enter(connection, prepared, same_chats, superseded), into_file=True
+            partial(transactions.earlier, chats=[*chats], besides=besides, present=self._run)
         )
 
     async def learn_same(self, groups: Sequence[Sequence[str]]) -> None:
-        """Note that the addresses of each group lead to the same chat."""
+        """Note that the addresses of each group lead to the same chat, as `Journal.learn_same` says.
+
+        What was claimed and not begun is taken back, unless it is the first.
+        """
+
+        def learn(connection: Connection) -> None:
+            self._enter_alone(connection)
+            transactions.learn(connection, transactions.concerned(connection, groups))
+
         self._refuse_reader()
-        learn = partial(self._learn_same, groups=groups)
         # Where others share it, a lock is needed that cannot be had after that of a message that has ended.
-        await (self._do(learn) if self._database.is_shared else self._writer.go_along(learn))
+        await (self._do(learn) if self._database.is_shared else self._writer.run_in_batch(learn))
 
-    async def same_chats(self, chats: Sequence[str]) -> list[tuple[str, ...]]:
-        """Return what is known of these addresses: each time all that lead to one chat."""
-        return await self._do(lambda connection: recipients.same_chats(connection, chats))
+    async def same_chats(self, chats: Iterable[str]) -> list[tuple[str, ...]]:
+        """Return what is known of these addresses: each time all that lead to one chat, if there are more."""
+        return await self._do(partial(transactions.same_chats, chats=[*chats]))
 
-    async def decide(self, key: str, decision: Decision, message_id: str | None) -> None:
-        """Note what a person says became of a message."""
-        self._refuse_reader()
-        deciding.check_decision(decision, message_id)
-        await self._do(partial(self._decide, key=key, decision=decision, message_id=message_id))
+    # --- sending
 
-    def take_next(self, most: int) -> "asyncio.Future[list[Claimed]]":
-        """Claim what is next."""
-        self._refuse_reader()
+    async def claim(self, most: int) -> list[Claim]:
+        """Take the next messages to send; see `Journal.claim`."""
+        if most <= 0:
+            return []
         take = partial(self._take, found=self._claiming.take_next, limits={"most": most})
-        return self._writer.go_along(take)
+        return await self._claimed(take, self._writer.run_in_batch)
 
-    def take_in_doubt(self) -> "asyncio.Future[list[Claimed]]":
-        """Claim what may have been sent by somebody who is no more."""
-        self._refuse_reader()
-        return self._do(partial(self._take, found=self._claiming.take_in_doubt, limits={}))
+    async def claim_in_doubt(self) -> list[Claim]:
+        """Take the messages that a run which is no more may have sent."""
+        return await self._claimed(
+            partial(self._take, found=self._claiming.take_in_doubt, limits={}), self._do
+        )
 
-    def give_back_what_comes(self, taking: "asyncio.Future[list[Claimed]]") -> None:
-        """Let go of claims that nobody waits for any more."""
-
-        def give_back(taken: "asyncio.Future[list[Claimed]]") -> None:
-            if taken.cancelled() or taken.exception() is not None or self._writer.is_closing:
-                return
-            for claim in taken.result():
-                self._note(Kind.LET_GO, claim)
-
-        taking.add_done_callback(give_back)
-
-    def begin(
-        self, claim: Claimed, started_at: datetime, sent_to: str, date_ahead: timedelta | None
-    ) -> "asyncio.Future[None]":
-        """Note that the call is about to be made."""
-        if not can_be_stored(sent_to, 1000):
+    async def begin(
+        self, claim: Claim, started_at: datetime, sent_to: str, date_ahead: timedelta | None = None
+    ) -> None:
+        """Note that the call is about to be made; see `Journal.begin`."""
+        if started_at.tzinfo is None:
+            raise InvalidInputError("started_at must have a time zone")
+        if not can_be_stored(sent_to, LONGEST):
             raise InvalidInputError("the address of the chat cannot be stored")
         milliseconds = None if date_ahead is None else str(date_ahead // _MILLISECOND)
-        return self._note(Kind.BEGIN, claim, sent_to, moment(started_at), milliseconds)
+        await self._note(Kind.BEGIN, claim, sent_to, statements.moment(started_at), milliseconds)
 
-    def finish(
-        self, claim: Claimed, outcome: Outcome, message_id: str | None, error: str | None, *, is_final: bool
-    ) -> "asyncio.Future[None]":
-        """Note what became of it."""
+    async def finish(
+        self,
+        claim: Claim,
+        outcome: Outcome,
+        *,
+        message_id: str | None = None,
+        error: str | None = None,
+        is_final: bool = False,
+    ) -> None:
+        """Note what became of it; see `Journal.finish`."""
         if outcome is Outcome.DELIVERED:
-            if message_id is not None and not can_be_stored(message_id, 1000):
+            if message_id is not None and not can_be_stored(message_id, LONGEST):
                 raise InvalidInputError("the id of a delivered message cannot be stored")
-            return self._note(Kind.DELIVER, claim, message_id)
-        told = error and error.encode(errors="replace").decode().replace("\0", "?")
+            await self._note(Kind.DELIVER, claim, message_id)
+            return
+        reason = error and error.encode(errors="replace").decode().replace("\0", "?")
         if outcome is Outcome.UNKNOWN and not is_final:
-            return self._note(Kind.DOUBT, claim, told)
+            await self._note(Kind.DOUBT, claim, reason)
+            return
         state = State.UNKNOWN if outcome is Outcome.UNKNOWN else State.NOT_SENT
-        return self._note(Kind.CLOSE, claim, state.value, told)
+        await self._note(Kind.CLOSE, claim, state.value, reason)
 
-    def put_back(self, claim: Claimed) -> "asyncio.Future[None]":
-        """Let it wait again."""
-        return self._note(Kind.PUT_BACK, claim)
+    async def requeue(self, claim: Claim) -> None:
+        """Let it wait again: it has certainly not been sent."""
+        await self._note(Kind.REQUEUE, claim)
 
-    def set_aside(self, claim: Claimed) -> "asyncio.Future[None]":
-        """Leave it to whoever is given it."""
-        return self._note(Kind.SET_ASIDE, claim, State.SET_ASIDE.value, None)
+    async def park(self, claim: Claim) -> None:
+        """Leave it to a run that is given it: it has certainly not been sent."""
+        await self._note(Kind.PARK, claim, State.PARKED.value, None)
+
+    def abandon(self, claim: Claim) -> None:
+        """Leave a message to the next run, which finds it here."""
+
+    def left_over(self) -> list[Claim]:
+        """Return none: what was not sent waits here."""
+        return []
+
+    async def renew(self) -> Mapping[str, int]:
+        """Keep all that was claimed for another lease; see `Journal.renew`."""
+        if not self._database.is_shared:
+            return {}
+        kept = await self._all(self._claiming.renew, {"b_worker": self._worker})
+        return {row.key: row.claims for row in kept}
 
     @property
     def paused_by(self) -> JournalError | None:
-        """What keeps it from writing just now, and may pass."""
+        """What keeps it from writing just now: a full disk, or a restart of PostgreSQL."""
         return self._writer.paused_by
 
-    def lose_patience(self) -> None:
-        """Fail at the first error."""
+    def stop_retrying(self) -> None:
+        """Fail at the first error from now on: a run is being left."""
         self._writer.patience = 0.0
 
-    async def has_open(self) -> bool:
-        """Tell whether something may still happen to a message."""
-        return bool(await self._do(lambda c: c.execute(statements.OPEN).first()))
+    # --- a person's word
 
-    async def count_in_doubt(self) -> int:
-        """Count what may have been delivered."""
-        return int(await self._do(lambda c: c.execute(statements.COUNT_IN_DOUBT).scalar_one()))
+    async def decide(
+        self, key: str, outcome: Outcome, *, by: str, at: datetime, message_id: str | None = None
+    ) -> None:
+        """Note what a person says became of a message that is `UNKNOWN`: it is settled by that.
 
-    async def renew(self) -> dict[str, int]:
-        """Keep all claims for another lease."""
-        return await self._do(self._renew) if self._database.is_shared else {}
+        `DELIVERED` is final. One that was `NOT_SENT` is parked for the next run that is given it, or that
+        goes on with the journal. Either no longer holds up its chat.
 
-    async def conversation_with(self, chat: str) -> str | None:
-        """Give where the last message to this user went."""
-        return await self._do(lambda c: c.execute(statements.CONVERSATION_WITH, {"chat": chat}).scalar())
+        Raises:
+            InvalidInputError: there is no such message, it is not in question, or the id is another one's.
+            JournalInUseError: a worker is finding out about it just now.
+        """
+        decision = Decision(outcome, by, at)
 
-    async def is_claimed_id(self, message_id: str, besides: str) -> bool:
-        """Tell whether another entry has this message."""
-        wanted = {"message_id": message_id, "besides": besides}
-        return bool(await self._do(lambda c: c.execute(statements.IS_CLAIMED_ID, wanted).first()))
+        def decide(connection: Connection) -> None:
+            if self._database.is_shared:
+                # What a worker is entering just now may be the next to this recipient.
+                connection.execute(statements.FINISH_WHILE_NONE_ENTERS)
+            transactions.decide(connection, self._claiming, key, decision, message_id)
 
-    async def delivered_sample(self, chat: str | None, before: datetime | None) -> Sample | None:
-        """Return a delivered message."""
-        return await self._do(partial(_sample, chat=chat, before=before))
+        self._refuse_reader()
+        transactions.check_decision(decision, message_id)
+        await self._do(decide)
+
+    # --- reading
 
     def now(self) -> datetime:
-        """Return the time by the journal's clock."""
+        """Return the time by the journal's clock, which is PostgreSQL's where several share it."""
         return self._database.now()
+
+    async def has_open(self) -> bool:
+        """Tell whether there is a message that waits, is being sent, or is to be found out about."""
+        return bool(await self._all(statements.OPEN))
+
+    async def count_in_doubt(self) -> int:
+        """Count the messages of which is to be found out whether they were delivered."""
+        ((count,),) = await self._all(statements.COUNT_IN_DOUBT)
+        return int(count)
+
+    async def conversation_with(self, chat: str) -> str | None:
+        """Return the chat to which the last message to this recipient went, if there was one."""
+        found = await self._all(statements.CONVERSATION_WITH, {"chat": chat})
+        return found[0].sent_to if found else None
+
+    async def is_claimed_id(self, message_id: str, besides: str) -> bool:
+        """Tell whether a message is known to be that of another entry than `besides`."""
+        wanted = {"message_id": message_id, "besides": besides}
+        return bool(await self._all(statements.IS_CLAIMED_ID, wanted))
+
+    async def newest_delivery(
+        self, chat: str | None = None, *, before: datetime | None = None
+    ) -> Delivered | None:
+        """Return a delivered message; see `Journal.newest_delivery`. Of its text, only a hash is left."""
+
+        def find(connection: Connection) -> Any:
+            if before is not None:
+                return connection.execute(statements.NEWEST_BEFORE, {"before": before}).first()
+            found = (
+                None
+                if chat is None
+                else connection.execute(statements.NEWEST_OF_CHAT, {"chat": chat}).first()
+            )
+            return found or connection.execute(statements.NEWEST).first()
+
+        row = await self._do(find)
+        if row is None:
+            return None
+        return Delivered(
+            ChatAddress.of_text(row.sent_to),
+            row.message_id,
+            row.started_at,
+            row.updated_at,
+            lambda text: body_hash(self.salt, text) == row.body_hash,
+        )
 
     async def counts(self) -> dict[State, int]:
         """Count the messages in each state."""
-        found = await self._do(lambda connection: connection.execute(statements.COUNTS).all())
-        counted = {State(state): number for state, number in found}
+        counted = {State(state): number for state, number in await self._all(statements.COUNTS)}
         return {state: counted.get(state, 0) for state in State}
 
-    async def page(self, state: State | None, after: int, most: int) -> list[Row]:
-        """Give some rows in order of position."""
-        wanted = {"state": state and state.value, "after": after, "most": most}
-        found = await self._do(lambda connection: connection.execute(statements.PAGE, wanted).all())
-        return [_row(row) for row in found]
+    async def rows(self, state: State | None = None) -> AsyncIterator[Row]:
+        """Go through the journal in order. What happens meanwhile may or may not be seen."""
+        wanted = {"state": state and state.value, "after": -1, "most": _AT_ONCE}
+        while page := await self._all(statements.PAGE, wanted):
+            for row in page:
+                yield _row(row)
+            wanted = wanted | {"after": page[-1].position}
 
-    async def purge(self, before: datetime) -> int:
-        """Delete what was settled before, and its traces."""
-        return await self._writer.do(partial(self._purge, before))
+    async def purge(self, older_than: timedelta) -> int:
+        """Delete what was delivered, not sent or parked longer ago than this, and return how many.
 
-    async def _purge(self, before: datetime) -> int:
+        Their keys are forgotten with them: given the same input again, they would be sent again. From an
+        SQLite file the texts are gone; PostgreSQL's own logs and backups are its administrator's.
+        """
+        before = datetime.now(UTC) - older_than
+
+        def delete(connection: Connection) -> int:
+            deleted = connection.execute(statements.PURGE, {"before": before}).rowcount
+            connection.execute(statements.FORGET_UNUSED_ADDRESSES)
+            return deleted
+
+        async def purge() -> int:
+            deleted = await self._database.run(delete)
+            if not await self._database.compact():
+                raise JournalError(
+                    f"{deleted} messages are deleted, but another program reads the journal, so traces stay"
+                    " in the file beside it. Purge again when none does."
+                )
+            return deleted
+
         self._refuse_reader()
-        deleted = await self._database.run(partial(_delete, before=before))
-        if not await self._database.compact():
-            raise JournalError(
-                f"{deleted} messages are deleted, but somebody reads the journal, so traces stay in the file"
-                " beside it. Purge again when nobody does."
-            )
-        return deleted
+        return await self._writer.do(purge)
+
+    # --- how
 
     def _do(self, work: Callable[[Connection], T], *, into_file: bool = False) -> "asyncio.Future[T]":
-        run: Callable[[], Awaitable[T]] = partial(self._database.run, work, into_file=into_file)
-        return self._writer.do(run)
+        return self._writer.do(partial(self._database.run, work, into_file=into_file))
 
-    def _note(self, kind: Kind, claim: Claimed, *values: str | None) -> "asyncio.Future[None]":
+    async def _all(self, statement: Executable, values: Mapping[str, Any] | None = None) -> Sequence[Any]:
+        """Return all rows that a statement finds."""
+        return await self._do(lambda connection: connection.execute(statement, values or {}).all())
+
+    def _note(self, kind: Kind, claim: Claim, *values: str | None) -> "asyncio.Future[None]":
+        self._refuse_reader()
         return self._writer.note(Change(kind, claim, values))
+
+    async def _claimed(
+        self,
+        take: Callable[[Connection], list[Claim]],
+        ask: Callable[[Callable[[Connection], list[Claim]]], "asyncio.Future[list[Claim]]"],
+    ) -> list[Claim]:
+        """Wait for what is taken; when this is cancelled, it goes back."""
+        self._refuse_reader()
+        taking = ask(take)
+        try:
+            return await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            taking.add_done_callback(self._give_back)
+            raise
+
+    def _give_back(self, taken: "asyncio.Future[list[Claim]]") -> None:
+        if taken.cancelled() or taken.exception() is not None or self._writer.is_closing:
+            return
+        for claim in taken.result():
+            self._note(Kind.RELEASE, claim)
 
     def _refuse_reader(self) -> None:
         if self._is_reading:
             raise JournalError("The journal is open for reading only.")
 
-    def _keep_owner(self, connection: Connection, owner: Owner) -> Owner:
-        self._refuse_reader()
+    def _with_fingerprint(self, entry: Entry) -> Entry:
+        if entry.fingerprint is not None:
+            return entry
+        made = fingerprint_of(entry.chat, entry.body, entry.files, entry.question, salt=self.salt)
+        return evolve(entry, fingerprint=made)
+
+    def _enter_alone(self, connection: Connection) -> None:
         if self._database.is_shared:
             connection.execute(statements.ENTER_ALONE)
-        return migrations.keep_owner(connection, owner)
 
-    def _take(self, connection: Connection, found: Select[Any], limits: dict[str, int]) -> list[Claimed]:
+    def _take(self, connection: Connection, found: Select[Any], limits: dict[str, int]) -> list[Claim]:
         # By position, which comes first.
-        taken = [_claimed(row) for row in sorted(connection.execute(found, limits).scalar_one())]
+        taken = [_claim(row) for row in sorted(connection.execute(found, limits).scalar_one())]
         if taken:
-            keys_taken = [[claim.key] for claim in taken]
-            connection.execute(self._claiming.take, {"rows": keys_taken, "b_worker": self._worker})
+            claimed = {**rows_of(claim.key for claim in taken), "b_worker": self._worker}
+            connection.execute(self._claiming.take, claimed)
         return taken
 
-    def _set_out(self, connection: Connection, take_up: Sequence[State], *, superseded: bool) -> int:
-        self._refuse_reader()
+    def _start_run(self, connection: Connection, unparked: Sequence[State], *, superseded: bool) -> int:
+        is_alone = True
         if self._database.is_shared:
             # Of a try before this one, which was rolled back: these locks are not.
             connection.execute(statements.HOLD_NO_LOCK)
-        is_alone = not self._database.is_shared or connection.execute(statements.IS_ONLY_SENDER).scalar_one()
-        if self._database.is_shared:
+            is_alone = connection.execute(statements.IS_ONLY_SENDER).scalar_one()
             self._database.is_sender = True
             connection.execute(statements.BE_SENDER)
             connection.execute(statements.ENTER_ALONE)
-        left_out = 0
-        if take_up or is_alone:
-            connection.execute(statements.JOIN_AGAIN)
-        if take_up:
-            states = [state.value for state in take_up]
-            left_out = _leave_out_superseded(connection, take_up, are_wanted=superseded)
-            connection.execute(statements.TAKE_UP_ALL, {"states": states, "b_now": datetime.now(UTC)})
-            connection.execute(statements.NOTHING_FREE_IS_NEXT)
-            connection.execute(statements.PROMOTE_ALL)
-        else:
-            if is_alone:
-                connection.execute(statements.SET_ASIDE)
-            self._run, self.has_earlier = run_numbers.begin_run(connection, is_new=is_alone)
+        left_out, run = transactions.start_run(connection, unparked, superseded=superseded, is_alone=is_alone)
+        if run is not None:
+            self._run, self.has_earlier = run
         if self._database.is_shared and is_alone:
             connection.execute(statements.LET_OTHERS_SEND)
         return left_out
 
-    def _take_up(self, connection: Connection, keys_wanted: Sequence[str]) -> None:
-        self._refuse_reader()
-        if self._database.is_shared:
-            connection.execute(statements.ENTER_ALONE)
-        found = connection.execute(statements.KNOWN, {"rows": [[key] for key in keys_wanted]}).all()
-        aside = [row.key for row in found if row.state == State.SET_ASIDE.value]
-        if aside:
-            reopen(connection, aside)
-
-    def _decide(self, connection: Connection, key: str, decision: Decision, message_id: str | None) -> None:
-        if self._database.is_shared:
-            # What a worker is entering just now may be the next to this recipient.
-            connection.execute(statements.FINISH_WHILE_NOBODY_ENTERS)
-        deciding.decide(connection, self._claiming, key, decision, message_id)
-
-    def _learn_same(self, connection: Connection, groups: Sequence[Sequence[str]]) -> None:
-        if self._database.is_shared:
-            connection.execute(statements.ENTER_ALONE)
-        recipients.learn(connection, recipients.concerned(connection, groups))
-
-    def _renew(self, connection: Connection) -> dict[str, int]:
-        kept = connection.execute(self._claiming.renew, {"b_worker": self._worker})
-        return {row.key: row.claims for row in kept}
-
-    def _let_go(self, connection: Connection) -> None:
-        connection.execute(self._claiming.let_go, {"b_worker": self._worker})
+    def _release_all(self, connection: Connection) -> None:
+        connection.execute(self._claiming.release_all, {"b_worker": self._worker})
 
 
-def _delete(connection: Connection, before: datetime) -> int:
-    deleted = connection.execute(statements.PURGE, {"before": before}).rowcount
-    connection.execute(statements.FORGET_UNUSED_ADDRESSES)
-    return deleted
+def _database_of(target: Target, lease: timedelta, *, is_reading: bool) -> Database:
+    """Return what connects to it. What it needs is imported only now."""
+    if target.path is not None:
+        from healthmsg.bulk.journal.sqlite import SqliteDatabase  # noqa: PLC0415
+
+        return SqliteDatabase(
+            target.path, accepts_missing_wal=target.accepts_missing_wal, is_reading=is_reading
+        )
+    from healthmsg.bulk.journal.postgresql import PostgresqlDatabase  # noqa: PLC0415
+
+    return PostgresqlDatabase(target, lease, is_reading=is_reading)
 
 
-def _earlier(connection: Connection, chats: Sequence[str], besides: int, present: int) -> list[Earlier]:
-    recipient_of = recipients.recipients_of(connection, chats)
-    wanted = {"rows": [[one] for one in set(recipient_of.values())], "own": besides, "present": present}
-    found: dict[str, list[Any]] = {}
-    for row in connection.execute(statements.EARLIER, wanted).all():
-        found.setdefault(row.recipient, []).append(row)
-    return [
-        Earlier(row.key, chat, State(row.state), row.run)
-        for chat, recipient in recipient_of.items()
-        for row in found.get(recipient, ())
-    ]
+def _require_same(known: Owner, owner: Owner) -> None:
+    if known.api_url is not None and known.api_url != owner.api_url:
+        raise JournalMismatchError(
+            f"The journal belongs to {known.api_url}, and this client is for {owner.api_url}: nothing was"
+            " sent. Use each journal with its own environment only."
+        )
+    if None not in {known.account, owner.account} and known.account != owner.account:
+        raise JournalMismatchError("The journal belongs to another account: nothing was sent.")
 
 
-def _leave_out_superseded(connection: Connection, take_up: Sequence[State], *, are_wanted: bool) -> int:
-    """Decide what becomes of texts that were replaced, and count those that are left out."""
-    if are_wanted:
-        connection.execute(statements.NOTHING_IS_SUPERSEDED)
-        return 0
-    if before := run_numbers.unread_run(connection):
-        connection.execute(statements.SUPERSEDE_EARLIER, {"b_before": before})
-    counted = _count_superseded(connection)
-    return sum(counted[state] for state in take_up)
-
-
-def _count_superseded(connection: Connection) -> dict[State, int]:
-    wanted = {"before": run_numbers.unread_run(connection)}
-    counted = dict([*connection.execute(statements.COUNT_SUPERSEDED, wanted)])
-    return {state: counted.get(state.value, 0) for state in (State.SET_ASIDE, State.NOT_SENT)}
-
-
-def _sample(connection: Connection, chat: str | None, before: datetime | None) -> Sample | None:
-    found = None
-    if before is not None:
-        found = connection.execute(statements.NEWEST_BEFORE, {"before": before}).first()
-        return None if found is None else Sample(*found)
-    if chat is not None:
-        found = connection.execute(statements.NEWEST_OF_CHAT, {"chat": chat}).first()
-    found = found or connection.execute(statements.NEWEST).first()
-    return None if found is None else Sample(*found)
-
-
-def _claimed(row: Sequence[Any]) -> Claimed:
+def _claim(row: Sequence[Any]) -> Claim:
     (_, key, chat, body, files, question, state, attempts, *last) = row
     started_at, date_ahead, sent_to, claims, is_superseded, label = last
-    return Claimed(
+    return Claim(
         key,
         chat,
         body,
-        keys.files_of_json(files),
-        keys.question_of_json(question),
+        files_of_json(files),
+        question_of_json(question),
         State(state),
         attempts,
         None if started_at is None else utc(datetime.fromisoformat(started_at)),
@@ -424,8 +575,8 @@ def _row(row: Any) -> Row:
         row.position,
         row.chat,
         row.body,
-        keys.files_of_json(row.files),
-        keys.question_of_json(row.question),
+        files_of_json(row.files),
+        question_of_json(row.question),
         State(row.state),
         row.is_final,
         row.message_id,

@@ -1,14 +1,20 @@
-"""Where a journal is: a file, or a PostgreSQL database."""
+"""Where a journal is: a file, or a PostgreSQL database, and the options that its text can end with.
+
+A PostgreSQL URL takes the options of libpq, as everything built on that does. asyncpg knows those about TLS
+in a connection string only, and takes what it does not know for a setting of the server. So each is checked
+here, and a setting that cannot be kept is refused: a connection that was to be verified and is not would not
+show it.
+"""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qsl
 
 from attrs import field, frozen
 
-from healthmsg.bulk.journal import libpq
 from healthmsg.errors import ConfigurationError
 
 _KEEP_BODIES: Final = "keep_bodies"
@@ -17,6 +23,80 @@ _ACCEPT_MISSING_WAL: Final = "accept_missing_wal"
 _KINDS: Final = "a path, sqlite:///… or postgresql+asyncpg://…"
 _SQLITE: Final = ("sqlite+aiosqlite:///", "sqlite:///")
 _POSTGRESQL: Final = ("postgresql+asyncpg://", "postgresql://", "postgres://")
+# As SQLAlchemy takes them out of a URL.
+_PLACE: Final = frozenset({"host", "port", "user", "password", "database"})
+FILES: Final = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
+SYSTEM: Final = "system"
+_VERIFY_FULL: Final = "verify-full"
+_TLS_VERSIONS: Final = ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
+_CHOICES: Final = {
+    "sslmode": ("disable", "allow", "prefer", "require", "verify-ca", _VERIFY_FULL),
+    "sslnegotiation": ("postgres", "direct"),
+    "ssl_min_protocol_version": _TLS_VERSIONS,
+    "ssl_max_protocol_version": _TLS_VERSIONS,
+    "target_session_attrs": ("any", "read-write", "primary"),
+}
+_OTHER_TEXT: Final = frozenset(
+    {*FILES, "sslpassword", "passfile", "krbsrvname", "gsslib", "application_name", "options"}
+)
+OF_TLS: Final = (*FILES, "sslmode", "sslpassword", "ssl_min_protocol_version", "ssl_max_protocol_version")
+# Other names for the same.
+_ALIASES: Final = {"ssl": "sslmode", "dbname": "database"}
+# What asyncpg cannot do: the values that ask for nothing of it, and what to do instead.
+_NOT_WITH_ASYNCPG: Final = {
+    "channel_binding": (
+        ("disable", "prefer"),
+        f"leave it out; sslmode={_VERIFY_FULL} protects from the same",
+    ),
+    "gssencmode": (("disable", "prefer"), f"leave it out; sslmode={_VERIFY_FULL} encrypts too"),
+    "client_encoding": (("utf8", "UTF8", "utf-8", "UTF-8", "auto"), "leave it out: texts are UTF-8"),
+}
+_UNKNOWN: Final = (
+    "an option is not known. It takes those of libpq, such as sslmode, sslrootcert and connect_timeout; a `?`"
+    " in a password is written %3F"
+)
+SECRET: Final = frozenset({"password", "sslpassword"})
+"""Options that are passwords."""
+
+
+def read_options(options: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Check the options of a URL, and return them by libpq's names.
+
+    Raises:
+        ConfigurationError: one is unknown, is given twice, or has a value that cannot be kept to.
+    """
+    found: dict[str, str] = {}
+    for given, value in options:
+        name = _ALIASES.get(given, given)
+        if name in found:
+            raise ConfigurationError(f"the journal's URL has the option {name} more than once")
+        if problem := _what_is_wrong(name, value):
+            raise ConfigurationError(f"the journal's URL: {problem}")
+        if name not in _NOT_WITH_ASYNCPG:
+            found[name] = value
+    if found.get("sslrootcert") == SYSTEM and found.setdefault("sslmode", _VERIFY_FULL) != _VERIFY_FULL:
+        raise ConfigurationError(f"the journal's URL: sslrootcert=system needs sslmode={_VERIFY_FULL}")
+    return found
+
+
+def _what_is_wrong(name: str, value: str) -> str:
+    if name in _NOT_WITH_ASYNCPG:
+        harmless, advice = _NOT_WITH_ASYNCPG[name]
+        return "" if value in harmless else f"{name} is not possible so with asyncpg: {advice}"
+    if name in _CHOICES:
+        return "" if value in _CHOICES[name] else f"{name} must be one of {', '.join(_CHOICES[name])}"
+    if name == "connect_timeout":
+        return "" if value.isascii() and value.isdigit() else "connect_timeout must be whole seconds"
+    if name not in _PLACE | _OTHER_TEXT:
+        # Not itself: where a password has a `?` in it, that may be the rest of it.
+        likely = get_close_matches(name, _CHOICES.keys() | _OTHER_TEXT | _PLACE, 1)
+        return f"an option is not known; did you mean {likely[0]}?" if likely else _UNKNOWN
+    return "" if value else f"the option {name} is empty"
+
+
+def place_of(options: Mapping[str, str]) -> dict[str, str]:
+    """Return what SQLAlchemy is to take from the URL: where the database is, and who asks."""
+    return {name: value for name, value in options.items() if name in _PLACE}
 
 
 @frozen
@@ -74,7 +154,7 @@ class Target:
             f"{_POSTGRESQL[0]}{place}",
             keep_bodies,
             is_pooled_by_session=is_pooled,
-            options=libpq.read_options(options),
+            options=read_options(options),
         )
 
     @classmethod

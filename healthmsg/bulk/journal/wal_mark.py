@@ -43,15 +43,7 @@ _OPEN: Final = (
     " WHERE name = 'wal'"
 )
 _ADVANCE: Final = (
-    "UPDATE healthmsg_journal SET value = substr(value, 1, 33) || substr(value, -16) || ' ' || ?"
-    " WHERE name = 'wal'"
-)
-_CLOSE: Final = (
-    "UPDATE healthmsg_journal SET value = 'closed' || substr(value, 7, 27) || substr(value, -16) || ' ' || ?"
-    " WHERE name = 'wal'"
-)
-_ACCEPT: Final = (
-    "UPDATE healthmsg_journal SET value = 'accept' || substr(value, 7, 27) || substr(value, -16) || ' ' || ?"
+    "UPDATE healthmsg_journal SET value = {} || substr(value, 7, 27) || substr(value, -16) || ' ' || ?"
     " WHERE name = 'wal'"
 )
 _WAL_MAGIC: Final = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
@@ -168,12 +160,12 @@ def begin(connection: sqlite3.Connection) -> bool:
 
 def advance(connection: sqlite3.Connection) -> None:
     """Note within a transaction that it was the last."""
-    connection.execute(_ADVANCE, (_new_token(),))
+    connection.execute(_ADVANCE.format("substr(value, 1, 6)"), (_new_token(),))
 
 
 def accept(connection: sqlite3.Connection) -> None:
     """Note within a transaction that it is the first after one that is missing."""
-    connection.execute(_ACCEPT, (_new_token(),))
+    connection.execute(_ADVANCE.format("'accept'"), (_new_token(),))
 
 
 def end(connection: sqlite3.Connection) -> bool:
@@ -182,7 +174,7 @@ def end(connection: sqlite3.Connection) -> bool:
         return False
     if has_tables(connection):
         connection.execute("BEGIN IMMEDIATE")
-        connection.execute(_CLOSE, (_new_token(),))
+        connection.execute(_ADVANCE.format("'closed'"), (_new_token(),))
         connection.execute("COMMIT")
     return checkpoint(connection, "TRUNCATE")
 

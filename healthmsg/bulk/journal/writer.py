@@ -1,19 +1,86 @@
-"""The one task that uses the database: whoever waits for it can be cancelled, its work cannot."""
+"""The one task that uses the database: callers that wait for it can be cancelled, its work cannot.
+
+What it notes about claimed messages is made many at once, in one transaction: each has its price.
+"""
 
 import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from functools import partial
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
 from attrs import field, frozen
 from sqlalchemy import Connection
 
 from healthmsg.aio import start
-from healthmsg.bulk.journal.changes import Change
+from healthmsg.bulk.journal import statements
+from healthmsg.bulk.journal.base import Claim
+from healthmsg.bulk.journal.database import Database, describe
+from healthmsg.bulk.journal.statements import Kind
 from healthmsg.errors import ClaimLostError, HealthmsgError, JournalError, JournalGoneError
 from healthmsg.log import log
+
+
+@frozen
+class Change:
+    """One thing to note about one claimed message."""
+
+    kind: Kind
+    claim: Claim
+    values: tuple[str | None, ...] = field(default=(), repr=False)
+    """What is noted, in the order in which the statement takes it."""
+
+
+_ENDING: Final = (Kind.DELIVER, Kind.CLOSE, Kind.PARK)
+
+
+@frozen
+class Changes:
+    """Makes changes to messages that this worker holds."""
+
+    _worker: str
+    _claiming: statements.Claiming
+    _is_shared: bool = field(kw_only=True)
+
+    def make_all(self, connection: Connection, changes: Sequence[Change], now: datetime) -> list[None]:
+        """Make them, each of another message, in the transaction that has begun; `now` is noted with each.
+
+        Raises:
+            ClaimLostError: this worker does not hold one of them any more. The transaction must be undone.
+        """
+        if self._is_shared and any(change.kind in _ENDING for change in changes):
+            connection.execute(statements.FINISH_WHILE_NONE_ENTERS)
+        by_kind: dict[Kind, list[Change]] = {}
+        for change in changes:
+            by_kind.setdefault(change.kind, []).append(change)
+        for kind, alike in by_kind.items():
+            if self._make(connection, kind, alike, now) != len(alike):
+                raise ClaimLostError
+        ended = [[change.claim.key] for kind in _ENDING for change in by_kind.get(kind, ())]
+        if ended:
+            # The message after each is the next to its recipient.
+            connection.execute(statements.PROMOTE_AFTER, {"rows": ended})
+        return [None] * len(changes)
+
+    def make_each(
+        self, connection: Connection, changes: Sequence[Change], now: datetime
+    ) -> list[ClaimLostError | None]:
+        """Make those that can be, and return for each of the others an error."""
+        results = list[ClaimLostError | None]()
+        for change in changes:
+            try:
+                results += self.make_all(connection, [change], now)
+            except ClaimLostError:  # and so nothing was changed
+                results.append(ClaimLostError("This message is no longer this worker's: not noted."))
+        return results
+
+    def _make(self, connection: Connection, kind: Kind, alike: Sequence[Change], now: datetime) -> int:
+        rows = [(one.claim.key, one.claim.fence, *one.values) for one in alike]
+        noted = {"rows": rows, "b_worker": self._worker, "b_now": now}
+        return connection.execute(self._claiming.changes[kind], noted).rowcount
+
 
 T = TypeVar("T")
 _MOST_AT_ONCE: Final = 512
@@ -22,24 +89,6 @@ _TURNS: Final = 3
 # Seconds.
 _BETWEEN_TRIES: Final = 1.0
 _CLOSED: Final = "The journal is closed."
-
-
-class Database(Protocol):
-    """What the writer works with."""
-
-    async def make(
-        self, changes: Sequence[Change], works: Sequence[Callable[[Connection], Any]]
-    ) -> tuple[Sequence[bool], Sequence[Any]]:
-        """Make changes and do work in one transaction; tell of each change whether it was made."""
-
-    async def close(self) -> None:
-        """Let go of the connection."""
-
-    def is_passing(self, error: Exception) -> bool:
-        """Tell whether the same may work later: nothing of it was done."""
-
-    def describe(self, error: Exception) -> str:
-        """Say what went wrong, and nothing private."""
 
 
 @frozen
@@ -58,13 +107,14 @@ class Writer:
     """Does one thing after another, in the order in which they were asked for.
 
     Changes that have queued up are made in one transaction, and after them the work that goes along. A thing
-    is in the queue as soon as it is asked for, so that cancelling whoever waits cannot lose it: the queue is
+    is in the queue as soon as it is asked for, so that cancelling its caller cannot lose it: the queue is
     as long as there are callers, since each waits for its own. After the database's first failure, everything
     fails.
     """
 
-    def __init__(self, database: Database, patience: float = 0.0) -> None:
+    def __init__(self, database: Database, changes: Changes, patience: float = 0.0) -> None:
         self._database = database
+        self._changes = changes
         self.patience = patience
         """Seconds for which it tries again what may work later. While the machine sleeps none pass."""
         self.paused_by: JournalError | None = None
@@ -86,7 +136,7 @@ class Writer:
         """Ask for a change; it is on the disk when the future is done."""
         return self._ask(_Asked(change))
 
-    def go_along(self, work: Callable[[Connection], T]) -> "asyncio.Future[T]":
+    def run_in_batch(self, work: Callable[[Connection], T]) -> "asyncio.Future[T]":
         """Ask for work that is done with changes, after them: each transaction has its price."""
         return self._ask(_Asked(work=work))
 
@@ -118,6 +168,7 @@ class Writer:
                 for _ in range(_TURNS):
                     await asyncio.sleep(0)
                 await self._do_next()
+                self._current = []
         finally:
             # Nothing is left unless this task itself was cancelled.
             self.is_closing = True
@@ -132,11 +183,20 @@ class Writer:
             self._take_along()
         if self._failure is not None:
             self._fail_current(self._failure)
-        elif own_work is not None:
-            await self._do(own_work, self._current[0])
+            return
+        try:
+            if own_work is not None:
+                results = [await self._patiently(own_work)]
+            else:
+                results = await self._patiently(partial(self._run_batch, self._current))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the callers are to know
+            self._fail_current(error)
         else:
-            await self._make()
-        self._current = []
+            for asked, result in zip(self._current, results, strict=True):
+                if isinstance(result, ClaimLostError):
+                    _fail(asked, result)
+                elif not asked.done.done():
+                    asked.done.set_result(result)
 
     def _take_along(self) -> None:
         """Take what can be done together, up to a second change of the same message."""
@@ -149,41 +209,23 @@ class Writer:
                 keys.add(change.claim.key)
             self._current.append(self._queue.popleft())
 
-    async def _do(self, work: Callable[[], Awaitable[Any]], asked: _Asked) -> None:
-        refused: HealthmsgError | None = None
-        try:
-            result = await self._patiently(work)
-        except JournalGoneError as error:
-            self._failure = refused = error
-        except HealthmsgError as error:
-            # An answer: the database itself is well.
-            refused = error
-        except Exception as error:  # noqa: BLE001 - whatever it is, somebody waits to be told
-            self._failure = self._failed(error)
-            refused = self._failure
-        if refused is not None:
-            _fail(asked, refused)
-        else:
-            _answer(asked, result)
+    async def _run_batch(self, batch: Sequence[_Asked]) -> list[Any]:
+        """Make changes, then do work, in one transaction; return the result of each.
 
-    async def _make(self) -> None:
-        noted = [(asked, asked.change) for asked in self._current if asked.change is not None]
-        others = [(asked, asked.work) for asked in self._current if asked.work is not None]
-        work = partial(self._database.make, [change for _, change in noted], [work for _, work in others])
+        That of a change which was not made is an error.
+        """
+        changes = [asked.change for asked in batch if asked.change is not None]
+        maker, now = self._changes, self._database.now()
+
+        def run(make: Callable[..., Sequence[Any]], connection: Connection) -> list[Any]:
+            made = iter(make(connection, changes, now))
+            return [next(made) if one.work is None else one.work(connection) for one in batch]
+
         try:
-            made, results = await self._patiently(work)
-        except Exception as error:  # noqa: BLE001 - whatever it is, all of them wait to be told
-            self._failure = self._failed(error)
-        else:
-            for (asked, _), is_made in zip(noted, made, strict=True):
-                if is_made:
-                    _answer(asked, None)
-                else:
-                    _fail(asked, ClaimLostError("This message is no longer this worker's: not noted."))
-            for (asked, _), result in zip(others, results, strict=True):
-                _answer(asked, result)
-            return
-        self._fail_current(self._failure)
+            # Both return the same kind of result: which of them it was may have to be found out later.
+            return await self._database.run(partial(run, maker.make_all))
+        except ClaimLostError:
+            return await self._database.run(partial(run, maker.make_each))
 
     async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
         """Do it again while the disk is full, or the server is away: that may pass."""
@@ -199,7 +241,7 @@ class Writer:
                     is_late = self.is_closing or loop.time() >= began + self.patience
                     if is_late or not self._database.is_passing(error):
                         raise
-                    reason = self._database.describe(error)
+                    reason = describe(error)
                 self.paused_by = JournalError(f"The journal waits: {reason}.")
                 if reason != logged:
                     log(logging.WARNING, "the journal waits: %(reason)s", reason=reason)
@@ -208,25 +250,24 @@ class Writer:
         finally:
             self.paused_by = None
 
-    def _failed(self, error: Exception) -> JournalError:
-        if isinstance(error, JournalGoneError):
-            return error
-        return JournalError(
-            f"The journal failed: {self._database.describe(error)}. What was acknowledged before is kept;"
-            " start again with the same journal to go on."
-        )
-
-    def _fail_current(self, error: JournalError) -> None:
+    def _fail_current(self, error: Exception) -> None:
+        is_refused = isinstance(error, HealthmsgError) and not isinstance(error, JournalGoneError)
+        if not (is_refused and self._current[0].own_work is not None):  # else, the database itself is well
+            error = self._failure = self._failure or _failure_by(error)
         for asked in self._current:
             _fail(asked, error)
 
 
-def _answer(asked: _Asked, result: Any) -> None:
-    if not asked.done.done():
-        asked.done.set_result(result)
+def _failure_by(error: Exception) -> JournalError:
+    if isinstance(error, JournalGoneError):
+        return error
+    return JournalError(
+        f"The journal failed: {describe(error)}. What was acknowledged before is kept; start again with the"
+        " same journal to go on."
+    )
 
 
-def _fail(asked: _Asked, error: HealthmsgError) -> None:
-    """Tell whoever waits; each gets an error of its own, with a traceback of its own."""
+def _fail(asked: _Asked, error: Exception) -> None:
+    """Fail what was asked for; each gets an error of its own, with a traceback of its own."""
     if not asked.done.done():
         asked.done.set_exception(type(error)(*error.args))

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.table import Table
 
-from healthmsg.bulk.dry_run import DryRun, DryRunReport, ProblemKind
+from healthmsg.bulk import Preview, PreviewReport, ProblemKind
 from healthmsg.cli.recipients import RefusedError
 from healthmsg.cli.sending.job import Job
 from healthmsg.cli.sending.options import Options
@@ -28,9 +28,7 @@ async def dry_run(console: Console, job: Job, source: Source, options: Options) 
     check_chats = options.check_chats
     await _show_source(console, job, source, with_texts=options.texts)
     async with job.service.client() as client:
-        sending = job.send_options()
-        sending["check_chats"] = check_chats
-        dry = client.send_many(job.outgoing(client), **sending, dry_run=True)
+        dry = job.preview(client, check_chats=check_chats)
         written = await _show_problems(console, job, dry)
         report = await dry.report()
     other_texts = await find_other_texts(job, written)
@@ -61,7 +59,7 @@ async def _show_source(console: Console, job: Job, source: Source, *, with_texts
     show_doubts(console, job.messages.doubts if job.messages is not None else ())
 
 
-async def _show_problems(console: Console, job: Job, dry: DryRun) -> list[int]:
+async def _show_problems(console: Console, job: Job, dry: Preview) -> list[int]:
     """Show them, and return the numbers of the messages whose recipients already got another one."""
     found, written = 0, list[int]()
     async for problem in dry:
@@ -79,7 +77,7 @@ async def _show_problems(console: Console, job: Job, dry: DryRun) -> list[int]:
     return written
 
 
-def _figures(report: DryRunReport, job: Job, *, check_chats: bool) -> Iterator[tuple[int, str]]:
+def _figures(report: PreviewReport, job: Job, *, check_chats: bool) -> Iterator[tuple[int, str]]:
     yield report.messages, "messages" if job.messages is not None else "messages in the journal"
     yield report.to_send, "would be sent"
     if job.messages is not None:

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from attrs import frozen
 
-from healthmsg.bulk import Outgoing, SendManyOptions
+from healthmsg.bulk import Outgoing, Preview, SendMany
+from healthmsg.bulk.options import OtherText
 from healthmsg.cli.sending.journal_place import JournalPlace
 from healthmsg.cli.sending.messages import Message, Messages
 from healthmsg.cli.service import Service
@@ -28,19 +29,33 @@ class Job:
     """Whether the journal's texts are sent too that a later run replaced by others."""
     service: Service = Service()
 
-    def send_options(self) -> SendManyOptions:
-        """Return the options of the client."""
-        options = SendManyOptions(
+    def send(self, client: Client) -> SendMany:
+        """Make the run."""
+        return client.send_many(
+            self.outgoing(client),
+            journal=None if self.journal is None else self.journal.target,
             settle=self.settle,
             retry_failed=self.retry_failed,
             stop_after=self.stop_after,
+            other_text=self._other_text,
             superseded=self.superseded,
         )
-        if self.journal is not None:
-            options["journal"] = self.journal.target
-            if self.messages is not None:
-                options["other_text"] = "skip" if self.skips_sent else "send"
-        return options
+
+    def preview(self, client: Client, *, check_chats: bool = False) -> Preview:
+        """Make its preview."""
+        return client.preview_many(
+            self.outgoing(client),
+            journal=None if self.journal is None else self.journal.target,
+            check_chats=check_chats,
+            retry_failed=self.retry_failed,
+            other_text=self._other_text,
+            superseded=self.superseded,
+        )
+
+    @property
+    def _other_text(self) -> OtherText:
+        has_both = self.journal is not None and self.messages is not None
+        return "skip" if self.skips_sent and has_both else "send"
 
     def outgoing(self, client: Client) -> Iterator[Outgoing] | None:
         """Give the messages as the client takes them."""

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from attrs import field, frozen
 
-from healthmsg.bulk.journal import libpq
+from healthmsg.bulk.journal import target as libpq
 from healthmsg.bulk.journal.target import Target, text_of
 from healthmsg.cli.names import beside
 from healthmsg.cli.recipients import RefusedError

@@ -7,7 +7,7 @@ from pathlib import Path
 from attrs import Factory, define, field, frozen
 
 from healthmsg.bulk import Outgoing
-from healthmsg.bulk.messages import Recipient
+from healthmsg.bulk.models import Recipient
 from healthmsg.cli.recipients import Problem, Problems, Recipients, Row
 from healthmsg.cli.recipients.columns import ADDRESSES, BODIES, check_columns, similar
 from healthmsg.cli.sending.cells import doubt_about_field, doubt_about_text, is_null, problem_of_value

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import typer
 from attrs import fields, frozen
 
-from healthmsg.bulk.hold import STOP_AFTER
+from healthmsg.bulk.circuit_breaker import STOP_AFTER
 from healthmsg.bulk.reconcile import SETTLE
 from healthmsg.cli.recipients import RefusedError
 from healthmsg.cli.sending.journal_place import JOURNAL_VARIABLE, JournalPlace

@@ -7,7 +7,7 @@ from attrs import field, frozen
 from rich.console import Console
 from rich.text import Text
 
-from healthmsg.bulk.journal import Journal
+from healthmsg.bulk.journal import open_journal
 from healthmsg.cli.sending.job import Job
 
 _MOST_SHOWN: Final = 3
@@ -53,7 +53,7 @@ async def find_other_texts(job: Job, written: Collection[int]) -> OtherTexts | N
     for message in messages:
         new.setdefault(message.to, []).append((message.line, message.body))
     known, others = list[Difference](), list[Difference]()
-    async with Journal.open(job.journal.target, is_reading=True) as journal:
+    async with open_journal(job.journal.target, is_reading=True) as journal:
         async for row in journal.rows():
             if row.body is None or row.chat not in new or row.body in [body for _, body in new[row.chat]]:
                 continue

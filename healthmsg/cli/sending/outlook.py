@@ -1,18 +1,21 @@
 """What a run is going to do, as far as that can be known before."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 
-from healthmsg.bulk.dry_run import DryRun, DryRunReport, ProblemKind
-from healthmsg.bulk.journal import Journal, State
+from healthmsg.bulk import Preview, PreviewReport, ProblemKind
+from healthmsg.bulk.journal import State, open_journal
 from healthmsg.cli.recipients import Problems
 from healthmsg.cli.sending.job import Job
 from healthmsg.cli.sending.journal_place import JournalPlace
 from healthmsg.cli.sending.messages import Label
 from healthmsg.cli.sending.other_texts import OtherTexts, find_other_texts
 from healthmsg.cli.sending.preview import Example
+
+if TYPE_CHECKING:
+    from healthmsg.bulk.journal.store import SqlJournal
 
 _EXAMPLES: Final = 3
 
@@ -59,7 +62,7 @@ async def look_ahead(job: Job) -> Outlook:
     if job.messages is None:
         return await _of_journal(job)
     async with job.service.client() as client:
-        dry = client.send_many(job.outgoing(client), **job.send_options(), dry_run=True)
+        dry = job.preview(client)
         written = await _refuse_invalid(job, dry)
         report = await dry.report()
     other_texts = await find_other_texts(job, written)
@@ -77,13 +80,13 @@ async def find_examples(job: Job) -> list[Example]:
         return [Example(f"line {message.line}, to {message.to}", message.body) for message in first]
     if job.journal is None:
         return []
-    states = [State.WAITING, State.SET_ASIDE, *([State.NOT_SENT] if job.retry_failed else ())]
-    async with Journal.open(job.journal.target, is_reading=True) as journal:
+    states = [State.WAITING, State.PARKED, *([State.NOT_SENT] if job.retry_failed else ())]
+    async with open_journal(job.journal.target, is_reading=True) as journal:
         found = [one for state in states for one in await _first(journal, state, job.superseded)]
     return found[:_EXAMPLES]
 
 
-def _before(report: DryRunReport) -> str:
+def _before(report: PreviewReport) -> str:
     if not (report.delivered_before or report.failed_before or report.in_doubt):
         return ""
     return (
@@ -92,7 +95,7 @@ def _before(report: DryRunReport) -> str:
     )
 
 
-async def _refuse_invalid(job: Job, dry: DryRun) -> list[int]:
+async def _refuse_invalid(job: Job, dry: Preview) -> list[int]:
     """Refuse what the journal knows better, such as a key that it has with another text.
 
     Return the numbers of the messages whose recipients already got another one.
@@ -112,9 +115,9 @@ async def _of_journal(job: Job) -> Outlook:
     if job.journal is None:
         return Outlook(0, 0, ())
     async with job.service.client() as client:
-        dry = client.send_many(**job.send_options(), dry_run=True)
+        dry = job.preview(client)
         report = await dry.report()
-    async with Journal.open(job.journal.target, is_reading=True) as journal:
+    async with open_journal(job.journal.target, is_reading=True) as journal:
         counts = await journal.counts()
     examples = await find_examples(job)
     before = ", ".join(f"{state.value} {count:,}" for state, count in counts.items() if count)
@@ -126,7 +129,7 @@ async def _of_journal(job: Job) -> Outlook:
     )
 
 
-async def _first(journal: Journal, state: State, superseded: bool) -> list[Example]:
+async def _first(journal: "SqlJournal", state: State, superseded: bool) -> list[Example]:
     found = list[Example]()
     async for row in journal.rows(state):
         if superseded or not row.is_superseded:
@@ -140,14 +143,14 @@ async def _first(journal: Journal, state: State, superseded: bool) -> list[Examp
 
 async def count_in(place: JournalPlace) -> int:
     """Count the messages in a journal."""
-    async with Journal.open(place.target, is_reading=True) as journal:
+    async with open_journal(place.target, is_reading=True) as journal:
         return sum((await journal.counts()).values())
 
 
 async def is_all_delivered(place: JournalPlace) -> bool:
     """Tell whether everything that is in a journal was delivered, or replaced by another text."""
-    async with Journal.open(place.target, is_reading=True) as journal:
+    async with open_journal(place.target, is_reading=True) as journal:
         counts = await journal.counts()
-        for state, count in (await journal.superseded()).items():
+        for state, count in (await journal.count_superseded()).items():
             counts[state] -= count
     return not any(count for state, count in counts.items() if state is not State.DELIVERED)

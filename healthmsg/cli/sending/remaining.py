@@ -2,7 +2,7 @@
 
 from attrs import frozen
 
-from healthmsg.bulk.journal import Journal, State
+from healthmsg.bulk.journal import State, open_journal
 from healthmsg.cli.sending.job import Job
 from healthmsg.errors import HealthmsgError
 
@@ -41,7 +41,7 @@ async def find_remaining(job: Job, count: int, unknown: int, *, is_abandoned: bo
     try:
         if not job.journal.may_exist:
             return certain
-        async with Journal.open(job.journal.target, is_reading=True) as journal:
+        async with open_journal(job.journal.target, is_reading=True) as journal:
             in_doubt, counts = await journal.count_in_doubt(), await journal.counts()
     except (HealthmsgError, OSError):  # the journal cannot say which of them have left
         return Remaining(without_result=count)
@@ -50,6 +50,6 @@ async def find_remaining(job: Job, count: int, unknown: int, *, is_abandoned: bo
     to_send = count - in_doubt
     if job.messages is None:
         # Another worker, or a person, may have seen to some.
-        waiting = counts[State.WAITING] + counts[State.SET_ASIDE]
+        waiting = counts[State.WAITING] + counts[State.PARKED]
         to_send = min(to_send, waiting + (counts[State.NOT_SENT] if job.retry_failed else 0))
     return Remaining(to_send, in_doubt)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from healthmsg.bulk import SendResult
-from healthmsg.bulk.sending import address_of
+from healthmsg.bulk.models import address_of
 from healthmsg.cli.names import beside
 from healthmsg.cli.private_file import BOM, as_cells, open_private
 from healthmsg.cli.recipients import RefusedError

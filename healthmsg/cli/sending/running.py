@@ -52,7 +52,7 @@ async def run(console: Console, job: Job, total: int, results: Results, ending: 
     """
     _listen_for_ctrl_c(ending)
     async with job.service.client() as client:
-        sending = client.send_many(job.outgoing(client), **job.send_options())
+        sending = job.send(client)
         watch = Watch(sending, says_lines=not console.is_terminal)
         with log_without_waits(), make_progress(console, lambda: watch.wait) as progress:
             bar = progress.add_task(str(ending.tally), total=total)

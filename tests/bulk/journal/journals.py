@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
-from healthmsg.bulk.journal import Claimed, Entry, Journal, Standing, State
+from healthmsg.bulk.journal import Claim, Entry, EntryStatus, State, open_journal
+from healthmsg.bulk.journal.store import SqlJournal
 from healthmsg.errors import Outcome
 
 NOW = datetime(2026, 11, 23, 10, 0, tzinfo=UTC)
@@ -14,40 +15,40 @@ def entry(key: str, chat: str = "", body: str = "Beste mevrouw Jansen") -> Entry
     return Entry(key, f"aux/conversations/{chat or key}", body)
 
 
-def only(claims: list[Claimed]) -> Claimed:
+def only(claims: list[Claim]) -> Claim:
     (claim,) = claims
     return claim
 
 
-def keys(claims: list[Claimed]) -> list[str]:
+def keys(claims: list[Claim]) -> list[str]:
     return [claim.key for claim in claims]
 
 
-async def begun(journal: Journal) -> Claimed:
+async def begun(journal: SqlJournal) -> Claim:
     """Claim one message and begin with it."""
     claim = only(await journal.claim(1))
     await journal.begin(claim, NOW, claim.chat)
     return claim
 
 
-async def delivered(journal: Journal, message_id: str) -> Claimed:
+async def delivered(journal: SqlJournal, message_id: str) -> Claim:
     claim = await begun(journal)
     await journal.finish(claim, Outcome.DELIVERED, message_id=message_id)
     return claim
 
 
-async def standing(journal: Journal, entered: Entry) -> Standing:
+async def status(journal: SqlJournal, entered: Entry) -> EntryStatus:
     (found,) = await journal.enter([entered])
     return found
 
 
-async def states(journal: Journal) -> dict[str, State]:
+async def states(journal: SqlJournal) -> dict[str, State]:
     return {row.key: row.state async for row in journal.rows()}
 
 
 @asynccontextmanager
-async def holding(target: str, *entries: Entry) -> AsyncIterator[Journal]:
+async def holding(target: str, *entries: Entry) -> AsyncIterator[SqlJournal]:
     """Open a journal with some messages."""
-    async with Journal.open(target) as journal:
+    async with open_journal(target) as journal:
         await journal.enter(entries)
         yield journal

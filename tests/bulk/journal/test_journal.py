@@ -3,10 +3,10 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from healthmsg.bulk.journal import Entry, Given, Journal, JournalFile, State, fingerprint_of
-from healthmsg.bulk.journal.values import Owner
+from healthmsg.bulk.journal import Entry, InputIndex, JournalFile, State, fingerprint_of, open_journal
+from healthmsg.bulk.journal.database import Owner, set_owner
 from healthmsg.errors import ClaimLostError, InvalidInputError, JournalError, JournalMismatchError, Outcome
-from tests.bulk.journal.journals import NOW, begun, delivered, entry, holding, keys, only, standing, states
+from tests.bulk.journal.journals import NOW, begun, delivered, entry, holding, keys, only, states, status
 
 API = "https://api.example/v1"
 
@@ -71,7 +71,7 @@ async def test_files_are_looked_for_where_they_were_given_last(target: str) -> N
 
 
 async def test_a_key_that_comes_twice_at_once_is_entered_once(target: str) -> None:
-    async with Journal.open(target) as journal:
+    async with open_journal(target) as journal:
         first, again, other = await journal.enter([entry("a"), entry("a"), entry("a", body="iets anders")])
         assert keys(await journal.claim(9)) == ["a"]
 
@@ -94,7 +94,7 @@ async def test_a_key_that_comes_twice_at_once_is_entered_once(target: str) -> No
     ],
 )
 async def test_what_cannot_be_stored_is_refused_alone(target: str, unfit: Entry) -> None:
-    async with Journal.open(target) as journal:
+    async with open_journal(target) as journal:
         refused, entered = await journal.enter([unfit, entry("b")])
         assert keys(await journal.claim(9)) == ["b"]
 
@@ -129,19 +129,19 @@ async def test_a_chat_waits_for_what_is_in_doubt_unless_that_is_final(target: st
         await journal.finish(claim, Outcome.UNKNOWN, error="nobody knows", is_final=True)
         assert keys(await journal.claim(9)) == ["a2"]
 
-    async with Journal.open(target) as journal:
-        assert await journal.in_doubt() == []
-        found = await standing(journal, entry("a1", "a"))
+    async with open_journal(target) as journal:
+        assert await journal.claim_in_doubt() == []
+        found = await status(journal, entry("a1", "a"))
         assert (found.state, found.is_final, found.error) == (State.UNKNOWN, True, "nobody knows")
 
 
 async def test_what_is_put_back_is_the_next_of_its_chat_again(target: str) -> None:
     async with holding(target, entry("a1", "a"), entry("a2", "a")) as journal:
         claim = only(await journal.claim(1))
-        await journal.put_back(claim)
+        await journal.requeue(claim)
         again = await begun(journal)
         await journal.finish(again, Outcome.UNKNOWN)
-        await journal.put_back(again)
+        await journal.requeue(again)
         assert keys(await journal.claim(9)) == ["a1"]
 
 
@@ -150,18 +150,18 @@ async def test_an_attempt_is_in_doubt_for_the_next_run(target: str) -> None:
         await begun(journal)
         await journal.finish(await begun(journal), Outcome.UNKNOWN)
         await journal.claim(1)
-        assert await journal.in_doubt() == []
+        assert await journal.claim_in_doubt() == []
 
-    async with Journal.open(target) as journal:
-        first, second = await journal.in_doubt()
+    async with open_journal(target) as journal:
+        first, second = await journal.claim_in_doubt()
         assert keys(await journal.claim(9)) == ["c"]
 
         assert (first.key, first.state, second.key, second.state) == ("a", State.SENDING, "b", State.UNKNOWN)
         assert (first.started_at, first.sent_to, first.attempts) == (NOW, first.chat, 1)
         assert first.body == "Beste mevrouw Jansen"
-        assert await journal.in_doubt() == []
+        assert await journal.claim_in_doubt() == []
         await journal.finish(first, Outcome.DELIVERED, message_id="m1")
-        await journal.put_back(second)
+        await journal.requeue(second)
         assert keys(await journal.claim(9)) == ["b"]
 
 
@@ -170,8 +170,8 @@ async def test_moments_are_stored_in_utc_whatever_their_zone(target: str) -> Non
         amsterdam = timezone(timedelta(hours=1))
         await journal.begin(only(await journal.claim(1)), NOW.astimezone(amsterdam), "conversations/c9")
 
-    async with Journal.open(target) as journal:
-        found = only(await journal.in_doubt())
+    async with open_journal(target) as journal:
+        found = only(await journal.claim_in_doubt())
         assert (found.started_at, found.sent_to) == (NOW, "conversations/c9")
         with pytest.raises(InvalidInputError, match="zone"):
             await journal.begin(found, datetime.now(), found.chat)  # noqa: DTZ005 - refused
@@ -180,23 +180,23 @@ async def test_moments_are_stored_in_utc_whatever_their_zone(target: str) -> Non
 async def test_an_earlier_claim_is_void(target: str) -> None:
     async with holding(target, entry("a")) as journal:
         old = only(await journal.claim(1))
-        await journal.put_back(old)
+        await journal.requeue(old)
         with pytest.raises(ClaimLostError):
             await journal.begin(old, NOW, old.chat)
         new = await begun(journal)
-        for late in (journal.finish(old, Outcome.NOT_SENT), journal.put_back(old)):
+        for late in (journal.finish(old, Outcome.NOT_SENT), journal.requeue(old)):
             with pytest.raises(ClaimLostError):
                 await late
         await journal.finish(new, Outcome.DELIVERED, message_id="m1")
         with pytest.raises(ClaimLostError):
             await journal.finish(new, Outcome.NOT_SENT)
-        assert (await standing(journal, entry("a"))).message_id == "m1"
+        assert (await status(journal, entry("a"))).message_id == "m1"
 
 
 async def test_a_lost_claim_does_not_harm_what_is_noted_with_it(target: str) -> None:
     async with holding(target, entry("a"), entry("b")) as journal:
         first, second = await journal.claim(2)
-        await journal.put_back(first)
+        await journal.requeue(first)
         told = await asyncio.gather(
             *(journal.begin(claim, NOW, claim.chat) for claim in (first, second)), return_exceptions=True
         )
@@ -251,14 +251,14 @@ async def test_what_was_said_is_forgotten_on_delivery_and_recognised_all_the_sam
     async with holding(target, said) as journal:
         await delivered(journal, "m1")
         (row,) = [row async for row in journal.rows()]
-        sample = await journal.delivered_sample()
+        sample = await journal.newest_delivery()
 
         assert (row.body, row.files, row.question) == (None, (), None)
-        assert (await standing(journal, said)).problem is None
-        assert (await standing(journal, entry("a", body="iets anders"))).problem is not None
+        assert (await status(journal, said)).problem is None
+        assert (await status(journal, entry("a", body="iets anders"))).problem is not None
         assert sample is not None
-        assert journal.is_body(sample, "Dag")
-        assert not journal.is_body(sample, "Dag ")
+        assert sample.is_body("Dag")
+        assert not sample.is_body("Dag ")
 
 
 async def test_bodies_are_kept_on_demand(target: str) -> None:
@@ -283,15 +283,15 @@ async def test_an_id_is_claimed_by_another_message_of_the_chat(target: str) -> N
 
 async def test_a_sample_is_of_the_chat_or_else_the_newest(target: str) -> None:
     async with holding(target, *(entry(f"{chat}{n}", chat) for n in (1, 2) for chat in "ab")) as journal:
-        assert await journal.delivered_sample() is None
+        assert await journal.newest_delivery() is None
         for number in range(4):
             await delivered(journal, f"m{number}")
-        of_chat = await journal.delivered_sample("aux/conversations/a")
-        of_another = await journal.delivered_sample("aux/conversations/c")
+        of_chat = await journal.newest_delivery("aux/conversations/a")
+        of_another = await journal.newest_delivery("aux/conversations/c")
 
     assert of_chat is not None
     assert of_another is not None
-    assert (of_chat.key, of_chat.message_id, of_another.key) == ("a2", "m2", "b2")
+    assert (of_chat.message_id, of_another.message_id) == ("m2", "m3")
 
 
 async def test_counts_and_rows_tell_all(target: str) -> None:
@@ -310,7 +310,7 @@ async def test_counts_and_rows_tell_all(target: str) -> None:
         State.DELIVERED: 1,
         State.NOT_SENT: 1,
         State.UNKNOWN: 0,
-        State.SET_ASIDE: 0,
+        State.PARKED: 0,
     }
     assert rows[0].updated_at <= datetime.now(UTC)
 
@@ -328,13 +328,13 @@ async def test_a_purge_takes_what_is_settled_and_old(target: str) -> None:
 
 
 async def test_a_journal_is_of_one_account(target: str) -> None:
-    async with Journal.open(target) as journal:
+    async with open_journal(target) as journal:
         await journal.check_owner(API, "u1")
-        await journal.belong_to("u1", API)
-        await journal.belong_to("u1", API)
+        await journal.set_owner("u1", API)
+        await journal.set_owner("u1", API)
 
-    async with Journal.open(target) as journal:
-        for compare in (journal.belong_to("u2", API), journal.check_owner(API, "u2")):
+    async with open_journal(target) as journal:
+        for compare in (journal.set_owner("u2", API), journal.check_owner(API, "u2")):
             with pytest.raises(JournalMismatchError) as caught:
                 await compare
             assert "u1" not in str(caught.value)
@@ -342,47 +342,42 @@ async def test_a_journal_is_of_one_account(target: str) -> None:
 
 
 async def test_a_journal_is_of_one_environment_however_its_url_is_spelled(target: str) -> None:
-    async with Journal.open(target) as journal:
-        await journal.belong_to("u1", API)
-        await journal.belong_to("u1", "HTTPS://Api.Example.:443/v1/")
+    async with open_journal(target) as journal:
+        await journal.set_owner("u1", API)
+        await journal.set_owner("u1", "HTTPS://Api.Example.:443/v1/")
         for other in ("https://api.example/v2", "https://acc.example/v1", "https://api.example:444/v1"):
-            for compare in (journal.belong_to("u1", other), journal.check_owner(other)):
+            for compare in (journal.set_owner("u1", other), journal.check_owner(other)):
                 with pytest.raises(JournalMismatchError, match=r"https://api\.example/v1,"):
                     await compare
 
-    async with Journal.open(target, is_reading=True) as journal:
+    async with open_journal(target, is_reading=True) as journal:
         with pytest.raises(JournalMismatchError, match="nothing was sent"):
             await journal.check_owner("https://acc.example/v1", "u1")
 
 
 async def test_a_journal_that_knew_only_its_account_takes_the_first_url(target: str) -> None:
-    async with Journal.open(target) as journal:
-        await journal._store.keep_owner(Owner(None, "u1"))
-        await journal.belong_to("u1", API)
+    async with open_journal(target) as journal:
+        await journal._do(lambda connection: set_owner(connection, Owner(None, "u1")))
+        await journal.set_owner("u1", API)
         with pytest.raises(JournalMismatchError):
-            await journal.belong_to("u1", "https://acc.example/v1")
+            await journal.set_owner("u1", "https://acc.example/v1")
 
 
 async def test_keys_are_the_same_in_the_next_run(target: str) -> None:
     made = []
     for _ in range(2):
-        async with Journal.open(target) as journal:
+        async with open_journal(target) as journal:
             said = fingerprint_of("conversations/c1", "Dag", (), None, salt=journal.salt)
-            with Given() as given:
-                made.append(given.accept([(0, None, said), (1, None, said)]))
+            with InputIndex() as given:
+                made.append(given.add([(0, None, said), (1, None, said)]))
 
     assert made[0] == made[1]
     assert made[0][0] != made[0][1]
 
 
 async def test_a_closed_journal_says_so(target: str) -> None:
-    journal = Journal.open(target)
-    with pytest.raises(JournalError, match="not open"):
-        await journal.claim(1)
-    async with journal:
-        with pytest.raises(JournalError, match="open already"):
-            async with journal:
-                pass
+    async with open_journal(target) as journal:
+        pass
     with pytest.raises(JournalError, match="closed"):
         await journal.claim(1)
 

@@ -3,7 +3,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from healthmsg.bulk.journal import JournalFile
-from healthmsg.bulk.journal.keys import fingerprint_of, key_of, likeness_of
+from healthmsg.bulk.journal.input_index import fingerprint_of, key_of, likeness_of
 
 CHAT = "aux/conversations/patient 7"
 
@@ -57,8 +57,8 @@ import asyncio, sys
 for name in ("sqlalchemy", "filelock", "asyncpg"):
     sys.modules[name] = None
 import healthmsg
-from healthmsg.bulk.journal import Given, Journal
-journal = Journal.open("recall.db")
+from healthmsg.bulk.journal import InputIndex, open_journal
+journal = open_journal("recall.db")
 async def main():
     async with journal:
         pass

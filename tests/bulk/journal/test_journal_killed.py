@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from healthmsg.bulk.journal import Journal, State
+from healthmsg.bulk.journal import State, open_journal
 from tests.bulk.journal.journals import entry
 
 WRITER = """
 import asyncio, sys
 from datetime import UTC, datetime, timedelta
-from healthmsg.bulk.journal import Entry, Journal
+from healthmsg.bulk.journal import Entry, open_journal
 from healthmsg.errors import Outcome
 
 async def send(journal, claim):
@@ -24,7 +24,7 @@ async def send(journal, claim):
     print("delivered", claim.key, flush=True)
 
 async def main():
-    async with Journal.open(sys.argv[1], lease=timedelta(seconds=0.2)) as journal:
+    async with open_journal(sys.argv[1], lease=timedelta(seconds=0.2)) as journal:
         numbers = range(int(sys.argv[2]))
         entries = [Entry(f"k{n}", f"aux/conversations/k{n}", "Beste mevrouw Jansen") for n in numbers]
         await journal.enter(entries)
@@ -58,11 +58,11 @@ async def test_what_was_acknowledged_is_there_after_a_kill(target: str, kills: i
     for _ in range(kills if "://" not in target else 3):
         for told, key in acknowledged(target, draw.randint(2, 200)):
             settled[key] = State(told)
-        async with Journal.open(target) as journal:
+        async with open_journal(target) as journal:
             rows = {row.key: row async for row in journal.rows()}
-            doubtful = await journal.in_doubt()
+            doubtful = await journal.claim_in_doubt()
             for claim in doubtful:
-                await journal.put_back(claim)
+                await journal.requeue(claim)
         assert len(rows) == 1500
         for key, state in settled.items():
             found = rows[key].state
@@ -85,8 +85,8 @@ async def test_a_killed_worker_leaves_no_half_entered_batch(file: Path) -> None:
             assert process.poll() is None
         process.kill()
 
-    async with Journal.open(file) as journal:
+    async with open_journal(file) as journal:
         known = [row.key async for row in journal.rows()]
         assert known == [f"k{number}" for number in range(len(known))]
-        standings = await journal.enter(entry(f"k{number}") for number in range(6000))
-        assert [one.is_new for one in standings] == [number >= len(known) for number in range(6000)]
+        statuses = await journal.enter(entry(f"k{number}") for number in range(6000))
+        assert [one.is_new for one in statuses] == [number >= len(known) for number in range(6000)]

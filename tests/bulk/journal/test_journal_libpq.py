@@ -15,8 +15,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from healthmsg.bulk.journal import Journal, libpq
-from healthmsg.bulk.journal.target import Target
+from healthmsg.bulk.journal import open_journal
+from healthmsg.bulk.journal.postgresql import arguments_of
+from healthmsg.bulk.journal.target import Target, place_of
 from healthmsg.errors import ConfigurationError, JournalError
 
 UNTRUSTED = "certificate is not trusted"
@@ -115,7 +116,7 @@ async def gates(postgresql: str, certificate: Path) -> AsyncIterator[dict[str, G
 
 
 async def opening(url: str, *, is_reading: bool = False) -> None:
-    async with Journal.open(url, is_reading=is_reading):
+    async with open_journal(url, is_reading=is_reading):
         pass
 
 
@@ -201,8 +202,8 @@ def test_options_become_what_asyncpg_takes(scheme: str) -> None:
     )
 
     assert target.keep_bodies
-    assert libpq.place_of(target.options) == {"host": "/run/pg", "port": "6000"}
-    assert libpq.arguments_of(target.options) == {
+    assert place_of(target.options) == {"host": "/run/pg", "port": "6000"}
+    assert arguments_of(target.options) == {
         "dsn": "postgresql://?sslmode=require",
         "timeout": 5,
         "direct_tls": True,

@@ -1,6 +1,7 @@
 """Random operations, compared with a model so plain that it can be seen to be right."""
 
 import asyncio
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -12,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, text
 
-from healthmsg.bulk.journal import Claimed, Entry, Journal, State, recipients
+from healthmsg.bulk.journal import Claim, Entry, State, open_journal, transactions
+from healthmsg.bulk.journal.store import SqlJournal
 from healthmsg.errors import ClaimLostError, Outcome
 from tests.bulk.journal.journals import NOW
 
@@ -28,7 +30,7 @@ operations = st.one_of(
     st.tuples(st.just("claim"), st.integers(1, 4)),
     st.tuples(st.just("begin"), one_key, st.booleans()),
     st.tuples(st.just("finish"), one_key, st.booleans(), st.sampled_from(Outcome), st.booleans()),
-    st.tuples(st.just("put_back"), one_key, st.booleans()),
+    st.tuples(st.just("requeue"), one_key, st.booleans()),
     st.tuples(st.just("in_doubt")),
     st.tuples(st.just("learn"), st.permutations(ADDRESSES).map(lambda drawn: drawn[:2])),
     st.tuples(st.just("restart")),
@@ -43,7 +45,7 @@ class Message:
     is_held: bool = False
     is_apart: bool = False
     attempts: int = 0
-    claims: list[Claimed] = field(factory=list)
+    claims: list[Claim] = field(factory=list)
 
 
 @define
@@ -92,7 +94,8 @@ class Run:
     def __init__(self, target: str) -> None:
         self.target = target
         self.model = Model()
-        self.journal = Journal.open(target)
+        self.journal: SqlJournal
+        self._opening: AbstractAsyncContextManager[SqlJournal]
 
     async def check(self) -> None:
         rows = {row.key: row async for row in self.journal.rows()}
@@ -106,12 +109,12 @@ class Run:
             assert (row.body is None) == (message.state is State.DELIVERED)
 
     async def enter(self, keys: list[str], retry: bool) -> None:
-        standings = await self.journal.enter(
+        statuses = await self.journal.enter(
             [Entry(key, CHATS[key], f"text {key}") for key in keys], retry_failed=retry
         )
         seen_new = set()
-        for key, standing in zip(keys, standings, strict=True):
-            assert standing.is_new == (key not in self.model.messages and key not in seen_new)
+        for key, status in zip(keys, statuses, strict=True):
+            assert status.is_new == (key not in self.model.messages and key not in seen_new)
             seen_new.add(key)
         for key in keys:
             message = self.model.messages.setdefault(key, Message(key))
@@ -124,13 +127,13 @@ class Run:
 
     async def learn(self, addresses: list[str]) -> None:
         self.model.learn(*addresses)
-        await self.journal._store._do(lambda connection: recipients.learn(connection, [addresses]))
+        await self.journal._do(lambda connection: transactions.learn(connection, [addresses]))
 
     async def in_doubt(self) -> None:
         expected = self.model.next_ones(State.SENDING, State.UNKNOWN)
-        self.take(await self.journal.in_doubt(), expected)
+        self.take(await self.journal.claim_in_doubt(), expected)
 
-    def take(self, claims: list[Claimed], expected: list[str]) -> None:
+    def take(self, claims: list[Claim], expected: list[str]) -> None:
         assert [claim.key for claim in claims] == expected
         for claim in claims:
             message = self.model.messages[claim.key]
@@ -139,7 +142,7 @@ class Run:
             message.is_held = True
 
     async def begin(self, key: str, is_stale: bool) -> None:
-        async def on(claim: Claimed) -> None:
+        async def on(claim: Claim) -> None:
             await self.journal.begin(claim, NOW, claim.chat)
 
         if await self.does(key, is_stale, on, State.WAITING):
@@ -147,7 +150,7 @@ class Run:
             message.state, message.attempts = State.SENDING, message.attempts + 1
 
     async def finish(self, key: str, is_stale: bool, outcome: Outcome, is_final: bool) -> None:
-        async def on(claim: Claimed) -> None:
+        async def on(claim: Claim) -> None:
             await self.journal.finish(claim, outcome, message_id=f"m-{key}", is_final=is_final)
 
         fitting: tuple[State, ...] = (State.SENDING, State.UNKNOWN)
@@ -159,8 +162,8 @@ class Run:
             message.is_final = is_final or outcome is not Outcome.UNKNOWN
             message.is_held = not message.is_final
 
-    async def put_back(self, key: str, is_stale: bool) -> None:
-        if await self.does(key, is_stale, self.journal.put_back, State.WAITING, State.SENDING, State.UNKNOWN):
+    async def requeue(self, key: str, is_stale: bool) -> None:
+        if await self.does(key, is_stale, self.journal.requeue, State.WAITING, State.SENDING, State.UNKNOWN):
             message = self.model.messages[key]
             message.state, message.is_held = State.WAITING, False
 
@@ -179,23 +182,24 @@ class Run:
         return True
 
     async def restart(self) -> None:
-        await self.journal.__aexit__(None, None, None)
+        await self._opening.__aexit__(None, None, None)
         for message in self.model.messages.values():
             message.is_held = False
-        self.journal = Journal.open(self.target)
-        await self.journal.__aenter__()
+        self._opening = open_journal(self.target)
+        self.journal = await self._opening.__aenter__()
 
     async def carry_out(self, drawn: list[tuple[Any, ...]]) -> None:
-        await self.journal.__aenter__()
+        self._opening = open_journal(self.target)
+        self.journal = await self._opening.__aenter__()
         try:
             for table in ("messages", "recipients"):
                 delete = text(f"DELETE FROM healthmsg_{table}")  # noqa: S608 - our own
-                await self.journal._store._do(partial(Connection.execute, statement=delete))
+                await self.journal._do(partial(Connection.execute, statement=delete))
             for name, *arguments in drawn:
                 await getattr(self, name)(*arguments)
                 await self.check()
         finally:
-            await self.journal.__aexit__(None, None, None)
+            await self._opening.__aexit__(None, None, None)
 
 
 @settings(

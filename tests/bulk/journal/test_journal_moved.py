@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from healthmsg.bulk.journal import Journal, State
-from healthmsg.bulk.journal.file_watch import FileWatch
+from healthmsg.bulk.journal import State, open_journal
+from healthmsg.bulk.journal.sqlite import FileWatch
 from healthmsg.errors import JournalGoneError, JournalIncompleteError, Outcome
 from tests.bulk.journal.journals import NOW, begun, delivered, entry, holding, keys, only, states
 
@@ -114,9 +114,9 @@ async def test_what_happens_within_a_transaction_keeps_its_call_from_leaving(
 async def test_a_link_that_points_elsewhere_ends_the_run(file: Path, *, is_moved: bool) -> None:
     link = file.with_name("link.db")
     other = file.with_name("other.db")
-    async with Journal.open(other):
+    async with open_journal(other):
         pass
-    async with Journal.open(file):
+    async with open_journal(file):
         pass
     link.symlink_to(file)
     async with holding(str(link), entry("a")) as journal:
@@ -148,7 +148,7 @@ async def test_a_journal_that_was_renamed_is_whole_and_goes_on_under_its_name(fi
             await journal.claim(1)
 
     moved.rename(file)
-    async with Journal.open(file) as journal:
+    async with open_journal(file) as journal:
         assert await states(journal) == {"a": State.DELIVERED, "b": State.SENDING}
 
 
@@ -160,20 +160,20 @@ async def test_a_copy_that_took_the_journals_place_is_refused_by_the_next_run(fi
             await begun(journal)
 
     with pytest.raises(JournalIncompleteError, match="-wal"):
-        async with Journal.open(file):
+        async with open_journal(file):
             pass
 
 
 async def test_files_that_were_deleted_beside_it_lose_nothing(file: Path) -> None:
     for end in ("-wal", "-shm"):
-        async with Journal.open(file) as journal:
+        async with open_journal(file) as journal:
             await journal.enter([entry(end)])
             await delivered(journal, f"m{end}")
             beside(file, end).unlink()
             with pytest.raises(JournalGoneError):
                 await journal.claim(1)
 
-    async with Journal.open(file) as journal:
+    async with open_journal(file) as journal:
         assert await states(journal) == {"-wal": State.DELIVERED, "-shm": State.DELIVERED}
 
 
@@ -185,11 +185,11 @@ async def test_a_journal_whose_lock_was_deleted_is_whole_for_the_next_run(
         await delivered(journal, "m1")
         beside(file, ".lock").unlink()
         if is_second_there:
-            await second.enter_async_context(Journal.open(file))
+            await second.enter_async_context(open_journal(file))
         with pytest.raises(JournalGoneError):
             await journal.claim(1)
 
-    async with Journal.open(file) as journal:
+    async with open_journal(file) as journal:
         assert await states(journal) == {"a": State.DELIVERED, "b": State.WAITING}
 
 
@@ -198,7 +198,7 @@ async def test_reading_and_copying_it_meanwhile_disturbs_nothing(file: Path, tmp
         for number in range(100):
             await delivered(journal, f"m{number}")
             if number % 20 == 0:
-                async with Journal.open(file, is_reading=True) as reading:
+                async with open_journal(file, is_reading=True) as reading:
                     assert (await reading.counts())[State.DELIVERED] == number + 1
                 shutil.copy2(file, tmp_path / "copy")
                 with sqlite3.connect(file) as other, sqlite3.connect(tmp_path / "backup") as backup:

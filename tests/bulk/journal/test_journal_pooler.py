@@ -6,7 +6,8 @@ from collections.abc import Callable
 import asyncpg
 import pytest
 
-from healthmsg.bulk.journal import Journal, State
+from healthmsg.bulk.journal import State, open_journal
+from healthmsg.bulk.journal.postgresql import PostgresqlDatabase
 from healthmsg.errors import ConfigurationError, JournalError, JournalGoneError
 from tests.bulk.journal.journals import begun, delivered, entry, holding, states
 
@@ -20,7 +21,7 @@ def behind(database: str, host: str, *, by_session: bool = False) -> str:
 
 
 async def opening(url: str, *, is_reading: bool = False) -> None:
-    async with Journal.open(url, is_reading=is_reading):
+    async with open_journal(url, is_reading=is_reading):
         pass
 
 
@@ -53,16 +54,16 @@ async def test_a_pooler_that_keeps_to_sessions_may_be_used(database: str, pgboun
     url = behind(database, pgbouncer("session", 5, DISCARD), by_session=True)
     for number in range(2):
         async with holding(url, entry(f"a{number}"), entry(f"b{number}")) as journal:
-            await journal.set_out()
+            await journal.start_run()
             await journal.enter([entry(f"a{number}"), entry(f"b{number}")])
             await delivered(journal, f"m{number}")
-    async with Journal.open(url) as journal:
-        await journal.set_out()
+    async with open_journal(url) as journal:
+        await journal.start_run()
         # It is the only sender: what waits was not given to it.
         found = await states(journal)
 
     assert found["a0"] is State.DELIVERED
-    assert found["b1"] is State.SET_ASIDE
+    assert found["b1"] is State.PARKED
 
 
 async def test_a_session_that_has_another_runs_locks_is_refused(database: str, pgbouncer: Bouncer) -> None:
@@ -80,14 +81,15 @@ async def test_a_session_that_has_another_runs_locks_is_refused(database: str, p
 async def test_an_ended_run_leaves_no_locks_to_others(database: str, pgbouncer: Bouncer) -> None:
     url = behind(database, pgbouncer("session", 1, ""), by_session=True)
     for _ in range(2):
-        async with Journal.open(url) as journal:
-            await journal.set_out()
+        async with open_journal(url) as journal:
+            await journal.start_run()
 
 
 async def test_a_session_that_is_moved_within_a_run_ends_it(database: str, pgbouncer: Bouncer) -> None:
     url = behind(database, pgbouncer("session", 5, DISCARD), by_session=True)
     async with holding(url, entry("a")) as journal:
-        journal._store._database._session = 1
+        assert isinstance(journal._database, PostgresqlDatabase)
+        journal._database._session = 1
         for _ in range(2):
             with pytest.raises(JournalGoneError, match="has given this session another connection"):
                 await begun(journal)
@@ -101,4 +103,4 @@ async def test_the_server_itself_is_taken_for_what_it_is(database: str) -> None:
 def test_another_pool_mode_is_refused_at_once(tmp_path: object) -> None:
     for target in ("postgresql://host/x?pool_mode=transaction", f"{tmp_path}/x.db?pool_mode=session"):
         with pytest.raises(ConfigurationError, match=r"session|options"):
-            Journal.open(target)
+            open_journal(target)

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from healthmsg.bulk.journal import Entry, Journal
+from healthmsg.bulk.journal import Entry, open_journal
 from healthmsg.errors import ClaimLostError, Outcome
 from tests.bulk.journal.journals import NOW, begun, delivered, holding, keys, only
 
@@ -21,7 +21,7 @@ async def test_a_user_and_the_conversation_at_that_id_have_one_order(target: str
 
 
 async def test_what_is_known_on_entering_counts_for_what_comes_later(target: str) -> None:
-    async with Journal.open(target) as journal:
+    async with open_journal(target) as journal:
         await journal.enter([entry("a", C)], same_chats=[["conversations/u", C]])
         assert keys(await journal.claim(9)) == ["a"]
     async with holding(target, entry("b", U)) as journal:
@@ -57,10 +57,10 @@ async def test_what_was_not_sent_after_all_is_in_order_in_the_next_run(target: s
     async with holding(target, entry("a", U), entry("b", C)) as journal:
         first, second = await begun(journal), await begun(journal)
         await journal.learn_same([[U, C]])
-        await journal.put_back(second)
-        await journal.put_back(first)
-    async with Journal.open(target) as journal:
-        await journal.set_out(resumes=True)
+        await journal.requeue(second)
+        await journal.requeue(first)
+    async with open_journal(target) as journal:
+        await journal.start_run(resumes=True)
         assert (await delivered(journal, "m1")).key == "a"
         assert (await delivered(journal, "m2")).key == "b"
 
@@ -70,8 +70,8 @@ async def test_what_was_left_to_its_end_is_an_earlier_text_to_its_patient_too(ta
         await begun(journal), await begun(journal)
         await journal.learn_same([[U, C]])
 
-    async with Journal.open(target) as journal:
-        await journal.set_out()
+    async with open_journal(target) as journal:
+        await journal.start_run()
         assert {one.key for one in await journal.earlier([U])} == {"a", "b"}
         assert await journal.earlier(["conversations/other"]) == []
         await journal.enter([entry("new", U)], superseded=["a", "b"])
@@ -83,9 +83,9 @@ async def test_a_purge_does_not_forget_whose_a_message_is_that_was_left_to_its_e
         await journal.learn_same([[U, C]])
         await journal.finish(first, Outcome.DELIVERED, message_id="m1")
 
-    async with Journal.open(target) as journal:
+    async with open_journal(target) as journal:
         await journal.purge(timedelta())
-        await journal.set_out()
+        await journal.start_run()
         assert [one.key for one in await journal.earlier([U])] == ["b"]
 
 
@@ -110,7 +110,7 @@ async def test_nothing_is_kept_of_chats_without_a_message(target: str) -> None:
 async def test_all_workers_order_by_what_one_has_learnt(database: str) -> None:
     async with (
         holding(database, entry("a", U), entry("b", C), entry("c", A)) as one,
-        Journal.open(database) as other,
+        open_journal(database) as other,
     ):
         first = only(await one.claim(1))
         taken = await other.claim(9)

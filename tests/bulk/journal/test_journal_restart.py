@@ -7,7 +7,9 @@ import asyncpg
 import pytest
 from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_connection
 
-from healthmsg.bulk.journal import Journal, State, writer
+from healthmsg.bulk.journal import State, open_journal, writer
+from healthmsg.bulk.journal.postgresql import Continuity, PostgresqlDatabase
+from healthmsg.bulk.journal.store import SqlJournal
 from healthmsg.errors import JournalError, JournalGoneError, Outcome
 from tests.bulk.journal.journals import NOW, begun, entry, holding, keys, only, states
 
@@ -17,6 +19,11 @@ PATIENCE = 20.0
 @pytest.fixture(autouse=True)
 def quick_tries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "_BETWEEN_TRIES", 0.02)
+
+
+def continuity_of(journal: SqlJournal) -> Continuity:
+    assert isinstance(journal._database, PostgresqlDatabase)
+    return journal._database._continuity
 
 
 async def end_sessions(database: str) -> None:
@@ -48,8 +55,8 @@ def lose_next_commit(monkeypatch: pytest.MonkeyPatch, *, is_committed: bool) -> 
 
 
 async def test_a_server_that_was_restarted_is_gone_on_with(database: str) -> None:
-    async with Journal.open(database, patience=PATIENCE) as journal:
-        await journal.set_out()
+    async with open_journal(database, patience=PATIENCE) as journal:
+        await journal.start_run()
         await journal.enter([entry("a"), entry("b")])
         claim = await begun(journal)
         await end_sessions(database)
@@ -59,25 +66,25 @@ async def test_a_server_that_was_restarted_is_gone_on_with(database: str) -> Non
         held = only(await journal.claim(9))
 
         # Others still know that it sends: nothing is set aside, or taken from it.
-        async with Journal.open(database) as other:
-            await other.set_out()
+        async with open_journal(database) as other:
+            await other.start_run()
             assert await states(other) == {"a": State.DELIVERED, "b": State.WAITING}
             assert await other.claim(9) == []
         await journal.begin(held, NOW, held.chat)
 
 
-Step = Callable[[Journal], Awaitable[object]]
+Step = Callable[[SqlJournal], Awaitable[object]]
 
 
-async def enter_two(journal: Journal) -> object:
+async def enter_two(journal: SqlJournal) -> object:
     return [one.is_new for one in await journal.enter([entry("b"), entry("c")])]
 
 
-async def claim_one(journal: Journal) -> object:
+async def claim_one(journal: SqlJournal) -> object:
     return keys(await journal.claim(9))
 
 
-async def deliver_one(journal: Journal) -> object:
+async def deliver_one(journal: SqlJournal) -> object:
     await journal.finish(await begun(journal), Outcome.DELIVERED, message_id="m1")
     return None
 
@@ -101,7 +108,7 @@ async def test_what_became_of_a_commit_that_was_not_answered_is_found_out(
     is_committed: bool,
 ) -> None:
     async with holding(database, entry("a")) as journal:
-        journal._store._writer.patience = PATIENCE
+        journal._writer.patience = PATIENCE
         lose_next_commit(monkeypatch, is_committed=is_committed)
 
         assert await step(journal) == result
@@ -113,7 +120,7 @@ async def test_a_change_that_was_made_is_not_taken_for_one_of_a_lost_claim(
     database: str, monkeypatch: pytest.MonkeyPatch, *, is_committed: bool
 ) -> None:
     async with holding(database, entry("a")) as journal:
-        journal._store._writer.patience = PATIENCE
+        journal._writer.patience = PATIENCE
         claim = await begun(journal)
         lose_next_commit(monkeypatch, is_committed=is_committed)
 
@@ -131,8 +138,8 @@ async def test_a_database_that_is_not_what_it_was_ends_the_run(
     database: str, field: str, value: object
 ) -> None:
     async with holding(database, entry("a")) as journal:
-        journal._store._writer.patience = PATIENCE
-        setattr(journal._store._database._continuity, field, value)
+        journal._writer.patience = PATIENCE
+        setattr(continuity_of(journal), field, value)
         await end_sessions(database)
 
         for _ in range(2):
@@ -142,8 +149,8 @@ async def test_a_database_that_is_not_what_it_was_ends_the_run(
 
 async def test_a_server_that_does_not_say_which_it_is_is_not_gone_on_with(database: str) -> None:
     async with holding(database, entry("a")) as journal:
-        journal._store._writer.patience = PATIENCE
-        journal._store._database._continuity._server = None
+        journal._writer.patience = PATIENCE
+        continuity_of(journal)._server = None
         await end_sessions(database)
 
         with pytest.raises(JournalError, match=r"connection to the database was lost|going down"):
@@ -155,8 +162,8 @@ async def test_any_user_may_ask_which_server_it_is(database: str, postgresql: st
     await connection.execute("CREATE ROLE plain LOGIN")
     await connection.execute("GRANT CREATE ON SCHEMA public TO plain")
     try:
-        async with Journal.open(database.replace("postgres@", "plain@")) as journal:
-            assert journal._store._database._continuity._server
+        async with open_journal(database.replace("postgres@", "plain@")) as journal:
+            assert continuity_of(journal)._server
     finally:
         await connection.execute("DROP OWNED BY plain")
         await connection.execute("DROP ROLE plain")
@@ -165,7 +172,7 @@ async def test_any_user_may_ask_which_server_it_is(database: str, postgresql: st
 
 async def test_a_copy_in_which_others_have_counted_on_is_not_taken_for_the_same(database: str) -> None:
     async with holding(database, entry("a")) as journal:
-        journal._store._writer.patience = PATIENCE
+        journal._writer.patience = PATIENCE
         connection = await asyncpg.connect(database.replace("+asyncpg", ""))
         before = await connection.fetch("SELECT * FROM healthmsg_journal WHERE name LIKE 'last of %'")
         await journal.finish(await begun(journal), Outcome.DELIVERED, message_id="m1")

@@ -8,7 +8,7 @@ from logging.config import dictConfig
 import pytest
 from sqlalchemy import text as sql
 
-from healthmsg.bulk.journal import Entry, Journal, JournalFile
+from healthmsg.bulk.journal import Entry, JournalFile, open_journal
 from healthmsg.errors import Outcome
 from tests.bulk.journal.journals import NOW, entry, holding, keys, only
 
@@ -24,7 +24,7 @@ from tests.bulk.journal.journals import NOW, entry, holding, keys, only
 async def test_a_text_comes_out_as_it_went_in(target: str, text: str) -> None:
     file = JournalFile(f"/{text}", text, 1, text)
     entered = Entry(text, f"conversations/{text}", text * 2, (file,), {text: [text]})
-    async with Journal.open(target) as journal:
+    async with open_journal(target) as journal:
         await journal.enter([entry("first"), entered, entry("last")])
         _, claim, _ = await journal.claim(3)
         assert (claim.key, claim.chat, claim.body) == (text, entered.chat, entered.body)
@@ -32,8 +32,8 @@ async def test_a_text_comes_out_as_it_went_in(target: str, text: str) -> None:
         await journal.begin(claim, NOW, entered.chat)
         await journal.finish(claim, Outcome.UNKNOWN, error=text)
         assert await journal.conversation_with(entered.chat) == entered.chat
-        (standing,) = await journal.standings([text])
-        assert (standing.key, standing.error) == (text, text)
+        (status,) = await journal.statuses([text])
+        assert (status.key, status.error) == (text, text)
         await journal.finish(claim, Outcome.DELIVERED, message_id=text)
         assert await journal.is_claimed_id(text, "first")
 
@@ -48,7 +48,7 @@ async def test_what_sqlalchemy_logs_shows_no_row_and_no_value(
         {"version": 1, "loggers": {"sqlalchemy": {"level": "DEBUG"}}, "disable_existing_loggers": False}
     )
     try:
-        async with Journal.open(target) as journal:
+        async with open_journal(target) as journal:
             claim = only(await journal.claim(1))
             await journal.begin(claim, NOW, claim.chat)
             await journal.finish(claim, Outcome.DELIVERED, message_id="m-canary")
@@ -73,8 +73,8 @@ async def test_each_attempt_has_its_own_beginning_to_the_microsecond(target: str
         )
         rows = [row.started_at async for row in journal.rows()]
 
-    async with Journal.open(target) as journal:
-        in_doubt = [claim.started_at for claim in await journal.in_doubt()]
+    async with open_journal(target) as journal:
+        in_doubt = [claim.started_at for claim in await journal.claim_in_doubt()]
 
     assert rows == in_doubt == moments
     assert all(moment is not None and moment.tzinfo is UTC for moment in rows + in_doubt)
@@ -83,6 +83,6 @@ async def test_each_attempt_has_its_own_beginning_to_the_microsecond(target: str
 async def test_there_is_room_for_more_messages_than_32_bits_count(target: str) -> None:
     async with holding(target, entry("a")) as journal:
         last = sql("UPDATE healthmsg_messages SET position = 2147483647")
-        await journal._store._do(lambda connection: connection.execute(last))
+        await journal._do(lambda connection: connection.execute(last))
         await journal.enter([entry("b"), entry("c")])
         assert keys(await journal.claim(9)) == ["a", "b", "c"]

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from healthmsg.bulk.journal import Entry, Journal, State
+from healthmsg.bulk.journal import Entry, State, open_journal
+from healthmsg.bulk.journal.store import SqlJournal
 from healthmsg.errors import JournalError, JournalMismatchError, Outcome
-from tests.bulk.journal.journals import NOW, begun, delivered, entry, holding, keys, only, standing, states
+from tests.bulk.journal.journals import NOW, begun, delivered, entry, holding, keys, only, states, status
 
 
 async def left_waiting(target: str, *entries: Entry) -> None:
@@ -23,30 +24,30 @@ async def test_what_waits_is_set_aside_until_it_is_entered_again_in_its_old_plac
     entries = [entry("a1", "a"), entry("a2", "a"), entry("b")]
     await left_waiting(target, *entries)
 
-    async with Journal.open(target) as journal:
-        await journal.set_out()
-        assert set((await states(journal)).values()) == {State.SET_ASIDE}
+    async with open_journal(target) as journal:
+        await journal.start_run()
+        assert set((await states(journal)).values()) == {State.PARKED}
         assert await journal.claim(9) == []
         await journal.enter([entry("a3", "a")])
         assert keys(await journal.claim(9)) == ["a3"]
-        assert (await standing(journal, entries[1])).state is State.WAITING
-        assert (await states(journal))["a1"] is State.SET_ASIDE
+        assert (await status(journal, entries[1])).state is State.WAITING
+        assert (await states(journal))["a1"] is State.PARKED
 
 
 async def test_what_is_entered_again_comes_before_what_is_new(target: str) -> None:
     await left_waiting(target, entry("a1", "a"), entry("a2", "a"))
 
-    async with Journal.open(target) as journal:
-        await journal.set_out()
+    async with open_journal(target) as journal:
+        await journal.start_run()
         await journal.enter([entry("a3", "a"), entry("a2", "a"), entry("a1", "a")])
         assert [(await delivered(journal, key)).key for key in "xyz"] == ["a1", "a2", "a3"]
 
 
 async def test_what_is_set_aside_does_not_hold_up_its_chat(target: str) -> None:
     async with holding(target, entry("a1", "a"), entry("a2", "a")) as journal:
-        await journal.set_aside(only(await journal.claim(1)))
+        await journal.park(only(await journal.claim(1)))
         assert keys(await journal.claim(9)) == ["a2"]
-        assert await states(journal) == {"a1": State.SET_ASIDE, "a2": State.WAITING}
+        assert await states(journal) == {"a1": State.PARKED, "a2": State.WAITING}
 
 
 async def test_what_is_in_doubt_is_not_set_aside(target: str) -> None:
@@ -54,21 +55,21 @@ async def test_what_is_in_doubt_is_not_set_aside(target: str) -> None:
         await begun(journal)
         await journal.finish(await begun(journal), Outcome.UNKNOWN)
 
-    async with Journal.open(target) as journal:
-        await journal.set_out()
-        assert await states(journal) == {"a1": State.SENDING, "a2": State.SET_ASIDE, "b": State.UNKNOWN}
+    async with open_journal(target) as journal:
+        await journal.start_run()
+        assert await states(journal) == {"a1": State.SENDING, "a2": State.PARKED, "b": State.UNKNOWN}
         assert await journal.count_in_doubt() == 2
-        assert keys(await journal.in_doubt()) == ["a1", "b"]
+        assert keys(await journal.claim_in_doubt()) == ["a1", "b"]
 
 
 async def test_a_run_that_resumes_has_all_wait_again_in_order(target: str) -> None:
     entries = [entry("a1", "a"), entry("a2", "a"), entry("b")]
     await left_waiting(target, *entries)
-    async with Journal.open(target) as journal:
-        await journal.set_out()
+    async with open_journal(target) as journal:
+        await journal.start_run()
 
-    async with Journal.open(target) as journal:
-        await journal.set_out(resumes=True)
+    async with open_journal(target) as journal:
+        await journal.start_run(resumes=True)
         assert keys(await journal.claim(9)) == ["a1", "b"]
 
 
@@ -78,20 +79,20 @@ async def test_what_failed_waits_again_only_when_that_is_asked_for(target: str, 
         await journal.finish(await begun(journal), Outcome.NOT_SENT)
         await delivered(journal, "m")
 
-    async with Journal.open(target) as journal:
-        await journal.set_out(resumes=resumes)
+    async with open_journal(target) as journal:
+        await journal.start_run(resumes=resumes)
         assert await journal.claim(9) == []
-        await journal.set_out(resumes=resumes, retry_failed=True)
+        await journal.start_run(resumes=resumes, retry_failed=True)
         assert keys(await journal.claim(9)) == (["a1"] if resumes else [])
 
 
 async def test_what_was_taken_up_does_not_overtake_what_is_being_sent(target: str) -> None:
     await left_waiting(target, entry("a1", "a"))
-    async with Journal.open(target) as journal:
-        await journal.set_out()
+    async with open_journal(target) as journal:
+        await journal.start_run()
         await journal.enter([entry("a2", "a")])
         busy = await begun(journal)
-        await journal.take_up(["a1", "nobody's"])
+        await journal.unpark(["a1", "nobody's"])
         assert await journal.claim(9) == []
         await journal.finish(busy, Outcome.DELIVERED, message_id="m")
         assert keys(await journal.claim(9)) == ["a1"]
@@ -102,20 +103,20 @@ async def test_only_what_was_set_aside_is_taken_up(target: str) -> None:
         await delivered(journal, "m")
         await journal.finish(await begun(journal), Outcome.NOT_SENT)
         before = await states(journal)
-        await journal.take_up(["a", "b", "c"])
-        await journal.take_up([])
+        await journal.unpark(["a", "b", "c"])
+        await journal.unpark([])
         assert await states(journal) == before
 
 
 async def test_another_sender_keeps_what_waits_from_being_set_aside(database: str) -> None:
-    async with Journal.open(database) as one, Journal.open(database) as other:
-        await one.set_out()
+    async with open_journal(database) as one, open_journal(database) as other:
+        await one.start_run()
         await one.enter([entry("a")])
-        await other.set_out()
+        await other.start_run()
         assert await states(other) == {"a": State.WAITING}
-    async with Journal.open(database) as third:
-        await third.set_out()
-        assert await states(third) == {"a": State.SET_ASIDE}
+    async with open_journal(database) as third:
+        await third.start_run()
+        assert await states(third) == {"a": State.PARKED}
 
 
 # --- looking
@@ -137,8 +138,8 @@ async def test_looking_up_tells_what_entering_would_and_enters_nothing(target: s
 async def test_standings_are_of_those_that_are_known(target: str) -> None:
     async with holding(target, entry("a"), entry("b")) as journal:
         await journal.finish(await begun(journal), Outcome.NOT_SENT, error="NotFoundError: gone")
-        found = {one.key: one for one in await journal.standings(["a", "b", "c"])}
-        assert await journal.standings([]) == []
+        found = {one.key: one for one in await journal.statuses(["a", "b", "c"])}
+        assert await journal.statuses([]) == []
 
     assert set(found) == {"a", "b"}
     assert (found["a"].state, found["a"].is_final, found["a"].error, found["a"].attempts) == (
@@ -158,7 +159,7 @@ async def test_a_user_s_conversation_is_the_one_that_the_last_message_went_to(ta
         await journal.finish(claim, Outcome.NOT_SENT)
         assert await journal.conversation_with("users/u2") is None
 
-    async with Journal.open(target) as journal:
+    async with open_journal(target) as journal:
         assert await journal.conversation_with("users/u1") == "conversations/c1"
 
 
@@ -178,12 +179,12 @@ async def test_whether_something_is_open_is_told_until_all_is_final(target: str)
 # --- while the disk is full
 
 
-async def full(journal: Journal, most: int) -> None:
-    await journal._store._do(lambda c: c.exec_driver_sql(f"PRAGMA max_page_count = {most}").scalar())
+async def full(journal: SqlJournal, most: int) -> None:
+    await journal._do(lambda c: c.exec_driver_sql(f"PRAGMA max_page_count = {most}").scalar())
 
 
 async def test_a_write_is_tried_again_as_long_as_there_is_patience(file: Path) -> None:
-    async with Journal.open(file, patience=60) as journal:
+    async with open_journal(file, patience=60) as journal:
         await full(journal, 1)
         entering = asyncio.ensure_future(journal.enter([entry("a", body="x" * 100_000)]))
         asking = asyncio.ensure_future(full(journal, 10**9))
@@ -191,7 +192,7 @@ async def test_a_write_is_tried_again_as_long_as_there_is_patience(file: Path) -
             await asyncio.sleep(0)
         assert "disk is full" in str(journal.paused_by)
         assert not asking.done()
-        journal.lose_patience()
+        journal.stop_retrying()
         with pytest.raises(JournalError, match="disk is full"):
             await entering
         with pytest.raises(JournalError):
@@ -200,7 +201,7 @@ async def test_a_write_is_tried_again_as_long_as_there_is_patience(file: Path) -
 
 
 async def test_closing_does_not_wait_for_room(file: Path) -> None:
-    async with Journal.open(file, patience=3600) as journal:
+    async with open_journal(file, patience=3600) as journal:
         await full(journal, 1)
         entering = asyncio.ensure_future(journal.enter([entry("a", body="x" * 100_000)]))
         while journal.paused_by is None:  # noqa: ASYNC110 - the writer tells nobody
@@ -208,13 +209,13 @@ async def test_closing_does_not_wait_for_room(file: Path) -> None:
     with pytest.raises(JournalError):
         await entering
 
-    async with Journal.open(file) as journal:
-        assert (await standing(journal, entry("a"))).is_new
+    async with open_journal(file) as journal:
+        assert (await status(journal, entry("a"))).is_new
 
 
 async def test_a_purge_forgets_what_was_set_aside(target: str) -> None:
     await left_waiting(target, entry("a"))
-    async with Journal.open(target) as journal:
-        await journal.set_out()
+    async with open_journal(target) as journal:
+        await journal.start_run()
         assert await journal.purge(timedelta()) == 1
         assert await states(journal) == {}

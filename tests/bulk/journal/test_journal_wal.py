@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection
 
-from healthmsg.bulk.journal import Entry, Journal, State, wal_mark
+from healthmsg.bulk.journal import Entry, State, open_journal, wal_mark
+from healthmsg.bulk.journal.sqlite import SqliteDatabase
+from healthmsg.bulk.journal.store import SqlJournal
 from healthmsg.errors import JournalError, JournalIncompleteError, JournalVersionError, Outcome
 from tests.bulk.journal.journals import NOW, begun, delivered, entry, holding, keys, states
 
@@ -31,7 +33,7 @@ def copy_of(file: Path, ends: Iterable[str] = ("",), name: str = "copy.db") -> P
 
 
 async def opening(target: str | Path, *, is_reading: bool = False) -> dict[str, State]:
-    async with Journal.open(target, is_reading=is_reading) as journal:
+    async with open_journal(target, is_reading=is_reading) as journal:
         return await states(journal)
 
 
@@ -50,7 +52,7 @@ async def refused(target: str | Path, reason: str = "is missing") -> None:
 
 
 @asynccontextmanager
-async def half_sent(file: Path) -> AsyncIterator[Journal]:
+async def half_sent(file: Path) -> AsyncIterator[SqlJournal]:
     """Open a journal with 100 delivered messages, and the next begun."""
     async with holding(str(file), *ENTRIES) as journal:
         for number in range(100):
@@ -59,7 +61,7 @@ async def half_sent(file: Path) -> AsyncIterator[Journal]:
         yield journal
 
 
-def checkpointing(journal: Journal) -> Callable[[], Awaitable[bool]]:
+def checkpointing(journal: SqlJournal) -> Callable[[], Awaitable[bool]]:
     """Bring everything into the file, in the journal's own connection."""
 
     def checkpoint(connection: Connection) -> bool:
@@ -67,7 +69,9 @@ def checkpointing(journal: Journal) -> Callable[[], Awaitable[bool]]:
         assert isinstance(raw, sqlite3.Connection)
         return wal_mark.checkpoint(raw, "FULL")
 
-    return lambda: journal._store._database._line.run_sync(checkpoint)
+    database = journal._database
+    assert isinstance(database, SqliteDatabase)
+    return lambda: database.run_sync(checkpoint)
 
 
 def counted(found: dict[str, State]) -> tuple[int, int]:
@@ -91,9 +95,9 @@ async def test_after_a_clean_end_the_file_is_all_there_is(file: Path) -> None:
 
 async def test_a_clean_end_beside_a_reader_is_one_as_soon_as_the_reader_ends(file: Path) -> None:
     async with half_sent(file) as journal:
-        reading = Journal.open(file, is_reading=True)
-        await reading.__aenter__()
-        assert (await reading.counts())[State.DELIVERED] == 100
+        reading = open_journal(file, is_reading=True)
+        reader = await reading.__aenter__()
+        assert (await reader.counts())[State.DELIVERED] == 100
         assert len(await journal.claim(1)) == 1
     # SQLite keeps the file for the reader, but has nothing in it.
     assert Path(f"{file}-wal").stat().st_size == 0
@@ -181,7 +185,7 @@ async def test_an_empty_wal_file_is_as_good_as_none(file: Path) -> None:
 
 async def test_a_refusal_for_another_reason_merges_nothing_unnoted(file: Path) -> None:
     async with half_sent(file) as journal:
-        await journal._store._do(
+        await journal._do(
             lambda c: c.exec_driver_sql("UPDATE healthmsg_journal SET value = '99' WHERE name = 'version'")
         )
         copy = copy_of(file, ALL)
@@ -227,7 +231,7 @@ async def test_files_of_two_moments_are_refused(file: Path) -> None:
 async def test_an_old_wal_file_beside_a_file_that_was_ended_is_refused(file: Path) -> None:
     async with half_sent(file):
         old = Path(shutil.copy2(f"{file}-wal", file.with_name("old")))
-    async with Journal.open(file) as journal:
+    async with open_journal(file) as journal:
         await delivered(journal, "late")
     shutil.copy2(old, f"{file}-wal")
 
@@ -256,10 +260,10 @@ async def test_a_kill_while_the_mark_is_written_wedges_nothing(
             pass
     script = (
         "import asyncio, os, signal, sys\n"
-        "from healthmsg.bulk.journal import Entry, Journal, wal_mark\n"
+        "from healthmsg.bulk.journal import Entry, open_journal, wal_mark\n"
         "def die(*_): os.kill(os.getpid(), signal.SIGKILL)\n"
         "async def main():\n"
-        "    async with Journal.open(sys.argv[1]) as journal:\n"
+        "    async with open_journal(sys.argv[1]) as journal:\n"
         "        await journal.enter([Entry('late', 'aux/conversations/late', 'Dag')])\n"
         "        if sys.argv[2] == 'end': wal_mark.checkpoint = lambda c, kind: kind == 'FULL' or die()\n"
         "if sys.argv[2] == 'checkpoint': wal_mark.checkpoint = die\n"
@@ -278,9 +282,7 @@ async def test_a_kill_while_the_mark_is_written_wedges_nothing(
 
 async def test_a_journal_of_before_there_were_marks_goes_on_after_a_kill(file: Path) -> None:
     async with half_sent(file) as journal:
-        await journal._store._do(
-            lambda c: c.exec_driver_sql("DELETE FROM healthmsg_journal WHERE name = 'wal'")
-        )
+        await journal._do(lambda c: c.exec_driver_sql("DELETE FROM healthmsg_journal WHERE name = 'wal'"))
         with closing(sqlite3.connect(file)) as merging:
             merging.execute("PRAGMA wal_checkpoint(FULL)")
         copy = copy_of(file, ALL)
@@ -295,7 +297,7 @@ async def test_a_kill_while_the_wal_file_is_begun_from_the_start_wedges_nothing(
     async with half_sent(file) as journal:
         older = copy_of(file, name="older.db")
         await journal.enter([entry("late")])
-        assert await journal._store._writer.do(checkpointing(journal))
+        assert await journal._writer.do(checkpointing(journal))
         copy = older if is_older else copy_of(file)
         # What SQLite does first: a header with other salts. What follows it does not count any more.
         wal = bytearray(Path(f"{file}-wal").read_bytes())
@@ -313,22 +315,22 @@ async def test_a_kill_while_the_wal_file_is_begun_from_the_start_wedges_nothing(
 
 
 async def test_what_may_have_been_sent_is_in_doubt_when_its_loss_is_accepted(file: Path) -> None:
-    async with Journal.open(file) as journal:
+    async with open_journal(file) as journal:
         await journal.enter([entry("a1", "a"), entry("a2", "a"), entry("b"), entry("c"), entry("d")])
         await journal.enter([Entry("u", "users/u1", "Dag"), entry("aside", "e")])
         await delivered(journal, "m1")
         claims = {claim.key: claim for claim in await journal.claim(9)}
         await journal.begin(claims["b"], NOW, claims["b"].chat)
         await journal.finish(claims["b"], Outcome.NOT_SENT)
-        await journal.set_aside(claims["aside"])
-    async with Journal.open(file) as journal:
+        await journal.park(claims["aside"])
+    async with open_journal(file) as journal:
         await delivered(journal, "lost")
         copy = copy_of(file)
 
     with pytest.raises(JournalIncompleteError, match="accept_missing_wal=1"):
         await opening(copy)
     assert (await opening(f"{copy}{ACCEPTING}", is_reading=True))["a2"] is State.WAITING
-    async with Journal.open(f"{copy}{ACCEPTING}") as journal:
+    async with open_journal(f"{copy}{ACCEPTING}") as journal:
         assert journal.is_partly_lost
         assert await states(journal) == {
             "a1": State.DELIVERED,
@@ -337,25 +339,25 @@ async def test_what_may_have_been_sent_is_in_doubt_when_its_loss_is_accepted(fil
             **dict.fromkeys(("a2", "c", "d", "aside"), State.SENDING),
         }
         assert await journal.claim(9) == []
-        doubtful = await journal.in_doubt()
+        doubtful = await journal.claim_in_doubt()
         assert sorted(keys(doubtful)) == ["a2", "aside", "c", "d"]
         assert all(claim.sent_to == claim.chat for claim in doubtful)
 
     # Only once: then the file is whole again.
-    async with Journal.open(copy) as journal:
+    async with open_journal(copy) as journal:
         assert not journal.is_partly_lost
-        assert len(await journal.in_doubt()) == 4
+        assert len(await journal.claim_in_doubt()) == 4
 
 
 async def accept_and_die(copy: Path, place: str) -> None:
     """Accept a loss in a process that is killed at some place."""
     script = (
         "import asyncio, os, signal, sys\n"
-        "from healthmsg.bulk.journal import Journal, missing_wal, wal_mark\n"
+        "from healthmsg.bulk.journal import open_journal, sqlite, wal_mark\n"
         "def die(*_): os.kill(os.getpid(), signal.SIGKILL)\n"
         "async def main():\n"
-        "    async with Journal.open(sys.argv[1]): pass\n"
-        "module = missing_wal if sys.argv[2] == 'doubt_all' else wal_mark\n"
+        "    async with open_journal(sys.argv[1]): pass\n"
+        "module = sqlite if sys.argv[2] == '_doubt_all' else wal_mark\n"
         "setattr(module, sys.argv[2], die)\n"
         "asyncio.run(main())\n"
     )
@@ -363,7 +365,7 @@ async def accept_and_die(copy: Path, place: str) -> None:
     assert await (await asyncio.create_subprocess_exec(*command)).wait() == -9
 
 
-@pytest.mark.parametrize("place", ["doubt_all", "accept", "begin"])
+@pytest.mark.parametrize("place", ["_doubt_all", "accept", "begin"])
 async def test_a_kill_while_a_loss_is_accepted_forgets_no_doubt(file: Path, place: str) -> None:
     async with half_sent(file):
         copy = copy_of(file)
@@ -372,7 +374,7 @@ async def test_a_kill_while_a_loss_is_accepted_forgets_no_doubt(file: Path, plac
     if place != "begin":
         with pytest.raises(JournalIncompleteError):
             await opening(copy)
-    async with Journal.open(copy if place == "begin" else f"{copy}{ACCEPTING}") as journal:
+    async with open_journal(copy if place == "begin" else f"{copy}{ACCEPTING}") as journal:
         assert State.WAITING not in (await states(journal)).values()
 
 
@@ -389,7 +391,7 @@ async def test_doubts_that_were_not_committed_are_noted_again(file: Path) -> Non
 
     with pytest.raises(JournalIncompleteError, match="is missing"):
         await opening(copy)
-    async with Journal.open(f"{copy}{ACCEPTING}") as journal:
+    async with open_journal(f"{copy}{ACCEPTING}") as journal:
         assert State.WAITING not in (await states(journal)).values()
 
 
@@ -398,7 +400,7 @@ async def test_accepting_a_loss_changes_nothing_where_there_is_none(file: Path) 
         copy = copy_of(file, ALL)
 
     for path in (file, copy):
-        async with Journal.open(f"{path}{ACCEPTING}") as journal:
+        async with open_journal(f"{path}{ACCEPTING}") as journal:
             assert not journal.is_partly_lost
             assert counted(await states(journal)) == (100, 1)
             assert len(await journal.claim(999)) == 99
@@ -421,7 +423,7 @@ async def test_a_loss_that_left_a_damaged_file_cannot_be_accepted(file: Path) ->
 async def test_what_was_entered_is_in_the_file_itself_before_it_can_be_sent(file: Path) -> None:
     async with holding(str(file), *ENTRIES):
         copy = copy_of(file)
-    async with Journal.open(f"{copy}{ACCEPTING}") as journal:
-        assert {one.key for one in await journal.standings([one.key for one in ENTRIES])} == {
+    async with open_journal(f"{copy}{ACCEPTING}") as journal:
+        assert {one.key for one in await journal.statuses([one.key for one in ENTRIES])} == {
             one.key for one in ENTRIES
         }

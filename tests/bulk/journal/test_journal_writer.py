@@ -8,17 +8,19 @@ import pytest
 from attrs import evolve
 from sqlalchemy import event
 
-from healthmsg.bulk.journal import Journal, State, writer
-from healthmsg.bulk.journal.line import SqliteLine
+from healthmsg.bulk.journal import State, open_journal, writer
+from healthmsg.bulk.journal.sqlite import SqliteDatabase
+from healthmsg.bulk.journal.store import SqlJournal
 from healthmsg.errors import ClaimLostError, JournalError, Outcome
 from tests.bulk.journal.journals import NOW, begun, entry, holding, keys, only, states
 
 
-def commits_of(journal: Journal) -> list[Any]:
+def commits_of(journal: SqlJournal) -> list[Any]:
     commits: list[Any] = []
-    line = journal._store._database._line
-    assert isinstance(line, SqliteLine)
-    event.listen(line._engine, "commit", commits.append)
+    database = journal._database
+    assert isinstance(database, SqliteDatabase)
+    assert database._connection is not None
+    event.listen(database._connection.engine, "commit", commits.append)
     return commits
 
 
@@ -43,14 +45,14 @@ async def test_changes_of_one_message_are_made_in_their_order(target: str) -> No
             journal.finish(first, Outcome.UNKNOWN),
             journal.begin(second, NOW, second.chat),
             journal.finish(first, Outcome.DELIVERED, message_id="m1"),
-            journal.put_back(second),
+            journal.requeue(second),
         )
         assert await states(journal) == {"a": State.DELIVERED, "b": State.WAITING}
 
 
-async def cancelled_after(journal: Journal, ticks: int, work: Any) -> None:
+async def cancelled_after(journal: SqlJournal, ticks: int, work: Any) -> None:
     """Cancel it before the database has answered, however quick that is."""
-    database, go_on = journal._store._database, asyncio.Event()
+    database, go_on = journal._database, asyncio.Event()
     run = database.run
 
     async def run_later(what: Any, **options: Any) -> Any:
@@ -88,11 +90,13 @@ async def test_what_nobody_waits_for_any_more_can_be_claimed_again(target: str, 
         assert keys(claims) == ["a1", "b"]
         await journal.begin(claims[0], NOW, claims[0].chat)
 
-    async with Journal.open(target) as journal:
-        await cancelled_after(journal, ticks, journal.in_doubt())
+    async with open_journal(target) as journal:
+        await cancelled_after(journal, ticks, journal.claim_in_doubt())
         await journal.counts()
         await journal.counts()
-        assert [(claim.key, claim.state) for claim in await journal.in_doubt()] == [("a1", State.SENDING)]
+        assert [(claim.key, claim.state) for claim in await journal.claim_in_doubt()] == [
+            ("a1", State.SENDING)
+        ]
 
 
 async def test_what_was_asked_for_is_done_before_the_journal_closes(target: str) -> None:
@@ -102,8 +106,8 @@ async def test_what_was_asked_for_is_done_before_the_journal_closes(target: str)
         await asyncio.sleep(0)
     await asyncio.gather(*begins)
 
-    async with Journal.open(target) as journal:
-        assert len(await journal.in_doubt()) == 20
+    async with open_journal(target) as journal:
+        assert len(await journal.claim_in_doubt()) == 20
 
 
 @pytest.mark.usefixtures("nothing_is_left_behind")
@@ -126,40 +130,40 @@ async def test_cancelling_while_it_closes_does_not_cut_it_short(file: Path) -> N
     with pytest.raises(asyncio.CancelledError):
         await task
 
-    async with Journal.open(file) as journal:
-        assert keys(await journal.in_doubt()) == ["a"]
+    async with open_journal(file) as journal:
+        assert keys(await journal.claim_in_doubt()) == ["a"]
 
 
 async def test_when_the_loop_takes_its_task_away_whoever_waits_is_told(target: str) -> None:
     async with holding(target, entry("a")) as journal:
         claim = await begun(journal)
-        journal._store._writer._task.cancel()
+        journal._writer._task.cancel()
         with pytest.raises(JournalError, match="closed"):
             await journal.finish(claim, Outcome.NOT_SENT)
 
-    async with Journal.open(target) as journal:
+    async with open_journal(target) as journal:
         # In a file, whoever opens it has it alone; in PostgreSQL the lease goes on.
-        assert keys(await journal.in_doubt()) == ([] if "://" in target else ["a"])
+        assert keys(await journal.claim_in_doubt()) == ([] if "://" in target else ["a"])
 
 
 async def test_what_is_done_again_after_a_lost_claim_is_not_taken_for_lost(
     target: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with Journal.open(target, patience=60) as journal:
+    async with open_journal(target, patience=60) as journal:
         await journal.enter(entry(key) for key in "abcd")
         a, b, c = await journal.claim(3)
         await asyncio.gather(*(journal.begin(claim, NOW, claim.chat) for claim in (a, c)))
         lost = evolve(c, fence=c.fence - 1)
-        store, failures = journal._store, [RuntimeError("given up by the database")]
-        take = store._take
+        failures = [RuntimeError("given up by the database")]
+        take = journal._take
 
         def take_or_fail(*args: Any, **kwargs: Any) -> Any:
             if failures:
                 raise failures.pop()
             return take(*args, **kwargs)
 
-        monkeypatch.setattr(store, "_take", take_or_fail)
-        monkeypatch.setattr(store._database, "is_passing", lambda _: True)
+        monkeypatch.setattr(journal, "_take", take_or_fail)
+        monkeypatch.setattr(journal._database, "is_passing", lambda _: True)
         monkeypatch.setattr(writer, "_BETWEEN_TRIES", 0.0)
         # The lost one makes it do all again singly; then the claim fails, so that all is done once more.
         delivered, begun, refused, claimed = await asyncio.gather(

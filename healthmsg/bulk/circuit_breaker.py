@@ -1,0 +1,254 @@
+"""Stopping a run while no call can succeed, instead of failing its messages one after the other."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+from healthmsg.api import Api
+from healthmsg.errors import (
+    AuthorizationError,
+    CallError,
+    ConnectError,
+    DeliveryUnknownError,
+    ForbiddenError,
+    HealthmsgError,
+    RateLimitedError,
+    ReauthorizationRequiredError,
+    SendingGivenUpError,
+    ServerError,
+    TokenRenewalError,
+    TransportError,
+)
+from healthmsg.log import log
+from healthmsg.models import User
+from healthmsg.pipeline.request import Request
+from healthmsg.routes import GET_ME
+
+STOP_AFTER: Final = 600.0
+"""Seconds for which nothing gets through, after which a run is given up."""
+# Tries in succession that a call makes to get a connection, before all calls wait.
+_TRIES_TO_CONNECT: Final = 2
+# Seconds that a try takes at most before it is known whether it goes better.
+_ONE_TRY: Final = 15.0
+# Seconds between two tries while nothing gets through; doubled each time.
+_FIRST_WAIT: Final = 1.0
+_LONGEST_WAIT: Final = 30.0
+# Seconds after which another probe may go, should the one that was let through not come back.
+_PROBE_TIMEOUT: Final = 60.0
+# So many refused chats in succession, with none that accepts, are not a matter of each chat.
+_MOST_REFUSALS: Final = 20
+# Nor are so many messages in succession that may or may not have been delivered.
+_MOST_UNCLEAR: Final = 20
+
+_OF_ALL_CALLS: Final = (AuthorizationError, ConnectError, RateLimitedError, TokenRenewalError)
+_PERHAPS_OF_ALL_CALLS: Final = (ForbiddenError, ServerError, TransportError)
+
+
+class CircuitBreaker:
+    """Makes calls wait from the first sign that no call can succeed.
+
+    Then it is open: one call at a time, the probe, is let through, at growing intervals. When nothing has got
+    through for `stop_after` seconds, the run is given up; `advice` says how to go on then. It is given up at
+    once when the token is not accepted any more and no other can come. All of that is by the event loop's
+    clock: while the machine sleeps nothing can be tried, so that time does not count.
+    """
+
+    def __init__(self, api: Api, stop_after: float, advice: str) -> None:
+        self._api = api
+        self._stop_after = stop_after
+        self._advice = advice
+        # That of the loop which is running, or will be: asked for when it is first needed.
+        self._clock: Callable[[], float] | None = None
+        self._since = 0.0
+        self._wait = _FIRST_WAIT
+        self._next_try = 0.0
+        self._is_half_open = False
+        self._refusals = 0
+        self._unclear = 0
+        self._changed = asyncio.Event()
+        self._asking = asyncio.Lock()
+        self._failing_since: float | None = None
+        """When the first try began that failed for such a reason; `None` once a call got through."""
+        self._retried: tuple[Exception, float] | None = None
+        """Why a call is going to be made again, and until when that counts as a failure."""
+        self.error: Exception | None = None
+        """What keeps calls from succeeding, as long as it does."""
+        self.given_up: SendingGivenUpError | None = None
+        """The end of the run."""
+        self.when_given_up: Callable[[], object] = lambda: None
+
+    @property
+    def waits_for(self) -> Exception | None:
+        """What keeps calls from succeeding, also while they are being tried again by themselves.
+
+        Any thread may ask.
+        """
+        if self.error is None and self._retried is not None and self._now() < self._retried[1]:
+            return self._retried[0]
+        return self.error
+
+    def may_repeat(self, request: Request, began: float, error: CallError, wait: float) -> bool:
+        """Return whether a call that failed is to be made again by itself, after so many seconds.
+
+        Without a connection only once: then all calls wait, and one at a time tries. The same goes for the
+        call that asks who the user is, which is the probe of whether the service answers. `began` is when the
+        call was asked for, by the event loop's clock.
+        """
+        if not isinstance(error, (*_OF_ALL_CALLS, *_PERHAPS_OF_ALL_CALLS)):
+            return True
+        now, since = self._now(), self._known_since()
+        if since is None:
+            since = began + request.current.waited_before + request.current.waited
+        is_asking = request.path == GET_ME.path()
+        if isinstance(error, _OF_ALL_CALLS):
+            self._failing_since = since
+        if is_asking or isinstance(error, _OF_ALL_CALLS):
+            self._retried = error, now + wait + _ONE_TRY
+        if now + wait > since + self._stop_after:
+            return False
+        is_once = isinstance(error, ConnectError) or (is_asking and not isinstance(error, _OF_ALL_CALLS))
+        return not (is_once and request.current.number >= _TRIES_TO_CONNECT)
+
+    def _known_since(self) -> float | None:
+        """Return since when no call can succeed; what a call met whose next try went well is over."""
+        if self.error is None and self._retried is not None and self._now() >= self._retried[1]:
+            self._failing_since = self._retried = None
+        return self._failing_since
+
+    async def acquire(self) -> None:
+        """Wait until a call may be made.
+
+        Raises:
+            SendingGivenUpError: nothing got through for too long.
+        """
+        loop = asyncio.get_running_loop()
+        while self.error is not None:
+            if self.given_up is not None:
+                raise self.given_up
+            left = self._next_try - loop.time()
+            if left <= 0:
+                self._is_half_open = True
+                self._next_try = loop.time() + _PROBE_TIMEOUT
+                return
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), left)
+
+    async def wait_closed(self) -> None:
+        """Wait until the service answers, making the probe if it is due.
+
+        Raises:
+            SendingGivenUpError: nothing got through for too long.
+        """
+        while self.error is not None:
+            await self.acquire()
+            if not self._is_half_open:
+                continue  # it is over
+            if (error := await self._failure_of_asking()) is None:
+                self._record_answer()
+                return
+            self._open(error)
+
+    def record_success(self) -> None:
+        """Note that a call got through."""
+        self._refusals = self._unclear = 0
+        self._failing_since = self._retried = None
+        self._close()
+
+    def release_probe(self) -> None:
+        """Note that the probe has shown nothing: the next one may go at once."""
+        if self.error is not None and self._is_half_open:
+            self._is_half_open = False
+            self._next_try = asyncio.get_running_loop().time()
+            self._wake_waiters()
+
+    def record_unclear(self, error: Exception) -> None:
+        """Note that a message may or may not have been delivered; many in succession open it, too."""
+        self._unclear += 1
+        if self._unclear >= _MOST_UNCLEAR or self._is_half_open:
+            self._open(error)
+
+    async def record_failure(self, error: Exception) -> bool:
+        """Return whether an error concerns all calls; if so, open the breaker."""
+        if not await self._concerns_all_calls(error):
+            return False
+        self._open(error)
+        return True
+
+    def _open(self, error: Exception) -> None:
+        now = asyncio.get_running_loop().time()
+        if self.error is None:
+            log(logging.WARNING, "sending is held up: %(error)s", error=str(error))
+            since = self._known_since()
+            self._since, self._wait = now if since is None else since, _FIRST_WAIT
+        elif not self._is_half_open:
+            return  # of a call that was under way already
+        self.error = error
+        self._is_half_open = False
+        last_try = self._since + self._stop_after
+        is_hopeless = isinstance(error, ReauthorizationRequiredError) and not self._api.may_be_reauthorized
+        if is_hopeless or now >= last_try:
+            self._give_up(error)
+        asked = getattr(error, "retry_after", None) or 0.0
+        self._next_try = min(now + max(self._wait, asked), last_try)
+        self._wait = min(self._wait * 2, _LONGEST_WAIT)
+        self._wake_waiters()
+
+    def _record_answer(self) -> None:
+        """Note that the service answers this user, which does not show whether the user may write."""
+        if isinstance(self.error, ForbiddenError | DeliveryUnknownError):
+            self.release_probe()
+        else:
+            self._close()
+
+    def _close(self) -> None:
+        if self.error is not None and self.given_up is None:
+            log(logging.INFO, "sending goes on")
+            self.error = self._failing_since = self._retried = None
+            self._is_half_open = False
+            self._wake_waiters()
+
+    def _now(self) -> float:
+        if self._clock is None:
+            self._clock = asyncio.get_running_loop().time
+        return self._clock()
+
+    def _wake_waiters(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _give_up(self, error: Exception) -> None:
+        seconds = self._now() - self._since
+        lasting = f", for {seconds:.0f} s now" if seconds >= 1 else ""
+        self.given_up = SendingGivenUpError(
+            f"Nothing gets through any more{lasting} ({error}) {self._advice}"
+        )
+        self.given_up.__cause__ = error
+        self.when_given_up()
+
+    async def _concerns_all_calls(self, error: Exception) -> bool:
+        if isinstance(error, _OF_ALL_CALLS):
+            return True
+        if not isinstance(error, _PERHAPS_OF_ALL_CALLS):
+            return False
+        if isinstance(error, ForbiddenError):
+            self._refusals += 1
+            if self._refusals >= _MOST_REFUSALS or error.server_code == "insufficient_scope":
+                return True
+        async with self._asking:  # one of them will do
+            if self.error is not None and not self._is_half_open:
+                return True  # of a call that was under way already
+            if await self._failure_of_asking() is not None:
+                return True
+        self._record_answer()
+        return False
+
+    async def _failure_of_asking(self) -> Exception | None:
+        try:
+            await self._api.read(User, GET_ME)
+        except (CallError, AuthorizationError) as error:
+            return error
+        except HealthmsgError:
+            pass  # the client is being closed
+        return None

@@ -1,0 +1,256 @@
+"""What goes into a journal, and what comes out."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
+
+from attrs import field, frozen
+
+from healthmsg.delivery.ledger import Delivered
+from healthmsg.errors import InvalidInputError, JournalError, JournalMismatchError, Outcome
+
+if TYPE_CHECKING:
+    from healthmsg.bulk.models import Outgoing
+
+
+class State(Enum):
+    """How far a message is."""
+
+    WAITING = "waiting"
+    SENDING = "sending"
+    """Its call has been, or is about to be, made."""
+    DELIVERED = "delivered"
+    NOT_SENT = "not sent"
+    UNKNOWN = "unknown"
+    PARKED = "parked"
+    """An earlier run was to send it, and the present one was not given it."""
+
+
+@frozen
+class JournalFile:
+    """A file of a message, as the journal knows it: never its contents."""
+
+    path: str = field(repr=False)
+    name: str = field(repr=False)
+    size: int | None = None
+    content_type: str | None = None
+    digest: str | None = field(default=None, repr=False)
+    """SHA-256 of what it held when it was entered: nothing else is sent under its name."""
+
+
+@frozen
+class Entry:
+    """A message to enter. `question` is anything that JSON can hold."""
+
+    key: str = field(repr=False)
+    chat: str = field(repr=False)
+    body: str = field(repr=False)
+    files: tuple[JournalFile, ...] = field(default=(), repr=False)
+    question: Mapping[str, object] | None = field(default=None, repr=False)
+    fingerprint: bytes | None = field(default=None, repr=False)
+    """What tells it from others, if that is known already."""
+    label: str | None = field(default=None, repr=False)
+    """The sender's own: it tells nothing from anything."""
+
+
+@frozen
+class EntryStatus:
+    """What is known of a message that was entered.
+
+    If it was refused, `problem` says why: another text is known under its key (then the rest is that other
+    message's), or it has something that no journal can hold (then there is no state).
+    """
+
+    key: str = field(repr=False)
+    chat: str = field(repr=False)
+    state: State | None
+    is_new: bool = False
+    is_final: bool = False
+    """Whether nothing more happens to it by itself."""
+    message_id: str | None = None
+    error: str | None = None
+    attempts: int = 0
+    problem: JournalMismatchError | InvalidInputError | None = None
+    run: int | None = None
+    """Which run entered it; `None`: none did yet."""
+    label: str | None = field(default=None, repr=False)
+
+
+@frozen
+class Claim:
+    """A message that this worker alone has.
+
+    `state` is what it was when it was claimed. `started_at` and `sent_to`, the chat, are of the last attempt,
+    if there was one.
+    """
+
+    key: str = field(repr=False)
+    chat: str = field(repr=False)
+    body: str = field(repr=False)
+    files: tuple[JournalFile, ...] = field(repr=False)
+    question: Mapping[str, object] | None = field(repr=False)
+    state: State
+    attempts: int
+    started_at: datetime | None
+    sent_to: str | None = field(repr=False)
+    fence: int
+    """How many times the message has been claimed: an earlier claim is void."""
+    date_ahead: timedelta | None = None
+    """By how much the service's `Date` was ahead of the journal's clock then, if that is known."""
+    is_superseded: bool = False
+    """Whether a later run had something else for this recipient instead."""
+    label: str | None = field(default=None, repr=False)
+    index: int | None = None
+    """Its number among the messages that were given, where the journal knows that."""
+    message: "Outgoing | None" = field(default=None, repr=False)
+    """What was given, where the journal has it in memory; then `body`, `files` and `question` are empty."""
+
+
+@frozen
+class Decision:
+    """What a person said became of a message, and when."""
+
+    outcome: Outcome
+    by: str = field(repr=False)
+    at: datetime
+
+
+@frozen
+class Row:
+    """One line of the journal. What a delivered message said is no longer there, unless bodies are kept."""
+
+    key: str = field(repr=False)
+    position: int
+    chat: str = field(repr=False)
+    body: str | None = field(repr=False)
+    files: tuple[JournalFile, ...] = field(repr=False)
+    question: Mapping[str, object] | None = field(repr=False)
+    state: State
+    is_final: bool
+    message_id: str | None
+    error: str | None
+    attempts: int
+    started_at: datetime | None
+    sent_to: str | None = field(repr=False)
+    updated_at: datetime
+    run: int = 0
+    """Which run entered it, counted from 1; 0: one that was not counted."""
+    is_superseded: bool = False
+    """Whether a later run had something else for this recipient instead."""
+    decision: Decision | None = None
+    """What a person decided last, which a later attempt may have made history."""
+    label: str | None = field(default=None, repr=False)
+
+
+class Journal(Protocol):
+    """What a run needs of its journal: `SqlJournal`, or `MemoryJournal` for a run that leaves nothing.
+
+    A message waits until it is claimed. Then it is begun, and finished with what became of it; or it is
+    queued again, when it has certainly not been sent.
+    """
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether a later run finds what this one leaves."""
+
+    @property
+    def lease(self) -> timedelta | None:
+        """For how long claims are held unless they are renewed; `None`: as long as the journal is open."""
+
+    @property
+    def salt(self) -> bytes:
+        """What makes this journal's derived keys its own."""
+
+    @property
+    def paused_by(self) -> JournalError | None:
+        """What keeps it from writing just now, and may pass."""
+
+    @property
+    def is_partly_lost(self) -> bool:
+        """Whether its newest state was missing, and had to be done without."""
+
+    def now(self) -> datetime:
+        """Return the time by the journal's clock."""
+
+    async def claim(self, most: int) -> list[Claim]:
+        """Take the next messages to send, in order: one to a recipient at most, and none behind an open one.
+
+        A recipient is the one behind a chat's address, and all other addresses known to be the same.
+        """
+
+    async def claim_in_doubt(self) -> list[Claim]:
+        """Take the messages that a run which has ended may have sent."""
+
+    async def begin(
+        self, claim: Claim, started_at: datetime, sent_to: str, date_ahead: timedelta | None = None
+    ) -> None:
+        """Note, before the call is made, that it is about to be, and to which chat.
+
+        Raises:
+            ClaimLostError: another worker has it, or an earlier message goes first: do not make the call.
+        """
+
+    async def finish(
+        self,
+        claim: Claim,
+        outcome: Outcome,
+        *,
+        message_id: str | None = None,
+        error: str | None = None,
+        is_final: bool = False,
+    ) -> None:
+        """Note what became of it. An `UNKNOWN` one holds up its chat until that `is_final`.
+
+        Raises:
+            ClaimLostError: another worker has it, and finds out by itself.
+        """
+
+    async def requeue(self, claim: Claim) -> None:
+        """Let it wait again: it has certainly not been sent.
+
+        Raises:
+            ClaimLostError: another worker has it.
+        """
+
+    async def park(self, claim: Claim) -> None:
+        """Leave it to a run that is given it: it has certainly not been sent.
+
+        Raises:
+            ClaimLostError: another worker has it.
+        """
+
+    def abandon(self, claim: Claim) -> None:
+        """Note that this run does nothing more about a message. A durable journal leaves it to the next."""
+
+    def left_over(self) -> list[Claim]:
+        """Return what ends with this run without having been sent. In a durable journal it waits."""
+
+    async def learn_same(self, groups: Sequence[Sequence[str]]) -> None:
+        """Note that the addresses of each group lead to the same chat: then their messages keep one order.
+
+        What was begun by then is left to its end.
+        """
+
+    async def same_chats(self, chats: Iterable[str]) -> list[tuple[str, ...]]:
+        """Return what it knows of these addresses: each time all that lead to one chat, if there are more."""
+
+    async def conversation_with(self, chat: str) -> str | None:
+        """Return the chat to which the last message to this recipient went, if there was one."""
+
+    async def is_claimed_id(self, message_id: str, besides: str) -> bool:
+        """Return whether a message is known to be that of another entry than `besides`."""
+
+    async def newest_delivery(
+        self, chat: str | None = None, *, before: datetime | None = None
+    ) -> Delivered | None:
+        """Return the newest delivered message whose id is known: of this chat if there is one, or of any.
+
+        With `before`, the newest one of any chat that was noted by then. Times are by the journal's clock.
+        """
+
+    async def renew(self) -> Mapping[str, int]:
+        """Keep all that was claimed for another lease; return each message's key and `fence`."""
+
+    def stop_retrying(self) -> None:
+        """Try nothing again any more: a run is being left."""

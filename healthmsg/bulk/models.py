@@ -1,0 +1,149 @@
+"""What goes into bulk sending, and what comes out."""
+
+from collections.abc import AsyncIterable, Iterable, Sequence
+from typing import TypeGuard
+
+from attrs import field, frozen
+
+from healthmsg.api import Api
+from healthmsg.errors import CallError, HealthmsgError, InvalidIdError, InvalidInputError
+from healthmsg.files import FileToUpload
+from healthmsg.ids import USERS, ChatAddress
+from healthmsg.models import Outcome, Question
+from healthmsg.resources.chat import BaseChat, belongs_to
+
+Recipient = BaseChat | str
+"""A chat handle, or an address such as `conversations/c1`, `aux/conversations/patient 7` or `users/u1`."""
+
+
+def shown_recipient(to: object) -> str:
+    """Show a recipient in `repr`. An auxiliary id, and what is no address, may name a patient: left out."""
+    if to is None or isinstance(to, BaseChat):
+        return repr(to)
+    if isinstance(to, str) and to.startswith(USERS):
+        return repr(to)
+    try:
+        return repr(ChatAddress.parse(to).shown)  # type: ignore[arg-type] # refuses what is no text
+    except InvalidIdError:
+        return "'…'"
+
+
+@frozen
+class Outgoing:
+    """One message to send, to a chat, or to a user: `users/…` starts the conversation, once a run.
+
+    In an address as text, all after the kind is the id, taken literally; an id alone is no address, and its
+    message is not sent (`InvalidIdError`), since it does not say what it is the id of. `key` is yours, to
+    recognise the result by, and tells messages apart. `label` is yours, too, and only comes back in the
+    result, also of a later run with the same journal (1,000 bytes at most). With a `question`, `body` is its
+    text, and there can be no files.
+
+    What is sent is what the files hold when the run takes the message from its iterable, before it asks for
+    the next one: see `UploadFile`. Give each message files of its own. With a journal, files must have a path
+    and stay as they are until they are delivered, also by a later run; a file that holds something else then
+    is refused. One that lies elsewhere in the next run is found there, if it holds the same.
+
+    A conversation has several addresses: `conversations/…` with its own id or with that of the user [V],
+    `users/…`, and `aux/conversations/…`. The order of the messages is kept over all of them, and a dry run
+    counts repeats over all of them, as soon as the client knows that they are one. It always knows that of
+    `users/u` and `conversations/u`; it learns the others when it starts a conversation, reads one (`get`) or
+    lists them, reads a user by auxiliary id, or invites one. While it has read nothing, it cannot know who
+    has an auxiliary id, nor that `conversations/…` with the id of the conversation and with that of the user
+    are one: list the conversations first, or do a dry run with `check_chats` with the same client. What it
+    learns during a run counts from then on; what is on its way by then is left to its end. A journal keeps
+    it for later runs. Where a message is sent never depends on it.
+    """
+
+    to: Recipient = field(repr=shown_recipient)
+    body: str = field(repr=False)
+    files: Sequence[FileToUpload] = field(default=(), repr=False)
+    key: str | None = field(default=None, repr=False)
+    question: Question | None = field(default=None, repr=False)
+    label: str | None = field(default=None, repr=False)
+
+
+Messages = Iterable[Outgoing] | AsyncIterable[Outgoing]
+
+
+@frozen
+class SendResult:
+    """What became of one message.
+
+    `message_id` is set if it was delivered (unless a person decided that), `error` if not, or if it was and
+    that could not be noted in the journal. `attempts` is how often a call was made for it. `index` is its
+    number among the messages that were given, from 0; `None` if it was not among them. `label` is that of the
+    message. From a journal, `to` is the address as text, and `key` always set.
+    """
+
+    key: str | None = field(repr=False)
+    to: Recipient = field(repr=shown_recipient)
+    outcome: Outcome
+    message_id: str | None = None
+    error: Exception | None = None
+    attempts: int = 0
+    index: int | None = None
+    label: str | None = field(default=None, repr=False)
+
+
+@frozen
+class SendReport:
+    """What became of all messages of a run. `seconds` is how long it took."""
+
+    messages: int
+    delivered: int
+    not_sent: int
+    unknown: int
+    attempts: int
+    seconds: float
+    failures: tuple[SendResult, ...]
+    """The first 1,000 that were not delivered; iterate the run for all of them."""
+    other_text: int = 0
+    """How many of the messages were for recipients who already got, or may have got, another text from the
+    journal: sent too, or not sent with an `OtherTextError`, as `other_text` says."""
+    superseded: int = 0
+    """How many messages of the journal a run without messages left out, since a later run had something else
+    for their recipients."""
+
+
+def check_outgoing(item: object) -> Outgoing:
+    """Return what is a message.
+
+    Raises:
+        InvalidInputError: it is none.
+    """
+    if isinstance(item, Outgoing):
+        return item
+    raise InvalidInputError(f"send_many takes Outgoing messages, not {type(item).__name__}")
+
+
+def address_of(to: Recipient) -> ChatAddress:
+    """Return the address that a recipient stands for.
+
+    Raises:
+        InvalidIdError: it is none.
+    """
+    return to.address if isinstance(to, BaseChat) else ChatAddress.parse(to)
+
+
+def check_own(to: Recipient, api: Api) -> None:
+    """Refuse a handle with which another user or client would send.
+
+    Raises:
+        InvalidInputError: it is another user's or client's.
+    """
+    if isinstance(to, BaseChat) and not belongs_to(to, api):
+        raise InvalidInputError("this chat is another user's or client's: send to it with a run of that one")
+
+
+def is_user(to: Recipient) -> TypeGuard[str]:
+    """Return whether it is a user, with whom there may not be a conversation yet."""
+    return isinstance(to, str) and to.startswith(USERS)
+
+
+def outcome_of(error: Exception) -> Outcome:
+    """Return what is known of an item that ended in an error."""
+    if isinstance(error, CallError):
+        return error.outcome
+    if isinstance(error, HealthmsgError):  # refused, or not authorized: before anything was sent
+        return Outcome.NOT_SENT
+    return Outcome.UNKNOWN

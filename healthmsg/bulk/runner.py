@@ -1,0 +1,493 @@
+"""Sending many messages: one runner, which takes them into a journal and sends what is claimed from it."""
+
+import asyncio
+import logging
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Final, cast
+
+from healthmsg.aio import start
+from healthmsg.api import Api
+from healthmsg.bulk.circuit_breaker import CircuitBreaker
+from healthmsg.bulk.dispatch import CallTracker, DispatchWindow, Lease, OrderKeeper
+from healthmsg.bulk.intake import Intake, JournalIntake, MemoryIntake
+from healthmsg.bulk.journal import InputIndex, open_journal
+from healthmsg.bulk.journal.base import Claim, Journal, State
+from healthmsg.bulk.journal.memory import MemoryJournal
+from healthmsg.bulk.models import Messages, SendReport, SendResult
+from healthmsg.bulk.options import JournalTarget, SendOptions
+from healthmsg.bulk.proofs import DeliveryProofs
+from healthmsg.bulk.reconcile import my_id
+from healthmsg.bulk.sender import Doubts, Sender
+from healthmsg.errors import (
+    AuthorizationError,
+    CallError,
+    ClaimLostError,
+    InvalidInputError,
+    JournalError,
+    ReauthorizationRequiredError,
+    SendingStoppedError,
+)
+from healthmsg.log import log
+from healthmsg.models import Outcome
+from healthmsg.pipeline.request import Request
+from healthmsg.ratelimit.limiter import RateLimit
+from healthmsg.task_pool import BulkRun, Job, TaskPool, Words
+
+if TYPE_CHECKING:
+    from healthmsg.bulk.journal.store import SqlJournal
+
+# More than the limit lets go while an answer takes three seconds.
+_MOST_IN_FLIGHT: Final = 128
+_MOST_CLAIMED: Final = 64
+_MOST_FAILURES: Final = 1_000
+# Seconds between two looks at what other workers have done, and left undone.
+_BETWEEN_LOOKS: Final = 1.0
+_WORDS: Final = Words("a send_many", "messages", "send", "sent")
+_GO_ON: Final = "Start again with the same journal and messages to go on: nothing is sent twice."
+_NO_JOURNAL: Final = "What has no result was not sent. A run with a journal could be continued."
+_LEASE_LOST: Final = f"The journal could not be reached in time, so others may send its messages. {_GO_ON}"
+_NOT_DONE: Final = "The run was ended before this message was done; it is not sent."
+_LEFT_OUT: Final = "%(left_out)d messages are left out: a later run had something else for their recipients"
+_OTHER_TEXT: Final = (
+    "some recipients already got another text from this journal: other_text is %(other_text)r for them"
+)
+_Task = asyncio.Task[None]
+
+
+class SendMany(BulkRun[SendResult]):
+    """Messages that are being sent. Iterate it for the results, in the order in which they come.
+
+    Messages are read as they are needed and sent in parallel; within one chat, one after the other. Results
+    that are not read hold up the sending. Leaving the `async with` (or closing the client) sends no further
+    message and waits for those under way; the results that are left can still be read by iterating on.
+    """
+
+    _called = "send_many"
+    _instead_of_await = "await its report()"
+
+    def __init__(
+        self,
+        api: Api,
+        messages: Messages | None,
+        options: SendOptions,
+        opening: "AbstractAsyncContextManager[Journal]",
+        rate: RateLimit,
+    ) -> None:
+        self._messages = messages
+        self._options = options
+        self._opening = opening
+        self._window = DispatchWindow(rate)
+        job = Job(_WORDS, self._feed, self._work, self._cut_off, self._runs_on, self._forget)
+        self._pool: TaskPool[Claim, SendResult] = TaskPool(job, api.spawn, places=_MOST_IN_FLIGHT)
+        self._calls = CallTracker(api, self._pool.in_flight, self._prepare)
+        advice = _NO_JOURNAL if isinstance(opening, MemoryJournal) else _GO_ON
+        self._breaker = CircuitBreaker(self._calls.api, options.stop_after, advice)
+        self._breaker.when_given_up = self._give_up
+        self._doubts = Doubts(self._pool, self._breaker, api.deliveries.clock, options.settle)
+        self._runner: Runner | None = None
+
+    @property
+    def paused_by(self) -> Exception | None:
+        """What holds the run up just now, since it concerns every message: a host, or a full disk.
+
+        Also while calls are tried again by themselves, from the first one that failed.
+        """
+        journal = None if self._runner is None else self._runner.journal
+        return self._breaker.waits_for or (None if journal is None else journal.paused_by)
+
+    @property
+    def in_doubt(self) -> int:
+        """How many messages it is being found out about just now: no clear answer came to them."""
+        return len(self._doubts)
+
+    @property
+    def settled_in(self) -> float:
+        """Seconds until what became of them is known at the latest, if the service answers."""
+        return self._doubts.settled_in
+
+    async def report(self) -> SendReport:
+        """Send everything, and sum up what became of it.
+
+        Raises:
+            SendingGivenUpError: nothing got through for `stop_after` seconds.
+            JournalError: the journal cannot be used any more.
+        """
+        started = asyncio.get_running_loop().time()
+        counts = dict.fromkeys(Outcome, 0)
+        attempts, failures = 0, list[SendResult]()
+        async with self:
+            async for result in self:
+                counts[result.outcome] += 1
+                attempts += result.attempts
+                if result.outcome is not Outcome.DELIVERED and len(failures) < _MOST_FAILURES:
+                    failures.append(result)
+        return SendReport(
+            messages=sum(counts.values()),
+            delivered=counts[Outcome.DELIVERED],
+            not_sent=counts[Outcome.NOT_SENT],
+            unknown=counts[Outcome.UNKNOWN],
+            attempts=attempts,
+            seconds=asyncio.get_running_loop().time() - started,
+            failures=tuple(failures),
+            other_text=0 if self._runner is None else self._runner.intake.other_texts,
+            superseded=0 if self._runner is None else self._runner.superseded,
+        )
+
+    # --- what the pool asks for
+
+    async def _feed(self) -> None:
+        async with self._opening as journal:
+            self._runner = Runner(
+                self._pool,
+                self._calls,
+                self._breaker,
+                self._doubts,
+                self._window,
+                self._options,
+                journal,
+                resumes=self._messages is None,
+            )
+            await self._runner.run(self._messages)
+
+    async def _work(self, item: Claim) -> SendResult | None:
+        assert self._runner is not None  # noqa: S101 - for mypy: it has launched this
+        return await self._runner.work(item)
+
+    def _cut_off(self, item: Claim, task: _Task) -> SendResult | None:
+        assert self._runner is not None  # noqa: S101 - for mypy: it has launched this
+        return self._runner.cut_off(item, task)
+
+    def _runs_on(self, task: _Task) -> bool:
+        return self._calls.has_begun(task) and task not in self._doubts
+
+    def _forget(self, task: _Task) -> None:
+        self._calls.forget(task)
+        if self._runner is not None:
+            self._runner.changed.set()
+
+    def _prepare(self, request: Request, task: _Task | None) -> None:
+        request.may_repeat = partial(self._breaker.may_repeat, request, asyncio.get_running_loop().time())
+        if task is not None and self._runner is not None:
+            self._runner.sender.prepare(request, task)
+
+    def _give_up(self) -> None:
+        """Begin nothing that is not under way, and find out nothing more, since nothing gets through."""
+        self._doubts.leave()
+        if self._runner is not None:
+            self._runner.leave_unbegun()
+            self._runner.changed.set()
+
+
+class Runner:
+    """Takes messages into a journal, and sends what it claims from there, until nothing is left."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 - what it works with
+        self,
+        pool: TaskPool[Claim, SendResult],
+        calls: CallTracker,
+        breaker: CircuitBreaker,
+        doubts: Doubts,
+        window: DispatchWindow,
+        options: SendOptions,
+        journal: Journal,
+        *,
+        resumes: bool,
+    ) -> None:
+        self._pool = pool
+        self._calls = calls
+        self._breaker = breaker
+        self._doubts = doubts
+        self._options = options
+        self.journal: Journal = journal
+        self._resumes = resumes
+        self._api = calls.api
+        self.changed: asyncio.Event = asyncio.Event()
+        """Set when there may be something more to claim, or the run may be over."""
+        self._index = InputIndex()
+        self.intake: Intake = self._make_intake()
+        self._proofs = DeliveryProofs(journal, self._api.deliveries, self.changed.set)
+        self._order = OrderKeeper(self._api.aliases, journal)
+        self._lease = Lease(journal, self._lose_all)
+        self.sender: Sender = Sender(
+            journal,
+            self.intake,
+            options,
+            calls,
+            breaker,
+            doubts,
+            self._proofs,
+            self._order,
+            window,
+            self._lease,
+            resumes=resumes,
+        )
+        self.superseded: int = 0
+        """How many messages of the journal are left out, since a later run had something else for them."""
+        self._failure: Exception | None = None
+        self._requeueing: set[_Task] = set()
+        self._looked_at = 0.0
+
+    def _make_intake(self) -> Intake:
+        journal, places = self.journal, self._pool.places
+        if isinstance(journal, MemoryJournal):
+            return MemoryIntake(journal, places, self.changed.set)
+        return JournalIntake(
+            self._api,
+            cast("SqlJournal", journal),
+            self._index,
+            self._report,
+            self.changed.set,
+            retry_failed=self._options.retry_failed,
+            other_text=self._options.other_text,
+            on_other_texts=lambda: log(logging.WARNING, _OTHER_TEXT, other_text=self._options.other_text),
+            resumes=self._resumes,
+        )
+
+    # --- the run
+
+    async def run(self, messages: Messages | None) -> None:
+        """Send messages, or what the journal holds.
+
+        Raises:
+            SendingGivenUpError: nothing got through for too long.
+            JournalError: the journal has failed.
+            Exception: what reading the messages has raised.
+        """
+        with self._index if self.journal.is_durable else nullcontext():
+            async with self._lease:
+                try:
+                    await self._run(() if messages is None else messages)
+                finally:
+                    await self._leave()
+        self._raise_what_ends_it()
+
+    async def _run(self, messages: Messages) -> None:
+        if self.journal.is_durable:
+            await self._start(cast("SqlJournal", self.journal))
+        taking = start(self.intake.take(messages))
+        taking.add_done_callback(lambda _: self.changed.set())
+        try:
+            with self._order.listening():
+                await self._send_all(taking)
+        finally:
+            taking.cancel()
+            await asyncio.wait([taking])
+            if not taking.cancelled():
+                taking.exception()  # what ends the run is another error, or this one
+        if self.intake.failure is not None:
+            raise self.intake.failure
+
+    async def _leave(self) -> None:
+        self.journal.stop_retrying()
+        self._doubts.leave()
+        # A journal that has failed, say, would fail each of them, one after the other.
+        self.leave_unbegun()
+        await self._pool.wait_for_those_in_flight()
+        self._report_held_back()
+        for claim in self.journal.left_over():
+            self._report_not_done(claim)
+        if self._requeueing:
+            await asyncio.wait(self._requeueing)
+
+    async def _start(self, journal: "SqlJournal") -> None:
+        """Start a run of the journal, and find out what the one before it has left in doubt."""
+        options = self._options
+        await journal.check_owner(self._api.url)  # before even the user is asked for there
+        await journal.set_owner(await self._account(), self._api.url)
+        self.superseded = await journal.start_run(
+            resumes=self._resumes, retry_failed=options.retry_failed, superseded=options.superseded
+        )
+        if self.superseded:
+            log(logging.WARNING, _LEFT_OUT, left_out=self.superseded)
+        await self._launch_those_in_doubt()
+
+    async def _account(self) -> str:
+        """Return the id of the user; a service that does not answer yet is waited for as it is later.
+
+        Raises:
+            SendingGivenUpError: nothing got through for too long.
+        """
+        while True:
+            await self._breaker.acquire()
+            try:
+                account = await my_id(self._api)
+            except ReauthorizationRequiredError:
+                raise
+            except (CallError, AuthorizationError) as error:
+                if not await self._breaker.record_failure(error):
+                    raise
+            else:
+                self._breaker.record_success()
+                return account
+
+    async def _send_all(self, taking: _Task) -> None:
+        pool = self._pool
+        while True:
+            self._raise_what_ends_it()
+            is_taken = taking.done()
+            if is_taken:
+                taking.result()  # raises what kept a message from being entered
+                self._report_held_back()
+            self.changed.clear()
+            if await self._launch_next() or await self._launch_those_behind():
+                continue
+            if is_taken and not self.changed.is_set():
+                if not pool.in_flight and not await self.intake.has_others():
+                    return
+                if pool.in_flight and len(pool.in_flight) == self._proofs.waiting:
+                    self._proofs.release_one()
+            await self._wait_for_change()
+
+    def _raise_what_ends_it(self) -> None:
+        failure = self._failure or self.sender.failure or self._breaker.given_up
+        if failure is not None:
+            raise failure
+
+    async def _launch_next(self) -> bool:
+        """Begin with as many as there is room for; return whether there were any."""
+        if not self.journal.is_durable:  # each has had its place since it was read
+            claims = await self.journal.claim(_MOST_IN_FLIGHT)
+        else:
+            claims = await self._claim_with_places()
+        for claim in claims:
+            self._pool.launch(claim)
+        return bool(claims)
+
+    async def _claim_with_places(self) -> list[Claim]:
+        places = self._pool.places
+        await places.acquire()
+        taken = 1
+        while taken < _MOST_CLAIMED and not places.locked():
+            await places.acquire()
+            taken += 1
+        claims = await self.journal.claim(taken)
+        self.intake.expect(claims)
+        if self._resumes:  # the others were entered with what is known of them
+            self._order.learn_about(claim.chat for claim in claims)
+        for _ in range(taken - len(claims)):
+            places.release()
+        return claims
+
+    async def _launch_those_in_doubt(self) -> bool:
+        claims = await self.journal.claim_in_doubt()
+        for claim in claims:
+            await self._pool.places.acquire()
+            self._pool.launch(claim)
+        return bool(claims)
+
+    async def _launch_those_behind(self) -> bool:
+        """Go on with what is in doubt behind others of its chat, which only a lost state leaves."""
+        return self.journal.is_partly_lost and await self._launch_those_in_doubt()
+
+    async def _wait_for_change(self) -> None:
+        if self.journal.lease is None:
+            await self.changed.wait()
+            return
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.changed.wait(), _BETWEEN_LOOKS)
+        now = asyncio.get_running_loop().time()
+        if now >= self._looked_at + _BETWEEN_LOOKS:
+            self._looked_at = now
+            await self._launch_those_in_doubt()
+
+    # --- one message
+
+    async def work(self, claim: Claim) -> SendResult | None:
+        """Send one message; what goes wrong with it is in its result."""
+        try:
+            result = await self.sender.send(claim)
+        except ClaimLostError:
+            self._breaker.release_probe()
+            # The worker that has it now finds out what becomes of it. If there is none, it was not sent yet.
+            self.intake.mark_pending(claim)
+            await self._requeue(claim)
+            result = None
+        except SendingStoppedError:
+            result = None  # it waits in the journal
+        except Exception as error:  # a message without a result must not pass in silence
+            if not self.journal.is_durable:
+                raise
+            self._failure = self._failure or error
+            result = None
+        if result is not None:
+            self.intake.release(claim)
+        elif not self.journal.is_durable:
+            self._pool.places.take()  # it waits in memory, and has its place there
+        return self.intake.hold_back(result)
+
+    def cut_off(self, claim: Claim, task: _Task) -> SendResult | None:
+        """Return the result of a message whose task was cancelled, or had a bug."""
+        attempts = claim.attempts + self._calls.calls_of(task)
+        if task in self._doubts or claim.state is not State.WAITING or self._calls.has_begun(task):
+            unclear = self._doubts.pop(task) or SendingStoppedError(self.sender.left_open)
+            result = self.sender.result(claim, Outcome.UNKNOWN, unclear, attempts)
+        elif self.journal.is_durable:
+            requeueing = start(self._requeue(claim))
+            self._requeueing.add(requeueing)
+            requeueing.add_done_callback(self._requeueing.discard)
+            return None
+        else:
+            error = self._breaker.given_up or SendingStoppedError(_NOT_DONE)
+            result = self.sender.result(claim, Outcome.NOT_SENT, error, attempts)
+        self.journal.abandon(claim)
+        self.intake.release(claim)
+        return self.intake.hold_back(result)
+
+    def leave_unbegun(self) -> None:
+        """Cut off those that wait for their turn, however long that may last."""
+        this = asyncio.current_task()
+        self._pool.cancel_unless(
+            lambda task: task is this or (self._calls.has_begun(task) and task not in self._doubts)
+        )
+
+    async def _requeue(self, claim: Claim) -> None:
+        try:
+            await self.journal.requeue(claim)
+        except ClaimLostError:
+            pass  # what became of it is noted already, or another worker has it
+        except JournalError as error:  # then the next run finds out that it was not sent
+            self._failure = self._failure or error
+
+    def _lose_all(self) -> None:
+        """End the run, since others may take its messages over."""
+        self._failure = JournalError(_LEASE_LOST)
+        self._pool.cancel_unless(lambda _: False)
+        self.changed.set()
+
+    # --- results that come from elsewhere
+
+    async def _report(self, result: SendResult) -> None:
+        await self._pool.places.acquire()
+        self._pool.report(self.intake.hold_back(result))
+
+    def _report_held_back(self) -> None:
+        for result in self.intake.held_back():
+            self._pool.places.take()
+            self._pool.report(result)
+
+    def _report_not_done(self, claim: Claim) -> None:
+        error = self._breaker.given_up or SendingStoppedError(_NOT_DONE)
+        self.intake.release(claim)
+        self._pool.report(self.sender.result(claim, Outcome.NOT_SENT, error, claim.attempts))
+
+
+def send_many(
+    api: Api,
+    messages: Messages | None,
+    journal: JournalTarget | None,
+    options: SendOptions,
+    rate: RateLimit,
+) -> SendMany:
+    """Make a run, with a journal or without.
+
+    Raises:
+        InvalidInputError: there are neither messages nor a journal, or an option cannot be right.
+        ConfigurationError: the journal can be none.
+    """
+    options.check_fit(messages, journal)
+    if journal is not None:
+        return SendMany(api, messages, options, open_journal(journal, patience=options.stop_after), rate)
+    if options.retry_failed:
+        raise InvalidInputError("retry_failed needs a journal, which knows what has failed")
+    return SendMany(api, messages, options, MemoryJournal(api.aliases), rate)
