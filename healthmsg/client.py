@@ -20,13 +20,6 @@ from healthmsg.assembly import (
 )
 from healthmsg.auth.manager import TokenManager
 from healthmsg.auth.token import Token
-from healthmsg.bulk.circuit_breaker import STOP_AFTER
-from healthmsg.bulk.models import Messages
-from healthmsg.bulk.options import OnUnknown, OtherText, SendOptions
-from healthmsg.bulk.preview import Preview, preview_many
-from healthmsg.bulk.reconcile import SETTLE, Reconciled, reconcile
-from healthmsg.bulk.runner import SendMany, send_many
-from healthmsg.bulk.upload import UploadMany, Uploads
 from healthmsg.codec import encode
 from healthmsg.environment import Environment
 from healthmsg.errors import DeliveryUnknownError
@@ -62,6 +55,13 @@ from healthmsg.validation import (
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession
+
+    from healthmsg.bulk.models import Messages
+    from healthmsg.bulk.options import OnUnknown, OtherText
+    from healthmsg.bulk.preview import Preview
+    from healthmsg.bulk.reconcile import Reconciled
+    from healthmsg.bulk.runner import SendMany
+    from healthmsg.bulk.upload import UploadMany, Uploads
 
 
 log_to_stderr()
@@ -271,16 +271,16 @@ class Client(AsyncOnly):
     @hides_arguments
     def send_many(  # noqa: PLR0913 - a run has that many settings, by keyword
         self,
-        messages: Messages | None = None,
+        messages: "Messages | None" = None,
         *,
         journal: str | PathLike[str] | None = None,
-        on_unknown: OnUnknown = "reconcile",
-        settle: float = SETTLE,
-        stop_after: float = STOP_AFTER,
+        on_unknown: "OnUnknown" = "reconcile",
+        settle: float = 90.0,
+        stop_after: float = 600.0,
         retry_failed: bool = False,
-        other_text: OtherText = "send",
+        other_text: "OtherText" = "send",
         superseded: bool = False,
-    ) -> SendMany:
+    ) -> "SendMany":
         """Send many messages as fast as the limit allows, behind every other call of this client.
 
         `messages` is any iterable or async iterable of `Outgoing`, read as it is needed. Iterate the answer
@@ -298,6 +298,9 @@ class Client(AsyncOnly):
             InvalidInputError: an option cannot be right.
             ConfigurationError: the journal can be none.
         """
+        from healthmsg.bulk.options import SendOptions  # noqa: PLC0415 - as in upload_many
+        from healthmsg.bulk.runner import send_many  # noqa: PLC0415 - as in upload_many
+
         options = SendOptions(on_unknown, settle, retry_failed, stop_after, other_text, superseded)
         api, rate = evolve(self._api, priority=Priority.BACKGROUND), self._parts.limiter.rate
         return self._parts.shared.register_run(send_many(api, messages, journal, options, rate))
@@ -305,17 +308,17 @@ class Client(AsyncOnly):
     @hides_arguments
     def preview_many(  # noqa: PLR0913 - as `send_many`
         self,
-        messages: Messages | None = None,
+        messages: "Messages | None" = None,
         *,
         journal: str | PathLike[str] | None = None,
         check_chats: bool = False,
-        on_unknown: OnUnknown = "reconcile",
-        settle: float = SETTLE,
-        stop_after: float = STOP_AFTER,
+        on_unknown: "OnUnknown" = "reconcile",
+        settle: float = 90.0,
+        stop_after: float = 600.0,
         retry_failed: bool = False,
-        other_text: OtherText = "send",
+        other_text: "OtherText" = "send",
         superseded: bool = False,
-    ) -> Preview:
+    ) -> "Preview":
         """Say what `send_many` would do with the same messages and options, and send nothing.
 
         Iterate the answer for a `Problem` per message that has one, or await its `report()`. A journal is
@@ -325,13 +328,16 @@ class Client(AsyncOnly):
             InvalidInputError: an option cannot be right.
             ConfigurationError: the journal can be none.
         """
+        from healthmsg.bulk.options import SendOptions  # noqa: PLC0415 - as in upload_many
+        from healthmsg.bulk.preview import preview_many  # noqa: PLC0415 - as in upload_many
+
         options = SendOptions(on_unknown, settle, retry_failed, stop_after, other_text, superseded)
         api, rate = evolve(self._api, priority=Priority.BACKGROUND), self._parts.limiter.rate
         return preview_many(api, messages, journal, options, rate, check_chats=check_chats)
 
     def upload_many(
-        self, uploads: Uploads, *, concurrency: int = 8, progress: Progress | None = None
-    ) -> UploadMany:
+        self, uploads: "Uploads", *, concurrency: int = 8, progress: Progress | None = None
+    ) -> "UploadMany":
         """Upload files to many chats, `concurrency` messages at a time; each call passes the limit.
 
         `uploads` is any iterable or async iterable of `Upload`, or of pairs of a chat and its files, read as
@@ -341,10 +347,12 @@ class Client(AsyncOnly):
         Raises:
             InvalidInputError: `concurrency` is not a whole number of at least 1, or `progress` not callable.
         """
+        from healthmsg.bulk.upload import UploadMany  # noqa: PLC0415 - programs without bulk start faster
+
         run = UploadMany(self._api, uploads, concurrency=concurrency, progress=progress)
         return self._parts.shared.register_run(run)
 
-    async def reconcile(self, error: DeliveryUnknownError, *, settle: float = SETTLE) -> Reconciled:
+    async def reconcile(self, error: DeliveryUnknownError, *, settle: float = 90.0) -> "Reconciled":
         """Find out whether a message was delivered of which that is not known.
 
         The chat is read back, and a message that is there is found at once. That it is not there counts only
@@ -358,6 +366,8 @@ class Client(AsyncOnly):
             CallError: the chat could not be read. Its `outcome` is not the message's, which stays
                 unknown.
         """
+        from healthmsg.bulk.reconcile import reconcile  # noqa: PLC0415 - as in upload_many
+
         return await reconcile(self._api, error, check_seconds(settle, "settle"))
 
     @hides_awaited_arguments
