@@ -6,14 +6,12 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 
-from healthmsg.cli.chats import chats
-from healthmsg.cli.ending import fail
 from healthmsg.cli.journal import journal
-from healthmsg.cli.send import send
+from healthmsg.cli.problems import fail, reason_of
+from healthmsg.cli.send import chats, send
 from healthmsg.cli.send_many import send_many
-from healthmsg.cli.shell import EachOptionOnce
+from healthmsg.cli.service import EachOptionOnce
 from healthmsg.cli.terminal import has_lost_output
-from healthmsg.cli.wording import reason_of
 from healthmsg.errors import HealthmsgError
 from healthmsg.version import __version__
 
@@ -59,7 +57,7 @@ def sandbox(
     ] = False,
 ) -> None:
     """Serve the API on this machine, with made-up people, until Ctrl-C."""
-    from healthmsg.cli.serve import serve  # noqa: PLC0415 - each command loads what it needs
+    from healthmsg.cli.demo import serve  # noqa: PLC0415 - each command loads what it needs
 
     try:
         asyncio.run(

@@ -14,25 +14,28 @@ from rich.console import Console
 from healthmsg.bulk.hold import STOP_AFTER
 from healthmsg.bulk.reconcile import SETTLE
 from healthmsg.cli import service
-from healthmsg.cli.ending import ExitCode, problems_told, require_somebody
-from healthmsg.cli.recipients import Recipients, RefusedError, read_recipients, read_text_file
+from healthmsg.cli.files import JournalPlace, require_extra
+from healthmsg.cli.problems import ExitCode, RefusedError, problems_told, require_somebody
 from healthmsg.cli.recipients.encodings import Decoded
+from healthmsg.cli.recipients.messages import Messages, make_messages
+from healthmsg.cli.recipients.reading import Recipients, read_recipients, read_text_file
+from healthmsg.cli.recipients.template import Template
 from healthmsg.cli.sending import options as option
-from healthmsg.cli.sending.confirming import Plan, ask, show
-from healthmsg.cli.sending.dry_run import dry_run as look_only
-from healthmsg.cli.sending.job import Job
-from healthmsg.cli.sending.journal_place import JournalPlace, require_extra
-from healthmsg.cli.sending.messages import Messages, make_messages
-from healthmsg.cli.sending.options import Options
-from healthmsg.cli.sending.outlook import count_in, is_all_delivered, look_ahead
-from healthmsg.cli.sending.preview import Source, refuse_doubtful
-from healthmsg.cli.sending.remaining import Remaining, find_remaining
-from healthmsg.cli.sending.results import Results
-from healthmsg.cli.sending.running import Ending, run
-from healthmsg.cli.sending.summary import said, tell
-from healthmsg.cli.sending.template import Template
-from healthmsg.cli.shell import joined
-from healthmsg.cli.terminal import not_waiting_for_readers, outliving_terminal
+from healthmsg.cli.sending.options import Job, Options
+from healthmsg.cli.sending.preview import (
+    Plan,
+    Source,
+    ask,
+    count_in,
+    is_all_delivered,
+    look_ahead,
+    refuse_doubtful,
+    show,
+)
+from healthmsg.cli.sending.preview import dry_run as look_only
+from healthmsg.cli.sending.results import Ending, Remaining, Results, find_remaining, said, tell
+from healthmsg.cli.sending.running import run
+from healthmsg.cli.terminal import joined, not_waiting_for_readers, outliving_terminal
 from healthmsg.errors import HealthmsgError, JournalGoneError
 from healthmsg.models import Outcome
 

@@ -1,5 +1,6 @@
 """The service that a command goes to: which one it is, and the way there."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from ssl import SSLContext
@@ -8,8 +9,9 @@ from urllib.parse import urlsplit
 
 import typer
 from attrs import frozen
+from typer.core import TyperCommand, TyperOption
 
-from healthmsg.cli.sending.journal_place import HIDDEN
+from healthmsg.cli.files import HIDDEN
 from healthmsg.client import Client
 from healthmsg.environment import Environment, comparable_url, is_loopback
 from healthmsg.errors import ConfigurationError
@@ -40,6 +42,21 @@ NoX509Strict = Annotated[
         help="Trust also certificates without key identifiers and the like, as Python before 3.13 does.",
     ),
 ]
+
+
+class EachOptionOnce(TyperCommand):
+    """A command that refuses an option with a value that is given twice, of which the last would count.
+
+    With two journals, those who got a message by the one would get it again by the other.
+    """
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        """Read the arguments."""
+        _, _, given = self.make_parser(ctx).parse_args(args=list(args))
+        for option, times in Counter(given).items():
+            if times > 1 and isinstance(option, TyperOption) and not option.is_flag and not option.multiple:
+                ctx.fail(f"{option.opts[0]} is given {times} times")
+        return super().parse_args(ctx, args)
 
 
 @frozen

@@ -8,15 +8,17 @@ import codecs
 import io
 import os
 import select
+import shlex
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final, TextIO
+from unicodedata import is_normalized
 
 _SHOWN: Final = "healthmsg.shown"
-_PLAIN: Final = {"·": "-", "…": "...", "—": "-", "–": "-", "•": "*"}  # noqa: RUF001 - that is what they are for
+_ASCII: Final = {"·": "-", "…": "...", "—": "-", "–": "-", "•": "*"}  # noqa: RUF001 - that is what they are for
 _STANDARD: Final = (0, 1, 2)
 # Seconds that a terminal may hold a run up, such as after Ctrl-S; what does not fit then is lost.
 _PATIENCE: Final = 0.2
@@ -144,7 +146,7 @@ def _escape(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     letters = error.object[error.start : error.end]
-    return "".join(_PLAIN.get(letter) or _escaped(letter) for letter in letters), error.end
+    return "".join(_ASCII.get(letter) or _escaped(letter) for letter in letters), error.end
 
 
 def shown(text: str) -> str:
@@ -157,3 +159,31 @@ def _escaped(letter: str) -> str:
     if "\udc80" <= letter <= "\udcff":
         return f"\\x{ord(letter) - 0xDC00:02x}"
     return letter.encode("ascii", "backslashreplace").decode() if letter > "\x7f" else f"\\x{ord(letter):02x}"
+
+
+_COPIED_AS_IS: Final = frozenset(range(0x20, 0x7F)) - set(b"'\\!")
+
+
+def joined(words: Iterable[str]) -> str:
+    """Return the command that a POSIX shell reads as these words, whatever is in them."""
+    return " ".join(map(quoted, words))
+
+
+def quoted(word: str) -> str:
+    r"""Return the word as a shell takes it.
+
+    What this terminal cannot show, or a copy would change, is written as bytes: `$'caf\351.csv'`.
+    """
+    if word.isprintable() and is_normalized("NFC", word) and _can_be_shown(word):
+        return shlex.quote(word)
+    letters = (chr(byte) if byte in _COPIED_AS_IS else f"\\{byte:03o}" for byte in os.fsencode(word))
+    return f"$'{''.join(letters)}'"
+
+
+def _can_be_shown(word: str) -> bool:
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        word.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -2,9 +2,15 @@
 
 import pytest
 
-from healthmsg.cli.recipients import Problems
-from healthmsg.cli.sending.cells import doubt_about_field, doubt_about_text, problem_of_value
-from healthmsg.cli.sending.ids import LongNumbers, doubt_about_id, problem_of_id
+from healthmsg.cli.problems import Problems
+from healthmsg.cli.recipients.cells import (
+    LongNumbers,
+    doubt_about_field,
+    doubt_about_id,
+    doubt_about_text,
+    problem_of_id,
+    problem_of_value,
+)
 
 FAILED = [
     # Excel, in the languages that matter here.

@@ -10,18 +10,17 @@ import pytest
 from rich.console import Console
 
 from healthmsg.bulk.journal import Journal, State
-from healthmsg.cli.recipients import read_recipients
-from healthmsg.cli.sending.job import Job
-from healthmsg.cli.sending.journal_place import JournalPlace
-from healthmsg.cli.sending.messages import make_messages
-from healthmsg.cli.sending.options import Options
-from healthmsg.cli.sending.other_texts import (
+from healthmsg.cli.files import JournalPlace
+from healthmsg.cli.recipients.messages import make_messages
+from healthmsg.cli.recipients.reading import read_recipients
+from healthmsg.cli.recipients.template import Template
+from healthmsg.cli.sending.options import Job, Options
+from healthmsg.cli.sending.preview import (
     Difference,
     OtherTexts,
     find_other_texts,
     show_differences,
 )
-from healthmsg.cli.sending.template import Template
 from healthmsg.sandbox import AnswerStatus, Sandbox
 from tests.cli.command_line import Done, run
 

@@ -14,9 +14,7 @@ from rich.console import Console
 from healthmsg import ConfigurationError, ConnectError, Outgoing
 from healthmsg.cli import demo as module
 from healthmsg.cli.app import app
-from healthmsg.cli.demo import _Demo, run_demo
-from healthmsg.cli.demo_recipients import read_recipients
-from healthmsg.cli.figures import Figures
+from healthmsg.cli.demo import Figures, _Demo, read_recipients, run_demo
 from healthmsg.sandbox import Sandbox
 from healthmsg.sandbox.remote import RemoteSandbox, sandbox_process
 from tests.cli.command_line import RUNNER

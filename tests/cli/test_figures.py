@@ -10,8 +10,7 @@ from attrs import evolve, fields
 from rich.console import Console
 
 from healthmsg import Outgoing, fold_aux_id
-from healthmsg.cli.demo_recipients import Recipient, read_recipients
-from healthmsg.cli.figures import Figures, count_copies
+from healthmsg.cli.demo import Figures, Recipient, count_copies, read_recipients
 
 CLEAN = Figures(
     sent=150,

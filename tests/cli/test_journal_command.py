@@ -11,7 +11,7 @@ from typing import Any, TextIO
 import pytest
 
 from healthmsg.bulk.journal import Entry, Journal
-from healthmsg.cli.sending.journal_place import JournalPlace
+from healthmsg.cli.files import JournalPlace
 from healthmsg.delivery.attempt import Outcome
 from healthmsg.errors import JournalError
 from tests.cli.command_line import Done, invoke

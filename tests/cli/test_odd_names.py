@@ -13,9 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from healthmsg.bulk.journal.target import Target, text_of
-from healthmsg.cli.names import beside
-from healthmsg.cli.recipients import RefusedError
-from healthmsg.cli.sending.journal_place import JournalPlace
+from healthmsg.cli.files import JournalPlace, beside
+from healthmsg.cli.problems import RefusedError
 from healthmsg.cli.sending.options import Options
 from healthmsg.errors import ConfigurationError
 from healthmsg.sandbox import AnswerStatus, Sandbox

@@ -2,9 +2,8 @@
 
 import pytest
 
-from healthmsg.cli.recipients import Problems
-from healthmsg.cli.sending.placeholders import check_template, find_placeholders
-from healthmsg.cli.sending.template import Template
+from healthmsg.cli.problems import Problems
+from healthmsg.cli.recipients.template import Template, check_template, find_placeholders
 
 COLUMNS = ("aux_id", "voornaam", "first_name")
 

@@ -5,9 +5,9 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from healthmsg.cli.recipients import Problem, RefusedError
-from healthmsg.cli.sending.job import Job
-from healthmsg.cli.sending.messages import Messages
+from healthmsg.cli.problems import Problem, RefusedError
+from healthmsg.cli.recipients.messages import Messages
+from healthmsg.cli.sending.options import Job
 from healthmsg.cli.sending.preview import refuse_doubtful, show_doubts
 
 DOUBTS = [Problem("voornaam is a word", line, "Null") for line in range(2, 25)]

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from healthmsg.cli.recipients import Recipients, RefusedError, read_recipients
-from healthmsg.cli.sending.messages import make_messages
-from healthmsg.cli.sending.template import Template
+from healthmsg.cli.problems import RefusedError
+from healthmsg.cli.recipients.messages import make_messages
+from healthmsg.cli.recipients.reading import Recipients, read_recipients
+from healthmsg.cli.recipients.template import Template
 
 NAMES = ["Zoë", "José", "François", "Maïté", "Renée"]
 TABLE = "aux_id;voornaam\r\n" + "".join(f"P{n};{name}\r\n" for n, name in enumerate(NAMES))

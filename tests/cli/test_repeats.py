@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from healthmsg.cli.recipients.messages import same_recipient
 from healthmsg.cli.sending.options import Options
-from healthmsg.cli.sending.repeats import same_recipient
 from healthmsg.sandbox import Sandbox
 from tests.cli.command_line import Done, invoke, variables_of
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from healthmsg import Outcome, SendResult
-from healthmsg.cli.private_file import as_cells
-from healthmsg.cli.recipients import RefusedError
-from healthmsg.cli.sending.job import Job
-from healthmsg.cli.sending.messages import Message, Messages
+from healthmsg.cli.files import as_cells
+from healthmsg.cli.problems import RefusedError
+from healthmsg.cli.recipients.messages import Message, Messages
+from healthmsg.cli.sending.options import Job
 from healthmsg.cli.sending.results import Results
 from healthmsg.errors import NotFoundError
 

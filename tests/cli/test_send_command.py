@@ -8,8 +8,8 @@ import pytest
 
 import healthmsg
 from healthmsg.cli.app import app
-from healthmsg.cli.chats import parse_address
-from healthmsg.cli.recipients import RefusedError
+from healthmsg.cli.problems import RefusedError
+from healthmsg.cli.send import parse_address
 from healthmsg.errors import InvalidIdError
 from healthmsg.resources.chat import Chat
 from healthmsg.sandbox import AnswerStatus, CutAfter, Sandbox

@@ -6,8 +6,8 @@ import re
 import pytest
 from rich.console import Console
 
-from healthmsg.cli.sending.progress import Announcements, Wait, make_progress, wait_for
-from healthmsg.cli.sending.tally import Tally
+from healthmsg.cli.sending.results import Tally
+from healthmsg.cli.sending.running import Announcements, Wait, make_progress, wait_for
 from healthmsg.errors import (
     ConnectError,
     ForbiddenError,

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from healthmsg.cli.recipients import RefusedError, read_recipients
-from healthmsg.cli.sending.messages import make_messages
-from healthmsg.cli.sending.template import Template
+from healthmsg.cli.problems import RefusedError
+from healthmsg.cli.recipients.messages import make_messages
+from healthmsg.cli.recipients.reading import read_recipients
+from healthmsg.cli.recipients.template import Template
 from tests.cli.command_line import Done, invoke
 
 TEMPLATE = "Beste {voornaam}, uw arts belt u."
@@ -482,7 +483,7 @@ def test_a_journal_that_can_be_none_is_refused(path: Path) -> None:
 def test_without_its_packages_a_journal_is_refused_with_what_to_install(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("healthmsg.cli.sending.journal_place.find_spec", lambda _: None)
+    monkeypatch.setattr("healthmsg.cli.files.find_spec", lambda _: None)
 
     (problem,) = problems(send(path, "aux_id;voornaam\nP1;Jan\n"))
 

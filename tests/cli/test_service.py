@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from healthmsg import ConfigurationError, Environment
-from healthmsg.cli.sending.journal_place import JournalPlace
+from healthmsg.cli.files import JournalPlace
 from healthmsg.cli.sending.options import Options
 from healthmsg.cli.service import Service, named, without_password
 from healthmsg.sandbox import Sandbox

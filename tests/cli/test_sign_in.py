@@ -14,8 +14,8 @@ from healthmsg import (
     HealthmsgError,
     StateMismatchError,
 )
-from healthmsg.cli import sign_in as module
-from healthmsg.cli.sign_in import sign_in
+from healthmsg.cli import demo as module
+from healthmsg.cli.demo import sign_in
 from healthmsg.sandbox import AnswerStatus, Sandbox
 from healthmsg.sandbox.remote import RemoteSandbox
 

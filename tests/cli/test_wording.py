@@ -5,7 +5,7 @@ import inspect
 import pytest
 
 from healthmsg import errors
-from healthmsg.cli.wording import kind_of, reason_of, without_name, written
+from healthmsg.cli.problems import kind_of, reason_of, without_name, written
 from healthmsg.errors import (
     ConnectError,
     EarlierRunError,

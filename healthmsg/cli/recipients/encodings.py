@@ -14,7 +14,7 @@ from typing import Final
 
 from attrs import frozen
 
-from healthmsg.cli.recipients.problems import RefusedError
+from healthmsg.cli.problems import RefusedError
 
 _MARKS: Final = (
     (codecs.BOM_UTF8, "utf-8-sig"),

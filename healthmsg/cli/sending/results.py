@@ -1,22 +1,158 @@
-"""The file that says what became of each message."""
+"""What became of the messages, in numbers."""
 
 import csv
 import io
 import os
+from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from attrs import Factory, define, frozen
+from rich.console import Console
+
 from healthmsg.bulk import SendResult
+from healthmsg.bulk.journal import Journal, State
 from healthmsg.bulk.sending import address_of
-from healthmsg.cli.names import beside
-from healthmsg.cli.private_file import BOM, as_cells, open_private
-from healthmsg.cli.recipients import RefusedError
-from healthmsg.cli.sending.job import Job
-from healthmsg.cli.sending.messages import Label, Message
-from healthmsg.cli.wording import written
+from healthmsg.cli.files import BOM, HIDDEN, as_cells, beside, open_private
+from healthmsg.cli.problems import RefusedError, kind_of, say, warn, written
+from healthmsg.cli.recipients.messages import Label, Message
+from healthmsg.cli.sending.options import Job
+from healthmsg.cli.service import is_on_this_machine, named
+from healthmsg.cli.terminal import joined, shown
+from healthmsg.errors import (
+    ConfigurationError,
+    HealthmsgError,
+    InvalidFileError,
+    JournalGoneError,
+    JournalMismatchError,
+    OtherTextError,
+    UploadFileError,
+)
+from healthmsg.models import Outcome
+
+# Trying again does not help as long as the files and the recipients are what they are.
+_OF_CHANGES: Final = (InvalidFileError, UploadFileError, JournalMismatchError)
+
+
+@define
+class Tally:
+    """Counts results."""
+
+    outcomes: Counter[Outcome] = Factory(Counter)
+    failures: Counter[str] = Factory(Counter)
+    """How often each kind of error."""
+    seen: set[int] = Factory(set)
+    """The messages of this run that have a result, by their positions."""
+
+    changed: int = 0
+    """How many were not sent since a file, or what the journal has under their key, is another one by now."""
+
+    left_out: int = 0
+    """How many were not sent since their recipients got another text: that was asked for."""
+
+    def add(self, result: SendResult) -> None:
+        """Count one."""
+        if result.index is not None:
+            self.seen.add(result.index)
+        if isinstance(result.error, OtherTextError):
+            self.left_out += 1
+            return
+        self.outcomes[result.outcome] += 1
+        if result.error is not None:
+            self.failures[kind_of(result.error)] += 1
+        self.changed += isinstance(result.error, _OF_CHANGES)
+
+    @property
+    def failed(self) -> int:
+        """Count those that are not known to be delivered."""
+        return self.outcomes[Outcome.NOT_SENT] + self.outcomes[Outcome.UNKNOWN]
+
+    @property
+    def results(self) -> int:
+        """Count all results."""
+        return sum(self.outcomes.values())
+
+    def __str__(self) -> str:
+        told = [f"{outcome.value} {self.outcomes[outcome]:,}" for outcome in Outcome]
+        if self.left_out:
+            told.append(f"left out {self.left_out:,}")
+        return " · ".join(told)
+
+
+@frozen
+class Remaining:
+    """How many messages have no result."""
+
+    to_send: int = 0
+    """Certainly not sent, and still to be."""
+    in_doubt: int = 0
+    """May have been sent: the next run with the journal finds out."""
+    without_result: int = 0
+    """Some of these may have been sent, and there is no journal that says which."""
+
+    def __str__(self) -> str:
+        figures = (
+            (self.to_send, "still to send"),
+            (self.in_doubt, "in doubt"),
+            (self.without_result, "without a result"),
+        )
+        return "".join(f" · {name} {count:,}" for count, name in figures if count)
+
+
+async def find_remaining(job: Job, count: int, unknown: int, *, is_abandoned: bool) -> Remaining:
+    """Find out about those without a result.
+
+    `unknown` is how many have the result that nothing is known; `is_abandoned`: what was under way was not
+    waited for.
+    """
+    if count <= 0:
+        return Remaining()
+    certain = Remaining(without_result=count) if is_abandoned else Remaining(to_send=count)
+    if job.journal is None:
+        return certain
+    try:
+        if not job.journal.may_exist:
+            return certain
+        async with Journal.open(job.journal.target, is_reading=True) as journal:
+            in_doubt, counts = await journal.count_in_doubt(), await journal.counts()
+    except (HealthmsgError, OSError):  # the journal cannot say which of them have left
+        return Remaining(without_result=count)
+    # Those of which this run said that nothing is known are in doubt in the journal, too.
+    in_doubt = min(count, max(counts[State.SENDING], in_doubt - unknown))
+    to_send = count - in_doubt
+    if job.messages is None:
+        # Another worker, or a person, may have seen to some.
+        waiting = counts[State.WAITING] + counts[State.SET_ASIDE]
+        to_send = min(to_send, waiting + (counts[State.NOT_SENT] if job.retry_failed else 0))
+    return Remaining(to_send, in_doubt)
+
+
+class ResultsError(Exception):
+    """The results of a run without a journal cannot be written: nothing more is sent."""
+
+
+@define
+class Ending:
+    """How a run ended."""
+
+    tally: Tally = Factory(Tally)
+    error: Exception | None = None
+    """What broke it off."""
+    is_interrupted: bool = False
+    is_abandoned: bool = False
+    """Whether nobody waited for what was under way."""
+    warnings: list[str] = Factory(list)
+    """What went wrong afterwards: it changes nothing of what was sent."""
+    remaining: Remaining = Remaining()
+
+    @property
+    def is_early(self) -> bool:
+        """Whether there may be messages that it did not come to."""
+        return self.error is not None or self.is_interrupted
+
 
 COLUMNS: Final = ("line", "key", "to", "outcome", "message_id", "error", "attempts")
 OPEN: Final = "open"
@@ -183,3 +319,94 @@ def _as_text(result: SendResult) -> str:
         return result.to
     address = address_of(result.to)
     return f"{address.kind.path}/{address.id}"
+
+
+_RETRY: Final = " --retry-failed"
+_CHANGED: Final = (
+    "not sent because a file, or the message under that key, is not what it was: trying again is refused"
+    " again. Put the files back as they were, or send what is new as new messages, with keys of their own in"
+    " a column `key`, to those recipients alone."
+)
+
+
+def tell(console: Console, job: Job, results: Results, ending: Ending, how_to_go_on: str | None) -> None:
+    """Say what became of the messages, where it stands for each, and how to go on."""
+    tally = ending.tally
+    say(console, f"{tally}{ending.remaining}")
+    _tell_where(console, job)
+    for kind, count in tally.failures.most_common():
+        say(console, f"  {count:,}x {kind}")
+    say(console, f"Results: {shown(str(results.path))}")
+    if ending.error is not None:
+        say(console, f"The run broke off: {said(ending.error)}")
+    _tell_how_to_go_on(console, ending, how_to_go_on)
+    _tell_way_out(console, job, ending)
+    if how_to_go_on is not None and HIDDEN in how_to_go_on and (ending.is_early or tally.failed):
+        say(console, f"A password was left out of this, {HIDDEN} stands for it: put it back.")
+    if results.problem is not None:
+        _tell_missing(job, results)
+    for warning in ending.warnings:
+        warn(warning)
+
+
+def _tell_where(console: Console, job: Job) -> None:
+    """Say that nothing of it went to the service itself, if it did not."""
+    with suppress(ConfigurationError):
+        environment = job.service.environment
+        if is_on_this_machine(environment):
+            say(console, f"Service: {named(environment)}")
+
+
+def _tell_how_to_go_on(console: Console, ending: Ending, how_to_go_on: str | None) -> None:
+    tally = ending.tally
+    if how_to_go_on is None:
+        # What to do about a journal that is gone, its error says.
+        if ending.is_early and not isinstance(ending.error, JournalGoneError):
+            say(console, "There is no journal to go on with. The results say what was delivered.")
+    elif ending.is_early:
+        say(console, f"Go on with: {how_to_go_on}")
+    elif tally.outcomes[Outcome.NOT_SENT] > tally.changed:
+        option = "" if how_to_go_on.endswith(_RETRY) or f"{_RETRY} " in how_to_go_on else _RETRY
+        say(console, f"Try again what was not sent: {how_to_go_on}{option}")
+    if tally.changed and not ending.is_early:
+        say(console, f"{tally.changed:,} {_CHANGED}")
+
+
+def _tell_way_out(console: Console, job: Job, ending: Ending) -> None:
+    """Say how a person can settle what stays unknown."""
+    if ending.tally.outcomes[Outcome.UNKNOWN] and job.journal is not None and not ending.is_early:
+        command = ("healthmsg", "journal", "unknown", job.journal.word, *job.service.words())
+        say(console, f"See what may have been sent, and settle it: {joined(command)}")
+
+
+def said(error: Exception) -> str:
+    """Return what an error says; of an unforeseen one, which may have private things in it, only its kind."""
+    if isinstance(error, HealthmsgError | ResultsError):
+        return str(error)
+    if isinstance(error, RefusedError):
+        return error.shown
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return f"{type(error).__name__}, which is a mistake in this program"
+
+
+def _tell_missing(job: Job, results: Results) -> None:
+    """Say what the file of results does not, by the lines of the recipients."""
+    problem = f"The results are not complete: {results.problem}."
+    for outcome, lines in results.lines_without_row().items():
+        problem += f" {outcome.capitalize()}, but not in the results: lines {_ranges(lines)}."
+    if job.journal is not None:
+        command = ("healthmsg", "journal", "export", job.journal.word, "--to", "results.csv")
+        problem += f" The journal has them: {joined(command)}"
+    warn(problem)
+
+
+def _ranges(lines: Sequence[int]) -> str:
+    """Write numbers down in short: 2-5, 9."""
+    found: list[list[int]] = []
+    for line in sorted(lines):
+        if found and line == found[-1][1] + 1:
+            found[-1][1] = line
+        else:
+            found.append([line, line])
+    return ", ".join(f"{first}" if first == last else f"{first}-{last}" for first, last in found)

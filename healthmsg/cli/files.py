@@ -1,18 +1,83 @@
-"""Where the journal is, and how that is said without a password."""
+"""Names for files that belong to another one."""
 
+import codecs
 import os
 import re
+from collections.abc import Iterable
+from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
 from urllib.parse import parse_qsl, urlencode
 
 from attrs import field, frozen
 
 from healthmsg.bulk.journal import libpq
 from healthmsg.bulk.journal.target import Target, text_of
-from healthmsg.cli.names import beside
-from healthmsg.cli.recipients import RefusedError
+from healthmsg.cli.problems import RefusedError
+
+# Of a name, in nearly every file system.
+_MOST_BYTES: Final = 255
+# The longest ending that SQLite and the lock add to that of a journal.
+_MORE: Final = len("-journal")
+_DIGITS: Final = 8
+
+
+def beside(path: Path, ending: str) -> Path:
+    """Return the path in the same folder that is called after this one.
+
+    Of a name that is too long, the start remains, with a few digits that stand for the whole.
+    """
+    stem = os.fsencode(path.stem)
+    room = _MOST_BYTES - len(os.fsencode(ending)) - _MORE
+    if len(stem) > room:
+        digits = sha256(stem).hexdigest()[:_DIGITS]
+        # A letter may be cut in two: its first bytes are left out.
+        start = stem[: room - _DIGITS - 1].decode("utf-8", "ignore")
+        return path.with_name(f"{start}-{digits}{ending}")
+    return path.with_name(f"{path.stem}{ending}")
+
+
+BOM: Final = codecs.BOM_UTF8
+"""What spreadsheets recognise UTF-8 by."""
+_OWNER_ONLY: Final = 0o600
+_OURS: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+# With these, or their wide forms, a spreadsheet takes a cell for a formula. Blanks before them hide nothing;
+# with apostrophes before them, what is put in front here can be known from what was there.
+_FORMULA: Final = re.compile(r"['\s]*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+
+
+def as_cells(row: Iterable[object]) -> list[object]:
+    """Return what is written into a table that a spreadsheet opens: nothing in it is run as a formula.
+
+    Text that would be has an apostrophe before it, which marks text there: take one away to have it back.
+    """
+    return [f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell for cell in row]
+
+
+def create_private(path: Path) -> TextIO:
+    """Make a file that only its owner can read, for text as spreadsheets recognise it.
+
+    Raises:
+        RefusedError: there is one already, which is never overwritten, or the folder does not let us.
+    """
+    return os.fdopen(open_private(path), "w", encoding="utf-8-sig", newline="")
+
+
+def open_private(path: Path) -> int:
+    """Make a file that only its owner can read, and return its descriptor.
+
+    Raises:
+        RefusedError: there is one already, which is never overwritten, or the folder does not let us.
+    """
+    try:
+        return os.open(path, _OURS, _OWNER_ONLY)
+    except FileExistsError:
+        problem = f"{path} exists already, and is not overwritten"
+    except OSError as error:
+        problem = f"{path} cannot be made: {error.strerror}"
+    raise RefusedError(problem)
+
 
 JOURNAL_VARIABLE: Final = "HEALTHMSG_JOURNAL"
 """Says it instead of the command, where others on the machine could see a password."""
