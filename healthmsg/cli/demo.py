@@ -1,4 +1,4 @@
-"""Signing in from a terminal: a browser goes to the authorize URL and comes back to a port of ours."""
+"""`healthmsg demo`, the SDK's whole job with a count by the other side, and `healthmsg sandbox`."""
 
 import asyncio
 import csv
@@ -30,9 +30,9 @@ from rich.table import Table
 
 from healthmsg.auth import OAuthApp, Token
 from healthmsg.bulk import Outgoing, Upload
-from healthmsg.cli.problems import say
+from healthmsg.cli.problems import print_text
 from healthmsg.cli.sending.running import Rate
-from healthmsg.cli.terminal import quoted
+from healthmsg.cli.terminal import shell_quote
 from healthmsg.client import Client
 from healthmsg.codec import encode
 from healthmsg.errors import AuthorizationError, TokenRequestError
@@ -43,19 +43,23 @@ from healthmsg.resources.group_chat import GroupChat
 from healthmsg.sandbox import Sandbox
 from healthmsg.sandbox.remote import RemoteSandbox, sandbox_process
 
-_PATIENCE: Final = 300.0
+_APPROVAL_TIMEOUT: Final = 300.0
 _PAGE: Final = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nConnection: close\r\n\r\n"
     b"<!doctype html><title>healthmsg</title><p>Signed in. You can close this page."
 )
+_UPLOADS: Final = 12
+_UPLOAD_SIZE: Final = 2 * 1024 * 1024
+# The uploads are spread over them.
+_CHATS_WITH_FILES: Final = 3
 
 
 async def sign_in(console: Console, sandbox: RemoteSandbox) -> Token:
-    """Go through all three legs.
+    """Sign in through all three legs of OAuth: a browser, and a port of ours that it comes back to.
 
     Raises:
-        AuthorizationError: the user or the service refused, nothing answers, or nobody approved in five
-            minutes.
+        AuthorizationError: the user or the service refused, nothing answers, or five minutes passed
+            without approval.
     """
     async with _callback_listener() as (redirect_uri, callback):
         app = OAuthApp(sandbox.client_id, sandbox.client_secret, redirect_uri, sandbox.environment)
@@ -64,9 +68,9 @@ async def sign_in(console: Console, sandbox: RemoteSandbox) -> Token:
         await asyncio.to_thread(_visit, request.url)
         if not callback.done():
             console.print("Open this in a browser, and approve:", request.url, soft_wrap=True)
-        await asyncio.wait([callback], timeout=_PATIENCE)
+        await asyncio.wait([callback], timeout=_APPROVAL_TIMEOUT)
         if not callback.done():
-            raise AuthorizationError("nobody approved in time")
+            raise AuthorizationError("the sign-in was not approved in time")
         code = app.parse_callback(callback.result(), request.state)
         try:
             return await app.exchange(code)
@@ -94,10 +98,10 @@ async def _callback_listener() -> AsyncIterator[tuple[str, "asyncio.Future[str]"
 
 
 def _visit(url: str) -> None:
-    # Past any proxy, as all else that the demo sends: the callback leads back to this machine.
+    # Without a proxy, as for all calls of the demo: the callback leads back to this machine.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(url, timeout=10) as answer:  # http(s): Environment has checked it
+        with opener.open(url, timeout=10) as answer:  # http(s): Environment checks it
             answer.read()
     except urllib.error.HTTPError as error:
         problem = f"the authorize URL answered {error.code}: is the client's id right?"
@@ -111,7 +115,7 @@ def _visit(url: str) -> None:
 
 @frozen
 class Figures:
-    """What arrived, as the sandbox saw it."""
+    """What arrived, by the sandbox's log and store."""
 
     sent: int
     """Messages that were to be sent."""
@@ -133,11 +137,11 @@ class Figures:
         return self.downloads_identical and not (self.lost or self.duplicated or self.rejected)
 
     def as_json(self) -> str:
-        """Give them on one line."""
+        """Return the figures as one line of JSON."""
         return json.dumps(asdict(self))
 
     def panel(self, seconds: float) -> RenderableType:
-        """Give them for a person to read."""
+        """Return the figures for a person to read."""
         rows = Table.grid(padding=(0, 2))
         rows.add_column(justify="right", style="bold")
         rows.add_column()
@@ -171,7 +175,7 @@ def _good_if_none(count: int) -> str:
 def count_copies(
     messages: Sequence[Outgoing], chats: Sequence[str], copies: Mapping[str, Mapping[str, int]]
 ) -> list[int]:
-    """Count how often the store holds each message, in the chat that it was for."""
+    """Return how often the store has each message, in the chat that it was for."""
     return [
         copies.get(f"conversations/{chat}", {}).get(message.body, 0)
         for message, chat in zip(messages, chats, strict=True)
@@ -185,12 +189,12 @@ class Recipient:
     first_name: str = field(repr=False)
     last_name: str = field(repr=False)
     aux_id: str = field(repr=False)
-    """The id that the practice's own system has for this patient, or nothing."""
+    """The id of this patient in the practice's own system, or an empty text."""
     appointment: str = field(repr=False)
 
     @property
     def message(self) -> str:
-        """What is written to this patient."""
+        """The text for this patient."""
         return (
             f"Beste {self.first_name} {self.last_name}, uw afspraak is op {self.appointment}."
             " Kunt u niet? Laat het ons hier weten. Huisartsenpraktijk De Linde"
@@ -198,22 +202,15 @@ class Recipient:
 
 
 def read_recipients() -> list[Recipient]:
-    """Read the CSV that ships with the package."""
+    """Return the recipients of the demo, from the CSV that ships with the package."""
     text = files("healthmsg.cli").joinpath("demo_recipients.csv").read_text(encoding="utf-8")
     return [Recipient(**row) for row in csv.DictReader(text.splitlines())]
 
 
-_UPLOADS: Final = 12
-_UPLOAD_SIZE: Final = 2 * 1024 * 1024
-# Each gets its share of the uploads.
-_CHATS_WITH_FILES: Final = 3
-
-
-async def run_demo(console: Console, given: RemoteSandbox | None) -> Figures:
-    """Run the demo against the given sandbox, or one of its own."""
+async def run_demo(console: Console, sandbox: RemoteSandbox | None) -> Figures:
+    """Run the demo against this sandbox, or one of its own."""
     started = time.monotonic()
     async with AsyncExitStack() as stack:
-        sandbox = given
         if sandbox is None:
             sandbox = await stack.enter_async_context(sandbox_process())
         console.print(f"Sandbox at [bold]{escape(sandbox.url)}[/]", highlight=False)
@@ -268,7 +265,7 @@ class _Demo:
         )
 
     async def _send(self, progress: Progress, messages: Sequence[Outgoing]) -> None:
-        bar = progress.add_task(_as_wide("Sending messages"), total=len(messages))
+        bar = progress.add_task(_padded("Sending messages"), total=len(messages))
         async with self.client.send_many(messages) as results:
             async for result in results:
                 progress.advance(bar)
@@ -276,7 +273,7 @@ class _Demo:
                     progress.console.print(f"[red]{result.outcome.value}[/]: {result.error}")
 
     async def _upload(self, uploads: Sequence[tuple[str, Path]]) -> None:
-        with ProgressBar(f"  {_as_wide('Uploading files')}", console=self.console) as progress:
+        with ProgressBar(f"  {_padded('Uploading files')}", console=self.console) as progress:
             messages = [Upload(f"conversations/{chat}", file, "Uw uitslag") for chat, file in uploads]
             async with self.client.upload_many(messages, progress=progress) as results:
                 async for result in results:
@@ -284,7 +281,7 @@ class _Demo:
                         self.console.print(f"[red]{result.outcome.value}[/]: {result.error}")
 
     async def _read_back(self, progress: Progress) -> None:
-        bar = progress.add_task(_as_wide("Reading chats back"), total=None)
+        bar = progress.add_task(_padded("Reading chats back"), total=None)
         client = self.client
         handles: list[Chat | GroupChat] = [
             client.conversations(chat) async for chat in client.conversations.list()
@@ -302,7 +299,7 @@ class _Demo:
                 tasks.create_task(read(handle))
 
     async def _download(self, chat: str, originals: Sequence[Path]) -> bool:
-        with ProgressBar(f"  {_as_wide('Downloading files')}", console=self.console) as progress:
+        with ProgressBar(f"  {_padded('Downloading files')}", console=self.console) as progress:
             results = self.client.conversations(chat).download_all(
                 to=self.folder / "copies", progress=progress
             )
@@ -335,7 +332,7 @@ class _Demo:
 
 
 def _outgoing(recipient: Recipient, chat: str) -> Outgoing:
-    """Address by the practice's own id where there is one."""
+    """Return the message, addressed by the practice's own id where there is one."""
     to = f"aux/conversations/{recipient.aux_id}" if recipient.aux_id else f"conversations/{chat}"
     return Outgoing(to, recipient.message)
 
@@ -351,7 +348,7 @@ def _contents(paths: Sequence[Path]) -> list[bytes]:
     return sorted(path.read_bytes() for path in paths)
 
 
-def _as_wide(description: str) -> str:
+def _padded(description: str) -> str:
     return f"{description:24}"
 
 
@@ -371,10 +368,10 @@ async def serve(
     token = sandbox.issue_token()
     try:
         if as_json:
-            say(console, _document(sandbox, token))
+            print_text(console, _document(sandbox, token))
         else:
             console.print(_card(sandbox, token))
-            say(console, _exports(sandbox, token))
+            print_text(console, _exports(sandbox, token))
         await asyncio.Event().wait()
     finally:
         await sandbox.stop()
@@ -383,12 +380,12 @@ async def serve(
 
 
 def _exports(sandbox: Sandbox, token: str) -> str:
-    """Return what another terminal needs, to be copied: outside the frame, which would be copied along."""
+    """Return the commands for another terminal: outside the frame, which would be copied with them."""
     return (
         "To use it from another terminal:\n"
         "unset HEALTHMSG_ENVIRONMENT\n"
-        f"export HEALTHMSG_API_URL={quoted(sandbox.environment.api_url)}\n"
-        f"export HEALTHMSG_TOKEN={quoted(token)}"
+        f"export HEALTHMSG_API_URL={shell_quote(sandbox.environment.api_url)}\n"
+        f"export HEALTHMSG_TOKEN={shell_quote(token)}"
     )
 
 

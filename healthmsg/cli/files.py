@@ -1,4 +1,7 @@
-"""Names for files that belong to another one."""
+"""The files of a command: those it writes, for the user alone, and the journal.
+
+The names of what belongs to a file are made from its own.
+"""
 
 import codecs
 import os
@@ -14,22 +17,37 @@ from attrs import field, frozen
 
 from healthmsg.bulk.journal import libpq
 from healthmsg.bulk.journal.target import Target, text_of
-from healthmsg.cli.problems import RefusedError
+from healthmsg.cli.problems import RefusedError, system_reason
 
 # Of a name, in nearly every file system.
 _MOST_BYTES: Final = 255
 # The longest ending that SQLite and the lock add to that of a journal.
-_MORE: Final = len("-journal")
+_LONGEST_ENDING: Final = len("-journal")
 _DIGITS: Final = 8
+BOM: Final = codecs.BOM_UTF8
+"""By which spreadsheets recognise UTF-8."""
+_OWNER_ONLY: Final = 0o600
+_NEW_FILE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+# With these, or their wide forms, a spreadsheet takes a cell for a formula. Blanks before them hide nothing;
+# with apostrophes before them, what is put in front here can be known from what was there.
+_FORMULA: Final = re.compile(r"['\s]*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+JOURNAL_VARIABLE: Final = "HEALTHMSG_JOURNAL"
+"""Names the journal outside the command, where others on the machine could see a password."""
+HIDDEN: Final = "***"
+"""Printed in the place of a password."""
+# In a command, for the program and not for the shell: what a shell fills in, others on the machine can see.
+_FROM_ENVIRONMENT: Final = f"${JOURNAL_VARIABLE}"
+# Of a database: what else stands where the port is may be a password.
+_HOST_AND_NAME: Final = re.compile(r"(\[[^\]]*\]|[^:/]*)(:\d*)?(/.*)?")
 
 
-def beside(path: Path, ending: str) -> Path:
-    """Return the path in the same folder that is called after this one.
+def sibling_path(path: Path, ending: str) -> Path:
+    """Return the path in the same folder with this file's name and another ending.
 
-    Of a name that is too long, the start remains, with a few digits that stand for the whole.
+    A name that would be too long is cut, and gets a few digits of a hash of the whole.
     """
     stem = os.fsencode(path.stem)
-    room = _MOST_BYTES - len(os.fsencode(ending)) - _MORE
+    room = _MOST_BYTES - len(os.fsencode(ending)) - _LONGEST_ENDING
     if len(stem) > room:
         digits = sha256(stem).hexdigest()[:_DIGITS]
         # A letter may be cut in two: its first bytes are left out.
@@ -38,69 +56,50 @@ def beside(path: Path, ending: str) -> Path:
     return path.with_name(f"{path.stem}{ending}")
 
 
-BOM: Final = codecs.BOM_UTF8
-"""What spreadsheets recognise UTF-8 by."""
-_OWNER_ONLY: Final = 0o600
-_OURS: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-# With these, or their wide forms, a spreadsheet takes a cell for a formula. Blanks before them hide nothing;
-# with apostrophes before them, what is put in front here can be known from what was there.
-_FORMULA: Final = re.compile(r"['\s]*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+def escape_formulas(row: Iterable[object]) -> list[object]:
+    """Return a row for a table in which a spreadsheet runs nothing as a formula.
 
-
-def as_cells(row: Iterable[object]) -> list[object]:
-    """Return what is written into a table that a spreadsheet opens: nothing in it is run as a formula.
-
-    Text that would be has an apostrophe before it, which marks text there: take one away to have it back.
+    Text that it would run gets an apostrophe in front, which marks text there: remove one to have it back.
     """
     return [f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell for cell in row]
 
 
 def create_private(path: Path) -> TextIO:
-    """Make a file that only its owner can read, for text as spreadsheets recognise it.
+    """Create a file that only its owner can read, for text in UTF-8 as spreadsheets recognise it.
 
     Raises:
-        RefusedError: there is one already, which is never overwritten, or the folder does not let us.
+        RefusedError: the file exists, and is never overwritten, or it cannot be created.
     """
     return os.fdopen(open_private(path), "w", encoding="utf-8-sig", newline="")
 
 
 def open_private(path: Path) -> int:
-    """Make a file that only its owner can read, and return its descriptor.
+    """Create a file that only its owner can read, and return its descriptor.
 
     Raises:
-        RefusedError: there is one already, which is never overwritten, or the folder does not let us.
+        RefusedError: the file exists, and is never overwritten, or it cannot be created.
     """
     try:
-        return os.open(path, _OURS, _OWNER_ONLY)
+        return os.open(path, _NEW_FILE, _OWNER_ONLY)
     except FileExistsError:
         problem = f"{path} exists already, and is not overwritten"
     except OSError as error:
-        problem = f"{path} cannot be made: {error.strerror}"
+        problem = f"{path} cannot be made: {system_reason(error)}"
     raise RefusedError(problem)
 
 
-JOURNAL_VARIABLE: Final = "HEALTHMSG_JOURNAL"
-"""Says it instead of the command, where others on the machine could see a password."""
-HIDDEN: Final = "***"
-"""Stands for a password."""
-# In a command, for the program and not for the shell: what a shell fills in, others on the machine can see.
-_FROM_ENVIRONMENT: Final = f"${JOURNAL_VARIABLE}"
-# Of a database: what else stands where the port is may be a password.
-_HOST_AND_NAME: Final = re.compile(r"(\[[^\]]*\]|[^:/]*)(:\d*)?(/.*)?")
-
-
 @frozen
-class JournalPlace:
-    """A journal, by its file or the URL of its database."""
+class JournalLocation:
+    """Where a journal is: its file, or the URL of its database."""
 
     target: str | Path = field(repr=False)
-    """As the client takes it: with a path, nothing in it is an option."""
+    """For `Client.send_many`: in a `Path`, nothing is an option."""
     path: Path | None
-    """Of a file."""
+    """That of a file; `None`: it is a database."""
 
     @classmethod
-    def parse(cls, target: str) -> "JournalPlace":
-        """Read what a user gives; `$HEALTHMSG_JOURNAL`, in single quotes, is what the variable says.
+    def parse(cls, target: str) -> "JournalLocation":
+        """Parse what a user gives; `$HEALTHMSG_JOURNAL`, in single quotes, stands for the variable's value.
 
         Raises:
             ConfigurationError: it is neither a file nor a PostgreSQL database.
@@ -122,9 +121,9 @@ class JournalPlace:
         return cls(parsed.path, parsed.path)
 
     @classmethod
-    def beside(cls, recipients: Path) -> "JournalPlace":
-        """Return the one that belongs to a file of recipients."""
-        path = beside(recipients, ".journal.db")
+    def for_recipients(cls, recipients: Path) -> "JournalLocation":
+        """Return the journal that belongs to a file of recipients."""
+        path = sibling_path(recipients, ".journal.db")
         return cls(path, path)
 
     @property
@@ -139,12 +138,12 @@ class JournalPlace:
         try:
             return self.path.exists()
         except OSError as error:
-            problem = f"the journal cannot be looked for: {error.strerror}"
+            problem = f"the journal cannot be looked for: {system_reason(error)}"
         raise RefusedError(problem)
 
     @property
-    def shown(self) -> str:
-        """Return it as text that `parse` takes, but without a password."""
+    def text(self) -> str:
+        """The location as text for `parse`, but without a password."""
         if isinstance(self.target, Path):
             return text_of(self.target)
         target = self.target
@@ -165,18 +164,18 @@ class JournalPlace:
         return f"{scheme}://{name}{at}{host}{f'?{options}' if options else ''}"
 
     @property
-    def word(self) -> str:
-        """Return it as a command names it: without a password, and if possible so that it works as it is."""
-        shown = self.shown
-        is_of_environment = isinstance(self.target, str) and self.target == os.environ.get(JOURNAL_VARIABLE)
-        return _FROM_ENVIRONMENT if HIDDEN in shown and is_of_environment else shown
+    def argument(self) -> str:
+        """The location for a command, without a password, and if possible such that the command works."""
+        text = self.text
+        is_from_environment = isinstance(self.target, str) and self.target == os.environ.get(JOURNAL_VARIABLE)
+        return _FROM_ENVIRONMENT if HIDDEN in text and is_from_environment else text
 
 
-def require_extra() -> None:
-    """See to it that there can be a journal.
+def require_journal_packages() -> None:
+    """Check that the packages for a journal are installed.
 
     Raises:
-        RefusedError: its packages are not installed.
+        RefusedError: one is missing.
     """
     if missing := [name for name in ("sqlalchemy", "filelock") if find_spec(name) is None]:
         raise RefusedError(

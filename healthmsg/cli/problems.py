@@ -1,4 +1,7 @@
-"""What is wrong with the input: all of it at once, each with its line, and nothing of a patient in it."""
+"""What goes wrong, in words for a terminal, and how a command ends then.
+
+All that is wrong with the input is said at once, each with its line, and without anything of a patient.
+"""
 
 import re
 import sys
@@ -36,7 +39,8 @@ from healthmsg.errors import (
     UploadFileError,
 )
 
-_MOST_SHOWN: Final = 20
+MOST_SHOWN: Final = 20
+"""Problems that are listed; of the others, only their number is said."""
 
 
 @frozen
@@ -63,15 +67,19 @@ class RefusedError(Exception):
         super().__init__(*map(str, self.problems))
 
     @property
-    def shown(self) -> str:
-        """Return the first problems, how many more there are, and what to do about them."""
+    def text(self) -> str:
+        """The first problems, how many more there are, and what to do about them."""
         lines = [f"{len(self.problems):,} problems"] if len(self.problems) > 1 else []
-        lines += [str(problem) for problem in self.problems[:_MOST_SHOWN]]
-        if (more := len(self.problems) - _MOST_SHOWN) > 0:
+        lines += [str(problem) for problem in self.problems[:MOST_SHOWN]]
+        if (more := len(self.problems) - MOST_SHOWN) > 0:
             lines.append(f"… and {more:,} more")
         if self._advice:
             lines.append(self._advice)
         return "\n".join(lines)
+
+
+class ResultsError(Exception):
+    """The results of a run without a journal cannot be written: nothing more is sent."""
 
 
 @define
@@ -81,11 +89,11 @@ class Problems:
     _found: list[Problem] = Factory(list)
 
     def add(self, text: str, line: int | None = None, value: str = "") -> None:
-        """Note one."""
+        """Add one."""
         self._found.append(Problem(text, line, value))
 
     def add_all(self, problems: Iterable[Problem]) -> None:
-        """Note some."""
+        """Add several."""
         self._found.extend(problems)
 
     def in_order(self) -> list[Problem]:
@@ -127,7 +135,7 @@ _KINDS: Final[tuple[tuple[type[HealthmsgError], str], ...]] = (
 _NAME_FIRST: Final = re.compile(r"\A[A-Z]\w*(?:Error|Exception)\b:? ?")
 
 
-def kind_of(error: Exception) -> str:
+def error_kind(error: Exception) -> str:
     """Return what kind of thing went wrong, in a few words, the same for all errors of that kind."""
     if isinstance(error, StatusError) and not isinstance(
         error, ReauthorizationRequiredError | QuotaExceededError
@@ -137,95 +145,101 @@ def kind_of(error: Exception) -> str:
         if isinstance(error, kind):
             return words
     if isinstance(error, OSError):
-        return reason_of(error)
+        return system_reason(error)
     return "something else" if isinstance(error, HealthmsgError) else "a mistake in this program"
 
 
-def reason_of(error: OSError) -> str:
+def error_text(error: Exception) -> str:
+    """Return what an error says, without what only a program could look up in it.
+
+    Of an unforeseen one, which may have private things in it, only the kind.
+    """
+    if isinstance(error, RefusedError):
+        return error.text
+    if isinstance(error, ResultsError):
+        return str(error)
+    if isinstance(error, OSError):
+        return system_reason(error)
+    if not isinstance(error, HealthmsgError):
+        return f"{type(error).__name__}, which is a mistake in this program"
+    text = strip_class_name(str(error))
+    if isinstance(error, StatusError) and "`" in error.advice:
+        text = text.removesuffix(error.advice).rstrip()
+    return text or error_kind(error)
+
+
+def system_reason(error: OSError) -> str:
     """Return what the system says of it."""
     return error.strerror or "the system gives no reason"
 
 
-def without_name(noted: str) -> str:
-    """Return what a journal has noted of an error, without the name of its class at the start."""
-    return _NAME_FIRST.sub("", noted) or noted
-
-
-def written(error: Exception) -> str:
-    """Return what an error says, without what only a program could look up in it."""
-    text = without_name(str(error))
-    if isinstance(error, StatusError) and "`" in error.advice:
-        text = text.removesuffix(error.advice).rstrip()
-    return text or kind_of(error)
+def strip_class_name(recorded: str) -> str:
+    """Return what a journal has recorded of an error, without the name of its class at the start."""
+    return _NAME_FIRST.sub("", recorded) or recorded
 
 
 class ExitCode(IntEnum):
-    """What a command tells who called it."""
+    """The exit status of a command."""
 
     DONE = 0
     FAILED = 1
     """Something was not delivered, or the run broke off."""
     REFUSED = 2
-    """What was given cannot be right; nothing was done."""
+    """The input cannot be right; nothing was done."""
     UNKNOWN = 3
     """The one message that was to be sent may have arrived."""
     INTERRUPTED = 130
 
 
-def fail(problem: str, code: ExitCode = ExitCode.FAILED) -> NoReturn:
-    """Say why, and end."""
-    say(Console(stderr=True), Text.assemble(("Error:", "bold red"), " ", problem))
-    sys.exit(code)
-
-
-def warn(problem: str) -> None:
-    """Say what is wrong, though it changes nothing of what was done."""
-    say(Console(stderr=True), Text.assemble(("Warning:", "yellow"), " ", problem))
-
-
-def say(console: Console, text: str | Text) -> None:
+def print_text(console: Console, text: str | Text) -> None:
     """Print text as it is: nothing in it is taken for markup or an emoji, and it is not wrapped."""
     console.print(Text(text) if isinstance(text, str) else text, soft_wrap=True)
 
 
+def fail(problem: str, code: ExitCode = ExitCode.FAILED) -> NoReturn:
+    """Print why, and exit."""
+    print_text(Console(stderr=True), Text.assemble(("Error:", "bold red"), " ", problem))
+    sys.exit(code)
+
+
+def warn(problem: str) -> None:
+    """Print what is wrong, though it changes nothing of what was done."""
+    print_text(Console(stderr=True), Text.assemble(("Warning:", "yellow"), " ", problem))
+
+
 @contextmanager
-def problems_told(how_far: str | Callable[[], str] = "") -> Iterator[None]:
-    """Say what goes wrong within, and how far it had come, and end."""
+def exit_on_error(progress: str | Callable[[], str] = "") -> Iterator[None]:
+    """Print what goes wrong within, and how far the command had come, and exit."""
     try:
         yield
-    except RefusedError as error:
-        problem, code = error.shown, ExitCode.REFUSED
-    except (ConfigurationError, InvalidInputError) as error:
-        problem, code = str(error), ExitCode.REFUSED
-    except HealthmsgError as error:
-        problem, code = written(error), ExitCode.FAILED
-    except OSError as error:
-        problem, code = reason_of(error), ExitCode.FAILED
+    except (RefusedError, HealthmsgError, OSError) as error:
+        is_refusal = isinstance(error, RefusedError | ConfigurationError | InvalidInputError)
+        problem, code = error_text(error), ExitCode.REFUSED if is_refusal else ExitCode.FAILED
     except KeyboardInterrupt:
         problem, code = "interrupted", ExitCode.INTERRUPTED
     else:
         return
-    said = how_far if isinstance(how_far, str) else how_far()
-    fail("\n".join(filter(None, [problem, said])), code)
+    how_far = progress if isinstance(progress, str) else progress()
+    fail("\n".join(filter(None, [problem, how_far])), code)
 
 
-def require_somebody() -> None:
-    """See to it that there is somebody to ask.
+def require_terminal() -> None:
+    """Check that a question can be asked.
 
     Raises:
-        RefusedError: nobody can answer.
+        RefusedError: the standard input is no terminal.
     """
     if sys.stdin is None or not sys.stdin.isatty():
-        raise RefusedError("nobody can be asked: give --yes to begin without")
+        raise RefusedError("there is no terminal to ask at: give --yes to begin without asking")
 
 
-def confirmed(console: Console, question: str) -> bool:
-    """Ask, and take all but a clear yes for a no.
+def confirm(console: Console, question: str) -> bool:
+    """Ask, and take everything but a clear yes for a no.
 
     Raises:
-        RefusedError: nobody can answer.
+        RefusedError: the standard input is no terminal.
     """
-    require_somebody()
+    require_terminal()
     try:
         return Confirm.ask(question, console=console, default=False)
     except (EOFError, OSError, UnicodeError):  # the terminal is gone, or what it sends is no text

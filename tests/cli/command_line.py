@@ -30,7 +30,7 @@ class Done:
 
 
 def invoke(*arguments: str | Path, env: Mapping[str, str | None] | None = None) -> Done:
-    """Run it in this process, where nobody can be asked."""
+    """Run it in this process, where there is no terminal to ask at."""
     result = RUNNER.invoke(app, [str(argument) for argument in arguments], env=env)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from healthmsg.bulk.journal import Journal, State
-from healthmsg.cli.files import JournalPlace
+from healthmsg.cli.files import JournalLocation
 from healthmsg.cli.recipients.messages import make_messages
 from healthmsg.cli.recipients.reading import read_recipients
 from healthmsg.cli.recipients.template import Template
@@ -194,14 +194,7 @@ def test_the_differences_are_shown_on_a_terminal_only(is_terminal: bool) -> None
 async def test_the_first_difference_is_cut_out_of_a_long_text(half: Half) -> None:
     template = Template.parse(f"{NEW} {'Neem uw pas mee. ' * 9}")
     messages = make_messages(read_recipients(half.path, None), template, half.path.parent)
-    job = Job(
-        messages,
-        JournalPlace.beside(half.path),
-        is_exact=False,
-        retry_failed=False,
-        settle=1.0,
-        stop_after=1.0,
-    )
+    job = Job(Options(), messages, JournalLocation.for_recipients(half.path))
 
     found = await find_other_texts(job, [0, 1])
 

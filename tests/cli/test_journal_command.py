@@ -11,7 +11,7 @@ from typing import Any, TextIO
 import pytest
 
 from healthmsg.bulk.journal import Entry, Journal
-from healthmsg.cli.files import JournalPlace
+from healthmsg.cli.files import JournalLocation
 from healthmsg.delivery.attempt import Outcome
 from healthmsg.errors import JournalError
 from tests.cli.command_line import Done, invoke
@@ -295,9 +295,9 @@ def test_a_journal_can_be_named_by_a_variable(journal: Path) -> None:
     ],
 )
 def test_a_database_is_named_without_its_password(url: str, shown: str) -> None:
-    place = JournalPlace.parse(url)
+    place = JournalLocation.parse(url)
 
-    assert place.shown == shown
+    assert place.text == shown
     assert "s3cret" not in repr(place)
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from healthmsg.bulk.journal.target import Target, text_of
-from healthmsg.cli.files import JournalPlace, beside
+from healthmsg.cli.files import JournalLocation, sibling_path
 from healthmsg.cli.problems import RefusedError
 from healthmsg.cli.sending.options import Options
 from healthmsg.errors import ConfigurationError
@@ -145,11 +145,11 @@ def test_what_may_be_a_slip_is_refused_with_the_way_out(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
 def test_what_belongs_to_a_file_has_a_name_that_fits_and_is_its_own(tmp_path: Path, name: str) -> None:
-    journal = beside(tmp_path / name, ".journal.db")
+    journal = sibling_path(tmp_path / name, ".journal.db")
 
     Path(f"{journal}-journal").touch()
-    assert journal == beside(tmp_path / name, ".journal.db")
-    assert journal != beside(tmp_path / f"x{name[1:]}", ".journal.db")
+    assert journal == sibling_path(tmp_path / name, ".journal.db")
+    assert journal != sibling_path(tmp_path / f"x{name[1:]}", ".journal.db")
 
 
 URLS = [
@@ -167,15 +167,15 @@ def test_no_command_shows_a_password_nor_has_the_shell_fill_it_in(
     in_quotes = "'$HEALTHMSG_JOURNAL'"
 
     for named in (url, "$HEALTHMSG_JOURNAL"):
-        place = JournalPlace.parse(named)
+        place = JournalLocation.parse(named)
         assert place.target == url
         assert Options().command_to_resume(place) == f"healthmsg send-many --resume --journal {in_quotes}"
         assert Options(journal=named).command == f"healthmsg send-many --journal {in_quotes}"
-        assert "s3cret" not in place.shown + place.word + repr(place)
+        assert "s3cret" not in place.text + place.argument + repr(place)
 
     monkeypatch.delenv("HEALTHMSG_JOURNAL")
     with pytest.raises(RefusedError, match="HEALTHMSG_JOURNAL is not set"):
-        JournalPlace.parse("$HEALTHMSG_JOURNAL")
-    place = JournalPlace.parse(url)
-    assert place.word == place.shown == unquote(url).replace("s3cret", "***").replace("h=x", "h%3Dx")
+        JournalLocation.parse("$HEALTHMSG_JOURNAL")
+    place = JournalLocation.parse(url)
+    assert place.argument == place.text == unquote(url).replace("s3cret", "***").replace("h=x", "h%3Dx")
     assert "s3cret" not in Options().command_to_resume(place)

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from healthmsg.cli.problems import Problem, RefusedError
 from healthmsg.cli.recipients.messages import Messages
-from healthmsg.cli.sending.options import Job
+from healthmsg.cli.sending.options import Job, Options
 from healthmsg.cli.sending.preview import refuse_doubtful, show_doubts
 
 DOUBTS = [Problem("voornaam is a word", line, "Null") for line in range(2, 25)]
@@ -29,13 +29,13 @@ def test_a_doubtful_value_itself_is_shown_on_a_terminal_alone(file: StringIO, ha
 
 
 def test_the_advice_stays_however_many_doubts_there_are() -> None:
-    job = Job(Messages([], (), DOUBTS), None, False, False, 1, 1)
+    job = Job(Options(), Messages([], (), DOUBTS))
 
     with pytest.raises(RefusedError) as refusal:
         refuse_doubtful(job)
 
-    first, *_, more, advice = refusal.value.shown.splitlines()
+    first, *_, more, advice = refusal.value.text.splitlines()
     assert first == "23 problems"
     assert more == "… and 3 more"
     assert "--accept-doubtful" in advice
-    assert "Null" not in refusal.value.shown + repr(refusal.value) + repr(DOUBTS)
+    assert "Null" not in refusal.value.text + repr(refusal.value) + repr(DOUBTS)

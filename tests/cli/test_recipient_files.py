@@ -39,7 +39,7 @@ def refused(path: Path, text: str | bytes) -> str:
     path.write_bytes(text.encode() if isinstance(text, str) else text)
     with pytest.raises(RefusedError) as refusal:
         read_recipients(path)
-    return refusal.value.shown
+    return refusal.value.text
 
 
 def problems(recipients: Recipients) -> list[str]:
@@ -127,8 +127,8 @@ def test_rather_than_garbling_names_it_asks_for_the_encoding(
                 path.write_bytes(data)
                 found = values(read_recipients(path), "t")
             except RefusedError as error:
-                assert "--encoding" in error.shown  # noqa: PT017 - the other half is that it may be right
-                assert "(first in line 2)" in error.shown or encoding not in {"cp1250", "cp1257"}  # noqa: PT017 - the same
+                assert "--encoding" in error.text  # noqa: PT017 - the other half is that it may be right
+                assert "(first in line 2)" in error.text or encoding not in {"cp1250", "cp1257"}  # noqa: PT017 - the same
                 asked += 1
                 found = values(read_recipients(path, encoding), "t")
             assert found == [name], encoding

@@ -257,7 +257,7 @@ async def test_the_journal_alone_is_gone_on_with_only_if_everything_is_in_it(
     async def count(*_: object) -> int:
         return 2 - lacking
 
-    monkeypatch.setattr("healthmsg.cli.send_many.count_in", count)
+    monkeypatch.setattr("healthmsg.cli.send_many.count_entries", count)
     journal = ("--journal", str(path.with_name("lijst.journal.db")))
 
     done = await run(sandbox, *send(path, *journal))
@@ -298,7 +298,7 @@ async def test_what_fails_after_everything_was_delivered_is_a_warning(
 
 
 @pytest.mark.parametrize("error", [*BROKEN, KeyboardInterrupt()], ids=lambda error: type(error).__name__)
-@pytest.mark.parametrize("step", ["count_in", "is_all_delivered", "find_remaining"])
+@pytest.mark.parametrize("step", ["count_entries", "is_all_delivered", "find_remaining"])
 async def test_what_fails_while_it_is_summed_up_changes_no_status(
     sandbox: Sandbox, path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, step: str
 ) -> None:

@@ -37,7 +37,7 @@ def problems(done: Done) -> list[str]:
 
 def assert_is_ready(done: Done) -> None:
     """All was in order: it only lacked somebody to ask."""
-    assert problems(done) == ["nobody can be asked: give --yes to begin without"]
+    assert problems(done) == ["there is no terminal to ask at: give --yes to begin without asking"]
 
 
 # --- columns and templates
@@ -153,7 +153,7 @@ def test_a_file_without_a_header_is_refused_and_nothing_of_the_patient_repeated(
     ("header", "fields", "problem"),
     [
         ("to;aux_id", "users/1;P1", "more than one address: to and aux_id"),
-        ("to;aux_id", " ;", "nobody it is for"),
+        ("to;aux_id", " ;", "no recipient: "),
         ("to;x", "conversation/c1;x", "to is no address"),
         ("to;x", "users/;x", "to is no address"),
         ("to;x", "aux/conversations/..;x", "to is no address"),
@@ -198,7 +198,7 @@ def test_an_object_for_nobody_is_refused_with_its_line(path: Path) -> None:
     text = '{"aux_id": "P1", "voornaam": "Jan"}\n{"voornaam": "Bo"}\n'
 
     assert problems(send(path, text)) == [
-        "line 2: nobody it is for: fill in one of to, aux_id, user_id, groupchat_id"
+        "line 2: no recipient: fill in one of to, aux_id, user_id, groupchat_id"
     ]
 
 

@@ -105,7 +105,7 @@ async def test_a_forged_callback_ends_it(console: Console, asking: Sandbox, sess
 async def test_nobody_is_waited_for_for_ever(
     console: Console, asking: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_PATIENCE", 0.05)
+    monkeypatch.setattr(module, "_APPROVAL_TIMEOUT", 0.05)
 
     with pytest.raises(AuthorizationError, match="in time"):
         await sign_in(console, RemoteSandbox(asking.url, ID, SECRET))

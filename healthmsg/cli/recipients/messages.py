@@ -1,10 +1,11 @@
-"""Rows that are for the same recipient: with the same message again, or with another person's name."""
+"""From the rows of recipients to the messages: all are checked before the first is sent."""
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 from unicodedata import normalize
 
 from attrs import Factory, define, field, frozen
@@ -22,181 +23,45 @@ from healthmsg.cli.recipients.cells import (
     problem_of_id,
     problem_of_value,
 )
-from healthmsg.cli.recipients.reading import ADDRESSES, BODIES, Recipients, Row, check_columns, similar
+from healthmsg.cli.recipients.reading import ADDRESSES, BODIES, Recipients, Row, check_columns, closest_name
 from healthmsg.cli.recipients.template import Template, check_template, find_placeholders
+from healthmsg.cli.service import chat_handle
 from healthmsg.client import Client
 from healthmsg.errors import InvalidFileError
 from healthmsg.files import prepare
-from healthmsg.ids import exact_aux_id
+from healthmsg.ids import ChatAddress
 
 # A conversation has the address of the other side's user, too.
 _SAME_PERSON: Final = {"users": "conversations"}
 _GROUPS: Final = ("groupchats/", "aux/groupchats/")
-# Columns that say who a person is: of one person, they are always the same.
+# Columns about the person, which are the same in all rows of one person.
 _PERSONAL: Final = frozenset(
     {
-        *("naam", "name", "nom", "nombre", "nome", "prénom", "prenom", "vorname", "nachname", "imię", "imie"),
-        *(
-            "nazwisko",
-            "ad",
-            "soyad",
-            "isim",
-            "apellido",
-            "apellidos",
-            "cognome",
-            "surname",
-            "patient",
-            "patiënt",
-        ),
-        *(
-            "client",
-            "cliënt",
-            "geboortedatum",
-            "birthdate",
-            "birthday",
-            "dob",
-            "geburtsdatum",
-            "bsn",
-            "email",
-        ),
-        *("telefoon", "telefoonnummer", "phone", "mobiel", "mobile", "gsm"),
+        *("naam", "name", "nom", "nombre", "nome", "prénom", "prenom", "vorname", "nachname", "imię"),
+        *("imie", "nazwisko", "ad", "soyad", "isim", "apellido", "apellidos", "cognome", "surname"),
+        *("patient", "patiënt", "client", "cliënt", "geboortedatum", "birthdate", "birthday", "dob"),
+        *("geburtsdatum", "bsn", "email", "telefoon", "telefoonnummer", "phone", "mobiel", "mobile", "gsm"),
     }
 )
-# Not of the recipient's: a name of the doctor, the ward or the medicine.
+# Words of columns about others: the doctor, the ward, the medicine.
 _OF_OTHERS: Final = re.compile(
     "arts|dokter|doctor|behandel|specialist|verleen|verpleeg|nurse|afdeling|ward|department|locat|praktijk|practice"
     "|kliniek|clinic|huis|medi|product|file|bestand|afspraak|appointment"
 )
 _MOST_LINES: Final = 5
-
-
-class Addressed(Protocol):
-    """What is looked at of a message."""
-
-    @property
-    def line(self) -> int:
-        """Its line in the file."""
-
-    @property
-    def to(self) -> str:
-        """Its address."""
-
-    @property
-    def body(self) -> str:
-        """Its text."""
-
-    @property
-    def files(self) -> Sequence[Path]:
-        """Its files."""
-
-
-def same_recipient(address: str) -> str:
-    """Return what is equal for addresses that are written differently, but lead to the same recipient.
-
-    Upper and lower case make a difference to the service.
-    """
-    # An id can have a slash in it.
-    parts = address.split("/", 2 if address.startswith("aux/") else 1)
-    kind = "/".join(parts[:-1])
-    return f"{_SAME_PERSON.get(kind, kind)}/{_one_space(parts[-1])}"
-
-
-def find_repeats(messages: Sequence[Addressed]) -> list[tuple[int, int]]:
-    """Return the lines that say the same to the same recipient, each with the first line that does."""
-    first: dict[tuple[str, str, tuple[str, ...]], int] = {}
-    real: dict[Path, str] = {}
-    found = []
-    for message in messages:
-        for path in message.files:
-            if path not in real:
-                real[path] = os.path.realpath(path)
-        files = tuple(sorted(real[path] for path in message.files))
-        said = (same_recipient(message.to), _one_space(normalize("NFC", message.body)), files)
-        line = first.setdefault(said, message.line)
-        if line != message.line:
-            found.append((message.line, line))
-    return found
-
-
-Several = Mapping[str, Sequence[Addressed]]
-"""The messages of each recipient of more than one."""
-
-
-def find_several(messages: Sequence[Addressed]) -> Several:
-    """Return who gets more than one message."""
-    found: dict[str, list[Addressed]] = {}
-    for message in messages:
-        found.setdefault(same_recipient(message.to), []).append(message)
-    return {to: rows for to, rows in found.items() if len(rows) > 1}
-
-
-def note_of_several(several: Several, repeated: Sequence[tuple[int, int]]) -> list[str]:
-    """Say who gets several messages that are not all alike."""
-    again = {line for line, _ in repeated}
-    pairs = list[str]()
-    for first, *others in several.values():
-        pairs += [f"line {other.line} as line {first.line}" for other in others if other.line not in again][
-            :1
-        ]
-    if not pairs:
-        return []
-    shown = pairs[:_MOST_LINES] + (["…"] if len(pairs) > _MOST_LINES else [])
-    return [f"Recipients of more than one message: {len(pairs):,} ({', '.join(shown)})."]
-
-
-def report_other_names(several: Several, recipients: Recipients, doubts: Problems) -> None:
-    """Note where one recipient has two names: of two patients, one would get what is the other's.
-
-    In a group chat, that is as it may be.
-    """
-    columns = [name for name in recipients.columns if _is_personal(name)]
-    lines = {row.line for to, rows in several.items() if not to.startswith(_GROUPS) for row in rows}
-    fields = {row.line: row.fields for row in recipients.rows if row.line in lines} if columns else {}
-    for rows in several.values():
-        for name in columns:
-            values = [(row.line, fields.get(row.line, {}).get(name, "")) for row in rows]
-            (line, known), *others = [*filter(lambda one: one[1], values)] or [(0, "")]
-            for other, value in others:
-                if _plain(known) != _plain(value):
-                    doubt = f"the same recipient as on line {line}, but another {name}"
-                    doubts.add(doubt, other, f"{known} and {value}")
-
-
-def _is_personal(column: str) -> bool:
-    if _OF_OTHERS.search(column):
-        return False
-    return any(word in _PERSONAL or word.endswith(("naam", "name")) for word in column.split("_"))
-
-
-def _plain(value: str) -> str:
-    return _one_space(normalize("NFC", value).casefold())
-
-
-def lines_of(lines: Sequence[int]) -> str:
-    """Say which lines, of many only the first."""
-    shown = ", ".join(f"line {line}" for line in lines[:_MOST_LINES])
-    return f"{shown} and {len(lines) - _MOST_LINES:,} more" if len(lines) > _MOST_LINES else shown
-
-
-def _one_space(text: str) -> str:
-    return " ".join(text.split())
-
-
-_AUX_CONVERSATION = "aux/conversations/"
-_AUX_GROUP_CHAT = "aux/groupchats/"
-_LABEL = re.compile(r"(\d{1,12})([,;\t|])")
+_LABEL: Final = re.compile(r"(\d{1,12})([,;\t|])")
 
 
 @frozen
 class Label:
-    """What a journal keeps of a message's place in its file, so that results can name it without the file."""
+    """What a journal keeps of a message's place in its file, for the results of a run without the file."""
 
     line: int
     delimiter: str = ","
 
     @classmethod
     def parse(cls, text: str | None) -> "Label | None":
-        """Read what `str` wrote; `None`: it is nothing of the kind."""
+        """Parse what `str` wrote; return `None` for any other text."""
         found = _LABEL.fullmatch(text or "")
         return None if found is None else cls(int(found[1]), found[2])
 
@@ -215,17 +80,13 @@ class Message:
     files: tuple[Path, ...] = field(default=(), repr=False)
     key: str | None = field(default=None, repr=False)
     delimiter: str = ","
-    """Of the file: a run without it writes its results alike."""
+    """That of the file, for the results of a run without it."""
 
     def outgoing(self, client: Client, *, is_exact: bool) -> Outgoing:
-        """Return it as the client takes it. `is_exact`: diacritics in auxiliary ids are meant."""
+        """Return it for `Client.send_many`. `is_exact`: diacritics in auxiliary ids are meant."""
         to: Recipient = self.to
-        if is_exact and self.to.startswith(_AUX_CONVERSATION):
-            aux_id = exact_aux_id(self.to.removeprefix(_AUX_CONVERSATION))
-            to = client.auxiliary.conversations(aux_id)
-        elif is_exact and self.to.startswith(_AUX_GROUP_CHAT):
-            aux_id = exact_aux_id(self.to.removeprefix(_AUX_GROUP_CHAT))
-            to = client.auxiliary.groupchats(aux_id)
+        if is_exact and self.to.startswith("aux/"):
+            to = chat_handle(client, ChatAddress.of_text(self.to))
         label = Label(self.line, self.delimiter)
         return Outgoing(to, self.body, self.files, self.key, label=str(label))
 
@@ -236,15 +97,11 @@ class Messages:
 
     all: Sequence[Message]
     repeated: Sequence[tuple[int, int]]
-    """Lines that say the same to the same recipient, each with the line before it that does."""
+    """Lines with the same message to the same recipient, each with the first such line."""
     doubts: Sequence[Problem] = ()
-    """What may be a mistake, and may be meant: not to be sent before a person has said so."""
+    """What may be a mistake: not sent before a person has confirmed that it is meant."""
     notes: Sequence[str] = ()
     """What is shown before sending, and needs no answer."""
-
-    def outgoing(self, client: Client, *, is_exact: bool) -> Iterator[Outgoing]:
-        """Give them as the client takes them."""
-        return (message.outgoing(client, is_exact=is_exact) for message in self.all)
 
 
 def make_messages(
@@ -256,9 +113,9 @@ def make_messages(
     allow_repeats: bool = False,
     is_exact: bool = False,
 ) -> Messages:
-    """Make all messages. Without a template, a column is the text; files are looked for in `folder`.
+    """Return all messages. Without a template, a column is the text; files are looked for in `folder`.
 
-    The same message to the same recipient is refused, unless repeats are allowed; also with a key of its own.
+    The same message to the same recipient is refused, also with another key, unless repeats are allowed.
 
     Raises:
         RefusedError: with everything that is wrong with any of them.
@@ -266,31 +123,33 @@ def make_messages(
     problems, doubts = Problems(), Problems()
     problems.add_all(recipients.problems)
     if not recipients.rows:
-        # Without a row that could be read, nothing can be said of columns.
+        # Without a readable row, the columns cannot be checked.
         problems.refuse_if_any()
     own, notes = _text_of(recipients, template, problems, doubts)
-    making = _Making(own, recipients, folder, problems, doubts, template is None, allow_empty, is_exact)
-    made = [message for row in recipients.rows if (message := making.message(row)) is not None]
-    making.report_ids()
-    several = find_several(made)
-    report_other_names(several, recipients, doubts)
-    repeated = find_repeats(made)
+    builder = _MessageBuilder(
+        own, recipients, folder, problems, doubts, template is None, allow_empty, is_exact
+    )
+    made = [message for row in recipients.rows if (message := builder.build(row)) is not None]
+    builder.report_ids()
+    groups = _group_by_recipient(made)
+    _report_other_names(groups, recipients, doubts)
+    repeated = _find_repeats(made)
     _refuse_repeats(() if allow_repeats else repeated, problems)
     problems.refuse_if_any()
-    notes += [*making.notes(), *note_of_several(several, repeated)]
+    notes += [*builder.notes(), *_note_of_groups(groups, repeated)]
     return Messages(made, repeated, doubts.in_order(), notes)
 
 
 def _text_of(
     recipients: Recipients, template: Template | None, problems: Problems, doubts: Problems
 ) -> tuple[Template, list[str]]:
-    """Return the template, be it a column, and what there is to tell of it."""
+    """Return the template, which may be a column as it is, and notes about it."""
     notes = list[str]()
     if template is not None:
-        _check_fields(template, recipients.columns, problems)
-        # Without a header, its names would be a patient's.
-        columns = recipients.columns if _has_addresses(recipients) else ()
-        notes = check_template(template, columns, problems, doubts)
+        # Without a header, the names of columns would be a patient's.
+        names = recipients.columns if _has_addresses(recipients) else ()
+        _check_fields(template, recipients.columns, names, problems)
+        notes = check_template(template, names, problems, doubts)
     own = template or _template_of_columns(recipients.columns, problems, recipients.header_line)
     check_columns(recipients.columns, own.fields, recipients.header_line, problems)
     return own, notes
@@ -307,27 +166,27 @@ def _refuse_repeats(repeated: Sequence[tuple[int, int]], problems: Problems) -> 
 
 
 def _template_of_columns(columns: Sequence[str], problems: Problems, header: int | None) -> Template:
-    there = [name for name in BODIES if name in columns]
-    if not there:
+    found = [name for name in BODIES if name in columns]
+    if not found:
         problems.add("there is no text: give --template or --template-file, or a column body", header)
-    if len(there) > 1:
+    if len(found) > 1:
         problems.add("there are both a column body and a column message: which of them is the text?", header)
-    return Template.of_column(next(iter(there), BODIES[0]))
+    return Template.of_column(next(iter(found), BODIES[0]))
 
 
-def _check_fields(template: Template, columns: Sequence[str], problems: Problems) -> None:
-    # Without a header, its names would be a patient's.
-    names = [] if ADDRESSES.keys().isdisjoint(columns) else [name for name in columns if name]
+def _check_fields(
+    template: Template, columns: Sequence[str], names: Sequence[str], problems: Problems
+) -> None:
     for name in template.fields:
         if name not in columns:
-            meant = similar(name, names)
+            meant = closest_name(name, filter(None, names))
             hint = f"; did you mean {{{meant}}}?" if meant else ""
             problems.add(f"the template's {{{name}}} is no column of the recipients{hint}")
 
 
 @define
-class _Making:
-    """Makes messages, and notes what is wrong."""
+class _MessageBuilder:
+    """Builds messages from rows, and collects what is wrong."""
 
     template: Template
     recipients: Recipients
@@ -344,15 +203,15 @@ class _Making:
     """The lines where something looks like a field of another program."""
     known_files: dict[str, str | None] = Factory(dict)
     fields: Sequence[str] = field(init=False)
-    """Those of the template that are columns: of the others, it is said once."""
+    """Those of the template that are columns: the others are reported once."""
     has_addresses: bool = field(init=False)
-    """Whether there is a column of them: if not, that is said once, too."""
+    """Whether there is a column of them: that there is none is reported once, too."""
 
     def __attrs_post_init__(self) -> None:
         self.fields = [name for name in self.template.fields if name in self.recipients.columns]
         self.has_addresses = _has_addresses(self.recipients)
 
-    def message(self, row: Row) -> Message | None:
+    def build(self, row: Row) -> Message | None:
         to = self._address(row)
         files = self._files(row)
         body = self._body(row, has_files=bool(files))
@@ -365,7 +224,7 @@ class _Making:
         filled = [name for name in ADDRESSES if row.fields.get(name)]
         if not filled:
             if self.has_addresses:
-                self.problems.add(f"nobody it is for: fill in one of {', '.join(ADDRESSES)}", row.line)
+                self.problems.add(f"no recipient: fill in one of {', '.join(ADDRESSES)}", row.line)
             return None
         if len(filled) > 1:
             self.problems.add(f"more than one address: {' and '.join(filled)}", row.line)
@@ -379,7 +238,7 @@ class _Making:
         return address
 
     def _check_id(self, name: str, value: str, line: int) -> str | None:
-        """Note what is wrong with an id, or may be; return what certainly is."""
+        """Add what is or may be wrong with an id, and return what certainly is."""
         problem = problem_of_id(value)
         if problem:
             self.problems.add(f"{name} {problem}", line)
@@ -389,15 +248,15 @@ class _Making:
         return problem
 
     def report_ids(self) -> None:
-        """Note what only all ids of a column show together."""
+        """Add what only all ids of a column together show."""
         for name, numbers in self.long_numbers.items():
             numbers.report(name, self.problems, self.doubts)
 
     def notes(self) -> list[str]:
-        """Return what is shown of the texts."""
+        """Return notes about the texts."""
         if not self.like_fields:
             return []
-        lines = lines_of(list(self.like_fields))
+        lines = _list_lines(list(self.like_fields))
         return [f"What looks like a field of another program is sent as it stands, in texts of {lines}."]
 
     def _body(self, row: Row, *, has_files: bool) -> str | None:
@@ -448,7 +307,7 @@ class _Making:
                 self.known_files[name] = _problem_of_file(self.folder / name)
             problem = self.known_files[name]
             if problem:
-                # Its name may be a patient's.
+                # The file's name may be a patient's.
                 self.problems.add(f"file {position} of {len(row.files)}: {problem}", row.line)
         return tuple(self.folder / name for name in row.files)
 
@@ -467,3 +326,92 @@ def _problem_of_file(path: Path) -> str | None:
     except InvalidFileError as error:
         return error.problems[0][1]
     return None
+
+
+def recipient_key(address: str) -> str:
+    """Return what is equal for addresses that are written differently, but lead to the same recipient.
+
+    Upper and lower case make a difference to the service.
+    """
+    # An id can have a slash in it.
+    parts = address.split("/", 2 if address.startswith("aux/") else 1)
+    kind = "/".join(parts[:-1])
+    return f"{_SAME_PERSON.get(kind, kind)}/{_one_space(parts[-1])}"
+
+
+def _find_repeats(messages: Sequence[Message]) -> list[tuple[int, int]]:
+    """Return the lines with the same message to the same recipient, each with the first such line."""
+    first: dict[tuple[str, str, tuple[str, ...]], int] = {}
+    real_path = cache(os.path.realpath)
+    found = []
+    for message in messages:
+        files = tuple(sorted(map(real_path, message.files)))
+        content = (recipient_key(message.to), _one_space(normalize("NFC", message.body)), files)
+        line = first.setdefault(content, message.line)
+        if line != message.line:
+            found.append((message.line, line))
+    return found
+
+
+_Groups = Mapping[str, Sequence[Message]]
+"""The messages of each recipient of more than one."""
+
+
+def _group_by_recipient(messages: Sequence[Message]) -> _Groups:
+    """Return the recipients of more than one message, with these."""
+    found: dict[str, list[Message]] = {}
+    for message in messages:
+        found.setdefault(recipient_key(message.to), []).append(message)
+    return {to: group for to, group in found.items() if len(group) > 1}
+
+
+def _note_of_groups(groups: _Groups, repeated: Sequence[tuple[int, int]]) -> list[str]:
+    """Return a note about recipients of several messages that are not all alike."""
+    repeats = {line for line, _ in repeated}
+    pairs = [
+        f"line {other} as line {first.line}"
+        for first, *others in groups.values()
+        if (other := next((one.line for one in others if one.line not in repeats), None))
+    ]
+    if not pairs:
+        return []
+    shown = pairs[:_MOST_LINES] + (["…"] if len(pairs) > _MOST_LINES else [])
+    return [f"Recipients of more than one message: {len(pairs):,} ({', '.join(shown)})."]
+
+
+def _report_other_names(groups: _Groups, recipients: Recipients, doubts: Problems) -> None:
+    """Add a doubt where one recipient has two names: of two patients, one would get what is the other's.
+
+    In a group chat, several people may be spoken of.
+    """
+    columns = [name for name in recipients.columns if _is_personal(name)]
+    lines = {one.line for to, group in groups.items() if not to.startswith(_GROUPS) for one in group}
+    fields = {row.line: row.fields for row in recipients.rows if row.line in lines} if columns else {}
+    for group in groups.values():
+        for name in columns:
+            values = [(one.line, fields.get(one.line, {}).get(name, "")) for one in group]
+            (line, known), *others = [*filter(lambda one: one[1], values)] or [(0, "")]
+            for other, value in others:
+                if _plain(known) != _plain(value):
+                    doubt = f"the same recipient as on line {line}, but another {name}"
+                    doubts.add(doubt, other, f"{known} and {value}")
+
+
+def _is_personal(column: str) -> bool:
+    if _OF_OTHERS.search(column):
+        return False
+    return any(word in _PERSONAL or word.endswith(("naam", "name")) for word in column.split("_"))
+
+
+def _plain(value: str) -> str:
+    return _one_space(normalize("NFC", value).casefold())
+
+
+def _one_space(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _list_lines(lines: Sequence[int]) -> str:
+    """Return the lines as text, of many only the first."""
+    shown = ", ".join(f"line {line}" for line in lines[:_MOST_LINES])
+    return f"{shown} and {len(lines) - _MOST_LINES:,} more" if len(lines) > _MOST_LINES else shown

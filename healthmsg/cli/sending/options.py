@@ -1,8 +1,8 @@
-"""What is to be done."""
+"""The options of `healthmsg send-many`, and the job that they describe."""
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -12,57 +12,16 @@ from attrs import fields, frozen
 from healthmsg.bulk import Outgoing, SendManyOptions
 from healthmsg.bulk.hold import STOP_AFTER
 from healthmsg.bulk.reconcile import SETTLE
-from healthmsg.cli.files import JOURNAL_VARIABLE, JournalPlace
-from healthmsg.cli.problems import RefusedError
+from healthmsg.cli.files import JOURNAL_VARIABLE, JournalLocation
+from healthmsg.cli.problems import Problem, RefusedError
 from healthmsg.cli.recipients.messages import Message, Messages
-from healthmsg.cli.service import Service, without_password
-from healthmsg.cli.terminal import quoted
+from healthmsg.cli.service import Service, hide_password
+from healthmsg.cli.terminal import shell_quote
 from healthmsg.client import Client
 
-
-@frozen
-class Job:
-    """A run: these messages, or without them all that the journal still holds."""
-
-    messages: Messages | None
-    journal: JournalPlace | None
-    is_exact: bool
-    """Whether diacritics in auxiliary ids are meant."""
-    retry_failed: bool
-    settle: float
-    stop_after: float
-    skips_sent: bool = False
-    """Whether those are left out who already got another text from the journal."""
-    superseded: bool = False
-    """Whether the journal's texts are sent too that a later run replaced by others."""
-    service: Service = Service()
-
-    def send_options(self) -> SendManyOptions:
-        """Return the options of the client."""
-        options = SendManyOptions(
-            settle=self.settle,
-            retry_failed=self.retry_failed,
-            stop_after=self.stop_after,
-            superseded=self.superseded,
-        )
-        if self.journal is not None:
-            options["journal"] = self.journal.target
-            if self.messages is not None:
-                options["other_text"] = "skip" if self.skips_sent else "send"
-        return options
-
-    def outgoing(self, client: Client) -> Iterator[Outgoing] | None:
-        """Give the messages as the client takes them."""
-        return None if self.messages is None else self.messages.outgoing(client, is_exact=self.is_exact)
-
-    def message(self, index: int | None) -> Message | None:
-        """Give the message of a result."""
-        return None if self.messages is None or index is None else self.messages.all[index]
-
-
-_WHO_GOT_WHAT: Final = "--send-again and --skip-sent need a journal, which knows who got what"
+_NEEDS_JOURNAL: Final = "--send-again and --skip-sent need a journal, which knows who got what"
+# Left out of the command to go on with.
 _OF_ONE_RUN: Final = {"yes", "results", "dry_run", "check_chats", "texts"}
-
 RecipientsFile = Annotated[
     Path | None,
     typer.Argument(
@@ -75,7 +34,7 @@ TemplateText = Annotated[
     str | None, typer.Option("--template", help='The text: "Beste {first_name}, …". Braces: {{ and }}.')
 ]
 TemplateFile = Annotated[Path | None, typer.Option("--template-file", help="A file with the text.")]
-JournalTarget = Annotated[
+JournalOption = Annotated[
     str | None,
     typer.Option(
         "--journal",
@@ -84,19 +43,19 @@ JournalTarget = Annotated[
     ),
 ]
 NoJournal = Annotated[
-    bool, typer.Option("--no-journal", help="Keep none: what breaks off cannot be gone on with.")
+    bool, typer.Option("--no-journal", help="Keep none: a run that breaks off cannot be resumed.")
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Send all that the journal still holds.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before sending.")]
 ResultsFile = Annotated[
     Path | None, typer.Option("--results", help="Where the results go; never overwritten.")
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Tell what would go wrong, and send nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would go wrong, and send nothing.")]
 CheckChats = Annotated[
     bool, typer.Option("--check-chats", help="With --dry-run: ask the service for each chat.")
 ]
 AllowRepeats = Annotated[
-    bool, typer.Option("--allow-repeats", help="Send a message also to who gets the same one already.")
+    bool, typer.Option("--allow-repeats", help="Send the same message to the same recipient again.")
 ]
 AllowEmpty = Annotated[bool, typer.Option("--allow-empty", help="Fields of the template may be empty.")]
 AcceptDoubtful = Annotated[
@@ -112,7 +71,7 @@ Texts = Annotated[
 ExactAuxIds = Annotated[
     bool, typer.Option("--exact-aux-ids", help="Diacritics in auxiliary ids are meant as they are.")
 ]
-Encoding = Annotated[str | None, typer.Option(help="Of the files, should it be found out wrongly: cp1252, …")]
+Encoding = Annotated[str | None, typer.Option(help="Of the files, if it is detected wrongly: cp1252, …")]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try again what failed before.")]
 SendAgain = Annotated[
     bool,
@@ -135,7 +94,7 @@ StopAfter = Annotated[
 
 @frozen
 class Options:
-    """What was asked for."""
+    """What the user gave."""
 
     recipients: Path | None = None
     template: str | None = None
@@ -165,14 +124,14 @@ class Options:
 
     @property
     def service(self) -> Service:
-        """The way to the service."""
+        """The service, and the way there."""
         return Service(self.proxy, self.ca, self.no_x509_strict)
 
     def check(self) -> None:
-        """Refuse what does not go together.
+        """Refuse options that contradict each other.
 
         Raises:
-            RefusedError: with all of it.
+            RefusedError: with all that do.
         """
         problems = [problem for is_wrong, problem in self._rules() if is_wrong]
         if problems:
@@ -180,7 +139,7 @@ class Options:
 
     @property
     def command(self) -> str:
-        """Return the command that does the same again, for a shell; passwords are left out."""
+        """The command that does the same again, for a shell, without passwords."""
         words = ["healthmsg", "send-many"]
         for option in fields(Options):
             value = getattr(self, option.name)
@@ -190,16 +149,16 @@ class Options:
             if value is True:
                 words.append(name)
             elif option.name == "journal":
-                words += [name, _journal_as_word(value)]
+                words += [name, _quote_journal(value)]
             elif option.name == "proxy":
-                words += [name, quoted(without_password(value))]
+                words += [name, shell_quote(hide_password(value))]
             else:
-                words += _as_words(name, value)
+                words += _quote_option(name, value)
         return " ".join(words)
 
-    def command_to_resume(self, journal: JournalPlace) -> str:
-        """Return the command that sends what the journal still holds."""
-        target = str(journal.target) if journal.path is None else journal.shown
+    def command_to_resume(self, journal: JournalLocation) -> str:
+        """Return the command that sends what the journal still has to send."""
+        target = str(journal.target) if journal.path is None else journal.text
         resuming = Options(
             journal=target,
             resume=True,
@@ -228,7 +187,7 @@ class Options:
             ),
             (self.superseded and not self.resume, "--superseded goes with --resume"),
             (self.send_again and self.skip_sent, "--send-again and --skip-sent: one of them"),
-            (self.no_journal and (self.send_again or self.skip_sent), _WHO_GOT_WHAT),
+            (self.no_journal and (self.send_again or self.skip_sent), _NEEDS_JOURNAL),
             (self.resume and (self.journal is None or self.no_journal), "--resume needs --journal"),
             (
                 self.template is not None and self.template_file is not None,
@@ -248,16 +207,62 @@ class Options:
         ]
 
 
-def _as_words(name: str, value: object) -> list[str]:
-    """Return an option and its value, or a value alone, so that nothing of it is taken for an option."""
+def _quote_option(name: str, value: object) -> list[str]:
+    """Return an option and its value, or a value alone, so that no value is taken for an option."""
     text = str(value)
     if text.startswith("-") and isinstance(value, Path):
         text = f"./{text}"
     if text.startswith("-"):
-        return [quoted(f"{name}={text}")]
-    return [*filter(None, [name]), quoted(text)]
+        return [shell_quote(f"{name}={text}")]
+    return [*filter(None, [name]), shell_quote(text)]
 
 
-def _journal_as_word(target: str) -> str:
-    word = JournalPlace.parse(target).word
-    return quoted(f"./{word}" if word.startswith("-") else word)
+def _quote_journal(target: str) -> str:
+    word = JournalLocation.parse(target).argument
+    return shell_quote(f"./{word}" if word.startswith("-") else word)
+
+
+@frozen
+class Job:
+    """A run: these messages, or without them all that the journal still has to send."""
+
+    options: Options
+    messages: Messages | None = None
+    journal: JournalLocation | None = None
+    skips_sent: bool = False
+    """Whether recipients are left out who already got another text from the journal."""
+
+    @property
+    def service(self) -> Service:
+        """The service, and the way there."""
+        return self.options.service
+
+    @property
+    def doubts(self) -> Sequence[Problem]:
+        """What may be a mistake in the messages."""
+        return () if self.messages is None else self.messages.doubts
+
+    def send_options(self) -> SendManyOptions:
+        """Return the options for `Client.send_many`."""
+        options = SendManyOptions(
+            settle=self.options.settle,
+            retry_failed=self.options.retry_failed,
+            stop_after=self.options.stop_after,
+            superseded=self.options.superseded,
+        )
+        if self.journal is not None:
+            options["journal"] = self.journal.target
+            if self.messages is not None:
+                options["other_text"] = "skip" if self.skips_sent else "send"
+        return options
+
+    def outgoing(self, client: Client) -> Iterator[Outgoing] | None:
+        """Return the messages for `Client.send_many`."""
+        if self.messages is None:
+            return None
+        is_exact = self.options.exact_aux_ids
+        return (message.outgoing(client, is_exact=is_exact) for message in self.messages.all)
+
+    def message(self, index: int | None) -> Message | None:
+        """Return the message of a result."""
+        return None if self.messages is None or index is None else self.messages.all[index]

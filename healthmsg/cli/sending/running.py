@@ -1,4 +1,4 @@
-"""How fast a run goes."""
+"""Sending, with its progress, until everything is done or the run is stopped."""
 
 import asyncio
 import logging
@@ -22,9 +22,9 @@ from rich.progress import (
 from rich.text import Text
 
 from healthmsg.bulk import SendMany, SendResult
-from healthmsg.cli.problems import say
+from healthmsg.cli.problems import ResultsError, print_text
 from healthmsg.cli.sending.options import Job
-from healthmsg.cli.sending.results import Ending, Results, ResultsError
+from healthmsg.cli.sending.results import Ending, Results
 from healthmsg.errors import (
     AuthorizationError,
     ConnectError,
@@ -38,38 +38,18 @@ from healthmsg.errors import (
     TokenRenewalError,
 )
 
-
-class Rate(ProgressColumn):
-    """Steps a second."""
-
-    def render(self, task: Task) -> Text:
-        """Show it, and 0 before there is any."""
-        return Text(f"{task.speed or 0:5.1f}/s", style="cyan")
-
-
-# Seconds between two looks at what a run waits for.
-_BETWEEN_LOOKS: Final = 0.25
-# Seconds without a result after which finding out is what the run waits for.
-_STANDS_STILL: Final = 1.5
-# Seconds. Where lines are printed, short waits are left out, and long ones repeated, but ever less.
-_WORTH_A_LINE: Final = 2.0
-_BETWEEN_LINES: Final = 60.0
+# All in seconds. How often it is checked what a run waits for.
+_CHECK_INTERVAL: Final = 0.25
+# Without a result for so long, a run waits to learn what became of messages.
+_IDLE_AFTER: Final = 1.5
+# Without a progress bar, shorter waits are not printed, and long ones are repeated, less and less often.
+_SHORTEST_WAIT: Final = 2.0
+_FIRST_REPEAT: Final = 60.0
 _LONGEST_SILENCE: Final = 900.0
-# Seconds between lines about different things.
-_BREATH: Final = 10.0
-# What the log says of the same, in its own words.
-_SAID_OTHERWISE: Final = ("sending is held up", "the journal waits", "%(call)s -> %(status)d")
-
-
-@frozen
-class Wait:
-    """What a run waits for."""
-
-    what: str
-    """The same as long as it is the same wait."""
-    text: str
-
-
+# Between lines about different waits.
+_LINE_INTERVAL: Final = 10.0
+# How the library logs the same waits.
+_WAIT_LOGS: Final = ("sending is held up", "the journal waits", "%(call)s -> %(status)d")
 _REASONS: Final[tuple[tuple[type[Exception], str], ...]] = (
     (QuotaExceededError, "this user's quota is used up, trying again"),
     (RateLimitedError, "the service asks for fewer calls (429), trying again"),
@@ -80,8 +60,25 @@ _REASONS: Final[tuple[tuple[type[Exception], str], ...]] = (
 )
 
 
+class Rate(ProgressColumn):
+    """Steps a second."""
+
+    def render(self, task: Task) -> Text:
+        """Return the rate, at first 0."""
+        return Text(f"{task.speed or 0:5.1f}/s", style="cyan")
+
+
+@frozen
+class Wait:
+    """What a run waits for."""
+
+    what: str
+    """Equal for as long as it is the same wait."""
+    text: str
+
+
 def wait_for(error: Exception | None, *, in_doubt: int = 0, seconds: float = 0.0) -> Wait | None:
-    """Say what a run waits for: what holds it up, or else what became of messages in doubt."""
+    """Return what a run waits for: what pauses it, or to learn what became of messages in doubt."""
     if isinstance(error, ConnectError):
         problem = f" ({error.problem})" if error.problem else ""
         return Wait("connect", f"cannot connect, trying again{problem}")
@@ -102,106 +99,91 @@ def wait_for(error: Exception | None, *, in_doubt: int = 0, seconds: float = 0.0
 
 @define
 class Announcements:
-    """Decides which waits are worth a line, where no progress is shown."""
+    """Decides which waits are printed as a line, where there is no progress bar."""
 
     _wait: str | None = None
     _since: float = 0.0
     _next_line: float = -math.inf
-    _silence: float = _BETWEEN_LINES
-    _has_told: bool = False
+    _silence: float = _FIRST_REPEAT
+    _has_printed: bool = False
 
     def line(self, now: float, wait: Wait | None) -> str | None:
-        """Return what to print at that moment, if anything."""
+        """Return what to print at this time, if anything."""
         if wait is None:
-            has_told, self._has_told, self._wait = self._has_told, False, None
-            return "going on" if has_told else None
+            has_printed, self._has_printed, self._wait = self._has_printed, False, None
+            return "going on" if has_printed else None
         if wait.what != self._wait:
-            self._wait, self._since, self._silence = wait.what, now, _BETWEEN_LINES
-            self._next_line = max(now + _WORTH_A_LINE, min(self._next_line, now + _BREATH))
+            self._wait, self._since, self._silence = wait.what, now, _FIRST_REPEAT
+            self._next_line = max(now + _SHORTEST_WAIT, min(self._next_line, now + _LINE_INTERVAL))
         if now < self._next_line:
             return None
         lasting = now - self._since
-        self._next_line, self._has_told = now + self._silence, True
+        self._next_line, self._has_printed = now + self._silence, True
         self._silence = min(self._silence * 2, _LONGEST_SILENCE)
-        return wait.text if lasting < _BETWEEN_LINES else f"{wait.text}, for {lasting / 60:.0f} min now"
+        return wait.text if lasting < _FIRST_REPEAT else f"{wait.text}, for {lasting / 60:.0f} min now"
 
 
-class _Unless(ProgressColumn):
-    """Another column, as long as the run does not wait."""
-
-    def __init__(self, column: ProgressColumn, waiting: Callable[[], Wait | None]) -> None:
-        super().__init__()
-        self._column = column
-        self._waiting = waiting
-
-    def render(self, task: Task) -> Text:
-        """Show it, or nothing."""
-        shown = self._column(task) if self._waiting() is None else ""
-        return shown if isinstance(shown, Text) else Text(str(shown))
-
-
-class _Waiting(ProgressColumn):
-    """What the run waits for, in the place of all that stands still meanwhile."""
+class _StateColumn(ProgressColumn):
+    """Rate, outcomes and time left; or in their place what the run waits for."""
 
     def __init__(self, waiting: Callable[[], Wait | None]) -> None:
         super().__init__()
         self._waiting = waiting
+        self._columns = (
+            Rate(),
+            TextColumn("{task.description}"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+        )
 
-    def render(self, _: Task) -> Text:
-        """Show it."""
-        wait = self._waiting()
-        return Text("" if wait is None else wait.text, style="yellow", no_wrap=True, overflow="ellipsis")
+    def render(self, task: Task) -> Text:
+        """Return either."""
+        if (wait := self._waiting()) is not None:
+            return Text(wait.text, style="yellow", no_wrap=True, overflow="ellipsis")
+        return Text(" ").join(column.render(task) for column in self._columns)
 
 
 def make_progress(console: Console, waiting: Callable[[], Wait | None]) -> Progress:
-    """Make a bar with numbers, or with what the run waits for. Off a terminal, nothing is shown."""
-    columns = (Rate(), TextColumn("{task.description}"), TimeRemainingColumn(elapsed_when_finished=True))
-    return Progress(
-        BarColumn(bar_width=6),
-        MofNCompleteColumn(),
-        *(_Unless(column, waiting) for column in columns),
-        _Waiting(waiting),
-        console=console,
-        disable=not console.is_terminal,
-    )
+    """Return a bar with numbers, or with what the run waits for. Without a terminal, nothing is shown."""
+    columns = (BarColumn(bar_width=6), MofNCompleteColumn(), _StateColumn(waiting))
+    return Progress(*columns, console=console, disable=not console.is_terminal)
 
 
 @define
 class Watch:
-    """Looks again and again at what a run waits for, and says so in lines where no progress is shown."""
+    """Checks what a run waits for, and prints it as lines where there is no progress bar."""
 
     _sending: SendMany
-    _says_lines: bool
+    _prints_lines: bool
     wait: Wait | None = field(default=None, init=False)
-    """What it waits for just now."""
+    """What the run waits for at present."""
     _last_result: float = field(default=-math.inf, init=False)
     _announcements: Announcements = field(factory=Announcements, init=False)
 
-    def note_result(self) -> None:
-        """Note that the run goes on."""
+    def on_result(self) -> None:
+        """Record the time of a result."""
         self._last_result = asyncio.get_running_loop().time()
 
-    async def look(self) -> None:
-        """Look, until this is cancelled."""
+    async def run(self) -> None:
+        """Check until this is cancelled."""
         loop, lines = asyncio.get_running_loop(), Console(stderr=True)
         self._last_result = loop.time()
         while True:
             run, now = self._sending, loop.time()
-            stands_still = now - self._last_result > _STANDS_STILL
-            in_doubt = run.in_doubt if stands_still else 0
+            is_idle = now - self._last_result > _IDLE_AFTER
+            in_doubt = run.in_doubt if is_idle else 0
             self.wait = wait_for(run.paused_by, in_doubt=in_doubt, seconds=run.settled_in)
-            if self._says_lines and (line := self._announcements.line(now, self.wait)) is not None:
-                say(lines, f"{line[0].upper()}{line[1:]}.")
-            await asyncio.sleep(_BETWEEN_LOOKS)
+            if self._prints_lines and (line := self._announcements.line(now, self.wait)) is not None:
+                print_text(lines, f"{line[0].upper()}{line[1:]}.")
+            await asyncio.sleep(_CHECK_INTERVAL)
 
 
 @contextmanager
-def log_without_waits() -> Iterator[None]:
-    """Within, keep out of the log what is said here anyway, in words that are for people."""
+def hiding_wait_logs() -> Iterator[None]:
+    """Within, leave waits out of the log: they are shown here, in words for people."""
     logger = logging.getLogger("healthmsg")
 
     def is_other(record: logging.LogRecord) -> bool:
-        return not str(record.msg).startswith(_SAID_OTHERWISE)
+        return not str(record.msg).startswith(_WAIT_LOGS)
 
     logger.addFilter(is_other)
     try:
@@ -211,40 +193,43 @@ def log_without_waits() -> Iterator[None]:
 
 
 async def run(console: Console, job: Job, total: int, results: Results, ending: Ending) -> None:
-    """Send, and note in `ending` what becomes of it, also when this is interrupted or breaks off.
+    """Send, and record in `ending` what becomes of it, also when this is interrupted or breaks off.
 
-    The first Ctrl-C begins nothing more, and waits for what is under way.
+    After the first Ctrl-C, no more calls are begun, and those that are running are waited for.
 
     Raises:
-        KeyboardInterrupt: at the second one.
+        KeyboardInterrupt: at the second Ctrl-C.
     """
     _listen_for_ctrl_c(ending)
     async with job.service.client() as client:
         sending = client.send_many(job.outgoing(client), **job.send_options())
-        watch = Watch(sending, says_lines=not console.is_terminal)
-        with log_without_waits(), make_progress(console, lambda: watch.wait) as progress:
+        watch = Watch(sending, prints_lines=not console.is_terminal)
+        with hiding_wait_logs(), make_progress(console, lambda: watch.wait) as progress:
             bar = progress.add_task(str(ending.tally), total=total)
 
-            def note(result: SendResult) -> None:
-                watch.note_result()
+            def record(result: SendResult) -> None:
+                watch.on_result()
                 ending.tally.add(result)
                 results.add(result, job.message(result.index))
                 progress.update(bar, advance=1, description=str(ending.tally))
                 if results.problem is not None and job.journal is None:
-                    # Nothing else says what was sent.
+                    # There is no other record of what was sent.
                     raise ResultsError(results.problem)
 
-            watching = asyncio.create_task(watch.look())
+            watching = asyncio.create_task(watch.run())
             try:
                 async with sending:
-                    await _read(sending, note, console, ending)
+                    await _read(sending, record, console, ending)
             finally:
                 watching.cancel()
                 await asyncio.wait([watching])
 
 
 def _listen_for_ctrl_c(ending: Ending) -> None:
-    """Not as asyncio would: the second would be raised in whatever runs just then, which would wait."""
+    """Cancel the task at the first Ctrl-C, and raise at the second.
+
+    asyncio's own handler raises the second in any task that runs just then, which may wait instead of end.
+    """
     running = asyncio.current_task()
 
     def pressed() -> None:
@@ -253,35 +238,35 @@ def _listen_for_ctrl_c(ending: Ending) -> None:
         ending.is_interrupted = True
         running.cancel()
 
-    # Windows has no such handlers, and they are for the main thread only.
+    # There are none on Windows, nor outside the main thread.
     with suppress(NotImplementedError, RuntimeError, ValueError):
         asyncio.get_running_loop().add_signal_handler(signal.SIGINT, pressed)
 
 
 async def _read(
-    sending: SendMany, note: Callable[[SendResult], None], console: Console, ending: Ending
+    sending: SendMany, record: Callable[[SendResult], None], console: Console, ending: Ending
 ) -> None:
-    """Read the results; what is under way when it is stopped still has some."""
+    """Read the results, when it is stopped also those of the calls that are running."""
     try:
         async for result in sending:
-            note(result)
+            record(result)
     except asyncio.CancelledError:
         ending.is_interrupted = True
-        say(console, "Stopping: what is under way is waited for. Ctrl-C again ends at once.")
-        _stay(asyncio.current_task())
+        print_text(console, "Stopping: what is under way is waited for. Ctrl-C again ends at once.")
+        _uncancel(asyncio.current_task())
     except (HealthmsgError, ResultsError) as error:
         ending.error = error
     sending.stop()
-    await _read_what_is_left(sending, note, ending)
+    await _read_rest(sending, record, ending)
 
 
-async def _read_what_is_left(sending: SendMany, note: Callable[[SendResult], None], ending: Ending) -> None:
-    """Read the results of what was under way when the run ended."""
+async def _read_rest(sending: SendMany, record: Callable[[SendResult], None], ending: Ending) -> None:
+    """Read the results of the calls that were running when the run ended."""
     while True:
         try:
             async for result in sending:
-                note(result)
-        except ResultsError as error:  # that one is counted, and there may be more
+                record(result)
+        except ResultsError as error:  # that result is counted, and there may be more
             ending.error = ending.error or error
         except HealthmsgError as error:
             ending.error = ending.error or error
@@ -290,7 +275,7 @@ async def _read_what_is_left(sending: SendMany, note: Callable[[SendResult], Non
             return
 
 
-def _stay(task: "asyncio.Task[None] | None") -> None:
-    """Go on in spite of having been cancelled, to tell how it stands."""
+def _uncancel(task: "asyncio.Task[None] | None") -> None:
+    """Take a cancellation back, so that the results can still be read."""
     if task is not None:
         task.uncancel()
