@@ -102,7 +102,7 @@ async def test_a_forged_callback_ends_it(console: Console, asking: Sandbox, sess
         await signing_in
 
 
-async def test_nobody_is_waited_for_for_ever(
+async def test_an_approval_is_not_waited_for_without_limit(
     console: Console, asking: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_APPROVAL_TIMEOUT", 0.05)

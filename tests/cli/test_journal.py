@@ -76,7 +76,7 @@ def test_a_program_can_read_the_counts(journal: Path) -> None:
     assert datetime.fromisoformat(document["oldest"]).tzinfo
 
 
-def test_it_works_beside_somebody_who_sends(journal: Path) -> None:
+def test_it_works_beside_a_run(journal: Path) -> None:
     async def beside() -> Done:
         async with Journal.open(journal):
             return await asyncio.to_thread(invoke, "journal", "show", journal)
@@ -176,7 +176,7 @@ def test_an_age_that_is_none_is_refused(journal: Path, age: str) -> None:
     assert "Nothing was deleted." in done.err
 
 
-def test_it_is_not_begun_where_nobody_can_be_asked(journal: Path) -> None:
+def test_a_purge_is_not_begun_without_a_terminal_to_ask_at(journal: Path) -> None:
     done = invoke("journal", "purge", journal, "--older-than", "0d")
 
     assert done.code == 2
@@ -184,7 +184,7 @@ def test_it_is_not_begun_where_nobody_can_be_asked(journal: Path) -> None:
     assert len(export(journal)) == 3
 
 
-def test_a_journal_that_somebody_sends_with_is_not_purged(journal: Path) -> None:
+def test_a_journal_in_use_is_not_purged(journal: Path) -> None:
     async def beside() -> Done:
         async with Journal.open(journal):
             return await asyncio.to_thread(invoke, "journal", "purge", journal, "--older-than", "0d", "--yes")
@@ -201,8 +201,8 @@ def test_what_was_deleted_is_said_also_when_closing_fails(
 ) -> None:
     leave = Journal.__aexit__
 
-    async def broken(opened: Journal, *told: Any) -> None:
-        await leave(opened, *told)
+    async def broken(opened: Journal, *exc_info: Any) -> None:
+        await leave(opened, *exc_info)
         if not opened._is_reading:
             raise JournalError("The journal is gone.")
 

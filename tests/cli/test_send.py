@@ -13,7 +13,7 @@ from healthmsg.cli.send import parse_address
 from healthmsg.errors import InvalidIdError
 from healthmsg.resources.chat import Chat
 from healthmsg.sandbox import AnswerStatus, CutAfter, Sandbox
-from tests.cli.command_line import RUNNER, Done, invoke, run, variables_of
+from tests.cli.command_line import RUNNER, Done, bodies, invoke, run, variables_of
 
 
 @pytest.fixture
@@ -31,10 +31,6 @@ async def invoked(
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return Done(result.exit_code, result.stdout, result.stderr)
-
-
-def bodies(sandbox: Sandbox, chat: str) -> list[str | None]:
-    return [message.body for message in sandbox.messages(chat)]
 
 
 def service_line(sandbox: Sandbox, starts: str = "Service") -> str:

@@ -17,11 +17,6 @@ NAMES = ["Zoë", "José", "François", "Maïté", "Renée"]
 TABLE = "aux_id;voornaam\r\n" + "".join(f"P{n};{name}\r\n" for n, name in enumerate(NAMES))
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "lijst.csv"
-
-
 def read(path: Path, text: str, encoding: str = "utf-8") -> Recipients:
     path.write_bytes(text.encode(encoding))
     return read_recipients(path)
@@ -179,7 +174,7 @@ def test_an_encoding_that_cannot_be_right_is_refused(path: Path, encoding: str) 
         read_recipients(path, encoding)
 
 
-def test_a_mark_is_no_part_of_the_first_column_when_the_encoding_is_told(path: Path) -> None:
+def test_a_mark_is_no_part_of_the_first_column_when_the_encoding_is_named(path: Path) -> None:
     path.write_bytes(TABLE.encode("utf-8-sig"))
 
     assert read_recipients(path, "utf-8").columns[0] == "aux_id"

@@ -1,9 +1,8 @@
-"""Files whose names have signs in them that mean something to a shell, a URL or a terminal."""
+"""Files whose names have signs that mean something to a shell, a URL or a terminal."""
 
 import asyncio
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 from urllib.parse import unquote
@@ -18,7 +17,7 @@ from healthmsg.cli.problems import RefusedError
 from healthmsg.cli.sending.options import Options
 from healthmsg.errors import ConfigurationError
 from healthmsg.sandbox import AnswerStatus, Sandbox
-from tests.cli.command_line import Done, invoke, run, run_as_printed, variables_of
+from tests.cli.command_line import Done, invoke, run, split_as_shell, variables_of
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="its files have no such names")
 
@@ -46,7 +45,7 @@ NAMES = [
 
 
 def write(path: Path, sandbox: Sandbox) -> list[str]:
-    """Make a file of two recipients; give their chats."""
+    """Write a file of two recipients, and return their chats."""
     path.write_text("aux_id;n\nP0;0\nP1;1\n")
     return [f"conversations/{sandbox.add_conversation(aux_id=f'P{n}')}" for n in range(2)]
 
@@ -86,7 +85,9 @@ async def test_all_is_sent_and_what_is_printed_goes_on(
     )
 
     assert failed.code == 1, failed
-    done = await run_as_printed(sandbox, printed_command(failed), tmp_path)
+    program, *words = split_as_shell(printed_command(failed))
+    assert program == "healthmsg"
+    done = await run(sandbox, *words, "--yes")
     assert done.code == 0, done
     assert [len(sandbox.messages(chat)) for chat in chats] == [1, 1]
     (journal,) = path.parent.glob("*.journal.db")
@@ -103,19 +104,13 @@ async def test_all_is_sent_and_what_is_printed_goes_on(
 def test_a_shell_reads_back_the_words_of_the_command(name: str) -> None:
     options = Options(recipients=Path(name), template=name, journal=text_of(Path(name)), results=Path("x"))
 
-    words = subprocess.run(  # noqa: S603 - the command is the subject
-        ["bash", "-c", f"printf '%s\\0' {options.command}"],  # noqa: S607 - as the user's shell
-        capture_output=True,
-        check=True,
-    ).stdout.split(b"\0")[:-1]
+    words = split_as_shell(options.command)
 
     assert options.command.isprintable()
-    own = os.fsencode(name)
-    as_path = b"./" + own if name.startswith("-") else own
-    as_template = [b"--template=" + own] if name.startswith("-") else [b"--template", own]
-    journal = os.fsencode(text_of(Path(name)))
-    as_journal = b"./" + journal if name.startswith("-") else journal
-    assert words == [b"healthmsg", b"send-many", as_path, *as_template, b"--journal", as_journal]
+    start = "./" if name.startswith("-") else ""
+    template = [f"--template={name}"] if name.startswith("-") else ["--template", name]
+    journal = f"{start}{text_of(Path(name))}"
+    assert words == ["healthmsg", "send-many", f"{start}{name}", *template, "--journal", journal]
 
 
 @settings(deadline=None)

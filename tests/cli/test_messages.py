@@ -8,14 +8,7 @@ import pytest
 from healthmsg.cli.recipients.messages import recipient_key
 from healthmsg.cli.sending.options import Options
 from healthmsg.sandbox import Sandbox
-from tests.cli.command_line import Done, invoke, variables_of
-
-ACCOUNT = {"HEALTHMSG_API_URL": "http://127.0.0.1:9/v1", "HEALTHMSG_TOKEN": "t0ken"}
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "lijst.csv"
+from tests.cli.command_line import ACCOUNT, Done, invoke, variables_of
 
 
 def send(path: Path, text: str, *options: str) -> Done:

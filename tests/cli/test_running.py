@@ -96,7 +96,7 @@ def lines_of(*waits: tuple[float, Wait | None]) -> list[tuple[int, str]]:
     return lines
 
 
-def test_a_long_wait_is_told_of_ever_less_often() -> None:
+def test_a_long_wait_is_printed_less_and_less_often() -> None:
     assert lines_of((3600, Wait("c", "cannot connect")), (5, None)) == [
         (2, "cannot connect"),
         (62, "cannot connect, for 1 min now"),
