@@ -15,28 +15,14 @@ from rich.console import Console
 from rich.prompt import Confirm
 from rich.text import Text
 
+from healthmsg import errors
 from healthmsg.errors import (
-    AmbiguousAuxIdError,
-    CallTimeoutError,
     ConfigurationError,
-    ConnectError,
-    ConnectionLostError,
-    DeliveryUnknownError,
-    DownloadError,
-    EarlierRunError,
     HealthmsgError,
-    InvalidFileError,
-    InvalidIdError,
     InvalidInputError,
-    InvalidResponseError,
-    JournalError,
-    OtherTextError,
     QuotaExceededError,
     ReauthorizationRequiredError,
-    SendingStoppedError,
     StatusError,
-    TokenRenewalError,
-    UploadFileError,
 )
 
 MOST_SHOWN: Final = 20
@@ -111,26 +97,26 @@ class Problems:
 
 
 # The more special come first.
-_KINDS: Final[tuple[tuple[type[HealthmsgError], str], ...]] = (
-    (ReauthorizationRequiredError, "the token is not accepted: the user has to authorize again"),
-    (QuotaExceededError, "the user's quota is used up"),
-    (TokenRenewalError, "the token could not be renewed"),
-    (DeliveryUnknownError, "may have arrived"),
-    (ConnectError, "no connection was made"),
-    (ConnectionLostError, "the connection broke"),
-    (CallTimeoutError, "no answer in time"),
-    (InvalidResponseError, "the answer could not be understood"),
-    (UploadFileError, "a file could not be read, or was changed"),
-    (DownloadError, "a file could not be fetched"),
-    (InvalidFileError, "files that cannot be sent"),
-    (AmbiguousAuxIdError, "an auxiliary id with a diacritic"),
-    (InvalidIdError, "an address that cannot be right"),
-    (InvalidInputError, "refused before anything was sent"),
-    (ConfigurationError, "settings that cannot work"),
-    (EarlierRunError, "not delivered by an earlier run"),
-    (OtherTextError, "already got another text"),
-    (SendingStoppedError, "the run was ended before"),
-    (JournalError, "the journal could not be used"),
+_KINDS: Final[tuple[tuple[type[errors.HealthmsgError], str], ...]] = (
+    (errors.ReauthorizationRequiredError, "the token is not accepted: the user has to authorize again"),
+    (errors.QuotaExceededError, "the user's quota is used up"),
+    (errors.TokenRenewalError, "the token could not be renewed"),
+    (errors.DeliveryUnknownError, "may have arrived"),
+    (errors.ConnectError, "no connection was made"),
+    (errors.ConnectionLostError, "the connection broke"),
+    (errors.CallTimeoutError, "no answer in time"),
+    (errors.InvalidResponseError, "the answer could not be understood"),
+    (errors.UploadFileError, "a file could not be read, or was changed"),
+    (errors.DownloadError, "a file could not be fetched"),
+    (errors.InvalidFileError, "files that cannot be sent"),
+    (errors.AmbiguousAuxIdError, "an auxiliary id with a diacritic"),
+    (errors.InvalidIdError, "an address that cannot be right"),
+    (errors.InvalidInputError, "refused before anything was sent"),
+    (errors.ConfigurationError, "settings that cannot work"),
+    (errors.EarlierRunError, "not delivered by an earlier run"),
+    (errors.OtherTextError, "already got another text"),
+    (errors.SendingStoppedError, "the run was ended before"),
+    (errors.JournalError, "the journal could not be used"),
 )
 _NAME_FIRST: Final = re.compile(r"\A[A-Z]\w*(?:Error|Exception)\b:? ?")
 

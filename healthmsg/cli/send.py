@@ -12,7 +12,7 @@ from rich.console import Console
 
 from healthmsg.bulk.reconcile import SETTLE
 from healthmsg.cli.problems import ExitCode, RefusedError, exit_on_error, fail, print_text
-from healthmsg.cli.sending import options as option
+from healthmsg.cli.sending.options import Settle
 from healthmsg.cli.service import Ca, NoX509Strict, Proxy, Service, chat_handle, describe
 from healthmsg.cli.terminal import has_lost_output, printable
 from healthmsg.client import Client
@@ -156,7 +156,7 @@ def send(
     to: To,
     text: Text,
     exact_aux_id: ExactAuxId = False,
-    settle: option.Settle = SETTLE,
+    settle: Settle = SETTLE,
     as_json: AsJson = False,
     proxy: Proxy = None,
     ca: Ca = None,

@@ -4,23 +4,20 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import typer
 from attrs import evolve, frozen
 from rich.console import Console
 
-from healthmsg.bulk.hold import STOP_AFTER
-from healthmsg.bulk.reconcile import SETTLE
-from healthmsg.cli import service
 from healthmsg.cli.files import JournalLocation, require_journal_packages
 from healthmsg.cli.problems import ExitCode, RefusedError, error_text, exit_on_error, require_terminal
 from healthmsg.cli.recipients.encodings import Decoded
 from healthmsg.cli.recipients.messages import Messages, make_messages
 from healthmsg.cli.recipients.reading import Recipients, read_recipients, read_text_file
 from healthmsg.cli.recipients.template import Template
-from healthmsg.cli.sending import options as option
 from healthmsg.cli.sending.options import Job, Options
 from healthmsg.cli.sending.preview import (
     Plan,
@@ -49,33 +46,7 @@ T = TypeVar("T")
 _BOTH_OR_NOT: Final = "Give --send-again to send them this one too, or --skip-sent to leave them out"
 
 
-def send_many(
-    recipients: option.RecipientsFile = None,
-    template: option.TemplateText = None,
-    template_file: option.TemplateFile = None,
-    journal: option.JournalOption = None,
-    no_journal: option.NoJournal = False,
-    resume: option.Resume = False,
-    yes: option.Yes = False,
-    results: option.ResultsFile = None,
-    dry_run: option.DryRun = False,
-    check_chats: option.CheckChats = False,
-    texts: option.Texts = False,
-    allow_repeats: option.AllowRepeats = False,
-    allow_empty: option.AllowEmpty = False,
-    accept_doubtful: option.AcceptDoubtful = False,
-    exact_aux_ids: option.ExactAuxIds = False,
-    encoding: option.Encoding = None,
-    retry_failed: option.RetryFailed = False,
-    send_again: option.SendAgain = False,
-    skip_sent: option.SkipSent = False,
-    superseded: option.Superseded = False,
-    settle: option.Settle = SETTLE,
-    stop_after: option.StopAfter = STOP_AFTER,
-    proxy: service.Proxy = None,
-    ca: service.Ca = None,
-    no_x509_strict: service.NoX509Strict = False,
-) -> None:
+def send_many(**options: Any) -> None:
     """Send a message to each recipient of a file.
 
     Everything is checked before the first is sent. HEALTHMSG_TOKEN is the access token,
@@ -83,8 +54,11 @@ def send_many(
 
     Exit status: 0 all were delivered, 1 not all, 2 refused, 130 interrupted.
     """
-    options = Options(**locals())  # with the same names
-    raise typer.Exit(_Command(Console(), options).run())
+    raise typer.Exit(_Command(Console(), Options(**options)).run())
+
+
+# By this, typer knows the arguments and options: they are the fields of `Options`.
+send_many.__signature__ = signature(Options)  # type: ignore[attr-defined]
 
 
 @frozen

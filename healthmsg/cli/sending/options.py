@@ -15,112 +15,109 @@ from healthmsg.bulk.reconcile import SETTLE
 from healthmsg.cli.files import JOURNAL_VARIABLE, JournalLocation
 from healthmsg.cli.problems import Problem, RefusedError
 from healthmsg.cli.recipients.messages import Message, Messages
-from healthmsg.cli.service import Service, hide_password
+from healthmsg.cli.service import Ca, NoX509Strict, Proxy, Service, hide_password
 from healthmsg.cli.terminal import shell_quote
 from healthmsg.client import Client
 
 _NEEDS_JOURNAL: Final = "--send-again and --skip-sent need a journal, which knows who got what"
 # Left out of the command to go on with.
 _OF_ONE_RUN: Final = {"yes", "results", "dry_run", "check_chats", "texts"}
-RecipientsFile = Annotated[
-    Path | None,
-    typer.Argument(
-        metavar="RECIPIENTS",
-        help="CSV or JSON Lines. Columns: to, or aux_id, user_id or groupchat_id; files; key; body; and any"
-        " others for the template.",
-    ),
-]
-TemplateText = Annotated[
-    str | None, typer.Option("--template", help='The text: "Beste {first_name}, …". Braces: {{ and }}.')
-]
-TemplateFile = Annotated[Path | None, typer.Option("--template-file", help="A file with the text.")]
-JournalOption = Annotated[
-    str | None,
-    typer.Option(
-        "--journal",
-        envvar=JOURNAL_VARIABLE,
-        help="A file, or postgresql://…; without it, a file beside the recipients.",
-    ),
-]
-NoJournal = Annotated[
-    bool, typer.Option("--no-journal", help="Keep none: a run that breaks off cannot be resumed.")
-]
-Resume = Annotated[bool, typer.Option("--resume", help="Send all that the journal still holds.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before sending.")]
-ResultsFile = Annotated[
-    Path | None, typer.Option("--results", help="Where the results go; never overwritten.")
-]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would go wrong, and send nothing.")]
-CheckChats = Annotated[
-    bool, typer.Option("--check-chats", help="With --dry-run: ask the service for each chat.")
-]
-AllowRepeats = Annotated[
-    bool, typer.Option("--allow-repeats", help="Send the same message to the same recipient again.")
-]
-AllowEmpty = Annotated[bool, typer.Option("--allow-empty", help="Fields of the template may be empty.")]
-AcceptDoubtful = Annotated[
-    bool,
-    typer.Option("--accept-doubtful", help="Values that may be a mistake, such as the name Null, are meant."),
-]
-Texts = Annotated[
-    bool,
-    typer.Option(
-        "--texts", help="With --dry-run: show the first texts, also where the output is no terminal."
-    ),
-]
-ExactAuxIds = Annotated[
-    bool, typer.Option("--exact-aux-ids", help="Diacritics in auxiliary ids are meant as they are.")
-]
-Encoding = Annotated[str | None, typer.Option(help="Of the files, if it is detected wrongly: cp1252, …")]
-RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try again what failed before.")]
-SendAgain = Annotated[
-    bool,
-    typer.Option("--send-again", help="Send also to those who already got another text from this journal."),
-]
-SkipSent = Annotated[
-    bool, typer.Option("--skip-sent", help="Leave out those who already got another text from this journal.")
-]
-Superseded = Annotated[
-    bool,
-    typer.Option("--superseded", help="With --resume: also the texts that a later run replaced by others."),
-]
 Settle = Annotated[
     float, typer.Option(min=0, help="Seconds after which a message that was on its way cannot arrive.")
-]
-StopAfter = Annotated[
-    float, typer.Option(min=0, help="Seconds to wait for a service that does not answer before giving up.")
 ]
 
 
 @frozen
 class Options:
-    """What the user gave."""
+    """The arguments and options of the command. Each is declared here alone."""
 
-    recipients: Path | None = None
-    template: str | None = None
-    template_file: Path | None = None
-    resume: bool = False
-    journal: str | None = None
-    no_journal: bool = False
-    yes: bool = False
-    results: Path | None = None
-    dry_run: bool = False
-    check_chats: bool = False
-    texts: bool = False
-    allow_repeats: bool = False
-    allow_empty: bool = False
-    accept_doubtful: bool = False
-    exact_aux_ids: bool = False
-    encoding: str | None = None
-    retry_failed: bool = False
-    send_again: bool = False
-    skip_sent: bool = False
-    superseded: bool = False
-    settle: float = SETTLE
-    stop_after: float = STOP_AFTER
-    proxy: str | None = None
-    ca: Path | None = None
-    no_x509_strict: bool = False
+    recipients: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="RECIPIENTS",
+            help="CSV or JSON Lines. Columns: to, or aux_id, user_id or groupchat_id; files; key; body; and any"
+            " others for the template.",
+        ),
+    ] = None
+    template: Annotated[
+        str | None, typer.Option("--template", help='The text: "Beste {first_name}, …". Braces: {{ and }}.')
+    ] = None
+    template_file: Annotated[Path | None, typer.Option("--template-file", help="A file with the text.")] = (
+        None
+    )
+    resume: Annotated[bool, typer.Option("--resume", help="Send all that the journal still holds.")] = False
+    journal: Annotated[
+        str | None,
+        typer.Option(
+            "--journal",
+            envvar=JOURNAL_VARIABLE,
+            help="A file, or postgresql://…; without it, a file beside the recipients.",
+        ),
+    ] = None
+    no_journal: Annotated[
+        bool, typer.Option("--no-journal", help="Keep none: a run that breaks off cannot be resumed.")
+    ] = False
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before sending.")] = False
+    results: Annotated[
+        Path | None, typer.Option("--results", help="Where the results go; never overwritten.")
+    ] = None
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would go wrong, and send nothing.")
+    ] = False
+    check_chats: Annotated[
+        bool, typer.Option("--check-chats", help="With --dry-run: ask the service for each chat.")
+    ] = False
+    texts: Annotated[
+        bool,
+        typer.Option(
+            "--texts", help="With --dry-run: show the first texts, also where the output is no terminal."
+        ),
+    ] = False
+    allow_repeats: Annotated[
+        bool, typer.Option("--allow-repeats", help="Send the same message to the same recipient again.")
+    ] = False
+    allow_empty: Annotated[
+        bool, typer.Option("--allow-empty", help="Fields of the template may be empty.")
+    ] = False
+    accept_doubtful: Annotated[
+        bool,
+        typer.Option(
+            "--accept-doubtful", help="Values that may be a mistake, such as the name Null, are meant."
+        ),
+    ] = False
+    exact_aux_ids: Annotated[
+        bool, typer.Option("--exact-aux-ids", help="Diacritics in auxiliary ids are meant as they are.")
+    ] = False
+    encoding: Annotated[
+        str | None, typer.Option(help="Of the files, if it is detected wrongly: cp1252, …")
+    ] = None
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what failed before.")] = (
+        False
+    )
+    send_again: Annotated[
+        bool,
+        typer.Option(
+            "--send-again", help="Send also to those who already got another text from this journal."
+        ),
+    ] = False
+    skip_sent: Annotated[
+        bool,
+        typer.Option("--skip-sent", help="Leave out those who already got another text from this journal."),
+    ] = False
+    superseded: Annotated[
+        bool,
+        typer.Option(
+            "--superseded", help="With --resume: also the texts that a later run replaced by others."
+        ),
+    ] = False
+    settle: Settle = SETTLE
+    stop_after: Annotated[
+        float,
+        typer.Option(min=0, help="Seconds to wait for a service that does not answer before giving up."),
+    ] = STOP_AFTER
+    proxy: Proxy = None
+    ca: Ca = None
+    no_x509_strict: NoX509Strict = False
 
     @property
     def service(self) -> Service:

@@ -21,22 +21,12 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from healthmsg import errors
 from healthmsg.bulk import SendMany, SendResult
 from healthmsg.cli.problems import ResultsError, print_text
 from healthmsg.cli.sending.options import Job
 from healthmsg.cli.sending.results import Ending, Results
-from healthmsg.errors import (
-    AuthorizationError,
-    ConnectError,
-    DeliveryUnknownError,
-    ForbiddenError,
-    HealthmsgError,
-    JournalError,
-    QuotaExceededError,
-    RateLimitedError,
-    StatusError,
-    TokenRenewalError,
-)
+from healthmsg.errors import ConnectError, HealthmsgError, JournalError, StatusError
 
 # All in seconds. How often it is checked what a run waits for.
 _CHECK_INTERVAL: Final = 0.25
@@ -51,12 +41,12 @@ _LINE_INTERVAL: Final = 10.0
 # How the library logs the same waits.
 _WAIT_LOGS: Final = ("sending is held up", "the journal waits", "%(call)s -> %(status)d")
 _REASONS: Final[tuple[tuple[type[Exception], str], ...]] = (
-    (QuotaExceededError, "this user's quota is used up, trying again"),
-    (RateLimitedError, "the service asks for fewer calls (429), trying again"),
-    (TokenRenewalError, "the token cannot be renewed, trying again"),
-    (AuthorizationError, "the token is not accepted, waiting for another one"),
-    (ForbiddenError, "the service refuses every message (403), trying again"),
-    (DeliveryUnknownError, "no message gets a clear answer, trying again"),
+    (errors.QuotaExceededError, "this user's quota is used up, trying again"),
+    (errors.RateLimitedError, "the service asks for fewer calls (429), trying again"),
+    (errors.TokenRenewalError, "the token cannot be renewed, trying again"),
+    (errors.AuthorizationError, "the token is not accepted, waiting for another one"),
+    (errors.ForbiddenError, "the service refuses every message (403), trying again"),
+    (errors.DeliveryUnknownError, "no message gets a clear answer, trying again"),
 )
 
 
