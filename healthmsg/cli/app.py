@@ -16,11 +16,7 @@ from healthmsg.errors import HealthmsgError
 from healthmsg.version import __version__
 
 # Locals in a traceback would show tokens and messages.
-app: Final = typer.Typer(
-    name="healthmsg",
-    no_args_is_help=True,
-    pretty_exceptions_show_locals=False,
-)
+app: Final = typer.Typer(name="healthmsg", no_args_is_help=True, pretty_exceptions_show_locals=False)
 
 
 def _print_version(is_wanted: bool) -> None:

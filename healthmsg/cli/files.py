@@ -112,10 +112,7 @@ class JournalLocation:
         parsed = Target.parse(target)
         if parsed.path is None:
             return cls(target, None)
-        options = {
-            "keep_bodies": parsed.keep_bodies,
-            "accepts_missing_wal": parsed.accepts_missing_wal,
-        }
+        options = {"keep_bodies": parsed.keep_bodies, "accepts_missing_wal": parsed.accepts_missing_wal}
         if any(options.values()):
             return cls(text_of(parsed.path, **options), parsed.path)
         return cls(parsed.path, parsed.path)

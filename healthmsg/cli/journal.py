@@ -65,8 +65,7 @@ journal: Final = typer.Typer(
     help="What is in a journal of bulk sending.", no_args_is_help=True, pretty_exceptions_show_locals=False
 )
 Target = Annotated[
-    str,
-    typer.Argument(metavar="JOURNAL", envvar=JOURNAL_VARIABLE, help="A file, or postgresql://…"),
+    str, typer.Argument(metavar="JOURNAL", envvar=JOURNAL_VARIABLE, help="A file, or postgresql://…")
 ]
 
 

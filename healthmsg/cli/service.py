@@ -35,8 +35,7 @@ Proxy = Annotated[
     ),
 ]
 Ca = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="The certificates (PEM) to trust instead of the system's."),
+    Path | None, typer.Option(metavar="FILE", help="The certificates (PEM) to trust instead of the system's.")
 ]
 NoX509Strict = Annotated[
     bool,

@@ -171,10 +171,7 @@ class Options:
         has_text = self.template is not None or self.template_file is not None
         return [
             (not self.resume and self.recipients is None, "give a file of recipients, or --resume"),
-            (
-                self.resume and self.recipients is not None,
-                "--resume takes its messages from the journal",
-            ),
+            (self.resume and self.recipients is not None, "--resume takes its messages from the journal"),
             (self.resume and has_text, "--resume sends the texts that are in the journal"),
             (self.resume and self.check_chats, "--check-chats is for a file of recipients"),
             (self.resume and self.accept_doubtful, "--accept-doubtful is for a file of recipients"),
