@@ -17,7 +17,7 @@ from itertools import count
 
 from attrs import asdict, define, field, frozen
 
-from healthmsg.sandbox.limits import FixedWindow, Policy, SlidingWindow, SpikeArrest, TokenBucket
+from healthmsg.sandbox.limits import FixedWindow, RateLimitPolicy, SlidingWindow, SpikeArrest, TokenBucket
 
 ANSWER = b'{"id":"0a0b7e3c-9d3c-4c53-8b7e-%012d"}'
 HEADERS = (
@@ -25,7 +25,7 @@ HEADERS = (
     "sunset: n/a\r\nquota-interval: 1\r\nquota-time-unit: day\r\nquota-limit: 1000000\r\n"
     "quota-used: 12345\r\nquota-reset-UTC: 2026-12-01T00:00:00Z\r\nContent-Length: {length}\r\n\r\n"
 )
-POLICIES: dict[str, Callable[[], Policy]] = {
+POLICIES: dict[str, Callable[[], RateLimitPolicy]] = {
     "fixed": FixedWindow,
     "sliding": SlidingWindow,
     "bucket": TokenBucket,
@@ -56,7 +56,7 @@ class Service:
 class Log:
     """When calls arrived."""
 
-    policy: Policy | None
+    policy: RateLimitPolicy | None
     arrived: list[float] = field(factory=list)
     let_in: list[float] = field(factory=list)
     numbers: Iterator[int] = field(factory=count)

@@ -67,7 +67,9 @@ async def with_habits(kills: int, rounds: int, seed: int) -> bool:
     for name, habit in ALONE.items():
         run = partial(killed_again_and_again, kills=kills, seed=seed, habits=Habits(**habit))
         # A file in another form is recognised only once one was delivered in the same process.
-        is_well &= await measured(name, run, may_be_unknown=not {"file_name", "lag"}.isdisjoint(habit))
+        is_well &= await measured(
+            name, run, may_be_unknown=not {"rewrite_file_name", "listing_lag"}.isdisjoint(habit)
+        )
     for number in range(rounds):
         names, habits = drawn(Random(seed + number))
         run = partial(killed_again_and_again, kills=kills, seed=seed + number, habits=habits)

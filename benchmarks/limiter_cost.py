@@ -19,8 +19,8 @@ import pyrate_limiter
 from aiolimiter import AsyncLimiter
 
 from healthmsg import RateLimit
-from healthmsg.pipeline.request import Lane
 from healthmsg.ratelimit.limiter import Limiter
+from healthmsg.ratelimit.queue import Priority
 
 Turn = Callable[[], Awaitable[object]]
 
@@ -64,7 +64,7 @@ def of_healthmsg() -> Turn:
     limiter = Limiter(RateLimit())
 
     async def turn() -> None:
-        slot = await limiter.acquire(Lane.INTERACTIVE)
+        slot = await limiter.acquire(Priority.INTERACTIVE)
         slot.sent()
         slot.answered()
 

@@ -61,7 +61,7 @@ async def compare(count: int, rounds: int) -> None:
         return sessions[-1]
 
     makers: dict[str, Callable[[int], object]] = {
-        "view": lambda number: client.using(token(number)),
+        "view": lambda number: client.with_token(token(number)),
         "Client": lambda number: Client(token(number), environment=HERE),
         "aiohttp session": session,
     }

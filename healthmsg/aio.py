@@ -10,8 +10,8 @@ T = TypeVar("T")
 def start(work: Coroutine[Any, Any, T], *, name: str | None = None) -> "asyncio.Task[T]":
     """Start a task that begins in the next tick.
 
-    With `asyncio.eager_task_factory`, `create_task` would begin it, and might even end it, before whoever
-    starts it can note that it exists.
+    With `asyncio.eager_task_factory`, `create_task` would begin it, and might even end it, before its
+    starter can note that it exists.
     """
     return asyncio.Task(work, loop=asyncio.get_running_loop(), name=name)
 
@@ -66,7 +66,7 @@ async def in_thread(work: Callable[..., T], *args: object) -> T:
 
 
 async def together(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Give the answers in the order of the calls. The first that fails ends the others, and is raised."""
+    """Return the answers in the order of the calls. The first that fails ends the others, and is raised."""
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(call) for call in calls]

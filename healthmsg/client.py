@@ -1,4 +1,4 @@
-"""The client: owns the connections, folds the pipeline, hands out the namespaces."""
+"""The client: its options, its namespaces, and the views of it."""
 
 from collections.abc import Mapping
 from functools import cached_property
@@ -6,12 +6,19 @@ from os import PathLike
 from ssl import SSLContext
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, Unpack, overload
-from urllib.parse import unquote
 
 from attrs import evolve
 
 from healthmsg.aio import AsyncOnly
-from healthmsg.assembly import Parts, assembled
+from healthmsg.api import Api
+from healthmsg.assembly import (
+    OnResponse,
+    Parts,
+    as_limiter,
+    as_token_manager,
+    assemble,
+    token_from_env,
+)
 from healthmsg.auth.manager import TokenManager
 from healthmsg.auth.token import Token
 from healthmsg.bulk.dry_run import DryRun
@@ -21,33 +28,19 @@ from healthmsg.bulk.runs import SendManyOptions, dry_run_of, run_of
 from healthmsg.bulk.sender import SendMany
 from healthmsg.bulk.uploader import UploadMany, Uploads
 from healthmsg.codec import encode
-from healthmsg.delivery.ledger import Deliveries
 from healthmsg.environment import Environment
-from healthmsg.errors import ConfigurationError, DeliveryUnknownError, InvalidInputError
+from healthmsg.errors import DeliveryUnknownError
 from healthmsg.errors.base import hides_arguments, hides_awaited_arguments
-from healthmsg.models.quota import Quota
+from healthmsg.log import log_to_stderr
 from healthmsg.network import Network
-from healthmsg.options import (
-    ClientOptions,
-    environment_from_env,
-    hook,
-    limiter_of,
-    option,
-    response_size,
-    token_from_env,
-    token_manager,
-    version,
-)
-from healthmsg.pipeline import fold
-from healthmsg.pipeline.auth import AuthStep
 from healthmsg.pipeline.record import OnCall, Stats
-from healthmsg.pipeline.request import Content, Lane, Request, Response
+from healthmsg.pipeline.request import Content, Request, Response
 from healthmsg.pipeline.retry import Retries, RetryStep
+from healthmsg.quota import Quota
 from healthmsg.ratelimit.limiter import Limiter, RateLimit
-from healthmsg.resources.aliases import Aliases
-from healthmsg.resources.api import Api
+from healthmsg.ratelimit.queue import Priority
 from healthmsg.resources.auxiliary import Auxiliary
-from healthmsg.resources.company import CompanyResource
+from healthmsg.resources.company import Company
 from healthmsg.resources.conversations import Conversations
 from healthmsg.resources.groupchats import GroupChats
 from healthmsg.resources.me import Me
@@ -55,10 +48,24 @@ from healthmsg.resources.users import Users
 from healthmsg.transfer import Progress
 from healthmsg.transport.http import LARGEST_RESPONSE, Wire
 from healthmsg.transport.timeouts import Timeout, as_timeout
-from healthmsg.validation import check_flag, check_seconds
+from healthmsg.validation import (
+    check_app_info,
+    check_flag,
+    check_header,
+    check_hook,
+    check_method,
+    check_option,
+    check_path,
+    check_query,
+    check_seconds,
+    check_size,
+)
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession
+
+
+log_to_stderr()  # once, when the package is first used
 
 
 class Client(AsyncOnly):
@@ -69,22 +76,23 @@ class Client(AsyncOnly):
     `timeout` is for one try of a call, as a `Timeout`, or in seconds for its `total`; `retries` says how
     often a call that did no harm is tried. `with_options` sets both for single calls.
 
-    `proxy`, `ssl` and `trust_env` go for all that is sent, renewals of tokens and downloads included.
+    `proxy`, `ssl` and `trust_env` hold for all that is sent, renewals of tokens and downloads included.
     `proxy` is the URL of an HTTP proxy, which may hold a user name and password. `ssl` is an `SSLContext`, or
     a file with the certificates that are trusted instead of the system's; one that verifies nothing is
     refused. With `trust_env`, and without `proxy`, the variables HTTPS_PROXY, ALL_PROXY and NO_PROXY count.
-    Plain http, which is for this machine only, goes through no proxy that is elsewhere.
+    Plain http, which is for this machine only, goes through no proxy on another one.
 
     A `session` that is passed in lends its connections and stays open; it has TLS settings of its own.
-    `api_version` is sent with each call; without it the service uses its latest version [D]. `on_call`
-    receives a record of each try, with nothing private in it.
+    `api_version` is sent with each call; without it the service uses its latest version [D]. `app_info` is
+    your program's name and version, such as `ourehr/2.1`, for the header `User-Agent`: the vendor's support
+    asks for it. `on_call` receives a record of each try, with nothing private in it.
 
     An answer of more than `max_response_size` bytes, 64 MiB unless it is set, is not read to its end, and the
-    call fails with `InvalidResponseError`; that is its size once it is decompressed, and decoded it takes
+    call fails with `InvalidResponseError`. The size is that of the decompressed answer; decoded, it takes
     several times as much memory. Files that are downloaded may have any size.
 
     Raises:
-        ConfigurationError: something about it cannot work.
+        ConfigurationError: an option cannot be right.
     """
 
     @hides_arguments
@@ -101,44 +109,43 @@ class Client(AsyncOnly):
         ssl: SSLContext | str | PathLike[str] | None = None,
         trust_env: bool = False,
         api_version: str | None = None,
+        app_info: str | None = None,
         on_call: OnCall | None = None,
         max_response_size: int = LARGEST_RESPONSE,
     ) -> None:
-        tokens = token_manager(token)
-        if not isinstance(environment, Environment):
-            raise ConfigurationError("environment must be an Environment, such as Environment.ALTERDESK")
+        tokens = as_token_manager(token)
         wire = Wire(
-            environment.api_url,
+            check_option(environment, "environment", Environment).api_url,
             timeout=as_timeout(timeout, Timeout()),
             session=session,
-            api_version=version(api_version),
+            api_version=check_header(api_version, "api_version"),
+            app_info=check_app_info(app_info),
             network=Network(proxy, ssl, trust_env),
-            max_response_size=response_size(max_response_size),
+            max_response_size=check_size(max_response_size, "max_response_size"),
         )
-        self._assemble(
-            assembled(
+        self._use(
+            assemble(
                 environment,
                 wire=wire,
-                retries=option("retries", retries, Retries, Retries),
-                limiter=limiter_of(rate_limit),
-                on_call=hook(on_call),
+                retries=Retries() if retries is None else check_option(retries, "retries", Retries),
+                limiter=as_limiter(rate_limit),
+                on_call=check_hook(on_call, "on_call", "CallRecord"),
                 tokens=tokens,
             )
         )
 
-    def _assemble(self, parts: "Parts") -> None:
+    def _use(self, parts: Parts) -> None:
         shared = parts.shared
-        shared.close_too(parts.tokens)
-        auth = AuthStep(parts.tokens, parts.token_call)
+        shared.register_tokens(parts.tokens)
         self._parts = parts
         self._api = Api(
-            shared.entrance(fold([parts.retry, auth, parts.quota], parts.call)),
+            parts.call_as_user(),
             parts.fetch,
             parts.deliveries,
             parts.aliases,
             parts.retry,
             shared.spawn,
-            shared.keep,
+            shared.register_run,
             parts.environment.api_url,
             owner=(shared, parts.tokens),
             assigning=shared.assigning,
@@ -147,21 +154,48 @@ class Client(AsyncOnly):
         )
 
     @classmethod
-    def from_env(cls, **options: Unpack[ClientOptions]) -> "Client":
-        """Make a client of environment variables; `options` are those of `Client`.
+    def from_env(  # noqa: PLR0913 - all options of a client
+        cls,
+        *,
+        rate_limit: RateLimit | Limiter | None = None,
+        session: "ClientSession | None" = None,
+        timeout: float | Timeout | None = None,
+        retries: Retries | None = None,
+        proxy: str | None = None,
+        ssl: SSLContext | str | PathLike[str] | None = None,
+        trust_env: bool = False,
+        api_version: str | None = None,
+        app_info: str | None = None,
+        on_call: OnCall | None = None,
+        max_response_size: int = LARGEST_RESPONSE,
+    ) -> Self:
+        """Return a client whose token and environment are those of environment variables.
 
-        `HEALTHMSG_TOKEN` is the access token. `HEALTHMSG_ENVIRONMENT` is `kpn` or `alterdesk`; instead of
-        it, `HEALTHMSG_API_URL` can give the REST URL of another installation, such as a sandbox. Both
-        together are refused.
+        `HEALTHMSG_TOKEN` is the access token; `Environment.from_env` reads the others. All options are those
+        of `Client`.
 
         Raises:
             ConfigurationError: a variable is missing or unusable; it names the variable.
         """
-        return cls(token_from_env(), environment=environment_from_env(), **options)
+        return cls(
+            token_from_env(),
+            environment=Environment.from_env(),
+            rate_limit=rate_limit,
+            session=session,
+            timeout=timeout,
+            retries=retries,
+            proxy=proxy,
+            ssl=ssl,
+            trust_env=trust_env,
+            api_version=api_version,
+            app_info=app_info,
+            on_call=on_call,
+            max_response_size=max_response_size,
+        )
 
     @hides_arguments
-    def using(self, token: str | Token | TokenManager) -> "Client":
-        """Give a light view of this client, for another user.
+    def with_token(self, token: str | Token | TokenManager) -> "Client":
+        """Return a light view of this client, for another user.
 
         Its own are the token and that user's quota [D]; all else is shared: the connections, the limit of
         calls a second, every option. It works until this client is closed. Closing the view, or leaving its
@@ -170,35 +204,36 @@ class Client(AsyncOnly):
         Raises:
             ConfigurationError: the token cannot be one.
         """
-        aliases = Aliases()
-        return _View(
-            evolve(
-                self._parts,
-                tokens=token_manager(token),
-                quota=self._parts.quota.for_another_user(),
-                deliveries=Deliveries(self._parts.deliveries.clock, aliases),
-                aliases=aliases,
-            )
-        )
+        return _View(self._parts.with_tokens(as_token_manager(token)))
 
     def with_options(
-        self, *, timeout: float | Timeout | None = None, retries: Retries | None = None
+        self,
+        *,
+        timeout: float | Timeout | None = None,
+        retries: Retries | None = None,
+        on_response: OnResponse | None = None,
     ) -> "Client":
-        """Give a light view of this client whose calls may take other times, or be tried otherwise.
+        """Return a light view of this client with other options.
 
         What is left out stays as it is here; a number is the `total` of the present `Timeout`. All else is
         shared, the user included. The renewal of a token, which other calls may wait for, keeps the client's
-        own times. The view lives as long as one of `using` does, and the two can be combined.
+        own times. The view lives as long as one of `with_token` does, and the two can be combined.
+
+        `on_response` receives the raw answer of each call that succeeds, before it is decoded, and of a list
+        that of each page; of a file that is downloaded, the answer with its link. It says all that the
+        service knows of a patient: keep it out of logs. What it raises is logged by name.
 
         Raises:
             ConfigurationError: an option cannot be right.
         """
-        wire, retry = self._parts.wire, self._parts.retry
+        parts = self._parts
+        wire, retry = parts.wire, parts.retry
         if timeout is not None:
             wire = wire.with_timeout(as_timeout(timeout, wire.timeout))
         if retries is not None:
-            retry = RetryStep(option("retries", retries, Retries, Retries))
-        return _View(self._parts.over(wire, retry))
+            retry = RetryStep(check_option(retries, "retries", Retries))
+        hook = check_hook(on_response, "on_response", "Response") or parts.on_response
+        return _View(parts.with_steps(wire, retry, hook))
 
     @property
     def environment(self) -> Environment:
@@ -216,7 +251,7 @@ class Client(AsyncOnly):
         return self._parts.notices.api_version
 
     def stats(self) -> Stats:
-        """Give the figures of this client and all its views together, as of now."""
+        """Return the figures of this client and all its views together, as of now."""
         return self._parts.counters.stats(queued=self._parts.limiter.waiting)
 
     @cached_property
@@ -225,9 +260,9 @@ class Client(AsyncOnly):
         return Me(self._api)
 
     @cached_property
-    def company(self) -> CompanyResource:
+    def company(self) -> Company:
         """The user's company."""
-        return CompanyResource(self._api)
+        return Company(self._api)
 
     @cached_property
     def users(self) -> Users:
@@ -246,7 +281,7 @@ class Client(AsyncOnly):
 
     @cached_property
     def auxiliary(self) -> Auxiliary:
-        """The same things, under the integrator's own ids."""
+        """The same things, by the integrator's own ids."""
         return Auxiliary(self._api)
 
     @overload
@@ -303,10 +338,10 @@ class Client(AsyncOnly):
             InvalidInputError: an option cannot be right.
             ConfigurationError: the journal can be none.
         """
-        api, rate = evolve(self._api, lane=Lane.BACKGROUND), self._parts.limiter.rate
+        api, rate = evolve(self._api, priority=Priority.BACKGROUND), self._parts.limiter.rate
         if check_flag(dry_run, "dry_run"):
             return dry_run_of(api, messages, options, rate)
-        return self._parts.shared.keep(run_of(api, messages, options, rate))
+        return self._parts.shared.register_run(run_of(api, messages, options, rate))
 
     def upload_many(
         self, uploads: Uploads, *, concurrency: int = 8, progress: Progress | None = None
@@ -321,10 +356,10 @@ class Client(AsyncOnly):
             InvalidInputError: `concurrency` is not a whole number of at least 1, or `progress` not callable.
         """
         run = UploadMany(self._api, uploads, concurrency=concurrency, progress=progress)
-        return self._parts.shared.keep(run)
+        return self._parts.shared.register_run(run)
 
     async def reconcile(self, error: DeliveryUnknownError, *, settle: float = SETTLE) -> Reconciled:
-        """Find out what became of a message of which nobody knows whether it was delivered.
+        """Find out whether a message was delivered of which that is not known.
 
         The chat is read back, and a message that is there is found at once. That it is not there counts only
         when `settle` seconds (90 unless given) have passed since it could last have been sent, which is
@@ -350,21 +385,22 @@ class Client(AsyncOnly):
     ) -> Response:
         """Call an endpoint that the SDK does not know (yet), with the same limit, retries and errors.
 
-        `path` is below the API's URL and sent as it is: percent-encode the ids in it yourself; what is in
-        `query` is encoded. Logs and errors name the method only.
+        `path` is below the API's URL and sent as it is: percent-encode the ids in it yourself. `query` is
+        encoded for you. Logs and errors name the method only.
 
         Raises:
             InvalidInputError: the method, path or query cannot be one.
         """
         content = None if json is None else Content("application/json", encode(json))
-        request = Request(f"{_method(method)} (a path of your own)", method.upper(), _own_path(path))
-        request.query = _own_query(query, path)
+        verb = check_method(method)
+        request = Request(f"{verb} (a path of your own)", verb, check_path(path))
+        request.query = check_query(query, path)
         request.body = content
         return await self._api.send(request)
 
     def __repr__(self) -> str:
         parts: Parts | None = getattr(self, "_parts", None)
-        if parts is None:  # its options were refused, and a debugger or an error reporter shows what there is
+        if parts is None:  # its options were refused; debuggers and error reporters show it all the same
             return "<Client that was not made>"
         return f"<Client environment={parts.environment.name!r}>"
 
@@ -378,45 +414,18 @@ class Client(AsyncOnly):
         await self.close()
 
     async def close(self) -> None:
-        """Wait for what of bulk runs is in flight, end what is being read ahead, and close the connections.
+        """Wait for the calls of bulk runs that are under way, end all other tasks, and close the connections.
 
-        That goes for the calls through views as well. Closing a view does nothing.
+        That includes those of views. Closing a view does nothing.
         """
         await self._parts.shared.close()
 
 
 class _View(Client):
-    """A client that owns nothing of what it uses."""
+    """A client over the parts of another one, which closes them."""
 
-    def __init__(self, parts: "Parts") -> None:
-        self._assemble(parts)
+    def __init__(self, parts: Parts) -> None:
+        self._use(parts)
 
     async def close(self) -> None:
         """Do nothing: a view ends with its client."""
-
-
-def _method(method: str) -> str:
-    if isinstance(method, str) and method.upper() in {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}:
-        return method.upper()
-    raise InvalidInputError("method must be one of GET, HEAD, POST, PUT, PATCH and DELETE")
-
-
-def _own_path(path: str) -> str:
-    if not isinstance(path, str) or not path.isascii() or not path.isprintable() or " " in path:
-        raise InvalidInputError("path must be percent-encoded text")
-    bare = path.removeprefix("/")
-    segments = bare.partition("?")[0].split("/")
-    if "://" in path or "#" in path or {"", ".", ".."} & set(map(unquote, segments)):
-        raise InvalidInputError("path must stay below the API's URL: no host, no '..', no empty segment")
-    return bare
-
-
-def _own_query(query: Mapping[str, str] | None, path: str) -> Mapping[str, str] | None:
-    if query is None:
-        return None
-    if not isinstance(query, Mapping) or "?" in path:
-        raise InvalidInputError("query must be a mapping, and the path have no query of its own then")
-    if not all(isinstance(text, str) for text in (*query.keys(), *query.values())):
-        raise InvalidInputError("query must hold text only")
-    encode(dict(query))  # refuses what has no UTF-8 form
-    return query

@@ -1,8 +1,11 @@
-"""A clock for deadlines that must hold when the machine sleeps, or its time of day is set."""
+"""The clocks of this machine and of the service, and the moments that the service writes."""
 
 import asyncio
+import math
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Final
 
 # Linux has a clock that goes on during suspend; `time.monotonic` stands still there. On macOS it is
@@ -69,3 +72,120 @@ class SteadyClock:
     def moment(self, at: float | None = None) -> datetime:
         """Return the time of day, now or at such a moment, as if it had never been set since the start."""
         return self._day_start + timedelta(seconds=self.now() if at is None else at)
+
+
+# Seconds. Two clocks that drift apart differ by less between two answers: this one was set.
+_SET: Final = 1.0
+
+
+def aware_moment(written: str) -> datetime:
+    """Read ISO 8601 with or without an offset, and the vendor's odd `Z+00:00` [V]; no offset means UTC [A].
+
+    Raises:
+        ValueError: it is none.
+    """
+    moment = datetime.fromisoformat(without_odd_offset(written))
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def without_odd_offset(written: str) -> str:
+    """Return a moment as the vendor writes it [V] without the second offset of `Z+00:00`."""
+    return written.removesuffix("+00:00") if written.endswith("Z+00:00") else written
+
+
+def http_date(value: str) -> datetime | None:
+    """Read a date as HTTP writes it; no zone means UTC."""
+    try:
+        moment = parsedate_to_datetime(value)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def service_time(headers: Mapping[str, str]) -> datetime:
+    """Return the time by the service's clock, if the answer tells it: this machine's may be wrong."""
+    return http_date(headers.get("Date", "")) or datetime.now(UTC)
+
+
+def seconds_until(moment: datetime | None, now: datetime | None = None) -> float | None:
+    """Return how long it is until then; `None` when that is not known or over."""
+    if moment is None:
+        return None
+    seconds = (moment - (now or datetime.now(UTC))).total_seconds()
+    return seconds if seconds > 0 else None
+
+
+class ServerClock:
+    """Our steady clock, by how much the service's is ahead of it, and whether that one was set.
+
+    An answer's `Date` is a whole second, which the service's clock showed at some moment between the call's
+    departure and the answer's arrival. The moments at which the second changes say more than a single answer
+    does, so the more calls are made, the less is uncertain.
+    """
+
+    def __init__(self) -> None:
+        self._steady = SteadyClock()
+        self._day_start = self._steady.moment(0.0).timestamp()
+        self._last: tuple[str, float, float] | None = None
+        self._least = -math.inf
+        self._most = math.inf
+        self._set_at = -math.inf
+        self._first_at = math.inf
+
+    def now(self) -> float:
+        """Return the seconds of our clock, which goes on while the machine sleeps."""
+        return self._steady.now()
+
+    def moment(self, at: float | None = None) -> datetime:
+        """Return such a moment, or the present one, as the time of day by our clock (aware)."""
+        return self._steady.moment(at)
+
+    def seen(self, date: str | None, departed_at: float, answered_at: float) -> None:
+        """Take in the `Date` of an answer to a call that was under way between these moments."""
+        if date is None:
+            return
+        last, self._last = self._last, (date, departed_at, answered_at)
+        if last is None or last[0] != date:  # within one second the last answer says as much as all of them
+            if last is not None:
+                self._narrow(*last)
+            self._narrow(*self._last)
+
+    def offset(self) -> tuple[timedelta, timedelta] | None:
+        """Return the least and the most by which `Date` is ahead of our clock; `None`: it is not known."""
+        self._take_last()
+        if math.isinf(self._least):
+            return None
+        return timedelta(seconds=self._least), timedelta(seconds=self._most)
+
+    def date_ahead(self) -> timedelta | None:
+        """Return about how much `Date` is ahead of our clock; `None`: it is not known."""
+        offset = self.offset()
+        return None if offset is None else (offset[0] + offset[1]) / 2
+
+    def was_set_since(self, at: float) -> bool:
+        """Return whether `Date` shows no steady clock since that moment: it was set, or not known then."""
+        self._take_last()
+        return self._set_at >= at or self._first_at > at
+
+    def last_set_at(self) -> float:
+        """Return when it was last seen that the service's clock had been set; minus infinity if never."""
+        self._take_last()
+        return self._set_at
+
+    def _take_last(self) -> None:
+        if self._last is not None:
+            self._narrow(*self._last)
+
+    def _narrow(self, date: str, departed_at: float, answered_at: float) -> None:
+        moment = http_date(date)
+        if moment is None:
+            return
+        shown = moment.timestamp() - self._day_start
+        least, most = shown - answered_at, shown + 1 - departed_at
+        self._first_at = min(self._first_at, answered_at)
+        if least > self._most + _SET or most < self._least - _SET:
+            self._set_at = answered_at
+        if least > self._most or most < self._least:
+            self._least, self._most = least, most
+        else:
+            self._least, self._most = max(least, self._least), min(most, self._most)

@@ -8,7 +8,7 @@ whole page unreadable. No error carries a value, only the path of the field.
 import json
 import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache
 from types import NoneType
 from typing import Any, Final, TypeGuard, TypeVar
@@ -19,6 +19,7 @@ from cattrs import Converter, transform_error
 from cattrs.cols import homogenous_tuple_structure_factory, is_sequence
 from cattrs.gen import make_dict_structure_fn
 
+from healthmsg.clock import aware_moment, without_odd_offset
 from healthmsg.errors import InvalidInputError, InvalidResponseError
 from healthmsg.json_text import NotJSONError, parse_json
 from healthmsg.models.fields import JSONObject
@@ -143,23 +144,9 @@ def _exactly(*classes: type) -> Callable[[Any, Any], Any]:
 
 
 def _timestamp(value: Any, _: Any) -> datetime:
-    if value.__class__ is not str or not _is_timestamp(_without_odd_offset(value)):
+    if value.__class__ is not str or not _is_timestamp(without_odd_offset(value)):
         raise _MismatchError
     return aware_moment(value)
-
-
-def aware_moment(written: str) -> datetime:
-    """Read ISO 8601 with or without an offset, and the vendor's odd `Z+00:00` [V]; no offset means UTC [A].
-
-    Raises:
-        ValueError: it is none.
-    """
-    moment = datetime.fromisoformat(_without_odd_offset(written))
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _without_odd_offset(written: str) -> str:
-    return written.removesuffix("+00:00") if written.endswith("Z+00:00") else written
 
 
 def _json_object(value: Any, _: Any) -> JSONObject:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any, ClassVar, Final
@@ -25,12 +26,12 @@ def is_loopback(host: str) -> bool:
 
 
 def port_of(parts: SplitResult) -> int | None:
-    """Give the port that a URL names, or else its scheme's."""
+    """Return the port that a URL names, or else its scheme's."""
     return parts.port or _PORTS.get(parts.scheme)
 
 
 def comparable_url(url: str) -> str:
-    """Return *url* in the one form that all spellings of the same place have.
+    """Return a URL in the one form that all spellings of the same place have.
 
     The scheme and the host are in lower case, the host in its ASCII form and without the dot that may end it,
     the scheme's own port and the slashes at the end left out. What the path says stays as it is: only the
@@ -38,7 +39,7 @@ def comparable_url(url: str) -> str:
     """
     parts = urlsplit(url)
     host = (parts.hostname or "").removesuffix(".")
-    # As browsers do; what has no ASCII form stays.
+    # As browsers do. A name that has no ASCII form stays as it is.
     with suppress(UnicodeError):
         host = host.encode("idna").decode("ascii")
     if ":" in host:
@@ -49,10 +50,10 @@ def comparable_url(url: str) -> str:
 
 
 def require_secure_url(name: str, url: str, *, scheme: str = "https") -> None:
-    """Refuse `url` unless it is absolute and encrypted; plain http (or ws) is for loopback only.
+    """Refuse a URL that is not absolute and encrypted; plain http (or ws) is for loopback only.
 
     Raises:
-        ConfigurationError: it is not.
+        ConfigurationError: it is such a URL; `name` is how it was given.
     """
     try:
         parts = urlsplit(url)
@@ -111,13 +112,38 @@ class Environment:
         token_url: str | None = None,
         gateway_url: str | None = None,
     ) -> Environment:
-        """KPN's production service [D]. Its other URLs are not published: KPN gives them to you."""
+        """Return KPN's production service [D]. Its other URLs are not published: KPN gives them to you."""
         return cls(
             "kpn",
             "https://api-prd.kpn.com/communication/kpn/healthcare-messenger",
             authorize_url,
             token_url,
             gateway_url,
+        )
+
+    @classmethod
+    def from_env(cls) -> Environment:
+        """Return the service that `HEALTHMSG_API_URL` or `HEALTHMSG_ENVIRONMENT` (`kpn`, `alterdesk`) names.
+
+        Raises:
+            ConfigurationError: a variable is missing or unusable, or both are set, of which one may have been
+                forgotten; it names the variable.
+        """
+        api_url = os.environ.get("HEALTHMSG_API_URL", "").strip()
+        name = os.environ.get("HEALTHMSG_ENVIRONMENT", "").strip().lower()
+        if api_url and name:
+            raise ConfigurationError(
+                "HEALTHMSG_API_URL and HEALTHMSG_ENVIRONMENT are both set, and name one service each: unset"
+                " one"
+            )
+        if api_url:
+            return cls("from HEALTHMSG_API_URL", api_url)
+        if name == "kpn":
+            return cls.kpn()
+        if name == "alterdesk":
+            return cls.ALTERDESK
+        raise ConfigurationError(
+            "HEALTHMSG_ENVIRONMENT must be kpn or alterdesk, or HEALTHMSG_API_URL be set"
         )
 
 

@@ -1,4 +1,4 @@
-"""Ids as they go into a path: refused when they cannot be one, percent-encoded as one segment."""
+"""Ids and addresses: checked, and percent-encoded as one segment of a path."""
 
 import re
 import unicodedata
@@ -26,24 +26,13 @@ class ExactAuxId(str):
     __slots__ = ()
 
 
-def require_text(value: object, name: str) -> str:
-    """Refuse an id that is not text.
-
-    Raises:
-        InvalidIdError: it is not.
-    """
-    if isinstance(value, str):
-        return value
-    raise InvalidIdError(f"{name} must be text, not {type(value).__name__}")
-
-
 def encode_segment(value: object, name: str) -> str:
-    """Encode an id as one path segment that nothing can escape from.
+    """Return an id as one path segment that nothing can escape from.
 
     Raises:
         InvalidIdError: it is not text, empty, `.`, `..`, or has no UTF-8 form.
     """
-    value = require_text(value, name)
+    value = _text_of(value, name)
     if value in {"", ".", ".."}:
         raise InvalidIdError(f"{name} must not be empty, '.' or '..'")
     if _needs_no_escape(value):
@@ -56,14 +45,14 @@ def encode_segment(value: object, name: str) -> str:
 
 
 def encode_aux_id(value: object, name: str = "aux_id") -> str:
-    """Encode an auxiliary id as one path segment.
+    """Return an auxiliary id as one path segment.
 
     Raises:
         AmbiguousAuxIdError: it has a diacritic and is neither folded nor marked as exact.
         InvalidIdError: as `encode_segment`.
     """
     segment = encode_segment(value, name)
-    if not isinstance(value, ExactAuxId) and fold_aux_id(require_text(value, name)) != value:
+    if not isinstance(value, ExactAuxId) and fold_aux_id(_text_of(value, name)) != value:
         raise AmbiguousAuxIdError(
             f"{name} has a diacritic, which the vendor's own client folds away (é becomes e), so that two"
             " patients can share one id. Pass fold_aux_id(...) to address what that client addresses, or"
@@ -73,19 +62,36 @@ def encode_aux_id(value: object, name: str = "aux_id") -> str:
 
 
 def fold_aux_id(aux_id: str) -> str:
-    """Fold diacritics as the vendor's client does before it sends an auxiliary id: `José` → `Jose` [V].
+    """Return an auxiliary id without diacritics, as the vendor's client sends it: `José` → `Jose` [V].
 
     That client has a table of 177 letters of Western, Central and Northern Europe and Turkish (`á`, `ł`,
     `ğ`), and leaves everything else as it is [V]: `æ` and `ß`, letters of other languages (`ș`, `ệ`), and a
     mark that is a character of its own, as in text that was decomposed.
     """
-    require_text(aux_id, "aux_id")
+    _text_of(aux_id, "aux_id")
     return str(aux_id) if aux_id.isascii() else aux_id.translate(_fold_table())
 
 
 def exact_aux_id(aux_id: str) -> ExactAuxId:
-    """Mark an auxiliary id as meant exactly so, diacritics included."""
-    return ExactAuxId(require_text(aux_id, "aux_id"))
+    """Return an auxiliary id marked as exact: it is sent as it is, diacritics included."""
+    return ExactAuxId(_text_of(aux_id, "aux_id"))
+
+
+def check_aux_id(value: object) -> str:
+    """Return an auxiliary id that can be used in a path afterwards.
+
+    Raises:
+        InvalidIdError: it cannot be one.
+        AmbiguousAuxIdError: it has a diacritic.
+    """
+    encode_aux_id(value)
+    return str(value)
+
+
+def _text_of(value: object, name: str) -> str:
+    if isinstance(value, str):
+        return value
+    raise InvalidIdError(f"{name} must be text, not {type(value).__name__}")
 
 
 @cache
@@ -116,7 +122,7 @@ class ChatKind(Enum):
 
 
 USERS: Final = "users/"
-"""How the address of a user begins in bulk sending."""
+"""How the address of a user begins, in bulk sending."""
 _CONVERSATIONS: Final = f"{ChatKind.CONVERSATION.path}/"
 ADDRESS_STARTS: Final = tuple((f"{kind.path}/", kind) for kind in ChatKind)
 """How an address as text begins, with its kind."""
@@ -159,14 +165,14 @@ class ChatAddress:
 
     @classmethod
     def of_text(cls, text: str) -> "ChatAddress":
-        """Read what `text` gave: what was ambiguous in it was decided then."""
+        """Return the address of such a text. An auxiliary id in it counts as exact."""
         start, kind = next(found for found in ADDRESS_STARTS if text.startswith(found[0]))
         chat_id = text.removeprefix(start)
         return cls(kind, exact_aux_id(chat_id) if kind.is_auxiliary else chat_id)
 
     @classmethod
     def parse(cls, text: str) -> "ChatAddress":
-        """Read an address such as `conversations/c1` or `aux/conversations/patient 7`.
+        """Return the address that a text means, such as `conversations/c1` or `aux/conversations/patient 7`.
 
         All after the kind is the id, taken literally: nothing is unescaped.
 
@@ -181,7 +187,7 @@ class ChatAddress:
 
 
 def _no_address(given: object) -> str:
-    """Say how to write an address; what was given may name a patient, and is not repeated."""
+    """Return the message that says how to write an address. It repeats nothing of a patient's."""
     kinds = ", ".join(f"{kind.path}/…" for kind in ChatKind)
     problem = f"a chat's address must be one of {kinds} (in bulk sending also {USERS}…), or a handle"
     if not isinstance(given, str):

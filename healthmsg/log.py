@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable
 from typing import Final, NoReturn
 
@@ -32,6 +33,25 @@ def call_back(name: str, function: Callable[..., object], *values: object) -> No
     except BaseException as failure:  # noqa: BLE001 - see above
         if not _raise_later(failure):
             log(logging.ERROR, f"{name} raised %(error)s", error=type(failure).__name__)
+
+
+def log_to_stderr() -> None:
+    """Write to the standard error what `HEALTHMSG_LOG` asks for: `debug` (each try of a call) or `info`.
+
+    Only this package's logger is touched. Where the program has given the root logger a handler, that one
+    alone gets the records, so that none is written twice.
+    """
+    level = os.environ.get("HEALTHMSG_LOG", "").strip().upper()
+    if not level:
+        return
+    if level not in {"DEBUG", "INFO"}:
+        log(logging.WARNING, "HEALTHMSG_LOG has no effect: it must be debug or info")
+        return
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.addFilter(lambda _: not logging.root.handlers)
+    logger.addHandler(handler)
+    logger.setLevel(level)
 
 
 def _raise_later(failure: BaseException) -> bool:

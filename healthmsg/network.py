@@ -12,32 +12,11 @@ from attrs import field, frozen
 from yarl import URL
 
 from healthmsg.errors import ConfigurationError
-
-_SCHEMES: Final = frozenset({"http", "https"})
-
-
-def _checked_proxy(proxy: object, name: str = "proxy") -> URL | None:
-    """Refuse what is no proxy's URL. The message repeats none of it: it may hold a password."""
-    if proxy is None:
-        return None
-    try:
-        text = proxy if isinstance(proxy, str) and _is_plain(proxy) else ""
-        url = URL(text)
-        # The encoding in which they are sent.
-        f"{url.user}{url.password}".encode("latin-1")
-    except ValueError:
-        url = URL()
-    if url.scheme in _SCHEMES and url.host and url.port and url.path_qs in {"", "/"} and not url.fragment:
-        return url
-    raise ConfigurationError(f"{name} must be a URL such as http://user:password@host:3128 (not SOCKS)")
-
-
-def _is_plain(text: str) -> bool:
-    return text.isascii() and text.isprintable() and " " not in text
+from healthmsg.validation import check_proxy, true_or_false
 
 
 def _trusting(ssl: object) -> SSLContext | None:
-    """Make the TLS settings of a file with certificates, and refuse settings that trust anybody."""
+    """Return TLS settings, made of a file with certificates if that is what was given."""
     if ssl is None:
         return None
     if isinstance(ssl, SSLContext):
@@ -75,30 +54,23 @@ def trusting_context(
     return context
 
 
-def _flag(value: object) -> bool:
-    if isinstance(value, bool):
-        return value
-    raise ConfigurationError("trust_env must be True or False")
-
-
 @frozen
 class Network:
     """The network settings that a client and an `OAuthApp` share.
 
     Raises:
-        ConfigurationError: a setting that cannot work, or that would trust anybody.
+        ConfigurationError: a setting that cannot work, or that would trust any server.
     """
 
-    proxy: URL | None = field(default=None, converter=_checked_proxy, repr=False)
+    proxy: URL | None = field(default=None, converter=check_proxy, repr=False)
     ssl: SSLContext | None = field(default=None, converter=_trusting, repr=False)
-    trust_env: bool = field(default=False, converter=_flag)
+    trust_env: bool = field(default=False, validator=true_or_false)
 
 
 class EnvironmentProxies:
     """The proxy that the environment variables name for https, or the system where there are none.
 
-    Plain http stays on this machine (see `Environment`), so no proxy is for that: `HTTP_PROXY` counts for
-    nothing.
+    Plain http stays on this machine (see `Environment`) and needs no proxy, so `HTTP_PROXY` is not read.
 
     Raises:
         ConfigurationError: it cannot be used.
@@ -111,15 +83,15 @@ class EnvironmentProxies:
         proxies = getproxies()
         url = proxies.get("https") or proxies.get("all")
         name = "HTTPS_PROXY" if proxies.get("https") else "ALL_PROXY"
-        self._proxy: URL | None = _checked_proxy(_with_scheme(url), name) if url else None
+        self._proxy: URL | None = check_proxy(_with_scheme(url), name) if url else None
         self._known: dict[str, URL | None] = {}
 
     async def proxy_for(self, scheme: str, authority: str) -> URL | None:
-        """Return the proxy for a host, unless it is one that is to be reached without."""
+        """Return the proxy for a host; `None` if it is to be reached without one."""
         if self._proxy is None or scheme != "https":
             return None
         if authority not in self._known:
-            # In a thread: where the system's own settings count, it may ask the network.
+            # In a thread, since reading the system's own settings may ask the network.
             is_direct = await asyncio.to_thread(_is_excepted, authority)
             self._known[authority] = None if is_direct else self._proxy
         return self._known[authority]
@@ -135,9 +107,9 @@ def _is_excepted(authority: str) -> bool:
 def matches_no_proxy(authority: str, no_proxy: str) -> bool:
     """Return whether `NO_PROXY` names a host with its port.
 
-    Beside names, with all below them, and `*`, which Python's own function knows, that are addresses and
-    networks (`10.0.0.0/8`), `[::1]:443`, `*.example` and blanks for commas, as curl and others take them. No
-    name is looked up for that.
+    Python's own function knows names (with all below them) and `*`. This one also knows addresses, networks
+    (`10.0.0.0/8`), `[::1]:443`, `*.example`, and blanks for commas, as curl and others do. No name is looked
+    up.
     """
     url = URL(f"https://{authority}")
     hosts = {(host or "").lower().removesuffix(".") for host in (url.host, url.raw_host)}
@@ -163,5 +135,5 @@ def _names(entry: str, host: str, port: int | None) -> bool:
 
 
 def _with_scheme(url: str) -> str:
-    """Complete what many write, a host and a port only."""
+    """Complete a URL that is, as many write it, a host and a port only."""
     return url if "://" in url else f"http://{url}"

@@ -23,7 +23,7 @@ _URL_TEMPLATE: Final = "url.template"
 _LIMIT_WAIT: Final = "healthmsg.limit.wait"
 # Seconds, as the conventions advise.
 _DURATIONS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
-# Seconds: from a beat of the limit to a long pause.
+# Seconds: from one interval of the limit to a long pause.
 _WAITS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 _FIRST_ERROR_CODE: Final = 400
 
@@ -31,13 +31,13 @@ _Attributes = dict[str, str | int | float]
 
 
 class OpenTelemetryHook:
-    """Tells OpenTelemetry of each try. Use it as `Client(…, on_call=OpenTelemetryHook())`.
+    """Reports each try to OpenTelemetry. Use it as `Client(…, on_call=OpenTelemetryHook())`.
 
     Each try is a client span, a child of the caller's, named by method and route (`POST
     /conversations/{id}/messages`, below the API's URL), and counts in the histogram
     `http.client.request.duration`; both follow the semantic conventions for HTTP. How long the try had to
     wait for the limit before is the histogram `healthmsg.limit.wait`, and an attribute of that name of the
-    span. All times are in seconds. Left out, because they would tell whom a call is about, are the
+    span. All times are in seconds. Left out, because they would say which person a call is about, are the
     conventions' `url.full`, and the host of a file that an answer named.
 
     Without providers, the global ones are used. A span is made when its try has ended, so the service is sent
@@ -64,7 +64,7 @@ class OpenTelemetryHook:
         )
 
     def __call__(self, record: CallRecord) -> None:
-        """Tell of one try, which ended just now."""
+        """Report one try, which ended just now."""
         ended = time.time_ns()
         request = _request_attributes(record)
         attributes = request | _outcome_attributes(record)
@@ -95,8 +95,8 @@ def _outcome_attributes(record: CallRecord) -> _Attributes:
     if record.status is not None:
         attributes[HTTP_RESPONSE_STATUS_CODE] = record.status
     if record.error is not None:
-        code_tells = record.status is not None and record.status >= _FIRST_ERROR_CODE
-        attributes[ERROR_TYPE] = str(record.status) if code_tells else record.error
+        code_suffices = record.status is not None and record.status >= _FIRST_ERROR_CODE
+        attributes[ERROR_TYPE] = str(record.status) if code_suffices else record.error
     return attributes
 
 

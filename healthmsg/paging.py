@@ -10,15 +10,15 @@ from healthmsg.errors import ClientClosedError
 from healthmsg.validation import check_count
 
 PAGE_SIZE: Final = 100
-"""Items asked for per page. A server may give fewer [A]."""
+"""Items asked for per page. The service may return fewer [A]."""
 
 
 class HasId(Protocol):
-    """What can stand in a list: items are told apart by their id."""
+    """An item of a list, which its id distinguishes from the others."""
 
     @property
     def id(self) -> str:
-        """What tells it apart."""
+        """What no other item has."""
 
 
 ItemT = TypeVar("ItemT", bound=HasId)
@@ -39,7 +39,7 @@ class Pager(AsyncIterationOnly, Generic[ItemT]):
     more than one ahead. A list ends at an empty page or at one that brings no new id; an id that was seen
     before is yielded once [A]. With a `limit`, it ends after so many items, and asks for no more.
 
-    Breaking out of a loop leaves at most one fetch behind, which ends with the client; `async with pager`
+    Breaking out of a loop leaves at most one fetch running, which ends with the client; `async with pager`
     ends it at once.
     """
 

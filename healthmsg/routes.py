@@ -21,17 +21,19 @@ class Known(Enum):
     A = "assumed"
 
 
-class Repeat(Enum):
+class Idempotency(Enum):
     """Whether a call may be made again when it may already have run."""
 
     SAFE = "it only reads"
     IDEMPOTENT = "a second run leaves what the first one left, and is answered alike"
-    ONCE = "a second run would have an effect of its own, or be refused as if the first one had failed"
+    NOT_IDEMPOTENT = (
+        "a second run would have an effect of its own, or be refused as if the first one had failed"
+    )
 
     @classmethod
-    def of_method(cls, method: str) -> "Repeat":
-        """Give what can be said of any call with this method: that reading is safe, and nothing more."""
-        return cls.SAFE if method in {"GET", "HEAD"} else cls.ONCE
+    def of_method(cls, method: str) -> "Idempotency":
+        """Return what can be said of any call with this method: that reading is safe, and nothing more."""
+        return cls.SAFE if method in {"GET", "HEAD"} else cls.NOT_IDEMPOTENT
 
 
 @frozen
@@ -41,7 +43,7 @@ class Route:
     method: str
     template: str
     known: Known
-    repeat: Repeat = Factory(lambda self: Repeat.of_method(self.method), takes_self=True)
+    idempotency: Idempotency = Factory(lambda self: Idempotency.of_method(self.method), takes_self=True)
     _below_chat: str = field(init=False, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
@@ -77,7 +79,7 @@ def _encoded(name: str, value: object) -> str:
 
 
 _V, _A = Known.V, Known.A
-_IDEMPOTENT, _ONCE = Repeat.IDEMPOTENT, Repeat.ONCE
+_IDEMPOTENT, _NOT_IDEMPOTENT = Idempotency.IDEMPOTENT, Idempotency.NOT_IDEMPOTENT
 
 GET_ME: Final = Route("GET", "me", _V)
 LIST_CONTACTS: Final = Route("GET", "me/contacts", _V)
@@ -118,12 +120,12 @@ ADD_MEMBERS: Final = Route("PUT", "{group_chat}/members", _V, _IDEMPOTENT)  # wh
 ADD_ADMINS: Final = Route("PUT", "{group_chat}/admins", _V, _IDEMPOTENT)  # who is one stays one
 
 # Once it has run, the caller is the owner no more: a second run would be refused.
-SET_OWNER: Final = Route("PUT", "{group_chat}/owner", _V, _ONCE)
-# Once these have run, there is nobody or nothing left to remove: a second run may be refused.
-REMOVE_MEMBERS: Final = Route("DELETE", "{group_chat}/members", _V, _ONCE)
-REMOVE_ADMINS: Final = Route("DELETE", "{group_chat}/admins", _V, _ONCE)
+SET_OWNER: Final = Route("PUT", "{group_chat}/owner", _V, _NOT_IDEMPOTENT)
+# Once these have run, there is nothing left to remove: a second run may be refused.
+REMOVE_MEMBERS: Final = Route("DELETE", "{group_chat}/members", _V, _NOT_IDEMPOTENT)
+REMOVE_ADMINS: Final = Route("DELETE", "{group_chat}/admins", _V, _NOT_IDEMPOTENT)
 # The same, and a second run may send everybody the e-mail again.
-CLOSE_GROUP_CHAT: Final = Route("DELETE", "{group_chat}", _V, _ONCE)
+CLOSE_GROUP_CHAT: Final = Route("DELETE", "{group_chat}", _V, _NOT_IDEMPOTENT)
 
 LIST_MEMBERS: Final = Route("GET", "{group_chat}/members", _V)
 SET_AVATAR: Final = Route("POST", "{group_chat}/avatar", _V)

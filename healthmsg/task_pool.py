@@ -13,7 +13,6 @@ from healthmsg.aio import AsyncIterationOnly
 from healthmsg.errors import InvalidInputError
 from healthmsg.log import log
 from healthmsg.paging import Spawn
-from healthmsg.validation import check_count
 
 T = TypeVar("T")
 ItemT = TypeVar("ItemT")
@@ -208,15 +207,6 @@ class Many(AsyncIterationOnly, Generic[ItemT, ResultT]):
             return
         self._unread += 1
         self._results.put_nowait(result)
-
-
-def check_concurrency(concurrency: int) -> int:
-    """Refuse a number of things at once that cannot be one.
-
-    Raises:
-        InvalidInputError: it is not a whole number of at least 1.
-    """
-    return check_count(concurrency, "concurrency", at_least=1)
 
 
 async def each(items: Iterable[T] | AsyncIterable[T]) -> AsyncGenerator[T, None]:

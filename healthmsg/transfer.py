@@ -1,37 +1,22 @@
-"""Telling how far transfers are."""
+"""Reporting how far transfers are."""
 
 import asyncio
 import math
 from collections.abc import Callable, Iterable
-from inspect import iscoroutinefunction
 from typing import Final
 
-from healthmsg.errors import InvalidInputError
 from healthmsg.log import call_back
+from healthmsg.validation import check_progress
 
 Progress = Callable[[int, int | None], object]
-"""Takes the bytes that are done and the bytes in all; `None` when nobody knows how many there are.
+"""Takes the bytes that are done and the bytes in all; `None` when that is not known.
 
-It is called in the event loop, at most ten times a second, and once when everything is done. A try that
-begins anew takes back what the one before had done.
+It is called in the event loop, at most ten times a second, and once when everything is done. A further
+try takes back what the one before had done.
 """
 
 # Seconds.
 _BETWEEN_CALLS: Final = 0.1
-
-
-def check_progress(progress: object) -> None:
-    """Refuse what cannot be called, or would have to be awaited.
-
-    Raises:
-        InvalidInputError: it is such.
-    """
-    if progress is None:
-        return
-    if not callable(progress):
-        raise InvalidInputError("progress must be callable: it gets the bytes done and the bytes in all")
-    if iscoroutinefunction(progress):
-        raise InvalidInputError("progress must be a plain function: nobody awaits it")
 
 
 class Meter:
@@ -44,26 +29,26 @@ class Meter:
         self._total = 0
         self._sizes_unknown = 0
         self._unfinished = 0
-        self._told_at = -math.inf
-        self._told: tuple[int, int | None] | None = None
+        self._reported_at = -math.inf
+        self._reported: tuple[int, int | None] | None = None
 
     def begin(self, size: int | None) -> "Transfer":
-        """Add a transfer of that many bytes, or of nobody knows how many."""
+        """Add a transfer of that many bytes, if that is known."""
         (transfer,) = self.begin_all([size])
         return transfer
 
     def begin_all(self, sizes: Iterable[int | None]) -> "list[Transfer]":
-        """Add transfers that belong together, so that the first that is told counts all of them."""
+        """Add transfers that belong together, so that the first report counts all of them."""
         transfers = [Transfer(self, size) for size in sizes]
         self._unfinished += len(transfers)
         for transfer in transfers:
             self._expect(transfer.size)
-        self._tell()
+        self._report()
         return transfers
 
     def finish(self) -> None:
-        """Tell where things stand, however little time has passed."""
-        self._tell(at_once=True)
+        """Report where things stand, however little time has passed."""
+        self._report(at_once=True)
 
     def _expect(self, size: int | None) -> None:
         if size is None:
@@ -77,22 +62,22 @@ class Meter:
 
     def _advance(self, count: int) -> None:
         self._done += count
-        self._tell()
+        self._report()
 
     def _finish(self) -> None:
         self._unfinished -= 1
         if self._unfinished <= 0:
             self.finish()
 
-    def _tell(self, *, at_once: bool = False) -> None:
+    def _report(self, *, at_once: bool = False) -> None:
         if self._progress is None:
             return
         now = asyncio.get_running_loop().time()
-        standing = (self._done, None if self._sizes_unknown else self._total)
-        if standing == self._told or (now - self._told_at < _BETWEEN_CALLS and not at_once):
+        progress = (self._done, None if self._sizes_unknown else self._total)
+        if progress == self._reported or (now - self._reported_at < _BETWEEN_CALLS and not at_once):
             return
-        self._told_at, self._told = now, standing
-        call_back("progress", self._progress, *standing)
+        self._reported_at, self._reported = now, progress
+        call_back("progress", self._progress, *progress)
 
 
 class Transfer:

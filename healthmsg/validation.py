@@ -1,27 +1,39 @@
-"""Checks of what a caller passes in: what cannot be right is refused before anything is sent."""
+"""Every check of an argument: what cannot be right is refused before anything is sent.
+
+A check returns what it was given, in its usual form where there are several. What is checked by building it
+stays where it is built: an id beside its encoding, TLS settings beside the certificates they are made of.
+"""
 
 import math
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Final, TypeVar
+from inspect import iscoroutinefunction
+from typing import TYPE_CHECKING, Final, TypeGuard, TypeVar
+from urllib.parse import unquote
 
 from attrs import Attribute
 
-from healthmsg.errors import ConfigurationError, InvalidInputError
-from healthmsg.ids import encode_aux_id
+from healthmsg.errors import ConfigurationError, EmptyMessageError, InvalidFileError, InvalidInputError
 
+if TYPE_CHECKING:
+    from yarl import URL
+
+_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _PHONE_NUMBER: Final = re.compile(r"\+[0-9](?:[0-9 ()./-]*[0-9])?")
 # Of Unicode's categories: control characters, and what ends a line or a paragraph.
 _BREAKS_A_LINE: Final = frozenset({"Cc", "Zl", "Zp"})
+# As RFC 9110 has it: a product's name, and its version if it has one.
+_PRODUCT: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+(/[A-Za-z0-9!#$%&'*+.^_`|~-]+)?")
 
 T = TypeVar("T")
+FunctionT = TypeVar("FunctionT", bound=Callable[..., object])
 
 
 def check_text(value: object, name: str) -> str:
-    """Refuse what is not text with something to read in it.
+    """Return text that is not blank.
 
     Raises:
         InvalidInputError: it is not.
@@ -32,7 +44,7 @@ def check_text(value: object, name: str) -> str:
 
 
 def check_name(value: object, name: str) -> str:
-    """Refuse what is not text in one line. It may be empty: some people have one name only.
+    """Return text in one line. It may be empty: some people have one name only.
 
     Raises:
         InvalidInputError: it is not.
@@ -45,7 +57,7 @@ def check_name(value: object, name: str) -> str:
 
 
 def check_flag(value: object, name: str) -> bool:
-    """Refuse what is neither True nor False.
+    """Return True or False.
 
     Raises:
         InvalidInputError: it is not.
@@ -56,7 +68,7 @@ def check_flag(value: object, name: str) -> bool:
 
 
 def check_count(value: object, name: str, *, at_least: int = 0) -> int:
-    """Refuse what is not a whole number of at least `at_least`.
+    """Return a whole number of at least `at_least`.
 
     Raises:
         InvalidInputError: it is not.
@@ -66,29 +78,19 @@ def check_count(value: object, name: str, *, at_least: int = 0) -> int:
     return value
 
 
-def check_choice(value: object, name: str, choices: Iterable[str]) -> None:
-    """Refuse what is not one of a few words.
+def check_choice(value: T, name: str, choices: Iterable[str]) -> T:
+    """Return one of a few words.
 
     Raises:
         InvalidInputError: it is not.
     """
     if not isinstance(value, str) or value not in choices:
         raise InvalidInputError(f"{name} must be one of {', '.join(map(repr, choices))}")
-
-
-def check_aux_id(value: object) -> str:
-    """Refuse an auxiliary id that could not be used in a path afterwards.
-
-    Raises:
-        InvalidIdError: it cannot be one.
-        AmbiguousAuxIdError: it has a diacritic.
-    """
-    encode_aux_id(value)
-    return str(value)
+    return value
 
 
 def check_moment(value: object, name: str) -> datetime:
-    """Refuse what is not a point in time, and give it in UTC.
+    """Return a point in time, in UTC.
 
     Raises:
         InvalidInputError: it is no datetime, one without an offset, or one that UTC cannot express.
@@ -120,7 +122,7 @@ def check_email(email: object) -> str:
     Raises:
         InvalidInputError: it cannot be one.
     """
-    # Imported when first used: most programs invite no one.
+    # Imported when first used: most programs invite no person.
     from email_validator import EmailNotValidError, validate_email  # noqa: PLC0415 - see above
 
     with suppress(EmailNotValidError):
@@ -144,7 +146,7 @@ def check_phone_number(number: object) -> str:
     Raises:
         InvalidInputError: it cannot be one.
     """
-    # Imported when first used: most programs invite no one.
+    # Imported when first used: most programs invite no person.
     import phonenumbers  # noqa: PLC0415 - see above
 
     # The library is made for finding numbers in any text: it takes letters, extensions and what follows.
@@ -160,10 +162,10 @@ def check_phone_number(number: object) -> str:
 
 
 def check_all(values: object, kind: type[T], name: str) -> tuple[T, ...]:
-    """Refuse a collection that holds something else than `kind`.
+    """Return a collection of `kind` as a tuple.
 
     Raises:
-        InvalidInputError: it does, or it is no collection.
+        InvalidInputError: something else is in it, or it is no collection.
     """
     items = tuple(values) if isinstance(values, Iterable) and not isinstance(values, str | bytes) else None
     if items is None or not all(isinstance(item, kind) for item in items):
@@ -172,7 +174,7 @@ def check_all(values: object, kind: type[T], name: str) -> tuple[T, ...]:
 
 
 def check_seconds(value: object, name: str) -> float:
-    """Refuse what cannot be a number of seconds.
+    """Return a number of seconds.
 
     Raises:
         InvalidInputError: it is not a number of at least 0.
@@ -182,7 +184,195 @@ def check_seconds(value: object, name: str) -> float:
     raise InvalidInputError(f"{name} must be a number of seconds of at least 0")
 
 
-def _is_number(value: object, *kinds: type) -> bool:
+def check_body(body: object) -> str:
+    """Return a message's text, which may be empty.
+
+    Raises:
+        InvalidInputError: it is not text.
+    """
+    if not isinstance(body, str):
+        raise InvalidInputError(f"a message's text must be text, not {type(body).__name__}")
+    return body
+
+
+def require_non_blank(body: object) -> str:
+    """Return a message's text, if there is something to read in it.
+
+    Raises:
+        EmptyMessageError: there is nothing.
+        InvalidInputError: it is not text.
+    """
+    text = check_body(body)
+    if not text.strip():
+        raise EmptyMessageError("a message needs a text, or files")
+    return text
+
+
+def check_files(files: Sequence[T]) -> Sequence[T]:
+    """Return a collection of files.
+
+    Raises:
+        InvalidFileError: it is a single path, or no sequence.
+    """
+    if isinstance(files, Sequence) and not isinstance(files, str | bytes):
+        return files
+    raise InvalidFileError([("files", "they must be a list or tuple of paths")])
+
+
+def check_progress(progress: object) -> None:
+    """Refuse what cannot be called with the progress of a transfer, or would have to be awaited.
+
+    Raises:
+        InvalidInputError: it is such.
+    """
+    if progress is None:
+        return
+    if not callable(progress):
+        raise InvalidInputError("progress must be callable: it gets the bytes done and the bytes in all")
+    if iscoroutinefunction(progress):
+        raise InvalidInputError("progress must be a plain function: it is called, and not awaited")
+
+
+# --- a call of the program's own
+
+
+def check_method(method: object) -> str:
+    """Return an HTTP method, in upper case.
+
+    Raises:
+        InvalidInputError: it is none, or one that the service has no use for.
+    """
+    if isinstance(method, str) and method.upper() in _METHODS:
+        return method.upper()
+    raise InvalidInputError(f"method must be one of {', '.join(_METHODS)}")
+
+
+def check_path(path: object) -> str:
+    """Return a path below the API's URL, without the slash before it.
+
+    Raises:
+        InvalidInputError: it is not percent-encoded text, or leads elsewhere.
+    """
+    if not isinstance(path, str) or not path.isascii() or not path.isprintable() or " " in path:
+        raise InvalidInputError("path must be percent-encoded text")
+    bare = path.removeprefix("/")
+    segments = bare.partition("?")[0].split("/")
+    if "://" in path or "#" in path or {"", ".", ".."} & set(map(unquote, segments)):
+        raise InvalidInputError("path must stay below the API's URL: no host, no '..', no empty segment")
+    return bare
+
+
+def check_query(query: Mapping[str, str] | None, path: str) -> Mapping[str, str] | None:
+    """Return a query that is to be encoded.
+
+    Raises:
+        InvalidInputError: it is not a mapping of text, or `path` has one already.
+    """
+    if query is None:
+        return None
+    if not isinstance(query, Mapping) or "?" in path:
+        raise InvalidInputError("query must be a mapping, and the path have no query of its own then")
+    texts = (*query.keys(), *query.values())
+    if not all(isinstance(text, str) and _has_utf8_form(text) for text in texts):
+        raise InvalidInputError("query must hold text only, without halves of surrogate pairs")
+    return query
+
+
+def _has_utf8_form(text: str) -> bool:
+    with suppress(UnicodeEncodeError):
+        return bool(text.encode()) or not text
+    return False
+
+
+# --- settings of clients, limits and applications
+
+
+def check_option(value: object, name: str, kind: type[T]) -> T:
+    """Return a setting of the type `kind`.
+
+    Raises:
+        ConfigurationError: it has another type.
+    """
+    if isinstance(value, kind):
+        return value
+    raise ConfigurationError(f"{name} must be a {kind.__name__}, not {type(value).__name__}")
+
+
+def check_hook(function: FunctionT | None, name: str, argument: str) -> FunctionT | None:
+    """Return a function that is called with `argument`, if there is one.
+
+    Raises:
+        ConfigurationError: it cannot be called, or would have to be awaited.
+    """
+    if function is None or (callable(function) and not iscoroutinefunction(function)):
+        return function
+    raise ConfigurationError(f"{name} must be a plain function that takes a {argument}")
+
+
+def check_header(value: object, name: str) -> str | None:
+    """Return what is to stand in a header, if anything is.
+
+    Raises:
+        ConfigurationError: it cannot.
+    """
+    if value is None or is_printable(value):
+        return value
+    raise ConfigurationError(f"{name} must be printable ASCII text")
+
+
+def check_app_info(value: object) -> str | None:
+    """Return what a program calls itself, such as `ourehr/2.1`, if it does.
+
+    Raises:
+        ConfigurationError: it cannot be a product in the header `User-Agent`.
+    """
+    if value is None or (isinstance(value, str) and _PRODUCT.fullmatch(value)):
+        return value
+    raise ConfigurationError(
+        "app_info must be a program's name and version, such as 'ourehr/2.1', in ASCII and without blanks"
+    )
+
+
+def check_size(value: object, name: str) -> int:
+    """Return a number of bytes.
+
+    Raises:
+        ConfigurationError: it is not a whole number of at least 1.
+    """
+    if _is_number(value, int) and value >= 1:
+        return value
+    raise ConfigurationError(f"{name} must be a whole number of bytes, at least 1")
+
+
+def check_proxy(proxy: object, name: str = "proxy") -> "URL | None":
+    """Return the URL of an HTTP proxy, if there is one.
+
+    Raises:
+        ConfigurationError: it is no such URL. The message repeats none of it: it may hold a password.
+    """
+    if proxy is None:
+        return None
+    # Imported when first used: programs without a client load it for nothing.
+    from yarl import URL  # noqa: PLC0415 - see above
+
+    try:
+        url = URL(proxy if is_printable(proxy) and " " not in proxy else "")
+        # The encoding in which they are sent.
+        f"{url.user}{url.password}".encode("latin-1")
+    except ValueError:
+        url = URL()
+    is_whole = url.scheme in {"http", "https"} and url.host and url.port
+    if is_whole and url.path_qs in {"", "/"} and not url.fragment:
+        return url
+    raise ConfigurationError(f"{name} must be a URL such as http://user:password@host:3128 (not SOCKS)")
+
+
+def is_printable(text: object) -> TypeGuard[str]:
+    """Return whether `text` is printable ASCII and not empty, as RFC 6749 has codes, secrets and states."""
+    return isinstance(text, str) and bool(text) and text.isascii() and text.isprintable()
+
+
+def _is_number(value: object, *kinds: type) -> TypeGuard[int]:
     return isinstance(value, kinds) and not isinstance(value, bool)
 
 
@@ -196,6 +386,11 @@ def not_negative(_: object, attribute: "Attribute[float]", value: float) -> None
     """Refuse all but finite numbers of at least 0."""
     if not _is_number(value, int, float) or not 0 <= value < math.inf:
         raise ConfigurationError(f"{attribute.name} must be a number of at least 0")
+
+
+def true_or_false(_: object, attribute: "Attribute[bool]", value: bool) -> None:  # noqa: FBT001 - attrs passes it so
+    """Refuse all but True and False."""
+    check_option(value, attribute.name, bool)
 
 
 def at_least_one(_: object, attribute: "Attribute[int]", value: int) -> None:

@@ -23,7 +23,7 @@ METHODS: Final = ("get", "put", "post", "delete")
 
 
 def load() -> JSON:
-    """Give the OpenAPI file."""
+    """Return the OpenAPI file."""
     text = files("healthmsg.sandbox").joinpath("openapi.yaml").read_text(encoding="utf-8")
     document: JSON = yaml.safe_load(text)
     return document
@@ -38,7 +38,7 @@ class Contract:
 
     @property
     def operations(self) -> Iterator[tuple[str, str, JSON]]:
-        """Give method (upper case), template (without the first slash) and operation of all there are."""
+        """Return method (upper case), template (without the first slash) and operation of all there are."""
         for template, item in self.document["paths"].items():
             for method in METHODS:
                 if method in item:

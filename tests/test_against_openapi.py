@@ -17,13 +17,13 @@ from healthmsg import (
     GroupInvite,
     GroupSettings,
     ImportUser,
-    InternalServerError,
     Option,
     RateLimit,
     Retries,
     UploadFile,
     User,
 )
+from healthmsg.errors import InternalServerError
 from healthmsg.sandbox import Sandbox
 from tests.openapi_contract import Contract
 
@@ -124,11 +124,11 @@ async def talk(chat: Chat | GroupChat, member: User, client: Client, folder: Pat
     await chat.send("Hallo 👋\n@all")
     asked = await chat.ask("Komt u?", options=[Option("Ja!", style="green"), Option("Nee")], users=[member])
     await chat.message(asked)
-    uploaded = await chat.upload(UploadFile(b"x", "a b é.txt"), UploadFile(b"\x00", "b.bin"), message="Hier")
+    uploaded = await chat.upload(UploadFile(b"x", "a b é.txt"), UploadFile(b"\x00", "b.bin"), body="Hier")
     attachment = (await chat.message(uploaded)).attachments[0]
-    assert await chat.read_attachment(attachment) == b"x"
+    assert await chat.download_bytes(attachment) == b"x"
     now = datetime.now(UTC)
-    await chat.pdf(to=folder / "chat.pdf", start=now - HOUR, end=now + HOUR, overwrite=True)
+    await chat.download_pdf(to=folder / "chat.pdf", start=now - HOUR, end=now + HOUR, overwrite=True)
     provider = (await client.users.providers(member))[0]
     await chat.request_verification(user_id=member, provider_id=provider.provider_id)
     async for message in chat.messages(page_size=3):

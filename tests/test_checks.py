@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 
 from healthmsg.errors import AmbiguousAuxIdError, InvalidIdError, InvalidInputError
-from healthmsg.ids import exact_aux_id
+from healthmsg.ids import check_aux_id, exact_aux_id
 from healthmsg.validation import (
     check_all,
-    check_aux_id,
     check_choice,
     check_count,
     check_flag,

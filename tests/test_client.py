@@ -5,17 +5,16 @@ from typing import Any
 
 import pytest
 
+import healthmsg
 from healthmsg import (
     CallRecord,
     Client,
-    ClientClosedError,
     ConfigurationError,
     DeliveryUnknownError,
     Environment,
     ForbiddenError,
     HealthmsgError,
     InvalidInputError,
-    InvalidResponseError,
     NotFoundError,
     OAuthApp,
     RateLimit,
@@ -25,10 +24,11 @@ from healthmsg import (
     Token,
     TokenManager,
     UnauthorizedError,
-    WrongEventLoopError,
 )
+from healthmsg.errors import ClientClosedError, InvalidResponseError, WrongEventLoopError
 from healthmsg.sandbox import AnswerStatus, CutBody, Delay, Garbage, Sandbox, WrongShape
 from tests.conftest import Answers
+from tests.pipeline.servers import answering, serve
 
 HERE = Environment("here", "http://127.0.0.1:1")
 
@@ -352,6 +352,26 @@ def test_the_environments_have_names(name: str, host: str, monkeypatch: pytest.M
     monkeypatch.delenv("HEALTHMSG_API_URL", raising=False)
 
     assert host in Client.from_env().environment.api_url
+
+
+async def test_a_program_says_what_it_is_called() -> None:
+    async with serve(answering(200, b'{"id": "u1"}')) as server:
+        for app_info in ("ourehr/2.1", "recall", None):
+            client = Client("t", environment=Environment("here", server.url), app_info=app_info)
+            async with client:
+                await client.with_token("another").me.get()
+
+    own = f"healthmsg/{healthmsg.__version__}"
+    agents = [call.headers["user-agent"] for call in server.executed]
+    assert agents == [[f"ourehr/2.1 {own}"], [f"recall {own}"], [own]]
+
+
+@pytest.mark.parametrize(
+    "app_info", ["", "our ehr", "ourehr/2.1\r\nX: y", "ourehr/2.1\n", "é/1", "a/b/c", "/1", "a/", 7, b"a/1"]
+)
+def test_a_name_that_no_program_can_have_is_refused(app_info: Any) -> None:
+    with pytest.raises(ConfigurationError, match="app_info"):
+        Client("t", environment=HERE, app_info=app_info)
 
 
 async def test_a_hook_that_would_never_run_is_refused() -> None:

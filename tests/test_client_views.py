@@ -14,7 +14,6 @@ from aiohttp import ClientSession, TraceConfig
 from healthmsg import (
     CallRecord,
     Client,
-    ClientClosedError,
     ConfigurationError,
     Environment,
     MemoryTokenStore,
@@ -27,9 +26,9 @@ from healthmsg import (
     Token,
     TokenManager,
     UnauthorizedError,
-    WrongEventLoopError,
 )
-from healthmsg.models.quota import Quota
+from healthmsg.errors import ClientClosedError, WrongEventLoopError
+from healthmsg.quota import Quota
 from healthmsg.sandbox import AnswerStatus, Delay, Sandbox
 from healthmsg.sandbox import Quota as ServedQuota
 from tests.caller import first_call
@@ -62,7 +61,7 @@ def stale(sandbox: Sandbox, store: MemoryTokenStore) -> TokenManager:
 
 async def test_each_view_is_its_own_user(client: Client, sandbox: Sandbox) -> None:
     users = [somebody(sandbox, name) for name in ("Anna", "Bert", "Cor")]
-    views = [client.using(token) for _, token in users]
+    views = [client.with_token(token) for _, token in users]
 
     people = await asyncio.gather(*(view.me.get() for view in [client, *views] * 5))
 
@@ -75,18 +74,18 @@ async def test_a_views_token_comes_as_text_as_token_or_with_a_manager(
 ) -> None:
     user, token = somebody(sandbox)
 
-    assert (await client.using(make(token)).me.get()).id == user
+    assert (await client.with_token(make(token)).me.get()).id == user
 
 
 @pytest.mark.parametrize("token", [None, "", 7, b"token", "with space"])
 def test_a_views_token_that_cannot_be_one_is_refused(token: Any) -> None:
     with pytest.raises(ConfigurationError, match="token"):
-        Client("t", environment=HERE).using(token)
+        Client("t", environment=HERE).with_token(token)
 
 
 async def test_a_view_of_a_view_is_a_view(client: Client, sandbox: Sandbox) -> None:
     user, token = somebody(sandbox)
-    view = client.using("nobody").using(token)
+    view = client.with_token("nobody").with_token(token)
 
     assert isinstance(view, Client)
     assert (await view.me.get()).id == user
@@ -96,7 +95,7 @@ async def test_a_view_of_a_view_is_a_view(client: Client, sandbox: Sandbox) -> N
 
 async def test_a_token_that_is_refused_harms_no_other_user(client: Client, sandbox: Sandbox) -> None:
     user, token = somebody(sandbox)
-    good, bad = client.using(token), client.using("revoked")
+    good, bad = client.with_token(token), client.with_token("revoked")
 
     results = await asyncio.gather(
         *(view.me.get() for view in (bad, good, client, bad, good, client)), return_exceptions=True
@@ -110,7 +109,7 @@ async def test_neither_token_nor_cookie_of_one_user_goes_with_anothers_calls(
     client: Client, sandbox: Sandbox
 ) -> None:
     user, token = somebody(sandbox)
-    view = client.using(token)
+    view = client.with_token(token)
     cookie = AnswerStatus(200, b'{"id": "u1"}', {"Set-Cookie": "whose=anna; Path=/"})
     sandbox.faults.add(kind=cookie, path_contains="me")
 
@@ -128,7 +127,7 @@ async def test_neither_token_nor_cookie_of_one_user_goes_with_anothers_calls(
 async def test_the_cookie_of_one_users_download_goes_with_that_download_alone(
     client: Client, sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    view = client.using(sandbox.issue_token())
+    view = client.with_token(sandbox.issue_token())
     chat = view.conversations(sandbox.add_conversation())
     sent = await chat.upload(__file__)
     message = await chat.message(sent.id)
@@ -156,14 +155,14 @@ async def test_all_views_use_one_pool(sandbox: Sandbox) -> None:
         Client("t", environment=sandbox.environment, session=session) as client,
     ):
         for _ in range(10):
-            await client.using(sandbox.issue_token()).me.get()
+            await client.with_token(sandbox.issue_token()).me.get()
 
     assert len(made) == 1
 
 
 @pytest.mark.looptime(idle_step=0.1, idle_timeout=3)
 async def test_all_views_share_one_limit(client: Client, sandbox: Sandbox, ticking_clock: None) -> None:
-    views = [client.using(somebody(sandbox)[1]) for _ in range(2)]
+    views = [client.with_token(somebody(sandbox)[1]) for _ in range(2)]
     started = asyncio.get_running_loop().time()
 
     await asyncio.gather(*(view.me.get() for _ in range(20) for view in views))
@@ -180,7 +179,7 @@ async def test_a_view_has_the_clients_options(sandbox: Sandbox) -> None:
     async with Client(
         "t", environment=sandbox.environment, retries=Retries.none(), on_call=records.append
     ) as client:
-        view = client.using(sandbox.issue_token())
+        view = client.with_token(sandbox.issue_token())
         with pytest.raises(Exception, match="503"):
             await view.me.get()
         await view.me.get()
@@ -190,7 +189,7 @@ async def test_a_view_has_the_clients_options(sandbox: Sandbox) -> None:
 
 
 async def test_the_apis_version_is_known_to_all_views_at_once(client: Client, sandbox: Sandbox) -> None:
-    view = client.using(sandbox.issue_token())
+    view = client.with_token(sandbox.issue_token())
     assert client.api_version is None
 
     await view.me.get()
@@ -205,14 +204,14 @@ async def test_each_user_has_a_quota() -> None:
     async with Sandbox(quota=ServedQuota(limit=5, interval=2, time_unit="month")) as sandbox:
         _, token = somebody(sandbox)
         async with Client(sandbox.issue_token(), environment=sandbox.environment) as client:
-            view = client.using(token)
+            view = client.with_token(token)
             before = client.quota
             await client.me.get()
             await client.me.get()
             await view.me.get()
 
             assert before is None
-            assert client.using(token).quota is None
+            assert client.with_token(token).quota is None
             assert client.quota is not None
             reset = client.quota.reset
             assert reset is not None
@@ -246,7 +245,7 @@ async def test_a_quota_that_is_used_up_holds_back_its_user_alone(*, retry_after:
     async with Sandbox(quota=quota, retry_after=retry_after) as sandbox:
         user, token = somebody(sandbox)
         async with Client(sandbox.issue_token(), environment=sandbox.environment) as client:
-            view = client.using(token)
+            view = client.with_token(token)
             await client.me.get()
             await client.me.get()  # the answer says that this was the last
             with pytest.raises(QuotaExceededError) as caught:
@@ -257,7 +256,7 @@ async def test_a_quota_that_is_used_up_holds_back_its_user_alone(*, retry_after:
             assert (await view.me.get()).id == user
             assert len(sandbox.calls) == 3
             with pytest.raises(QuotaExceededError):  # a view of one's own knows nothing yet
-                await client.using(sandbox.issue_token()).me.get()
+                await client.with_token(sandbox.issue_token()).me.get()
             assert sandbox.rejected == 1
 
 
@@ -265,9 +264,9 @@ async def test_a_view_knows_what_another_of_the_same_token_was_told() -> None:
     async with Sandbox(quota=ServedQuota(limit=1, time_unit="month")) as sandbox:
         _, token = somebody(sandbox)
         async with Client(sandbox.issue_token(), environment=sandbox.environment) as client:
-            await client.using(token).me.get()
+            await client.with_token(token).me.get()
             with pytest.raises(QuotaExceededError) as caught:
-                await client.using(token).me.get()
+                await client.with_token(token).me.get()
             assert caught.value.quota is not None
             assert caught.value.quota.remaining == 0
             assert len(sandbox.calls) == 1
@@ -278,7 +277,7 @@ async def test_a_view_knows_what_another_of_the_same_token_was_told() -> None:
 
 
 async def test_closing_a_view_closes_nothing(client: Client, sandbox: Sandbox) -> None:
-    async with client.using(sandbox.issue_token()) as view:
+    async with client.with_token(sandbox.issue_token()) as view:
         await view.me.get()
     await view.close()
 
@@ -287,7 +286,7 @@ async def test_closing_a_view_closes_nothing(client: Client, sandbox: Sandbox) -
 
 
 async def test_a_view_ends_with_its_client(client: Client, sandbox: Sandbox) -> None:
-    view = client.using(sandbox.issue_token())
+    view = client.with_token(sandbox.issue_token())
     await view.me.get()
     await client.close()
 
@@ -297,7 +296,7 @@ async def test_a_view_ends_with_its_client(client: Client, sandbox: Sandbox) -> 
         async with view:
             pass
     with pytest.raises(ClientClosedError):
-        await client.using(sandbox.issue_token()).me.get()
+        await client.with_token(sandbox.issue_token()).me.get()
     with pytest.raises(ClientClosedError):
         async for _ in view.conversations.list():
             pass
@@ -306,7 +305,7 @@ async def test_a_view_ends_with_its_client(client: Client, sandbox: Sandbox) -> 
 
 def test_a_view_in_another_event_loop_says_so() -> None:
     client = Client("t", environment=HERE, retries=Retries.none())
-    view = client.using("other")
+    view = client.with_token("other")
 
     async def first() -> None:
         with pytest.raises(Exception, match="refused the connection"):
@@ -327,7 +326,7 @@ async def test_lists_and_bulk_runs_of_a_view_end_with_the_client(
 ) -> None:
     chat = f"conversations/{sandbox.add_conversation()}"
     async with Client("t", environment=sandbox.environment) as client:
-        view = client.using(sandbox.issue_token())
+        view = client.with_token(sandbox.issue_token())
         async for _ in view.conversations.list():
             break
         sandbox.faults.add(kind=Delay(0.05), method="POST", times=None)
@@ -343,7 +342,7 @@ async def test_one_manager_serves_two_views_and_renews_once() -> None:
     async with Sandbox(refresh_tokens=True) as sandbox:
         tokens = stale(sandbox, MemoryTokenStore())
         async with Client("t", environment=sandbox.environment) as client:
-            people = await asyncio.gather(*(client.using(tokens).me.get() for _ in range(2)))
+            people = await asyncio.gather(*(client.with_token(tokens).me.get() for _ in range(2)))
 
         assert {person.id for person in people} == {sandbox.user_id}
         assert [call.template for call in sandbox.calls].count("oauth/token") == 1
@@ -351,7 +350,7 @@ async def test_one_manager_serves_two_views_and_renews_once() -> None:
 
 async def cancelled_while_renewing(client: Client, sandbox: Sandbox, tokens: TokenManager) -> None:
     """Make a call through a view, and give it up when the renewal has reached the service."""
-    call = asyncio.create_task(client.using(tokens).me.get())
+    call = asyncio.create_task(client.with_token(tokens).me.get())
     await first_call(sandbox)
     call.cancel()
     await asyncio.wait([call])
@@ -384,7 +383,7 @@ async def test_a_renewal_that_never_ends_is_cut_off_when_the_client_is_closed(
 
 async def test_a_view_that_nobody_holds_is_forgotten(client: Client, sandbox: Sandbox) -> None:
     tokens = TokenManager(Token(sandbox.issue_token()))
-    view = client.using(tokens)
+    view = client.with_token(tokens)
     await view.me.get()
     left_view, left_tokens = weakref.ref(view), weakref.ref(tokens)
 
@@ -398,7 +397,7 @@ async def test_a_view_that_nobody_holds_is_forgotten(client: Client, sandbox: Sa
 
 def test_a_client_and_its_views_show_no_token() -> None:
     client = Client("t0ken-canary", environment=HERE)
-    view = client.using("t0ken-canary")
+    view = client.with_token("t0ken-canary")
 
     assert repr(client) == repr(view) == "<Client environment='here'>"
 

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 import pytest
 
 from healthmsg import errors
-from healthmsg.delivery.attempt import Outcome
 from healthmsg.downloads.attachments import DownloadResult
 from healthmsg.errors import (
     AuthorizationRefusedError,
@@ -27,6 +26,7 @@ from healthmsg.errors import (
     InvalidFileError,
     InvalidInputError,
     InvalidResponseError,
+    Outcome,
     ProxyAuthenticationError,
     ServerError,
     StatusError,

@@ -29,12 +29,12 @@ from healthmsg import (
     Outgoing,
     RateLimit,
     Retries,
-    StatusError,
     Timeout,
     Token,
     TokenManager,
     UploadFile,
 )
+from healthmsg.errors import StatusError
 from healthmsg.otel import OpenTelemetryHook
 
 # All of them begin so, also percent-encoded.
@@ -142,7 +142,7 @@ PERSON: Final[dict[str, Any]] = {"email": "c4nary@example.org", "first_name": NA
 ACTIONS: Mapping[str, Action] = {
     "send": lambda client, _: client.auxiliary.groupchats(AUX_ID).send(BODY),
     "upload": lambda client, _: client.auxiliary.conversations(AUX_ID).upload(
-        UploadFile(BODY.encode(), NAME), message=BODY
+        UploadFile(BODY.encode(), NAME), body=BODY
     ),
     "read": lambda client, _: client.auxiliary.conversations.get(AUX_ID),
     "read a user": lambda client, _: client.users.get(AUX_ID),
@@ -151,8 +151,8 @@ ACTIONS: Mapping[str, Action] = {
     "download": lambda client, folder: client.conversations(AUX_ID).download(
         Attachment(AUX_ID, "x.pdf"), to=folder
     ),
-    "read a file": lambda client, _: client.groupchats(AUX_ID).read_attachment(AUX_ID),
-    "read a PDF": lambda client, folder: client.auxiliary.groupchats(AUX_ID).pdf(to=folder),
+    "read a file": lambda client, _: client.groupchats(AUX_ID).download_bytes(AUX_ID),
+    "read a PDF": lambda client, folder: client.auxiliary.groupchats(AUX_ID).download_pdf(to=folder),
     "compare users": lambda client, _: client.users.is_coworker(AUX_ID),
     "ask": lambda client, _: client.auxiliary.conversations(AUX_ID).ask(
         BODY, options=[Option(NAME)], users=[AUX_ID]

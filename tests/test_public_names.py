@@ -1,31 +1,39 @@
-import ast
+"""What is public: one list in the package's `__init__`, and the stub that is written from it."""
+
 import inspect
 import json
 import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 import healthmsg
 from healthmsg import errors
 
+HOMES: Final[dict[str, str]] = vars(healthmsg)["_HOMES"]
+STUB: Final = Path(vars(healthmsg)["__file__"]).with_suffix(".pyi")
+CAUGHT: Final = {
+    *("HealthmsgError", "CallError", "DeliveryUnknownError", "NotFoundError", "ForbiddenError"),
+    *("UnauthorizedError", "RateLimitedError", "QuotaExceededError", "ConnectError", "CallTimeoutError"),
+    *("ReauthorizationRequiredError", "InvalidInputError", "ConfigurationError", "JournalError"),
+}
 
-def declared() -> dict[str, str]:
-    """Read which names type checkers see, and where each comes from."""
-    tree = ast.parse(Path(healthmsg.__file__).read_text(encoding="utf-8"))
-    (guarded,) = (
-        node
-        for node in tree.body
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+def stub() -> str:
+    """Write the list as type checkers read it."""
+    imports = sorted((home, name) for name, home in HOMES.items())
+    return "".join(
+        [
+            "# What is public, for type checkers. `python -m tests.test_public_names` writes it.\n\n",
+            *(f"from {home} import {name} as {name}\n" for home, name in imports),
+            "\n__all__ = [\n",
+            *(f'    "{name}",\n' for name in sorted(HOMES)),
+            "]\n",
+        ]
     )
-    return {
-        name.asname or name.name: str(node.module)
-        for node in guarded.body
-        if isinstance(node, ast.ImportFrom)
-        for name in node.names
-    }
 
 
 def in_a_fresh_interpreter(script: str) -> object:
@@ -37,26 +45,36 @@ def in_a_fresh_interpreter(script: str) -> object:
 
 
 def test_all_is_sorted_and_complete() -> None:
-    assert healthmsg.__all__ == sorted(set(declared()))
+    assert healthmsg.__all__ == sorted(HOMES)
     assert len(healthmsg.__all__) > 60
 
 
-def test_every_error_is_public() -> None:
-    public_errors = {
+def test_type_checkers_see_the_same_list() -> None:
+    assert STUB.read_text(encoding="utf-8") == stub()
+
+
+def test_the_errors_that_programs_catch_are_at_the_top() -> None:
+    assert {name for name, home in HOMES.items() if home == "healthmsg.errors"} == CAUGHT
+
+
+def test_every_error_is_public_in_its_module() -> None:
+    every = {
         name
         for name, value in inspect.getmembers(errors, inspect.isclass)
         if issubclass(value, Exception) and not name.startswith("_")
     }
 
-    assert public_errors <= set(healthmsg.__all__)
+    assert every <= set(errors.__all__)
+    assert errors.__all__ == sorted(errors.__all__)
+    assert every >= CAUGHT
 
 
-@pytest.mark.parametrize("name", sorted(declared()))
+@pytest.mark.parametrize("name", sorted(HOMES))
 def test_every_name_is_the_object_of_its_home(name: str) -> None:
-    assert getattr(healthmsg, name) is getattr(import_module(declared()[name]), name)
+    assert getattr(healthmsg, name) is getattr(import_module(HOMES[name]), name)
 
 
-@pytest.mark.parametrize("name", ["DiscordError", "aiohttp", "_secret", "TypeVar", ""])
+@pytest.mark.parametrize("name", ["DiscordError", "ServerError", "aiohttp", "_secret", "TypeVar", ""])
 def test_an_unknown_name_is_an_attribute_error(name: str) -> None:
     with pytest.raises(AttributeError, match=f"'healthmsg' has no attribute '{name}'"):
         getattr(healthmsg, name)
@@ -96,3 +114,7 @@ def test_a_star_import_gives_every_public_name_and_no_other() -> None:
     )
 
     assert names == healthmsg.__all__
+
+
+if __name__ == "__main__":
+    STUB.write_text(stub(), encoding="utf-8")

@@ -21,14 +21,15 @@ from healthmsg import Client, OAuthApp, Outcome
 from healthmsg.cli.app import app
 from healthmsg.sandbox import CutAfter, Sandbox
 
-README: Final = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT: Final = Path(healthmsg.__path__[0]).parent
+README: Final = (ROOT / "README.md").read_text(encoding="utf-8")
 EXAMPLES: Final = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 (WHOLE_PROGRAM, A_TEST, SIGN_IN, CHATS, QUESTION, GROUPS, VIEWS, WEB, BOT) = range(9)
-(BULK, JOURNAL, FILES, MANY_FILES, ERRORS, NETWORKS, WATCHING) = range(9, 16)
+(BULK, JOURNAL, FILES, MANY_FILES, ERRORS, NETWORKS, WATCHING, RAW) = range(9, 17)
 
 
 def test_all_examples_are_known_here() -> None:
-    assert len(EXAMPLES) == 16
+    assert len(EXAMPLES) == 17
     for index, word in (
         (WHOLE_PROGRAM, "asyncio.run"),
         (A_TEST, "healthmsg_sandbox"),
@@ -36,7 +37,7 @@ def test_all_examples_are_known_here() -> None:
         (CHATS, "client.auxiliary"),
         (QUESTION, "Option"),
         (GROUPS, "groupchats.create"),
-        (VIEWS, "client.using"),
+        (VIEWS, "client.with_token"),
         (WEB, "web.Application"),
         (BOT, "look"),
         (BULK, "send_many"),
@@ -46,6 +47,7 @@ def test_all_examples_are_known_here() -> None:
         (ERRORS, "except"),
         (NETWORKS, "with_options"),
         (WATCHING, "client.stats()"),
+        (RAW, "on_response"),
     ):
         assert word in EXAMPLES[index]
 
@@ -209,12 +211,12 @@ async def test_a_web_service_works_as_shown(
 
 async def test_a_bot_that_polls_works_as_shown() -> None:
     async with (
-        Sandbox(seed=False) as sandbox,
+        Sandbox(sample_data=False) as sandbox,
         Client(sandbox.issue_token(), environment=sandbox.environment) as client,
     ):
         patient = sandbox.add_user("An", "Visser")
         chat = sandbox.add_conversation(user=patient, messages=["Een afspraak van vorig jaar"])
-        as_patient = client.using(sandbox.issue_token(patient)).conversations(chat)
+        as_patient = client.with_token(sandbox.issue_token(patient)).conversations(chat)
         looks = 0
 
         async def sleep(_: float) -> None:
@@ -347,6 +349,23 @@ async def test_watching_works_as_shown(sandbox: Sandbox) -> None:
     )
 
     assert said == [(1, 0, 0, 0.0, 0, 0)]
+
+
+async def test_raw_answers_can_be_had_as_shown(client: Client, sandbox: Sandbox) -> None:
+    said: list[tuple[Any, ...]] = []
+
+    await run(EXAMPLES[RAW], client=client, print=lambda *words: said.append(words))
+
+    ((status, date, document),) = said
+    assert (status, document["id"]) == (200, sandbox.user_id)
+    assert date.endswith("GMT")
+
+
+def test_every_file_that_is_named_exists() -> None:
+    named = set(re.findall(r"`(healthmsg/[\w/.]+)`", README))
+
+    assert len(named) > 10
+    assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
 
 
 def test_the_retry_table_is_that_of_the_code() -> None:

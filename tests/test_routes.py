@@ -14,8 +14,8 @@ from healthmsg.routes import (
     GET_USER,
     LIST_MEMBERS,
     LIST_MESSAGES,
+    Idempotency,
     Known,
-    Repeat,
     Route,
 )
 
@@ -111,15 +111,19 @@ MAY_RUN_TWICE = {
 @every_route
 def test_every_route_says_whether_it_may_run_twice(route: Route) -> None:
     if route.method in {"GET", "POST"}:
-        assert route.repeat is (Repeat.SAFE if route.method == "GET" else Repeat.ONCE)
+        assert route.idempotency is (
+            Idempotency.SAFE if route.method == "GET" else Idempotency.NOT_IDEMPOTENT
+        )
     else:
         may_run_twice = MAY_RUN_TWICE[as_in_the_contract(route)]
-        assert route.repeat is (Repeat.IDEMPOTENT if may_run_twice else Repeat.ONCE)
+        assert route.idempotency is (Idempotency.IDEMPOTENT if may_run_twice else Idempotency.NOT_IDEMPOTENT)
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
 def test_of_a_call_that_is_not_known_only_reading_may_be_repeated(method: str) -> None:
-    assert Repeat.of_method(method) is (Repeat.SAFE if method in {"GET", "HEAD"} else Repeat.ONCE)
+    assert Idempotency.of_method(method) is (
+        Idempotency.SAFE if method in {"GET", "HEAD"} else Idempotency.NOT_IDEMPOTENT
+    )
 
 
 def test_every_endpoint_is_there_once() -> None:

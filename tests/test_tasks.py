@@ -50,7 +50,7 @@ async def test_a_task_begins_after_it_is_known_whatever_the_task_factory() -> No
         ("client.send_many([], dry_run=True)", "a DryRun", "report()"),
         ("client.upload_many([])", "an UploadMany", "all()"),
         ("client.conversations('c1').download_all(to='x')", "a DownloadAll", "all()"),
-        ("client.conversations('c1').stream_attachment('a1')", "a FileStream", "async for"),
+        ("client.conversations('c1').download_stream('a1')", "a FileStream", "async for"),
     ],
 )
 def test_what_is_async_only_says_so(what: str, name: str, instead: str) -> None:

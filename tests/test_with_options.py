@@ -14,7 +14,6 @@ from aiohttp import ClientSession, TraceConfig
 from healthmsg import (
     CallTimeoutError,
     Client,
-    ClientClosedError,
     ConfigurationError,
     DeliveryUnknownError,
     Environment,
@@ -23,12 +22,13 @@ from healthmsg import (
     Outcome,
     Outgoing,
     RateLimit,
+    Response,
     Retries,
-    ServiceUnavailableError,
     Timeout,
     Token,
     TokenManager,
 )
+from healthmsg.errors import ClientClosedError, InvalidResponseError, ServiceUnavailableError
 from healthmsg.sandbox import AnswerStatus, Delay, Sandbox
 
 HERE = Environment("here", "http://127.0.0.1:1")
@@ -164,10 +164,10 @@ Combine = Callable[[Client, str], Client]
 @pytest.mark.parametrize(
     "combine",
     [
-        lambda client, token: client.using(token).with_options(timeout=7, retries=Retries.none()),
-        lambda client, token: client.with_options(timeout=7, retries=Retries.none()).using(token),
+        lambda client, token: client.with_token(token).with_options(timeout=7, retries=Retries.none()),
+        lambda client, token: client.with_options(timeout=7, retries=Retries.none()).with_token(token),
         lambda client, token: (
-            client.with_options(timeout=7).using(token).with_options(retries=Retries.none())
+            client.with_options(timeout=7).with_token(token).with_options(retries=Retries.none())
         ),
     ],
 )
@@ -329,3 +329,78 @@ async def test_closing_one_client_leaves_the_limiter_to_the_other(sandbox: Sandb
         people = await calls
 
     assert {person.id for person in people} == {sandbox.user_id}
+
+
+# --- raw answers
+
+
+async def test_the_raw_answers_of_typed_calls_can_be_had(client: Client, sandbox: Sandbox) -> None:
+    chat = sandbox.add_conversation()
+    answers: list[Response] = []
+    view = client.with_options(on_response=answers.append)
+
+    me = await view.me.get()
+    sent = await view.conversations(chat).send("Hallo")
+    await client.me.get()
+
+    assert [(answer.call, answer.status) for answer in answers] == [
+        ("GET me", 200),
+        ("POST conversations/{id}/messages", 201),
+    ]
+    assert [answer.json()["id"] for answer in answers] == [me.id, sent.id]
+    assert "quota-limit" in answers[0].headers
+    assert view.with_options(timeout=9)._parts.on_response == answers.append
+
+
+async def test_a_list_gives_the_raw_answer_of_each_page(client: Client, sandbox: Sandbox) -> None:
+    for _ in range(3):
+        sandbox.add_conversation()
+    answers: list[Response] = []
+
+    pager = client.with_options(on_response=answers.append).conversations.list(page_size=2)
+    found = await pager.all()
+
+    assert sum(len(answer.json()) for answer in answers) == len(found)
+    assert len(answers) > 1
+
+
+async def test_a_raw_answer_can_be_had_though_it_cannot_be_decoded(client: Client, sandbox: Sandbox) -> None:
+    sandbox.faults.add(kind=AnswerStatus(200, b'{"id": 7}'), path_contains="me")
+    answers: list[Response] = []
+
+    with pytest.raises(InvalidResponseError):
+        await client.with_options(on_response=answers.append).me.get()
+
+    assert [answer.body for answer in answers] == [b'{"id": 7}']
+
+
+async def test_what_takes_raw_answers_cannot_fail_a_call(
+    client: Client, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(answer: Response) -> None:
+        raise ValueError(answer.body)
+
+    chat = client.with_options(on_response=fail).conversations(sandbox.add_conversation())
+
+    assert (await chat.send("Hallo")).id
+    (record,) = caplog.records
+    assert record.getMessage() == "on_response raised ValueError"
+
+
+async def test_a_file_has_no_raw_answer_but_that_with_its_link(
+    client: Client, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    chat = client.conversations(sandbox.add_conversation())
+    message = await chat.message(await chat.upload(__file__))
+    answers: list[Response] = []
+
+    handle = client.with_options(on_response=answers.append).conversations(chat.id)
+    await handle.download(message.attachments[0], to=tmp_path)
+
+    assert [answer.call for answer in answers] == ["GET conversations/{id}/attachments/{attachment_id}"]
+
+
+@pytest.mark.parametrize("hook", [7, "print"])
+def test_what_cannot_take_raw_answers_is_refused(hook: Any) -> None:
+    with pytest.raises(ConfigurationError, match="on_response"):
+        Client("t", environment=HERE).with_options(on_response=hook)

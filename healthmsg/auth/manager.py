@@ -1,4 +1,4 @@
-"""The one keeper of a token that many tasks use."""
+"""Keeping one token fresh for the many tasks that use it."""
 
 import asyncio
 import logging
@@ -11,8 +11,7 @@ from typing import Final, Self
 
 from healthmsg.aio import start
 from healthmsg.auth.oauth import OAuthApp
-from healthmsg.auth.sharing import SharedToken, is_same
-from healthmsg.auth.stores import TokenStore
+from healthmsg.auth.stores import SharedToken, TokenStore, is_same
 from healthmsg.auth.token import Token, utc_now
 from healthmsg.clock import Stopwatch, machine_seconds
 from healthmsg.errors import (
@@ -51,8 +50,8 @@ class TokenManager:
     With an `app` and a refresh token it renews the token `leeway` before it expires (for a token that lives
     less than twice that long: in the second half of its life), and when the service no longer accepts it.
     With a `store`, where the token is filed under `user`, others may renew it too: it does so under the
-    store's lock, after it has looked whether another process, or a new authorization by the user, has put
-    another token there, and it looks again when the service refuses the refresh token. Without `lock` (see
+    store's lock, after it has checked whether another process, or a new authorization by the user, has put
+    another token there, and it checks again when the service refuses the refresh token. Without `lock` (see
     `LockingTokenStore`) only the managers of one process take turns.
 
     A store that cannot be read or locked makes the renewal fail, as the network does, and the next call tries
@@ -132,13 +131,13 @@ class TokenManager:
 
     @property
     def may_be_replaced(self) -> bool:
-        """Whether somebody can put another token where this one comes from, once it is not accepted."""
+        """Whether another token can be put into the store that this one comes from."""
         return self._shared is not None
 
     async def current(self, send: Send) -> Token:
-        """Give a token that is good to be sent, renewed first if it is known to have expired.
+        """Return a token that can be sent, renewed first if it is known to have expired.
 
-        A token that is still good is given though its renewal failed.
+        A token that has not expired yet is returned even if its renewal failed.
 
         Raises:
             ReauthorizationRequiredError: it has expired and cannot be renewed. Nothing was sent, unless it
@@ -146,7 +145,7 @@ class TokenManager:
             TokenRequestError, TokenStoreError, CallError: the renewal failed; see `renew`.
         """
         token = self._token
-        # The way of every call: a token without a known end must not even ask what time it is.
+        # Every call comes through here: without a known end, the clock is not even read.
         if self._renew_at is None or not self._is_due(self._renew_at):
             return token
         if machine_seconds() < self._paused_until and not self._has_expired(token):
@@ -166,15 +165,15 @@ class TokenManager:
         return token
 
     async def renew(self, stale: Token, send: Send) -> Token | None:
-        """Give the token that replaces `stale`, which the service did not accept.
+        """Return the token that replaces `stale`, which the service did not accept.
 
-        That is the present token if it is another one already, and else a renewed one. None means that it
-        cannot be renewed: there is no refresh token or no app, and the store knows none either.
+        That is the present token if it is another one already, and else a renewed one. `None`: it cannot be
+        renewed, since there is no refresh token or no app, and the store has no other token either.
 
         Raises:
             ReauthorizationRequiredError: the service refused the newest refresh token that there is.
-            TokenRequestError, CallError: see `OAuthApp.refresh`. All who wait for one renewal get its error;
-                the next call tries again.
+            TokenRequestError, CallError: see `OAuthApp.refresh`. All calls that wait for one renewal get its
+                error; the next call tries again.
             TokenStoreError: the store could not be read or locked.
             ClientClosedError: the manager was closed meanwhile.
         """
@@ -191,7 +190,8 @@ class TokenManager:
             raise ClientClosedError
         error = answer.exception()
         if isinstance(error, ClientClosedError) and answer is of_another_call:
-            # That call's client was closed. If ours was too, our own token call says so.
+            # The client of the call that began the renewal was closed. If ours is closed, too, our own token
+            # call says so.
             return await self.renew(stale, send)
         if error is not None:
             raise _own_copy(error)
@@ -206,17 +206,18 @@ class TokenManager:
         shared = self._shared
         if shared is None:
             return
-        # One at a time, and each saves the token of that moment: the newest one is always the last.
+        # One at a time, and each saves the token of that moment, so that the newest is saved last.
         async with self._saving:
             token = shared.unsaved or self._token
             await shared.save(token)
             shared.note_saved(token)
 
     async def close(self) -> None:
-        """Let a running renewal end, and save what is not saved yet. The manager can be used again.
+        """Wait for a running renewal, and save what is not saved yet. The manager can be used again.
 
         A renewal gets 10 seconds, since cutting it off may lose a refresh token that the service has already
-        replaced; then it is cancelled. Call this before you close what `send` sends with. Nothing is raised.
+        replaced; then it is cancelled. Call this before the connections that `send` uses are closed. Nothing
+        is raised.
         """
         answer, renewal = self._answer, self._renewal
         if renewal is not None:
@@ -232,19 +233,19 @@ class TokenManager:
     def _unset_now(self) -> datetime:
         """Return the time of day as if it had not been set since the token was taken.
 
-        A time of day that was set wrong must not end what the service still accepts. A clock that was passed
-        in is the only one that counts.
+        A clock that is set wrong must not end a token that the service still accepts. A clock that was passed
+        in (`now`) is the only one that counts.
         """
         if self._now is not utc_now:
             return self._now()
         return self._taken_on + timedelta(seconds=machine_seconds() - self._taken_at)
 
     def _is_due(self, moment: datetime) -> bool:
-        """Tell whether a moment has come by either clock: that of the day may have been set back."""
+        """Return whether a moment has come by either clock, since the time of day may have been set back."""
         return self._now() >= moment or self._unset_now() >= moment
 
     def _has_expired(self, token: Token) -> bool:
-        """Tell whether a token has expired by both clocks: that of the day may have been set forward."""
+        """Return whether a token has expired by both clocks: the time of day may have been set forward."""
         return token.is_expired(self._now()) and token.is_expired(self._unset_now())
 
     def _take(self, token: Token) -> None:
@@ -262,13 +263,13 @@ class TokenManager:
 
     async def _begin_renewal(self, send: Send) -> "asyncio.Future[Token | None]":
         while self._renewal is not None and self._answer is None:
-            # It has answered, and only tries to save what it brought: what is to come is newer.
+            # It has its token already and only tries to save it. The next one is newer.
             self._renewal.cancel()
             await asyncio.wait({self._renewal})
         if self._answer is not None:
             return self._answer
         answer: asyncio.Future[Token | None] = asyncio.get_running_loop().create_future()
-        # A task of its own, so that no waiter's cancellation stops what the others wait for.
+        # A task of its own: when one call that waits for it is cancelled, the others still get the token.
         self._answer = answer
         self._renewal = start(self._renew_and_save(send), name="healthmsg token renewal")
         self._renewal.add_done_callback(partial(self._renewal_ended, answer))
@@ -281,18 +282,18 @@ class TokenManager:
             self._answer = None
             answer.cancel()
         if not renewal.cancelled():
-            # Looked at here, because nothing waits for it.
+            # Retrieve the exception, so that asyncio does not log it.
             renewal.exception()
 
     async def _renew_and_save(self, send: Send) -> None:
-        """Renew, answer those who wait, and go on until what was renewed is saved."""
+        """Renew, answer the calls that wait, and go on until the new token is saved."""
         try:
             if self._shared is None:
                 token, problem = await self._refreshed(self._token, send)
                 self._answer_with(token, problem)
             else:
                 await self._renew_shared(self._shared, send)
-        except Exception as error:  # noqa: BLE001 - those who wait raise it
+        except Exception as error:  # noqa: BLE001 - the calls that wait raise it
             self._answer_with(None, error)
 
     def _answer_with(self, token: Token | None, problem: Exception | None = None) -> None:
@@ -303,7 +304,7 @@ class TokenManager:
             answer.set_result(token)
         else:
             answer.set_exception(without_locals(problem))
-            # Looked at here as well, because nothing may be waiting any more.
+            # Retrieve the exception: perhaps no call waits for it any more.
             answer.exception()
 
     async def _renew_shared(self, shared: SharedToken, send: Send) -> None:
@@ -327,7 +328,7 @@ class TokenManager:
                     self._answer_with(*renewed)
                     await self._keep_saving(shared, _LOCKED_WHILE_UNSAVED)
         except TokenStoreError:
-            # If it was leaving the lock that failed, what was saved under it may not have been committed.
+            # If it was the unlocking that failed, the token saved under the lock may not have been committed.
             is_written = False
             if renewed is None:
                 raise
@@ -340,7 +341,7 @@ class TokenManager:
     async def _newest_or_refreshed(
         self, shared: SharedToken, store: TokenStore, send: Send
     ) -> tuple[Token | None, TokenRequestError | None]:
-        """Return the newest good token that there is; else a refreshed one, which is still to be saved."""
+        """Return the newest token that has not expired; else a refreshed one, which is still to be saved."""
         own = self._token
         candidate: Token | None = shared.newer_than(own, await shared.newest(store))
         tried: list[Token] = []
@@ -385,7 +386,7 @@ class TokenManager:
         return True
 
     async def _keep_saving(self, shared: SharedToken, seconds: float = math.inf) -> None:
-        """Try at growing intervals to save what the store has not taken yet."""
+        """Try at growing intervals to save the token that the store does not have yet."""
         lasting, wait = Stopwatch(), _FIRST_SAVE_WAIT
         while shared.unsaved is not None and lasting.seconds() < seconds:
             await asyncio.sleep(wait)
@@ -393,7 +394,7 @@ class TokenManager:
             await self._save_again(shared)
 
     async def _save_again(self, shared: SharedToken) -> None:
-        """Save what the store has not taken yet, unless someone else has stored another token since."""
+        """Save the token that the store does not have yet, unless another one was stored since."""
         unsaved = shared.unsaved
         try:
             newest = await shared.newest()
@@ -414,7 +415,7 @@ class TokenManager:
 
 
 def _own_copy(error: BaseException) -> BaseException:
-    """Copy an error for one of its waiters, since its traceback would grow with each that raises it."""
+    """Copy an error for one call, since its traceback would grow with each call that raises it."""
     try:
         own = copy(error)
     except Exception:  # noqa: BLE001 - a foreign exception that cannot be copied is shared

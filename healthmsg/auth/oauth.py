@@ -1,8 +1,7 @@
 """The three legs of OAuth 2.0. Contract: "Three-legged OAuth 2.0".
 
-`oauthlib` builds and parses the messages. Checked here besides, since oauthlib does not: a state or code that
-comes twice, the state in a time that does not tell how much of it was right, and the types of an answer's
-fields.
+`oauthlib` builds and parses the messages. What it does not check is checked here: a state or code that comes
+twice, the state in constant time, and the types of an answer's fields.
 """
 
 import hmac
@@ -19,7 +18,7 @@ from urllib.parse import parse_qs
 
 from attrs import Attribute, evolve, field, frozen
 
-from healthmsg.auth.token import Token, is_printable, utc_now
+from healthmsg.auth.token import Token, utc_now
 from healthmsg.environment import Environment, require_secure_url
 from healthmsg.errors import (
     AuthorizationRefusedError,
@@ -36,7 +35,13 @@ from healthmsg.errors import (
 )
 from healthmsg.errors.base import hides_arguments, hides_awaited_arguments, without_locals
 from healthmsg.network import Network
+from healthmsg.pipeline import fold
+from healthmsg.pipeline.check import CheckStep
+from healthmsg.pipeline.limit import LimitStep
 from healthmsg.pipeline.request import Content, Request, Response, Send
+from healthmsg.pipeline.retry import Retries
+from healthmsg.ratelimit.limiter import Limiter
+from healthmsg.validation import is_printable
 
 if TYPE_CHECKING:
     from oauthlib.oauth2 import WebApplicationClient
@@ -151,7 +156,7 @@ class OAuthApp:
     def authorization_request(
         self, scopes: Iterable[str] = ("read", "write"), *, state: str | None = None
     ) -> AuthorizationRequest:
-        """Begin: make the URL to send a user's browser to, with a `state` that is used once [D].
+        """Return the URL to send a user's browser to, with a `state` that is used once [D].
 
         The scopes are `read`, `write` and `admin` [D]. A `state` of your own must be impossible to guess.
 
@@ -172,7 +177,7 @@ class OAuthApp:
 
     @hides_arguments
     def parse_callback(self, callback_url: str, state: str) -> str:
-        """Give the code in the callback, a whole URL or its path and query, if `state` proves it genuine [D].
+        """Return the code in a callback, a whole URL or its path and query, if `state` proves it genuine [D].
 
         The `state` is checked before anything else is believed, a refusal [A] included.
 
@@ -194,7 +199,7 @@ class OAuthApp:
 
     @hides_awaited_arguments
     async def exchange(self, code: str, send: Send | None = None) -> Token:
-        """Give the token for a code [D]; a code works once. Without `send`, a connection is made for it.
+        """Return the token for a code [D]; a code works once. Without `send`, a connection is made for it.
 
         Raises:
             TokenRequestError: the service refused, or its answer has no usable token.
@@ -215,7 +220,7 @@ class OAuthApp:
         return _read_token(answer, self.now()).require_token()
 
     async def refresh(self, token: Token, send: Send | None = None) -> Token:
-        """Give a new token for the refresh token of `token` [A].
+        """Return a new token for the refresh token of `token` [A].
 
         What the answer leaves out stays as it was: the refresh token and the scopes. So does what it says in
         a way that cannot be understood, since the old refresh token may be worthless by then.
@@ -253,11 +258,16 @@ class OAuthApp:
         return _read_token(answer, self.now(), token)
 
     async def _send_alone(self, request: Request) -> Response:
+        """Send over a connection of its own, limit → check → transport."""
         # Imported when first used: it needs aiohttp, which a program with a `send` of its own may not.
-        from healthmsg.pipeline.auth import token_calls  # noqa: PLC0415 - see above
+        from healthmsg.transport.http import Wire  # noqa: PLC0415 - see above
 
-        async with token_calls(self._network) as send:
-            return await send(request)
+        wire = Wire("", network=self._network)
+        try:
+            steps = LimitStep(Limiter(), longest_pause=Retries().max_wait), CheckStep()
+            return await fold(steps, wire)(request)
+        finally:
+            await wire.close()
 
     def _environment_url(self, name: str) -> str:
         url: str | None = getattr(self.environment, name)
@@ -325,7 +335,7 @@ def _form(text: str) -> Content:
 
 
 def _refusal_in(answer: _Answer) -> _Refusal | None:
-    """Find the refusal that some services send with 200. What brings a token refuses nothing."""
+    """Return the refusal that some services send with 200; an answer with a token is none."""
     error = answer.fields.get("error")
     if not error or answer.fields.get("access_token"):
         return None
@@ -333,11 +343,11 @@ def _refusal_in(answer: _Answer) -> _Refusal | None:
 
 
 def _code(error: object) -> str | None:
-    """Return what has the form of OAuth's codes; other words of a service may repeat what was sent."""
+    """Return text that has the form of OAuth's codes; any other may repeat what was sent."""
     return error if isinstance(error, str) and _CODE.fullmatch(error) else None
 
 
-# A traceback shows the local variables of its frames: what is refused is a secret all the same.
+# A traceback shows the local variables of its frames, and text that is refused may be a secret all the same.
 OAuthApp.__init__ = hides_arguments(OAuthApp.__init__)  # type: ignore[method-assign]
 
 
@@ -356,7 +366,7 @@ def _as_bytes(text: str) -> bytes:
 
 
 def _refused(refusal: _Refusal) -> TokenRequestError:
-    # Not any code, which may be a service's own word for a person.
+    # No other code, which may be a service's own word for a person.
     named = f": {refusal.code}" if refusal.code in _STANDARD_CODES else ""
     status = f" with {refusal.status}" if refusal.status in _REFUSALS else ""
     return TokenRequestError(
@@ -372,7 +382,7 @@ def _unusable(name: str) -> TokenRequestError:
 
 
 def _read_token(answer: _Answer, now: datetime, old: Token | None = None) -> Renewal:
-    """Read what there is. A code or a refresh token works once: nothing that is of use is thrown away."""
+    """Read all that is usable, since a code or a refresh token works only once."""
     fields = answer.fields
     refresh_token = _text(fields, "refresh_token") or (old.refresh_token if old else None)
     problem = _what_is_unusable(fields)

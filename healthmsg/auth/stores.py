@@ -1,17 +1,20 @@
-"""Where tokens are kept between runs."""
+"""Where tokens are kept between runs, and what keeps two processes from renewing the same one."""
 
 import asyncio
 import hashlib
 import os
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from datetime import datetime
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Final, Protocol, Self, TypeVar
+from weakref import WeakValueDictionary
 
 import orjson
+from attrs import define, field, frozen
 
 from healthmsg.auth.token import Token
 from healthmsg.errors import HealthmsgError, InvalidInputError, TokenStoreError
@@ -29,21 +32,21 @@ T = TypeVar("T")
 
 
 class TokenStore(Protocol):
-    """Where tokens are kept, by user; `user` is your own name for whoever authorized, and not empty.
+    """Where tokens are kept, by user; `user` is your own name for the person who authorized, and not empty.
 
-    Make one for your database with these three methods. If several processes share it, give it the fourth
-    one of `LockingTokenStore` too. What they raise should be a `TokenStoreError` that says nothing private;
-    of anything else only the type's name is reported. A renewal waits 10 seconds for each, then cancels it.
+    A store in your database needs these three methods. If several processes share it, it also needs the
+    fourth one, of `LockingTokenStore`. They should raise a `TokenStoreError` that says nothing private; of
+    anything else only the type's name is reported. A renewal waits 10 seconds for each, then cancels it.
     """
 
     async def load(self, user: str) -> Token | None:
-        """Give the user's token, or None."""
+        """Return the user's token, or None."""
 
     async def save(self, user: str, token: Token) -> None:
         """Keep the user's token, in place of the one before."""
 
     async def delete(self, user: str) -> None:
-        """Forget the user's token; that there is none is no error."""
+        """Forget the user's token; it is no error if there is none."""
 
 
 class LockingTokenStore(TokenStore, Protocol):
@@ -78,7 +81,7 @@ class MemoryTokenStore:
         self._tokens: dict[str, Token] = {}
 
     async def load(self, user: str) -> Token | None:
-        """Give the user's token, or None."""
+        """Return the user's token, or None."""
         return self._tokens.get(user)
 
     async def save(self, user: str, token: Token) -> None:
@@ -86,7 +89,7 @@ class MemoryTokenStore:
         self._tokens[user] = token
 
     async def delete(self, user: str) -> None:
-        """Forget the user's token; that there is none is no error."""
+        """Forget the user's token; it is no error if there is none."""
         self._tokens.pop(user, None)
 
 
@@ -109,7 +112,7 @@ class FileTokenStore:
         self._lock = threading.Lock()
 
     async def load(self, user: str) -> Token | None:
-        """Give the user's token, or None."""
+        """Return the user's token, or None."""
         return await _in_thread("read", lambda: self._load(user))
 
     async def save(self, user: str, token: Token) -> None:
@@ -119,13 +122,13 @@ class FileTokenStore:
         await _in_thread("written", lambda: self._save(user, token))
 
     async def delete(self, user: str) -> None:
-        """Forget the user's token; that there is none is no error."""
+        """Forget the user's token; it is no error if there is none."""
         await _in_thread("written", lambda: self._delete(user))
 
     @asynccontextmanager
     async def lock(self, user: str) -> AsyncIterator[Self]:
         """Keep others, in whatever process, from renewing the user's token. It ends with the process."""
-        # The user's name is for the file alone, which its owner alone can read.
+        # Hashed: the user's name must be readable in the token file alone.
         name = hashlib.sha256(user.encode(errors="surrogatepass")).hexdigest()[:16]
         async with AsyncExitStack() as stack:
             try:
@@ -150,11 +153,11 @@ class FileTokenStore:
         self._change(lambda document: document.pop(user, None))
 
     def _target(self) -> Path:
-        # Through symbolic links, so that what they lead to is replaced, not the link itself.
+        # Symbolic links are followed, so that the file is replaced and not a link to it.
         return Path(os.path.realpath(self._path))
 
     def _change(self, change: Callable[[Document], object]) -> None:
-        """Read, change, and write, while no one else does."""
+        """Read, change, and write, with all others locked out."""
         target = self._target()
         with self._lock, locked(target.with_name(f"{target.name}.lock"), _PATIENCE):
             document = _read(target)
@@ -190,7 +193,7 @@ def _read(path: Path) -> Document:
     except FileNotFoundError:
         return {}
     with file:
-        # Of the opened file, which nobody can exchange between the look and the reading.
+        # Of the opened file, which cannot be replaced between this check and the reading.
         if _IS_POSIX and os.fstat(file.fileno()).st_mode & _GROUP_AND_OTHERS:
             raise TokenStoreError("The token file can be read by others: chmod 600 it.")
         content = file.read()
@@ -251,3 +254,225 @@ def _token_of(entry: Any) -> Token:
             refresh_token=entry["refresh_token"],
         )
     raise TokenStoreError(_DAMAGED)
+
+
+_LockOf = Callable[[str], AbstractAsyncContextManager[TokenStore]]
+
+_STORE_PATIENCE: Final = 10.0
+"""Seconds that a renewal, and all calls that wait for it, wait for the store to read or to write."""
+_LOCK_PATIENCE: Final = 60.0
+"""Seconds that a renewal waits for the renewal of another manager or process."""
+_FIRST_WAIT: Final = 0.005
+_LONGEST_WAIT: Final = 0.1
+
+
+@define(eq=False)
+class _Turn:
+    """Lets one manager of this process at a time renew a user's token; not bound to an event loop."""
+
+    store: TokenStore
+    """Held, so that no other store gets the same `id`."""
+    taken: threading.Lock = field(factory=threading.Lock)
+
+    async def __aenter__(self) -> None:
+        wait = _FIRST_WAIT
+        while not self.taken.acquire(blocking=False):
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, _LONGEST_WAIT)
+
+    async def __aexit__(self, *_: object) -> None:
+        self.taken.release()
+
+
+@frozen
+class _Unsaved:
+    """A token that its store does not have yet."""
+
+    store: TokenStore
+    """Held, so that no other store gets the same `id`."""
+    token: Token
+    replaces: Token | None
+    """What the store had when it was renewed."""
+
+
+_turns: WeakValueDictionary[tuple[int, str], _Turn] = WeakValueDictionary()
+_unsaved: dict[tuple[int, str], _Unsaved] = {}
+"""By store and user, and not by manager, since a program may make a manager per request."""
+
+
+def is_same(one: Token | None, other: Token | None) -> bool:
+    """Return whether two tokens are the same for the service; a store may keep times less exactly."""
+    if one is None or other is None:
+        return one is other
+    return (one.value, one.refresh_token) == (other.value, other.refresh_token)
+
+
+class SharedToken:
+    """One user's token in a store, which other managers and processes renew too.
+
+    Messages of foreign stores' errors are dropped, since they may hold the token.
+    """
+
+    def __init__(self, store: TokenStore, user: str) -> None:
+        self.store = store
+        self._user = user
+        self._key = (id(store), user)
+        self._turn = _turns.setdefault(self._key, _Turn(store))
+        self._stored: Token | None = None
+        self._seen: Token | None = None
+
+    @property
+    def unsaved(self) -> Token | None:
+        """The token that the store does not have yet, whichever manager of this process renewed it."""
+        found = _unsaved.get(self._key)
+        return None if found is None else found.token
+
+    def lock(self) -> "Lock":
+        """Return what keeps others from renewing the token while it is entered."""
+        return Lock(self._turn, self.store, self._user)
+
+    async def newest(self, store: TokenStore | None = None) -> Token | None:
+        """Return the token that waits to be saved, unless another one was stored since; else the stored one.
+
+        `store` is the one that the lock returned.
+
+        Raises:
+            TokenStoreError: it cannot be read.
+        """
+        waiting = _unsaved.get(self._key)
+        source = store or self.store
+        try:
+            self._stored = _checked(await _patiently("read", lambda: source.load(self._user)))
+        except TokenStoreError:
+            if waiting is None:
+                raise
+            return waiting.token
+        if waiting is not None:
+            if is_same(self._stored, waiting.replaces) or is_same(self._stored, waiting.token):
+                return waiting.token
+            # Such as that of a new authorization by the user.
+            _unsaved.pop(self._key, None)
+        return self._stored
+
+    def newer_than(self, own: Token, found: Token | None) -> Token:
+        """Return `found` if it was put into the store since this manager last looked, and else `own`.
+
+        The tokens' times decide only at the first look: the clocks of two processes differ, and are set now
+        and then.
+        """
+        if found is None or is_same(found, own) or is_same(found, self._seen):
+            return own
+        is_first_look, self._seen = self._seen is None, found
+        return own if is_first_look and found.created_at <= own.created_at else found
+
+    def note_seen(self, token: Token) -> None:
+        """Note that this manager knows of a token in the store."""
+        self._seen = token
+
+    def note_renewed(self, token: Token) -> None:
+        """Keep a renewed token in memory until the store has it."""
+        waiting = _unsaved.get(self._key)
+        replaces = self._stored if waiting is None else waiting.replaces
+        _unsaved[self._key] = _Unsaved(self.store, token, replaces)
+        self._seen = token
+
+    def note_saved(self, token: Token) -> None:
+        """Note that the store has a token for good."""
+        self._seen = token
+        if is_same(self.unsaved, token):
+            _unsaved.pop(self._key, None)
+
+    async def save(self, token: Token, store: TokenStore | None = None) -> None:
+        """Put a token into the store. Saved under the lock, it may be committed only when that is released.
+
+        Raises:
+            TokenStoreError: the store failed.
+        """
+        target = store or self.store
+        await _patiently("written", lambda: target.save(self._user, token))
+
+
+class Lock:
+    """The lock over a renewal: in this process, and between processes if the store has one."""
+
+    def __init__(
+        self,
+        turn: _Turn,
+        store: TokenStore,
+        user: str,
+    ) -> None:
+        self._turn = turn
+        self._lock: _LockOf | None = getattr(store, "lock", None)
+        self._store = store
+        self._user = user
+        self._entered = AsyncExitStack()
+
+    async def __aenter__(self) -> TokenStore:
+        """Wait for the lock; return the store to use meanwhile.
+
+        Raises:
+            TokenStoreError: it cannot be had, or others held it for 60 seconds.
+        """
+        try:
+            async with asyncio.timeout(_LOCK_PATIENCE):
+                await self._entered.enter_async_context(self._turn)
+                if self._lock is None:
+                    return self._store
+                return await self._entered.enter_async_context(self._lock(self._user))
+        except TimeoutError:
+            problem = TokenStoreError(
+                "Another manager or process is renewing the token, and does not finish."
+            )
+        except TokenStoreError as error:
+            problem = error
+        except Exception as error:  # noqa: BLE001 - any store's, and its words may hold the token
+            problem = TokenStoreError(f"The token store could not be locked ({type(error).__name__}).")
+        except BaseException:
+            await self._entered.aclose()
+            raise
+        await self._entered.aclose()
+        raise _alone(problem)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Release the lock, and with some stores commit what was saved under it.
+
+        Raises:
+            TokenStoreError: that failed.
+        """
+        try:
+            async with asyncio.timeout(_STORE_PATIENCE):
+                await self._entered.__aexit__(kind, error, trace)
+        except Exception as raised:  # noqa: BLE001 - any store's, and its words may hold the token
+            if error is not None:
+                return
+            name = type(raised).__name__
+        else:
+            return
+        raise TokenStoreError(f"The token store could not be unlocked ({name}).")
+
+
+async def _patiently(what: str, work: Callable[[], Awaitable[T]]) -> T:
+    problem: TokenStoreError
+    try:
+        async with asyncio.timeout(_STORE_PATIENCE):
+            return await work()
+    except TokenStoreError as error:
+        problem = error
+    except Exception as error:  # noqa: BLE001 - any store's, and its words may hold the token
+        problem = TokenStoreError(f"The token store could not be {what} ({type(error).__name__}).")
+    # Outside the `except`, since the caught error would otherwise be the context.
+    raise _alone(problem)
+
+
+def _checked(found: object) -> Token | None:
+    if found is None or isinstance(found, Token):
+        return found
+    raise TokenStoreError("The token store gave something else than a token.")
+
+
+def _alone(problem: TokenStoreError) -> TokenStoreError:
+    """Return a store's error without frames and causes, which may hold the token."""
+    problem.__cause__ = problem.__context__ = None
+    return problem.with_traceback(None)

@@ -2,22 +2,17 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from typing import TypeGuard
 
 from attrs import Attribute, field, frozen
 
 from healthmsg.errors import ConfigurationError
 from healthmsg.errors.base import hides_arguments
+from healthmsg.validation import is_printable
 
 
 def utc_now() -> datetime:
-    """Give the present moment, aware and in UTC."""
+    """Return the present moment, aware and in UTC."""
     return datetime.now(UTC)
-
-
-def is_printable(text: object) -> TypeGuard[str]:
-    """Tell whether `text` is what RFC 6749 lets codes, secrets and states be: printable ASCII, not empty."""
-    return isinstance(text, str) and bool(text) and text.isascii() and text.isprintable()
 
 
 def _usable_in_a_header(_: object, __: "Attribute[str]", value: str) -> None:
@@ -70,9 +65,9 @@ class Token:
     refresh_token: str | None = field(default=None, repr=False, validator=_usable_in_a_form, kw_only=True)
 
     def is_expired(self, now: datetime, leeway: timedelta = timedelta()) -> bool:
-        """Tell whether it is known that the token has expired at `now`, or will have `leeway` later."""
+        """Return whether the token is known to have expired at `now`, or to expire within `leeway` of it."""
         return self.expires_at is not None and now + leeway >= self.expires_at
 
 
-# A traceback shows the local variables of its frames: what is refused is a token all the same.
+# A traceback shows the local variables of its frames, and text that is refused may be a token all the same.
 Token.__init__ = hides_arguments(Token.__init__)  # type: ignore[method-assign]

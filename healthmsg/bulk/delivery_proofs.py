@@ -9,8 +9,8 @@ from functools import partial
 from attrs import define, evolve
 
 from healthmsg.bulk.journal import Journal, Sample
-from healthmsg.delivery.attempt import Attempt
 from healthmsg.delivery.ledger import Delivered, Deliveries
+from healthmsg.delivery.proof import Attempt
 from healthmsg.ids import ChatAddress
 
 

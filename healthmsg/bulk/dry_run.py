@@ -10,6 +10,7 @@ from typing import Final
 from attrs import define, evolve, field, frozen
 
 from healthmsg.aio import AsyncIterationOnly, start
+from healthmsg.api import Api
 from healthmsg.bulk.entries import Content, checked, take_files, taker
 from healthmsg.bulk.journal import Entry, Given, Journal, Standing, State
 from healthmsg.bulk.messages import Messages, Outgoing, Recipient, shown_recipient
@@ -30,7 +31,6 @@ from healthmsg.files import FileTaker, UploadFile
 from healthmsg.ids import ChatAddress
 from healthmsg.models import ConversationInfo, GroupChatInfo, User
 from healthmsg.ratelimit.limiter import RateLimit
-from healthmsg.resources.api import Api
 from healthmsg.routes import GET_CHAT, GET_USER
 from healthmsg.task_pool import each
 

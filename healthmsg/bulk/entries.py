@@ -10,17 +10,17 @@ import attrs
 from attrs import field, frozen
 
 from healthmsg.aio import in_thread
+from healthmsg.api import Api
 from healthmsg.bulk.journal import Entry, JournalFile, fingerprint_of, likeness_of
 from healthmsg.bulk.messages import Outgoing, Recipient
 from healthmsg.bulk.sending import USERS, address_of, check_own, is_user
 from healthmsg.codec import encode
 from healthmsg.errors import InvalidFileError, InvalidInputError
-from healthmsg.files import FileTaker, TakenFile, UploadFile, check_files, prepare
+from healthmsg.files import FileTaker, TakenFile, UploadFile, prepare
 from healthmsg.ids import encode_segment
 from healthmsg.models import Option, Question
-from healthmsg.resources.api import Api
-from healthmsg.resources.wording import check_body, question_json, readable
-from healthmsg.validation import check_text
+from healthmsg.resources.chat import question_json
+from healthmsg.validation import check_body, check_files, check_text, require_non_blank
 
 _NO_PATH: Final = "only a file with a path can be in a journal: it may have to be sent by a later run"
 
@@ -86,7 +86,7 @@ async def checked(
     if question is not None and files:
         raise InvalidInputError("a question cannot have files: send them in a message of their own")
     if not files:
-        readable(body)
+        require_non_blank(body)
     encode(body)  # refuses what has no UTF-8 form
     return Content(
         _without_nul(text_of(message.to), "a recipient"),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
+from healthmsg.api import Api
 from healthmsg.errors import (
     AuthorizationError,
     CallError,
@@ -23,7 +24,6 @@ from healthmsg.errors import (
 from healthmsg.log import log
 from healthmsg.models import User
 from healthmsg.pipeline.request import Request
-from healthmsg.resources.api import Api
 from healthmsg.routes import GET_ME
 
 STOP_AFTER: Final = 600.0
@@ -100,7 +100,7 @@ class Hold:
             return True
         now, since = self._now(), self._known_since()
         if since is None:
-            since = began + request.waited_before + request.waited
+            since = began + request.current.waited_before + request.current.waited
         is_asking = request.path == GET_ME.path()
         if isinstance(error, _OF_EVERYONE):
             self._failing_since = since
@@ -109,7 +109,7 @@ class Hold:
         if now + wait > since + self._stop_after:
             return False
         is_once = isinstance(error, ConnectError) or (is_asking and not isinstance(error, _OF_EVERYONE))
-        return not (is_once and request.attempt >= _TRIES_TO_CONNECT)
+        return not (is_once and request.current.number >= _TRIES_TO_CONNECT)
 
     def _known_since(self) -> float | None:
         """Return since when no call can succeed; what a call met whose next try went well is over."""

@@ -8,6 +8,7 @@ from typing import Final
 from attrs import define, field, frozen
 
 from healthmsg.aio import start
+from healthmsg.api import Api
 from healthmsg.bulk.entries import Content, checked, take_files, taker
 from healthmsg.bulk.journal import Entry, Given, Journal, Standing, State
 from healthmsg.bulk.messages import Messages, Outgoing, Recipient, SendResult
@@ -16,7 +17,6 @@ from healthmsg.bulk.sender import check_outgoing
 from healthmsg.errors import EarlierRunError, InvalidFileError, InvalidInputError
 from healthmsg.files import UploadFile
 from healthmsg.models import Outcome
-from healthmsg.resources.api import Api
 from healthmsg.task_pool import each
 
 # Few enough that checking them does not keep the event loop from others.

@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Final
 
 from healthmsg.aio import start
+from healthmsg.api import Api
 from healthmsg.bulk.intake import Intake, result_of
 from healthmsg.bulk.journal import Given, Journal, State
 from healthmsg.bulk.journal_work import JournalWork
@@ -15,7 +16,6 @@ from healthmsg.bulk.sender import SendOptions
 from healthmsg.errors import AuthorizationError, CallError, JournalError, ReauthorizationRequiredError
 from healthmsg.log import log
 from healthmsg.ratelimit.limiter import RateLimit
-from healthmsg.resources.api import Api
 
 _DELETED: Final = "Messages of this run were deleted from the journal while it went on."
 _LEFT_OUT: Final = "%(left_out)d messages are left out: a later run had something else for their recipients"

@@ -9,6 +9,7 @@ from typing import Any, Final
 from attrs import evolve
 
 from healthmsg.aio import start
+from healthmsg.api import Api
 from healthmsg.bulk.delivery_proofs import DeliveryProofs, JournalEvidence
 from healthmsg.bulk.departures import Departures
 from healthmsg.bulk.entries import files_in, question_in
@@ -18,7 +19,7 @@ from healthmsg.bulk.messages import Recipient, SendResult
 from healthmsg.bulk.reconcile import Reconciled, Reconciler, reconciler_of
 from healthmsg.bulk.sender import MOST_SENDINGS, SendMany, SendOptions
 from healthmsg.bulk.sending import outcome_of
-from healthmsg.delivery.attempt import Attempt
+from healthmsg.delivery.proof import Attempt, attempt_of
 from healthmsg.errors import (
     ClaimLostError,
     ClientUsageError,
@@ -32,7 +33,6 @@ from healthmsg.ids import ChatAddress
 from healthmsg.models import Outcome, SentMessage
 from healthmsg.pipeline.request import Request
 from healthmsg.ratelimit.limiter import RateLimit
-from healthmsg.resources.api import Api
 from healthmsg.resources.chat import Chat
 from healthmsg.resources.conversations import Conversations
 from healthmsg.resources.group_chat import GroupChat, handle
@@ -118,7 +118,7 @@ class JournalWork(SendMany):
                         return result
                     sent = await self._answer_of_another(claim)
                 error = sent
-                doubt = error.attempt if isinstance(error, DeliveryUnknownError) else None
+                doubt = attempt_of(error)
                 if doubt is None:
                     return await self._not_accepted(claim, error, attempts)
                 self._note_answer(error)

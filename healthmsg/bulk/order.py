@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from healthmsg.delivery.aliases import Aliases
 from healthmsg.ids import plain_address
-from healthmsg.resources.aliases import Aliases
 
 _Task = asyncio.Task[Any]
 

@@ -8,16 +8,18 @@ from typing import Any, Final
 
 from attrs import evolve, field, frozen
 
+from healthmsg.api import Api
 from healthmsg.bulk.in_hand import FilesInHand
 from healthmsg.bulk.messages import Messages, Outgoing, Recipient, SendResult
 from healthmsg.bulk.reconcile import Reconciled, reconciler_of
 from healthmsg.bulk.sender import MOST_SENDINGS, SendMany, SendOptions, check_outgoing, is_of_a_message
 from healthmsg.bulk.sending import outcome_of
+from healthmsg.delivery.proof import attempt_of
 from healthmsg.errors import DeliveryUnknownError, InvalidFileError, SendingStoppedError
-from healthmsg.files import FileToUpload, check_files
+from healthmsg.files import FileToUpload
 from healthmsg.models import Outcome, SentMessage
-from healthmsg.resources.api import Api
 from healthmsg.resources.chat import BaseChat
+from healthmsg.validation import check_files
 
 _ADVICE: Final = "What has no result was not sent. A run with a journal could be continued."
 
@@ -136,11 +138,13 @@ class PlainSendMany(SendMany):
         """Say what became of a message that was not answered as it should have been."""
         if not isinstance(error, DeliveryUnknownError):
             return Reconciled(outcome_of(error))
-        if error.attempt is None:  # only the conversation may have been started, and nothing said in it
+        if (
+            attempt := attempt_of(error)
+        ) is None:  # only the conversation may have been started, and nothing said in it
             return Reconciled(Outcome.NOT_SENT)
         if self._options.on_unknown == "report":
             return Reconciled(Outcome.UNKNOWN)
-        return await self._find_out(error.attempt, error, self._reconciler)
+        return await self._find_out(attempt, error, self._reconciler)
 
 
 def _result(item: _Numbered, found: Reconciled, error: Exception | None, attempts: int) -> SendResult:

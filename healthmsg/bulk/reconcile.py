@@ -10,15 +10,25 @@ from typing import Final, Protocol
 
 from attrs import define, field, frozen
 
-from healthmsg.delivery.attempt import Attempt
+from healthmsg.api import Api
 from healthmsg.delivery.ledger import Delivered, Deliveries
-from healthmsg.delivery.proof import Findings, Reading, Rule, Seen
-from healthmsg.delivery.stamps import DRIFT, Offset, Sample, Stamps, read_stamps
+from healthmsg.delivery.proof import (
+    DRIFT,
+    Attempt,
+    Findings,
+    Offset,
+    Reading,
+    Rule,
+    Sample,
+    Seen,
+    Stamps,
+    attempt_of,
+    read_stamps,
+)
 from healthmsg.errors import CallError, DeliveryUnknownError, InvalidInputError
 from healthmsg.ids import ChatAddress
 from healthmsg.models import ConversationInfo, GroupChatInfo, Message, Outcome, User
 from healthmsg.paging import PAGE_SIZE
-from healthmsg.resources.api import Api
 from healthmsg.routes import GET_CHAT, GET_ME, LIST_MESSAGES
 
 SETTLE: Final = 90.0
@@ -375,7 +385,7 @@ def _seen(message: Message, me: str) -> Seen:
 
 async def reconcile(api: Api, error: DeliveryUnknownError, settle: float) -> Reconciled:
     """Find out what became of the message that an error is about."""
-    attempt = error.attempt
+    attempt = attempt_of(error)
     if attempt is None:
         raise InvalidInputError("this error is not about a message: look yourself what became of the call")
     if not api.deliveries.can_find_out(attempt):

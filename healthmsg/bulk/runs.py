@@ -3,6 +3,7 @@
 import os
 from typing import Final, TypedDict, cast
 
+from healthmsg.api import Api
 from healthmsg.bulk.dry_run import DryRun
 from healthmsg.bulk.hold import STOP_AFTER
 from healthmsg.bulk.journal import Journal
@@ -14,7 +15,6 @@ from healthmsg.bulk.reconcile import SETTLE
 from healthmsg.bulk.sender import OnUnknown, SendMany, SendOptions
 from healthmsg.errors import InvalidInputError
 from healthmsg.ratelimit.limiter import RateLimit
-from healthmsg.resources.api import Api
 from healthmsg.validation import check_flag
 
 _NOTHING: Final = "send_many needs messages, or a journal that holds some"

@@ -8,13 +8,14 @@ from typing import Any, ClassVar, Final, Literal
 
 from attrs import frozen
 
+from healthmsg.api import Api
 from healthmsg.bulk.hold import Hold
 from healthmsg.bulk.messages import Outgoing, Recipient, SendReport, SendResult
 from healthmsg.bulk.order import Order
 from healthmsg.bulk.other_texts import OTHER_TEXTS, OtherText
 from healthmsg.bulk.reconcile import Reconciled, Reconciler
 from healthmsg.bulk.sending import USERS, Sending, is_user, outcome_of
-from healthmsg.delivery.attempt import Attempt
+from healthmsg.delivery.proof import Attempt
 from healthmsg.errors import (
     DeliveryUnknownError,
     ForbiddenError,
@@ -25,7 +26,6 @@ from healthmsg.errors import (
 )
 from healthmsg.models import Outcome, Question, SentMessage
 from healthmsg.pipeline.request import Request
-from healthmsg.resources.api import Api
 from healthmsg.resources.chat import Chat
 from healthmsg.resources.conversations import Conversations
 from healthmsg.resources.group_chat import GroupChat
@@ -205,7 +205,7 @@ class SendMany(Sending[Any, SendResult]):
                 style=question.style,
             )
         else:
-            running = chat.upload(*files, message=body) if files else chat.send(body)
+            running = chat.upload(*files, body=body) if files else chat.send(body)
         del body  # a traceback shows the local variables of this frame
         return await running
 

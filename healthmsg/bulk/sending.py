@@ -7,12 +7,12 @@ from typing import Any, Final, TypeGuard, TypeVar
 from attrs import evolve
 
 from healthmsg import ids as addresses
+from healthmsg.api import Api
 from healthmsg.bulk.messages import Recipient
 from healthmsg.errors import CallError, HealthmsgError, InvalidInputError
 from healthmsg.ids import ChatAddress
 from healthmsg.models import Outcome
 from healthmsg.pipeline.request import Request, Response, Send
-from healthmsg.resources.api import Api
 from healthmsg.resources.chat import BaseChat, Chat, belongs_to
 from healthmsg.resources.group_chat import GroupChat, handle
 from healthmsg.task_pool import Many
@@ -54,12 +54,12 @@ class Sending(Many[ItemT, ResultT]):
     def _calls_of(self, task: "asyncio.Task[Any] | None") -> int:
         """Count the calls that the last request of an item has led to so far."""
         request = self._requests.get(task) if task is not None else None
-        return 0 if request is None or request.slot is None else request.attempt
+        return 0 if request is None or request.current.slot is None else request.current.number
 
     def _has_begun(self, task: "asyncio.Task[None]") -> bool:
         """Tell whether anything of an item can have left: if not, it still waits for its first turn."""
         request = self._requests.get(task)
-        return request is not None and (request.slot is not None or request.attempt > 1)
+        return request is not None and (request.current.slot is not None or request.current.number > 1)
 
     def _chat(self, to: Recipient) -> Chat | GroupChat:
         """Give the handle that works for this run.

@@ -6,15 +6,16 @@ from typing import Any, ClassVar
 
 from attrs import evolve, field, frozen
 
+from healthmsg.api import Api
 from healthmsg.bulk.in_hand import FilesInHand
 from healthmsg.bulk.messages import Recipient, shown_recipient
 from healthmsg.bulk.sending import Sending, outcome_of
 from healthmsg.errors import InvalidInputError, SendingStoppedError
 from healthmsg.files import FileToUpload
 from healthmsg.models import Outcome
-from healthmsg.resources.api import Api
-from healthmsg.task_pool import Words, check_concurrency
+from healthmsg.task_pool import Words
 from healthmsg.transfer import Meter, Progress, Transfer
+from healthmsg.validation import check_count
 
 
 @frozen
@@ -70,7 +71,7 @@ class UploadMany(Sending[_Taken, UploadResult]):
     _words: ClassVar[Words] = Words("an upload_many", "uploads", "make", "sent")
 
     def __init__(self, api: Api, uploads: Uploads, *, concurrency: int, progress: Progress | None) -> None:
-        super().__init__(api, uploads, places=check_concurrency(concurrency))
+        super().__init__(api, uploads, places=check_count(concurrency, "concurrency", at_least=1))
         self._progress = progress
         self._meter = Meter(progress)
         self._files = FilesInHand()
@@ -92,7 +93,7 @@ class UploadMany(Sending[_Taken, UploadResult]):
 
     def _is_waited_for(self, task: "asyncio.Task[None]") -> bool:
         request = self._requests.get(task)
-        return request is not None and request.body_sent
+        return request is not None and request.current.body_sent
 
     def _cut_off(self, item: _Taken, task: "asyncio.Task[None]") -> UploadResult:
         outcome = Outcome.UNKNOWN if self._may_have_left(task) else Outcome.NOT_SENT
@@ -101,7 +102,7 @@ class UploadMany(Sending[_Taken, UploadResult]):
 
     def _may_have_left(self, task: "asyncio.Task[None]") -> bool:
         # One without a connection has not left, nor had an earlier try taken effect: it was made again.
-        return self._has_begun(task) and self._requests[task].has_left is not False
+        return self._has_begun(task) and self._requests[task].current.has_left is not False
 
     def _finish(self) -> None:
         super()._finish()
@@ -112,7 +113,7 @@ class UploadMany(Sending[_Taken, UploadResult]):
         share = _Share(self._meter) if self._progress is not None else None
         try:
             chat = self._chat(upload.chat)
-            sent = await chat.upload(*item.files, message=upload.message, progress=share)
+            sent = await chat.upload(*item.files, body=upload.message, progress=share)
         except Exception as error:  # noqa: BLE001 - reported, with what can be said of the upload
             return _result(upload, outcome_of(error), error=error)
         finally:

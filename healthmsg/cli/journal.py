@@ -42,8 +42,7 @@ from healthmsg.cli.service import Ca, EachOptionOnce, NoX509Strict, Proxy, Servi
 from healthmsg.cli.terminal import has_lost_output, printable
 from healthmsg.client import Client
 from healthmsg.codec import encode
-from healthmsg.delivery.attempt import Outcome
-from healthmsg.errors import ConfigurationError, HealthmsgError
+from healthmsg.errors import ConfigurationError, HealthmsgError, Outcome
 from healthmsg.ids import USERS, ChatAddress
 from healthmsg.models import Message
 from healthmsg.resources.chat import Chat

@@ -10,6 +10,7 @@ import typer
 from attrs import define
 from rich.console import Console
 
+from healthmsg.api import user_id
 from healthmsg.bulk.reconcile import SETTLE
 from healthmsg.cli.problems import ExitCode, RefusedError, exit_on_error, fail, print_text
 from healthmsg.cli.sending.options import Settle
@@ -20,8 +21,7 @@ from healthmsg.codec import encode
 from healthmsg.errors import AmbiguousAuxIdError, CallError, DeliveryUnknownError, HealthmsgError
 from healthmsg.ids import ADDRESS_STARTS, USERS, ChatAddress, ChatKind
 from healthmsg.models import ConversationInfo, GroupChatInfo, Outcome
-from healthmsg.resources.api import user_id
-from healthmsg.resources.wording import readable
+from healthmsg.validation import require_non_blank
 
 # Room for `conversations/` and a UUID.
 _ADDRESS_WIDTH: Final = 50
@@ -172,7 +172,7 @@ def send(
     try:
         with exit_on_error("Nothing was sent."), _recording_refusal(report):
             address = parse_address(to, is_exact=exact_aux_id)
-            body = readable(_read_stdin() if text == _STDIN else text)
+            body = require_non_blank(_read_stdin() if text == _STDIN else text)
             encode(body)  # refuses what has no UTF-8 form
             service = Service(proxy, ca, no_x509_strict)
             service.check()

@@ -11,13 +11,13 @@ import typer
 from attrs import frozen
 from typer.core import TyperCommand, TyperOption
 
+from healthmsg.assembly import token_from_env
 from healthmsg.cli.files import HIDDEN
 from healthmsg.client import Client
 from healthmsg.environment import Environment, comparable_url, is_loopback
 from healthmsg.errors import ConfigurationError
 from healthmsg.ids import ChatAddress, exact_aux_id
 from healthmsg.network import Network, trusting_context
-from healthmsg.options import environment_from_env, token_from_env
 from healthmsg.resources.chat import Chat
 from healthmsg.resources.group_chat import GroupChat
 
@@ -78,7 +78,7 @@ class Service:
         """
         try:
             token_from_env()
-            return environment_from_env()
+            return Environment.from_env()
         except ConfigurationError as error:
             problem = str(error)
         raise ConfigurationError(
@@ -109,7 +109,7 @@ class Service:
         Raises:
             ConfigurationError: one of them cannot work.
         """
-        token, environment = token_from_env(), environment_from_env()
+        token, environment = token_from_env(), Environment.from_env()
         return Client(
             token,
             environment=environment,

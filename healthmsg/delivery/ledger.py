@@ -9,14 +9,13 @@ from typing import Final, TypeVar
 
 from attrs import field, frozen
 
-from healthmsg.delivery.attempt import Attempt
+from healthmsg.clock import ServerClock
+from healthmsg.delivery.aliases import Aliases
+from healthmsg.delivery.proof import Attempt, Samples
 from healthmsg.delivery.rewriting import Rewritings
-from healthmsg.delivery.server_clock import ServerClock
-from healthmsg.delivery.stamps import Samples
 from healthmsg.errors import DeliveryUnknownError
 from healthmsg.ids import ChatAddress
 from healthmsg.pipeline.request import Multipart, Request
-from healthmsg.resources.aliases import Aliases
 
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
@@ -83,7 +82,7 @@ class Deliveries:
     def delivered(self, chat: ChatAddress, message_id: str, body: str, files: Files, call: Request) -> None:
         """Note a message of which the service said that it accepted it, and the call that it was sent by."""
         self.know(message_id)
-        address, departed_at, answered_at = chat.text, call.departed_at, call.answered_at
+        address, departed_at, answered_at = chat.text, call.current.departed_at, call.current.answered_at
         self._last_in[address] = message_id, hash(body), departed_at, answered_at
         self._last_in.move_to_end(address)
         self._last.append((address, message_id, body, files, departed_at, answered_at))
@@ -198,7 +197,7 @@ class Deliveries:
 
     def note(self, error: DeliveryUnknownError, chat: ChatAddress, body: str, call: Request) -> None:
         """Keep with the error what is needed to find out what became of the message."""
-        departed_at, clock = call.departed_at, self.clock
+        departed_at, clock = call.current.departed_at, self.clock
         error.attempt = Attempt(
             chat,
             body,

@@ -1,4 +1,4 @@
-"""Fetching every attachment of a chat into a folder."""
+"""Downloading every attachment of a chat into a folder."""
 
 import asyncio
 import os
@@ -10,25 +10,25 @@ from typing import Any, ClassVar
 
 from attrs import field, frozen
 
+from healthmsg.api import Api
 from healthmsg.downloads.download import Download
 from healthmsg.errors import ClientClosedError, DownloadError
-from healthmsg.files.names import stored_name
-from healthmsg.files.targets import make_folder
+from healthmsg.files.targets import make_folder, stored_name
 from healthmsg.ids import ChatAddress
 from healthmsg.models import Attachment, Message
 from healthmsg.paging import PAGE_SIZE, Pager, Spawn
-from healthmsg.resources.api import Api
 from healthmsg.routes import GET_ATTACHMENT, LIST_MESSAGES
-from healthmsg.task_pool import Many, Words, check_concurrency
+from healthmsg.task_pool import Many, Words
 from healthmsg.transfer import Meter, Progress
+from healthmsg.validation import check_count
 
 
 @frozen
 class DownloadResult:
     """What became of one attachment.
 
-    `path` is where it is, `None` if it could not be fetched: then `error` says why. `skipped`: it was there
-    already, with the right size.
+    `path` is where it is, or `None` if it could not be downloaded: then `error` says why. `skipped` means
+    that it was there already, with the right size.
     """
 
     attachment: Attachment
@@ -38,17 +38,17 @@ class DownloadResult:
 
 
 class DownloadAll(Many[Attachment, DownloadResult]):
-    """Attachments that are being fetched. Iterate it for the results, in the order in which they come.
+    """A run that downloads attachments. Iterate it for the results, in the order in which they come.
 
     `await it.all()` waits for everything. One that fails does not stop the others; an error in reading the
-    chat is raised after the results. Results that nobody reads hold up the work. Leaving the `async with` (or
-    closing the client) ends what is being fetched, and leaves no part of a file; the results that are left
-    can still be read by iterating on.
+    chat is raised after the results. It works on while its results are read. Leaving the `async with` (or
+    closing the client) ends it, and leaves no part of a file; the results that are left can still be read by
+    iterating on.
     """
 
     _words: ClassVar[Words] = Words("a download_all", "attachments", "fetch", "fetched")
 
-    def __init__(  # noqa: PLR0913 - whence, what, whereto and how, by keyword
+    def __init__(  # noqa: PLR0913 - by keyword
         self,
         api: Api,
         chat: ChatAddress,
@@ -58,7 +58,7 @@ class DownloadAll(Many[Attachment, DownloadResult]):
         concurrency: int,
         progress: Progress | None,
     ) -> None:
-        super().__init__(attachments, api.spawn, places=check_concurrency(concurrency))
+        super().__init__(attachments, api.spawn, places=check_count(concurrency, "concurrency", at_least=1))
         self._api = api
         self._chat = chat
         self._attachments = attachments
@@ -103,7 +103,7 @@ def download_all(
     concurrency: int,
     progress: Progress | None,
 ) -> DownloadAll:
-    """Prepare to fetch every attachment of a chat; nothing is sent until it is iterated."""
+    """Return the run that downloads every attachment of a chat; nothing is sent until it is iterated."""
     messages = api.pages(Message, LIST_MESSAGES, chat, page_size=PAGE_SIZE)
     attachments = _attachments(messages, api.spawn)
     run = DownloadAll(api, chat, attachments, to=to, concurrency=concurrency, progress=progress)
@@ -112,10 +112,10 @@ def download_all(
 
 
 async def _attachments(messages: Pager[Message], spawn: Spawn) -> AsyncGenerator[Attachment, None]:
-    """Give each attachment once, newest first.
+    """Yield each attachment once, newest first.
 
-    The list is read on while files are fetched, however long that takes: messages that arrive in between two
-    pages move the later ones, and enough of them would look like its end.
+    The list is read while files are downloaded, at full speed: messages that arrive between two pages shift
+    the later ones, and enough of them would look like the end of the list.
     """
     queue: asyncio.Queue[Attachment | None] = asyncio.Queue()
 
@@ -143,7 +143,7 @@ async def _attachments(messages: Pager[Message], spawn: Spawn) -> AsyncGenerator
 
 
 def _is_there(path: Path, size: int | None) -> bool:
-    """Tell whether a file was fetched before: it appears only when it is complete."""
+    """Return whether a file was downloaded before: it appears only when it is complete."""
     try:
         found = path.lstat()
     except FileNotFoundError:

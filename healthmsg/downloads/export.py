@@ -1,4 +1,4 @@
-"""The archive of a chat: what it is, its messages, its attachments."""
+"""The archive of a chat: what the service says of it, its messages, its attachments."""
 
 import os
 import stat
@@ -12,20 +12,19 @@ import orjson
 from attrs import field, frozen
 
 from healthmsg.aio import in_thread
+from healthmsg.api import Api
 from healthmsg.codec import as_mapping, decode, encode
 from healthmsg.downloads.attachments import DownloadAll, DownloadResult
 from healthmsg.errors import ClientClosedError, ClientUsageError, ExportIncompleteError, InvalidInputError
 from healthmsg.file_lock import remove_and_unlock, try_to_lock
-from healthmsg.files.names import stored_name
-from healthmsg.files.targets import make_folder
+from healthmsg.files.targets import make_folder, stored_name
 from healthmsg.ids import ChatAddress
 from healthmsg.json_text import NotJSONError, parse_json
 from healthmsg.models import Attachment, ConversationInfo, GroupChatInfo, Message
 from healthmsg.paging import PAGE_SIZE
-from healthmsg.resources.api import Api
 from healthmsg.routes import GET_CHAT, LIST_MESSAGES
-from healthmsg.task_pool import check_concurrency
-from healthmsg.transfer import Progress, check_progress
+from healthmsg.transfer import Progress
+from healthmsg.validation import check_count, check_progress
 
 _CHAT: Final = "chat.json"
 _MESSAGES: Final = "messages.jsonl"
@@ -34,7 +33,7 @@ _LOCK: Final = ".export.lock"
 
 
 class Spool:
-    """Blocks of lines, in a file without a name that goes with the stack."""
+    """Blocks of lines in an unnamed file, which is removed with the stack."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self._file = stack.enter_context(tempfile.TemporaryFile(dir=folder))  # noqa: SIM115 - it is one
@@ -48,7 +47,7 @@ class Spool:
         self.lines += len(block)
 
     async def forwards(self) -> AsyncGenerator[bytes, None]:
-        """Give line after line. Nothing may be added meanwhile."""
+        """Yield line after line. Nothing may be added meanwhile."""
         position = 0
         while lines := await in_thread(self._lines_from, position):
             for line in lines:
@@ -56,7 +55,7 @@ class Spool:
             position += sum(map(len, lines))
 
     def blocks_backwards(self) -> Iterator[bytes]:
-        """Give the last block first; the lines in a block stay in their order."""
+        """Yield the last block first; the lines in a block stay in their order."""
         end = self._file.seek(0, os.SEEK_END)
         for start in reversed(self._starts):
             self._file.seek(start)
@@ -90,7 +89,7 @@ async def export_chat(
     progress: Progress | None,
 ) -> Export:
     """Write the archive of a chat; see `BaseChat.export`."""
-    check_concurrency(concurrency)
+    check_count(concurrency, "concurrency", at_least=1)
     check_progress(progress)
     folder = Path(to)
     with ExitStack() as stack:
@@ -99,7 +98,7 @@ async def export_chat(
         messages = await in_thread(Spool, folder, stack)
         attachments = await in_thread(Spool, folder, stack)
         await _read(api, chat, messages, attachments)
-        await in_thread(_refuse_what_is_planted, folder)  # reading may have taken long
+        await in_thread(_refuse_links, folder)  # reading may have taken long
         run = DownloadAll(
             api,
             chat,
@@ -138,7 +137,7 @@ def _is_for(folder: Path, chat_id: str) -> bool:
 
 
 async def _read(api: Api, chat: ChatAddress, messages: Spool, attachments: Spool) -> None:
-    """Read the whole list before any file is fetched: in a list that is read slowly, pages move more."""
+    """Read the whole list before any file is downloaded: in a list that is read slowly, pages shift more."""
     seen: set[str] = set()
     async with (
         api.pages(Message, LIST_MESSAGES, chat, page_size=PAGE_SIZE) as pager,
@@ -173,7 +172,7 @@ async def _decoded(attachments: Spool) -> AsyncGenerator[Attachment, None]:
 
 
 async def _fetch(run: DownloadAll, count: int) -> int:
-    """Fetch what is missing, and give how many that were."""
+    """Download the missing files, and return how many they were."""
     failures: list[DownloadResult] = []
     skipped = done = 0
     async with run:
@@ -191,14 +190,14 @@ async def _fetch(run: DownloadAll, count: int) -> int:
 
 def _claim(folder: Path, stack: ExitStack) -> None:
     make_folder(folder)
-    _refuse_what_is_planted(folder)
+    _refuse_links(folder)
     stack.enter_context(_locked(folder / _LOCK))
 
 
-def _refuse_what_is_planted(folder: Path) -> None:
-    """Refuse links and the like in the places of an export's own files: they would lead out of the folder.
+def _refuse_links(folder: Path) -> None:
+    """Refuse links and the like in place of an export's own files: they could lead out of the folder.
 
-    The folder itself may be a link: that is the user's choice.
+    The folder itself may be a link, which is the user's choice.
 
     Raises:
         InvalidInputError: there is something that no export leaves there.
@@ -219,7 +218,7 @@ def _refuse_what_is_planted(folder: Path) -> None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Keep other exports out. The lock goes with the process; a file that is left behind is none."""
+    """Keep other exports out. The lock ends with the process; a file that is left behind locks nothing."""
     descriptor = try_to_lock(path)
     if descriptor is None:
         raise ClientUsageError("another export into this folder is under way: wait for its end")

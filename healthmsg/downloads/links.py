@@ -1,8 +1,8 @@
 """Following the link to a file by hand.
 
-The bearer token goes below the API's own URL only, as long as nothing else has had a say in where to go:
-behind a shared gateway, another path of the same host is another application. The cookie that came with the
-link goes only to where the link leads.
+The bearer token goes only below the API's own URL, and only until a redirect leads elsewhere: behind a shared
+gateway, another path of the same host is another application. The cookie that came with the link goes only to
+the link's own origin.
 """
 
 import re
@@ -11,26 +11,26 @@ from contextlib import suppress
 from typing import Final
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
+from healthmsg.api import Api
 from healthmsg.codec import as_mapping
 from healthmsg.environment import port_of, require_secure_url
 from healthmsg.errors import ConfigurationError, DownloadError, InvalidResponseError, UnauthorizedError
 from healthmsg.errors.base import hides_awaited_arguments
 from healthmsg.pipeline.request import Request, Response
-from healthmsg.resources.api import Api
 
 _MOST_REDIRECTS: Final = 5
-# No user name, and nothing that one reader of URLs may take for the end of the host and another not.
+# No user name, and nothing that only some readers of URLs take for the end of the host.
 _HOST_AND_PORT: Final = re.compile(r"[A-Za-z0-9._-]+(:\d+)?|\[[0-9A-Fa-f:.]+\](:\d+)?")
-# What stands in URLs as it is, and `%`, so that what is escaped stays so.
+# What stands in URLs as it is, and `%`, so that what is escaped stays escaped.
 _LEFT_AS_IT_IS: Final = "%/:;=@!$&'()*+,~?[]"
-# What one server or another takes for the end of a path's segment, or of its name.
+# What some servers take for the end of a path's segment, or of a name in it.
 _SEGMENT_ENDS: Final = re.compile(r"[/\\]")
 _NAME_ENDS: Final = re.compile(r"[;\0\s]")
 
 
 @hides_awaited_arguments  # the link and its cookie, which are worth as much as the file
 async def fetch_file(api: Api, ask: Request, headers: Mapping[str, str]) -> Response:
-    """Ask for the link, and follow it to the file; the answer is a stream.
+    """Ask for the link, follow it to the file, and return the answer, which has a stream.
 
     Raises:
         DownloadError: the link or what it led to is not acceptable.
@@ -71,18 +71,18 @@ async def _fetch(  # noqa: PLR0913 - what one request is made of
         f"{call} (the file)",
         "GET",
         url,
-        # Encoded, it could neither be held against its size nor be gone on with.
+        # Encoded, its size could not be checked, and a broken transfer not be continued.
         headers={"Accept": "*/*", "Accept-Encoding": "identity", **headers},
         cookie=cookie,
         streamed=True,
         answers_with_link=True,
-        lane=api.lane,
+        priority=api.priority,
     )
     if with_token:
         return await api.send(request)
     with suppress(UnauthorizedError):
         return await api.fetch(request)
-    # The user's token had no part in it, so to authorize again would not help.
+    # Sent without the user's token, so to authorize again would not help.
     raise DownloadError(call, "where the link leads, the file is not given without a sign-in of its own")
 
 
@@ -118,7 +118,7 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
 
 
 def _cookie_header(set_cookies: tuple[str, ...]) -> str | None:
-    # Cut out and not parsed: what it stands for is the business of who set it.
+    # Cut out and not parsed: the value goes back as it came.
     pairs = (set_cookie.partition(";")[0].strip() for set_cookie in set_cookies)
     sent = {pair.partition("=")[0]: pair for pair in pairs if "=" in pair and _is_plain(pair)}
     return "; ".join(sent.values()) or None

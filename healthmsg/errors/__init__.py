@@ -62,19 +62,7 @@ path. What the service itself said may repeat any of those: it is kept apart, in
 `StatusError.server_message`.
 """
 
-from healthmsg.errors.authorization import (
-    AuthorizationError,
-    AuthorizationRefusedError,
-    MissingCodeError,
-    MissingStateError,
-    ReauthorizationRequiredError,
-    StateMismatchError,
-    TokenRequestError,
-    TokenStoreError,
-)
-from healthmsg.errors.base import (
-    HealthmsgError,
-)
+from healthmsg.errors.base import HealthmsgError, Outcome
 from healthmsg.errors.calls import (
     BadGatewayError,
     BadRequestError,
@@ -101,19 +89,12 @@ from healthmsg.errors.calls import (
     UnauthorizedError,
     UploadFileError,
 )
-from healthmsg.errors.journal import (
-    ClaimLostError,
-    JournalError,
-    JournalGoneError,
-    JournalIncompleteError,
-    JournalInUseError,
-    JournalMismatchError,
-    JournalNotFoundError,
-    JournalVersionError,
-)
 from healthmsg.errors.usage import (
     AmbiguousAuxIdError,
+    AuthorizationError,
+    AuthorizationRefusedError,
     AuxIdTakenError,
+    ClaimLostError,
     ClientClosedError,
     ClientUsageError,
     ConfigurationError,
@@ -123,9 +104,22 @@ from healthmsg.errors.usage import (
     InvalidFileError,
     InvalidIdError,
     InvalidInputError,
+    JournalError,
+    JournalGoneError,
+    JournalIncompleteError,
+    JournalInUseError,
+    JournalMismatchError,
+    JournalNotFoundError,
+    JournalVersionError,
+    MissingCodeError,
+    MissingStateError,
     OtherTextError,
+    ReauthorizationRequiredError,
     SendingGivenUpError,
     SendingStoppedError,
+    StateMismatchError,
+    TokenRequestError,
+    TokenStoreError,
     WrongEventLoopError,
 )
 
@@ -168,6 +162,7 @@ __all__ = [
     "MissingStateError",
     "NotFoundError",
     "OtherTextError",
+    "Outcome",
     "PreconditionFailedError",
     "ProxyAuthenticationError",
     "QuotaExceededError",

@@ -4,6 +4,7 @@ import dis
 import traceback
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from enum import Enum
 from functools import wraps
 from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR
 from types import FrameType
@@ -14,6 +15,22 @@ T = TypeVar("T")
 ErrorT = TypeVar("ErrorT", bound=BaseException)
 
 _YIELD: Final = dis.opmap["YIELD_VALUE"]
+
+
+class Outcome(Enum):
+    """What became of a message, or of any call that changes something.
+
+    There is no fourth possibility, and `UNKNOWN` is never reported as one of the other two.
+    """
+
+    DELIVERED = "delivered"
+    """The service accepted it."""
+
+    NOT_SENT = "not sent"
+    """It certainly had no effect; sending it (again) is safe."""
+
+    UNKNOWN = "unknown"
+    """The line broke when it may already have been accepted; sending it again may send it twice."""
 
 
 class HealthmsgError(Exception):
@@ -46,7 +63,7 @@ def without_locals(error: ErrorT) -> ErrorT:
 
 
 def _may_wait(frame: FrameType) -> bool:
-    """Tell whether a frame stands where a coroutine or generator waits.
+    """Return whether a frame stands where a coroutine or generator waits.
 
     Before Python 3.13, to clear a frame that waits ends the coroutine which it is of: its task would wait for
     ever.

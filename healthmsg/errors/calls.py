@@ -2,15 +2,11 @@
 
 from datetime import datetime
 from http import HTTPStatus
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from healthmsg.delivery.attempt import Outcome
-from healthmsg.errors.authorization import ReauthorizationRequiredError
-from healthmsg.errors.base import HealthmsgError
-
-if TYPE_CHECKING:
-    from healthmsg.delivery.attempt import Attempt
-    from healthmsg.models.quota import Quota
+from healthmsg.errors.base import HealthmsgError, Outcome
+from healthmsg.errors.usage import ReauthorizationRequiredError
+from healthmsg.quota import Quota
 
 
 class CallError(HealthmsgError):
@@ -109,7 +105,7 @@ class StatusError(CallError):
         transaction_id: str = "",
         retry_after: float | None = None,
         outcome: Outcome | None = None,
-        quota: "Quota | None" = None,
+        quota: Quota | None = None,
         of_earlier_call: bool = False,
     ) -> None:
         self.status = status
@@ -243,9 +239,9 @@ class DeliveryUnknownError(CallError):
     the service's may differ). `status` is the code of the last answer, if there was one: with 2xx, the call
     was accepted, and only the answer could not be understood. `__cause__` is the last try's error, if any.
     `is_idempotent`: making it again does no harm, and has been tried. Any other call was not made again.
-    `attempt` is what `client.reconcile` needs to find out for you, if the call was to send a message. Where
-    bulk sending has tried that in vain, `reason` says why, and `similar` has the ids of messages in the chat
-    that may be it.
+    `attempt` is what `client.reconcile` needs to find out for you; `None` if the call was not to send a
+    message. Where bulk sending has tried that in vain, `reason` says why, and `similar` has the ids of
+    messages in the chat that may be it.
     """
 
     def __init__(
@@ -258,7 +254,7 @@ class DeliveryUnknownError(CallError):
         is_idempotent: bool = False,
     ) -> None:
         self.started_at = started_at
-        self.attempt: Attempt | None = None
+        self.attempt: object = None
         self.status = status
         self.is_idempotent = is_idempotent
         self.reason: str = ""

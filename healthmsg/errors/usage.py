@@ -1,12 +1,9 @@
-"""What was refused before anything was sent, or did not get to its end."""
+"""What was refused before anything was sent, or did not get to its end, and what goes wrong in signing in."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from healthmsg.errors.base import HealthmsgError
-
-if TYPE_CHECKING:
-    from healthmsg.downloads.attachments import DownloadResult
 
 
 class ConfigurationError(HealthmsgError, ValueError):
@@ -30,7 +27,7 @@ class AmbiguousAuxIdError(InvalidIdError):
 
 
 class AuxIdTakenError(InvalidInputError):
-    """An auxiliary id that somebody or something else has already. Nothing was changed.
+    """An auxiliary id that another user or chat has already. Nothing was changed.
 
     The service would silently move a user's to the new user, or give a group chat's to both [D].
     """
@@ -100,17 +97,145 @@ class OtherTextError(HealthmsgError):
     """
 
 
+class NamedFile(Protocol):
+    """An `Attachment`."""
+
+    @property
+    def id(self) -> str:
+        """The attachment's id."""
+
+    @property
+    def name(self) -> str | None:
+        """The file's name, if it has one."""
+
+
+class FailedDownload(Protocol):
+    """A `DownloadResult` of a file that could not be fetched."""
+
+    @property
+    def attachment(self) -> NamedFile:
+        """Which file it is."""
+
+    @property
+    def error(self) -> Exception | None:
+        """Why it could not be fetched."""
+
+
 class ExportIncompleteError(HealthmsgError):
     """Some attachments of a chat could not be fetched; all else of its archive is there.
 
-    `failures` has the result of each of them. `messages.jsonl` was not written: export into the same folder
-    again to go on, which fetches only what is missing.
+    `failures` has the `DownloadResult` of each of them. `messages.jsonl` was not written: export into the
+    same folder again to go on, which fetches only what is missing.
     """
 
-    def __init__(self, failures: "Sequence[DownloadResult]") -> None:
-        self.failures: tuple[DownloadResult, ...] = tuple(failures)
+    def __init__(self, failures: Sequence[FailedDownload]) -> None:
+        self.failures: tuple[FailedDownload, ...] = tuple(failures)
         super().__init__(
             f"Attachments that could not be fetched: {len(self.failures)}; `failures` says why."
             " messages.jsonl was not written. Export into the same folder again to go on: only what is"
             " missing is fetched."
         )
+
+
+class AuthorizationError(HealthmsgError):
+    """Signing in, or staying signed in, failed."""
+
+
+class StateMismatchError(AuthorizationError):
+    """The callback's `state` is not the one that was sent: the request may be forged. Start over."""
+
+
+class MissingStateError(StateMismatchError):
+    """The callback has no `state`: the request may be forged. Start over."""
+
+
+class AuthorizationRefusedError(AuthorizationError):
+    """The user or the service refused. `code` is OAuth's error code, `description` the service's words."""
+
+    def __init__(self, code: str, description: str | None = None) -> None:
+        self.code = code
+        self.description = description
+        super().__init__("The authorization was refused; `code` and `description` say why.")
+
+
+class MissingCodeError(AuthorizationError):
+    """The callback has neither a code nor an error."""
+
+
+class TokenRequestError(AuthorizationError):
+    """The token URL refused the request, or its answer has no usable token.
+
+    `code` is OAuth's error code (`invalid_grant`, `invalid_client`, `temporarily_unavailable`, …) when the
+    service named one, `status` the answer's, and `retry_after` the wait that it asked for, in seconds, if it
+    did. `is_final` says whether trying again later is futile: the service does not know the application.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        status: int | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        self.code = code
+        self.status = status
+        self.retry_after = retry_after
+        super().__init__(message)
+
+    @property
+    def is_final(self) -> bool:
+        """Whether trying again later is futile."""
+        return self.code == "invalid_client"
+
+
+class TokenStoreError(AuthorizationError):
+    """A token store could not be read, written or locked."""
+
+
+class ReauthorizationRequiredError(AuthorizationError):
+    """The token no longer works and cannot be renewed: the user has to authorize again."""
+
+
+class JournalError(HealthmsgError):
+    """The journal could not be opened, read or written.
+
+    Once a write has failed, all that follow fail too: a run cannot go on without its journal. What was
+    acknowledged before is kept; starting again with the same journal continues.
+    """
+
+
+class JournalNotFoundError(JournalError):
+    """There is no journal in that place."""
+
+
+class JournalInUseError(JournalError):
+    """Another process, or another part of this one, sends with this journal."""
+
+
+class JournalIncompleteError(JournalError):
+    """The `-wal` file of an SQLite journal is missing, or is not its own: what was noted last may be lost.
+
+    Nothing was sent. The message says what to do.
+    """
+
+
+class JournalGoneError(JournalError):
+    """What a run writes to is not its journal any more: it was deleted, moved, replaced or overwritten.
+
+    Or, with PostgreSQL, another server has taken its place, or the connection through a pooler is another one
+    than it was. Nothing is sent after that. What was acknowledged before is in the file that was open,
+    wherever that is now.
+    """
+
+
+class JournalVersionError(JournalError):
+    """The journal was made by a newer version of this package, or needs to be brought up to date first."""
+
+
+class JournalMismatchError(JournalError):
+    """Another text or file is known under this key, or the journal is of another account or environment."""
+
+
+class ClaimLostError(JournalError):
+    """Another worker has taken this message over. What was to be noted about it was not noted."""

@@ -1,14 +1,13 @@
 """Files: what can be uploaded, and where downloads are written."""
 
 from healthmsg.files.sources import FileTaker, FileToUpload, TakenFile, UploadFile, take_now
-from healthmsg.files.uploads import check_files, file_parts, prepare
+from healthmsg.files.uploads import file_parts, prepare
 
 __all__ = [
     "FileTaker",
     "FileToUpload",
     "TakenFile",
     "UploadFile",
-    "check_files",
     "file_parts",
     "prepare",
     "take_now",

@@ -1,4 +1,4 @@
-"""What can be uploaded, and what a file holds when it is taken."""
+"""What can be uploaded, and what a file held when it was given."""
 
 import asyncio
 import os
@@ -61,10 +61,10 @@ FileToUpload = str | os.PathLike[str] | IO[bytes] | UploadFile
 
 @frozen
 class FileState:
-    """Which file it is, and when it was last changed. Two that are equal are one file that nothing changed.
+    """Which file it is, and when it was last changed. Equal states mean one file that was not changed.
 
-    Not seen is what is not stamped: writing through a memory map, and, of a file on a share whose clock is
-    more than two seconds behind, a second change within one tick.
+    Two changes do not show: writing through a memory map, and, on a share whose clock is more than two
+    seconds behind, a second change within one tick.
     """
 
     device: int
@@ -86,12 +86,12 @@ class FileState:
         return now - max(self.modified_ns, self.changed_ns)
 
     def is_settled(self, now: int) -> bool:
-        """Tell whether any later change must make another state, whatever the file system."""
+        """Return whether any later change must show in the state, whatever the file system."""
         return self._is_stamped and self.age(now) > _COARSEST_STAMP
 
     @property
     def is_stamped_finely(self) -> bool:
-        """Whether a change `TICK` nanoseconds later must make another state."""
+        """Whether a change `TICK` nanoseconds later must show in the state."""
         return self._is_stamped and bool(self.modified_ns % _HUNDREDTH and self.changed_ns % _HUNDREDTH)
 
     @property
@@ -102,7 +102,7 @@ class FileState:
 
 @frozen
 class TakenFile(UploadFile):
-    """A file of a message that was taken: what it held then is all that may be sent."""
+    """A file as it was when its message was taken: only what it held then may be sent."""
 
     problem: str | None = field(default=None, kw_only=True)
     """Why it cannot be uploaded."""
@@ -111,7 +111,7 @@ class TakenFile(UploadFile):
     digest: bytes | None = field(default=None, repr=False, kw_only=True)
     """What it must hash to."""
     state: FileState | None = field(default=None, repr=False, kw_only=True)
-    """What it must be where there is no digest: nothing can prove more than that."""
+    """What it must be if there is no digest."""
     start: int | None = field(default=None, kw_only=True)
     """Where an open file stood."""
 
@@ -125,18 +125,18 @@ _MIB: Final = 1024 * 1024
 
 in_use: Final[dict[int, object]] = {}
 """Open files and async iterables that are being uploaded, by their ids. Two uploads that read from one would
-each send what the other lacks."""
+each get only a part of it."""
 
 
 @define
 class FileTaker:
     """Takes files, each of them as it is now. Blocks.
 
-    Files of up to `hold_up_to` bytes are read. Of all others it is noted which they are and when they were
-    changed; that is proof enough, but for those that were changed just now. Of these, up to `digest_up_to`
-    bytes, or all where stamps are coarse, are hashed; for larger ones, the next tick is waited for.
-    `digest_all`: hash every file, since it may be another process that sends it. `holds_up_others`: this is
-    done in the event loop; then a large open file that has no stamps, such as a `BytesIO`, is trusted.
+    Files of up to `hold_up_to` bytes are read. Of all others the state is noted, which is proof enough unless
+    they were changed just now. Those are hashed if they have up to `digest_up_to` bytes, or where stamps are
+    coarse; for larger ones, the next tick is waited for. `digest_all`: hash every file, since another process
+    may send it. `holds_up_others`: this is done in the event loop; then a large open file that has no stamps,
+    such as a `BytesIO`, is trusted.
     """
 
     hold_up_to: int = 0
@@ -147,7 +147,7 @@ class FileTaker:
     """Of files that many messages have in common."""
 
     def take(self, files: Iterable[FileToUpload]) -> tuple[UploadFile, ...]:
-        """Note what they hold. What is wrong with one is noted, too; whoever uploads it raises that."""
+        """Note what the files hold. A problem with one is noted, too, and raised when it is uploaded."""
         return tuple(map(self._taken, files))
 
     def _taken(self, file: FileToUpload) -> UploadFile:
@@ -159,7 +159,7 @@ class FileTaker:
         except (OSError, ValueError, TypeError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             return _as_taken(upload, problem=reason or _UNREADABLE)
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - an open file may be anything that can be read
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - an open file may be any object of the program's
             return _as_taken(upload, problem=f"{_UNREADABLE} ({type(error).__name__})")
 
     def _noted(self, upload: UploadFile) -> UploadFile:
@@ -195,9 +195,9 @@ class FileTaker:
         return _as_taken(upload, state=state, content=content, digest=digest, start=start)
 
     def _is_proof(self, state: FileState | None, size: int) -> bool:
-        """Tell whether a further change must make another state.
+        """Return whether a further change must show in the state.
 
-        Rather than read a large file, it waits for the next tick.
+        For a large file, it waits for the next tick rather than read it.
         """
         if state is None:
             return self.holds_up_others and size > self.digest_up_to
@@ -224,36 +224,36 @@ _IN_THE_EVENT_LOOP: Final = FileTaker(digest_up_to=_MIB, holds_up_others=True)
 
 
 def take_now(files: Iterable[FileToUpload]) -> tuple[UploadFile, ...]:
-    """Take files in the event loop: only those are read that were changed just now, up to 1 MiB of each."""
+    """Take files in the event loop. Only those that were changed just now are read, up to 1 MiB of each."""
     return _IN_THE_EVENT_LOOP.take(files)
 
 
 def check_path(path: Path) -> None:
-    """Refuse what has no bytes of its own.
+    """Refuse a path that is no regular file.
 
     Raises:
         ValueError: it is not a regular file.
         OSError: there is none.
     """
-    if "\0" in str(path):  # said here, since each version of Python says it otherwise
+    if "\0" in str(path):  # versions of Python word it differently
         raise ValueError("no file has a null character in its name")
     mode = path.stat().st_mode
     if stat.S_ISDIR(mode):
         raise ValueError("it is a folder")
-    if not stat.S_ISREG(mode):  # opening a pipe would wait for whoever writes to it
+    if not stat.S_ISREG(mode):  # opening a pipe would wait for its writer
         raise ValueError("it is not a regular file")
 
 
 def check_readable(file: IO[bytes]) -> None:
-    """Refuse an open file that gives no bytes.
+    """Refuse an open file that yields no bytes.
 
     Raises:
-        TypeError: it gives text.
+        TypeError: it yields text.
         ValueError: it is closed, or open for writing.
     """
     nothing: object = file.read(0)
     if not isinstance(nothing, bytes):
-        raise TypeError(f"it gives {type(nothing).__name__} where bytes are needed: open it in mode 'rb'")
+        raise TypeError(f"it yields {type(nothing).__name__} where bytes are needed: open it in mode 'rb'")
 
 
 def room_in(file: IO[bytes]) -> tuple[int, int]:
@@ -307,13 +307,10 @@ _CHUNK: Final = 1024 * 1024
 
 
 class WatchedFile:
-    """An open file that raises in place of its end, unless it is and holds what it must.
+    """An open file that raises `ChangedFileError` at its end if it is not what was taken.
 
-    `file` is read from where it stands. With a digest, what was read is hashed, and that alone decides: a
-    copy that was put back is as good. Without, it must be in the noted state before and after it is read.
-
-    Raises:
-        ChangedFileError: it is another file, or was changed.
+    It is read from where it stands. If there is a digest, only that counts: a copy that was put back is as
+    good. Otherwise it must be in the noted state before and after it is read.
     """
 
     def __init__(self, file: IO[bytes], taken: TakenFile, size: int) -> None:
@@ -327,12 +324,12 @@ class WatchedFile:
     def read(self, size: int, /) -> bytes:
         """Return at most so many bytes; none at the end."""
         chunk = self._file.read(size)
-        if not isinstance(chunk, bytes):  # for the reader to refuse
-            return chunk  # type: ignore[unreachable] # what programs give is not checked
+        if not isinstance(chunk, bytes):  # which the reader refuses
+            return chunk  # type: ignore[unreachable] # a program's own file may return anything
         self._left -= len(chunk)
         if self._hash is not None:
             self._hash.update(chunk)
-        # If there were fewer or more bytes, the reader says so.
+        # With fewer or more bytes, the reader raises an error of its own.
         if not chunk and self._left == 0:
             self._check_state()
             if self._hash is not None and self._hash.digest() != self._taken.digest:
@@ -358,11 +355,11 @@ class Lent:
         self.read: Callable[[int], bytes] = file.read
 
     def close(self) -> None:
-        """Leave it open."""
+        """Do nothing."""
 
 
 def open_watched(path: Path, taken: TakenFile, size: int) -> WatchedFile:
-    """Open a file that must be the one that was taken. Blocks."""
+    """Return the open file at a path, watched. Blocks."""
     file = path.open("rb")
     try:
         return WatchedFile(file, taken, size)
@@ -372,13 +369,13 @@ def open_watched(path: Path, taken: TakenFile, size: int) -> WatchedFile:
 
 
 def lend_watched(file: IO[bytes], start: int, taken: TakenFile, size: int) -> Lent:
-    """Go to where an open file stood when it was taken. Blocks."""
+    """Return an open file of the program's, watched, at the place where it stood at first. Blocks."""
     file.seek(start)
     return Lent(WatchedFile(file, taken, size))
 
 
 def digest_of(file: IO[bytes]) -> bytes:
-    """Hash what is left to read of a file. Blocks."""
+    """Return the hash of what is left to read of a file. Blocks."""
     hashed = sha256()
     while chunk := file.read(_CHUNK):
         hashed.update(chunk)
@@ -386,8 +383,8 @@ def digest_of(file: IO[bytes]) -> bytes:
 
 
 def descriptor_of(file: object) -> int | None:
-    """Return the descriptor of an open file that has one, without making it have one."""
-    # A spooled file is written to the disk when it is asked.
+    """Return the descriptor of an open file, if it is a regular file on the disk."""
+    # To ask a spooled file for its descriptor would write it to the disk.
     if hasattr(file, "rollover"):
         return None
     with suppress(OSError, ValueError, AttributeError):

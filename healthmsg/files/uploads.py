@@ -1,9 +1,9 @@
-"""What can be uploaded."""
+"""The files of one upload: checked before the call, and let go of after it."""
 
 import asyncio
 import os
 import re
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from io import BytesIO
@@ -40,7 +40,7 @@ _KINDS: Final = "it must be a path or an open binary file, or bytes or an async 
 # Bytes: so small a file is hashed before its call is made, so that a wrong one makes none. A larger one is
 # hashed while it is sent alone.
 _HASHED_AHEAD: Final = 1024 * 1024
-# Of what can be read only once, that which was: another message must not get what is left of it.
+# Sources that can be read only once and were: another message must not get what is left of them.
 _was_read: Final[WeakValueDictionary[int, object]] = WeakValueDictionary()
 
 
@@ -48,7 +48,7 @@ _was_read: Final[WeakValueDictionary[int, object]] = WeakValueDictionary()
 async def file_parts(
     files: Iterable[FileToUpload], *, field_name: str, meter: Meter
 ) -> AsyncIterator[tuple[FilePart, ...]]:
-    """Look at all files before anything is sent, and let go of them when their upload has ended.
+    """Check all files before anything is sent, and let go of them when their upload has ended.
 
     Raises:
         InvalidFileError: names every file that cannot be uploaded.
@@ -83,7 +83,7 @@ def _problems_of_lent(uploads: Iterable[UploadFile]) -> list[tuple[str, str]]:
 
 
 def _leave(upload: UploadFile, source: Source, kind: type[BaseException] | None, *_: object) -> None:
-    """Note what must not be sent again; after a failure, leave an open file where it stood."""
+    """Note what must not be sent again; after a failure, put an open file back to where it stood."""
     if source.is_spent and (not isinstance(upload.source, AsyncIterable) or _is_iterator(upload.source)):
         with suppress(TypeError):  # not everything can be referred to weakly
             _was_read[id(upload.source)] = upload.source
@@ -93,18 +93,18 @@ def _leave(upload: UploadFile, source: Source, kind: type[BaseException] | None,
 
 
 def _is_iterator(source: AsyncIterable[bytes]) -> bool:
-    """Tell whether it is one iteration; anything else may be able to begin again."""
+    """Return whether it is an iterator; any other async iterable may be able to begin again."""
     return isinstance(source, AsyncIterator)
 
 
 def _is_lent(upload: UploadFile) -> bool:
-    """Tell whether its owner's open file, or async iterable, is read while it is uploaded."""
+    """Return whether an open file or async iterable of the program's is read while it is uploaded."""
     is_held = isinstance(upload, TakenFile) and upload.content is not None
     return not (is_held or isinstance(upload.source, str | os.PathLike | bytes))
 
 
 def prepare(files: Iterable[FileToUpload], *, field_name: str) -> tuple[FilePart, ...]:
-    """Look at all files before anything is sent. Blocks: call it in a thread.
+    """Check all files before anything is sent. Blocks: call it in a thread.
 
     Raises:
         InvalidFileError: names every file that is missing, empty, unreadable, a folder, no regular file, or
@@ -157,7 +157,7 @@ def _agreed_size(given: object, found: int | None) -> int:
 
 def _guessed_type(name: str) -> str:
     suffix = PurePosixPath(name).suffix
-    # It would take what follows these for parts of a URL.
+    # The library would take what follows these for parts of a URL.
     return _UNKNOWN_TYPE if set("?#") & set(suffix) else str(get_content_type(Path(f"_{suffix}")))
 
 
@@ -185,7 +185,7 @@ def _source_at(path: Path, taken: TakenFile) -> tuple[Source, int]:
 
 
 def _refuse_changed(opened: IO[bytes], state: FileState, taken: TakenFile) -> None:
-    """Refuse a file that is not what it was, as far as that can be told before it is sent."""
+    """Refuse a file that was changed, as far as that shows before it is sent."""
     size = taken.size if taken.state is None else taken.state.size
     if taken.digest is None:
         is_changed = taken.state not in {None, state}
@@ -211,14 +211,14 @@ def _source_from_open(file: IO[bytes], taken: TakenFile) -> tuple[Source, int | 
 def _own_name(source: object) -> str:
     own = source if isinstance(source, str | os.PathLike) else getattr(source, "name", None)
     name = os.fspath(own) if isinstance(own, str | os.PathLike) else None
-    # "<stdin>" and the like are no file's name.
+    # Python names some files "<stdin>" and the like.
     if isinstance(name, str) and not name.startswith("<"):
         return Path(name).name
     raise ValueError("it needs a name")
 
 
 def _bare_name(name: str) -> str:
-    """Strip path parts and control characters from a name."""
+    """Return a name without path parts and control characters."""
     bare = _CONTROL_CHARACTERS.sub("", name.replace("\\", "/").rpartition("/")[2]).strip()
     if bare in {"", ".", ".."}:
         raise ValueError("it has no usable name")
@@ -230,14 +230,3 @@ def _label(upload: UploadFile, position: int) -> str:
     if isinstance(upload.source, str | os.PathLike):
         return str(upload.source)
     return upload.name if upload.name and isinstance(upload.name, str) else f"file {position}"
-
-
-def check_files(files: object) -> Sequence[FileToUpload]:
-    """Refuse a single path where a collection of files is meant.
-
-    Raises:
-        InvalidFileError: `files` is not a sequence of files.
-    """
-    if isinstance(files, Sequence) and not isinstance(files, str | bytes):
-        return files
-    raise InvalidFileError([("files", "they must be a list or tuple of paths")])

@@ -1,6 +1,6 @@
 """What goes to the service and comes from it: frozen values that know nothing of the client."""
 
-from healthmsg.delivery.attempt import Outcome
+from healthmsg.errors import Outcome
 from healthmsg.models.chats import ConversationInfo, GroupChatInfo
 from healthmsg.models.companies import Company
 from healthmsg.models.groups import GroupSettings
@@ -14,9 +14,9 @@ from healthmsg.models.payloads import (
     VerificationPayload,
 )
 from healthmsg.models.questions import Option, Question
-from healthmsg.models.quota import Quota
 from healthmsg.models.users import Member, User
 from healthmsg.models.verifications import IdentityProvider, UserVerifications, Verification
+from healthmsg.quota import Quota
 
 __all__ = [
     "Attachment",

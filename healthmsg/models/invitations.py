@@ -4,8 +4,8 @@ from typing import Final, Literal
 
 from attrs import field, frozen
 
+from healthmsg.ids import check_aux_id
 from healthmsg.validation import (
-    check_aux_id,
     check_choice,
     check_email,
     check_flag,

@@ -1,11 +1,14 @@
-"""The check step: an error code becomes a typed error."""
+"""The check step: an error code becomes a typed error, and what headers announce is noted."""
 
+import inspect
+import logging
 import re
+import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final, NamedTuple
 
-from healthmsg.delivery.server_clock import ServerClock
+from healthmsg.clock import ServerClock, http_date, service_time
 from healthmsg.errors import (
     BadGatewayError,
     BadRequestError,
@@ -22,9 +25,59 @@ from healthmsg.errors import (
     UnauthorizedError,
 )
 from healthmsg.json_text import NotJSONError, parse_json
-from healthmsg.pipeline.headers import http_date, quota_headers, quota_of, service_time, wait_for_reset
-from healthmsg.pipeline.notices import Notices
+from healthmsg.log import call_back, log
 from healthmsg.pipeline.request import Request, Response, Send
+from healthmsg.quota import quota_headers, quota_of, wait_for_reset
+
+_NOTICE: Final = "%(call)s is going to disappear; the service says: %(sunset)s"
+_LONGEST_NOTICE: Final = 300
+_NO_NOTICE: Final = frozenset({"", "n/a"})
+# `call_back` and what it calls.
+_FRAMES_BETWEEN: Final = 2
+# What can stand between the user's own code and this step.
+_NOT_THE_USERS: Final = frozenset({"healthmsg", "tenacity", "asyncio"})
+
+
+class Notices:
+    """Remembers the API's version, and warns once of each call that is going to disappear."""
+
+    def __init__(self) -> None:
+        self.api_version: str | None = None
+        """The `api-version` header [D] as last seen."""
+        self._announced: set[str] = set()
+
+    def look_at(self, call: str, headers: Mapping[str, str]) -> None:
+        """Look at the headers of one answer."""
+        version = headers.get("api-version")
+        if version and version.isprintable():  # what is no UTF-8 could not be written anywhere
+            self.api_version = version
+        sunset = headers.get("sunset")  # [D]: `n/a` when there is nothing to say
+        if sunset and sunset != "n/a" and sunset.strip().lower() not in _NO_NOTICE:
+            self._announce(call, sunset.strip())
+
+    def _announce(self, call: str, sunset: str) -> None:
+        if call in self._announced:
+            return
+        self._announced.add(call)
+        words = "".join(sign if sign.isprintable() else "?" for sign in sunset[:_LONGEST_NOTICE])
+        fields = {"call": call, "sunset": words}
+        log(logging.WARNING, _NOTICE, **fields)
+        level = _level_of_the_users_frame()
+        call_back("showing a warning", _warn, _NOTICE % fields, level + _FRAMES_BETWEEN)
+
+
+def _warn(notice: str, level: int) -> None:
+    with suppress(DeprecationWarning):  # where warnings are errors
+        warnings.warn(notice, DeprecationWarning, stacklevel=level)
+
+
+def _level_of_the_users_frame() -> int:
+    """Return the `stacklevel`, for the caller, of the innermost frame that is the user's own."""
+    frame, level = inspect.currentframe(), 0
+    while frame and frame.f_globals.get("__name__", "").partition(".")[0] in _NOT_THE_USERS:
+        frame, level = frame.f_back, level + 1
+    return level
+
 
 _ERRORS: Final[Mapping[int, type[StatusError]]] = {
     400: BadRequestError,
@@ -59,11 +112,11 @@ class CheckStep:
         """Check one answer."""
         clock = self._clock
         if clock is not None:
-            request.departed_at = clock.now()
+            request.current.departed_at = clock.now()
         response = await proceed(request)
         if clock is not None:
-            request.answered_at = clock.now()
-            clock.seen(response.headers.get("Date"), request.departed_at, request.answered_at)
+            request.current.answered_at = clock.now()
+            clock.seen(response.headers.get("Date"), request.current.departed_at, request.current.answered_at)
         if self._notices is not None:
             self._notices.look_at(request.call, response.headers)
         if response.status in _SUCCESS or (request.answers_with_link and response.status in REDIRECTS):

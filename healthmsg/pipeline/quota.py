@@ -8,18 +8,10 @@ from typing import Final
 
 from attrs import Factory, define
 
-from healthmsg.clock import Stopwatch
+from healthmsg.clock import Stopwatch, service_time
 from healthmsg.errors import QuotaExceededError, StatusError
-from healthmsg.models.quota import Quota
-from healthmsg.pipeline.headers import (
-    QuotaHeaders,
-    may_be_used_up,
-    quota_headers,
-    quota_of,
-    service_time,
-    wait_for_reset,
-)
 from healthmsg.pipeline.request import Request, Response, Send
+from healthmsg.quota import Quota, QuotaHeaders, may_be_used_up, quota_headers, quota_of, wait_for_reset
 
 # Seconds. Whatever the headers say, after an hour one call goes and sees.
 _LONGEST_WAIT: Final = 3600.0
@@ -58,7 +50,7 @@ class UsedUp:
         return True
 
     def note_look(self, answer: Response | BaseException) -> None:
-        """Take in what the call that went and saw has met."""
+        """Record what the call met that was tried all the same."""
         if isinstance(answer, QuotaExceededError):
             self.seconds = 0.0  # what this answer says counts
         elif isinstance(answer, Response | StatusError) and answer.status not in _TELL_NOTHING:
@@ -71,16 +63,16 @@ class QuotaStep:
     """Sends nothing for one user until that user's quota is renewed; others go on.
 
     The quota of the `quota-*` headers counts per user [D], unlike the calls per second, which are the limit
-    step's business. `used_up` is by token: a program may make a view anew for each call of a user.
+    step's business. `used_up` is by token: a program may make a new view for each call of a user.
     """
 
     def __init__(self, used_up: dict[str | None, UsedUp] | None = None) -> None:
         self._used_up: dict[str | None, UsedUp] = {} if used_up is None else used_up
         self._last_seen: Quota | QuotaHeaders | None = None
-        """As they came, until somebody asks."""
+        """The headers as they came, until `quota` is read."""
 
     def for_another_user(self) -> "QuotaStep":
-        """Give a step for a view."""
+        """Return a step for a view."""
         return QuotaStep(self._used_up)
 
     @property
@@ -94,7 +86,7 @@ class QuotaStep:
         """Go on, or say at once how long the quota will still be used up."""
         looked_at = self._check(request)
         # It may have been used up by those who queued in front.
-        request.before_leaving = None if looked_at else self._refuse_if_used_up
+        request.current.before_leaving = None if looked_at else self._refuse_if_used_up
         try:
             response = await proceed(request)
         except BaseException as error:
@@ -127,15 +119,15 @@ class QuotaStep:
             return
         for token in [token for token, known in self._used_up.items() if known.left <= 0]:
             del self._used_up[token]
-        known = self._used_up.get(request.token)
+        known = self._used_up.get(request.current.token)
         if known is not None and known.is_refuted and not is_refused:
             return
         before = known.left if known is not None and known.holds_back else 0.0
-        self._used_up[request.token] = UsedUp(max(seconds, before), self.quota)
+        self._used_up[request.current.token] = UsedUp(max(seconds, before), self.quota)
 
     def _check(self, request: Request) -> UsedUp | None:
         """Refuse the call if the quota is used up; return what it may go and look at, if any."""
-        known = self._used_up.get(request.token) if self._used_up else None
+        known = self._used_up.get(request.current.token) if self._used_up else None
         if known is None or not known.holds_back:
             return None
         if known.may_look():
@@ -143,7 +135,7 @@ class QuotaStep:
         raise _refusal(request, known)
 
     def _refuse_if_used_up(self, request: Request) -> None:
-        known = self._used_up.get(request.token) if self._used_up else None
+        known = self._used_up.get(request.current.token) if self._used_up else None
         if known is not None and known.holds_back:
             raise _refusal(request, known)
 

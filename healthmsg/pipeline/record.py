@@ -64,7 +64,7 @@ It must be quick; what it raises is logged by name.
 class Stats:
     """The figures of a client and all its views together, at one moment.
 
-    They count tries, not calls: each repetition and each token call is one more. What can be told of single
+    They count tries, not calls: each repetition and each token call is one more. What is known of single
     tries is what `on_call` receives.
     """
 
@@ -77,7 +77,7 @@ class Stats:
     waited: float
     """Seconds that the tries have waited for the limit, all added up; calls wait side by side."""
     in_flight: int
-    """Tries under way now: let go by the limit, not answered yet. A download is answered when it begins."""
+    """Tries under way now: past the limit, not answered yet. A download is answered when it begins."""
     queued: int
     """Calls that wait for the limit now; where clients share a limiter, those of all of them."""
 
@@ -93,7 +93,7 @@ class Counters:
     in_flight: int = 0
 
     def stats(self, *, queued: int) -> Stats:
-        """Give the figures of this moment."""
+        """Return the figures of this moment."""
         return Stats(self.calls, self.retries, self.rate_limited, self.waited, self.in_flight, queued)
 
 
@@ -115,11 +115,11 @@ class RecordStep:
         counters = self._counters
         counters.calls += 1
         counters.in_flight += 1
-        counters.waited += request.waited
-        if request.attempt > 1:
+        counters.waited += request.current.waited
+        if request.current.number > 1:
             counters.retries += 1
-        is_told = self._on_call is not None or logger.isEnabledFor(logging.DEBUG)
-        started = asyncio.get_running_loop().time() if is_told else 0.0
+        is_reported = self._on_call is not None or logger.isEnabledFor(logging.DEBUG)
+        started = asyncio.get_running_loop().time() if is_reported else 0.0
         try:
             response = await proceed(request)
         except BaseException as error:
@@ -127,11 +127,11 @@ class RecordStep:
             status = error.status if isinstance(error, StatusError) else None
             if status == _TOO_MANY_CALLS:
                 counters.rate_limited += 1
-            if is_told:
+            if is_reported:
                 self._report(request, status, started, error)
             raise
         counters.in_flight -= 1
-        if is_told:
+        if is_reported:
             self._report(request, response.status, started, None)
         return response
 
@@ -149,8 +149,8 @@ class RecordStep:
             request.call,
             status,
             duration,
-            request.waited,
-            request.attempt,
+            request.current.waited,
+            request.current.number,
             error,
             self._host,
             self._port,
@@ -170,8 +170,8 @@ def _log(
         call=request.call,
         status=status,
         duration=duration,
-        waited=request.waited,
-        attempt=request.attempt,
+        waited=request.current.waited,
+        attempt=request.current.number,
         error=error,
         transaction_id=transaction_id,
     )

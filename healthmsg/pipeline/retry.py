@@ -32,12 +32,12 @@ from typing import TYPE_CHECKING, Final
 from attrs import field, frozen
 
 from healthmsg.clock import Stopwatch
-from healthmsg.delivery.attempt import Outcome
 from healthmsg.errors import (
     CallError,
     ConnectError,
     HealthmsgError,
     InvalidResponseError,
+    Outcome,
     ProxyAuthenticationError,
     QuotaExceededError,
     RateLimitedError,
@@ -49,7 +49,7 @@ from healthmsg.errors import (
 from healthmsg.errors.base import without_locals
 from healthmsg.log import log
 from healthmsg.pipeline.request import Request, Response, Send
-from healthmsg.routes import Repeat
+from healthmsg.routes import Idempotency
 from healthmsg.validation import at_least_one, not_negative
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class RetryStep:
         """Try, and try again where that is right."""
         # The first try runs outside the retry library, which costs more than the rest of the pipeline.
         began = Stopwatch()
-        request.started_at = time.time()
+        request.current.started_at = time.time()
         try:
             return await proceed(request)
         except CallError as failure:
@@ -116,7 +116,7 @@ class _Repetition:
         self._began = began
         self._proceed = proceed
         self._unclear_since: float | None = None
-        """When the first try began of which nobody knows whether it ran."""
+        """When the first try began of which it is not known whether it ran."""
 
     async def after(self, first_failure: CallError) -> Response:
         """Go on after the first failure."""
@@ -127,7 +127,7 @@ class _Repetition:
             except HealthmsgError as failure:
                 error = failure
         # The frames below this one hold tokens and texts, and aiohttp's among them.
-        raise without_locals(self._settled(error))
+        raise without_locals(self._final_error(error))
 
     async def _repeat(self, first_failure: CallError) -> Response:
         from tenacity import AsyncRetrying, retry_if_exception  # noqa: PLC0415 - rarely needed
@@ -151,18 +151,18 @@ class _Repetition:
             retry=retry_if_exception(self._may_follow),
             wait=self._wait,
             stop=self._is_over,
-            before_sleep=self._tell,
+            before_sleep=self._log,
             sleep=asyncio.sleep,
             reraise=True,
         )
         return await repeat(next_try)
 
     def _may_follow(self, error: BaseException) -> bool:
-        """Tell whether another try may follow on a failure, and note what that left unclear."""
+        """Return whether another try may follow on a failure, and note what that left unclear."""
         if not isinstance(error, CallError):
             return False
         if error.outcome is Outcome.UNKNOWN and self._unclear_since is None:
-            self._unclear_since = self._request.started_at
+            self._unclear_since = self._request.current.started_at
         if (_asked_wait(error) or 0.0) > self._retries.max_wait:
             return False
         if self._request.is_spent:
@@ -171,21 +171,21 @@ class _Repetition:
             return False  # a day's or a month's quota, as likely as not
         if isinstance(error, ProxyAuthenticationError):
             return False
-        may_run_twice = self._request.repeat is not Repeat.ONCE
+        may_run_twice = self._request.idempotency is not Idempotency.NOT_IDEMPOTENT
         return isinstance(error, _DID_NOT_RUN) or (may_run_twice and isinstance(error, _MAY_HAVE_RUN))
 
     def _is_over(self, state: "RetryCallState") -> bool:
         wait = state.upcoming_sleep
-        if self._is_too_late(after=wait) or self._request.attempt >= self._retries.attempts:
+        if self._is_too_late(after=wait) or self._request.current.number >= self._retries.attempts:
             return True
         error = state.outcome.exception() if state.outcome else None
         may_repeat = self._request.may_repeat
         return may_repeat is not None and isinstance(error, CallError) and not may_repeat(error, wait)
 
     def _is_too_late(self, *, after: float) -> bool:
-        queued = self._request.waited_before + self._request.waited
+        queued = self._request.current.waited_before + self._request.current.waited
         # To read once more when the machine has slept does no harm; to send hours later could.
-        is_safe = self._request.repeat is Repeat.SAFE
+        is_safe = self._request.idempotency is Idempotency.SAFE
         passed = self._began.awake_seconds() if is_safe else self._began.seconds()
         return passed + after - queued > self._retries.total
 
@@ -196,16 +196,16 @@ class _Repetition:
         # To ask for no wait is no reason for going on at once, again and again.
         return asked or wait_random_exponential(_FIRST_WAIT, self._retries.max_wait)(state)
 
-    def _tell(self, state: "RetryCallState") -> None:
+    def _log(self, state: "RetryCallState") -> None:
         error = state.outcome.exception() if state.outcome else None
         _log_retry(self._request, error, state.upcoming_sleep)
 
-    def _settled(self, error: HealthmsgError) -> HealthmsgError:
+    def _final_error(self, error: HealthmsgError) -> HealthmsgError:
         """Say plainly that a call may have taken effect, if that is so."""
         if isinstance(error, ConnectError):
-            error.note_tries(self._request.attempt, self._began.seconds())
+            error.note_tries(self._request.current.number, self._began.seconds())
         elif isinstance(error, CallError):
-            error.attempts = self._request.attempt
+            error.attempts = self._request.current.number
         if self._unclear_since is None:
             return error
         unknown = self._request.delivery_unknown(
@@ -220,13 +220,13 @@ class _Repetition:
     def _status(self, error: HealthmsgError) -> int | None:
         if isinstance(error, StatusError):
             return error.status
-        heard = self._request.heard  # the body of an answer may have been cut, or have been too large
+        heard = self._request.current.heard  # the body of an answer may have been cut, or have been too large
         is_cut = isinstance(error, TransportError | InvalidResponseError)
         return heard.status if heard is not None and is_cut else None
 
 
 def _asked_wait(error: BaseException | None) -> float | None:
-    """Give the wait that the service asked for, in seconds."""
+    """Return the wait that the service asked for, in seconds."""
     return error.retry_after if isinstance(error, StatusError | TokenRenewalError) else None
 
 
@@ -247,7 +247,7 @@ def _log_retry(request: Request, error: BaseException | None, wait: float) -> No
         f"%(call)s failed with %(error)s{transaction} in attempt %(attempt)d; again in %(wait).3f s",
         call=request.call,
         status=error.status if isinstance(error, StatusError) else None,
-        attempt=request.attempt,
+        attempt=request.current.number,
         error=type(error).__name__,
         wait=wait,
         transaction_id=transaction_id,

@@ -1,8 +1,8 @@
-"""The pace: how far apart calls leave, and how that changes when the service says 429.
+"""The adaptive rate: how far apart calls leave, and how that changes when the service answers 429.
 
-A 429 that we did not cause means that somebody else takes part of the limit, or that calls bunch up on the
-way. Nobody tells which, so the pace is lowered by a fifth and then raised a little with each good answer,
-until it is the full one again or the next 429 comes: it settles where calls pass.
+A 429 without a fault of ours means that another program takes part of the limit, or that calls bunch up on
+the way. Which of the two cannot be known, so the rate is lowered by a fifth and then raised a little with
+each good answer, until it is the full one again or the next 429 comes. It settles where calls pass.
 """
 
 import math
@@ -10,13 +10,13 @@ from typing import Final
 
 from healthmsg.clock import Stopwatch
 
-# What is left of the pace after a 429.
+# What is left of the rate after a 429.
 _AFTER_A_429: Final = 0.8
-# In beats: the pause after a 429 that names none, doubled while nothing passes.
+# In intervals: the pause after a 429 that names none, doubled while nothing passes.
 _FIRST_BACKOFF: Final = 0.5
-# Never less than this share of the full pace: a call in two seconds, of 30 a second.
+# Never less than this share of the full rate: a call in two seconds, of 30 a second.
 _LEAST_SHARE: Final = 1 / 60
-# What each good answer gives back: of the pace, in shares of the full one, ...
+# What each good answer gives back: of the rate, in shares of the full one, ...
 _RAISED_BY: Final = 0.007
 # ... and of the `arrival` that was doubled, in shares of what it is without a 429.
 _NARROWED_BY: Final = 1 / 300
@@ -25,7 +25,7 @@ _NARROWED_BY: Final = 1 / 300
 _CLOCKS_DIFFER: Final = 10.0
 
 
-class Pace:
+class AdaptiveRate:
     """When the next call may leave, apart from its slot.
 
     All times are in seconds, moments by the event loop's clock.
@@ -33,32 +33,32 @@ class Pace:
 
     def __init__(self, calls: int, per: float, arrival: float) -> None:
         self._per = per
-        self._full_beat = per / calls
+        self._full_interval = per / calls
         self._full_arrival = arrival
         self._share = 1.0
         self._slowed_at = -math.inf
         self._refused_at = -math.inf
         self._backoff = 0.0
-        self.beat: float = self._full_beat
+        self.interval: float = self._full_interval
         """Seconds between two calls."""
         self.arrival: float = arrival
         """How long a call is taken to be under way at most."""
         self.is_slowed: bool = False
-        """Whether the pace is less than the full one."""
+        """Whether the rate is less than the full one."""
         self.is_recovering: bool = False
         """Whether good answers have something to give back."""
         self.pause_until: float = -math.inf
-        """Before that moment nobody may leave."""
+        """Before that moment no call may leave."""
         self.asked_until: float = -math.inf
         """The end of the pause that the service asked for."""
         self._since_asked: Stopwatch | None = None
 
     def pause(self, until: float) -> None:
-        """Let nobody leave before that moment; the latest one asked for wins."""
+        """Let no call leave before that moment; the latest one wins."""
         self.pause_until = max(self.pause_until, until)
 
-    def obey(self, until: float) -> None:
-        """Let nobody leave before that moment, since the service asked for it."""
+    def pause_as_asked(self, until: float) -> None:
+        """Let no call leave before that moment, since the service asked for it."""
         self.pause(until)
         self.asked_until = max(self.asked_until, until)
         self._since_asked = Stopwatch()
@@ -76,11 +76,11 @@ class Pace:
         if self.asked_until <= now:
             self._since_asked = None
 
-    def refused(self, now: float, left_at: float) -> None:
+    def record_429(self, now: float, left_at: float) -> None:
         """Slow down after a 429, once for all calls that leave within one interval.
 
-        What left before the last time we slowed down tells nothing new, nor what left so soon after it that
-        the service still counted the calls from before.
+        Calls that left before the last slowing down say nothing new, nor do those that left so soon after it
+        that the service still counted the calls from before.
         """
         if left_at >= self._slowed_at + self._per:
             self._slowed_at = now
@@ -89,14 +89,14 @@ class Pace:
             self.is_recovering = True
 
     def backoff(self, now: float, left_at: float) -> float:
-        """Give the pause after a 429 that named none: half a beat, doubled while nothing passes."""
+        """Return the pause after a 429 that named none: half an interval, doubled while nothing passes."""
         if left_at >= self._refused_at:
             self._refused_at = now
-            self._backoff = min(2 * self._backoff or _FIRST_BACKOFF * self.beat, self._per)
+            self._backoff = min(2 * self._backoff or _FIRST_BACKOFF * self.interval, self._per)
         return self._backoff
 
-    def passed(self, left_at: float) -> None:
-        """Raise the pace a little after a good answer."""
+    def record_success(self, left_at: float) -> None:
+        """Raise the rate a little after a good answer."""
         if left_at < self._refused_at:
             return
         self._backoff = 0.0
@@ -106,5 +106,5 @@ class Pace:
 
     def _set_share(self, share: float) -> None:
         self._share = share
-        self.beat = self._full_beat / share
+        self.interval = self._full_interval / share
         self.is_slowed = share < 1

@@ -1,13 +1,4 @@
-"""The limit step: 30 calls in any second, as the server counts them.
-
-The server counts arrivals, not departures, so spacing calls is not enough: jitter on the way can push 31
-of them into one second. Besides the spacing there are therefore 30 slots, and a slot comes back one second
-after the latest moment at which its call can have arrived.
-
-All of that is by the event loop's clock, which stands still while the machine sleeps: what was sent before
-may still be on its way, so nothing comes back early by that. A pause that the service asks for also counts
-the time in which the machine sleeps.
-"""
+"""The limiter: hands out slots in turn, spaced, and pauses when the service asks for it."""
 
 import asyncio
 import math
@@ -18,14 +9,10 @@ from aiolimiter import AsyncLimiter
 from attrs import Attribute, field, frozen
 
 from healthmsg.aio import start
-from healthmsg.errors import (
-    ConfigurationError,
-    WrongEventLoopError,
-)
-from healthmsg.pipeline.request import Lane
-from healthmsg.ratelimit.adaptive import Pace
-from healthmsg.ratelimit.queue import Caller, Lanes, Waiter
-from healthmsg.ratelimit.window import CallSlot, Slots
+from healthmsg.errors import ConfigurationError, WrongEventLoopError
+from healthmsg.ratelimit.adaptive import AdaptiveRate
+from healthmsg.ratelimit.queue import Owner, Priority, PriorityQueue
+from healthmsg.ratelimit.window import SlidingWindow, Slot
 from healthmsg.validation import at_least_one, positive
 
 # Beyond the burst, so that a late wake-up can be made good by the next call, but never a pair.
@@ -61,7 +48,7 @@ class RateLimit:
 
 
 class Limiter:
-    """Lets calls go as fast as the limit allows, first in first out within each lane.
+    """Lets calls leave as fast as the limit allows, first in first out within each priority.
 
     A client makes its own. Make one yourself to have several clients of one event loop keep one limit
     together, since the service counts per application [A]: `Client(…, rate_limit=limiter)`. Closing a client
@@ -71,25 +58,24 @@ class Limiter:
         WrongEventLoopError: a call waits for it in another event loop than the first one did.
     """
 
-    # One dispatcher takes a slot, then the spacing, and only then picks whom to let go, so that an
-    # interactive call never stands behind a bulk run. Who finds nobody waiting dispatches until its own turn;
-    # only if others are left then, a task goes on with it.
+    # A caller that finds the queue empty dispatches until its own turn comes. A task is started only if
+    # others wait by then.
 
     def __init__(self, rate: RateLimit | None = None) -> None:
         self.rate: RateLimit = rate or RateLimit()
-        """What it keeps to."""
+        """What the service allows."""
         calls, per, burst = self.rate.calls, self.rate.per, self.rate.burst
         capacity = burst + _CATCH_UP
-        self.pace: Pace = Pace(calls, per, self.rate.arrival)
-        """How far apart calls leave at present."""
+        self.adaptive: AdaptiveRate = AdaptiveRate(calls, per, self.rate.arrival)
+        """How far apart calls leave, and which pauses there are."""
         self._spacing = AsyncLimiter(capacity, capacity * per / calls)
-        self._slots = Slots(calls, per, now=self.now, wake=self._wake, acquire=self.acquire)
-        self._slots.assume_arrival(self.rate.arrival)
-        # Only for single calls: the spacing alone knows how much of a burst is left.
-        self._at_once_from = -math.inf if burst == 1 else math.inf
-        self._lanes = Lanes()
+        self._window = SlidingWindow(calls, per, now=self.now, wake=self._wake, acquire=self.acquire)
+        self._window.assume_arrival(self.rate.arrival)
+        # From when on `try_acquire` may succeed. With a burst, only the spacing knows whether one is left.
+        self._free_from = -math.inf if burst == 1 else math.inf
+        self._queue = PriorityQueue[Slot]()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._is_led = False
+        self._is_dispatching = False
         self._dispatcher: asyncio.Task[None] | None = None
         self._wake_up: asyncio.Future[None] | None = None
 
@@ -99,190 +85,192 @@ class Limiter:
     @property
     def waiting(self) -> int:
         """How many calls wait for their turn."""
-        return self._lanes.waiting
+        return self._queue.waiting
 
     def now(self) -> float:
-        """Give the time by the event loop's clock, in seconds."""
+        """Return the time by the event loop's clock, in seconds."""
         return asyncio.get_running_loop().time()
 
-    async def acquire(self, lane: Lane) -> CallSlot:
-        """Wait for a turn. Cancelling the wait costs nobody anything."""
-        return self.acquire_at_once(lane) or await self.queue(lane)
+    async def acquire(self, priority: Priority) -> Slot:
+        """Wait for a slot. A wait that is cancelled takes none."""
+        return self.try_acquire(priority) or await self.acquire_in_turn(priority)
 
-    def acquire_at_once(self, lane: Lane) -> CallSlot | None:
-        """Give a turn if there is one without waiting.
+    def try_acquire(self, priority: Priority) -> Slot | None:
+        """Return a slot if there is one without waiting.
 
-        This costs less than the spacing itself, which is for calls that queue: whoever comes next has to wait
-        for a beat.
+        This costs less than the spacing itself, which is for calls that queue: the next call is only held off
+        for an interval.
         """
         if self._loop is not asyncio.get_running_loop():
-            self._settle_in()
-        slots = self._slots
-        now = slots.now()
-        if self._lanes.waiting or now < self._at_once_from or not slots.is_one_free(now):
+            self._bind_to_loop()
+        window = self._window
+        now = window.now()
+        if self._queue.waiting or now < self._free_from or not window.is_one_free(now):
             return None
-        slots.free -= 1
-        self.pace.pause_until = self._at_once_from = now + self.pace.beat
-        return CallSlot(slots, lane)
+        window.free -= 1
+        self.adaptive.pause_until = self._free_from = now + self.adaptive.interval
+        return Slot(window, priority)
 
-    async def queue(self, lane: Lane, caller: Caller | None = None) -> CallSlot:
-        """Wait for a turn behind those who wait already.
+    async def acquire_in_turn(self, priority: Priority, owner: Owner | None = None) -> Slot:
+        """Wait for a slot behind those who wait already.
 
         Raises:
-            LongPause: there is a longer pause than the caller waits for.
+            LongPauseError: there is a longer pause than the owner waits for.
         """
-        asked = self._slots.now()
-        waiter = self._lanes.join(lane, caller)
+        asked = self._window.now()
+        waiter = self._queue.put(priority, owner)
         try:
-            if self._dispatcher is None and not self._is_led:
-                await self._lead(waiter)
+            if self._dispatcher is None and not self._is_dispatching:
+                await self._dispatch_until(waiter)
             slot = await waiter
         except BaseException:
-            if self._lanes.leave(waiter):
-                self._stop_if_nobody_waits()
+            if self._queue.remove(waiter):
+                self._stop_if_none_waits()
             elif waiter.exception() is None:
-                waiter.result().never_left()  # it was let go, but its caller has been cancelled since
+                waiter.result().never_left()  # it got a slot, but has been cancelled since
             raise
-        slot.waited = self._slots.now() - asked
+        slot.waited = self._window.now() - asked
         return slot
 
-    def dismiss(self, caller: Caller, error: Callable[[], Exception]) -> None:
-        """Let nobody wait on that caller's behalf any more."""
-        self._dismiss(lambda waiting_for: waiting_for is caller, error)
+    def fail_waiters(self, owner: Owner, error: Callable[[], Exception]) -> None:
+        """Raise an error in all who wait on that owner's behalf."""
+        self._fail(lambda waiting_for: waiting_for is owner, error)
 
     def pause(self, seconds: float) -> None:
-        """Let nobody go for that long; the longest pause asked for wins."""
-        self.pace.pause(self._slots.now() + seconds)
-        self._at_once_from = max(self._at_once_from, self.pace.pause_until)
+        """Let no call leave for that long; the longest pause wins."""
+        self.adaptive.pause(self._window.now() + seconds)
+        self._free_from = max(self._free_from, self.adaptive.pause_until)
 
-    def obey(self, seconds: float) -> None:
-        """Let nobody go for as long as the service asked, and nobody wait for whom that is too long."""
+    def pause_as_asked(self, seconds: float) -> None:
+        """Let no call leave for as long as the service asked; and let those fail that do not wait so long."""
         self._count_sleep()  # for an earlier pause
-        self.pace.obey(self._slots.now() + seconds)
-        self._at_once_from = max(self._at_once_from, self.pace.pause_until)
+        self.adaptive.pause_as_asked(self._window.now() + seconds)
+        self._free_from = max(self._free_from, self.adaptive.pause_until)
         left = self.asked_pause_left()
-        self._dismiss(lambda caller: caller.longest_pause < left, LongPause)
+        self._fail(lambda owner: owner.longest_pause < left, LongPauseError)
 
     def asked_pause_left(self) -> float:
-        """Give how many seconds are left of the pause that the service asked for."""
+        """Return how many seconds are left of the pause that the service asked for."""
         self._count_sleep()
-        return max(0.0, self.pace.asked_until - self._slots.now())
+        return max(0.0, self.adaptive.asked_until - self._window.now())
 
     def _count_sleep(self) -> None:
         """Shorten the pause that the service asked for by the time in which the machine has slept."""
-        before = self.pace.pause_until
-        self.pace.count_sleep(self._slots.now())
-        if self._at_once_from == before:
-            self._at_once_from = self.pace.pause_until
+        before = self.adaptive.pause_until
+        self.adaptive.count_sleep(self._window.now())
+        if self._free_from == before:
+            self._free_from = self.adaptive.pause_until
 
-    def refused(self, slot: CallSlot, retry_after: float | None) -> None:
-        """Take in a 429: pause, for as long as the service asked if it did, and go on more slowly."""
-        now = self._slots.now()
+    def record_429(self, slot: Slot, retry_after: float | None) -> None:
+        """Record a 429: pause, for as long as the service asked if it did, and go on more slowly."""
+        now = self._window.now()
         left_at = now if slot.sent_at is None else slot.sent_at
-        self.pace.refused(now, left_at)
-        self._slots.assume_arrival(self.pace.arrival)
-        backoff = self.pace.backoff(now, left_at)
+        self.adaptive.record_429(now, left_at)
+        self._window.assume_arrival(self.adaptive.arrival)
+        backoff = self.adaptive.backoff(now, left_at)
         if retry_after is None:
             self.pause(backoff)
         else:
-            self.obey(retry_after)
+            self.pause_as_asked(retry_after)
 
-    def passed(self, slot: CallSlot) -> None:
-        """Take in a good answer, if that can make any difference."""
-        if self.pace.is_recovering and slot.sent_at is not None:
-            self.pace.passed(slot.sent_at)
-            self._slots.assume_arrival(self.pace.arrival)
+    def record_success(self, slot: Slot) -> None:
+        """Record a good answer, if that can make any difference."""
+        if self.adaptive.is_recovering and slot.sent_at is not None:
+            self.adaptive.record_success(slot.sent_at)
+            self._window.assume_arrival(self.adaptive.arrival)
 
-    def _settle_in(self) -> None:
+    def _bind_to_loop(self) -> None:
         if self._loop is not None:
             raise WrongEventLoopError
         self._loop = asyncio.get_running_loop()
-        self._slots.now = self._loop.time
+        self._window.now = self._loop.time
 
-    def _dismiss(self, is_meant: Callable[[Caller], bool], error: Callable[[], Exception]) -> None:
-        self._lanes.dismiss(is_meant, error)
-        self._stop_if_nobody_waits()
-        self._wake()  # the one that leads may be among them
+    def _fail(self, is_meant: Callable[[Owner], bool], error: Callable[[], Exception]) -> None:
+        self._queue.fail(is_meant, error)
+        self._stop_if_none_waits()
+        self._wake()  # the one that dispatches may be among them
 
-    def _stop_if_nobody_waits(self) -> None:
-        if self._dispatcher is not None and not self._lanes.waiting:
+    def _stop_if_none_waits(self) -> None:
+        if self._dispatcher is not None and not self._queue.waiting:
             self._dispatcher.cancel()
             self._dispatcher = None
 
-    async def _lead(self, waiter: Waiter) -> None:
-        self._is_led = True
+    async def _dispatch_until(self, waiter: asyncio.Future[Slot]) -> None:
+        self._is_dispatching = True
         try:
-            began = self._slots.now()
+            began = self._window.now()
             await asyncio.sleep(0)
             await self._dispatch(began, until=waiter)
         finally:
-            self._is_led = False
-            if self._lanes.waiting > (not waiter.done()):
+            self._is_dispatching = False
+            if self._queue.waiting > (not waiter.done()):
                 self._start_dispatcher()
 
     def _start_dispatcher(self) -> None:
-        self._dispatcher = start(self._dispatch(self._slots.now()), name="healthmsg limit")
+        self._dispatcher = start(self._dispatch(self._window.now()), name="healthmsg limit")
         self._dispatcher.add_done_callback(self._dispatcher_ended)
 
     def _dispatcher_ended(self, dispatcher: asyncio.Task[None]) -> None:
         if dispatcher.cancelled():
-            if self._dispatcher is dispatcher:  # by somebody who cancels all tasks, but not all of them end
+            if (
+                self._dispatcher is dispatcher
+            ):  # a program cancelled all tasks, and not all of them end by that
                 self._start_dispatcher()
             return
-        # Nothing in it is known to fail; if something ever does, nobody may wait for ever.
+        # Nothing in it is known to fail; if something ever does, no caller may wait for ever.
         if (error := dispatcher.exception()) is None:
             return
         self._dispatcher = None
-        self._lanes.dismiss_all(error)
+        self._queue.fail_all(error)
 
-    async def _dispatch(self, began: float, until: Waiter | None = None) -> None:
-        slots, pace, lanes = self._slots, self.pace, self._lanes
-        if began < self._at_once_from and slots.now() - began > _CATCH_UP * pace.beat:
+    async def _dispatch(self, began: float, until: asyncio.Future[Slot] | None = None) -> None:
+        window, adaptive, queue = self._window, self.adaptive, self._queue
+        if began < self._free_from and window.now() - began > _CATCH_UP * adaptive.interval:
             # The event loop is busy, and has held up the call before as well: it leaves only now.
-            self.pause(pace.beat)
-        while lanes.waiting and not (until and until.done()):
-            if not self._may_one_go():
+            self.pause(adaptive.interval)
+        while queue.waiting and not (until and until.done()):
+            if not self._may_one_leave():
                 await self._sleep_until(self._next_chance())
                 continue
-            slots.free -= 1
+            window.free -= 1
             try:
                 await self._spacing.acquire()
             except asyncio.CancelledError:
-                slots.free += 1
+                window.free += 1
                 raise
-            now = slots.now()
-            next_one = lanes.next_one() if now >= pace.pause_until else None
-            if next_one is None:
-                slots.free += 1
+            now = window.now()
+            following = queue.pop() if now >= adaptive.pause_until else None
+            if following is None:
+                window.free += 1
                 continue
-            self._at_once_from = max(self._at_once_from, now + pace.beat)
-            if pace.is_slowed:
-                pace.pause(now + pace.beat)
-            lane, waiter = next_one
-            waiter.set_result(CallSlot(slots, lane))
+            self._free_from = max(self._free_from, now + adaptive.interval)
+            if adaptive.is_slowed:
+                adaptive.pause(now + adaptive.interval)
+            priority, waiter = following
+            waiter.set_result(Slot(window, priority))
         self._dispatcher = None
 
-    def _may_one_go(self) -> bool:
-        now = self._slots.now()
-        return self._slots.is_one_free(now) and now >= self.pace.pause_until
+    def _may_one_leave(self) -> bool:
+        now = self._window.now()
+        return self._window.is_one_free(now) and now >= self.adaptive.pause_until
 
     def _next_chance(self) -> float:
         self._count_sleep()
-        now = self._slots.now()
-        is_free = self._slots.is_one_free(now)
-        chance = max(self.pace.pause_until, -math.inf if is_free else self._slots.next_due())
-        return min(chance, now + _LOOK_AGAIN) if self.pace.asked_until > now else chance
+        now = self._window.now()
+        is_free = self._window.is_one_free(now)
+        chance = max(self.adaptive.pause_until, -math.inf if is_free else self._window.next_due())
+        return min(chance, now + _LOOK_AGAIN) if self.adaptive.asked_until > now else chance
 
     async def _sleep_until(self, when: float) -> None:
         loop = asyncio.get_running_loop()
         self._wake_up = wake_up = loop.create_future()
-        self._slots.asleep_until = when
+        self._window.asleep_until = when
         timer = loop.call_at(when, self._wake) if when < math.inf else None
         try:
             await wake_up
         finally:
             if self._wake_up is wake_up:
-                self._wake_up, self._slots.asleep_until = None, -math.inf
+                self._wake_up, self._window.asleep_until = None, -math.inf
             if timer:
                 timer.cancel()
 
@@ -291,5 +279,5 @@ class Limiter:
             self._wake_up.set_result(None)
 
 
-class LongPause(Exception):  # noqa: N818 - it never leaves the limit
-    """A pause has begun that is longer than the caller waits for."""
+class LongPauseError(Exception):
+    """A pause has begun that is longer than the owner waits for."""

@@ -1,86 +1,96 @@
-"""Who waits for the limit, and who goes next."""
+"""A priority queue of callers who wait, first in first out within each priority."""
 
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Final, Protocol
+from enum import IntEnum
+from typing import Final, Generic, Protocol, TypeVar
 
-from healthmsg.pipeline.request import Lane
-from healthmsg.ratelimit.window import CallSlot
+T = TypeVar("T")
 
-Waiter = asyncio.Future[CallSlot]
-
-# While everybody else wants to go too: which share of the turns is for uploads that are nearly done.
+# While calls of every priority wait: which share of the turns is for uploads that are nearly done.
 _ONE_IN: Final = 10
 
 
-class Caller(Protocol):
-    """On whose behalf somebody waits."""
+class Priority(IntEnum):
+    """Which call goes first when calls wait for the limit."""
+
+    INTERACTIVE = 0
+    FINISHING = 1
+    """The last chunk of an upload in the background, which holds a connection and should not stand still."""
+    BACKGROUND = 2
+    """Bulk sending: it gets what the others leave."""
+
+
+class Owner(Protocol):
+    """On whose behalf a caller waits."""
 
     @property
     def longest_pause(self) -> float:
         """The longest pause, in seconds, that is waited for."""
 
 
-class Lanes:
-    """Those who wait, first in first out within each lane, and one lane before the other.
+class PriorityQueue(Generic[T]):
+    """Futures of those who wait, a queue for each priority.
 
     The end of an upload holds a connection: it must not wait for ever behind interactive calls.
     """
 
     def __init__(self) -> None:
-        self._lanes: dict[Lane, deque[tuple[Waiter, Caller | None]]] = {lane: deque() for lane in Lane}
+        self._queues: dict[Priority, deque[tuple[asyncio.Future[T], Owner | None]]] = {
+            priority: deque() for priority in Priority
+        }
         self._turns_before_finishing = _ONE_IN
         self.waiting: int = 0
         """How many wait."""
 
-    def join(self, lane: Lane, caller: Caller | None) -> Waiter:
-        """Stand at a lane's end."""
-        waiter: Waiter = asyncio.get_running_loop().create_future()
-        self._lanes[lane].append((waiter, caller))
+    def put(self, priority: Priority, owner: Owner | None) -> "asyncio.Future[T]":
+        """Add a waiter at the end of its priority's queue."""
+        waiter: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._queues[priority].append((waiter, owner))
         self.waiting += 1
         return waiter
 
-    def leave(self, waiter: Waiter) -> bool:
-        """Wait no longer, because the wait was cancelled; tell whether `waiter` still did."""
+    def remove(self, waiter: "asyncio.Future[T]") -> bool:
+        """Remove a waiter whose wait was cancelled; return whether it was still waiting."""
         if waiter.done() and not waiter.cancelled():
             return False
         waiter.cancel()
         self._one_less()
         return True
 
-    def next_one(self) -> tuple[Lane, Waiter] | None:
-        """Take out who goes next, if anybody waits."""
-        for lane in self._in_turn():
-            waiters = self._lanes[lane]
+    def pop(self) -> "tuple[Priority, asyncio.Future[T]] | None":
+        """Take out the next waiter, if there is one."""
+        for priority in self._in_turn():
+            waiters = self._queues[priority]
             while waiters:
                 waiter, _ = waiters.popleft()
                 if not waiter.done():
                     self._one_less()
-                    return lane, waiter
+                    return priority, waiter
         return None
 
-    def dismiss(self, is_meant: Callable[[Caller], bool], error: Callable[[], Exception]) -> None:
-        """Fail those who wait on behalf of such callers."""
-        for waiters in self._lanes.values():
-            for waiter, caller in tuple(waiters):
-                if caller is not None and not waiter.done() and is_meant(caller):
+    def fail(self, is_meant: Callable[[Owner], bool], error: Callable[[], Exception]) -> None:
+        """Raise an error in those who wait on behalf of such owners."""
+        for waiters in self._queues.values():
+            for waiter, owner in tuple(waiters):
+                if owner is not None and not waiter.done() and is_meant(owner):
                     waiter.set_exception(error())
                     self._one_less()
 
-    def dismiss_all(self, error: BaseException) -> None:
-        """Fail everybody."""
-        while next_one := self.next_one():
-            next_one[1].set_exception(error)
+    def fail_all(self, error: BaseException) -> None:
+        """Raise an error in all who wait."""
+        while following := self.pop():
+            following[1].set_exception(error)
 
     def _one_less(self) -> None:
         self.waiting -= 1
         if not self.waiting:
-            for waiters in self._lanes.values():
+            for waiters in self._queues.values():
                 waiters.clear()
 
-    def _in_turn(self) -> tuple[Lane, ...]:
-        if not self._lanes[Lane.FINISHING]:
+    def _in_turn(self) -> tuple[Priority, ...]:
+        if not self._queues[Priority.FINISHING]:
             return _ORDER
         self._turns_before_finishing -= 1
         if self._turns_before_finishing:
@@ -89,5 +99,5 @@ class Lanes:
         return _FINISHING_FIRST
 
 
-_ORDER: Final = tuple(Lane)
-_FINISHING_FIRST: Final = (Lane.FINISHING, *_ORDER)
+_ORDER: Final = tuple(Priority)
+_FINISHING_FIRST: Final = (Priority.FINISHING, *_ORDER)

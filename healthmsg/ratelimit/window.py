@@ -1,4 +1,4 @@
-"""The slots of the limit: what each call holds, and until when.
+"""The sliding window: each call holds one of its slots, and until when.
 
 | how a call ends                           | its slot comes back                                       |
 |-------------------------------------------|-----------------------------------------------------------|
@@ -17,7 +17,7 @@ from contextlib import suppress
 from heapq import heappop, heappush
 from typing import Final
 
-from healthmsg.pipeline.request import Lane
+from healthmsg.ratelimit.queue import Priority
 
 # An answer's way back takes at least this share of the shortest round trip seen.
 _SHARE_OF_ROUND_TRIP: Final = 0.8
@@ -27,18 +27,18 @@ _MEMORY: Final = 0.99
 _LONGEST_WAIT: Final = 60.0
 
 
-class CallSlot:
+class Slot:
     """One call's place among the calls that the server may count within one interval.
 
     It comes back once, whatever is reported how often and in whatever order.
     """
 
-    __slots__ = ("_lane", "_second", "_slots", "due", "held", "sent_at", "waited")
+    __slots__ = ("_priority", "_second", "_window", "due", "held", "sent_at", "waited")
 
-    def __init__(self, slots: "Slots", lane: Lane) -> None:
-        self._slots = slots
-        self._lane = lane
-        self._second: CallSlot | None = None
+    def __init__(self, window: "SlidingWindow", priority: Priority) -> None:
+        self._window = window
+        self._priority = priority
+        self._second: Slot | None = None
         self.waited: float = 0.0
         """Seconds spent waiting for it."""
         self.sent_at: float | None = None
@@ -51,49 +51,49 @@ class CallSlot:
     def sent(self) -> None:
         """Note that the call leaves now: it has arrived after `arrival` seconds at the latest."""
         if self.sent_at is None:
-            slots = self._slots
-            self.sent_at = now = slots.now()
-            self.due = due = now + slots.longest_hold
-            slots.under_way.append(self)
-            if due < slots.asleep_until:
-                slots.wake()
+            window = self._window
+            self.sent_at = now = window.now()
+            self.due = due = now + window.longest_hold
+            window.under_way.append(self)
+            if due < window.asleep_until:
+                window.wake()
 
     def answered(self) -> None:
         """Note that an answer is here: the call had arrived a way back earlier."""
         if self._second is not None:  # which tells more of the way; this one comes back when it is due
             self._second.answered()
         elif self.held:
-            slots = self._slots
-            now = slots.now()
-            way_back = 0.0 if self.sent_at is None else slots.least_way_back(now - self.sent_at)
-            slots.take_back(self, now - way_back + slots.per)
+            window = self._window
+            now = window.now()
+            way_back = 0.0 if self.sent_at is None else window.least_way_back(now - self.sent_at)
+            window.take_back(self, now - way_back + window.per)
 
     def abandoned(self) -> None:
         """Note that no answer will come: the call may still arrive."""
         if self.held and self.sent_at is None:
-            self._slots.take_back(self, self._slots.now() + self._slots.longest_hold)
+            self._window.take_back(self, self._window.now() + self._window.longest_hold)
 
     def never_left(self) -> None:
         """Note that the call was not sent at all: the slot is free at once."""
         if self.held and self.sent_at is None:
-            self._slots.take_back(self, -math.inf)
+            self._window.take_back(self, -math.inf)
 
     async def before_last_chunk(self) -> None:
         """Take a second slot for a long upload, which the server may count when it is complete.
 
-        In a long pause it goes without one in the end, for the service to say whether it takes the upload.
+        In a long pause it goes on without one in the end: the service then says whether it takes the upload.
         """
-        slots = self._slots
-        if self.sent_at is None or slots.now() - self.sent_at <= slots.arrival:
+        window = self._window
+        if self.sent_at is None or window.now() - self.sent_at <= window.arrival:
             return
-        lane = Lane.INTERACTIVE if self._lane is Lane.INTERACTIVE else Lane.FINISHING
+        priority = Priority.INTERACTIVE if self._priority is Priority.INTERACTIVE else Priority.FINISHING
         with suppress(TimeoutError):
             async with asyncio.timeout(_LONGEST_WAIT):
-                self._second = await slots.acquire(lane)
+                self._second = await window.acquire(priority)
                 self._second.sent()
 
 
-class Slots:
+class SlidingWindow:
     """As many slots as calls are allowed within one interval.
 
     `wake` is called when one comes back before `asleep_until`; `acquire` waits for another one.
@@ -106,18 +106,18 @@ class Slots:
         *,
         now: Callable[[], float],
         wake: Callable[[], None],
-        acquire: Callable[[Lane], Awaitable[CallSlot]],
+        acquire: Callable[[Priority], Awaitable[Slot]],
     ) -> None:
         self.per: float = per
         self.now: Callable[[], float] = now
-        self.acquire: Callable[[Lane], Awaitable[CallSlot]] = acquire
+        self.acquire: Callable[[Priority], Awaitable[Slot]] = acquire
         self.asleep_until: float = -math.inf
         self.free: int = calls
         self.arrival: float = 0.0
         self.longest_hold: float = per
         self._calls = calls
         self.wake: Callable[[], None] = wake
-        self.under_way: deque[CallSlot] = deque()
+        self.under_way: deque[Slot] = deque()
         """Calls that have left, oldest first; some have been answered since."""
         self._coming_back: list[float] = []
         self._round_trips_seen = 0
@@ -129,8 +129,8 @@ class Slots:
         self.arrival = seconds
         self.longest_hold = seconds + self.per
 
-    def take_back(self, slot: CallSlot, due: float) -> None:
-        """Have a slot come back then, or when it was due anyway if that is sooner."""
+    def take_back(self, slot: Slot, due: float) -> None:
+        """Let a slot come back at that moment, or when it was due anyway if that is sooner."""
         slot.held = False
         due = min(due, slot.due)
         heappush(self._coming_back, due)
@@ -138,7 +138,7 @@ class Slots:
             self.wake()
 
     def least_way_back(self, round_trip: float) -> float:
-        """Give the least time that an answer takes, learning from one more round trip.
+        """Return the least time that an answer takes, learning from one more round trip.
 
         That is nothing until an interval's worth of them is known, and less the more they have differed of
         late: the least one of a jittery path may owe its length to its way there.
@@ -156,7 +156,7 @@ class Slots:
         return way_back if way_back > 0 else 0.0
 
     def is_one_free(self, now: float) -> bool:
-        """Tell whether there is a slot for a call that leaves now."""
+        """Return whether there is a slot for a call that leaves now."""
         coming_back, under_way = self._coming_back, self.under_way
         while coming_back and coming_back[0] <= now:
             heappop(coming_back)
@@ -172,7 +172,7 @@ class Slots:
         return self.free > 0
 
     def next_due(self) -> float:
-        """Give the moment at which the next slot comes back, as far as is known."""
+        """Return the moment at which the next slot comes back, as far as is known."""
         first_back = self._coming_back[0] if self._coming_back else math.inf
         # The oldest one is still held: `is_one_free` has removed all before it that are not.
         return min(first_back, self.under_way[0].due if self.under_way else math.inf)

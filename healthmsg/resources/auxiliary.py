@@ -4,22 +4,20 @@ from collections.abc import Iterable
 from contextlib import nullcontext
 from typing import Literal
 
+from healthmsg.api import Api, json_body, without_group_chat
 from healthmsg.errors.base import hides_awaited_arguments
-from healthmsg.ids import ChatKind
+from healthmsg.ids import ChatKind, check_aux_id
 from healthmsg.models import ConversationInfo, GroupChatInfo, GroupInvite, GroupSettings, User
-from healthmsg.resources.api import Api, json_body
-from healthmsg.resources.assigning import without_group_chat
-from healthmsg.resources.chat import Chat
+from healthmsg.resources.chat import Chat, ChatNamespace
 from healthmsg.resources.group_chat import GroupChat
 from healthmsg.resources.groupchats import create_group_chat, new_group_chat
-from healthmsg.resources.namespace import ChatNamespace
 from healthmsg.routes import (
     CREATE_AUX_GROUP_CHAT,
     GET_AUX_USER,
     LIST_AUX_CONVERSATIONS,
     LIST_AUX_GROUP_CHATS,
 )
-from healthmsg.validation import check_all, check_aux_id, check_choice
+from healthmsg.validation import check_all, check_choice
 
 
 class AuxiliaryUsers:
@@ -33,7 +31,7 @@ class AuxiliaryUsers:
 
         Raises:
             AmbiguousAuxIdError: it has a diacritic; see there.
-            NotFoundError: nobody has it, or not for this user.
+            NotFoundError: no user has it, or none that this user may see.
         """
         user = await self._api.read(User, GET_AUX_USER, aux_id=aux_id)
         self._api.aliases.learn_user_of_aux_id(aux_id, user.id)
@@ -73,8 +71,8 @@ class AuxiliaryGroupChats(ChatNamespace[GroupChatInfo, GroupChat]):
 
         As several group chats can silently have one auxiliary id [D], it is looked up first; that cannot see
         what another program does at the same moment, nor a chat that is not visible to this user.
-        `if_taken="share"` goes ahead unseen: then both have it, and which of them the id leads to is not
-        known. So the handle that comes back has the new chat's own id. All else as `groupchats.create`.
+        `if_taken="share"` does not look: then both may have it, and which of them the id leads to is not
+        known. So the handle that is returned has the new chat's own id. All else as `groupchats.create`.
 
         Raises:
             AuxIdTakenError: a group chat has this auxiliary id, or a user has that of an invitation. Nothing

@@ -1,12 +1,14 @@
-"""The chat handles: everything one can do in a chat, written once for all four kinds."""
+"""The chat handles, and the namespaces that make them: written once for all four kinds of chat."""
 
 import os
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Final, Literal
+from typing import ClassVar, Final, Generic, Literal, Protocol, TypeVar
 
 from healthmsg.aio import together
+from healthmsg.api import Api, json_body, user_id, user_ids
+from healthmsg.api import user_id as id_of_user
 from healthmsg.codec import encode
 from healthmsg.downloads.attachments import DownloadAll, download_all
 from healthmsg.downloads.download import Download, FileStream
@@ -15,14 +17,16 @@ from healthmsg.errors import (
     BadRequestError,
     EmptyMessageError,
     ForbiddenError,
+    InvalidIdError,
     InvalidInputError,
     NotFoundError,
 )
 from healthmsg.files import FileToUpload, file_parts, take_now
-from healthmsg.ids import ChatAddress, encode_segment
+from healthmsg.ids import ChatAddress, ChatKind, encode_segment, exact_aux_id
 from healthmsg.models import (
     Attachment,
     ConversationInfo,
+    GroupChatInfo,
     IdentityProvider,
     Message,
     Option,
@@ -32,9 +36,6 @@ from healthmsg.models import (
 from healthmsg.models.users import EVERYBODY
 from healthmsg.paging import PAGE_SIZE, Pager
 from healthmsg.pipeline.request import Content, Hidden, Multipart, Request
-from healthmsg.resources.api import Api, json_body, user_id, user_ids
-from healthmsg.resources.api import user_id as id_of_user
-from healthmsg.resources.wording import check_body, question_json, readable
 from healthmsg.routes import (
     GET_CHAT,
     GET_MESSAGE,
@@ -44,13 +45,25 @@ from healthmsg.routes import (
     REQUEST_VERIFICATION,
     SEND_MESSAGE,
     UPLOAD_FILES,
+    Route,
 )
 from healthmsg.transfer import Meter, Progress
-from healthmsg.validation import check_all, check_count, check_moment
+from healthmsg.validation import (
+    check_all,
+    check_body,
+    check_choice,
+    check_count,
+    check_flag,
+    check_moment,
+    require_non_blank,
+)
 
 # Bytes.
 _LARGEST_TO_READ: Final = 10 * 1024 * 1024
 
+
+Style = Literal["horizontal", "vertical"]
+"""Whether a question's buttons stand beside or below one another."""
 
 Mentions = Message | Iterable[User]
 """A message, or its mentions."""
@@ -86,7 +99,7 @@ class BaseChat:
             EmptyMessageError: `body` has nothing to read.
             DeliveryUnknownError: it may have been delivered, and was not sent again.
         """
-        content, said = Content("application/json", encode({"body": readable(body)})), Hidden(body)
+        content, said = Content("application/json", encode({"body": require_non_blank(body)})), Hidden(body)
         del body  # a traceback shows the local variables of this frame
         return await self._api.say(SEND_MESSAGE, content, self.address, said=said)
 
@@ -97,12 +110,12 @@ class BaseChat:
         options: Iterable[Option],
         users: Iterable[str | User] = (),
         multi_answer: bool = False,
-        style: Literal["horizontal", "vertical"] = "horizontal",
+        style: Style = "horizontal",
     ) -> SentMessage:
         """Send a question with buttons. Contract: `POST {chat}/messages` with `question` [V].
 
-        `users` are those who are asked; who is asked without any is not known [A]. With `multi_answer`,
-        more than one option can be chosen.
+        `users` are asked; if there are none, it is not known who is [A]. With `multi_answer`, more than one
+        option can be chosen.
 
         Raises:
             EmptyMessageError: `body` has nothing to read.
@@ -110,18 +123,18 @@ class BaseChat:
             DeliveryUnknownError: it may have been delivered, and was not sent again.
         """
         question = question_json(options, users, multi_answer=multi_answer, style=style)
-        content, said = json_body({"body": readable(body), "question": question}), Hidden(body)
+        content, said = json_body({"body": require_non_blank(body), "question": question}), Hidden(body)
         del body, options, question
         return await self._api.say(SEND_MESSAGE, content, self.address, said=said)
 
     def upload(
-        self, *files: FileToUpload, message: str = "", progress: Progress | None = None
+        self, *files: FileToUpload, body: str = "", progress: Progress | None = None
     ) -> Coroutine[object, object, SentMessage]:
         """Send files as one message, with an optional text. Contract: `POST {chat}/attachments` [V].
 
-        What is sent is what the files hold now, when this is called: if one changes before it has left, it is
-        refused. `progress` gets the bytes of the files that were handed to the network, and those in all
-        (`None` as long as nobody knows). A further try takes back what the one before had done.
+        The files are sent as they are now, when this is called: one that changes before it was sent is
+        refused. `progress` gets the bytes that were handed to the network, and those in all (`None` while
+        that is not known). A further try starts from 0 again.
 
         Raises:
             InvalidFileError: names every file that is missing, empty, unreadable, a folder, no regular file,
@@ -132,7 +145,7 @@ class BaseChat:
             DeliveryUnknownError: it may have been delivered, and was not sent again.
         """
         # Not only when the coroutine runs: by then the program may have written another file there.
-        return self._upload(take_now(files), Hidden(message), progress)
+        return self._upload(take_now(files), Hidden(body), progress)
 
     async def _upload(
         self, files: Sequence[FileToUpload], said: Hidden, progress: Progress | None
@@ -170,15 +183,15 @@ class BaseChat:
         overwrite: bool = False,
         progress: Progress | None = None,
     ) -> Path:
-        """Write an attachment to a file, and give the file's path. Contract: `GET {chat}/attachments/…` [V].
+        """Write an attachment to a file, and return its path. Contract: `GET {chat}/attachments/…` [V].
 
         `to` is a file, or a folder: one that exists, or text that ends with a slash, which is made unless it
-        exists. There the attachment's name is used, made safe, and with a number if it is taken. The file
-        appears when it is complete, readable by its owner alone. A transfer that breaks is gone on with where
-        the service allows that [A], as often as `Retries` say.
+        exists. In a folder, the attachment's name is used, made safe, and with a number if it is taken. The
+        file appears when it is complete, readable by its owner alone. A transfer that breaks is continued
+        where the service allows that [A], as often as `Retries` say.
 
         Raises:
-            FileExistsError: the file exists, and `overwrite` was not asked for.
+            FileExistsError: the file exists, and `overwrite` is False.
             DownloadError: the link or what it led to is not acceptable.
             OSError: the file cannot be written.
             InvalidInputError: `progress` cannot be called.
@@ -190,17 +203,17 @@ class BaseChat:
         meter.finish()
         return path
 
-    def stream_attachment(self, attachment: Attachment | str) -> FileStream:
-        """Give an attachment piece by piece; nothing is sent yet. Contract: as `download`.
+    def download_stream(self, attachment: Attachment | str) -> FileStream:
+        """Return an attachment to be read piece by piece; nothing is sent yet. Contract: as `download`.
 
-        Iterate it, within `async with` if you may leave early. What is wrong shows while it is iterated.
+        Iterate it, within `async with` if you may leave early. Errors are raised while it is iterated.
         """
         return FileStream(Download.of_attachment(self._api, self.address, attachment))
 
-    async def read_attachment(
+    async def download_bytes(
         self, attachment: Attachment | str, *, max_bytes: int = _LARGEST_TO_READ
     ) -> bytes:
-        """Give a small attachment whole, of at most `max_bytes`. Contract: as `download`.
+        """Return a small attachment whole, of at most `max_bytes`. Contract: as `download`.
 
         Raises:
             InvalidInputError: `max_bytes` is not a whole number of at least 0.
@@ -210,7 +223,7 @@ class BaseChat:
         download = Download.of_attachment(self._api, self.address, attachment)
         return await download.read(max_bytes=max_bytes)
 
-    async def pdf(
+    async def download_pdf(
         self,
         *,
         to: str | os.PathLike[str],
@@ -219,14 +232,14 @@ class BaseChat:
         overwrite: bool = False,
         progress: Progress | None = None,
     ) -> Path:
-        """Write the chat as a PDF, and give the file's path. Contract: `GET {chat}/pdf` [V].
+        """Write the chat as a PDF, and return the file's path. Contract: `GET {chat}/pdf` [V].
 
         `start` and `end` are aware and to the second; without them the whole chat is written. `to` is a file
         or a folder as in `download`; there the file is called `chat.pdf`, with a number if that is taken.
 
         Raises:
             InvalidInputError: a moment is not aware, or `end` lies before `start`.
-            FileExistsError: the file exists, and `overwrite` was not asked for.
+            FileExistsError: the file exists, and `overwrite` is False.
             DownloadError: the link or what it led to is not acceptable.
         """
         query, meter = _period(start, end), Meter(progress)
@@ -244,13 +257,13 @@ class BaseChat:
     def download_all(
         self, *, to: str | os.PathLike[str], concurrency: int = 4, progress: Progress | None = None
     ) -> DownloadAll:
-        """Fetch every attachment of the chat into a folder. Contract: as `messages` and `download`.
+        """Download every attachment of the chat into a folder. Contract: as `messages` and `download`.
 
         Iterate the answer for one `DownloadResult` per attachment, newest first as they are begun, or wait
         for everything: `await chat.download_all(to=folder).all()`. The folder is made unless it exists. A
-        file is called after the attachment and a part of its id; one that is there with the right size is
-        skipped, and with another size fetched again. `progress` gets the bytes of all that was begun so far,
-        added up.
+        file is named after the attachment and a part of its id; one that is there with the right size is
+        skipped, and with another size downloaded again. `progress` gets the bytes of all that was begun so
+        far, added up.
 
         Raises:
             InvalidInputError: `concurrency` is not a whole number of at least 1, or `progress` not callable.
@@ -262,18 +275,18 @@ class BaseChat:
     ) -> Export:
         """Write the archive of the chat into a folder. Contract: as `get`, `messages` and `download`.
 
-        There will be `chat.json`, what `get` says; `messages.jsonl`, a message a line, oldest first, with
-        every field that the service gave, and with each attachment's place as its `file`; and `attachments/`.
-        The folder is made unless it exists. What is there is not fetched again, so an export that broke off
-        is continued by exporting into the same folder. `messages.jsonl` appears when all else is there; one
-        from an earlier export is replaced then, and files of messages that are gone since are kept.
+        It has `chat.json`, what `get` returns; `messages.jsonl`, a message a line, oldest first, with every
+        field that the service gave, and with each attachment's place as its `file`; and `attachments/`. The
+        folder is made unless it exists. Files that are there are not downloaded again, so an export that
+        broke off is continued by exporting into the same folder. `messages.jsonl` appears when all else is
+        there, in place of an earlier one; files of messages that were deleted since are kept.
 
-        The list of messages is read first, and at once. One that arrives after its first page was read is
-        left out. The service gives the list by pages: should a message vanish while it is read, one that is
-        still there can be passed over; export again to be certain.
+        The list of messages is read first, and without a pause. A message that arrives after its first page
+        was read is left out. The service gives the list by pages: if a message is deleted while it is read,
+        another one can be missed; export again to be certain.
 
         Raises:
-            ExportIncompleteError: some attachments could not be fetched; all else was done.
+            ExportIncompleteError: some attachments could not be downloaded; all else was done.
             InvalidInputError: the folder holds something else, such as the export of another chat, or a link
                 where a file of the export goes.
             ClientUsageError: another export into the folder is under way.
@@ -285,8 +298,8 @@ class BaseChat:
     ) -> SentMessage:
         """Ask a user to prove who they are. Contract: `POST {chat}/verification` [V].
 
-        `client.users.providers(…)` gives the identity providers of a user. The answer is the message with
-        the request.
+        `client.users.providers(…)` returns the identity providers of a user. What is returned is the message
+        with the request.
 
         Raises:
             DeliveryUnknownError: the request may have been delivered, and was not sent again.
@@ -304,12 +317,12 @@ class BaseChat:
         """Return all users who were mentioned, each once; those known by id alone are read from the service.
 
         `mentions` is a message, the text of which counts too (see `Message.mentioned`), or its mentions.
-        `@all` stands for every member of a group chat. Users in `exclude` are left out: yourself, say. A
-        user who cannot be found is given by id alone, and left out if only the text names the id.
+        `@all` stands for every member of a group chat. Users in `exclude`, such as yourself, are left out. A
+        user who cannot be found comes with the id alone, or is left out if only the text names the id.
         """
-        return await complete_mentions(self._api, mentions, exclude, self._everybody)
+        return await complete_mentions(self._api, mentions, exclude, self._all_members)
 
-    async def _everybody(self) -> tuple[User, ...]:
+    async def _all_members(self) -> tuple[User, ...]:
         return ()
 
 
@@ -326,8 +339,33 @@ class Chat(BaseChat):
 
 
 def belongs_to(chat: BaseChat, api: Api) -> bool:
-    """Tell whether what is done with a handle is done by that user of that client."""
+    """Return whether a handle belongs to that user of that client."""
     return bool(chat._api.owner == api.owner)  # noqa: SLF001 - the handle's own module
+
+
+def question_json(
+    options: Iterable[Option], users: Iterable[str | User], *, multi_answer: bool, style: Style
+) -> dict[str, object]:
+    """Return a question as it is sent [V].
+
+    Raises:
+        InvalidInputError: there is no option, two have one name, or something else is not what it must be.
+    """
+    check_choice(style, "style", ("horizontal", "vertical"))
+    return {
+        "multi_answer": check_flag(multi_answer, "multi_answer"),
+        "style": style,
+        "users": user_ids(users, "users"),
+        "options": _distinct(check_all(options, Option, "options")),
+    }
+
+
+def _distinct(options: tuple[Option, ...]) -> tuple[Option, ...]:
+    if not options:
+        raise InvalidInputError("a question needs at least one option")
+    if len({option.name for option in options}) < len(options):
+        raise InvalidInputError("two options have one name: give them names of their own, Option(…, name=…)")
+    return options
 
 
 def _period(start: datetime | None, end: datetime | None) -> dict[str, str]:
@@ -346,18 +384,18 @@ async def complete_mentions(
     api: Api,
     mentions: Mentions,
     exclude: Iterable[str | User],
-    everybody: Callable[[], Awaitable[Iterable[User]]],
+    read_members: Callable[[], Awaitable[Iterable[User]]],
 ) -> tuple[User, ...]:
-    """Return all who were mentioned, each once and whole; `everybody` reads those that `@all` stands for."""
+    """Return all who were mentioned, each once and whole; `read_members` reads those of `@all`."""
     left_out = set(user_ids(exclude, "exclude"))
     if isinstance(mentions, Message):
         mentioned, listed = mentions.mentioned, {user.id for user in mentions.mentions}
     else:
         mentioned = check_all(mentions, User, "mentions")
         listed = {user.id for user in mentioned}
-    named = [user for user in mentioned if not _is_everybody(user)]
+    named = [user for user in mentioned if not _is_all(user)]
     if len(named) < len(mentioned):
-        members = tuple(await everybody())
+        members = tuple(await read_members())
         listed.update(member.id for member in members)
         named += members
     found: dict[str, User] = {}
@@ -368,7 +406,7 @@ async def complete_mentions(
     return tuple(user for user in users if user is not None)
 
 
-def _is_everybody(user: User) -> bool:
+def _is_all(user: User) -> bool:
     return user_id(user).lower() == EVERYBODY.id
 
 
@@ -386,4 +424,71 @@ async def _whole(api: Api, user: User, *, is_listed: bool) -> User | None:
     except (BadRequestError, ForbiddenError):
         if is_listed:
             raise
-        return None  # anybody can write into a text what looks like a mention
+        return None  # any text can hold something that looks like a mention
+
+
+_OF_A_USER: Final = ": the conversation with a user is client.users(user).conversation()"
+InfoT = TypeVar("InfoT", ConversationInfo, GroupChatInfo)
+HandleT = TypeVar("HandleT", bound=BaseChat)
+HandleT_co = TypeVar("HandleT_co", bound=BaseChat, covariant=True)
+
+
+class _MakesHandle(Protocol[HandleT_co]):
+    def __call__(self, api: Api, address: ChatAddress) -> HandleT_co: ...
+
+
+class ChatNamespace(Generic[InfoT, HandleT]):
+    """All chats of one kind. Calling it with an id, or a model of its kind, returns the handle of a chat."""
+
+    _kind: ClassVar[ChatKind]
+    _list_route: ClassVar[Route]
+    _info: type[InfoT]
+    _handle: _MakesHandle[HandleT]
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+
+    def __call__(self, chat: str | InfoT) -> HandleT:
+        """Return the handle of a chat; nothing is sent.
+
+        Raises:
+            InvalidIdError: the id cannot be one, or belongs to another kind of chat.
+        """
+        return self._handle(self._api, self._address(chat))
+
+    def list(self, *, limit: int | None = None, page_size: int = PAGE_SIZE) -> Pager[InfoT]:
+        """Read the user's chats of this kind; with `limit`, so many at most.
+
+        Contract: `GET` of the namespace's path [A].
+
+        Raises:
+            InvalidInputError: `limit` or `page_size` is not a whole number of at least 1.
+        """
+        return self._api.pages(
+            self._info, self._list_route, page_size=page_size, limit=limit, look_at=self._look_at
+        )
+
+    async def get(self, chat: str | InfoT) -> InfoT:
+        """Read one chat. Contract: `GET {chat}` [V]."""
+        address = self._address(chat)
+        info = await self._api.read(self._info, GET_CHAT, address)
+        self._api.aliases.learn_info(info, address.text, self._api.deliveries.me)
+        return info
+
+    def _look_at(self, info: InfoT) -> None:
+        self._api.aliases.learn_info(info, me=self._api.deliveries.me)
+
+    def _address(self, chat: str | InfoT) -> ChatAddress:
+        if isinstance(chat, str):
+            return ChatAddress(self._kind, chat)
+        if not isinstance(chat, self._info):
+            raise InvalidIdError(
+                f"a chat under {self._kind.path} is meant by its id or a {self._info.__name__},"
+                f" not by a {type(chat).__name__}{_OF_A_USER if isinstance(chat, User) else ''}"
+            )
+        if not self._kind.is_auxiliary:
+            return ChatAddress(self._kind, chat.id)
+        if chat.aux_id is None:
+            raise InvalidIdError("this chat has no auxiliary id")
+        # The service itself gave this id, so it is meant exactly so.
+        return ChatAddress(self._kind, exact_aux_id(chat.aux_id))

@@ -1,10 +1,9 @@
 """`client.conversations`: 1-on-1 conversations."""
 
+from healthmsg.api import Created, json_body, user_id
 from healthmsg.ids import ChatKind
 from healthmsg.models import ConversationInfo, User
-from healthmsg.resources.api import Created, json_body, user_id
-from healthmsg.resources.chat import Chat
-from healthmsg.resources.namespace import ChatNamespace
+from healthmsg.resources.chat import Chat, ChatNamespace
 from healthmsg.routes import LIST_CONVERSATIONS, START_CONVERSATION
 
 
@@ -17,7 +16,7 @@ class Conversations(ChatNamespace[ConversationInfo, Chat]):
     _handle = Chat
 
     async def start(self, user: str | User) -> Chat:
-        """Start a conversation with a user, and give its handle. Contract: `POST conversations` [A].
+        """Start a conversation with a user, and return its handle. Contract: `POST conversations` [A].
 
         Raises:
             InvalidIdError: it is no user's id.

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 
+from healthmsg.api import Api, json_body, user_id, user_ids
 from healthmsg.errors import InvalidInputError
 from healthmsg.errors.base import hides_awaited_arguments
 from healthmsg.files import FileToUpload, file_parts, take_now
-from healthmsg.ids import ChatAddress
+from healthmsg.ids import ChatAddress, check_aux_id
 from healthmsg.models import GroupChatInfo, GroupSettings, Member, User
 from healthmsg.pipeline.request import Multipart
-from healthmsg.resources.api import Api, json_body, user_id, user_ids
 from healthmsg.resources.chat import BaseChat, Chat
 from healthmsg.routes import (
     ADD_ADMINS,
@@ -25,14 +25,14 @@ from healthmsg.routes import (
     Route,
 )
 from healthmsg.transfer import Meter
-from healthmsg.validation import check_aux_id, check_count, check_flag, check_text
+from healthmsg.validation import check_count, check_flag, check_text
 
 
 class GroupChat(BaseChat):
     """A group chat.
 
-    What changes it raises `DeliveryUnknownError` when the change may have been made. Only to rename the chat,
-    to change its settings, and to add members or admins is tried again then, since that does no harm.
+    A method that changes it raises `DeliveryUnknownError` when the change may have been made. `rename`,
+    `configure`, `add_members` and `add_admins` are tried again first, since a repetition does no harm.
     """
 
     __slots__ = ()
@@ -48,7 +48,7 @@ class GroupChat(BaseChat):
         return await self._api.read(tuple[Member, ...], LIST_MEMBERS, self.address)
 
     async def add_members(self, users: Iterable[str | User], *, by_aux_id: bool = False) -> None:
-        """Let users take part. Contract: `PUT groupchats/{id}/members` [V].
+        """Add users to the chat. Contract: `PUT groupchats/{id}/members` [V].
 
         `by_aux_id` says that `users` are auxiliary ids. It goes with a chat that is itself addressed by its
         auxiliary id only, and the vendor's client never does so [A].
@@ -56,7 +56,7 @@ class GroupChat(BaseChat):
         await self._change_members(ADD_MEMBERS, users, by_aux_id=by_aux_id)
 
     async def remove_members(self, users: Iterable[str | User], *, by_aux_id: bool = False) -> None:
-        """Let users take part no longer. Contract: `DELETE groupchats/{id}/members` [V].
+        """Remove users from the chat. Contract: `DELETE groupchats/{id}/members` [V].
 
         `by_aux_id` as in `add_members`.
         """
@@ -86,16 +86,16 @@ class GroupChat(BaseChat):
 
     async def add_admins(self, users: Iterable[str | User]) -> None:
         """Make members admins. Contract: `PUT groupchats/{id}/admins` [V]."""
-        await self._change(ADD_ADMINS, admins=_somebody(users))
+        await self._change(ADD_ADMINS, admins=_at_least_one(users))
 
     async def remove_admins(self, users: Iterable[str | User]) -> None:
         """Make admins ordinary members. Contract: `DELETE groupchats/{id}/admins` [V]."""
-        await self._change(REMOVE_ADMINS, admins=_somebody(users))
+        await self._change(REMOVE_ADMINS, admins=_at_least_one(users))
 
     def set_avatar(self, file: FileToUpload) -> Coroutine[object, object, None]:
-        """Give the chat a picture. Contract: `POST groupchats/{id}/avatar` [V].
+        """Set the chat's picture. Contract: `POST groupchats/{id}/avatar` [V].
 
-        What is sent is what the file holds now, when this is called.
+        The file is sent as it is now, when this is called.
 
         Raises:
             InvalidFileError: the file is missing, empty, unreadable, a folder, no regular file, or without a
@@ -109,20 +109,20 @@ class GroupChat(BaseChat):
             await self._api.change(SET_AVATAR, self.address, Multipart((), parts))
 
     async def close(self, *, send_email: bool) -> None:
-        """Close the chat for everybody; it can be read, and no longer written in.
+        """Close the chat for all members; it can be read, and no longer written in.
 
-        Contract: `DELETE groupchats/{id}` [V]. `send_email` says whether the members are told by e-mail.
+        Contract: `DELETE groupchats/{id}` [V]. `send_email` says whether the members get an e-mail.
         """
         await self._change(CLOSE_GROUP_CHAT, send_email=check_flag(send_email, "send_email"))
 
     async def remove(self, *, send_email: bool) -> None:
-        """Remove the chat for everybody, with all that is in it.
+        """Remove the chat for all members, with all that is in it.
 
         Contract: `DELETE groupchats/{id}` with `remove` [V]. `send_email` as in `close`.
         """
         await self._change(CLOSE_GROUP_CHAT, send_email=check_flag(send_email, "send_email"), remove=True)
 
-    async def _everybody(self) -> tuple[User, ...]:
+    async def _all_members(self) -> tuple[User, ...]:
         return await self.members()
 
     async def _change(self, route: Route, **document: object) -> None:
@@ -135,12 +135,12 @@ class GroupChat(BaseChat):
             document["aux_members"] = by_aux_id
         elif by_aux_id:
             raise InvalidInputError("by_aux_id goes with a chat under client.auxiliary.groupchats only")
-        document["members"] = _somebody(users, check_aux_id if by_aux_id else user_id)
+        document["members"] = _at_least_one(users, check_aux_id if by_aux_id else user_id)
         await self._change(route, **document)
 
 
 def check_settings(settings: GroupSettings) -> dict[str, bool | int]:
-    """Give the settings that are set.
+    """Return the settings that are set.
 
     Raises:
         InvalidInputError: one is no true or false, or no whole number of at least 0.
@@ -160,13 +160,13 @@ def check_settings(settings: GroupSettings) -> dict[str, bool | int]:
     return chosen
 
 
-def _somebody(users: Iterable[str | User], id_of: Callable[[str | User], str] = user_id) -> list[str]:
+def _at_least_one(users: Iterable[str | User], id_of: Callable[[str | User], str] = user_id) -> list[str]:
     ids = user_ids(users, "users", id_of)
     if not ids:
-        raise InvalidInputError("users names nobody")
+        raise InvalidInputError("users is empty")
     return ids
 
 
 def handle(api: Api, address: ChatAddress) -> Chat | GroupChat:
-    """Make the handle for an address."""
+    """Return the handle for an address."""
     return (GroupChat if address.kind.is_group else Chat)(api, address)

@@ -2,15 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 
+from healthmsg.api import Api, Created, json_body, user_ids, without_user
 from healthmsg.errors import InvalidInputError
 from healthmsg.errors.base import hides_awaited_arguments
 from healthmsg.ids import ChatAddress, ChatKind
 from healthmsg.models import GroupChatInfo, GroupInvite, GroupSettings, User
 from healthmsg.pipeline.request import Content
-from healthmsg.resources.api import Api, Created, json_body, user_ids
-from healthmsg.resources.assigning import without_user
+from healthmsg.resources.chat import ChatNamespace
 from healthmsg.resources.group_chat import GroupChat, check_settings
-from healthmsg.resources.namespace import ChatNamespace
 from healthmsg.routes import CREATE_GROUP_CHAT, LIST_GROUP_CHATS, Route
 from healthmsg.validation import check_all, check_flag, check_text
 
@@ -33,11 +32,11 @@ class GroupChats(ChatNamespace[GroupChatInfo, GroupChat]):
         settings: GroupSettings | None = None,
         send_email: bool = True,
     ) -> GroupChat:
-        """Create a group chat, and give its handle. Contract: `POST groupchats` [V].
+        """Create a group chat, and return its handle. Contract: `POST groupchats` [V].
 
-        Of `settings`, only what is set is sent. `send_email` says whether members are told by e-mail. An
-        auxiliary id in an invitation is looked up first, since the service would silently take it away from
-        the user who has it [D].
+        Of `settings`, only what is set is sent. `send_email` says whether members get an e-mail. An auxiliary
+        id in an invitation is looked up first, since the service would silently take it away from the user
+        who has it [D].
 
         Raises:
             InvalidInputError: something about it cannot be right. Nothing was sent.
@@ -57,7 +56,7 @@ def new_group_chat(
     *,
     send_email: bool,
 ) -> dict[str, object]:
-    """Describe a group chat that is to be created.
+    """Return what describes a group chat that is to be created.
 
     Raises:
         InvalidInputError: something about it cannot be right.
@@ -79,7 +78,7 @@ def new_group_chat(
 async def create_group_chat(
     api: Api, route: Route, body: Content, invitations: Sequence[GroupInvite]
 ) -> GroupChat:
-    """Create it, unless an invitation would take an auxiliary id away from somebody.
+    """Create a group chat, unless an invitation would take an auxiliary id away from another user.
 
     Raises:
         AuxIdTakenError: it would. Nothing was created.

@@ -1,8 +1,8 @@
 """`client.me`: the user whose token is used."""
 
+from healthmsg.api import Api
 from healthmsg.models import User
 from healthmsg.paging import PAGE_SIZE, Pager
-from healthmsg.resources.api import Api
 from healthmsg.routes import GET_ME, LIST_CONTACTS
 
 
@@ -13,7 +13,7 @@ class Me:
         self._api = api
 
     async def get(self) -> User:
-        """Read who this is. Contract: `GET me` [V]."""
+        """Read who that is. Contract: `GET me` [V]."""
         return await self._api.read(User, GET_ME)
 
     def contacts(self, *, limit: int | None = None, page_size: int = PAGE_SIZE) -> Pager[User]:

@@ -3,11 +3,10 @@
 from typing import Final, Literal
 
 from healthmsg.aio import together
+from healthmsg.api import Api, Created, json_body, user_id, without_user
 from healthmsg.errors.base import hides_awaited_arguments
-from healthmsg.ids import ChatAddress, ChatKind
+from healthmsg.ids import ChatAddress, ChatKind, check_aux_id
 from healthmsg.models import IdentityProvider, User, UserVerifications, Verification
-from healthmsg.resources.api import Api, Created, json_body, user_id
-from healthmsg.resources.assigning import without_user
 from healthmsg.resources.chat import Chat
 from healthmsg.routes import (
     GET_ME,
@@ -19,7 +18,6 @@ from healthmsg.routes import (
     LIST_VERIFICATIONS,
 )
 from healthmsg.validation import (
-    check_aux_id,
     check_choice,
     check_flag,
     check_name,
@@ -109,15 +107,15 @@ class Users:
         return answer.user
 
     async def is_verified(self, user: str | User, provider: str | IdentityProvider) -> bool:
-        """Tell whether a user is verified with an identity provider: its name, or a model that has one."""
+        """Return whether a user is verified with an identity provider, given by name or as a model."""
         name = provider.name if isinstance(provider, IdentityProvider) else provider
         wanted = check_text(name, "the name of the provider")
         return any(verification.name == wanted for verification in await self.verifications(user))
 
     async def is_coworker(self, user: str | User) -> bool:
-        """Tell whether a user works for the same company as the user whose token is used.
+        """Return whether a user works for the same company as the user whose token is used.
 
-        Nobody is a co-worker of somebody without a company.
+        Users without a company have no co-workers.
         """
         wanted = user_id(user)
         me, other = await together((self._api.read(User, GET_ME), self.get(wanted)))
@@ -137,16 +135,16 @@ class Users:
         aux_id: str | None = None,
         if_taken: Literal["error", "move"] = "error",
     ) -> User:
-        """Invite a colleague, a contact elsewhere or a patient, and give the user's id.
+        """Invite a colleague, a contact elsewhere or a patient, and return a `User` with the id alone.
 
         Contract: `POST users/invite/…` [V]. Exactly one of `email` and `phone_number` (`+` and the country's
         code first) is given. With `invite_text` a conversation is started. `aux_id` is your own id for this
-        person: the service moves it silently [D], so it is looked up first. (A user hidden from this one, or
-        an invitation at the same moment, is not seen.) `if_taken="move"` goes ahead without looking.
+        person: the service moves it silently [D], so it is looked up first. (That cannot find a user hidden
+        from this one, or an invitation at the same moment.) `if_taken="move"` does not look.
 
         Raises:
             InvalidInputError: something cannot be right. Nothing was sent.
-            AuxIdTakenError: somebody has this auxiliary id. Nobody was invited.
+            AuxIdTakenError: a user has this auxiliary id already. No invitation was sent.
             DeliveryUnknownError: they may have been invited, and were not invited again.
         """
         check_choice(kind, "kind", _INVITATIONS)

@@ -15,8 +15,8 @@ from healthmsg.sandbox.server import Sandbox
 async def _serve(port: int) -> None:
     sandbox = Sandbox(redirect_uri=None)
     await sandbox.start(port=port)
-    known = ("url", "client_id", "client_secret")
-    print(json.dumps({name: getattr(sandbox, name) for name in known}), flush=True)  # noqa: T201 - its purpose
+    shown = ("url", "client_id", "client_secret")
+    print(json.dumps({name: getattr(sandbox, name) for name in shown}), flush=True)  # noqa: T201 - its purpose
     try:
         await asyncio.Event().wait()
     finally:

@@ -2,10 +2,11 @@
 
 import asyncio
 import hashlib
-import tempfile
 from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import BinaryIO, Final, Protocol
+from tempfile import SpooledTemporaryFile
+from threading import Lock
+from typing import Final, Protocol
 
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import Payload
@@ -24,93 +25,82 @@ class Bytes(Protocol):
     def size(self) -> int:
         """How many there are."""
 
-    def read(self, start: int, most: int) -> bytes:
-        """Give some, from `start` on; none when there are no more."""
-
-
-@frozen
-class InMemory:
-    """Bytes that are kept."""
-
-    content: bytes | bytearray = field(repr=False)
-
     @property
-    def size(self) -> int:
-        """See `Bytes`."""
-        return len(self.content)
+    def is_on_disk(self) -> bool:
+        """Whether they are on the disk, so that a thread must read them."""
 
     def read(self, start: int, most: int) -> bytes:
-        """See `Bytes`."""
-        return bytes(self.content[start : start + most])
+        """Return some, from `start` on; none at the end."""
+
+    def close(self) -> None:
+        """Release them."""
 
 
 @frozen
 class MadeUp:
-    """Bytes that nobody keeps: the numbers from 0 to 250, again and again."""
+    """Bytes that are not stored: the numbers from 0 to 250, again and again."""
 
     size: int
+    is_on_disk: bool = field(default=False, init=False)
 
     def read(self, start: int, most: int) -> bytes:
         """See `Bytes`."""
         offset = start % len(_MADE_UP)
         return _MADE_UP[offset : offset + max(0, min(most, self.size - start))]
 
+    def close(self) -> None:
+        """See `Bytes`."""
+
+
+def _spool() -> SpooledTemporaryFile[bytes]:
+    return SpooledTemporaryFile(_KEPT_IN_MEMORY)
+
 
 @define(eq=False)
-class OnDisk:
-    """Bytes in a file without a name, which goes when it is closed."""
+class Stored:
+    """Bytes in memory; in a file without a name when they are many."""
 
-    _file: BinaryIO = field(factory=tempfile.TemporaryFile, repr=False)
     size: int = 0
+    _file: SpooledTemporaryFile[bytes] = field(factory=_spool, repr=False)
+    _lock: Lock = field(factory=Lock, init=False, repr=False)
 
-    def append(self, chunk: bytes | bytearray) -> None:
+    @classmethod
+    def of(cls, content: bytes) -> "Stored":
+        """Store bytes."""
+        stored = cls()
+        stored.append(content)
+        return stored
+
+    @property
+    def is_on_disk(self) -> bool:
+        """See `Bytes`."""
+        return self.size > _KEPT_IN_MEMORY
+
+    def append(self, chunk: bytes) -> None:
         """Write more."""
-        self._file.seek(self.size)
-        self.size += self._file.write(chunk)
+        with self._lock:
+            self._file.seek(self.size)
+            self.size += self._file.write(chunk)
+
+    async def receive(self, chunk: bytes) -> None:
+        """Write more, in a thread if that writes to the disk."""
+        if self.size + len(chunk) > _KEPT_IN_MEMORY:
+            await asyncio.to_thread(self.append, chunk)
+        else:
+            self.append(chunk)
 
     def read(self, start: int, most: int) -> bytes:
         """See `Bytes`."""
-        self._file.seek(start)
-        return self._file.read(most)
+        with self._lock:
+            self._file.seek(start)
+            return self._file.read(most)
 
     def close(self) -> None:
-        """Forget them."""
+        """See `Bytes`."""
         self._file.close()
 
     def __del__(self) -> None:
-        self.close()  # of a form that came in, but was refused or not complete
-
-
-class Intake:
-    """Bytes that are coming in: in memory, or on the disk when they become many."""
-
-    def __init__(self) -> None:
-        self.held: bytearray = bytearray()
-        """What has come since it was last moved to the disk."""
-        self._on_disk: OnDisk | None = None
-
-    async def add(self, chunk: bytes) -> None:
-        """Take in more."""
-        self.held += chunk
-        if len(self.held) > _KEPT_IN_MEMORY:
-            await self._move()
-
-    async def _move(self) -> None:
-        on_disk = self._on_disk = self._on_disk or OnDisk()
-        held, self.held = self.held, bytearray()
-        await asyncio.to_thread(on_disk.append, held)
-
-    async def all(self) -> "InMemory | OnDisk":
-        """Give what has come."""
-        if self._on_disk is None:
-            return InMemory(self.held)
-        await self._move()
-        return self._on_disk
-
-    def drop(self) -> None:
-        """Forget what has come."""
-        if self._on_disk is not None:
-            self._on_disk.close()
+        self.close()  # of a form that was refused or not complete
 
 
 @define(eq=False)
@@ -123,21 +113,23 @@ class Content:
 
     @property
     def etag(self) -> str:
-        """What tells it from what was there before."""
-        return f'"{id(self):x}-{self.version}-{self.bytes.size:x}"'
+        """The entity tag, which changes with the bytes."""
+        return f"{id(self):x}-{self.version}-{self.bytes.size:x}"
 
     def replace(self, new: Bytes, now: datetime) -> None:
-        """Put something else there."""
+        """Replace the bytes."""
         self.bytes, self.since, self.version = new, now, self.version + 1
 
 
 async def chunks_of(content: Bytes, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
-    """Give a part of the bytes, piece by piece."""
+    """Yield a part of the bytes, piece by piece."""
     end = content.size if end is None else end
     while start < end:
         most = min(_CHUNK, end - start)
-        is_quick = not isinstance(content, OnDisk)
-        chunk = content.read(start, most) if is_quick else await asyncio.to_thread(content.read, start, most)
+        if content.is_on_disk:
+            chunk = await asyncio.to_thread(content.read, start, most)
+        else:
+            chunk = content.read(start, most)
         if not chunk:
             return
         start += len(chunk)
@@ -145,27 +137,26 @@ async def chunks_of(content: Bytes, start: int = 0, end: int | None = None) -> A
 
 
 async def digest_of(content: Bytes) -> str:
-    """Give the SHA-256 of the bytes, in hexadecimal digits."""
+    """Return the SHA-256 of the bytes, in hexadecimal digits."""
     digest = hashlib.sha256()
     async for chunk in chunks_of(content):
         await asyncio.to_thread(digest.update, chunk)
     return digest.hexdigest()
 
 
-def part_of_file(content: Bytes, start: int, end: int, content_type: str) -> Payload:
-    """Give a part of a file as an answer's body."""
-    return _PartOfFile(content, start, end, content_type)
+class PartOfFile(Payload):
+    """A part of a file as an answer's body."""
 
-
-class _PartOfFile(Payload):
     def __init__(self, content: Bytes, start: int, end: int, content_type: str) -> None:
         super().__init__(content, content_type=content_type)
         self._start, self._end = start, end
         self._size = end - start
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:  # noqa: ARG002 - aiohttp's
+        """Refuse: a file is not text."""
         raise TypeError("a file is not text")
 
     async def write(self, writer: AbstractStreamWriter) -> None:
+        """Send it piece by piece."""
         async for chunk in chunks_of(self._value, self._start, self._end):
             await writer.write(chunk)

@@ -11,8 +11,7 @@ from typing import Final
 
 from aiohttp import web
 
-from healthmsg.sandbox.answers import not_found
-from healthmsg.sandbox.call import Call
+from healthmsg.sandbox.call import Call, not_found
 from healthmsg.sandbox.routing import Table
 
 REDIRECT_PAGE: Final = "oauth2-redirect.html"
@@ -59,7 +58,7 @@ The description itself is at /openapi.yaml
 """
 
 
-async def show_description(call: Call) -> web.Response:  # noqa: ARG001 - the same for everybody
+async def show_description(call: Call) -> web.Response:  # noqa: ARG001 - the same for every caller
     """GET openapi.yaml: this project's reading of the contract, as OpenAPI 3.1."""
     description = files("healthmsg.sandbox").joinpath("openapi.yaml").read_bytes()
     return web.Response(body=description, content_type="application/yaml")
@@ -69,12 +68,12 @@ async def show_page(call: Call) -> web.Response:
     """GET docs: the page. The sandbox's made-up credentials are filled in for "Authorize"."""
     if _swagger_ui() is None:
         return web.Response(status=501, text=_MISSING)
-    settings = call.state.settings
-    page = _PAGE.format(client_id=escape(settings.client_id), client_secret=escape(settings.client_secret))
+    options = call.state.options
+    page = _PAGE.format(client_id=escape(options.client_id), client_secret=escape(options.client_secret))
     return web.Response(text=page, content_type="text/html", headers=_headers(_POLICY))
 
 
-async def show_start(call: Call) -> web.Response:  # noqa: ARG001 - the same for everybody
+async def show_start(call: Call) -> web.Response:  # noqa: ARG001 - the same for every caller
     """GET docs/start.js: starts Swagger UI. A file of its own, so that the page needs no inline script."""
     return web.Response(text=_START, content_type="text/javascript", headers=_headers(_POLICY))
 
@@ -91,13 +90,13 @@ async def show_asset(call: Call) -> web.Response:
 
 
 def is_own_callback(call: Call, redirect_uri: str) -> bool:
-    """Tell whether this is where the page's sign-in ends, under the name by which the sandbox was called."""
+    """Return whether the page's sign-in ends there, under the name by which the sandbox was called."""
     request = call.request
     return redirect_uri == f"{request.scheme}://{request.host}/docs/{REDIRECT_PAGE}"
 
 
 def _swagger_ui() -> Path | None:
-    """Find the folder of Swagger UI without running the package it comes in."""
+    """Return the folder of Swagger UI, without importing its package."""
     package = find_spec("swagger_ui")
     if package is None or not package.submodule_search_locations:
         return None

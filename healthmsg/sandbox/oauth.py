@@ -1,6 +1,7 @@
-"""The service's side of the three legs of OAuth 2.0 [D]; errors as in RFC 6749 [A]."""
+"""The service's side of the three legs of OAuth 2.0 [D], with its pages; errors as in RFC 6749 [A]."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
 from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlencode, urlsplit
@@ -8,20 +9,17 @@ from urllib.parse import urlencode, urlsplit
 from aiohttp import web
 from attrs import field, frozen
 
-from healthmsg.sandbox.answers import json_answer, too_large
-from healthmsg.sandbox.call import Call
-from healthmsg.sandbox.credentials import is_same
+from healthmsg.sandbox.call import Call, json_answer, too_large
 from healthmsg.sandbox.docs import is_own_callback
-from healthmsg.sandbox.pages import consent_page, refusal_page
+from healthmsg.sandbox.records import Person
 from healthmsg.sandbox.routing import Table
-from healthmsg.sandbox.state import State
-from healthmsg.sandbox.tokens import SCOPES, TOKEN_LIFETIME, Grant
+from healthmsg.sandbox.state import SCOPES, TOKEN_LIFETIME, Grant, State, is_same
 
 _FORM: Final = "application/x-www-form-urlencoded"
 
 
 @frozen
-class _Asked:
+class _AuthorizationRequest:
     """A request for authorization from a client that is known, to an address that is its own."""
 
     redirect_uri: str
@@ -38,9 +36,13 @@ class _Asked:
         location = f"{self.redirect_uri}{separator}{urlencode(parameters)}"
         return web.Response(status=302, headers={"Location": location, "Cache-Control": "no-store"})
 
+    def refuse(self) -> web.Response:
+        """Send the browser back with the problem."""
+        return self.go_back(error=self.problem or "", error_description="This cannot be granted.")
+
 
 class _UntrustedError(Exception):
-    """Nobody to send the browser back to. The message is for a person."""
+    """The browser cannot be sent back to this address. The message is for a person."""
 
 
 class _TokenError(Exception):
@@ -56,48 +58,43 @@ class _TokenError(Exception):
 async def authorize(call: Call) -> web.Response:
     """GET oauth/authorize: a page to approve or refuse, or with `auto_approve` the redirect at once."""
     try:
-        asked = _read_request(call, dict(call.request.query))
+        request = _read_request(call, dict(call.request.query))
     except _UntrustedError as error:
         return refusal_page(str(error))
-    if asked.problem is not None:
-        return asked.go_back(error=asked.problem, error_description="This cannot be granted.")
     state = call.state
-    if state.settings.auto_approve:
-        return _approve(asked, state, state.main_user.id)
-    return consent_page(
-        state.settings.application_name,
-        asked.scopes,
-        state.store.people.values(),
-        state.main_user,
-        asked.parameters,
-    )
+    if request.problem is not None:
+        return request.refuse()
+    if state.options.auto_approve:
+        return _approve(request, state, state.main_user.id)
+    people = state.store.people.values()
+    return consent_page(request.scopes, people, state.main_user, request.parameters)
 
 
 async def decide(call: Call) -> web.Response:
-    """POST oauth/authorize: what was chosen on the page."""
+    """POST oauth/authorize: the user's choice on the page."""
     form = await _form(call)
     try:
-        asked = _read_request(call, form)
+        request = _read_request(call, form)
     except _UntrustedError as error:
         return refusal_page(str(error))
-    if asked.problem is not None:
-        return asked.go_back(error=asked.problem, error_description="This cannot be granted.")
+    if request.problem is not None:
+        return request.refuse()
     user_id = form.get("user_id", "")
     if form.get("decision") != "approve" or user_id not in call.state.store.people:
-        return asked.go_back(error="access_denied", error_description="The user refused.")
-    return _approve(asked, call.state, user_id)
+        return request.go_back(error="access_denied", error_description="The user refused.")
+    return _approve(request, call.state, user_id)
 
 
-def _approve(asked: _Asked, state: State, user_id: str) -> web.Response:
-    return asked.go_back(code=state.tokens.issue_code(user_id, asked.scopes, asked.redirect_uri))
+def _approve(request: _AuthorizationRequest, state: State, user_id: str) -> web.Response:
+    return request.go_back(code=state.tokens.issue_code(user_id, request.scopes, request.redirect_uri))
 
 
-def _read_request(call: Call, parameters: Mapping[str, str]) -> _Asked:
-    settings = call.state.settings
+def _read_request(call: Call, parameters: Mapping[str, str]) -> _AuthorizationRequest:
+    options = call.state.options
     redirect_uri = parameters.get("redirect_uri", "")
-    if parameters.get("client_id") != settings.client_id:
+    if parameters.get("client_id") != options.client_id:
         raise _UntrustedError("No application is registered with this client_id.")
-    if not (is_own_callback(call, redirect_uri) or _is_registered(redirect_uri, settings.redirect_uri)):
+    if not (is_own_callback(call, redirect_uri) or _is_registered(redirect_uri, options.redirect_uri)):
         raise _UntrustedError("This redirect_uri is not the application's.")
     scopes = parameters.get("scope", "").split()
     problem = None
@@ -110,7 +107,7 @@ def _read_request(call: Call, parameters: Mapping[str, str]) -> _Asked:
         for name in ("response_type", "client_id", "redirect_uri", "scope", "state")
         if name in parameters
     }
-    return _Asked(redirect_uri, scopes, parameters.get("state"), problem, kept)
+    return _AuthorizationRequest(redirect_uri, scopes, parameters.get("state"), problem, kept)
 
 
 def _is_registered(redirect_uri: str, registered: str | None) -> bool:
@@ -125,7 +122,7 @@ def _is_registered(redirect_uri: str, registered: str | None) -> bool:
     return on_loopback and parts.scheme in {"http", "https"} and not parts.fragment
 
 
-async def give_token(call: Call) -> web.Response:
+async def issue_token(call: Call) -> web.Response:
     """POST oauth/token: a token for a code, or for a refresh token where those are switched on."""
     no_store = {"Cache-Control": "no-store"}
     try:
@@ -139,15 +136,15 @@ async def give_token(call: Call) -> web.Response:
 def _redeem(form: Mapping[str, str], state: State) -> dict[str, object]:
     if not form:
         raise _TokenError("invalid_request", f"The body must be {_FORM}.")
-    settings = state.settings
-    known = is_same(form.get("client_id", ""), settings.client_id)
-    secret = is_same(form.get("client_secret", ""), settings.client_secret)
+    options = state.options
+    known = is_same(form.get("client_id", ""), options.client_id)
+    secret = is_same(form.get("client_secret", ""), options.client_secret)
     if not (known and secret):
         raise _TokenError("invalid_client", "The client_id or client_secret is wrong.", status=401)
     match form.get("grant_type"):
         case "authorization_code":
             return _redeem_code(form, state)
-        case "refresh_token" if settings.refresh_tokens:
+        case "refresh_token" if options.refresh_tokens:
             return _refresh(form, state)
         case None:
             raise _TokenError("invalid_request", "grant_type is missing.")
@@ -169,7 +166,7 @@ def _refresh(form: Mapping[str, str], state: State) -> dict[str, object]:
         raise _TokenError("invalid_request", "refresh_token is missing.")
     grant = state.tokens.refresh_grant(form["refresh_token"])
     if grant is None:
-        if state.settings.revoke_on_reuse:
+        if state.options.revoke_on_reuse:
             state.tokens.revoke_if_reused(form["refresh_token"])
         raise _TokenError("invalid_grant", "The refresh token is unknown, used, expired or revoked.")
     scopes = form["scope"].split() if "scope" in form else grant.scopes
@@ -180,34 +177,107 @@ def _refresh(form: Mapping[str, str], state: State) -> dict[str, object]:
 
 
 def _token_answer(state: State, grant: Grant, scopes: Sequence[str]) -> dict[str, object]:
-    tokens, of = state.tokens, grant.authorization
+    tokens, approval = state.tokens, grant.authorization
     answer: dict[str, object] = {
-        "access_token": tokens.issue_access(grant.user_id, scopes, authorization=of),
+        "access_token": tokens.issue_access(grant.user_id, scopes, authorization=approval),
         "scope": " ".join(scopes),
         "token_type": "bearer",
     }
-    if state.settings.announce_expiry:
+    if state.options.announce_expiry:
         answer["expires_in"] = int(TOKEN_LIFETIME.total_seconds())
-    if state.settings.refresh_tokens:
-        answer["refresh_token"] = tokens.issue_refresh(grant.user_id, scopes, authorization=of)
+    if state.options.refresh_tokens:
+        answer["refresh_token"] = tokens.issue_refresh(grant.user_id, scopes, authorization=approval)
     return answer
 
 
 async def _form(call: Call) -> dict[str, str]:
-    """Read a form; what is no form gives an empty one."""
+    """Read a form; anything else counts as an empty one."""
     if call.request.content_type != _FORM:
         return {}
     try:
         form = await call.request.post()
-    except (LookupError, ValueError):  # it is not in the character set that it names, or there is none such
+    except (LookupError, ValueError):  # not in the charset that it names, or there is no such charset
         return {}
     except web.HTTPRequestEntityTooLarge:
         raise too_large() from None
     return {name: value for name, value in form.items() if isinstance(value, str)}
 
 
+# --- The pages: plain HTML that loads nothing, everything in it escaped.
+
+_SCOPES: Final = {
+    "read": "read your chats and contacts",
+    "write": "send messages and files on your behalf",
+    "admin": "manage users and group chats",
+}
+_STYLE: Final = """
+body { font: 16px/1.5 system-ui, sans-serif; background: #eef2f1; color: #1c2b28; margin: 0; }
+main { max-width: 26rem; margin: 8vh auto; background: #fff; border-radius: 12px; padding: 2rem;
+       box-shadow: 0 2px 16px #0002; }
+h1 { font-size: 1.3rem; margin-top: 0; }
+select, button { font: inherit; width: 100%; padding: .6rem; border-radius: 8px; border: 1px solid #9aa; }
+button { margin-top: .8rem; cursor: pointer; background: #fff; }
+button[value=approve] { background: #00785a; border-color: #00785a; color: #fff; }
+small { color: #566; }
+"""
+_HEADERS: Final = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+def consent_page(
+    scopes: Sequence[str], people: Iterable[Person], chosen: Person, kept: Mapping[str, str]
+) -> web.Response:
+    """Ask which user it is, and whether the application may go ahead; `kept` comes back with the answer."""
+    wishes = "".join(f"<li>{escape(_SCOPES[scope])} (<code>{escape(scope)}</code>)</li>" for scope in scopes)
+    hidden = "".join(
+        f'<input type="hidden" name="{escape(name)}" value="{escape(value)}">' for name, value in kept.items()
+    )
+    options = "".join(_option(person, selected=person is chosen) for person in people)
+    return _page(
+        200,
+        "Zorgdemo asks for access",
+        f"""<p>It wants to:</p><ul>{wishes}</ul>
+<form method="post">{hidden}
+<label>You are <select name="user_id">{options}</select></label>
+<button name="decision" value="approve">Approve</button>
+<button name="decision" value="refuse">Refuse</button>
+</form>
+<p><small>This is a sandbox on this machine; everyone in it is made up.</small></p>""",
+    )
+
+
+def refusal_page(reason: str) -> web.Response:
+    """Show why the request is refused without a redirect."""
+    return _page(400, "This sign-in cannot go on", f"<p>{escape(reason)}</p>")
+
+
+def _option(person: Person, *, selected: bool) -> str:
+    role = person.position or ("colleague" if person.company else "patient")
+    described = escape(f"{person.first_name} {person.last_name} ({role})")
+    return f'<option value="{escape(person.id)}"{" selected" if selected else ""}>{described}</option>'
+
+
+def _page(status: int, title: str, content: str) -> web.Response:
+    return web.Response(
+        status=status,
+        content_type="text/html",
+        charset="utf-8",
+        headers=_HEADERS,
+        text=f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{escape(title)}</title><style>{_STYLE}</style></head>
+<body><main><h1>{escape(title)}</h1>
+{content}
+</main></body></html>
+""",
+    )
+
+
 TABLE: Final[Table[Call]] = (
     ("GET", "oauth/authorize", authorize),
     ("POST", "oauth/authorize", decide),
-    ("POST", "oauth/token", give_token),
+    ("POST", "oauth/token", issue_token),
 )

@@ -1,39 +1,78 @@
-"""Questions with buttons: asked, and answered."""
+"""Questions with buttons: how one is read, shown and answered. Another type of question is added here."""
 
 import re
 from collections.abc import Sequence
 from typing import Final
 
-from healthmsg.sandbox.answers import bad_request
-from healthmsg.sandbox.body import Body
-from healthmsg.sandbox.records import Option, Person, Question, StoredChat, StoredMessage
+from attrs import asdict, field, frozen
 
-_STYLES: Final = ("horizontal", "vertical")
+from healthmsg.sandbox.call import Body, bad_request
+from healthmsg.sandbox.records import JSON, Person, StoredChat, StoredMessage
+
+STYLES: Final = ("horizontal", "vertical")
+"""How the buttons are laid out [V]; the first one is the default [A]."""
 _is_name: Final = re.compile(r"\w{1,32}", re.ASCII).fullmatch
 
 
-def read_question(question: Body) -> Question:
-    """Read a question [V]; what may be left out, and what a strict sandbox refuses, is assumed [A]."""
-    style = question.optional_text("style") or _STYLES[0]
-    if question.strict and style not in _STYLES:
-        raise bad_request(f"style must be one of {', '.join(_STYLES)}.")
-    options = [_read_option(option) for option in question.objects("options")]
-    have_one_name = len({option.name for option in options}) < len(options)
-    if not options or (question.strict and have_one_name):
-        raise bad_request("options must not be empty, and their names must differ.")
-    return Question(
-        style=style,
-        multi_answer=question.flag("multi_answer"),
-        users=question.optional_texts("users"),
-        options=options,
-    )
+@frozen
+class Option:
+    """A button of a question [V]."""
+
+    name: str
+    label: str
+    style: str | None
 
 
-def _read_option(option: Body) -> Option:
-    name = option.words("name")
-    if option.strict and not _is_name(name):
+@frozen(eq=False)
+class Question:
+    """A question with options to choose from [V]."""
+
+    style: str
+    multi_answer: bool
+    users: Sequence[str]
+    """Ids of those who are asked; empty: all members [A]."""
+    options: Sequence[Option]
+    answers: dict[str, Sequence[str]] = field(factory=dict)
+    """The names of the chosen options, by the id of the user who chose."""
+
+    @classmethod
+    def read(cls, body: Body) -> "Question":
+        """Read the `question` of a message [V].
+
+        What may be left out, and what a strict sandbox refuses, is assumed [A].
+        """
+        style = body.optional_text("style") or STYLES[0]
+        if body.strict and style not in STYLES:
+            raise bad_request(f"style must be one of {', '.join(STYLES)}.")
+        options = [_read_option(option) for option in body.objects("options")]
+        share_a_name = len({option.name for option in options}) < len(options)
+        if not options or (body.strict and share_a_name):
+            raise bad_request("options must not be empty, and their names must differ.")
+        return cls(
+            style=style,
+            multi_answer=body.flag("multi_answer"),
+            users=body.optional_texts("users"),
+            options=options,
+        )
+
+    def to_json(self) -> JSON:
+        """Describe the question [V]; where its answers are is assumed [A]."""
+        return {
+            "type": "question",
+            "multi_answer": self.multi_answer,
+            "style": self.style,
+            "users": self.users,
+            "options": [asdict(option, filter=lambda _, value: value is not None) for option in self.options],
+            "answers": [{"user_id": user_id, "options": names} for user_id, names in self.answers.items()],
+        }
+
+
+def _read_option(body: Body) -> Option:
+    name = body.text("name", may_be_blank=not body.strict)
+    if body.strict and not _is_name(name):
         raise bad_request("An option's name must be 1 to 32 letters (a-z), digits or underscores.")
-    return Option(name=name, label=option.words("label"), style=option.optional_text("style"))
+    label = body.text("label", may_be_blank=not body.strict)
+    return Option(name=name, label=label, style=body.optional_text("style"))
 
 
 def answer_question(
@@ -46,7 +85,7 @@ def answer_question(
     """
     question = message.payload
     if not isinstance(question, Question):
-        raise ValueError("this message is no question")  # noqa: TRY004 - the caller gave an id
+        raise ValueError("this message is no question")  # noqa: TRY004 - the caller passed an id
     asked = [member for member in chat.members if not question.users or member.id in question.users]
     if person is None:
         person = next((member for member in asked if member is not message.sender), None)

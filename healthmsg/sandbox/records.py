@@ -1,12 +1,18 @@
-"""What the sandbox remembers: people, chats, messages and files."""
+"""What the sandbox remembers, and how the API shows it: people, chats, messages and files.
+
+Contract: "Objects". `to_json` writes what the API answers; a new field of the API's goes there.
+"""
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final
+from typing import Final, Protocol
 
-from attrs import define, field, frozen
+from attrs import asdict, define, field, frozen
 
 from healthmsg.sandbox.content import Content
+from healthmsg.sandbox.habits import Habits
+
+JSON = dict[str, object]
 
 
 @define(eq=False)
@@ -16,13 +22,21 @@ class Company:
     id: str
     name: str
 
+    def to_json(self) -> JSON:
+        """Describe the company [A]."""
+        return {"id": self.id, "name": self.name}
+
 
 @frozen
 class Provider:
-    """An identity provider: who can vouch for who somebody is."""
+    """An identity provider, with which a person can be verified."""
 
     id: str
     name: str
+
+    def to_json(self) -> JSON:
+        """Describe the provider [V]."""
+        return {"provider_id": self.id, "name": self.name}
 
 
 PROVIDERS: Final = (
@@ -48,58 +62,54 @@ class Person:
 
     @property
     def providers_left(self) -> list[Provider]:
-        """Those with whom this person is not verified yet."""
+        """Those with which this person is not verified yet."""
         return [provider for provider in PROVIDERS if provider not in self.verified_by]
+
+    def to_json(self) -> JSON:
+        """Describe the user [D]; `private_user` and `email` [V]."""
+        company = self.company
+        return {
+            "id": self.id,
+            "type": "user",
+            "first_name": self.first_name,
+            "last_name": self.last_name,
+            "email": self.email,
+            "company_name": company.name if company else None,
+            "company_id": company.id if company else None,
+            "position": self.position,
+            "avatar": None,
+            "active": True,
+            "private_user": company is None,
+        }
 
 
 @define(eq=False)
 class File:
-    """A file: an attachment, or whatever else can be downloaded."""
+    """A file: an attachment, an avatar or a PDF."""
 
     id: str
     name: str
     mime_type: str
     content: Content = field(repr=False)
     announced_size: int | None = None
-    """What is said of its size when that is not the truth."""
+    """The size that is announced where that is not the real one."""
 
-    @property
-    def size(self) -> int:
-        """What is said of its size, in bytes."""
-        return self.content.bytes.size if self.announced_size is None else self.announced_size
-
-
-@frozen
-class Option:
-    """A button of a question [V]."""
-
-    name: str
-    label: str
-    style: str | None
+    def to_json(self, habits: Habits) -> JSON:
+        """Describe the attachment [V]."""
+        size = self.content.bytes.size if self.announced_size is None else self.announced_size
+        return {
+            "id": self.id,
+            "name": self.name,
+            "size": habits.rewrite_file_size(size),
+            "mime_type": self.mime_type,
+        }
 
 
-@define(eq=False)
-class Question:
-    """A question with buttons [V]."""
+class Payload(Protocol):
+    """What a message carries besides text and files: a `Question` or a `VerificationRequest`."""
 
-    style: str
-    multi_answer: bool
-    users: Sequence[str]
-    """Ids of those who are asked; none: everybody [A]."""
-    options: Sequence[Option]
-    answers: dict[str, Sequence[str]] = field(factory=dict)
-    """The names of the chosen options, by the id of the user who chose."""
-
-
-@frozen(eq=False)
-class VerificationRequest:
-    """A request to a person to be verified with an identity provider."""
-
-    person: Person
-    provider: Provider
-
-
-Payload = Question | VerificationRequest
+    def to_json(self) -> JSON:
+        """Describe it; its `type` says what it is."""
 
 
 @define(eq=False)
@@ -115,12 +125,25 @@ class StoredMessage:
     mentions: Sequence[str] = ()
     """Ids of members."""
 
+    def to_json(self, habits: Habits) -> JSON:
+        """Describe the message [V]; `created_at` and `liked_by` [A]."""
+        return {
+            "id": self.id,
+            "body": self.body,
+            "user": self.sender.to_json(),
+            "attachments": [file.to_json(habits) for file in self.files],
+            "mentions": [{"id": user_id} for user_id in self.mentions],
+            "payload": None if self.payload is None else self.payload.to_json(),
+            "created_at": habits.stamp(self.created_at),
+            "liked_by": [],
+        }
+
 
 @frozen
 class GroupSettings:
-    """What holds in a group chat [V]; the defaults are assumed [A].
+    """The settings of a group chat [V]; the defaults are assumed [A].
 
-    They are kept and shown; of what they say, `members_can_invite` alone is acted upon.
+    They are kept and shown; only `members_can_invite` changes what the sandbox does.
     """
 
     allow_contacts: bool = True
@@ -164,13 +187,42 @@ class StoredChat:
         return f"{'groupchats' if self.is_group else 'conversations'}/{self.id}"
 
     def is_admin(self, person: Person) -> bool:
-        """Tell whether a person is an admin; the owner is one too."""
+        """Return whether a person is an admin; the owner is one too."""
         return person is self.owner or person in self.admins
 
     def other_side(self, person: Person) -> Person:
-        """Give the first member who is not `person`."""
+        """Return the first member who is not `person`."""
         return next((member for member in self.members if member is not person), person)
 
     def aux_id(self, viewer: Person) -> str | None:
-        """Give the auxiliary id: a group's own; a conversation has the other side's [A]."""
+        """Return the auxiliary id: a group's own; a conversation has the other side's [A]."""
         return self.group_aux_id if self.is_group else self.other_side(viewer).aux_id
+
+    def members_to_json(self) -> list[JSON]:
+        """Describe the members of a group chat [V]; that the owner is an admin too is assumed [A]."""
+        return [
+            member.to_json() | {"owner": member is self.owner, "admin": self.is_admin(member)}
+            for member in self.members
+        ]
+
+    def to_json(self, viewer: Person, habits: Habits) -> JSON:
+        """Describe the chat as one member sees it [V]; `user`, `avatar` and the timestamps [A]."""
+        latest = self.messages[-1].created_at if self.messages else self.created_at
+        document: JSON = {
+            "id": self.id,
+            "subject": self.subject,
+            "closed": self.closed,
+            "aux_id": self.aux_id(viewer),
+            "created_at": habits.stamp(self.created_at),
+            "updated_at": habits.stamp(latest),
+        }
+        if self.is_group:
+            return document | {
+                "members": self.members_to_json(),
+                "settings": asdict(self.settings),
+                "avatar": self.avatar,
+                # Objects [V]; what they hold is not known.
+                "dial_in_info": {},
+                "guest_access": {},
+            }
+        return document | {"user": self.other_side(viewer).to_json()}

@@ -1,24 +1,34 @@
-"""A sandbox in another process, seen from here."""
+"""A sandbox in another process: the calls under `/sandbox` that it answers, and the client for them.
+
+They need the client's secret in a header. They are not in the call log, and do not count for the rate limit.
+"""
 
 import asyncio
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 import aiohttp
 import orjson
+from aiohttp import web
 from attrs import field, frozen
 
 from healthmsg.environment import Environment
 from healthmsg.errors import ConfigurationError
-from healthmsg.sandbox.admin import SECRET_HEADER
-from healthmsg.sandbox.service import API_BASE
+from healthmsg.sandbox.call import ApiError, Body, Call, bad_request, json_answer, not_found
+from healthmsg.sandbox.content import MadeUp
+from healthmsg.sandbox.records import StoredChat, StoredMessage
+from healthmsg.sandbox.routing import Handler, Table
+from healthmsg.sandbox.state import State, environment_at, is_same
+
+SECRET_HEADER: Final = "x-sandbox-secret"  # noqa: S105 - a header's name
 
 
 @frozen
 class RemoteSandbox:
-    """A sandbox that listens at `url`; anything in between that passes calls on is as good."""
+    """A sandbox that listens at `url`, which may be a proxy's."""
 
     url: str
     client_id: str
@@ -27,34 +37,29 @@ class RemoteSandbox:
     @property
     def environment(self) -> Environment:
         """The sandbox's URLs, for a `Client`."""
-        return Environment(
-            name="sandbox",
-            api_url=f"{self.url}/{API_BASE}",
-            authorize_url=f"{self.url}/oauth/authorize",
-            token_url=f"{self.url}/oauth/token",
-        )
+        return environment_at(self.url)
 
     async def add_conversations(self, people: Sequence[Mapping[str, str]]) -> list[str]:
-        """Start a conversation with each new patient, `{first_name, last_name, aux_id?}`; give the ids."""
-        ids: list[str] = await self._ask("POST", "conversations", people)
+        """Start a conversation with each new patient, `{first_name, last_name, aux_id?}`; return the ids."""
+        ids: list[str] = await self._call("POST", "conversations", people)
         return ids
 
     async def add_attachment(self, chat: str, name: str, size: int) -> str:
-        """Have a file of so many made-up bytes sent to the main user, in a chat with this id; give its id."""
+        """Send a file of so many made-up bytes to the main user, in a chat with this id; return its id."""
         document = {"chat": chat, "name": name, "size": size}
-        attachment_id: str = (await self._ask("POST", "attachments", document))["id"]
+        attachment_id: str = (await self._call("POST", "attachments", document))["id"]
         return attachment_id
 
     async def report(self) -> dict[str, object]:
-        """Give the sum of what arrived, from the sandbox's log and store."""
-        report: dict[str, object] = await self._ask("GET", "report")
+        """Return the sum of what arrived, from the sandbox's log and store; see `summary`."""
+        report: dict[str, object] = await self._call("GET", "report")
         return report
 
     async def reset_log(self) -> None:
         """Forget the calls so far; what they did stays."""
-        await self._ask("POST", "reset-log")
+        await self._call("POST", "reset-log")
 
-    async def _ask(self, method: str, path: str, document: object = None) -> Any:
+    async def _call(self, method: str, path: str, document: object = None) -> Any:
         headers = {SECRET_HEADER: self.client_secret, "Content-Type": "application/json"}
         url = f"{self.url}/sandbox/{path}"
         try:
@@ -85,7 +90,7 @@ async def sandbox_process() -> AsyncIterator[RemoteSandbox]:
         sys.executable, "-m", "healthmsg.sandbox", stdout=asyncio.subprocess.PIPE
     )
     try:
-        assert process.stdout is not None  # noqa: S101 - asked for above
+        assert process.stdout is not None  # noqa: S101 - requested above
         line = await process.stdout.readline()
         if not line:
             raise ConfigurationError("the sandbox did not start")
@@ -94,3 +99,97 @@ async def sandbox_process() -> AsyncIterator[RemoteSandbox]:
         if process.returncode is None:
             process.terminate()
         await process.communicate()
+
+
+async def show_log(call: Call) -> web.Response:
+    """GET sandbox/log: every call so far."""
+    return json_answer(call.state.log.to_json())
+
+
+async def show_report(call: Call) -> web.Response:
+    """GET sandbox/report: see `summary`."""
+    return json_answer(summary(call.state))
+
+
+def summary(state: State) -> dict[str, object]:
+    """Sum up what arrived, and what lists have shown.
+
+    `copies` says for every chat's address how often it holds each text; `uploads` counts the files that were
+    uploaded since the log was cleared.
+    """
+    log = state.log
+    return {
+        "calls": len(log.arrivals),
+        "rejected": log.rejected,
+        "calls_per_second": log.per_second,
+        "max_calls_in_any_second": log.most_in_any_second,
+        "uploads": state.uploads,
+        "conversations_read": sum(isinstance(item, StoredChat) for item in state.listed),
+        "messages_read": sum(isinstance(item, StoredMessage) for item in state.listed),
+        "copies": {
+            chat.address: dict(Counter(message.body for message in chat.messages))
+            for chat in state.store.chats.values()
+            if chat.messages
+        },
+    }
+
+
+async def add_conversations(call: Call) -> web.Response:
+    """POST sandbox/conversations: a new patient and a conversation a row."""
+    document = await call.json()
+    if not isinstance(document, list):
+        raise bad_request("The body must be an array of {first_name, last_name, aux_id?}.")
+    store, chats = call.state.store, []
+    for first_name, last_name, aux_id in [_names_and_aux_id(row) for row in document]:
+        patient = store.add_person(first_name, last_name, aux_id=aux_id)
+        chats.append(store.start_conversation(call.state.main_user, patient).id)
+    return json_answer(chats, status=201)
+
+
+def _names_and_aux_id(row: object) -> tuple[str, str, str | None]:
+    if isinstance(row, dict):
+        match row.get("first_name"), row.get("last_name"), row.get("aux_id"):
+            case str(first_name), str(last_name), str() | None as aux_id:
+                return first_name, last_name, aux_id
+            case _:
+                pass
+    raise bad_request("Each row needs a first_name and a last_name, and may have an aux_id.")
+
+
+async def add_attachment(call: Call) -> web.Response:
+    """POST sandbox/attachments: a made-up file in a chat."""
+    body = Body.of(await call.json())
+    store, size = call.state.store, body.number("size", default=0)
+    chat = store.chats.get(body.text("chat"))
+    if chat is None:
+        raise not_found("chat")
+    file = store.new_file(body.text("name"), "application/octet-stream", MadeUp(size))
+    store.post(chat, chat.other_side(call.state.main_user), "", files=[file])
+    return json_answer({"id": file.id}, status=201)
+
+
+async def reset_log(call: Call) -> web.Response:
+    """POST sandbox/reset-log: forget the calls so far."""
+    call.state.log.clear()
+    call.state.listed.clear()
+    call.state.uploads = 0
+    return json_answer({})
+
+
+def _with_secret(handler: Handler[Call]) -> Handler[Call]:
+    async def answer(call: Call) -> web.Response:
+        if not is_same(call.request.headers.get(SECRET_HEADER, ""), call.state.options.client_secret):
+            message = f"The header {SECRET_HEADER} must be the client's secret."
+            raise ApiError(403, "secret_required", message)
+        return await handler(call)
+
+    return answer
+
+
+TABLE: Final[Table[Call]] = (
+    ("GET", "sandbox/log", _with_secret(show_log)),
+    ("GET", "sandbox/report", _with_secret(show_report)),
+    ("POST", "sandbox/conversations", _with_secret(add_conversations)),
+    ("POST", "sandbox/attachments", _with_secret(add_attachment)),
+    ("POST", "sandbox/reset-log", _with_secret(reset_log)),
+)

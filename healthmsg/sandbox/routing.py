@@ -12,7 +12,7 @@ from aiohttp import web
 from attrs import field, frozen
 
 from healthmsg.ids import ChatKind
-from healthmsg.sandbox.answers import ApiError, bad_request
+from healthmsg.sandbox.call import ApiError, bad_request
 
 CallT = TypeVar("CallT")
 
@@ -24,7 +24,7 @@ CHATS: Final[Mapping[str, Sequence[ChatKind]]] = {
     "{chat}": tuple(ChatKind),
     "{group_chat}": tuple(kind for kind in ChatKind if kind.is_group),
 }
-"""What stands for several kinds of chat."""
+"""Which kinds of chat a placeholder stands for."""
 
 
 @frozen
@@ -40,15 +40,15 @@ class Endpoint(Generic[CallT]):
     def __attrs_post_init__(self) -> None:
         object.__setattr__(self, "segments", tuple(self.template.split("/")))
 
-    def fits(self, path: tuple[str, ...]) -> bool:
-        """Tell whether a path is one of this route's."""
+    def matches(self, path: tuple[str, ...]) -> bool:
+        """Return whether a path is one of this route's."""
         return len(path) == len(self.segments) and all(
             (there and ours.startswith("{")) or there == ours
             for there, ours in zip(path, self.segments, strict=True)
         )
 
     def ids(self, path: tuple[str, ...]) -> Mapping[str, str]:
-        """Give the ids in a path that fits.
+        """Return the ids in a path that matches.
 
         Raises:
             ApiError: one is no UTF-8.
@@ -64,7 +64,7 @@ class Endpoint(Generic[CallT]):
 
 
 class Router(Generic[CallT]):
-    """A table of endpoints; of those that fit a path, the one with its own words first wins."""
+    """A table of endpoints; of those that match a path, the one with fixed segments first wins."""
 
     def __init__(self, table: Table[CallT]) -> None:
         endpoints = [endpoint for row in table for endpoint in _expanded(*row)]
@@ -75,16 +75,18 @@ class Router(Generic[CallT]):
             self._by_length.setdefault((endpoint.method, len(endpoint.segments)), []).append(endpoint)
 
     def find(self, method: str, path: tuple[str, ...]) -> Endpoint[CallT] | None:
-        """Find the endpoint for a path."""
+        """Return the endpoint for a path."""
         candidates = self._by_length.get((method, len(path)), ())
-        return next((endpoint for endpoint in candidates if endpoint.fits(path)), None)
+        return next((endpoint for endpoint in candidates if endpoint.matches(path)), None)
 
-    def why_not(self, path: tuple[str, ...]) -> ApiError:
-        """Say why there is no endpoint: 405 when there is with another method, else 404."""
-        methods = sorted({endpoint.method for endpoint in self.endpoints if endpoint.fits(path)})
+    def refusal(self, path: tuple[str, ...]) -> ApiError:
+        """Return the refusal of a path without an endpoint: 405 if another method has one, else 404."""
+        methods = sorted({endpoint.method for endpoint in self.endpoints if endpoint.matches(path)})
         if methods:
             allow = {"Allow": ", ".join(methods)}
-            return ApiError(405, "method_not_allowed", "This can only be called otherwise.", headers=allow)
+            return ApiError(
+                405, "method_not_allowed", "This can only be called with another method.", headers=allow
+            )
         return ApiError(404, "route_not_found", "There is no such call.")
 
 

@@ -69,7 +69,7 @@ _PICTURE: Final = bytes.fromhex(
 
 
 def add_main_user(store: Store) -> Person:
-    """Add the company and the professional whom tokens are for; every sandbox has these."""
+    """Add the company and the main user, a professional; every sandbox has these."""
     company = store.add_company("Zorggroep De Linde")
     return _add_colleague(store, company, *_COLLEAGUES[0])
 

@@ -1,18 +1,211 @@
-"""What all parts of one sandbox share."""
+"""What all parts of one sandbox share: its options, its tokens, its links to files."""
 
 import re
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from hmac import compare_digest
 from secrets import token_urlsafe
 from typing import Final
 
 from attrs import define, field, frozen
 
-from healthmsg.sandbox.credentials import is_same
+from healthmsg.environment import Environment
+from healthmsg.sandbox.call_log import CallLog
+from healthmsg.sandbox.habits import Habits
+from healthmsg.sandbox.limits import Quota, RateLimitPolicy, SlidingWindow
 from healthmsg.sandbox.records import File, Person, StoredChat, StoredMessage
-from healthmsg.sandbox.settings import Settings
 from healthmsg.sandbox.store import Store
-from healthmsg.sandbox.tokens import Tokens
 
+API_BASE: Final = "v1"
+SCOPES: Final = ("read", "write", "admin")
+"""All scopes there are [D]."""
+TOKEN_LIFETIME: Final = timedelta(days=3)
+"""A sandbox token's [D]."""
+CODE_LIFETIME: Final = timedelta(minutes=10)
+"""An authorization code's [A: the most that RFC 6749 recommends]."""
 _COOKIE: Final = re.compile(r"(?:^|;\s*)download=([^;\s]*)")
+
+
+def environment_at(url: str) -> Environment:
+    """Return the URLs of a sandbox that listens there, for a `Client`."""
+    return Environment(
+        name="sandbox",
+        api_url=f"{url}/{API_BASE}",
+        authorize_url=f"{url}/oauth/authorize",
+        token_url=f"{url}/oauth/token",
+    )
+
+
+def is_same(sent: str, expected: str) -> bool:
+    """Compare a credential in constant time.
+
+    What aiohttp could not decode is in `sent` as half surrogate pairs: it is compared like anything else.
+    """
+    return compare_digest(sent.encode(errors="surrogatepass"), expected.encode())
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@define(eq=False, kw_only=True)
+class Options:
+    """The options of a `Sandbox`. The credentials are made up, not secret."""
+
+    rate_limit: RateLimitPolicy | None = field(factory=SlidingWindow)
+    """How calls are counted [D: 30 a second; A: per application]; `None`: they are not limited."""
+    habits: Habits = field(factory=Habits)
+    """How stamps, texts, files and lists are stored and shown [A]."""
+    quota: Quota = field(factory=Quota)
+    """How many calls each user may make."""
+    auto_approve: bool = True
+    """Whether the authorize URL redirects at once, instead of showing a page."""
+    refresh_tokens: bool = False
+    """Whether there are refresh tokens [A]; each works once."""
+    revoke_on_reuse: bool = False
+    """Whether a refresh token that is used twice ends all that came of that authorization [A: RFC 9700]."""
+    announce_expiry: bool = False
+    """Whether the token answer has `expires_in` [A]."""
+    retry_after: bool = True
+    """Whether a 429 has `Retry-After` [A]."""
+    ranges: bool = True
+    """Whether parts of files can be requested [A: RFC 9110]."""
+    strict: bool = False
+    """Whether it refuses what looks wrong, though the vendor's software may send it [A].
+
+    That is: names of options with other signs than letters, digits and `_`, or more than 32 of them; two
+    options of one name; other styles of a question; questions and requests for verification to users outside
+    the chat; invitations without names; settings and lists of members with nothing in them; texts without a
+    letter; improper JSON.
+    """
+    allowed_hosts: Sequence[str] = ()
+    """Names by which it may be called, on any port, besides loopback and the `host` that it is started with.
+
+    Any other is refused with 421. Otherwise a page in a browser on this machine could read the sandbox, under
+    a name of the page's own that leads here (DNS rebinding).
+    """
+    foreign_downloads: bool = False
+    """Whether the files are on a port of their own, which is another origin."""
+    sample_data: bool = True
+    """Whether there are people, chats and messages besides the main user."""
+    client_id: str = "healthmsg-sandbox"
+    client_secret: str = field(default="healthmsg-sandbox-secret", repr=False)
+    redirect_uri: str | None = "http://localhost:8765/callback"
+    """The registered callback; `None`: any on loopback."""
+    now: Callable[[], datetime] = _utc_now
+    """The time of day (aware), for tokens, quotas and stamps."""
+    clock: Callable[[], float] | None = None
+    """The clock of the rate limit, the call log and the faults, in seconds; `None`: the event loop's."""
+    on_message: Callable[[str], object] | None = None
+    """Called with the id of each new message, before its sender has the answer."""
+
+    def __attrs_post_init__(self) -> None:
+        if isinstance(self.allowed_hosts, str):
+            raise ValueError("allowed_hosts must be a list of names")  # noqa: TRY004 - letters, as a list
+
+
+@define(eq=False)
+class Grant:
+    """What a code, an access token or a refresh token stands for."""
+
+    user_id: str
+    scopes: Sequence[str]
+    expires_at: datetime | None = None
+    """`None`: never."""
+    redirect_uri: str | None = None
+    """Where a code was sent to."""
+    revoked: bool = False
+    rotated: bool = False
+    """Whether this is a refresh token that has been used."""
+    authorization: object = field(factory=object, repr=False)
+    """The user's approval that it came of."""
+
+
+@define
+class Tokens:
+    """All codes and tokens, by value."""
+
+    _now: Callable[[], datetime]
+    _codes: dict[str, Grant] = field(factory=dict, init=False, repr=False)
+    _access: dict[str, Grant] = field(factory=dict, init=False, repr=False)
+    _refresh: dict[str, Grant] = field(factory=dict, init=False, repr=False)
+
+    def issue_code(self, user_id: str, scopes: Sequence[str], redirect_uri: str) -> str:
+        """Make a code that can be redeemed once."""
+        expires_at = self._now() + CODE_LIFETIME
+        return _add(self._codes, Grant(user_id, scopes, expires_at, redirect_uri))
+
+    def redeem_code(self, code: str, redirect_uri: str) -> Grant | None:
+        """Return what a code stands for, and end it, even when the redirect address is not the code's."""
+        grant = self._codes.pop(code, None)
+        return grant if grant and self._valid(grant) and grant.redirect_uri == redirect_uri else None
+
+    def issue_access(
+        self,
+        user_id: str,
+        scopes: Sequence[str],
+        lifetime: timedelta | None = None,
+        authorization: object = None,
+    ) -> str:
+        """Make an access token; it lasts three days unless `lifetime` says otherwise."""
+        expires_at = self._now() + (TOKEN_LIFETIME if lifetime is None else lifetime)
+        grant = Grant(user_id, scopes, expires_at, authorization=authorization or object())
+        return _add(self._access, grant)
+
+    def issue_refresh(
+        self,
+        user_id: str,
+        scopes: Sequence[str],
+        lifetime: timedelta | None = None,
+        authorization: object = None,
+    ) -> str:
+        """Make a refresh token; it lasts until it is used [A], unless `lifetime` says otherwise."""
+        expires_at = None if lifetime is None else self._now() + lifetime
+        grant = Grant(user_id, scopes, expires_at, authorization=authorization or object())
+        return _add(self._refresh, grant)
+
+    def revoke_if_reused(self, value: str) -> None:
+        """End all that came of an authorization if this refresh token of it has been used before."""
+        reused = self._refresh.get(value)
+        if reused is None or not reused.rotated:
+            return
+        for grant in (*self._access.values(), *self._refresh.values()):
+            if grant.authorization is reused.authorization:
+                grant.revoked = True
+
+    def refresh_grant(self, value: str) -> Grant | None:
+        """Return what a refresh token stands for, if it is valid."""
+        grant = self._refresh.get(value)
+        return grant if grant and self._valid(grant) else None
+
+    def known(self, value: str) -> Grant | None:
+        """Return what an access token stands for, even if it is expired or revoked."""
+        return self._access.get(value)
+
+    def is_valid(self, value: str) -> bool:
+        """Return whether an access token is known, not expired and not revoked."""
+        grant = self._access.get(value)
+        return grant is not None and self._valid(grant)
+
+    def revoke(self, value: str) -> None:
+        """End an access token or a refresh token.
+
+        Raises:
+            KeyError: this sandbox did not issue it.
+        """
+        grant = self._access.get(value) or self._refresh.get(value)
+        if grant is None:
+            raise KeyError("this sandbox did not issue that token")
+        grant.revoked = True
+
+    def _valid(self, grant: Grant) -> bool:
+        return not grant.revoked and (grant.expires_at is None or self._now() < grant.expires_at)
+
+
+def _add(grants: dict[str, Grant], grant: Grant) -> str:
+    value = token_urlsafe(24)
+    grants[value] = grant
+    return value
 
 
 @frozen(eq=False)
@@ -23,7 +216,7 @@ class Download:
     cookie: str | None = field(repr=False)
 
     def opened_by(self, cookie_header: str) -> bool:
-        """Tell whether a `Cookie` header has this download's cookie."""
+        """Return whether a `Cookie` header has this download's cookie."""
         if self.cookie is None:
             return True
         sent = _COOKIE.search(cookie_header)
@@ -32,13 +225,14 @@ class Download:
 
 @define(eq=False)
 class State:
-    """The settings, the memory and the tokens of one sandbox."""
+    """The options, the memory, the tokens and the log of one sandbox."""
 
-    settings: Settings
+    options: Options
     store: Store
     tokens: Tokens
     main_user: Person
-    """Whom a token is for when nobody else is named."""
+    """Whose a token is unless another user is named."""
+    log: CallLog = field(factory=CallLog)
     origin: str = ""
     """Scheme, host and port, once it listens."""
     hosts: frozenset[str] = frozenset()
@@ -46,7 +240,7 @@ class State:
     files_origin: str = ""
     """The same, of the host of the files."""
     listed: set[Person | StoredChat | StoredMessage] = field(factory=set)
-    """What pages of lists have given away so far."""
+    """What pages of lists have shown so far."""
     uploads: int = 0
     """How many files have been uploaded so far."""
     _downloads: dict[str, Download] = field(factory=dict, init=False, repr=False)
@@ -58,11 +252,11 @@ class State:
         return f"{self.files_origin}/files/{key}", f"download={cookie}; Path=/files/{key}; HttpOnly"
 
     def publish(self, file: File) -> str:
-        """Make a link to a file that anybody may open, for a picture in a page [A]."""
+        """Make a link to a file that is open to all, for a picture in a page [A]."""
         key = token_urlsafe(12)
         self._downloads[key] = Download(file, None)
         return f"{self.files_origin}/files/{key}"
 
     def download(self, key: str) -> Download | None:
-        """Find what a link leads to."""
+        """Return what a link leads to."""
         return self._downloads.get(key)

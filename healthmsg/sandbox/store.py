@@ -1,14 +1,14 @@
 """The sandbox's memory, and how things get into it and are found."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import cached_property
 from typing import Final, TypeVar
 from uuid import UUID, uuid5
 
 from healthmsg.ids import ChatKind
-from healthmsg.sandbox.content import Bytes, Content, InMemory, OnDisk
+from healthmsg.sandbox.content import Bytes, Content, Stored
 from healthmsg.sandbox.habits import Habits
 from healthmsg.sandbox.records import Company, File, Payload, Person, StoredChat, StoredMessage
 
@@ -72,13 +72,13 @@ class Store:
         return person
 
     def person_at(self, *, email: str | None, phone_number: str | None) -> Person | None:
-        """Find who can be reached there: by `email`, whose case does not matter [A], or else by phone."""
+        """Find the person with this address: by `email`, whose case does not matter [A], or else by phone."""
         if email is not None:
             return self._people_by_email.get(email.casefold())
         return None if phone_number is None else self._people_by_phone_number.get(phone_number)
 
     def assign_aux_id(self, person: Person, aux_id: str) -> None:
-        """Give a person an auxiliary id; it moves silently from whoever had it [D]."""
+        """Assign an auxiliary id to a person; it moves silently from the person who had it [D]."""
         before = self.people_by_aux_id.get(aux_id)
         if before is not None:
             before.aux_id = None
@@ -88,11 +88,11 @@ class Store:
         self.people_by_aux_id[aux_id] = person
 
     def conversation_between(self, one: Person, other: Person) -> StoredChat | None:
-        """Give the conversation between two people, if there is one."""
+        """Return the conversation between two people, if there is one."""
         return self._conversations.get(frozenset({one.id, other.id}))
 
     def start_conversation(self, one: Person, other: Person) -> StoredChat:
-        """Give the conversation between two people; there is one at most [A]."""
+        """Return the conversation between two people, started if there is none; there is one at most [A]."""
         chat = self.conversation_between(one, other)
         if chat is None:
             chat = StoredChat(self.new_id(), [one, other], self._now())
@@ -104,8 +104,8 @@ class Store:
         self, subject: str, owner: Person, members: Iterable[Person], *, aux_id: str | None = None
     ) -> StoredChat:
         """Start a group chat; several can have one auxiliary id [D]."""
-        everybody = list(dict.fromkeys([owner, *members]))
-        chat = StoredChat(self.new_id(), everybody, self._now(), owner, subject, aux_id)
+        everyone = list(dict.fromkeys([owner, *members]))
+        chat = StoredChat(self.new_id(), everyone, self._now(), owner, subject, aux_id)
         self.chats[chat.id] = chat
         if aux_id is not None:
             self._groups_by_aux_id.setdefault(aux_id, []).append(chat)
@@ -145,7 +145,7 @@ class Store:
         ]
 
     def contacts_of(self, person: Person) -> list[Person]:
-        """List everybody with whom a person shares a company or a chat [A]."""
+        """List the people with whom a person shares a company or a chat [A]."""
         known = {
             member.id for chat in self.chats.values() if person in chat.members for member in chat.members
         }
@@ -172,8 +172,8 @@ class Store:
     ) -> StoredMessage:
         """Put a message into a chat."""
         mentions = _mentioned(chat, body) if "[" in body else ()
-        kept = self.habits.text(body)
-        message = StoredMessage(self.new_id(), sender, kept, self._now(), tuple(files), payload, mentions)
+        text = self.habits.rewrite_text(body)
+        message = StoredMessage(self.new_id(), sender, text, self._now(), tuple(files), payload, mentions)
         chat.messages.append(message)
         if self.on_message is not None:
             self.on_message(chat, message)
@@ -181,45 +181,44 @@ class Store:
 
     def listed(self, chat: StoredChat) -> Sequence[StoredMessage]:
         """Return a chat's messages as they are listed."""
-        return self.habits.listed(chat, self._now())
+        return self.habits.listed(chat.messages, self._now(), chat.pinned)
 
     def new_file(
         self, name: str, mime_type: str, content: Bytes | bytes, *, announced_size: int | None = None
     ) -> File:
-        """Make a file; it is nobody's yet."""
-        held = InMemory(content) if isinstance(content, bytes) else content
-        return File(
-            self.new_id(), self.habits.file_name(name), mime_type, Content(held, self._now()), announced_size
-        )
+        """Make a file that is in no message yet."""
+        held = Stored.of(content) if isinstance(content, bytes) else content
+        now = self._now()
+        name = self.habits.rewrite_file_name(name)
+        return File(self.new_id(), name, mime_type, Content(held, now), announced_size)
 
     def file(self, file_id: str) -> File | None:
         """Find the file of an attachment."""
-        files = (file for chat in self.chats.values() for message in chat.messages for file in message.files)
-        return next((file for file in files if file.id == file_id), None)
+        return next((file for file in self._files() if file.id == file_id), None)
 
     def replace_file(self, file: File, content: bytes) -> None:
-        """Put something else into a file."""
-        file.content.replace(InMemory(content), self._now())
+        """Replace the bytes of a file."""
+        file.content.replace(Stored.of(content), self._now())
 
     def close(self) -> None:
-        """Let go of what lies on the disk."""
-        for chat in self.chats.values():
-            for message in chat.messages:
-                for file in message.files:
-                    if isinstance(file.content.bytes, OnDisk):
-                        file.content.bytes.close()
+        """Release what is on the disk."""
+        for file in self._files():
+            if file.content.bytes.is_on_disk:
+                file.content.bytes.close()
 
     def message(self, message_id: str) -> tuple[StoredChat, StoredMessage] | None:
-        """Find a message in whichever chat it is."""
-        for chat in self.chats.values():
-            for message in chat.messages:
-                if message.id == message_id:
-                    return chat, message
-        return None
+        """Find a message and its chat."""
+        return next((found for found in self._messages() if found[1].id == message_id), None)
+
+    def _messages(self) -> Iterator[tuple[StoredChat, StoredMessage]]:
+        return ((chat, message) for chat in self.chats.values() for message in chat.messages)
+
+    def _files(self) -> Iterator[File]:
+        return (file for _, message in self._messages() for file in message.files)
 
 
 def known(found: T | None, what: str) -> T:
-    """Give what was found.
+    """Return what was found.
 
     Raises:
         KeyError: nothing was.

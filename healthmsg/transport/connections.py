@@ -95,7 +95,7 @@ class Connections:
         self._deadlines: WeakValueDictionary[float, Deadline] = WeakValueDictionary()
 
     def open(self) -> aiohttp.ClientSession:
-        """Give the session, made now if there is none yet."""
+        """Return the session, made now if there is none yet."""
         if self._closed:
             raise ClientClosedError
         if self.session is None:
@@ -103,7 +103,7 @@ class Connections:
         return self.session
 
     def deadline(self, seconds: float) -> Deadline:
-        """Give the time-out that all calls of this length share."""
+        """Return the time-out that all calls of this length share."""
         return self._deadlines.setdefault(seconds, Deadline(seconds))
 
     async def close(self) -> None:
@@ -184,18 +184,18 @@ def connect_error(
     request: Request, error: aiohttp.ClientError | OSError | UnicodeError, *, tells_when_it_leaves: bool
 ) -> ConnectError | None:
     """Return the error for a call that got no connection; `None` if it may have left."""
-    if request.has_left:  # and a middleware of the program's has made the call once more
+    if request.current.has_left:  # and a middleware of the program's has made the call once more
         return None
     host, port = _target(request)
-    problem = _problem(error, _named(host, port), request.proxy)
+    problem = _problem(error, _named(host, port), request.current.proxy)
     if problem is None:
-        if request.has_left is not False or not tells_when_it_leaves:
+        if request.current.has_left is not False or not tells_when_it_leaves:
             return None
         # The time for the whole try was up, or the pool was closed, before that.
         took_too_long = isinstance(error, TimeoutError)
         to = _named(host, port)
-        if request.proxy is not None:
-            to += f" through the proxy {_named(request.proxy.host, request.proxy.port)}"
+        if request.current.proxy is not None:
+            to += f" through the proxy {_named(request.current.proxy.host, request.current.proxy.port)}"
         problem = f"making a connection to {to} took too long" if took_too_long else _FAILED.format(to)
     is_407 = isinstance(error, aiohttp.ClientHttpProxyError) and error.status == _WANTS_CREDENTIALS
     return (ProxyAuthenticationError if is_407 else ConnectError)(request.call, problem, host=host, port=port)
@@ -239,7 +239,7 @@ def _reason(error: Exception) -> str:
 
 def _target(request: Request) -> tuple[str | None, int | None]:
     """Return where the call goes, unless an answer named the place: that may tell which file it is about."""
-    url = request.url
+    url = request.current.url
     if url is None or (request.is_absolute and request.streamed):
         return None, None
     return url.host, url.port

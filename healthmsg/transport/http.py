@@ -60,21 +60,21 @@ _TELLS_WHEN_IT_LEAVES: Final = hasattr(aiohttp.ClientRequest, "send")
 
 
 class _OutgoingRequest(aiohttp.ClientRequest):
-    """Tells when it leaves, which is after the connection was made."""
+    """Notes when it leaves, which is after the connection was made."""
 
     carries: Request | None = None
 
     async def send(self, conn: Any) -> aiohttp.ClientResponse:
         if conn.protocol is not None and conn.protocol.should_close:
-            # An answer that nobody asked for is there already: it would be taken for this call's.
+            # An answer to no call is there already: it would be taken for this call's.
             raise aiohttp.ClientConnectionError
         if self.carries is not None:
             _check_that_it_may_leave(self.carries)
             if self.carries.may_leave is not None:
                 self.write_bytes = partial(_write_if_it_may_leave, self.carries, self.write_bytes)  # type: ignore[method-assign]
-            self.carries.has_left = True
-            if self.carries.slot is not None:
-                self.carries.slot.sent()
+            self.carries.current.has_left = True
+            if self.carries.current.slot is not None:
+                self.carries.current.slot.sent()
         return await super().send(conn)
 
     def limit_standstill(self, seconds: float) -> None:
@@ -86,7 +86,7 @@ def _check_that_it_may_leave(request: Request) -> None:
     """Look once more, since the machine may have slept while the connection was made."""
     if request.may_leave is None:
         return
-    if not request.has_left:
+    if not request.current.has_left:
         request.may_leave()
         return
     # A middleware of the program's makes the call again: to say that it did not leave would be untrue.
@@ -104,7 +104,7 @@ async def _write_if_it_may_leave(
         if request.may_leave is not None:
             request.may_leave()
     except ClaimLostError:
-        request.has_left = False
+        request.current.has_left = False
         conn.protocol.set_exception(aiohttp.ClientConnectionError())
         return
     await write_bytes(writer, conn, *rest)
@@ -118,8 +118,8 @@ async def _write_in_time(
     def strike() -> None:  # as aiohttp itself does when nothing comes to be read
         protocol.set_exception(aiohttp.SocketTimeoutError("Timeout on writing data to socket"))
 
-    # Should the connection break at the very end, aiohttp closes it, which whoever waits for the answer is
-    # told of, and raises, which nobody would see: this is a task that nobody waits for.
+    # Should the connection break at the very end, aiohttp closes it, so that the wait for the answer fails.
+    # It also raises here, in a task that is never awaited.
     with Standstill(writer, seconds, strike), suppress(aiohttp.ClientConnectionError):
         await write_bytes(writer, conn, *rest)
 
@@ -131,35 +131,38 @@ class Wire:
         self,
         api_url: str,
         *,
-        timeout: Timeout,
+        timeout: Timeout | None = None,
         session: aiohttp.ClientSession | None = None,
         api_version: str | None = None,
+        app_info: str | None = None,
         network: Network | None = None,
         max_response_size: int = LARGEST_RESPONSE,
     ) -> None:
         self._api_url = api_url
         self._most = max_response_size
-        headers: dict[str, str] = {hdrs.ACCEPT: "application/json", hdrs.USER_AGENT: _USER_AGENT}
+        # The program first: RFC 9110 has the most significant product first.
+        user_agent = _USER_AGENT if app_info is None else f"{app_info} {_USER_AGENT}"
+        headers: dict[str, str] = {hdrs.ACCEPT: "application/json", hdrs.USER_AGENT: user_agent}
         if api_version is not None:
             headers["api-version"] = api_version  # the header's name is assumed [A]
         self._connections = Connections(
             network or Network(), headers=headers, request_class=_OutgoingRequest, given=session
         )
-        self._keep_to(timeout)
+        self._set_timeout(timeout or Timeout())
 
-    def _keep_to(self, timeout: Timeout) -> None:
+    def _set_timeout(self, timeout: Timeout) -> None:
         self.timeout = timeout
         self._deadline = self._connections.deadline(timeout.total)
         read = timeout.read if timeout.read < timeout.total else None
         connect = {"connect": timeout.connect, "sock_connect": timeout.connect}
         self._aiohttp_timeout = aiohttp.ClientTimeout(**connect, sock_read=read)
         self._patient_timeout = aiohttp.ClientTimeout(**connect, sock_read=timeout.read)
-        """For transfers, which a file's size decides on, or nobody."""
+        """For transfers, whose size decides how long they take."""
 
     def with_timeout(self, timeout: Timeout) -> Self:
-        """Give a wire over the same connections that allows calls other times."""
+        """Return a wire over the same connections that allows calls other times."""
         other = copy(self)
-        other._keep_to(timeout)  # noqa: SLF001 - it is one of us
+        other._set_timeout(timeout)  # noqa: SLF001 - it is one of us
         return other
 
     async def __call__(self, request: Request) -> Response:
@@ -184,7 +187,7 @@ class Wire:
 
     async def _transfer(self, request: Request, total: float | None) -> Response:
         try:
-            async with asyncio.timeout(total) as request.clock:
+            async with asyncio.timeout(total) as request.current.timeout:
                 return await self._exchange(request, self._patient_timeout)
         except TimeoutError:
             pass
@@ -195,9 +198,9 @@ class Wire:
 
     async def _exchange(self, request: Request, limits: aiohttp.ClientTimeout) -> Response:
         session = self._connections.session or self._connections.open()
-        request.url = url = self._url(request)
+        request.current.url = url = self._url(request)
         proxy = await self._proxy_for(request, url) if self._connections.environment else None
-        request.has_left = request.heard = None
+        request.current.has_left = request.current.heard = None
         upload: UploadBody | None = None
         headers = request.headers
         data: bytes | BytesIO | aiohttp.MultipartWriter | None = None
@@ -232,7 +235,7 @@ class Wire:
         raise (upload and upload.failure()) or failure
 
     async def _proxy_for(self, request: Request, url: URL) -> URL | None:
-        request.has_left = False  # nor does it leave while the system is asked
+        request.current.has_left = False  # nor does it leave while the system is asked
         environment = self._connections.environment
         with suppress(TimeoutError):
             async with asyncio.timeout(self.timeout.connect):
@@ -271,19 +274,19 @@ def _guard(request: Request, patience: float | None) -> _Guard:
     """
 
     async def guard(outgoing: aiohttp.ClientRequest, handler: Any) -> aiohttp.ClientResponse:
-        headers, slot = outgoing.headers, request.slot
+        headers, slot = outgoing.headers, request.current.slot
         headers.popall(hdrs.AUTHORIZATION, None)
         headers.popall(hdrs.COOKIE, None)
-        if request.token is not None:
-            headers[hdrs.AUTHORIZATION] = f"Bearer {request.token}"
+        if request.current.token is not None:
+            headers[hdrs.AUTHORIZATION] = f"Bearer {request.current.token}"
         if request.cookie is not None:
             headers[hdrs.COOKIE] = request.cookie
         if outgoing.proxy and outgoing.url.scheme == "http" and not is_loopback(outgoing.proxy.host or ""):
             outgoing.proxy = None
-        request.proxy = outgoing.proxy
+        request.current.proxy = outgoing.proxy
         if isinstance(outgoing, _OutgoingRequest):
             outgoing.carries = request
-            request.has_left = False
+            request.current.has_left = False
             if patience is not None:
                 outgoing.limit_standstill(patience)
         try:
@@ -304,15 +307,15 @@ async def _response(request: Request, answer: aiohttp.ClientResponse, most: int)
     if request.streamed and answer.status in _WHOLE_OR_PART:
         stream = _AnswerStream(request, answer)
         return Response(request.call, answer.status, answer.headers, b"", cookies, stream)
-    request.heard = heard = Response(request.call, answer.status, answer.headers, b"", cookies)
+    request.current.heard = heard = Response(request.call, answer.status, answer.headers, b"", cookies)
     if answer.status >= _REFUSED or request.answers_with_link or request.is_absolute:
         most = min(most, _LARGEST_SHORT_ANSWER)
     try:
         heard.body = await (_beginning(answer) if request.streamed else _whole(answer, most))
     except (aiohttp.ClientError, OSError):
-        if not _says_enough(request, heard):
+        if not _status_suffices(request, heard):
             raise
-    if len(heard.body) > most and not _says_enough(request, heard):
+    if len(heard.body) > most and not _status_suffices(request, heard):
         problem = f"it is larger than the client's max_response_size allows ({most} bytes)"
         raise InvalidResponseError(request.call, problem, outcome=request.outcome_unheard)
     if answer.status == _SWITCHES_PROTOCOL:
@@ -353,14 +356,14 @@ async def _beginning(answer: aiohttp.ClientResponse) -> bytes:
 
 
 def _took_too_long(request: Request) -> Response:
-    """Give what was heard of the answer all the same, if that is enough."""
-    if request.heard is not None and _says_enough(request, request.heard):
-        return request.heard
+    """Return what was read of the answer all the same, if that is enough."""
+    if request.current.heard is not None and _status_suffices(request, request.current.heard):
+        return request.current.heard
     raise _translated(request, TimeoutError())
 
 
-def _says_enough(request: Request, heard: Response) -> bool:
-    """Tell whether an answer says what became of the call though its body was cut."""
+def _status_suffices(request: Request, heard: Response) -> bool:
+    """Return whether an answer says what became of the call though its body was cut."""
     if heard.status >= _REFUSED:
         return not request.is_absolute  # why a token call was refused, its body alone says
     return not request.reads_answer

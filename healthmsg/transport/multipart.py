@@ -16,7 +16,8 @@ from attrs import frozen
 
 from healthmsg.errors import UploadFileError
 from healthmsg.log import log
-from healthmsg.pipeline.request import FilePart, Multipart, Request, Slot
+from healthmsg.pipeline.request import FilePart, Multipart, Request
+from healthmsg.ratelimit.window import Slot
 
 # As browsers do, RFC 7578 and the HTML standard: UTF-8 as it is, and only what would end the name escaped.
 _ESCAPES: Final = str.maketrans({'"': "%22", "\r": "%0D", "\n": "%0A"})
@@ -34,7 +35,7 @@ class UploadBody:
         self.problem: str | None = None
 
     def payload(self) -> MultipartWriter:
-        """Build the payload anew: one that has been sent would silently upload nothing."""
+        """Build a new payload: one that has been sent would silently upload nothing."""
         writer = _FormWriter(self._request)
         for name, text in self._form.fields:
             part = writer.append(text)
@@ -48,7 +49,7 @@ class UploadBody:
         return writer
 
     def failure(self) -> UploadFileError | None:
-        """Give the error of the file that was at fault, if one was."""
+        """Return the error of the file that was at fault, if one was."""
         return UploadFileError(self._request.call, self.problem) if self.problem else None
 
 
@@ -64,24 +65,24 @@ class _FormWriter(MultipartWriter):
 
     async def write(self, writer: AbstractStreamWriter, close_boundary: bool = True) -> None:  # noqa: FBT001, FBT002 - aiohttp's
         await super().write(writer, close_boundary=False)
-        if self._request.slot is not None:
-            await self._wait_for_the_limit(self._request.slot)
+        if self._request.current.slot is not None:
+            await self._wait_for_the_limit(self._request.current.slot)
         if self._request.may_leave is not None:
             self._request.may_leave()  # what it raises makes aiohttp cut the connection
-        self._request.body_sent = True
+        self._request.current.body_sent = True
         if close_boundary:
             await writer.write(f"--{self.boundary}--\r\n".encode())
 
     async def _wait_for_the_limit(self, slot: Slot) -> None:
         # A wait of our own making, which is not to count for how long the call may take.
-        clock, began = self._request.clock, asyncio.get_running_loop().time()
-        if clock is None or (ends_at := clock.when()) is None:
+        timeout, began = self._request.current.timeout, asyncio.get_running_loop().time()
+        if timeout is None or (ends_at := timeout.when()) is None:
             await slot.before_last_chunk()
             return
         with suppress(RuntimeError):  # it has struck in this very moment
-            clock.reschedule(None)
+            timeout.reschedule(None)
             await slot.before_last_chunk()
-            clock.reschedule(ends_at + asyncio.get_running_loop().time() - began)
+            timeout.reschedule(ends_at + asyncio.get_running_loop().time() - began)
 
 
 class _FilePayload(Payload):
@@ -105,7 +106,7 @@ class _FilePayload(Payload):
             raise ValueError(self._body.problem)  # makes aiohttp cut the connection
 
     async def _copy(self, chunks: AsyncIterator[bytes], writer: AbstractStreamWriter) -> str | None:
-        """Send all there is; give what is wrong with it, if anything is."""
+        """Send all there is; return what is wrong with it, if anything is."""
         sent, size, transfer = 0, self._file.size, self._file.transfer
         while True:
             chunk = await _next_of(chunks)
@@ -160,7 +161,7 @@ class Readable(Protocol):
     """What is needed of a file."""
 
     def read(self, size: int, /) -> bytes:
-        """Give at most so many bytes; none at the end."""
+        """Return at most so many bytes; none at the end."""
 
     def close(self) -> None:
         """Close it."""
@@ -174,7 +175,7 @@ class FileSource:
     """A file that is opened for each try, read ahead by one chunk in a thread of its own, and closed.
 
     `once`: it cannot be opened a second time. `is_lent`: it is one open file for all tries, and its owner may
-    close it when it is let go of. So both wait until the thread of the try before has left it.
+    close it when it is released. So both wait until the thread of the try before has left it.
     """
 
     def __init__(
@@ -229,7 +230,7 @@ class _FileInThread:
         Thread(target=self._run, name="healthmsg upload", daemon=True).start()
 
     def read(self) -> "asyncio.Future[bytes | Exception]":
-        """Read the next chunk. An error is a result, so that one which nobody waits for is told nowhere."""
+        """Read the next chunk. An error is a result too, so that asyncio logs none of an unused read."""
         return self._order(self._read)
 
     def close(self) -> "asyncio.Future[object]":
@@ -258,7 +259,7 @@ class _FileInThread:
             result = error
         except BaseException as error:  # noqa: BLE001 - else the thread ends, and its answer is waited for in vain
             result = OSError(0, type(error).__name__)
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with suppress(RuntimeError):  # the loop is closed: nothing waits any more
             self._loop.call_soon_threadsafe(_settle, future, result)
         return True
 
@@ -282,14 +283,14 @@ class PieceSource:
 
     def __init__(self, pieces: AsyncIterable[bytes]) -> None:
         self._pieces = pieces
-        self._let_go: asyncio.Event | None = None
+        self._released: asyncio.Event | None = None
         self.is_spent: bool = False
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
-        """Take what comes, in pieces of a bearable size."""
+        """Pass on what comes, in pieces of a bearable size."""
         _check_readable(self)
         self.is_spent = True
-        self._let_go = asyncio.Event()
+        self._released = asyncio.Event()
         iterator = None
         try:
             iterator = aiter(self._pieces)
@@ -304,12 +305,12 @@ class PieceSource:
         finally:
             if iterator is not self._pieces:
                 await close_pieces(iterator)
-            self._let_go.set()
+            self._released.set()
 
     async def release(self) -> None:
-        """Wait until a try that was cut off has let go of it; it is its giver who closes it."""
-        if self._let_go is not None:
-            await self._let_go.wait()
+        """Wait until a try that was cut off has released it; its owner closes it."""
+        if self._released is not None:
+            await self._released.wait()
 
 
 async def close_pieces(pieces: object) -> None:

@@ -33,7 +33,7 @@ class Timeout:
 
 
 def as_timeout(value: object, default: Timeout) -> Timeout:
-    """Take a `Timeout` as it is, and a number as the `total` of `default`.
+    """Return a `Timeout` as it is, and of a number `default` with that as its `total`.
 
     Raises:
         ConfigurationError: it is neither.
@@ -65,7 +65,7 @@ class Deadline:
             self._timer = loop.call_at(end, self._look)
 
     def end(self, task: "asyncio.Task[object]") -> bool:
-        """Watch a call no longer, and tell whether its time was up."""
+        """Watch a call no longer, and return whether its time was up."""
         if self._ends.pop(task, None) is not None or task not in self._expired:
             return False
         self._expired.discard(task)

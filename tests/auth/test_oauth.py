@@ -1,7 +1,5 @@
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -29,8 +27,7 @@ from healthmsg.errors import (
     TokenRequestError,
     UnauthorizedError,
 )
-from healthmsg.network import Network
-from healthmsg.pipeline.request import Send
+from healthmsg.pipeline.request import Request, Response
 from tests.auth.token_service import (
     CLIENT_SECRET,
     CODE,
@@ -471,12 +468,16 @@ async def test_without_a_send_a_connection_is_made_for_the_call(monkeypatch: pyt
     service = TokenService(answer())
     steps: list[str] = []
 
-    @asynccontextmanager
-    async def token_calls(_: Network) -> AsyncIterator[Send]:
-        steps.append("open")
-        yield service
-        steps.append("close")
+    class NotedWire:
+        def __init__(self, *_: object, **__: object) -> None:
+            steps.append("open")
 
-    monkeypatch.setattr("healthmsg.pipeline.auth.token_calls", token_calls)
+        async def __call__(self, request: Request) -> Response:
+            return await service(request)
+
+        async def close(self) -> None:
+            steps.append("close")
+
+    monkeypatch.setattr("healthmsg.transport.http.Wire", NotedWire)
     assert (await app().exchange(CODE)).value == VALUE
     assert steps == ["open", "close"]

@@ -116,7 +116,7 @@ class TransactionStore(RowStore):
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
     async with Sandbox(
-        refresh_tokens=True, revoke_on_reuse=True, announce_expiry=True, seed=False
+        refresh_tokens=True, revoke_on_reuse=True, announce_expiry=True, sample_data=False
     ) as sandbox:
         yield sandbox
 
@@ -146,7 +146,7 @@ async def test_a_manager_per_request_renews_once_for_all(kind: str, sandbox: San
     await store.save(USER, expired(sandbox.issue_token(refresh=True)))
 
     async def request(client: Client) -> None:
-        await client.using(await TokenManager.load(store, USER, app=app_of(sandbox))).me.get()
+        await client.with_token(await TokenManager.load(store, USER, app=app_of(sandbox))).me.get()
 
     async with Client("none", environment=sandbox.environment) as client:
         await asyncio.gather(*(request(client) for _ in range(10)))
@@ -162,7 +162,7 @@ async def test_managers_with_file_stores_of_their_own_renew_once_for_all(
         managers = [
             await TokenManager.load(FileTokenStore(path), USER, app=app_of(sandbox)) for _ in range(5)
         ]
-        await asyncio.gather(*(client.using(manager).me.get() for manager in managers))
+        await asyncio.gather(*(client.with_token(manager).me.get() for manager in managers))
         # Those that found the new token answer before they have left the lock.
         await asyncio.gather(*(manager._renewal for manager in managers if manager._renewal is not None))
     assert [call.path for call in sandbox.calls].count("/oauth/token") == 1

@@ -16,7 +16,7 @@ from tests.waiting import until
 async def fresh_client(sandbox: Sandbox) -> AsyncIterator[Client]:
     """Give a client that knows nothing of what others have sent, as one of another process."""
     # Nor of the calls that others have made within this second: it would be refused, and tries nothing again.
-    sandbox._service.rate_limit = None
+    sandbox.rate_limit = None
     async with Client(
         sandbox.issue_token(), environment=sandbox.environment, retries=Retries.none()
     ) as client:

@@ -16,7 +16,7 @@ from typing import Final
 from attrs import define, field, frozen
 
 from healthmsg import Message
-from healthmsg.sandbox import AnswerStatus, AnswerStatusAfter, CutAfter, CutBefore, Habits, Sandbox
+from healthmsg.sandbox import AnswerStatus, CutAfter, CutBefore, Habits, Sandbox
 from tests.bulk import killed_sender
 from tests.bulk.killed_sender import CHATS, EQUAL, IN_EACH, address, key, text
 
@@ -116,7 +116,7 @@ async def failing_sandbox(seed: int, habits: Habits, jumps: Sequence[timedelta])
     # An equal message of the last few seconds could be the one that is looked for, by another clock.
     ahead = timedelta(days=-1)
     async with Sandbox(
-        rate_limit=None, seed=False, now=lambda: datetime.now(UTC) + ahead, habits=habits
+        rate_limit=None, sample_data=False, now=lambda: datetime.now(UTC) + ahead, habits=habits
     ) as sandbox:
         for chat in range(CHATS):
             sandbox.add_conversation(aux_id=address(chat).rpartition("/")[2], messages=BEFORE)
@@ -131,7 +131,7 @@ async def failing_sandbox(seed: int, habits: Habits, jumps: Sequence[timedelta])
             asyncio.get_running_loop().call_later(delay, jump)
         for kind, probability in (
             (CutAfter(), 0.06),
-            (AnswerStatusAfter(500), 0.03),
+            (AnswerStatus(500, after=True), 0.03),
             (AnswerStatus(503), 0.05),
             (CutBefore(), 0.03),
         ):
@@ -185,7 +185,7 @@ class Killing:
             sender.kill()
 
     def aftermath(self, started: float) -> Aftermath:
-        kept = self.sandbox.habits.text
+        kept = self.sandbox.habits.rewrite_text
         there = {address(chat): self.sandbox.messages(address(chat))[len(BEFORE) :] for chat in range(CHATS)}
         bodies = {chat: [message.body or "" for message in messages] for chat, messages in there.items()}
         pairs = [

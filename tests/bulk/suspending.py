@@ -41,6 +41,6 @@ async def one_of_several_suspended(journal: str, folder: Path, *, workers: int, 
 
 def _was_in_a_transaction(sender: Sender) -> bool:
     told = sender.told.read_text(encoding="utf-8").strip().rpartition("\n")[2]
-    return told.startswith("healthmsg.errors.journal.JournalError: The journal failed") and any(
+    return told.startswith("healthmsg.errors.usage.JournalError: The journal failed") and any(
         POSTGRESQL_REASONS[state] in told for state in ("25P03", "08")
     )

@@ -10,12 +10,8 @@ import pytest
 from healthmsg import (
     Client,
     DryRunReport,
-    EmptyMessageError,
     Environment,
-    InvalidFileError,
-    InvalidIdError,
     InvalidInputError,
-    JournalMismatchError,
     NotFoundError,
     Outgoing,
     Problem,
@@ -25,6 +21,7 @@ from healthmsg import (
     UploadFile,
 )
 from healthmsg.bulk.journal import Journal, State
+from healthmsg.errors import EmptyMessageError, InvalidFileError, InvalidIdError, JournalMismatchError
 from healthmsg.sandbox import AnswerStatus, CutAfter, Delay, Sandbox
 from tests.bulk.journal_runs import fresh_client, lose, sent, states
 from tests.bulk.sources import chats, posts
@@ -66,7 +63,7 @@ async def test_another_accounts_journal_is_refused_when_the_service_is_asked_any
 ) -> None:
     (chat,) = chats(sandbox, 1)
     await sent(client, [Outgoing(chat, "1")], journal=file)
-    other = client.using(sandbox.issue_token(sandbox.add_colleague("Bea", "Bos")))
+    other = client.with_token(sandbox.issue_token(sandbox.add_colleague("Bea", "Bos")))
 
     with pytest.raises(JournalMismatchError, match="another account"):
         await told(other, [Outgoing(chat, "2")], journal=file, check_chats=True)

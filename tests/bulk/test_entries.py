@@ -10,11 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from healthmsg import (
-    AmbiguousAuxIdError,
     Client,
-    EmptyMessageError,
-    InvalidFileError,
-    InvalidIdError,
     InvalidInputError,
     Option,
     Outgoing,
@@ -31,6 +27,7 @@ from healthmsg.bulk.journal.keys import (
     question_as_json,
     question_of_json,
 )
+from healthmsg.errors import AmbiguousAuxIdError, EmptyMessageError, InvalidFileError, InvalidIdError
 from healthmsg.files import TakenFile
 from healthmsg.ids import ChatAddress, ChatKind
 from healthmsg.sandbox import Sandbox
@@ -174,6 +171,6 @@ async def test_a_file_is_entered_with_its_path_size_and_digest(
 
 
 async def test_a_handle_of_another_user_is_refused(client: Client, sandbox: Sandbox) -> None:
-    other = client.using(sandbox.issue_token())
+    other = client.with_token(sandbox.issue_token())
     with pytest.raises(InvalidInputError, match="another user's"):
         await checked_as_taken(Outgoing(other.conversations("c1"), "x"), client)

@@ -8,26 +8,28 @@ from typing import Any, Literal
 import pytest
 
 from healthmsg import (
-    BadRequestError,
     Client,
     ConnectError,
     DeliveryUnknownError,
-    EmptyMessageError,
     ForbiddenError,
     MemoryTokenStore,
     NotFoundError,
     Outcome,
     Outgoing,
-    PreconditionFailedError,
     QuotaExceededError,
     RateLimitedError,
     Retries,
-    SendingGivenUpError,
-    SendingStoppedError,
     SendResult,
     Token,
     TokenManager,
     UnauthorizedError,
+)
+from healthmsg.errors import (
+    BadRequestError,
+    EmptyMessageError,
+    PreconditionFailedError,
+    SendingGivenUpError,
+    SendingStoppedError,
 )
 from healthmsg.sandbox import (
     AnswerStatus,
@@ -88,7 +90,7 @@ async def test_a_host_that_is_away_for_a_while_holds_the_run_up_and_then_it_goes
     async with run:
         reading = aiter(run)
         first = await anext(reading)
-        away = asyncio.create_task(sandbox.go_away(seconds))
+        away = asyncio.create_task(sandbox.go_offline(seconds))
         results = [first, *[result async for result in reading]]
         await away
 
@@ -104,7 +106,7 @@ async def test_what_holds_a_run_up_can_be_seen_as_long_as_it_does(
     caplog.set_level(logging.INFO, "healthmsg")
     (chat,) = chats(sandbox, 1)
     run = hasty.send_many([Outgoing(chat, "c4nary")])
-    away = asyncio.create_task(sandbox.go_away(100))
+    away = asyncio.create_task(sandbox.go_offline(100))
     await asyncio.sleep(1)
     run.start()
     await asyncio.sleep(50)
@@ -122,7 +124,7 @@ async def test_a_run_is_not_given_up_because_the_machine_slept(
     hasty: Client, sandbox: Sandbox, machine: Machine
 ) -> None:
     (chat,) = chats(sandbox, 1)
-    away = asyncio.create_task(sandbox.go_away(100))
+    away = asyncio.create_task(sandbox.go_offline(100))
     await asyncio.sleep(1)
     run = hasty.send_many([Outgoing(chat, "1")])
     run.start()
@@ -199,7 +201,7 @@ async def test_after_an_outage_a_chat_that_is_forbidden_does_not_keep_the_others
 ) -> None:
     bad, *good = chats(sandbox, 5)
     strike(sandbox, AnswerStatus(403), bad)
-    away = asyncio.create_task(sandbox.go_away(10))
+    away = asyncio.create_task(sandbox.go_offline(10))
     await asyncio.sleep(1)
 
     began = now()
@@ -215,7 +217,7 @@ async def test_messages_that_are_refused_here_do_not_keep_the_others_after_an_ou
     hasty: Client, sandbox: Sandbox
 ) -> None:
     chat, other = chats(sandbox, 2)
-    away = asyncio.create_task(sandbox.go_away(10))
+    away = asyncio.create_task(sandbox.go_offline(10))
     await asyncio.sleep(1)
     messages = [Outgoing(other, "x"), *[Outgoing(chat, "")] * 20, Outgoing(chat, "x")]
 

@@ -10,22 +10,21 @@ from healthmsg import (
     Client,
     ConnectError,
     ForbiddenError,
-    JournalGoneError,
     Outcome,
     Outgoing,
     RateLimitedError,
-    SendingGivenUpError,
     SendResult,
     UnauthorizedError,
 )
 from healthmsg.bulk import hold
 from healthmsg.bulk.journal import State
 from healthmsg.bulk.journal_sender import JournalSendMany
+from healthmsg.errors import JournalGoneError, SendingGivenUpError
 from healthmsg.sandbox import (
     AnswerStatus,
     CutAfter,
     Fault,
-    GoAway,
+    Outage,
     RevokeToken,
     Sandbox,
     TooManyRequests,
@@ -39,7 +38,7 @@ pytestmark = pytest.mark.usefixtures("nothing_is_left_behind")
 
 async def test_a_host_that_goes_away_for_a_while_is_waited_for(sandbox: Sandbox, file: Path) -> None:
     addresses = chats(sandbox, 4)
-    lose(sandbox, GoAway(0.5), addresses[2])
+    lose(sandbox, Outage(0.5), addresses[2])
     async with fresh_client(sandbox) as client:
         results = await sent(client, Source(addresses, count=20), journal=file)
 
@@ -85,7 +84,7 @@ async def test_a_service_that_is_away_at_the_first_call_is_waited_for(
     client: Client, sandbox: Sandbox, file: Path
 ) -> None:
     (chat,) = chats(sandbox, 1)
-    away = asyncio.create_task(sandbox.go_away(1))
+    away = asyncio.create_task(sandbox.go_offline(1))
     await asyncio.sleep(0)
     run = client.send_many([Outgoing(chat, "1")], journal=file)
     run.start()
@@ -105,7 +104,7 @@ async def test_stop_after_holds_from_the_first_call(
     client: Client, sandbox: Sandbox, file: Path, *, has_journal: bool
 ) -> None:
     addresses = chats(sandbox, 1)
-    away = asyncio.create_task(sandbox.go_away(30))
+    away = asyncio.create_task(sandbox.go_offline(30))
     await asyncio.sleep(0)
     options: Any = {"journal": file} if has_journal else {}
     async with asyncio.timeout(5):

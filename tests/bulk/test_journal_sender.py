@@ -9,12 +9,8 @@ import pytest
 
 from healthmsg import (
     Client,
-    EarlierRunError,
     Environment,
-    InvalidFileError,
     InvalidInputError,
-    JournalInUseError,
-    JournalMismatchError,
     NotFoundError,
     Option,
     Outcome,
@@ -26,6 +22,7 @@ from healthmsg import (
     exact_aux_id,
 )
 from healthmsg.bulk.journal import State
+from healthmsg.errors import EarlierRunError, InvalidFileError, JournalInUseError, JournalMismatchError
 from healthmsg.sandbox import AnswerStatus, Sandbox
 from tests.bulk.journal_runs import fresh_client, lose, outcomes, sent, states
 from tests.bulk.sources import AsyncSource, bodies, chats, posts
@@ -248,7 +245,7 @@ async def test_another_accounts_journal_is_refused_before_anything_is_sent(
     (chat,) = chats(sandbox, 1)
     await sent(client, [Outgoing(chat, "1")], journal=target)
     calls = posts(sandbox)
-    other = client.using(sandbox.issue_token(sandbox.add_colleague("Bea", "Bos")))
+    other = client.with_token(sandbox.issue_token(sandbox.add_colleague("Bea", "Bos")))
 
     with pytest.raises(JournalMismatchError):
         await sent(other, [Outgoing(chat, "2")], journal=target)
@@ -260,7 +257,7 @@ async def test_two_tokens_of_one_user_share_a_journal(client: Client, sandbox: S
     (chat,) = chats(sandbox, 1)
     await sent(client, [Outgoing(chat, "1")], journal=target)
 
-    results = await sent(client.using(sandbox.issue_token()), [Outgoing(chat, "2")], journal=target)
+    results = await sent(client.with_token(sandbox.issue_token()), [Outgoing(chat, "2")], journal=target)
 
     assert outcomes(results) == [Outcome.DELIVERED]
 

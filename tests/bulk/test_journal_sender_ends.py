@@ -150,7 +150,7 @@ async def test_who_leaves_at_once_leaves_what_is_in_doubt_in_doubt(
 
     for ticks in range(8):
         # As in another process: what this one has sent is not known.
-        fresh = client.using(sandbox.issue_token())
+        fresh = client.with_token(sandbox.issue_token())
         run = fresh.send_many(None, journal=file, settle=60)
         assert isinstance(run, JournalSendMany)
         run._launch = _noting(run._launch, launched)  # type: ignore[method-assign, assignment] # to know when

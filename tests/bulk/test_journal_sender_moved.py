@@ -7,16 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from healthmsg import (
-    Client,
-    JournalError,
-    JournalGoneError,
-    JournalIncompleteError,
-    Outcome,
-    Outgoing,
-    SendResult,
-)
+from healthmsg import Client, JournalError, Outcome, Outgoing, SendResult
 from healthmsg.bulk.journal import Journal
+from healthmsg.errors import JournalGoneError, JournalIncompleteError
 from healthmsg.sandbox import Sandbox
 from tests.bulk.journal_runs import fresh_client, outcomes, sent
 from tests.bulk.sources import bodies, chats, posts

@@ -7,19 +7,13 @@ from typing import Any
 import asyncpg
 import pytest
 
-from healthmsg import (
-    Client,
-    DeliveryUnknownError,
-    EarlierRunError,
-    JournalError,
-    Outcome,
-    Outgoing,
-)
+from healthmsg import Client, DeliveryUnknownError, JournalError, Outcome, Outgoing
 from healthmsg.bulk import journal_sender
 from healthmsg.bulk.journal import Entry, Journal, State
 from healthmsg.bulk.journal.store import Store
 from healthmsg.bulk.journal_sender import JournalSendMany
-from healthmsg.sandbox import AnswerStatus, AnswerStatusAfter, CutAfter, CutBefore, Delay, Fault, Sandbox
+from healthmsg.errors import EarlierRunError
+from healthmsg.sandbox import AnswerStatus, CutAfter, CutBefore, Delay, Fault, Sandbox
 from tests.bulk.journal_runs import fresh_client, lose, outcomes, sent, states
 from tests.bulk.sources import bodies, chats, posts
 from tests.waiting import until
@@ -41,7 +35,7 @@ async def left_in_doubt(sandbox: Sandbox, file: Path | str, fault: Fault, *messa
 # --- in the same run
 
 
-@pytest.mark.parametrize("fault", [CutAfter(), AnswerStatusAfter(500)])
+@pytest.mark.parametrize("fault", [CutAfter(), AnswerStatus(500, after=True)])
 async def test_what_was_delivered_is_found_and_not_sent_again(
     client: Client, sandbox: Sandbox, target: str, fault: Fault
 ) -> None:

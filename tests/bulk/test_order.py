@@ -167,7 +167,7 @@ async def test_one_that_waits_does_not_keep_a_held_run_from_trying(
     (patient,) = patients(sandbox, 1)
     messages = [Outgoing(patient.address(kind), kind) for kind in ("conversation", "user")]
     client._api.deliveries.me = sandbox.user_id  # a run with a journal asks for it before anything else
-    away = asyncio.create_task(sandbox.go_away(30))
+    away = asyncio.create_task(sandbox.go_offline(30))
     await asyncio.sleep(1)
     report = await client.send_many(messages, **options).report()
     await away

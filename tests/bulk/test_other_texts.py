@@ -6,18 +6,10 @@ from typing import Any
 
 import pytest
 
-from healthmsg import (
-    Client,
-    DryRunReport,
-    InvalidInputError,
-    OtherTextError,
-    Outcome,
-    Outgoing,
-    ProblemKind,
-    SendResult,
-)
+from healthmsg import Client, DryRunReport, InvalidInputError, Outcome, Outgoing, ProblemKind, SendResult
 from healthmsg.bulk.intake import Intake
 from healthmsg.bulk.journal import Entry, Given, Journal, State
+from healthmsg.errors import OtherTextError
 from healthmsg.sandbox import CutBefore, Sandbox
 from tests.bulk.journal_runs import fresh_client, lose, outcomes, sent
 from tests.bulk.sources import bodies, chats

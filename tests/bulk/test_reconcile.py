@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from healthmsg.bulk.reconcile import Reconciled, Reconciler
-from healthmsg.delivery.attempt import Attempt
 from healthmsg.delivery.ledger import Delivered, Deliveries
+from healthmsg.delivery.proof import Attempt
 from healthmsg.ids import ChatAddress
 from healthmsg.models import Attachment, Message, Outcome, User
 from healthmsg.paging import Pager

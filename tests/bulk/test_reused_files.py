@@ -8,20 +8,10 @@ from typing import Any, Literal
 
 import pytest
 
-from healthmsg import (
-    Client,
-    InvalidFileError,
-    JournalMismatchError,
-    Outcome,
-    Outgoing,
-    RateLimit,
-    Retries,
-    Upload,
-    UploadFile,
-    UploadFileError,
-)
+from healthmsg import Client, Outcome, Outgoing, RateLimit, Retries, Upload, UploadFile
 from healthmsg.bulk.entries import checked, take_files, taker
 from healthmsg.bulk.journal import Journal
+from healthmsg.errors import InvalidFileError, JournalMismatchError, UploadFileError
 from healthmsg.files import sources as values
 from healthmsg.sandbox import Sandbox
 

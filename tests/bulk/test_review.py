@@ -5,16 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from healthmsg import (
-    ConfigurationError,
-    InvalidInputError,
-    JournalInUseError,
-    JournalNotFoundError,
-    JournalReview,
-    Outcome,
-    Outgoing,
-)
+from healthmsg import ConfigurationError, InvalidInputError, JournalReview, Outcome, Outgoing
 from healthmsg.bulk.journal import Entry, Journal, Row, State
+from healthmsg.errors import JournalInUseError, JournalNotFoundError
 from healthmsg.sandbox import Sandbox
 from tests.bulk.journal_runs import fresh_client, outcomes, sent
 from tests.bulk.sources import bodies, chats

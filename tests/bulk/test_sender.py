@@ -6,21 +6,23 @@ from typing import Any
 import pytest
 
 from healthmsg import (
-    AmbiguousAuxIdError,
     Client,
-    ClientClosedError,
     DeliveryUnknownError,
-    EmptyMessageError,
     ForbiddenError,
-    InvalidFileError,
-    InvalidIdError,
     InvalidInputError,
     NotFoundError,
     Outcome,
     Outgoing,
-    PreconditionFailedError,
     SendResult,
     UploadFile,
+)
+from healthmsg.errors import (
+    AmbiguousAuxIdError,
+    ClientClosedError,
+    EmptyMessageError,
+    InvalidFileError,
+    InvalidIdError,
+    PreconditionFailedError,
 )
 from healthmsg.models import ConversationInfo
 from healthmsg.resources.chat import Chat
@@ -112,7 +114,7 @@ async def test_the_repr_shows_neither_body_nor_auxiliary_id() -> None:
 async def test_a_chat_of_another_user_is_not_written_in_by_this_one(client: Client, sandbox: Sandbox) -> None:
     (address,) = chats(sandbox, 1)
     chat_id = address.partition("/")[2]
-    bea = client.using(sandbox.issue_token(sandbox.add_user("Bea", "Bos")))
+    bea = client.with_token(sandbox.issue_token(sandbox.add_user("Bea", "Bos")))
     async with Client(sandbox.issue_token(), environment=sandbox.environment) as other:
         handles = [bea.conversations(chat_id), other.conversations(chat_id), client.conversations(chat_id)]
 

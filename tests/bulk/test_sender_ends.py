@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from healthmsg import Client, Outcome, Outgoing, SendingStoppedError, SendResult
+from healthmsg import Client, Outcome, Outgoing, SendResult
 from healthmsg.bulk.plain_sender import PlainSendMany
+from healthmsg.errors import SendingStoppedError
 from healthmsg.sandbox import AnswerStatus, Delay, Sandbox
 from tests.bulk.sources import AsyncSource, Source, chats, posts
 

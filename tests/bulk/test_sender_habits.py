@@ -12,7 +12,7 @@ from aiohttp import web
 
 from healthmsg import Client, DeliveryUnknownError, Outcome, Outgoing, SendMany, SendResult, UploadFile, clock
 from healthmsg.sandbox import CutAfter, CutBefore, Fault, Habits, Sandbox
-from healthmsg.sandbox.answers import cut, json_answer
+from healthmsg.sandbox.call import cut, json_answer
 from healthmsg.sandbox.faults import Execute
 from tests.bulk.service_habits import ALONE, cleaned
 from tests.bulk.sources import bodies, chats, posts
@@ -66,7 +66,7 @@ async def test_a_lost_answer_leads_to_one_message_whatever_the_habits(
 async def test_six_lost_answers_of_a_service_that_rewrites_do_not_become_six_copies(
     service: Callable[[Habits], Sandbox],
 ) -> None:
-    async with service(Habits(text=html.escape)) as sandbox:
+    async with service(Habits(rewrite_text=html.escape)) as sandbox:
         chat, other = chats(sandbox, 2)
         lose(sandbox, CutAfter(), chat, times=6)
         _, result = sorted(
@@ -83,7 +83,7 @@ async def test_six_lost_answers_of_a_service_that_rewrites_do_not_become_six_cop
 
 @pytest.mark.looptime(False)  # files are read in threads, which no fake clock waits for
 async def test_a_file_whose_name_is_cleaned_and_whose_size_changes_goes_once(tmp_path: Path) -> None:
-    habits = Habits(file_name=cleaned, file_size=lambda size: size // 2)
+    habits = Habits(rewrite_file_name=cleaned, rewrite_file_size=lambda size: size // 2)
     async with Sandbox(habits=habits) as sandbox:
         known, learnt, unknown = chats(sandbox, 3)
         lose(sandbox, CutAfter(), unknown)

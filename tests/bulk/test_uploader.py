@@ -10,14 +10,9 @@ from typing import Any
 import pytest
 
 from healthmsg import (
-    AmbiguousAuxIdError,
     Client,
-    ClientClosedError,
     DeliveryUnknownError,
-    EmptyMessageError,
     ForbiddenError,
-    InvalidFileError,
-    InvalidIdError,
     InvalidInputError,
     NotFoundError,
     Outcome,
@@ -25,6 +20,13 @@ from healthmsg import (
     Upload,
     UploadFile,
     UploadResult,
+)
+from healthmsg.errors import (
+    AmbiguousAuxIdError,
+    ClientClosedError,
+    EmptyMessageError,
+    InvalidFileError,
+    InvalidIdError,
 )
 from healthmsg.resources.chat import Chat
 from healthmsg.sandbox import AnswerStatus, CutAfter, CutBefore, Fault, Sandbox
@@ -220,7 +222,7 @@ async def test_a_text_that_is_none_is_reported(client: Client, sandbox: Sandbox)
 async def test_a_chat_of_another_user_or_client_is_refused(client: Client, sandbox: Sandbox) -> None:
     (address,) = chats(sandbox, 1)
     chat_id = address.partition("/")[2]
-    bea = client.using(sandbox.issue_token(sandbox.add_user("Bea", "Bos")))
+    bea = client.with_token(sandbox.issue_token(sandbox.add_user("Bea", "Bos")))
     async with Client(sandbox.issue_token(), environment=sandbox.environment) as other:
         handles: list[Chat] = [chats.conversations(chat_id) for chats in (bea, other, client)]
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from healthmsg import Client, Outcome, RateLimit, SendingStoppedError, UploadFile, UploadMany, UploadResult
+from healthmsg import Client, Outcome, RateLimit, UploadFile, UploadMany, UploadResult
+from healthmsg.errors import SendingStoppedError
 from healthmsg.sandbox import AnswerStatus, Delay, Sandbox
 from tests.bulk.sources import chats, posts
 from tests.bulk.uploads import PDF, Halting, deaf_service, open_files, upload_threads

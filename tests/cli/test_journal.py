@@ -12,8 +12,7 @@ import pytest
 
 from healthmsg.bulk.journal import Entry, Journal
 from healthmsg.cli.files import JournalLocation
-from healthmsg.delivery.attempt import Outcome
-from healthmsg.errors import JournalError
+from healthmsg.errors import JournalError, Outcome
 from tests.cli.command_line import Done, invoke
 
 BODY = "Beste mevrouw Jansen"

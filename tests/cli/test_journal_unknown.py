@@ -8,7 +8,7 @@ import pytest
 
 from healthmsg import Client
 from healthmsg.bulk.journal import Entry, Journal, Row, State
-from healthmsg.delivery.attempt import Outcome
+from healthmsg.errors import Outcome
 from healthmsg.sandbox import Sandbox
 from tests.cli.command_line import Done, invoke, run
 

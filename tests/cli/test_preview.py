@@ -26,7 +26,7 @@ from healthmsg.cli.sending.preview import (
     show_differences,
     show_doubts,
 )
-from healthmsg.delivery.attempt import Outcome
+from healthmsg.errors import Outcome
 from healthmsg.sandbox import AnswerStatus, Sandbox
 from tests.cli.command_line import Done, run
 

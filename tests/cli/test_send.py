@@ -18,7 +18,7 @@ from tests.cli.command_line import RUNNER, Done, bodies, invoke, run, variables_
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    async with Sandbox(seed=False) as sandbox:
+    async with Sandbox(sample_data=False) as sandbox:
         yield sandbox
 
 

@@ -8,14 +8,10 @@ import pytest
 from aiohttp import ClientSession
 from rich.console import Console
 
-from healthmsg import (
-    AuthorizationError,
-    AuthorizationRefusedError,
-    HealthmsgError,
-    StateMismatchError,
-)
+from healthmsg import HealthmsgError
 from healthmsg.cli import demo as module
 from healthmsg.cli.demo import sign_in
+from healthmsg.errors import AuthorizationError, AuthorizationRefusedError, StateMismatchError
 from healthmsg.sandbox import AnswerStatus, Sandbox
 from healthmsg.sandbox.remote import RemoteSandbox
 

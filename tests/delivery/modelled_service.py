@@ -11,10 +11,10 @@ from typing import Any, Final
 from attrs import define, evolve, field
 
 from healthmsg.bulk.reconcile import OwnDeliveries, Reconciled, Reconciler
+from healthmsg.clock import ServerClock
 from healthmsg.codec import decode, encode
-from healthmsg.delivery.attempt import Attempt
 from healthmsg.delivery.ledger import Deliveries
-from healthmsg.delivery.server_clock import ServerClock
+from healthmsg.delivery.proof import Attempt
 from healthmsg.ids import ChatAddress
 from healthmsg.models import Message
 from healthmsg.paging import Pager
@@ -62,7 +62,7 @@ class ModelledService:
     ) -> StoredMessage:
         self.made += 1
         at = self.now - timedelta(seconds=ago)
-        message = StoredMessage(f"m{self.made}", sender, self.habits.text(body), at)
+        message = StoredMessage(f"m{self.made}", sender, self.habits.rewrite_text(body), at)
         self.arrived[message.id] = self.deliveries.clock.now() - ago
         self.chat(chat).messages.append(message)
         self.chat(chat).messages.sort(key=lambda one: one.created_at)
@@ -75,18 +75,18 @@ class ModelledService:
         await asyncio.sleep(self.latency / 2)
         date = format_datetime(self.now.astimezone(UTC).replace(microsecond=0), usegmt=True)
         await asyncio.sleep(self.latency / 2)
-        clock.seen(date if self.habits.tells_date else None, departed_at, clock.now())
+        clock.seen(date if self.habits.sends_date else None, departed_at, clock.now())
         return departed_at, clock.now()
 
     async def deliver(self, chat: ChatAddress, body: str) -> StoredMessage:
         """Deliver a message, with its answer."""
         call = Request("POST {chat}/messages", "POST", "")
-        call.departed_at = self.deliveries.clock.now()
+        call.current.departed_at = self.deliveries.clock.now()
         await asyncio.sleep(self.latency / 2)
         message = self.take_in(chat, body)
         await asyncio.sleep(self.latency / 2)
         await self.call()
-        call.answered_at = self.deliveries.clock.now()
+        call.current.answered_at = self.deliveries.clock.now()
         self.deliveries.delivered(chat, message.id, body, (), call)
         return message
 
@@ -107,8 +107,9 @@ class ModelledService:
             self.pages_read += 1
             start = page * self.page_size
             # Its clock may be set, but what lags does so by true time.
-            late = self.deliveries.clock.now() - self.habits.lag.total_seconds()
-            shown = evolve(self.habits, lag=timedelta()).listed(chat, self.now)
+            late = self.deliveries.clock.now() - self.habits.listing_lag.total_seconds()
+            habits = evolve(self.habits, listing_lag=timedelta())
+            shown = habits.listed(chat.messages, self.now, chat.pinned)
             listed = [one for one in shown if self.arrived[one.id] <= late][start : start + self.page_size]
             await self.call()
             document = [

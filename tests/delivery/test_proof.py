@@ -27,11 +27,11 @@ MODELS = st.fixed_dictionaries(
     {
         "resolution": st.sampled_from([SECOND, SECOND, MILLISECOND, timedelta(minutes=1)]),
         "rounds": st.booleans(),
-        "ahead": st.sampled_from([0, 0, 20, -20, 600, -130]).map(lambda n: timedelta(seconds=n)),
-        "zone": st.sampled_from([None, None, timedelta(hours=1), timedelta(hours=-5)]),
-        "tells_date": st.booleans(),
+        "clock_ahead": st.sampled_from([0, 0, 20, -20, 600, -130]).map(lambda n: timedelta(seconds=n)),
+        "utc_offset": st.sampled_from([None, None, timedelta(hours=1), timedelta(hours=-5)]),
+        "sends_date": st.booleans(),
         "order": st.sampled_from(["newest first", "newest first", "oldest first", "none"]),
-        "lag": st.sampled_from([0, 0, 5, 60]).map(lambda n: timedelta(seconds=n)),
+        "listing_lag": st.sampled_from([0, 0, 5, 60]).map(lambda n: timedelta(seconds=n)),
     }
 )
 SETTINGS = settings(
@@ -42,7 +42,7 @@ SETTINGS = settings(
 
 
 def service_of(habits: dict[str, Any], form: str = "as it is", **more: Any) -> ModelledService:
-    return ModelledService(Habits(**habits, text=FORMS[form]), **more)
+    return ModelledService(Habits(**habits, rewrite_text=FORMS[form]), **more)
 
 
 @SETTINGS
@@ -73,7 +73,7 @@ async def test_what_arrived_is_never_sent_again_and_what_did_not_is_never_delive
     colleague: float | None,
 ) -> None:
     if not before:  # then `Date` stands for the clock of the stamps, as is assumed
-        habits |= {"ahead": timedelta(), "zone": None}
+        habits |= {"clock_ahead": timedelta(), "utc_offset": None}
     if habits["resolution"] > SECOND:  # as long ago as minutes and a slow answer leave open
         history = [(ago + 200, text) for ago, text in history]
     if jump is not None:  # no equal text is just as old as the clock is set back, as is assumed
@@ -94,7 +94,7 @@ async def test_what_arrived_is_never_sent_again_and_what_did_not_is_never_delive
     if colleague is not None:
         loop.call_later(colleague, service.take_in, CHAT, OTHER)
     if arrives_after is not None:  # what takes effect is listed within that time, as is assumed
-        arrives_after = min(arrives_after, 90 - habits["lag"].total_seconds())
+        arrives_after = min(arrives_after, 90 - habits["listing_lag"].total_seconds())
     attempt = await service.lose_answer(TEXT, arrives_after=arrives_after)
     note(f"{habits} {form} latency {latency} before {before} after {after} {arrives_after} {jump}")
 
@@ -138,7 +138,10 @@ async def test_with_a_steady_offset_it_is_always_found_out(
     history: list[tuple[float, str]],
     arrives_after: float | None,
 ) -> None:
-    habits |= {"resolution": min(habits["resolution"], SECOND), "lag": min(habits["lag"], SECOND)}
+    habits |= {
+        "resolution": min(habits["resolution"], SECOND),
+        "listing_lag": min(habits["listing_lag"], SECOND),
+    }
     service = service_of(habits, form, ahead=timedelta(seconds=skew))
     for ago, text in history:
         service.take_in(CHAT, text, ago=ago)
@@ -164,10 +167,10 @@ async def test_with_a_steady_offset_it_is_always_found_out(
         {},
         {"rounds": True},
         {"resolution": MILLISECOND},
-        {"zone": timedelta(hours=2)},
-        {"ahead": timedelta(seconds=20)},
-        {"ahead": timedelta(minutes=-10)},
-        {"tells_date": False, "ahead": timedelta(minutes=-2)},
+        {"utc_offset": timedelta(hours=2)},
+        {"clock_ahead": timedelta(seconds=20)},
+        {"clock_ahead": timedelta(minutes=-10)},
+        {"sends_date": False, "clock_ahead": timedelta(minutes=-2)},
         {"order": "oldest first"},
         {"order": "none"},
     ],
@@ -232,7 +235,7 @@ class SummerTime(Habits):
 
     def stamp(self, moment: datetime) -> str:
         zone = timedelta(hours=2) + (self.change if moment >= self.at else timedelta())
-        return Habits(zone=zone).stamp(moment)
+        return Habits(utc_offset=zone).stamp(moment)
 
 
 @pytest.mark.parametrize("hours", [1, -1])

@@ -17,10 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from healthmsg.errors import InvalidFileError
-from healthmsg.files import FileToUpload, UploadFile, check_files, file_parts, prepare
+from healthmsg.files import FileToUpload, UploadFile, file_parts, prepare
 from healthmsg.files import sources as module
 from healthmsg.pipeline.request import FilePart
 from healthmsg.transfer import Meter
+from healthmsg.validation import check_files
 
 KINDS = "it must be a path or an open binary file, or bytes or an async iterable in an UploadFile"
 CONTROL = frozenset(map(chr, [*range(0x20), *range(0x7F, 0xA0)]))
@@ -508,6 +509,6 @@ def test_a_sequence_of_files_passes(files: Any) -> None:
 
 
 @pytest.mark.parametrize("files", ["a.pdf", b"a.pdf", Path("a.pdf"), UploadFile("a.pdf"), None, 7, {"a.pdf"}])
-def test_a_single_file_is_not_a_sequence_of_files(files: object) -> None:
+def test_a_single_file_is_not_a_sequence_of_files(files: Any) -> None:
     with pytest.raises(InvalidFileError):
         check_files(files)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from healthmsg.files.names import safe_name, stored_name
+from healthmsg.files.targets import safe_name, stored_name
 from healthmsg.models import Attachment
 
 CONTROL = frozenset(map(chr, [*range(0x20), *range(0x7F, 0xA0)]))

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from healthmsg.delivery.attempt import Outcome
 from healthmsg.errors import (
     BadRequestError,
     CallError,
@@ -18,6 +17,7 @@ from healthmsg.errors import (
     ForbiddenError,
     InternalServerError,
     NotFoundError,
+    Outcome,
     PreconditionFailedError,
     QuotaExceededError,
     RateLimitedError,
@@ -29,19 +29,19 @@ from healthmsg.errors import (
 )
 from healthmsg.pipeline.request import Request, Response
 from healthmsg.pipeline.retry import Retries, RetryStep
-from healthmsg.routes import Repeat
+from healthmsg.routes import Idempotency
 from tests.pipeline.servers import a_request, response
 
 Failure = Callable[[Request], Exception]
 OFTEN = Retries().attempts
 every_kind = pytest.mark.parametrize(
-    ("method", "repeat"),
+    ("method", "idempotency"),
     [
-        ("GET", Repeat.SAFE),
-        ("PUT", Repeat.IDEMPOTENT),
-        ("PUT", Repeat.ONCE),
-        ("DELETE", Repeat.ONCE),
-        ("POST", Repeat.ONCE),
+        ("GET", Idempotency.SAFE),
+        ("PUT", Idempotency.IDEMPOTENT),
+        ("PUT", Idempotency.NOT_IDEMPOTENT),
+        ("DELETE", Idempotency.NOT_IDEMPOTENT),
+        ("POST", Idempotency.NOT_IDEMPOTENT),
     ],
 )
 
@@ -113,14 +113,14 @@ RAISED = [
 ]
 
 
-def a_call(method: str = "POST", repeat: Repeat = Repeat.ONCE) -> Request:
+def a_call(method: str = "POST", idempotency: Idempotency = Idempotency.NOT_IDEMPOTENT) -> Request:
     request = a_request(method)
-    request.repeat = repeat
+    request.idempotency = idempotency
     return request
 
 
 def idempotent() -> Request:
-    return a_call("PUT", Repeat.IDEMPOTENT)
+    return a_call("PUT", Idempotency.IDEMPOTENT)
 
 
 async def failure_of(service: Service, request: Request, retries: Retries | None = None) -> CallError:
@@ -137,13 +137,13 @@ class Course:
         self.began: list[datetime] = []
 
     async def __call__(self, request: Request) -> Response:
-        self.began.append(datetime.fromtimestamp(request.started_at, UTC))
+        self.began.append(datetime.fromtimestamp(request.current.started_at, UTC))
         return await self.service(request)
 
     async def unknown(self, request: Request, retries: Retries | None = None) -> DeliveryUnknownError:
         with pytest.raises(DeliveryUnknownError) as caught:
             await RetryStep(retries or Retries())(request, self)
-        assert len(self.began) == len(set(self.began)) == caught.value.attempts == request.attempt
+        assert len(self.began) == len(set(self.began)) == caught.value.attempts == request.current.number
         assert caught.value.outcome is Outcome.UNKNOWN
         assert caught.value.call == request.call
         return caught.value

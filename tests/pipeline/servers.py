@@ -40,7 +40,9 @@ METHODS = ("GET", "POST", "PUT", "DELETE")
 def a_request(method: str = "POST", body: Content | Multipart | None = JSON) -> Request:
     """Make a request that is full of what nobody may see."""
     body = None if method == "GET" else body
-    return Request(f"{method} {ROUTE}", method, PATH, {"q": PATIENT}, body, cookie=COOKIE, token=TOKEN)
+    request = Request(f"{method} {ROUTE}", method, PATH, {"q": PATIENT}, body, cookie=COOKIE)
+    request.current.token = TOKEN
+    return request
 
 
 @frozen

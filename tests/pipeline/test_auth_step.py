@@ -6,13 +6,13 @@ import pytest
 from healthmsg import Client, Environment
 from healthmsg.auth.manager import TokenManager
 from healthmsg.auth.token import Token
-from healthmsg.delivery.attempt import Outcome
 from healthmsg.errors import (
     CallError,
     CallTimeoutError,
     ConnectError,
     ForbiddenError,
     NotFoundError,
+    Outcome,
     RateLimitedError,
     ReauthorizationRequiredError,
     ServiceUnavailableError,
@@ -65,8 +65,8 @@ class Service:
         self.refusals: list[UnauthorizedError] = []
 
     async def __call__(self, request: Request) -> Response:
-        self.seen.append(request.token)
-        if request.token in self.accepted:
+        self.seen.append(request.current.token)
+        if request.current.token in self.accepted:
             return response()
         self.refusals.append(UnauthorizedError(request.call, 401))
         raise self.refusals[-1]
@@ -122,9 +122,9 @@ async def test_the_second_try_is_one_of_its_own() -> None:
     tries: list[tuple[int, float, float]] = []
 
     async def refuse_once(request: Request) -> Response:
-        tries.append((request.attempt, request.started_at, request.waited))
-        request.waited = 7.0
-        if request.attempt == 1:
+        tries.append((request.current.number, request.current.started_at, request.current.waited))
+        request.current.waited = 7.0
+        if request.current.number == 1:
             raise UnauthorizedError(request.call, 401)
         return response()
 
@@ -133,7 +133,7 @@ async def test_the_second_try_is_one_of_its_own() -> None:
     assert [attempt for attempt, _, _ in tries] == [1, 2]
     assert tries[0][1] < tries[1][1]
     assert [waited for _, _, waited in tries] == [0, 0]
-    assert request.waited_before == 7
+    assert request.current.waited_before == 7
 
 
 TOKEN_CALL = "POST oauth token"
@@ -214,8 +214,8 @@ async def test_waiting_for_a_token_holds_no_place_in_the_limit() -> None:
 
     async def look() -> None:
         await asyncio.sleep(2)
-        assert limiter._slots.is_one_free(limiter.now())
-        held.append(limiter.rate.calls - limiter._slots.free)
+        assert limiter._window.is_one_free(limiter.now())
+        held.append(limiter.rate.calls - limiter._window.free)
 
     tokens, service = Tokens(), Service("new")
     tokens.while_asked = look

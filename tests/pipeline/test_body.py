@@ -11,12 +11,12 @@ import pytest
 from aiohttp.http_writer import StreamWriter
 
 from healthmsg.auth import Token
-from healthmsg.delivery.attempt import Outcome
 from healthmsg.errors import (
     CallError,
     CallTimeoutError,
     ConnectError,
     ConnectionLostError,
+    Outcome,
     PreconditionFailedError,
     RateLimitedError,
     UnauthorizedError,
@@ -27,6 +27,7 @@ from healthmsg.pipeline.auth import AuthStep
 from healthmsg.pipeline.check import CheckStep
 from healthmsg.pipeline.request import FilePart, Multipart, Request, Send
 from healthmsg.pipeline.retry import Retries, RetryStep
+from healthmsg.ratelimit.window import Slot
 from healthmsg.transfer import Meter
 from healthmsg.transport.multipart import FileSource, PieceSource
 from healthmsg.transport.timeouts import Timeout
@@ -362,7 +363,7 @@ async def test_an_early_refusal_is_raised_as_itself() -> None:
         assert len(server.begun) == 1
 
 
-class NotedSlot:
+class NotedSlot(Slot):
     """A place in the limit that notes when it is asked."""
 
     def __init__(self, server: Server, *, wait: float = 0.05) -> None:
@@ -384,18 +385,18 @@ class NotedSlot:
 
 async def test_an_upload_waits_for_the_limit_before_its_end(server: Server) -> None:
     request = upload(file(LARGE))
-    request.slot = slot = NotedSlot(server)
+    request.current.slot = slot = NotedSlot(server)
     async with wire_to(server.url) as wire:
         await wire(request)
     assert slot.told == ["sent", "before the last chunk", "answered"]
     assert len(server.executed) == 1
-    assert request.body_sent
+    assert request.current.body_sent
 
 
 @pytest.mark.looptime
 async def test_its_wait_for_the_limit_does_not_count_for_how_long_an_upload_may_take(server: Server) -> None:
     request = upload(once(Pieces(b"x"), 1))
-    request.slot = NotedSlot(server, wait=1000)
+    request.current.slot = NotedSlot(server, wait=1000)
     async with wire_to(server.url, Timeout(total=5)) as wire:
         assert (await wire(request)).status == 201
 
@@ -410,7 +411,7 @@ async def test_all_else_of_an_upload_counts() -> None:
     limits = Timeout(total=5, read=900, write=900)
     async with serve(never_answer) as server, wire_to(server.url, limits) as wire:
         request = upload(once(Pieces(b"x"), 1))
-        request.slot = NotedSlot(server, wait=50)
+        request.current.slot = NotedSlot(server, wait=50)
         began = asyncio.get_running_loop().time()
         with pytest.raises(CallTimeoutError):
             await wire(request)
@@ -537,7 +538,7 @@ async def test_a_call_that_did_not_come_to_its_iterable_is_repeated() -> None:
     async with serve(refuse_at_the_head) as server, wire_to(server.url) as wire:
         await fold([RetryStep(Retries(max_wait=0.01)), CheckStep()], wire)(request)
         assert len(server.executed) == 1
-    assert (request.attempt, pieces.given) == (2, 1)
+    assert (request.current.number, pieces.given) == (2, 1)
 
 
 async def test_a_call_with_an_iterable_that_found_no_connection_is_repeated(unused_tcp_port: int) -> None:
@@ -546,7 +547,7 @@ async def test_a_call_with_an_iterable_that_found_no_connection_is_repeated(unus
     async with wire_to(f"http://127.0.0.1:{unused_tcp_port}") as wire:
         with pytest.raises(ConnectError):
             await fold([RetryStep(Retries(attempts=3, max_wait=0)), CheckStep()], wire)(request)
-    assert (request.attempt, pieces.given) == (3, 0)
+    assert (request.current.number, pieces.given) == (3, 0)
 
 
 async def test_a_second_reading_never_sends_what_is_left(server: Server) -> None:

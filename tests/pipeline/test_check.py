@@ -10,8 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from healthmsg import errors
-from healthmsg.delivery.attempt import Outcome
-from healthmsg.errors import StatusError
+from healthmsg.errors import Outcome, StatusError
 from healthmsg.pipeline.check import CheckStep, status_error
 from healthmsg.pipeline.request import Request, Response
 from tests.pipeline.servers import CANARIES, METHODS, a_request, assert_error_tells_nothing, response

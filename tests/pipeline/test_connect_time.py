@@ -30,7 +30,7 @@ async def assert_no_connection_in_time(wire: Wire) -> None:
         await wire(request)
     assert asyncio.get_running_loop().time() - started < 2
     assert caught.value.outcome is Outcome.NOT_SENT
-    assert not request.has_left
+    assert not request.current.has_left
 
 
 async def answer_connect_and_hang(incoming: Incoming) -> None:

@@ -63,7 +63,7 @@ CASES = [
 
 def going_to(url: str, proxy: URL | None = None) -> Request:
     request = a_request()
-    request.url, request.proxy, request.has_left = URL(url), proxy, False
+    request.current.url, request.current.proxy, request.current.has_left = URL(url), proxy, False
     return request
 
 
@@ -114,5 +114,5 @@ async def test_a_call_is_made_again_only_while_that_is_wanted() -> None:
     with pytest.raises(ConnectError):
         await RetryStep(Retries(max_wait=0.001))(request, refuse)
 
-    assert request.attempt == 3
+    assert request.current.number == 3
     assert {type(error) for error, _ in asked} == {ConnectError}

@@ -10,27 +10,29 @@ import pytest
 from attrs import frozen
 
 from healthmsg import (
-    BadGatewayError,
-    BadRequestError,
     CallError,
     CallTimeoutError,
     ConnectError,
-    ConnectionLostError,
     DeliveryUnknownError,
     ForbiddenError,
+    NotFoundError,
+    Outcome,
+    RateLimitedError,
+    Retries,
+    Timeout,
+    UnauthorizedError,
+)
+from healthmsg.errors import (
+    BadGatewayError,
+    BadRequestError,
+    ConnectionLostError,
     InternalServerError,
     InvalidResponseError,
     MethodNotAllowedError,
-    NotFoundError,
-    Outcome,
     PreconditionFailedError,
-    RateLimitedError,
-    Retries,
     ServiceUnavailableError,
     StatusError,
-    Timeout,
     TokenRenewalError,
-    UnauthorizedError,
 )
 from tests.pipeline.faulty_service import (
     ALWAYS,

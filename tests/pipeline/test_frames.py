@@ -134,7 +134,7 @@ CALLS: Final[dict[str, Call]] = {
     "send": lambda client: client.conversations("c1").send(f"{BODY} {PATIENT}"),
     "ask": lambda client: client.conversations("c1").ask(f"{BODY} {PATIENT}", options=[Option("Ja")]),
     "upload": lambda client: client.conversations("c1").upload(
-        UploadFile(BODY.encode() * 9, "scan.png"), message=f"{BODY} {PATIENT}"
+        UploadFile(BODY.encode() * 9, "scan.png"), body=f"{BODY} {PATIENT}"
     ),
     "invite": lambda client: client.users.invite(
         "private", email="a@b.nl", first_name=PATIENT, last_name=PATIENT, invite_text=BODY
@@ -145,7 +145,7 @@ CALLS: Final[dict[str, Call]] = {
     "create": lambda client: client.groupchats.create(subject=BODY, members=["u1"]),
     "read": lambda client: client.conversations("c1").message("m1"),
     "list": listed,
-    "download": lambda client: client.conversations("c1").read_attachment("a1", max_bytes=99),
+    "download": lambda client: client.conversations("c1").download_bytes("a1", max_bytes=99),
     "own request": lambda client: client.request("POST", "x", json={"body": BODY}, query={"q": PATIENT}),
     "bulk": in_bulk,
     "bulk upload": uploaded_in_bulk,
@@ -215,8 +215,8 @@ async def test_no_frame_of_a_failed_download_holds_a_secret(ends: str, tmp_path:
         chat = client.conversations("c1")
         calls: list[Callable[[], Awaitable[object]]] = [
             lambda: chat.download("a1", to=tmp_path / "file"),
-            lambda: chat.read_attachment("a1", max_bytes=99),
-            lambda: chat.pdf(to=tmp_path / "chat.pdf"),
+            lambda: chat.download_bytes("a1", max_bytes=99),
+            lambda: chat.download_pdf(to=tmp_path / "chat.pdf"),
         ]
         for call in calls:
             found_in |= found(await failure_of(call()), SECRETS + TEXTS)
@@ -261,8 +261,8 @@ async def test_no_frame_of_a_failed_token_call_holds_a_secret(name: str) -> None
                 lambda _: app.exchange(CODE, send),
                 lambda _: app.refresh(stale(), send),
                 lambda manager: manager.renew(manager.token, send),
-                lambda manager: client.using(manager).me.get(),
-                lambda manager: client.using(manager).conversations("c1").send(BODY),
+                lambda manager: client.with_token(manager).me.get(),
+                lambda manager: client.with_token(manager).conversations("c1").send(BODY),
             ]
             found_in = set()
             for call, manager in itertools.product(calls, managers):
@@ -335,7 +335,7 @@ def test_no_frame_of_a_refused_credential_holds_it(bad: str) -> None:
         lambda: Token(bad),
         lambda: Token("t", refresh_token=f"{bad}\n"),
         lambda: Client(bad, environment=environment_of(url)),
-        lambda: Client("t", environment=environment_of(url)).using(bad),
+        lambda: Client("t", environment=environment_of(url)).with_token(bad),
         lambda: OAuthApp("client-1", f"{bad}\n", "https://clinic.example/callback", environment_of(url)),
     ]
     found_in = set()

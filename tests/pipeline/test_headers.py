@@ -5,15 +5,8 @@ from attrs import asdict
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from healthmsg.models.quota import Quota
-from healthmsg.pipeline.headers import (
-    http_date,
-    may_be_used_up,
-    quota_headers,
-    quota_of,
-    seconds_until,
-    wait_for_reset,
-)
+from healthmsg.clock import http_date, seconds_until
+from healthmsg.quota import Quota, may_be_used_up, quota_headers, quota_of, wait_for_reset
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 ALL = {

@@ -7,8 +7,9 @@ import pytest
 
 from healthmsg.errors import ClientClosedError, RateLimitedError
 from healthmsg.pipeline.limit import LimitStep
-from healthmsg.pipeline.request import Lane, Request, Response
+from healthmsg.pipeline.request import Request, Response
 from healthmsg.ratelimit.limiter import Limiter, RateLimit
+from healthmsg.ratelimit.queue import Priority
 from tests.pipeline.servers import a_request, let_the_clock_tick, response
 from tests.pipeline.waiters import all_slots_come_back, nobody_is_left, until_the_spacing_holds, waiting
 
@@ -27,9 +28,9 @@ def limiter() -> Limiter:
 
 async def refused_for(seconds: float, step: LimitStep) -> None:
     async def refuse(request: Request) -> Response:
-        assert request.slot is not None
-        request.slot.sent()
-        request.slot.answered()
+        assert request.current.slot is not None
+        request.current.slot.sent()
+        request.current.slot.answered()
         raise RateLimitedError("GET x", 429, retry_after=seconds)
 
     with pytest.raises(RateLimitedError):
@@ -76,9 +77,9 @@ async def test_who_waits_for_no_pause_waits_for_the_limit_all_the_same(
 
 
 async def answer(request: Request) -> Response:
-    assert request.slot is not None
-    request.slot.sent()
-    request.slot.answered()
+    assert request.current.slot is not None
+    request.current.slot.sent()
+    request.current.slot.answered()
     return response()
 
 
@@ -107,24 +108,24 @@ async def test_a_step_that_is_closed_lets_nobody_wait_and_leaves_the_limiter_to_
 
 async def test_the_end_of_an_upload_gets_a_tenth_of_the_turns_while_others_want_all() -> None:
     limiter = Limiter(RateLimit(calls=30))
-    order: list[Lane] = []
+    order: list[Priority] = []
 
-    async def call(lane: Lane) -> None:
-        (await limiter.acquire(lane)).never_left()
-        order.append(lane)
+    async def call(priority: Priority) -> None:
+        (await limiter.acquire(priority)).never_left()
+        order.append(priority)
 
-    lanes = [Lane.INTERACTIVE] * 60 + [Lane.BACKGROUND] * 3 + [Lane.FINISHING] * 3
-    await asyncio.gather(*(call(lane) for lane in lanes))
-    turns = [number for number, lane in enumerate(order) if lane is Lane.FINISHING]
+    lanes = [Priority.INTERACTIVE] * 60 + [Priority.BACKGROUND] * 3 + [Priority.FINISHING] * 3
+    await asyncio.gather(*(call(priority) for priority in lanes))
+    turns = [number for number, priority in enumerate(order) if priority is Priority.FINISHING]
     assert turns[0] < 12
     assert [after - before for before, after in itertools.pairwise(turns)] == [10, 10]
-    assert order[-3:] == [Lane.BACKGROUND] * 3
+    assert order[-3:] == [Priority.BACKGROUND] * 3
 
 
 async def test_lanes_that_have_emptied_keep_nobody_who_was_cancelled(limiter: Limiter) -> None:
     await until_the_spacing_holds(limiter)
     [first] = await waiting(limiter)
-    cancelled = [asyncio.create_task(limiter.acquire(Lane.BACKGROUND)) for _ in range(5)]
+    cancelled = [asyncio.create_task(limiter.acquire(Priority.BACKGROUND)) for _ in range(5)]
     await asyncio.sleep(0)
     for task in cancelled:
         task.cancel()

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import aiohttp
 import pytest
 
-from healthmsg import Client, ConfigurationError, Environment, Outcome
+from healthmsg import Client, ConfigurationError, Environment, Outcome, api
 from healthmsg.codec import decode
 from healthmsg.errors import (
     CallError,
@@ -21,7 +21,6 @@ from healthmsg.errors import (
     NotFoundError,
 )
 from healthmsg.pipeline.retry import Retries
-from healthmsg.resources import api
 from healthmsg.transport.timeouts import Timeout
 from tests.pipeline.servers import Handler, Incoming, a_request, answering, serve, wire_to
 

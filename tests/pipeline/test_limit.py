@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from healthmsg.errors import CallTimeoutError, ConnectError, ConnectionLostError, RateLimitedError
 from healthmsg.pipeline.limit import LimitStep
-from healthmsg.pipeline.request import Lane, Request, Response
+from healthmsg.pipeline.request import Request, Response
 from healthmsg.ratelimit.limiter import Limiter, RateLimit
-from healthmsg.ratelimit.window import CallSlot
+from healthmsg.ratelimit.queue import Priority
+from healthmsg.ratelimit.window import Slot
 from tests.pipeline.servers import a_request, in_fake_time, let_the_clock_tick, response
 
 pytestmark = pytest.mark.looptime(noop_cycles=0)
@@ -62,13 +63,13 @@ class Run:
         await asyncio.gather(*(self._call(step, random.Random(dice.random())) for _ in range(count)))  # noqa: S311
         self.departures = [moment - started for moment in self.departures]
         await asyncio.sleep(5)
-        assert self.limiter._slots.is_one_free(self.limiter.now())
-        assert self.limiter._slots.free == self.limiter.rate.calls
+        assert self.limiter._window.is_one_free(self.limiter.now())
+        assert self.limiter._window.free == self.limiter.rate.calls
 
     async def _call(self, step: LimitStep, dice: random.Random) -> None:
         await asyncio.sleep(dice.uniform(0, self.path.spread))
-        lane = dice.choice(list(Lane))
-        request = Request("GET x", "GET", "x", lane=lane)
+        priority = dice.choice(list(Priority))
+        request = Request("GET x", "GET", "x", priority=priority)
         call = asyncio.create_task(step(request, lambda request: self._carry(request, dice)))
         if dice.random() < self.path.trouble:
             with suppress(TimeoutError, ConnectError, RateLimitedError):
@@ -78,13 +79,13 @@ class Run:
                 await call
 
     async def _carry(self, request: Request, dice: random.Random) -> Response:
-        assert request.slot is not None
+        assert request.current.slot is not None
         if dice.random() < self.path.trouble:
             await asyncio.sleep(dice.uniform(0, 2))
             raise ConnectError("GET x", "no")
         now = self.limiter.now()
         self.departures.append(now)
-        request.slot.sent()
+        request.current.slot.sent()
         way_there = dice.uniform(0, self.path.way)
         self.arrivals.append(now + way_there)
         await asyncio.sleep(
@@ -92,7 +93,7 @@ class Run:
             + dice.uniform(self.path.least_answer, self.path.answer)
             + dice.uniform(0, self.path.way)
         )
-        request.slot.answered()
+        request.current.slot.answered()
         if dice.random() < self.path.trouble / 3:
             raise RateLimitedError("GET x", 429, retry_after=dice.choice([None, 0.0, 0.3, 0.5]))
         return response()
@@ -175,7 +176,7 @@ async def test_after_a_rest_a_burst_leaves_close_together_and_the_rest_is_spaced
     limiter = Limiter(RateLimit(burst=burst))
     for _ in range(2):
         started = limiter.now()
-        slots = await asyncio.gather(*(limiter.acquire(Lane.INTERACTIVE) for _ in range(burst + 3)))
+        slots = await asyncio.gather(*(limiter.acquire(Priority.INTERACTIVE) for _ in range(burst + 3)))
         waits = [slot.waited for slot in slots]
         assert max(waits[:burst]) < ABOUT
         assert waits[burst:] == pytest.approx([(1 - 0.06) / 30, 1.94 / 30, 2.94 / 30], abs=0.001)
@@ -185,8 +186,10 @@ async def test_after_a_rest_a_burst_leaves_close_together_and_the_rest_is_spaced
         await asyncio.sleep(2)
 
 
-async def taken(limiter: Limiter, order: list[str], name: str, lane: Lane = Lane.INTERACTIVE) -> CallSlot:
-    slot = await limiter.acquire(lane)
+async def taken(
+    limiter: Limiter, order: list[str], name: str, priority: Priority = Priority.INTERACTIVE
+) -> Slot:
+    slot = await limiter.acquire(priority)
     slot.sent()
     slot.answered()
     order.append(name)
@@ -202,7 +205,7 @@ async def test_calls_of_a_lane_go_in_the_order_in_which_they_came() -> None:
 
 async def test_an_interactive_call_goes_before_all_that_wait_in_the_background() -> None:
     limiter, order = Limiter(RateLimit()), list[str]()
-    bulk = [asyncio.create_task(taken(limiter, order, "bulk", Lane.BACKGROUND)) for _ in range(200)]
+    bulk = [asyncio.create_task(taken(limiter, order, "bulk", Priority.BACKGROUND)) for _ in range(200)]
     await asyncio.sleep(3)
     gone = len(order)
     await taken(limiter, order, "interactive")
@@ -212,11 +215,11 @@ async def test_an_interactive_call_goes_before_all_that_wait_in_the_background()
 
 async def test_the_end_of_a_bulk_upload_goes_behind_the_interactive_calls_and_before_the_bulk() -> None:
     limiter, order = Limiter(RateLimit()), list[str]()
-    upload = await limiter.acquire(Lane.BACKGROUND)
+    upload = await limiter.acquire(Priority.BACKGROUND)
     upload.sent()
     await asyncio.sleep(0.2)
     limiter.pause(0.1)
-    bulk = [asyncio.create_task(taken(limiter, order, "bulk", Lane.BACKGROUND)) for _ in range(3)]
+    bulk = [asyncio.create_task(taken(limiter, order, "bulk", Priority.BACKGROUND)) for _ in range(3)]
     await asyncio.sleep(0)
     ending = asyncio.create_task(upload.before_last_chunk())
     ending.add_done_callback(lambda _: order.append("upload"))
@@ -230,32 +233,32 @@ async def test_long_uploads_among_the_calls_take_no_more_than_their_two_slots() 
     step = LimitStep(limiter, longest_pause=1)
 
     async def proceed(request: Request) -> Response:
-        slot = request.slot
+        slot = request.current.slot
         assert slot is not None
         slot.sent()
-        if request.lane is Lane.INTERACTIVE:
+        if request.priority is Priority.INTERACTIVE:
             await asyncio.sleep(4)
             await slot.before_last_chunk()
         await asyncio.sleep(0.02)
         slot.answered()
         return response()
 
-    lanes = [Lane.INTERACTIVE] * 60 + [Lane.BACKGROUND] * 480
+    lanes = [Priority.INTERACTIVE] * 60 + [Priority.BACKGROUND] * 480
     started = limiter.now()
-    await asyncio.gather(*(step(Request("x", "POST", "x", lane=lane), proceed) for lane in lanes))
+    await asyncio.gather(*(step(Request("x", "POST", "x", priority=priority), proceed) for priority in lanes))
     assert limiter.now() - started == pytest.approx(600 / 30, rel=0.02)
 
 
 async def sends(request: Request) -> None:
-    assert request.slot is not None
-    request.slot.sent()
+    assert request.current.slot is not None
+    request.current.slot.sent()
 
 
 async def is_answered(request: Request, after: float) -> None:
     await sends(request)
     await asyncio.sleep(after)
-    assert request.slot is not None
-    request.slot.answered()
+    assert request.current.slot is not None
+    request.current.slot.answered()
 
 
 async def loses_the_line(request: Request) -> None:
@@ -321,13 +324,13 @@ async def test_a_slot_comes_back_once_and_at_the_right_moment(
     assert departures[2] == pytest.approx(third_goes_at, abs=0.04)
     assert departures[2] >= third_goes_at - (0.04 if fate is never_connects else ABOUT)
     await asyncio.sleep(5)
-    assert limiter._slots.is_one_free(limiter.now())
-    assert limiter._slots.free == 2
+    assert limiter._window.is_one_free(limiter.now())
+    assert limiter._window.free == 2
 
 
 async def test_what_is_reported_twice_or_too_late_counts_once() -> None:
     limiter = Limiter(TWO)
-    slot = await limiter.acquire(Lane.INTERACTIVE)
+    slot = await limiter.acquire(Priority.INTERACTIVE)
     for _ in range(2):
         slot.sent()
         slot.answered()
@@ -336,52 +339,52 @@ async def test_what_is_reported_twice_or_too_late_counts_once() -> None:
     await asyncio.sleep(5)
     slot.answered()
     await asyncio.sleep(5)
-    assert limiter._slots.is_one_free(limiter.now())
-    assert limiter._slots.free == 2
+    assert limiter._window.is_one_free(limiter.now())
+    assert limiter._window.free == 2
 
 
 async def test_a_waiter_cancelled_in_the_tick_it_is_let_go_gives_its_slot_back_at_once() -> None:
     limiter = Limiter(RateLimit(calls=3))
-    await limiter.acquire(Lane.INTERACTIVE)
+    await limiter.acquire(Priority.INTERACTIVE)
     loop = asyncio.get_running_loop()
-    first = asyncio.create_task(limiter.acquire(Lane.INTERACTIVE))
-    waiter = asyncio.create_task(limiter.acquire(Lane.INTERACTIVE))
+    first = asyncio.create_task(limiter.acquire(Priority.INTERACTIVE))
+    waiter = asyncio.create_task(limiter.acquire(Priority.INTERACTIVE))
     await first
-    next_one = limiter._lanes.next_one
+    pop = limiter._queue.pop
 
     def cancelling() -> Any:
-        limiter._lanes.next_one = next_one  # type: ignore[method-assign]
+        limiter._queue.pop = pop  # type: ignore[method-assign]
         loop.call_soon(waiter.cancel)  # runs when the waiter has been let go, and before it knows
-        return next_one()
+        return pop()
 
-    limiter._lanes.next_one = cancelling  # type: ignore[method-assign]
+    limiter._queue.pop = cancelling  # type: ignore[method-assign]
     with pytest.raises(asyncio.CancelledError):
         await waiter
     assert limiter.waiting == 0
-    assert limiter._slots.is_one_free(limiter.now())
-    assert limiter._slots.free == 1
+    assert limiter._window.is_one_free(limiter.now())
+    assert limiter._window.free == 1
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 async def test_only_a_steady_path_tells_how_long_the_way_back_is() -> None:
     limiter = Limiter(RateLimit(calls=5))
-    assert [limiter._slots.least_way_back(0.1) for _ in range(5)] == [0.0] * 5
-    assert 0.05 < limiter._slots.least_way_back(0.1) < 0.1
-    assert limiter._slots.least_way_back(0.3) == 0.0
-    assert limiter._slots.least_way_back(0.1) == 0.0
+    assert [limiter._window.least_way_back(0.1) for _ in range(5)] == [0.0] * 5
+    assert 0.05 < limiter._window.least_way_back(0.1) < 0.1
+    assert limiter._window.least_way_back(0.3) == 0.0
+    assert limiter._window.least_way_back(0.1) == 0.0
 
 
 async def test_an_upload_that_took_long_tells_the_way_back_by_its_last_chunk() -> None:
     limiter = Limiter(RateLimit(calls=5))
     for _ in range(6):
-        limiter._slots.least_way_back(0.1)
-    upload = await limiter.acquire(Lane.INTERACTIVE)
+        limiter._window.least_way_back(0.1)
+    upload = await limiter.acquire(Priority.INTERACTIVE)
     upload.sent()
     await asyncio.sleep(0.6)
     await upload.before_last_chunk()
     await asyncio.sleep(0.1)
     upload.answered()
-    assert limiter._slots.least_way_back(0.1) == pytest.approx(0.08, abs=0.001)
+    assert limiter._window.least_way_back(0.1) == pytest.approx(0.08, abs=0.001)
     await asyncio.sleep(5)
-    assert limiter._slots.is_one_free(limiter.now())
-    assert limiter._slots.free == 5
+    assert limiter._window.is_one_free(limiter.now())
+    assert limiter._window.free == 5

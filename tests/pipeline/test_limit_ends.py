@@ -11,7 +11,7 @@ from healthmsg.pipeline import fold
 from healthmsg.pipeline.limit import LimitStep
 from healthmsg.pipeline.request import Request, Response
 from healthmsg.ratelimit.limiter import Limiter, RateLimit
-from healthmsg.ratelimit.window import CallSlot
+from healthmsg.ratelimit.window import Slot
 from healthmsg.transport.timeouts import Timeout
 from tests.pipeline.servers import (
     Handler,
@@ -49,16 +49,16 @@ async def mute() -> AsyncIterator[str]:
 
 
 def held(limiter: Limiter) -> int:
-    assert limiter._slots.is_one_free(limiter.now())
-    return limiter.rate.calls - limiter._slots.free
+    assert limiter._window.is_one_free(limiter.now())
+    return limiter.rate.calls - limiter._window.free
 
 
-def slot_of(request: Request) -> CallSlot:
-    assert isinstance(request.slot, CallSlot)
-    return request.slot
+def slot_of(request: Request) -> Slot:
+    assert isinstance(request.current.slot, Slot)
+    return request.current.slot
 
 
-async def ended(limiter: Limiter, url: str, error: type[CallError] | None, total: float = 5.0) -> CallSlot:
+async def ended(limiter: Limiter, url: str, error: type[CallError] | None, total: float = 5.0) -> Slot:
     """Make a call that ends so, and give what was its slot."""
     request = a_request()
     async with wire_to(url, Timeout(total=total)) as wire:
@@ -71,7 +71,11 @@ async def ended(limiter: Limiter, url: str, error: type[CallError] | None, total
     return slot_of(request)
 
 
-async def cancelled(limiter: Limiter, url: str, is_time: Callable[[Request], bool]) -> CallSlot:
+def is_connecting(request: Request) -> bool:
+    return request.current.url is not None and request.current.has_left is False
+
+
+async def cancelled(limiter: Limiter, url: str, is_time: Callable[[Request], bool]) -> Slot:
     """Make a call, cancel it at that time, and give what was its slot."""
     request = a_request()
     async with wire_to(url) as wire:
@@ -96,10 +100,10 @@ async def test_a_call_that_timed_out_before_it_could_leave_holds_nothing(limiter
 
 
 async def test_a_call_that_was_cancelled_before_it_left_may_still_arrive(limiter: Limiter, mute: str) -> None:
-    slot = await cancelled(limiter, mute, lambda request: request.has_left is False)
+    slot = await cancelled(limiter, mute, is_connecting)
     assert slot.sent_at is None
     assert held(limiter) == 1
-    assert limiter._slots.next_due() == pytest.approx(limiter.now() + ARRIVAL + PER, abs=0.1)
+    assert limiter._window.next_due() == pytest.approx(limiter.now() + ARRIVAL + PER, abs=0.1)
 
 
 async def test_a_call_that_was_answered_is_counted_until_an_interval_later(limiter: Limiter) -> None:
@@ -107,8 +111,8 @@ async def test_a_call_that_was_answered_is_counted_until_an_interval_later(limit
         slot = await ended(limiter, server.url, None)
     assert slot.sent_at is not None
     assert held(limiter) == 1
-    assert slot.sent_at + PER <= limiter._slots.next_due() <= min(limiter.now() + PER, slot.due)
-    assert limiter._slots.next_due() < slot.due - ARRIVAL / 4
+    assert slot.sent_at + PER <= limiter._window.next_due() <= min(limiter.now() + PER, slot.due)
+    assert limiter._window.next_due() < slot.due - ARRIVAL / 4
 
 
 async def never_answers(incoming: Incoming) -> None:
@@ -137,14 +141,14 @@ async def test_a_call_without_an_answer_in_time_has_arrived_by_then_and_is_count
         slot = await ended(limiter, server.url, error, total)
     assert slot.sent_at is not None
     assert held(limiter) == 1
-    assert limiter._slots.next_due() == pytest.approx(slot.sent_at + ARRIVAL + PER)
+    assert limiter._window.next_due() == pytest.approx(slot.sent_at + ARRIVAL + PER)
 
 
 async def test_a_call_whose_answer_was_cut_had_arrived_before_that_answer(limiter: Limiter) -> None:
     async with serve(cut_the_answer) as server:
         slot = await ended(limiter, server.url, ConnectionLostError)
     assert held(limiter) == 1
-    assert limiter._slots.next_due() < slot.due
+    assert limiter._window.next_due() < slot.due
 
 
 async def test_a_call_that_was_cancelled_after_it_left_is_counted_like_one_without_an_answer(
@@ -154,7 +158,7 @@ async def test_a_call_that_was_cancelled_after_it_left_is_counted_like_one_witho
         slot = await cancelled(limiter, server.url, lambda _: bool(server.executed))
     assert slot.sent_at is not None
     assert held(limiter) == 1
-    assert limiter._slots.next_due() == pytest.approx(slot.sent_at + ARRIVAL + PER)
+    assert limiter._window.next_due() == pytest.approx(slot.sent_at + ARRIVAL + PER)
 
 
 async def test_a_call_that_was_cancelled_while_it_waited_holds_nothing_and_was_never_sent(
@@ -169,6 +173,6 @@ async def test_a_call_that_was_cancelled_while_it_waited_holds_nothing_and_was_n
         with pytest.raises(asyncio.CancelledError):
             await call
         assert not server.opened
-    assert request.slot is None
+    assert request.current.slot is None
     assert held(limiter) == 0
     assert limiter.waiting == 0

@@ -21,11 +21,12 @@ from healthmsg.errors import (
 )
 from healthmsg.pipeline import fold
 from healthmsg.pipeline.limit import LimitStep
-from healthmsg.pipeline.request import Lane, Request, Response
+from healthmsg.pipeline.request import Request, Response
 from healthmsg.pipeline.retry import Retries, RetryStep
-from healthmsg.ratelimit.adaptive import Pace
+from healthmsg.ratelimit.adaptive import AdaptiveRate
 from healthmsg.ratelimit.limiter import Limiter, RateLimit
-from healthmsg.sandbox.limits import FixedWindow, Policy, SlidingWindow, SpikeArrest
+from healthmsg.ratelimit.queue import Priority
+from healthmsg.sandbox.limits import FixedWindow, RateLimitPolicy, SlidingWindow, SpikeArrest
 from tests.pipeline.servers import a_request, in_fake_time, let_the_clock_tick, response
 
 pytestmark = pytest.mark.looptime(noop_cycles=0)
@@ -41,7 +42,7 @@ async def ticking_clock() -> None:
 class Service:
     """A service that enforces a policy, over a path with jitter."""
 
-    policy: Policy
+    policy: RateLimitPolicy
     dice: random.Random
     jitter: float = 0.0
     told: bool = False
@@ -50,14 +51,14 @@ class Service:
     refused: list[float] = field(factory=list)
 
     async def __call__(self, request: Request) -> Response:
-        assert request.slot is not None
-        request.slot.sent()
+        assert request.current.slot is not None
+        request.current.slot.sent()
         await asyncio.sleep(self.dice.uniform(0, self.jitter))
         now = asyncio.get_running_loop().time()
         wait = self.policy.admit(now)
         (self.admitted if wait is None else self.refused).append(now)
         await asyncio.sleep(self.dice.uniform(0, self.jitter) + 0.001)
-        request.slot.answered()
+        request.current.slot.answered()
         if wait is not None:
             raise RateLimitedError("POST x", 429, retry_after=1 if self.told else None)
         return response()
@@ -122,7 +123,7 @@ def test_under_jitter_a_spike_arrest_loses_nothing_and_passes_more_than_one_call
 @pytest.mark.parametrize("told", [False, True])
 @pytest.mark.parametrize("policy", [SlidingWindow, FixedWindow])
 def test_when_another_program_takes_half_of_the_limit_we_settle_at_the_other_half(
-    policy: Callable[[], Policy], caplog: pytest.LogCaptureFixture, *, told: bool
+    policy: Callable[[], RateLimitPolicy], caplog: pytest.LogCaptureFixture, *, told: bool
 ) -> None:
     no_lines(caplog)
 
@@ -169,10 +170,10 @@ class Refusing:
         self.left: list[float] = []
 
     async def __call__(self, request: Request) -> Response:
-        assert request.slot is not None
+        assert request.current.slot is not None
         self.left.append(asyncio.get_running_loop().time())
-        request.slot.sent()
-        request.slot.answered()
+        request.current.slot.sent()
+        request.current.slot.answered()
         if self.error is not None:
             raise self.error
         return response()
@@ -223,7 +224,7 @@ async def test_what_the_service_took_in_raises_the_pace_again(
     limiter, service = Limiter(), Refusing()
     step = LimitStep(limiter, longest_pause=60)
     await call(step, service, RateLimitedError("x", 429), *[error] * 5)
-    assert (limiter.pace.beat < BEAT / 0.8 - 1e-9) == raises
+    assert (limiter.adaptive.interval < BEAT / 0.8 - 1e-9) == raises
 
 
 async def test_a_503_that_names_a_wait_pauses_everybody_and_slows_nobody_down() -> None:
@@ -232,7 +233,7 @@ async def test_a_503_that_names_a_wait_pauses_everybody_and_slows_nobody_down() 
     await call(step, service, ServiceUnavailableError("x", 503, retry_after=5), None)
     await call(step, service, ServiceUnavailableError("x", 503), None)
     assert service.gaps() == pytest.approx([5, BEAT, BEAT], abs=0.002)
-    assert not limiter.pace.is_slowed
+    assert not limiter.adaptive.is_slowed
 
 
 async def test_pauses_without_a_named_wait_double_while_nothing_passes_up_to_an_interval() -> None:
@@ -250,15 +251,15 @@ async def test_a_429_doubles_how_long_a_call_may_be_under_way_for_a_while() -> N
     limiter, service = Limiter(RateLimit(calls=10)), Refusing()
     step = LimitStep(limiter, longest_pause=60)
     await call(step, service, RateLimitedError("x", 429))
-    slot = await limiter.acquire(Lane.INTERACTIVE)
+    slot = await limiter.acquire(Priority.INTERACTIVE)
     slot.sent()
     assert slot.due - limiter.now() == pytest.approx(1.2, abs=0.001)
     await call(step, service, *[None] * 150)
-    assert 0.1 < limiter.pace.arrival < 0.2
+    assert 0.1 < limiter.adaptive.arrival < 0.2
     await call(step, service, *[None] * 160)
-    assert limiter.pace.arrival == 0.1
-    assert not limiter.pace.is_recovering
-    slot = await limiter.acquire(Lane.INTERACTIVE)
+    assert limiter.adaptive.arrival == 0.1
+    assert not limiter.adaptive.is_recovering
+    slot = await limiter.acquire(Priority.INTERACTIVE)
     slot.sent()
     assert slot.due - limiter.now() == pytest.approx(1.1, abs=0.001)
 
@@ -267,34 +268,34 @@ async def test_a_429_doubles_how_long_a_call_may_be_under_way_for_a_while() -> N
 
 
 def test_the_pace_is_lowered_once_for_all_calls_that_left_within_one_interval() -> None:
-    pace = Pace(30, 1.0, 0.1)
+    pace = AdaptiveRate(30, 1.0, 0.1)
     for now, left_at in [(5.0, 4.9), (5.1, 4.95), (5.9, 5.8), (6.1, 5.99)]:
-        pace.refused(now, left_at)
-        assert pace.beat == pytest.approx(BEAT / 0.8)
-    pace.refused(6.2, 6.0)
-    assert pace.beat == pytest.approx(BEAT / 0.64)
+        pace.record_429(now, left_at)
+        assert pace.interval == pytest.approx(BEAT / 0.8)
+    pace.record_429(6.2, 6.0)
+    assert pace.interval == pytest.approx(BEAT / 0.64)
 
 
 def test_neither_the_pace_nor_the_time_under_way_goes_beyond_its_bound() -> None:
-    pace = Pace(30, 1.0, 0.1)
+    pace = AdaptiveRate(30, 1.0, 0.1)
     for second in range(100):
-        pace.refused(2.0 * second, 2.0 * second)
-    assert pace.beat == pytest.approx(60 * BEAT)
+        pace.record_429(2.0 * second, 2.0 * second)
+    assert pace.interval == pytest.approx(60 * BEAT)
     assert pace.arrival == 1.0
 
 
 def test_a_good_answer_to_a_call_from_before_the_429_changes_nothing() -> None:
-    pace = Pace(30, 1.0, 0.1)
-    pace.refused(5.0, 4.9)
+    pace = AdaptiveRate(30, 1.0, 0.1)
+    pace.record_429(5.0, 4.9)
     assert pace.backoff(5.0, 4.9) == pytest.approx(BEAT / 0.8 / 2)
-    pace.passed(4.95)
-    assert pace.beat == pytest.approx(BEAT / 0.8)
+    pace.record_success(4.95)
+    assert pace.interval == pytest.approx(BEAT / 0.8)
     assert pace.backoff(5.1, 4.97) == pytest.approx(BEAT / 0.8 / 2)
     assert pace.backoff(5.2, 5.15) == pytest.approx(BEAT / 0.8)
 
 
 def test_the_longest_pause_wins() -> None:
-    pace = Pace(30, 1.0, 0.1)
+    pace = AdaptiveRate(30, 1.0, 0.1)
     pace.pause(5)
     pace.pause(4)
     assert pace.pause_until == 5

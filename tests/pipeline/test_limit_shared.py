@@ -7,11 +7,13 @@ import time
 import pytest
 import uvloop
 
-from healthmsg import Client, ClientClosedError, WrongEventLoopError
+from healthmsg import Client
+from healthmsg.errors import ClientClosedError, WrongEventLoopError
 from healthmsg.pipeline.limit import LimitStep
-from healthmsg.pipeline.request import Lane, Request, Response
+from healthmsg.pipeline.request import Request, Response
 from healthmsg.ratelimit.limiter import Limiter, RateLimit
-from healthmsg.ratelimit.window import CallSlot
+from healthmsg.ratelimit.queue import Priority
+from healthmsg.ratelimit.window import Slot
 from healthmsg.sandbox import Sandbox
 from tests.pipeline.servers import a_request, in_fake_time, response
 
@@ -72,13 +74,13 @@ def test_a_limiter_stays_in_the_event_loop_where_it_was_first_used() -> None:
     limiter = Limiter()
 
     async def use() -> None:
-        (await limiter.acquire(Lane.INTERACTIVE)).never_left()
+        (await limiter.acquire(Priority.INTERACTIVE)).never_left()
 
     in_fake_time(use)
 
     async def use_elsewhere() -> None:
         with pytest.raises(WrongEventLoopError):
-            await limiter.acquire(Lane.INTERACTIVE)
+            await limiter.acquire(Priority.INTERACTIVE)
 
     in_fake_time(use_elsewhere)
 
@@ -91,8 +93,8 @@ def test_uvloop_whose_timers_fire_early_changes_nothing() -> None:
     limit = RateLimit(calls=10, per=0.2, arrival=0.01)
     left: list[float] = []
 
-    async def call(limiter: Limiter, lane: Lane) -> CallSlot:
-        slot = await limiter.acquire(lane)
+    async def call(limiter: Limiter, priority: Priority) -> Slot:
+        slot = await limiter.acquire(priority)
         slot.sent()
         left.append(time.monotonic())
         await asyncio.sleep(0.003)
@@ -101,7 +103,7 @@ def test_uvloop_whose_timers_fire_early_changes_nothing() -> None:
 
     async def main() -> None:
         limiter = Limiter(limit)
-        await asyncio.gather(*(call(limiter, lane) for lane in [*Lane] * 20))
+        await asyncio.gather(*(call(limiter, priority) for priority in [*Priority] * 20))
 
     uvloop.run(main())
     assert len(left) == 60

@@ -6,9 +6,9 @@ from attrs import define, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from healthmsg.pipeline.request import Lane
 from healthmsg.ratelimit.limiter import Limiter, RateLimit
-from healthmsg.ratelimit.window import CallSlot
+from healthmsg.ratelimit.queue import Priority
+from healthmsg.ratelimit.window import Slot
 from tests.pipeline.servers import in_fake_time
 
 # Fake time moves in microseconds.
@@ -31,7 +31,7 @@ steps = st.lists(
 
 @define(eq=False)
 class Call:
-    slot: CallSlot
+    slot: Slot
     arrives: float = 0.0
 
 
@@ -42,16 +42,16 @@ class World:
     limiter: Limiter
     steady: bool
     """Whether all ways there take equally long, so that round trips can tell of the way back."""
-    waiters: list[asyncio.Task[CallSlot]] = field(factory=list)
+    waiters: list[asyncio.Task[Slot]] = field(factory=list)
     unsent: list[Call] = field(factory=list)
     under_way: list[Call] = field(factory=list)
     arrivals: list[float] = field(factory=list)
     endings: list[tuple[Call, asyncio.Task[None]]] = field(factory=list)
-    given_out: list[CallSlot] = field(factory=list)
+    given_out: list[Slot] = field(factory=list)
 
     def __attrs_post_init__(self) -> None:
         if not self.steady:  # a round trip that is drawn at random tells nothing of its way there
-            self.limiter._slots._round_trips_seen = -1_000
+            self.limiter._window._round_trips_seen = -1_000
 
     def way(self, share: float) -> float:
         return ARRIVAL * (0.7 if self.steady else share)
@@ -73,8 +73,8 @@ class World:
                 self.unsent.append(Call(waiter.result()))
 
     def call(self, which: int, _: float) -> None:
-        lane = Lane.BACKGROUND if which % 2 else Lane.INTERACTIVE
-        self.waiters += [asyncio.create_task(self.limiter.acquire(lane)) for _ in range(1 + which % 4)]
+        priority = Priority.BACKGROUND if which % 2 else Priority.INTERACTIVE
+        self.waiters += [asyncio.create_task(self.limiter.acquire(priority)) for _ in range(1 + which % 4)]
 
     def cancel(self, which: int, _: float) -> None:
         if self.waiters:
@@ -114,11 +114,11 @@ class World:
 
     def answer(self, which: int, _: float) -> None:
         if call := self._arrived(which):
-            self.limiter.passed(call.slot)
+            self.limiter.record_success(call.slot)
 
     def refuse(self, which: int, share: float) -> None:
         if call := self._arrived(which):
-            self.limiter.refused(call.slot, share if which % 2 else None)
+            self.limiter.record_429(call.slot, share if which % 2 else None)
 
     def finish(self, which: int, _: float) -> None:
         """Come to the last chunk of an upload, which may need a second slot."""
@@ -136,7 +136,7 @@ class World:
         ordered = sorted(self.arrivals)
         for first, last in zip(ordered, ordered[calls:], strict=False):
             assert last - first >= per
-        assert 0 <= self.limiter._slots.free <= calls
+        assert 0 <= self.limiter._window.free <= calls
 
     async def end(self) -> None:
         tasks = [*self.waiters, *(task for _, task in self.endings)]
@@ -149,8 +149,8 @@ class World:
             if not waiter.cancelled() and waiter.result() not in self.given_out:
                 waiter.result().never_left()
         await asyncio.sleep(5)
-        assert self.limiter._slots.is_one_free(self.limiter.now())
-        assert self.limiter._slots.free == self.limiter.rate.calls
+        assert self.limiter._window.is_one_free(self.limiter.now())
+        assert self.limiter._window.free == self.limiter.rate.calls
         assert not self.limiter.waiting
 
 

@@ -7,9 +7,10 @@ import pytest
 
 from healthmsg.errors import ConfigurationError, QuotaExceededError, RateLimitedError
 from healthmsg.pipeline.limit import LimitStep
-from healthmsg.pipeline.request import Lane, Request, Response
+from healthmsg.pipeline.request import Request, Response
 from healthmsg.ratelimit.limiter import Limiter, RateLimit
-from healthmsg.ratelimit.window import CallSlot
+from healthmsg.ratelimit.queue import Priority
+from healthmsg.ratelimit.window import Slot
 from tests.machine import Machine
 from tests.pipeline.servers import a_request, in_fake_time, let_the_clock_tick, response
 from tests.pipeline.waiters import (
@@ -88,15 +89,15 @@ async def test_who_waited_first_can_be_cancelled_while_others_wait(limiter: Limi
 
 async def test_who_waited_first_lets_a_person_go_before_a_bulk_run(limiter: Limiter) -> None:
     await until_the_spacing_holds(limiter)
-    order: list[Lane] = []
+    order: list[Priority] = []
 
-    async def call(lane: Lane) -> None:
-        slot = await limiter.acquire(lane)
-        order.append(lane)
+    async def call(priority: Priority) -> None:
+        slot = await limiter.acquire(priority)
+        order.append(priority)
         slot.never_left()
 
-    lanes = [Lane.BACKGROUND, Lane.BACKGROUND, Lane.INTERACTIVE, Lane.FINISHING]
-    calls = [asyncio.create_task(call(lane)) for lane in lanes]
+    lanes = [Priority.BACKGROUND, Priority.BACKGROUND, Priority.INTERACTIVE, Priority.FINISHING]
+    calls = [asyncio.create_task(call(priority)) for priority in lanes]
     await asyncio.gather(*calls)
 
     assert order == sorted(lanes)
@@ -119,9 +120,9 @@ async def test_a_newcomer_does_not_overtake_who_waits_already(
     first.add_done_callback(lambda _: order.append("first"))
     await asyncio.sleep(0.1)
     # The pause is over, but the loop has been busy, so that the dispatcher does not know yet.
-    now = limiter._slots.now
-    monkeypatch.setattr(limiter._slots, "now", lambda: now() + 1)
-    newcomer = asyncio.create_task(limiter.acquire(Lane.INTERACTIVE))
+    now = limiter._window.now
+    monkeypatch.setattr(limiter._window, "now", lambda: now() + 1)
+    newcomer = asyncio.create_task(limiter.acquire(Priority.INTERACTIVE))
     newcomer.add_done_callback(lambda _: order.append("newcomer"))
     await asyncio.wait([first, newcomer])
     assert order == ["first", "newcomer"]
@@ -147,12 +148,12 @@ async def test_who_waits_is_told_of_a_slot_that_comes_back_sooner(limiter: Limit
 
 
 async def test_a_call_that_was_sent_is_never_taken_for_one_that_never_left(limiter: Limiter) -> None:
-    slot = await limiter.acquire(Lane.INTERACTIVE)
+    slot = await limiter.acquire(Priority.INTERACTIVE)
     slot.sent()
     slot.never_left()
     await asyncio.sleep(1.09)
-    limiter._slots.is_one_free(limiter.now())
-    assert limiter._slots.free == 1
+    limiter._window.is_one_free(limiter.now())
+    assert limiter._window.free == 1
     assert await all_slots_come_back(limiter)
 
 
@@ -177,11 +178,11 @@ def test_nothing_leaks_when_the_loop_ends_while_callers_wait() -> None:
 
 async def test_who_survives_the_cancellation_of_all_tasks_still_gets_a_turn(limiter: Limiter) -> None:
     # Such as a task that says goodbye when Ctrl-C cancels everything.
-    async def stubborn() -> CallSlot:
+    async def stubborn() -> Slot:
         try:
-            return await limiter.acquire(Lane.INTERACTIVE)
+            return await limiter.acquire(Priority.INTERACTIVE)
         except asyncio.CancelledError:
-            return await limiter.acquire(Lane.INTERACTIVE)
+            return await limiter.acquire(Priority.INTERACTIVE)
 
     await answered_slot(limiter)
     survivor = asyncio.create_task(stubborn())
@@ -211,7 +212,8 @@ async def test_a_pause_holds_everybody_and_the_longest_one_wins(limiter: Limiter
     limiter.pause(3)
     limiter.pause(1)
     interactive, background = (
-        asyncio.create_task(limiter.acquire(lane)) for lane in (Lane.INTERACTIVE, Lane.BACKGROUND)
+        asyncio.create_task(limiter.acquire(priority))
+        for priority in (Priority.INTERACTIVE, Priority.BACKGROUND)
     )
     (await interactive).never_left()
     assert limiter.now() - started == pytest.approx(3, abs=0.001)
@@ -257,15 +259,15 @@ async def test_a_429_holds_everybody_as_long_as_it_says_but_not_for_ever(
     step = LimitStep(limiter, longest_pause=7)
 
     async def refuse(request: Request) -> Response:
-        assert request.slot is not None
-        request.slot.sent()
-        request.slot.answered()
+        assert request.current.slot is not None
+        request.current.slot.sent()
+        request.current.slot.answered()
         raise error
 
     with pytest.raises(RateLimitedError):
         await step(a_request(), refuse)
     started = limiter.now()
-    (await limiter.acquire(Lane.INTERACTIVE)).never_left()
+    (await limiter.acquire(Priority.INTERACTIVE)).never_left()
     assert limiter.now() - started == pytest.approx(held, abs=0.04)
 
 
@@ -276,7 +278,7 @@ async def test_the_step_notes_how_long_a_call_waited(limiter: Limiter) -> None:
     limiter.pause(2)
     request = a_request()
     await LimitStep(limiter, longest_pause=9)(request, proceed)
-    assert request.waited == pytest.approx(2, abs=0.001)
+    assert request.current.waited == pytest.approx(2, abs=0.001)
 
 
 # The first slot comes back after 1.1 s, so that none is held in between.
@@ -284,20 +286,20 @@ async def test_the_step_notes_how_long_a_call_waited(limiter: Limiter) -> None:
 async def test_only_an_upload_that_took_longer_than_the_arrival_takes_a_second_slot(
     limiter: Limiter, seconds: float, held: int
 ) -> None:
-    slot = await limiter.acquire(Lane.INTERACTIVE)
+    slot = await limiter.acquire(Priority.INTERACTIVE)
     slot.sent()
     await asyncio.sleep(seconds)
-    limiter._slots.is_one_free(limiter.now())
-    before = limiter._slots.free
+    limiter._window.is_one_free(limiter.now())
+    before = limiter._window.free
     await slot.before_last_chunk()
-    limiter._slots.is_one_free(limiter.now())
-    assert limiter._slots.free == 2 - held
-    assert before - limiter._slots.free == (seconds > limiter.rate.arrival)
+    limiter._window.is_one_free(limiter.now())
+    assert limiter._window.free == 2 - held
+    assert before - limiter._window.free == (seconds > limiter.rate.arrival)
     assert await all_slots_come_back(limiter)
 
 
 async def test_the_last_chunk_of_a_long_upload_waits_for_the_limit(limiter: Limiter) -> None:
-    slot = await limiter.acquire(Lane.INTERACTIVE)
+    slot = await limiter.acquire(Priority.INTERACTIVE)
     slot.sent()
     await asyncio.sleep(0.2)
     limiter.pause(3)
@@ -335,7 +337,7 @@ async def test_who_waits_learns_of_a_call_that_leaves_only_now(limiter: Limiter)
 
 
 async def test_a_call_that_is_said_to_leave_again_is_counted_from_the_first_time(limiter: Limiter) -> None:
-    slot = await limiter.acquire(Lane.INTERACTIVE)
+    slot = await limiter.acquire(Priority.INTERACTIVE)
     slot.sent()
     due = slot.due
     await asyncio.sleep(0.5)
@@ -348,10 +350,10 @@ async def test_when_a_busy_event_loop_holds_up_the_first_call_the_second_waits_f
     limiter: Limiter, busy: float
 ) -> None:
     await answered_slot(limiter)
-    second = asyncio.create_task(limiter.acquire(Lane.INTERACTIVE))
+    second = asyncio.create_task(limiter.acquire(Priority.INTERACTIVE))
     loop = asyncio.get_running_loop()
     time = loop.time
-    for owner, name in ((loop, "time"), (limiter._slots, "now")):
+    for owner, name in ((loop, "time"), (limiter._window, "now")):
         loop.call_soon(setattr, owner, name, lambda: time() + busy)  # runs when it has got in line
     slot = await second
     assert slot.waited == pytest.approx(busy + 0.5, abs=0.01)
@@ -360,7 +362,7 @@ async def test_when_a_busy_event_loop_holds_up_the_first_call_the_second_waits_f
 async def test_a_long_pause_is_over_when_the_machine_has_slept_through_it(
     limiter: Limiter, machine: Machine
 ) -> None:
-    limiter.obey(3600)
+    limiter.pause_as_asked(3600)
     (waiter,) = await waiting(limiter)
     await asyncio.sleep(100)
     assert not waiter.done()
@@ -370,13 +372,13 @@ async def test_a_long_pause_is_over_when_the_machine_has_slept_through_it(
     assert limiter.now() < 115
     assert limiter.asked_pause_left() == 0
     await asyncio.sleep(1)
-    assert limiter.acquire_at_once(Lane.INTERACTIVE) is not None
+    assert limiter.try_acquire(Priority.INTERACTIVE) is not None
 
 
 async def test_what_is_left_of_a_long_pause_is_waited_for_after_a_sleep(
     limiter: Limiter, machine: Machine
 ) -> None:
-    limiter.obey(3600)
+    limiter.pause_as_asked(3600)
     machine.sleep(3000)
     assert limiter.asked_pause_left() == pytest.approx(600, abs=1)
     (waiter,) = await waiting(limiter)
@@ -385,17 +387,17 @@ async def test_what_is_left_of_a_long_pause_is_waited_for_after_a_sleep(
 
 
 async def test_a_sleep_shortens_no_pause_of_our_own(limiter: Limiter, machine: Machine) -> None:
-    limiter.obey(100)
+    limiter.pause_as_asked(100)
     limiter.pause(200)
     machine.sleep(1000)
     assert limiter.asked_pause_left() == 0
-    (await limiter.acquire(Lane.INTERACTIVE)).never_left()
+    (await limiter.acquire(Priority.INTERACTIVE)).never_left()
     assert limiter.now() == pytest.approx(200, abs=1)
 
 
 async def test_what_was_sent_before_a_sleep_holds_its_slot_after_it(machine: Machine) -> None:
     limiter = Limiter(RateLimit(calls=1, per=1, arrival=0.1))
-    (await limiter.acquire(Lane.INTERACTIVE)).sent()
+    (await limiter.acquire(Priority.INTERACTIVE)).sent()
     machine.sleep(1000)  # it may still be in the hands of the network
-    await limiter.acquire(Lane.INTERACTIVE)
+    await limiter.acquire(Priority.INTERACTIVE)
     assert limiter.now() == pytest.approx(1.1, abs=0.01)

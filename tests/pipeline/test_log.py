@@ -1,5 +1,8 @@
 import asyncio
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -83,7 +86,7 @@ def test_a_repetition_to_come_is_told_at_info(
     error: ConnectError | ServiceUnavailableError, status: int | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     request = a_request()
-    request.attempt = 2
+    request.current.number = 2
 
     with nothing_logged(caplog):
         _log_retry(request, error, 1.25)
@@ -136,3 +139,55 @@ async def test_a_client_tells_of_each_repetition_and_once_of_a_pause(
         (logging.WARNING, "GET me", 429, 1, None, seven_seconds),
     ]
     assert "canary" not in caplog.text
+
+
+SCRIPT = """
+import logging
+{setting_up}
+from healthmsg import Client
+logging.getLogger("healthmsg").debug("a try")
+logging.getLogger("healthmsg").info("a repetition")
+logging.getLogger("healthmsg").warning("a pause")
+logging.getLogger("other").info("another's")
+print(logging.root.handlers, logging.root.level)
+"""
+
+
+def logged(level: str, setting_up: str = "") -> tuple[list[str], str]:
+    done = subprocess.run(  # noqa: S603 - our own script
+        [sys.executable, "-c", SCRIPT.format(setting_up=setting_up)],
+        env={**os.environ, "HEALTHMSG_LOG": level},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [line.rpartition(": ")[2] for line in done.stderr.splitlines()], done.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    ("level", "lines"),
+    [
+        ("debug", ["a try", "a repetition", "a pause"]),
+        (" INFO ", ["a repetition", "a pause"]),
+        ("", ["a pause"]),
+    ],
+)
+def test_a_variable_makes_the_log_be_written(level: str, lines: list[str]) -> None:
+    assert logged(level) == (lines, "[] 30")
+
+
+def test_another_level_is_refused_in_the_log() -> None:
+    lines, _ = logged("loud")
+
+    assert lines == ["it must be debug or info", "a pause"]
+
+
+def test_a_program_that_logs_by_itself_gets_each_record_once() -> None:
+    lines, _ = logged("debug", "logging.basicConfig(level='DEBUG')")
+
+    assert [line.rpartition(":")[2] for line in lines if "other" not in line][-3:] == [
+        "a try",
+        "a repetition",
+        "a pause",
+    ]
+    assert len([line for line in lines if "a try" in line]) == 1

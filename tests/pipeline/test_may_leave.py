@@ -7,14 +7,14 @@ from typing import Any
 import aiohttp
 import pytest
 
-from healthmsg.delivery.attempt import Outcome
-from healthmsg.errors import ClaimLostError, ConnectError, ConnectionLostError
+from healthmsg.errors import ClaimLostError, ConnectError, ConnectionLostError, Outcome
 from healthmsg.pipeline import fold
 from healthmsg.pipeline.check import CheckStep
 from healthmsg.pipeline.limit import LimitStep
-from healthmsg.pipeline.request import FilePart, Lane, Multipart, Request, Response
+from healthmsg.pipeline.request import FilePart, Multipart, Request, Response
 from healthmsg.pipeline.retry import Retries, RetryStep
 from healthmsg.ratelimit.limiter import Limiter, RateLimit
+from healthmsg.ratelimit.queue import Priority
 from healthmsg.transport.http import Wire
 from healthmsg.transport.multipart import PieceSource
 from tests.pipeline.servers import (
@@ -100,7 +100,7 @@ async def test_a_call_that_is_not_made_takes_no_slot(claim: Claim) -> None:
         claim.is_lost = way is None
         with pytest.raises(ClaimLostError):
             await fold([LimitStep(limiter, longest_pause=60)], way or refuse)(claimed(claim))
-        assert limiter._slots.is_one_free(limiter.now())
+        assert limiter._window.is_one_free(limiter.now())
         await asyncio.sleep(60)
 
 
@@ -118,7 +118,7 @@ async def test_it_is_asked_after_the_connection_was_made(
     request = claimed(claim)
     with pytest.raises(ClaimLostError):
         await wire(request)
-    assert not request.has_left
+    assert not request.current.has_left
     await server.until(lambda server: server.open == 0)
     assert server.begun == []
 
@@ -162,15 +162,17 @@ async def test_an_upload_is_cut_before_its_last_chunk(server: Server, wire: Wire
     with pytest.raises(ConnectionLostError) as caught:
         await wire(request)
     assert caught.value.outcome is Outcome.UNKNOWN
-    assert not request.body_sent
+    assert not request.current.body_sent
     await server.until(lambda server: server.open == 0)
     assert server.executed == []
 
 
-@pytest.mark.parametrize("lane", Lane)
-async def test_a_call_that_nothing_is_asked_of_is_made(server: Server, wire: Wire, lane: Lane) -> None:
+@pytest.mark.parametrize("priority", Priority)
+async def test_a_call_that_nothing_is_asked_of_is_made(
+    server: Server, wire: Wire, priority: Priority
+) -> None:
     request = a_request()
-    request.lane = lane
+    request.priority = priority
     await fold([LimitStep(Limiter(), longest_pause=60)], wire)(request)
     assert len(server.executed) == 1
 

@@ -7,7 +7,8 @@ from typing import Any, NoReturn
 import pytest
 
 from healthmsg.errors import InvalidInputError
-from healthmsg.transfer import Meter, check_progress
+from healthmsg.transfer import Meter
+from healthmsg.validation import check_progress
 
 Told = list[tuple[int, int | None]]
 

@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from healthmsg import CallError, Client, ConnectionLostError, DeliveryUnknownError, Retries
+from healthmsg import CallError, Client, DeliveryUnknownError, Retries
+from healthmsg.errors import ConnectionLostError
 from tests.machine import Machine
 from tests.pipeline.hospital import FRESH, environment_at
 from tests.pipeline.servers import Incoming, answering, nothing_reaches_the_event_loop, serve

@@ -14,8 +14,7 @@ from attrs import evolve
 
 from healthmsg import Client, Environment, NotFoundError
 from healthmsg.pipeline import fold
-from healthmsg.pipeline.check import CheckStep
-from healthmsg.pipeline.notices import Notices
+from healthmsg.pipeline.check import CheckStep, Notices
 from healthmsg.pipeline.request import Request, Response, Send
 from tests.pipeline.servers import a_request, answering, response, serve
 
@@ -140,9 +139,9 @@ async def test_an_answer_that_is_an_error_carries_notices_too() -> None:
 async def test_views_share_what_has_been_warned_of() -> None:
     async with a_client(f"sunset: {SUNSET}") as client:
         with deprecations() as caught:
-            await client.using("other").me.get()
+            await client.with_token("other").me.get()
             await client.me.get()
-            await client.using("third").me.get()
+            await client.with_token("third").me.get()
 
     assert len(caught) == 1
 

@@ -72,7 +72,7 @@ async def send(client: Client, _: Path) -> None:
 
 async def upload(client: Client, _: Path) -> None:
     scan = UploadFile(BODY.encode() * 100_000, f"{PATIENT}.png")
-    await client.auxiliary.groupchats(TO).upload(scan, message=BODY)
+    await client.auxiliary.groupchats(TO).upload(scan, body=BODY)
 
 
 async def read(client: Client, _: Path) -> None:

@@ -301,6 +301,6 @@ def test_no_credentials_of_a_proxy_are_shown(authority: Authority) -> None:
     network = Network(proxy=url, ssl=authority.bundle)
     app = OAuthApp("id", "secret", "https://here.test/cb", environment, proxy=url, ssl=authority.bundle)
     client = Client(FRESH, environment=environment, proxy=url)
-    for each in (network, app, client, client.with_options(timeout=1), client.using(CODE)):
+    for each in (network, app, client, client.with_options(timeout=1), client.with_token(CODE)):
         for word in (USER, PASSWORD, CREDENTIALS, "canary"):
             assert word not in f"{each!r} {each}"

@@ -6,16 +6,8 @@ import socket
 
 import pytest
 
-from healthmsg import (
-    Client,
-    ConnectError,
-    ConnectionLostError,
-    DeliveryUnknownError,
-    Outcome,
-    ProxyAuthenticationError,
-    Retries,
-    Timeout,
-)
+from healthmsg import Client, ConnectError, DeliveryUnknownError, Outcome, Retries, Timeout
+from healthmsg.errors import ConnectionLostError, ProxyAuthenticationError
 from healthmsg.network import Network
 from healthmsg.pipeline import fold
 from healthmsg.pipeline.retry import RetryStep
@@ -92,7 +84,7 @@ async def test_without_a_tunnel_the_service_never_saw_the_call(
                 told = caught.value.problem.replace(proxy.url.partition("://")[2], "PROXY")
                 assert re.search(problem, told.replace(server.url.partition("://")[2], "HOST"))
                 assert caught.value.outcome is Outcome.NOT_SENT
-                assert not request.has_left
+                assert not request.current.has_left
                 assert_error_tells_nothing(caught.value)
         assert not server.opened
 

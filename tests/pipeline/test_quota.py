@@ -9,12 +9,12 @@ import pytest
 from attrs import define, evolve, field
 
 from healthmsg.errors import ConnectError, QuotaExceededError, RateLimitedError, StatusError
-from healthmsg.models.quota import Quota
 from healthmsg.pipeline import fold
 from healthmsg.pipeline.check import CheckStep
 from healthmsg.pipeline.limit import LimitStep
 from healthmsg.pipeline.quota import QuotaStep, UsedUp
 from healthmsg.pipeline.request import Request, Response, Send
+from healthmsg.quota import Quota
 from healthmsg.ratelimit.limiter import Limiter, RateLimit
 from tests.machine import Machine
 from tests.pipeline.servers import a_request, response
@@ -170,12 +170,12 @@ async def test_what_is_known_of_a_token_ends_with_its_wait() -> None:
     step, another = QuotaStep(used_up), QuotaStep(used_up)
     for name in ("a", "b"):
         request = a_request("GET")
-        request.token = name
+        request.current.token = name
         step._hold_back(request, 10)
     await asyncio.sleep(10)
     another._hold_back(a_request("GET"), 10)
 
-    assert list(used_up) == [a_request("GET").token]
+    assert list(used_up) == [a_request("GET").current.token]
 
 
 async def test_an_answer_that_comes_late_does_not_shorten_the_wait() -> None:

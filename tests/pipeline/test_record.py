@@ -39,7 +39,7 @@ async def break_down(_: Request) -> Response:
 async def recorded(proceed: object) -> list[CallRecord]:
     records: list[CallRecord] = []
     request = a_request()
-    request.waited = 0.25
+    request.current.waited = 0.25
     await asyncio.gather(RecordStep(records.append, Counters())(request, proceed), return_exceptions=True)  # type: ignore[arg-type]
     return records
 
@@ -107,7 +107,7 @@ async def test_each_try_has_its_own_record() -> None:
     record_step = RecordStep(records.append, Counters())
 
     async def proceed(request: Request) -> Response:
-        if request.attempt < 3:
+        if request.current.number < 3:
             raise ConnectError(request.call, "no")
         return response()
 
@@ -158,7 +158,7 @@ async def test_a_record_does_not_tell_the_host_that_an_answer_named() -> None:
         serve(answering(302, b"", f"Location: {elsewhere.url}/file")) as server,
         Client("t", environment=Environment("here", server.url), on_call=records.append) as client,
     ):
-        assert await client.conversations("c1").read_attachment("a1") == b"content"
+        assert await client.conversations("c1").download_bytes("a1") == b"content"
         own_port = urlsplit(server.url).port
 
     call = "GET conversations/{id}/attachments/{attachment_id}"

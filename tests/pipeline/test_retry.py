@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 
-from healthmsg.delivery.attempt import Outcome
 from healthmsg.errors import (
     CallError,
     ConfigurationError,
     ConnectionLostError,
     DeliveryUnknownError,
+    Outcome,
     RateLimitedError,
     ReauthorizationRequiredError,
 )
 from healthmsg.pipeline.request import Request, Response
 from healthmsg.pipeline.retry import Retries, RetryStep
-from healthmsg.routes import Repeat
+from healthmsg.routes import Idempotency
 from tests.pipeline.failures import (
     AGAIN,
     OFTEN,
@@ -42,11 +42,11 @@ pytestmark = pytest.mark.looptime(noop_cycles=0)
 @every_kind
 @pytest.mark.parametrize("failure", AGAIN)
 async def test_what_certainly_did_not_run_is_tried_again(
-    method: str, repeat: Repeat, failure: Failure
+    method: str, idempotency: Idempotency, failure: Failure
 ) -> None:
-    service, request = Service(failure), a_call(method, repeat)
+    service, request = Service(failure), a_call(method, idempotency)
     error = await failure_of(service, request)
-    assert len(service.tries) == error.attempts == request.attempt == OFTEN >= 6
+    assert len(service.tries) == error.attempts == request.current.number == OFTEN >= 6
     assert type(error) is type(failure(request))
     assert error.outcome is Outcome.NOT_SENT
 
@@ -66,14 +66,16 @@ async def test_what_certainly_did_not_run_is_tried_as_often_however_long_it_has_
 
 @every_kind
 @pytest.mark.parametrize("failure", AGAIN)
-async def test_a_call_succeeds_when_a_later_try_does(method: str, repeat: Repeat, failure: Failure) -> None:
-    service, request = Service(failure), a_call(method, repeat)
+async def test_a_call_succeeds_when_a_later_try_does(
+    method: str, idempotency: Idempotency, failure: Failure
+) -> None:
+    service, request = Service(failure), a_call(method, idempotency)
 
     async def sixth_time(request: Request) -> Response:
-        return response() if request.attempt == 6 else await service(request)
+        return response() if request.current.number == 6 else await service(request)
 
     await RetryStep(Retries())(request, sixth_time)
-    assert request.attempt == 6
+    assert request.current.number == 6
 
 
 @pytest.mark.parametrize("failure", UNHEARD)
@@ -108,8 +110,10 @@ async def test_a_call_to_be_made_once_that_may_have_run_is_never_made_again(
 
 @every_kind
 @pytest.mark.parametrize("failure", RAISED)
-async def test_anything_else_is_raised_at_once(method: str, repeat: Repeat, failure: Failure) -> None:
-    service, request = Service(failure), a_call(method, repeat)
+async def test_anything_else_is_raised_at_once(
+    method: str, idempotency: Idempotency, failure: Failure
+) -> None:
+    service, request = Service(failure), a_call(method, idempotency)
     error = await failure_of(service, request)
     assert len(service.tries) == error.attempts == 1
     assert type(error) is type(failure(request))
@@ -146,7 +150,7 @@ async def test_who_is_cancelled_in_a_later_try_is_not_tried_again() -> None:
     service = Service(not_connected, lambda _: pytest.fail("not reached"))
 
     async def hangs_later(request: Request) -> Response:
-        return await (service(request) if request.attempt == 1 else asyncio.sleep(99, response()))
+        return await (service(request) if request.current.number == 1 else asyncio.sleep(99, response()))
 
     call = asyncio.create_task(RetryStep(Retries())(a_request(), hangs_later))
     await asyncio.sleep(5)

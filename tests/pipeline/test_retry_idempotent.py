@@ -48,10 +48,10 @@ async def test_an_idempotent_call_succeeds_when_a_later_try_does(failure: Failur
     service, request = Service(failure), idempotent()
 
     async def third_time(request: Request) -> Response:
-        return response() if request.attempt == 3 else await service(request)
+        return response() if request.current.number == 3 else await service(request)
 
     await RetryStep(Retries())(request, third_time)
-    assert request.attempt == 3
+    assert request.current.number == 3
 
 
 @pytest.mark.parametrize("refusal", RAISED)

@@ -89,7 +89,7 @@ async def test_the_total_counts_from_the_calls_beginning_without_the_wait_for_ou
 
     async def after_30_seconds(request: Request) -> Response:
         await asyncio.sleep(30)
-        request.waited = 30.0 if is_queue else 0.0
+        request.current.waited = 30.0 if is_queue else 0.0
         return await service(request)
 
     with pytest.raises(RateLimitedError):
@@ -102,10 +102,10 @@ async def test_a_try_that_never_queued_does_not_count_the_wait_of_the_one_before
     waited: list[float] = []
 
     async def queues_at_first(request: Request) -> Response:
-        waited.append(request.waited)
-        if request.attempt == 1:
+        waited.append(request.current.waited)
+        if request.current.number == 1:
             await asyncio.sleep(30)
-            request.waited = 30.0
+            request.current.waited = 30.0
         return await service(request)
 
     with pytest.raises(RateLimitedError):

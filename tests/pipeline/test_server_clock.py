@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from healthmsg.delivery.server_clock import ServerClock
+from healthmsg.clock import ServerClock
 from tests.pipeline.servers import in_fake_time
 
 START = datetime(2026, 11, 23, 12, 0, 0, 250_000, tzinfo=UTC)

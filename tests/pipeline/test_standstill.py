@@ -20,6 +20,7 @@ from healthmsg import (
 )
 from healthmsg.network import Network
 from healthmsg.pipeline.request import Content, FilePart, Multipart
+from healthmsg.ratelimit.window import Slot
 from healthmsg.transport.multipart import FileSource
 from healthmsg.transport.timeouts import Standstill
 from tests.pipeline.hospital import FRESH, Authority, environment_at
@@ -81,7 +82,7 @@ async def test_a_server_that_stops_reading_ends_the_call_in_time(
             await wire(request)
 
     assert SHORT <= loop.time() - started < 20 * SHORT
-    assert request.has_left
+    assert request.current.has_left
     assert caught.value.outcome is Outcome.UNKNOWN
     assert_error_tells_nothing(caught.value)
     assert stuck.opened == 1
@@ -125,7 +126,9 @@ async def test_a_disk_that_is_slow_is_no_standstill(tmp_path: Path) -> None:
 
 
 async def test_waiting_for_the_limit_is_no_standstill() -> None:
-    class LateSlot:
+    class LateSlot(Slot):
+        def __init__(self) -> None: ...
+
         def sent(self) -> None: ...
 
         def answered(self) -> None: ...
@@ -134,7 +137,7 @@ async def test_waiting_for_the_limit_is_no_standstill() -> None:
             await asyncio.get_running_loop().run_in_executor(None, threading.Event().wait, 3 * SHORT)
 
     request = a_request(body=a_form(size=100_000))
-    request.slot = LateSlot()
+    request.current.slot = LateSlot()
     async with serve(answering()) as server, wire_to(server.url, Timeout(write=SHORT)) as wire:
         assert (await wire(request)).status == 200
 

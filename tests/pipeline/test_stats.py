@@ -45,7 +45,7 @@ class Try:
     async def carry_out(self, step: RecordStep) -> None:
         await asyncio.sleep(self.begins)
         request = a_request()
-        request.attempt, request.waited = self.attempt, self.waited
+        request.current.number, request.current.waited = self.attempt, self.waited
         call = asyncio.ensure_future(step(request, self.answer))
         if self.how == "cancelled":
             await asyncio.sleep(self.ends - self.begins)
@@ -107,7 +107,7 @@ def test_figures_cannot_be_changed() -> None:
 
 async def test_a_client_and_its_views_count_together(sandbox: Sandbox) -> None:
     async with Client(sandbox.issue_token(), environment=sandbox.environment) as client:
-        view = client.using(sandbox.issue_token())
+        view = client.with_token(sandbox.issue_token())
         assert client.stats() == NOTHING
         await client.me.get()
         await view.me.get()
@@ -195,7 +195,7 @@ async def test_a_download_is_answered_when_it_begins(sandbox: Sandbox) -> None:
         await chat.upload(UploadFile(b"content", "letter.txt"))
         (message,) = await chat.messages().first_page()
         before = client.stats().calls
-        async with chat.stream_attachment(message.attachments[0]) as stream:
+        async with chat.download_stream(message.attachments[0]) as stream:
             async for _ in stream:
                 assert client.stats().in_flight == 0
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from healthmsg.delivery.attempt import Outcome
 from healthmsg.errors import (
     CallTimeoutError,
     ClientClosedError,
     ConnectError,
     ConnectionLostError,
     HealthmsgError,
+    Outcome,
     TransportError,
 )
 from healthmsg.pipeline.request import FilePart, Multipart, Request
@@ -73,11 +73,11 @@ def not_connected(request: Request, problem: str) -> Iterator[None]:
         yield
     assert problem in caught.value.problem
     assert (caught.value.host, caught.value.port) == (
-        request.url and request.url.host,
-        request.url and request.url.port,
+        request.current.url and request.current.url.host,
+        request.current.url and request.current.url.port,
     )
     assert caught.value.outcome is Outcome.NOT_SENT
-    assert not request.has_left
+    assert not request.current.has_left
 
 
 async def test_a_refused_connection_never_reached_the_service(server: Server) -> None:
@@ -166,7 +166,7 @@ async def test_a_call_without_a_clear_answer_is_sent_once_and_its_outcome_is_kno
         await asyncio.sleep(0)
         assert server.opened == 1
     assert caught.value.outcome is (Outcome.NOT_SENT if method == "GET" else Outcome.UNKNOWN)
-    assert request.has_left
+    assert request.current.has_left
 
 
 @pytest.mark.parametrize("method", METHODS)

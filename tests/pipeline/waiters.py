@@ -2,33 +2,33 @@
 
 import asyncio
 
-from healthmsg.pipeline.request import Lane
 from healthmsg.ratelimit.limiter import Limiter
-from healthmsg.ratelimit.window import CallSlot
+from healthmsg.ratelimit.queue import Priority
+from healthmsg.ratelimit.window import Slot
 
 
 def nobody_is_left(limiter: Limiter) -> bool:
     return (
         not limiter.waiting
-        and not any(limiter._lanes._lanes.values())
+        and not any(limiter._queue._queues.values())
         and asyncio.all_tasks() == {asyncio.current_task()}
     )
 
 
-async def waiting(limiter: Limiter, count: int = 1) -> list[asyncio.Task[CallSlot]]:
+async def waiting(limiter: Limiter, count: int = 1) -> list[asyncio.Task[Slot]]:
     """Start callers, and let them get in line."""
-    tasks = [asyncio.create_task(limiter.acquire(Lane.INTERACTIVE)) for _ in range(count)]
+    tasks = [asyncio.create_task(limiter.acquire(Priority.INTERACTIVE)) for _ in range(count)]
     await asyncio.sleep(0)
     return tasks
 
 
 async def all_slots_come_back(limiter: Limiter) -> bool:
     await asyncio.sleep(5)
-    return limiter._slots.is_one_free(limiter.now()) and limiter._slots.free == limiter.rate.calls
+    return limiter._window.is_one_free(limiter.now()) and limiter._window.free == limiter.rate.calls
 
 
-async def answered_slot(limiter: Limiter) -> CallSlot:
-    slot = await limiter.acquire(Lane.INTERACTIVE)
+async def answered_slot(limiter: Limiter) -> Slot:
+    slot = await limiter.acquire(Priority.INTERACTIVE)
     slot.sent()
     slot.answered()
     return slot
@@ -37,4 +37,4 @@ async def answered_slot(limiter: Limiter) -> CallSlot:
 async def until_the_spacing_holds(limiter: Limiter) -> None:
     """Let calls go until the next one has a slot at once, but not its place in the spacing."""
     await answered_slot(limiter)
-    (await limiter.acquire(Lane.INTERACTIVE)).never_left()
+    (await limiter.acquire(Priority.INTERACTIVE)).never_left()

@@ -11,7 +11,7 @@ from attrs import define, field
 from healthmsg import Client, RateLimit, Retries, UploadFile
 from healthmsg.resources.chat import Chat
 from healthmsg.sandbox import Sandbox
-from healthmsg.sandbox.answers import cut
+from healthmsg.sandbox.call import cut
 from healthmsg.sandbox.faults import Execute
 
 FILE = "files/{key}"
@@ -36,7 +36,7 @@ def content_of(number: int) -> bytes:
 async def fill(chat: Chat, count: int, *, name: str = "uitslag.pdf") -> None:
     """Send as many messages, with one file each, all of one name."""
     for number in range(count):
-        await chat.upload(UploadFile(content_of(number), name), message=f"bericht {number}")
+        await chat.upload(UploadFile(content_of(number), name), body=f"bericht {number}")
 
 
 def names(folder: Path) -> list[str]:

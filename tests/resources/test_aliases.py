@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from healthmsg import Client, GroupInvite
+from healthmsg.delivery import aliases as module
+from healthmsg.delivery.aliases import Aliases
 from healthmsg.ids import plain_address
 from healthmsg.models import ConversationInfo, GroupChatInfo, User
-from healthmsg.resources import aliases as module
-from healthmsg.resources.aliases import Aliases
 from healthmsg.sandbox import Sandbox
 
 U, C, A = "users/u", "conversations/c", "aux/conversations/patient 7"
@@ -231,4 +231,4 @@ async def test_views_of_the_same_user_share_what_was_learnt_and_others_do_not(
 ) -> None:
     aliases = client._api.aliases
     assert client.with_options(timeout=5)._api.aliases is aliases
-    assert client.using(sandbox.issue_token())._api.aliases is not aliases
+    assert client.with_token(sandbox.issue_token())._api.aliases is not aliases

@@ -15,17 +15,15 @@ import pytest
 from healthmsg import (
     Attachment,
     Client,
-    ClientClosedError,
     DownloadAll,
-    DownloadError,
     DownloadResult,
     ForbiddenError,
-    InternalServerError,
     InvalidInputError,
     NotFoundError,
     UploadFile,
 )
-from healthmsg.files.names import stored_name
+from healthmsg.errors import ClientClosedError, DownloadError, InternalServerError
+from healthmsg.files.targets import stored_name
 from healthmsg.resources.chat import Chat
 from healthmsg.sandbox import AnswerStatus, CutBody, Delay, Garbage, Sandbox
 from tests.at_once import AtOnce

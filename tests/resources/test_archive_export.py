@@ -15,19 +15,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from healthmsg import (
-    Client,
-    ClientClosedError,
-    ClientUsageError,
-    Environment,
-    Export,
-    ExportIncompleteError,
-    ForbiddenError,
-    InternalServerError,
-    InvalidInputError,
-    NotFoundError,
-    RateLimit,
-)
+from healthmsg import Client, Environment, Export, ForbiddenError, InvalidInputError, NotFoundError, RateLimit
+from healthmsg.errors import ClientClosedError, ClientUsageError, ExportIncompleteError, InternalServerError
 from healthmsg.resources.chat import Chat
 from healthmsg.sandbox import AnswerStatus, Garbage, Sandbox
 from tests.at_once import AtOnce
@@ -146,7 +135,7 @@ async def test_every_field_survives_those_that_nobody_knows_too(
 
 async def _put_attachment(folder: Path, document: dict[str, Any]) -> None:
     from healthmsg import Attachment
-    from healthmsg.files.names import stored_name
+    from healthmsg.files.targets import stored_name
 
     (folder / "attachments").mkdir()
     name = stored_name(Attachment(document["id"], document["name"]))

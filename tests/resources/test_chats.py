@@ -12,20 +12,17 @@ from healthmsg import (
     Client,
     ConnectError,
     DeliveryUnknownError,
-    EmptyMessageError,
     Environment,
-    InvalidIdError,
     InvalidInputError,
-    InvalidResponseError,
     Message,
     NotFoundError,
     Outcome,
-    PreconditionFailedError,
     RateLimit,
     SentMessage,
     UploadFile,
     User,
 )
+from healthmsg.errors import EmptyMessageError, InvalidIdError, InvalidResponseError, PreconditionFailedError
 from healthmsg.ids import ChatAddress, ChatKind
 from healthmsg.resources.chat import BaseChat
 from healthmsg.resources.group_chat import handle
@@ -116,7 +113,7 @@ def test_a_handle_makes_no_request_and_knows_only_the_address(client: Client, sa
 
 async def test_handles_are_equal_by_address_user_and_client(client: Client) -> None:
     async with Client("other", environment=Environment("x", "http://127.0.0.1:1")) as other:
-        users = (client, client.using("another-user"), other)
+        users = (client, client.with_token("another-user"), other)
         handles = [to(user, address) for user in users for address in ADDRESSES]
 
         assert len({*handles, *(to(user, address) for user in users for address in ADDRESSES)}) == 12
@@ -170,7 +167,7 @@ async def test_an_upload_is_exactly_these_parts(host: ForeignHost, address: str)
 
     async with host.client() as client:
         scan = UploadFile(b"\x89PNG\r\n--", 'scan "é".bin', "image/x")
-        sent = await to(client, address).upload(PDF, scan, message="Bijlagen é")
+        sent = await to(client, address).upload(PDF, scan, body="Bijlagen é")
 
     (seen,) = host.seen
     assert (seen.method, seen.path, sent.id) == ("POST", f"/{address}/attachments", "m1")
@@ -202,7 +199,7 @@ async def test_messages_are_sent_and_read_back(client: Client, sandbox: Sandbox,
     here = place(client, sandbox, kind)
 
     sent = [await here.chat.send(body) for body in ("een", BODY, "drie")]
-    uploaded = await here.chat.upload(PDF, message="vier")
+    uploaded = await here.chat.upload(PDF, body="vier")
 
     read = [message async for message in here.chat.messages(page_size=3)]
     assert [message.id for message in read] == [uploaded.id, *(one.id for one in reversed(sent))]
@@ -240,14 +237,14 @@ async def test_a_message_with_nothing_to_read_is_refused(here: Place, body: str)
 @pytest.mark.parametrize("message", ["", "Hallo"])
 async def test_an_upload_of_no_files_is_refused(here: Place, message: str) -> None:
     with pytest.raises(EmptyMessageError):
-        await here.chat.upload(message=message)
+        await here.chat.upload(body=message)
 
     assert not here.sandbox.calls
 
 
 @pytest.mark.parametrize("body", [None, 7, b"Hallo", ["Hallo"], "half \ud83d", PDF])
 async def test_a_text_that_is_none_is_refused_without_repeating_it(here: Place, body: Any) -> None:
-    for attempt in (here.chat.send(body), here.chat.upload(PDF, message=body)):
+    for attempt in (here.chat.send(body), here.chat.upload(PDF, body=body)):
         with pytest.raises(InvalidInputError) as caught:
             await attempt
         assert "half" not in str(caught.value)
@@ -285,7 +282,7 @@ async def test_a_message_whose_answer_is_lost_is_there_once_and_not_sent_again(
     here.fault(kind)
 
     with pytest.raises(DeliveryUnknownError) as caught:
-        await (here.chat.upload(PDF, message=BODY) if upload else here.chat.send(BODY))
+        await (here.chat.upload(PDF, body=BODY) if upload else here.chat.send(BODY))
 
     assert caught.value.outcome is Outcome.UNKNOWN
     assert caught.value.started_at.tzinfo is not None

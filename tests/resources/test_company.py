@@ -3,17 +3,17 @@
 import pytest
 
 from healthmsg import Client, ImportUser
-from healthmsg.resources.company import CompanyResource
+from healthmsg.resources.company import Company
 from healthmsg.sandbox import Sandbox
 from tests.resources.foreign_host import ForeignHost
 
 
 @pytest.fixture
-def company(client: Client) -> CompanyResource:
+def company(client: Client) -> Company:
     return client.company
 
 
-async def test_the_company_is_that_of_the_user(client: Client, company: CompanyResource) -> None:
+async def test_the_company_is_that_of_the_user(client: Client, company: Company) -> None:
     found = await company.get()
 
     assert found.id == (await client.me.get()).company_id
@@ -21,7 +21,7 @@ async def test_the_company_is_that_of_the_user(client: Client, company: CompanyR
     assert found.name not in repr(found)
 
 
-async def test_who_is_imported_is_given_and_listed(company: CompanyResource, sandbox: Sandbox) -> None:
+async def test_who_is_imported_is_given_and_listed(company: Company, sandbox: Sandbox) -> None:
     people = [
         ImportUser(email=f"{name}@x.example", first_name=name, last_name="X", username=name)
         for name in ("Bea", "Cas", "Dirk")

@@ -15,17 +15,15 @@ from healthmsg import (
     Attachment,
     CallTimeoutError,
     Client,
-    ConnectionLostError,
-    DownloadError,
     ForbiddenError,
     HealthmsgError,
-    InternalServerError,
     NotFoundError,
     RateLimit,
     Retries,
     Timeout,
 )
 from healthmsg.downloads.links import _acceptable, _cookie_header
+from healthmsg.errors import ConnectionLostError, DownloadError, InternalServerError
 from healthmsg.resources.chat import Chat
 from healthmsg.sandbox import AnswerStatus, CutAfter, CutBefore, CutBody, Sandbox
 from tests.resources.foreign_host import CONTENT, GIVEN, ForeignHost, links, paths_below, upload

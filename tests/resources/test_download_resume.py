@@ -9,16 +9,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from healthmsg import (
-    Attachment,
-    CallRecord,
-    Client,
-    ConnectionLostError,
-    DownloadError,
-    NotFoundError,
-    RateLimit,
-    Retries,
-)
+from healthmsg import Attachment, CallRecord, Client, NotFoundError, RateLimit, Retries
+from healthmsg.errors import ConnectionLostError, DownloadError
 from healthmsg.resources.chat import Chat
 from healthmsg.sandbox import AnswerStatus, CutBody, Delay, Sandbox, StallBody
 from tests.resources.foreign_host import ForeignHost, links, paths_below
@@ -75,7 +67,7 @@ def files(sandbox: Sandbox) -> list[int | None]:
 
 
 async def streamed(chat: Chat, attachment: Attachment | str) -> bytes:
-    return b"".join([chunk async for chunk in chat.stream_attachment(attachment)])
+    return b"".join([chunk async for chunk in chat.download_stream(attachment)])
 
 
 async def downloaded(chat: Chat, attachment: Attachment | str, folder: Path) -> bytes:
@@ -85,7 +77,7 @@ async def downloaded(chat: Chat, attachment: Attachment | str, folder: Path) -> 
 
 
 async def whole(chat: Chat, attachment: Attachment | str, _: Path) -> bytes:
-    return await chat.read_attachment(attachment, max_bytes=2 * SIZE)
+    return await chat.download_bytes(attachment, max_bytes=2 * SIZE)
 
 
 async def stream(chat: Chat, attachment: Attachment | str, _: Path) -> bytes:
@@ -211,7 +203,7 @@ async def test_a_stream_of_a_file_that_has_changed_ends_with_an_error(chat: Chat
     received = bytearray()
 
     async def receive() -> None:
-        async for chunk in chat.stream_attachment(attachment):
+        async for chunk in chat.download_stream(attachment):
             received.extend(chunk)
 
     with pytest.raises(DownloadError, match="another one"):

@@ -8,17 +8,9 @@ from typing import Any
 
 import pytest
 
-from healthmsg import (
-    Attachment,
-    Client,
-    ConnectError,
-    DownloadError,
-    InvalidIdError,
-    RateLimit,
-    ReauthorizationRequiredError,
-    Retries,
-)
+from healthmsg import Attachment, Client, ConnectError, RateLimit, ReauthorizationRequiredError, Retries
 from healthmsg.downloads.links import is_below
+from healthmsg.errors import DownloadError, InvalidIdError
 from healthmsg.resources.chat import Chat
 from healthmsg.sandbox import AnswerStatus, Sandbox
 from tests.resources.foreign_host import CONTENT, COOKIES, GIVEN, ForeignHost, links, paths_below, upload

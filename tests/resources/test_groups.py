@@ -14,14 +14,13 @@ from healthmsg import (
     GroupInvite,
     GroupSettings,
     ImportUser,
-    InvalidFileError,
     Member,
     NotFoundError,
     Outcome,
-    PreconditionFailedError,
     UploadFile,
     User,
 )
+from healthmsg.errors import InvalidFileError, PreconditionFailedError
 from healthmsg.ids import ChatAddress, ChatKind
 from healthmsg.resources.chat import Chat
 from healthmsg.resources.group_chat import GroupChat

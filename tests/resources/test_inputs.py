@@ -8,7 +8,6 @@ import pytest
 from attrs import frozen
 
 from healthmsg import (
-    AmbiguousAuxIdError,
     Attachment,
     Client,
     ConversationInfo,
@@ -16,15 +15,13 @@ from healthmsg import (
     GroupSettings,
     IdentityProvider,
     ImportUser,
-    InvalidFileError,
-    InvalidIdError,
     InvalidInputError,
     Message,
     Option,
     UploadFile,
     User,
 )
-from healthmsg.errors import EmptyMessageError
+from healthmsg.errors import AmbiguousAuxIdError, EmptyMessageError, InvalidFileError, InvalidIdError
 from healthmsg.resources.chat import Chat
 from healthmsg.resources.group_chat import GroupChat
 from tests.resources.foreign_host import ForeignHost

@@ -9,21 +9,23 @@ from aiohttp import web
 from attrs import frozen
 
 from healthmsg import (
-    AmbiguousAuxIdError,
-    AuxIdTakenError,
     Client,
-    ConnectionLostError,
     ForbiddenError,
     GroupChat,
     GroupInvite,
     HealthmsgError,
-    InternalServerError,
     InvalidInputError,
-    InvalidResponseError,
-    PreconditionFailedError,
     User,
     exact_aux_id,
     fold_aux_id,
+)
+from healthmsg.errors import (
+    AmbiguousAuxIdError,
+    AuxIdTakenError,
+    ConnectionLostError,
+    InternalServerError,
+    InvalidResponseError,
+    PreconditionFailedError,
 )
 from healthmsg.sandbox import Sandbox
 from tests.resources.foreign_host import ForeignHost
@@ -147,7 +149,7 @@ async def test_who_was_invited_is_given_by_id_whatever_else_was_answered(
 
 async def test_of_two_who_are_given_one_id_at_the_same_moment_only_one_gets_it(sandbox: Sandbox) -> None:
     async with Client(sandbox.issue_token(), environment=sandbox.environment) as client:
-        view = client.using(sandbox.issue_token())
+        view = client.with_token(sandbox.issue_token())
         made = await asyncio.gather(
             client.users.invite("private", **ANN, aux_id="p 1"),
             view.users.invite("private", **(ANN | {"email": "b@b.nl"}), aux_id="p 1"),

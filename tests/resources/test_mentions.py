@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from healthmsg import Client, ForbiddenError, InternalServerError, Member, Message, StatusError, User
+from healthmsg import Client, ForbiddenError, Member, Message, User
+from healthmsg.errors import InternalServerError, StatusError
 from healthmsg.resources.chat import Chat
 from healthmsg.resources.group_chat import GroupChat
 from tests.resources.foreign_host import ForeignHost

@@ -8,17 +8,16 @@ from urllib.parse import unquote
 import pytest
 
 from healthmsg import (
-    AmbiguousAuxIdError,
     Client,
     ConversationInfo,
     GroupChatInfo,
-    InvalidIdError,
     InvalidInputError,
     NotFoundError,
     User,
     exact_aux_id,
     fold_aux_id,
 )
+from healthmsg.errors import AmbiguousAuxIdError, InvalidIdError
 from healthmsg.ids import ChatKind
 from healthmsg.sandbox import Sandbox
 

@@ -9,7 +9,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from healthmsg import Client, DownloadError, ForbiddenError, InvalidInputError
+from healthmsg import Client, ForbiddenError, InvalidInputError
+from healthmsg.errors import DownloadError
 from healthmsg.ids import ChatKind
 from healthmsg.sandbox import AnswerStatus, Sandbox
 from tests.resources.foreign_host import ForeignHost, paths_below
@@ -29,7 +30,7 @@ async def host() -> AsyncIterator[ForeignHost]:
 async def query_for(host: ForeignHost, folder: Path, **period: Any) -> dict[str, list[str]]:
     """Give what is asked for a PDF of that time."""
     async with host.client() as client:
-        await client.conversations("c1").pdf(to=folder, **period)
+        await client.conversations("c1").download_pdf(to=folder, **period)
     return parse_qs(urlsplit(host.seen[0].path).query, strict_parsing=True)
 
 
@@ -48,7 +49,7 @@ async def test_a_chat_of_every_kind_is_written_as_a_pdf(
     chat = chats("k 7" if kind.is_auxiliary else new)
     await chat.send("Uw afspraak is bevestigd.")
 
-    path = await chat.pdf(to=tmp_path)
+    path = await chat.download_pdf(to=tmp_path)
 
     assert path == tmp_path / "chat.pdf"
     assert path.read_bytes().startswith(b"%PDF-")
@@ -62,9 +63,11 @@ async def test_only_the_time_that_was_asked_for_is_in_it(
     chat = client.conversations(sandbox.add_conversation(messages=["Nu"]))
     now = datetime.now(UTC)
 
-    recent = await chat.pdf(to=tmp_path / "recent.pdf", start=now - timedelta(hours=1), end=now + 2 * SECOND)
-    old = await chat.pdf(to=tmp_path / "old.pdf", end=now - timedelta(hours=1))
-    future = await chat.pdf(to=tmp_path / "future.pdf", start=now + timedelta(hours=1))
+    recent = await chat.download_pdf(
+        to=tmp_path / "recent.pdf", start=now - timedelta(hours=1), end=now + 2 * SECOND
+    )
+    old = await chat.download_pdf(to=tmp_path / "old.pdf", end=now - timedelta(hours=1))
+    future = await chat.download_pdf(to=tmp_path / "future.pdf", start=now + timedelta(hours=1))
 
     assert b"(Nu)" in recent.read_bytes()
     assert b"(Nu)" not in old.read_bytes() + future.read_bytes()
@@ -77,12 +80,12 @@ async def test_a_file_that_exists_is_left_alone_unless_it_is_to_be_replaced(
     (tmp_path / "chat.pdf").write_text("mine")
 
     with pytest.raises(FileExistsError, match="overwrite=True"):
-        await chat.pdf(to=str(tmp_path / "chat.pdf"))
+        await chat.download_pdf(to=str(tmp_path / "chat.pdf"))
     assert (tmp_path / "chat.pdf").read_text() == "mine"
     assert sandbox.calls == []
 
-    assert await chat.pdf(to=tmp_path) == tmp_path / "chat (1).pdf"
-    await chat.pdf(to=tmp_path, overwrite=True)
+    assert await chat.download_pdf(to=tmp_path) == tmp_path / "chat (1).pdf"
+    await chat.download_pdf(to=tmp_path, overwrite=True)
     assert (tmp_path / "chat.pdf").read_bytes().startswith(b"%PDF-")
 
 
@@ -96,7 +99,7 @@ async def test_a_pdf_that_is_not_given_leaves_nothing(
     sandbox.faults.add(kind=fault, path_contains="/pdf")
 
     with pytest.raises(error):
-        await client.conversations(sandbox.add_conversation()).pdf(to=tmp_path)
+        await client.conversations(sandbox.add_conversation()).download_pdf(to=tmp_path)
 
     assert paths_below(tmp_path) == []
 
@@ -105,7 +108,8 @@ async def test_two_at_once_do_not_mix_their_times(host: ForeignHost, tmp_path: P
     async with host.client() as client:
         chat = client.conversations("c1")
         await asyncio.gather(
-            chat.pdf(to=tmp_path / "a", start=MOMENT), chat.pdf(to=tmp_path / "b", end=MOMENT + SECOND)
+            chat.download_pdf(to=tmp_path / "a", start=MOMENT),
+            chat.download_pdf(to=tmp_path / "b", end=MOMENT + SECOND),
         )
 
     queries = sorted(urlsplit(seen.path).query for seen in host.seen if "/pdf" in seen.path)

@@ -7,17 +7,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from healthmsg import (
-    Client,
-    ForbiddenError,
-    IdentityProvider,
-    InvalidIdError,
-    InvalidResponseError,
-    NotFoundError,
-    StatusError,
-    User,
-    Verification,
-)
+from healthmsg import Client, ForbiddenError, IdentityProvider, NotFoundError, User, Verification
+from healthmsg.errors import InvalidIdError, InvalidResponseError, StatusError
 from tests.resources.foreign_host import ForeignHost
 
 
@@ -157,7 +148,7 @@ async def test_a_handle_of_a_user_reads_the_user(client: Client, host: ForeignHo
 
 
 async def test_handles_of_users_are_equal_by_id_and_who_asks(client: Client) -> None:
-    other = client.using("another-token")
+    other = client.with_token("another-token")
 
     assert client.users("u1") == client.users(User("u1"))
     assert hash(client.users("u1")) == hash(client.users(User("u1")))

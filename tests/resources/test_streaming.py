@@ -12,16 +12,13 @@ from healthmsg import (
     Attachment,
     CallError,
     Client,
-    ClientUsageError,
-    ConnectionLostError,
-    DownloadError,
     ForbiddenError,
-    InvalidIdError,
     InvalidInputError,
     NotFoundError,
     RateLimit,
     Retries,
 )
+from healthmsg.errors import ClientUsageError, ConnectionLostError, DownloadError, InvalidIdError
 from healthmsg.ids import ChatKind
 from healthmsg.resources.chat import BaseChat, Chat
 from healthmsg.sandbox import AnswerStatus, CutBody, Sandbox
@@ -53,7 +50,7 @@ async def foreign() -> AsyncIterator[ForeignHost]:
 
 
 async def everything(chat: BaseChat, attachment: Attachment | str) -> bytes:
-    return b"".join([chunk async for chunk in chat.stream_attachment(attachment)])
+    return b"".join([chunk async for chunk in chat.download_stream(attachment)])
 
 
 # --- piece by piece
@@ -72,21 +69,21 @@ async def test_an_attachment_arrives_whole_for_every_kind_of_chat(
     attachment = await upload(chat)
 
     assert await everything(chat, attachment) == await everything(chat, attachment.id) == CONTENT
-    assert await chat.read_attachment(attachment) == await chat.read_attachment(attachment.id) == CONTENT
+    assert await chat.download_bytes(attachment) == await chat.download_bytes(attachment.id) == CONTENT
 
 
 @pytest.mark.usefixtures("nothing_is_left_behind")
 async def test_nothing_is_sent_before_it_is_iterated(chat: Chat, sandbox: Sandbox) -> None:
-    async with chat.stream_attachment("a1"):
+    async with chat.download_stream("a1"):
         pass
-    await chat.stream_attachment("a1").close()
+    await chat.download_stream("a1").close()
 
     assert sandbox.calls == []
 
 
 async def test_a_stream_is_iterated_once(chat: Chat, sandbox: Sandbox) -> None:
     attachment = await upload(chat)
-    broken, closed, left = (chat.stream_attachment(attachment) for _ in range(3))
+    broken, closed, left = (chat.download_stream(attachment) for _ in range(3))
     sandbox.faults.add(kind=CutBody(), path_contains="/files/")
     with pytest.raises(CallError):
         _ = [piece async for piece in broken]
@@ -114,7 +111,7 @@ async def test_a_stream_that_another_task_reads_cannot_be_closed(
         return answer
 
     links(sandbox, foreign.handle("/x", never_ending))
-    stream = chat.stream_attachment("a1")
+    stream = chat.download_stream("a1")
 
     async def read() -> None:
         async for _ in stream:
@@ -146,7 +143,7 @@ async def test_pieces_come_before_the_file_is_complete(
     received = []
 
     async with asyncio.timeout(5):
-        async for chunk in chat.stream_attachment("a1"):
+        async for chunk in chat.download_stream("a1"):
             received.append(chunk)
             go_on.set()
 
@@ -170,7 +167,7 @@ async def test_leaving_early_gives_the_connection_back(
             gone.set()
 
     links(sandbox, foreign.handle("/x", endless))
-    stream = chat.stream_attachment("a1")
+    stream = chat.download_stream("a1")
 
     async with asyncio.timeout(5):
         if how == "break":
@@ -197,7 +194,7 @@ async def test_another_size_than_announced_is_an_error(chat: Chat, size: int) ->
     received = bytearray()
 
     async def receive() -> None:
-        async for chunk in chat.stream_attachment(attachment):
+        async for chunk in chat.download_stream(attachment):
             received.extend(chunk)
 
     with pytest.raises(DownloadError, match="size"):
@@ -205,7 +202,7 @@ async def test_another_size_than_announced_is_an_error(chat: Chat, size: int) ->
 
     assert not received
     with pytest.raises(DownloadError, match="size"):
-        await chat.read_attachment(attachment)
+        await chat.download_bytes(attachment)
 
 
 @pytest.mark.parametrize(
@@ -222,13 +219,13 @@ async def test_what_is_wrong_shows_while_it_is_read(
 ) -> None:
     attachment = await upload(chat)
     sandbox.faults.add(kind=fault, path_contains=strikes, method="GET", times=2)
-    stream = chat.stream_attachment(attachment)
+    stream = chat.download_stream(attachment)
 
     with pytest.raises(error) as caught:
         async for _ in stream:
             pass
     with pytest.raises(error):
-        await chat.read_attachment(attachment)
+        await chat.download_bytes(attachment)
 
     assert "s3cret" not in str(caught.value)
 
@@ -249,19 +246,19 @@ async def test_an_attachment_of_at_most_so_many_bytes_is_read(chat: Chat, short:
 
     if short:
         with pytest.raises(DownloadError, match="max_bytes"):
-            await chat.read_attachment(attachment, max_bytes=len(CONTENT) - short)
+            await chat.download_bytes(attachment, max_bytes=len(CONTENT) - short)
     else:
-        assert await chat.read_attachment(attachment, max_bytes=len(CONTENT)) == CONTENT
+        assert await chat.download_bytes(attachment, max_bytes=len(CONTENT)) == CONTENT
 
 
 async def test_ten_mebibytes_are_read_and_no_more_unless_it_is_asked_for(chat: Chat) -> None:
     just, more = bytes(10 * MIB), bytes(10 * MIB + 1)
     fits, does_not = await upload(chat, content=just), await upload(chat, content=more)
 
-    assert await chat.read_attachment(fits) == just
+    assert await chat.download_bytes(fits) == just
     with pytest.raises(DownloadError, match="max_bytes"):
-        await chat.read_attachment(does_not)
-    assert await chat.read_attachment(does_not, max_bytes=11 * MIB) == more
+        await chat.download_bytes(does_not)
+    assert await chat.download_bytes(does_not, max_bytes=11 * MIB) == more
 
 
 @pytest.mark.usefixtures("nothing_is_left_behind")
@@ -283,7 +280,7 @@ async def test_a_file_that_is_too_large_is_not_read_to_its_end(
 
     async with asyncio.timeout(5):
         with pytest.raises(DownloadError, match="max_bytes"):
-            await chat.read_attachment(GIVEN.id, max_bytes=MIB)
+            await chat.download_bytes(GIVEN.id, max_bytes=MIB)
         await gone.wait()
 
 
@@ -293,9 +290,9 @@ async def test_a_file_that_is_too_large_is_not_read_to_its_end(
 @pytest.mark.parametrize("wrong", [None, 7, "", ".", "..", b"a1", "\ud800", Attachment("")])
 async def test_what_is_no_attachment_is_refused_at_once(chat: Chat, sandbox: Sandbox, wrong: Any) -> None:
     with pytest.raises(InvalidIdError):
-        chat.stream_attachment(wrong)
+        chat.download_stream(wrong)
     with pytest.raises(InvalidIdError):
-        await chat.read_attachment(wrong)
+        await chat.download_bytes(wrong)
 
     assert sandbox.calls == []
 
@@ -303,6 +300,6 @@ async def test_what_is_no_attachment_is_refused_at_once(chat: Chat, sandbox: San
 @pytest.mark.parametrize("wrong", [None, -1, 1.5, "10", True])
 async def test_a_largest_size_that_is_none_is_refused(chat: Chat, sandbox: Sandbox, wrong: Any) -> None:
     with pytest.raises(InvalidInputError, match="max_bytes"):
-        await chat.read_attachment("a1", max_bytes=wrong)
+        await chat.download_bytes("a1", max_bytes=wrong)
 
     assert sandbox.calls == []

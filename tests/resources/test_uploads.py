@@ -9,15 +9,8 @@ import pytest
 from aiohttp import web
 from attrs import frozen
 
-from healthmsg import (
-    Client,
-    EmptyMessageError,
-    InvalidFileError,
-    InvalidInputError,
-    Message,
-    UploadFile,
-    UploadFileError,
-)
+from healthmsg import Client, InvalidInputError, Message, UploadFile
+from healthmsg.errors import EmptyMessageError, InvalidFileError, UploadFileError
 from healthmsg.resources.chat import Chat
 from healthmsg.sandbox import AnswerStatus, Sandbox
 from healthmsg.sandbox.faults import Execute
@@ -58,7 +51,7 @@ async def test_several_files_and_a_text_are_one_message(chat: Chat, sandbox: San
     other.write_bytes(b"\0")
 
     sent = await chat.upload(
-        path, str(other), UploadFile(path, "kopie.txt", "text/x-odd"), message="Bijlagen — é 🙏\r\n--regel 2"
+        path, str(other), UploadFile(path, "kopie.txt", "text/x-odd"), body="Bijlagen — é 🙏\r\n--regel 2"
     )
 
     message = the_message(sandbox, chat)
@@ -169,7 +162,7 @@ async def test_an_upload_after_a_429_sends_the_whole_content_again(
     for _ in range(2):
         sandbox.faults.add(kind=AnswerStatus(429, headers={"Retry-After": "0"}), method="POST")
 
-    await chat.upload(path if from_path else UploadFile(LARGE, "a.bin"), message="Bijlage")
+    await chat.upload(path if from_path else UploadFile(LARGE, "a.bin"), body="Bijlage")
 
     assert [call.status for call in sandbox.calls] == [429, 429, 201]
     message = the_message(sandbox, chat)

@@ -18,19 +18,16 @@ from aiohttp import web
 from attrs import frozen
 
 from healthmsg import (
-    BadRequestError,
     Client,
     ConnectError,
-    EmptyMessageError,
     Environment,
-    InvalidFileError,
     InvalidInputError,
     Outcome,
     RateLimitedError,
     Retries,
     UploadFile,
-    UploadFileError,
 )
+from healthmsg.errors import BadRequestError, EmptyMessageError, InvalidFileError, UploadFileError
 from healthmsg.resources.chat import Chat
 from healthmsg.sandbox import AnswerStatus, Sandbox
 from healthmsg.sandbox.faults import Execute
@@ -160,7 +157,7 @@ def open_files() -> set[str]:
 async def test_all_kinds_of_sources_can_be_one_message(chat: Chat, sandbox: Sandbox, path: Path) -> None:
     files = [a_file(kind, path) for kind in (*REPEATABLE, *READ_ONCE)]
 
-    await chat.upload(*files, message="Bijlagen")
+    await chat.upload(*files, body="Bijlagen")
 
     assert delivered(sandbox, chat) == [[LARGE] * 6]
     assert [file.name for file in sandbox.messages(chat.address)[0].attachments] == [
@@ -227,8 +224,8 @@ async def test_an_iterable_is_closed_however_its_upload_ends(
     endings: list[tuple[type[Exception] | None, Pieces, dict[str, Any], list[Any]]] = [
         (None, Pieces(LARGE), {}, []),
         (InvalidFileError, Pieces(LARGE), {}, [path.parent]),
-        (InvalidInputError, Pieces(LARGE), {"message": wrong}, []),
-        (InvalidInputError, Pieces(LARGE), {"message": "\ud800"}, []),
+        (InvalidInputError, Pieces(LARGE), {"body": wrong}, []),
+        (InvalidInputError, Pieces(LARGE), {"body": "\ud800"}, []),
         (UploadFileError, Pieces(LARGE, fail), {}, []),
         (UploadFileError, Pieces(b""), {}, []),
     ]
@@ -407,7 +404,7 @@ async def test_progress_ends_with_all_bytes_of_the_files(chat: Chat, path: Path)
     told: list[tuple[int, int | None]] = []
 
     await chat.upload(
-        path, UploadFile(b"123", "a"), message="Niet geteld", progress=lambda *now: told.append(now)
+        path, UploadFile(b"123", "a"), body="Niet geteld", progress=lambda *now: told.append(now)
     )
 
     total = len(LARGE) + 3

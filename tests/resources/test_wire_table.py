@@ -11,11 +11,12 @@ import pytest
 from aiohttp import web
 from attrs import evolve
 
-from healthmsg import Client, DeliveryUnknownError, Environment, InvalidIdError, Outcome, routes
+from healthmsg import Client, DeliveryUnknownError, Environment, Outcome, routes
+from healthmsg.errors import InvalidIdError
 from healthmsg.ids import ChatKind
 from healthmsg.resources.auxiliary import AuxiliaryConversations, AuxiliaryGroupChats, AuxiliaryUsers
 from healthmsg.resources.chat import BaseChat, Chat
-from healthmsg.resources.company import CompanyResource
+from healthmsg.resources.company import Company
 from healthmsg.resources.conversations import Conversations
 from healthmsg.resources.group_chat import GroupChat
 from healthmsg.resources.groupchats import GroupChats
@@ -45,7 +46,7 @@ TABLE = tuple(
     zip(*(table(given, chat) for given, chat in zip(IDS, IDS[1:] + IDS[:1], strict=True)), strict=True)
 )
 CLASSES: tuple[type, ...] = (
-    *(Me, CompanyResource, Users, AuxiliaryUsers, Conversations, GroupChats),
+    *(Me, Company, Users, AuxiliaryUsers, Conversations, GroupChats),
     *(AuxiliaryConversations, AuxiliaryGroupChats, Chat, GroupChat),
 )
 ROUTES = {name: value for name, value in vars(routes).items() if isinstance(value, Route)}

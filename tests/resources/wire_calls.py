@@ -256,20 +256,20 @@ def _files(kind: ChatKind, chat: Id, given: Id) -> tuple[Row, ...]:
     attachment, listed = f"attachments/{given.segment}", "attachments/a%2F1"
     return (
         row(at, "upload", PDF).sends("POST", f"{path}/attachments", parts=(Part("message", b""), pdf)),
-        row(at, "upload", PNG, PDF, message="Bijlagen é").sends(
+        row(at, "upload", PNG, PDF, body="Bijlagen é").sends(
             "POST", f"{path}/attachments", parts=(Part("message", "Bijlagen é".encode()), png, pdf)
         ),
         fetch(row(at, "download", given.raw, to=HERE, overwrite=True), attachment, "headers=false"),
         fetch(row(at, "download", Attachment(given.raw), to=HERE), attachment, "headers=false"),
-        fetch(row(at, "stream_attachment", given.raw), attachment, "headers=false"),
-        fetch(row(at, "stream_attachment", Attachment(given.raw)), attachment, "headers=false"),
-        fetch(row(at, "read_attachment", given.raw), attachment, "headers=false"),
-        fetch(row(at, "read_attachment", Attachment(given.raw)), attachment, "headers=false"),
-        fetch(row(at, "pdf", to=HERE), "pdf", "headers=false"),
-        fetch(row(at, "pdf", to=HERE, start=start), "pdf", f"{start_query}&headers=false"),
-        fetch(row(at, "pdf", to=HERE, end=elsewhere), "pdf", f"{end_query}&headers=false"),
+        fetch(row(at, "download_stream", given.raw), attachment, "headers=false"),
+        fetch(row(at, "download_stream", Attachment(given.raw)), attachment, "headers=false"),
+        fetch(row(at, "download_bytes", given.raw), attachment, "headers=false"),
+        fetch(row(at, "download_bytes", Attachment(given.raw)), attachment, "headers=false"),
+        fetch(row(at, "download_pdf", to=HERE), "pdf", "headers=false"),
+        fetch(row(at, "download_pdf", to=HERE, start=start), "pdf", f"{start_query}&headers=false"),
+        fetch(row(at, "download_pdf", to=HERE, end=elsewhere), "pdf", f"{end_query}&headers=false"),
         fetch(
-            row(at, "pdf", to=HERE, end=elsewhere, start=start),
+            row(at, "download_pdf", to=HERE, end=elsewhere, start=start),
             "pdf",
             f"{start_query}&{end_query}&headers=false",
         ),

@@ -33,9 +33,7 @@ async def busy() -> AsyncIterator[Sandbox]:
 
 
 @pytest.mark.parametrize("path", ["/docs", "/docs/"])
-async def test_the_page_is_there_for_everybody_and_loads_its_own_files_only(
-    stranger: Caller, path: str
-) -> None:
+async def test_the_page_is_public_and_loads_its_own_files_only(stranger: Caller, path: str) -> None:
     answer = await stranger("GET", path)
 
     assert answer.status == 200
@@ -76,7 +74,7 @@ async def test_no_other_file_is_given_out(stranger: Caller, asset: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/docs", "/docs/start.js", "/docs/swagger-ui-bundle.js"])
-async def test_the_browser_is_told_to_load_nothing_from_elsewhere(stranger: Caller, path: str) -> None:
+async def test_its_policy_lets_the_browser_load_nothing_from_elsewhere(stranger: Caller, path: str) -> None:
     policy = (await stranger("GET", path)).headers["Content-Security-Policy"]
 
     assert "default-src 'none'" in policy
@@ -129,7 +127,7 @@ async def test_it_runs_nothing_of_that_package(stranger: Caller, monkeypatch: py
     assert "swagger_ui" not in sys.modules
 
 
-async def test_signing_in_can_end_on_its_own_page_by_whatever_name_it_is_called(stranger: Caller) -> None:
+async def test_signing_in_can_end_on_its_own_page_by_any_name(stranger: Caller) -> None:
     by_number = URL(stranger.sandbox.url)
     for origin in (by_number, by_number.with_host("localhost")):
         callback = f"{origin.origin()}/docs/oauth2-redirect.html"

@@ -46,7 +46,7 @@ class Browsed:
         )
 
     def operation(self, name: str) -> Locator:
-        """Give the part of the page that is about one operation."""
+        """Return the part of the page that is about one operation."""
         return self.page.locator(f"[id$='-{name}']")
 
     async def execute(self, name: str) -> str:

@@ -23,7 +23,7 @@ KNOWN: Final = {Known.D: "documented", Known.V: "vendor-client", Known.A: "assum
 
 
 def calls_of(route: Route) -> Iterator[str]:
-    """Give the route's calls, as the file would write them: one, or one for each kind of chat."""
+    """Return the route's calls, as the file would write them: one, or one for each kind of chat."""
     if not route.kinds:
         yield f"{route.method} {route.template}"
     below = re.sub(r"^{\w+}", "", route.template)
@@ -40,7 +40,7 @@ ROUTES: Final = {
 
 
 def every(part: Any, key: str) -> Iterator[Any]:
-    """Give what stands under a key, wherever it is."""
+    """Return what stands under a key, wherever it is."""
     if isinstance(part, dict):
         if key in part:
             yield part[key]
@@ -144,7 +144,7 @@ def without_names(operation: JSON) -> JSON:
     }
 
 
-async def test_the_sandbox_serves_it_to_everybody(call: Caller) -> None:
+async def test_the_sandbox_serves_it_without_a_token(call: Caller) -> None:
     call.token = None
 
     answer = await call("GET", "/openapi.yaml")

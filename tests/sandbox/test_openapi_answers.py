@@ -58,7 +58,7 @@ def prepared_sandbox() -> Sandbox:
 
 
 def real_ids() -> dict[str, list[str]]:
-    """Give ids that lead somewhere, by the name of their schema; few, so that they fit each other."""
+    """Return ids that lead somewhere, by the name of their schema; few, so that they fit each other."""
     sandbox = prepared_sandbox()
     chats = [*sandbox.store.chats.values()]
     conversation = next(chat for chat in chats if not chat.is_group and any(m.files for m in chat.messages))

@@ -8,8 +8,7 @@ from sqlalchemy import Connection
 from healthmsg.bulk.journal import statements
 from healthmsg.bulk.journal.entering import can_be_stored
 from healthmsg.bulk.journal.values import Decision, State
-from healthmsg.delivery.attempt import Outcome
-from healthmsg.errors import InvalidInputError, JournalInUseError
+from healthmsg.errors import InvalidInputError, JournalInUseError, Outcome
 
 _LONGEST: Final = 1000
 # What was not sent waits for a run that is to send it.

@@ -22,7 +22,6 @@ from healthmsg.bulk.journal.values import (
     Standing,
     State,
 )
-from healthmsg.delivery.attempt import Outcome
 from healthmsg.environment import comparable_url
 from healthmsg.errors import (
     ConfigurationError,
@@ -30,6 +29,7 @@ from healthmsg.errors import (
     JournalError,
     JournalMismatchError,
     JournalNotFoundError,
+    Outcome,
 )
 
 if TYPE_CHECKING:

@@ -28,8 +28,7 @@ from healthmsg.bulk.journal.values import (
     State,
 )
 from healthmsg.bulk.journal.writer import Writer
-from healthmsg.delivery.attempt import Outcome
-from healthmsg.errors import InvalidInputError, JournalError
+from healthmsg.errors import InvalidInputError, JournalError, Outcome
 
 T = TypeVar("T")
 _MILLISECOND: Final = timedelta(milliseconds=1)

@@ -6,8 +6,7 @@ from enum import Enum
 
 from attrs import field, frozen
 
-from healthmsg.delivery.attempt import Outcome
-from healthmsg.errors import InvalidInputError, JournalMismatchError
+from healthmsg.errors import InvalidInputError, JournalMismatchError, Outcome
 
 
 class State(Enum):

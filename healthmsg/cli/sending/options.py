@@ -35,8 +35,8 @@ class Options:
         Path | None,
         typer.Argument(
             metavar="RECIPIENTS",
-            help="CSV or JSON Lines. Columns: to, or aux_id, user_id or groupchat_id; files; key; body; and any"
-            " others for the template.",
+            help="CSV or JSON Lines. Columns: to, or aux_id, user_id or groupchat_id; files; key; body; and"
+            " any others for the template.",
         ),
     ] = None
     template: Annotated[

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 from healthmsg.bulk.journal import Claimed, Entry, Journal, Standing, State
-from healthmsg.delivery.attempt import Outcome
+from healthmsg.errors import Outcome
 
 NOW = datetime(2026, 11, 23, 10, 0, tzinfo=UTC)
 

@@ -5,8 +5,7 @@ import pytest
 
 from healthmsg.bulk.journal import Entry, Given, Journal, JournalFile, State, fingerprint_of
 from healthmsg.bulk.journal.values import Owner
-from healthmsg.delivery.attempt import Outcome
-from healthmsg.errors import ClaimLostError, InvalidInputError, JournalError, JournalMismatchError
+from healthmsg.errors import ClaimLostError, InvalidInputError, JournalError, JournalMismatchError, Outcome
 from tests.bulk.journal.journals import NOW, begun, delivered, entry, holding, keys, only, standing, states
 
 API = "https://api.example/v1"

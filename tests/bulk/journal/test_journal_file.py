@@ -16,13 +16,13 @@ import pytest
 from sqlalchemy import Connection
 
 from healthmsg.bulk.journal import Entry, Journal, State, database, sqlite_file
-from healthmsg.delivery.attempt import Outcome
 from healthmsg.errors import (
     ConfigurationError,
     JournalError,
     JournalInUseError,
     JournalNotFoundError,
     JournalVersionError,
+    Outcome,
 )
 from tests.bulk.journal.journals import NOW, begun, delivered, entry, holding, keys, states
 

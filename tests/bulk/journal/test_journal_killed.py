@@ -14,7 +14,7 @@ WRITER = """
 import asyncio, sys
 from datetime import UTC, datetime, timedelta
 from healthmsg.bulk.journal import Entry, Journal
-from healthmsg.delivery.attempt import Outcome
+from healthmsg.errors import Outcome
 
 async def send(journal, claim):
     now = datetime.now(UTC)

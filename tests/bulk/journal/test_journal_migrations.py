@@ -15,8 +15,7 @@ from sqlalchemy import Connection, inspect
 
 from healthmsg.bulk.journal import Entry, Journal, State, migrations
 from healthmsg.bulk.journal.schema import METADATA
-from healthmsg.delivery.attempt import Outcome
-from healthmsg.errors import JournalError, JournalVersionError
+from healthmsg.errors import JournalError, JournalVersionError, Outcome
 from tests.bulk.journal import version1
 from tests.bulk.journal.journals import begun, entry, keys, states
 

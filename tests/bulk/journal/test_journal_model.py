@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, text
 
 from healthmsg.bulk.journal import Claimed, Entry, Journal, State, recipients
-from healthmsg.delivery.attempt import Outcome
-from healthmsg.errors import ClaimLostError
+from healthmsg.errors import ClaimLostError, Outcome
 from tests.bulk.journal.journals import NOW
 
 KEYS = [f"k{number}" for number in range(8)]

@@ -13,8 +13,7 @@ import pytest
 
 from healthmsg.bulk.journal import Journal, State
 from healthmsg.bulk.journal.file_watch import FileWatch
-from healthmsg.delivery.attempt import Outcome
-from healthmsg.errors import JournalGoneError, JournalIncompleteError
+from healthmsg.errors import JournalGoneError, JournalIncompleteError, Outcome
 from tests.bulk.journal.journals import NOW, begun, delivered, entry, holding, keys, only, states
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="elsewhere, open files stay where they are")

@@ -5,8 +5,7 @@ from datetime import timedelta
 import pytest
 
 from healthmsg.bulk.journal import Entry, Journal
-from healthmsg.delivery.attempt import Outcome
-from healthmsg.errors import ClaimLostError
+from healthmsg.errors import ClaimLostError, Outcome
 from tests.bulk.journal.journals import NOW, begun, delivered, holding, keys, only
 
 U, C, A = "users/u", "conversations/c", "aux/conversations/patient 7"

@@ -8,8 +8,7 @@ import pytest
 from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_connection
 
 from healthmsg.bulk.journal import Journal, State, writer
-from healthmsg.delivery.attempt import Outcome
-from healthmsg.errors import JournalError, JournalGoneError
+from healthmsg.errors import JournalError, JournalGoneError, Outcome
 from tests.bulk.journal.journals import NOW, begun, entry, holding, keys, only, states
 
 PATIENCE = 20.0

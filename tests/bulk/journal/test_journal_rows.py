@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text as sql
 
 from healthmsg.bulk.journal import Entry, Journal, JournalFile
-from healthmsg.delivery.attempt import Outcome
+from healthmsg.errors import Outcome
 from tests.bulk.journal.journals import NOW, entry, holding, keys, only
 
 

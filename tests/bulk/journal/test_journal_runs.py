@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from healthmsg.bulk.journal import Entry, Journal, State
-from healthmsg.delivery.attempt import Outcome
-from healthmsg.errors import JournalError, JournalMismatchError
+from healthmsg.errors import JournalError, JournalMismatchError, Outcome
 from tests.bulk.journal.journals import NOW, begun, delivered, entry, holding, keys, only, standing, states
 
 

@@ -12,8 +12,7 @@ from sqlalchemy.util import await_only
 from healthmsg.bulk.journal import Entry, Journal, State, run_numbers, statements, writer
 from healthmsg.bulk.journal.changes import Kind
 from healthmsg.bulk.journal.entering import Entering
-from healthmsg.delivery.attempt import Outcome
-from healthmsg.errors import ClaimLostError, JournalError
+from healthmsg.errors import ClaimLostError, JournalError, Outcome
 from tests.bulk.journal.journals import NOW, begun, delivered, entry, holding, keys, only, standing
 
 SHORT = timedelta(seconds=0.3)

@@ -14,8 +14,7 @@ import pytest
 from sqlalchemy import Connection
 
 from healthmsg.bulk.journal import Entry, Journal, State, wal_mark
-from healthmsg.delivery.attempt import Outcome
-from healthmsg.errors import JournalError, JournalIncompleteError, JournalVersionError
+from healthmsg.errors import JournalError, JournalIncompleteError, JournalVersionError, Outcome
 from tests.bulk.journal.journals import NOW, begun, delivered, entry, holding, keys, states
 
 ENTRIES = [entry(f"k{number}") for number in range(200)]

@@ -10,8 +10,7 @@ from sqlalchemy import event
 
 from healthmsg.bulk.journal import Journal, State, writer
 from healthmsg.bulk.journal.line import SqliteLine
-from healthmsg.delivery.attempt import Outcome
-from healthmsg.errors import ClaimLostError, JournalError
+from healthmsg.errors import ClaimLostError, JournalError, Outcome
 from tests.bulk.journal.journals import NOW, begun, entry, holding, keys, only, states
 
 
