@@ -51,20 +51,12 @@ def sandbox(
     as_json: Annotated[bool, typer.Option("--json", help="Print how to use it as one JSON object.")] = False,
 ) -> None:
     """Serve the API on this machine, with made-up people, until Ctrl-C."""
-    from healthmsg.cli.demo import serve  # noqa: PLC0415 - loaded by the commands that need it
+    from healthmsg.cli.demo import serve  # noqa: PLC0415 - loaded by the command that needs it
+    from healthmsg.sandbox import Sandbox  # noqa: PLC0415 - the same
 
+    sandbox = Sandbox(auto_approve=approve, redirect_uri=redirect_uri, allowed_hosts=allow_host or ())
     try:
-        asyncio.run(
-            serve(
-                Console(),
-                host,
-                port,
-                auto_approve=approve,
-                redirect_uri=redirect_uri,
-                allowed_hosts=allow_host or (),
-                as_json=as_json,
-            )
-        )
+        asyncio.run(serve(Console(), sandbox, host, port, as_json=as_json))
     except KeyboardInterrupt:
         pass
     except OSError as error:

@@ -50,6 +50,7 @@ _PAGE: Final = (
 )
 _UPLOADS: Final = 12
 _UPLOAD_SIZE: Final = 2 * 1024 * 1024
+_REPORTED: Final = ("rejected", "max_calls_in_any_second", "uploads", "conversations_read", "messages_read")
 # The uploads are spread over them.
 _CHATS_WITH_FILES: Final = 3
 
@@ -321,13 +322,9 @@ class _Demo:
             delivered_once=copies.count(1),
             lost=copies.count(0),
             duplicated=sum(count > 1 for count in copies),
-            rejected=whole["rejected"],
             calls_per_second=round(sending["calls_per_second"], 2),
-            max_calls_in_any_second=whole["max_calls_in_any_second"],
-            uploads=whole["uploads"],
-            conversations_read=whole["conversations_read"],
-            messages_read=whole["messages_read"],
             downloads_identical=identical,
+            **{name: whole[name] for name in _REPORTED},
         )
 
 
@@ -352,18 +349,8 @@ def _padded(description: str) -> str:
     return f"{description:24}"
 
 
-async def serve(
-    console: Console,
-    host: str,
-    port: int,
-    *,
-    auto_approve: bool,
-    redirect_uri: str | None,
-    allowed_hosts: Sequence[str] = (),
-    as_json: bool = False,
-) -> None:
+async def serve(console: Console, sandbox: Sandbox, host: str, port: int, *, as_json: bool) -> None:
     """Serve until it is cancelled."""
-    sandbox = Sandbox(auto_approve=auto_approve, redirect_uri=redirect_uri, allowed_hosts=allowed_hosts)
     await sandbox.start(host, port)
     token = sandbox.issue_token()
     try:

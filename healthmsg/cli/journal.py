@@ -431,11 +431,12 @@ class _UnknownReport:
             self._print(f"  text: {message.body}")
 
     async def _print_chat(self, client: Client, me: str, message: UnknownMessage, journal: Journal) -> None:
-        chat = _chat(client, message.sent_to or message.to)
-        if chat is None or message.started_at is None:
+        address = message.sent_to or message.to
+        if address.startswith(USERS) or message.started_at is None:
             self._print("  the chat is not known, so it cannot be read")
             return
         try:
+            chat = chat_handle(client, ChatAddress.of_text(address))
             mine = await _read_own(chat, me, message.started_at)
         except HealthmsgError as error:
             self._print(f"  the chat could not be read: {error_text(error)}")
@@ -465,13 +466,6 @@ class _UnknownReport:
         self._print(f"    {', '.join(facts)}")
         if self.with_texts:
             self._print(f"      {one.body or ''}")
-
-
-def _chat(client: Client, address: str) -> Chat | GroupChat | None:
-    """Return the handle of a chat; `None` for a user whose chat is not known."""
-    if address.startswith(USERS):
-        return None
-    return chat_handle(client, ChatAddress.of_text(address))
 
 
 @define

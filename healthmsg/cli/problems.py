@@ -1,11 +1,11 @@
 """What goes wrong, in words for a terminal, and how a command ends then.
 
-All that is wrong with the input is said at once, each with its line, and without anything of a patient.
+Everything wrong with the input is reported at once, with its lines, and without anything of a patient.
 """
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 from typing import Final, NoReturn
@@ -26,12 +26,12 @@ from healthmsg.errors import (
 )
 
 MOST_SHOWN: Final = 20
-"""Problems that are listed; of the others, only their number is said."""
+"""Problems that are listed; the others are only counted."""
 
 
 @frozen
 class Problem:
-    """One thing that has to be put right. `line` is that of the file where the row begins."""
+    """Something that has to be put right. `line` is that of the file where the row begins."""
 
     text: str
     line: int | None = None
@@ -77,10 +77,6 @@ class Problems:
     def add(self, text: str, line: int | None = None, value: str = "") -> None:
         """Add one."""
         self._found.append(Problem(text, line, value))
-
-    def add_all(self, problems: Iterable[Problem]) -> None:
-        """Add several."""
-        self._found.extend(problems)
 
     def in_order(self) -> list[Problem]:
         """Return them in the order of their lines."""

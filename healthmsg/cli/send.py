@@ -26,49 +26,24 @@ from healthmsg.validation import require_non_blank
 # Room for `conversations/` and a UUID.
 _ADDRESS_WIDTH: Final = 50
 
-JsonLines = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
-Limit = Annotated[int | None, typer.Option(min=1, help="So many of each kind at most.")]
 _STDIN: Final = "-"
-_EXIT_CODES: Final = {
-    Outcome.DELIVERED: ExitCode.DONE,
-    Outcome.NOT_SENT: ExitCode.FAILED,
-    Outcome.UNKNOWN: ExitCode.UNKNOWN,
-}
-_OUTCOME_TEXTS: Final = {
-    Outcome.DELIVERED: "Sent",
-    Outcome.NOT_SENT: "Not sent",
-    Outcome.UNKNOWN: "Unknown: it may have arrived. Look in the chat before you send it again",
+_ENDINGS: Final = {
+    Outcome.DELIVERED: (ExitCode.DONE, "Sent"),
+    Outcome.NOT_SENT: (ExitCode.FAILED, "Not sent"),
+    Outcome.UNKNOWN: (
+        ExitCode.UNKNOWN,
+        "Unknown: it may have arrived. Look in the chat before you send it again",
+    ),
 }
 _AMBIGUOUS: Final = (
     "the auxiliary id has a diacritic, which the vendor's own client folds away (é becomes e), so that two"
     " patients can share one id: write it without, or give --exact-aux-id if it is meant as it is"
 )
-To = Annotated[
-    str,
-    typer.Argument(
-        metavar="TO",
-        help="conversations/…, users/…, groupchats/…, aux/conversations/… or aux/groupchats/…;"
-        " `healthmsg chats` lists them.",
-        show_default=False,
-    ),
-]
-Text = Annotated[
-    str,
-    typer.Argument(
-        metavar="TEXT",
-        help="The message, or - to read it from the standard input: others on the machine can see a command.",
-        show_default=False,
-    ),
-]
-ExactAuxId = Annotated[
-    bool, typer.Option("--exact-aux-id", help="Diacritics in an auxiliary id are meant as they are.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the outcome as one JSON object.")]
 
 
 def chats(
-    limit: Limit = None,
-    as_json: JsonLines = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="So many of each kind at most.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
     proxy: Proxy = None,
     ca: Ca = None,
     no_x509_strict: NoX509Strict = False,
@@ -153,11 +128,29 @@ def parse_address(text: str, *, is_exact: bool = False) -> ChatAddress | str:
 
 
 def send(
-    to: To,
-    text: Text,
-    exact_aux_id: ExactAuxId = False,
+    to: Annotated[
+        str,
+        typer.Argument(
+            metavar="TO",
+            help="conversations/…, users/…, groupchats/…, aux/conversations/… or aux/groupchats/…;"
+            " `healthmsg chats` lists them.",
+            show_default=False,
+        ),
+    ],
+    text: Annotated[
+        str,
+        typer.Argument(
+            metavar="TEXT",
+            help="The message, or - to read it from the standard input: others on the machine can see a"
+            " command.",
+            show_default=False,
+        ),
+    ],
+    exact_aux_id: Annotated[
+        bool, typer.Option("--exact-aux-id", help="Diacritics in an auxiliary id are meant as they are.")
+    ] = False,
     settle: Settle = SETTLE,
-    as_json: AsJson = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as one JSON object.")] = False,
     proxy: Proxy = None,
     ca: Ca = None,
     no_x509_strict: NoX509Strict = False,
@@ -199,7 +192,7 @@ class _SendReport:
     """The API's URL."""
 
     def as_text(self) -> str:
-        text = _OUTCOME_TEXTS[self.outcome]
+        _, text = _ENDINGS[self.outcome]
         if self.message_id is not None:
             return f"{text}: message {printable(self.message_id)}"
         return f"{text}: {self.error}" if self.error else f"{text}."
@@ -241,7 +234,7 @@ def _send_and_record(
     except KeyboardInterrupt:
         report.error = "interrupted"
         return ExitCode.INTERRUPTED
-    return _EXIT_CODES[report.outcome]
+    return _ENDINGS[report.outcome][0]
 
 
 async def _send(
@@ -281,7 +274,7 @@ async def _send(
 
 
 def _problem(error: HealthmsgError) -> str:
-    """Return what went wrong with a call, but not its effect: that of the message is said apart."""
+    """Return what went wrong with a call, without its effect: the outcome is printed separately."""
     return error.problem if isinstance(error, CallError) else str(error)
 
 

@@ -2,14 +2,15 @@
 
 A mark at the start of a file comes first, then UTF-8, which text in another encoding almost never is by
 chance. The rest comes from a spreadsheet that saves in an old encoding: Windows-1252, or that of Excel's "CSV
-(Macintosh)" or "CSV (MS-DOS)". Each of these has sisters for Central Europe, Turkey and the Baltic, in which
+(Macintosh)" or "CSV (MS-DOS)". Each of these has relatives for Central Europe, Turkey and the Baltic, in which
 the same bytes are other letters: Paweł becomes Pawe³, Jiří becomes Jiøí. Statistics cannot tell them apart in
 a short list of names. So an encoding is guessed only if each letter is where Western names and Dutch words
-have it, and the sisters do not; otherwise the user has to name it.
+have it, and its relatives do not; otherwise the user has to name it.
 """
 
 import codecs
 import re
+from contextlib import suppress
 from typing import Final
 
 from attrs import frozen
@@ -39,7 +40,7 @@ _NAMES: Final = {
 }
 _WORD: Final = re.compile(r"[^ \t\r\n;,|]*[^\x00-\x7f][^ \t\r\n;,|]*")
 # Where a letter or sign may be in a word in lower case, by the letters around it. Anything else is refused:
-# č, ć, ę, ė, ď, ř, ű or ā of a sister encoding may be meant.
+# č, ć, ę, ė, ď, ř, ű or ā of a related encoding may be meant.
 _IN_PLACE: Final = re.compile(
     r"""
       (?<!\d)[éóúô](?!\d)
@@ -72,7 +73,7 @@ _IN_PLACE: Final = re.compile(
     """,  # noqa: RUF001 - these letters and signs are meant
     re.VERBOSE,
 )
-# The same for the rare formats, with Dutch words only: their sisters are too similar for more.
+# The same for the rare formats, with Dutch words only: their relatives are too similar for more.
 _IN_PLACE_OF_RARE: Final = re.compile(
     r"(?<=[bcdfghjklmnopqrstvwxzé])é|\bé(?=é)|(?<=[aeiou])ë|(?<=[aeou])ï(?=[stnldmrcvz])"
     r"|(?<=[bcdfghjklmnprstvwz])[öü](?=[bcdfghjklmnprstvwz])|(?<=n)ç(?=o)|è(?=[lnr]e\b)"
@@ -107,7 +108,9 @@ def decode(data: bytes, encoding: str | None = None) -> Decoded:
     if encoding is not None:
         return Decoded(_decoded_as_named(data, encoding), encoding)
     found = _own_encoding(data)
-    text = _decoded(data, found)
+    text = None
+    with suppress(UnicodeDecodeError):
+        text = data.decode(found)
     if text is not None and not _is_by_chance(text, found):
         # Where files were joined, there can be several marks.
         return Decoded(text.lstrip("\ufeff"), _NAMES.get(found, found.upper()))
@@ -164,13 +167,6 @@ def _own_encoding(data: bytes) -> str:
     if len(data) % 2 == 0 and data[:1] != b"\0" == data[1:2]:
         return "utf-16-le"
     return "utf-8"
-
-
-def _decoded(data: bytes, encoding: str) -> str | None:
-    try:
-        return data.decode(encoding)
-    except UnicodeDecodeError:
-        return None
 
 
 def _decoded_as_named(data: bytes, encoding: str) -> str:

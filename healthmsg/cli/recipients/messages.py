@@ -120,8 +120,7 @@ def make_messages(
     Raises:
         RefusedError: with everything that is wrong with any of them.
     """
-    problems, doubts = Problems(), Problems()
-    problems.add_all(recipients.problems)
+    problems, doubts = Problems([*recipients.problems]), Problems()
     if not recipients.rows:
         # Without a readable row, the columns cannot be checked.
         problems.refuse_if_any()
@@ -134,7 +133,9 @@ def make_messages(
     groups = _group_by_recipient(made)
     _report_other_names(groups, recipients, doubts)
     repeated = _find_repeats(made)
-    _refuse_repeats(() if allow_repeats else repeated, problems)
+    for line, before in () if allow_repeats else repeated:
+        same = f"the same message to the same recipient as on line {before}"
+        problems.add(f"{same}; --allow-repeats sends it again", line)
     problems.refuse_if_any()
     notes += [*builder.notes(), *_note_of_groups(groups, repeated)]
     return Messages(made, repeated, doubts.in_order(), notes)
@@ -157,12 +158,6 @@ def _text_of(
 
 def _has_addresses(recipients: Recipients) -> bool:
     return not ADDRESSES.keys().isdisjoint(recipients.columns)
-
-
-def _refuse_repeats(repeated: Sequence[tuple[int, int]], problems: Problems) -> None:
-    for line, before in repeated:
-        same = f"the same message to the same recipient as on line {before}"
-        problems.add(f"{same}; --allow-repeats sends it again", line)
 
 
 def _template_of_columns(columns: Sequence[str], problems: Problems, header: int | None) -> Template:

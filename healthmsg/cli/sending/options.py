@@ -227,11 +227,6 @@ class Job:
     """Whether recipients are left out who already got another text from the journal."""
 
     @property
-    def service(self) -> Service:
-        """The service, and the way there."""
-        return self.options.service
-
-    @property
     def doubts(self) -> Sequence[Problem]:
         """What may be a mistake in the messages."""
         return () if self.messages is None else self.messages.doubts

@@ -224,7 +224,7 @@ async def make_forecast(job: Job) -> Forecast:
     """
     if job.messages is None:
         return await _forecast_of_journal(job)
-    async with job.service.client() as client:
+    async with job.options.service.client() as client:
         found = client.send_many(job.outgoing(client), **job.send_options(), dry_run=True)
         indexes = await _refuse_invalid(job, found)
         report = await found.report()
@@ -251,7 +251,7 @@ async def _refuse_invalid(job: Job, preview: DryRun) -> list[int]:
 async def _forecast_of_journal(job: Job) -> Forecast:
     if job.journal is None:
         return Forecast(0, 0, ())
-    async with job.service.client() as client:
+    async with job.options.service.client() as client:
         report = await client.send_many(**job.send_options(), dry_run=True).report()
     async with Journal.open(job.journal.target, is_reading=True) as journal:
         counts = await journal.counts()
@@ -399,7 +399,7 @@ async def preview(console: Console, job: Job, source: Source) -> bool:
         raise RefusedError("there is no such journal")
     options = job.options
     await _show_source(console, job, source)
-    async with job.service.client() as client:
+    async with job.options.service.client() as client:
         sending = job.send_options()
         sending["check_chats"] = options.check_chats
         found = client.send_many(job.outgoing(client), **sending, dry_run=True)

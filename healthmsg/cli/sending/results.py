@@ -8,6 +8,7 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+from shutil import copyfileobj
 from typing import Final
 
 from attrs import Factory, define, frozen
@@ -38,7 +39,6 @@ _OF_CHANGES: Final = (InvalidFileError, UploadFileError, JournalMismatchError)
 COLUMNS: Final = ("line", "key", "to", "outcome", "message_id", "error", "attempts")
 OPEN: Final = "open"
 """The outcome of messages without a result: a journal may know more."""
-_BLOCK_SIZE: Final = 1 << 20
 _MOST_COPIES: Final = 100
 _RETRY: Final = " --retry-failed"
 _CHANGED: Final = (
@@ -316,10 +316,8 @@ def _candidates(path: Path) -> Iterator[Path]:
 
 def _copy(source: int, to: int) -> None:
     os.lseek(source, 0, os.SEEK_SET)
-    while block := os.read(source, _BLOCK_SIZE):
-        rest = memoryview(block)
-        while rest:
-            rest = rest[os.write(to, rest) :]
+    with open(source, "rb", closefd=False) as reader, open(to, "wb", closefd=False) as writer:
+        copyfileobj(reader, writer)
 
 
 def _as_text(result: SendResult) -> str:
@@ -354,7 +352,7 @@ def print_summary(
 def _print_service(console: Console, job: Job) -> None:
     """Print that it was a sandbox that got everything, if it was."""
     with suppress(ConfigurationError):
-        environment = job.service.environment
+        environment = job.options.service.environment
         if is_on_this_machine(environment):
             print_text(console, f"Service: {describe(environment)}")
 
@@ -377,7 +375,7 @@ def _print_next_command(console: Console, ending: Ending, next_command: str | No
 def _print_unknown_command(console: Console, job: Job, ending: Ending) -> None:
     """Print how a person can settle what stays unknown."""
     if ending.tally.outcomes[Outcome.UNKNOWN] and job.journal is not None and not ending.is_early:
-        command = ("healthmsg", "journal", "unknown", job.journal.argument, *job.service.arguments())
+        command = ("healthmsg", "journal", "unknown", job.journal.argument, *job.options.service.arguments())
         print_text(console, f"See what may have been sent, and settle it: {shell_join(command)}")
 
 

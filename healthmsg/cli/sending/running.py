@@ -191,7 +191,7 @@ async def run(console: Console, job: Job, total: int, results: Results, ending: 
         KeyboardInterrupt: at the second Ctrl-C.
     """
     _listen_for_ctrl_c(ending)
-    async with job.service.client() as client:
+    async with job.options.service.client() as client:
         sending = client.send_many(job.outgoing(client), **job.send_options())
         watch = Watch(sending, prints_lines=not console.is_terminal)
         with hiding_wait_logs(), make_progress(console, lambda: watch.wait) as progress:
@@ -243,7 +243,9 @@ async def _read(
     except asyncio.CancelledError:
         ending.is_interrupted = True
         print_text(console, "Stopping: what is under way is waited for. Ctrl-C again ends at once.")
-        _uncancel(asyncio.current_task())
+        # Take the cancellation back, so that the results can still be read.
+        if (task := asyncio.current_task()) is not None:
+            task.uncancel()
     except (HealthmsgError, ResultsError) as error:
         ending.error = error
     sending.stop()
@@ -263,9 +265,3 @@ async def _read_rest(sending: SendMany, record: Callable[[SendResult], None], en
             return
         else:
             return
-
-
-def _uncancel(task: "asyncio.Task[None] | None") -> None:
-    """Take a cancellation back, so that the results can still be read."""
-    if task is not None:
-        task.uncancel()
