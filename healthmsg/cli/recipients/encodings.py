@@ -2,10 +2,10 @@
 
 A mark at the start of a file comes first, then UTF-8, which text in another encoding almost never is by
 chance. The rest comes from a spreadsheet that saves in an old encoding: Windows-1252, or that of Excel's "CSV
-(Macintosh)" or "CSV (MS-DOS)". Each of these has relatives for Central Europe, Turkey and the Baltic, in which
-the same bytes are other letters: Paweł becomes Pawe³, Jiří becomes Jiøí. Statistics cannot tell them apart in
-a short list of names. So an encoding is guessed only if each letter is where Western names and Dutch words
-have it, and its relatives do not; otherwise the user has to name it.
+(Macintosh)" or "CSV (MS-DOS)". Each of these has relatives for Central Europe, Turkey and the Baltic, in
+which the same bytes are other letters: Paweł becomes Pawe³, Jiří becomes Jiøí. Statistics cannot tell them
+apart in a short list of names. So an encoding is guessed only if each letter is where Western names and Dutch
+words have it, and its relatives do not; otherwise the user has to name it.
 """
 
 import codecs
