@@ -39,6 +39,26 @@ _AMBIGUOUS: Final = (
     "the auxiliary id has a diacritic, which the vendor's own client folds away (é becomes e), so that two"
     " patients can share one id: write it without, or give --exact-aux-id if it is meant as it is"
 )
+To = Annotated[
+    str,
+    typer.Argument(
+        metavar="TO",
+        help="conversations/…, users/…, groupchats/…, aux/conversations/… or aux/groupchats/…;"
+        " `healthmsg chats` lists them.",
+        show_default=False,
+    ),
+]
+Text = Annotated[
+    str,
+    typer.Argument(
+        metavar="TEXT",
+        help="The message, or - to read it from the standard input: others on the machine can see a command.",
+        show_default=False,
+    ),
+]
+ExactAuxId = Annotated[
+    bool, typer.Option("--exact-aux-id", help="Diacritics in an auxiliary id are meant as they are.")
+]
 
 
 def chats(
@@ -128,27 +148,9 @@ def parse_address(text: str, *, is_exact: bool = False) -> ChatAddress | str:
 
 
 def send(
-    to: Annotated[
-        str,
-        typer.Argument(
-            metavar="TO",
-            help="conversations/…, users/…, groupchats/…, aux/conversations/… or aux/groupchats/…;"
-            " `healthmsg chats` lists them.",
-            show_default=False,
-        ),
-    ],
-    text: Annotated[
-        str,
-        typer.Argument(
-            metavar="TEXT",
-            help="The message, or - to read it from the standard input: others on the machine can see a"
-            " command.",
-            show_default=False,
-        ),
-    ],
-    exact_aux_id: Annotated[
-        bool, typer.Option("--exact-aux-id", help="Diacritics in an auxiliary id are meant as they are.")
-    ] = False,
+    to: To,
+    text: Text,
+    exact_aux_id: ExactAuxId = False,
     settle: Settle = SETTLE,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as one JSON object.")] = False,
     proxy: Proxy = None,

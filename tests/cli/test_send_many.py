@@ -21,7 +21,7 @@ from tests.cli.command_line import (
     invoke,
     read_results,
     run,
-    until_some_are_sent,
+    until_sending,
     variables_of,
 )
 
@@ -252,7 +252,7 @@ async def test_a_service_that_stays_away_is_given_up_after_a_while(sandbox: Sand
 async def test_a_journal_in_use_is_1(sandbox: Sandbox, path: Path) -> None:
     write(path, sandbox, 120)
     first = await begin(sandbox, "send-many", path, *TEMPLATE, "--yes")
-    await until_some_are_sent(sandbox)
+    await until_sending(sandbox)
 
     second = ("--yes", "--results", path.parent / "2.csv")
     done = await run(sandbox, "send-many", path, *TEMPLATE, *second)
@@ -269,7 +269,7 @@ async def test_a_journal_in_use_is_1(sandbox: Sandbox, path: Path) -> None:
 async def test_ctrl_c_waits_for_what_is_under_way_and_says_how_to_go_on(sandbox: Sandbox, path: Path) -> None:
     chats = write(path, sandbox, 40)
     process = await begin(sandbox, "send-many", path, *TEMPLATE, "--yes", *SETTLE)
-    await until_some_are_sent(sandbox)
+    await until_sending(sandbox)
     process.send_signal(signal.SIGINT)
     done = await end(process)
 
@@ -333,7 +333,7 @@ async def test_it_shows_three_messages_and_asks_before_it_starts(
 async def test_what_a_journal_holds_is_shown_before_it_is_gone_on_with(sandbox: Sandbox, path: Path) -> None:
     write(path, sandbox, 60)
     process = await begin(sandbox, "send-many", path, *TEMPLATE, "--yes")
-    await until_some_are_sent(sandbox)
+    await until_sending(sandbox)
     process.send_signal(signal.SIGINT)
     journal = command_to_go_on(await end(process))
 

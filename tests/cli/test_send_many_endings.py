@@ -15,7 +15,7 @@ from healthmsg import Client, JournalError
 from healthmsg.cli.sending.results import Results
 from healthmsg.errors import ConfigurationError
 from healthmsg.sandbox import AnswerStatus, CutAfter, Delay, Sandbox
-from tests.cli.command_line import Done, add_recipients, begin, end, read_results, run, until_some_are_sent
+from tests.cli.command_line import Done, add_recipients, begin, end, read_results, run, until_sending
 from tests.waiting import until
 
 
@@ -35,7 +35,7 @@ def outcomes(path: Path, results: str = "out.csv") -> list[str]:
 async def end_at_second_ctrl_c(sandbox: Sandbox, *arguments: str | Path) -> Done:
     process = await begin(sandbox, *arguments)
     # Both calls are running.
-    await until(lambda: sum(call.method == "POST" for call in sandbox.calls) == 2)
+    await until_sending(sandbox, 2)
     process.send_signal(signal.SIGINT)
     assert process.stdout is not None
     shown = b""
@@ -77,7 +77,7 @@ async def test_without_a_journal_what_was_under_way_is_not_called_unsent(
 async def test_what_is_left_is_counted_when_resuming_is_interrupted(sandbox: Sandbox, path: Path) -> None:
     chats = add_recipients(sandbox, path, 60)
     process = await begin(sandbox, *send(path))
-    await until_some_are_sent(sandbox)
+    await until_sending(sandbox)
     process.send_signal(signal.SIGINT)
     await end(process)
     before = sum(len(sandbox.messages(chat)) for chat in chats)
@@ -191,7 +191,7 @@ async def test_without_a_journal_a_full_disk_ends_the_run_and_the_truth_is_said(
 async def test_results_that_are_deleted_are_made_again(sandbox: Sandbox, path: Path) -> None:
     add_recipients(sandbox, path, 40)
     process = await begin(sandbox, *send(path))
-    await until_some_are_sent(sandbox)
+    await until_sending(sandbox)
     path.with_name("out.csv").unlink()
     done = await end(process)
 
@@ -204,7 +204,7 @@ async def test_a_lock_that_is_deleted_does_not_say_that_there_is_no_journal(
 ) -> None:
     add_recipients(sandbox, path, 90)
     sending = asyncio.create_task(run(sandbox, *send(path)))
-    await until_some_are_sent(sandbox)
+    await until_sending(sandbox)
     path.with_name("lijst.journal.db.lock").unlink()
     done = await sending
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from healthmsg.sandbox import Sandbox
-from tests.cli.command_line import add_recipients, read_results, run, variables_of
+from tests.cli.command_line import add_recipients, read_results, run, until_sending, variables_of
 from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="it has no such terminals")
@@ -171,7 +171,7 @@ async def test_a_terminal_that_is_closed_does_not_end_the_run(
     sandbox: Sandbox, path: Path, chats: list[str], screen: Terminal
 ) -> None:
     process = await screen.begin(sandbox, *send(path))
-    await until(lambda: any(call.method == "POST" for call in sandbox.calls))
+    await until_sending(sandbox)
     screen.close()
 
     assert await asyncio.wait_for(process.wait(), 30) == 0
@@ -195,7 +195,7 @@ async def test_a_terminal_that_stands_still_does_not_hold_the_run_up(
     sandbox: Sandbox, path: Path, chats: list[str], screen: Terminal
 ) -> None:
     process = await screen.begin(sandbox, *send(path))
-    await until(lambda: any(call.method == "POST" for call in sandbox.calls))
+    await until_sending(sandbox)
     os.write(screen.ours, b"\x13")  # Ctrl-S
     process.send_signal(signal.SIGINT)
 

@@ -251,8 +251,10 @@ class _MessageBuilder:
         """Return notes about the texts."""
         if not self.like_fields:
             return []
-        lines = _list_lines(list(self.like_fields))
-        return [f"What looks like a field of another program is sent as it stands, in texts of {lines}."]
+        lines = [f"line {line}" for line in self.like_fields]
+        more = f" and {len(lines) - _MOST_LINES:,} more" if len(lines) > _MOST_LINES else ""
+        shown = ", ".join(lines[:_MOST_LINES]) + more
+        return [f"What looks like a field of another program is sent as it stands, in texts of {shown}."]
 
     def _body(self, row: Row, *, has_files: bool) -> str | None:
         may_be_empty = has_files if self.is_column else self.allow_empty
@@ -404,9 +406,3 @@ def _plain(value: str) -> str:
 
 def _one_space(text: str) -> str:
     return " ".join(text.split())
-
-
-def _list_lines(lines: Sequence[int]) -> str:
-    """Return the lines as text, of many only the first."""
-    shown = ", ".join(f"line {line}" for line in lines[:_MOST_LINES])
-    return f"{shown} and {len(lines) - _MOST_LINES:,} more" if len(lines) > _MOST_LINES else shown
