@@ -119,6 +119,6 @@ def bodies(sandbox: Sandbox, chat: str) -> list[str | None]:
 
 async def until_sending(sandbox: Sandbox, calls: int = 1) -> None:
     """Wait for the first calls that send, of a process that may take long to start on a busy machine."""
-    async with asyncio.timeout(60):  # noqa: ASYNC110 - it is about another process
-        while sum(call.method == "POST" for call in sandbox.calls) < calls:
+    async with asyncio.timeout(60):
+        while sum(call.method == "POST" for call in sandbox.calls) < calls:  # noqa: ASYNC110 - it is about another process
             await asyncio.sleep(0.005)
