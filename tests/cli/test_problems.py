@@ -5,7 +5,7 @@ import inspect
 import pytest
 
 from healthmsg import errors
-from healthmsg.cli.wording import kind_of, reason_of, without_name, written
+from healthmsg.cli.problems import error_kind, error_text, strip_class_name, system_reason
 from healthmsg.errors import (
     ConnectError,
     EarlierRunError,
@@ -38,7 +38,7 @@ ERRORS = [
     ],
 )
 def test_a_kind_of_error_is_said_in_words(error: Exception, kind: str) -> None:
-    assert kind_of(error) == kind
+    assert error_kind(error) == kind
 
 
 @pytest.mark.parametrize("kind", ERRORS)
@@ -46,8 +46,8 @@ def test_no_kind_is_said_by_the_name_of_its_class(kind: type[HealthmsgError]) ->
     error = kind.__new__(kind, "problem")
     vars(error)["problem"] = "answered 418"
 
-    assert kind.__name__ not in kind_of(error)
-    assert kind is HealthmsgError or kind_of(error) != "a mistake in this program"
+    assert kind.__name__ not in error_kind(error)
+    assert kind is HealthmsgError or error_kind(error) != "a mistake in this program"
 
 
 @pytest.mark.parametrize(
@@ -62,8 +62,8 @@ def test_no_kind_is_said_by_the_name_of_its_class(kind: type[HealthmsgError]) ->
     ],
 )
 def test_what_a_journal_noted_is_shown_without_the_name(noted: str, shown: str) -> None:
-    assert without_name(noted) == shown
-    assert written(EarlierRunError(noted)) == (shown or "not delivered by an earlier run")
+    assert strip_class_name(noted) == shown
+    assert error_text(EarlierRunError(noted)) == (shown or "not delivered by an earlier run")
 
 
 @pytest.mark.parametrize(
@@ -79,8 +79,8 @@ def test_what_a_journal_noted_is_shown_without_the_name(noted: str, shown: str) 
     ],
 )
 def test_what_only_a_program_can_look_up_is_left_out(error: Exception, shown: str) -> None:
-    assert written(error) == shown
+    assert error_text(error) == shown
 
 
 def test_the_system_may_give_no_reason() -> None:
-    assert reason_of(TimeoutError()) == "the system gives no reason"
+    assert system_reason(TimeoutError()) == "the system gives no reason"

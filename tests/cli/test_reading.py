@@ -8,17 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from healthmsg.cli.recipients import Recipients, RefusedError, read_recipients
-from healthmsg.cli.sending.messages import make_messages
-from healthmsg.cli.sending.template import Template
+from healthmsg.cli.problems import RefusedError
+from healthmsg.cli.recipients.messages import make_messages
+from healthmsg.cli.recipients.reading import Recipients, read_recipients
+from healthmsg.cli.recipients.template import Template
 
 NAMES = ["Zoë", "José", "François", "Maïté", "Renée"]
 TABLE = "aux_id;voornaam\r\n" + "".join(f"P{n};{name}\r\n" for n, name in enumerate(NAMES))
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "lijst.csv"
 
 
 def read(path: Path, text: str, encoding: str = "utf-8") -> Recipients:
@@ -38,7 +34,7 @@ def refused(path: Path, text: str | bytes) -> str:
     path.write_bytes(text.encode() if isinstance(text, str) else text)
     with pytest.raises(RefusedError) as refusal:
         read_recipients(path)
-    return refusal.value.shown
+    return refusal.value.text
 
 
 def problems(recipients: Recipients) -> list[str]:
@@ -126,8 +122,8 @@ def test_rather_than_garbling_names_it_asks_for_the_encoding(
                 path.write_bytes(data)
                 found = values(read_recipients(path), "t")
             except RefusedError as error:
-                assert "--encoding" in error.shown  # noqa: PT017 - the other half is that it may be right
-                assert "(first in line 2)" in error.shown or encoding not in {"cp1250", "cp1257"}  # noqa: PT017 - the same
+                assert "--encoding" in error.text  # noqa: PT017 - the other half is that it may be right
+                assert "(first in line 2)" in error.text or encoding not in {"cp1250", "cp1257"}  # noqa: PT017 - the same
                 asked += 1
                 found = values(read_recipients(path, encoding), "t")
             assert found == [name], encoding
@@ -178,7 +174,7 @@ def test_an_encoding_that_cannot_be_right_is_refused(path: Path, encoding: str) 
         read_recipients(path, encoding)
 
 
-def test_a_mark_is_no_part_of_the_first_column_when_the_encoding_is_told(path: Path) -> None:
+def test_a_mark_is_no_part_of_the_first_column_when_the_encoding_is_named(path: Path) -> None:
     path.write_bytes(TABLE.encode("utf-8-sig"))
 
     assert read_recipients(path, "utf-8").columns[0] == "aux_id"

@@ -1,7 +1,6 @@
-"""`healthmsg send-many` over a real sandbox: what is sent, told and written, and how it ends."""
+"""`healthmsg send-many` with a real sandbox: what is sent, printed and written, and how it ends."""
 
 import asyncio
-import csv
 import os
 import re
 import shlex
@@ -14,21 +13,25 @@ import pytest
 
 from healthmsg import Client
 from healthmsg.sandbox import AnswerStatus, CutAfter, Sandbox
-from tests.cli.command_line import Done, begin, end, invoke, run, variables_of
-from tests.waiting import until
+from tests.cli.command_line import (
+    Done,
+    begin,
+    bodies,
+    end,
+    invoke,
+    read_results,
+    run,
+    until_sending,
+    variables_of,
+)
 
 TEMPLATE = ("--template", "Beste {voornaam}, uw arts belt u.")
 # Short enough for a test.
 SETTLE = ("--settle", "0.2")
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "lijst.csv"
-
-
 def write(path: Path, sandbox: Sandbox, count: int) -> list[str]:
-    """Make a chat for each recipient, and a file of them; give the chats."""
+    """Add a chat for each recipient, write a file of them in Windows-1252, and return the chats."""
     chats = [f"conversations/{sandbox.add_conversation(aux_id=f'P{n}')}" for n in range(count)]
     rows = "".join(f"P{n};Zoë {n}\r\n" for n in range(count))
     path.write_bytes(f"Aux ID;Voornaam\r\n{rows}".encode("cp1252"))
@@ -43,25 +46,15 @@ def write_lines(path: Path, *lines: str) -> None:
     path.write_text("\n".join(lines), encoding="utf-8")
 
 
-def bodies(sandbox: Sandbox, chat: str) -> list[str | None]:
-    return [message.body for message in sandbox.messages(chat)]
-
-
 def results(path: Path) -> list[dict[str, str]]:
     """Read the newest file of results beside the recipients."""
-    newest = max(path.parent.glob("*.results-*.csv"))
-    with newest.open(encoding="utf-8-sig", newline="") as file:
-        return list(csv.DictReader(file, delimiter=";"))
+    return read_results(max(path.parent.glob("*.results-*.csv")))
 
 
-def told_to_go_on(done: Done) -> list[str]:
+def command_to_go_on(done: Done) -> list[str]:
     found = re.search(r"Go on with: healthmsg (.*)", done.out)
     assert found, done
     return shlex.split(found[1])
-
-
-async def until_some_are_sent(sandbox: Sandbox) -> None:
-    await until(lambda: any(call.method == "POST" for call in sandbox.calls))
 
 
 # --- a run
@@ -87,7 +80,7 @@ async def test_a_message_reaches_each_recipient_once_and_each_has_a_row_of_resul
     assert "delivered 5 · not sent 0 · unknown 0" in done.out
 
 
-async def test_what_it_writes_only_its_owner_can_read_and_what_it_prints_names_nobody(
+async def test_only_the_owner_can_read_its_files_and_its_output_has_no_names(
     sandbox: Sandbox, path: Path
 ) -> None:
     write(path, sandbox, 2)
@@ -186,7 +179,7 @@ async def test_an_auxiliary_id_with_a_diacritic_is_sent_to_when_it_is_meant(
 
 async def test_what_was_not_sent_is_1_and_says_why_in_the_results_alone(sandbox: Sandbox, path: Path) -> None:
     write(path, sandbox, 2)
-    write_lines(path, "aux_id;voornaam", "P0;Jan", "nobody;Saskia", "P1;Bo")
+    write_lines(path, "aux_id;voornaam", "P0;Jan", "P404x;Saskia", "P1;Bo")
 
     done = await run(sandbox, "send-many", path, *TEMPLATE, "--yes")
 
@@ -197,7 +190,7 @@ async def test_what_was_not_sent_is_1_and_says_why_in_the_results_alone(sandbox:
     (failed,) = [row for row in results(path) if row["outcome"] != "delivered"]
     assert (failed["line"], failed["outcome"], failed["message_id"]) == ("3", "not sent", "")
     assert failed["error"].startswith("POST aux/conversations/{aux_id}/messages: answered 404")
-    assert "nobody" not in done.out + done.err + failed["error"]
+    assert "P404x" not in done.out + done.err + failed["error"]
 
 
 async def test_what_failed_is_tried_again_when_that_is_wanted(sandbox: Sandbox, path: Path) -> None:
@@ -227,8 +220,8 @@ async def test_a_token_that_is_refused_is_1_and_the_command_to_go_on_works(
     sandbox: Sandbox, path: Path
 ) -> None:
     chats = write(path, sandbox, 2)
-    process = await begin(sandbox, "send-many", path, *TEMPLATE, "--yes", token="wr0ng")
-    done = await end(process)
+    refused = {"HEALTHMSG_TOKEN": "wr0ng"}
+    done = await run(sandbox, "send-many", path, *TEMPLATE, "--yes", env=refused)
 
     assert done.code == 1, done
     assert "The run broke off: " in done.out
@@ -238,7 +231,7 @@ async def test_a_token_that_is_refused_is_1_and_the_command_to_go_on_works(
 
     # The same file of results would be named within the same second.
     more = ("--yes", "--results", path.parent / "2.csv")
-    again = await run(sandbox, *told_to_go_on(done), *more)
+    again = await run(sandbox, *command_to_go_on(done), *more)
 
     assert again.code == 0, again
     assert [len(sandbox.messages(chat)) for chat in chats] == [1, 1]
@@ -256,10 +249,10 @@ async def test_a_service_that_stays_away_is_given_up_after_a_while(sandbox: Sand
     assert "--stop-after 0.1" in done.out
 
 
-async def test_a_journal_that_somebody_sends_with_is_1(sandbox: Sandbox, path: Path) -> None:
+async def test_a_journal_in_use_is_1(sandbox: Sandbox, path: Path) -> None:
     write(path, sandbox, 120)
     first = await begin(sandbox, "send-many", path, *TEMPLATE, "--yes")
-    await until_some_are_sent(sandbox)
+    await until_sending(sandbox)
 
     second = ("--yes", "--results", path.parent / "2.csv")
     done = await run(sandbox, "send-many", path, *TEMPLATE, *second)
@@ -274,9 +267,9 @@ async def test_a_journal_that_somebody_sends_with_is_1(sandbox: Sandbox, path: P
 
 
 async def test_ctrl_c_waits_for_what_is_under_way_and_says_how_to_go_on(sandbox: Sandbox, path: Path) -> None:
-    chats = write(path, sandbox, 90)
+    chats = write(path, sandbox, 40)
     process = await begin(sandbox, "send-many", path, *TEMPLATE, "--yes", *SETTLE)
-    await until_some_are_sent(sandbox)
+    await until_sending(sandbox)
     process.send_signal(signal.SIGINT)
     done = await end(process)
 
@@ -284,17 +277,17 @@ async def test_ctrl_c_waits_for_what_is_under_way_and_says_how_to_go_on(sandbox:
     assert done.err == ""  # all results have been read
     assert "Stopping" in done.out
     outcomes = [row["outcome"] for row in results(path)]
-    assert len(outcomes) == 90
+    assert len(outcomes) == 40
     sent = sum(len(sandbox.messages(chat)) for chat in chats)
-    assert 0 < sent < 90
+    assert 0 < sent < 40
     assert outcomes.count("delivered") == sent
-    assert f"delivered {sent} · not sent 0 · unknown 0 · still to send {90 - sent}\n" in done.out
+    assert f"delivered {sent} · not sent 0 · unknown 0 · still to send {40 - sent}\n" in done.out
 
     more = ("--yes", "--results", path.parent / "2.csv")
-    again = await run(sandbox, *told_to_go_on(done), *more)
+    again = await run(sandbox, *command_to_go_on(done), *more)
 
     assert again.code == 0, again
-    assert [len(sandbox.messages(chat)) for chat in chats] == [1] * 90
+    assert [len(sandbox.messages(chat)) for chat in chats] == [1] * 40
 
 
 # --- asking
@@ -340,9 +333,9 @@ async def test_it_shows_three_messages_and_asks_before_it_starts(
 async def test_what_a_journal_holds_is_shown_before_it_is_gone_on_with(sandbox: Sandbox, path: Path) -> None:
     write(path, sandbox, 60)
     process = await begin(sandbox, "send-many", path, *TEMPLATE, "--yes")
-    await until_some_are_sent(sandbox)
+    await until_sending(sandbox)
     process.send_signal(signal.SIGINT)
-    journal = told_to_go_on(await end(process))
+    journal = command_to_go_on(await end(process))
 
     done = await asked(sandbox, b"n\n", *journal)
 
@@ -374,7 +367,7 @@ async def test_a_dry_run_tells_what_is_wrong_and_sends_and_makes_nothing(
     sandbox: Sandbox, path: Path
 ) -> None:
     chats = write(path, sandbox, 2)
-    write_lines(path, "aux_id;voornaam", "P0;Jan", "P0;Jan", "nobody;Saskia", "P1;Bo")
+    write_lines(path, "aux_id;voornaam", "P0;Jan", "P0;Jan", "P404x;Saskia", "P1;Bo")
 
     options = ("--dry-run", "--check-chats", "--allow-repeats")
     done = await run(sandbox, "send-many", path, *TEMPLATE, *options)
@@ -385,7 +378,7 @@ async def test_a_dry_run_tells_what_is_wrong_and_sends_and_makes_nothing(
     assert "Nothing was sent." in done.out
     assert [len(sandbox.messages(chat)) for chat in chats] == [0, 0]
     assert list(path.parent.iterdir()) == [path]
-    assert "nobody" not in done.out
+    assert "P404x" not in done.out
     assert "Saskia" not in done.out
 
 

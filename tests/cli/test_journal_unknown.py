@@ -125,7 +125,7 @@ async def test_the_nearest_are_shown_when_there_is_nothing_around_that_time(
 
 
 async def test_a_chat_that_cannot_be_read_keeps_none_from_being_shown(sandbox: Sandbox, path: Path) -> None:
-    await unknown_one(path, "conversations/nobody")
+    await unknown_one(path, "conversations/missing")
 
     done = await shown(sandbox, path)
 

@@ -1,9 +1,8 @@
-"""Files whose names have signs in them that mean something to a shell, a URL or a terminal."""
+"""Files whose names have signs that mean something to a shell, a URL or a terminal."""
 
 import asyncio
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 from urllib.parse import unquote
@@ -13,13 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from healthmsg.bulk.journal.target import Target, text_of
-from healthmsg.cli.names import beside
-from healthmsg.cli.recipients import RefusedError
-from healthmsg.cli.sending.journal_place import JournalPlace
+from healthmsg.cli.files import JournalLocation, sibling_path
+from healthmsg.cli.problems import RefusedError
 from healthmsg.cli.sending.options import Options
 from healthmsg.errors import ConfigurationError
 from healthmsg.sandbox import AnswerStatus, Sandbox
-from tests.cli.command_line import Done, invoke, run, run_as_printed, variables_of
+from tests.cli.command_line import Done, invoke, run, split_as_shell, variables_of
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="its files have no such names")
 
@@ -47,7 +45,7 @@ NAMES = [
 
 
 def write(path: Path, sandbox: Sandbox) -> list[str]:
-    """Make a file of two recipients; give their chats."""
+    """Write a file of two recipients, and return their chats."""
     path.write_text("aux_id;n\nP0;0\nP1;1\n")
     return [f"conversations/{sandbox.add_conversation(aux_id=f'P{n}')}" for n in range(2)]
 
@@ -87,7 +85,9 @@ async def test_all_is_sent_and_what_is_printed_goes_on(
     )
 
     assert failed.code == 1, failed
-    done = await run_as_printed(sandbox, printed_command(failed), tmp_path)
+    program, *words = split_as_shell(printed_command(failed))
+    assert program == "healthmsg"
+    done = await run(sandbox, *words, "--yes")
     assert done.code == 0, done
     assert [len(sandbox.messages(chat)) for chat in chats] == [1, 1]
     (journal,) = path.parent.glob("*.journal.db")
@@ -104,19 +104,13 @@ async def test_all_is_sent_and_what_is_printed_goes_on(
 def test_a_shell_reads_back_the_words_of_the_command(name: str) -> None:
     options = Options(recipients=Path(name), template=name, journal=text_of(Path(name)), results=Path("x"))
 
-    words = subprocess.run(  # noqa: S603 - the command is the subject
-        ["bash", "-c", f"printf '%s\\0' {options.command}"],  # noqa: S607 - as the user's shell
-        capture_output=True,
-        check=True,
-    ).stdout.split(b"\0")[:-1]
+    words = split_as_shell(options.command)
 
     assert options.command.isprintable()
-    own = os.fsencode(name)
-    as_path = b"./" + own if name.startswith("-") else own
-    as_template = [b"--template=" + own] if name.startswith("-") else [b"--template", own]
-    journal = os.fsencode(text_of(Path(name)))
-    as_journal = b"./" + journal if name.startswith("-") else journal
-    assert words == [b"healthmsg", b"send-many", as_path, *as_template, b"--journal", as_journal]
+    start = "./" if name.startswith("-") else ""
+    template = [f"--template={name}"] if name.startswith("-") else ["--template", name]
+    journal = f"{start}{text_of(Path(name))}"
+    assert words == ["healthmsg", "send-many", f"{start}{name}", *template, "--journal", journal]
 
 
 @settings(deadline=None)
@@ -146,11 +140,11 @@ def test_what_may_be_a_slip_is_refused_with_the_way_out(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
 def test_what_belongs_to_a_file_has_a_name_that_fits_and_is_its_own(tmp_path: Path, name: str) -> None:
-    journal = beside(tmp_path / name, ".journal.db")
+    journal = sibling_path(tmp_path / name, ".journal.db")
 
     Path(f"{journal}-journal").touch()
-    assert journal == beside(tmp_path / name, ".journal.db")
-    assert journal != beside(tmp_path / f"x{name[1:]}", ".journal.db")
+    assert journal == sibling_path(tmp_path / name, ".journal.db")
+    assert journal != sibling_path(tmp_path / f"x{name[1:]}", ".journal.db")
 
 
 URLS = [
@@ -168,15 +162,15 @@ def test_no_command_shows_a_password_nor_has_the_shell_fill_it_in(
     in_quotes = "'$HEALTHMSG_JOURNAL'"
 
     for named in (url, "$HEALTHMSG_JOURNAL"):
-        place = JournalPlace.parse(named)
+        place = JournalLocation.parse(named)
         assert place.target == url
         assert Options().command_to_resume(place) == f"healthmsg send-many --resume --journal {in_quotes}"
         assert Options(journal=named).command == f"healthmsg send-many --journal {in_quotes}"
-        assert "s3cret" not in place.shown + place.word + repr(place)
+        assert "s3cret" not in place.text + place.argument + repr(place)
 
     monkeypatch.delenv("HEALTHMSG_JOURNAL")
     with pytest.raises(RefusedError, match="HEALTHMSG_JOURNAL is not set"):
-        JournalPlace.parse("$HEALTHMSG_JOURNAL")
-    place = JournalPlace.parse(url)
-    assert place.word == place.shown == unquote(url).replace("s3cret", "***").replace("h=x", "h%3Dx")
+        JournalLocation.parse("$HEALTHMSG_JOURNAL")
+    place = JournalLocation.parse(url)
+    assert place.argument == place.text == unquote(url).replace("s3cret", "***").replace("h=x", "h%3Dx")
     assert "s3cret" not in Options().command_to_resume(place)

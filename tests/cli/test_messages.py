@@ -5,17 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from healthmsg.cli.recipients.messages import recipient_key
 from healthmsg.cli.sending.options import Options
-from healthmsg.cli.sending.repeats import same_recipient
 from healthmsg.sandbox import Sandbox
-from tests.cli.command_line import Done, invoke, variables_of
-
-ACCOUNT = {"HEALTHMSG_API_URL": "http://127.0.0.1:9/v1", "HEALTHMSG_TOKEN": "t0ken"}
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "lijst.csv"
+from tests.cli.command_line import ACCOUNT, Done, invoke, variables_of
 
 
 def send(path: Path, text: str, *options: str) -> Done:
@@ -91,7 +84,7 @@ def test_rows_that_differ_are_sent(path: Path, rows: str) -> None:
 
     done = send(path, f"aux_id;body;files\n{rows}\n")
 
-    assert "nobody can be asked" in done.err
+    assert "there is no terminal to ask at" in done.err
 
 
 def test_the_command_to_go_on_keeps_the_flag() -> None:
@@ -128,4 +121,4 @@ async def test_repeats_that_are_allowed_are_sent(sandbox: Sandbox, path: Path, k
     ],
 )
 def test_addresses_of_the_same_recipient_are_equal(one: str, other: str, is_same: bool) -> None:
-    assert (same_recipient(one) == same_recipient(other)) is is_same
+    assert (recipient_key(one) == recipient_key(other)) is is_same

@@ -12,7 +12,7 @@ import pytest
 
 from healthmsg.bulk.journal import Entry, open_journal
 from healthmsg.bulk.journal.store import SqlJournal
-from healthmsg.cli.sending.journal_place import JournalPlace
+from healthmsg.cli.files import JournalLocation
 from healthmsg.errors import JournalError, Outcome
 from tests.cli.command_line import Done, invoke
 
@@ -76,7 +76,7 @@ def test_a_program_can_read_the_counts(journal: Path) -> None:
     assert datetime.fromisoformat(document["oldest"]).tzinfo
 
 
-def test_it_works_beside_somebody_who_sends(journal: Path) -> None:
+def test_it_works_beside_a_run(journal: Path) -> None:
     async def beside() -> Done:
         async with open_journal(journal):
             return await asyncio.to_thread(invoke, "journal", "show", journal)
@@ -176,7 +176,7 @@ def test_an_age_that_is_none_is_refused(journal: Path, age: str) -> None:
     assert "Nothing was deleted." in done.err
 
 
-def test_it_is_not_begun_where_nobody_can_be_asked(journal: Path) -> None:
+def test_a_purge_is_not_begun_without_a_terminal_to_ask_at(journal: Path) -> None:
     done = invoke("journal", "purge", journal, "--older-than", "0d")
 
     assert done.code == 2
@@ -184,7 +184,7 @@ def test_it_is_not_begun_where_nobody_can_be_asked(journal: Path) -> None:
     assert len(export(journal)) == 3
 
 
-def test_a_journal_that_somebody_sends_with_is_not_purged(journal: Path) -> None:
+def test_a_journal_in_use_is_not_purged(journal: Path) -> None:
     async def beside() -> Done:
         async with open_journal(journal):
             return await asyncio.to_thread(invoke, "journal", "purge", journal, "--older-than", "0d", "--yes")
@@ -295,9 +295,9 @@ def test_a_journal_can_be_named_by_a_variable(journal: Path) -> None:
     ],
 )
 def test_a_database_is_named_without_its_password(url: str, shown: str) -> None:
-    place = JournalPlace.parse(url)
+    place = JournalLocation.parse(url)
 
-    assert place.shown == shown
+    assert place.text == shown
     assert "s3cret" not in repr(place)
 
 

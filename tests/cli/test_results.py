@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from healthmsg import Outcome, SendResult
-from healthmsg.cli.private_file import as_cells
-from healthmsg.cli.recipients import RefusedError
-from healthmsg.cli.sending.job import Job
-from healthmsg.cli.sending.messages import Message, Messages
+from healthmsg.cli.files import escape_formulas
+from healthmsg.cli.problems import RefusedError
+from healthmsg.cli.recipients.messages import Message, Messages
+from healthmsg.cli.sending.options import Job, Options
 from healthmsg.cli.sending.results import Results
 from healthmsg.errors import NotFoundError
 
 MESSAGES = [Message(line, f"aux/conversations/P{line}", "Beste Zoë") for line in (2, 3, 4)]
-JOB = Job(Messages(MESSAGES, ()), None, False, False, 1, 1)
+JOB = Job(Options(), Messages(MESSAGES, ()))
 HEADER = "line;key;to;outcome;message_id;error;attempts"
 
 
@@ -99,7 +99,7 @@ def test_nothing_in_it_is_a_formula_when_a_spreadsheet_opens_it(
 def test_the_ordinary_is_written_as_it_is() -> None:
     row = (5, -5, "P1", "2026-01-01", "a=b", "'t Hart", "", None)
 
-    assert as_cells(row) == list(row)
+    assert escape_formulas(row) == list(row)
 
 
 def test_what_the_run_did_not_come_to_is_open(path: Path, results: Results) -> None:
@@ -123,7 +123,7 @@ def test_it_takes_the_place_of_no_other_file(path: Path) -> None:
 
 
 def test_without_a_name_it_is_called_after_the_recipients_and_the_time(tmp_path: Path) -> None:
-    path = Results.beside(tmp_path / "lijst.csv", ",").path
+    path = Results.for_file(tmp_path / "lijst.csv", ",").path
 
     assert path.parent == tmp_path
     assert path.match("lijst.results-2???????-??????.csv")

@@ -8,12 +8,12 @@ import pytest
 
 import healthmsg
 from healthmsg.cli.app import app
-from healthmsg.cli.chats import parse_address
-from healthmsg.cli.recipients import RefusedError
+from healthmsg.cli.problems import RefusedError
+from healthmsg.cli.send import parse_address
 from healthmsg.errors import InvalidIdError
 from healthmsg.resources.chat import Chat
 from healthmsg.sandbox import AnswerStatus, CutAfter, Sandbox
-from tests.cli.command_line import RUNNER, Done, invoke, run, variables_of
+from tests.cli.command_line import RUNNER, Done, bodies, invoke, run, variables_of
 
 
 @pytest.fixture
@@ -31,10 +31,6 @@ async def invoked(
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return Done(result.exit_code, result.stdout, result.stderr)
-
-
-def bodies(sandbox: Sandbox, chat: str) -> list[str | None]:
-    return [message.body for message in sandbox.messages(chat)]
 
 
 def service_line(sandbox: Sandbox, starts: str = "Service") -> str:
@@ -88,8 +84,8 @@ async def test_the_text_can_come_from_the_standard_input(sandbox: Sandbox, stdin
         ("conversations/c1", "-", "", "a message needs a text"),
         ("conversations/c1", "-", b"\xff", "no text in UTF-8"),
         ("conversations/c1", "half \udcff", None, "cannot be written as JSON in UTF-8"),
-        ("c1", "Hallo", None, "it must be said what it is the id of: conversations/…"),
-        ("", "Hallo", None, "it must be said what it is the id of: conversations/…"),
+        ("c1", "Hallo", None, "it must begin with what it is the id of: conversations/…"),
+        ("", "Hallo", None, "it must begin with what it is the id of: conversations/…"),
         ("conversations/", "Hallo", None, "the id of a chat must not be empty"),
         ("users/..", "Hallo", None, "a user's id"),
         ("aux/conversations/José", "Hallo", None, "give --exact-aux-id if it is meant as it is"),

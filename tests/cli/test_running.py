@@ -6,8 +6,8 @@ import re
 import pytest
 from rich.console import Console
 
-from healthmsg.cli.sending.progress import Announcements, Wait, make_progress, wait_for
-from healthmsg.cli.sending.tally import Tally
+from healthmsg.cli.sending.results import Tally
+from healthmsg.cli.sending.running import Announcements, Wait, make_progress, wait_for
 from healthmsg.errors import (
     ConnectError,
     ForbiddenError,
@@ -96,7 +96,7 @@ def lines_of(*waits: tuple[float, Wait | None]) -> list[tuple[int, str]]:
     return lines
 
 
-def test_a_long_wait_is_told_of_ever_less_often() -> None:
+def test_a_long_wait_is_printed_less_and_less_often() -> None:
     assert lines_of((3600, Wait("c", "cannot connect")), (5, None)) == [
         (2, "cannot connect"),
         (62, "cannot connect, for 1 min now"),

@@ -1,10 +1,9 @@
-"""Terminals, pipes and files that are written to: gone, closed, full, or with few letters.
+"""Output to terminals, pipes and files that are gone, closed, full, or lack letters.
 
-What was sent decides, and the results are complete.
+The exit status is that of what was sent, and the results are complete.
 """
 
 import asyncio
-import csv
 import os
 import signal
 import sys
@@ -14,25 +13,19 @@ from pathlib import Path
 import pytest
 
 from healthmsg.sandbox import Sandbox
-from tests.cli.command_line import run, variables_of
+from tests.cli.command_line import add_recipients, read_results, run, until_sending, variables_of
 from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="it has no such terminals")
 
 COUNT = 20
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "lijst.csv"
+"""Recipients where the run has to last for a while."""
+FEW = 3
 
 
 @pytest.fixture
 def chats(sandbox: Sandbox, path: Path) -> list[str]:
-    """Make a chat for each recipient, and a file of them."""
-    chats = [f"conversations/{sandbox.add_conversation(aux_id=f'P{n}')}" for n in range(COUNT)]
-    path.write_text("aux_id;body\n" + "".join(f"P{n};Hallo {n}\n" for n in range(COUNT)))
-    return chats
+    return add_recipients(sandbox, path, COUNT)
 
 
 def send(path: Path) -> tuple[str | Path, ...]:
@@ -40,13 +33,12 @@ def send(path: Path) -> tuple[str | Path, ...]:
 
 
 def outcomes(path: Path) -> list[str]:
-    with path.with_name("out.csv").open(encoding="utf-8-sig", newline="") as file:
-        return [row["outcome"] for row in csv.DictReader(file, delimiter=";")]
+    return [row["outcome"] for row in read_results(path.with_name("out.csv"))]
 
 
 def assert_all_was_sent(sandbox: Sandbox, path: Path, chats: list[str]) -> None:
-    assert [len(sandbox.messages(chat)) for chat in chats] == [1] * COUNT
-    assert outcomes(path) == ["delivered"] * COUNT
+    assert [len(sandbox.messages(chat)) for chat in chats] == [1] * len(chats)
+    assert outcomes(path) == ["delivered"] * len(chats)
 
 
 SILENCED = [
@@ -57,8 +49,10 @@ SILENCED = [
 
 @pytest.mark.parametrize("redirect", SILENCED)
 async def test_a_run_does_not_depend_on_what_it_writes_to(
-    sandbox: Sandbox, path: Path, chats: list[str], redirect: str
+    sandbox: Sandbox, path: Path, redirect: str
 ) -> None:
+    chats = add_recipients(sandbox, path, FEW)
+
     done = await run(sandbox, *send(path), env={"PYTHONUNBUFFERED": ""}, redirect=redirect)
 
     assert done.code == 0, done
@@ -85,8 +79,9 @@ async def test_help_does_not_end_in_a_traceback(sandbox: Sandbox, redirect: str)
 
 
 async def test_what_a_journal_holds_is_not_said_to_be_shown_when_it_was_not(
-    sandbox: Sandbox, path: Path, chats: list[str]
+    sandbox: Sandbox, path: Path
 ) -> None:
+    add_recipients(sandbox, path, FEW)
     await run(sandbox, *send(path))
 
     done = await run(sandbox, "journal", "show", path.with_name("lijst.journal.db"), redirect=">/dev/full")
@@ -96,16 +91,15 @@ async def test_what_a_journal_holds_is_not_said_to_be_shown_when_it_was_not(
 
 
 @pytest.mark.parametrize("redirect", ["2>&-", ""])
-async def test_a_terminal_with_few_letters_is_written_to(
-    sandbox: Sandbox, path: Path, chats: list[str], redirect: str
-) -> None:
+async def test_a_terminal_with_few_letters_is_written_to(sandbox: Sandbox, path: Path, redirect: str) -> None:
+    chats = add_recipients(sandbox, path, FEW)
     odd = path.with_name("caf\u00e9 \u2026.csv")
     odd.hardlink_to(path)
 
     done = await run(sandbox, *send(odd), env={"PYTHONIOENCODING": "ascii", "LANG": "C"}, redirect=redirect)
 
     assert done.code == 0, done
-    assert "delivered 20 - not sent 0 - unknown 0" in done.out
+    assert "delivered 3 - not sent 0 - unknown 0" in done.out
     assert "caf\\xe9 ..." in done.out
     assert_all_was_sent(sandbox, path, chats)
 
@@ -177,7 +171,7 @@ async def test_a_terminal_that_is_closed_does_not_end_the_run(
     sandbox: Sandbox, path: Path, chats: list[str], screen: Terminal
 ) -> None:
     process = await screen.begin(sandbox, *send(path))
-    await until(lambda: any(call.method == "POST" for call in sandbox.calls))
+    await until_sending(sandbox)
     screen.close()
 
     assert await asyncio.wait_for(process.wait(), 30) == 0
@@ -201,7 +195,7 @@ async def test_a_terminal_that_stands_still_does_not_hold_the_run_up(
     sandbox: Sandbox, path: Path, chats: list[str], screen: Terminal
 ) -> None:
     process = await screen.begin(sandbox, *send(path))
-    await until(lambda: any(call.method == "POST" for call in sandbox.calls))
+    await until_sending(sandbox)
     os.write(screen.ours, b"\x13")  # Ctrl-S
     process.send_signal(signal.SIGINT)
 
