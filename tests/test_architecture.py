@@ -23,11 +23,12 @@ FLOORS = [
     {"version", "json_text", "clock", "log", "file_lock", "aio"},
     {"quota"},
     {"errors"},
-    {"validation"},
+    {"structuring", "validation"},
+    {"codec"},
     {"environment", "network", "ids", "transfer"},
     {"routes"},
     {"models"},
-    {"codec", "paging", "ratelimit"},
+    {"paging", "ratelimit"},
     {"pipeline", "task_pool"},
     {"transport", "delivery"},
     {"auth", "files", "api"},
@@ -49,7 +50,7 @@ MAY_IMPORT["sandbox"] = {
 # The parts whose words are done.
 WORDS_DONE = {
     *("ratelimit", "transport", "pipeline", "delivery", "errors", "quota", "api", "routes"),
-    *("aio", "log", "transfer", "clock", "otel"),
+    *("aio", "log", "transfer", "clock", "otel", "models", "codec", "structuring", "json_text"),
     *("__init__", "client", "assembly", "environment", "network", "paging", "ids", "validation"),
     *("auth", "files", "downloads", "resources"),
 }

@@ -224,10 +224,7 @@ _IN_THE_EVENT_LOOP: Final = FileTaker(digest_up_to=_MIB, holds_up_others=True)
 
 
 def take_now(files: Iterable[FileToUpload]) -> tuple[UploadFile, ...]:
-    """Return files as they are now, in the event loop.
-
-    Only those that were changed just now are read, up to 1 MiB of each.
-    """
+    """Return files as they are now. In the event loop, it reads little: up to 1 MiB of those just changed."""
     return _IN_THE_EVENT_LOOP.take(files)
 
 
