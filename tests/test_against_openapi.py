@@ -155,6 +155,7 @@ async def change(group: GroupChat, member: User, *, by_aux_id: str | None) -> No
     await group.close(send_email=False)
 
 
+@pytest.mark.slow
 async def test_every_operation_of_the_file_is_driven_and_nothing_but_what_it_says_passes(
     client: Client, checkpoint: Checkpoint, tmp_path: Path
 ) -> None:

@@ -104,6 +104,7 @@ async def test_three_legs_lead_to_a_working_client(sandbox: Sandbox, session: An
         assert (await client.me.get()).id == sandbox.user_id
 
 
+@pytest.mark.slow
 async def test_an_expired_token_is_renewed_once_for_a_hundred_calls() -> None:
     async with Sandbox(refresh_tokens=True, rate_limit=None) as sandbox:
         app = OAuthApp(

@@ -100,6 +100,7 @@ def test_every_model_survives_being_written_and_read(model: type[Any], data: st.
     assert asdict(again) == asdict(value)
 
 
+@pytest.mark.slow
 @few
 @given(st.lists(models_of(Message), max_size=3).map(tuple))
 def test_a_page_survives_being_written_and_read(page: tuple[Message, ...]) -> None:
@@ -189,6 +190,7 @@ wild = st.recursive(
 objects = st.dictionaries(keys, wild, max_size=8).map(lambda document: {"id": CANARY, **document})
 
 
+@pytest.mark.slow
 @many
 @given(shape=shapes, document=objects | st.lists(objects, max_size=4) | wild)
 @example(shape=(User, User), document={"id": "x", "\0extra": {"id": 1}})
@@ -197,6 +199,7 @@ def test_any_json_gives_a_value_or_an_invalid_response(shape: tuple[Any, Any], d
     check_reading(orjson.dumps(document), *shape)
 
 
+@pytest.mark.slow
 @many
 @given(shape=shapes, body=st.binary() | objects.map(orjson.dumps).map(lambda body: body[:-1]))
 def test_any_bytes_give_a_value_or_an_invalid_response(shape: tuple[Any, Any], body: bytes) -> None:

@@ -73,6 +73,7 @@ def test_only_what_is_no_json_at_all_is_an_error(written: bytes) -> None:
     assert not caught.value.args
 
 
+@pytest.mark.slow
 @given(
     st.recursive(
         st.none() | st.text() | st.integers() | st.floats(),

@@ -287,6 +287,7 @@ async def test_a_broken_answer_tells_nothing(
     assert CANARY not in logged()
 
 
+@pytest.mark.slow
 async def test_a_time_out_tells_nothing(tmp_path: Path, logged: Callable[[], str]) -> None:
     async with echo("silence") as url:
         errors = await failures(a_client(f"{url}/slow"), tmp_path)

@@ -316,6 +316,7 @@ async def test_a_port_that_refuses_is_a_failed_span(telemetry: Telemetry, unused
     }
 
 
+@pytest.mark.slow
 def test_a_client_without_the_hook_does_not_load_opentelemetry() -> None:
     script = """
 import sys

@@ -133,6 +133,7 @@ def test_a_name_is_loaded_when_it_is_first_used() -> None:
     assert {"aiohttp", "cattrs"}.isdisjoint(loaded)
 
 
+@pytest.mark.slow
 def test_a_star_import_gives_every_public_name_and_no_other() -> None:
     names = in_a_fresh_interpreter(
         "import json\nnames = {}\nexec('from healthmsg import *', names)\n"

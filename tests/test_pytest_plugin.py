@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 USES_IT = """
 import pytest
 from aiohttp import ClientSession
@@ -29,6 +31,7 @@ def run_pytest(folder: Path, test: str, *arguments: str) -> subprocess.Completed
     )
 
 
+@pytest.mark.slow
 def test_the_fixture_works_in_the_strict_mode_of_pytest_asyncio(tmp_path: Path) -> None:
     # In the auto mode, the example in README.md is tested.
     (tmp_path / "pytest.ini").write_text("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
@@ -36,6 +39,7 @@ def test_the_fixture_works_in_the_strict_mode_of_pytest_asyncio(tmp_path: Path) 
     assert "1 passed" in result.stdout, result.stdout
 
 
+@pytest.mark.slow
 def test_without_pytest_asyncio_it_says_what_is_missing(tmp_path: Path) -> None:
     test = "def test_it(healthmsg_sandbox): pass"
     result = run_pytest(tmp_path, test, "-p", "no:asyncio", "-p", "no:looptime")

@@ -84,6 +84,7 @@ def test_the_first_program_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Accepted as" in out
 
 
+@pytest.mark.slow
 def test_the_example_of_a_test_passes_as_it_is_written(tmp_path: Path) -> None:
     (settings,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
     (tmp_path / "pyproject.toml").write_text(settings, encoding="utf-8")

@@ -165,6 +165,7 @@ def test_a_name_with_a_line_break_is_refused(name: object) -> None:
     assert CANARY not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_the_libraries_for_addresses_are_imported_only_when_needed() -> None:
     seen = "import sys, healthmsg.client, healthmsg.models; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", seen], check=True, capture_output=True, text=True)  # noqa: S603 - our own words

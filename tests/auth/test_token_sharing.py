@@ -189,6 +189,7 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 async def test_processes_with_one_file_all_stay_signed_in(sandbox: Sandbox, tmp_path: Path) -> None:
     path = tmp_path / "tokens.json"
     await FileTokenStore(path).save("dr", expired(sandbox.issue_token(refresh=True)))

@@ -244,6 +244,7 @@ def save_twenty(path: Path, process: int) -> None:
     asyncio.run(save())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no lock between processes")
 def test_concurrent_saves_of_several_processes_lose_nothing(path: Path) -> None:
     spawn = multiprocessing.get_context("spawn")

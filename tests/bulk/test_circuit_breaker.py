@@ -259,6 +259,7 @@ async def test_a_service_that_fails_everybody_is_not_given_the_whole_list(
     assert posts(sandbox) < 200
 
 
+@pytest.mark.slow
 async def test_messages_that_arrive_though_the_line_breaks_hold_nobody_up_for_long(
     hasty: Client, sandbox: Sandbox
 ) -> None:
@@ -275,6 +276,7 @@ async def test_messages_that_arrive_though_the_line_breaks_hold_nobody_up_for_lo
 # --- for good
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "error", "lasts"),
     [
@@ -362,6 +364,7 @@ async def test_who_leaves_while_the_run_is_held_up_does_not_wait_for_its_end(
     assert not [message for to in addresses for message in sandbox.messages(to)]
 
 
+@pytest.mark.slow
 async def test_who_leaves_with_all_places_taken_and_one_in_doubt_is_not_kept(
     client: Client, sandbox: Sandbox
 ) -> None:

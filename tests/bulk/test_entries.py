@@ -87,6 +87,7 @@ def test_an_address_with_a_diacritic_that_nobody_has_decided_about_is_refused() 
         text_of("aux/conversations/José")
 
 
+@pytest.mark.slow
 @given(question=questions)
 def test_a_question_comes_out_as_it_went_in(question: Question) -> None:
     from healthmsg.bulk.entries import _written

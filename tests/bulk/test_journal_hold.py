@@ -35,6 +35,7 @@ from tests.waiting import until
 pytestmark = pytest.mark.usefixtures("nothing_is_left_behind")
 
 
+@pytest.mark.slow
 async def test_a_host_that_goes_away_for_a_while_is_waited_for(sandbox: Sandbox, file: Path) -> None:
     addresses = chats(sandbox, 4)
     lose(sandbox, Outage(0.5), addresses[2])
@@ -47,6 +48,7 @@ async def test_a_host_that_goes_away_for_a_while_is_waited_for(sandbox: Sandbox,
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "error"),
     [
@@ -79,6 +81,7 @@ async def test_a_run_that_is_given_up_can_be_gone_on_with(
     assert [len(bodies(sandbox, to)) for to in addresses] == [2] * 10 + [1] * 30
 
 
+@pytest.mark.slow
 async def test_a_service_that_is_away_at_the_first_call_is_waited_for(
     client: Client, sandbox: Sandbox, file: Path
 ) -> None:
@@ -115,6 +118,7 @@ async def test_stop_after_holds_from_the_first_call(
     assert isinstance(caught.value.__cause__, ConnectError)
 
 
+@pytest.mark.slow
 async def test_a_run_that_is_held_up_ends_at_once_when_its_journal_is_gone(
     sandbox: Sandbox, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,6 +143,7 @@ async def test_a_run_that_is_held_up_ends_at_once_when_its_journal_is_gone(
     assert State.WAITING in (await states(file)).values()
 
 
+@pytest.mark.slow
 async def test_what_is_in_doubt_when_the_run_is_given_up_stays_in_doubt(sandbox: Sandbox, file: Path) -> None:
     chat, other = chats(sandbox, 2)
     messages = [Outgoing(chat, "1", key="a"), Outgoing(chat, "2", key="b"), Outgoing(other, "x", key="c")]
@@ -159,6 +164,7 @@ async def test_what_is_in_doubt_when_the_run_is_given_up_stays_in_doubt(sandbox:
     assert bodies(sandbox, chat) == ["1", "2"]
 
 
+@pytest.mark.slow
 async def test_one_in_doubt_that_waits_for_a_proof_does_not_keep_a_run_that_is_given_up(
     sandbox: Sandbox, file: Path
 ) -> None:

@@ -120,6 +120,7 @@ async def test_no_messages_are_no_results(client: Client, file: Path) -> None:
 # --- what an earlier run left
 
 
+@pytest.mark.slow
 async def test_what_an_earlier_run_left_is_sent_by_one_that_is_given_it(
     client: Client, sandbox: Sandbox, file: Path
 ) -> None:
@@ -146,6 +147,7 @@ async def test_what_an_earlier_run_left_is_sent_by_one_that_is_given_it(
     assert await sent(client, None, journal=file) == []
 
 
+@pytest.mark.slow
 async def test_what_failed_is_tried_again_only_when_asked(
     client: Client, sandbox: Sandbox, file: Path
 ) -> None:
@@ -298,6 +300,7 @@ async def test_a_second_run_on_the_same_file_is_refused(client: Client, sandbox:
         assert len([result async for result in run]) == 2
 
 
+@pytest.mark.slow
 async def test_two_runs_share_a_journal_in_postgresql_and_both_tell_all(
     client: Client, sandbox: Sandbox, database: str
 ) -> None:
@@ -315,6 +318,7 @@ async def test_two_runs_share_a_journal_in_postgresql_and_both_tell_all(
 # --- to whom, and what
 
 
+@pytest.mark.slow
 async def test_a_users_conversation_is_started_once_over_all_runs(sandbox: Sandbox, file: Path) -> None:
     user = sandbox.add_user("An", "Visser")
     for number in range(3):
@@ -372,6 +376,7 @@ async def test_files_go_along_if_they_have_a_path(
     assert sandbox.file_content(message.attachments[0].id) == b"%PDF"
 
 
+@pytest.mark.slow
 async def test_a_file_that_has_changed_since_it_was_entered_is_not_sent(
     client: Client, sandbox: Sandbox, file: Path, tmp_path: Path
 ) -> None:

@@ -48,6 +48,7 @@ class FullDisk:
 # --- leaving
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("leaves", ["the run", "the client", "by a cancellation"])
 async def test_who_leaves_in_the_middle_loses_nothing_and_repeats_nothing(
     sandbox: Sandbox, file: Path, leaves: str
@@ -129,6 +130,7 @@ class _CutWhen:
         request.transport.close()
 
 
+@pytest.mark.slow
 async def test_who_leaves_with_all_places_taken_and_one_in_doubt_is_not_kept(
     client: Client, sandbox: Sandbox, file: Path
 ) -> None:
@@ -142,6 +144,7 @@ async def test_who_leaves_with_all_places_taken_and_one_in_doubt_is_not_kept(
     assert len([result async for result in run]) == posts(sandbox) == MOST_IN_FLIGHT + 1
 
 
+@pytest.mark.slow
 async def test_who_leaves_at_once_leaves_what_is_in_doubt_in_doubt(
     client: Client, sandbox: Sandbox, file: Path
 ) -> None:
@@ -216,6 +219,7 @@ async def test_a_second_cancellation_does_not_wait_for_what_hangs(sandbox: Sandb
 # --- results that nobody reads
 
 
+@pytest.mark.slow
 async def test_results_that_nobody_reads_hold_up_the_sending(sandbox: Sandbox, file: Path) -> None:
     source = Source(chats(sandbox, MOST_IN_FLIGHT * 2), count=20_000)
     async with fresh_client(sandbox) as client, client.send_many(source, journal=file) as run:
@@ -228,6 +232,7 @@ async def test_results_that_nobody_reads_hold_up_the_sending(sandbox: Sandbox, f
 # --- a journal that fails
 
 
+@pytest.mark.slow
 async def test_a_full_disk_holds_the_run_up_until_there_is_room(
     client: Client, sandbox: Sandbox, file: Path
 ) -> None:
@@ -277,6 +282,7 @@ async def test_a_disk_that_stays_full_ends_the_run_and_says_how_to_go_on(
     assert await states(file) == {"1": State.DELIVERED}
 
 
+@pytest.mark.slow
 async def test_who_leaves_while_the_disk_is_full_is_not_kept(
     client: Client, sandbox: Sandbox, file: Path
 ) -> None:
@@ -292,6 +298,7 @@ async def test_who_leaves_while_the_disk_is_full_is_not_kept(
     assert outcomes(results) == [Outcome.DELIVERED] * 3  # told, although that could not be noted
 
 
+@pytest.mark.slow
 async def test_what_could_not_be_noted_is_found_by_the_next_run_of_the_same_client(
     client: Client, sandbox: Sandbox, file: Path
 ) -> None:
@@ -314,6 +321,7 @@ async def test_what_could_not_be_noted_is_found_by_the_next_run_of_the_same_clie
     assert [bodies(sandbox, to) for to in addresses] == [["x"]] * 3
 
 
+@pytest.mark.slow
 async def test_a_second_run_after_a_journal_failed_goes_on_where_it_ended(
     client: Client, sandbox: Sandbox, file: Path
 ) -> None:

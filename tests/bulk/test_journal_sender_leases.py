@@ -46,6 +46,7 @@ def when_begun(monkeypatch: pytest.MonkeyPatch, do: Callable[[], Awaitable[None]
     monkeypatch.setattr(SqlJournal, "begin", begin_and_do)
 
 
+@pytest.mark.slow
 async def test_what_the_machine_slept_over_is_begun_again_and_sent_once(
     client: Client, sandbox: Sandbox, database: str, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -63,6 +64,7 @@ async def test_what_the_machine_slept_over_is_begun_again_and_sent_once(
         assert sorted([row.attempts async for row in journal.rows()]) == [2, 2]
 
 
+@pytest.mark.slow
 async def test_what_another_worker_took_over_meanwhile_is_not_sent(
     client: Client, sandbox: Sandbox, database: str, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,6 +82,7 @@ async def test_what_another_worker_took_over_meanwhile_is_not_sent(
     assert (result.outcome, result.message_id) == (Outcome.DELIVERED, "the rival's")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [201, 400])
 async def test_of_a_message_that_was_taken_over_the_journal_tells_what_became(
     client: Client, sandbox: Sandbox, database: str, monkeypatch: pytest.MonkeyPatch, status: int

@@ -17,6 +17,7 @@ from tests.bulk.sources import bodies, chats, posts
 pytestmark = [
     pytest.mark.usefixtures("nothing_is_left_behind"),
     pytest.mark.skipif(os.name != "posix", reason="elsewhere, open files stay where they are"),
+    pytest.mark.slow,
 ]
 
 

@@ -47,6 +47,7 @@ async def test_what_was_delivered_is_found_and_not_sent_again(
     assert (first.error, first.attempts) == (None, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [CutBefore(), AnswerStatus(500)])
 async def test_what_is_proven_absent_is_sent_again_before_the_next_of_its_chat(
     client: Client, sandbox: Sandbox, file: Path, fault: Fault
@@ -66,6 +67,7 @@ async def test_what_is_proven_absent_is_sent_again_before_the_next_of_its_chat(
     assert bodies(sandbox, lost) == ["1", "2"]
 
 
+@pytest.mark.slow
 async def test_the_first_message_of_all_waits_for_one_that_proves_the_search(
     client: Client, sandbox: Sandbox, file: Path
 ) -> None:
@@ -79,6 +81,7 @@ async def test_the_first_message_of_all_waits_for_one_that_proves_the_search(
     assert bodies(sandbox, lost) == ["1"]
 
 
+@pytest.mark.slow
 async def test_when_nothing_proves_the_search_it_stays_unknown_for_ever(
     client: Client, sandbox: Sandbox, file: Path
 ) -> None:
@@ -97,6 +100,7 @@ async def test_when_nothing_proves_the_search_it_stays_unknown_for_ever(
     assert bodies(sandbox, chat) == ["2"]
 
 
+@pytest.mark.slow
 async def test_several_that_nothing_proves_are_all_left_unknown(
     client: Client, sandbox: Sandbox, file: Path
 ) -> None:
@@ -120,6 +124,7 @@ async def test_what_is_to_be_reported_is_not_looked_for(client: Client, sandbox:
     assert not [call for call in sandbox.calls if call.method == "GET" and call.template != "me"]
 
 
+@pytest.mark.slow
 async def test_what_never_arrives_is_not_sent_for_ever(client: Client, sandbox: Sandbox, file: Path) -> None:
     lost, other = chats(sandbox, 2)
     lose(sandbox, CutBefore(), lost, times=None)
@@ -210,6 +215,7 @@ async def test_what_an_earlier_run_left_in_doubt_is_told_by_a_run_that_was_not_g
     assert [(result.index, result.key) for result in results] == [(0, "x"), (None, "a")]
 
 
+@pytest.mark.slow
 async def test_what_was_left_in_doubt_and_is_absent_is_sent_only_by_a_run_that_is_given_it(
     sandbox: Sandbox, file: Path
 ) -> None:
@@ -228,6 +234,7 @@ async def test_what_was_left_in_doubt_and_is_absent_is_sent_only_by_a_run_that_i
     assert bodies(sandbox, chat) == ["1"]
 
 
+@pytest.mark.slow
 async def test_an_equal_text_that_was_there_before_is_not_taken_for_the_one_in_doubt(
     sandbox: Sandbox, file: Path
 ) -> None:
@@ -281,6 +288,7 @@ async def died_holding(database: str, *entries: Entry) -> None:
         await connection.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_given_them", [True, False])
 async def test_what_a_worker_that_died_holds_is_waited_for(
     client: Client, sandbox: Sandbox, database: str, is_given_them: bool
@@ -295,6 +303,7 @@ async def test_what_a_worker_that_died_holds_is_waited_for(
     assert (bodies(sandbox, chat), bodies(sandbox, other)) == (["1"], ["2"])
 
 
+@pytest.mark.slow
 async def test_what_somebody_deletes_from_the_journal_is_not_waited_for_in_vain(
     client: Client, sandbox: Sandbox, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

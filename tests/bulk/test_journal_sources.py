@@ -32,6 +32,7 @@ async def test_messages_that_come_with_pauses_are_sent_as_they_come(
     assert [result.index for result in results] == [0, 1, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [Source, AsyncSource])
 async def test_an_iterable_that_raises_does_so_after_the_results_of_what_it_gave(
     client: Client, sandbox: Sandbox, file: Path, kind: type[Source]
@@ -85,6 +86,7 @@ async def test_what_is_no_message_ends_it_after_the_earlier_results(
     assert bodies(sandbox, chat) == ["1"]
 
 
+@pytest.mark.slow
 async def test_whatever_goes_wrong_nothing_private_is_told(
     sandbox: Sandbox, file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -8,6 +8,8 @@ import pytest
 from healthmsg.sandbox import Habits
 from tests.bulk.killing import Aftermath, killed_again_and_again, one_of_several_killed
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     "habits", [Habits(), Habits(resolution=timedelta(microseconds=1))], ids=["whole seconds", "microseconds"]

@@ -86,6 +86,7 @@ def options(request: pytest.FixtureRequest, file: Path) -> dict[str, Any]:
 # --- as soon as it can be known
 
 
+@pytest.mark.slow
 async def test_what_is_started_keeps_its_order(
     client: Client, sandbox: Sandbox, options: dict[str, Any]
 ) -> None:
@@ -96,6 +97,7 @@ async def test_what_is_started_keeps_its_order(
     assert wrong(sandbox, found) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_auxiliary", [False, True])
 async def test_what_was_listed_keeps_its_order(
     client: Client, sandbox: Sandbox, options: dict[str, Any], is_auxiliary: bool
@@ -226,6 +228,7 @@ async def test_keys_do_not_depend_on_what_is_known(client: Client, sandbox: Sand
 # --- over several runs
 
 
+@pytest.mark.slow
 async def test_a_later_run_orders_by_what_an_earlier_one_learnt(
     client: Client, sandbox: Sandbox, file: Path
 ) -> None:

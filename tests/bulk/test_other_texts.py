@@ -94,6 +94,7 @@ async def test_a_run_counts_those_who_get_both(
     assert "already got another text" in caplog.text
 
 
+@pytest.mark.slow
 async def test_those_who_got_another_text_can_be_skipped(sandbox: Sandbox, target: str) -> None:
     recipients = await half_sent(sandbox, target)
 
@@ -165,6 +166,7 @@ async def test_another_text_after_one_that_failed_is_just_sent(sandbox: Sandbox,
 # --- what was replaced
 
 
+@pytest.mark.slow
 async def test_replaced_texts_are_not_sent_by_going_on(sandbox: Sandbox, target: str) -> None:
     recipients = await half_sent(sandbox, target)
     async with fresh_client(sandbox) as client:
@@ -177,6 +179,7 @@ async def test_replaced_texts_are_not_sent_by_going_on(sandbox: Sandbox, target:
     assert [bodies(sandbox, to) for to in recipients[2:]] == [[NEW], [NEW]]
 
 
+@pytest.mark.slow
 async def test_replaced_texts_are_sent_when_asked_for_by_name(sandbox: Sandbox, file: Path) -> None:
     recipients = await half_sent(sandbox, file)
     async with fresh_client(sandbox) as client:
@@ -188,6 +191,7 @@ async def test_replaced_texts_are_sent_when_asked_for_by_name(sandbox: Sandbox, 
     assert (report.delivered, report.superseded) == (2, 0)
 
 
+@pytest.mark.slow
 async def test_a_replaced_text_that_is_given_again_waits_again(sandbox: Sandbox, file: Path) -> None:
     recipients = await half_sent(sandbox, file)
     await enter_only(sandbox, file, all_to(recipients, NEW))
@@ -200,6 +204,7 @@ async def test_a_replaced_text_that_is_given_again_waits_again(sandbox: Sandbox,
     assert [bodies(sandbox, to) for to in recipients] == [[OLD]] * 4
 
 
+@pytest.mark.slow
 async def test_a_run_that_was_simply_interrupted_goes_on(sandbox: Sandbox, target: str) -> None:
     recipients = await half_sent(sandbox, target)
     await enter_only(sandbox, target, all_to(recipients, OLD))
@@ -211,6 +216,7 @@ async def test_a_run_that_was_simply_interrupted_goes_on(sandbox: Sandbox, targe
     assert [bodies(sandbox, to) for to in recipients] == [[OLD]] * 4
 
 
+@pytest.mark.slow
 async def test_a_recipient_that_the_later_run_did_not_have_gets_its_text(
     sandbox: Sandbox, file: Path
 ) -> None:
@@ -223,6 +229,7 @@ async def test_a_recipient_that_the_later_run_did_not_have_gets_its_text(
     assert [bodies(sandbox, to) for to in recipients[2:]] == [[NEW], [OLD]]
 
 
+@pytest.mark.slow
 async def test_what_a_corrected_run_had_not_read_yet_is_not_sent_in_its_old_form(
     sandbox: Sandbox, file: Path
 ) -> None:
@@ -245,6 +252,7 @@ async def test_what_a_corrected_run_had_not_read_yet_is_not_sent_in_its_old_form
     assert [bodies(sandbox, to) for to in recipients[2:]] == [[NEW], [NEW]]
 
 
+@pytest.mark.slow
 async def test_a_skipped_recipient_does_not_get_the_rest_of_the_old_texts(
     sandbox: Sandbox, file: Path
 ) -> None:
@@ -259,6 +267,7 @@ async def test_a_skipped_recipient_does_not_get_the_rest_of_the_old_texts(
     assert bodies(sandbox, to) == [OLD]
 
 
+@pytest.mark.slow
 async def test_a_replaced_text_that_failed_is_not_tried_again(sandbox: Sandbox, file: Path) -> None:
     async with fresh_client(sandbox) as client:
         await sent(client, [Outgoing("conversations/nobody", OLD)], journal=file)
@@ -268,6 +277,7 @@ async def test_a_replaced_text_that_failed_is_not_tried_again(sandbox: Sandbox, 
     assert (report.messages, report.not_sent, report.superseded) == (1, 1, 1)
 
 
+@pytest.mark.slow
 async def test_a_replaced_text_in_doubt_is_not_sent_once_it_is_found_missing(
     sandbox: Sandbox, file: Path
 ) -> None:

@@ -131,6 +131,7 @@ async def test_a_key_that_comes_twice_is_a_problem(client: Client) -> None:
     assert report.to_send == 1
 
 
+@pytest.mark.slow
 async def test_calls_and_seconds_are_those_of_the_run(sandbox: Sandbox) -> None:
     users = [f"users/{sandbox.add_user('An', str(number))}" for number in range(3)]
     messages = [Outgoing(to, text) for text in "ab" for to in [*users, *chats(sandbox, 4)]]
@@ -152,6 +153,7 @@ async def test_what_is_wrong_shows_nothing_private(client: Client) -> None:
     assert "c4nary" not in str(report.problems[0].error)
 
 
+@pytest.mark.slow
 async def test_twenty_thousand_rows_are_read_as_they_are_needed(client: Client) -> None:
     read = []
 

@@ -258,6 +258,7 @@ async def test_what_may_be_it_and_may_not_leaves_it_unknown(there: Message) -> N
     assert await service.find_out() == NOT_SENT
 
 
+@pytest.mark.slow
 async def test_a_chat_without_end_says_nothing() -> None:
     service = with_messages(*(message(number, 500, "Iets") for number in range(20_001)))
     service.chats[OTHER] = [PROOF]
@@ -328,6 +329,7 @@ async def test_a_list_in_another_order_is_read_to_its_end() -> None:
     assert (await service.find_out()).message_id == "m1"
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(
     others=st.lists(

@@ -133,6 +133,7 @@ def stamp(monkeypatch: pytest.MonkeyPatch, stamps: Callable[[os.stat_result], tu
     monkeypatch.setattr(values.FileState, "of", of)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", RUNS)
 @pytest.mark.parametrize("kind", [str, Path, UploadFile])
 @pytest.mark.parametrize("render", RENDERINGS)
@@ -169,6 +170,7 @@ async def letters_of_all(
     return tally(sandbox, results, lambda chat: letter_for(chat, size))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", RUNS)
 @pytest.mark.parametrize("render", RENDERINGS)
 async def test_a_large_letter_is_refused_rather_than_sent_to_another(
@@ -297,6 +299,7 @@ async def test_what_still_waits_is_sent_from_where_its_file_is_given_now(
     assert tally(sandbox, [(chat, result.outcome)], letter_for) == [1, 0, 0]
 
 
+@pytest.mark.slow
 async def test_a_dry_run_sees_each_letter_as_it_was_given(
     client: Client, sandbox: Sandbox, tmp_path: Path
 ) -> None:
@@ -321,6 +324,7 @@ async def test_a_dry_run_sees_each_letter_as_it_was_given(
     assert (report.delivered_before, report.invalid, report.to_send) == (1, PATIENTS - 1, 0)
 
 
+@pytest.mark.slow
 async def test_a_brochure_for_many_is_delivered_to_all(
     client: Client, sandbox: Sandbox, tmp_path: Path
 ) -> None:

@@ -39,6 +39,7 @@ pytestmark = [
 # --- every message once
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [Source, AsyncSource])
 async def test_three_hundred_messages_go_out_once_each_within_the_limit(
     client: Client, sandbox: Sandbox, kind: type[Source]

@@ -81,6 +81,7 @@ async def test_six_lost_answers_of_a_service_that_rewrites_do_not_become_six_cop
         assert template(1) not in str(result.error)
 
 
+@pytest.mark.slow
 @pytest.mark.looptime(False)  # files are read in threads, which no fake clock waits for
 async def test_a_file_whose_name_is_cleaned_and_whose_size_changes_goes_once(tmp_path: Path) -> None:
     habits = Habits(rewrite_file_name=cleaned, rewrite_file_size=lambda size: size // 2)

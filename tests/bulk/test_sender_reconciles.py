@@ -119,6 +119,7 @@ async def test_later_messages_of_the_chat_wait_and_other_chats_go_on(
     assert all((took > 90) == (to == lost) for to, _, took in ended)
 
 
+@pytest.mark.slow
 async def test_any_number_in_doubt_does_not_keep_others_from_being_sent(
     client: Client, sandbox: Sandbox
 ) -> None:

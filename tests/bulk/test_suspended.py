@@ -2,8 +2,12 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.bulk.killing import Aftermath
 from tests.bulk.suspending import one_of_several_suspended
+
+pytestmark = pytest.mark.slow
 
 
 async def test_workers_send_everything_once_though_one_of_them_sleeps(database: str, tmp_path: Path) -> None:

@@ -55,6 +55,7 @@ async def upload_all(client: Client, uploads: Any, **options: Any) -> list[Uploa
 # --- every upload once
 
 
+@pytest.mark.slow
 async def test_every_upload_arrives_once_and_is_one_call(client: Client, sandbox: Sandbox) -> None:
     addresses = chats(sandbox, 40)
 
@@ -111,6 +112,7 @@ async def test_no_uploads_are_no_results(client: Client) -> None:
     assert await upload_all(client, []) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("concurrency", [1, 3])
 async def test_never_more_are_made_at_once_than_was_asked_for(
     client: Client, sandbox: Sandbox, concurrency: int
@@ -395,6 +397,7 @@ async def test_progress_that_raises_harms_no_upload(
 # --- any number of them
 
 
+@pytest.mark.slow
 async def test_ten_thousand_uploads_take_no_more_memory_than_a_hundred(client: Client) -> None:
     peaks = {}
     tracemalloc.start()

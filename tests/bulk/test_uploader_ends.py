@@ -247,6 +247,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.slow
 async def test_ctrl_c_ends_it_cleanly_and_every_outcome_is_known(sandbox: Sandbox) -> None:
     addresses = chats(sandbox, 3)
     sandbox.faults.add(kind=Delay(1.5), path_contains=addresses[0])

@@ -149,6 +149,7 @@ def assert_is_one_clear_line(result: Any, says: str) -> None:
 # --- the whole of it, in fake time
 
 
+@pytest.mark.slow
 @pytest.mark.looptime
 async def test_the_demo_delivers_everything_once_at_nearly_thirty_a_second(ticking_clock: None) -> None:
     screen = StringIO()
@@ -244,6 +245,7 @@ def test_the_figures_come_from_the_other_side(
 # --- what cannot work
 
 
+@pytest.mark.slow
 def test_a_wrong_secret_is_one_clear_line(remote: RemoteSandbox) -> None:
     result = demo("--sandbox", remote.url, "--client-secret", "wr0ng")
 

@@ -56,6 +56,7 @@ def printed_command(done: Done) -> str:
     return found[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("folder", "name"),
     [

@@ -309,6 +309,7 @@ def test_a_database_that_cannot_be_reached_is_one_error_without_its_password(unu
     assert "s3cret" not in done.err
 
 
+@pytest.mark.slow
 async def test_postgresql_is_shown_and_exported(database: str, tmp_path: Path) -> None:
     await fill(database)
 

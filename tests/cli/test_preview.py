@@ -108,6 +108,7 @@ async def test_without_a_decision_nothing_is_sent(half: Half) -> None:
     assert half.sent() == [["3 mei"], ["3 mei"], [], []]
 
 
+@pytest.mark.slow
 async def test_they_get_the_corrected_text_too_when_that_is_wanted(half: Half) -> None:
     done = await half.send(NEW, "--yes", "--send-again")
 
@@ -115,6 +116,7 @@ async def test_they_get_the_corrected_text_too_when_that_is_wanted(half: Half) -
     assert half.sent() == [["3 mei", "4 mei"], ["3 mei", "4 mei"], ["4 mei"], ["4 mei"]]
 
 
+@pytest.mark.slow
 async def test_they_are_left_out_when_that_is_wanted(half: Half) -> None:
     done = await half.send(NEW, "--yes", "--skip-sent")
 
@@ -128,6 +130,7 @@ async def test_they_are_left_out_when_that_is_wanted(half: Half) -> None:
     assert rows["2"]["error"]
 
 
+@pytest.mark.slow
 async def test_going_on_leaves_the_replaced_texts_out(half: Half) -> None:
     await half.send(NEW, "--yes", "--skip-sent")
 
@@ -144,6 +147,7 @@ async def test_going_on_leaves_the_replaced_texts_out(half: Half) -> None:
     assert re.search(r"2 +of them superseded by another text", shown.out)
 
 
+@pytest.mark.slow
 async def test_the_replaced_texts_are_sent_when_asked_for_by_name(half: Half) -> None:
     await half.send(NEW, "--yes", "--skip-sent")
 
@@ -155,6 +159,7 @@ async def test_the_replaced_texts_are_sent_when_asked_for_by_name(half: Half) ->
     assert half.sent() == [["3 mei"], ["3 mei"], ["4 mei", "3 mei"], ["4 mei", "3 mei"]]
 
 
+@pytest.mark.slow
 async def test_going_on_with_what_was_simply_interrupted_sends_the_rest(half: Half) -> None:
     looked = await half.resume("--dry-run")
     done = await half.resume("--yes")

@@ -46,6 +46,7 @@ def first_line(api_url: str, host: str) -> bytes:
         return connection.makefile("rb").readline()
 
 
+@pytest.mark.slow
 def test_it_says_where_it_is_and_stops_when_interrupted() -> None:
     with running() as (process, shown):
         port = re.search(r"http://127\.0\.0\.1:(\d+)/v1", shown)
@@ -73,6 +74,7 @@ def test_it_says_where_it_is_and_stops_when_interrupted() -> None:
     assert err == ""
 
 
+@pytest.mark.slow
 def test_a_program_can_read_what_it_says_and_call_it_by_a_name_that_is_allowed() -> None:
     with running("--json", "--allow-host", "sandbox", "--allow-host", "192.0.2.7") as (process, shown):
         facts = json.loads(shown)
@@ -85,6 +87,7 @@ def test_a_program_can_read_what_it_says_and_call_it_by_a_name_that_is_allowed()
     assert out == ""
 
 
+@pytest.mark.slow
 def test_a_registered_callback_is_shown() -> None:
     with running("--redirect-uri", "http://localhost:9/cb") as (_, shown):
         assert "http://localhost:9/cb" in shown

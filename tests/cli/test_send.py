@@ -137,6 +137,7 @@ async def test_what_may_have_arrived_is_looked_for_and_found(sandbox: Sandbox) -
     assert "looking for it in the chat, for up to 90 s" in done.err
 
 
+@pytest.mark.slow
 async def test_what_stays_unknown_is_3_and_not_sent_again(sandbox: Sandbox) -> None:
     chat = f"conversations/{sandbox.add_conversation()}"
     sandbox.faults.add(kind=AnswerStatus(500), method="POST")

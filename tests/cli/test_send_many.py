@@ -266,6 +266,7 @@ async def test_a_journal_in_use_is_1(sandbox: Sandbox, path: Path) -> None:
 # --- interrupted
 
 
+@pytest.mark.slow
 async def test_ctrl_c_waits_for_what_is_under_way_and_says_how_to_go_on(sandbox: Sandbox, path: Path) -> None:
     chats = write(path, sandbox, 40)
     process = await begin(sandbox, "send-many", path, *TEMPLATE, "--yes", *SETTLE)
@@ -305,6 +306,7 @@ async def asked(sandbox: Sandbox, answer: bytes, *arguments: str | Path) -> Done
         os.close(theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="it has no such terminals")
 @pytest.mark.parametrize(
     ("answer", "code", "sent"), [(b"y\n", 0, 1), (b"n\n", 1, 0), (b"\n", 1, 0), (b"\x04", 1, 0)]
@@ -330,6 +332,7 @@ async def test_it_shows_three_messages_and_asks_before_it_starts(
     assert sent or done.out.rstrip().endswith("Nothing was sent.")
 
 
+@pytest.mark.slow
 async def test_what_a_journal_holds_is_shown_before_it_is_gone_on_with(sandbox: Sandbox, path: Path) -> None:
     write(path, sandbox, 60)
     process = await begin(sandbox, "send-many", path, *TEMPLATE, "--yes")

@@ -50,6 +50,7 @@ async def end_at_second_ctrl_c(sandbox: Sandbox, *arguments: str | Path) -> Done
 # --- what is left
 
 
+@pytest.mark.slow
 async def test_a_second_ctrl_c_ends_at_once_and_counts_what_is_in_doubt(sandbox: Sandbox, path: Path) -> None:
     add_recipients(sandbox, path, 2)
     sandbox.faults.add(kind=Delay(60), method="POST", times=None)
@@ -62,6 +63,7 @@ async def test_a_second_ctrl_c_ends_at_once_and_counts_what_is_in_doubt(sandbox:
     assert outcomes(path) == ["open", "open"]
 
 
+@pytest.mark.slow
 async def test_without_a_journal_what_was_under_way_is_not_called_unsent(
     sandbox: Sandbox, path: Path
 ) -> None:
@@ -74,6 +76,7 @@ async def test_without_a_journal_what_was_under_way_is_not_called_unsent(
     assert "delivered 0 · not sent 0 · unknown 0 · without a result 2\n" in done.out
 
 
+@pytest.mark.slow
 async def test_what_is_left_is_counted_when_resuming_is_interrupted(sandbox: Sandbox, path: Path) -> None:
     chats = add_recipients(sandbox, path, 60)
     process = await begin(sandbox, *send(path))
@@ -94,6 +97,7 @@ async def test_what_is_left_is_counted_when_resuming_is_interrupted(sandbox: San
     assert summary in done.out
 
 
+@pytest.mark.slow
 async def test_what_is_left_is_counted_when_resuming_is_refused(sandbox: Sandbox, path: Path) -> None:
     add_recipients(sandbox, path, 3)
     refused = {"HEALTHMSG_TOKEN": "wr0ng"}
@@ -188,6 +192,7 @@ async def test_without_a_journal_a_full_disk_ends_the_run_and_the_truth_is_said(
     assert sum(part[-1] - part[0] + 1 for part in ranges) == sent
 
 
+@pytest.mark.slow
 async def test_results_that_are_deleted_are_made_again(sandbox: Sandbox, path: Path) -> None:
     add_recipients(sandbox, path, 40)
     process = await begin(sandbox, *send(path))
@@ -280,6 +285,7 @@ async def test_what_fails_after_everything_was_delivered_is_a_warning(
     assert isinstance(error, asyncio.CancelledError) or "Warning: " in done.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [*BROKEN, KeyboardInterrupt()], ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("step", ["count_entries", "is_all_delivered", "find_remaining"])
 async def test_what_fails_while_it_is_summed_up_changes_no_status(
@@ -301,6 +307,7 @@ async def test_what_fails_while_it_is_summed_up_changes_no_status(
     assert "delivered 1 · not sent 0 · unknown 0\n" in done.out
 
 
+@pytest.mark.slow
 async def test_a_mistake_of_ours_ends_the_run_but_not_the_summary(
     sandbox: Sandbox, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,10 @@ from healthmsg.sandbox import Sandbox
 from tests.cli.command_line import add_recipients, read_results, run, until_sending, variables_of
 from tests.waiting import until
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="it has no such terminals")
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="it has no such terminals"),
+    pytest.mark.slow,
+]
 
 COUNT = 20
 """Recipients where the run has to last for a while."""

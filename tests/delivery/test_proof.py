@@ -45,6 +45,7 @@ def service_of(habits: dict[str, Any], form: str = "as it is", **more: Any) -> M
     return ModelledService(Habits(**habits, rewrite_text=FORMS[form]), **more)
 
 
+@pytest.mark.slow
 @SETTINGS
 @given(
     habits=MODELS,
@@ -123,6 +124,7 @@ async def delivered_after(service: ModelledService, seconds: float) -> None:
     await service.deliver(OTHERS[2], WITNESS)
 
 
+@pytest.mark.slow
 @settings(SETTINGS, max_examples=60)
 @given(
     habits=MODELS,

@@ -144,6 +144,7 @@ async def test_a_chat_without_attachments_gives_no_results(chat: Chat, tmp_path:
     assert await chat.download_all(to=tmp_path).all() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("concurrency", [1, 3])
 async def test_never_more_are_fetched_at_once_than_was_asked_for(
     chat: Chat, sandbox: Sandbox, tmp_path: Path, concurrency: int
@@ -158,6 +159,7 @@ async def test_never_more_are_fetched_at_once_than_was_asked_for(
     assert counting.most == concurrency
 
 
+@pytest.mark.slow
 async def test_messages_that_arrive_while_files_are_fetched_hide_none(
     chat: Chat, sandbox: Sandbox, tmp_path: Path
 ) -> None:
@@ -284,6 +286,7 @@ async def test_the_repr_of_a_result_shows_no_name(tmp_path: Path) -> None:
 # --- what goes wrong for all
 
 
+@pytest.mark.slow
 async def test_an_error_in_reading_the_chat_is_raised_after_the_results(
     chat: Chat, sandbox: Sandbox, tmp_path: Path
 ) -> None:
@@ -453,6 +456,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.slow
 async def test_ctrl_c_leaves_whole_files_and_no_part_of_one(
     chat: Chat, sandbox: Sandbox, tmp_path: Path
 ) -> None:

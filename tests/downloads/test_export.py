@@ -300,6 +300,7 @@ async def test_an_earlier_archive_stays_when_a_later_export_is_not_complete(
     assert (tmp_path / "messages.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow
 async def test_a_list_that_breaks_off_leaves_no_messages_and_is_read_again(
     chat: Chat, sandbox: Sandbox, tmp_path: Path
 ) -> None:
@@ -487,6 +488,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 async def test_an_export_that_was_killed_or_interrupted_can_be_gone_on_with(
     chat: Chat, sandbox: Sandbox, tmp_path: Path, how: signal.Signals
@@ -521,6 +523,7 @@ async def test_an_export_that_was_killed_or_interrupted_can_be_gone_on_with(
 # --- any number of messages
 
 
+@pytest.mark.slow
 async def test_memory_does_not_grow_with_what_the_messages_say(tmp_path: Path) -> None:
     count = 20_000
 

@@ -101,6 +101,7 @@ def test_no_suggested_name_does_harm(suggested: str) -> None:
     assert_harmless(safe_name(suggested))
 
 
+@pytest.mark.slow
 @given(st.text(st.sampled_from(".\u00e9 a\u200d\ufe0f\U0001f600"), min_size=150, max_size=400))
 def test_no_long_name_does_harm(suggested: str) -> None:
     assert_harmless(safe_name(suggested))

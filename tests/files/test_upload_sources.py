@@ -149,6 +149,7 @@ def open_files() -> set[str]:
     return found
 
 
+@pytest.mark.slow
 async def test_all_kinds_of_sources_can_be_one_message(chat: Chat, sandbox: Sandbox, path: Path) -> None:
     files = [a_file(kind, path) for kind in (*REPEATABLE, *READ_ONCE)]
 
@@ -165,6 +166,7 @@ async def test_all_kinds_of_sources_can_be_one_message(chat: Chat, sandbox: Sand
         close(file)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", REPEATABLE)
 async def test_what_can_be_opened_again_is_sent_again_after_a_429(
     chat: Chat, sandbox: Sandbox, path: Path, kind: Kind
@@ -248,6 +250,7 @@ async def test_an_iterable_that_has_not_the_size_it_was_said_to_have_is_not_deli
     assert [call.status for call in sandbox.calls if call.status == 201] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change", [lambda path: os.truncate(path, 1), lambda path: path.write_bytes(LARGE * 2)]
 )
@@ -268,6 +271,7 @@ async def test_a_file_that_is_changed_while_it_is_read_is_not_delivered(
     assert delivered(sandbox, chat) == []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("every_chunk_is_reported")
 @pytest.mark.skipif(sys.platform == "win32", reason="an open file cannot be deleted there")
 @pytest.mark.parametrize("change", [Path.unlink, lambda path: path.with_name("new").replace(path)])
@@ -563,6 +567,7 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="cannot see the peak of memory here")
 @pytest.mark.parametrize("kind", ["path", "open file", "iterable"])
 def test_memory_stays_flat_whatever_the_size(tmp_path: Path, kind: str) -> None:

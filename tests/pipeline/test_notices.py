@@ -193,6 +193,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["call", "list", "bulk"])
 async def test_a_script_shows_the_warning_by_default(tmp_path: Path, what: str) -> None:
     script = tmp_path / "script.py"

@@ -129,6 +129,7 @@ paths = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(path=paths, burst=st.sampled_from([1, 1, 2, 10, 30]), early=st.booleans())
 def test_no_second_holds_more_arrivals_than_the_limit_whatever_befalls_the_calls(

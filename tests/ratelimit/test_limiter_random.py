@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 from attrs import define, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,6 +11,8 @@ from healthmsg.ratelimit.limiter import Limiter, RateLimit
 from healthmsg.ratelimit.queue import Priority
 from healthmsg.ratelimit.window import Slot
 from tests.servers import in_fake_time
+
+pytestmark = pytest.mark.slow
 
 # Fake time moves in microseconds.
 ABOUT = 1e-5

@@ -18,6 +18,7 @@ from healthmsg.sandbox import Sandbox
 from tests.servers import a_request, in_fake_time, response
 
 
+@pytest.mark.slow
 async def test_clients_that_share_a_limiter_keep_one_limit_together() -> None:
     limit = RateLimit(calls=4, per=0.2, arrival=0.02)
     limiter = Limiter(limit)
@@ -89,6 +90,7 @@ def test_a_limiter_tells_what_it_keeps_to_and_how_many_wait() -> None:
     assert repr(Limiter()) == "<Limiter RateLimit(calls=30, per=1.0, burst=1, arrival=0.1) waiting=0>"
 
 
+@pytest.mark.slow
 def test_uvloop_whose_timers_fire_early_changes_nothing() -> None:
     limit = RateLimit(calls=10, per=0.2, arrival=0.01)
     left: list[float] = []

@@ -24,6 +24,8 @@ from healthmsg.sandbox import Sandbox
 from healthmsg.sandbox.records import PROVIDERS
 from tests.openapi_contract import JSON, load
 
+pytestmark = pytest.mark.slow
+
 CHECKS: Final = [
     not_a_server_error,
     status_code_conformance,

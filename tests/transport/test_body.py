@@ -273,6 +273,7 @@ async def test_an_upload_that_takes_too_long_is_closed_too() -> None:
     assert caught.value.outcome is Outcome.UNKNOWN
 
 
+@pytest.mark.slow
 async def test_each_try_sends_the_whole_form(sources: list[Source]) -> None:
     async def refuse_twice(incoming: Incoming) -> None:
         while True:

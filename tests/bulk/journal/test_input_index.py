@@ -51,6 +51,7 @@ def test_a_derived_key_that_a_message_has_as_its_own_is_not_given_to_another_nor
         assert given.add([(4, None, A)]) == [None]
 
 
+@pytest.mark.slow
 @over(
     st.lists(
         st.lists(st.tuples(st.sampled_from([None, "x", key_of(A, 0), key_of(A, 1)]), st.sampled_from([A, B])))

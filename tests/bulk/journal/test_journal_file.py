@@ -139,6 +139,7 @@ async def test_reading_makes_no_journal(file: Path) -> None:
     assert not file.exists()
 
 
+@pytest.mark.slow
 async def test_a_killed_sender_keeps_nobody_out(file: Path) -> None:
     script = (
         "import asyncio, sys\n"

@@ -2,6 +2,8 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 
+import pytest
+
 from healthmsg.bulk.journal import JournalFile
 from healthmsg.bulk.journal.input_index import fingerprint_of, key_of, likeness_of
 
@@ -51,6 +53,7 @@ def test_the_order_of_a_questions_fields_makes_none() -> None:
     assert default_key(CHAT, "Dag", (), {"a": 1, "b": 2}) == default_key(CHAT, "Dag", (), {"b": 2, "a": 1})
 
 
+@pytest.mark.slow
 def test_the_package_does_without_the_extra_until_a_journal_is_opened() -> None:
     script = """
 import asyncio, sys

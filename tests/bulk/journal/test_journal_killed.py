@@ -10,6 +10,8 @@ import pytest
 from healthmsg.bulk.journal import State, open_journal
 from tests.bulk.journal.journals import entry
 
+pytestmark = pytest.mark.slow
+
 WRITER = """
 import asyncio, sys
 from datetime import UTC, datetime, timedelta

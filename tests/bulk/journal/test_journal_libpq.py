@@ -123,6 +123,7 @@ async def opening(url: str, *, is_reading: bool = False) -> None:
 CERTIFICATE = "{certificate}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", ["", "sslmode=prefer", "sslmode=disable", "sslmode=require", "ssl=require"]
 )
@@ -214,6 +215,7 @@ def test_options_become_what_asyncpg_takes(scheme: str) -> None:
 # --- the encoding
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
 async def test_a_database_that_has_not_every_letter_is_refused_with_what_to_do(
     database: str, postgresql: str, encoding: str

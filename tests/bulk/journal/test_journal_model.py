@@ -18,6 +18,8 @@ from healthmsg.bulk.journal.store import SqlJournal
 from healthmsg.errors import ClaimLostError, Outcome
 from tests.bulk.journal.journals import NOW
 
+pytestmark = pytest.mark.slow
+
 KEYS = [f"k{number}" for number in range(8)]
 ADDRESSES = ["conversations/c0", "users/c0", "conversations/c1", "aux/conversations/c2"]
 CHATS = {key: ADDRESSES[number % 4] for number, key in enumerate(KEYS)}

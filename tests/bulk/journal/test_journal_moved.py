@@ -164,6 +164,7 @@ async def test_a_copy_that_took_the_journals_place_is_refused_by_the_next_run(fi
             pass
 
 
+@pytest.mark.slow
 async def test_files_that_were_deleted_beside_it_lose_nothing(file: Path) -> None:
     for end in ("-wal", "-shm"):
         async with open_journal(file) as journal:
@@ -193,6 +194,7 @@ async def test_a_journal_whose_lock_was_deleted_is_whole_for_the_next_run(
         assert await states(journal) == {"a": State.DELIVERED, "b": State.WAITING}
 
 
+@pytest.mark.slow
 async def test_reading_and_copying_it_meanwhile_disturbs_nothing(file: Path, tmp_path: Path) -> None:
     async with holding(str(file), *(entry(f"k{number}") for number in range(300))) as journal:
         for number in range(100):

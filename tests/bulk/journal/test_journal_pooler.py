@@ -25,6 +25,7 @@ async def opening(url: str, *, is_reading: bool = False) -> None:
         pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["session", "transaction", "statement"])
 @pytest.mark.parametrize("size", [1, 5])
 async def test_a_pooler_is_refused_by_name_in_each_mode(
@@ -50,6 +51,7 @@ async def test_a_pooler_that_does_not_keep_to_sessions_is_refused_though_it_is_s
         await opening(url)
 
 
+@pytest.mark.slow
 async def test_a_pooler_that_keeps_to_sessions_may_be_used(database: str, pgbouncer: Bouncer) -> None:
     url = behind(database, pgbouncer("session", 5, DISCARD), by_session=True)
     for number in range(2):
@@ -66,6 +68,7 @@ async def test_a_pooler_that_keeps_to_sessions_may_be_used(database: str, pgboun
     assert found["b1"] is State.PARKED
 
 
+@pytest.mark.slow
 async def test_a_session_that_has_another_runs_locks_is_refused(database: str, pgbouncer: Bouncer) -> None:
     url = behind(database, pgbouncer("session", 1, ""), by_session=True)
     await opening(url)
@@ -78,6 +81,7 @@ async def test_a_session_that_has_another_runs_locks_is_refused(database: str, p
         await opening(url)
 
 
+@pytest.mark.slow
 async def test_an_ended_run_leaves_no_locks_to_others(database: str, pgbouncer: Bouncer) -> None:
     url = behind(database, pgbouncer("session", 1, ""), by_session=True)
     for _ in range(2):
@@ -85,6 +89,7 @@ async def test_an_ended_run_leaves_no_locks_to_others(database: str, pgbouncer: 
             await journal.start_run()
 
 
+@pytest.mark.slow
 async def test_a_session_that_is_moved_within_a_run_ends_it(database: str, pgbouncer: Bouncer) -> None:
     url = behind(database, pgbouncer("session", 5, DISCARD), by_session=True)
     async with holding(url, entry("a")) as journal:
@@ -95,6 +100,7 @@ async def test_a_session_that_is_moved_within_a_run_ends_it(database: str, pgbou
                 await begun(journal)
 
 
+@pytest.mark.slow
 async def test_the_server_itself_is_taken_for_what_it_is(database: str) -> None:
     await asyncio.gather(*(opening(database) for _ in range(3)))
     await opening(f"{database}&pool_mode=session")

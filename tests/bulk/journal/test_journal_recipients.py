@@ -107,6 +107,7 @@ async def test_nothing_is_kept_of_chats_without_a_message(target: str) -> None:
         assert await journal.same_chats([U, C]) == []
 
 
+@pytest.mark.slow
 async def test_all_workers_order_by_what_one_has_learnt(database: str) -> None:
     async with (
         holding(database, entry("a", U), entry("b", C), entry("c", A)) as one,

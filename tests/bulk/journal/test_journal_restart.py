@@ -13,6 +13,8 @@ from healthmsg.bulk.journal.store import SqlJournal
 from healthmsg.errors import JournalError, JournalGoneError, Outcome
 from tests.bulk.journal.journals import NOW, begun, entry, holding, keys, only, states
 
+pytestmark = pytest.mark.slow
+
 PATIENCE = 20.0
 
 

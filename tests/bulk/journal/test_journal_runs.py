@@ -183,6 +183,7 @@ async def full(journal: SqlJournal, most: int) -> None:
     await journal._do(lambda c: c.exec_driver_sql(f"PRAGMA max_page_count = {most}").scalar())
 
 
+@pytest.mark.slow
 async def test_a_write_is_tried_again_as_long_as_there_is_patience(file: Path) -> None:
     async with open_journal(file, patience=60) as journal:
         await full(journal, 1)
@@ -200,6 +201,7 @@ async def test_a_write_is_tried_again_as_long_as_there_is_patience(file: Path) -
         assert journal.paused_by is None
 
 
+@pytest.mark.slow
 async def test_closing_does_not_wait_for_room(file: Path) -> None:
     async with open_journal(file, patience=3600) as journal:
         await full(journal, 1)

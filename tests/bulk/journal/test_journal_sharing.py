@@ -22,6 +22,7 @@ async def past(lease: timedelta) -> None:
     await asyncio.sleep(lease.total_seconds() + 0.1)
 
 
+@pytest.mark.slow
 async def test_two_workers_never_get_the_same_message_nor_the_same_chat(database: str) -> None:
     entries = [entry(f"{chat}{n}", f"chat{chat}") for n in range(3) for chat in range(20)]
     done: list[tuple[str, str]] = []
@@ -46,6 +47,7 @@ async def test_two_workers_never_get_the_same_message_nor_the_same_chat(database
         assert own == sorted(own)
 
 
+@pytest.mark.slow
 async def test_what_a_sender_has_claimed_no_other_run_takes_that_begins(database: str) -> None:
     async with open_journal(database) as one, open_journal(database) as other:
         await one.start_run()
@@ -92,6 +94,7 @@ async def test_a_try_that_was_rolled_back_keeps_no_other_sender_out(
     assert len(tries) == 3
 
 
+@pytest.mark.slow
 async def test_what_a_dead_worker_claimed_is_taken_over_after_the_lease(database: str) -> None:
     async with (
         open_journal(database, lease=SHORT) as dead,
@@ -115,6 +118,7 @@ async def test_what_a_dead_worker_claimed_is_taken_over_after_the_lease(database
         assert await dead.claim(9) == await dead.claim_in_doubt() == []
 
 
+@pytest.mark.slow
 async def test_one_that_was_thought_dead_cannot_note_anything(database: str) -> None:
     async with open_journal(database, lease=SHORT) as slow, open_journal(database) as other:
         await slow.enter([entry("a1", "a"), entry("a2", "a")])
@@ -131,6 +135,7 @@ async def test_one_that_was_thought_dead_cannot_note_anything(database: str) -> 
         assert keys(await slow.claim(9)) == ["a2"]
 
 
+@pytest.mark.slow
 async def test_a_slow_worker_goes_on_with_what_nobody_took(database: str) -> None:
     async with open_journal(database, lease=SHORT) as slow, open_journal(database) as other:
         await slow.enter([entry("a")])
@@ -140,6 +145,7 @@ async def test_a_slow_worker_goes_on_with_what_nobody_took(database: str) -> Non
         assert await other.claim_in_doubt() == []
 
 
+@pytest.mark.slow
 async def test_a_renewed_claim_is_not_taken_over(database: str) -> None:
     async with open_journal(database, lease=SHORT) as one, open_journal(database) as other:
         await one.enter([entry("a"), entry("b")])
@@ -172,6 +178,7 @@ async def test_all_who_enter_the_same_enter_it_once(database: str) -> None:
     assert sum(await asyncio.gather(*(enter(database) for _ in range(3)))) == 600
 
 
+@pytest.mark.slow
 async def test_no_chat_gets_stuck_when_one_enters_while_another_finishes(database: str) -> None:
     async with open_journal(database) as sending, open_journal(database) as entering:
         delivered_ones = []
@@ -242,6 +249,7 @@ async def test_a_message_has_no_part_in_an_error_of_the_database(database: str) 
     assert caught.value.__context__ is None
 
 
+@pytest.mark.slow
 async def test_renewing_tells_what_is_still_held(database: str) -> None:
     async with open_journal(database, lease=SHORT) as slow, open_journal(database) as other:
         await slow.enter([entry("a"), entry("b"), entry("c")])
@@ -252,6 +260,7 @@ async def test_renewing_tells_what_is_still_held(database: str) -> None:
         assert await slow.renew() == {key: fence for key, fence in claims.items() if key != taken.key}
 
 
+@pytest.mark.slow
 async def test_a_worker_that_sleeps_in_a_transaction_does_not_hold_up_the_others(database: str) -> None:
     is_asleep, is_awake = asyncio.Event(), asyncio.Event()
 
@@ -269,6 +278,7 @@ async def test_a_worker_that_sleeps_in_a_transaction_does_not_hold_up_the_others
             await sleeping
 
 
+@pytest.mark.slow
 async def test_what_is_being_entered_while_a_person_decides_is_sent_next(database: str) -> None:
     async with open_journal(database) as worker, open_journal(database) as person:
         has_looked, may_go_on = asyncio.Event(), asyncio.Event()

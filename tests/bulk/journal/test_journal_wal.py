@@ -19,6 +19,8 @@ from healthmsg.bulk.journal.store import SqlJournal
 from healthmsg.errors import JournalError, JournalIncompleteError, JournalVersionError, Outcome
 from tests.bulk.journal.journals import NOW, begun, delivered, entry, holding, keys, states
 
+pytestmark = pytest.mark.slow
+
 ENTRIES = [entry(f"k{number}") for number in range(200)]
 ALL = ("", "-wal", "-shm")
 ACCEPTING = "?accept_missing_wal=1"
