@@ -12,9 +12,10 @@ from healthmsg.aio import AsyncIterationOnly, start
 from healthmsg.api import Api
 from healthmsg.bulk.intake import Checker, Input, batches, compare, error_of_looked_at
 from healthmsg.bulk.journal import Entry, EntryStatus, InputIndex, State, fingerprint_of, open_journal
-from healthmsg.bulk.models import Messages, Recipient, is_user, shown_recipient
+from healthmsg.bulk.models import RECIPIENT, Messages, Recipient, is_user, shown_recipient
 from healthmsg.bulk.options import JournalTarget, SendOptions
 from healthmsg.bulk.reconcile import my_id
+from healthmsg.codec import Model
 from healthmsg.errors import (
     BadRequestError,
     ForbiddenError,
@@ -54,18 +55,18 @@ class ProblemKind(Enum):
 
 
 @frozen
-class Problem:
+class Problem(Model):
     """Something that is wrong with one message; `index` is its number, from 0."""
 
     index: int
     key: str | None = field(repr=False)
-    to: Recipient = field(repr=shown_recipient)
+    to: Recipient = field(repr=shown_recipient, metadata=RECIPIENT)
     kind: ProblemKind
     error: HealthmsgError
 
 
 @frozen
-class PreviewReport:
+class PreviewReport(Model):
     """What a run would do.
 
     `calls` are those that it would make if nothing goes wrong, `seconds` how long that takes within the

@@ -11,6 +11,7 @@ from typing import Final, Protocol
 from attrs import define, field, frozen
 
 from healthmsg.api import Api
+from healthmsg.codec import Model
 from healthmsg.delivery.ledger import Delivered, Deliveries
 from healthmsg.delivery.proof import (
     DRIFT,
@@ -57,7 +58,7 @@ _CLOCK_IS_SET: Final = "the service's clock was set again and again"
 
 
 @frozen
-class Reconciled:
+class Reconciled(Model):
     """What became of a message. `NOT_SENT` is proven: it can be sent again. `UNKNOWN`: nothing is."""
 
     outcome: Outcome

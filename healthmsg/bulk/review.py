@@ -9,13 +9,14 @@ from attrs import field, frozen
 from healthmsg.bulk.journal import State, open_journal
 from healthmsg.bulk.journal.target import Target
 from healthmsg.bulk.models import shown_recipient
+from healthmsg.codec import Model
 from healthmsg.errors import JournalNotFoundError
 from healthmsg.errors.base import hides_arguments
 from healthmsg.models import Outcome
 
 
 @frozen
-class UnknownMessage:
+class UnknownMessage(Model):
     """A message of a journal that may have been delivered.
 
     `to` is its address as text, `sent_to` that of the chat in which it would be, if a call was made for it.
