@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Self
 from attrs import evolve
 
 from healthmsg.aio import AsyncOnly
-from healthmsg.api import Api
 from healthmsg.assembly import (
     OnResponse,
     Parts,
@@ -65,7 +64,7 @@ if TYPE_CHECKING:
     from healthmsg.bulk.upload import UploadMany, Uploads
 
 
-log_to_stderr()  # once, when the package is first used
+log_to_stderr()
 
 
 class Client(AsyncOnly):
@@ -135,23 +134,8 @@ class Client(AsyncOnly):
         )
 
     def _use(self, parts: Parts) -> None:
-        shared = parts.shared
-        shared.register_tokens(parts.tokens)
         self._parts = parts
-        self._api = Api(
-            parts.call_as_user(),
-            parts.fetch,
-            parts.deliveries,
-            parts.aliases,
-            parts.retry,
-            shared.spawn,
-            shared.register_run,
-            parts.environment.api_url,
-            owner=(shared, parts.tokens),
-            assigning=shared.assigning,
-            may_be_reauthorized=parts.tokens.may_be_replaced,
-            total=parts.wire.timeout.total,
-        )
+        self._api = parts.api()
 
     @classmethod
     def from_env(  # noqa: PLR0913 - all options of a client
@@ -233,7 +217,7 @@ class Client(AsyncOnly):
         if retries is not None:
             retry = RetryStep(check_option(retries, "retries", Retries))
         hook = check_hook(on_response, "on_response", "Response") or parts.on_response
-        return _View(parts.with_steps(wire, retry, hook))
+        return _View(evolve(parts, wire=wire, retry=retry, on_response=hook))
 
     @property
     def environment(self) -> Environment:
@@ -301,29 +285,14 @@ class Client(AsyncOnly):
 
         `messages` is any iterable or async iterable of `Outgoing`, read as it is needed. Iterate the answer
         for one `SendResult` per message, or await its `report()`. `preview_many` says beforehand what would
-        happen.
+        happen; `SendMany`, in which order messages go out, and what becomes of one in doubt (`on_unknown`,
+        `settle`).
 
-        Messages to one chat go out one after the other, in the order given; see `Outgoing` for several
-        addresses of one chat.
-
-        A message that may have been delivered is looked for in its chat, as `reconcile` does with `settle`,
-        and sent again if it was proven not to have been, at most five times; the later messages of that chat
-        wait meanwhile. With `on_unknown="report"` it is reported at once. What concerns every message (a
-        revoked token, a host that cannot be reached, a full disk) holds the run up; after `stop_after`
-        seconds of that it ends with an error.
-
-        With a `journal`, a run that was killed can be started again with the same journal and messages: what
-        was delivered is not sent again, and of what was under way it is found out. It is a file, or a
-        `postgresql+asyncpg://` URL that several processes share; extra `bulk`, or `postgresql`. What still
-        waits in it from an earlier run is sent only if it is given again, or, without `messages`, all of it.
-        What failed is tried again with `retry_failed`. A message is known by its `key`, or else by its chat,
-        text, names of files and how many like it came before; one with other words, or with something else in
-        its files, under a known key is refused.
-
-        A message whose recipient already got, or may have got, another one from the journal, which this run
-        was not given, is sent too; with `other_text="skip"` it is not, and its result has an
-        `OtherTextError`. Either way the report counts them. A run without `messages` leaves out what a later
-        run had something else for, unless `superseded` is given.
+        `journal` is a file, or a `postgresql+asyncpg://` URL that several processes share; extra `bulk`, or
+        `postgresql`. With it, a run that was killed is started again with the same journal and messages, or,
+        without `messages`, to send all that waits in it: see `SendMany`, also for `retry_failed`,
+        `other_text` and `superseded`. After `stop_after` seconds in which no call can succeed, the run ends
+        with an error.
 
         Raises:
             InvalidInputError: an option cannot be right.

@@ -15,6 +15,7 @@ from healthmsg import (
     ForbiddenError,
     HealthmsgError,
     InvalidInputError,
+    MemoryTokenStore,
     NotFoundError,
     OAuthApp,
     RateLimit,
@@ -28,7 +29,7 @@ from healthmsg import (
 from healthmsg.errors import ClientClosedError, InvalidResponseError, WrongEventLoopError
 from healthmsg.sandbox import AnswerStatus, CutBody, Delay, Garbage, Sandbox, WrongShape
 from tests.conftest import Answers
-from tests.pipeline.servers import answering, serve
+from tests.servers import answering, serve
 
 HERE = Environment("here", "http://127.0.0.1:1")
 
@@ -409,3 +410,24 @@ async def test_a_link_that_is_no_url_is_an_error_of_ours(client: Client, sandbox
 
     with pytest.raises(HealthmsgError):
         await client.conversations(chat).download("a1", to="nowhere.pdf")
+
+
+def test_what_a_client_gives_shows_what_it_is() -> None:
+    client = Client("t0ken-canary", environment=HERE)
+
+    shown = [
+        *map(repr, (client.me, client.users, client.company, client.conversations, client.groupchats)),
+        *map(repr, (client.auxiliary, client.auxiliary.conversations, client.conversations.list(limit=5))),
+        repr(client.conversations("c1").download_stream("a1")),
+        repr(TokenManager(Token("t0ken-canary", ["read"]))),
+        repr(MemoryTokenStore()),
+    ]
+
+    assert shown[:-2] == [
+        *("<Me>", "<Users>", "<Company>", "<Conversations>", "<GroupChats>"),
+        *("<Auxiliary>", "<AuxiliaryConversations>", "<Pager page_size=5 limit=5>"),
+        "<FileStream GET conversations/{id}/attachments/{attachment_id}>",
+    ]
+    assert "<TokenManager Token(scopes=('read',)" in shown[-2]
+    assert shown[-1] == "<MemoryTokenStore of 0 users>"
+    assert "canary" not in repr(shown)

@@ -123,7 +123,7 @@ MODELS: list[Any] = [
     ),
     SentMessage("m2", extra={"x": CANARY}),
 ]
-# All that `repr` may show: ids, numbers, moments, flags and kinds, which name nobody.
+# All that `repr` may show: ids, numbers, moments, flags and kinds, which do not name people.
 SHOWN = {
     *("id", "user_id", "company_id", "provider_id", "type", "size", "mime_type", "unread"),
     *("created_at", "updated_at", "active", "private_user", "closed", "owner", "admin"),

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from healthmsg import Client, Environment, UploadFile
 from healthmsg.bulk.models import SendReport, SendResult
-from healthmsg.bulk.preview import PreviewReport, Problem, ProblemKind
+from healthmsg.bulk.preview import PreviewReport, Problem, ProblemKind, UnknownMessage
 from healthmsg.bulk.reconcile import Reconciled
-from healthmsg.bulk.review import UnknownMessage
 from healthmsg.bulk.upload import UploadResult
 from healthmsg.codec import Model, encode
 from healthmsg.downloads.attachments import DownloadResult

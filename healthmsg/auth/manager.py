@@ -95,6 +95,9 @@ class TokenManager:
         self._paused_until = 0.0
         self._take(token)
 
+    def __repr__(self) -> str:
+        return f"<TokenManager {self._token!r}>"
+
     @classmethod
     async def load(
         cls,
@@ -105,7 +108,7 @@ class TokenManager:
         now: Callable[[], datetime] = utc_now,
         leeway: timedelta = _DEFAULT_LEEWAY,
     ) -> Self:
-        """Make a manager of the token that `store` has for `user`.
+        """Return a manager of the token that `store` has for `user`.
 
         Raises:
             ReauthorizationRequiredError: it has none.

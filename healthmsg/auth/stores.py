@@ -80,6 +80,9 @@ class MemoryTokenStore:
     def __init__(self) -> None:
         self._tokens: dict[str, Token] = {}
 
+    def __repr__(self) -> str:
+        return f"<MemoryTokenStore of {len(self._tokens)} users>"
+
     async def load(self, user: str) -> Token | None:
         """Return the user's token, or None."""
         return self._tokens.get(user)
@@ -110,6 +113,9 @@ class FileTokenStore:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = Path(path)
         self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"FileTokenStore({str(self._path)!r})"
 
     async def load(self, user: str) -> Token | None:
         """Return the user's token, or None."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final, Generic, Literal, Protocol, TypeVar
 
 from healthmsg.aio import together
-from healthmsg.api import Api, json_body, user_id, user_ids
+from healthmsg.api import Api, Resource, json_body, user_id, user_ids
 from healthmsg.api import user_id as id_of_user
 from healthmsg.codec import encode
 from healthmsg.errors import (
@@ -275,9 +275,13 @@ class BaseChat:
         Raises:
             InvalidInputError: `concurrency` is not a whole number of at least 1, or `progress` not callable.
         """
-        from healthmsg.downloads.attachments import download_all  # noqa: PLC0415 - as in upload
+        from healthmsg.downloads.attachments import DownloadAll, attachments_of  # noqa: PLC0415 - as in upload
 
-        return download_all(self._api, self.address, to=to, concurrency=concurrency, progress=progress)
+        api, chat = self._api, self.address
+        attachments = attachments_of(api, chat)
+        run = DownloadAll(api, chat, attachments, to=to, concurrency=concurrency, progress=progress)
+        api.register_run(run)
+        return run
 
     async def export(
         self, *, to: str | os.PathLike[str], concurrency: int = 4, progress: Progress | None = None
@@ -453,16 +457,13 @@ class _MakesHandle(Protocol[HandleT_co]):
     def __call__(self, api: Api, address: ChatAddress) -> HandleT_co: ...
 
 
-class ChatNamespace(Generic[InfoT, HandleT]):
+class ChatNamespace(Resource, Generic[InfoT, HandleT]):
     """All chats of one kind. Calling it with an id, or a model of its kind, returns the handle of a chat."""
 
     _kind: ClassVar[ChatKind]
     _list_route: ClassVar[Route]
     _info: type[InfoT]
     _handle: _MakesHandle[HandleT]
-
-    def __init__(self, api: Api) -> None:
-        self._api = api
 
     def __call__(self, chat: str | InfoT) -> HandleT:
         """Return the handle of a chat; nothing is sent.

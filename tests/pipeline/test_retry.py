@@ -32,7 +32,7 @@ from tests.pipeline.failures import (
     not_connected,
     status,
 )
-from tests.pipeline.servers import a_request, response
+from tests.servers import a_request, response
 
 pytestmark = pytest.mark.looptime(noop_cycles=0)
 
