@@ -96,7 +96,7 @@ class MismatchError(TypeError):
     """A value is not of the type that was expected. `path` names the field, as in `.members[0].owner`."""
 
     def __init__(self, path: str = "") -> None:
-        self.path = path
+        self.path: str = path
         super().__init__()
 
     def below(self, step: str) -> "MismatchError":
