@@ -24,8 +24,8 @@ from healthmsg.errors import (
 )
 from healthmsg.errors.base import without_locals
 from healthmsg.ids import ChatAddress, ChatKind, encode_segment
+from healthmsg.json_text import JSONObject
 from healthmsg.models import GroupChatInfo, SentMessage, User
-from healthmsg.models.fields import JSONObject
 from healthmsg.paging import HasId, Pager, Spawn
 from healthmsg.pipeline.request import Content, Hidden, Multipart, Request, Response, Send, Step
 from healthmsg.ratelimit.queue import Priority

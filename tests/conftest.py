@@ -81,7 +81,7 @@ async def nothing_reaches_the_event_loop() -> AsyncIterator[None]:
     reported: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
     yield
-    gc.collect()
+    gc.collect(1)
     await asyncio.sleep(0)
     assert not reported
     assert len(asyncio.all_tasks()) == 1

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from healthmsg import models
 from healthmsg.codec import decode, encode
 from healthmsg.errors import InvalidResponseError
+from healthmsg.json_text import JSONObject
 from healthmsg.models import (
     ConversationInfo,
     GroupChatInfo,
@@ -23,7 +24,6 @@ from healthmsg.models import (
     User,
     VerificationPayload,
 )
-from healthmsg.models.fields import JSONObject
 
 CALL = "GET {chat}/messages"
 CANARY = "canary-3f9"

@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 import orjson
 from attrs import define, field, frozen
 
-from healthmsg.auth.token import Token
+from healthmsg.auth.token import Token, is_same
 from healthmsg.errors import HealthmsgError, InvalidInputError, TokenStoreError
 from healthmsg.file_lock import locked, locked_for_long
 from healthmsg.json_text import NotJSONError, parse_json
@@ -304,13 +304,6 @@ class _Unsaved:
 _turns: WeakValueDictionary[tuple[int, str], _Turn] = WeakValueDictionary()
 _unsaved: dict[tuple[int, str], _Unsaved] = {}
 """By store and user, and not by manager, since a program may make a manager per request."""
-
-
-def is_same(one: Token | None, other: Token | None) -> bool:
-    """Return whether two tokens are the same for the service; a store may keep times less exactly."""
-    if one is None or other is None:
-        return one is other
-    return (one.value, one.refresh_token) == (other.value, other.refresh_token)
 
 
 class SharedToken:

@@ -10,7 +10,8 @@ from typing import Final
 
 from rich.console import Console
 
-from healthmsg.auth import OAuthApp, Token
+from healthmsg.auth.oauth import OAuthApp
+from healthmsg.auth.token import Token
 from healthmsg.errors import AuthorizationError, TokenRequestError
 from healthmsg.sandbox.remote import RemoteSandbox
 

@@ -63,6 +63,10 @@ class Download:
 
         return cls(api, new_request, name=known.name, size=known.size) if known else cls(api, new_request)
 
+    def stream(self) -> "FileStream":
+        """Return the file's bytes as they arrive; nothing is sent yet."""
+        return FileStream(self)
+
     async def to_file(
         self, to: str | os.PathLike[str], *, overwrite: bool, transfer: Transfer | None = None
     ) -> Path:

@@ -5,7 +5,6 @@ import math
 from collections.abc import Callable
 from typing import Final
 
-from aiolimiter import AsyncLimiter
 from attrs import Attribute, field, frozen
 
 from healthmsg.aio import start
@@ -62,6 +61,8 @@ class Limiter:
     # others wait by then.
 
     def __init__(self, rate: RateLimit | None = None) -> None:
+        from aiolimiter import AsyncLimiter  # noqa: PLC0415 - programs start faster
+
         self.rate: RateLimit = rate or RateLimit()
         """What the service allows."""
         calls, per, burst = self.rate.calls, self.rate.per, self.rate.burst

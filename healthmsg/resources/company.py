@@ -4,8 +4,7 @@ from collections.abc import Iterable
 
 from healthmsg.api import Resource, json_body
 from healthmsg.errors import InvalidInputError
-from healthmsg.models import Company as CompanyInfo
-from healthmsg.models import ImportUser, User
+from healthmsg.models import CompanyInfo, ImportUser, User
 from healthmsg.paging import PAGE_SIZE, Pager
 from healthmsg.routes import GET_COMPANY, IMPORT_COMPANY_USERS, LIST_COMPANY_USERS
 from healthmsg.validation import check_all, check_flag

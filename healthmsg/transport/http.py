@@ -249,25 +249,15 @@ class Wire:
         current.url = url = self._url(request)
         proxy = await self._proxy_for(request, url) if self._connections.environment else None
         current.has_left = current.heard = None
-        upload: UploadBody | None = None
-        headers, write_timeout = request.headers, None
-        data: bytes | BytesIO | aiohttp.MultipartWriter | None = None
-        if isinstance(body, Content):
-            headers, data = {hdrs.CONTENT_TYPE: body.content_type}, body.data
-            if len(body.data) > _TAKEN_AT_ONCE:
-                write_timeout = self.timeout.write
-            if len(body.data) > _LARGE:
-                data = BytesIO(body.data)
-        elif body is not None:
-            upload, write_timeout = UploadBody(body, request), self.timeout.write
-            data = upload.payload()
-        _SENDING.set(_Sending(request, write_timeout))
+        upload = UploadBody(body, request) if isinstance(body, Multipart) else None
+        headers = {hdrs.CONTENT_TYPE: body.content_type} if isinstance(body, Content) else request.headers
+        _SENDING.set(_Sending(request, self._write_timeout(body)))
         try:
             answer = await session.request(
                 request.method,
                 url,
                 headers=headers,
-                data=data,
+                data=upload.payload() if upload else _data_of(body),
                 timeout=limits,
                 proxy=proxy,
                 allow_redirects=False,
@@ -287,6 +277,10 @@ class Wire:
         finally:
             _SENDING.set(None)
         raise (upload and upload.failure()) or failure
+
+    def _write_timeout(self, body: Content | Multipart | None) -> float | None:
+        is_small = body is None or (isinstance(body, Content) and len(body.data) <= _TAKEN_AT_ONCE)
+        return None if is_small else self.timeout.write
 
     async def _proxy_for(self, request: Request, url: URL) -> URL | None:
         request.current.has_left = False  # it does not leave while the system looks its proxies up
@@ -309,6 +303,12 @@ class Wire:
         except ValueError:
             pass
         raise ConnectError(request.call, "the URL is not valid")
+
+
+def _data_of(body: Content | Multipart | None) -> bytes | BytesIO | None:
+    if not isinstance(body, Content):
+        return None
+    return BytesIO(body.data) if len(body.data) > _LARGE else body.data
 
 
 async def _response(request: Request, answer: aiohttp.ClientResponse, most: int) -> Response:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 
 import pytest
 
-from healthmsg.auth import MemoryTokenStore, Token, TokenManager
+from healthmsg import MemoryTokenStore, Token, TokenManager
 from healthmsg.auth import token as token_module
 from healthmsg.errors import (
     BadRequestError,

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs
 
 import orjson
 
-from healthmsg.auth import OAuthApp, Token
+from healthmsg import OAuthApp, Token
 from healthmsg.environment import Environment
 from healthmsg.errors import HealthmsgError
 from healthmsg.pipeline.request import Content, Request, Response

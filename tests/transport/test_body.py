@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import pytest
 from aiohttp.http_writer import StreamWriter
 
-from healthmsg.auth import Token
+from healthmsg import Token
 from healthmsg.errors import (
     CallError,
     CallTimeoutError,

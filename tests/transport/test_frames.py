@@ -13,8 +13,21 @@ import orjson
 import pytest
 from multidict import CIMultiDict
 
-from healthmsg import Client, Environment, ImportUser, JournalReview, Option, Outgoing, RateLimit, Retries
-from healthmsg.auth import FileTokenStore, MemoryTokenStore, OAuthApp, Token, TokenManager
+from healthmsg import (
+    Client,
+    Environment,
+    FileTokenStore,
+    ImportUser,
+    JournalReview,
+    MemoryTokenStore,
+    OAuthApp,
+    Option,
+    Outgoing,
+    RateLimit,
+    Retries,
+    Token,
+    TokenManager,
+)
 from healthmsg.errors import HealthmsgError
 from healthmsg.files import UploadFile
 from healthmsg.pipeline.request import Request, Response
