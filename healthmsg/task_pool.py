@@ -40,7 +40,7 @@ class Places(asyncio.Semaphore):
         self._owed += 1
 
     def release(self) -> None:
-        """Give a place back."""
+        """Free a place."""
         if self._owed:
             self._owed -= 1
         else:

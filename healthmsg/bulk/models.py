@@ -57,12 +57,12 @@ class Outgoing:
     is refused. One that lies elsewhere in the next run is found there, if it holds the same.
 
     A conversation has several addresses: `conversations/…` with its own id or with that of the user [V],
-    `users/…`, and `aux/conversations/…`. The order of the messages is kept over all of them, and a dry run
+    `users/…`, and `aux/conversations/…`. The order of the messages is kept over all of them, and a preview
     counts repeats over all of them, as soon as the client knows that they are one. It always knows that of
     `users/u` and `conversations/u`; it learns the others when it starts a conversation, reads one (`get`) or
     lists them, reads a user by auxiliary id, or invites one. While it has read nothing, it cannot know who
     has an auxiliary id, nor that `conversations/…` with the id of the conversation and with that of the user
-    are one: list the conversations first, or do a dry run with `check_chats` with the same client. What it
+    are one: list the conversations first, or make a preview with `check_chats` with the same client. What it
     learns during a run counts from then on; what is on its way by then is left to its end. A journal keeps
     it for later runs. Where a message is sent never depends on it.
     """
@@ -149,7 +149,7 @@ def check_own(to: Recipient, api: Api) -> None:
 
 
 def is_user(to: Recipient) -> TypeGuard[str]:
-    """Return whether it is a user, with whom there may not be a conversation yet."""
+    """Return whether it is a user, who may not have a conversation with the sender yet."""
     return isinstance(to, str) and to.startswith(USERS)
 
 
