@@ -1,16 +1,18 @@
 """What goes into bulk sending, and what comes out."""
 
 from collections.abc import AsyncIterable, Iterable, Sequence
-from typing import TypeGuard
+from typing import Final, TypeGuard
 
 from attrs import field, frozen
 
 from healthmsg.api import Api
+from healthmsg.codec import Model
 from healthmsg.errors import CallError, HealthmsgError, InvalidIdError, InvalidInputError
 from healthmsg.files import FileToUpload
 from healthmsg.ids import USERS, ChatAddress
 from healthmsg.models import Outcome, Question
 from healthmsg.resources.chat import BaseChat, belongs_to
+from healthmsg.structuring import in_json
 
 Recipient = BaseChat | str
 """A chat handle, or an address such as `conversations/c1`, `aux/conversations/patient 7` or `users/u1`."""
@@ -26,6 +28,17 @@ def shown_recipient(to: object) -> str:
         return repr(ChatAddress.parse(to).shown)  # type: ignore[arg-type] # refuses what is no text
     except InvalidIdError:
         return "'…'"
+
+
+def _address_text(to: object) -> str:
+    """Return a recipient for JSON; what is neither a handle nor text is left out."""
+    if isinstance(to, BaseChat):
+        return to.address.text
+    return to if isinstance(to, str) else ""
+
+
+RECIPIENT: Final = in_json(str, _address_text)
+"""Metadata of a recipient in a result: its dict has the address as text."""
 
 
 @frozen
@@ -66,7 +79,7 @@ Messages = Iterable[Outgoing] | AsyncIterable[Outgoing]
 
 
 @frozen
-class SendResult:
+class SendResult(Model):
     """What became of one message.
 
     `message_id` is set if it was delivered (unless a person decided that), `error` if not, or if it was and
@@ -76,7 +89,7 @@ class SendResult:
     """
 
     key: str | None = field(repr=False)
-    to: Recipient = field(repr=shown_recipient)
+    to: Recipient = field(repr=shown_recipient, metadata=RECIPIENT)
     outcome: Outcome
     message_id: str | None = None
     error: Exception | None = None
@@ -86,7 +99,7 @@ class SendResult:
 
 
 @frozen
-class SendReport:
+class SendReport(Model):
     """What became of all messages of a run. `seconds` is how long it took."""
 
     messages: int
