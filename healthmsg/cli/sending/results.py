@@ -175,8 +175,8 @@ class Results:
     """
 
     def __init__(self, path: Path, delimiter: str = ",") -> None:
-        self.path = path
-        self.delimiter = delimiter
+        self.path: Path = path
+        self.delimiter: str = delimiter
         self._descriptor = -1
         self._pending = bytearray()
         self._rows: list[tuple[int, int | None, str]] = []
