@@ -26,7 +26,7 @@ _NAMES = {
     " RateLimitedError ReauthorizationRequiredError UnauthorizedError",
     "healthmsg.files": "UploadFile",
     "healthmsg.ids": "exact_aux_id fold_aux_id",
-    "healthmsg.models": "Attachment Company ConversationInfo GroupChatInfo GroupInvite GroupSettings"
+    "healthmsg.models": "Attachment CompanyInfo ConversationInfo GroupChatInfo GroupInvite GroupSettings"
     " IdentityProvider ImportUser Member Message Option Outcome Payload Question QuestionAnswer"
     " QuestionOption QuestionPayload Quota SentMessage User Verification VerificationPayload",
     "healthmsg.paging": "Pager",

@@ -47,7 +47,7 @@ from healthmsg.files import UploadFile as UploadFile
 from healthmsg.ids import exact_aux_id as exact_aux_id
 from healthmsg.ids import fold_aux_id as fold_aux_id
 from healthmsg.models import Attachment as Attachment
-from healthmsg.models import Company as Company
+from healthmsg.models import CompanyInfo as CompanyInfo
 from healthmsg.models import ConversationInfo as ConversationInfo
 from healthmsg.models import GroupChatInfo as GroupChatInfo
 from healthmsg.models import GroupInvite as GroupInvite
@@ -91,7 +91,7 @@ __all__ = [
     "CallTimeoutError",
     "Chat",
     "Client",
-    "Company",
+    "CompanyInfo",
     "ConfigurationError",
     "ConnectError",
     "ConversationInfo",

@@ -1,8 +1,8 @@
 """What every resource is built on: sending a request, decoding its answer, assigning auxiliary ids."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from typing import Final, TypeVar
 
@@ -24,13 +24,13 @@ from healthmsg.errors import (
 )
 from healthmsg.errors.base import without_locals
 from healthmsg.ids import ChatAddress, ChatKind, encode_segment
+from healthmsg.json_text import JSONObject
 from healthmsg.models import GroupChatInfo, SentMessage, User
-from healthmsg.models.fields import JSONObject
 from healthmsg.paging import HasId, Pager, Spawn
 from healthmsg.pipeline.request import Content, Hidden, Multipart, Request, Response, Send, Step
 from healthmsg.ratelimit.queue import Priority
 from healthmsg.routes import GET_AUX_USER, GET_CHAT, Route
-from healthmsg.task_pool import Keep
+from healthmsg.task_pool import RegisterRun
 
 T = TypeVar("T")
 ItemT = TypeVar("ItemT", bound=HasId)
@@ -53,7 +53,7 @@ class Api:
     retry: Step
     """Does something again while that may help, as often as the client's `Retries` say."""
     spawn: Spawn
-    keep: Keep
+    register_run: RegisterRun
     url: str
     owner: object
     """Equal for one user of one client: what one user's handle can do, another's may not."""
@@ -130,15 +130,7 @@ class Api:
         Raises:
             DeliveryUnknownError: also when it was accepted but the answer cannot be understood.
         """
-        path = route.path(chat)
-        request = Request(
-            route.call(chat),
-            route.method,
-            path,
-            body=body,
-            priority=self.priority,
-            idempotency=route.idempotency,
-        )
+        request = self.request(route, chat, body)
         response = await self.send(request)
         if if_empty is not None and not response.body:
             return if_empty
@@ -153,14 +145,7 @@ class Api:
             DeliveryUnknownError: it may have been delivered; what is needed to find out is in it.
         """
         deliveries = self.deliveries
-        request = Request(
-            route.call(chat),
-            route.method,
-            route.path(chat),
-            body=body,
-            priority=self.priority,
-            idempotency=route.idempotency,
-        )
+        request = self.request(route, chat, body)
         departed = deliveries.track(chat, said.text)
         try:
             sent = await self._sent(request, await self.send(request))
@@ -191,17 +176,37 @@ class Api:
         Raises:
             DeliveryUnknownError: it may have been changed; it was tried again only if that does no harm.
         """
-        request = self.request(route, chat)
-        request.body = body
+        request = self.request(route, chat, body)
         request.reads_answer = False
         await self.send(request)
 
-    def request(self, route: Route, chat: ChatAddress | None = None, **ids: object) -> Request:
-        """Address a request; nothing is sent."""
-        path = route.path(chat, **ids)
+    def request(
+        self,
+        route: Route,
+        chat: ChatAddress | None = None,
+        body: Content | Multipart | None = None,
+        /,
+        **ids: object,
+    ) -> Request:
+        """Return the request for a call; nothing is sent."""
         return Request(
-            route.call(chat), route.method, path, priority=self.priority, idempotency=route.idempotency
+            route.call(chat),
+            route.method,
+            route.path(chat, **ids),
+            body=body,
+            priority=self.priority,
+            idempotency=route.idempotency,
         )
+
+
+class Resource:
+    """A part of the API that a client gives access to."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
 
 
 async def _decoded(shape: type[T], request: Request, response: Response) -> T:
@@ -233,7 +238,7 @@ class Created:
 
 
 def json_body(document: Mapping[str, object]) -> Content:
-    """Make a JSON body of a document, which may hold models; a key that is None is left out.
+    """Return a JSON body of a document, which may hold models; a key that is None is left out.
 
     Raises:
         InvalidInputError: something in it cannot be written as JSON.
@@ -270,46 +275,44 @@ def user_ids(
     return list(dict.fromkeys(map(id_of, users)))
 
 
-_USER, _GROUP_CHAT = "a user", "a group chat"
+# --- assigning an auxiliary id
+#
+# The service does not check that it is free [D]. So it is looked up first, and reserved until it is assigned,
+# for all users of this client. What another program does at the same moment cannot be seen.
+
+
+def reserved_for_user(api: Api, aux_ids: Iterable[str]) -> AbstractAsyncContextManager[None]:
+    """Return what reserves auxiliary ids that no user has, while it is entered.
+
+    Raises:
+        AuxIdTakenError: on entering it; a user has one of them, or is being given it.
+    """
+    return _reserved(
+        api, "a user", {aux_id: partial(api.read, User, GET_AUX_USER, aux_id=aux_id) for aux_id in aux_ids}
+    )
+
+
+def reserved_for_group_chat(api: Api, aux_id: str) -> AbstractAsyncContextManager[None]:
+    """Return what reserves an auxiliary id that no group chat has, while it is entered.
+
+    Raises:
+        AuxIdTakenError: on entering it; a group chat has it, or is being given it.
+    """
+    address = ChatAddress(ChatKind.AUX_GROUP_CHAT, aux_id)
+    return _reserved(api, "a group chat", {aux_id: partial(api.read, GroupChatInfo, GET_CHAT, address)})
 
 
 @asynccontextmanager
-async def without_user(api: Api, aux_ids: Iterable[str]) -> AsyncIterator[None]:
-    """Hold auxiliary ids that no user has, until they are assigned.
-
-    Raises:
-        AuxIdTakenError: a user has one of them, or is being given it.
-    """
-    wanted = list(aux_ids)
-    with _held(api, _USER, wanted):
-        if any(
-            await together(_exists(partial(api.read, User, GET_AUX_USER, aux_id=aux_id)) for aux_id in wanted)
-        ):
-            raise AuxIdTakenError(_USER)
-        yield
-
-
-@asynccontextmanager
-async def without_group_chat(api: Api, aux_id: str) -> AsyncIterator[None]:
-    """Hold an auxiliary id that no group chat has, until it is assigned.
-
-    Raises:
-        AuxIdTakenError: a group chat has it, or is being given it.
-    """
-    with _held(api, _GROUP_CHAT, [aux_id]):
-        address = ChatAddress(ChatKind.AUX_GROUP_CHAT, aux_id)
-        if await _exists(partial(api.read, GroupChatInfo, GET_CHAT, address)):
-            raise AuxIdTakenError(_GROUP_CHAT)
-        yield
-
-
-@contextmanager
-def _held(api: Api, holder: str, aux_ids: Iterable[str]) -> Iterator[None]:
-    wanted = {(holder, aux_id) for aux_id in aux_ids}
+async def _reserved(
+    api: Api, holder: str, reads: Mapping[str, Callable[[], Awaitable[object]]]
+) -> AsyncIterator[None]:
+    wanted = {(holder, aux_id) for aux_id in reads}
     if not api.assigning.isdisjoint(wanted):
         raise AuxIdTakenError(holder)
     api.assigning.update(wanted)
     try:
+        if any(await together(map(_exists, reads.values()))):
+            raise AuxIdTakenError(holder)
         yield
     finally:
         api.assigning.difference_update(wanted)

@@ -6,9 +6,10 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 from weakref import WeakSet
 
-from attrs import Factory, evolve, frozen
+from attrs import evolve, field, frozen
 
 from healthmsg.aio import start
+from healthmsg.api import Api
 from healthmsg.auth.manager import TokenManager
 from healthmsg.auth.token import Token
 from healthmsg.clock import ServerClock
@@ -48,7 +49,7 @@ class Shared:
         self._limit = limit
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: set[asyncio.Task[object]] = set()
         self._runs: set[BulkRun[Any]] = set()
         self.assigning: set[tuple[str, str]] = set()
         """Auxiliary ids that are being assigned."""
@@ -80,7 +81,7 @@ class Shared:
 
         return guarded
 
-    def spawn(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+    def spawn(self, work: Coroutine[object, object, T]) -> "asyncio.Task[T]":
         """Start a task that ends with the client at the latest."""
         try:
             self.check_usable()
@@ -144,18 +145,19 @@ class Parts:
     quota: QuotaStep
     deliveries: Deliveries
     aliases: Aliases
-    call: Send = Factory(lambda self: self._call(self.wire), takes_self=True)
+    on_response: OnResponse | None = None
+    call: Send = field(init=False)
     """limit → record → check → wire: what is the same for all users."""
-    fetch: Send = Factory(lambda self: self._fetch(self.wire, self.retry), takes_self=True)
+    fetch: Send = field(init=False)
     """retry → record → check → wire"""
 
-    on_response: OnResponse | None = None
+    @call.default
+    def _fold_call(self) -> Send:
+        return fold(self.call_steps, self.wire)
 
-    def call_as_user(self) -> Send:
-        """Return the whole pipeline: retry → auth → quota → limit → record → check → wire."""
-        auth = AuthStep(self.tokens, self.token_call)
-        send = self.shared.guard(fold([self.retry, auth, self.quota], self.call))
-        return send if self.on_response is None else _reporting(send, self.on_response)
+    @fetch.default
+    def _fold_fetch(self) -> Send:
+        return self.shared.guard(fold([self.retry, *self.fetch_steps], self.wire))
 
     def with_tokens(self, tokens: TokenManager) -> "Parts":
         """Return the parts for another user."""
@@ -168,16 +170,25 @@ class Parts:
             aliases=aliases,
         )
 
-    def with_steps(self, wire: Wire, retry: RetryStep, on_response: OnResponse | None) -> "Parts":
-        """Return the parts with another wire, retry step and hook."""
-        call, fetch = self._call(wire), self._fetch(wire, retry)
-        return evolve(self, wire=wire, retry=retry, on_response=on_response, call=call, fetch=fetch)
-
-    def _call(self, wire: Wire) -> Send:
-        return fold(self.call_steps, wire)
-
-    def _fetch(self, wire: Wire, retry: RetryStep) -> Send:
-        return self.shared.guard(fold([retry, *self.fetch_steps], wire))
+    def api(self) -> Api:
+        """Return the service as resources see it, behind the whole pipeline of this user."""
+        shared, auth = self.shared, AuthStep(self.tokens, self.token_call)
+        shared.register_tokens(self.tokens)
+        send = shared.guard(fold([self.retry, auth, self.quota], self.call))
+        return Api(
+            send if self.on_response is None else _reporting(send, self.on_response),
+            self.fetch,
+            self.deliveries,
+            self.aliases,
+            self.retry,
+            shared.spawn,
+            shared.register_run,
+            self.environment.api_url,
+            owner=(shared, self.tokens),
+            assigning=shared.assigning,
+            may_be_reauthorized=self.tokens.may_be_replaced,
+            total=self.wire.timeout.total,
+        )
 
 
 def _reporting(send: Send, on_response: OnResponse) -> Send:
@@ -199,10 +210,10 @@ def assemble(  # noqa: PLR0913 - a client has that many
     on_call: OnCall | None,
     tokens: TokenManager,
 ) -> Parts:
-    """Make the parts of a client."""
+    """Return the parts of a new client."""
     limit = LimitStep(limiter, longest_pause=retries.max_wait)
     notices, counters, clock, aliases = Notices(), Counters(), ServerClock(), Aliases()
-    record = RecordStep(on_call, counters, url=environment.api_url)
+    record = RecordStep(on_call, counters, url=environment.api_url, now=clock.now)
     record_token_call = RecordStep(on_call, counters, url=environment.token_url)
     return Parts(
         environment=environment,

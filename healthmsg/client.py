@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Self
 from attrs import evolve
 
 from healthmsg.aio import AsyncOnly
-from healthmsg.api import Api
 from healthmsg.assembly import (
     OnResponse,
     Parts,
@@ -21,13 +20,6 @@ from healthmsg.assembly import (
 )
 from healthmsg.auth.manager import TokenManager
 from healthmsg.auth.token import Token
-from healthmsg.bulk.circuit_breaker import STOP_AFTER
-from healthmsg.bulk.models import Messages
-from healthmsg.bulk.options import OnUnknown, OtherText, SendOptions
-from healthmsg.bulk.preview import Preview, preview_many
-from healthmsg.bulk.reconcile import SETTLE, Reconciled, reconcile
-from healthmsg.bulk.runner import SendMany, send_many
-from healthmsg.bulk.upload import UploadMany, Uploads
 from healthmsg.codec import encode
 from healthmsg.environment import Environment
 from healthmsg.errors import DeliveryUnknownError
@@ -64,8 +56,15 @@ from healthmsg.validation import (
 if TYPE_CHECKING:
     from aiohttp import ClientSession
 
+    from healthmsg.bulk.models import Messages
+    from healthmsg.bulk.options import OnUnknown, OtherText
+    from healthmsg.bulk.preview import Preview
+    from healthmsg.bulk.reconcile import Reconciled
+    from healthmsg.bulk.runner import SendMany
+    from healthmsg.bulk.upload import UploadMany, Uploads
 
-log_to_stderr()  # once, when the package is first used
+
+log_to_stderr()
 
 
 class Client(AsyncOnly):
@@ -135,23 +134,8 @@ class Client(AsyncOnly):
         )
 
     def _use(self, parts: Parts) -> None:
-        shared = parts.shared
-        shared.register_tokens(parts.tokens)
         self._parts = parts
-        self._api = Api(
-            parts.call_as_user(),
-            parts.fetch,
-            parts.deliveries,
-            parts.aliases,
-            parts.retry,
-            shared.spawn,
-            shared.register_run,
-            parts.environment.api_url,
-            owner=(shared, parts.tokens),
-            assigning=shared.assigning,
-            may_be_reauthorized=parts.tokens.may_be_replaced,
-            total=parts.wire.timeout.total,
-        )
+        self._api = parts.api()
 
     @classmethod
     def from_env(  # noqa: PLR0913 - all options of a client
@@ -233,7 +217,7 @@ class Client(AsyncOnly):
         if retries is not None:
             retry = RetryStep(check_option(retries, "retries", Retries))
         hook = check_hook(on_response, "on_response", "Response") or parts.on_response
-        return _View(parts.with_steps(wire, retry, hook))
+        return _View(evolve(parts, wire=wire, retry=retry, on_response=hook))
 
     @property
     def environment(self) -> Environment:
@@ -287,48 +271,36 @@ class Client(AsyncOnly):
     @hides_arguments
     def send_many(  # noqa: PLR0913 - a run has that many settings, by keyword
         self,
-        messages: Messages | None = None,
+        messages: "Messages | None" = None,
         *,
         journal: str | PathLike[str] | None = None,
-        on_unknown: OnUnknown = "reconcile",
-        settle: float = SETTLE,
-        stop_after: float = STOP_AFTER,
+        on_unknown: "OnUnknown" = "reconcile",
+        settle: float = 90.0,
+        stop_after: float = 600.0,
         retry_failed: bool = False,
-        other_text: OtherText = "send",
+        other_text: "OtherText" = "send",
         superseded: bool = False,
-    ) -> SendMany:
+    ) -> "SendMany":
         """Send many messages as fast as the limit allows, behind every other call of this client.
 
         `messages` is any iterable or async iterable of `Outgoing`, read as it is needed. Iterate the answer
         for one `SendResult` per message, or await its `report()`. `preview_many` says beforehand what would
-        happen.
+        happen; `SendMany`, in which order messages go out, and what becomes of one in doubt (`on_unknown`,
+        `settle`).
 
-        Messages to one chat go out one after the other, in the order given; see `Outgoing` for several
-        addresses of one chat.
-
-        A message that may have been delivered is looked for in its chat, as `reconcile` does with `settle`,
-        and sent again if it was proven not to have been, at most five times; the later messages of that chat
-        wait meanwhile. With `on_unknown="report"` it is reported at once. What concerns every message (a
-        revoked token, a host that cannot be reached, a full disk) holds the run up; after `stop_after`
-        seconds of that it ends with an error.
-
-        With a `journal`, a run that was killed can be started again with the same journal and messages: what
-        was delivered is not sent again, and of what was under way it is found out. It is a file, or a
-        `postgresql+asyncpg://` URL that several processes share; extra `bulk`, or `postgresql`. What still
-        waits in it from an earlier run is sent only if it is given again, or, without `messages`, all of it.
-        What failed is tried again with `retry_failed`. A message is known by its `key`, or else by its chat,
-        text, names of files and how many like it came before; one with other words, or with something else in
-        its files, under a known key is refused.
-
-        A message whose recipient already got, or may have got, another one from the journal, which this run
-        was not given, is sent too; with `other_text="skip"` it is not, and its result has an
-        `OtherTextError`. Either way the report counts them. A run without `messages` leaves out what a later
-        run had something else for, unless `superseded` is given.
+        `journal` is a file, or a `postgresql+asyncpg://` URL that several processes share; extra `bulk`, or
+        `postgresql`. With it, a run that was killed is started again with the same journal and messages, or,
+        without `messages`, to send all that waits in it: see `SendMany`, also for `retry_failed`,
+        `other_text` and `superseded`. After `stop_after` seconds in which no call can succeed, the run ends
+        with an error.
 
         Raises:
             InvalidInputError: an option cannot be right.
             ConfigurationError: the journal can be none.
         """
+        from healthmsg.bulk.options import SendOptions  # noqa: PLC0415 - as in upload_many
+        from healthmsg.bulk.runner import send_many  # noqa: PLC0415 - as in upload_many
+
         options = SendOptions(on_unknown, settle, retry_failed, stop_after, other_text, superseded)
         api, rate = evolve(self._api, priority=Priority.BACKGROUND), self._parts.limiter.rate
         return self._parts.shared.register_run(send_many(api, messages, journal, options, rate))
@@ -336,17 +308,17 @@ class Client(AsyncOnly):
     @hides_arguments
     def preview_many(  # noqa: PLR0913 - as `send_many`
         self,
-        messages: Messages | None = None,
+        messages: "Messages | None" = None,
         *,
         journal: str | PathLike[str] | None = None,
         check_chats: bool = False,
-        on_unknown: OnUnknown = "reconcile",
-        settle: float = SETTLE,
-        stop_after: float = STOP_AFTER,
+        on_unknown: "OnUnknown" = "reconcile",
+        settle: float = 90.0,
+        stop_after: float = 600.0,
         retry_failed: bool = False,
-        other_text: OtherText = "send",
+        other_text: "OtherText" = "send",
         superseded: bool = False,
-    ) -> Preview:
+    ) -> "Preview":
         """Say what `send_many` would do with the same messages and options, and send nothing.
 
         Iterate the answer for a `Problem` per message that has one, or await its `report()`. A journal is
@@ -356,13 +328,16 @@ class Client(AsyncOnly):
             InvalidInputError: an option cannot be right.
             ConfigurationError: the journal can be none.
         """
+        from healthmsg.bulk.options import SendOptions  # noqa: PLC0415 - as in upload_many
+        from healthmsg.bulk.preview import preview_many  # noqa: PLC0415 - as in upload_many
+
         options = SendOptions(on_unknown, settle, retry_failed, stop_after, other_text, superseded)
         api, rate = evolve(self._api, priority=Priority.BACKGROUND), self._parts.limiter.rate
         return preview_many(api, messages, journal, options, rate, check_chats=check_chats)
 
     def upload_many(
-        self, uploads: Uploads, *, concurrency: int = 8, progress: Progress | None = None
-    ) -> UploadMany:
+        self, uploads: "Uploads", *, concurrency: int = 8, progress: Progress | None = None
+    ) -> "UploadMany":
         """Upload files to many chats, `concurrency` messages at a time; each call passes the limit.
 
         `uploads` is any iterable or async iterable of `Upload`, or of pairs of a chat and its files, read as
@@ -372,10 +347,12 @@ class Client(AsyncOnly):
         Raises:
             InvalidInputError: `concurrency` is not a whole number of at least 1, or `progress` not callable.
         """
+        from healthmsg.bulk.upload import UploadMany  # noqa: PLC0415 - programs without bulk start faster
+
         run = UploadMany(self._api, uploads, concurrency=concurrency, progress=progress)
         return self._parts.shared.register_run(run)
 
-    async def reconcile(self, error: DeliveryUnknownError, *, settle: float = SETTLE) -> Reconciled:
+    async def reconcile(self, error: DeliveryUnknownError, *, settle: float = 90.0) -> "Reconciled":
         """Find out whether a message was delivered of which that is not known.
 
         The chat is read back, and a message that is there is found at once. That it is not there counts only
@@ -389,6 +366,8 @@ class Client(AsyncOnly):
             CallError: the chat could not be read. Its `outcome` is not the message's, which stays
                 unknown.
         """
+        from healthmsg.bulk.reconcile import reconcile  # noqa: PLC0415 - as in upload_many
+
         return await reconcile(self._api, error, check_seconds(settle, "settle"))
 
     @hides_awaited_arguments

@@ -3,9 +3,10 @@
 import asyncio
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Final
 
 # Linux has a clock that goes on during suspend; `time.monotonic` stands still there. On macOS it is
@@ -13,9 +14,10 @@ from typing import Final
 _CLOCK_ID: Final[int | None] = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
 
 
-def machine_seconds() -> float:
-    """Return the seconds of a clock that is never set, and that goes on while the machine sleeps."""
-    return time.monotonic() if _CLOCK_ID is None else time.clock_gettime(_CLOCK_ID)
+machine_seconds: Callable[[], float] = (
+    time.monotonic if _CLOCK_ID is None else partial(time.clock_gettime, _CLOCK_ID)
+)
+"""Return the seconds of a clock that is never set, and that goes on while the machine sleeps."""
 
 
 class Stopwatch:
@@ -125,16 +127,14 @@ class ServerClock:
 
     def __init__(self) -> None:
         self._steady = SteadyClock()
+        self.now: Callable[[], float] = self._steady.now
+        """Return the seconds of our clock, which goes on while the machine sleeps."""
         self._day_start = self._steady.moment(0.0).timestamp()
         self._last: tuple[str, float, float] | None = None
         self._least = -math.inf
         self._most = math.inf
         self._set_at = -math.inf
         self._first_at = math.inf
-
-    def now(self) -> float:
-        """Return the seconds of our clock, which goes on while the machine sleeps."""
-        return self._steady.now()
 
     def moment(self, at: float | None = None) -> datetime:
         """Return such a moment, or the present one, as the time of day by our clock (aware)."""

@@ -50,10 +50,10 @@ def comparable_url(url: str) -> str:
 
 
 def require_secure_url(name: str, url: str, *, scheme: str = "https") -> None:
-    """Refuse a URL that is not absolute and encrypted; plain http (or ws) is for loopback only.
+    """Check that a URL is absolute and encrypted; plain http (or ws) is for loopback only.
 
     Raises:
-        ConfigurationError: it is such a URL; `name` is how it was given.
+        ConfigurationError: it is not. The message calls it `name`.
     """
     try:
         parts = urlsplit(url)

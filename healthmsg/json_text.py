@@ -6,10 +6,14 @@ whole chat unreadable, nor a byte order mark a delivered message an unknown one.
 
 import json
 import re
+from collections.abc import Mapping
 from math import isfinite
 from typing import Any, Final
 
 import orjson
+
+JSONObject = Mapping[str, object]
+"""A JSON object as it came."""
 
 # Around a document: a byte order mark, white space, and the zero bytes that some programs end a text with.
 _AROUND: Final = " \t\r\n\ufeff\0"
@@ -23,7 +27,7 @@ _may_have_half_a_pair: Final = re.compile(r"\\u[dD][89a-fA-F]").search
 
 
 class NotJSONError(ValueError):
-    """It is no JSON at all."""
+    """It is not JSON at all."""
 
 
 def parse_json(data: bytes | str) -> Any:
@@ -34,7 +38,7 @@ def parse_json(data: bytes | str) -> Any:
     within a text stay. UTF-16, UTF-32 and a byte order mark are understood.
 
     Raises:
-        NotJSONError: it is no JSON at all, or nested too deeply.
+        NotJSONError: it is not JSON at all, or nested too deeply.
     """
     try:
         return orjson.loads(data)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
 from types import TracebackType
-from typing import Any, Final, Generic, Protocol, Self, TypeVar
+from typing import Final, Generic, Protocol, Self, TypeVar
 
 from healthmsg.aio import AsyncIterationOnly
 from healthmsg.errors import ClientClosedError
@@ -21,10 +21,15 @@ class HasId(Protocol):
         """What no other item has."""
 
 
+T = TypeVar("T")
 ItemT = TypeVar("ItemT", bound=HasId)
 
-Spawn = Callable[[Coroutine[Any, Any, Any]], "asyncio.Task[Any]"]
-"""Starts a task that the client owns: it ends with the client at the latest."""
+
+class Spawn(Protocol):
+    """Starts a task that the client owns: it ends with the client at the latest."""
+
+    def __call__(self, work: Coroutine[object, object, T], /) -> "asyncio.Task[T]":
+        """Start it."""
 
 
 Fetch = Callable[[int, int], Awaitable[tuple[ItemT, ...]]]
@@ -58,7 +63,10 @@ class Pager(AsyncIterationOnly, Generic[ItemT]):
         self._page_size = size if self._limit is None else min(size, self._limit)
         self._fetch = fetch
         self._spawn = spawn
-        self._ahead: set[asyncio.Task[Any]] = set()
+        self._ahead: set[asyncio.Task[object]] = set()
+
+    def __repr__(self) -> str:
+        return f"<Pager page_size={self._page_size} limit={self._limit}>"
 
     async def first(self) -> ItemT | None:
         """Fetch the first item alone; `None` if the list is empty. Of messages, that is the newest one."""
@@ -123,7 +131,7 @@ class Pager(AsyncIterationOnly, Generic[ItemT]):
     async def _fetch_page(self, page_number: int) -> tuple[ItemT, ...]:
         return await self._fetch(page_number, self._page_size)
 
-    def _forget(self, task: "asyncio.Task[Any]") -> None:
+    def _forget(self, task: "asyncio.Task[object]") -> None:
         self._ahead.discard(task)
         # Retrieve the exception of an unused prefetch, so that asyncio does not log it.
         if not task.cancelled():

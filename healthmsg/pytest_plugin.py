@@ -1,6 +1,6 @@
 """Fixtures for your own tests. pytest finds this plugin by itself once healthmsg is installed.
 
-`healthmsg_sandbox` gives a started `healthmsg.sandbox.Sandbox`: the API on this machine, over a real
+`healthmsg_sandbox` is a started `healthmsg.sandbox.Sandbox`: the API on this machine, over a real
 socket, with sample data, new for every test and gone after it.
 
     from healthmsg import Client
@@ -11,8 +11,8 @@ socket, with sample data, new for every test and gone after it.
             ...
         assert healthmsg_sandbox.rejected == 0
 
-It needs pytest-asyncio, in auto or in strict mode, and lives in the event loop that pytest-asyncio gives
-to fixtures by default: with `asyncio_default_fixture_loop_scope = "session"`, let the tests run in the
+It needs pytest-asyncio, in auto or in strict mode, and lives in the event loop of pytest-asyncio's
+fixtures: with `asyncio_default_fixture_loop_scope = "session"`, let the tests run in the
 session's loop too.
 """
 

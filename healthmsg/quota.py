@@ -43,34 +43,27 @@ _SECONDS: Final = {"minute": 60, "hour": 3600, "day": 86_400, "week": 604_800, "
 # More digits than any count or time has, and fewer than Python refuses to read.
 _MOST_DIGITS: Final = 18
 
-QuotaHeaders = tuple[str | None, str | None, str | None, str | None, str | None]
-"""The `quota-*` headers as they came. Every answer has them, so reading them is left to who asks."""
+
+def has_quota(headers: Mapping[str, str]) -> bool:
+    """Return whether an answer's headers say anything of the quota [D]."""
+    return "quota-limit" in headers or "quota-used" in headers
 
 
-def quota_headers(headers: Mapping[str, str]) -> QuotaHeaders | None:
-    """Return the `quota-*` headers [D] of an answer's; `None` when the two that matter are not there."""
+def may_be_used_up(headers: Mapping[str, str]) -> bool:
+    """Return whether headers can say that a quota is used up: nearly none do, and reading them costs more."""
+    return len(headers.get("quota-used", "")) >= len(headers.get("quota-limit", ""))
+
+
+def quota_of(headers: Mapping[str, str]) -> Quota:
+    """Read the `quota-*` headers [D]."""
     get = headers.get
-    limit, used = get("quota-limit"), get("quota-used")
-    if limit is None and used is None:
-        return None
-    return limit, used, get("quota-interval"), get("quota-time-unit"), get("quota-reset-UTC")
-
-
-def quota_of(headers: QuotaHeaders) -> Quota:
-    """Read what they say."""
-    limit, used, interval, unit, reset = headers
     return Quota(
-        limit=_whole_number(limit),
-        used=_whole_number(used),
-        interval=_whole_number(interval),
-        unit=_word(unit),
-        reset=_moment(reset or ""),
+        limit=_whole_number(get("quota-limit")),
+        used=_whole_number(get("quota-used")),
+        interval=_whole_number(get("quota-interval")),
+        unit=_word(get("quota-time-unit")),
+        reset=_moment(get("quota-reset-UTC", "")),
     )
-
-
-def may_be_used_up(headers: QuotaHeaders) -> bool:
-    """Return, without reading them, whether they can say that a quota is used up: nearly no answer's do."""
-    return len(headers[1] or "") >= len(headers[0] or "")
 
 
 def wait_for_reset(quota: Quota, now: datetime | None = None) -> float | None:

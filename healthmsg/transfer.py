@@ -89,21 +89,21 @@ class Transfer:
         self._done = 0
 
     def advance(self, count: int) -> None:
-        """Note that so many bytes more are done."""
+        """Add so many bytes to what is done."""
         self._done += count
         self._meter._advance(count)  # noqa: SLF001 - one of us
 
     def restart(self, at: int = 0) -> None:
-        """Note that it goes on from that byte."""
+        """Go on from that byte."""
         self.advance(at - self._done)
 
     def know_size(self, size: int) -> None:
-        """Note how many bytes there are, if that was not known."""
+        """Set how many bytes there are, if that was not known."""
         if self.size is None:
             self.size = size
             self._meter._know(size)  # noqa: SLF001 - one of us
 
     def finish(self) -> None:
-        """Note that it is complete."""
+        """End it: it is complete."""
         self.know_size(self._done)
         self._meter._finish()  # noqa: SLF001 - one of us

@@ -1,7 +1,8 @@
 """Every check of an argument: what cannot be right is refused before anything is sent.
 
-A check returns what it was given, in its usual form where there are several. What is checked by building it
-stays where it is built: an id beside its encoding, TLS settings beside the certificates they are made of.
+A check returns what it was given, in its usual form where there are several. Where it says nothing else, it
+raises `InvalidInputError`, and for a setting `ConfigurationError`. What is checked by building it stays where
+it is built: an id beside its encoding, TLS settings beside the certificates they are made of.
 """
 
 import math
@@ -33,22 +34,14 @@ FunctionT = TypeVar("FunctionT", bound=Callable[..., object])
 
 
 def check_text(value: object, name: str) -> str:
-    """Return text that is not blank.
-
-    Raises:
-        InvalidInputError: it is not.
-    """
+    """Return text that is not blank."""
     if not isinstance(value, str) or not value.strip():
         raise InvalidInputError(f"{name} must be text that is not empty")
     return value
 
 
 def check_name(value: object, name: str) -> str:
-    """Return text in one line. It may be empty: some people have one name only.
-
-    Raises:
-        InvalidInputError: it is not.
-    """
+    """Return text in one line. It may be empty: some people have one name only."""
     if not isinstance(value, str):
         raise InvalidInputError(f"{name} must be text")
     if any(unicodedata.category(letter) in _BREAKS_A_LINE for letter in value):
@@ -57,33 +50,21 @@ def check_name(value: object, name: str) -> str:
 
 
 def check_flag(value: object, name: str) -> bool:
-    """Return True or False.
-
-    Raises:
-        InvalidInputError: it is not.
-    """
+    """Return True or False."""
     if not isinstance(value, bool):
         raise InvalidInputError(f"{name} must be True or False")
     return value
 
 
 def check_count(value: object, name: str, *, at_least: int = 0) -> int:
-    """Return a whole number of at least `at_least`.
-
-    Raises:
-        InvalidInputError: it is not.
-    """
+    """Return a whole number of at least `at_least`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
         raise InvalidInputError(f"{name} must be a whole number of at least {at_least}")
     return value
 
 
 def check_choice(value: T, name: str, choices: Iterable[str]) -> T:
-    """Return one of a few words.
-
-    Raises:
-        InvalidInputError: it is not.
-    """
+    """Return one of a few words."""
     if not isinstance(value, str) or value not in choices:
         raise InvalidInputError(f"{name} must be one of {', '.join(map(repr, choices))}")
     return value
@@ -162,11 +143,7 @@ def check_phone_number(number: object) -> str:
 
 
 def check_all(values: object, kind: type[T], name: str) -> tuple[T, ...]:
-    """Return a collection of `kind` as a tuple.
-
-    Raises:
-        InvalidInputError: something else is in it, or it is no collection.
-    """
+    """Return a collection of `kind` as a tuple."""
     items = tuple(values) if isinstance(values, Iterable) and not isinstance(values, str | bytes) else None
     if items is None or not all(isinstance(item, kind) for item in items):
         raise InvalidInputError(f"{name} must be a collection of {kind.__name__}")
@@ -174,22 +151,14 @@ def check_all(values: object, kind: type[T], name: str) -> tuple[T, ...]:
 
 
 def check_seconds(value: object, name: str) -> float:
-    """Return a number of seconds.
-
-    Raises:
-        InvalidInputError: it is not a number of at least 0.
-    """
+    """Return a number of seconds."""
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf:
         return value
     raise InvalidInputError(f"{name} must be a number of seconds of at least 0")
 
 
 def check_body(body: object) -> str:
-    """Return a message's text, which may be empty.
-
-    Raises:
-        InvalidInputError: it is not text.
-    """
+    """Return a message's text, which may be empty."""
     if not isinstance(body, str):
         raise InvalidInputError(f"a message's text must be text, not {type(body).__name__}")
     return body
@@ -220,11 +189,7 @@ def check_files(files: Sequence[T]) -> Sequence[T]:
 
 
 def check_progress(progress: object) -> None:
-    """Refuse what cannot be called with the progress of a transfer, or would have to be awaited.
-
-    Raises:
-        InvalidInputError: it is such.
-    """
+    """Refuse what cannot be called with the progress of a transfer, or would have to be awaited."""
     if progress is None:
         return
     if not callable(progress):
@@ -237,11 +202,7 @@ def check_progress(progress: object) -> None:
 
 
 def check_method(method: object) -> str:
-    """Return an HTTP method, in upper case.
-
-    Raises:
-        InvalidInputError: it is none, or one that the service has no use for.
-    """
+    """Return an HTTP method, in upper case."""
     if isinstance(method, str) and method.upper() in _METHODS:
         return method.upper()
     raise InvalidInputError(f"method must be one of {', '.join(_METHODS)}")
@@ -288,11 +249,7 @@ def _has_utf8_form(text: str) -> bool:
 
 
 def check_option(value: object, name: str, kind: type[T]) -> T:
-    """Return a setting of the type `kind`.
-
-    Raises:
-        ConfigurationError: it has another type.
-    """
+    """Return a setting of the type `kind`."""
     if isinstance(value, kind):
         return value
     raise ConfigurationError(f"{name} must be a {kind.__name__}, not {type(value).__name__}")
@@ -310,11 +267,7 @@ def check_hook(function: FunctionT | None, name: str, argument: str) -> Function
 
 
 def check_header(value: object, name: str) -> str | None:
-    """Return what is to stand in a header, if anything is.
-
-    Raises:
-        ConfigurationError: it cannot.
-    """
+    """Return what is to stand in a header, if anything is."""
     if value is None or is_printable(value):
         return value
     raise ConfigurationError(f"{name} must be printable ASCII text")
@@ -334,11 +287,7 @@ def check_app_info(value: object) -> str | None:
 
 
 def check_size(value: object, name: str) -> int:
-    """Return a number of bytes.
-
-    Raises:
-        ConfigurationError: it is not a whole number of at least 1.
-    """
+    """Return a number of bytes."""
     if _is_number(value, int) and value >= 1:
         return value
     raise ConfigurationError(f"{name} must be a whole number of bytes, at least 1")

@@ -27,7 +27,7 @@ class Answer:
 
 
 class Caller:
-    """Calls a sandbox, with its main user's token unless told otherwise."""
+    """Calls a sandbox, with its main user's token unless it is set otherwise."""
 
     def __init__(self, sandbox: Sandbox, session: ClientSession) -> None:
         self.sandbox = sandbox

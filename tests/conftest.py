@@ -3,35 +3,48 @@
 import asyncio
 import gc
 import itertools
+import os
 import signal
 import threading
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from aiohttp import ClientResponse, ClientSession, DummyCookieJar
 from aioresponses import aioresponses
 
 from healthmsg import Client
+from healthmsg.resources.chat import Chat
 from healthmsg.sandbox import Sandbox
 from tests.caller import Caller
 from tests.machine import Machine
 
 pytest_plugins = ["tests.journal_databases"]
+_OF_PROXIES: Final = {"http_proxy", "https_proxy", "no_proxy", "all_proxy"}
 
 
 def pytest_configure() -> None:
-    """Hear of Ctrl-C: a shell starts what runs in the background with that signal ignored."""
+    """Undo what the place where the tests are started has set up for programs."""
+    for name in os.environ.copy():
+        if name.startswith("HEALTHMSG_") or name.lower() in _OF_PROXIES:
+            del os.environ[name]
+    # A shell starts what runs in the background with Ctrl-C ignored.
     is_main = threading.current_thread() is threading.main_thread()
     if is_main and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_finish() -> None:
+    """Leave what is there by now out of the garbage collections by which tests see what is left behind."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def no_stray_event_loop() -> None:
-    # On Python 3.11, pytest-asyncio asks for the current event loop, which makes one that nobody closes
+    # On Python 3.11, pytest-asyncio asks for the current event loop, which makes one that stays open
     # when a sync test came first.
     asyncio.set_event_loop(None)
 
@@ -46,20 +59,32 @@ async def ticking_clock() -> None:
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
-    """Give a machine that can be made to sleep: the event loop's time stands still then."""
+    """Return a machine that can be made to sleep: the event loop's time stands still then."""
     return Machine(monkeypatch)
 
 
 @pytest.fixture
 async def nothing_is_left_behind() -> AsyncIterator[None]:
     """No task of ours, and nothing that asyncio had to tell its exception handler."""
-    told: list[dict[str, Any]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    reported: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
     yield
     gc.collect()
-    assert not told
+    assert not reported
     ours = [task for task in asyncio.all_tasks() if "healthmsg" in repr(task) and "sandbox" not in repr(task)]
     assert not ours
+
+
+@pytest.fixture
+async def nothing_reaches_the_event_loop() -> AsyncIterator[None]:
+    """Such as "Task exception was never retrieved", or an exception in a callback."""
+    reported: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    yield
+    gc.collect(1)
+    await asyncio.sleep(0)
+    assert not reported
+    assert len(asyncio.all_tasks()) == 1
 
 
 @pytest.fixture
@@ -91,9 +116,15 @@ def call(sandbox: Sandbox, session: ClientSession) -> Caller:
 
 @pytest.fixture
 async def client(sandbox: Sandbox) -> AsyncIterator[Client]:
-    """Give a client of the sandbox's main user."""
+    """Return a client of the sandbox's main user."""
     async with Client(sandbox.issue_token(), environment=sandbox.environment) as client:
         yield client
+
+
+@pytest.fixture
+def chat(client: Client, sandbox: Sandbox) -> Chat:
+    """Return a new conversation of the sandbox's main user."""
+    return client.conversations(sandbox.add_conversation())
 
 
 class _AnswerOfAioresponses(ClientResponse):

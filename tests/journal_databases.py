@@ -17,6 +17,12 @@ import pytest
 _NUMBERS = count()
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Count what needs PostgreSQL as slow: a server is started for it."""
+    if isinstance(item, pytest.Function) and "postgresql" in item.fixturenames:
+        item.add_marker(pytest.mark.slow)
+
+
 def _programs() -> Path | None:
     """Debian keeps them out of the PATH."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
@@ -28,14 +34,14 @@ def _programs() -> Path | None:
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[str]:
-    """Start PostgreSQL on a socket of its own, and give the folder with the socket."""
+    """Start PostgreSQL on a socket of its own, and return the folder with the socket."""
     with running_postgresql() as folder:
         yield folder
 
 
 @contextmanager
 def running_postgresql() -> Iterator[str]:
-    """Run PostgreSQL on a socket of its own, and give the folder with the socket."""
+    """Run PostgreSQL on a socket of its own, and return the folder with the socket."""
     programs = _programs()
     if programs is None:
         pytest.skip("no PostgreSQL is installed")
@@ -98,7 +104,7 @@ def _wait_until_it_answers(programs: Path, folder: Path) -> None:
 
 @pytest.fixture
 def pgbouncer(postgresql: str) -> Iterator[Callable[[str, int, str], str]]:
-    """Give what starts PgBouncer, by pool mode, size and reset query, and gives the host of its URLs."""
+    """Return what starts PgBouncer, by pool mode, size and reset query, and returns the host of its URLs."""
     program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     if program is None:
         pytest.skip("no PgBouncer is installed")
@@ -150,14 +156,14 @@ def _running_pgbouncer(program: str, postgresql: str, mode: str, size: int, rese
 
 @pytest.fixture
 async def database(postgresql: str) -> AsyncIterator[str]:
-    """Make a database, and give its URL."""
+    """Make a database, and return its URL."""
     async with new_database(postgresql) as url:
         yield url
 
 
 @asynccontextmanager
 async def new_database(folder: str) -> AsyncIterator[str]:
-    """Make a database, and give its URL."""
+    """Make a database, and return its URL."""
     name = f"journal{next(_NUMBERS)}"
     connection = await asyncpg.connect(host=folder, user="postgres", database="postgres")
     await connection.execute(f"CREATE DATABASE {name}")
@@ -173,9 +179,9 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "recall.db"
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def target(request: pytest.FixtureRequest, file: Path) -> str:
-    """Give the address of a new journal, in each of the databases."""
+    """Return the address of a new journal, in each of the databases."""
     if request.param == "sqlite":
         return str(file)
     url: str = request.getfixturevalue("database")

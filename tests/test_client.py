@@ -1,5 +1,6 @@
 import asyncio
 import gc
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from healthmsg import (
     ForbiddenError,
     HealthmsgError,
     InvalidInputError,
+    MemoryTokenStore,
     NotFoundError,
     OAuthApp,
     RateLimit,
@@ -25,10 +27,12 @@ from healthmsg import (
     TokenManager,
     UnauthorizedError,
 )
+from healthmsg.bulk.circuit_breaker import STOP_AFTER
+from healthmsg.bulk.reconcile import SETTLE
 from healthmsg.errors import ClientClosedError, InvalidResponseError, WrongEventLoopError
 from healthmsg.sandbox import AnswerStatus, CutBody, Delay, Garbage, Sandbox, WrongShape
 from tests.conftest import Answers
-from tests.pipeline.servers import answering, serve
+from tests.servers import answering, serve
 
 HERE = Environment("here", "http://127.0.0.1:1")
 
@@ -409,3 +413,39 @@ async def test_a_link_that_is_no_url_is_an_error_of_ours(client: Client, sandbox
 
     with pytest.raises(HealthmsgError):
         await client.conversations(chat).download("a1", to="nowhere.pdf")
+
+
+def test_what_a_client_gives_shows_what_it_is() -> None:
+    client = Client("t0ken-canary", environment=HERE)
+
+    shown = [
+        *map(repr, (client.me, client.users, client.company, client.conversations, client.groupchats)),
+        *map(repr, (client.auxiliary, client.auxiliary.conversations, client.conversations.list(limit=5))),
+        repr(client.conversations("c1").download_stream("a1")),
+        repr(TokenManager(Token("t0ken-canary", ["read"]))),
+        repr(MemoryTokenStore()),
+    ]
+
+    assert shown[:-2] == [
+        *("<Me>", "<Users>", "<Company>", "<Conversations>", "<GroupChats>"),
+        *("<Auxiliary>", "<AuxiliaryConversations>", "<Pager page_size=5 limit=5>"),
+        "<FileStream GET conversations/{id}/attachments/{attachment_id}>",
+    ]
+    assert "<TokenManager Token(scopes=('read',)" in shown[-2]
+    assert shown[-1] == "<MemoryTokenStore of 0 users>"
+    assert "canary" not in repr(shown)
+
+
+def test_what_is_spelled_out_is_what_bulk_sending_counts_on() -> None:
+    # Spelled out in the client, so that bulk sending is imported when it is first used.
+    spelled_out = [
+        inspect.signature(method).parameters["settle"].default
+        for method in (Client.send_many, Client.preview_many, Client.reconcile)
+    ]
+    stops = [
+        inspect.signature(method).parameters["stop_after"].default
+        for method in (Client.send_many, Client.preview_many)
+    ]
+
+    assert set(spelled_out) == {SETTLE}
+    assert set(stops) == {STOP_AFTER}

@@ -36,7 +36,7 @@ from tests.caller import first_call
 HERE = Environment("here", "http://127.0.0.1:1")
 
 
-def somebody(sandbox: Sandbox, name: str = "Anna") -> tuple[str, str]:
+def new_user(sandbox: Sandbox, name: str = "Anna") -> tuple[str, str]:
     """Give another user's id and token."""
     user = sandbox.add_user(name, "Bakker")
     return user, sandbox.issue_token(user)
@@ -60,7 +60,7 @@ def stale(sandbox: Sandbox, store: MemoryTokenStore) -> TokenManager:
 
 
 async def test_each_view_is_its_own_user(client: Client, sandbox: Sandbox) -> None:
-    users = [somebody(sandbox, name) for name in ("Anna", "Bert", "Cor")]
+    users = [new_user(sandbox, name) for name in ("Anna", "Bert", "Cor")]
     views = [client.with_token(token) for _, token in users]
 
     people = await asyncio.gather(*(view.me.get() for view in [client, *views] * 5))
@@ -72,7 +72,7 @@ async def test_each_view_is_its_own_user(client: Client, sandbox: Sandbox) -> No
 async def test_a_views_token_comes_as_text_as_token_or_with_a_manager(
     client: Client, sandbox: Sandbox, make: Callable[[str], Any]
 ) -> None:
-    user, token = somebody(sandbox)
+    user, token = new_user(sandbox)
 
     assert (await client.with_token(make(token)).me.get()).id == user
 
@@ -84,7 +84,7 @@ def test_a_views_token_that_cannot_be_one_is_refused(token: Any) -> None:
 
 
 async def test_a_view_of_a_view_is_a_view(client: Client, sandbox: Sandbox) -> None:
-    user, token = somebody(sandbox)
+    user, token = new_user(sandbox)
     view = client.with_token("nobody").with_token(token)
 
     assert isinstance(view, Client)
@@ -94,7 +94,7 @@ async def test_a_view_of_a_view_is_a_view(client: Client, sandbox: Sandbox) -> N
 
 
 async def test_a_token_that_is_refused_harms_no_other_user(client: Client, sandbox: Sandbox) -> None:
-    user, token = somebody(sandbox)
+    user, token = new_user(sandbox)
     good, bad = client.with_token(token), client.with_token("revoked")
 
     results = await asyncio.gather(
@@ -108,7 +108,7 @@ async def test_a_token_that_is_refused_harms_no_other_user(client: Client, sandb
 async def test_neither_token_nor_cookie_of_one_user_goes_with_anothers_calls(
     client: Client, sandbox: Sandbox
 ) -> None:
-    user, token = somebody(sandbox)
+    user, token = new_user(sandbox)
     view = client.with_token(token)
     cookie = AnswerStatus(200, b'{"id": "u1"}', {"Set-Cookie": "whose=anna; Path=/"})
     sandbox.faults.add(kind=cookie, path_contains="me")
@@ -146,8 +146,8 @@ async def test_all_views_use_one_pool(sandbox: Sandbox) -> None:
     made: list[object] = []
     tracing = TraceConfig()
 
-    async def note(*told: object) -> None:
-        made.append(told)
+    async def note(*reported: object) -> None:
+        made.append(reported)
 
     tracing.on_connection_create_end.append(note)
     async with (
@@ -162,7 +162,7 @@ async def test_all_views_use_one_pool(sandbox: Sandbox) -> None:
 
 @pytest.mark.looptime(idle_step=0.1, idle_timeout=3)
 async def test_all_views_share_one_limit(client: Client, sandbox: Sandbox, ticking_clock: None) -> None:
-    views = [client.with_token(somebody(sandbox)[1]) for _ in range(2)]
+    views = [client.with_token(new_user(sandbox)[1]) for _ in range(2)]
     started = asyncio.get_running_loop().time()
 
     await asyncio.gather(*(view.me.get() for _ in range(20) for view in views))
@@ -202,7 +202,7 @@ async def test_the_apis_version_is_known_to_all_views_at_once(client: Client, sa
 
 async def test_each_user_has_a_quota() -> None:
     async with Sandbox(quota=ServedQuota(limit=5, interval=2, time_unit="month")) as sandbox:
-        _, token = somebody(sandbox)
+        _, token = new_user(sandbox)
         async with Client(sandbox.issue_token(), environment=sandbox.environment) as client:
             view = client.with_token(token)
             before = client.quota
@@ -243,7 +243,7 @@ async def test_a_429_tells_the_quota(sandbox: Sandbox) -> None:
 async def test_a_quota_that_is_used_up_holds_back_its_user_alone(*, retry_after: bool) -> None:
     quota = ServedQuota(limit=2, time_unit="month")
     async with Sandbox(quota=quota, retry_after=retry_after) as sandbox:
-        user, token = somebody(sandbox)
+        user, token = new_user(sandbox)
         async with Client(sandbox.issue_token(), environment=sandbox.environment) as client:
             view = client.with_token(token)
             await client.me.get()
@@ -260,9 +260,9 @@ async def test_a_quota_that_is_used_up_holds_back_its_user_alone(*, retry_after:
             assert sandbox.rejected == 1
 
 
-async def test_a_view_knows_what_another_of_the_same_token_was_told() -> None:
+async def test_a_view_knows_the_quota_that_another_of_the_same_token_got() -> None:
     async with Sandbox(quota=ServedQuota(limit=1, time_unit="month")) as sandbox:
-        _, token = somebody(sandbox)
+        _, token = new_user(sandbox)
         async with Client(sandbox.issue_token(), environment=sandbox.environment) as client:
             await client.with_token(token).me.get()
             with pytest.raises(QuotaExceededError) as caught:
@@ -381,7 +381,7 @@ async def test_a_renewal_that_never_ends_is_cut_off_when_the_client_is_closed(
             await cancelled_while_renewing(client, sandbox, stale(sandbox, MemoryTokenStore()))
 
 
-async def test_a_view_that_nobody_holds_is_forgotten(client: Client, sandbox: Sandbox) -> None:
+async def test_a_view_without_a_reference_is_forgotten(client: Client, sandbox: Sandbox) -> None:
     tokens = TokenManager(Token(sandbox.issue_token()))
     view = client.with_token(tokens)
     await view.me.get()

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from healthmsg import models
 from healthmsg.codec import decode, encode
 from healthmsg.errors import InvalidResponseError
+from healthmsg.json_text import JSONObject
 from healthmsg.models import (
     ConversationInfo,
     GroupChatInfo,
@@ -23,7 +24,6 @@ from healthmsg.models import (
     User,
     VerificationPayload,
 )
-from healthmsg.models.fields import JSONObject
 
 CALL = "GET {chat}/messages"
 CANARY = "canary-3f9"
@@ -226,7 +226,7 @@ def places(document: Any) -> Iterator[tuple[Any, Any]]:
 
 
 @pytest.mark.parametrize(("field", "value"), [("body", [CANARY]), ("created_at", "2026-02-30T01:02:03Z")])
-def test_nothing_is_told_however_little_of_the_stack_is_left(field: str, value: object) -> None:
+def test_nothing_private_is_shown_however_little_of_the_stack_is_left(field: str, value: object) -> None:
     body = orjson.dumps([{"id": CANARY, field: value}])
     check_reading(body, Message, tuple[Message, ...])
 
@@ -236,16 +236,16 @@ def test_nothing_is_told_however_little_of_the_stack_is_left(field: str, value: 
         else:
             check_reading(body, Message, tuple[Message, ...])
 
-    told: list[BaseException | None] = []
+    reported: list[BaseException | None] = []
     for depth in range(sys.getrecursionlimit()):
         try:
             read_with_less_left(depth)
         except RecursionError as error:
-            told.append(error)
+            reported.append(error)
 
-    assert told
-    while told:
-        if (behind := told.pop()) is not None:
+    assert reported
+    while reported:
+        if (behind := reported.pop()) is not None:
             assert CANARY not in f"{behind} {behind.args}"
             assert str(value) not in f"{behind} {behind.args}"
-            told += [behind.__context__, behind.__cause__]
+            reported += [behind.__context__, behind.__cause__]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from healthmsg.auth.stores import FileTokenStore
 from healthmsg.auth.token import Token
-from healthmsg.cli.recipients.json_lines import read_json_lines
+from healthmsg.cli.recipients.reading import read_json_lines
 from healthmsg.codec import decode, encode
 from healthmsg.errors import InvalidResponseError
 from healthmsg.json_text import NotJSONError, parse_json

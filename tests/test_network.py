@@ -28,13 +28,6 @@ def make(request: pytest.FixtureRequest) -> Make:
     return made
 
 
-@pytest.fixture(autouse=True)
-def no_proxy_around_us(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("http_proxy", "https_proxy", "no_proxy", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-
-
 @pytest.mark.parametrize(
     "proxy",
     [

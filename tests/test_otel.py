@@ -148,9 +148,9 @@ async def test_each_try_is_a_span_of_its_own_and_says_which(
 
     await watched.me.get()
 
-    told = [attributes_of(span) for span in telemetry.spans]
-    assert [each["http.response.status_code"] for each in told] == [503, 503, 200]
-    assert [each.get("http.request.resend_count") for each in told] == [None, 1, 2]
+    reported = [attributes_of(span) for span in telemetry.spans]
+    assert [each["http.response.status_code"] for each in reported] == [503, 503, 200]
+    assert [each.get("http.request.resend_count") for each in reported] == [None, 1, 2]
 
 
 async def test_what_has_no_route_is_named_by_its_method(
@@ -201,7 +201,7 @@ async def test_what_is_read_ahead_belongs_to_the_reader(
     }
 
 
-async def test_what_is_sent_in_bulk_belongs_to_whoever_began_it(
+async def test_what_is_sent_in_bulk_belongs_to_its_caller(
     watched: Client, sandbox: Sandbox, telemetry: Telemetry
 ) -> None:
     messages = [Outgoing(f"conversations/{sandbox.add_conversation()}", "Hallo") for _ in range(3)]
@@ -276,7 +276,7 @@ def test_a_file_on_another_host_does_not_tell_where(telemetry: Telemetry) -> Non
     assert attributes_of(span) == {"http.request.method": "GET", "http.response.status_code": 200}
 
 
-async def test_nothing_private_is_told(watched: Client, sandbox: Sandbox, telemetry: Telemetry) -> None:
+async def test_nothing_private_is_exported(watched: Client, sandbox: Sandbox, telemetry: Telemetry) -> None:
     chat = sandbox.add_conversation(aux_id="canary 7")
     sandbox.faults.add(kind=CutBefore(), method="GET")
 
@@ -285,13 +285,13 @@ async def test_nothing_private_is_told(watched: Client, sandbox: Sandbox, teleme
     with pytest.raises(NotFoundError):
         await watched.users.get("canary-user")
 
-    told = " ".join(span.to_json() for span in telemetry.spans)
-    told += repr(
+    reported = " ".join(span.to_json() for span in telemetry.spans)
+    reported += repr(
         telemetry.measured("http.client.request.duration") + telemetry.measured("healthmsg.limit.wait")
     )
     assert len(telemetry.spans) == 4
-    assert "canary" not in told
-    assert chat not in told
+    assert "canary" not in reported
+    assert chat not in reported
 
 
 async def test_a_call_goes_on_where_there_is_no_sdk(sandbox: Sandbox) -> None:

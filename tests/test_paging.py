@@ -261,7 +261,7 @@ async def test_an_iteration_that_is_kept_open_ends_with_the_async_with() -> None
     await pages.aclose()
 
 
-async def test_a_page_that_nobody_came_for_may_fail_in_silence(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_page_that_is_not_awaited_may_fail_in_silence(caplog: pytest.LogCaptureFixture) -> None:
     service = FakeService("ab", ERROR)
 
     with caplog.at_level(logging.DEBUG):

@@ -62,7 +62,7 @@ def test_a_description_is_shown_as_it_is(screen: Console) -> None:
     assert "[bold]a[/]" in shown_on(screen)
 
 
-def test_bytes_of_which_nobody_knows_how_many_there_are_have_no_end(screen: Console) -> None:
+def test_bytes_without_a_known_total_have_no_end(screen: Console) -> None:
     with ProgressBar("Uploading", console=screen) as progress:
         progress(5_000, None)
 

@@ -91,9 +91,35 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
 
     assert isinstance(loaded, list)
     assert "healthmsg" in loaded
-    heavy = {"aiohttp", "cattrs", "attrs", "attr", "orjson", "oauthlib", "tenacity", "asyncio"}
+    heavy = {"aiohttp", "cattrs", "attrs", "attr", "orjson", "oauthlib", "asyncio"}
     assert heavy.isdisjoint(loaded)
     assert [name for name in loaded if name.startswith("healthmsg.")] == []
+
+
+def test_importing_the_client_loads_only_what_every_program_needs() -> None:
+    loaded = in_a_fresh_interpreter(
+        "import sys, json; from healthmsg import Client; print(json.dumps([name for name in sys.modules]))"
+    )
+
+    assert isinstance(loaded, list)
+    assert {"healthmsg.client", "aiohttp"} <= set(loaded)
+    rarely_needed = {
+        *("healthmsg.bulk", "healthmsg.files", "healthmsg.downloads", "healthmsg.sandbox", "healthmsg.cli"),
+        *("healthmsg.auth.oauth", "healthmsg.auth.stores", "healthmsg.delivery.proof"),
+        *("healthmsg.delivery.rewriting", "healthmsg.otel", "healthmsg.progress"),
+        *("cattrs", "aiolimiter", "importlib.metadata", "content_types", "oauthlib"),
+        *(
+            "phonenumbers",
+            "email_validator",
+            "dns",
+            "sqlalchemy",
+            "sqlite3",
+            "opentelemetry",
+            "rich",
+            "typer",
+        ),
+    }
+    assert rarely_needed.isdisjoint(loaded)
 
 
 def test_a_name_is_loaded_when_it_is_first_used() -> None:

@@ -17,9 +17,13 @@ async def test_the_sandbox_answers(healthmsg_sandbox):
 """
 
 
+# Plugins that these runs do not need, and that take seconds to load.
+OTHERS = [f"-pno:{name}" for name in ("schemathesis", "hypothesispytest", "xdist", "anyio")]
+
+
 def run_pytest(folder: Path, test: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     (folder / "test_users_own.py").write_text(test)
-    command = [sys.executable, "-m", "pytest", "-W", "error", *arguments, str(folder)]
+    command = [sys.executable, "-m", "pytest", "-W", "error", *OTHERS, *arguments, str(folder)]
     return subprocess.run(  # noqa: S603 - our own command
         command, cwd=folder, capture_output=True, text=True, timeout=60, check=False
     )

@@ -190,8 +190,8 @@ async def test_connections_user_quota_and_figures_are_shared(sandbox: Sandbox) -
     made: list[object] = []
     tracing = TraceConfig()
 
-    async def note(*told: object) -> None:
-        made.append(told)
+    async def note(*reported: object) -> None:
+        made.append(reported)
 
     tracing.on_connection_create_end.append(note)
     async with (
@@ -236,7 +236,7 @@ async def test_it_ends_with_its_client_and_closing_it_closes_nothing(
         await view.me.get()
 
 
-async def test_one_that_nobody_holds_is_forgotten(client: Client, sandbox: Sandbox) -> None:
+async def test_one_without_a_reference_is_forgotten(client: Client, sandbox: Sandbox) -> None:
     deadlines = client._parts.wire._connections._deadlines
     views = [client.with_options(timeout=Timeout(total=100 + number)) for number in range(50)]
     assert len(deadlines) == 51

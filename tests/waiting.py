@@ -1,4 +1,4 @@
-"""Waiting for what nobody announces."""
+"""Waiting for what has no event."""
 
 import asyncio
 from collections.abc import Callable

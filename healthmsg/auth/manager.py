@@ -7,12 +7,10 @@ from collections.abc import Callable
 from copy import copy
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from healthmsg.aio import start
-from healthmsg.auth.oauth import OAuthApp
-from healthmsg.auth.stores import SharedToken, TokenStore, is_same
-from healthmsg.auth.token import Token, utc_now
+from healthmsg.auth.token import Token, is_same, utc_now
 from healthmsg.clock import Stopwatch, machine_seconds
 from healthmsg.errors import (
     AuthorizationError,
@@ -25,6 +23,10 @@ from healthmsg.errors import (
 )
 from healthmsg.errors.base import without_locals
 from healthmsg.pipeline.request import Send
+
+if TYPE_CHECKING:
+    from healthmsg.auth.oauth import OAuthApp
+    from healthmsg.auth.stores import SharedToken, TokenStore
 
 _LOGGER: Final = logging.getLogger("healthmsg")
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
@@ -71,8 +73,8 @@ class TokenManager:
         self,
         token: Token,
         *,
-        app: OAuthApp | None = None,
-        store: TokenStore | None = None,
+        app: "OAuthApp | None" = None,
+        store: "TokenStore | None" = None,
         user: str | None = None,
         now: Callable[[], datetime] = utc_now,
         leeway: timedelta = _DEFAULT_LEEWAY,
@@ -82,7 +84,7 @@ class TokenManager:
         if (store is None) != (not user):
             raise ConfigurationError("a token manager needs both `store` and `user`, or neither")
         self._app = app
-        self._shared = SharedToken(store, user) if store is not None and user else None
+        self._shared = _shared(store, user) if store is not None and user else None
         self._now = now
         self._leeway = leeway
         self._taken_on, self._taken_at = _NEVER, 0.0
@@ -93,23 +95,26 @@ class TokenManager:
         self._paused_until = 0.0
         self._take(token)
 
+    def __repr__(self) -> str:
+        return f"<TokenManager {self._token!r}>"
+
     @classmethod
     async def load(
         cls,
-        store: TokenStore,
+        store: "TokenStore",
         user: str,
         *,
-        app: OAuthApp | None = None,
+        app: "OAuthApp | None" = None,
         now: Callable[[], datetime] = utc_now,
         leeway: timedelta = _DEFAULT_LEEWAY,
     ) -> Self:
-        """Make a manager of the token that `store` has for `user`.
+        """Return a manager of the token that `store` has for `user`.
 
         Raises:
             ReauthorizationRequiredError: it has none.
             TokenStoreError: the store cannot be read.
         """
-        token = await SharedToken(store, user).newest()
+        token = await _shared(store, user).newest()
         if token is None:
             raise ReauthorizationRequiredError(
                 "The token store has no token of this user: ask for one first."
@@ -307,7 +312,7 @@ class TokenManager:
             # Retrieve the exception: perhaps no call waits for it any more.
             answer.exception()
 
-    async def _renew_shared(self, shared: SharedToken, send: Send) -> None:
+    async def _renew_shared(self, shared: "SharedToken", send: Send) -> None:
         """Renew under the store's lock, unless there is another good token already, and save."""
         waiting = shared.unsaved
         if waiting is not None and not (is_same(waiting, self._token) or waiting.is_expired(self._now())):
@@ -339,7 +344,7 @@ class TokenManager:
             await self._keep_saving(shared)
 
     async def _newest_or_refreshed(
-        self, shared: SharedToken, store: TokenStore, send: Send
+        self, shared: "SharedToken", store: "TokenStore", send: Send
     ) -> tuple[Token | None, TokenRequestError | None]:
         """Return the newest token that has not expired; else a refreshed one, which is still to be saved."""
         own = self._token
@@ -377,7 +382,7 @@ class TokenManager:
             self._take(renewal.token)
         return renewal.token, renewal.problem
 
-    async def _is_saved_to(self, shared: SharedToken, token: Token, store: TokenStore) -> bool:
+    async def _is_saved_to(self, shared: "SharedToken", token: Token, store: "TokenStore") -> bool:
         try:
             await shared.save(token, store)
         except TokenStoreError as error:
@@ -385,7 +390,7 @@ class TokenManager:
             return False
         return True
 
-    async def _keep_saving(self, shared: SharedToken, seconds: float = math.inf) -> None:
+    async def _keep_saving(self, shared: "SharedToken", seconds: float = math.inf) -> None:
         """Try at growing intervals to save the token that the store does not have yet."""
         lasting, wait = Stopwatch(), _FIRST_SAVE_WAIT
         while shared.unsaved is not None and lasting.seconds() < seconds:
@@ -393,7 +398,7 @@ class TokenManager:
             wait = min(wait * 2, _LONGEST_SAVE_WAIT)
             await self._save_again(shared)
 
-    async def _save_again(self, shared: SharedToken) -> None:
+    async def _save_again(self, shared: "SharedToken") -> None:
         """Save the token that the store does not have yet, unless another one was stored since."""
         unsaved = shared.unsaved
         try:
@@ -421,3 +426,9 @@ def _own_copy(error: BaseException) -> BaseException:
     except Exception:  # noqa: BLE001 - a foreign exception that cannot be copied is shared
         own = error
     return own.with_traceback(error.__traceback__)
+
+
+def _shared(store: "TokenStore", user: str) -> "SharedToken":
+    from healthmsg.auth.stores import SharedToken  # noqa: PLC0415 - programs without a store start faster
+
+    return SharedToken(store, user)

@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 import orjson
 from attrs import define, field, frozen
 
-from healthmsg.auth.token import Token
+from healthmsg.auth.token import Token, is_same
 from healthmsg.errors import HealthmsgError, InvalidInputError, TokenStoreError
 from healthmsg.file_lock import locked, locked_for_long
 from healthmsg.json_text import NotJSONError, parse_json
@@ -80,6 +80,9 @@ class MemoryTokenStore:
     def __init__(self) -> None:
         self._tokens: dict[str, Token] = {}
 
+    def __repr__(self) -> str:
+        return f"<MemoryTokenStore of {len(self._tokens)} users>"
+
     async def load(self, user: str) -> Token | None:
         """Return the user's token, or None."""
         return self._tokens.get(user)
@@ -110,6 +113,9 @@ class FileTokenStore:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = Path(path)
         self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"FileTokenStore({str(self._path)!r})"
 
     async def load(self, user: str) -> Token | None:
         """Return the user's token, or None."""
@@ -298,13 +304,6 @@ class _Unsaved:
 _turns: WeakValueDictionary[tuple[int, str], _Turn] = WeakValueDictionary()
 _unsaved: dict[tuple[int, str], _Unsaved] = {}
 """By store and user, and not by manager, since a program may make a manager per request."""
-
-
-def is_same(one: Token | None, other: Token | None) -> bool:
-    """Return whether two tokens are the same for the service; a store may keep times less exactly."""
-    if one is None or other is None:
-        return one is other
-    return (one.value, one.refresh_token) == (other.value, other.refresh_token)
 
 
 class SharedToken:

@@ -71,3 +71,10 @@ class Token:
 
 # A traceback shows the local variables of its frames, and text that is refused may be a token all the same.
 Token.__init__ = hides_arguments(Token.__init__)  # type: ignore[method-assign]
+
+
+def is_same(one: Token | None, other: Token | None) -> bool:
+    """Return whether two tokens are the same for the service: a store may keep times less exactly."""
+    if one is None or other is None:
+        return one is other
+    return (one.value, one.refresh_token) == (other.value, other.refresh_token)

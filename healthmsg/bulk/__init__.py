@@ -1,9 +1,8 @@
 """Sending many messages, and uploading many files."""
 
 from healthmsg.bulk.models import Outgoing, SendReport, SendResult
-from healthmsg.bulk.preview import Preview, PreviewReport, Problem, ProblemKind
+from healthmsg.bulk.preview import JournalReview, Preview, PreviewReport, Problem, ProblemKind, UnknownMessage
 from healthmsg.bulk.reconcile import Reconciled
-from healthmsg.bulk.review import JournalReview, UnknownMessage
 from healthmsg.bulk.runner import SendMany
 from healthmsg.bulk.upload import Upload, UploadMany, UploadResult
 

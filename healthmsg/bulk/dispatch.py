@@ -99,9 +99,8 @@ class OrderKeeper:
     user, the answer says which conversation that is: a message to an address that may be it waits.
     """
 
-    def __init__(self, aliases: Aliases, journal: Journal) -> None:
+    def __init__(self, aliases: Aliases) -> None:
         self._aliases = aliases
-        self._journal = journal
         self._numbers = count()
         self._starting: dict[int, asyncio.Future[None]] = {}
         """The messages that are about to start a conversation."""
@@ -142,12 +141,12 @@ class OrderKeeper:
         if starting is not None and not starting.done():
             starting.set_result(None)
 
-    async def note_what_was_learnt(self) -> None:
+    async def note_what_was_learnt(self, journal: Journal) -> None:
         """Have the journal note which addresses lead to one chat; it decides which message is the next."""
         if self._learnt:
             learnt = [*self._learnt]
             self._learnt.clear()
-            await self._journal.learn_same(learnt)
+            await journal.learn_same(learnt)
 
 
 class Lease:

@@ -1,7 +1,6 @@
-"""Taking a run's messages in: reading them, checking them, and entering them into the run's journal."""
+"""Taking a run's messages in: reading and checking them, and entering them into the run's journal."""
 
 import asyncio
-import os
 from collections.abc import (
     AsyncGenerator,
     Awaitable,
@@ -11,14 +10,13 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import aclosing
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
-import attrs
 from attrs import define, evolve, field, frozen
 
 from healthmsg.aio import in_thread, start
 from healthmsg.api import Api
+from healthmsg.bulk.entries import checked
 from healthmsg.bulk.journal import (
     Entry,
     EntryStatus,
@@ -35,14 +33,10 @@ from healthmsg.bulk.models import (
     Outgoing,
     Recipient,
     SendResult,
-    address_of,
     check_outgoing,
-    check_own,
-    is_user,
 )
 from healthmsg.bulk.options import OtherText
 from healthmsg.bulk.upload import HeldFiles
-from healthmsg.codec import encode
 from healthmsg.errors import (
     EarlierRunError,
     InvalidFileError,
@@ -50,12 +44,11 @@ from healthmsg.errors import (
     JournalError,
     OtherTextError,
 )
-from healthmsg.files import FileTaker, TakenFile, UploadFile, prepare
-from healthmsg.ids import USERS, encode_segment
-from healthmsg.models import Option, Outcome, Question
-from healthmsg.resources.chat import BaseChat, question_json
+from healthmsg.files import FileTaker, UploadFile
+from healthmsg.models import Outcome
+from healthmsg.resources.chat import BaseChat
 from healthmsg.task_pool import Places, each
-from healthmsg.validation import check_body, check_files, check_text, require_non_blank
+from healthmsg.validation import check_files
 
 if TYPE_CHECKING:
     from healthmsg.bulk.journal.store import SqlJournal
@@ -72,7 +65,6 @@ _OUTCOMES: Final = {
 }
 _PERHAPS_SENT: Final = (State.DELIVERED, State.SENDING, State.UNKNOWN)
 _REPLACEABLE: Final = (State.PARKED, State.NOT_SENT, State.SENDING, State.UNKNOWN)
-_NO_PATH: Final = "only a file with a path can be in a journal: it may have to be sent by a later run"
 _KEY_TAKEN: Final = (
     "the key of this message was given to an earlier one of this run: each needs a key of its own"
 )
@@ -161,117 +153,6 @@ async def take_files(message: Outgoing, take: FileTaker) -> tuple[UploadFile, ..
 
 
 # --- checking
-
-
-async def checked(
-    message: Outgoing, api: Api, files: Sequence[UploadFile], *, for_journal: bool = True
-) -> Entry:
-    """Check a message as far as that can be done without sending it; `files` are those that were taken.
-
-    Return it as a journal holds it, without a key.
-
-    Raises:
-        InvalidInputError: says what is wrong with it; if files are, all of them.
-    """
-    check_own(message.to, api)
-    if message.key is not None:
-        encode(_without_nul(check_text(message.key, "a message's key"), "a message's key"))
-    if message.label is not None:
-        encode(_without_nul(check_text(message.label, "a message's label"), "a message's label"))
-    check_files(message.files)
-    question = message.question
-    body = check_body(message.body)
-    if question is not None and files:
-        raise InvalidInputError("a question cannot have files: send them in a message of their own")
-    if not files:
-        require_non_blank(body)
-    encode(body)  # refuses what has no UTF-8 form
-    return Entry(
-        "",
-        _without_nul(text_of(message.to), "a recipient"),
-        body,
-        await asyncio.to_thread(_looked_at, files, for_journal=for_journal) if files else (),
-        None if question is None else _written(question),
-        label=message.label,
-    )
-
-
-def text_of(to: Recipient) -> str:
-    """Return a recipient's address as text.
-
-    Raises:
-        InvalidIdError: it is none.
-    """
-    if is_user(to):
-        encode_segment(to.removeprefix(USERS), "a user's id")
-        return to
-    return address_of(to).text
-
-
-def outgoing_of(claim: Claim) -> Outgoing:
-    """Return the message that a journal holds."""
-    files = files_in(claim.files)
-    return Outgoing(claim.chat, claim.body, files, claim.key, question_in(claim.question), claim.label)
-
-
-def files_in(files: Sequence[JournalFile]) -> list[UploadFile]:
-    """Return the files to upload. One that does not hold what was entered is refused then."""
-    return [
-        TakenFile(
-            file.path,
-            file.name,
-            file.content_type,
-            size=file.size,
-            digest=None if file.digest is None else bytes.fromhex(file.digest),
-        )
-        for file in files
-    ]
-
-
-def question_in(question: Mapping[str, Any] | None) -> Question | None:
-    """Read a question that `checked` wrote."""
-    if question is None:
-        return None
-    options = [Option(one["label"], name=one["name"], style=one.get("style")) for one in question["options"]]
-    return Question(options, tuple(question["users"]), question["multi_answer"], question["style"])
-
-
-def _without_nul(value: str, name: str) -> str:
-    if "\0" in value:
-        raise InvalidInputError(f"{name} must not have a NUL in it")
-    return value
-
-
-def _written(question: Question) -> dict[str, object]:
-    if not isinstance(question, Question):
-        raise InvalidInputError(f"question must be a Question, not {type(question).__name__}")
-    written = question_json(
-        question.options, question.users, multi_answer=question.multi_answer, style=question.style
-    )
-    options: Any = written["options"]
-    return written | {"options": [attrs.asdict(option) for option in options]}
-
-
-def _looked_at(files: Sequence[UploadFile], *, for_journal: bool) -> tuple[JournalFile, ...]:
-    if for_journal:
-        problems = [(f"file {n}", _NO_PATH) for n, file in enumerate(files, 1) if _path_of(file) is None]
-        if problems:
-            raise InvalidFileError(problems)
-    parts = prepare(files, field_name="files")
-    return tuple(
-        JournalFile(_path_of(file) or "", part.file_name, part.size, part.content_type, _digest_of(file))
-        for file, part in zip(files, parts, strict=True)
-    )
-
-
-def _digest_of(file: UploadFile) -> str | None:
-    return file.digest.hex() if isinstance(file, TakenFile) and file.digest is not None else None
-
-
-def _path_of(file: UploadFile) -> str | None:
-    source = file.source
-    # The run that sends it may be started in another folder.
-    return str(Path(source).absolute()) if isinstance(source, str | os.PathLike) else None
 
 
 @define(eq=False)
@@ -400,25 +281,32 @@ def error_of_looked_at() -> OtherTextError:
 # --- taking in
 
 
-class Intake(Protocol):
-    """Takes a run's messages into its journal, and knows which of them still have no result."""
+@define
+class Intake:
+    """Takes a run's messages into its journal, and knows which of them still have no result.
 
-    failure: Exception | None
+    All but `take` is here as it is where the journal has each message in memory.
+    """
+
+    failure: Exception | None = field(default=None, init=False)
     """What reading the messages has raised."""
-    other_texts: int
+    other_texts: int = field(default=0, init=False)
     """How many messages are to recipients who got another one."""
 
     async def take(self, messages: Messages) -> None:
         """Take them all in, or all before reading them fails."""
+        raise NotImplementedError
 
     def expect(self, claims: Sequence[Claim]) -> None:
         """Prepare for the results of these."""
 
     def index_of(self, claim: Claim) -> int | None:
         """Return its number among the messages, if it was given: its result is reported by that."""
+        return claim.index
 
-    def is_pending(self, claim: Claim) -> bool:
+    def is_pending(self, claim: Claim) -> bool:  # noqa: ARG002 - of interest where a journal is shared
         """Return whether it was given, and has no result yet."""
+        return True
 
     def mark_pending(self, claim: Claim) -> None:
         """Note that it has no result after all."""
@@ -428,24 +316,25 @@ class Intake(Protocol):
 
     def hold_back(self, result: SendResult | None) -> SendResult | None:
         """Return a result, unless it may be of a message that the run is only given later."""
+        return result
 
     def held_back(self) -> Sequence[SendResult]:
         """Return, once all are taken in, the results of those that the run was not given."""
+        return ()
 
     async def has_others(self) -> bool:
         """Report what other workers have done of this run's messages; return whether they have more."""
+        return False
 
 
 @define
-class MemoryIntake:
+class MemoryIntake(Intake):
     """Reads each message when there is a place for it: no more are held than places."""
 
     _journal: MemoryJournal
     _places: Places
     _has_entered: Callable[[], object]
     _files: HeldFiles = field(factory=HeldFiles, init=False)
-    failure: Exception | None = field(default=None, init=False)
-    other_texts: int = field(default=0, init=False)
 
     async def take(self, messages: Messages) -> None:
         """See `Intake`."""
@@ -469,36 +358,10 @@ class MemoryIntake:
             return message  # which is refused in its turn
         return evolve(message, files=await self._files.take(files)) if files else message
 
-    def expect(self, claims: Sequence[Claim]) -> None:
-        """See `Intake`."""
-
-    def index_of(self, claim: Claim) -> int | None:
-        """See `Intake`."""
-        return claim.index
-
-    def is_pending(self, claim: Claim) -> bool:  # noqa: ARG002 - see Intake
-        """See `Intake`."""
-        return True
-
-    def mark_pending(self, claim: Claim) -> None:
-        """See `Intake`."""
-
     def release(self, claim: Claim) -> None:
         """See `Intake`."""
         if claim.message is not None and isinstance(claim.message.files, tuple):  # else they were not taken
             self._files.release(claim.message.files)
-
-    def hold_back(self, result: SendResult | None) -> SendResult | None:
-        """See `Intake`."""
-        return result
-
-    def held_back(self) -> Sequence[SendResult]:
-        """See `Intake`."""
-        return ()
-
-    async def has_others(self) -> bool:
-        """See `Intake`."""
-        return False
 
 
 def _address_in(to: Recipient) -> str:
@@ -509,7 +372,7 @@ def _address_in(to: Recipient) -> str:
 
 
 @define
-class JournalIntake:
+class JournalIntake(Intake):
     """Reads messages ahead of their sending, and reports the results of those that have one already.
 
     Without messages, the run goes on with what its journal holds.
@@ -527,8 +390,6 @@ class JournalIntake:
     """Called when there is a first message to a recipient who got another one."""
     _resumes: bool = field(kw_only=True)
     """Whether it was given no messages."""
-    failure: Exception | None = field(default=None, init=False)
-    other_texts: int = field(default=0, init=False)
     _early: dict[str | None, SendResult] = field(factory=dict, init=False)
     """Results of messages that an earlier run left in doubt, and that this one may be given yet."""
     _has_all: bool = field(default=False, init=False)
@@ -623,9 +484,6 @@ class JournalIntake:
     def mark_pending(self, claim: Claim) -> None:
         """See `Intake`."""
         self._index.mark_pending(claim.key)
-
-    def release(self, claim: Claim) -> None:
-        """See `Intake`. Its files are read when it is sent."""
 
     def hold_back(self, result: SendResult | None) -> SendResult | None:
         """See `Intake`."""

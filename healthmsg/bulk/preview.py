@@ -1,8 +1,10 @@
 """What a run would do: its intake on a journal that is only read, and nothing is sent."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing
+from datetime import UTC, datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
@@ -12,9 +14,11 @@ from healthmsg.aio import AsyncIterationOnly, start
 from healthmsg.api import Api
 from healthmsg.bulk.intake import Checker, Input, batches, compare, error_of_looked_at
 from healthmsg.bulk.journal import Entry, EntryStatus, InputIndex, State, fingerprint_of, open_journal
-from healthmsg.bulk.models import Messages, Recipient, is_user, shown_recipient
+from healthmsg.bulk.journal.target import Target
+from healthmsg.bulk.models import RECIPIENT, Messages, Recipient, is_user, shown_recipient
 from healthmsg.bulk.options import JournalTarget, SendOptions
 from healthmsg.bulk.reconcile import my_id
+from healthmsg.codec import Model
 from healthmsg.errors import (
     BadRequestError,
     ForbiddenError,
@@ -24,14 +28,16 @@ from healthmsg.errors import (
     NotFoundError,
     PreconditionFailedError,
 )
+from healthmsg.errors.base import hides_arguments
 from healthmsg.ids import USERS, ChatAddress
-from healthmsg.models import ConversationInfo, GroupChatInfo, User
+from healthmsg.models import ConversationInfo, GroupChatInfo, Outcome, User
 from healthmsg.ratelimit.limiter import RateLimit
 from healthmsg.routes import GET_CHAT, GET_USER
 from healthmsg.validation import check_flag
 
 if TYPE_CHECKING:
     from healthmsg.bulk.journal.store import SqlJournal
+
 
 _MOST_PROBLEMS: Final = 1_000
 _DUPLICATE: Final = "an earlier message says the same to the same recipient; both would be sent"
@@ -54,18 +60,18 @@ class ProblemKind(Enum):
 
 
 @frozen
-class Problem:
+class Problem(Model):
     """Something that is wrong with one message; `index` is its number, from 0."""
 
     index: int
     key: str | None = field(repr=False)
-    to: Recipient = field(repr=shown_recipient)
+    to: Recipient = field(repr=shown_recipient, metadata=RECIPIENT)
     kind: ProblemKind
     error: HealthmsgError
 
 
 @frozen
-class PreviewReport:
+class PreviewReport(Model):
     """What a run would do.
 
     `calls` are those that it would make if nothing goes wrong, `seconds` how long that takes within the
@@ -351,3 +357,70 @@ def preview_many(  # noqa: PLR0913 - as the client calls it
     return Preview(
         api, messages, journal, options, rate=rate, check_chats=check_flag(check_chats, "check_chats")
     )
+
+
+@frozen
+class UnknownMessage(Model):
+    """A message of a journal that may have been delivered.
+
+    `to` is its address as text, `sent_to` that of the chat in which it would be, if a call was made for it.
+    `started_at`, aware, is when the last call was made, by the service's clock. `error` says why nothing is
+    proven. With `is_final`, no run looks for it any more; otherwise the next run does.
+    """
+
+    key: str = field(repr=False)
+    to: str = field(repr=shown_recipient)
+    body: str = field(repr=False)
+    sent_to: str | None = field(repr=shown_recipient)
+    started_at: datetime | None
+    error: str | None
+    attempts: int
+    is_final: bool
+
+
+class JournalReview:
+    """What stays unknown in a journal, and a person's word about it. Making one opens nothing.
+
+    `journal` is given as to `send_many`. To look works beside a run; to decide does not with an SQLite file
+    that a run has open, nor about a message that a worker has just now.
+
+    Raises:
+        ConfigurationError: it is neither a file nor a PostgreSQL database.
+    """
+
+    @hides_arguments  # the URL may have a password in it
+    def __init__(self, journal: str | os.PathLike[str]) -> None:
+        self._path = Target.parse(journal).path
+        self._journal = journal
+
+    async def unknown(self) -> AsyncGenerator[UnknownMessage, None]:
+        """Go through the messages of which it is not known whether they were delivered, in order.
+
+        Raises:
+            JournalError: there is none, or it cannot be read.
+        """
+        async with open_journal(self._journal, is_reading=True) as journal:
+            for state in (State.UNKNOWN, State.SENDING):
+                async for row in journal.rows(state):
+                    yield UnknownMessage(
+                        *(row.key, row.chat, row.body or "", row.sent_to, row.started_at, row.error),
+                        *(row.attempts, row.is_final),
+                    )
+
+    async def decide(self, key: str, outcome: Outcome, *, by: str, message_id: str | None = None) -> None:
+        """Settle what became of a message by a person's word; the journal keeps who it was, and when.
+
+        `Outcome.DELIVERED` is final: it is not sent again. With `Outcome.NOT_SENT` it is sent again by the
+        next run that is given it, or that goes on with the journal, unless a later run had something else
+        for its recipient. Either way the later messages of its chat wait no longer. `message_id` is that of
+        the message in the chat, where it was found.
+
+        Raises:
+            InvalidInputError: there is no such message, it is not unknown, or the id is another message's.
+            JournalInUseError: a run has the journal, or a worker the message.
+            JournalError: there is no journal, or it cannot be used.
+        """
+        if self._path is not None and not self._path.exists():
+            raise JournalNotFoundError("There is no journal there.")
+        async with open_journal(self._journal) as journal:
+            await journal.decide(key, outcome, by=by, at=datetime.now(UTC), message_id=message_id)

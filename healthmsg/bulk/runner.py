@@ -16,8 +16,7 @@ from healthmsg.bulk.journal.base import Claim, Journal, State
 from healthmsg.bulk.journal.memory import MemoryJournal
 from healthmsg.bulk.models import Messages, SendReport, SendResult
 from healthmsg.bulk.options import JournalTarget, SendOptions
-from healthmsg.bulk.proofs import DeliveryProofs
-from healthmsg.bulk.reconcile import my_id
+from healthmsg.bulk.reconcile import DeliveryProofs, my_id
 from healthmsg.bulk.sender import Doubts, Sender
 from healthmsg.errors import (
     AuthorizationError,
@@ -58,9 +57,26 @@ _Task = asyncio.Task[None]
 class SendMany(BulkRun[SendResult]):
     """Messages that are being sent. Iterate it for the results, in the order in which they come.
 
-    Messages are read as they are needed and sent in parallel; within one chat, one after the other. Results
-    that are not read hold up the sending. Leaving the `async with` (or closing the client) sends no further
-    message and waits for those under way; the results that are left can still be read by iterating on.
+    Messages are read as they are needed and sent in parallel. Those to one chat go out one after the other,
+    in the order given; see `Outgoing` for several addresses of one chat. Results that are not read hold up
+    the sending. Leaving the `async with` (or closing the client) sends no further message and waits for those
+    under way; the results that are left can still be read by iterating on.
+
+    A message that may have been delivered is looked for in its chat, as `reconcile` does with `settle`, and
+    sent again if it was proven not to have been, at most five times; the later messages of that chat wait
+    meanwhile. With `on_unknown="report"` it is reported at once. What concerns every message (a revoked
+    token, a host that cannot be reached, a full disk) holds the run up, for `stop_after` seconds at most.
+
+    With a journal, what an earlier run has delivered is not sent again, and it is found out what became of
+    what it had under way. What still waits from it is sent only if it is given again, or if no messages are
+    given; what failed is tried again with `retry_failed`. A message is known by its `key`, or else by its
+    chat, text, names of files and how many like it came before; one with other words, or with something else
+    in its files, under a known key is refused.
+
+    A message whose recipient already got, or may have got, another one from the journal, which this run was
+    not given, is sent too; with `other_text="skip"` it is not, and its result has an `OtherTextError`. Either
+    way the report counts them. A run without messages leaves out what a later run had something else for,
+    unless `superseded` is given.
     """
 
     _called = "send_many"
@@ -74,18 +90,8 @@ class SendMany(BulkRun[SendResult]):
         opening: "AbstractAsyncContextManager[Journal]",
         rate: RateLimit,
     ) -> None:
-        self._messages = messages
-        self._options = options
-        self._opening = opening
-        self._window = DispatchWindow(rate)
-        job = Job(_WORDS, self._feed, self._work, self._cut_off, self._runs_on, self._forget)
-        self._pool: TaskPool[Claim, SendResult] = TaskPool(job, api.spawn, places=_MOST_IN_FLIGHT)
-        self._calls = CallTracker(api, self._pool.in_flight, self._prepare)
-        advice = _NO_JOURNAL if isinstance(opening, MemoryJournal) else _GO_ON
-        self._breaker = CircuitBreaker(self._calls.api, options.stop_after, advice)
-        self._breaker.when_given_up = self._give_up
-        self._doubts = Doubts(self._pool, self._breaker, api.deliveries.clock, options.settle)
-        self._runner: Runner | None = None
+        self._runner = Runner(api, messages, options, opening, rate)
+        self._pool: TaskPool[Claim, SendResult] = self._runner.pool
 
     @property
     def paused_by(self) -> Exception | None:
@@ -93,18 +99,18 @@ class SendMany(BulkRun[SendResult]):
 
         Also while calls are tried again by themselves, from the first one that failed.
         """
-        journal = None if self._runner is None else self._runner.journal
-        return self._breaker.waits_for or (None if journal is None else journal.paused_by)
+        runner = self._runner
+        return runner.breaker.waits_for or (runner.journal.paused_by if runner.is_open else None)
 
     @property
     def in_doubt(self) -> int:
         """How many messages it is being found out about just now: no clear answer came to them."""
-        return len(self._doubts)
+        return len(self._runner.doubts)
 
     @property
     def settled_in(self) -> float:
         """Seconds until what became of them is known at the latest, if the service answers."""
-        return self._doubts.settled_in
+        return self._runner.doubts.settled_in
 
     async def report(self) -> SendReport:
         """Send everything, and sum up what became of it.
@@ -130,143 +136,99 @@ class SendMany(BulkRun[SendResult]):
             attempts=attempts,
             seconds=asyncio.get_running_loop().time() - started,
             failures=tuple(failures),
-            other_text=0 if self._runner is None else self._runner.intake.other_texts,
-            superseded=0 if self._runner is None else self._runner.superseded,
+            other_text=self._runner.intake.other_texts,
+            superseded=self._runner.superseded,
         )
-
-    # --- what the pool asks for
-
-    async def _feed(self) -> None:
-        async with self._opening as journal:
-            self._runner = Runner(
-                self._pool,
-                self._calls,
-                self._breaker,
-                self._doubts,
-                self._window,
-                self._options,
-                journal,
-                resumes=self._messages is None,
-            )
-            await self._runner.run(self._messages)
-
-    async def _work(self, item: Claim) -> SendResult | None:
-        assert self._runner is not None  # noqa: S101 - for mypy: it has launched this
-        return await self._runner.work(item)
-
-    def _cut_off(self, item: Claim, task: _Task) -> SendResult | None:
-        assert self._runner is not None  # noqa: S101 - for mypy: it has launched this
-        return self._runner.cut_off(item, task)
-
-    def _runs_on(self, task: _Task) -> bool:
-        return self._calls.has_begun(task) and task not in self._doubts
-
-    def _forget(self, task: _Task) -> None:
-        self._calls.forget(task)
-        if self._runner is not None:
-            self._runner.changed.set()
-
-    def _prepare(self, request: Request, task: _Task | None) -> None:
-        request.may_repeat = partial(self._breaker.may_repeat, request, asyncio.get_running_loop().time())
-        if task is not None and self._runner is not None:
-            self._runner.sender.prepare(request, task)
-
-    def _give_up(self) -> None:
-        """Begin nothing that is not under way, and find out nothing more, since nothing gets through."""
-        self._doubts.leave()
-        if self._runner is not None:
-            self._runner.leave_unbegun()
-            self._runner.changed.set()
 
 
 class Runner:
     """Takes messages into a journal, and sends what it claims from there, until nothing is left."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 - what it works with
+    def __init__(
         self,
-        pool: TaskPool[Claim, SendResult],
-        calls: CallTracker,
-        breaker: CircuitBreaker,
-        doubts: Doubts,
-        window: DispatchWindow,
+        api: Api,
+        messages: Messages | None,
         options: SendOptions,
-        journal: Journal,
-        *,
-        resumes: bool,
+        opening: "AbstractAsyncContextManager[Journal]",
+        rate: RateLimit,
     ) -> None:
-        self._pool = pool
-        self._calls = calls
-        self._breaker = breaker
-        self._doubts = doubts
+        self._messages = messages
         self._options = options
-        self.journal: Journal = journal
-        self._resumes = resumes
-        self._api = calls.api
-        self.changed: asyncio.Event = asyncio.Event()
-        """Set when there may be something more to claim, or the run may be over."""
+        self._opening = opening
+        job = Job(_WORDS, self._feed, self._work, self._cut_off, self._runs_on, self._forget)
+        self.pool: TaskPool[Claim, SendResult] = TaskPool(job, api.spawn, places=_MOST_IN_FLIGHT)
+        self._calls = CallTracker(api, self.pool.in_flight, self._prepare)
+        self._api = self._calls.api
+        advice = _NO_JOURNAL if isinstance(opening, MemoryJournal) else _GO_ON
+        self.breaker: CircuitBreaker = CircuitBreaker(self._api, options.stop_after, advice)
+        self.breaker.when_given_up = self._give_up
+        self.doubts: Doubts = Doubts(self.pool, self.breaker, api.deliveries.clock, options.settle)
+        self._window = DispatchWindow(rate)
+        self._order = OrderKeeper(api.aliases)
         self._index = InputIndex()
-        self.intake: Intake = self._make_intake()
-        self._proofs = DeliveryProofs(journal, self._api.deliveries, self.changed.set)
-        self._order = OrderKeeper(self._api.aliases, journal)
-        self._lease = Lease(journal, self._lose_all)
-        self.sender: Sender = Sender(
-            journal,
-            self.intake,
-            options,
-            calls,
-            breaker,
-            doubts,
-            self._proofs,
-            self._order,
-            window,
-            self._lease,
-            resumes=resumes,
-        )
-        self.superseded: int = 0
-        """How many messages of the journal are left out, since a later run had something else for them."""
+        self._changed = asyncio.Event()
+        """Set when there may be something more to claim, or the run may be over."""
         self._failure: Exception | None = None
         self._requeueing: set[_Task] = set()
         self._looked_at = 0.0
+        self.superseded: int = 0
+        """How many messages of the journal are left out, since a later run had something else for them."""
+        self.is_open: bool = False
+        """Whether the journal is open; before, there is none of what follows."""
+        self.journal: Journal
+        self.intake: Intake
+        self._proofs: DeliveryProofs
+        self._sender: Sender
 
-    def _make_intake(self) -> Intake:
-        journal, places = self.journal, self._pool.places
-        if isinstance(journal, MemoryJournal):
-            return MemoryIntake(journal, places, self.changed.set)
-        return JournalIntake(
-            self._api,
-            cast("SqlJournal", journal),
-            self._index,
-            self._report,
-            self.changed.set,
-            retry_failed=self._options.retry_failed,
-            other_text=self._options.other_text,
-            on_other_texts=lambda: log(logging.WARNING, _OTHER_TEXT, other_text=self._options.other_text),
-            resumes=self._resumes,
-        )
-
-    # --- the run
-
-    async def run(self, messages: Messages | None) -> None:
-        """Send messages, or what the journal holds.
+    async def _feed(self) -> None:
+        """Send the messages, or what the journal holds.
 
         Raises:
             SendingGivenUpError: nothing got through for too long.
             JournalError: the journal has failed.
             Exception: what reading the messages has raised.
         """
-        with self._index if self.journal.is_durable else nullcontext():
-            async with self._lease:
-                try:
-                    await self._run(() if messages is None else messages)
-                finally:
-                    await self._leave()
+        async with self._opening as journal:
+            lease = Lease(journal, self._lose_all)
+            self._set_up(journal, lease)
+            with self._index if journal.is_durable else nullcontext():
+                async with lease:
+                    try:
+                        await self._run(() if self._messages is None else self._messages)
+                    finally:
+                        await self._leave()
         self._raise_what_ends_it()
+
+    def _set_up(self, journal: Journal, lease: Lease) -> None:
+        self.journal, self.is_open = journal, True
+        resumes = self._messages is None
+        if isinstance(journal, MemoryJournal):
+            self.intake = MemoryIntake(journal, self.pool.places, self._changed.set)
+        else:
+            options = self._options
+            self.intake = JournalIntake(
+                self._api,
+                cast("SqlJournal", journal),
+                self._index,
+                self._report,
+                self._changed.set,
+                retry_failed=options.retry_failed,
+                other_text=options.other_text,
+                on_other_texts=lambda: log(logging.WARNING, _OTHER_TEXT, other_text=options.other_text),
+                resumes=resumes,
+            )
+        self._proofs = DeliveryProofs(journal, self._api.deliveries, self._changed.set)
+        self._sender = Sender(
+            *(journal, self.intake, self._options, self._calls, self.breaker, self.doubts, self._proofs),
+            *(self._order, self._window, lease),
+            resumes=resumes,
+        )
 
     async def _run(self, messages: Messages) -> None:
         if self.journal.is_durable:
             await self._start(cast("SqlJournal", self.journal))
         taking = start(self.intake.take(messages))
-        taking.add_done_callback(lambda _: self.changed.set())
+        taking.add_done_callback(lambda _: self._changed.set())
         try:
             with self._order.listening():
                 await self._send_all(taking)
@@ -280,10 +242,10 @@ class Runner:
 
     async def _leave(self) -> None:
         self.journal.stop_retrying()
-        self._doubts.leave()
+        self.doubts.leave()
         # A journal that has failed, say, would fail each of them, one after the other.
-        self.leave_unbegun()
-        await self._pool.wait_for_those_in_flight()
+        self._leave_unbegun()
+        await self.pool.wait_for_those_in_flight()
         self._report_held_back()
         for claim in self.journal.left_over():
             self._report_not_done(claim)
@@ -296,7 +258,7 @@ class Runner:
         await journal.check_owner(self._api.url)  # before even the user is asked for there
         await journal.set_owner(await self._account(), self._api.url)
         self.superseded = await journal.start_run(
-            resumes=self._resumes, retry_failed=options.retry_failed, superseded=options.superseded
+            resumes=self._messages is None, retry_failed=options.retry_failed, superseded=options.superseded
         )
         if self.superseded:
             log(logging.WARNING, _LEFT_OUT, left_out=self.superseded)
@@ -309,30 +271,30 @@ class Runner:
             SendingGivenUpError: nothing got through for too long.
         """
         while True:
-            await self._breaker.acquire()
+            await self.breaker.acquire()
             try:
                 account = await my_id(self._api)
             except ReauthorizationRequiredError:
                 raise
             except (CallError, AuthorizationError) as error:
-                if not await self._breaker.record_failure(error):
+                if not await self.breaker.record_failure(error):
                     raise
             else:
-                self._breaker.record_success()
+                self.breaker.record_success()
                 return account
 
     async def _send_all(self, taking: _Task) -> None:
-        pool = self._pool
+        pool = self.pool
         while True:
             self._raise_what_ends_it()
             is_taken = taking.done()
             if is_taken:
                 taking.result()  # raises what kept a message from being entered
                 self._report_held_back()
-            self.changed.clear()
+            self._changed.clear()
             if await self._launch_next() or await self._launch_those_behind():
                 continue
-            if is_taken and not self.changed.is_set():
+            if is_taken and not self._changed.is_set():
                 if not pool.in_flight and not await self.intake.has_others():
                     return
                 if pool.in_flight and len(pool.in_flight) == self._proofs.waiting:
@@ -340,7 +302,7 @@ class Runner:
             await self._wait_for_change()
 
     def _raise_what_ends_it(self) -> None:
-        failure = self._failure or self.sender.failure or self._breaker.given_up
+        failure = self._failure or self._sender.failure or self.breaker.given_up
         if failure is not None:
             raise failure
 
@@ -351,11 +313,11 @@ class Runner:
         else:
             claims = await self._claim_with_places()
         for claim in claims:
-            self._pool.launch(claim)
+            self.pool.launch(claim)
         return bool(claims)
 
     async def _claim_with_places(self) -> list[Claim]:
-        places = self._pool.places
+        places = self.pool.places
         await places.acquire()
         taken = 1
         while taken < _MOST_CLAIMED and not places.locked():
@@ -363,7 +325,7 @@ class Runner:
             taken += 1
         claims = await self.journal.claim(taken)
         self.intake.expect(claims)
-        if self._resumes:  # the others were entered with what is known of them
+        if self._messages is None:  # the others were entered with what is known of them
             self._order.learn_about(claim.chat for claim in claims)
         for _ in range(taken - len(claims)):
             places.release()
@@ -372,8 +334,8 @@ class Runner:
     async def _launch_those_in_doubt(self) -> bool:
         claims = await self.journal.claim_in_doubt()
         for claim in claims:
-            await self._pool.places.acquire()
-            self._pool.launch(claim)
+            await self.pool.places.acquire()
+            self.pool.launch(claim)
         return bool(claims)
 
     async def _launch_those_behind(self) -> bool:
@@ -382,10 +344,10 @@ class Runner:
 
     async def _wait_for_change(self) -> None:
         if self.journal.lease is None:
-            await self.changed.wait()
+            await self._changed.wait()
             return
         with suppress(TimeoutError):
-            await asyncio.wait_for(self.changed.wait(), _BETWEEN_LOOKS)
+            await asyncio.wait_for(self._changed.wait(), _BETWEEN_LOOKS)
         now = asyncio.get_running_loop().time()
         if now >= self._looked_at + _BETWEEN_LOOKS:
             self._looked_at = now
@@ -393,12 +355,12 @@ class Runner:
 
     # --- one message
 
-    async def work(self, claim: Claim) -> SendResult | None:
+    async def _work(self, claim: Claim) -> SendResult | None:
         """Send one message; what goes wrong with it is in its result."""
         try:
-            result = await self.sender.send(claim)
+            result = await self._sender.send(claim)
         except ClaimLostError:
-            self._breaker.release_probe()
+            self.breaker.release_probe()
             # The worker that has it now finds out what becomes of it. If there is none, it was not sent yet.
             self.intake.mark_pending(claim)
             await self._requeue(claim)
@@ -413,33 +375,49 @@ class Runner:
         if result is not None:
             self.intake.release(claim)
         elif not self.journal.is_durable:
-            self._pool.places.take()  # it waits in memory, and has its place there
+            self.pool.places.take()  # it waits in memory, and has its place there
         return self.intake.hold_back(result)
 
-    def cut_off(self, claim: Claim, task: _Task) -> SendResult | None:
+    def _cut_off(self, claim: Claim, task: _Task) -> SendResult | None:
         """Return the result of a message whose task was cancelled, or had a bug."""
         attempts = claim.attempts + self._calls.calls_of(task)
-        if task in self._doubts or claim.state is not State.WAITING or self._calls.has_begun(task):
-            unclear = self._doubts.pop(task) or SendingStoppedError(self.sender.left_open)
-            result = self.sender.result(claim, Outcome.UNKNOWN, unclear, attempts)
+        if task in self.doubts or claim.state is not State.WAITING or self._calls.has_begun(task):
+            unclear = self.doubts.pop(task) or SendingStoppedError(self._sender.left_open)
+            result = self._sender.result(claim, Outcome.UNKNOWN, unclear, attempts)
         elif self.journal.is_durable:
             requeueing = start(self._requeue(claim))
             self._requeueing.add(requeueing)
             requeueing.add_done_callback(self._requeueing.discard)
             return None
         else:
-            error = self._breaker.given_up or SendingStoppedError(_NOT_DONE)
-            result = self.sender.result(claim, Outcome.NOT_SENT, error, attempts)
+            error = self.breaker.given_up or SendingStoppedError(_NOT_DONE)
+            result = self._sender.result(claim, Outcome.NOT_SENT, error, attempts)
         self.journal.abandon(claim)
         self.intake.release(claim)
         return self.intake.hold_back(result)
 
-    def leave_unbegun(self) -> None:
+    def _runs_on(self, task: _Task) -> bool:
+        return self._calls.has_begun(task) and task not in self.doubts
+
+    def _forget(self, task: _Task) -> None:
+        self._calls.forget(task)
+        self._changed.set()
+
+    def _prepare(self, request: Request, task: _Task | None) -> None:
+        request.may_repeat = partial(self.breaker.may_repeat, request, asyncio.get_running_loop().time())
+        if task is not None:
+            self._sender.prepare(request, task)
+
+    def _give_up(self) -> None:
+        """Begin nothing that is not under way, and find out nothing more, since nothing gets through."""
+        self.doubts.leave()
+        self._leave_unbegun()
+        self._changed.set()
+
+    def _leave_unbegun(self) -> None:
         """Cut off those that wait for their turn, however long that may last."""
         this = asyncio.current_task()
-        self._pool.cancel_unless(
-            lambda task: task is this or (self._calls.has_begun(task) and task not in self._doubts)
-        )
+        self.pool.cancel_unless(lambda task: task is this or self._runs_on(task))
 
     async def _requeue(self, claim: Claim) -> None:
         try:
@@ -452,24 +430,24 @@ class Runner:
     def _lose_all(self) -> None:
         """End the run, since others may take its messages over."""
         self._failure = JournalError(_LEASE_LOST)
-        self._pool.cancel_unless(lambda _: False)
-        self.changed.set()
+        self.pool.cancel_unless(lambda _: False)
+        self._changed.set()
 
     # --- results that come from elsewhere
 
     async def _report(self, result: SendResult) -> None:
-        await self._pool.places.acquire()
-        self._pool.report(self.intake.hold_back(result))
+        await self.pool.places.acquire()
+        self.pool.report(self.intake.hold_back(result))
 
     def _report_held_back(self) -> None:
         for result in self.intake.held_back():
-            self._pool.places.take()
-            self._pool.report(result)
+            self.pool.places.take()
+            self.pool.report(result)
 
     def _report_not_done(self, claim: Claim) -> None:
-        error = self._breaker.given_up or SendingStoppedError(_NOT_DONE)
+        error = self.breaker.given_up or SendingStoppedError(_NOT_DONE)
         self.intake.release(claim)
-        self._pool.report(self.sender.result(claim, Outcome.NOT_SENT, error, claim.attempts))
+        self.pool.report(self._sender.result(claim, Outcome.NOT_SENT, error, claim.attempts))
 
 
 def send_many(

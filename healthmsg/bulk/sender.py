@@ -10,12 +10,12 @@ from attrs import define, evolve, field
 
 from healthmsg.bulk.circuit_breaker import CircuitBreaker
 from healthmsg.bulk.dispatch import CallTracker, DispatchWindow, Lease, OrderKeeper
-from healthmsg.bulk.intake import Intake, outgoing_of
+from healthmsg.bulk.entries import outgoing_of
+from healthmsg.bulk.intake import Intake
 from healthmsg.bulk.journal.base import Claim, Journal, State
 from healthmsg.bulk.models import Outgoing, SendResult, address_of, check_own, is_user, outcome_of
 from healthmsg.bulk.options import SendOptions
-from healthmsg.bulk.proofs import DeliveryProofs, JournalEvidence
-from healthmsg.bulk.reconcile import Reconciled, Reconciler, reconciler_of
+from healthmsg.bulk.reconcile import DeliveryProofs, JournalEvidence, Reconciled, Reconciler, reconciler_of
 from healthmsg.clock import ServerClock
 from healthmsg.delivery.proof import Attempt, attempt_of
 from healthmsg.errors import (
@@ -223,7 +223,7 @@ class Sender:
             message = claim.message or outgoing_of(claim)
             _check_files(message)
             chat = await self._chat_of(claim, message)
-            await self._order.note_what_was_learnt()
+            await self._order.note_what_was_learnt(self._journal)
             self._order.has_started(number)
             sent = await self._begin_and_say(claim, chat, message)
         except (JournalError, SendingGivenUpError):
@@ -364,7 +364,7 @@ class Sender:
 
     async def _reconciler(self, key: str) -> Reconciler:
         api = self._calls.api
-        evidence = JournalEvidence(self._journal, api.deliveries, self._proofs, key)
+        evidence = JournalEvidence(api.deliveries, self._journal, self._proofs, key)
         return await reconciler_of(api, self._options.settle, evidence)
 
     async def _release(self, claim: Claim) -> None:

@@ -6,28 +6,22 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 
-from healthmsg.cli.chats import chats
-from healthmsg.cli.ending import fail
 from healthmsg.cli.journal import journal
-from healthmsg.cli.send import send
+from healthmsg.cli.problems import fail, system_reason
+from healthmsg.cli.send import chats, send
 from healthmsg.cli.send_many import send_many
-from healthmsg.cli.shell import EachOptionOnce
+from healthmsg.cli.service import EachOptionOnce
 from healthmsg.cli.terminal import has_lost_output
-from healthmsg.cli.wording import reason_of
 from healthmsg.errors import HealthmsgError
 from healthmsg.version import __version__
 
 # Locals in a traceback would show tokens and messages.
-app: Final = typer.Typer(
-    name="healthmsg",
-    no_args_is_help=True,
-    pretty_exceptions_show_locals=False,
-)
+app: Final = typer.Typer(name="healthmsg", no_args_is_help=True, pretty_exceptions_show_locals=False)
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
-        print(f"healthmsg {__version__}")  # noqa: T201 - what was asked for
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        print(f"healthmsg {__version__}")  # noqa: T201 - the output of the option
         raise typer.Exit
 
 
@@ -54,29 +48,19 @@ def sandbox(
         list[str] | None,
         typer.Option(metavar="NAME", help="A name or address by which it may be called; can be repeated."),
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print what to use it with as one JSON object.")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print how to use it as one JSON object.")] = False,
 ) -> None:
     """Serve the API on this machine, with made-up people, until Ctrl-C."""
-    from healthmsg.cli.serve import serve  # noqa: PLC0415 - each command loads what it needs
+    from healthmsg.cli.demo import serve  # noqa: PLC0415 - loaded by the command that needs it
+    from healthmsg.sandbox import Sandbox  # noqa: PLC0415 - the same
 
+    sandbox = Sandbox(auto_approve=approve, redirect_uri=redirect_uri, allowed_hosts=allow_host or ())
     try:
-        asyncio.run(
-            serve(
-                Console(),
-                host,
-                port,
-                auto_approve=approve,
-                redirect_uri=redirect_uri,
-                allowed_hosts=allow_host or (),
-                as_json=as_json,
-            )
-        )
+        asyncio.run(serve(Console(), sandbox, host, port, as_json=as_json))
     except KeyboardInterrupt:
         pass
     except OSError as error:
-        fail(f"Cannot listen on {host}:{port}: {reason_of(error)}")
+        fail(f"Cannot listen on {host}:{port}: {system_reason(error)}")
 
 
 @app.command(cls=EachOptionOnce)
@@ -91,20 +75,20 @@ def demo(
     client_secret: Annotated[str, typer.Option(help="Of that sandbox.")] = "healthmsg-sandbox-secret",  # noqa: S107 - made up
 ) -> None:
     """Watch the SDK do its whole job against a sandbox: sign in, send, upload, read back, download, count."""
-    from healthmsg.cli.demo import run_demo  # noqa: PLC0415 - each command loads what it needs
+    from healthmsg.cli.demo import run_demo  # noqa: PLC0415 - loaded by the command that needs it
     from healthmsg.sandbox.remote import RemoteSandbox  # noqa: PLC0415 - the same
 
-    given = RemoteSandbox(sandbox_url.rstrip("/"), client_id, client_secret) if sandbox_url else None
-    # With --json the last line is for a program, and the rest for whoever watches.
+    sandbox = RemoteSandbox(sandbox_url.rstrip("/"), client_id, client_secret) if sandbox_url else None
+    # With --json, only the last line goes to the standard output, for a program.
     console = Console(stderr=as_json)
     try:
-        figures = asyncio.run(run_demo(console, given))
+        figures = asyncio.run(run_demo(console, sandbox))
     except HealthmsgError as error:
         fail(str(error))
-    except ExceptionGroup as group:  # of what was done at the same time
-        fail(str(_first(group)))
-    except OSError as error:  # no room for the files, or no sandbox could be started
-        fail(reason_of(error))
+    except ExceptionGroup as group:  # from calls at the same time
+        fail(str(_first_error(group)))
+    except OSError as error:  # no room for the files, or no sandbox could start
+        fail(system_reason(error))
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     if as_json:
@@ -114,8 +98,8 @@ def demo(
     raise typer.Exit(0 if figures.is_clean else 1)
 
 
-def _first(group: ExceptionGroup) -> Exception:
-    """Give the first of our own errors; any other is a bug and goes on."""
+def _first_error(group: ExceptionGroup) -> Exception:
+    """Return the first error of ours; a group without one is a bug and is raised again."""
     ours = group.subgroup(HealthmsgError)
     if ours is None:
         raise group

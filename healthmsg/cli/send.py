@@ -1,8 +1,8 @@
-"""`healthmsg send`: one message."""
+"""`healthmsg chats` and `healthmsg send`: the chats, and one message to one of them."""
 
 import asyncio
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Final
 
@@ -10,37 +10,34 @@ import typer
 from attrs import define
 from rich.console import Console
 
+from healthmsg.api import user_id
 from healthmsg.bulk.reconcile import SETTLE
-from healthmsg.cli.chats import chat_at, parse_address
-from healthmsg.cli.ending import ExitCode, problems_told, say
-from healthmsg.cli.recipients import RefusedError
-from healthmsg.cli.sending import options as option
-from healthmsg.cli.service import Ca, NoX509Strict, Proxy, Service, named
-from healthmsg.cli.terminal import shown
+from healthmsg.cli.problems import ExitCode, RefusedError, exit_on_error, fail, print_text
+from healthmsg.cli.sending.options import Settle
+from healthmsg.cli.service import Ca, NoX509Strict, Proxy, Service, chat_handle, describe
+from healthmsg.cli.terminal import has_lost_output, printable
 from healthmsg.client import Client
 from healthmsg.codec import encode
 from healthmsg.errors import AmbiguousAuxIdError, CallError, DeliveryUnknownError, HealthmsgError
-from healthmsg.ids import ChatAddress
-from healthmsg.models import Outcome
+from healthmsg.ids import ADDRESS_STARTS, USERS, ChatAddress, ChatKind
+from healthmsg.models import ConversationInfo, GroupChatInfo, Outcome
 from healthmsg.validation import require_non_blank
 
+# Room for `conversations/` and a UUID.
+_ADDRESS_WIDTH: Final = 50
 _STDIN: Final = "-"
-_CODES: Final = {
-    Outcome.DELIVERED: ExitCode.DONE,
-    Outcome.NOT_SENT: ExitCode.FAILED,
-    Outcome.UNKNOWN: ExitCode.UNKNOWN,
+_ENDINGS: Final = {
+    Outcome.DELIVERED: (ExitCode.DONE, "Sent"),
+    Outcome.NOT_SENT: (ExitCode.FAILED, "Not sent"),
+    Outcome.UNKNOWN: (
+        ExitCode.UNKNOWN,
+        "Unknown: it may have arrived. Look in the chat before you send it again",
+    ),
 }
-_SAID: Final = {
-    Outcome.DELIVERED: "Sent",
-    Outcome.NOT_SENT: "Not sent",
-    Outcome.UNKNOWN: "Unknown: it may have arrived. Look in the chat before you send it again",
-}
-
 _AMBIGUOUS: Final = (
     "the auxiliary id has a diacritic, which the vendor's own client folds away (é becomes e), so that two"
     " patients can share one id: write it without, or give --exact-aux-id if it is meant as it is"
 )
-
 To = Annotated[
     str,
     typer.Argument(
@@ -61,15 +58,100 @@ Text = Annotated[
 ExactAuxId = Annotated[
     bool, typer.Option("--exact-aux-id", help="Diacritics in an auxiliary id are meant as they are.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the outcome as one JSON object.")]
+
+
+def chats(
+    limit: Annotated[int | None, typer.Option(min=1, help="So many of each kind at most.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+    proxy: Proxy = None,
+    ca: Ca = None,
+    no_x509_strict: NoX509Strict = False,
+) -> None:
+    """List the chats: the address as `send` takes it, the kind, and the subject or the other side's name.
+
+    HEALTHMSG_TOKEN is the access token, HEALTHMSG_ENVIRONMENT is kpn or alterdesk.
+    """
+    console = Console()
+
+    def print_chat(info: ConversationInfo | GroupChatInfo) -> None:
+        print_text(console, _as_json(info) if as_json else _as_text(info))
+
+    with exit_on_error():
+        service = Service(proxy, ca, no_x509_strict)
+        service.check()
+        print_text(Console(stderr=True), f"The chats are read from: {describe(service.environment)}")
+        count = asyncio.run(_list(service, limit, print_chat))
+    if not count and not as_json:
+        print_text(console, "There are no chats.")
+    if has_lost_output():
+        fail("the output could not be written")
+
+
+async def _list(
+    service: Service, limit: int | None, print_chat: Callable[[ConversationInfo | GroupChatInfo], None]
+) -> int:
+    count = 0
+    async with service.client() as client:
+        for chats_of_kind in (client.conversations, client.groupchats):
+            async for info in chats_of_kind.list(limit=limit):
+                print_chat(info)
+                count += 1
+    return count
+
+
+def _address(info: ConversationInfo | GroupChatInfo) -> ChatAddress:
+    is_group = isinstance(info, GroupChatInfo)
+    return ChatAddress(ChatKind.GROUP_CHAT if is_group else ChatKind.CONVERSATION, info.id)
+
+
+def _kind(info: ConversationInfo | GroupChatInfo) -> str:
+    return "group chat" if isinstance(info, GroupChatInfo) else "conversation"
+
+
+def _as_text(info: ConversationInfo | GroupChatInfo) -> str:
+    closed = "  (closed)" if info.closed else ""
+    address, title = printable(_address(info).text), printable(info.title)
+    return f"{address:{_ADDRESS_WIDTH}}  {_kind(info):12}  {title}{closed}".rstrip()
+
+
+def _as_json(info: ConversationInfo | GroupChatInfo) -> str:
+    fields = {
+        "address": _address(info).text,
+        "id": info.id,
+        "kind": _kind(info),
+        "name": info.title,
+        "aux_id": info.aux_id,
+        "closed": info.closed,
+        "unread": info.unread,
+    }
+    return encode(fields).decode()
+
+
+def parse_address(text: str, *, is_exact: bool = False) -> ChatAddress | str:
+    """Parse the address of a chat, or of a user: then return the user's id.
+
+    With `is_exact`, diacritics in an auxiliary id are meant as they are.
+
+    Raises:
+        RefusedError: it is no address.
+        InvalidIdError: the id in it cannot be one.
+    """
+    if text.startswith(USERS):
+        return user_id(text.removeprefix(USERS))
+    if not text.startswith(tuple(start for start, _ in ADDRESS_STARTS)):
+        starts = ", ".join([*(f"{start}…" for start, _ in ADDRESS_STARTS), f"{USERS}…"])
+        raise RefusedError(
+            f"it must begin with what it is the id of: {starts}. `healthmsg chats` lists the chats"
+        )
+    return ChatAddress.of_text(text) if is_exact else ChatAddress.parse(text)
 
 
 def send(
     to: To,
     text: Text,
     exact_aux_id: ExactAuxId = False,
-    settle: option.Settle = SETTLE,
-    as_json: AsJson = False,
+    settle: Settle = SETTLE,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as one JSON object.")] = False,
     proxy: Proxy = None,
     ca: Ca = None,
     no_x509_strict: NoX509Strict = False,
@@ -80,29 +162,29 @@ def send(
 
     Exit status: 0 sent, 1 not sent, 2 refused, 3 unknown, 130 interrupted.
     """
-    sending = _Sending()
+    report = _SendReport()
     try:
-        with problems_told("Nothing was sent."), _noted(sending):
+        with exit_on_error("Nothing was sent."), _recording_refusal(report):
             address = parse_address(to, is_exact=exact_aux_id)
             body = require_non_blank(_read_stdin() if text == _STDIN else text)
             encode(body)  # refuses what has no UTF-8 form
             service = Service(proxy, ca, no_x509_strict)
             service.check()
             client = service.client()
-        sending.service = service.environment.api_url
-        say(Console(stderr=True), f"Service: {named(service.environment)}")
-        code = _carry_out(sending, client, address, body, settle)
+        report.service = service.environment.api_url
+        print_text(Console(stderr=True), f"Service: {describe(service.environment)}")
+        code = _send_and_record(report, client, address, body, settle)
     finally:
         if as_json:
-            print(sending.as_json(), flush=True)  # noqa: T201 - not for rich: no wrapping, no colour
+            print(report.as_json(), flush=True)  # noqa: T201 - not for rich: no wrapping, no colour
     if not as_json:
-        say(Console(stderr=sending.outcome is not Outcome.DELIVERED), sending.as_text())
+        print_text(Console(stderr=report.outcome is not Outcome.DELIVERED), report.as_text())
     raise typer.Exit(code)
 
 
 @define
-class _Sending:
-    """What became of the message, as far as it is known."""
+class _SendReport:
+    """The outcome of the message, as far as it is known."""
 
     outcome: Outcome = Outcome.NOT_SENT
     message_id: str | None = None
@@ -111,10 +193,10 @@ class _Sending:
     """The API's URL."""
 
     def as_text(self) -> str:
-        said = _SAID[self.outcome]
+        _, text = _ENDINGS[self.outcome]
         if self.message_id is not None:
-            return f"{said}: message {shown(self.message_id)}"
-        return f"{said}: {self.error}" if self.error else f"{said}."
+            return f"{text}: message {printable(self.message_id)}"
+        return f"{text}: {self.error}" if self.error else f"{text}."
 
     def as_json(self) -> str:
         fields = {
@@ -127,73 +209,74 @@ class _Sending:
 
 
 @contextmanager
-def _noted(sending: _Sending) -> Iterator[None]:
-    """Note why the message is refused, in the words of the command line."""
+def _recording_refusal(report: _SendReport) -> Iterator[None]:
+    """Record why the message is refused, in the words of the command line."""
     try:
         yield
     except AmbiguousAuxIdError:
         problem = _AMBIGUOUS
     except RefusedError as error:
-        problem = error.shown
+        problem = error.text
     except HealthmsgError as error:
         problem = str(error)
     else:
         return
-    sending.error = problem
+    report.error = problem
     raise RefusedError(problem)
 
 
-def _carry_out(
-    sending: _Sending, client: Client, address: ChatAddress | str, body: str, settle: float
+def _send_and_record(
+    report: _SendReport, client: Client, address: ChatAddress | str, body: str, settle: float
 ) -> ExitCode:
     try:
-        asyncio.run(_send(sending, client, address, body, settle))
-    except CallError as error:
-        sending.error = error.problem
+        asyncio.run(_send(report, client, address, body, settle))
     except HealthmsgError as error:
-        sending.error = str(error)
+        report.error = _problem(error)
     except KeyboardInterrupt:
-        sending.error = "interrupted"
+        report.error = "interrupted"
         return ExitCode.INTERRUPTED
-    return _CODES[sending.outcome]
+    return _ENDINGS[report.outcome][0]
 
 
 async def _send(
-    sending: _Sending, client: Client, address: ChatAddress | str, body: str, settle: float
+    report: _SendReport, client: Client, address: ChatAddress | str, body: str, settle: float
 ) -> None:
     async with client:
-        chat = chat_at(client, address)
-        # Should it be interrupted from here on, nothing else is known.
-        sending.outcome = Outcome.UNKNOWN
+        chat = chat_handle(client, address)
+        # Until the call ends, the outcome is unknown: it may be interrupted.
+        report.outcome = Outcome.UNKNOWN
         try:
             sent = await chat.send(body)
         except DeliveryUnknownError as error:
             unknown = error
         except CallError as error:
-            sending.outcome = error.outcome
+            report.outcome = error.outcome
             raise
         except HealthmsgError:
-            sending.outcome = Outcome.NOT_SENT
+            report.outcome = Outcome.NOT_SENT
             raise
         else:
-            sending.outcome, sending.message_id = Outcome.DELIVERED, sent.id
+            report.outcome, report.message_id = Outcome.DELIVERED, sent.id
             return
-        sending.error = unknown.problem
-        say(
+        report.error = unknown.problem
+        print_text(
             Console(stderr=True), f"It may have arrived: looking for it in the chat, for up to {settle:g} s …"
         )
         try:
             found = await client.reconcile(unknown, settle=settle)
         except HealthmsgError as error:
-            # That reading had no effect says nothing of the message.
-            why = error.problem if isinstance(error, CallError) else str(error)
-            sending.error = f"{unknown.problem}; it could not be looked for: {why}"
+            report.error = f"{unknown.problem}; it could not be looked for: {_problem(error)}"
             return
-        sending.outcome, sending.message_id = found.outcome, found.message_id
+        report.outcome, report.message_id = found.outcome, found.message_id
         if found.outcome is Outcome.DELIVERED:
-            sending.error = None
+            report.error = None
         elif found.outcome is Outcome.UNKNOWN and found.reason:
-            sending.error = f"{unknown.problem}; {found.reason}"
+            report.error = f"{unknown.problem}; {found.reason}"
+
+
+def _problem(error: HealthmsgError) -> str:
+    """Return what went wrong with a call, without its effect: the outcome is printed separately."""
+    return error.problem if isinstance(error, CallError) else str(error)
 
 
 def _read_stdin() -> str:
@@ -202,6 +285,6 @@ def _read_stdin() -> str:
     except (UnicodeDecodeError, OSError, AttributeError):
         pass
     else:
-        # What ends the last line is the editor's or the shell's, not the message's.
+        # The last end of line is from an editor or the shell, not part of the message.
         return text.rstrip("\r\n")
     raise RefusedError("the standard input is no text in UTF-8")

@@ -1,5 +1,6 @@
-"""The service that a command goes to: which one it is, and the way there."""
+"""The service that a command calls: which one it is, the way there, and the options for it."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from ssl import SSLContext
@@ -8,13 +9,17 @@ from urllib.parse import urlsplit
 
 import typer
 from attrs import frozen
+from typer.core import TyperCommand, TyperOption
 
 from healthmsg.assembly import token_from_env
-from healthmsg.cli.sending.journal_place import HIDDEN
+from healthmsg.cli.files import HIDDEN
 from healthmsg.client import Client
 from healthmsg.environment import Environment, comparable_url, is_loopback
 from healthmsg.errors import ConfigurationError
+from healthmsg.ids import ChatAddress, exact_aux_id
 from healthmsg.network import Network, trusting_context
+from healthmsg.resources.chat import Chat
+from healthmsg.resources.group_chat import GroupChat
 
 _NAMES: Final = {
     comparable_url(Environment.kpn().api_url): "KPN Healthcare Messenger",
@@ -30,8 +35,7 @@ Proxy = Annotated[
     ),
 ]
 Ca = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="The certificates (PEM) to trust instead of the system's."),
+    Path | None, typer.Option(metavar="FILE", help="The certificates (PEM) to trust instead of the system's.")
 ]
 NoX509Strict = Annotated[
     bool,
@@ -42,9 +46,24 @@ NoX509Strict = Annotated[
 ]
 
 
+class EachOptionOnce(TyperCommand):
+    """A command that refuses a second value for an option, where the first would be ignored.
+
+    With two journals, recipients who got a message from the first would get it again from the second.
+    """
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        """Read the arguments."""
+        _, _, given = self.make_parser(ctx).parse_args(args=list(args))
+        for option, times in Counter(given).items():
+            if times > 1 and isinstance(option, TyperOption) and not option.is_flag and not option.multiple:
+                ctx.fail(f"{option.opts[0]} is given {times} times")
+        return super().parse_args(ctx, args)
+
+
 @frozen
 class Service:
-    """What `HEALTHMSG_TOKEN` and its sisters say, and the options for the way there."""
+    """The service that the variables `HEALTHMSG_…` name, and the options for the way there."""
 
     proxy: str | None = None
     ca: Path | None = None
@@ -52,7 +71,7 @@ class Service:
 
     @property
     def environment(self) -> Environment:
-        """Where it is.
+        """The service's URLs.
 
         Raises:
             ConfigurationError: a variable is missing or unusable; the message says what to set.
@@ -68,16 +87,16 @@ class Service:
         )
 
     def check(self) -> None:
-        """Look at all of it, without going there.
+        """Check variables and options, without a call.
 
         Raises:
-            ConfigurationError: something about it cannot work.
+            ConfigurationError: one of them cannot work.
         """
         _ = self.environment
-        self.check_way()
+        self.check_network()
 
-    def check_way(self) -> None:
-        """Look at the options.
+    def check_network(self) -> None:
+        """Check the options.
 
         Raises:
             ConfigurationError: one of them cannot work.
@@ -85,10 +104,10 @@ class Service:
         Network(self.proxy, self._trusted())
 
     def client(self) -> Client:
-        """Return a client of it.
+        """Return a client of the service.
 
         Raises:
-            ConfigurationError: something about it cannot work.
+            ConfigurationError: one of them cannot work.
         """
         token, environment = token_from_env(), Environment.from_env()
         return Client(
@@ -96,7 +115,7 @@ class Service:
             environment=environment,
             proxy=self.proxy,
             ssl=self._trusted(),
-            # What the environment says of proxies is for other machines.
+            # Proxies that the environment names are for other machines.
             trust_env=not is_on_this_machine(environment),
         )
 
@@ -105,18 +124,18 @@ class Service:
             return None
         return trusting_context(self.ca, is_strict=not self.no_x509_strict, name="--ca")
 
-    def words(self) -> Iterator[str]:
-        """Return the options for a command that goes the same way; the proxy's password is left out."""
+    def arguments(self) -> Iterator[str]:
+        """Yield the options for a command that goes the same way, without the proxy's password."""
         if self.proxy is not None:
-            yield f"--proxy={without_password(self.proxy)}"
+            yield f"--proxy={hide_password(self.proxy)}"
         if self.ca is not None:
             yield f"--ca={self.ca}"
         if self.no_x509_strict:
             yield "--no-x509-strict"
 
 
-def without_password(url: str) -> str:
-    """Return a URL with something in the password's place."""
+def hide_password(url: str) -> str:
+    """Return the URL with `***` in the place of its password."""
     parts = urlsplit(url)
     if parts.password is None:
         return url
@@ -124,8 +143,8 @@ def without_password(url: str) -> str:
     return parts._replace(netloc=f"{parts.username or ''}:{HIDDEN}@{host}").geturl()
 
 
-def named(environment: Environment) -> str:
-    """Return what a person is to know of where something is sent."""
+def describe(environment: Environment) -> str:
+    """Return for a person where something is sent."""
     url = environment.api_url
     if name := _NAMES.get(comparable_url(url)):
         return f"{name} ({url})"
@@ -135,5 +154,17 @@ def named(environment: Environment) -> str:
 
 
 def is_on_this_machine(environment: Environment) -> bool:
-    """Return whether it is served by this machine itself, as a sandbox is."""
+    """Return whether this machine itself serves it, as it does a sandbox."""
     return is_loopback(urlsplit(environment.api_url).hostname or "")
+
+
+def chat_handle(client: Client, address: ChatAddress | str) -> Chat | GroupChat:
+    """Return the handle of a chat, or of the conversation with a user."""
+    if isinstance(address, str):
+        return client.users(address).conversation()
+    if address.kind.is_auxiliary:
+        aux_id = exact_aux_id(address.id)
+        if address.kind.is_group:
+            return client.auxiliary.groupchats(aux_id)
+        return client.auxiliary.conversations(aux_id)
+    return client.groupchats(address.id) if address.kind.is_group else client.conversations(address.id)

@@ -3,19 +3,22 @@
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import cached_property
 from itertools import count
 from secrets import token_hex
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from attrs import field, frozen
 
 from healthmsg.clock import ServerClock
 from healthmsg.delivery.aliases import Aliases
-from healthmsg.delivery.proof import Attempt, Samples
-from healthmsg.delivery.rewriting import Rewritings
 from healthmsg.errors import DeliveryUnknownError
 from healthmsg.ids import ChatAddress
 from healthmsg.pipeline.request import Multipart, Request
+
+if TYPE_CHECKING:
+    from healthmsg.delivery.proof import Attempt, Samples
+    from healthmsg.delivery.rewriting import Rewritings
 
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
@@ -55,10 +58,6 @@ class Deliveries:
         self._aliases = aliases or Aliases()
         self.me: str | None = None
         """The user's id, once it was asked for."""
-        self.samples: Samples = Samples()
-        """What is known of the service's stamps."""
-        self.rewritings: Rewritings = Rewritings()
-        """What is known of how the service keeps texts and files."""
         self._known: set[str] = set()
         """Their ids."""
         self._order = deque[str]()
@@ -78,6 +77,20 @@ class Deliveries:
         self._found_as = OrderedDict[str, int]()
         """The same of what was found, by its id."""
         self._sender = (_PROCESS, next(_numbers))
+
+    @cached_property
+    def samples(self) -> "Samples":
+        """What is known of the service's stamps."""
+        from healthmsg.delivery.proof import Samples  # noqa: PLC0415 - only what is unknown needs a proof
+
+        return Samples()
+
+    @cached_property
+    def rewritings(self) -> "Rewritings":
+        """What is known of how the service keeps texts and files."""
+        from healthmsg.delivery.rewriting import Rewritings  # noqa: PLC0415 - as in samples
+
+        return Rewritings()
 
     def delivered(self, chat: ChatAddress, message_id: str, body: str, files: Files, call: Request) -> None:
         """Note a message of which the service said that it accepted it, and the call that it was sent by."""
@@ -100,7 +113,7 @@ class Deliveries:
         for one in [one for one in self._last if one[1] == message_id]:
             self._last.remove(one)
 
-    def claim(self, attempt: Attempt, message_id: str) -> bool:
+    def claim(self, attempt: "Attempt", message_id: str) -> bool:
         """Take a message that was found for the one that was attempted, unless it may be another's.
 
         Of an equal one that is on its way now, be it to another address of the same chat, the id is not known
@@ -120,7 +133,7 @@ class Deliveries:
             _keep(self._found_as, message_id, sending)
         return True
 
-    def is_for(self, attempt: Attempt, journal: bytes, key: str) -> None:
+    def is_for(self, attempt: "Attempt", journal: bytes, key: str) -> None:
         """Note which message of which journal an attempt is for.
 
         The error of one run and the journal of the next have attempts of their own for one call; `reconcile`
@@ -128,15 +141,15 @@ class Deliveries:
         """
         _keep(self._sendings, hash(attempt), hash((journal, key, attempt.body)))
 
-    def found_for(self, attempt: Attempt) -> str | None:
+    def found_for(self, attempt: "Attempt") -> str | None:
         """Return the id of the message that was found to be this attempt's, if it was looked for before."""
         return self._found.get(hash(attempt))
 
-    def is_unsure(self, attempt: Attempt) -> bool:
+    def is_unsure(self, attempt: "Attempt") -> bool:
         """Return whether an equal one is on its way to an address that may lead to the same chat."""
         return None in self._equal_ones(attempt)
 
-    def _equal_ones(self, attempt: Attempt) -> list[bool | None]:
+    def _equal_ones(self, attempt: "Attempt") -> list[bool | None]:
         """Return of each address to which an equal text is on its way whether it leads to the same chat."""
         chat = attempt.chat.text
         return [self._are_same(chat, other) for other in self._on_their_way.get(hash(attempt.body), ())]
@@ -167,7 +180,7 @@ class Deliveries:
         """Return whether a message is known to be one that was delivered."""
         return message_id in self._known
 
-    def witnesses(self, attempt: Attempt) -> Sequence[Delivered]:
+    def witnesses(self, attempt: "Attempt") -> Sequence[Delivered]:
         """Return what can prove a search: the newest, the last before the attempt, and the chat's last."""
         found = dict[str, Delivered]()
         if self._last:
@@ -197,6 +210,8 @@ class Deliveries:
 
     def note(self, error: DeliveryUnknownError, chat: ChatAddress, body: str, call: Request) -> None:
         """Keep with the error what is needed to find out what became of the message."""
+        from healthmsg.delivery.proof import Attempt  # noqa: PLC0415 - as in samples
+
         departed_at, clock = call.current.departed_at, self.clock
         error.attempt = Attempt(
             chat,
@@ -208,11 +223,11 @@ class Deliveries:
             clock.date_ahead(),
         )
 
-    def is_of_this_process(self, attempt: Attempt) -> bool:
+    def is_of_this_process(self, attempt: "Attempt") -> bool:
         """Return whether the attempt was made by this process, so that its moments are by our clock."""
         return attempt.sender[0] == _PROCESS
 
-    def can_find_out(self, attempt: Attempt) -> bool:
+    def can_find_out(self, attempt: "Attempt") -> bool:
         """Return whether this user may have sent it: that is not known of another process's."""
         return not self.is_of_this_process(attempt) or attempt.sender == self._sender
 

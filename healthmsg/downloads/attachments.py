@@ -11,12 +11,13 @@ from typing import Final
 from attrs import field, frozen
 
 from healthmsg.api import Api
+from healthmsg.codec import Model
 from healthmsg.downloads.download import Download
 from healthmsg.errors import ClientClosedError, DownloadError
 from healthmsg.files.targets import make_folder, stored_name
 from healthmsg.ids import ChatAddress
 from healthmsg.models import Attachment, Message
-from healthmsg.paging import PAGE_SIZE, Pager, Spawn
+from healthmsg.paging import PAGE_SIZE
 from healthmsg.routes import GET_ATTACHMENT, LIST_MESSAGES
 from healthmsg.task_pool import BulkRun, Job, TaskPool, Words
 from healthmsg.transfer import Meter, Progress
@@ -26,7 +27,7 @@ _WORDS: Final = Words("a download_all", "attachments", "fetch", "fetched")
 
 
 @frozen
-class DownloadResult:
+class DownloadResult(Model):
     """What became of one attachment.
 
     `path` is where it is, or `None` if it could not be downloaded: then `error` says why. `skipped` means
@@ -94,28 +95,13 @@ async def _taken(attachment: Attachment) -> Attachment:
     return attachment
 
 
-def download_all(
-    api: Api,
-    chat: ChatAddress,
-    *,
-    to: str | os.PathLike[str],
-    concurrency: int,
-    progress: Progress | None,
-) -> DownloadAll:
-    """Return the run that downloads every attachment of a chat; nothing is sent until it is iterated."""
-    messages = api.pages(Message, LIST_MESSAGES, chat, page_size=PAGE_SIZE)
-    attachments = _attachments(messages, api.spawn)
-    run = DownloadAll(api, chat, attachments, to=to, concurrency=concurrency, progress=progress)
-    api.keep(run)
-    return run
-
-
-async def _attachments(messages: Pager[Message], spawn: Spawn) -> AsyncGenerator[Attachment, None]:
-    """Yield each attachment once, newest first.
+async def attachments_of(api: Api, chat: ChatAddress) -> AsyncGenerator[Attachment, None]:
+    """Yield each attachment of a chat once, newest first.
 
     The list is read while files are downloaded, at full speed: messages that arrive between two pages shift
     the later ones, and enough of them would look like the end of the list.
     """
+    messages = api.pages(Message, LIST_MESSAGES, chat, page_size=PAGE_SIZE)
     queue: asyncio.Queue[Attachment | None] = asyncio.Queue()
 
     async def read() -> None:
@@ -127,7 +113,7 @@ async def _attachments(messages: Pager[Message], spawn: Spawn) -> AsyncGenerator
                         seen.add(attachment.id)
                         queue.put_nowait(attachment)
 
-    reading = spawn(read())
+    reading = api.spawn(read())
     # Not in the task itself, which may be cancelled before it has begun.
     reading.add_done_callback(lambda _: queue.put_nowait(None))
     try:

@@ -45,9 +45,12 @@ class Download:
     ) -> None:
         self._api = api
         self._new_request = new_request
-        self._call = new_request().call
+        self.call: str = new_request().call
         self._name = name
         self._size = size
+
+    def _fetching(self, *, may_restart: bool) -> "_Fetching":
+        return _Fetching(self._api, self._new_request, self.call, self._size, may_restart=may_restart)
 
     @classmethod
     def of_attachment(cls, api: Api, chat: ChatAddress, attachment: Attachment | str) -> "Download":
@@ -60,12 +63,16 @@ class Download:
 
         return cls(api, new_request, name=known.name, size=known.size) if known else cls(api, new_request)
 
+    def stream(self) -> "FileStream":
+        """Return the file's bytes as they arrive; nothing is sent yet."""
+        return FileStream(self)
+
     async def to_file(
         self, to: str | os.PathLike[str], *, overwrite: bool, transfer: Transfer | None = None
     ) -> Path:
         """Write the file beside its place, put it there when it is complete, and return its path."""
         target = await in_thread(lambda: Target.find(to, self._name, overwrite=overwrite))
-        fetching = _Fetching(self._api, self._new_request, self._call, self._size, may_restart=True)
+        fetching = self._fetching(may_restart=True)
         async with PartialFile(target) as partial, aclosing(fetching.pieces()) as pieces:
             async for piece in pieces:
                 if piece is None:
@@ -82,8 +89,8 @@ class Download:
     async def read(self, *, max_bytes: int) -> bytes:
         """Return the whole file, of at most `max_bytes`."""
         if self._size is not None and self._size > max_bytes:
-            raise DownloadError(self._call, "the file is larger than max_bytes")
-        fetching = _Fetching(self._api, self._new_request, self._call, self._size, may_restart=True)
+            raise DownloadError(self.call, "the file is larger than max_bytes")
+        fetching = self._fetching(may_restart=True)
         content = bytearray()
         async with aclosing(fetching.pieces()) as pieces:
             async for piece in pieces:
@@ -92,12 +99,12 @@ class Download:
                 else:
                     content += piece
                 if max(len(content), fetching.size or 0) > max_bytes:
-                    raise DownloadError(self._call, "the file is larger than max_bytes")
+                    raise DownloadError(self.call, "the file is larger than max_bytes")
         return bytes(content)
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """Yield the file piece by piece; its size is checked at the end."""
-        fetching = _Fetching(self._api, self._new_request, self._call, self._size, may_restart=False)
+        fetching = self._fetching(may_restart=False)
         async with aclosing(fetching.pieces()) as pieces:
             async for piece in pieces:
                 if piece is not None:
@@ -301,8 +308,12 @@ class FileStream(AsyncIterationOnly):
     """
 
     def __init__(self, download: Download) -> None:
+        self._download = download
         self._chunks = download.chunks()
         self._is_begun = False
+
+    def __repr__(self) -> str:
+        return f"<FileStream {self._download.call}>"
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         if self._is_begun:  # a broken transfer must not look like an empty file

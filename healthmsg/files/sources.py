@@ -76,7 +76,7 @@ class FileState:
 
     @classmethod
     def of(cls, descriptor: int) -> "FileState":
-        """Look at an open file. Blocks."""
+        """Return the state of an open file. Blocks."""
         found = os.fstat(descriptor)
         changed = found.st_ctime_ns if _HAS_TIME_OF_CHANGE else 0
         return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, changed)
@@ -224,7 +224,7 @@ _IN_THE_EVENT_LOOP: Final = FileTaker(digest_up_to=_MIB, holds_up_others=True)
 
 
 def take_now(files: Iterable[FileToUpload]) -> tuple[UploadFile, ...]:
-    """Take files in the event loop. Only those that were changed just now are read, up to 1 MiB of each."""
+    """Return files as they are now. In the event loop, it reads little: up to 1 MiB of those just changed."""
     return _IN_THE_EVENT_LOOP.take(files)
 
 

@@ -1,26 +1,32 @@
 """What goes to the service and comes from it: frozen values that know nothing of the client."""
 
 from healthmsg.errors import Outcome
-from healthmsg.models.chats import ConversationInfo, GroupChatInfo
-from healthmsg.models.companies import Company
-from healthmsg.models.groups import GroupSettings
+from healthmsg.models.chats import ConversationInfo, GroupChatInfo, GroupSettings
 from healthmsg.models.invitations import GroupInvite, ImportUser
-from healthmsg.models.messages import Attachment, Message, SentMessage
-from healthmsg.models.payloads import (
+from healthmsg.models.messages import (
+    Attachment,
+    Message,
     Payload,
     QuestionAnswer,
     QuestionOption,
     QuestionPayload,
+    SentMessage,
     VerificationPayload,
 )
 from healthmsg.models.questions import Option, Question
-from healthmsg.models.users import Member, User
-from healthmsg.models.verifications import IdentityProvider, UserVerifications, Verification
+from healthmsg.models.users import (
+    CompanyInfo,
+    IdentityProvider,
+    Member,
+    User,
+    UserVerifications,
+    Verification,
+)
 from healthmsg.quota import Quota
 
 __all__ = [
     "Attachment",
-    "Company",
+    "CompanyInfo",
     "ConversationInfo",
     "GroupChatInfo",
     "GroupInvite",

@@ -1,16 +1,31 @@
-"""Chats as the service describes them."""
+"""Conversations and group chats as the service describes them."""
 
 from datetime import datetime
 
 from attrs import field, frozen
 
-from healthmsg.models.fields import ASSUMED, JSONObject, by_id, private
-from healthmsg.models.groups import GroupSettings
+from healthmsg.models.base import ServiceModel, by_id, private
 from healthmsg.models.users import Member, User
+from healthmsg.structuring import ASSUMED
 
 
 @frozen
-class ConversationInfo:
+class GroupSettings(ServiceModel):
+    """What holds in a group chat [V]. Of those to change, only what is set is sent."""
+
+    allow_contacts: bool | None = None
+    """Whether people of other organisations may take part."""
+    auto_close_after: int | None = None
+    """Days without a message after which the chat is closed; 0: never [A]."""
+    auto_expire_after: int | None = None
+    """Seconds that a message lives; 0: for ever [A]."""
+    hybrid_messaging: bool | None = None
+    members_can_invite: bool | None = None
+    """Whether any member may add others."""
+
+
+@frozen
+class ConversationInfo(ServiceModel):
     """A 1-on-1 conversation. Contract: "Objects" [V]; `user`, the timestamps and `unread` [A].
 
     Every field but `id` may be missing, and is `None` (or empty) then.
@@ -30,8 +45,6 @@ class ConversationInfo:
     """Aware."""
     updated_at: datetime | None = field(default=None, metadata=ASSUMED)
     """Aware."""
-    extra: JSONObject = field(factory=dict, repr=False, eq=False, kw_only=True)
-    """JSON fields that the SDK does not know (yet)."""
 
     @property
     def title(self) -> str:
@@ -45,7 +58,7 @@ class ConversationInfo:
 
 
 @frozen
-class GroupChatInfo:
+class GroupChatInfo(ServiceModel):
     """A group chat. Contract: "Objects" [V]; `avatar`, the timestamps and `unread` [A].
 
     Every field but `id` may be missing, and is `None` (or empty) then.
@@ -71,8 +84,6 @@ class GroupChatInfo:
     """Aware."""
     updated_at: datetime | None = field(default=None, metadata=ASSUMED)
     """Aware."""
-    extra: JSONObject = field(factory=dict, repr=False, eq=False, kw_only=True)
-    """JSON fields that the SDK does not know (yet)."""
 
     @property
     def title(self) -> str:

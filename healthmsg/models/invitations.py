@@ -1,9 +1,10 @@
-"""Whom to bring in: into a group chat, or into the company."""
+"""Who is invited into a group chat, or imported into the company."""
 
 from typing import Final, Literal
 
 from attrs import field, frozen
 
+from healthmsg.codec import Model
 from healthmsg.ids import check_aux_id
 from healthmsg.validation import (
     check_choice,
@@ -20,8 +21,8 @@ _INVITE_TYPES: Final = ("coworker", "contact", "private_user")
 
 
 @frozen(kw_only=True)
-class GroupInvite:
-    """Somebody to invite into a new group chat [V].
+class GroupInvite(Model):
+    """A person to invite into a new group chat [V].
 
     Exactly one of `email` and `phone_number` is given. The phone number begins with `+` and the country's
     code, and is kept in the form of E.164. `invite_text` is used when a conversation is created too, which
@@ -57,8 +58,8 @@ class GroupInvite:
 
 
 @frozen(kw_only=True)
-class ImportUser:
-    """Somebody to import into the company [V].
+class ImportUser(Model):
+    """A person to import into the company [V].
 
     Raises:
         InvalidInputError: something in it cannot be right.

@@ -8,6 +8,7 @@ from typing import Final, Literal
 
 from attrs import field, frozen
 
+from healthmsg.codec import Model
 from healthmsg.errors import InvalidInputError
 from healthmsg.ids import fold_aux_id
 from healthmsg.validation import check_text
@@ -27,7 +28,7 @@ _BLANKS: Final = "\t\n\v\f\r \xa0\u1680\u2028\u2029\u202f\u205f\u3000\ufeff" + "
 
 
 @frozen(init=False)
-class Option:
+class Option(Model):
     """A button of a question [V].
 
     `label` is what the reader sees. `name` is what the answer gives back: at most 32 letters, digits and
@@ -57,7 +58,7 @@ class Option:
 
 
 @frozen
-class Question:
+class Question(Model):
     """What is asked with buttons [V]; see `ask` of a chat for what each part means."""
 
     options: Sequence[Option] = field(repr=False)

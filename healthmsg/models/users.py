@@ -1,14 +1,15 @@
-"""People."""
+"""Users, their organisation, and how they prove who they are."""
 
 from typing import Annotated, Final
 
 from attrs import field, frozen
 
-from healthmsg.models.fields import JSONObject, private
+from healthmsg.models.base import ServiceModel, private
+from healthmsg.structuring import ID_ALONE
 
 
 @frozen
-class User:
+class User(ServiceModel):
     """A healthcare professional, co-worker or patient. Contract: "Objects" [D]; `private_user`, `email` [V].
 
     Every field but `id` may be missing, and is `None` then.
@@ -29,8 +30,6 @@ class User:
     active: bool | None = None
     private_user: bool | None = None
     """Whether this is a patient's own account instead of a professional's."""
-    extra: JSONObject = field(factory=dict, repr=False, eq=False, kw_only=True)
-    """JSON fields that the SDK does not know (yet)."""
 
     @property
     def full_name(self) -> str:
@@ -39,7 +38,7 @@ class User:
 
     @property
     def mention(self) -> str:
-        """What mentions this user within a text: `[mention=<id>]` [V]; `User("@all")` is everybody."""
+        """What mentions this user within a text: `[mention=<id>]` [V]; `User("@all")` is every member."""
         return f"[mention={self.id}]"
 
 
@@ -47,7 +46,7 @@ EVERYBODY: Final = User("@all")
 """Stands for all members of a group chat [V]."""
 
 
-UserOrId = Annotated[User, "the service may give the id alone"]
+UserOrId = Annotated[User, ID_ALONE]
 
 
 @frozen
@@ -56,3 +55,33 @@ class Member(User):
 
     owner: bool | None = field(default=None)
     admin: bool | None = field(default=None)
+
+
+@frozen
+class CompanyInfo(ServiceModel):
+    """A care organisation [A]."""
+
+    id: str
+    name: str | None = private()
+
+
+@frozen
+class IdentityProvider(ServiceModel):
+    """A service that can vouch for who a user is [V]."""
+
+    provider_id: str
+    name: str | None = None
+
+
+@frozen
+class Verification(ServiceModel):
+    """One way in which a user has proven who he or she is [V]."""
+
+    name: str | None = private()
+
+
+@frozen
+class UserVerifications(ServiceModel):
+    """All verifications of a user, as the service wraps them [V]."""
+
+    user: tuple[Verification, ...] = field(default=(), repr=False)

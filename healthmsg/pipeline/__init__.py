@@ -1,4 +1,4 @@
-"""The way of a request: retry → auth → quota → limit → record → check → wire, one step a file."""
+"""The way of a request: retry → auth → quota → limit → record → check → transport, one step a file."""
 
 from collections.abc import Sequence
 from functools import reduce

@@ -1,7 +1,6 @@
 """The auth step: puts the bearer token on, and after a 401 renews it once."""
 
-from collections.abc import Awaitable
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from healthmsg.errors import (
     CallError,
@@ -16,7 +15,7 @@ from healthmsg.errors import (
 )
 from healthmsg.pipeline.request import Request, Response, Send
 
-T = TypeVar("T")
+_RENEWAL_FAILURES: Final = (CallError, TokenRequestError, TokenStoreError)
 
 
 class BearerToken(Protocol):
@@ -31,7 +30,10 @@ TokenT = TypeVar("TokenT", bound=BearerToken)
 
 
 class TokenSource(Protocol[TokenT]):
-    """Where the token comes from; `send` carries out a token call."""
+    """Where the token comes from; `send` carries out a token call.
+
+    What becomes of that call says nothing of the one that needs the token, which did nothing.
+    """
 
     async def current(self, send: Send) -> TokenT:
         """Return a token that is not known to be expired."""
@@ -49,13 +51,23 @@ class AuthStep(Generic[TokenT]):
 
     async def __call__(self, request: Request, proceed: Send) -> Response:
         """Authorize one try, and one more after a renewal."""
-        token = await _token_for(self._tokens.current(self._token_call), request)
+        try:
+            token = await self._tokens.current(self._token_call)
+        except _RENEWAL_FAILURES as error:
+            if _may_succeed_later(error):
+                raise _not_renewed(request, error) from error
+            raise
         request.current.token = token.value
         try:
             return await proceed(request)
         except UnauthorizedError as error:
             refused = error
-        newer = await _token_for(self._tokens.renew(token, self._token_call), request)
+        try:
+            newer = await self._tokens.renew(token, self._token_call)
+        except _RENEWAL_FAILURES as error:
+            if _may_succeed_later(error):
+                raise _not_renewed(request, error) from error
+            raise
         if newer is None or request.is_spent:
             raise refused
         request.begin_another_try()
@@ -63,17 +75,11 @@ class AuthStep(Generic[TokenT]):
         return await proceed(request)
 
 
-async def _token_for(token: Awaitable[T], request: Request) -> T:
-    """Wait for a token. What became of the call for it says nothing of `request`, which did nothing."""
-    try:
-        return await token
-    except (CallError, TokenRequestError, TokenStoreError) as error:
-        if not _may_succeed_later(error):
-            raise
-        cause = error
+def _not_renewed(
+    request: Request, cause: CallError | TokenRequestError | TokenStoreError
+) -> TokenRenewalError:
     reason = f"{cause.call}: {cause.problem}" if isinstance(cause, CallError) else str(cause).rstrip(".")
-    retry_after = getattr(cause, "retry_after", None)
-    raise TokenRenewalError(request.call, reason, retry_after=retry_after) from cause
+    return TokenRenewalError(request.call, reason, retry_after=getattr(cause, "retry_after", None))
 
 
 def _may_succeed_later(error: CallError | TokenRequestError | TokenStoreError) -> bool:

@@ -27,7 +27,7 @@ from healthmsg.errors import (
 from healthmsg.json_text import NotJSONError, parse_json
 from healthmsg.log import call_back, log
 from healthmsg.pipeline.request import Request, Response, Send
-from healthmsg.quota import quota_headers, quota_of, wait_for_reset
+from healthmsg.quota import has_quota, quota_of, wait_for_reset
 
 _NOTICE: Final = "%(call)s is going to disappear; the service says: %(sunset)s"
 _LONGEST_NOTICE: Final = 300
@@ -35,7 +35,7 @@ _NO_NOTICE: Final = frozenset({"", "n/a"})
 # `call_back` and what it calls.
 _FRAMES_BETWEEN: Final = 2
 # What can stand between the user's own code and this step.
-_NOT_THE_USERS: Final = frozenset({"healthmsg", "tenacity", "asyncio"})
+_NOT_THE_USERS: Final = frozenset({"healthmsg", "asyncio"})
 
 
 class Notices:
@@ -46,8 +46,8 @@ class Notices:
         """The `api-version` header [D] as last seen."""
         self._announced: set[str] = set()
 
-    def look_at(self, call: str, headers: Mapping[str, str]) -> None:
-        """Look at the headers of one answer."""
+    def record(self, call: str, headers: Mapping[str, str]) -> None:
+        """Record what the headers of one answer announce."""
         version = headers.get("api-version")
         if version and version.isprintable():  # what is no UTF-8 could not be written anywhere
             self.api_version = version
@@ -110,15 +110,13 @@ class CheckStep:
 
     async def __call__(self, request: Request, proceed: Send) -> Response:
         """Check one answer."""
-        clock = self._clock
-        if clock is not None:
-            request.current.departed_at = clock.now()
         response = await proceed(request)
+        clock, current = self._clock, request.current
         if clock is not None:
-            request.current.answered_at = clock.now()
-            clock.seen(response.headers.get("Date"), request.current.departed_at, request.current.answered_at)
+            current.answered_at = answered_at = clock.now()
+            clock.seen(response.headers.get("Date"), current.departed_at, answered_at)
         if self._notices is not None:
-            self._notices.look_at(request.call, response.headers)
+            self._notices.record(request.call, response.headers)
         if response.status in _SUCCESS or (request.answers_with_link and response.status in REDIRECTS):
             return response
         raise status_error(response, request)
@@ -126,8 +124,7 @@ class CheckStep:
 
 def status_error(response: Response, request: Request) -> StatusError:
     """Make the error that an answer stands for. The error body's shape is assumed [A]."""
-    headers = quota_headers(response.headers)
-    quota = None if headers is None else quota_of(headers)
+    quota = quota_of(response.headers) if has_quota(response.headers) else None
     failed = response.status >= 500  # noqa: PLR2004 - HTTP
     kind = _ERRORS.get(response.status, ServerError if failed else StatusError)
     if kind is RateLimitedError and quota and quota.remaining == 0:

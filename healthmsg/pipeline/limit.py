@@ -30,7 +30,7 @@ class LimitStep:
     def __init__(self, limiter: Limiter, *, longest_pause: float) -> None:
         self._limiter = limiter
         self.longest_pause: float = longest_pause
-        """Of the pauses that the service asks for; where one is longer, calls fail at once."""
+        """Seconds. Where the service asks for a longer pause, calls fail at once."""
         self._logged_until = -math.inf
         """The end of the last pause that was logged."""
         self._is_closed = False
@@ -43,7 +43,7 @@ class LimitStep:
     async def __call__(self, request: Request, proceed: Send) -> Response:
         """Go on when it is this call's turn, and record how it ends."""
         limiter = self._limiter
-        # A call may have waited for its token, say, while the client was closed.
+        # The client may have been closed while the call waited for its token.
         free = None if self._is_closed else limiter.try_acquire(request.priority)
         slot = free or await self._turn(request)
         request.current.slot = slot
@@ -100,7 +100,7 @@ class LimitStep:
             self._log_new_pause(request, error.status)
 
     def _log_new_pause(self, request: Request, status: int) -> None:
-        # Once, though every call under way may be answered so.
+        # Once, though every call under way may get the same answer.
         now, until = self._limiter.now(), self._limiter.adaptive.pause_until
         if now >= self._logged_until and until > now:
             self._logged_until = until

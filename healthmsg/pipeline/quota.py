@@ -1,9 +1,10 @@
 """The quota step: a user's quota that is used up holds back that user alone.
 
 That nothing is answered until the reset is assumed [A], and a reset can be wrong: a far year, a unit that is
-not known. So after an hour at most one call goes and sees, as it does for the limit.
+not known. So after an hour one call is made all the same, as for the limit.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 from attrs import Factory, define
@@ -11,9 +12,9 @@ from attrs import Factory, define
 from healthmsg.clock import Stopwatch, service_time
 from healthmsg.errors import QuotaExceededError, StatusError
 from healthmsg.pipeline.request import Request, Response, Send
-from healthmsg.quota import Quota, QuotaHeaders, may_be_used_up, quota_headers, quota_of, wait_for_reset
+from healthmsg.quota import Quota, has_quota, may_be_used_up, quota_of, wait_for_reset
 
-# Seconds. Whatever the headers say, after an hour one call goes and sees.
+# Seconds. Whatever the headers say, after an hour one call is made all the same.
 _LONGEST_WAIT: Final = 3600.0
 # Answers that have nothing to do with a user's quota.
 _TELL_NOTHING: Final = frozenset({401, 429, *range(500, 600)})
@@ -29,7 +30,7 @@ class UsedUp:
     is_refuted: bool = False
     """Whether a call was answered all the same: then only a 429 holds back, until the quota is renewed."""
     _since: Stopwatch = Factory(Stopwatch)
-    _next_look: float = _LONGEST_WAIT
+    _next_probe: float = _LONGEST_WAIT
 
     @property
     def left(self) -> float:
@@ -41,22 +42,22 @@ class UsedUp:
         """Whether calls are not to be made now."""
         return not self.is_refuted and self.left > 0
 
-    def may_look(self) -> bool:
-        """Return whether this call may go and see whether it is so; then the next one may in an hour."""
+    def may_probe(self) -> bool:
+        """Return whether this call may be made all the same; the next one may in an hour."""
         now = self._since.seconds()
-        if now < self._next_look:
+        if now < self._next_probe:
             return False
-        self._next_look = now + _LONGEST_WAIT
+        self._next_probe = now + _LONGEST_WAIT
         return True
 
-    def note_look(self, answer: Response | BaseException) -> None:
-        """Record what the call met that was tried all the same."""
+    def record_probe(self, answer: Response | BaseException) -> None:
+        """Record how the call ended that was made all the same."""
         if isinstance(answer, QuotaExceededError):
             self.seconds = 0.0  # what this answer says counts
         elif isinstance(answer, Response | StatusError) and answer.status not in _TELL_NOTHING:
             self.is_refuted = True
         else:
-            self._next_look = 0.0
+            self._next_probe = 0.0
 
 
 class QuotaStep:
@@ -68,7 +69,7 @@ class QuotaStep:
 
     def __init__(self, used_up: dict[str | None, UsedUp] | None = None) -> None:
         self._used_up: dict[str | None, UsedUp] = {} if used_up is None else used_up
-        self._last_seen: Quota | QuotaHeaders | None = None
+        self._last_seen: Quota | Mapping[str, str] | None = None
         """The headers as they came, until `quota` is read."""
 
     def for_another_user(self) -> "QuotaStep":
@@ -78,34 +79,33 @@ class QuotaStep:
     @property
     def quota(self) -> Quota | None:
         """The user's quota as last seen."""
-        if isinstance(self._last_seen, tuple):
+        if isinstance(self._last_seen, Mapping):
             self._last_seen = quota_of(self._last_seen)
         return self._last_seen
 
     async def __call__(self, request: Request, proceed: Send) -> Response:
-        """Go on, or say at once how long the quota will still be used up."""
-        looked_at = self._check(request)
+        """Go on, or fail at once and say how long the quota will still be used up."""
+        probed = self._check(request)
         # It may have been used up by those who queued in front.
-        request.current.before_leaving = None if looked_at else self._refuse_if_used_up
+        request.current.before_leaving = None if probed else self._refuse_if_used_up
         try:
             response = await proceed(request)
         except BaseException as error:
-            if looked_at is not None:
-                looked_at.note_look(error)
+            if probed is not None:
+                probed.record_probe(error)
             if isinstance(error, StatusError):
-                self._look_at_error(error, request)
+                self._record_error(error, request)
             raise
-        if looked_at is not None:
-            looked_at.note_look(response)
-        headers = quota_headers(response.headers)
-        if headers is not None:
+        if probed is not None:
+            probed.record_probe(response)
+        headers = response.headers
+        if has_quota(headers):
             self._last_seen = headers
             if may_be_used_up(headers):
-                wait = wait_for_reset(quota_of(headers), service_time(response.headers))
-                self._hold_back(request, wait)
+                self._hold_back(request, wait_for_reset(quota_of(headers), service_time(headers)))
         return response
 
-    def _look_at_error(self, error: StatusError, request: Request) -> None:
+    def _record_error(self, error: StatusError, request: Request) -> None:
         wait = None
         if error.quota is not None:
             self._last_seen = error.quota
@@ -126,11 +126,11 @@ class QuotaStep:
         self._used_up[request.current.token] = UsedUp(max(seconds, before), self.quota)
 
     def _check(self, request: Request) -> UsedUp | None:
-        """Refuse the call if the quota is used up; return what it may go and look at, if any."""
+        """Refuse the call if the quota is used up; return the quota that this call probes, if any."""
         known = self._used_up.get(request.current.token) if self._used_up else None
         if known is None or not known.holds_back:
             return None
-        if known.may_look():
+        if known.may_probe():
             return known
         raise _refusal(request, known)
 

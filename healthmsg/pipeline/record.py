@@ -1,6 +1,5 @@
 """The record step: each try is counted, logged and reported, with nothing private in it."""
 
-import asyncio
 import logging
 from collections.abc import Callable
 from typing import Final, NamedTuple
@@ -8,6 +7,7 @@ from urllib.parse import urlsplit
 
 from attrs import define, frozen
 
+from healthmsg.clock import SteadyClock
 from healthmsg.environment import port_of
 from healthmsg.errors import CallError, StatusError
 from healthmsg.log import call_back, log, logger
@@ -84,7 +84,7 @@ class Stats:
 
 @define(eq=False)
 class Counters:
-    """The same as it is being counted, by all record steps of a client."""
+    """The same figures while they are counted, by all record steps of a client."""
 
     calls: int = 0
     retries: int = 0
@@ -100,26 +100,34 @@ class Counters:
 class RecordStep:
     """Counts each try, logs it at DEBUG on the logger `healthmsg`, and hands its record to `on_call`.
 
-    `url` is one on the host that the calls go to, if that is known beforehand.
+    `url` is one on the host that the calls go to, if that is known beforehand. `now` is the client's steady
+    clock.
     """
 
-    def __init__(self, on_call: OnCall | None, counters: Counters, *, url: str | None = None) -> None:
+    def __init__(
+        self,
+        on_call: OnCall | None,
+        counters: Counters,
+        *,
+        url: str | None = None,
+        now: Callable[[], float] | None = None,
+    ) -> None:
         self._on_call = on_call
         self._counters = counters
+        self._now = now or SteadyClock().now
         parts = urlsplit(url or "")
         self._host = parts.hostname
         self._port = port_of(parts)
 
     async def __call__(self, request: Request, proceed: Send) -> Response:
         """Count and time one try."""
-        counters = self._counters
+        counters, current = self._counters, request.current
         counters.calls += 1
         counters.in_flight += 1
-        counters.waited += request.current.waited
-        if request.current.number > 1:
+        counters.waited += current.waited
+        if current.number > 1:
             counters.retries += 1
-        is_reported = self._on_call is not None or logger.isEnabledFor(logging.DEBUG)
-        started = asyncio.get_running_loop().time() if is_reported else 0.0
+        current.departed_at = self._now()
         try:
             response = await proceed(request)
         except BaseException as error:
@@ -127,21 +135,21 @@ class RecordStep:
             status = error.status if isinstance(error, StatusError) else None
             if status == _TOO_MANY_CALLS:
                 counters.rate_limited += 1
-            if is_reported:
-                self._report(request, status, started, error)
+            self._report(request, status, error)
             raise
         counters.in_flight -= 1
-        if is_reported:
-            self._report(request, response.status, started, None)
+        self._report(request, response.status, None)
         return response
 
-    def _report(
-        self, request: Request, status: int | None, started: float, failure: BaseException | None
-    ) -> None:
-        duration = asyncio.get_running_loop().time() - started
+    def _report(self, request: Request, status: int | None, failure: BaseException | None) -> None:
+        is_logged = logger.isEnabledFor(logging.DEBUG)
+        if self._on_call is None and not is_logged:
+            return
+        current = request.current
+        duration = (current.answered_at or self._now()) - current.departed_at
         error = None if failure is None else type(failure).__name__
         transaction_id = failure.transaction_id if isinstance(failure, CallError) else ""
-        if logger.isEnabledFor(logging.DEBUG):
+        if is_logged:
             _log(request, status, duration, error, transaction_id)
         if self._on_call is None:
             return

@@ -116,7 +116,7 @@ class Request:
     """One call, as its caller wants it. `repr` shows nothing private."""
 
     call: str
-    """Method and route template: all that logs and errors may tell."""
+    """Method and route template: all that logs and errors may show."""
     method: str
     path: str = field(repr=False)
     """Below the API's URL, encoded; or a whole URL, for the token call and for downloads."""
@@ -225,7 +225,7 @@ class Response:
 
 
 Send = Callable[[Request], Awaitable[Response]]
-"""Whatever carries a request out: the pipeline, or what is left of it after a step."""
+"""Carries a request out: the pipeline, or what is left of it after a step."""
 
 Step = Callable[[Request, Send], Awaitable[Response]]
 """One step of the pipeline."""

@@ -26,8 +26,9 @@ is not waited for: the error is raised at once, with its `retry_after`.
 
 import asyncio
 import logging
+import random
 import time
-from typing import TYPE_CHECKING, Final
+from typing import Final, TypeGuard
 
 from attrs import field, frozen
 
@@ -51,9 +52,6 @@ from healthmsg.log import log
 from healthmsg.pipeline.request import Request, Response, Send
 from healthmsg.routes import Idempotency
 from healthmsg.validation import at_least_one, not_negative
-
-if TYPE_CHECKING:
-    from tenacity import RetryCallState
 
 # Seconds; the window from which the first wait is drawn, doubled each time.
 _FIRST_WAIT: Final = 0.5
@@ -95,7 +93,6 @@ class RetryStep:
 
     async def __call__(self, request: Request, proceed: Send) -> Response:
         """Try, and try again where that is right."""
-        # The first try runs outside the retry library, which costs more than the rest of the pipeline.
         began = Stopwatch()
         request.current.started_at = time.time()
         try:
@@ -121,43 +118,26 @@ class _Repetition:
     async def after(self, first_failure: CallError) -> Response:
         """Go on after the first failure."""
         error: HealthmsgError = first_failure
-        if self._may_follow(first_failure):
+        longest_wait = _FIRST_WAIT
+        while self._may_follow(error):
+            # To ask for no wait is no reason for going on at once, again and again.
+            wait = _asked_wait(error) or random.uniform(0, min(longest_wait, self._retries.max_wait))  # noqa: S311 - no secret
+            if self._is_last(error, wait):
+                break
+            longest_wait *= 2
+            _log_retry(self._request, error, wait)
+            await asyncio.sleep(wait)
+            if self._is_too_late(after=0.0):  # the machine may have slept
+                break
+            self._request.begin_another_try()
             try:
-                return await self._repeat(first_failure)
+                return await self._proceed(self._request)
             except HealthmsgError as failure:
                 error = failure
         # The frames below this one hold tokens and texts, and aiohttp's among them.
         raise without_locals(self._final_error(error))
 
-    async def _repeat(self, first_failure: CallError) -> Response:
-        from tenacity import AsyncRetrying, retry_if_exception  # noqa: PLC0415 - rarely needed
-
-        last_failure, is_first = first_failure, True
-
-        async def next_try() -> Response:
-            nonlocal last_failure, is_first
-            # The library's first try is the one that failed already. Later the machine may have slept.
-            if is_first or self._is_too_late(after=0.0):
-                is_first = False
-                raise last_failure
-            self._request.begin_another_try()
-            try:
-                return await self._proceed(self._request)
-            except CallError as error:
-                last_failure = error
-                raise
-
-        repeat = AsyncRetrying(
-            retry=retry_if_exception(self._may_follow),
-            wait=self._wait,
-            stop=self._is_over,
-            before_sleep=self._log,
-            sleep=asyncio.sleep,
-            reraise=True,
-        )
-        return await repeat(next_try)
-
-    def _may_follow(self, error: BaseException) -> bool:
+    def _may_follow(self, error: HealthmsgError) -> TypeGuard[CallError]:
         """Return whether another try may follow on a failure, and note what that left unclear."""
         if not isinstance(error, CallError):
             return False
@@ -174,13 +154,11 @@ class _Repetition:
         may_run_twice = self._request.idempotency is not Idempotency.NOT_IDEMPOTENT
         return isinstance(error, _DID_NOT_RUN) or (may_run_twice and isinstance(error, _MAY_HAVE_RUN))
 
-    def _is_over(self, state: "RetryCallState") -> bool:
-        wait = state.upcoming_sleep
+    def _is_last(self, error: CallError, wait: float) -> bool:
+        """Return whether no further try is to be made after this failure, or after such a wait."""
         if self._is_too_late(after=wait) or self._request.current.number >= self._retries.attempts:
             return True
-        error = state.outcome.exception() if state.outcome else None
-        may_repeat = self._request.may_repeat
-        return may_repeat is not None and isinstance(error, CallError) and not may_repeat(error, wait)
+        return self._request.may_repeat is not None and not self._request.may_repeat(error, wait)
 
     def _is_too_late(self, *, after: float) -> bool:
         queued = self._request.current.waited_before + self._request.current.waited
@@ -189,19 +167,8 @@ class _Repetition:
         passed = self._began.awake_seconds() if is_safe else self._began.seconds()
         return passed + after - queued > self._retries.total
 
-    def _wait(self, state: "RetryCallState") -> float:
-        from tenacity import wait_random_exponential  # noqa: PLC0415 - rarely needed
-
-        asked = _asked_wait(state.outcome.exception() if state.outcome else None)
-        # To ask for no wait is no reason for going on at once, again and again.
-        return asked or wait_random_exponential(_FIRST_WAIT, self._retries.max_wait)(state)
-
-    def _log(self, state: "RetryCallState") -> None:
-        error = state.outcome.exception() if state.outcome else None
-        _log_retry(self._request, error, state.upcoming_sleep)
-
     def _final_error(self, error: HealthmsgError) -> HealthmsgError:
-        """Say plainly that a call may have taken effect, if that is so."""
+        """Return the error to raise, which says plainly whether the call may have taken effect."""
         if isinstance(error, ConnectError):
             error.note_tries(self._request.current.number, self._began.seconds())
         elif isinstance(error, CallError):
@@ -225,7 +192,7 @@ class _Repetition:
         return heard.status if heard is not None and is_cut else None
 
 
-def _asked_wait(error: BaseException | None) -> float | None:
+def _asked_wait(error: CallError) -> float | None:
     """Return the wait that the service asked for, in seconds."""
     return error.retry_after if isinstance(error, StatusError | TokenRenewalError) else None
 
@@ -238,10 +205,9 @@ def _problem(error: HealthmsgError) -> str:
     return f"an earlier try got no clear answer, and the last one failed ({error.problem})"
 
 
-def _log_retry(request: Request, error: BaseException | None, wait: float) -> None:
+def _log_retry(request: Request, error: CallError, wait: float) -> None:
     """Log, at INFO, that a call is going to be tried again after `wait` seconds."""
-    transaction_id = error.transaction_id if isinstance(error, CallError) else ""
-    transaction = " (transaction %(transaction_id)s)" if transaction_id else ""
+    transaction = " (transaction %(transaction_id)s)" if error.transaction_id else ""
     log(
         logging.INFO,
         f"%(call)s failed with %(error)s{transaction} in attempt %(attempt)d; again in %(wait).3f s",
@@ -250,5 +216,5 @@ def _log_retry(request: Request, error: BaseException | None, wait: float) -> No
         attempt=request.current.number,
         error=type(error).__name__,
         wait=wait,
-        transaction_id=transaction_id,
+        transaction_id=error.transaction_id,
     )

@@ -5,7 +5,6 @@ import math
 from collections.abc import Callable
 from typing import Final
 
-from aiolimiter import AsyncLimiter
 from attrs import Attribute, field, frozen
 
 from healthmsg.aio import start
@@ -62,6 +61,8 @@ class Limiter:
     # others wait by then.
 
     def __init__(self, rate: RateLimit | None = None) -> None:
+        from aiolimiter import AsyncLimiter  # noqa: PLC0415 - programs start faster
+
         self.rate: RateLimit = rate or RateLimit()
         """What the service allows."""
         calls, per, burst = self.rate.calls, self.rate.per, self.rate.burst
@@ -142,7 +143,7 @@ class Limiter:
         self._free_from = max(self._free_from, self.adaptive.pause_until)
 
     def pause_as_asked(self, seconds: float) -> None:
-        """Let no call leave for as long as the service asked; and let those fail that do not wait so long."""
+        """Let no call leave for as long as the service asked: those that do not wait so long fail."""
         self._count_sleep()  # for an earlier pause
         self.adaptive.pause_as_asked(self._window.now() + seconds)
         self._free_from = max(self._free_from, self.adaptive.pause_until)

@@ -125,7 +125,7 @@ class SlidingWindow:
         self._difference = 0.0
 
     def assume_arrival(self, seconds: float) -> None:
-        """Say how long a call that leaves from now on may be under way."""
+        """Set how long a call that leaves from now on may be under way."""
         self.arrival = seconds
         self.longest_hold = seconds + self.per
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from contextlib import nullcontext
 from typing import Literal
 
-from healthmsg.api import Api, json_body, without_group_chat
+from healthmsg.api import Api, Resource, json_body, reserved_for_group_chat
 from healthmsg.errors.base import hides_awaited_arguments
 from healthmsg.ids import ChatKind, check_aux_id
 from healthmsg.models import ConversationInfo, GroupChatInfo, GroupInvite, GroupSettings, User
@@ -20,11 +20,8 @@ from healthmsg.routes import (
 from healthmsg.validation import check_all, check_choice
 
 
-class AuxiliaryUsers:
+class AuxiliaryUsers(Resource):
     """Users by auxiliary id."""
-
-    def __init__(self, api: Api) -> None:
-        self._api = api
 
     async def get(self, aux_id: str) -> User:
         """Read the user who has this auxiliary id. Contract: `GET aux/users/{aux_id}` [V].
@@ -86,16 +83,17 @@ class AuxiliaryGroupChats(ChatNamespace[GroupChatInfo, GroupChat]):
             "aux_members": any(invitation.aux_id is not None for invitation in invitations),
         }
         body = json_body(document)
-        async with without_group_chat(self._api, aux_id) if if_taken == "error" else nullcontext():
+        async with reserved_for_group_chat(self._api, aux_id) if if_taken == "error" else nullcontext():
             created = await create_group_chat(self._api, CREATE_AUX_GROUP_CHAT, body, invitations)
         self._api.aliases.learn_group_chat(created.id, aux_id, may_be_shared=if_taken == "share")
         return created
 
 
-class Auxiliary:
+class Auxiliary(Resource):
     """Things by auxiliary id: the integrator's own, usable only by the application that added it [D]."""
 
     def __init__(self, api: Api) -> None:
+        super().__init__(api)
         self.conversations: AuxiliaryConversations = AuxiliaryConversations(api)
         self.groupchats: AuxiliaryGroupChats = AuxiliaryGroupChats(api)
         self.users: AuxiliaryUsers = AuxiliaryUsers(api)

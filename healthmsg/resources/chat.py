@@ -4,15 +4,12 @@ import os
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import ClassVar, Final, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Final, Generic, Literal, Protocol, TypeVar
 
 from healthmsg.aio import together
-from healthmsg.api import Api, json_body, user_id, user_ids
+from healthmsg.api import Api, Resource, json_body, user_id, user_ids
 from healthmsg.api import user_id as id_of_user
 from healthmsg.codec import encode
-from healthmsg.downloads.attachments import DownloadAll, download_all
-from healthmsg.downloads.download import Download, FileStream
-from healthmsg.downloads.export import Export, export_chat
 from healthmsg.errors import (
     BadRequestError,
     EmptyMessageError,
@@ -21,7 +18,6 @@ from healthmsg.errors import (
     InvalidInputError,
     NotFoundError,
 )
-from healthmsg.files import FileToUpload, file_parts, take_now
 from healthmsg.ids import ChatAddress, ChatKind, encode_segment, exact_aux_id
 from healthmsg.models import (
     Attachment,
@@ -57,6 +53,12 @@ from healthmsg.validation import (
     check_moment,
     require_non_blank,
 )
+
+if TYPE_CHECKING:
+    from healthmsg.downloads.attachments import DownloadAll
+    from healthmsg.downloads.download import Download, FileStream
+    from healthmsg.downloads.export import Export
+    from healthmsg.files import FileToUpload
 
 # Bytes.
 _LARGEST_TO_READ: Final = 10 * 1024 * 1024
@@ -128,7 +130,7 @@ class BaseChat:
         return await self._api.say(SEND_MESSAGE, content, self.address, said=said)
 
     def upload(
-        self, *files: FileToUpload, body: str = "", progress: Progress | None = None
+        self, *files: "FileToUpload", body: str = "", progress: Progress | None = None
     ) -> Coroutine[object, object, SentMessage]:
         """Send files as one message, with an optional text. Contract: `POST {chat}/attachments` [V].
 
@@ -144,12 +146,16 @@ class BaseChat:
             UploadFileError: a file changed or failed while it was sent; nothing was delivered.
             DeliveryUnknownError: it may have been delivered, and was not sent again.
         """
+        from healthmsg.files import take_now  # noqa: PLC0415 - programs without files start faster
+
         # Not only when the coroutine runs: by then the program may have written another file there.
         return self._upload(take_now(files), Hidden(body), progress)
 
     async def _upload(
-        self, files: Sequence[FileToUpload], said: Hidden, progress: Progress | None
+        self, files: "Sequence[FileToUpload]", said: Hidden, progress: Progress | None
     ) -> SentMessage:
+        from healthmsg.files import file_parts  # noqa: PLC0415 - as in upload
+
         meter = Meter(progress)
         async with file_parts(files, field_name="files", meter=meter) as parts:
             encode(check_body(said.text))
@@ -197,18 +203,18 @@ class BaseChat:
             InvalidInputError: `progress` cannot be called.
         """
         meter = Meter(progress)
-        download = Download.of_attachment(self._api, self.address, attachment)
+        download = self._file_of(attachment)
         size = attachment.size if isinstance(attachment, Attachment) else None
         path = await download.to_file(to, overwrite=overwrite, transfer=meter.begin(size))
         meter.finish()
         return path
 
-    def download_stream(self, attachment: Attachment | str) -> FileStream:
+    def download_stream(self, attachment: Attachment | str) -> "FileStream":
         """Return an attachment to be read piece by piece; nothing is sent yet. Contract: as `download`.
 
         Iterate it, within `async with` if you may leave early. Errors are raised while it is iterated.
         """
-        return FileStream(Download.of_attachment(self._api, self.address, attachment))
+        return self._file_of(attachment).stream()
 
     async def download_bytes(
         self, attachment: Attachment | str, *, max_bytes: int = _LARGEST_TO_READ
@@ -220,8 +226,7 @@ class BaseChat:
             DownloadError: it is larger, or the link or what it led to is not acceptable.
         """
         check_count(max_bytes, "max_bytes")
-        download = Download.of_attachment(self._api, self.address, attachment)
-        return await download.read(max_bytes=max_bytes)
+        return await self._file_of(attachment).read(max_bytes=max_bytes)
 
     async def download_pdf(
         self,
@@ -242,6 +247,8 @@ class BaseChat:
             FileExistsError: the file exists, and `overwrite` is False.
             DownloadError: the link or what it led to is not acceptable.
         """
+        from healthmsg.downloads.download import Download  # noqa: PLC0415 - as in upload
+
         query, meter = _period(start, end), Meter(progress)
 
         def ask() -> Request:
@@ -256,7 +263,7 @@ class BaseChat:
 
     def download_all(
         self, *, to: str | os.PathLike[str], concurrency: int = 4, progress: Progress | None = None
-    ) -> DownloadAll:
+    ) -> "DownloadAll":
         """Download every attachment of the chat into a folder. Contract: as `messages` and `download`.
 
         Iterate the answer for one `DownloadResult` per attachment, newest first as they are begun, or wait
@@ -268,11 +275,17 @@ class BaseChat:
         Raises:
             InvalidInputError: `concurrency` is not a whole number of at least 1, or `progress` not callable.
         """
-        return download_all(self._api, self.address, to=to, concurrency=concurrency, progress=progress)
+        from healthmsg.downloads.attachments import DownloadAll, attachments_of  # noqa: PLC0415 - as in upload
+
+        api, chat = self._api, self.address
+        attachments = attachments_of(api, chat)
+        run = DownloadAll(api, chat, attachments, to=to, concurrency=concurrency, progress=progress)
+        api.register_run(run)
+        return run
 
     async def export(
         self, *, to: str | os.PathLike[str], concurrency: int = 4, progress: Progress | None = None
-    ) -> Export:
+    ) -> "Export":
         """Write the archive of the chat into a folder. Contract: as `get`, `messages` and `download`.
 
         It has `chat.json`, what `get` returns; `messages.jsonl`, a message a line, oldest first, with every
@@ -291,7 +304,14 @@ class BaseChat:
                 where a file of the export goes.
             ClientUsageError: another export into the folder is under way.
         """
+        from healthmsg.downloads.export import export_chat  # noqa: PLC0415 - as in upload
+
         return await export_chat(self._api, self.address, to=to, concurrency=concurrency, progress=progress)
+
+    def _file_of(self, attachment: Attachment | str) -> "Download":
+        from healthmsg.downloads.download import Download  # noqa: PLC0415 - as in upload
+
+        return Download.of_attachment(self._api, self.address, attachment)
 
     async def request_verification(
         self, *, user_id: str | User, provider_id: str | IdentityProvider
@@ -437,16 +457,13 @@ class _MakesHandle(Protocol[HandleT_co]):
     def __call__(self, api: Api, address: ChatAddress) -> HandleT_co: ...
 
 
-class ChatNamespace(Generic[InfoT, HandleT]):
+class ChatNamespace(Resource, Generic[InfoT, HandleT]):
     """All chats of one kind. Calling it with an id, or a model of its kind, returns the handle of a chat."""
 
     _kind: ClassVar[ChatKind]
     _list_route: ClassVar[Route]
     _info: type[InfoT]
     _handle: _MakesHandle[HandleT]
-
-    def __init__(self, api: Api) -> None:
-        self._api = api
 
     def __call__(self, chat: str | InfoT) -> HandleT:
         """Return the handle of a chat; nothing is sent.

@@ -2,20 +2,16 @@
 
 from collections.abc import Iterable
 
-from healthmsg.api import Api, json_body
+from healthmsg.api import Resource, json_body
 from healthmsg.errors import InvalidInputError
-from healthmsg.models import Company as CompanyInfo
-from healthmsg.models import ImportUser, User
+from healthmsg.models import CompanyInfo, ImportUser, User
 from healthmsg.paging import PAGE_SIZE, Pager
 from healthmsg.routes import GET_COMPANY, IMPORT_COMPANY_USERS, LIST_COMPANY_USERS
 from healthmsg.validation import check_all, check_flag
 
 
-class Company:
+class Company(Resource):
     """The user's company, and the people in it."""
-
-    def __init__(self, api: Api) -> None:
-        self._api = api
 
     async def get(self) -> CompanyInfo:
         """Read which company this is. Contract: `GET company` [A]."""

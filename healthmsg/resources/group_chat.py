@@ -1,11 +1,11 @@
 """The handle of a group chat: what one can do there beyond what every chat can."""
 
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from healthmsg.api import Api, json_body, user_id, user_ids
 from healthmsg.errors import InvalidInputError
 from healthmsg.errors.base import hides_awaited_arguments
-from healthmsg.files import FileToUpload, file_parts, take_now
 from healthmsg.ids import ChatAddress, check_aux_id
 from healthmsg.models import GroupChatInfo, GroupSettings, Member, User
 from healthmsg.pipeline.request import Multipart
@@ -26,6 +26,9 @@ from healthmsg.routes import (
 )
 from healthmsg.transfer import Meter
 from healthmsg.validation import check_count, check_flag, check_text
+
+if TYPE_CHECKING:
+    from healthmsg.files import FileToUpload
 
 
 class GroupChat(BaseChat):
@@ -92,7 +95,7 @@ class GroupChat(BaseChat):
         """Make admins ordinary members. Contract: `DELETE groupchats/{id}/admins` [V]."""
         await self._change(REMOVE_ADMINS, admins=_at_least_one(users))
 
-    def set_avatar(self, file: FileToUpload) -> Coroutine[object, object, None]:
+    def set_avatar(self, file: "FileToUpload") -> Coroutine[object, object, None]:
         """Set the chat's picture. Contract: `POST groupchats/{id}/avatar` [V].
 
         The file is sent as it is now, when this is called.
@@ -102,9 +105,13 @@ class GroupChat(BaseChat):
                 usable name, or was changed since this was called.
             UploadFileError: the file changed or failed while it was sent.
         """
+        from healthmsg.files import take_now  # noqa: PLC0415 - programs without files start faster
+
         return self._set_avatar(take_now([file]))
 
-    async def _set_avatar(self, files: Sequence[FileToUpload]) -> None:
+    async def _set_avatar(self, files: "Sequence[FileToUpload]") -> None:
+        from healthmsg.files import file_parts  # noqa: PLC0415 - as in set_avatar
+
         async with file_parts(files, field_name="avatar", meter=Meter(None)) as parts:
             await self._api.change(SET_AVATAR, self.address, Multipart((), parts))
 

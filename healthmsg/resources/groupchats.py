@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from healthmsg.api import Api, Created, json_body, user_ids, without_user
+from healthmsg.api import Api, Created, json_body, reserved_for_user, user_ids
 from healthmsg.errors import InvalidInputError
 from healthmsg.errors.base import hides_awaited_arguments
 from healthmsg.ids import ChatAddress, ChatKind
@@ -85,7 +85,7 @@ async def create_group_chat(
         DeliveryUnknownError: it may have been created, and was not created again.
     """
     aux_ids = [invitation.aux_id for invitation in invitations if invitation.aux_id]
-    async with without_user(api, aux_ids):
+    async with reserved_for_user(api, aux_ids):
         created = await api.create(Created, route, body)
     for aux_id in aux_ids:
         api.aliases.forget_user_of_aux_id(aux_id)

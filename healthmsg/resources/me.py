@@ -1,16 +1,13 @@
 """`client.me`: the user whose token is used."""
 
-from healthmsg.api import Api
+from healthmsg.api import Resource
 from healthmsg.models import User
 from healthmsg.paging import PAGE_SIZE, Pager
 from healthmsg.routes import GET_ME, LIST_CONTACTS
 
 
-class Me:
+class Me(Resource):
     """The user whose token is used."""
-
-    def __init__(self, api: Api) -> None:
-        self._api = api
 
     async def get(self) -> User:
         """Read who that is. Contract: `GET me` [V]."""

@@ -3,7 +3,7 @@
 from typing import Final, Literal
 
 from healthmsg.aio import together
-from healthmsg.api import Api, Created, json_body, user_id, without_user
+from healthmsg.api import Api, Created, Resource, json_body, reserved_for_user, user_id
 from healthmsg.errors.base import hides_awaited_arguments
 from healthmsg.ids import ChatAddress, ChatKind, check_aux_id
 from healthmsg.models import IdentityProvider, User, UserVerifications, Verification
@@ -67,11 +67,8 @@ class UserHandle:
         return await self._api.read(User, GET_USER, user_id=self.id)
 
 
-class Users:
+class Users(Resource):
     """People that the user may see. Calling it with an id, or a `User`, returns the handle of one."""
-
-    def __init__(self, api: Api) -> None:
-        self._api = api
 
     def __call__(self, user: str | User) -> UserHandle:
         """Return the handle of a user; nothing is sent. `client.users(patient).conversation()` is a chat.
@@ -158,7 +155,7 @@ class Users:
             "aux_id": None if aux_id is None else check_aux_id(aux_id),
         }
         body = json_body({"email": email, "phone_number": phone_number, **checked})
-        async with without_user(self._api, [aux_id] if aux_id and if_taken == "error" else []):
+        async with reserved_for_user(self._api, [aux_id] if aux_id and if_taken == "error" else []):
             created = await self._api.create(Created, _INVITATIONS[kind], body)
         return self._invited(created.id, aux_id)
 

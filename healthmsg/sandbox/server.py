@@ -31,8 +31,35 @@ class Sandbox(Options):
     """The KPN Healthcare Messenger API on this machine, with made-up people in it. Contract: all of it.
 
     `async with Sandbox() as sandbox` starts and stops it; everything it knows is in memory. Where the
-    contract assumes something [A], so does the sandbox, with a comment at that place. The arguments are
-    explained at `Options`.
+    contract assumes something [A], so does the sandbox, with a comment at that place.
+
+    Args:
+        rate_limit: How calls are counted [D: 30 a second; A: per application]; `None`: they are not limited.
+        habits: How stamps, texts, files and lists are stored and shown [A].
+        quota: How many calls each user may make.
+        auto_approve: Whether the authorize URL redirects at once, instead of showing a page.
+        refresh_tokens: Whether there are refresh tokens [A]; each works once.
+        revoke_on_reuse: Whether a refresh token that is used twice ends all that came of that authorization
+            [A: RFC 9700].
+        announce_expiry: Whether the token answer has `expires_in` [A].
+        retry_after: Whether a 429 has `Retry-After` [A].
+        ranges: Whether parts of files can be requested [A: RFC 9110].
+        strict: Whether it refuses what looks wrong, though the vendor's software may send it [A]: names of
+            options with other signs than letters, digits and `_`, or more than 32 of them; two options of one
+            name; other styles of a question; questions and requests for verification to users outside the
+            chat; invitations without names; settings and lists of members with nothing in them; texts without
+            a letter; improper JSON.
+        allowed_hosts: Names by which it may be called, on any port, besides loopback and the `host` of
+            `start`. Any other is refused with 421. Otherwise a page in a browser on this machine could read
+            the sandbox, under a name of the page's own that leads here (DNS rebinding).
+        foreign_downloads: Whether the files are on a port of their own, which is another origin.
+        sample_data: Whether there are people, chats and messages besides the main user.
+        client_id: The application's.
+        client_secret: The application's; made up and not secret, as all in here.
+        redirect_uri: The registered callback; `None`: any on loopback.
+        now: The time of day (aware), for tokens, quotas and stamps.
+        clock: The clock of the rate limit, the call log and the faults, in seconds; `None`: the event loop's.
+        on_message: Called with the id of each new message, before its sender has the answer.
     """
 
     faults: Faults = field(factory=Faults, init=False, repr=False)
@@ -53,6 +80,9 @@ class Sandbox(Options):
         self.store.on_message = self._announce
         self._state = State(self, self.store, Tokens(self.now), main_user)
         self._service = Service(self._state, self.faults, self._go_offline)
+
+    def __repr__(self) -> str:
+        return f"<Sandbox at {self.url}>" if self._listener else "<Sandbox, not started>"
 
     async def __aenter__(self) -> Self:
         await self.start()

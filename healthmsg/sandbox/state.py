@@ -50,54 +50,27 @@ def _utc_now() -> datetime:
 
 @define(eq=False, kw_only=True)
 class Options:
-    """The options of a `Sandbox`. The credentials are made up, not secret."""
+    """The arguments of `Sandbox`, which explains them."""
 
     rate_limit: RateLimitPolicy | None = field(factory=SlidingWindow)
-    """How calls are counted [D: 30 a second; A: per application]; `None`: they are not limited."""
     habits: Habits = field(factory=Habits)
-    """How stamps, texts, files and lists are stored and shown [A]."""
     quota: Quota = field(factory=Quota)
-    """How many calls each user may make."""
     auto_approve: bool = True
-    """Whether the authorize URL redirects at once, instead of showing a page."""
     refresh_tokens: bool = False
-    """Whether there are refresh tokens [A]; each works once."""
     revoke_on_reuse: bool = False
-    """Whether a refresh token that is used twice ends all that came of that authorization [A: RFC 9700]."""
     announce_expiry: bool = False
-    """Whether the token answer has `expires_in` [A]."""
     retry_after: bool = True
-    """Whether a 429 has `Retry-After` [A]."""
     ranges: bool = True
-    """Whether parts of files can be requested [A: RFC 9110]."""
     strict: bool = False
-    """Whether it refuses what looks wrong, though the vendor's software may send it [A].
-
-    That is: names of options with other signs than letters, digits and `_`, or more than 32 of them; two
-    options of one name; other styles of a question; questions and requests for verification to users outside
-    the chat; invitations without names; settings and lists of members with nothing in them; texts without a
-    letter; improper JSON.
-    """
     allowed_hosts: Sequence[str] = ()
-    """Names by which it may be called, on any port, besides loopback and the `host` that it is started with.
-
-    Any other is refused with 421. Otherwise a page in a browser on this machine could read the sandbox, under
-    a name of the page's own that leads here (DNS rebinding).
-    """
     foreign_downloads: bool = False
-    """Whether the files are on a port of their own, which is another origin."""
     sample_data: bool = True
-    """Whether there are people, chats and messages besides the main user."""
     client_id: str = "healthmsg-sandbox"
     client_secret: str = field(default="healthmsg-sandbox-secret", repr=False)
     redirect_uri: str | None = "http://localhost:8765/callback"
-    """The registered callback; `None`: any on loopback."""
     now: Callable[[], datetime] = _utc_now
-    """The time of day (aware), for tokens, quotas and stamps."""
     clock: Callable[[], float] | None = None
-    """The clock of the rate limit, the call log and the faults, in seconds; `None`: the event loop's."""
     on_message: Callable[[str], object] | None = None
-    """Called with the id of each new message, before its sender has the answer."""
 
     def __attrs_post_init__(self) -> None:
         if isinstance(self.allowed_hosts, str):

@@ -145,7 +145,7 @@ class Store:
         ]
 
     def contacts_of(self, person: Person) -> list[Person]:
-        """List the people with whom a person shares a company or a chat [A]."""
+        """List the people who share a company or a chat with a person [A]."""
         known = {
             member.id for chat in self.chats.values() if person in chat.members for member in chat.members
         }

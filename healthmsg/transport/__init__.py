@@ -1,1 +1,1 @@
-"""TODO."""
+"""HTTP: the only place that touches aiohttp, whose exceptions end here."""

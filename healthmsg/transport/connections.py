@@ -54,7 +54,7 @@ class _Connector(aiohttp.TCPConnector):
     async def connect(self, req: aiohttp.ClientRequest, traces: Any, timeout: Any) -> Any:  # noqa: ASYNC109 - aiohttp's
         before, self._ahead = self._ahead, machine_seconds() - asyncio.get_running_loop().time()
         if self._ahead - before > _SLEEP:
-            # aiohttp has no public way to ask for these. It uses none that is closed.
+            # aiohttp has no public way to get at these. It uses none that is closed.
             for kept in getattr(self, "_conns", {}).values():
                 for protocol, _ in kept:
                     protocol.close()
@@ -91,7 +91,7 @@ class Connections:
         )
         self.session: aiohttp.ClientSession | None = None
         self.middlewares: tuple[Any, ...] = ()
-        # Those of one length share a timer, and each goes with the last who uses it.
+        # All calls of one length share a timer, which goes with the last of them.
         self._deadlines: WeakValueDictionary[float, Deadline] = WeakValueDictionary()
 
     def open(self) -> aiohttp.ClientSession:
@@ -238,7 +238,7 @@ def _reason(error: Exception) -> str:
 
 
 def _target(request: Request) -> tuple[str | None, int | None]:
-    """Return where the call goes, unless an answer named the place: that may tell which file it is about."""
+    """Return where the call goes, unless an answer named the place: that may identify the file."""
     url = request.current.url
     if url is None or (request.is_absolute and request.streamed):
         return None, None

@@ -1,12 +1,13 @@
-"""The wire step: the only place that speaks HTTP. aiohttp's exceptions end here.
+"""Sending a request and reading its answer with aiohttp.
 
-They carry headers and bodies, so none is chained to ours: each is translated, and ours is raised outside
-the `except` block.
+aiohttp's exceptions carry headers and bodies, so none is chained to ours: each is translated, and ours is
+raised outside the `except` block.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from contextvars import ContextVar
 from copy import copy
 from functools import partial
 from io import BytesIO
@@ -15,6 +16,7 @@ from urllib.parse import urlencode
 
 import aiohttp
 from aiohttp import hdrs
+from attrs import define
 from yarl import URL
 
 from healthmsg.environment import is_loopback
@@ -59,39 +61,84 @@ LARGEST_RESPONSE: Final = 64 * 1024 * 1024
 _TELLS_WHEN_IT_LEAVES: Final = hasattr(aiohttp.ClientRequest, "send")
 
 
+@define(eq=False)
+class _Sending:
+    """A request on its way into aiohttp."""
+
+    request: Request
+    write_timeout: float | None
+    """Seconds; `None` for a body that the operating system takes at once."""
+    is_made: bool = False
+    """Whether aiohttp has made its own request of it, of which there is to be one."""
+
+
+# aiohttp has no other way to hand something on to the request that it makes.
+_SENDING: Final[ContextVar[_Sending | None]] = ContextVar("_SENDING", default=None)
+
+
 class _OutgoingRequest(aiohttp.ClientRequest):
-    """Notes when it leaves, which is after the connection was made."""
+    """Puts the credentials on, and notes when the call leaves, which is after the connection was made.
+
+    It alone decides which credentials go along, whatever a session, a netrc file or a URL had put there, and
+    that plain http, which is for this machine only, does not leave it by a proxy that is elsewhere.
+    """
 
     carries: Request | None = None
+
+    def __init__(self, method: str, url: URL, **options: Any) -> None:
+        super().__init__(method, url, **options)
+        sending = _SENDING.get()
+        if sending is None:
+            return
+        request = sending.request
+        if sending.is_made:
+            if (url, method) != (request.current.url, request.method):
+                return  # a middleware of the program's makes a call of its own
+            # When a kept-alive connection breaks, aiohttp sends GET, PUT and DELETE again by itself.
+            raise aiohttp.ServerDisconnectedError
+        sending.is_made = True
+        self.carries = request
+        self._put_credentials_on(request)
+        if self.proxy and url.scheme == "http" and not is_loopback(self.proxy.host or ""):
+            self.proxy = None
+        request.current.proxy = self.proxy
+        request.current.has_left = False
+        if sending.write_timeout is not None:
+            self.write_bytes = partial(_write_in_time, self.write_bytes, sending.write_timeout)  # type: ignore[method-assign]
+
+    def _put_credentials_on(self, request: Request) -> None:
+        if request.current.token is None:
+            self.headers.popall(hdrs.AUTHORIZATION, None)
+        else:
+            self.headers[hdrs.AUTHORIZATION] = f"Bearer {request.current.token}"
+        if request.cookie is None:
+            self.headers.popall(hdrs.COOKIE, None)
+        else:
+            self.headers[hdrs.COOKIE] = request.cookie
 
     async def send(self, conn: Any) -> aiohttp.ClientResponse:
         if conn.protocol is not None and conn.protocol.should_close:
             # An answer to no call is there already: it would be taken for this call's.
             raise aiohttp.ClientConnectionError
-        if self.carries is not None:
-            _check_that_it_may_leave(self.carries)
-            if self.carries.may_leave is not None:
-                self.write_bytes = partial(_write_if_it_may_leave, self.carries, self.write_bytes)  # type: ignore[method-assign]
-            self.carries.current.has_left = True
-            if self.carries.current.slot is not None:
-                self.carries.current.slot.sent()
+        request = self.carries
+        if request is not None:
+            if request.may_leave is not None:
+                _check_that_it_may_leave(request, request.may_leave)
+                self.write_bytes = partial(_write_if_it_may_leave, request, self.write_bytes)  # type: ignore[method-assign]
+            request.current.has_left = True
+            if request.current.slot is not None:
+                request.current.slot.sent()
         return await super().send(conn)
 
-    def limit_standstill(self, seconds: float) -> None:
-        # Not an override: this one goes for large bodies only, and that would cost every call.
-        self.write_bytes = partial(_write_in_time, self.write_bytes, seconds)  # type: ignore[method-assign]
 
-
-def _check_that_it_may_leave(request: Request) -> None:
-    """Look once more, since the machine may have slept while the connection was made."""
-    if request.may_leave is None:
-        return
+def _check_that_it_may_leave(request: Request, may_leave: Callable[[], None]) -> None:
+    """Check once more, since the machine may have slept while the connection was made."""
     if not request.current.has_left:
-        request.may_leave()
+        may_leave()
         return
     # A middleware of the program's makes the call again: to say that it did not leave would be untrue.
     with suppress(ClaimLostError):
-        request.may_leave()
+        may_leave()
         return
     raise aiohttp.ClientConnectionError
 
@@ -99,7 +146,7 @@ def _check_that_it_may_leave(request: Request) -> None:
 async def _write_if_it_may_leave(
     request: Request, write_bytes: Callable[..., Awaitable[None]], writer: Any, conn: Any, *rest: Any
 ) -> None:
-    """Look a last time: this is a task of its own, and the headers wait for what it writes."""
+    """Check a last time: this is a task of its own, and the headers wait for what it writes."""
     try:
         if request.may_leave is not None:
             request.may_leave()
@@ -115,12 +162,12 @@ async def _write_in_time(
 ) -> None:
     protocol = conn.protocol
 
-    def strike() -> None:  # as aiohttp itself does when nothing comes to be read
+    def time_out() -> None:  # as aiohttp itself does when nothing comes to be read
         protocol.set_exception(aiohttp.SocketTimeoutError("Timeout on writing data to socket"))
 
     # Should the connection break at the very end, aiohttp closes it, so that the wait for the answer fails.
     # It also raises here, in a task that is never awaited.
-    with Standstill(writer, seconds, strike), suppress(aiohttp.ClientConnectionError):
+    with Standstill(writer, seconds, time_out), suppress(aiohttp.ClientConnectionError):
         await write_bytes(writer, conn, *rest)
 
 
@@ -181,7 +228,7 @@ class Wire:
             if not self._deadline.end(task) or task.uncancel() > cancelled_before:
                 raise
         finally:
-            if self._deadline.end(task):  # struck, but something else went wrong first
+            if self._deadline.end(task):  # the time was up, but something else went wrong first
                 task.uncancel()
         return _took_too_long(request)
 
@@ -198,32 +245,27 @@ class Wire:
 
     async def _exchange(self, request: Request, limits: aiohttp.ClientTimeout) -> Response:
         session = self._connections.session or self._connections.open()
-        request.current.url = url = self._url(request)
+        current, body = request.current, request.body
+        current.url = url = self._url(request)
         proxy = await self._proxy_for(request, url) if self._connections.environment else None
-        request.current.has_left = request.current.heard = None
-        upload: UploadBody | None = None
-        headers = request.headers
-        data: bytes | BytesIO | aiohttp.MultipartWriter | None = None
-        if isinstance(request.body, Content):
-            headers = {hdrs.CONTENT_TYPE: request.body.content_type}
-            data = request.body.data
-            if len(data) > _LARGE:
-                data = BytesIO(data)
-        elif request.body is not None:
-            upload = UploadBody(request.body, request)
-            data = upload.payload()
+        current.has_left = current.heard = None
+        upload = UploadBody(body, request) if isinstance(body, Multipart) else None
+        headers = {hdrs.CONTENT_TYPE: body.content_type} if isinstance(body, Content) else request.headers
+        _SENDING.set(_Sending(request, self._write_timeout(body)))
         try:
             answer = await session.request(
                 request.method,
                 url,
                 headers=headers,
-                data=data,
+                data=upload.payload() if upload else _data_of(body),
                 timeout=limits,
                 proxy=proxy,
                 allow_redirects=False,
                 read_bufsize=_CHUNK if request.streamed else None,
-                middlewares=(self._guard(request), *self._connections.middlewares),
+                middlewares=self._connections.middlewares,
             )
+            if current.slot is not None:
+                current.slot.answered()
             return await _response(request, answer, self._most)
         except CallError as error:
             failure: Exception = error
@@ -232,10 +274,16 @@ class Wire:
         except RuntimeError as error:
             # aiohttp's only way to say that a session was closed meanwhile.
             failure = ClientClosedError() if session.closed else error
+        finally:
+            _SENDING.set(None)
         raise (upload and upload.failure()) or failure
 
+    def _write_timeout(self, body: Content | Multipart | None) -> float | None:
+        is_small = body is None or (isinstance(body, Content) and len(body.data) <= _TAKEN_AT_ONCE)
+        return None if is_small else self.timeout.write
+
     async def _proxy_for(self, request: Request, url: URL) -> URL | None:
-        request.current.has_left = False  # nor does it leave while the system is asked
+        request.current.has_left = False  # it does not leave while the system looks its proxies up
         environment = self._connections.environment
         with suppress(TimeoutError):
             async with asyncio.timeout(self.timeout.connect):
@@ -256,50 +304,11 @@ class Wire:
             pass
         raise ConnectError(request.call, "the URL is not valid")
 
-    def _guard(self, request: Request) -> "_Guard":
-        is_small = isinstance(request.body, Content) and len(request.body.data) <= _TAKEN_AT_ONCE
-        return _guard(request, None if is_small else self.timeout.write)
 
-
-_Guard = Callable[..., Awaitable[aiohttp.ClientResponse]]
-
-
-def _guard(request: Request, patience: float | None) -> _Guard:
-    """Make the outermost middleware of one call.
-
-    It decides which credentials go along, whatever a session, a netrc file or a proxy setting had put there,
-    and that plain http, which is for this machine only, does not leave it by a proxy that is elsewhere.
-    And it keeps aiohttp from sending GET, PUT and DELETE again by itself when a kept-alive connection breaks,
-    which it does for its own exceptions only.
-    """
-
-    async def guard(outgoing: aiohttp.ClientRequest, handler: Any) -> aiohttp.ClientResponse:
-        headers, slot = outgoing.headers, request.current.slot
-        headers.popall(hdrs.AUTHORIZATION, None)
-        headers.popall(hdrs.COOKIE, None)
-        if request.current.token is not None:
-            headers[hdrs.AUTHORIZATION] = f"Bearer {request.current.token}"
-        if request.cookie is not None:
-            headers[hdrs.COOKIE] = request.cookie
-        if outgoing.proxy and outgoing.url.scheme == "http" and not is_loopback(outgoing.proxy.host or ""):
-            outgoing.proxy = None
-        request.current.proxy = outgoing.proxy
-        if isinstance(outgoing, _OutgoingRequest):
-            outgoing.carries = request
-            request.current.has_left = False
-            if patience is not None:
-                outgoing.limit_standstill(patience)
-        try:
-            answer: aiohttp.ClientResponse = await handler(outgoing)
-        except _FAILURES as error:
-            failure = _translated(request, error)
-        else:
-            if slot is not None:
-                slot.answered()
-            return answer
-        raise failure
-
-    return guard
+def _data_of(body: Content | Multipart | None) -> bytes | BytesIO | None:
+    if not isinstance(body, Content):
+        return None
+    return BytesIO(body.data) if len(body.data) > _LARGE else body.data
 
 
 async def _response(request: Request, answer: aiohttp.ClientResponse, most: int) -> Response:
@@ -365,7 +374,7 @@ def _took_too_long(request: Request) -> Response:
 def _status_suffices(request: Request, heard: Response) -> bool:
     """Return whether an answer says what became of the call though its body was cut."""
     if heard.status >= _REFUSED:
-        return not request.is_absolute  # why a token call was refused, its body alone says
+        return not request.is_absolute  # only the body says why a token call was refused
     return not request.reads_answer
 
 

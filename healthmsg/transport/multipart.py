@@ -79,7 +79,7 @@ class _FormWriter(MultipartWriter):
         if timeout is None or (ends_at := timeout.when()) is None:
             await slot.before_last_chunk()
             return
-        with suppress(RuntimeError):  # it has struck in this very moment
+        with suppress(RuntimeError):  # the time was up in this very moment
             timeout.reschedule(None)
             await slot.before_last_chunk()
             timeout.reschedule(ends_at + asyncio.get_running_loop().time() - began)
@@ -158,7 +158,7 @@ _CHUNK: Final = 768 * 1024
 
 
 class Readable(Protocol):
-    """What is needed of a file."""
+    """The part of a binary file's interface that is needed here."""
 
     def read(self, size: int, /) -> bytes:
         """Return at most so many bytes; none at the end."""
@@ -168,7 +168,7 @@ class Readable(Protocol):
 
 
 class ChangedFileError(Exception):
-    """What is read is not the file that was given, or not what that held then. It must not be sent."""
+    """The file was replaced or changed since it was given. It must not be sent."""
 
 
 class FileSource:
@@ -211,7 +211,7 @@ class FileSource:
 
 
 def _check_readable(source: "FileSource | PieceSource") -> None:
-    if source.is_spent:  # what is left of it must not pass for the whole
+    if source.is_spent:  # what is left of it must not be taken for the whole
         raise OSError(errno.ESPIPE, "it can be read only once")
 
 
@@ -300,7 +300,7 @@ class PieceSource:
                     return
                 for start in range(0, len(piece), _CHUNK):
                     yield piece[start : start + _CHUNK]
-                # Neither the iterable nor the network need ever have made us wait.
+                # Give other tasks a turn: neither the iterable nor the network may ever make this one wait.
                 await asyncio.sleep(0)
         finally:
             if iterator is not self._pieces:

@@ -102,16 +102,16 @@ class _Outlet(Protocol):
 
 
 class Standstill:
-    """Strikes when what waits to be sent does not move for `seconds`.
+    """Calls `time_out` when what waits to be sent does not move for `seconds`.
 
     Only bytes that wait for the network count: while a file is being read, or the limit is waited for,
     nothing stands still.
     """
 
-    def __init__(self, outlet: _Outlet, seconds: float, strike: Callable[[], None]) -> None:
+    def __init__(self, outlet: _Outlet, seconds: float, time_out: Callable[[], None]) -> None:
         self._outlet = outlet
         self._seconds = seconds
-        self._strike = strike
+        self._time_out = time_out
         self._loop = asyncio.get_running_loop()
         self._taken = -1
         self._since = 0.0
@@ -134,6 +134,6 @@ class Standstill:
             self._taken, self._since = taken, now
         elif now - self._since >= self._seconds:
             self._timer = None
-            self._strike()
+            self._time_out()
             return
         self._timer = self._loop.call_later(self._seconds / _LOOKS, self._look)

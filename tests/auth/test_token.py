@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from healthmsg.auth import Token
+from healthmsg import Token
 from healthmsg.errors import ConfigurationError
 from tests.auth.token_service import NOON, REFRESH_TOKEN, VALUE, assert_tells_no_secret, expiring
 

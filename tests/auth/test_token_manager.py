@@ -1,14 +1,12 @@
 import asyncio
-import gc
 import itertools
 import logging
 import traceback
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta, tzinfo
 
 import pytest
 
-from healthmsg.auth import MemoryTokenStore, Token, TokenManager
+from healthmsg import MemoryTokenStore, Token, TokenManager
 from healthmsg.auth import token as token_module
 from healthmsg.errors import (
     BadRequestError,
@@ -21,6 +19,8 @@ from healthmsg.errors import (
 from tests.auth.token_service import NOON, REFRESH_TOKEN, VALUE, Clock, TokenService, answer, app, expiring
 from tests.machine import Machine
 
+pytestmark = pytest.mark.usefixtures("nothing_reaches_the_event_loop")
+
 USER = "Jansen, J."
 LOST = ConnectError("POST oauth token", "no connection")
 REFUSED = BadRequestError("POST oauth token", 400, server_code="invalid_grant")
@@ -29,17 +29,6 @@ REFUSED = BadRequestError("POST oauth token", 400, server_code="invalid_grant")
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
-
-
-@pytest.fixture(autouse=True)
-async def nothing_reaches_the_event_loop() -> AsyncIterator[None]:
-    """Such as "Task exception was never retrieved", which asyncio tells its exception handler."""
-    told: list[dict[str, object]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
-    yield
-    gc.collect()
-    assert not told
-    assert len(asyncio.all_tasks()) == 1
 
 
 class BrokenStore(MemoryTokenStore):
@@ -109,7 +98,7 @@ async def test_a_token_that_cannot_be_renewed_is_used_to_its_very_end(clock: Clo
 
 
 class TimeOfDay(datetime):
-    """The machine's, which somebody sets."""
+    """The machine's, which can be set."""
 
     is_set_by = timedelta()
 
@@ -232,7 +221,7 @@ async def test_cancelling_the_caller_that_began_the_renewal_does_not_stop_it_for
 
 @pytest.mark.looptime
 @pytest.mark.parametrize("answered", [answer(), LOST])
-async def test_a_renewal_that_nobody_waits_for_any_more_ends_in_silence(answered: object) -> None:
+async def test_a_renewal_that_is_not_awaited_any_more_ends_in_silence(answered: object) -> None:
     manager = TokenManager(expiring(), app=app(), now=Clock())
     service = TokenService(answered, delay=1)
     callers = [asyncio.create_task(manager.renew(manager.token, service)) for _ in range(10)]

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from healthmsg import Client
-from healthmsg.auth import (
+from healthmsg import (
+    Client,
     FileTokenStore,
     LockingTokenStore,
     MemoryTokenStore,

@@ -13,7 +13,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from healthmsg.auth import FileTokenStore, MemoryTokenStore, Token, TokenStore
+from healthmsg import FileTokenStore, MemoryTokenStore, Token, TokenStore
 from healthmsg.errors import InvalidInputError, TokenStoreError
 from tests.auth.token_service import NOON, VALUE, assert_tells_no_secret, expiring
 

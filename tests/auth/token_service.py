@@ -8,13 +8,13 @@ from urllib.parse import parse_qs
 
 import orjson
 
-from healthmsg.auth import OAuthApp, Token
+from healthmsg import OAuthApp, Token
 from healthmsg.environment import Environment
 from healthmsg.errors import HealthmsgError
 from healthmsg.pipeline.request import Content, Request, Response
 
 # When a plain test runs first, looptime 0.9 asks for the present event loop, and asyncio makes one that
-# nobody closes, unless it was told once that there is none.
+# stays open, unless it was said once that there is none.
 asyncio.set_event_loop(None)
 
 SECRETS = ("s3cr3t-value", "r3fresh-value", "c0de-value", "cl1ent-secret", "st4te-value")
@@ -45,7 +45,7 @@ class Clock:
 
 
 class TokenService:
-    """Answers token calls as it is told to, and remembers them."""
+    """Answers token calls as it is ordered to, and remembers them."""
 
     def __init__(self, *answers: object, delay: float = 0.0) -> None:
         self.answers = list(answers)
@@ -96,12 +96,12 @@ def expiring(seconds: float = 3600, value: str = "old", refresh_token: str | Non
 
 
 def assert_tells_no_secret(error: BaseException, *more: str) -> None:
-    told = "".join(_all_that_is_told(error))
+    reported = "".join(_all_texts_of(error))
     for secret in (*SECRETS, *more):
-        assert secret not in told
+        assert secret not in reported
 
 
-def _all_that_is_told(error: BaseException) -> Iterator[str]:
+def _all_texts_of(error: BaseException) -> Iterator[str]:
     assert error.__cause__ is None
     assert error.__context__ is None
     yield from (str(error), repr(error), repr(error.args))

@@ -19,7 +19,8 @@ from healthmsg import (
     exact_aux_id,
     fold_aux_id,
 )
-from healthmsg.bulk.intake import checked, files_in, question_in, take_files, text_of
+from healthmsg.bulk.entries import checked, files_in, question_in, text_of
+from healthmsg.bulk.intake import take_files
 from healthmsg.bulk.journal import Entry, JournalFile
 from healthmsg.bulk.journal.input_index import (
     files_as_json,
@@ -88,7 +89,7 @@ def test_an_address_with_a_diacritic_that_nobody_has_decided_about_is_refused() 
 
 @given(question=questions)
 def test_a_question_comes_out_as_it_went_in(question: Question) -> None:
-    from healthmsg.bulk.intake import _written
+    from healthmsg.bulk.entries import _written
 
     text = question_as_json(_written(question))
     assert text is not None

@@ -127,7 +127,9 @@ async def test_a_run_that_is_held_up_ends_at_once_when_its_journal_is_gone(
         run = client.send_many(Source(addresses, count=10), journal=file)
         reading = asyncio.create_task(read_into(seen, run))
         await until(
-            lambda: posts(sandbox) >= 10 and len(run._pool.in_flight) == 10 and not run._calls.requests
+            lambda: (
+                posts(sandbox) >= 10 and len(run._pool.in_flight) == 10 and not run._runner._calls.requests
+            )
         )
         file.with_name(f"{file.name}.lock").unlink()
         async with asyncio.timeout(10):

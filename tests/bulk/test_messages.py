@@ -26,4 +26,4 @@ def test_repr_shows_for_whom_a_message_is_unless_that_may_name_a_patient(to: str
     assert repr(Outgoing(to, "s3cret", key="s3cret")) == f"Outgoing(to={shown})"
     assert f"to={shown}, outcome=" in repr(SendResult("s3cret", to, Outcome.NOT_SENT))
     assert repr(Upload(to, ["s3cret"])) == f"Upload(to={shown})"
-    assert f"chat={shown}, outcome=" in repr(UploadResult(to, ["s3cret"], Outcome.NOT_SENT))
+    assert f"to={shown}, outcome=" in repr(UploadResult(to, ["s3cret"], Outcome.NOT_SENT))

@@ -11,7 +11,7 @@ from attrs import define, evolve, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from healthmsg.bulk.reconcile import Reconciled, Reconciler
+from healthmsg.bulk.reconcile import Evidence, Reconciled, Reconciler
 from healthmsg.delivery.ledger import Delivered, Deliveries
 from healthmsg.delivery.proof import Attempt
 from healthmsg.ids import ChatAddress
@@ -118,7 +118,9 @@ class Service:
 
     async def find_out(self, attempt: Attempt = ATTEMPT) -> Reconciled:
         api: Any = self
-        return await Reconciler(api, "me", timedelta(seconds=SETTLE), self).find_out(attempt, 0.0)
+        return await Reconciler(api, "me", timedelta(seconds=SETTLE), cast(Evidence, self)).find_out(
+            attempt, 0.0
+        )
 
 
 def with_messages(*messages: Message) -> Service:

@@ -10,7 +10,8 @@ import pytest
 from attrs import evolve
 
 from healthmsg import Client, Outcome, Outgoing, RateLimit, Retries, Upload, UploadFile
-from healthmsg.bulk.intake import checked, take_files
+from healthmsg.bulk.entries import checked
+from healthmsg.bulk.intake import take_files
 from healthmsg.bulk.journal import fingerprint_of, open_journal
 from healthmsg.errors import InvalidFileError, JournalMismatchError, UploadFileError
 from healthmsg.files import FileTaker

@@ -1,7 +1,6 @@
 """How `healthmsg send-many` ends: what was sent decides, and the summary counts what is left."""
 
 import asyncio
-import csv
 import errno
 import os
 import re
@@ -16,20 +15,8 @@ from healthmsg import Client, JournalError
 from healthmsg.cli.sending.results import Results
 from healthmsg.errors import ConfigurationError
 from healthmsg.sandbox import AnswerStatus, CutAfter, Delay, Sandbox
-from tests.cli.command_line import Done, begin, end, run
+from tests.cli.command_line import Done, add_recipients, begin, end, read_results, run, until_sending
 from tests.waiting import until
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "lijst.csv"
-
-
-def write(path: Path, sandbox: Sandbox, count: int) -> list[str]:
-    """Make a chat for each recipient, and a file of them; give the chats."""
-    chats = [f"conversations/{sandbox.add_conversation(aux_id=f'P{n}')}" for n in range(count)]
-    path.write_text("aux_id;body\n" + "".join(f"P{n};Hallo {n}\n" for n in range(count)))
-    return chats
 
 
 def send(path: Path, *more: str, results: str = "out.csv") -> tuple[str | Path, ...]:
@@ -42,18 +29,13 @@ def resume(path: Path, results: str = "2.csv") -> tuple[str | Path, ...]:
 
 
 def outcomes(path: Path, results: str = "out.csv") -> list[str]:
-    with path.with_name(results).open(encoding="utf-8-sig", newline="") as file:
-        return [row["outcome"] for row in csv.DictReader(file, delimiter=";")]
-
-
-async def until_some_are_sent(sandbox: Sandbox) -> None:
-    await until(lambda: any(call.method == "POST" for call in sandbox.calls))
+    return [row["outcome"] for row in read_results(path.with_name(results))]
 
 
 async def end_at_second_ctrl_c(sandbox: Sandbox, *arguments: str | Path) -> Done:
     process = await begin(sandbox, *arguments)
-    # Both are under way.
-    await until(lambda: sum(call.method == "POST" for call in sandbox.calls) == 2)
+    # Both calls are running.
+    await until_sending(sandbox, 2)
     process.send_signal(signal.SIGINT)
     assert process.stdout is not None
     shown = b""
@@ -69,7 +51,7 @@ async def end_at_second_ctrl_c(sandbox: Sandbox, *arguments: str | Path) -> Done
 
 
 async def test_a_second_ctrl_c_ends_at_once_and_counts_what_is_in_doubt(sandbox: Sandbox, path: Path) -> None:
-    write(path, sandbox, 2)
+    add_recipients(sandbox, path, 2)
     sandbox.faults.add(kind=Delay(60), method="POST", times=None)
 
     done = await end_at_second_ctrl_c(sandbox, *send(path))
@@ -83,7 +65,7 @@ async def test_a_second_ctrl_c_ends_at_once_and_counts_what_is_in_doubt(sandbox:
 async def test_without_a_journal_what_was_under_way_is_not_called_unsent(
     sandbox: Sandbox, path: Path
 ) -> None:
-    write(path, sandbox, 2)
+    add_recipients(sandbox, path, 2)
     sandbox.faults.add(kind=Delay(60), method="POST", times=None)
 
     done = await end_at_second_ctrl_c(sandbox, *send(path, "--no-journal"))
@@ -93,9 +75,9 @@ async def test_without_a_journal_what_was_under_way_is_not_called_unsent(
 
 
 async def test_what_is_left_is_counted_when_resuming_is_interrupted(sandbox: Sandbox, path: Path) -> None:
-    chats = write(path, sandbox, 120)
+    chats = add_recipients(sandbox, path, 60)
     process = await begin(sandbox, *send(path))
-    await until_some_are_sent(sandbox)
+    await until_sending(sandbox)
     process.send_signal(signal.SIGINT)
     await end(process)
     before = sum(len(sandbox.messages(chat)) for chat in chats)
@@ -107,17 +89,18 @@ async def test_what_is_left_is_counted_when_resuming_is_interrupted(sandbox: San
 
     assert done.code == 130, done
     sent = sum(len(sandbox.messages(chat)) for chat in chats)
-    assert sent < 120
-    said = f"delivered {sent - before} · not sent 0 · unknown 0 · still to send {120 - sent}\n"
-    assert said in done.out
+    assert sent < 60
+    summary = f"delivered {sent - before} · not sent 0 · unknown 0 · still to send {60 - sent}\n"
+    assert summary in done.out
 
 
 async def test_what_is_left_is_counted_when_resuming_is_refused(sandbox: Sandbox, path: Path) -> None:
-    write(path, sandbox, 3)
-    await end(await begin(sandbox, *send(path), token="wr0ng"))
-    first = await end(await begin(sandbox, *send(path, results="1.csv"), token="wr0ng"))
+    add_recipients(sandbox, path, 3)
+    refused = {"HEALTHMSG_TOKEN": "wr0ng"}
+    await run(sandbox, *send(path), env=refused)
+    first = await run(sandbox, *send(path, results="1.csv"), env=refused)
 
-    done = await end(await begin(sandbox, *resume(path), token="wr0ng"))
+    done = await run(sandbox, *resume(path), env=refused)
 
     assert "unknown 0 · still to send 3\n" in first.out
     if "--resume" in first.out:
@@ -129,7 +112,7 @@ def write_letters(path: Path) -> None:
 
 
 async def test_what_is_refused_again_is_not_advised_to_be_tried_again(sandbox: Sandbox, path: Path) -> None:
-    chats = write(path, sandbox, 2)
+    chats = add_recipients(sandbox, path, 2)
     letter = path.with_name("brief.pdf")
     letter.write_bytes(b"%PDF one")
     write_letters(path)
@@ -169,7 +152,7 @@ class Disk:
 async def test_with_a_journal_a_full_disk_under_the_results_ends_nothing(
     sandbox: Sandbox, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chats = write(path, sandbox, 5)
+    chats = add_recipients(sandbox, path, 5)
     Disk(monkeypatch, 60)
 
     done = await run(sandbox, *send(path))
@@ -189,7 +172,7 @@ async def test_with_a_journal_a_full_disk_under_the_results_ends_nothing(
 async def test_without_a_journal_a_full_disk_ends_the_run_and_the_truth_is_said(
     sandbox: Sandbox, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chats = write(path, sandbox, 100)
+    chats = add_recipients(sandbox, path, 100)
     Disk(monkeypatch, 60)
 
     done = await run(sandbox, *send(path, "--no-journal"))
@@ -206,9 +189,9 @@ async def test_without_a_journal_a_full_disk_ends_the_run_and_the_truth_is_said(
 
 
 async def test_results_that_are_deleted_are_made_again(sandbox: Sandbox, path: Path) -> None:
-    write(path, sandbox, 40)
+    add_recipients(sandbox, path, 40)
     process = await begin(sandbox, *send(path))
-    await until_some_are_sent(sandbox)
+    await until_sending(sandbox)
     path.with_name("out.csv").unlink()
     done = await end(process)
 
@@ -219,9 +202,9 @@ async def test_results_that_are_deleted_are_made_again(sandbox: Sandbox, path: P
 async def test_a_lock_that_is_deleted_does_not_say_that_there_is_no_journal(
     sandbox: Sandbox, path: Path
 ) -> None:
-    write(path, sandbox, 90)
+    add_recipients(sandbox, path, 90)
     sending = asyncio.create_task(run(sandbox, *send(path)))
-    await until_some_are_sent(sandbox)
+    await until_sending(sandbox)
     path.with_name("lijst.journal.db.lock").unlink()
     done = await sending
 
@@ -233,7 +216,7 @@ async def test_a_lock_that_is_deleted_does_not_say_that_there_is_no_journal(
 async def test_results_that_cannot_be_made_are_refused_before_anything_is_sent(
     sandbox: Sandbox, path: Path
 ) -> None:
-    (chat,) = write(path, sandbox, 1)
+    (chat,) = add_recipients(sandbox, path, 1)
 
     done = await run(sandbox, "send-many", path, "--yes", "--results", path / "out.csv")
 
@@ -251,13 +234,13 @@ async def test_results_that_cannot_be_made_are_refused_before_anything_is_sent(
 async def test_the_journal_alone_is_gone_on_with_only_if_everything_is_in_it(
     sandbox: Sandbox, path: Path, monkeypatch: pytest.MonkeyPatch, lacking: int, goes_on: str
 ) -> None:
-    write(path, sandbox, 2)
+    add_recipients(sandbox, path, 2)
     sandbox.faults.add(kind=AnswerStatus(400), method="POST")
 
     async def count(*_: object) -> int:
         return 2 - lacking
 
-    monkeypatch.setattr("healthmsg.cli.send_many.count_in", count)
+    monkeypatch.setattr("healthmsg.cli.send_many.count_entries", count)
     journal = ("--journal", str(path.with_name("lijst.journal.db")))
 
     done = await run(sandbox, *send(path, *journal))
@@ -278,7 +261,7 @@ BROKEN = [
 async def test_what_fails_after_everything_was_delivered_is_a_warning(
     sandbox: Sandbox, path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    write(path, sandbox, 2)
+    add_recipients(sandbox, path, 2)
 
     async def leave(client: Client, *_: object) -> None:
         await client.close()
@@ -298,14 +281,14 @@ async def test_what_fails_after_everything_was_delivered_is_a_warning(
 
 
 @pytest.mark.parametrize("error", [*BROKEN, KeyboardInterrupt()], ids=lambda error: type(error).__name__)
-@pytest.mark.parametrize("step", ["count_in", "is_all_delivered", "find_remaining"])
+@pytest.mark.parametrize("step", ["count_entries", "is_all_delivered", "find_remaining"])
 async def test_what_fails_while_it_is_summed_up_changes_no_status(
     sandbox: Sandbox, path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, step: str
 ) -> None:
     async def broken(*_: object, **__: object) -> Any:
         raise error
 
-    write(path, sandbox, 3)
+    add_recipients(sandbox, path, 3)
     sandbox.faults.add(kind=AnswerStatus(400), method="POST", times=1)
     monkeypatch.setattr(f"healthmsg.cli.send_many.{step}", broken)
 
@@ -321,7 +304,7 @@ async def test_what_fails_while_it_is_summed_up_changes_no_status(
 async def test_a_mistake_of_ours_ends_the_run_but_not_the_summary(
     sandbox: Sandbox, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chats = write(path, sandbox, 90)
+    chats = add_recipients(sandbox, path, 30)
 
     def broken(*_: object) -> None:
         raise RuntimeError("private")
@@ -337,11 +320,11 @@ async def test_a_mistake_of_ours_ends_the_run_but_not_the_summary(
     monkeypatch.undo()
     again = await run(sandbox, *send(path, results="2.csv"))
     assert again.code == 0
-    assert [len(sandbox.messages(chat)) for chat in chats] == [1] * 90
+    assert [len(sandbox.messages(chat)) for chat in chats] == [1] * 30
 
 
 async def test_a_journal_with_others_that_failed_says_why_it_is_1(sandbox: Sandbox, path: Path) -> None:
-    write(path, sandbox, 3)
+    add_recipients(sandbox, path, 3)
     sandbox.faults.add(kind=AnswerStatus(400), method="POST", times=1)
     await run(sandbox, *send(path))
 
@@ -353,7 +336,7 @@ async def test_a_journal_with_others_that_failed_says_why_it_is_1(sandbox: Sandb
 
 
 async def test_what_stays_unknown_comes_with_the_way_out(sandbox: Sandbox, path: Path) -> None:
-    write(path, sandbox, 1)
+    add_recipients(sandbox, path, 1)
     sandbox.faults.add(kind=CutAfter(), method="POST")
     sandbox.faults.add(kind=AnswerStatus(403), method="GET", path_contains="/messages", times=None)
 

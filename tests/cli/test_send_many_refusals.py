@@ -4,18 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from healthmsg.cli.recipients import RefusedError, read_recipients
-from healthmsg.cli.sending.messages import make_messages
-from healthmsg.cli.sending.template import Template
-from tests.cli.command_line import Done, invoke
+from healthmsg.cli.problems import RefusedError
+from healthmsg.cli.recipients.messages import make_messages
+from healthmsg.cli.recipients.reading import read_recipients
+from healthmsg.cli.recipients.template import Template
+from tests.cli.command_line import ACCOUNT, Done, invoke
 
 TEMPLATE = "Beste {voornaam}, uw arts belt u."
-ACCOUNT = {"HEALTHMSG_API_URL": "http://127.0.0.1:9/v1", "HEALTHMSG_TOKEN": "t0ken"}
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "lijst.csv"
 
 
 def send(path: Path, text: str, *options: str | Path, template: str | None = TEMPLATE) -> Done:
@@ -25,7 +20,7 @@ def send(path: Path, text: str, *options: str | Path, template: str | None = TEM
 
 
 def problems(done: Done) -> list[str]:
-    """Give what was refused, and see to it that nothing else has happened."""
+    """Return what was refused, and assert that nothing else has happened."""
     assert done.code == 2
     assert done.out == ""
     first, *others, last = done.err.splitlines()
@@ -35,14 +30,14 @@ def problems(done: Done) -> list[str]:
 
 
 def assert_is_ready(done: Done) -> None:
-    """All was in order: it only lacked somebody to ask."""
-    assert problems(done) == ["nobody can be asked: give --yes to begin without"]
+    """Everything was right: only a terminal to ask at was missing."""
+    assert problems(done) == ["there is no terminal to ask at: give --yes to begin without asking"]
 
 
 # --- columns and templates
 
 
-def test_a_template_s_typo_is_told_once_with_what_was_meant(path: Path) -> None:
+def test_a_typo_in_a_template_is_reported_once_with_what_was_meant(path: Path) -> None:
     done = send(path, "aux_id;voornaam\nP1;Jan\nP2;Piet\n", template="Beste {vornaam}, {dag}")
 
     assert problems(done) == [
@@ -51,7 +46,7 @@ def test_a_template_s_typo_is_told_once_with_what_was_meant(path: Path) -> None:
     ]
 
 
-def test_every_field_that_is_empty_or_missing_in_any_row_is_told_with_its_line(path: Path) -> None:
+def test_each_empty_field_is_reported_with_its_line(path: Path) -> None:
     done = send(path, 'aux_id;voornaam;dag\nP1;"J\nan";ma\nP2;;\nP3;  ;di\n', template="{voornaam} {dag}")
 
     assert problems(done) == [
@@ -61,9 +56,7 @@ def test_every_field_that_is_empty_or_missing_in_any_row_is_told_with_its_line(p
     ]
 
 
-def test_an_object_without_a_field_is_told_with_its_line_and_may_not_be_even_with_allow_empty(
-    path: Path,
-) -> None:
+def test_a_missing_field_is_refused_even_with_allow_empty(path: Path) -> None:
     text = '{"aux_id": "P1", "voornaam": "Jan"}\n{"aux_id": "P2"}\n{"aux_id": "P3", "voornaam": null}\n'
 
     assert problems(send(path, text)) == ["line 2: voornaam is missing", "line 3: voornaam is empty"]
@@ -97,7 +90,7 @@ def test_without_a_template_one_column_must_be_the_text(path: Path, header: str,
     assert found.startswith(problem)
 
 
-def test_a_text_that_is_empty_is_told_but_not_if_there_are_files(path: Path) -> None:
+def test_an_empty_text_is_refused_unless_there_are_files(path: Path) -> None:
     (path.parent / "brief.pdf").write_bytes(b"%PDF")
 
     done = send(path, "aux_id;body;files\nP1;;\nP2;;brief.pdf\n", template=None)
@@ -152,7 +145,7 @@ def test_a_file_without_a_header_is_refused_and_nothing_of_the_patient_repeated(
     ("header", "fields", "problem"),
     [
         ("to;aux_id", "users/1;P1", "more than one address: to and aux_id"),
-        ("to;aux_id", " ;", "nobody it is for"),
+        ("to;aux_id", " ;", "no recipient: "),
         ("to;x", "conversation/c1;x", "to is no address"),
         ("to;x", "users/;x", "to is no address"),
         ("to;x", "aux/conversations/..;x", "to is no address"),
@@ -193,11 +186,11 @@ def test_each_kind_of_address_is_taken(path: Path) -> None:
     assert_is_ready(send(path, "\n".join(["to;aux_id;user_id;groupchat_id;voornaam", *rows])))
 
 
-def test_an_object_for_nobody_is_refused_with_its_line(path: Path) -> None:
+def test_an_object_without_a_recipient_is_refused_with_its_line(path: Path) -> None:
     text = '{"aux_id": "P1", "voornaam": "Jan"}\n{"voornaam": "Bo"}\n'
 
     assert problems(send(path, text)) == [
-        "line 2: nobody it is for: fill in one of to, aux_id, user_id, groupchat_id"
+        "line 2: no recipient: fill in one of to, aux_id, user_id, groupchat_id"
     ]
 
 
@@ -205,7 +198,7 @@ def test_an_object_for_nobody_is_refused_with_its_line(path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", ["#N/A", "#NAAM?", "#VERW!", "####", "Jan\x07", "\x1b[31mJan"])
-def test_a_value_that_nobody_wants_to_send_is_refused(path: Path, value: str) -> None:
+def test_a_value_that_is_no_text_to_send_is_refused(path: Path, value: str) -> None:
     (found,) = problems(send(path, f"aux_id;voornaam;x\nP1;{value};#N/A\n"))
 
     assert found.startswith("line 2: voornaam has ")
@@ -482,7 +475,7 @@ def test_a_journal_that_can_be_none_is_refused(path: Path) -> None:
 def test_without_its_packages_a_journal_is_refused_with_what_to_install(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("healthmsg.cli.sending.journal_place.find_spec", lambda _: None)
+    monkeypatch.setattr("healthmsg.cli.files.find_spec", lambda _: None)
 
     (problem,) = problems(send(path, "aux_id;voornaam\nP1;Jan\n"))
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from healthmsg import ConfigurationError, Environment
-from healthmsg.cli.sending.journal_place import JournalPlace
+from healthmsg.cli.files import JournalLocation
 from healthmsg.cli.sending.options import Options
-from healthmsg.cli.service import Service, named, without_password
+from healthmsg.cli.service import Service, describe, hide_password
 from healthmsg.sandbox import Sandbox
 from tests.cli.command_line import invoke, run, variables_of
 
@@ -53,7 +53,7 @@ def test_two_services_at_once_are_refused(path: Path, arguments: tuple[str, ...]
     ],
 )
 def test_a_person_reads_where_something_goes(environment: Environment, name: str) -> None:
-    assert named(environment).startswith(name)
+    assert describe(environment).startswith(name)
 
 
 async def test_what_goes_to_a_sandbox_says_so(sandbox: Sandbox, path: Path) -> None:
@@ -77,16 +77,16 @@ def test_the_command_to_go_on_with_goes_the_same_way() -> None:
     said = "--proxy 'http://zorg:***@proxy.example:3128' --ca house.pem --no-x509-strict"
 
     assert Options(Path("lijst.csv"), **way).command == f"healthmsg send-many lijst.csv {said}"
-    resuming = Options(**way).command_to_resume(JournalPlace.parse("j.db"))
+    resuming = Options(**way).command_to_resume(JournalLocation.parse("j.db"))
     assert resuming.endswith(said)
     words = ["--proxy=http://zorg:***@proxy.example:3128", "--ca=house.pem", "--no-x509-strict"]
-    assert list(Options(**way).service.words()) == words
-    assert list(Service().words()) == []
+    assert list(Options(**way).service.arguments()) == words
+    assert list(Service().arguments()) == []
 
 
 @pytest.mark.parametrize("url", ["http://proxy:3128", "http://zorg@proxy:3128", "https://[::1]:8443"])
 def test_a_url_without_a_password_stays_as_it_is(url: str) -> None:
-    assert without_password(url) == url
+    assert hide_password(url) == url
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from aiohttp import ClientSession
 from rich.console import Console
 
 from healthmsg import HealthmsgError
-from healthmsg.cli import sign_in as module
-from healthmsg.cli.sign_in import sign_in
+from healthmsg.cli import demo as module
+from healthmsg.cli.demo import sign_in
 from healthmsg.errors import AuthorizationError, AuthorizationRefusedError, StateMismatchError
 from healthmsg.sandbox import AnswerStatus, Sandbox
 from healthmsg.sandbox.remote import RemoteSandbox
@@ -98,10 +98,10 @@ async def test_a_forged_callback_ends_it(console: Console, asking: Sandbox, sess
         await signing_in
 
 
-async def test_nobody_is_waited_for_for_ever(
+async def test_an_approval_is_not_waited_for_without_limit(
     console: Console, asking: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_PATIENCE", 0.05)
+    monkeypatch.setattr(module, "_APPROVAL_TIMEOUT", 0.05)
 
     with pytest.raises(AuthorizationError, match="in time"):
         await sign_in(console, RemoteSandbox(asking.url, ID, SECRET))

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from attrs import define, evolve, field
 
-from healthmsg.bulk.reconcile import OwnDeliveries, Reconciled, Reconciler
+from healthmsg.bulk.reconcile import Evidence, Reconciled, Reconciler
 from healthmsg.clock import ServerClock
 from healthmsg.codec import decode, encode
 from healthmsg.delivery.ledger import Deliveries
@@ -127,5 +127,5 @@ class ModelledService:
 
     async def find_out(self, attempt: Attempt, settle: float = 90.0) -> Reconciled:
         api: Any = self
-        evidence = OwnDeliveries(self.deliveries)
+        evidence = Evidence(self.deliveries)
         return await Reconciler(api, "me", timedelta(seconds=settle), evidence).find_out(attempt)

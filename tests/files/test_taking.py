@@ -123,7 +123,7 @@ def test_what_many_messages_have_in_common_is_hashed_once(letter: Path, hashed: 
 
 
 @pytest.mark.usefixtures("later")
-def test_another_file_at_the_same_path_is_hashed_anew(letter: Path) -> None:
+def test_another_file_at_the_same_path_is_hashed_again(letter: Path) -> None:
     taker = FileTaker(digest_all=True)
     first = taken(letter, taker).digest
     other = letter.with_name("other")
@@ -196,7 +196,7 @@ class Breaks(io.BytesIO):
         ("/nowhere/a.pdf", "No such file or directory"),
         ("/", "it is a folder"),
         ("/dev/null", "it is not a regular file"),
-        (io.StringIO("x"), "it gives str where bytes are needed: open it in mode 'rb'"),
+        (io.StringIO("x"), "it yields str where bytes are needed: open it in mode 'rb'"),
         (Breaks(b"x"), "it cannot be read (RuntimeError)"),
     ],
 )

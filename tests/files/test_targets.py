@@ -124,7 +124,7 @@ async def test_a_disk_without_hard_links_is_written_to_all_the_same(
     assert sorted(there(tmp_path).values()) == [bytes([number]) for number in range(5)]
 
 
-async def test_it_can_begin_anew(tmp_path: Path) -> None:
+async def test_it_can_start_over(tmp_path: Path) -> None:
     async with PartialFile(found(tmp_path)) as partial:
         await partial.write(b"too long")
         await partial.empty()

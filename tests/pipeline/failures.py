@@ -30,7 +30,7 @@ from healthmsg.errors import (
 from healthmsg.pipeline.request import Request, Response
 from healthmsg.pipeline.retry import Retries, RetryStep
 from healthmsg.routes import Idempotency
-from tests.pipeline.servers import a_request, response
+from tests.servers import a_request, response
 
 Failure = Callable[[Request], Exception]
 OFTEN = Retries().attempts
@@ -47,7 +47,7 @@ every_kind = pytest.mark.parametrize(
 
 
 class Service:
-    """Fails as it is told to, then answers."""
+    """Fails as it is ordered to, then answers."""
 
     def __init__(self, *failures: Failure) -> None:
         self.failures = list(failures)

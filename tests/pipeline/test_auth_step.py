@@ -26,7 +26,7 @@ from healthmsg.pipeline.auth import AuthStep
 from healthmsg.pipeline.limit import LimitStep
 from healthmsg.pipeline.request import Request, Response, Send, Step
 from healthmsg.ratelimit.limiter import Limiter, RateLimit
-from tests.pipeline.servers import a_request, answering, let_the_clock_tick, response, serve
+from tests.servers import a_request, answering, let_the_clock_tick, response, serve
 
 OLD, NEW = Token("old"), Token("new")
 

@@ -13,7 +13,7 @@ from healthmsg import errors
 from healthmsg.errors import Outcome, StatusError
 from healthmsg.pipeline.check import CheckStep, status_error
 from healthmsg.pipeline.request import Request, Response
-from tests.pipeline.servers import CANARIES, METHODS, a_request, assert_error_tells_nothing, response
+from tests.servers import CANARIES, METHODS, a_request, assert_error_tells_nothing, response
 
 
 async def checked(answer: Response, request: Request | None = None) -> Response:
@@ -130,7 +130,7 @@ async def test_an_error_of_the_gateway_keeps_its_transaction_name_and_info(befor
 @pytest.mark.parametrize(
     "transaction", [None, 7, "", ["x"], "a b", "Jansen\n", "é", "\u202e", "x" * 101, {"id": "x"}]
 )
-async def test_a_transaction_that_could_be_a_text_is_not_told(transaction: object) -> None:
+async def test_a_transaction_that_could_be_a_text_is_not_in_the_error(transaction: object) -> None:
     error = await error_of(response(500, orjson.dumps({"transactionId": transaction, "message": "m"})))
 
     assert error.transaction_id == ""

@@ -2,7 +2,7 @@ import pytest
 
 from healthmsg.pipeline import fold
 from healthmsg.pipeline.request import Request, Response, Send, Step
-from tests.pipeline.servers import a_request, response
+from tests.servers import a_request, response
 
 
 def noting(name: str, order: list[str]) -> Step:

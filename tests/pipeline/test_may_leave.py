@@ -17,19 +17,17 @@ from healthmsg.ratelimit.limiter import Limiter, RateLimit
 from healthmsg.ratelimit.queue import Priority
 from healthmsg.transport.http import Wire
 from healthmsg.transport.multipart import PieceSource
-from tests.pipeline.servers import (
+from tests.servers import (
     Incoming,
     Server,
     a_request,
     answering,
-    nothing_reaches_the_event_loop,
     response,
     serve,
     wire_to,
 )
 
-pytestmark = pytest.mark.usefixtures(nothing_reaches_the_event_loop.__name__)
-__all__ = ["nothing_reaches_the_event_loop"]
+pytestmark = pytest.mark.usefixtures("nothing_reaches_the_event_loop")
 
 Handler = Callable[[aiohttp.ClientRequest], Awaitable[aiohttp.ClientResponse]]
 

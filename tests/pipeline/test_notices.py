@@ -16,16 +16,16 @@ from healthmsg import Client, Environment, NotFoundError
 from healthmsg.pipeline import fold
 from healthmsg.pipeline.check import CheckStep, Notices
 from healthmsg.pipeline.request import Request, Response, Send
-from tests.pipeline.servers import a_request, answering, response, serve
+from tests.servers import a_request, answering, response, serve
 
 SUNSET = "Sat, 31 Oct 2026 23:59:59 GMT"
 
 
 def sending(step: Notices, *, sunset: str | None = None, version: str | None = None) -> Send:
-    told = {"sunset": sunset, "api-version": version}
+    reported = {"sunset": sunset, "api-version": version}
 
     async def answer(_: Request) -> Response:
-        headers = {name: value for name, value in told.items() if value is not None}
+        headers = {name: value for name, value in reported.items() if value is not None}
         return evolve(response(), headers=headers)
 
     return fold([CheckStep(step)], answer)
@@ -202,9 +202,9 @@ async def test_a_script_shows_the_warning_by_default(tmp_path: Path, what: str) 
         process = await asyncio.create_subprocess_exec(
             sys.executable, script, server.url, what, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
         )
-        _, told = await process.communicate()
+        _, reported = await process.communicate()
 
     assert process.returncode == 0
-    assert "script.py:" in told.decode()
-    assert "DeprecationWarning" in told.decode()
-    assert SUNSET in told.decode()
+    assert "script.py:" in reported.decode()
+    assert "DeprecationWarning" in reported.decode()
+    assert SUNSET in reported.decode()

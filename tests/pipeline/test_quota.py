@@ -17,12 +17,12 @@ from healthmsg.pipeline.request import Request, Response, Send
 from healthmsg.quota import Quota
 from healthmsg.ratelimit.limiter import Limiter, RateLimit
 from tests.machine import Machine
-from tests.pipeline.servers import a_request, response
+from tests.servers import a_request, response
 
 pytestmark = pytest.mark.looptime(noop_cycles=0)
 
 
-def told(used: int, *, limit: int = 10, reset: float | None = None) -> dict[str, str]:
+def quota_headers(used: int, *, limit: int = 10, reset: float | None = None) -> dict[str, str]:
     """Give quota headers; `reset` is in seconds from now."""
     headers = {"quota-limit": str(limit), "quota-used": str(used)}
     if reset is not None:
@@ -39,7 +39,7 @@ def answer(
 
 @define
 class User:
-    """One user's way to a service that gives the answers it is told to, the last one for ever."""
+    """One user's way to a service that gives the answers it is ordered to, the last one for ever."""
 
     answers: list[Response]
     calls: int = 0
@@ -68,7 +68,7 @@ class User:
 
 async def test_the_quota_is_as_last_seen() -> None:
     without_headers = answer()  # a proxy's
-    user = User([answer(told(1)), without_headers, answer(told(2))])
+    user = User([answer(quota_headers(1)), without_headers, answer(quota_headers(2))])
     seen = [user.step.quota]
     for _ in range(3):
         await user.call()
@@ -80,7 +80,7 @@ async def test_the_quota_is_as_last_seen() -> None:
 
 @pytest.mark.parametrize("status", [300, 400, 401, 403, 404, 405, 412, 418, 429, 500, 503])
 async def test_an_answer_that_is_an_error_tells_the_quota_too(status: int) -> None:
-    user = User([answer(told(3), status)])
+    user = User([answer(quota_headers(3), status)])
 
     with pytest.raises(StatusError):
         await user.call()
@@ -89,7 +89,7 @@ async def test_an_answer_that_is_an_error_tells_the_quota_too(status: int) -> No
 
 
 async def test_a_429_holds_the_user_back_for_as_long_as_it_says() -> None:
-    user = User([answer(told(10), 429, retry_after="100"), answer()])
+    user = User([answer(quota_headers(10), 429, retry_after="100"), answer()])
 
     first = await user.refused()
     await asyncio.sleep(60)
@@ -104,7 +104,7 @@ async def test_a_429_holds_the_user_back_for_as_long_as_it_says() -> None:
 
 
 async def test_a_429_without_a_wait_holds_the_user_back_until_the_reset() -> None:
-    user = User([answer(told(10, reset=3600), 429), answer()])
+    user = User([answer(quota_headers(10, reset=3600), 429), answer()])
 
     first = await user.refused()
     await asyncio.sleep(3590)
@@ -117,7 +117,7 @@ async def test_a_429_without_a_wait_holds_the_user_back_until_the_reset() -> Non
 
 
 async def test_the_wait_that_a_429_names_counts_more_than_the_reset() -> None:
-    user = User([answer(told(10, reset=3600), 429, retry_after="60"), answer()])
+    user = User([answer(quota_headers(10, reset=3600), 429, retry_after="60"), answer()])
 
     assert (await user.refused()).retry_after == 60
     await asyncio.sleep(60)
@@ -126,8 +126,8 @@ async def test_the_wait_that_a_429_names_counts_more_than_the_reset() -> None:
 
 
 @pytest.mark.parametrize("reset", [None, -5])
-async def test_a_429_that_names_no_time_to_come_holds_nobody_back(reset: float | None) -> None:
-    user = User([answer(told(10, reset=reset), 429), answer()])
+async def test_a_429_that_names_no_time_to_come_holds_no_call_back(reset: float | None) -> None:
+    user = User([answer(quota_headers(10, reset=reset), 429), answer()])
 
     assert (await user.refused()).retry_after is None
 
@@ -136,7 +136,7 @@ async def test_a_429_that_names_no_time_to_come_holds_nobody_back(reset: float |
 
 @pytest.mark.parametrize("status", [200, 403, 404])
 async def test_the_last_call_of_a_quota_holds_the_next_one_back_until_the_reset(status: int) -> None:
-    user = User([answer(told(10, reset=600), status), answer()])
+    user = User([answer(quota_headers(10, reset=600), status), answer()])
 
     if status == 200:
         await user.call()
@@ -154,9 +154,15 @@ async def test_the_last_call_of_a_quota_holds_the_next_one_back_until_the_reset(
 
 
 @pytest.mark.parametrize(
-    "headers", [told(9, reset=600), told(10), told(10, reset=-1), told(0, limit=0, reset=600)]
+    "headers",
+    [
+        quota_headers(9, reset=600),
+        quota_headers(10),
+        quota_headers(10, reset=-1),
+        quota_headers(0, limit=0, reset=600),
+    ],
 )
-async def test_nobody_is_held_back_without_need(headers: dict[str, str]) -> None:
+async def test_no_call_is_held_back_without_need(headers: dict[str, str]) -> None:
     user = User([answer(headers)])
 
     await user.call()
@@ -179,15 +185,15 @@ async def test_what_is_known_of_a_token_ends_with_its_wait() -> None:
 
 
 async def test_an_answer_that_comes_late_does_not_shorten_the_wait() -> None:
-    user = User([answer(told(10, reset=600)), answer()])
+    user = User([answer(quota_headers(10, reset=600)), answer()])
     await user.call()
     user.step._hold_back(a_request("GET"), 5)
 
     assert (await user.refused()).retry_after == pytest.approx(600, abs=5)
 
 
-async def test_a_429_of_the_calls_per_second_tells_the_quota_and_holds_nobody_back() -> None:
-    user = User([answer(told(3, reset=600), 429, retry_after="1"), answer()])
+async def test_a_429_of_the_calls_per_second_holds_no_call_back_for_the_quota() -> None:
+    user = User([answer(quota_headers(3, reset=600), 429, retry_after="1"), answer()])
 
     with pytest.raises(RateLimitedError) as caught:
         await user.call()
@@ -202,7 +208,13 @@ FAR = "9" * 400
 
 
 async def test_after_an_hour_one_call_goes_and_sees_whatever_the_wait() -> None:
-    user = User([answer(told(10), 429, retry_after=FAR), answer(told(10), 429, retry_after=FAR), answer()])
+    user = User(
+        [
+            answer(quota_headers(10), 429, retry_after=FAR),
+            answer(quota_headers(10), 429, retry_after=FAR),
+            answer(),
+        ]
+    )
 
     await user.refused()
     await asyncio.sleep(3599)
@@ -224,8 +236,8 @@ async def test_after_an_hour_one_call_goes_and_sees_whatever_the_wait() -> None:
 @pytest.mark.parametrize(
     "headers",
     [
-        told(10) | {"quota-reset-UTC": "9999-12-31T23:59:59Z"},
-        told(11) | {"quota-reset-UTC": "2031-01-01T00:00:00Z", "quota-time-unit": "fortnight"},
+        quota_headers(10) | {"quota-reset-UTC": "9999-12-31T23:59:59Z"},
+        quota_headers(11) | {"quota-reset-UTC": "2031-01-01T00:00:00Z", "quota-time-unit": "fortnight"},
     ],
 )
 async def test_a_quota_that_says_used_up_while_calls_are_answered_locks_no_user_out(
@@ -243,7 +255,7 @@ async def test_a_quota_that_says_used_up_while_calls_are_answered_locks_no_user_
 
 
 async def test_after_such_an_answer_a_429_holds_back_again() -> None:
-    far = told(10, reset=10**8)
+    far = quota_headers(10, reset=10**8)
     user = User([answer(far), answer(far), answer(far, 429, retry_after="600"), answer(far)])
 
     await user.call()
@@ -257,7 +269,7 @@ async def test_after_such_an_answer_a_429_holds_back_again() -> None:
 
 
 async def test_only_one_call_goes_and_sees_at_a_time() -> None:
-    user = User([answer(told(10, reset=10**8)), answer()])
+    user = User([answer(quota_headers(10, reset=10**8)), answer()])
     user.send = fold([user.step, CheckStep()], user._answer_later)
     await user.call()
     await asyncio.sleep(3601)
@@ -279,7 +291,7 @@ async def test_a_call_that_learns_nothing_leaves_it_to_the_next(failure: BaseExc
             raise end
         return answer({}, end)
 
-    user = User([answer(told(10, reset=10**8))])
+    user = User([answer(quota_headers(10, reset=10**8))])
     user.send = fold([user.step, CheckStep()], fails_first)
     await user.call()
     await asyncio.sleep(3601)
@@ -306,7 +318,7 @@ def test_the_quota_survives_pickle_and_copy_and_is_not_in_the_message(kind: type
 
 
 async def test_who_queues_for_the_limit_when_the_quota_is_used_up_is_not_sent(ticking_clock: None) -> None:
-    user, other = User([answer(told(10, reset=600)), answer()]), User([answer()])
+    user, other = User([answer(quota_headers(10, reset=600)), answer()]), User([answer()])
     limit = LimitStep(Limiter(RateLimit()), longest_pause=60)
     for one in (user, other):
         one.send = fold([one.step, limit, CheckStep()], one._answer_later)
@@ -326,10 +338,10 @@ async def test_who_queues_for_the_limit_when_the_quota_is_used_up_is_not_sent(ti
 
 
 @pytest.mark.parametrize("status", [200, 429])
-async def test_a_quota_that_was_renewed_while_the_machine_slept_holds_nobody_back(
+async def test_a_quota_that_was_renewed_while_the_machine_slept_holds_no_call_back(
     machine: Machine, status: int
 ) -> None:
-    user = User([answer(told(10, reset=3600), status), answer()])
+    user = User([answer(quota_headers(10, reset=3600), status), answer()])
     with suppress(QuotaExceededError):
         await user.call()
     machine.sleep(3000)
@@ -341,7 +353,7 @@ async def test_a_quota_that_was_renewed_while_the_machine_slept_holds_nobody_bac
 
 @pytest.mark.parametrize("status", [200, 429])
 async def test_the_wait_until_the_reset_is_by_the_services_clock(status: int) -> None:
-    headers = told(10) | {
+    headers = quota_headers(10) | {
         "quota-reset-UTC": "2031-01-02T04:00:00Z",
         "Date": "Thu, 02 Jan 2031 03:00:00 GMT",
     }

@@ -9,7 +9,7 @@ from healthmsg.errors import ConnectError, NotFoundError
 from healthmsg.pipeline.record import CallRecord, Counters, RecordStep
 from healthmsg.pipeline.request import Request, Response
 from healthmsg.pipeline.retry import Retries, RetryStep
-from tests.pipeline.servers import (
+from tests.servers import (
     CANARIES,
     PATIENT,
     ROUTE,

@@ -1,7 +1,5 @@
 import asyncio
 import math
-import subprocess
-import sys
 from datetime import UTC, datetime
 from typing import Any
 
@@ -34,7 +32,7 @@ from tests.pipeline.failures import (
     not_connected,
     status,
 )
-from tests.pipeline.servers import a_request, response
+from tests.servers import a_request, response
 
 pytestmark = pytest.mark.looptime(noop_cycles=0)
 
@@ -182,20 +180,3 @@ async def test_calls_that_wait_do_not_disturb_each_other() -> None:
 def test_a_number_that_cannot_be_right_is_refused(name: str, value: Any) -> None:
     with pytest.raises(ConfigurationError, match=name):
         Retries(**{name: value})
-
-
-ONE_GOOD_CALL = """
-import asyncio, sys
-from healthmsg.pipeline.request import Request, Response
-from healthmsg.pipeline.retry import Retries, RetryStep
-
-async def answer(_):
-    return Response("GET x", 200, {})
-
-asyncio.run(RetryStep(Retries())(Request("GET x", "GET", "x"), answer))
-sys.exit("tenacity" in sys.modules)
-"""
-
-
-def test_the_retry_library_is_not_loaded_for_a_call_that_succeeds() -> None:
-    subprocess.run([sys.executable, "-c", ONE_GOOD_CALL], check=True)  # noqa: S603 - our own

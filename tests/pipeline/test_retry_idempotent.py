@@ -24,7 +24,7 @@ from tests.pipeline.failures import (
     status,
     timed_out,
 )
-from tests.pipeline.servers import a_request, response
+from tests.servers import a_request, response
 
 pytestmark = pytest.mark.looptime(noop_cycles=0)
 

@@ -22,7 +22,7 @@ from tests.pipeline.failures import (
     not_connected,
     status,
 )
-from tests.pipeline.servers import a_request
+from tests.servers import a_request
 
 pytestmark = pytest.mark.looptime(noop_cycles=0)
 

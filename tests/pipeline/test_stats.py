@@ -27,7 +27,7 @@ from healthmsg import (
 from healthmsg.pipeline.record import Counters, RecordStep
 from healthmsg.pipeline.request import Request, Response
 from healthmsg.sandbox import AnswerStatus, Sandbox
-from tests.pipeline.servers import Incoming, a_request, answering, hang, in_fake_time, response, serve
+from tests.servers import Incoming, a_request, answering, hang, in_fake_time, response, serve
 
 NOTHING = Stats(calls=0, retries=0, rate_limited=0, waited=0.0, in_flight=0, queued=0)
 
@@ -160,7 +160,7 @@ async def test_a_token_call_and_the_repetition_after_it_are_counted() -> None:
 
 @pytest.mark.looptime(idle_step=0.1, idle_timeout=3)
 @pytest.mark.usefixtures("ticking_clock")
-async def test_calls_that_wait_and_calls_under_way_are_told_apart() -> None:
+async def test_calls_that_wait_and_calls_under_way_are_counted_apart() -> None:
     async with (
         serve(hang) as server,
         Client(

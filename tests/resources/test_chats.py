@@ -1,6 +1,5 @@
 """The chat handles: the same for all four kinds of chat."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -37,7 +36,7 @@ from healthmsg.sandbox import (
     Sandbox,
     WrongShape,
 )
-from tests.resources.foreign_host import ForeignHost
+from tests.foreign_host import ForeignHost
 
 ALL_KINDS = pytest.mark.parametrize("kind", ChatKind, ids=lambda kind: kind.value)
 BODY = 'Beste Zoë,\n\tuw "afspraak" \\ is bevestigd 🙏 \u2028'
@@ -90,12 +89,6 @@ def place(client: Client, sandbox: Sandbox, kind: ChatKind) -> Place:
 @pytest.fixture
 def here(client: Client, sandbox: Sandbox) -> Place:
     return place(client, sandbox, ChatKind.CONVERSATION)
-
-
-@pytest.fixture
-async def host() -> AsyncIterator[ForeignHost]:
-    async with ForeignHost() as host:
-        yield host
 
 
 # --- the handle
@@ -315,7 +308,7 @@ async def test_a_call_that_was_repeated_says_how_often_also_when_its_answer_is_g
 
 
 @pytest.mark.parametrize("kind", [CutBefore(), *map(AnswerStatus, (500, 502, 503, 504))])
-async def test_what_cannot_be_told_from_delivered_is_not_sent_again(here: Place, kind: Fault) -> None:
+async def test_what_may_be_delivered_is_not_sent_again(here: Place, kind: Fault) -> None:
     here.fault(kind)
 
     with pytest.raises(DeliveryUnknownError) as caught:

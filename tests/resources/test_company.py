@@ -5,7 +5,7 @@ import pytest
 from healthmsg import Client, ImportUser
 from healthmsg.resources.company import Company
 from healthmsg.sandbox import Sandbox
-from tests.resources.foreign_host import ForeignHost
+from tests.foreign_host import ForeignHost
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ async def test_who_is_imported_is_given_and_listed(company: Company, sandbox: Sa
     assert sum(call.method == "POST" for call in sandbox.calls) == 1
 
 
-async def test_an_import_may_be_answered_with_nobody() -> None:
+async def test_an_import_may_be_answered_with_an_empty_list() -> None:
     async with ForeignHost() as host, host.client() as client:
         host.answer("/company/import", b"[]", status=201)
         person = ImportUser(email="a@b.nl", first_name="", last_name="X")

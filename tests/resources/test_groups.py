@@ -1,6 +1,6 @@
 """Group chats and conversations: created, changed and ended, over the sandbox."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from healthmsg.ids import ChatAddress, ChatKind
 from healthmsg.resources.chat import Chat
 from healthmsg.resources.group_chat import GroupChat
 from healthmsg.sandbox import Sandbox
-from tests.resources.foreign_host import ForeignHost
+from tests.foreign_host import ForeignHost
 
 AUX_ID = "afdeling 4/b"
 
@@ -57,12 +57,6 @@ async def group(client: Client, sandbox: Sandbox, request: pytest.FixtureRequest
     is_auxiliary = request.param is ChatKind.AUX_GROUP_CHAT
     chat = client.auxiliary.groupchats(AUX_ID) if is_auxiliary else client.groupchats(chat_id)
     return Group(chat, people, sandbox)
-
-
-@pytest.fixture
-async def host() -> AsyncIterator[ForeignHost]:
-    async with ForeignHost() as host:
-        yield host
 
 
 # --- creating

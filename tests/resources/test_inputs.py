@@ -1,6 +1,6 @@
 """What cannot be right is refused before anything is sent, and not repeated by the error."""
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from operator import attrgetter
 from typing import Any, Final
 
@@ -24,7 +24,7 @@ from healthmsg import (
 from healthmsg.errors import AmbiguousAuxIdError, EmptyMessageError, InvalidFileError, InvalidIdError
 from healthmsg.resources.chat import Chat
 from healthmsg.resources.group_chat import GroupChat
-from tests.resources.foreign_host import ForeignHost
+from tests.foreign_host import ForeignHost
 from tests.resources.wire_rows import Row, row
 
 CANARY: Final = "c4nary"
@@ -98,7 +98,7 @@ def of_people() -> Iterator[Case]:
     yield from refused(aux_users, "get", "aux_id", DIACRITICS, AmbiguousAuxIdError)
     yield from refused(attrgetter("me"), "contacts", "page_size", NO_PAGE_SIZE)
     yield from refused(company, "users", "page_size", NO_PAGE_SIZE)
-    nobody: tuple[object, ...] = (
+    no_users: tuple[object, ...] = (
         [],
         (),
         CANARY,
@@ -109,7 +109,7 @@ def of_people() -> Iterator[Case]:
         [{"email": CANARY}],
         [IMPORT, None],
     )
-    yield from refused(company, "import_users", "users", nobody, send_email=True)
+    yield from refused(company, "import_users", "users", no_users, send_email=True)
     yield from refused(company, "import_users", "send_email", NO_FLAG, users=[IMPORT])
     half = ImportUser(email="a@b.nl", first_name=HALF, last_name="X")
     yield from refused(company, "import_users", "users", [[half]], send_email=True)
@@ -247,12 +247,6 @@ def by_method() -> dict[str, list[Case]]:
     for case in ALL:
         found.setdefault(f"{case.call.method} {case.argument}", []).append(case)
     return found
-
-
-@pytest.fixture
-async def host() -> AsyncIterator[ForeignHost]:
-    async with ForeignHost() as host:
-        yield host
 
 
 @pytest.mark.parametrize("cases", by_method().values(), ids=by_method())

@@ -1,4 +1,4 @@
-"""Assigning an auxiliary id: it is looked up before it could be taken away from somebody."""
+"""Assigning an auxiliary id: it is looked up before it could be taken away from another user."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -28,7 +28,7 @@ from healthmsg.errors import (
     PreconditionFailedError,
 )
 from healthmsg.sandbox import Sandbox
-from tests.resources.foreign_host import ForeignHost
+from tests.foreign_host import ForeignHost
 
 ANN: Final[dict[str, Any]] = {"email": "ann@example.org", "first_name": "Ann", "last_name": "de Wit"}
 TAKEN = b'{"id": "u9"}'
@@ -109,7 +109,7 @@ def posts(host: ForeignHost) -> list[str]:
 
 
 @every_assignment
-async def test_an_id_that_nobody_has_is_looked_up_and_assigned(
+async def test_an_id_that_is_free_is_looked_up_and_assigned(
     client: Client, host: ForeignHost, assignment: Assignment
 ) -> None:
     await assignment.call(client, "bed 3/e")
@@ -122,7 +122,7 @@ async def test_an_id_that_nobody_has_is_looked_up_and_assigned(
 
 
 @every_assignment
-async def test_an_id_with_a_diacritic_is_assigned_as_somebody_says_it_is_meant(
+async def test_an_id_with_a_diacritic_is_assigned_as_it_is_said_to_be_meant(
     client: Client, host: ForeignHost, assignment: Assignment
 ) -> None:
     with pytest.raises(AmbiguousAuxIdError):
@@ -265,7 +265,7 @@ async def test_several_ids_are_looked_up_at_the_same_time(client: Client, host: 
         (200, b"[]", InvalidResponseError),
     ],
 )
-async def test_an_id_of_which_nobody_knows_is_not_assigned(
+async def test_an_id_whose_owner_is_unknown_is_not_assigned(
     *,
     client: Client,
     host: ForeignHost,
@@ -302,7 +302,7 @@ async def test_a_lookup_whose_connection_breaks_assigns_nothing_and_is_no_unknow
 # --- over the sandbox, where ids move silently
 
 
-async def test_a_patients_id_stays_until_somebody_moves_it_knowingly(sandbox: Sandbox) -> None:
+async def test_a_patients_id_stays_until_it_is_moved_knowingly(sandbox: Sandbox) -> None:
     first = sandbox.add_user("Bea", "Bos", aux_id="patient 7/b")
     async with Client(sandbox.issue_token(), environment=sandbox.environment) as client:
         with pytest.raises(AuxIdTakenError):

@@ -11,7 +11,7 @@ from healthmsg import Client, ForbiddenError, Member, Message, User
 from healthmsg.errors import InternalServerError, StatusError
 from healthmsg.resources.chat import Chat
 from healthmsg.resources.group_chat import GroupChat
-from tests.resources.foreign_host import ForeignHost
+from tests.foreign_host import ForeignHost
 
 ANN = User("ann", first_name="Ann", last_name="de Wit")
 BEA = User("bea", first_name="Bea", last_name="Bos")
@@ -69,15 +69,15 @@ async def test_a_message_or_any_collection_of_its_mentions_will_do(
     assert asked(host) == ["/users/bea"]
 
 
-@pytest.mark.parametrize("nobody", [(), Message("m1")])
-async def test_no_mentions_are_nobody_and_nothing_is_sent(
-    chat: Chat, group: GroupChat, host: ForeignHost, nobody: Any
+@pytest.mark.parametrize("no_users", [(), Message("m1")])
+async def test_no_mentions_are_no_users_and_nothing_is_sent(
+    chat: Chat, group: GroupChat, host: ForeignHost, no_users: Any
 ) -> None:
-    assert await chat.complete_mentions(nobody) == await group.complete_mentions(nobody) == ()
+    assert await chat.complete_mentions(no_users) == await group.complete_mentions(no_users) == ()
     assert host.seen == []
 
 
-# --- whom
+# --- who
 
 
 async def test_who_is_known_whole_is_not_read(chat: Chat, host: ForeignHost) -> None:
@@ -136,7 +136,7 @@ def test_the_text_tells_who_is_mentioned(body: str | None, ids: list[str]) -> No
     assert [user.id for user in Message("m1", body).mentioned] == ids
 
 
-def test_whom_the_service_lists_comes_first_and_whole() -> None:
+def test_users_that_the_service_lists_come_first_and_whole() -> None:
     message = Message("m1", "[mention=cas] [mention=ANN]", mentions=(BEA, ANN))
 
     assert message.mentioned == (BEA, ANN, User("cas"))
@@ -149,7 +149,7 @@ def test_what_a_user_says_of_the_own_mention_is_found_in_a_text() -> None:
     assert [user.id for user in Message("m1", text).mentioned] == ["ann", "cas", "@all"]
 
 
-async def test_whom_the_text_mentions_is_completed(group: GroupChat, host: ForeignHost) -> None:
+async def test_users_that_the_text_mentions_are_completed(group: GroupChat, host: ForeignHost) -> None:
     message = Message("m1", "[mention=bea] [mention=@all]", mentions=(User("ann"),))
 
     assert await group.complete_mentions(message, exclude=["cas"]) == (ANN, BEA)
@@ -157,7 +157,7 @@ async def test_whom_the_text_mentions_is_completed(group: GroupChat, host: Forei
 
 
 @pytest.mark.parametrize("status", [400, 403, 404])
-async def test_who_is_in_the_text_alone_and_cannot_be_read_is_nobody(
+async def test_who_is_in_the_text_alone_and_cannot_be_read_is_left_out(
     chat: Chat, host: ForeignHost, status: int
 ) -> None:
     host.answer("/users/x", status=status)
@@ -180,7 +180,7 @@ async def test_all_stands_for_every_member_each_whole_and_once(
     assert asked(host) == ["/groupchats/g1/members", "/users/ann"]
 
 
-async def test_all_stands_for_nobody_in_a_conversation(chat: Chat, host: ForeignHost) -> None:
+async def test_all_stands_for_no_user_in_a_conversation(chat: Chat, host: ForeignHost) -> None:
     assert await chat.complete_mentions([User("@all"), ANN]) == (ANN,)
     assert host.seen == []
 

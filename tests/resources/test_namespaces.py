@@ -1,7 +1,6 @@
 """The four chat namespaces, over the sandbox."""
 
 import asyncio
-import itertools
 from typing import Any
 from urllib.parse import unquote
 
@@ -22,7 +21,7 @@ from healthmsg.ids import ChatKind
 from healthmsg.sandbox import Sandbox
 
 # The waits for the limit cost nothing.
-pytestmark = pytest.mark.looptime
+pytestmark = [pytest.mark.looptime, pytest.mark.usefixtures("ticking_clock")]
 
 ALL_KINDS = pytest.mark.parametrize("kind", ChatKind, ids=lambda kind: kind.value)
 AUX_KINDS = pytest.mark.parametrize(
@@ -65,14 +64,6 @@ def add_chat(sandbox: Sandbox, kind: ChatKind, aux_id: str | None = None) -> str
 def ids_in_store(sandbox: Sandbox, kind: ChatKind) -> list[str]:
     main_user = sandbox.store.people[sandbox.user_id]
     return [chat.id for chat in sandbox.store.chats_of(main_user, kind)]
-
-
-@pytest.fixture(autouse=True)
-async def ticking_clock() -> None:
-    """Let fake time move with each look at it: aiolimiter waits for ever by a clock that stands still."""
-    loop = asyncio.get_running_loop()
-    base, looks = loop.time, itertools.count()
-    loop.time = lambda: base() + next(looks) * 1e-9  # type: ignore[method-assign]
 
 
 # --- lists
@@ -242,7 +233,7 @@ async def test_an_auxiliary_id_arrives_as_one_raw_segment(
 
 @AUX_KINDS
 @pytest.mark.parametrize("aux_id", ["José", "Zoë 7", "Łódź", "Ångström", "søren", "Bērziņš"])
-async def test_a_diacritic_is_refused_until_somebody_says_what_is_meant(
+async def test_a_diacritic_is_refused_until_it_is_said_what_is_meant(
     client: Client, sandbox: Sandbox, kind: ChatKind, aux_id: str
 ) -> None:
     exact, folded = add_chat(sandbox, kind, aux_id), add_chat(sandbox, kind, fold_aux_id(aux_id))

@@ -1,4 +1,4 @@
-"""What is told of people: whether they are verified, and whether they are co-workers."""
+"""What is known of people: whether they are verified, and whether they are co-workers."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,13 +9,7 @@ from aiohttp import web
 
 from healthmsg import Client, ForbiddenError, IdentityProvider, NotFoundError, User, Verification
 from healthmsg.errors import InvalidIdError, InvalidResponseError, StatusError
-from tests.resources.foreign_host import ForeignHost
-
-
-@pytest.fixture
-async def host() -> AsyncIterator[ForeignHost]:
-    async with ForeignHost() as host:
-        yield host
+from tests.foreign_host import ForeignHost
 
 
 @pytest.fixture

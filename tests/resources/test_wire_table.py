@@ -23,7 +23,7 @@ from healthmsg.resources.groupchats import GroupChats
 from healthmsg.resources.me import Me
 from healthmsg.resources.users import Users
 from healthmsg.routes import Route
-from tests.resources.foreign_host import ForeignHost
+from tests.foreign_host import ForeignHost
 from tests.resources.wire_calls import table
 from tests.resources.wire_rows import BASE, Id, Row, Sending, sent
 
@@ -75,12 +75,6 @@ def one(row: Row) -> str:
 
 def only_changes(host: ForeignHost) -> list[str]:
     return [seen.method for seen in host.seen if seen.method != "GET"]
-
-
-@pytest.fixture
-async def host() -> AsyncIterator[ForeignHost]:
-    async with ForeignHost() as host:
-        yield host
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from healthmsg import (
 from healthmsg.files import UploadFile
 from healthmsg.ids import ChatKind
 from healthmsg.models import GroupInvite, GroupSettings, ImportUser, Member, Option
-from tests.resources.foreign_host import Part
+from tests.foreign_host import Part
 from tests.resources.wire_rows import BASE, HERE, Id, Row, row
 
 FIRST_PAGE: Final = "page=0&amount=100"
@@ -88,7 +88,7 @@ def _invitations(given: Id) -> tuple[Row, ...]:
     look = ("GET", f"aux/users/{given.segment}")
     by_mail = {"email": "a@b.nl", **PERSON}
     by_phone = {"phone_number": "+31612345678", **PERSON}
-    told = {"invite_text": "Welkom", "send_email": False}
+    reported = {"invite_text": "Welkom", "send_email": False}
     identified = {**by_mail, "aux_id": given.raw}
     return tuple(
         each
@@ -98,7 +98,9 @@ def _invitations(given: Id) -> tuple[Row, ...]:
             row(users, "invite", kind, **by_mail).sends(
                 "POST", path, document={**by_mail, "send_email": True}
             ),
-            row(users, "invite", kind, **by_phone, **told).sends("POST", path, document={**by_phone, **told}),
+            row(users, "invite", kind, **by_phone, **reported).sends(
+                "POST", path, document={**by_phone, **reported}
+            ),
             row(users, "invite", kind, **identified)
             .sends(*look, **NOT_THERE)
             .sends("POST", path, document={**identified, "send_email": True}),

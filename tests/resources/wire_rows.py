@@ -12,7 +12,7 @@ from healthmsg import Client
 from healthmsg.downloads.download import FileStream
 from healthmsg.paging import Pager
 from healthmsg.task_pool import BulkRun
-from tests.resources.foreign_host import Part, Seen
+from tests.foreign_host import Part, Seen
 
 BASE: Final = "/v1"
 HERE: Final = object()

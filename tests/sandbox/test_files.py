@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tracemalloc
 from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
@@ -18,6 +19,7 @@ from aiohttp import ClientSession, FormData, payload
 from yarl import URL
 
 from healthmsg.sandbox import Sandbox
+from healthmsg.sandbox.content import Stored
 from tests.caller import Answer, Caller, first_call
 from tests.sandbox.helpers import CONTENT, Linked, linked
 
@@ -264,6 +266,20 @@ async def test_a_large_upload_lies_on_the_disk(call: Caller, sandbox: Sandbox) -
     expected = hashlib.sha256(b"".join(pieces)).hexdigest()
     assert await sandbox.file_digest(message.attachments[0].id) == expected
     assert sandbox.file_content(message.attachments[0].id)[-MEGABYTE:] == pieces[-1]
+
+
+def test_two_threads_can_read_the_same_file_on_the_disk_at_once() -> None:
+    stored, most = Stored(), 64 * 1024
+    for number in range(8):
+        stored.append(bytes([number]) * MEGABYTE)
+    assert stored.is_on_disk
+    starts = [MEGABYTE * (step * 3 % 8) for step in range(400)]
+    with ThreadPoolExecutor(4) as threads:
+        pieces = threads.map(lambda start: stored.read(start, most), starts)
+        assert all(
+            piece == bytes([start // MEGABYTE]) * most for start, piece in zip(starts, pieces, strict=True)
+        )
+    stored.close()
 
 
 # --- another host

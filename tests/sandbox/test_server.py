@@ -89,6 +89,7 @@ async def test_stopping_frees_the_port_and_it_can_start_again(session: ClientSes
 
 
 def test_it_has_no_url_before_it_starts() -> None:
+    assert repr(Sandbox()) == "<Sandbox, not started>"
     with pytest.raises(RuntimeError, match="not started"):
         _ = Sandbox().url
 

@@ -1,20 +1,21 @@
 """From bytes to text.
 
-What a file says of itself comes first, then UTF-8, which other text practically never happens to be. What is
-left comes from a spreadsheet that saves in an encoding of old: Windows-1252, or that of Excel's "CSV
-(Macintosh)" or "CSV (MS-DOS)". Each of these has sisters for Central Europe, Turkey and the Baltic, in which
-the same bytes are other letters: Paweł becomes Pawe³, Jiří becomes Jiøí. Statistics cannot tell them apart in
-a short list of names. So a file is read without its encoding being named only if each of its letters stands
-where Western names and Dutch words have it, and the sisters have not; else the user has to name it.
+A mark at the start of a file comes first, then UTF-8, which text in another encoding almost never is by
+chance. The rest comes from a spreadsheet that saves in an old encoding: Windows-1252, or that of Excel's "CSV
+(Macintosh)" or "CSV (MS-DOS)". Each of these has relatives for Central Europe, Turkey and the Baltic, in
+which the same bytes are other letters: Paweł becomes Pawe³, Jiří becomes Jiøí. Statistics cannot tell them
+apart in a short list of names. So an encoding is guessed only if each letter is where Western names and Dutch
+words have it, and its relatives do not; otherwise the user has to name it.
 """
 
 import codecs
 import re
+from contextlib import suppress
 from typing import Final
 
 from attrs import frozen
 
-from healthmsg.cli.recipients.problems import RefusedError
+from healthmsg.cli.problems import RefusedError
 
 _MARKS: Final = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -24,7 +25,7 @@ _MARKS: Final = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-# Each with the bytes that are not letters in it, or so rarely that it is more probably another encoding.
+# Each with the bytes that are no letters in it, or so rare that another encoding is more probable.
 _OLD: Final = {
     "cp1252": re.compile(rb"[\x81\x8d\x8f\x90\x9d]"),
     "mac_roman": re.compile(rb"[\xb0\xc5\xf0]"),
@@ -38,8 +39,8 @@ _NAMES: Final = {
     "cp850": "MS-DOS (850)",
 }
 _WORD: Final = re.compile(r"[^ \t\r\n;,|]*[^\x00-\x7f][^ \t\r\n;,|]*")
-# Where a letter or sign may stand, in words in lower case. Looked at are the letters around it. What is not
-# here is refused: č, ć, ę, ė, ď, ř, ű or ā of a sister encoding may be meant.
+# Where a letter or sign may be in a word in lower case, by the letters around it. Anything else is refused:
+# č, ć, ę, ė, ď, ř, ű or ā of a related encoding may be meant.
 _IN_PLACE: Final = re.compile(
     r"""
       (?<!\d)[éóúô](?!\d)
@@ -72,7 +73,7 @@ _IN_PLACE: Final = re.compile(
     """,  # noqa: RUF001 - these letters and signs are meant
     re.VERBOSE,
 )
-# What one who chooses these of Excel's formats has in Dutch: their sisters are too near for more.
+# The same for the rare formats, with Dutch words only: their relatives are too similar for more.
 _IN_PLACE_OF_RARE: Final = re.compile(
     r"(?<=[bcdfghjklmnopqrstvwxzé])é|\bé(?=é)|(?<=[aeiou])ë|(?<=[aeou])ï(?=[stnldmrcvz])"
     r"|(?<=[bcdfghjklmnprstvwz])[öü](?=[bcdfghjklmnprstvwz])|(?<=n)ç(?=o)|è(?=[lnr]e\b)"
@@ -90,26 +91,28 @@ _LETTER: Final = re.compile(r"[^\W\d_]")
 
 @frozen
 class Decoded:
-    """A text, and what was found out about it."""
+    """A text, and the encoding that it was read in."""
 
     text: str
     encoding: str
     is_guess: bool = False
-    """Whether the bytes could mean something else, too."""
+    """Whether the bytes could mean other letters, too."""
 
 
 def decode(data: bytes, encoding: str | None = None) -> Decoded:
-    """Read a file's bytes; `encoding` is the user's own, should the file be read wrongly without.
+    """Decode the bytes of a file. `encoding` is one that the user names.
 
     Raises:
-        RefusedError: what they mean is not certain.
+        RefusedError: it is not certain which letters they mean.
     """
     if encoding is not None:
         return Decoded(_decoded_as_named(data, encoding), encoding)
     found = _own_encoding(data)
-    text = _decoded(data, found)
+    text = None
+    with suppress(UnicodeDecodeError):
+        text = data.decode(found)
     if text is not None and not _is_by_chance(text, found):
-        # Where files were joined, there can be more than one mark.
+        # Where files were joined, there can be several marks.
         return Decoded(text.lstrip("\ufeff"), _NAMES.get(found, found.upper()))
     readings = {old: text for old in _OLD if (text := _western(data, old))} if found == "utf-8" else {}
     if len(readings) == 1:
@@ -123,12 +126,12 @@ def decode(data: bytes, encoding: str | None = None) -> Decoded:
 
 
 def _is_by_chance(text: str, found: str) -> bool:
-    """Return whether this is UTF-8 only because two letters of another encoding look so: Jiř, Dvořák."""
+    """Return whether it is UTF-8 only by chance, as two letters of another encoding can be: Jiř, Dvořák."""
     return found == "utf-8" and bool(_BY_CHANCE.search(text)) and len(_NOT_ASCII.findall(text)) <= _FEW
 
 
 def _western(data: bytes, old: str) -> str | None:
-    """Return the text, if all of it makes sense as Western European text in this encoding."""
+    """Return the text, if it is plausible as Western European text in this encoding."""
     if _OLD[old].search(data):
         return None
     text = data.decode(old)
@@ -138,13 +141,13 @@ def _western(data: bytes, old: str) -> str | None:
     in_place = _IN_PLACE if old == "cp1252" else _IN_PLACE_OF_RARE
     if not all(in_place.sub("", word.lower()).isascii() for word in words):
         return None
-    # The three dots alone may be a letter at the end of a word: Donà in MS-DOS.
+    # An ellipsis may be a letter at the end of a word: Donà in MS-DOS.
     is_certain = any(not word.strip("…").isascii() or not _LETTER.search(word) for word in words)
     return text if is_certain else None
 
 
 def _where(data: bytes) -> str:
-    """Return where the first word is that could be another one, read as Windows-1252."""
+    """Return where the first word is that Windows-1252 may misread."""
     text = data.decode("cp1252", "replace")
     for found in _WORD.finditer(text):
         word = found[0]
@@ -158,7 +161,7 @@ def _own_encoding(data: bytes) -> str:
     for mark, encoding in _MARKS:
         if data.startswith(mark):
             return encoding
-    # A column's name, or a brace, is ASCII: in UTF-16 every other byte is zero.
+    # The first sign is ASCII: in UTF-16, the byte beside it is zero.
     if len(data) % 2 == 0 and data[:1] == b"\0" != data[1:2]:
         return "utf-16-be"
     if len(data) % 2 == 0 and data[:1] != b"\0" == data[1:2]:
@@ -166,16 +169,9 @@ def _own_encoding(data: bytes) -> str:
     return "utf-8"
 
 
-def _decoded(data: bytes, encoding: str) -> str | None:
-    try:
-        return data.decode(encoding)
-    except UnicodeDecodeError:
-        return None
-
-
 def _decoded_as_named(data: bytes, encoding: str) -> str:
     try:
-        # A mark is not part of the text in whatever encoding has one.
+        # In every encoding, a mark is not part of the text.
         return data.decode(encoding).lstrip("\ufeff")
     except LookupError:
         problem = "--encoding: no such encoding is known"

@@ -1,133 +1,135 @@
-"""The options of `healthmsg send-many`."""
+"""The options of `healthmsg send-many`, and the job that they describe."""
 
 import math
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 from attrs import fields, frozen
 
+from healthmsg.bulk import Outgoing, Preview, SendMany
 from healthmsg.bulk.circuit_breaker import STOP_AFTER
+from healthmsg.bulk.options import OtherText
 from healthmsg.bulk.reconcile import SETTLE
-from healthmsg.cli.recipients import RefusedError
-from healthmsg.cli.sending.journal_place import JOURNAL_VARIABLE, JournalPlace
-from healthmsg.cli.service import Service, without_password
-from healthmsg.cli.shell import quoted
+from healthmsg.cli.files import JOURNAL_VARIABLE, JournalLocation
+from healthmsg.cli.problems import Problem, RefusedError
+from healthmsg.cli.recipients.messages import Message, Messages
+from healthmsg.cli.service import Ca, NoX509Strict, Proxy, Service, hide_password
+from healthmsg.cli.terminal import shell_quote
+from healthmsg.client import Client
 
-_WHO_GOT_WHAT: Final = "--send-again and --skip-sent need a journal, which knows who got what"
+_NEEDS_JOURNAL: Final = "--send-again and --skip-sent need a journal, which knows who got what"
+# Left out of the command to go on with.
 _OF_ONE_RUN: Final = {"yes", "results", "dry_run", "check_chats", "texts"}
-
-RecipientsFile = Annotated[
-    Path | None,
-    typer.Argument(
-        metavar="RECIPIENTS",
-        help="CSV or JSON Lines. Columns: to, or aux_id, user_id or groupchat_id; files; key; body; and any"
-        " others for the template.",
-    ),
-]
-TemplateText = Annotated[
-    str | None, typer.Option("--template", help='The text: "Beste {first_name}, …". Braces: {{ and }}.')
-]
-TemplateFile = Annotated[Path | None, typer.Option("--template-file", help="A file with the text.")]
-JournalTarget = Annotated[
-    str | None,
-    typer.Option(
-        "--journal",
-        envvar=JOURNAL_VARIABLE,
-        help="A file, or postgresql://…; without it, a file beside the recipients.",
-    ),
-]
-NoJournal = Annotated[
-    bool, typer.Option("--no-journal", help="Keep none: what breaks off cannot be gone on with.")
-]
-Resume = Annotated[bool, typer.Option("--resume", help="Send all that the journal still holds.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before sending.")]
-ResultsFile = Annotated[
-    Path | None, typer.Option("--results", help="Where the results go; never overwritten.")
-]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Tell what would go wrong, and send nothing.")]
-CheckChats = Annotated[
-    bool, typer.Option("--check-chats", help="With --dry-run: ask the service for each chat.")
-]
-AllowRepeats = Annotated[
-    bool, typer.Option("--allow-repeats", help="Send a message also to who gets the same one already.")
-]
-AllowEmpty = Annotated[bool, typer.Option("--allow-empty", help="Fields of the template may be empty.")]
-AcceptDoubtful = Annotated[
-    bool,
-    typer.Option("--accept-doubtful", help="Values that may be a mistake, such as the name Null, are meant."),
-]
-Texts = Annotated[
-    bool,
-    typer.Option(
-        "--texts", help="With --dry-run: show the first texts, also where the output is no terminal."
-    ),
-]
-ExactAuxIds = Annotated[
-    bool, typer.Option("--exact-aux-ids", help="Diacritics in auxiliary ids are meant as they are.")
-]
-Encoding = Annotated[str | None, typer.Option(help="Of the files, should it be found out wrongly: cp1252, …")]
-RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try again what failed before.")]
-SendAgain = Annotated[
-    bool,
-    typer.Option("--send-again", help="Send also to those who already got another text from this journal."),
-]
-SkipSent = Annotated[
-    bool, typer.Option("--skip-sent", help="Leave out those who already got another text from this journal.")
-]
-Superseded = Annotated[
-    bool,
-    typer.Option("--superseded", help="With --resume: also the texts that a later run replaced by others."),
-]
 Settle = Annotated[
     float, typer.Option(min=0, help="Seconds after which a message that was on its way cannot arrive.")
-]
-StopAfter = Annotated[
-    float, typer.Option(min=0, help="Seconds to wait for a service that does not answer before giving up.")
 ]
 
 
 @frozen
 class Options:
-    """What was asked for."""
+    """The arguments and options of the command. Each is declared here alone."""
 
-    recipients: Path | None = None
-    template: str | None = None
-    template_file: Path | None = None
-    resume: bool = False
-    journal: str | None = None
-    no_journal: bool = False
-    yes: bool = False
-    results: Path | None = None
-    dry_run: bool = False
-    check_chats: bool = False
-    texts: bool = False
-    allow_repeats: bool = False
-    allow_empty: bool = False
-    accept_doubtful: bool = False
-    exact_aux_ids: bool = False
-    encoding: str | None = None
-    retry_failed: bool = False
-    send_again: bool = False
-    skip_sent: bool = False
-    superseded: bool = False
-    settle: float = SETTLE
-    stop_after: float = STOP_AFTER
-    proxy: str | None = None
-    ca: Path | None = None
-    no_x509_strict: bool = False
+    recipients: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="RECIPIENTS",
+            help="CSV or JSON Lines. Columns: to, or aux_id, user_id or groupchat_id; files; key; body; and"
+            " any others for the template.",
+        ),
+    ] = None
+    template: Annotated[
+        str | None, typer.Option("--template", help='The text: "Beste {first_name}, …". Braces: {{ and }}.')
+    ] = None
+    template_file: Annotated[Path | None, typer.Option("--template-file", help="A file with the text.")] = (
+        None
+    )
+    resume: Annotated[bool, typer.Option("--resume", help="Send all that the journal still holds.")] = False
+    journal: Annotated[
+        str | None,
+        typer.Option(
+            "--journal",
+            envvar=JOURNAL_VARIABLE,
+            help="A file, or postgresql://…; without it, a file beside the recipients.",
+        ),
+    ] = None
+    no_journal: Annotated[
+        bool, typer.Option("--no-journal", help="Keep none: a run that breaks off cannot be resumed.")
+    ] = False
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before sending.")] = False
+    results: Annotated[
+        Path | None, typer.Option("--results", help="Where the results go; never overwritten.")
+    ] = None
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would go wrong, and send nothing.")
+    ] = False
+    check_chats: Annotated[
+        bool, typer.Option("--check-chats", help="With --dry-run: ask the service for each chat.")
+    ] = False
+    texts: Annotated[
+        bool,
+        typer.Option(
+            "--texts", help="With --dry-run: show the first texts, also where the output is no terminal."
+        ),
+    ] = False
+    allow_repeats: Annotated[
+        bool, typer.Option("--allow-repeats", help="Send the same message to the same recipient again.")
+    ] = False
+    allow_empty: Annotated[
+        bool, typer.Option("--allow-empty", help="Fields of the template may be empty.")
+    ] = False
+    accept_doubtful: Annotated[
+        bool,
+        typer.Option(
+            "--accept-doubtful", help="Values that may be a mistake, such as the name Null, are meant."
+        ),
+    ] = False
+    exact_aux_ids: Annotated[
+        bool, typer.Option("--exact-aux-ids", help="Diacritics in auxiliary ids are meant as they are.")
+    ] = False
+    encoding: Annotated[
+        str | None, typer.Option(help="Of the files, if it is detected wrongly: cp1252, …")
+    ] = None
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what failed before.")] = (
+        False
+    )
+    send_again: Annotated[
+        bool,
+        typer.Option(
+            "--send-again", help="Send also to those who already got another text from this journal."
+        ),
+    ] = False
+    skip_sent: Annotated[
+        bool,
+        typer.Option("--skip-sent", help="Leave out those who already got another text from this journal."),
+    ] = False
+    superseded: Annotated[
+        bool,
+        typer.Option(
+            "--superseded", help="With --resume: also the texts that a later run replaced by others."
+        ),
+    ] = False
+    settle: Settle = SETTLE
+    stop_after: Annotated[
+        float,
+        typer.Option(min=0, help="Seconds to wait for a service that does not answer before giving up."),
+    ] = STOP_AFTER
+    proxy: Proxy = None
+    ca: Ca = None
+    no_x509_strict: NoX509Strict = False
 
     @property
     def service(self) -> Service:
-        """The way to the service."""
+        """The service, and the way there."""
         return Service(self.proxy, self.ca, self.no_x509_strict)
 
     def check(self) -> None:
-        """Refuse what does not go together.
+        """Refuse options that contradict each other.
 
         Raises:
-            RefusedError: with all of it.
+            RefusedError: with all that do.
         """
         problems = [problem for is_wrong, problem in self._rules() if is_wrong]
         if problems:
@@ -135,7 +137,7 @@ class Options:
 
     @property
     def command(self) -> str:
-        """Return the command that does the same again, for a shell; passwords are left out."""
+        """The command that does the same again, for a shell, without passwords."""
         words = ["healthmsg", "send-many"]
         for option in fields(Options):
             value = getattr(self, option.name)
@@ -145,16 +147,16 @@ class Options:
             if value is True:
                 words.append(name)
             elif option.name == "journal":
-                words += [name, _journal_as_word(value)]
+                words += [name, _quote_journal(value)]
             elif option.name == "proxy":
-                words += [name, quoted(without_password(value))]
+                words += [name, shell_quote(hide_password(value))]
             else:
-                words += _as_words(name, value)
+                words += _quote_option(name, value)
         return " ".join(words)
 
-    def command_to_resume(self, journal: JournalPlace) -> str:
-        """Return the command that sends what the journal still holds."""
-        target = str(journal.target) if journal.path is None else journal.shown
+    def command_to_resume(self, journal: JournalLocation) -> str:
+        """Return the command that sends what the journal still has to send."""
+        target = str(journal.target) if journal.path is None else journal.text
         resuming = Options(
             journal=target,
             resume=True,
@@ -170,10 +172,7 @@ class Options:
         has_text = self.template is not None or self.template_file is not None
         return [
             (not self.resume and self.recipients is None, "give a file of recipients, or --resume"),
-            (
-                self.resume and self.recipients is not None,
-                "--resume takes its messages from the journal",
-            ),
+            (self.resume and self.recipients is not None, "--resume takes its messages from the journal"),
             (self.resume and has_text, "--resume sends the texts that are in the journal"),
             (self.resume and self.check_chats, "--check-chats is for a file of recipients"),
             (self.resume and self.accept_doubtful, "--accept-doubtful is for a file of recipients"),
@@ -183,7 +182,7 @@ class Options:
             ),
             (self.superseded and not self.resume, "--superseded goes with --resume"),
             (self.send_again and self.skip_sent, "--send-again and --skip-sent: one of them"),
-            (self.no_journal and (self.send_again or self.skip_sent), _WHO_GOT_WHAT),
+            (self.no_journal and (self.send_again or self.skip_sent), _NEEDS_JOURNAL),
             (self.resume and (self.journal is None or self.no_journal), "--resume needs --journal"),
             (
                 self.template is not None and self.template_file is not None,
@@ -203,16 +202,70 @@ class Options:
         ]
 
 
-def _as_words(name: str, value: object) -> list[str]:
-    """Return an option and its value, or a value alone, so that nothing of it is taken for an option."""
+def _quote_option(name: str, value: object) -> list[str]:
+    """Return an option and its value, or a value alone, so that no value is taken for an option."""
     text = str(value)
     if text.startswith("-") and isinstance(value, Path):
         text = f"./{text}"
     if text.startswith("-"):
-        return [quoted(f"{name}={text}")]
-    return [*filter(None, [name]), quoted(text)]
+        return [shell_quote(f"{name}={text}")]
+    return [*filter(None, [name]), shell_quote(text)]
 
 
-def _journal_as_word(target: str) -> str:
-    word = JournalPlace.parse(target).word
-    return quoted(f"./{word}" if word.startswith("-") else word)
+def _quote_journal(target: str) -> str:
+    word = JournalLocation.parse(target).argument
+    return shell_quote(f"./{word}" if word.startswith("-") else word)
+
+
+@frozen
+class Job:
+    """A run: these messages, or without them all that the journal still has to send."""
+
+    options: Options
+    messages: Messages | None = None
+    journal: JournalLocation | None = None
+    skips_sent: bool = False
+    """Whether recipients are left out who already got another text from the journal."""
+
+    @property
+    def doubts(self) -> Sequence[Problem]:
+        """What may be a mistake in the messages."""
+        return () if self.messages is None else self.messages.doubts
+
+    def send(self, client: Client) -> SendMany:
+        """Return the run that sends the messages."""
+        return client.send_many(
+            self.outgoing(client),
+            journal=None if self.journal is None else self.journal.target,
+            settle=self.options.settle,
+            retry_failed=self.options.retry_failed,
+            stop_after=self.options.stop_after,
+            other_text=self._other_text,
+            superseded=self.options.superseded,
+        )
+
+    def preview(self, client: Client) -> Preview:
+        """Return the preview of that run."""
+        return client.preview_many(
+            self.outgoing(client),
+            journal=None if self.journal is None else self.journal.target,
+            check_chats=self.options.check_chats,
+            retry_failed=self.options.retry_failed,
+            other_text=self._other_text,
+            superseded=self.options.superseded,
+        )
+
+    @property
+    def _other_text(self) -> OtherText:
+        return "skip" if self.skips_sent and self.journal and self.messages else "send"
+
+    def outgoing(self, client: Client) -> Iterator[Outgoing] | None:
+        """Return the messages for `Client.send_many`."""
+        if self.messages is None:
+            return None
+        is_exact = self.options.exact_aux_ids
+        return (message.outgoing(client, is_exact=is_exact) for message in self.messages.all)
+
+    def message(self, index: int | None) -> Message | None:
+        """Return the message of a result."""
+        return None if self.messages is None or index is None else self.messages.all[index]

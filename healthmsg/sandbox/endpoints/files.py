@@ -4,6 +4,7 @@ import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from email.utils import format_datetime
 from typing import Final
 from urllib.parse import quote
 
@@ -94,7 +95,8 @@ async def download(call: Call) -> web.Response:
     start, end = 0, content.bytes.size
     if call.state.options.ranges:
         response.headers["Accept-Ranges"] = "bytes"
-        response.etag, response.last_modified = content.etag, content.since
+        response.etag = content.etag
+        response.headers["Last-Modified"] = format_datetime(content.since.astimezone(UTC), usegmt=True)
         part = _requested_part(call.request, response.headers, content.bytes.size)
         if part is not None:
             start, end = part
