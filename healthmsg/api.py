@@ -30,7 +30,7 @@ from healthmsg.paging import HasId, Pager, Spawn
 from healthmsg.pipeline.request import Content, Hidden, Multipart, Request, Response, Send, Step
 from healthmsg.ratelimit.queue import Priority
 from healthmsg.routes import GET_AUX_USER, GET_CHAT, Route
-from healthmsg.task_pool import Keep as RegisterRun
+from healthmsg.task_pool import RegisterRun
 
 T = TypeVar("T")
 ItemT = TypeVar("ItemT", bound=HasId)

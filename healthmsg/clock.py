@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Final
 
 # Linux has a clock that goes on during suspend; `time.monotonic` stands still there. On macOS it is
@@ -13,9 +14,10 @@ from typing import Final
 _CLOCK_ID: Final[int | None] = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
 
 
-def machine_seconds() -> float:
-    """Return the seconds of a clock that is never set, and that goes on while the machine sleeps."""
-    return time.monotonic() if _CLOCK_ID is None else time.clock_gettime(_CLOCK_ID)
+machine_seconds: Callable[[], float] = (
+    time.monotonic if _CLOCK_ID is None else partial(time.clock_gettime, _CLOCK_ID)
+)
+"""Return the seconds of a clock that is never set, and that goes on while the machine sleeps."""
 
 
 class Stopwatch:

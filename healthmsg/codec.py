@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from enum import Enum
-from functools import cache, singledispatch
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, get_args
 
@@ -22,7 +22,7 @@ from healthmsg.clock import aware_moment
 from healthmsg.errors import HealthmsgError, InvalidInputError, InvalidResponseError, Outcome
 from healthmsg.json_text import JSONObject, NotJSONError, parse_json
 from healthmsg.quota import Quota
-from healthmsg.structuring import ID_ALONE, Hook, MismatchError, id_alone_hook, items_hook, model_hook
+from healthmsg.structuring import ID_ALONE, WRITE, Hook, MismatchError, id_alone_hook, items_hook, model_hook
 
 if TYPE_CHECKING:
     from cattrs import Converter
@@ -57,7 +57,7 @@ class Model:
         Raises:
             InvalidInputError: it holds something that JSON or UTF-8 cannot express.
         """
-        document: dict[str, object] = orjson.loads(_written(self, as_json))
+        document: dict[str, object] = orjson.loads(_written(self, _as_json))
         return document
 
     @classmethod
@@ -89,6 +89,8 @@ def decode(body: bytes, shape: type[T], call: str) -> T:
         problem = "it is not JSON"
     except MismatchError as error:
         path = error.path
+    except InvalidInputError:
+        pass
     raise InvalidResponseError(call, problem, path=path)
 
 
@@ -129,14 +131,19 @@ def _or_text(as_json: Callable[[Any], object]) -> Callable[[Any], object]:
     return lambda value: as_json(value) if isinstance(value, Model | Exception) else str(value)
 
 
-@singledispatch
-def as_json(_value: object) -> object:
-    """Return what a value is in the dict of a model; classes above this module are registered by theirs."""
+def _as_json(value: object) -> object:
+    if isinstance(value, Model):
+        return _model_as_json(value)
+    if isinstance(value, Exception):
+        return _error_as_json(value)
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Quota):
+        return _attributes(value)
     raise MismatchError
 
 
-@as_json.register
-def _model_as_json(model: Model) -> dict[str, object]:
+def _model_as_json(model: object) -> dict[str, object]:
     if not isinstance(model, Model):
         # `encode` calls this for everything: a Token must not be written by mistake.
         raise MismatchError
@@ -148,10 +155,14 @@ def _model_as_json(model: Model) -> dict[str, object]:
 
 
 def _attributes(value: Any) -> dict[str, object]:
-    return {field.name: getattr(value, field.name) for field in fields(type(value)) if field.init}
+    attributes = dict[str, object]()
+    for attribute in fields(type(value)):
+        write = attribute.metadata.get(WRITE)
+        kept = getattr(value, attribute.name)
+        attributes[attribute.name] = kept if write is None else write(kept)
+    return attributes
 
 
-@as_json.register
 def _error_as_json(error: Exception) -> dict[str, object]:
     document: dict[str, object] = {"type": type(error).__name__}
     if isinstance(error, HealthmsgError):
@@ -163,10 +174,6 @@ def _error_as_json(error: Exception) -> dict[str, object]:
             document["cause"] = error.__cause__
     # What another library's error says may be a secret.
     return document
-
-
-as_json.register(Quota, _attributes)
-as_json.register(Path, str)
 
 
 # --- reading

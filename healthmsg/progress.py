@@ -44,7 +44,7 @@ class ProgressBar:
         """Show how far it is, in bytes."""
         self._progress.start_task(self._task.id)
         if total != self._task.total:
-            # Not by `update`, which would begin to measure the speed anew with each upload of many.
+            # `update` would restart the measuring of the speed with each upload of many.
             self._task.total, self._task.finished_time = total, None
         self._progress.update(self._task.id, completed=done)
 

@@ -28,7 +28,7 @@ from collections.abc import Callable, Mapping
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Final, get_args, get_origin
 
-from attrs import NOTHING, Attribute, AttrsInstance, Factory, fields, resolve_types
+from attrs import NOTHING, Attribute, AttrsInstance, Factory, fields, resolve_types, validate
 
 if TYPE_CHECKING:
     from cattrs import Converter
@@ -40,7 +40,9 @@ ASSUMED: Final = {"assumed": True}
 """Metadata of a field whose form is assumed [A]: what has another one goes to `extra`, the rest is read."""
 ID_ALONE: Final = "the service may give the id alone"
 """Annotates a model in whose place there may be its id."""
-_WRITTEN_AS: Final = "written as"
+_READ_AS: Final = "read as"
+WRITE: Final = "write"
+"""Key of the metadata that `in_json` returns: what writes the field."""
 
 _PRIMITIVES: Final = {str: "str", int: "int", bool: "bool"}
 _REQUIRED: Final = """\
@@ -85,7 +87,7 @@ def structure(value, _):
     else:
         self.extra = {{key: kept for key, kept in value.items() if key not in names or key in misfits}}
     self.__class__ = model
-    return self
+    {validate}return self
 """
 _kinds: Final[dict[type, dict[str, type]]] = {}
 
@@ -94,7 +96,7 @@ class MismatchError(TypeError):
     """A value is not of the type that was expected. `path` names the field, as in `.members[0].owner`."""
 
     def __init__(self, path: str = "") -> None:
-        self.path = path
+        self.path: str = path
         super().__init__()
 
     def below(self, step: str) -> "MismatchError":
@@ -108,9 +110,9 @@ def by_type(model: type, **kinds: type) -> None:
     _kinds[model] = kinds
 
 
-def written_as(kind: object) -> dict[str, object]:
-    """Return metadata of a field that is of another type in JSON, and is read back as *kind*."""
-    return {_WRITTEN_AS: kind}
+def in_json(kind: object, write: Callable[[Any], object]) -> dict[str, object]:
+    """Return metadata of a field that is something else in JSON: what *write* returns, read as *kind*."""
+    return {_READ_AS: kind, WRITE: write}
 
 
 def items_hook(shape: Any, converter: "Converter") -> Hook:
@@ -148,9 +150,14 @@ def id_alone_hook(shape: Any, converter: "Converter") -> Hook:
 def model_hook(model: type[AttrsInstance], converter: "Converter") -> Hook:
     """Return what makes a model of an object."""
     resolve_types(model)
-    if not any(attribute.name == "extra" for attribute in fields(model)):
+    if not any(attribute.name == "extra" for attribute in fields(model)) or _makes_more_of_it(model):
         return _checking_hook(model, converter)
     return _hook_by_type(model, converter) if model in _kinds else _generated_hook(model, converter)
+
+
+def _makes_more_of_it(model: type[AttrsInstance]) -> bool:
+    """Return whether its `__init__` does more than to set and validate fields."""
+    return hasattr(model, "__attrs_post_init__") or any(field.converter for field in fields(model))
 
 
 def _hook_by_type(model: type[AttrsInstance], converter: "Converter") -> Hook:
@@ -166,7 +173,7 @@ def _hook_by_type(model: type[AttrsInstance], converter: "Converter") -> Hook:
 
 def _checking_hook(model: type[AttrsInstance], converter: "Converter") -> Hook:
     """Call the class itself, which may check what it is given; unknown keys are left out."""
-    kinds = {field.name: field.metadata.get(_WRITTEN_AS, field.type) for field in fields(model) if field.init}
+    kinds = {field.name: field.metadata.get(_READ_AS, field.type) for field in fields(model) if field.init}
     hooks = {name: converter.get_structure_hook(kind) for name, kind in kinds.items()}
     required = {field.name for field in fields(model) if field.default is NOTHING}
 
@@ -189,11 +196,17 @@ def _generated_hook(model: type[AttrsInstance], converter: "Converter") -> Hook:
     known = [attribute for attribute in fields(model) if attribute.name != "extra"]
     names: dict[str, Any] = {
         "MismatchError": MismatchError,
+        "validate": validate,
         "model": model,
         "draft": _draft_of(model),
         "names": frozenset(attribute.name for attribute in known),
     }
-    source = _AROUND.format(count=len(known), fields="".join(map(_source_of_field, known)))
+    has_validator = any(attribute.validator for attribute in known)
+    source = _AROUND.format(
+        count=len(known),
+        fields="".join(map(_source_of_field, known)),
+        validate="validate(self)\n    " if has_validator else "",
+    )
     for attribute in known:
         names[f"type_{attribute.name}"] = kind = _without_none(attribute.type)
         names[f"structure_{attribute.name}"] = converter.get_structure_hook(kind)

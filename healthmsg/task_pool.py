@@ -40,7 +40,7 @@ class Places(asyncio.Semaphore):
         self._owed += 1
 
     def release(self) -> None:
-        """Give a place back."""
+        """Free a place."""
         if self._owed:
             self._owed -= 1
         else:
@@ -281,5 +281,5 @@ async def each(items: Iterable[T] | AsyncIterable[T]) -> AsyncGenerator[T, None]
     raise InvalidInputError("reading what was given was cut off: something that it waited for was cancelled")
 
 
-Keep = Callable[[BulkRun[Any]], object]
-"""Has a run end with the client at the latest."""
+RegisterRun = Callable[[BulkRun[Any]], object]
+"""Makes a run end with the client at the latest."""

@@ -47,13 +47,6 @@ MAY_IMPORT["sandbox"] = {
     *("sandbox", "models", "routes", "codec", "ids", "environment", "errors", "json_text"),
 }
 
-# The parts whose words are done.
-WORDS_DONE = {
-    *("ratelimit", "transport", "pipeline", "delivery", "errors", "quota", "api", "routes"),
-    *("aio", "log", "transfer", "clock", "otel", "models", "codec", "structuring", "json_text"),
-    *("__init__", "client", "assembly", "environment", "network", "paging", "ids", "validation"),
-    *("auth", "files", "downloads", "resources"),
-}
 _REFUSED_WORDS = re.compile(r"\b(nobody|somebody|whoever|whom|anew|told)\b", re.IGNORECASE)
 
 
@@ -272,7 +265,7 @@ def test_every_file_says_what_it_is_for() -> None:
 def test_no_file_speaks_a_dialect() -> None:
     found = [
         f"{path}:{number} {word.group()}"
-        for path in words_done()
+        for path in TREES
         for number, line in enumerate((ROOT / path).read_text(encoding="utf-8").splitlines(), start=1)
         for word in _REFUSED_WORDS.finditer(line)
     ]
@@ -283,17 +276,13 @@ def test_no_file_speaks_a_dialect() -> None:
 def test_docstrings_say_return_and_never_give() -> None:
     found = [
         f"{path}:{definition.lineno} {definition.name}"
-        for path in words_done()
+        for path in TREES
         for definition in ast.walk(TREES[path])
         if isinstance(definition, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
         and (ast.get_docstring(definition) or "").startswith("Give")
     ]
 
     assert found == []
-
-
-def words_done() -> list[Path]:
-    return [path for path in TREES if part_of(module_name(path)) in WORDS_DONE]
 
 
 def test_every_error_of_the_package_is_defined_in_errors() -> None:

@@ -1,5 +1,6 @@
 import asyncio
 import gc
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +27,8 @@ from healthmsg import (
     TokenManager,
     UnauthorizedError,
 )
+from healthmsg.bulk.circuit_breaker import STOP_AFTER
+from healthmsg.bulk.reconcile import SETTLE
 from healthmsg.errors import ClientClosedError, InvalidResponseError, WrongEventLoopError
 from healthmsg.sandbox import AnswerStatus, CutBody, Delay, Garbage, Sandbox, WrongShape
 from tests.conftest import Answers
@@ -432,3 +435,18 @@ def test_what_a_client_gives_shows_what_it_is() -> None:
     assert "<TokenManager Token(scopes=('read',)" in shown[-2]
     assert shown[-1] == "<MemoryTokenStore of 0 users>"
     assert "canary" not in repr(shown)
+
+
+def test_what_is_spelled_out_is_what_bulk_sending_counts_on() -> None:
+    # Spelled out in the client, so that bulk sending is imported when it is first used.
+    spelled_out = [
+        inspect.signature(method).parameters["settle"].default
+        for method in (Client.send_many, Client.preview_many, Client.reconcile)
+    ]
+    stops = [
+        inspect.signature(method).parameters["stop_after"].default
+        for method in (Client.send_many, Client.preview_many)
+    ]
+
+    assert set(spelled_out) == {SETTLE}
+    assert set(stops) == {STOP_AFTER}

@@ -107,7 +107,7 @@ def test_importing_the_client_loads_only_what_every_program_needs() -> None:
         *("healthmsg.bulk", "healthmsg.files", "healthmsg.downloads", "healthmsg.sandbox", "healthmsg.cli"),
         *("healthmsg.auth.oauth", "healthmsg.auth.stores", "healthmsg.delivery.proof"),
         *("healthmsg.delivery.rewriting", "healthmsg.otel", "healthmsg.progress"),
-        *("cattrs", "aiolimiter", "importlib.metadata", "content_types", "oauthlib", "tenacity"),
+        *("cattrs", "aiolimiter", "importlib.metadata", "content_types", "oauthlib"),
         *(
             "phonenumbers",
             "email_validator",

@@ -1,5 +1,6 @@
 import json
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,17 @@ from attrs import asdict, field, fields, frozen
 from hypothesis import given
 from hypothesis import strategies as st
 
+from healthmsg import Client, Environment, UploadFile
+from healthmsg.bulk.models import SendReport, SendResult
+from healthmsg.bulk.preview import PreviewReport, Problem, ProblemKind, UnknownMessage
+from healthmsg.bulk.reconcile import Reconciled
+from healthmsg.bulk.upload import UploadResult
 from healthmsg.codec import Model, encode
+from healthmsg.downloads.attachments import DownloadResult
+from healthmsg.downloads.export import Export
 from healthmsg.errors import ConnectError, HealthmsgError, InvalidInputError, QuotaExceededError
 from healthmsg.models import (
+    Attachment,
     GroupInvite,
     ImportUser,
     Message,
@@ -134,6 +143,55 @@ def test_a_wrong_dict_is_refused_by_path_and_never_by_value(
 def test_what_json_cannot_express_is_refused(value: object) -> None:
     with pytest.raises(InvalidInputError):
         User("u1", extra={"new": value}).to_dict()
+
+
+REFUSED = ConnectError("POST x", "refused", host="h", port=443)
+SENT = SendResult("k", "conversations/c1", Outcome.UNKNOWN, "m1", REFUSED, 2, 7, "label")
+REPORT = SendReport(3, 1, 1, 1, 4, 1.5, (SENT, SENT), superseded=1)
+PROBLEM = Problem(1, None, "users/u1", ProblemKind.DUPLICATE, REFUSED)
+RESULTS = [
+    SENT,
+    SendResult(None, "users/u1", Outcome.DELIVERED),
+    REPORT,
+    UploadResult("aux/conversations/p 7", ("a.pdf", "b"), Outcome.NOT_SENT, error=REFUSED, key="k"),
+    PROBLEM,
+    PreviewReport(9, 8, 1, 2, 3, 4, 5, 6, 7, 2.5, (PROBLEM,), other_text=1),
+    Reconciled(Outcome.UNKNOWN, None, "no proof", ("m1", "m2")),
+    UnknownMessage("k", "users/u1", "text", "conversations/c1", NOON, "no proof", 2, is_final=True),
+    DownloadResult(Attachment("a1", "x.pdf", 3), Path("x.pdf"), skipped=True),
+    DownloadResult(Attachment("a1"), error=REFUSED),
+    Export(Path("folder"), 3, 2, 1),
+]
+
+
+def without_errors(value: Any) -> Any:
+    """Return what compares equal, since an error equals itself alone."""
+    return asdict(
+        value, value_serializer=lambda _, __, kept: repr(kept) if isinstance(kept, Exception) else kept
+    )
+
+
+@pytest.mark.parametrize("value", RESULTS, ids=lambda value: type(value).__name__)
+def test_every_result_comes_back_from_its_dict(value: Any) -> None:
+    again = through_json(value)
+
+    assert type(again) is type(value)
+    assert without_errors(again) == without_errors(value)
+    assert type(value).from_dict(value.to_dict() | {"new": 1}).to_dict() == value.to_dict()
+
+
+async def test_recipients_and_files_are_text_in_a_results_dict() -> None:
+    async with Client("token", environment=Environment.ALTERDESK) as client:
+        chat = client.auxiliary.conversations("p 7")
+        files: list[Any] = [Path("a/b.pdf"), "c.pdf", UploadFile(b"x", "d.txt"), BytesIO(b"y")]
+
+        sent = SendResult(None, chat, Outcome.DELIVERED).to_dict()
+        uploaded = UploadResult(chat, files, Outcome.DELIVERED).to_dict()
+
+    assert sent["to"] == "aux/conversations/p 7"
+    assert SendResult.from_dict(sent).to == "aux/conversations/p 7"
+    assert uploaded["files"] == ["a/b.pdf", "c.pdf", "d.txt", ""]
+    assert UploadResult("users/u1", "a.pdf", Outcome.DELIVERED).to_dict()["files"] == ["a.pdf"]
 
 
 @pytest.mark.parametrize("kind", ALL_ERRORS)

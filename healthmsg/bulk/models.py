@@ -1,16 +1,18 @@
 """What goes into bulk sending, and what comes out."""
 
 from collections.abc import AsyncIterable, Iterable, Sequence
-from typing import TypeGuard
+from typing import Final, TypeGuard
 
 from attrs import field, frozen
 
 from healthmsg.api import Api
+from healthmsg.codec import Model
 from healthmsg.errors import CallError, HealthmsgError, InvalidIdError, InvalidInputError
 from healthmsg.files import FileToUpload
 from healthmsg.ids import USERS, ChatAddress
 from healthmsg.models import Outcome, Question
 from healthmsg.resources.chat import BaseChat, belongs_to
+from healthmsg.structuring import in_json
 
 Recipient = BaseChat | str
 """A chat handle, or an address such as `conversations/c1`, `aux/conversations/patient 7` or `users/u1`."""
@@ -26,6 +28,17 @@ def shown_recipient(to: object) -> str:
         return repr(ChatAddress.parse(to).shown)  # type: ignore[arg-type] # refuses what is no text
     except InvalidIdError:
         return "'…'"
+
+
+def _address_text(to: object) -> str:
+    """Return a recipient for JSON; what is neither a handle nor text is left out."""
+    if isinstance(to, BaseChat):
+        return to.address.text
+    return to if isinstance(to, str) else ""
+
+
+RECIPIENT: Final = in_json(str, _address_text)
+"""Metadata of a recipient in a result: its dict has the address as text."""
 
 
 @frozen
@@ -44,12 +57,12 @@ class Outgoing:
     is refused. One that lies elsewhere in the next run is found there, if it holds the same.
 
     A conversation has several addresses: `conversations/…` with its own id or with that of the user [V],
-    `users/…`, and `aux/conversations/…`. The order of the messages is kept over all of them, and a dry run
+    `users/…`, and `aux/conversations/…`. The order of the messages is kept over all of them, and a preview
     counts repeats over all of them, as soon as the client knows that they are one. It always knows that of
     `users/u` and `conversations/u`; it learns the others when it starts a conversation, reads one (`get`) or
     lists them, reads a user by auxiliary id, or invites one. While it has read nothing, it cannot know who
     has an auxiliary id, nor that `conversations/…` with the id of the conversation and with that of the user
-    are one: list the conversations first, or do a dry run with `check_chats` with the same client. What it
+    are one: list the conversations first, or make a preview with `check_chats` with the same client. What it
     learns during a run counts from then on; what is on its way by then is left to its end. A journal keeps
     it for later runs. Where a message is sent never depends on it.
     """
@@ -66,7 +79,7 @@ Messages = Iterable[Outgoing] | AsyncIterable[Outgoing]
 
 
 @frozen
-class SendResult:
+class SendResult(Model):
     """What became of one message.
 
     `message_id` is set if it was delivered (unless a person decided that), `error` if not, or if it was and
@@ -76,7 +89,7 @@ class SendResult:
     """
 
     key: str | None = field(repr=False)
-    to: Recipient = field(repr=shown_recipient)
+    to: Recipient = field(repr=shown_recipient, metadata=RECIPIENT)
     outcome: Outcome
     message_id: str | None = None
     error: Exception | None = None
@@ -86,7 +99,7 @@ class SendResult:
 
 
 @frozen
-class SendReport:
+class SendReport(Model):
     """What became of all messages of a run. `seconds` is how long it took."""
 
     messages: int
@@ -136,7 +149,7 @@ def check_own(to: Recipient, api: Api) -> None:
 
 
 def is_user(to: Recipient) -> TypeGuard[str]:
-    """Return whether it is a user, with whom there may not be a conversation yet."""
+    """Return whether it is a user, who may not have a conversation with the sender yet."""
     return isinstance(to, str) and to.startswith(USERS)
 
 

@@ -15,9 +15,10 @@ from healthmsg.api import Api
 from healthmsg.bulk.intake import Checker, Input, batches, compare, error_of_looked_at
 from healthmsg.bulk.journal import Entry, EntryStatus, InputIndex, State, fingerprint_of, open_journal
 from healthmsg.bulk.journal.target import Target
-from healthmsg.bulk.models import Messages, Recipient, is_user, shown_recipient
+from healthmsg.bulk.models import RECIPIENT, Messages, Recipient, is_user, shown_recipient
 from healthmsg.bulk.options import JournalTarget, SendOptions
 from healthmsg.bulk.reconcile import my_id
+from healthmsg.codec import Model
 from healthmsg.errors import (
     BadRequestError,
     ForbiddenError,
@@ -59,18 +60,18 @@ class ProblemKind(Enum):
 
 
 @frozen
-class Problem:
+class Problem(Model):
     """Something that is wrong with one message; `index` is its number, from 0."""
 
     index: int
     key: str | None = field(repr=False)
-    to: Recipient = field(repr=shown_recipient)
+    to: Recipient = field(repr=shown_recipient, metadata=RECIPIENT)
     kind: ProblemKind
     error: HealthmsgError
 
 
 @frozen
-class PreviewReport:
+class PreviewReport(Model):
     """What a run would do.
 
     `calls` are those that it would make if nothing goes wrong, `seconds` how long that takes within the
@@ -359,7 +360,7 @@ def preview_many(  # noqa: PLR0913 - as the client calls it
 
 
 @frozen
-class UnknownMessage:
+class UnknownMessage(Model):
     """A message of a journal that may have been delivered.
 
     `to` is its address as text, `sent_to` that of the chat in which it would be, if a call was made for it.

@@ -13,6 +13,7 @@ from attrs import define, evolve, field, frozen
 
 from healthmsg.api import Api
 from healthmsg.bulk.journal.base import Journal
+from healthmsg.codec import Model
 from healthmsg.delivery.ledger import Delivered, Deliveries
 from healthmsg.delivery.proof import (
     DRIFT,
@@ -59,7 +60,7 @@ _CLOCK_IS_SET: Final = "the service's clock was set again and again"
 
 
 @frozen
-class Reconciled:
+class Reconciled(Model):
     """What became of a message. `NOT_SENT` is proven: it can be sent again. `UNKNOWN`: nothing is."""
 
     outcome: Outcome

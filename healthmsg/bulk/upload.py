@@ -1,6 +1,7 @@
 """Uploading many files at once, and holding files that are still to be sent."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
@@ -9,11 +10,13 @@ from attrs import define, evolve, field, frozen
 from healthmsg.aio import in_thread
 from healthmsg.api import Api
 from healthmsg.bulk.dispatch import CallTracker
-from healthmsg.bulk.models import Recipient, address_of, check_own, outcome_of, shown_recipient
+from healthmsg.bulk.models import RECIPIENT, Recipient, address_of, check_own, outcome_of, shown_recipient
+from healthmsg.codec import Model
 from healthmsg.errors import InvalidInputError, SendingStoppedError
 from healthmsg.files import FileTaker, FileToUpload, TakenFile, UploadFile
 from healthmsg.models import Outcome
 from healthmsg.resources.group_chat import handle
+from healthmsg.structuring import in_json
 from healthmsg.task_pool import BulkRun, Job, TaskPool, Words
 from healthmsg.transfer import Meter, Progress, Transfer
 from healthmsg.validation import check_count
@@ -101,15 +104,32 @@ class Upload:
     label: str | None = field(default=None, repr=False)
 
 
+def _file_names(files: Sequence[FileToUpload] | FileToUpload) -> list[str]:
+    """Return what tells the files of a result apart in JSON: their paths, or the names that they have."""
+    if isinstance(files, Sequence) and not isinstance(files, str):
+        return [_file_name(file) for file in files]
+    return [_file_name(files)]
+
+
+def _file_name(file: object) -> str:
+    source = file.source if isinstance(file, UploadFile) else file
+    if isinstance(source, str | os.PathLike):
+        return str(source)
+    name = getattr(file, "name", "")
+    return name if isinstance(name, str) else ""
+
+
 @frozen
-class UploadResult:
+class UploadResult(Model):
     """What became of one upload; `to`, `files`, `key` and `label` are as they were given.
 
-    `message_id` is set if it was delivered, `error` if not.
+    `message_id` is set if it was delivered, `error` if not. Its dict has paths or names as `files`.
     """
 
-    to: Recipient = field(repr=shown_recipient)
-    files: Sequence[FileToUpload] | FileToUpload = field(repr=False)
+    to: Recipient = field(repr=shown_recipient, metadata=RECIPIENT)
+    files: Sequence[FileToUpload] | FileToUpload = field(
+        repr=False, metadata=in_json(tuple[str, ...], _file_names)
+    )
     outcome: Outcome
     message_id: str | None = None
     error: Exception | None = None

@@ -25,7 +25,6 @@ from healthmsg.validation import require_non_blank
 
 # Room for `conversations/` and a UUID.
 _ADDRESS_WIDTH: Final = 50
-
 _STDIN: Final = "-"
 _ENDINGS: Final = {
     Outcome.DELIVERED: (ExitCode.DONE, "Sent"),

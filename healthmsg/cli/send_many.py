@@ -107,7 +107,7 @@ class _Command:
         results.check_folder()
         forecast = asyncio.run(make_forecast(job))
         if forecast.delimiter:
-            results.set_delimiter(forecast.delimiter)
+            results.delimiter = forecast.delimiter
         plan = Plan(job, forecast, source, str(results.path))
         show_plan(self._console, plan)
         others = forecast.other_texts
@@ -243,7 +243,7 @@ class _Command:
 
 def _count_results(ready: _Ready, ending: Ending) -> int:
     """Return how many messages have a result."""
-    return ending.tally.results if ready.job.messages is None else len(ending.tally.seen)
+    return ending.tally.outcomes.total() if ready.job.messages is None else len(ending.tally.seen)
 
 
 def _exit_code(ready: _Ready, ending: Ending) -> ExitCode:

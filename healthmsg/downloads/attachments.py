@@ -11,6 +11,7 @@ from typing import Final
 from attrs import field, frozen
 
 from healthmsg.api import Api
+from healthmsg.codec import Model
 from healthmsg.downloads.download import Download
 from healthmsg.errors import ClientClosedError, DownloadError
 from healthmsg.files.targets import make_folder, stored_name
@@ -26,7 +27,7 @@ _WORDS: Final = Words("a download_all", "attachments", "fetch", "fetched")
 
 
 @frozen
-class DownloadResult:
+class DownloadResult(Model):
     """What became of one attachment.
 
     `path` is where it is, or `None` if it could not be downloaded: then `error` says why. `skipped` means

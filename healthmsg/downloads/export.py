@@ -13,7 +13,7 @@ from attrs import field, frozen
 
 from healthmsg.aio import in_thread
 from healthmsg.api import Api
-from healthmsg.codec import as_mapping, decode, encode
+from healthmsg.codec import Model, as_mapping, decode, encode
 from healthmsg.downloads.attachments import DownloadAll, DownloadResult
 from healthmsg.errors import ClientClosedError, ClientUsageError, ExportIncompleteError, InvalidInputError
 from healthmsg.file_lock import remove_and_unlock, try_to_lock
@@ -68,7 +68,7 @@ class Spool:
 
 
 @frozen
-class Export:
+class Export(Model):
     """A complete archive of a chat."""
 
     folder: Path = field(repr=False)

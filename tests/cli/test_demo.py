@@ -1,4 +1,4 @@
-"""What the demo counts, and whom it writes to."""
+"""`healthmsg demo`: the whole job, what it counts, and its recipients."""
 
 import io
 import json

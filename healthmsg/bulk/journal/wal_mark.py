@@ -30,7 +30,6 @@ from attrs import frozen
 
 from healthmsg.errors import JournalIncompleteError
 
-_NAME: Final = "wal"
 _TOKEN_BYTES: Final = 8
 _NONE: Final = "0" * 2 * _TOKEN_BYTES
 _READ: Final = "SELECT value FROM healthmsg_journal WHERE name = 'wal'"

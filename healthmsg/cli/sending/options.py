@@ -257,8 +257,7 @@ class Job:
 
     @property
     def _other_text(self) -> OtherText:
-        has_both = self.journal is not None and self.messages is not None
-        return "skip" if self.skips_sent and has_both else "send"
+        return "skip" if self.skips_sent and self.journal and self.messages else "send"
 
     def outgoing(self, client: Client) -> Iterator[Outgoing] | None:
         """Return the messages for `Client.send_many`."""

@@ -56,11 +56,6 @@ class Source:
         if self.template is not None:
             yield "Template", self.template.encoding
 
-    @property
-    def service(self) -> tuple[str, str]:
-        """The fact about the service."""
-        return "Service", describe(self.environment)
-
     def warnings(self, job: Job) -> list[str]:
         """Return what may be a mistake in a file as a whole."""
         found = []
@@ -340,7 +335,7 @@ class Plan:
             *facts,
             ("To be sent", f"{self.forecast.to_send:,}"),
             ("Duration", duration(self.forecast.seconds)),
-            self.source.service,
+            ("Service", describe(self.source.environment)),
             ("Journal", "none: a run that breaks off cannot be resumed" if journal is None else journal.text),
             ("Results", self.results),
         ]
@@ -425,7 +420,7 @@ async def preview(console: Console, job: Job, source: Source) -> bool:
 
 async def _show_source(console: Console, job: Job, source: Source) -> None:
     """Show what was read and where it would go; texts only on a terminal, as other output may be kept."""
-    console.print(_grid([*source.of_file(), source.service]))
+    console.print(_grid([*source.of_file(), ("Service", describe(source.environment))]))
     if job.options.texts or console.file.isatty():
         _show_examples(console, await _find_examples(job))
     else:

@@ -79,11 +79,6 @@ class Tally:
         """How many are not known to be delivered."""
         return self.outcomes[Outcome.NOT_SENT] + self.outcomes[Outcome.UNKNOWN]
 
-    @property
-    def results(self) -> int:
-        """How many results there are."""
-        return sum(self.outcomes.values())
-
     def __str__(self) -> str:
         parts = [f"{outcome.value} {self.outcomes[outcome]:,}" for outcome in Outcome]
         if self.left_out:
@@ -180,8 +175,8 @@ class Results:
     """
 
     def __init__(self, path: Path, delimiter: str = ",") -> None:
-        self._path = path
-        self._delimiter = delimiter
+        self.path: Path = path
+        self.delimiter: str = delimiter
         self._descriptor = -1
         self._pending = bytearray()
         self._rows: list[tuple[int, int | None, str]] = []
@@ -196,22 +191,13 @@ class Results:
         now = datetime.now().astimezone()
         return cls(sibling_path(path, f".results-{now:%Y%m%d-%H%M%S}.csv"), delimiter)
 
-    @property
-    def path(self) -> Path:
-        """Where the results are."""
-        return self._path
-
-    def set_delimiter(self, delimiter: str) -> None:
-        """Set the delimiter, before the file is created."""
-        self._delimiter = delimiter
-
     def check_folder(self) -> None:
         """Check the folder, before anything else is done.
 
         Raises:
             RefusedError: it is no folder, or cannot be written to.
         """
-        folder = self._path.parent
+        folder = self.path.parent
         if not os.path.isdir(folder):  # noqa: PTH112 - unlike Path.is_dir, it never fails
             raise RefusedError(f"{folder}, where the results go, is no folder; --results says where they go")
         if not os.access(folder, os.W_OK | os.X_OK):
@@ -223,7 +209,7 @@ class Results:
         Raises:
             RefusedError: it exists, or cannot be created.
         """
-        self._descriptor = open_private(self._path)
+        self._descriptor = open_private(self.path)
         self._write(BOM + self._encoded(COLUMNS), None, "")
 
     def add(self, result: SendResult, message: Message | None) -> None:
@@ -262,7 +248,7 @@ class Results:
 
     def _encoded(self, row: Sequence[object]) -> bytes:
         text = io.StringIO()
-        csv.writer(text, delimiter=self._delimiter).writerow(escape_formulas(row))
+        csv.writer(text, delimiter=self.delimiter).writerow(escape_formulas(row))
         return text.getvalue().encode("utf-8", "backslashreplace")
 
     def _write(self, row: bytes, line: int | None, outcome: str) -> None:
@@ -283,14 +269,14 @@ class Results:
 
     def _is_in_place(self) -> bool:
         try:
-            return os.path.samestat(self._path.stat(), os.fstat(self._descriptor))
+            return os.path.samestat(self.path.stat(), os.fstat(self._descriptor))
         except OSError:
             return False
 
     def _recreate(self) -> None:
         """Copy what was written to a new file."""
         self._written = 0
-        for path in _candidates(self._path):
+        for path in _candidates(self.path):
             try:
                 copy = open_private(path)
             except RefusedError as error:
@@ -301,7 +287,7 @@ class Results:
             except OSError as error:
                 self.problem = system_reason(error)
             else:
-                self._path, self._written, self.problem = path, self._size, None
+                self.path, self._written, self.problem = path, self._size, None
             finally:
                 os.close(copy)
             return
