@@ -136,7 +136,7 @@ class SendMany(BulkRun[SendResult]):
             attempts=attempts,
             seconds=asyncio.get_running_loop().time() - started,
             failures=tuple(failures),
-            other_text=self._runner.intake.other_texts,
+            other_text=self._runner.intake.other_texts if self._runner.is_open else 0,
             superseded=self._runner.superseded,
         )
 
