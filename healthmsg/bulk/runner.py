@@ -136,7 +136,7 @@ class SendMany(BulkRun[SendResult]):
             attempts=attempts,
             seconds=asyncio.get_running_loop().time() - started,
             failures=tuple(failures),
-            other_text=self._runner.intake.other_texts if self._runner.is_open else 0,
+            other_text=self._runner.other_texts,
             superseded=self._runner.superseded,
         )
 
@@ -179,6 +179,11 @@ class Runner:
         self.intake: Intake
         self._proofs: DeliveryProofs
         self._sender: Sender
+
+    @property
+    def other_texts(self) -> int:
+        """How many messages are to recipients who got another one."""
+        return self.intake.other_texts if self.is_open else 0
 
     async def _feed(self) -> None:
         """Send the messages, or what the journal holds.

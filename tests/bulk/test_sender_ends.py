@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -149,6 +150,24 @@ async def test_a_run_that_was_never_begun_sends_nothing(client: Client, sandbox:
     assert [result async for result in sending] == []
     assert source.read == 0
     assert not sandbox.calls
+
+
+@pytest.mark.parametrize("ends", ["before it began", "while its journal is being opened"])
+@pytest.mark.parametrize("has_journal", [False, True])
+async def test_a_run_that_was_stopped_at_once_has_a_report(
+    client: Client, sandbox: Sandbox, tmp_path: Path, ends: str, has_journal: bool
+) -> None:
+    journal = tmp_path / "journal.db" if has_journal else None
+    run = client.send_many([Outgoing(address, "x") for address in chats(sandbox, 1)], journal=journal)
+    if ends != "before it began":
+        run.start()
+        await asyncio.sleep(0)
+    run.stop()
+
+    report = await run.report()
+
+    assert (report.delivered, report.unknown, report.other_text) == (0, 0, 0)
+    assert not posts(sandbox)
 
 
 async def test_a_run_that_is_left_at_once_has_an_end(client: Client, sandbox: Sandbox) -> None:

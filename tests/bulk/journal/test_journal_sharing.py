@@ -15,7 +15,7 @@ from healthmsg.bulk.journal.store import SqlJournal
 from healthmsg.errors import ClaimLostError, JournalError, Outcome
 from tests.bulk.journal.journals import NOW, begun, delivered, entry, holding, keys, only, status
 
-SHORT = timedelta(seconds=0.3)
+SHORT = timedelta(seconds=1)
 
 
 async def past(lease: timedelta) -> None:
