@@ -47,6 +47,8 @@ __all__ = sorted(_HOMES)  # noqa: PLE0605 - type checkers read the stub
 
 
 def __getattr__(name: str) -> object:
+    if name == "errors":
+        return import_module("healthmsg.errors")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value: object = getattr(import_module(_HOMES[name]), name)

@@ -91,9 +91,9 @@ class _OutgoingRequest(aiohttp.ClientRequest):
         if sending is None:
             return
         request = sending.request
+        if (url, method) != (request.current.url, request.method):
+            return  # a middleware or a tracing hook of the program's makes a call of its own
         if sending.is_made:
-            if (url, method) != (request.current.url, request.method):
-                return  # a middleware of the program's makes a call of its own
             # When a kept-alive connection breaks, aiohttp sends GET, PUT and DELETE again by itself.
             raise aiohttp.ServerDisconnectedError
         sending.is_made = True
@@ -251,7 +251,7 @@ class Wire:
         current.has_left = current.heard = None
         upload = UploadBody(body, request) if isinstance(body, Multipart) else None
         headers = {hdrs.CONTENT_TYPE: body.content_type} if isinstance(body, Content) else request.headers
-        _SENDING.set(_Sending(request, self._write_timeout(body)))
+        before = _SENDING.set(_Sending(request, self._write_timeout(body)))
         try:
             answer = await session.request(
                 request.method,
@@ -275,7 +275,7 @@ class Wire:
             # aiohttp's only way to say that a session was closed meanwhile.
             failure = ClientClosedError() if session.closed else error
         finally:
-            _SENDING.set(None)
+            _SENDING.reset(before)  # that of a call whose tracing hook made this one
         raise (upload and upload.failure()) or failure
 
     def _write_timeout(self, body: Content | Multipart | None) -> float | None:
