@@ -15,8 +15,15 @@ from healthmsg.api import Api
 from healthmsg.bulk.intake import Checker, Input, batches, compare, error_of_looked_at
 from healthmsg.bulk.journal import Entry, EntryStatus, InputIndex, State, fingerprint_of, open_journal
 from healthmsg.bulk.journal.target import Target
-from healthmsg.bulk.models import RECIPIENT, Messages, Recipient, is_user, shown_recipient
-from healthmsg.bulk.options import JournalTarget, SendOptions
+from healthmsg.bulk.models import (
+    RECIPIENT,
+    JournalTarget,
+    Messages,
+    Recipient,
+    SendOptions,
+    is_user,
+    shown_recipient,
+)
 from healthmsg.bulk.reconcile import my_id
 from healthmsg.codec import Model
 from healthmsg.errors import (
