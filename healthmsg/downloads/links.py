@@ -13,10 +13,11 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from healthmsg.api import Api
 from healthmsg.codec import as_mapping
-from healthmsg.environment import port_of, require_secure_url
+from healthmsg.environment import port_of
 from healthmsg.errors import ConfigurationError, DownloadError, InvalidResponseError, UnauthorizedError
 from healthmsg.errors.base import hides_awaited_arguments
 from healthmsg.pipeline.request import Request, Response
+from healthmsg.validation import require_secure_url
 
 _MOST_REDIRECTS: Final = 5
 # No user name, and nothing that only some readers of URLs take for the end of the host.
