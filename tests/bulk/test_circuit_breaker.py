@@ -148,7 +148,7 @@ async def test_a_storm_is_sat_out_with_few_calls_and_then_it_goes_on(
     assert len(sandbox.calls) < 40 * 3 + 2 * 20
 
 
-async def test_a_token_that_somebody_may_put_in_its_store_is_waited_for(sandbox: Sandbox) -> None:
+async def test_a_token_that_may_still_come_into_its_store_is_waited_for(sandbox: Sandbox) -> None:
     store = MemoryTokenStore()
     await store.save("jansen", Token(sandbox.issue_token()))
     tokens = await TokenManager.load(store, "jansen")

@@ -304,7 +304,7 @@ async def test_what_a_worker_that_died_holds_is_waited_for(
 
 
 @pytest.mark.slow
-async def test_what_somebody_deletes_from_the_journal_is_not_waited_for_in_vain(
+async def test_what_is_deleted_from_the_journal_meanwhile_is_not_waited_for_in_vain(
     client: Client, sandbox: Sandbox, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (chat,) = chats(sandbox, 1)

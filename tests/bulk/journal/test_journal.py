@@ -11,7 +11,7 @@ from tests.bulk.journal.journals import NOW, begun, delivered, entry, holding, k
 API = "https://api.example/v1"
 
 
-async def test_what_is_new_waits_and_what_is_known_is_told(target: str) -> None:
+async def test_what_is_new_waits_and_what_is_known_is_reported(target: str) -> None:
     async with holding(target, entry("a"), entry("b")) as journal:
         await delivered(journal, "m1")
         first, second, third = await journal.enter([entry("a"), entry("b"), entry("c")])
