@@ -1,4 +1,4 @@
-"""Where the messages of a run with a journal come from, and what of them is told."""
+"""Where the messages of a run with a journal come from, and what of them is shown."""
 
 import asyncio
 import logging

@@ -25,7 +25,7 @@ class MemoryJournal(Journal):
     """
 
     def __init__(self, aliases: Aliases) -> None:
-        self.salt = secrets.token_bytes(16)
+        self.salt: bytes = secrets.token_bytes(16)
         self._aliases = aliases
         self._open: dict[int, Claim] = {}
         """What is not finished, by its number."""

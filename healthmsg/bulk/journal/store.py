@@ -54,14 +54,16 @@ class SqlJournal(Journal):
         JournalError: from any method: it has failed.
     """
 
-    is_durable = True
+    is_durable: bool = True
 
     def __init__(
         self, database: Database, target: Target, lease: timedelta, patience: float, *, is_reading: bool
     ) -> None:
-        self.salt = database.salt
-        self.is_partly_lost = database.is_partly_lost  # and was to be done without: `?accept_missing_wal=1`
-        self.lease = lease if database.is_shared else None
+        self.salt: bytes = database.salt
+        self.is_partly_lost: bool = (
+            database.is_partly_lost
+        )  # and was to be done without: `?accept_missing_wal=1`
+        self.lease: timedelta | None = lease if database.is_shared else None
         self.has_earlier: bool = True
         """Whether there may be messages of runs before the present one, if one has begun."""
         self._database = database

@@ -163,7 +163,7 @@ async def test_a_user_s_conversation_is_the_one_that_the_last_message_went_to(ta
         assert await journal.conversation_with("users/u1") == "conversations/c1"
 
 
-async def test_whether_something_is_open_is_told_until_all_is_final(target: str) -> None:
+async def test_whether_something_is_open_is_known_until_all_is_final(target: str) -> None:
     async with holding(target, entry("a")) as journal:
         assert await journal.has_open()
         claim = await begun(journal)
@@ -189,7 +189,7 @@ async def test_a_write_is_tried_again_as_long_as_there_is_patience(file: Path) -
         await full(journal, 1)
         entering = asyncio.ensure_future(journal.enter([entry("a", body="x" * 100_000)]))
         asking = asyncio.ensure_future(full(journal, 10**9))
-        while journal.paused_by is None:  # noqa: ASYNC110 - the writer tells nobody
+        while journal.paused_by is None:  # noqa: ASYNC110 - the writer has no event for it
             await asyncio.sleep(0)
         assert "disk is full" in str(journal.paused_by)
         assert not asking.done()
@@ -206,7 +206,7 @@ async def test_closing_does_not_wait_for_room(file: Path) -> None:
     async with open_journal(file, patience=3600) as journal:
         await full(journal, 1)
         entering = asyncio.ensure_future(journal.enter([entry("a", body="x" * 100_000)]))
-        while journal.paused_by is None:  # noqa: ASYNC110 - the writer tells nobody
+        while journal.paused_by is None:  # noqa: ASYNC110 - the writer has no event for it
             await asyncio.sleep(0)
     with pytest.raises(JournalError):
         await entering

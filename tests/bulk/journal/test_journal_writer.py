@@ -80,7 +80,7 @@ async def test_cancelling_a_caller_that_waits_loses_no_change(target: str, ticks
 
 
 @pytest.mark.parametrize("ticks", [1, 2, 3, 5, 8, 20])
-async def test_what_nobody_waits_for_any_more_can_be_claimed_again(target: str, ticks: int) -> None:
+async def test_what_is_no_longer_waited_for_can_be_claimed_again(target: str, ticks: int) -> None:
     async with holding(target, entry("a1", "a"), entry("a2", "a"), entry("b")) as journal:
         await cancelled_after(journal, ticks, journal.claim(9))
         # What goes back is asked for when the claim is there.
