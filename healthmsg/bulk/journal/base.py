@@ -163,7 +163,7 @@ class Journal(ABC):
     is_durable: bool = False
     """Whether a later run finds what this one leaves."""
     is_partly_lost: bool = False
-    """Whether its newest state was missing, and had to be done without."""
+    """Whether its newest state was missing, and was to be done without: `?accept_missing_wal=1`."""
     lease: timedelta | None = None
     """For how long claims are held unless they are renewed; `None`: as long as the journal is open."""
     salt: bytes
