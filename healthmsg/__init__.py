@@ -12,8 +12,8 @@ _NAMES = {
     "healthmsg.auth.oauth": "AuthorizationRequest OAuthApp",
     "healthmsg.auth.stores": "FileTokenStore LockingTokenStore MemoryTokenStore TokenStore",
     "healthmsg.auth.token": "Token",
-    "healthmsg.bulk": "JournalReview Outgoing Preview PreviewReport Problem ProblemKind Reconciled SendMany"
-    " SendReport SendResult UnknownMessage Upload UploadMany UploadResult",
+    "healthmsg.bulk": "JournalMessage JournalReview Outgoing Preview PreviewReport Problem ProblemKind"
+    " Reconciled SendMany SendReport SendResult Upload UploadMany UploadResult",
     "healthmsg.client": "Client",
     "healthmsg.delivery.proof": "Attempt",
     "healthmsg.downloads.attachments": "DownloadAll DownloadResult",

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from healthmsg import Client, Environment, UploadFile
+from healthmsg.bulk.journal import Decision, JournalFile, JournalMessage, State
 from healthmsg.bulk.models import SendReport, SendResult
-from healthmsg.bulk.preview import PreviewReport, Problem, ProblemKind, UnknownMessage
+from healthmsg.bulk.preview import PreviewReport, Problem, ProblemKind
 from healthmsg.bulk.reconcile import Reconciled
 from healthmsg.bulk.upload import UploadResult
 from healthmsg.codec import Model, encode
@@ -212,7 +213,23 @@ RESULTS = [
     PROBLEM,
     PreviewReport(9, 8, 1, 2, 3, 4, 5, 6, 7, 2.5, (PROBLEM,), other_text=1),
     Reconciled(Outcome.UNKNOWN, None, "no proof", ("m1", "m2")),
-    UnknownMessage("k", "users/u1", "text", "conversations/c1", NOON, "no proof", 2, is_final=True),
+    JournalMessage(
+        "k",
+        position=3,
+        to="users/u1",
+        body="text",
+        files=(JournalFile("/a.pdf", "a.pdf", 4),),
+        question={"options": ["ja"]},
+        state=State.UNKNOWN,
+        is_final=True,
+        message_id=None,
+        error="no proof",
+        attempts=2,
+        started_at=NOON,
+        sent_to="conversations/c1",
+        updated_at=NOON,
+        decision=Decision(Outcome.NOT_SENT, "An Visser", NOON),
+    ),
     DownloadResult(Attachment("a1", "x.pdf", 3), Path("x.pdf"), skipped=True),
     DownloadResult(Attachment("a1"), error=REFUSED),
     Export(Path("folder"), 3, 2, 1),

@@ -14,8 +14,7 @@ from healthmsg.bulk.intake import Intake, JournalIntake, MemoryIntake
 from healthmsg.bulk.journal import InputIndex, open_journal
 from healthmsg.bulk.journal.base import Claim, Journal, State
 from healthmsg.bulk.journal.memory import MemoryJournal
-from healthmsg.bulk.models import Messages, SendReport, SendResult
-from healthmsg.bulk.options import JournalTarget, SendOptions
+from healthmsg.bulk.models import JournalTarget, Messages, SendOptions, SendReport, SendResult
 from healthmsg.bulk.reconcile import DeliveryProofs, my_id
 from healthmsg.bulk.sender import Doubts, Sender
 from healthmsg.errors import (

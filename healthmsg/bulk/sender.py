@@ -13,8 +13,15 @@ from healthmsg.bulk.dispatch import CallTracker, DispatchWindow, Lease, OrderKee
 from healthmsg.bulk.entries import outgoing_of
 from healthmsg.bulk.intake import Intake
 from healthmsg.bulk.journal.base import Claim, Journal, State
-from healthmsg.bulk.models import Outgoing, SendResult, address_of, check_own, is_user, outcome_of
-from healthmsg.bulk.options import SendOptions
+from healthmsg.bulk.models import (
+    Outgoing,
+    SendOptions,
+    SendResult,
+    address_of,
+    check_own,
+    is_user,
+    outcome_of,
+)
 from healthmsg.bulk.reconcile import DeliveryProofs, JournalEvidence, Reconciled, Reconciler, reconciler_of
 from healthmsg.clock import ServerClock
 from healthmsg.delivery.proof import Attempt, attempt_of

@@ -19,7 +19,6 @@ from aiohttp import hdrs
 from attrs import define
 from yarl import URL
 
-from healthmsg.environment import is_loopback
 from healthmsg.errors import (
     CallError,
     CallTimeoutError,
@@ -34,6 +33,7 @@ from healthmsg.pipeline.request import Content, Multipart, Request, Response
 from healthmsg.transport.connections import Connections, connect_error, slow_proxy_settings
 from healthmsg.transport.multipart import UploadBody
 from healthmsg.transport.timeouts import Standstill, Timeout
+from healthmsg.validation import is_loopback
 from healthmsg.version import __version__
 
 _USER_AGENT: Final = f"healthmsg/{__version__}"

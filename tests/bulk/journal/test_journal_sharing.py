@@ -136,7 +136,7 @@ async def test_one_that_was_thought_dead_cannot_note_anything(database: str) -> 
 
 
 @pytest.mark.slow
-async def test_a_slow_worker_goes_on_with_what_nobody_took(database: str) -> None:
+async def test_a_slow_worker_goes_on_with_what_no_other_took(database: str) -> None:
     async with open_journal(database, lease=SHORT) as slow, open_journal(database) as other:
         await slow.enter([entry("a")])
         claim = only(await slow.claim(1))
