@@ -30,6 +30,9 @@ _BREAKS_A_LINE: Final = frozenset({"Cc", "Zl", "Zp"})
 # As RFC 9110 has it: a product's name, and its version if it has one.
 _PRODUCT: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+(/[A-Za-z0-9!#$%&'*+.^_`|~-]+)?")
 
+# Servers refuse headers that are too long, some of them by cutting the connection.
+_LONGEST_PRODUCT: Final = 200
+
 T = TypeVar("T")
 FunctionT = TypeVar("FunctionT", bound=Callable[..., object])
 
@@ -280,10 +283,13 @@ def check_app_info(value: object) -> str | None:
     Raises:
         ConfigurationError: it cannot be a product in the header `User-Agent`.
     """
-    if value is None or (isinstance(value, str) and _PRODUCT.fullmatch(value)):
+    if value is None:
+        return None
+    if isinstance(value, str) and len(value) <= _LONGEST_PRODUCT and _PRODUCT.fullmatch(value):
         return value
     raise ConfigurationError(
-        "app_info must be a program's name and version, such as 'ourehr/2.1', in ASCII and without blanks"
+        "app_info must be a program's name and version, such as 'ourehr/2.1', in ASCII, without blanks and"
+        f" at most {_LONGEST_PRODUCT} characters long"
     )
 
 

@@ -65,7 +65,8 @@ _TELLS_WHEN_IT_LEAVES: Final = hasattr(aiohttp.ClientRequest, "send")
 class _Sending:
     """A request on its way into aiohttp."""
 
-    request: Request
+    request: Request | None
+    """`None` afterwards: the context of a connection that was made for it lives as long as that."""
     write_timeout: float | None
     """Seconds; `None` for a body that the operating system takes at once."""
     is_made: bool = False
@@ -88,9 +89,8 @@ class _OutgoingRequest(aiohttp.ClientRequest):
     def __init__(self, method: str, url: URL, **options: Any) -> None:
         super().__init__(method, url, **options)
         sending = _SENDING.get()
-        if sending is None:
+        if sending is None or (request := sending.request) is None:
             return
-        request = sending.request
         if (url, method) != (request.current.url, request.method):
             return  # a middleware or a tracing hook of the program's makes a call of its own
         if sending.is_made:
@@ -251,7 +251,8 @@ class Wire:
         current.has_left = current.heard = None
         upload = UploadBody(body, request) if isinstance(body, Multipart) else None
         headers = {hdrs.CONTENT_TYPE: body.content_type} if isinstance(body, Content) else request.headers
-        before = _SENDING.set(_Sending(request, self._write_timeout(body)))
+        sending = _Sending(request, self._write_timeout(body))
+        before = _SENDING.set(sending)
         try:
             answer = await session.request(
                 request.method,
@@ -275,6 +276,7 @@ class Wire:
             # aiohttp's only way to say that a session was closed meanwhile.
             failure = ClientClosedError() if session.closed else error
         finally:
+            sending.request = None
             _SENDING.reset(before)  # that of a call whose tracing hook made this one
         raise (upload and upload.failure()) or failure
 

@@ -1,8 +1,10 @@
 """A session that the user passes in lends its connections, and changes nothing else."""
 
 import asyncio
+import gc
 import os
 import warnings
+import weakref
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -169,6 +171,18 @@ async def test_a_call_of_ours_that_its_tracing_makes_changes_nothing_for_the_oth
     first, second = server.executed
     assert "authorization" not in first.headers
     assert second.header("Authorization") == f"Bearer {TOKEN}"
+
+
+async def test_a_kept_connection_holds_nothing_of_the_call_that_it_was_made_for(server: Server) -> None:
+    async with wire_to(server.url) as wire:
+        request = a_request()
+        left = weakref.ref(request)
+        await wire(request)
+        del request
+        gc.collect()
+        assert left() is None
+        await wire(a_request())
+    assert server.opened == 1
 
 
 async def test_one_that_is_closed_already_is_named_as_the_reason(server: Server) -> None:
