@@ -3,13 +3,15 @@
 import asyncio
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from healthmsg import Client, Outcome, Outgoing, SendResult
 from healthmsg.bulk.sender import Sender
 from healthmsg.errors import SendingStoppedError
+from healthmsg.pipeline.request import Request
+from healthmsg.ratelimit.window import Slot
 from healthmsg.sandbox import AnswerStatus, Delay, Sandbox
 from tests.bulk.sources import AsyncSource, Source, chats, posts
 
@@ -227,6 +229,19 @@ async def test_a_second_cancellation_does_not_wait_for_what_hangs(client: Client
     results = [result async for result in sending]
     assert [result.outcome for result in results] == [Outcome.UNKNOWN] * 3
     assert [len(sandbox.messages(chat)) for chat in addresses] == [1, 1, 1]
+
+
+async def test_a_try_that_waits_for_its_turn_does_not_hide_those_before_it(client: Client) -> None:
+    calls, task = client.send_many([])._runner._calls, asyncio.current_task()
+    request = Request("POST conversations", "POST", "conversations")
+    assert task is not None
+    calls.requests[task] = request
+    assert calls.calls_of(task) == 0
+
+    request.current.slot = cast("Slot", object())
+    assert calls.calls_of(task) == 1
+    request.begin_another_try()
+    assert calls.calls_of(task) == 1
 
 
 # --- side by side
