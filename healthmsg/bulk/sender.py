@@ -216,8 +216,9 @@ class Sender:
 
     def prepare(self, request: Request, task: _Task) -> None:
         """Say how a message's request is to be made, before it is."""
-        request.on_departure = partial(self._window.leave, task)
-        request.may_leave = self._may_leave.get(task)
+        if task in self._may_leave:
+            request.on_departure = partial(self._window.leave, task)
+            request.may_leave = self._may_leave[task]
 
     # --- one try
 
@@ -262,12 +263,15 @@ class Sender:
         return chat
 
     async def _begin_and_say(self, claim: Claim, chat: Chat | GroupChat, message: Outgoing) -> SentMessage:
+        journal = self._journal
+        if not journal.is_durable:  # the next run finds nothing begun, however long it waits for the limit
+            await journal.begin(claim, journal.now(), chat.address.text)
+            return await _say(chat, message)
         await self._window.enter()
         task = asyncio.current_task()
         self._may_leave[task] = self._lease.of(claim)
         try:
-            date_ahead = self._proofs.date_ahead() if self._journal.is_durable else None
-            await self._journal.begin(claim, self._journal.now(), chat.address.text, date_ahead)
+            await journal.begin(claim, journal.now(), chat.address.text, self._proofs.date_ahead())
             return await _say(chat, message)
         finally:
             del self._may_leave[task]

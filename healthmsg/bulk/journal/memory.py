@@ -70,8 +70,11 @@ class MemoryJournal(Journal):
 
     def _is_first(self, claim: Claim) -> bool:
         """Return whether no earlier message to the same recipient is open, as far as is known."""
+        addresses = self._aliases.addresses_of(claim.chat)
+        if len(addresses) == 1:
+            return True  # only the first at an address is ever claimed
         number = _number_of(claim)
-        for address in self._aliases.addresses_of(claim.chat):
+        for address in addresses:
             there = self._numbers_at.get(address)
             if there is not None and next(iter(there)) < number:
                 return False
