@@ -314,7 +314,7 @@ async def test_what_somebody_deletes_from_the_journal_is_not_waited_for_in_vain(
         await other.enter([Entry("a", chat, "1")])
         await other.claim(1)
         async with client.send_many([Outgoing(chat, "1", key="a")], journal=database) as run:
-            await until(lambda: run._runner is not None and run._runner.intake._has_all)  # type: ignore[attr-defined]
+            await until(lambda: run._runner.is_open and run._runner.intake._has_all)  # type: ignore[attr-defined]
             await other._do(lambda c: c.exec_driver_sql("DELETE FROM healthmsg_messages"))
             with pytest.raises(JournalError, match="deleted"):
                 _ = [result async for result in run]
