@@ -286,11 +286,11 @@ class Sender:
 
     def _note_answer(self, error: Exception) -> None:
         """Note what an error that concerns this message alone says of the others."""
-        if attempt_of(error) is not None:
+        if isinstance(error, DeliveryUnknownError):  # also of the conversation alone, not yet of the message
             self._breaker.record_unclear(error)
         elif isinstance(error, StatusError) and not isinstance(error, ForbiddenError):
             self._breaker.record_success()
-        elif outcome_of(error) is Outcome.NOT_SENT:
+        else:
             self._breaker.release_probe()
 
     async def _closed(self, claim: Claim, outcome: Outcome, error: Exception, attempts: int) -> SendResult:

@@ -213,6 +213,23 @@ async def test_after_an_outage_a_chat_that_is_forbidden_does_not_keep_the_others
     assert now() - began < 40
 
 
+async def test_a_conversation_that_is_not_started_after_an_outage_does_not_hold_up_the_others(
+    hasty: Client, sandbox: Sandbox
+) -> None:
+    (chat,) = chats(sandbox, 1)
+    users = [f"users/{sandbox.add_user('Zieke', f'{number}')}" for number in range(3)]
+    sandbox.faults.add(kind=CutBefore(), method="POST", template="conversations", times=None)
+    away = asyncio.create_task(sandbox.go_offline(2))
+    await asyncio.sleep(0.5)
+    began = now()
+
+    results = await hasty.send_many([*(Outgoing(user, "1") for user in users), Outgoing(chat, "2")]).all()
+    await away
+
+    assert sorted(outcomes(results), key=str) == [Outcome.DELIVERED, *[Outcome.NOT_SENT] * 3]
+    assert now() - began < 40
+
+
 async def test_messages_that_are_refused_here_do_not_keep_the_others_after_an_outage(
     hasty: Client, sandbox: Sandbox
 ) -> None:
