@@ -123,7 +123,7 @@ class OrderKeeper:
     async def enter(self, chat: str) -> int:
         """Wait for the conversations that earlier messages start, if this address may be one of them.
 
-        Return a number for `has_started`, which must be called in the end.
+        Return a number for `mark_started`, which must be called in the end.
         """
         number = next(self._numbers)
         while self._starting and self._aliases.may_be_started(chat):
@@ -135,13 +135,13 @@ class OrderKeeper:
             self._starting[number] = asyncio.get_running_loop().create_future()
         return number
 
-    def has_started(self, number: int) -> None:
+    def mark_started(self, number: int) -> None:
         """Note that the conversation of a message is known now, or will not be."""
         starting = self._starting.pop(number, None)
         if starting is not None and not starting.done():
             starting.set_result(None)
 
-    async def note_what_was_learnt(self, journal: Journal) -> None:
+    async def record_aliases(self, journal: Journal) -> None:
         """Have the journal note which addresses lead to one chat; it decides which message is the next."""
         if self._learnt:
             learnt = [*self._learnt]

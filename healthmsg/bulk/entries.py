@@ -22,7 +22,7 @@ from healthmsg.validation import check_body, check_files, check_text, require_no
 _NO_PATH: Final = "only a file with a path can be in a journal: it may have to be sent by a later run"
 
 
-async def checked(
+async def check_message(
     message: Outgoing, api: Api, files: Sequence[UploadFile], *, for_journal: bool = True
 ) -> Entry:
     """Check a message as far as that can be done without sending it; `files` are those that were taken.
@@ -49,8 +49,8 @@ async def checked(
         "",
         _without_nul(text_of(message.to), "a recipient"),
         body,
-        await asyncio.to_thread(_looked_at, files, for_journal=for_journal) if files else (),
-        None if question is None else _written(question),
+        await asyncio.to_thread(_as_journal_files, files, for_journal=for_journal) if files else (),
+        None if question is None else _question_json(question),
         label=message.label,
     )
 
@@ -88,7 +88,7 @@ def files_in(files: Sequence[JournalFile]) -> list[UploadFile]:
 
 
 def question_in(question: Mapping[str, Any] | None) -> Question | None:
-    """Read a question that `checked` wrote."""
+    """Read a question that `check_message` wrote."""
     if question is None:
         return None
     options = [Option(one["label"], name=one["name"], style=one.get("style")) for one in question["options"]]
@@ -101,7 +101,7 @@ def _without_nul(value: str, name: str) -> str:
     return value
 
 
-def _written(question: Question) -> dict[str, object]:
+def _question_json(question: Question) -> dict[str, object]:
     if not isinstance(question, Question):
         raise InvalidInputError(f"question must be a Question, not {type(question).__name__}")
     written = question_json(
@@ -111,7 +111,7 @@ def _written(question: Question) -> dict[str, object]:
     return written | {"options": [attrs.asdict(option) for option in options]}
 
 
-def _looked_at(files: Sequence[UploadFile], *, for_journal: bool) -> tuple[JournalFile, ...]:
+def _as_journal_files(files: Sequence[UploadFile], *, for_journal: bool) -> tuple[JournalFile, ...]:
     if for_journal:
         problems = [(f"file {n}", _NO_PATH) for n, file in enumerate(files, 1) if _path_of(file) is None]
         if problems:

@@ -16,7 +16,7 @@ from attrs import define, evolve, field, frozen
 
 from healthmsg.aio import in_thread, start
 from healthmsg.api import Api
-from healthmsg.bulk.entries import checked
+from healthmsg.bulk.entries import check_message
 from healthmsg.bulk.journal import (
     Entry,
     EntryStatus,
@@ -44,7 +44,7 @@ from healthmsg.errors import (
     JournalError,
     OtherTextError,
 )
-from healthmsg.files import FileTaker, UploadFile
+from healthmsg.files import FileSnapshots, UploadFile
 from healthmsg.models import Outcome
 from healthmsg.resources.chat import BaseChat
 from healthmsg.task_pool import Places, each
@@ -102,7 +102,7 @@ async def batches(messages: Messages, *, for_journal: bool) -> AsyncGenerator[li
     it may be a later run that sends them.
     """
     queue: asyncio.Queue[Input | None] = asyncio.Queue(_AT_ONCE)
-    take = FileTaker(digest_all=for_journal)
+    take = FileSnapshots(digest_all=for_journal)
 
     failures = list[Exception]()
 
@@ -112,7 +112,7 @@ async def batches(messages: Messages, *, for_journal: bool) -> AsyncGenerator[li
                 index = 0
                 async for item in items:
                     message = check_outgoing(item)
-                    await queue.put(Input(index, message, await take_files(message, take)))
+                    await queue.put(Input(index, message, await snapshot_files(message, take)))
                     index += 1
         except Exception as error:  # noqa: BLE001 - raised again when what came before is sent
             failures.append(error)
@@ -143,12 +143,12 @@ async def _next_batch(queue: "asyncio.Queue[Input | None]") -> tuple[list[Input]
     return batch, False
 
 
-async def take_files(message: Outgoing, take: FileTaker) -> tuple[UploadFile, ...]:
+async def snapshot_files(message: Outgoing, take: FileSnapshots) -> tuple[UploadFile, ...]:
     """Note what the files of a message hold now, before the next message is asked for."""
     try:
         files = check_files(message.files)
     except InvalidFileError:
-        return ()  # which `checked` refuses
+        return ()  # which `check_message` refuses
     return await in_thread(take.take, files) if files else ()
 
 
@@ -174,7 +174,9 @@ class Checker:
         unkeyed = list[Input]()
         for one in batch:
             try:
-                one.entry = await checked(one.message, self._api, one.files, for_journal=self._for_journal)
+                one.entry = await check_message(
+                    one.message, self._api, one.files, for_journal=self._for_journal
+                )
             except Exception as problem:  # noqa: BLE001 - reported: nothing was sent
                 # Keys are accepted in the order of the messages.
                 self._add_keys(unkeyed)
@@ -190,12 +192,12 @@ class Checker:
         entries = [(one, one.entry) for one in inputs if one.entry is not None]
         keys = self._index.add(
             [
-                (one.index, one.message.key, likeness_of(*_said_in(entry), salt=self.salt))
+                (one.index, one.message.key, likeness_of(*_content_of(entry), salt=self.salt))
                 for one, entry in entries
             ]
         )
         for (one, entry), key in zip(entries, keys, strict=True):
-            fingerprint = fingerprint_of(*_said_in(entry), salt=self.salt)
+            fingerprint = fingerprint_of(*_content_of(entry), salt=self.salt)
             one.entry = evolve(entry, key=key or "", fingerprint=fingerprint)
             if key is None:
                 one.problem = InvalidInputError(_KEY_TAKEN)
@@ -211,7 +213,7 @@ class Checker:
         return known
 
 
-def _said_in(entry: Entry) -> tuple[str, str, Sequence[JournalFile], Mapping[str, object] | None]:
+def _content_of(entry: Entry) -> tuple[str, str, Sequence[JournalFile], Mapping[str, object] | None]:
     return entry.chat, entry.body, entry.files, entry.question
 
 
@@ -219,10 +221,10 @@ def _said_in(entry: Entry) -> tuple[str, str, Sequence[JournalFile], Mapping[str
 
 
 @frozen
-class Compared:
+class OtherTexts:
     """What the journal has for the recipients of some messages, besides these messages."""
 
-    to_written: frozenset[str] = field(repr=False)
+    with_other_text: frozenset[str] = field(repr=False)
     """The keys of those whose recipient got, or may have got, another one."""
     superseded: tuple[str, ...] = field(repr=False)
     """The keys of earlier ones that these replace, should they not have been delivered."""
@@ -230,7 +232,7 @@ class Compared:
 
 async def compare(
     entries: Sequence[Entry], statuses: Mapping[str, EntryStatus], journal: "SqlJournal", index: InputIndex
-) -> Compared:
+) -> OtherTexts:
     """Compare messages of a run with what earlier runs were given for the same recipients.
 
     Those that this run was given too are no others, nor those that an earlier run was given together with the
@@ -241,19 +243,19 @@ async def compare(
         status = statuses.get(entry.key)
         run = None if status is None else status.run
         by_run.setdefault(_NEW if run is None else run, []).append(entry)
-    to_written, superseded = set[str](), dict[str, None]()
+    with_other_text, superseded = set[str](), dict[str, None]()
     for run, alike in by_run.items():
-        others = await _others(journal, index, {entry.chat for entry in alike}, besides=run)
+        others = await _other_messages(journal, index, {entry.chat for entry in alike}, besides=run)
         for entry in alike:
             for other in others.get(entry.chat, ()):
                 if other.state in _PERHAPS_SENT:
-                    to_written.add(entry.key)
+                    with_other_text.add(entry.key)
                 if other.state in _REPLACEABLE:
                     superseded[other.key] = None
-    return Compared(frozenset(to_written), tuple(superseded))
+    return OtherTexts(frozenset(with_other_text), tuple(superseded))
 
 
-async def _others(
+async def _other_messages(
     journal: "SqlJournal", index: InputIndex, chats: Collection[str], *, besides: int
 ) -> dict[str, list[EntryStatus]]:
     """Return what the present run was not given, by chat."""
@@ -273,7 +275,7 @@ def _would_be_sent(status: EntryStatus | None, *, retry_failed: bool) -> bool:
     return retry_failed and status.state is State.NOT_SENT
 
 
-def error_of_looked_at() -> OtherTextError:
+def other_text_error() -> OtherTextError:
     """Return the error of a message of a preview."""
     return OtherTextError(f'{_OTHER}. With other_text="send" this one is sent too, with "skip" it is not.')
 
@@ -322,7 +324,7 @@ class Intake:
         """Return, once all are taken in, the results of those that the run was not given."""
         return ()
 
-    async def has_others(self) -> bool:
+    async def has_open_elsewhere(self) -> bool:
         """Report what other workers have done of this run's messages; return whether they have more."""
         return False
 
@@ -445,21 +447,21 @@ class JournalIntake(Intake):
         known = await self._journal.statuses([entry.key for _, entry in entered])
         statuses = {status.key: status for status in known}
         found = await compare([entry for _, entry in entered], statuses, self._journal, self._index)
-        to_written = {
+        with_other_text = {
             key
-            for key in found.to_written
+            for key in found.with_other_text
             if _would_be_sent(statuses.get(key), retry_failed=self._retry_failed)
         }
-        if to_written and not self.other_texts:
+        if with_other_text and not self.other_texts:
             self._on_other_texts()
-        self.other_texts += len(to_written)
+        self.other_texts += len(with_other_text)
         if self._other_text == "send":
             return entered, found.superseded
         for index, entry in entered:
-            if entry.key in to_written:
+            if entry.key in with_other_text:
                 self._index.report(entry.key)
                 await self._refuse(index, entry.key, entry.chat, OtherTextError(_SKIPPED), entry.label)
-        return [one for one in entered if one[1].key not in to_written], found.superseded
+        return [one for one in entered if one[1].key not in with_other_text], found.superseded
 
     async def _report_known(self, status: EntryStatus, label: str | None) -> None:
         await self._report(result_of(status, self._index.report(status.key), label))
@@ -498,7 +500,7 @@ class JournalIntake(Intake):
         early, self._early = self._early, {}
         return [result for key, result in early.items() if key is None or not self._index.knows(key)]
 
-    async def has_others(self) -> bool:
+    async def has_open_elsewhere(self) -> bool:
         """See `Intake`."""
         if self._resumes:
             return self._journal.lease is not None and await self._journal.has_open()

@@ -12,7 +12,7 @@ from attrs import define, field, frozen
 
 from healthmsg.aio import AsyncIterationOnly, start
 from healthmsg.api import Api
-from healthmsg.bulk.intake import Checker, Input, batches, compare, error_of_looked_at
+from healthmsg.bulk.intake import Checker, Input, batches, compare, other_text_error
 from healthmsg.bulk.journal import Entry, EntryStatus, InputIndex, State, fingerprint_of, open_journal
 from healthmsg.bulk.journal.target import Target
 from healthmsg.bulk.models import RECIPIENT, Messages, Recipient, is_user, shown_recipient
@@ -147,7 +147,7 @@ class Preview(AsyncIterationOnly):
             raise InvalidInputError("a preview can be gone through once")
         self._has_begun = True
         async with AsyncExitStack() as stack:
-            journal = await self._opened(stack)
+            journal = await self._open_journal(stack)
             if self._messages is None:
                 await self._count_all(journal)
                 return
@@ -160,7 +160,7 @@ class Preview(AsyncIterationOnly):
                 self._tally.messages += len(batch)
                 await checker.check(batch)
                 problems = list[Problem]()
-                rows = await self._without_those_done(batch, journal, problems)
+                rows = await self._not_done_yet(batch, journal, problems)
                 await self._count(rows, problems)
                 problems += await self._find_duplicates(batch, journal)
                 for problem in sorted(problems, key=lambda problem: problem.index):
@@ -198,7 +198,7 @@ class Preview(AsyncIterationOnly):
             superseded=tally.superseded,
         )
 
-    async def _opened(self, stack: AsyncExitStack) -> "SqlJournal | None":
+    async def _open_journal(self, stack: AsyncExitStack) -> "SqlJournal | None":
         if self._target is None:
             return None
         try:
@@ -250,7 +250,7 @@ class Preview(AsyncIterationOnly):
                 problems.append(_problem(one, ProblemKind.DUPLICATE, InvalidInputError(_DUPLICATE)))
         return problems
 
-    async def _without_those_done(
+    async def _not_done_yet(
         self, batch: Sequence[Input], journal: "SqlJournal | None", problems: list[Problem]
     ) -> list[tuple[Input, Entry]]:
         """Return what would be sent, and note what is wrong with the others."""
@@ -276,13 +276,13 @@ class Preview(AsyncIterationOnly):
         by_key = {status.key: status for status in statuses}
         found = await compare([entry for _, entry in left], by_key, journal, self._index)
         problems += [
-            _problem(one, ProblemKind.OTHER_TEXT, error_of_looked_at())
+            _problem(one, ProblemKind.OTHER_TEXT, other_text_error())
             for one, entry in left
-            if entry.key in found.to_written
+            if entry.key in found.with_other_text
         ]
         if self._options.other_text == "send":
             return left
-        return [(one, entry) for one, entry in left if entry.key not in found.to_written]
+        return [(one, entry) for one, entry in left if entry.key not in found.with_other_text]
 
     def _is_to_be_sent(self, status: EntryStatus) -> bool:
         tally = self._tally
@@ -306,7 +306,7 @@ class Preview(AsyncIterationOnly):
         self._tally.users += sum(is_user(entry.chat) for _, entry in first_to_each)
         if not self._check_chats:
             return
-        asking = [start(self._what_is_wrong_with(entry.chat)) for _, entry in first_to_each]
+        asking = [start(self._check_chat(entry.chat)) for _, entry in first_to_each]
         try:
             errors = await asyncio.gather(*asking)
         finally:
@@ -318,7 +318,7 @@ class Preview(AsyncIterationOnly):
             if error is not None
         ]
 
-    async def _what_is_wrong_with(self, chat: str) -> HealthmsgError | None:
+    async def _check_chat(self, chat: str) -> HealthmsgError | None:
         try:
             if is_user(chat):
                 await self._api.read(User, GET_USER, user_id=chat.removeprefix(USERS))

@@ -120,7 +120,7 @@ class Reconciler:
             findings = await inquiry.look(is_last=is_last)
             if findings.ours and not self._api.deliveries.samples.all and await self._evidence.wait():
                 continue  # now there is a known message to compare its stamp with
-            if findings.ours and self._api.deliveries.is_unsure(attempt):
+            if findings.ours and self._api.deliveries.has_equal_under_way(attempt):
                 await self._learn_addresses(attempt.chat)
             for message_id in findings.ours:
                 if await self._evidence.claim(attempt, message_id):
@@ -198,7 +198,7 @@ class _Inquiry:
         self._me = me
         self._settle = settle
         self._attempt = attempt
-        self.is_endless = False
+        self.is_too_long = False
         """Whether there was more than can be read."""
         self.is_enclosed = False
         """Whether known messages show that the clock of the stamps was steady."""
@@ -234,7 +234,7 @@ class _Inquiry:
                 seen[one.id] = one
             return reading.is_enough(one.stamp)
 
-        self.is_endless |= not await self._read(self._attempt.chat, is_enough)
+        self.is_too_long |= not await self._read(self._attempt.chat, is_enough)
 
     def verdict(self, similar: tuple[str, ...], *, is_proven: bool) -> Reconciled:
         """Judge absence, when `settle` has passed; `similar` belong to no other sending."""
@@ -243,7 +243,7 @@ class _Inquiry:
             if known := sorted(kind.value for kind in self._api.deliveries.rewritings.known):
                 reason += f"; {_OTHER_FORM.format(', '.join(known))}"
             return Reconciled(Outcome.UNKNOWN, reason=reason, similar=similar)
-        if self.is_endless:
+        if self.is_too_long:
             return Reconciled(Outcome.UNKNOWN, reason=_TOO_LONG)
         if not is_proven:
             return Reconciled(Outcome.UNKNOWN, reason=self.reason or _NO_WITNESS)
@@ -375,7 +375,7 @@ async def reconcile(api: Api, error: DeliveryUnknownError, settle: float) -> Rec
     attempt = attempt_of(error)
     if attempt is None:
         raise InvalidInputError("this error is not about a message: look yourself what became of the call")
-    if not api.deliveries.can_find_out(attempt):
+    if not api.deliveries.may_reconcile(attempt):
         raise InvalidInputError("this error is another user's or client's: reconcile it with that one")
     if (found := api.deliveries.found_for(attempt)) is not None:
         return Reconciled(Outcome.DELIVERED, found)

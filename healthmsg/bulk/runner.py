@@ -41,7 +41,7 @@ _MOST_IN_FLIGHT: Final = 128
 _MOST_CLAIMED: Final = 64
 _MOST_FAILURES: Final = 1_000
 # Seconds between two looks at what other workers have done, and left undone.
-_BETWEEN_LOOKS: Final = 1.0
+_POLL_INTERVAL: Final = 1.0
 _WORDS: Final = Words("a send_many", "messages", "send", "sent")
 _GO_ON: Final = "Start again with the same journal and messages to go on: nothing is sent twice."
 _NO_JOURNAL: Final = "What has no result was not sent. A run with a journal could be continued."
@@ -155,7 +155,7 @@ class Runner:
         self._messages = messages
         self._options = options
         self._opening = opening
-        job = Job(_WORDS, self._feed, self._work, self._cut_off, self._runs_on, self._forget)
+        job = Job(_WORDS, self._feed, self._work, self._cancelled_result, self._may_finish, self._forget)
         self.pool: TaskPool[Claim, SendResult] = TaskPool(job, api.spawn, places=_MOST_IN_FLIGHT)
         self._calls = CallTracker(api, self.pool.in_flight, self._prepare)
         self._api = self._calls.api
@@ -170,7 +170,7 @@ class Runner:
         """Set when there may be something more to claim, or the run may be over."""
         self._failure: Exception | None = None
         self._requeueing: set[_Task] = set()
-        self._looked_at = 0.0
+        self._polled_at = 0.0
         self.superseded: int = 0
         """How many messages of the journal are left out, since a later run had something else for them."""
         self.is_open: bool = False
@@ -196,8 +196,8 @@ class Runner:
                     try:
                         await self._run(() if self._messages is None else self._messages)
                     finally:
-                        await self._leave()
-        self._raise_what_ends_it()
+                        await self._shut_down()
+        self._raise_failure()
 
     def _set_up(self, journal: Journal, lease: Lease) -> None:
         self.journal, self.is_open = journal, True
@@ -227,25 +227,25 @@ class Runner:
     async def _run(self, messages: Messages) -> None:
         if self.journal.is_durable:
             await self._start(cast("SqlJournal", self.journal))
-        taking = start(self.intake.take(messages))
-        taking.add_done_callback(lambda _: self._changed.set())
+        reading = start(self.intake.take(messages))
+        reading.add_done_callback(lambda _: self._changed.set())
         try:
             with self._order.listening():
-                await self._send_all(taking)
+                await self._send_all(reading)
         finally:
-            taking.cancel()
-            await asyncio.wait([taking])
-            if not taking.cancelled():
-                taking.exception()  # what ends the run is another error, or this one
+            reading.cancel()
+            await asyncio.wait([reading])
+            if not reading.cancelled():
+                reading.exception()  # what ends the run is another error, or this one
         if self.intake.failure is not None:
             raise self.intake.failure
 
-    async def _leave(self) -> None:
+    async def _shut_down(self) -> None:
         self.journal.stop_retrying()
-        self.doubts.leave()
+        self.doubts.stop()
         # A journal that has failed, say, would fail each of them, one after the other.
-        self._leave_unbegun()
-        await self.pool.wait_for_those_in_flight()
+        self._cancel_unbegun()
+        await self.pool.wait_for_in_flight()
         self._report_held_back()
         for claim in self.journal.left_over():
             self._report_not_done(claim)
@@ -262,7 +262,7 @@ class Runner:
         )
         if self.superseded:
             log(logging.WARNING, _LEFT_OUT, left_out=self.superseded)
-        await self._launch_those_in_doubt()
+        await self._launch_in_doubt()
 
     async def _account(self) -> str:
         """Return the id of the user; a service that does not answer yet is waited for as it is later.
@@ -283,25 +283,25 @@ class Runner:
                 self.breaker.record_success()
                 return account
 
-    async def _send_all(self, taking: _Task) -> None:
+    async def _send_all(self, reading: _Task) -> None:
         pool = self.pool
         while True:
-            self._raise_what_ends_it()
-            is_taken = taking.done()
-            if is_taken:
-                taking.result()  # raises what kept a message from being entered
+            self._raise_failure()
+            is_read = reading.done()
+            if is_read:
+                reading.result()  # raises what kept a message from being entered
                 self._report_held_back()
             self._changed.clear()
-            if await self._launch_next() or await self._launch_those_behind():
+            if await self._launch_next() or await self._launch_blocked_in_doubt():
                 continue
-            if is_taken and not self._changed.is_set():
-                if not pool.in_flight and not await self.intake.has_others():
+            if is_read and not self._changed.is_set():
+                if not pool.in_flight and not await self.intake.has_open_elsewhere():
                     return
                 if pool.in_flight and len(pool.in_flight) == self._proofs.waiting:
                     self._proofs.release_one()
             await self._wait_for_change()
 
-    def _raise_what_ends_it(self) -> None:
+    def _raise_failure(self) -> None:
         failure = self._failure or self._sender.failure or self.breaker.given_up
         if failure is not None:
             raise failure
@@ -331,27 +331,27 @@ class Runner:
             places.release()
         return claims
 
-    async def _launch_those_in_doubt(self) -> bool:
+    async def _launch_in_doubt(self) -> bool:
         claims = await self.journal.claim_in_doubt()
         for claim in claims:
             await self.pool.places.acquire()
             self.pool.launch(claim)
         return bool(claims)
 
-    async def _launch_those_behind(self) -> bool:
+    async def _launch_blocked_in_doubt(self) -> bool:
         """Go on with what is in doubt behind others of its chat, which only a lost state leaves."""
-        return self.journal.is_partly_lost and await self._launch_those_in_doubt()
+        return self.journal.is_partly_lost and await self._launch_in_doubt()
 
     async def _wait_for_change(self) -> None:
         if self.journal.lease is None:
             await self._changed.wait()
             return
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._changed.wait(), _BETWEEN_LOOKS)
+            await asyncio.wait_for(self._changed.wait(), _POLL_INTERVAL)
         now = asyncio.get_running_loop().time()
-        if now >= self._looked_at + _BETWEEN_LOOKS:
-            self._looked_at = now
-            await self._launch_those_in_doubt()
+        if now >= self._polled_at + _POLL_INTERVAL:
+            self._polled_at = now
+            await self._launch_in_doubt()
 
     # --- one message
 
@@ -378,11 +378,11 @@ class Runner:
             self.pool.places.take()  # it waits in memory, and has its place there
         return self.intake.hold_back(result)
 
-    def _cut_off(self, claim: Claim, task: _Task) -> SendResult | None:
+    def _cancelled_result(self, claim: Claim, task: _Task) -> SendResult | None:
         """Return the result of a message whose task was cancelled, or had a bug."""
         attempts = claim.attempts + self._calls.calls_of(task)
         if task in self.doubts or claim.state is not State.WAITING or self._calls.has_begun(task):
-            unclear = self.doubts.pop(task) or SendingStoppedError(self._sender.left_open)
+            unclear = self.doubts.pop(task) or SendingStoppedError(self._sender.unresolved_text)
             result = self._sender.result(claim, Outcome.UNKNOWN, unclear, attempts)
         elif self.journal.is_durable:
             requeueing = start(self._requeue(claim))
@@ -396,7 +396,7 @@ class Runner:
         self.intake.release(claim)
         return self.intake.hold_back(result)
 
-    def _runs_on(self, task: _Task) -> bool:
+    def _may_finish(self, task: _Task) -> bool:
         return self._calls.has_begun(task) and task not in self.doubts
 
     def _forget(self, task: _Task) -> None:
@@ -410,14 +410,14 @@ class Runner:
 
     def _give_up(self) -> None:
         """Begin nothing that is not under way, and find out nothing more, since nothing gets through."""
-        self.doubts.leave()
-        self._leave_unbegun()
+        self.doubts.stop()
+        self._cancel_unbegun()
         self._changed.set()
 
-    def _leave_unbegun(self) -> None:
+    def _cancel_unbegun(self) -> None:
         """Cut off those that wait for their turn, however long that may last."""
         this = asyncio.current_task()
-        self.pool.cancel_unless(lambda task: task is this or self._runs_on(task))
+        self.pool.cancel_unless(lambda task: task is this or self._may_finish(task))
 
     async def _requeue(self, claim: Claim) -> None:
         try:

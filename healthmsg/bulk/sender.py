@@ -42,7 +42,9 @@ from healthmsg.validation import check_files
 _MOST_SENDINGS: Final = 6
 _MOST_CONVERSATIONS: Final = 10_000
 _NOT_FOUND_OUT: Final = "An earlier run may have sent this message. It could not be found out: {}."
-_LEFT_OPEN: Final = "The run was ended before it was known whether this message was delivered; it is unknown."
+_UNRESOLVED: Final = (
+    "The run was ended before it was known whether this message was delivered; it is unknown."
+)
 _NOT_NOTED: Final = (
     "This message was delivered, but that could not be noted in the journal: the next run looks for it, if it"
     " has the same journal."
@@ -68,7 +70,7 @@ class Doubts:
         self._open: dict[_Task | None, DeliveryUnknownError | None] = {}
         self._settled_at = 0.0
         """When the last of them can be decided, by the client's clock."""
-        self._is_leaving = False
+        self._is_stopped = False
 
     def __len__(self) -> int:
         return len(self._open)
@@ -85,9 +87,9 @@ class Doubts:
         """Return what left a message in doubt, which stays unknown."""
         return self._open.pop(task, None)
 
-    def leave(self) -> None:
+    def stop(self) -> None:
         """Find out no more: what is in doubt stays unknown."""
-        self._is_leaving = True
+        self._is_stopped = True
         for task in self._open:
             if task is not None and task is not asyncio.current_task():
                 task.cancel()
@@ -101,7 +103,7 @@ class Doubts:
         """
         task, places = asyncio.current_task(), self._pool.places
         self._open[task] = error
-        if self._pool.is_stopping or self._is_leaving:
+        if self._pool.is_stopping or self._is_stopped:
             raise asyncio.CancelledError  # as those are that were in doubt before
         self._breaker.release_probe()
         places.release()
@@ -153,8 +155,8 @@ class Sender:
     failure: JournalError | None = field(default=None, init=False)
     """What went wrong with the journal while a result was reported all the same: the run ends by it."""
     _conversations: OrderedDict[str, Chat] = field(factory=OrderedDict, init=False)
-    _may_leave: dict[_Task | None, Callable[[], None] | None] = field(factory=dict, init=False)
-    """What the calls of messages that are begun have to ask before they leave."""
+    _before_send: dict[_Task | None, Callable[[], None] | None] = field(factory=dict, init=False)
+    """What the calls of messages that are begun have to ask before they are sent."""
 
     async def send(self, claim: Claim) -> SendResult | None:
         """Send a message and return its result; `None`: it waits in the journal, or is another worker's.
@@ -164,7 +166,7 @@ class Sender:
             JournalError: the journal has failed.
             SendingGivenUpError: nothing gets through any more, and it was not sent.
         """
-        error: Exception = EarlierRunError(self.left_open)
+        error: Exception = EarlierRunError(self.unresolved_text)
         attempts, doubt = claim.attempts, self._earlier_attempt(claim)
         for _ in range(_MOST_SENDINGS):
             if doubt is None:
@@ -173,13 +175,13 @@ class Sender:
                 if isinstance(sent, SentMessage):
                     if result := await self._delivered(claim, sent.id, attempts):
                         return result
-                    sent = await self._answer_of_another(claim)
+                    sent = await self._id_conflict(claim)
                 error = sent
                 doubt = attempt_of(error)
                 if doubt is None:
-                    return await self._not_accepted(claim, error, attempts)
+                    return await self._note_failure(claim, error, attempts)
                 self._note_answer(error)
-                await self._journal.finish(claim, Outcome.UNKNOWN, error=_said_by(error))
+                await self._journal.finish(claim, Outcome.UNKNOWN, error=_reason_of(error))
             is_done, result = await self._resolve(claim, doubt, error, attempts)
             if is_done:
                 return result
@@ -201,16 +203,16 @@ class Sender:
         return SendResult(message.key, to, outcome, message_id, error, attempts, index, message.label)
 
     @property
-    def left_open(self) -> str:
+    def unresolved_text(self) -> str:
         """What to say of a message that stays unknown since the run ends."""
         if self._journal.is_durable:
-            return f"{_LEFT_OPEN} The next run with the same journal finds out."
-        return _LEFT_OPEN
+            return f"{_UNRESOLVED} The next run with the same journal finds out."
+        return _UNRESOLVED
 
     def prepare(self, request: Request, task: _Task) -> None:
         """Say how a message's request is to be made, before it is."""
         request.on_departure = partial(self._window.leave, task)
-        request.may_leave = self._may_leave.get(task)
+        request.before_send = self._before_send.get(task)
 
     # --- one try
 
@@ -223,15 +225,15 @@ class Sender:
             message = claim.message or outgoing_of(claim)
             _check_files(message)
             chat = await self._chat_of(claim, message)
-            await self._order.note_what_was_learnt(self._journal)
-            self._order.has_started(number)
-            sent = await self._begin_and_say(claim, chat, message)
+            await self._order.record_aliases(self._journal)
+            self._order.mark_started(number)
+            sent = await self._begin_and_send(claim, chat, message)
         except (JournalError, SendingGivenUpError):
             raise
         except Exception as error:  # noqa: BLE001 - reported, with what can be said of the message
             return error
         finally:
-            self._order.has_started(number)
+            self._order.mark_started(number)
         self._breaker.record_success()
         return sent
 
@@ -254,19 +256,19 @@ class Sender:
             self._conversations.popitem(last=False)
         return chat
 
-    async def _begin_and_say(self, claim: Claim, chat: Chat | GroupChat, message: Outgoing) -> SentMessage:
+    async def _begin_and_send(self, claim: Claim, chat: Chat | GroupChat, message: Outgoing) -> SentMessage:
         await self._window.enter()
         task = asyncio.current_task()
-        self._may_leave[task] = self._lease.of(claim)
+        self._before_send[task] = self._lease.of(claim)
         try:
             date_ahead = self._proofs.date_ahead() if self._journal.is_durable else None
             await self._journal.begin(claim, self._journal.now(), chat.address.text, date_ahead)
-            return await _say(chat, message)
+            return await _send_content(chat, message)
         finally:
-            del self._may_leave[task]
+            del self._before_send[task]
             self._window.leave(task)
 
-    async def _not_accepted(self, claim: Claim, error: Exception, attempts: int) -> SendResult | None:
+    async def _note_failure(self, claim: Claim, error: Exception, attempts: int) -> SendResult | None:
         """Note what is known of a message that got an error which leaves nothing open, but for bugs."""
         outcome = Outcome.NOT_SENT if isinstance(error, DeliveryUnknownError) else outcome_of(error)
         if outcome is Outcome.NOT_SENT and (
@@ -288,7 +290,7 @@ class Sender:
 
     async def _closed(self, claim: Claim, outcome: Outcome, error: Exception, attempts: int) -> SendResult:
         result = self.result(claim, outcome, error, attempts)
-        await self._journal.finish(claim, outcome, error=_said_by(error), is_final=True)
+        await self._journal.finish(claim, outcome, error=_reason_of(error), is_final=True)
         return result
 
     async def _delivered(self, claim: Claim, message_id: str, attempts: int) -> SendResult | None:
@@ -323,7 +325,7 @@ class Sender:
             date_ahead -= self._proofs.journal_ahead
         return Attempt(chat, claim.body, departed_at, ended_at, files, date_ahead=date_ahead)
 
-    async def _answer_of_another(self, claim: Claim) -> DeliveryUnknownError:
+    async def _id_conflict(self, claim: Claim) -> DeliveryUnknownError:
         """Return the error for an answer that has the id of a message which an earlier run has delivered."""
         message = claim.message or outgoing_of(claim)
         chat, task = await self._chat_of(claim, message), asyncio.current_task()
@@ -337,7 +339,7 @@ class Sender:
         self, claim: Claim, doubt: Attempt, error: Exception, attempts: int
     ) -> tuple[bool, SendResult | None]:
         """Find out what became of it; return whether that is the end of it, and with which result."""
-        found = await self._became_of(claim, doubt, error)
+        found = await self._reconcile(claim, doubt, error)
         if found.message_id is not None:
             self._breaker.record_success()
             if result := await self._delivered(claim, found.message_id, attempts):
@@ -352,7 +354,7 @@ class Sender:
             return True, None
         return False, None
 
-    async def _became_of(self, claim: Claim, doubt: Attempt, error: Exception) -> Reconciled:
+    async def _reconcile(self, claim: Claim, doubt: Attempt, error: Exception) -> Reconciled:
         api = self._calls.api
         api.deliveries.is_for(doubt, self._journal.salt, claim.key)
         if self._options.on_unknown == "report":
@@ -381,7 +383,7 @@ def _check_files(message: Outgoing) -> None:
         raise InvalidInputError("a question cannot have files: send them in a message of their own")
 
 
-async def _say(chat: Chat | GroupChat, message: Outgoing) -> SentMessage:
+async def _send_content(chat: Chat | GroupChat, message: Outgoing) -> SentMessage:
     question, files = message.question, message.files
     if question:
         return await chat.ask(
@@ -394,7 +396,7 @@ async def _say(chat: Chat | GroupChat, message: Outgoing) -> SentMessage:
     return await (chat.upload(*files, body=message.body) if files else chat.send(message.body))
 
 
-def _said_by(error: Exception) -> str:
+def _reason_of(error: Exception) -> str:
     if isinstance(error, EarlierRunError):
         return str(error)
     return f"{type(error).__name__}: {error}"

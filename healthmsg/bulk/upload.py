@@ -13,7 +13,7 @@ from healthmsg.bulk.dispatch import CallTracker
 from healthmsg.bulk.models import RECIPIENT, Recipient, address_of, check_own, outcome_of, shown_recipient
 from healthmsg.codec import Model
 from healthmsg.errors import InvalidInputError, SendingStoppedError
-from healthmsg.files import FileTaker, FileToUpload, TakenFile, UploadFile
+from healthmsg.files import FileSnapshots, FileToUpload, TakenFile, UploadFile
 from healthmsg.models import Outcome
 from healthmsg.resources.group_chat import handle
 from healthmsg.structuring import in_json
@@ -42,7 +42,7 @@ class HeldFiles:
     """
 
     def __init__(self) -> None:
-        self._taker = FileTaker(hold_up_to=_LARGEST_HELD)
+        self._taker = FileSnapshots(hold_up_to=_LARGEST_HELD)
         self._held: dict[bytes, _Held] = {}
         self._bytes = 0
         self._was_released = asyncio.Event()
@@ -142,7 +142,7 @@ Uploads = Iterable[Upload | Pair] | AsyncIterable[Upload | Pair]
 
 
 @frozen
-class _Taken:
+class _Snapshot:
     """An upload, and its files as they were when it was taken."""
 
     upload: Upload
@@ -167,9 +167,15 @@ class UploadMany(BulkRun[UploadResult]):
         self._meter = Meter(progress)
         self._files = HeldFiles()
         job = Job(
-            _WORDS, self._feed, self._work, self._cut_off, self._runs_on, self._forget, self._meter.finish
+            _WORDS,
+            self._feed,
+            self._work,
+            self._cancelled_result,
+            self._may_finish,
+            self._forget,
+            self._meter.finish,
         )
-        self._pool: TaskPool[_Taken, UploadResult] = TaskPool(
+        self._pool: TaskPool[_Snapshot, UploadResult] = TaskPool(
             job, api.spawn, places=check_count(concurrency, "concurrency", at_least=1)
         )
         self._calls = CallTracker(api, self._pool.in_flight)
@@ -177,7 +183,7 @@ class UploadMany(BulkRun[UploadResult]):
     async def _feed(self) -> None:
         await self._pool.feed_all(self._uploads, self._take)
 
-    async def _take(self, item: object) -> _Taken:
+    async def _take(self, item: object) -> _Snapshot:
         if isinstance(item, tuple) and len(item) == 2:  # noqa: PLR2004 - a pair
             item = Upload(*item)
         if not isinstance(item, Upload):
@@ -186,9 +192,9 @@ class UploadMany(BulkRun[UploadResult]):
             )
         several = isinstance(item.files, Sequence) and not isinstance(item.files, str | bytes)
         files: Any = item.files if several else (item.files,)
-        return _Taken(item, await self._files.take(files))
+        return _Snapshot(item, await self._files.take(files))
 
-    async def _work(self, item: _Taken) -> UploadResult:
+    async def _work(self, item: _Snapshot) -> UploadResult:
         upload = item.upload
         share = _Share(self._meter) if self._progress is not None else None
         try:
@@ -201,7 +207,7 @@ class UploadMany(BulkRun[UploadResult]):
             self._files.release(item.files)
         return _result(upload, Outcome.DELIVERED, message_id=sent.id)
 
-    def _cut_off(self, item: _Taken, task: _Task) -> UploadResult:
+    def _cancelled_result(self, item: _Snapshot, task: _Task) -> UploadResult:
         # One without a connection has not left, nor had an earlier try taken effect: it was made again.
         may_have_left = (
             self._calls.has_begun(task) and self._calls.requests[task].current.has_left is not False
@@ -210,7 +216,7 @@ class UploadMany(BulkRun[UploadResult]):
         error = SendingStoppedError(f"The run was ended before this upload was done; it is {outcome.value}.")
         return _result(item.upload, outcome, error=error)
 
-    def _runs_on(self, task: _Task) -> bool:
+    def _may_finish(self, task: _Task) -> bool:
         request = self._calls.requests.get(task)
         return request is not None and request.current.body_sent
 

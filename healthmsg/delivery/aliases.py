@@ -179,7 +179,7 @@ class Aliases:
         user, conversation = user or known[0], conversation or known[1]
         found = dict.fromkeys(known[2])
         for address in wanted:
-            its_conversation, its_addresses = self._taken_over(address, number, conversation)
+            its_conversation, its_addresses = self._merged(address, number, conversation)
             conversation = conversation or its_conversation
             found |= dict.fromkeys(its_addresses)
         self._put(number, (user, conversation, _in_order(found, user)))
@@ -209,7 +209,7 @@ class Aliases:
         self._made += 1
         return self._made
 
-    def _taken_over(
+    def _merged(
         self, address: str, number: int, conversation: str | None
     ) -> tuple[str | None, tuple[str, ...]]:
         """Take an address for a chat, and all of the chat that it was known of, unless that is another's."""

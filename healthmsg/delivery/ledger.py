@@ -125,7 +125,7 @@ class Deliveries:
         sending = self._sendings.get(its_hash)
         if sending is not None and self._found_as.get(message_id) == sending:
             return True
-        if message_id in self._known or any(same is not False for same in self._equal_ones(attempt)):
+        if message_id in self._known or any(same is not False for same in self._equal_under_way(attempt)):
             return False
         self.know(message_id)
         _keep(self._found, its_hash, message_id)
@@ -145,11 +145,11 @@ class Deliveries:
         """Return the id of the message that was found to be this attempt's, if it was looked for before."""
         return self._found.get(hash(attempt))
 
-    def is_unsure(self, attempt: "Attempt") -> bool:
+    def has_equal_under_way(self, attempt: "Attempt") -> bool:
         """Return whether an equal one is on its way to an address that may lead to the same chat."""
-        return None in self._equal_ones(attempt)
+        return None in self._equal_under_way(attempt)
 
-    def _equal_ones(self, attempt: "Attempt") -> list[bool | None]:
+    def _equal_under_way(self, attempt: "Attempt") -> list[bool | None]:
         """Return of each address to which an equal text is on its way whether it leads to the same chat."""
         chat = attempt.chat.text
         return [self._are_same(chat, other) for other in self._on_their_way.get(hash(attempt.body), ())]
@@ -227,7 +227,7 @@ class Deliveries:
         """Return whether the attempt was made by this process, so that its moments are by our clock."""
         return attempt.sender[0] == _PROCESS
 
-    def can_find_out(self, attempt: "Attempt") -> bool:
+    def may_reconcile(self, attempt: "Attempt") -> bool:
         """Return whether this user may have sent it: that is not known of another process's."""
         return not self.is_of_this_process(attempt) or attempt.sender == self._sender
 

@@ -128,7 +128,7 @@ class Limiter:
             if self._queue.remove(waiter):
                 self._stop_if_none_waits()
             elif waiter.exception() is None:
-                waiter.result().never_left()  # it got a slot, but has been cancelled since
+                waiter.result().release_unused()  # it got a slot, but has been cancelled since
             raise
         slot.waited = self._window.now() - asked
         return slot
@@ -230,7 +230,7 @@ class Limiter:
             # The event loop is busy, and has held up the call before as well: it leaves only now.
             self.pause(adaptive.interval)
         while queue.waiting and not (until and until.done()):
-            if not self._may_one_leave():
+            if not self._is_one_due():
                 await self._sleep_until(self._next_chance())
                 continue
             window.free -= 1
@@ -251,7 +251,7 @@ class Limiter:
             waiter.set_result(Slot(window, priority))
         self._dispatcher = None
 
-    def _may_one_leave(self) -> bool:
+    def _is_one_due(self) -> bool:
         now = self._window.now()
         return self._window.is_one_free(now) and now >= self.adaptive.pause_until
 

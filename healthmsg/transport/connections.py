@@ -181,7 +181,7 @@ _WORDS: Final = (
 
 
 def connect_error(
-    request: Request, error: aiohttp.ClientError | OSError | UnicodeError, *, tells_when_it_leaves: bool
+    request: Request, error: aiohttp.ClientError | OSError | UnicodeError, *, notes_sending: bool
 ) -> ConnectError | None:
     """Return the error for a call that got no connection; `None` if it may have left."""
     if request.current.has_left:  # and a middleware of the program's has made the call once more
@@ -189,7 +189,7 @@ def connect_error(
     host, port = _target(request)
     problem = _problem(error, _named(host, port), request.current.proxy)
     if problem is None:
-        if request.current.has_left is not False or not tells_when_it_leaves:
+        if request.current.has_left is not False or not notes_sending:
             return None
         # The time for the whole try was up, or the pool was closed, before that.
         took_too_long = isinstance(error, TimeoutError)

@@ -67,8 +67,8 @@ class _FormWriter(MultipartWriter):
         await super().write(writer, close_boundary=False)
         if self._request.current.slot is not None:
             await self._wait_for_the_limit(self._request.current.slot)
-        if self._request.may_leave is not None:
-            self._request.may_leave()  # what it raises makes aiohttp cut the connection
+        if self._request.before_send is not None:
+            self._request.before_send()  # what it raises makes aiohttp cut the connection
         self._request.current.body_sent = True
         if close_boundary:
             await writer.write(f"--{self.boundary}--\r\n".encode())

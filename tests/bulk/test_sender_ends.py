@@ -22,7 +22,7 @@ MOST_IN_FLIGHT = 128
 ONE_MORE = 1
 
 
-def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.name == "healthmsg"]
 
 
@@ -89,7 +89,7 @@ async def test_leaving_early_sends_nothing_more_and_finishes_what_is_under_way(
     sent = posts(sandbox)
     assert sent_before <= sent <= sent_before + 3
     unread = MOST_IN_FLIGHT  # all that had a place but the one that was read, and the one that took its place
-    assert told(caplog) == [f"{unread} messages have been handled whose results have not been read"]
+    assert logged(caplog) == [f"{unread} messages have been handled whose results have not been read"]
     await asyncio.sleep(1000)
     assert posts(sandbox) == sent
     rest = [result async for result in sending]
@@ -123,7 +123,7 @@ async def test_a_loop_that_was_broken_out_of_ends_with_the_client(
     await asyncio.sleep(100)
     assert posts(sandbox) == sent <= 3
     assert source.read <= MOST_IN_FLIGHT + 1 + ONE_MORE
-    (warning,) = told(caplog)
+    (warning,) = logged(caplog)
     assert "messages have been handled whose results have not been read" in warning
 
 
@@ -137,7 +137,7 @@ async def test_a_run_that_was_read_to_its_end_warns_of_nothing(
     assert [result async for result in sending] == []
     await sending.close()
     await client.close()
-    assert told(caplog) == []
+    assert logged(caplog) == []
 
 
 async def test_a_run_that_was_never_begun_sends_nothing(client: Client, sandbox: Sandbox) -> None:
@@ -245,7 +245,7 @@ async def test_a_run_that_nobody_iterated_is_not_passed_over_in_silence(
     async with Client(sandbox.issue_token(), environment=sandbox.environment) as client:
         client.send_many([Outgoing(address, "x") for address in chats(sandbox, 1)])
 
-    assert told(caplog) == ["a send_many was closed without being iterated: it has sent nothing"]
+    assert logged(caplog) == ["a send_many was closed without being iterated: it has sent nothing"]
     assert not sandbox.calls
 
 
@@ -265,8 +265,8 @@ async def test_a_mistake_of_ours_leaves_no_message_without_a_result(
     results = await client.send_many([Outgoing(chat, "c4nary"), Outgoing(other, "c4nary")]).all()
 
     assert by_outcome(results) == {Outcome.UNKNOWN: 1, Outcome.DELIVERED: 1}
-    assert told(caplog).count("one of the messages failed with RuntimeError") == 1
-    assert not any("c4nary" in line for line in told(caplog))
+    assert logged(caplog).count("one of the messages failed with RuntimeError") == 1
+    assert not any("c4nary" in line for line in logged(caplog))
 
 
 async def test_who_cancels_the_task_at_hand_in_on_call_gets_one_result_for_each(sandbox: Sandbox) -> None:

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("nothing_is_left_behind")
 LARGE = 64 * 1024 * 1024
 
 
-def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.name == "healthmsg"]
 
 
@@ -70,7 +70,7 @@ async def test_leaving_begins_nothing_cuts_off_what_is_being_sent_and_waits_for_
     assert sandbox.messages(not_read) == ()
     assert read == 3
     assert halting.is_closed
-    assert told(caplog) == ["2 uploads have been handled whose results have not been read"]
+    assert logged(caplog) == ["2 uploads have been handled whose results have not been read"]
 
 
 async def test_what_still_waits_for_its_turn_is_not_sent(sandbox: Sandbox) -> None:
@@ -138,7 +138,7 @@ async def test_a_loop_that_was_broken_out_of_ends_with_the_client(
     assert sent <= 4
     await asyncio.sleep(0.2)
     assert posts(sandbox) == sent
-    (warning,) = told(caplog)
+    (warning,) = logged(caplog)
     assert "uploads have been handled whose results have not been read" in warning
 
 
@@ -148,7 +148,7 @@ async def test_a_run_that_nobody_iterated_is_not_passed_over_in_silence(
     client.upload_many([("conversations/c1", pdf())])
     await client.close()
 
-    assert told(caplog) == ["an upload_many was closed without being iterated: it has sent nothing"]
+    assert logged(caplog) == ["an upload_many was closed without being iterated: it has sent nothing"]
     assert not sandbox.calls
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from healthmsg.files import FileTaker, TakenFile, UploadFile, take_now
+from healthmsg.files import FileSnapshots, TakenFile, UploadFile, take_now
 from healthmsg.files import sources as module
 from healthmsg.files.sources import FileState
 
@@ -48,8 +48,8 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return noted
 
 
-def taken(file: Any, taker: FileTaker | None = None) -> TakenFile:
-    (one,) = (taker or FileTaker()).take([file])
+def taken(file: Any, taker: FileSnapshots | None = None) -> TakenFile:
+    (one,) = (taker or FileSnapshots()).take([file])
     assert isinstance(one, TakenFile)
     return one
 
@@ -104,7 +104,7 @@ def test_without_a_number_or_a_time_of_change_stamps_prove_nothing() -> None:
 
 
 def test_a_file_is_read_when_that_is_asked_for(letter: Path) -> None:
-    one, larger = (taken(letter, FileTaker(hold_up_to=size)) for size in (len(LETTER), len(LETTER) - 1))
+    one, larger = (taken(letter, FileSnapshots(hold_up_to=size)) for size in (len(LETTER), len(LETTER) - 1))
 
     assert (one.content, one.digest) == (LETTER, sha256(LETTER).digest())
     assert larger.content is None
@@ -112,7 +112,7 @@ def test_a_file_is_read_when_that_is_asked_for(letter: Path) -> None:
 
 @pytest.mark.usefixtures("later")
 def test_what_many_messages_have_in_common_is_hashed_once(letter: Path, hashed: list[int]) -> None:
-    taker = FileTaker(digest_all=True)
+    taker = FileSnapshots(digest_all=True)
     other = letter.with_name("other.pdf")
     other.hardlink_to(letter)
 
@@ -124,7 +124,7 @@ def test_what_many_messages_have_in_common_is_hashed_once(letter: Path, hashed: 
 
 @pytest.mark.usefixtures("later")
 def test_another_file_at_the_same_path_is_hashed_again(letter: Path) -> None:
-    taker = FileTaker(digest_all=True)
+    taker = FileSnapshots(digest_all=True)
     first = taken(letter, taker).digest
     other = letter.with_name("other")
     other.write_bytes(OTHER)
@@ -145,7 +145,7 @@ def test_a_link_stands_for_what_it_leads_to(letter: Path) -> None:
 def test_an_open_file_is_taken_from_where_it_stands(letter: Path) -> None:
     with letter.open("rb") as opened:
         opened.seek(5)
-        one = taken(opened, FileTaker(hold_up_to=100))
+        one = taken(opened, FileSnapshots(hold_up_to=100))
 
         assert (one.start, one.content, opened.tell()) == (5, LETTER[5:], 5)
         assert one.state == state_of(letter)
@@ -230,7 +230,7 @@ def test_the_digests_that_are_kept_are_bounded(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(module, "_MOST_DIGESTS", 3)
     now = time.time_ns
     monkeypatch.setattr(time, "time_ns", lambda: now() + 3600 * 10**9)
-    taker = FileTaker(digest_all=True)
+    taker = FileSnapshots(digest_all=True)
     for number in range(10):
         path = tmp_path / str(number)
         path.write_bytes(b"x")
@@ -245,6 +245,6 @@ def test_taking_leaves_no_file_open(letter: Path) -> None:
         pytest.skip("cannot count open files here")
     before = len(list(opened.iterdir()))
 
-    FileTaker(hold_up_to=5).take([letter, "/nowhere", letter.parent] * 20)
+    FileSnapshots(hold_up_to=5).take([letter, "/nowhere", letter.parent] * 20)
 
     assert len(list(opened.iterdir())) == before

@@ -178,7 +178,7 @@ async def test_after_a_rest_a_burst_leaves_close_together_and_the_rest_is_spaced
         assert waits[burst:] == pytest.approx([(1 - 0.06) / 30, 1.94 / 30, 2.94 / 30], abs=0.001)
         assert limiter.now() - started == pytest.approx(2.94 / 30, abs=0.001)
         for slot in slots:
-            slot.never_left()
+            slot.release_unused()
         await asyncio.sleep(2)
 
 
@@ -330,7 +330,7 @@ async def test_what_is_reported_twice_or_too_late_counts_once() -> None:
     for _ in range(2):
         slot.sent()
         slot.answered()
-        slot.never_left()
+        slot.release_unused()
         slot.abandoned()
     await asyncio.sleep(5)
     slot.answered()

@@ -44,7 +44,7 @@ _CANNOT_BE_USED: Final = (
     " again with the same journal and messages to go on: nothing is sent twice."
 )
 
-Listed = tuple[int, str | None, bytes]
+InputMessage = tuple[int, str | None, bytes]
 """A message's number in the input, the key it was given, if any, and its fingerprint."""
 
 
@@ -94,7 +94,7 @@ class InputIndex:
             reason = getattr(error, "sqlite_errorname", type(error).__name__)
         raise JournalError(_CANNOT_BE_USED.format(reason))
 
-    def add(self, messages: Sequence[Listed]) -> list[str | None]:
+    def add(self, messages: Sequence[InputMessage]) -> list[str | None]:
         """Note the next messages, and return their keys; `None` for one whose key was given before.
 
         A derived key depends on how many equal messages without a key came before: the same messages in the

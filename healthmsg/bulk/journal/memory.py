@@ -40,7 +40,7 @@ class MemoryJournal:
         """The same numbers, by address; what was given first comes first."""
         self._ready: list[int] = []
         """A heap of the numbers of those that are the first at their address, and not claimed."""
-        self._behind: list[int] = []
+        self._blocked: list[int] = []
         """Those of them that were found to be behind a message to another address of the same recipient."""
 
     async def __aenter__(self) -> Self:
@@ -72,7 +72,7 @@ class MemoryJournal:
             if self._is_first(claim):
                 claims.append(claim)
             else:
-                self._behind.append(number)
+                self._blocked.append(number)
         return claims
 
     def _is_first(self, claim: Claim) -> bool:
@@ -122,9 +122,9 @@ class MemoryJournal:
         """See `Journal`. The next message to the recipient can be claimed then."""
         number = _number_of(claim)
         del self._open[number]
-        for behind in self._behind:
+        for behind in self._blocked:
             heappush(self._ready, behind)
-        self._behind.clear()
+        self._blocked.clear()
         if not claim.chat:
             return
         address = plain_address(claim.chat)

@@ -46,7 +46,7 @@ _LEAST_STANDSTILL: Final = 1000
 # Seconds. One that takes longer waits for a database that does not answer any more.
 _LONGEST_STATEMENT: Final = 120.0
 # Seconds. What is left of a connection that was lost.
-_LONGEST_GOODBYE: Final = 5.0
+_CLOSE_TIMEOUT: Final = 5.0
 _NOW: Final = text("SELECT clock_timestamp()")
 _SESSION: Final = text("SELECT pg_backend_pid()")
 _SESSION_CHANGED: Final = (
@@ -102,7 +102,7 @@ class PostgresqlDatabase:
         """
         if self._continuity.is_lost:
             with suppress(Exception):
-                async with asyncio.timeout(_LONGEST_GOODBYE):
+                async with asyncio.timeout(_CLOSE_TIMEOUT):
                     await self._disconnect()
             await self._connect()
             await self._run_sync(partial(self._continuity.resume, is_sender=self.is_sender))
@@ -243,7 +243,7 @@ def _tls(options: Mapping[str, str]) -> dict[str, Any]:
             " Add `sslrootcert=` with the file of the authority's certificate, or `sslrootcert=system`."
         )
     if tls.get("sslrootcert") == SYSTEM:
-        return {"ssl": _trusting_the_system(tls)}
+        return {"ssl": _system_trust(tls)}
     return {"dsn": f"postgresql://?{urlencode(tls)}"} if tls else {}
 
 
@@ -253,7 +253,7 @@ def _is_trust_known(tls: dict[str, str]) -> bool:
     return Path("~/.postgresql/root.crt").expanduser().exists()
 
 
-def _trusting_the_system(tls: dict[str, str]) -> ssl.SSLContext:
+def _system_trust(tls: dict[str, str]) -> ssl.SSLContext:
     """Make what asyncpg has no word for: the certificates that the operating system trusts."""
     context = ssl.create_default_context()
     if "sslcert" in tls:
@@ -330,7 +330,7 @@ def _connecting(*, is_by_session: bool) -> Connect:
     async def connect(*args: Any, **options: Any) -> Any:
         connection = await asyncpg.connect(*args, **options)
         try:
-            problem = await _what_is_between(connection, is_by_session=is_by_session)
+            problem = await _find_pooler(connection, is_by_session=is_by_session)
             if not problem and is_by_session and await _is_shared(connection, args, options):
                 problem = _NOT_BY_SESSION
         except BaseException:
@@ -344,7 +344,7 @@ def _connecting(*, is_by_session: bool) -> Connect:
     return connect
 
 
-async def _what_is_between(connection: Any, *, is_by_session: bool) -> str:
+async def _find_pooler(connection: Any, *, is_by_session: bool) -> str:
     # Without parameters these are simple queries: one message, which one connection answers in any mode.
     if await _succeeds(connection, "SHOW pool_version"):
         return _PGPOOL

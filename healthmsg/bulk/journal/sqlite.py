@@ -242,7 +242,7 @@ class FileWatch:
         self._states: dict[str, tuple[int, int]] = {}
         self.check_after()
 
-    def add_those_beside(self) -> None:
+    def add_sidecars(self) -> None:
         """Look after what SQLite has made beside the file, too."""
         self._places |= {f"{self._path}-{end}": f"`-{end}` file" for end in ("wal", "shm")}
         self.check_after()
@@ -338,7 +338,7 @@ class SqliteFile:
             check(path)
         held = lock(path)
         try:
-            wal_mark.require_not_left_behind(path)
+            wal_mark.require_no_orphaned_wal(path)
             make(path)
             check(path)
             return cls(given, path, held, accepts_missing_wal=accepts_missing_wal)
@@ -361,14 +361,14 @@ class SqliteFile:
             # We have the file to ourselves: what had a claim is no more.
             connection.execute(statements.RELEASE_EVERY_CLAIM)
             if self.lost_since is not None:
-                _doubt_all(connection, self.lost_since)
+                _mark_all_in_doubt(connection, self.lost_since)
                 wal_mark.accept(raw)
             else:
                 wal_mark.advance(raw)
         self._is_whole = True
         if not is_marked:
             self._mark(raw)
-        self._watch.add_those_beside()
+        self._watch.add_sidecars()
 
     def run(self, work: Callable[[Connection], T], connection: Connection, *, into_file: bool = False) -> T:
         """Do something in a transaction: all of it, or nothing.
@@ -558,7 +558,7 @@ def _reason(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
 
 
-def _doubt_all(connection: Connection, since: datetime) -> None:
+def _mark_all_in_doubt(connection: Connection, since: datetime) -> None:
     """Note that whatever was to be sent may have been, in the transaction that has begun.
 
     It is looked for before it is sent, as after any kill. What an earlier run did not send may have been

@@ -333,7 +333,7 @@ FORGET_UNUSED_ADDRESSES: Final[Delete] = delete(RECIPIENTS).where(
 CHATS_OF: Final = select(M.chat).distinct().where(M.chat.in_(FIRST_TEXTS))
 IS_OPEN_IN: Final = select(M.key).where(M.chat.in_(FIRST_TEXTS), ~M.is_final).limit(1)
 # What was not begun: a worker that has claimed it finds out before the call is made.
-TAKE_BACK: Final[Update] = (
+REVOKE_UNBEGUN: Final[Update] = (
     update(MESSAGES)
     .where(IS_NEXT, M.recipient.in_(FIRST_TEXTS), M.state.not_in(_IN_DOUBT))
     .values(is_next=False, **_UNCLAIMED)

@@ -247,7 +247,7 @@ class SqlJournal:
 
         def learn(connection: Connection) -> None:
             self._enter_alone(connection)
-            transactions.learn(connection, transactions.concerned(connection, groups))
+            transactions.learn(connection, transactions.groups_with_messages(connection, groups))
 
         self._refuse_reader()
         # Where others share it, a lock is needed that cannot be had after that of a message that has ended.
@@ -475,10 +475,10 @@ class SqlJournal:
         try:
             return await asyncio.shield(taking)
         except asyncio.CancelledError:
-            taking.add_done_callback(self._give_back)
+            taking.add_done_callback(self._release_claims)
             raise
 
-    def _give_back(self, taken: "asyncio.Future[list[Claim]]") -> None:
+    def _release_claims(self, taken: "asyncio.Future[list[Claim]]") -> None:
         if taken.cancelled() or taken.exception() is not None or self._writer.is_closing:
             return
         for claim in taken.result():

@@ -219,7 +219,7 @@ def _mismatch(fingerprint: bytes | None, entry: Entry) -> JournalMismatchError |
 def _insert(connection: Connection, new: Sequence[Entry], *, salt: bytes, run: int) -> None:
     last = connection.execute(statements.LAST_POSITION).scalar_one()
     recipient_of = _recipients_of(connection, {entry.chat for entry in new})
-    held_up = set(connection.execute(statements.WITH_NEXT, rows_of(set(recipient_of.values()))).scalars())
+    has_next = set(connection.execute(statements.WITH_NEXT, rows_of(set(recipient_of.values()))).scalars())
     rows, hashes = [], list[bytes]()
     for number, entry in enumerate(new):
         recipient = recipient_of[entry.chat]
@@ -228,11 +228,11 @@ def _insert(connection: Connection, new: Sequence[Entry], *, salt: bytes, run: i
                 *(entry.key, entry.chat, entry.body),
                 *(files_as_json(entry.files), question_as_json(entry.question)),
                 *(1 + number * 2 * HASH_LENGTH, last + 1 + number),
-                *(recipient not in held_up, recipient, entry.label),
+                *(recipient not in has_next, recipient, entry.label),
             )
         )
         hashes += [entry.fingerprint or b"", body_hash(salt, entry.body)]
-        held_up.add(recipient)
+        has_next.add(recipient)
     noted = {"rows": rows, "hashes": b"".join(hashes), "b_run": run, "b_now": datetime.now(UTC)}
     connection.execute(statements.INSERT, noted)
 
@@ -311,7 +311,7 @@ def earlier(connection: Connection, chats: Sequence[str], *, besides: int, prese
     ]
 
 
-def concerned(connection: Connection, groups: Sequence[Sequence[str]]) -> list[Sequence[str]]:
+def groups_with_messages(connection: Connection, groups: Sequence[Sequence[str]]) -> list[Sequence[str]]:
     """Return those groups of addresses at one of which there is a message: of others, nothing is kept."""
     chats = {address: set(_chats_at(plain_address(address))) for group in groups for address in group}
     wanted = rows_of(set[str]().union(*chats.values()))
@@ -378,7 +378,7 @@ def _move(connection: Connection, moved: Mapping[str, str], affected: Collection
     if connection.execute(statements.IS_OPEN_IN, {"rows": rows}).first() is None:
         connection.execute(statements.MOVE, {"rows": rows})
         return
-    connection.execute(statements.TAKE_BACK, rows_of(affected))
+    connection.execute(statements.REVOKE_UNBEGUN, rows_of(affected))
     seen, apart = set[str](), list[str]()
     for key, chat, recipient in connection.execute(statements.BEGUN_OF, rows_of(affected)).all():
         its_recipient = moved.get(plain_address(chat), recipient)

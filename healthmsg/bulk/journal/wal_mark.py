@@ -60,7 +60,7 @@ _MISSING: Final = (
     " any more, `?accept_missing_wal=1` at the end of the journal's name goes on without: what may have been"
     " sent is looked for in its chat first. Messages that the file does not have at all would be sent again."
 )
-_LEFT_BEHIND: Final = (
+_ORPHANED_WAL: Final = (
     "The journal is missing, but its `-wal` file is there, with what was noted last: nothing was sent. Put"
     " the journal itself back beside it, or, to begin a new one, keep the `-wal` file elsewhere."
 )
@@ -97,14 +97,14 @@ def has_wal(path: Path) -> bool:
     return wal.exists() and wal.stat().st_size > 0
 
 
-def require_not_left_behind(path: Path) -> None:
+def require_no_orphaned_wal(path: Path) -> None:
     """Refuse to make a journal where only the `-wal` file of one is: SQLite would delete that. Blocks.
 
     Raises:
         JournalIncompleteError: there is one.
     """
     if not path.exists() and has_wal(path):
-        raise JournalIncompleteError(_LEFT_BEHIND)
+        raise JournalIncompleteError(_ORPHANED_WAL)
 
 
 def require_wal(path: Path, *, accepts_missing: bool) -> datetime | None:

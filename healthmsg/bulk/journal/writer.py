@@ -180,15 +180,15 @@ class Writer:
         self._current = [self._queue.popleft()]
         own_work = self._current[0].own_work
         if own_work is None:
-            self._take_along()
+            self._fill_batch()
         if self._failure is not None:
             self._fail_current(self._failure)
             return
         try:
             if own_work is not None:
-                results = [await self._patiently(own_work)]
+                results = [await self._with_retries(own_work)]
             else:
-                results = await self._patiently(partial(self._run_batch, self._current))
+                results = await self._with_retries(partial(self._run_batch, self._current))
         except Exception as error:  # noqa: BLE001 - whatever it is, the callers are to know
             self._fail_current(error)
         else:
@@ -198,7 +198,7 @@ class Writer:
                 elif not asked.done.done():
                     asked.done.set_result(result)
 
-    def _take_along(self) -> None:
+    def _fill_batch(self) -> None:
         """Take what can be done together, up to a second change of the same message."""
         keys = {asked.change.claim.key for asked in self._current if asked.change is not None}
         while self._queue and len(self._current) < _MOST_AT_ONCE:
@@ -227,7 +227,7 @@ class Writer:
         except ClaimLostError:
             return await self._database.run(partial(run, maker.make_each))
 
-    async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
+    async def _with_retries(self, work: Callable[[], Awaitable[T]]) -> T:
         """Do it again while the disk is full, or the server is away: that may pass."""
         loop = asyncio.get_running_loop()
         began, logged = loop.time(), ""
