@@ -22,7 +22,7 @@ _Task = asyncio.Task[None]
 
 @frozen
 class Words:
-    """How a kind of run is spoken of in the log."""
+    """The words for a kind of run in log messages."""
 
     run: str
     items: str
@@ -59,7 +59,7 @@ class Job(Generic[ItemT, ResultT]):
     cancelled_result: Callable[[ItemT, _Task], ResultT | None]
     """Returns the result, if there is one, of an item whose task was cancelled or had a bug."""
     may_finish: Callable[[_Task], bool] = lambda _: False
-    """Returns whether a task that is under way when the pool is closed goes on to its end."""
+    """Returns whether a task that is under way when the pool is closed may finish."""
     forget: Callable[[_Task], object] = lambda _: None
     """Called with each task that has ended."""
     finish: Callable[[], object] = lambda: None
@@ -69,7 +69,7 @@ class Job(Generic[ItemT, ResultT]):
 class TaskPool(Generic[ItemT, ResultT]):
     """Worker places, the tasks that hold them, and the results in the order in which they come.
 
-    A result holds its task's place until it is read, so that results that are not read hold up the work.
+    A result holds its task's place until it is read, so that unread results block the work.
     """
 
     def __init__(self, job: Job[ItemT, ResultT], spawn: Spawn, *, places: int) -> None:
@@ -219,7 +219,7 @@ class BulkRun(AsyncIterationOnly, Generic[ResultT]):
     """Items that are worked on at the same time. Iterate it for the results, in the order they come.
 
     Items are read as they are needed. One that fails does not stop the others; an error in reading the items
-    is raised after the results. Results that are not read hold up the work. Leaving the `async with` (or
+    is raised after the results. Unread results block the work. Leaving the `async with` (or
     closing the client) begins nothing more, and the results that are left can still be read by iterating on.
     """
 

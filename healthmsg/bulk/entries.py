@@ -1,4 +1,4 @@
-"""Messages as a journal holds them: checked before anything is sent, and made into calls again."""
+"""Conversion between messages and journal entries: checked on the way in, read back to be sent."""
 
 import asyncio
 import os
@@ -25,12 +25,12 @@ _NO_PATH: Final = "only a file with a path can be in a journal: it may have to b
 async def check_message(
     message: Outgoing, api: Api, files: Sequence[UploadFile], *, for_journal: bool = True
 ) -> Entry:
-    """Check a message as far as that can be done without sending it; `files` are those that were taken.
+    """Check a message as far as that can be done without sending it; `files` are its snapshots.
 
     Return it as a journal holds it, without a key.
 
     Raises:
-        InvalidInputError: says what is wrong with it; if files are, all of them.
+        InvalidInputError: says what is wrong with it; of files, everything.
     """
     check_own(message.to, api)
     if message.key is not None:
@@ -74,7 +74,7 @@ def outgoing_of(claim: Claim) -> Outgoing:
 
 
 def files_in(files: Sequence[JournalFile]) -> list[UploadFile]:
-    """Return the files to upload. One that does not hold what was entered is refused then."""
+    """Return the files to upload. A file that has changed since it was entered is refused."""
     return [
         TakenFile(
             file.path,

@@ -80,7 +80,7 @@ Messages = Iterable[Outgoing] | AsyncIterable[Outgoing]
 
 @frozen
 class SendResult(Model):
-    """What became of one message.
+    """The result of one message.
 
     `message_id` is set if it was delivered (unless a person decided that), `error` if not, or if it was and
     that could not be noted in the journal. `attempts` is how often a call was made for it. `index` is its
@@ -100,7 +100,7 @@ class SendResult(Model):
 
 @frozen
 class SendReport(Model):
-    """What became of all messages of a run. `seconds` is how long it took."""
+    """The summary of a run. `seconds` is how long it took."""
 
     messages: int
     delivered: int
@@ -139,7 +139,7 @@ def address_of(to: Recipient) -> ChatAddress:
 
 
 def check_own(to: Recipient, api: Api) -> None:
-    """Refuse a handle with which another user or client would send.
+    """Refuse a handle that belongs to another user or client.
 
     Raises:
         InvalidInputError: it is another user's or client's.

@@ -1,4 +1,4 @@
-"""How a run of messages is to go about it."""
+"""The options of a run."""
 
 import os
 from typing import Final, Literal
@@ -10,7 +10,7 @@ from healthmsg.errors import InvalidInputError
 from healthmsg.validation import check_choice, check_flag, check_seconds
 
 OnUnknown = Literal["reconcile", "report"]
-"""Whether it is found out what became of a message that may have been delivered."""
+"""What to do with a message that may have been delivered: look for it in its chat, or report it."""
 OtherText = Literal["send", "skip"]
 """What to do with a message whose recipient already got, or may have got, another one from the journal."""
 OTHER_TEXTS: Final[tuple[OtherText, ...]] = ("send", "skip")
@@ -42,7 +42,7 @@ class SendOptions:
         check_flag(self.superseded, "superseded")
 
     def check_fit(self, messages: Messages | None, journal: JournalTarget | None) -> None:
-        """Refuse options that go without what they are about.
+        """Refuse options that do not fit the input.
 
         Raises:
             InvalidInputError: there are neither messages nor a journal, or an option needs one of them.

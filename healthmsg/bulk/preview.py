@@ -1,4 +1,4 @@
-"""What a run would do: its intake on a journal that is only read, and nothing is sent."""
+"""What a run would do: the intake on a journal that is only read. Nothing is sent."""
 
 import asyncio
 import os
@@ -76,7 +76,7 @@ class PreviewReport(Model):
 
     `calls` are those that it would make if nothing goes wrong, `seconds` how long that takes within the
     limit. `delivered_before`, `failed_before` and `in_doubt` are what the journal knows already: of these,
-    only those in doubt would be looked after, and those that failed with `retry_failed`.
+    only those in doubt would be looked for, and those that failed sent with `retry_failed`.
     """
 
     messages: int
@@ -204,7 +204,7 @@ class Preview(AsyncIterationOnly):
         try:
             journal = await stack.enter_async_context(open_journal(self._target, is_reading=True))
         except JournalNotFoundError:
-            return None  # the run would make it
+            return None  # the run would create it
         # Without `check_chats` no call is made: whose token it is may not be known.
         account = await my_id(self._api) if self._check_chats else self._api.deliveries.me
         await journal.check_owner(self._api.url, account)
@@ -231,7 +231,7 @@ class Preview(AsyncIterationOnly):
             tally.to_send -= tally.superseded
 
     async def _find_duplicates(self, batch: Sequence[Input], journal: "SqlJournal | None") -> list[Problem]:
-        """Find what says the same to the same recipient, whatever the address. It may just have been read."""
+        """Find equal messages to the same recipient, also under another address."""
         aliases, salt, problems = self._api.aliases, b"" if journal is None else journal.salt, list[Problem]()
         entries = [(one, one.entry) for one in batch if one.entry is not None]
         for group in await journal.same_chats(entry.chat for _, entry in entries) if journal else ():
@@ -253,7 +253,7 @@ class Preview(AsyncIterationOnly):
     async def _not_done_yet(
         self, batch: Sequence[Input], journal: "SqlJournal | None", problems: list[Problem]
     ) -> list[tuple[Input, Entry]]:
-        """Return what would be sent, and note what is wrong with the others."""
+        """Return what would be sent, and add the problems of the others."""
         problems += [
             _problem(one, ProblemKind.INVALID, one.problem)
             for one in batch
@@ -379,10 +379,10 @@ class UnknownMessage(Model):
 
 
 class JournalReview:
-    """What stays unknown in a journal, and a person's word about it. Making one opens nothing.
+    """The unknown messages of a journal, for a person to look at and decide. Making one opens nothing.
 
-    `journal` is given as to `send_many`. To look works beside a run; to decide does not with an SQLite file
-    that a run has open, nor about a message that a worker has just now.
+    `journal` is as in `send_many`. Reading works while a run is active. Deciding does not work with an SQLite
+    file that a run has open, nor for a message that a worker holds.
 
     Raises:
         ConfigurationError: it is neither a file nor a PostgreSQL database.
@@ -408,7 +408,7 @@ class JournalReview:
                     )
 
     async def decide(self, key: str, outcome: Outcome, *, by: str, message_id: str | None = None) -> None:
-        """Settle what became of a message by a person's word; the journal keeps who it was, and when.
+        """Record a person's decision about an unknown message; the journal keeps who decided, and when.
 
         `Outcome.DELIVERED` is final: it is not sent again. With `Outcome.NOT_SENT` it is sent again by the
         next run that is given it, or that goes on with the journal, unless a later run had something else

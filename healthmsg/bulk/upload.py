@@ -1,4 +1,4 @@
-"""Uploading many files at once, and holding files that are still to be sent."""
+"""Uploading many files at once, and keeping the contents of files that are still to be sent."""
 
 import asyncio
 import os
@@ -35,10 +35,10 @@ class _Held:
 
 
 class HeldFiles:
-    """The files of messages that are taken and not sent yet, where no journal has them.
+    """The files of messages that were read and not sent yet, for runs without a journal.
 
-    They are taken before the next message is asked for. Small ones are read, so that whatever happens to them
-    later, their message is sent as it was given. What many messages have in common is held once.
+    Each is recorded before the next message is requested. Small files are read into memory, so that a later
+    change does not matter. Content that several messages share is kept once.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class HeldFiles:
         self._was_released = asyncio.Event()
 
     async def take(self, files: Sequence[FileToUpload]) -> tuple[FileToUpload, ...]:
-        """Take them, and wait while too much is held already."""
+        """Record the files, and wait while too many bytes are held."""
         if not files:
             return ()
         taken = await in_thread(self._taker.take, files)
@@ -58,7 +58,7 @@ class HeldFiles:
         return tuple(map(self._hold, taken))
 
     def release(self, files: Sequence[FileToUpload]) -> None:
-        """Let go of the files of a message that was sent, or will not be."""
+        """Release the files of a message that was sent, or will not be."""
         for _, digest in _contents_of(files):
             held = self._held[digest]
             held.times -= 1
@@ -121,7 +121,7 @@ def _file_name(file: object) -> str:
 
 @frozen
 class UploadResult(Model):
-    """What became of one upload; `to`, `files`, `key` and `label` are as they were given.
+    """The result of one upload; `to`, `files`, `key` and `label` are as they were given.
 
     `message_id` is set if it was delivered, `error` if not. Its dict has paths or names as `files`.
     """
@@ -143,7 +143,7 @@ Uploads = Iterable[Upload | Pair] | AsyncIterable[Upload | Pair]
 
 @frozen
 class _Snapshot:
-    """An upload, and its files as they were when it was taken."""
+    """An upload, and its files as they were when it was read."""
 
     upload: Upload
     files: Sequence[FileToUpload] = field(repr=False)
@@ -153,7 +153,7 @@ class UploadMany(BulkRun[UploadResult]):
     """Files that are being uploaded. Iterate it for the results, in the order in which they come.
 
     Uploads are read as they are needed and made at the same time, in no order, within a chat neither. Each
-    call passes the limit, among all other calls of the client. Results that are not read hold up the work.
+    call passes the limit, among all other calls of the client. Unread results block the work.
 
     Leaving the `async with` (or closing the client) begins nothing more. An upload that has left completely
     is waited for, within the time-outs and retries, so that its outcome is known; one that is still being
@@ -208,7 +208,7 @@ class UploadMany(BulkRun[UploadResult]):
         return _result(upload, Outcome.DELIVERED, message_id=sent.id)
 
     def _cancelled_result(self, item: _Snapshot, task: _Task) -> UploadResult:
-        # One without a connection has not left, nor had an earlier try taken effect: it was made again.
+        # Without a connection nothing was sent, and no earlier try took effect, since it was retried.
         may_have_left = (
             self._calls.has_begun(task) and self._calls.requests[task].current.has_left is not False
         )
@@ -231,7 +231,7 @@ def _result(
 
 
 class _Share:
-    """Takes the progress of one upload into that of all."""
+    """Adds the progress of one upload to that of all."""
 
     def __init__(self, meter: Meter) -> None:
         self._meter = meter

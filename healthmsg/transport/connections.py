@@ -42,10 +42,10 @@ class _NoCookies(aiohttp.DummyCookieJar):
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Uses no connection again that was kept while the machine slept: the other side has closed it.
+    """Drops connections that were kept while the machine slept, since the other side has closed them.
 
-    aiohttp drops what was not used for 15 seconds, by a clock that stands still meanwhile. To send a message
-    over such a connection does no harm, but leaves open whether it was delivered.
+    aiohttp drops what was not used for 15 seconds, by a clock that stands still meanwhile. A message
+    that is sent over such a connection is not lost, but its outcome is unknown.
     """
 
     _ahead = math.inf

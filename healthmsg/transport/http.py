@@ -57,7 +57,7 @@ _LARGEST_SHORT_ANSWER: Final = 1024 * 1024
 LARGEST_RESPONSE: Final = 64 * 1024 * 1024
 """Bytes."""
 
-# Should an aiohttp ever send in another way, silence would mean nothing, and a call that left be made again.
+# If aiohttp had no `send`, nothing would say whether a call was sent: then none counts as unsent.
 _NOTES_SENDING: Final = hasattr(aiohttp.ClientRequest, "send")
 
 
@@ -132,11 +132,11 @@ class _OutgoingRequest(aiohttp.ClientRequest):
 
 
 def _check_before_send(request: Request, before_send: Callable[[], None]) -> None:
-    """Check once more, since the machine may have slept while the connection was made."""
+    """Call `before_send` again, since the machine may have slept while the connection was made."""
     if not request.current.has_left:
         before_send()
         return
-    # A middleware of the program's makes the call again: to say that it did not leave would be untrue.
+    # A middleware of the program repeats the call, so it may have been sent before.
     with suppress(ClaimLostError):
         before_send()
         return
@@ -146,7 +146,7 @@ def _check_before_send(request: Request, before_send: Callable[[], None]) -> Non
 async def _check_before_write(
     request: Request, write_bytes: Callable[..., Awaitable[None]], writer: Any, conn: Any, *rest: Any
 ) -> None:
-    """Check a last time: this is a task of its own, and the headers wait for what it writes."""
+    """Call `before_send` a last time: aiohttp writes in a task of its own, and the headers wait for it."""
     try:
         if request.before_send is not None:
             request.before_send()

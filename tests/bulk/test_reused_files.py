@@ -85,7 +85,7 @@ def letter_for(chat: str, size: int = 20_000) -> bytes:
     return f"%PDF brief voor {chat} ".encode().ljust(size, b".")
 
 
-def given(path: Path, kind: type) -> Any:
+def file_as(path: Path, kind: type) -> Any:
     return UploadFile(path) if kind is UploadFile else kind(path)
 
 
@@ -162,7 +162,7 @@ async def letters_of_all(
     def letters() -> Iterator[Any]:
         for chat in chats:
             render(path, letter_for(chat, size))
-            file = given(path, kind)
+            file = file_as(path, kind)
             yield Upload(chat, file) if run == "uploads" else Outgoing(chat, "", [file])
 
     results = await results_of(client, run, letters(), folder / "journal.db")

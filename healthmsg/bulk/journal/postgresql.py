@@ -1,4 +1,4 @@
-"""A journal in a PostgreSQL database: connecting to it, and going on when the connection was lost."""
+"""A journal in a PostgreSQL database: connecting, and continuing after the connection was lost."""
 
 import asyncio
 import os
@@ -39,7 +39,7 @@ Connect = Callable[..., Awaitable[Any]]
 # PostgreSQL keeps the plans that it makes while the table is empty, and would read all of it again and again.
 _PLAN_WITH_INDEXES: Final = ("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit")
 # The share of a lease for which a transaction may stand still. A worker whose machine sleeps in the middle of
-# one would hold up all others: the database ends it before they lose their own leases by that.
+# one would block all others: the database ends it before they lose their own leases.
 _LONGEST_STANDSTILL: Final = 1 / 3
 # In milliseconds, but no less than a busy machine may stand still.
 _LEAST_STANDSTILL: Final = 1000
@@ -114,18 +114,18 @@ class PostgresqlDatabase:
         return True
 
     async def close(self) -> None:
-        """Let go of the connection."""
-        # What was committed is safe, and nothing can be done about what fails here.
+        """Release the connection."""
+        # What was committed is safe; an error here does not matter.
         with suppress(Exception):
             await self._run_sync(self._continuity.end)
             if self._session is not None and not self._continuity.is_lost:
-                # The pooler gives it to others, and need not clean it.
+                # The pooler may give it to others without cleaning it.
                 await self.run(lambda connection: connection.execute(statements.HOLD_NO_LOCK))
         with suppress(Exception):
             await self._disconnect()
 
     def is_passing(self, error: Exception) -> bool:
-        """Tell whether the same may work later: nothing of it was done."""
+        """Return whether the error may pass. Nothing of the transaction was done."""
         if self._continuity.is_lost:
             return _may_connect_later(error)
         return isinstance(error, StillRunningError) or state_of(error).startswith(("40", "53100"))
@@ -254,7 +254,7 @@ def _is_trust_known(tls: dict[str, str]) -> bool:
 
 
 def _system_trust(tls: dict[str, str]) -> ssl.SSLContext:
-    """Make what asyncpg has no word for: the certificates that the operating system trusts."""
+    """Return a context that trusts the operating system's certificates; asyncpg has no option for it."""
     context = ssl.create_default_context()
     if "sslcert" in tls:
         context.load_cert_chain(tls["sslcert"], tls.get("sslkey"), lambda: tls.get("sslpassword", ""))
@@ -368,7 +368,7 @@ async def _succeeds(connection: Any, statement: str) -> bool:
 
 
 async def _is_shared(connection: Any, args: Any, options: Any) -> bool:
-    """Tell whether two sessions are seen on one connection, or one on two."""
+    """Return whether two sessions are seen on one connection, or one on two."""
     other = None
     try:
         async with asyncio.timeout(_SECONDS):
@@ -432,18 +432,18 @@ _NOT_READY: Final = ("57P03", "53300", "55000")
 
 @define
 class Continuity:
-    """Knows the server, and what became of the last transaction.
+    """Knows the server, and whether the last transaction was committed.
 
     Two questions come first. Is it still the same database? One that was restored, or a replica that took its
     place, may not have what was acknowledged last: going on there could send a message twice. A server knows
     its system and its timeline, and a new timeline begins with most such changes, but not where a copy of all
     files was put back. So the number of the last transaction is kept in the journal too. And was the last
-    transaction committed? When the connection breaks during a commit, that is not heard. But each transaction
-    that changes something has a number, asked for before the commit, and the database remembers what became
-    of it.
+    transaction committed? When the connection breaks during a commit, that is not known. But each transaction
+    that changes something has a number, asked for before the commit, and the database remembers its
+    status.
 
     What was claimed stays claimed for the length of its lease, and each change names the claim it belongs to.
-    So a worker that was away for too long finds out by that, as one does whose machine slept.
+    So a worker that was disconnected, or whose machine slept, notices that its claim is lost.
     """
 
     is_lost: bool = field(default=False, init=False)
@@ -484,7 +484,7 @@ class Continuity:
         """Do something in a transaction: all of it, or nothing.
 
         After a failure of which it is not known whether it was committed, the same work is to be given again:
-        then that is found out first.
+        then that is checked first.
         """
         if self._unclear is not None:
             unclear, result = self._unclear
@@ -513,7 +513,7 @@ class Continuity:
         return done
 
     def end(self, connection: Connection) -> None:
-        """Leave nothing of this behind in the journal."""
+        """Delete the mark from the journal."""
         if self._last is not None and not self.is_lost:
             with connection.begin():
                 connection.execute(_UNMARK, {"name": self._name})
@@ -540,13 +540,13 @@ class Continuity:
 
 
 def _is_of_connection(error: Exception) -> bool:
-    """Tell whether an error says that the connection is no more."""
+    """Return whether an error says that the connection was lost."""
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
     return state_of(error).startswith(_LOST) or isinstance(error, ConnectionError)
 
 
 def _may_connect_later(error: Exception) -> bool:
-    """Tell whether a connection that could not be made may be made later."""
+    """Return whether a connection that could not be made may be made later."""
     is_of_system = isinstance(error, OSError | StillRunningError)
     return is_of_system or _is_of_connection(error) or state_of(error).startswith(_NOT_READY)

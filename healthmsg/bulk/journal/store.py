@@ -1,4 +1,4 @@
-"""The journal in a database: what becomes of each message is in it before it happens."""
+"""The journal in a database: each step of a message is written before it happens."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -39,11 +39,10 @@ _NO_RUN: Final = 2**62
 
 
 class SqlJournal:
-    """Knows of each message whether it waits, is being sent, or what became of it.
+    """Knows the state of each message.
 
-    What a method has acknowledged survives a power cut. Cancelling a method that has been called loses
-    nothing: what it was to note is noted. After a failed write everything fails, since a run cannot go on
-    without its journal.
+    What a method has acknowledged survives a power cut. Cancelling a call of a method does not undo it: it is
+    still written. After a failed write everything fails, since a run cannot continue without its journal.
 
     With an SQLite file, one process sends at a time. With PostgreSQL, several share the work, and a worker
     that does not `renew` within the lease loses what it has claimed. When a lease ends is decided by the
@@ -60,9 +59,9 @@ class SqlJournal:
         self, database: Database, target: Target, lease: timedelta, patience: float, *, is_reading: bool
     ) -> None:
         self.salt: bytes = database.salt
-        """What makes this journal's derived keys its own."""
+        """Random bytes from which keys and hashes are derived."""
         self.is_partly_lost: bool = database.is_partly_lost
-        """Whether its newest state was missing, and was to be done without: `?accept_missing_wal=1`."""
+        """Whether its newest state was lost, and that was accepted: `?accept_missing_wal=1`."""
         self.lease: timedelta | None = lease if database.is_shared else None
         """For how long claims are held unless they are renewed; `None`: as long as the journal is open."""
         self.has_earlier: bool = True
@@ -108,16 +107,16 @@ class SqlJournal:
         raise type(problem)(*problem.args)
 
     async def close(self) -> None:
-        """Do what was asked for, let go of what is claimed, and close."""
+        """Finish what was asked for, release the claims, and close."""
         self.stop_retrying()
         if not (self._is_reading or self._writer.has_failed or self._writer.is_closing):
             releasing = self._do(self._release_all)
             await asyncio.wait([releasing])
-            # It has failed: then the lease ends, or the next to open the file lets go.
+            # It has failed: then the lease ends, or the next to open the file releases them.
             releasing.exception()
         await self._writer.close()
 
-    # --- whose it is
+    # --- the owner
 
     async def set_owner(self, account: str, api_url: str) -> None:
         """Note whose messages these are and where they go, or compare: a journal is of one account there.
@@ -242,7 +241,7 @@ class SqlJournal:
     async def learn_same(self, groups: Sequence[Sequence[str]]) -> None:
         """Note that the addresses of each group lead to the same chat, as `Journal.learn_same` says.
 
-        What was claimed and not begun is taken back, unless it is the first.
+        Claims that are not begun are revoked, unless the message is the first.
         """
 
         def learn(connection: Connection) -> None:
@@ -267,7 +266,7 @@ class SqlJournal:
         return await self._claimed(take, self._writer.run_in_batch)
 
     async def claim_in_doubt(self) -> list[Claim]:
-        """Take the messages that a run which is no more may have sent."""
+        """Take the messages that a run which has ended may have sent."""
         return await self._claimed(
             partial(self._take, found=self._claiming.take_in_doubt, limits={}), self._do
         )
@@ -292,7 +291,7 @@ class SqlJournal:
         error: str | None = None,
         is_final: bool = False,
     ) -> None:
-        """Note what became of it; see `Journal.finish`."""
+        """Note its outcome; see `Journal.finish`."""
         if outcome is Outcome.DELIVERED:
             if message_id is not None and not can_be_stored(message_id, LONGEST):
                 raise InvalidInputError("the id of a delivered message cannot be stored")
@@ -306,7 +305,7 @@ class SqlJournal:
         await self._note(Kind.CLOSE, claim, state.value, reason)
 
     async def requeue(self, claim: Claim) -> None:
-        """Let it wait again: it has certainly not been sent."""
+        """Let it wait again: it was certainly not sent."""
         await self._note(Kind.REQUEUE, claim)
 
     async def park(self, claim: Claim) -> None:
@@ -321,7 +320,7 @@ class SqlJournal:
         return []
 
     async def renew(self) -> Mapping[str, int]:
-        """Keep all that was claimed for another lease; see `Journal.renew`."""
+        """Renew the lease on all claims; see `Journal.renew`."""
         if not self._database.is_shared:
             return {}
         kept = await self._all(self._claiming.renew, {"b_worker": self._worker})
@@ -329,26 +328,26 @@ class SqlJournal:
 
     @property
     def paused_by(self) -> JournalError | None:
-        """What keeps it from writing just now: a full disk, or a restart of PostgreSQL."""
+        """Why it cannot write just now: a full disk, or a restart of PostgreSQL; `None` if it can."""
         return self._writer.paused_by
 
     def stop_retrying(self) -> None:
-        """Fail at the first error from now on: a run is being left."""
+        """Fail at the first error from now on, since the run is ending."""
         self._writer.patience = 0.0
 
-    # --- a person's word
+    # --- decisions of a person
 
     async def decide(
         self, key: str, outcome: Outcome, *, by: str, at: datetime, message_id: str | None = None
     ) -> None:
-        """Note what a person says became of a message that is `UNKNOWN`: it is settled by that.
+        """Note a person's decision about a message that is `UNKNOWN`.
 
         `DELIVERED` is final. One that was `NOT_SENT` is parked for the next run that is given it, or that
-        goes on with the journal. Either no longer holds up its chat.
+        continues with the journal. Neither blocks its chat any longer.
 
         Raises:
             InvalidInputError: there is no such message, it is not in question, or the id is another one's.
-            JournalInUseError: a worker is finding out about it just now.
+            JournalInUseError: a worker is reconciling it just now.
         """
         decision = Decision(outcome, by, at)
 
@@ -369,11 +368,11 @@ class SqlJournal:
         return self._database.now()
 
     async def has_open(self) -> bool:
-        """Tell whether there is a message that waits, is being sent, or is to be found out about."""
+        """Return whether there is a message that waits, is being sent, or is in doubt."""
         return bool(await self._all(statements.OPEN))
 
     async def count_in_doubt(self) -> int:
-        """Count the messages of which is to be found out whether they were delivered."""
+        """Count the messages that a run has to reconcile."""
         ((count,),) = await self._all(statements.COUNT_IN_DOUBT)
         return int(count)
 
@@ -383,7 +382,7 @@ class SqlJournal:
         return found[0].sent_to if found else None
 
     async def is_claimed_id(self, message_id: str, besides: str) -> bool:
-        """Tell whether a message is known to be that of another entry than `besides`."""
+        """Return whether a message is known to be that of another entry than `besides`."""
         wanted = {"message_id": message_id, "besides": besides}
         return bool(await self._all(statements.IS_CLAIMED_ID, wanted))
 
@@ -451,7 +450,7 @@ class SqlJournal:
         self._refuse_reader()
         return await self._writer.do(purge)
 
-    # --- how
+    # --- helpers
 
     def _do(self, work: Callable[[Connection], T], *, into_file: bool = False) -> "asyncio.Future[T]":
         return self._writer.do(partial(self._database.run, work, into_file=into_file))
@@ -469,7 +468,7 @@ class SqlJournal:
         take: Callable[[Connection], list[Claim]],
         ask: Callable[[Callable[[Connection], list[Claim]]], "asyncio.Future[list[Claim]]"],
     ) -> list[Claim]:
-        """Wait for what is taken; when this is cancelled, it goes back."""
+        """Wait for the claims; release them if this is cancelled."""
         self._refuse_reader()
         taking = ask(take)
         try:

@@ -13,7 +13,7 @@ in it:
   with the next. One that is older, or newer than what the file has, or of another journal, does not hold it.
 
 What this cannot see: a file and its `-wal` that were copied together at an earlier moment, or a copy that was
-made after a clean end, put back after later runs. Both are whole; that they are old is not in them.
+made after a clean end and restored after later runs. Both are whole; that they are old is not in them.
 """
 
 import re
@@ -92,7 +92,7 @@ def wal_of(path: Path) -> Path:
 
 
 def has_wal(path: Path) -> bool:
-    """Tell whether there is a `-wal` file. An empty one is as good as none: reading makes it."""
+    """Return whether there is a `-wal` file. An empty one is as good as none: reading makes it."""
     wal = wal_of(path)
     return wal.exists() and wal.stat().st_size > 0
 
@@ -111,7 +111,7 @@ def require_wal(path: Path, *, accepts_missing: bool) -> datetime | None:
     """Refuse a file that lacks its `-wal` file, before SQLite makes a new one. Blocks.
 
     Return, if its lack is accepted, when what is missing can have begun. Only for one who has the file's
-    lock: closing a file lets go of the locks that the process has on it.
+    lock: closing a file releases the locks that the process has on it.
 
     Raises:
         JournalIncompleteError: there is none, or one that belongs to something else.
@@ -142,7 +142,7 @@ def require_complete(connection: sqlite3.Connection) -> None:
 
 
 def has_tables(connection: sqlite3.Connection) -> bool:
-    """Tell whether there is anything yet in which a mark could be."""
+    """Return whether there are tables in which a mark could be."""
     return connection.execute(_HAS_TABLE).fetchone() is not None
 
 
@@ -208,7 +208,7 @@ def _mark_in(connection: sqlite3.Connection) -> Mark | None:
 
 
 def _relation(wal: Path, token: bytes) -> _Relation:
-    """Tell how a `-wal` file relates to the file that has this token as its last."""
+    """Return how a `-wal` file relates to the file that has this token as its last."""
     of_acceptance = re.compile(rb"accept .{25} " + token)
     is_found = is_pending = is_committed = False
     with wal.open("rb") as file:

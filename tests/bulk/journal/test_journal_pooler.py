@@ -16,7 +16,7 @@ Bouncer = Callable[[str, int, str], str]
 
 
 def with_pooler(database: str, host: str, *, by_session: bool = False) -> str:
-    """Give the URL of a database through a pooler."""
+    """Return the URL of a database through a pooler."""
     return f"{database.partition('host=')[0]}host={host}{'&pool_mode=session' if by_session else ''}"
 
 
