@@ -61,7 +61,7 @@ def question(number: int) -> dict[str, object]:
 
 
 def message(number: int) -> dict[str, object]:
-    """Describe a message: some with files, mentions, a question, or a key that nobody knows."""
+    """Describe a message: some with files, mentions, a question, or an unknown key."""
     document: dict[str, object] = {
         "id": f"9b1e4f70-26cd-4e83-a5d8-{number:012x}",
         "body": "".join(TALK[: 1 + number % 3]) + TALK[number % 3],

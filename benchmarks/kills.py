@@ -42,8 +42,8 @@ async def measured(name: str, run: Run, journal: str | None = None, *, may_be_un
     }
     found = "   ".join(f"{what} {count}" for what, count in figures.items())
     print(f"{name:22} {result.kills:3} kills {result.seconds:4.0f} s   {found}", flush=True)
-    for told in result.failed_senders:
-        print(told)
+    for stderr in result.failed_senders:
+        print(stderr)
     return result == Aftermath(kills=result.kills, unknown=result.unknown if may_be_unknown else 0)
 
 

@@ -101,7 +101,7 @@ async def one_at_a_time(url: str, load: Load) -> int:
 
 @asynccontextmanager
 async def plain_session() -> AsyncIterator[aiohttp.ClientSession]:
-    """Open a session whose pool holds up nobody."""
+    """Open a session whose pool holds up no call."""
     async with aiohttp.ClientSession(connector=connector()) as session:
         yield session
 

@@ -15,5 +15,5 @@ def _small(address: tuple[Any, ...]) -> socket.socket:
 
 
 def connector() -> aiohttp.TCPConnector:
-    """Make a pool of such connections which holds up nobody."""
+    """Make a pool of such connections which holds up no call."""
     return aiohttp.TCPConnector(limit=0, socket_factory=_small)

@@ -12,8 +12,8 @@ _NAMES = {
     "healthmsg.auth.oauth": "AuthorizationRequest OAuthApp",
     "healthmsg.auth.stores": "FileTokenStore LockingTokenStore MemoryTokenStore TokenStore",
     "healthmsg.auth.token": "Token",
-    "healthmsg.bulk": "JournalReview Outgoing Preview PreviewReport Problem ProblemKind Reconciled SendMany"
-    " SendReport SendResult UnknownMessage Upload UploadMany UploadResult",
+    "healthmsg.bulk": "JournalMessage JournalReview Outgoing Preview PreviewReport Problem ProblemKind"
+    " Reconciled SendMany SendReport SendResult Upload UploadMany UploadResult",
     "healthmsg.client": "Client",
     "healthmsg.delivery.proof": "Attempt",
     "healthmsg.downloads.attachments": "DownloadAll DownloadResult",
@@ -47,6 +47,8 @@ __all__ = sorted(_HOMES)  # noqa: PLE0605 - type checkers read the stub
 
 
 def __getattr__(name: str) -> object:
+    if name == "errors":
+        return import_module("healthmsg.errors")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value: object = getattr(import_module(_HOMES[name]), name)

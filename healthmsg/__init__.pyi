@@ -8,6 +8,7 @@ from healthmsg.auth.stores import LockingTokenStore as LockingTokenStore
 from healthmsg.auth.stores import MemoryTokenStore as MemoryTokenStore
 from healthmsg.auth.stores import TokenStore as TokenStore
 from healthmsg.auth.token import Token as Token
+from healthmsg.bulk import JournalMessage as JournalMessage
 from healthmsg.bulk import JournalReview as JournalReview
 from healthmsg.bulk import Outgoing as Outgoing
 from healthmsg.bulk import Preview as Preview
@@ -18,7 +19,6 @@ from healthmsg.bulk import Reconciled as Reconciled
 from healthmsg.bulk import SendMany as SendMany
 from healthmsg.bulk import SendReport as SendReport
 from healthmsg.bulk import SendResult as SendResult
-from healthmsg.bulk import UnknownMessage as UnknownMessage
 from healthmsg.bulk import Upload as Upload
 from healthmsg.bulk import UploadMany as UploadMany
 from healthmsg.bulk import UploadResult as UploadResult
@@ -112,6 +112,7 @@ __all__ = [
     "ImportUser",
     "InvalidInputError",
     "JournalError",
+    "JournalMessage",
     "JournalReview",
     "Limiter",
     "LockingTokenStore",
@@ -152,7 +153,6 @@ __all__ = [
     "TokenManager",
     "TokenStore",
     "UnauthorizedError",
-    "UnknownMessage",
     "Upload",
     "UploadFile",
     "UploadMany",

@@ -146,14 +146,14 @@ class Api:
         """
         deliveries = self.deliveries
         request = self.request(route, chat, body)
-        departed = deliveries.track(chat, said.text)
+        its_hash = deliveries.track(chat, said.text)
         try:
             sent = await self._sent(request, await self.send(request))
         except DeliveryUnknownError as error:
             deliveries.note(error, chat, said.text, request)
             raise
         finally:
-            deliveries.untrack(departed)
+            deliveries.untrack(chat, its_hash)
         deliveries.delivered(chat, sent.id, said.text, files_of(request), request)
         return sent
 

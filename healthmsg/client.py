@@ -36,8 +36,7 @@ from healthmsg.resources.auxiliary import Auxiliary
 from healthmsg.resources.company import Company
 from healthmsg.resources.conversations import Conversations
 from healthmsg.resources.groupchats import GroupChats
-from healthmsg.resources.me import Me
-from healthmsg.resources.users import Users
+from healthmsg.resources.users import Me, Users
 from healthmsg.transfer import Progress
 from healthmsg.transport.http import LARGEST_RESPONSE, Wire
 from healthmsg.transport.timeouts import Timeout, as_timeout
@@ -56,8 +55,7 @@ from healthmsg.validation import (
 if TYPE_CHECKING:
     from aiohttp import ClientSession
 
-    from healthmsg.bulk.models import Messages
-    from healthmsg.bulk.options import OnUnknown, OtherText
+    from healthmsg.bulk.models import Messages, OnUnknown, OtherText
     from healthmsg.bulk.preview import Preview
     from healthmsg.bulk.reconcile import Reconciled
     from healthmsg.bulk.runner import SendMany
@@ -298,7 +296,7 @@ class Client(AsyncOnly):
             InvalidInputError: an option cannot be right.
             ConfigurationError: the journal can be none.
         """
-        from healthmsg.bulk.options import SendOptions  # noqa: PLC0415 - as in upload_many
+        from healthmsg.bulk.models import SendOptions  # noqa: PLC0415 - as in upload_many
         from healthmsg.bulk.runner import send_many  # noqa: PLC0415 - as in upload_many
 
         options = SendOptions(on_unknown, settle, retry_failed, stop_after, other_text, superseded)
@@ -328,7 +326,7 @@ class Client(AsyncOnly):
             InvalidInputError: an option cannot be right.
             ConfigurationError: the journal can be none.
         """
-        from healthmsg.bulk.options import SendOptions  # noqa: PLC0415 - as in upload_many
+        from healthmsg.bulk.models import SendOptions  # noqa: PLC0415 - as in upload_many
         from healthmsg.bulk.preview import preview_many  # noqa: PLC0415 - as in upload_many
 
         options = SendOptions(on_unknown, settle, retry_failed, stop_after, other_text, superseded)

@@ -8,10 +8,12 @@ import builtins
 import json
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from enum import Enum
 from functools import cache
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, get_args
 
 import orjson
@@ -32,13 +34,42 @@ T = TypeVar("T")
 # A date, a time, and an offset in minutes: datetime.fromisoformat reads more, a date alone and weeks too.
 _is_timestamp: Final = re.compile(r"[\d-]{8,10}[T ][\d:.,]+(?:Z|[+-]\d\d(?::?[0-5]\d)?)?", re.ASCII).fullmatch
 _SHORTEST_USUAL: Final = len("2026-01-02T03:04:05Z")
-# The attributes of errors that JSON has as something else.
-_OF_ERRORS: Final = {
-    "outcome": Outcome,
-    "started_at": datetime,
-    "quota": Quota,
-    "similar": tuple[str, ...],
-    "problems": tuple[tuple[str, ...], ...],
+# The attributes of errors, of which `to_dict` writes all that JSON has.
+_OF_ERRORS: Final[dict[type[HealthmsgError], dict[str, Any]]] = {
+    errors.CallError: {
+        "outcome": Outcome,
+        "call": str,
+        "problem": str,
+        "attempts": int,
+        "transaction_id": str,
+    },
+    errors.ConnectError: {"host": str | None, "port": int | None, "seconds": float},
+    errors.StatusError: {
+        "status": int,
+        "quota": Quota | None,
+        "server_message": str,
+        "server_code": str,
+        "server_info": str,
+        "retry_after": float | None,
+    },
+    errors.InvalidResponseError: {"path": str},
+    errors.TokenRenewalError: {"retry_after": float | None},
+    errors.DeliveryUnknownError: {
+        "started_at": datetime,
+        "status": int | None,
+        "is_idempotent": bool,
+        "reason": str,
+        "similar": tuple[str, ...],
+    },
+    errors.AuxIdTakenError: {"holder": str},
+    errors.InvalidFileError: {"problems": tuple[tuple[str, ...], ...]},
+    errors.AuthorizationRefusedError: {"code": str, "description": str | None},
+    errors.TokenRequestError: {"code": str | None, "status": int | None, "retry_after": float | None},
+}
+# Those that JSON does not have, and what they are in an error that was read.
+_NOT_IN_JSON: Final[dict[type[HealthmsgError], dict[str, object]]] = {
+    errors.DeliveryUnknownError: {"attempt": None},
+    errors.ExportIncompleteError: {"failures": ()},
 }
 
 
@@ -70,7 +101,7 @@ class Model:
             InvalidInputError: it is not of that form; it names the field.
         """
         try:
-            return _structured(dict(document), cls)
+            return _structured(dict(document) if isinstance(document, Mapping) else document, cls)
         except MismatchError as error:
             path = error.path
         raise InvalidInputError(f"from_dict: this is not a {cls.__name__}, at {path or '$'}")
@@ -167,9 +198,7 @@ def _error_as_json(error: Exception) -> dict[str, object]:
     document: dict[str, object] = {"type": type(error).__name__}
     if isinstance(error, HealthmsgError):
         document["message"] = str(error)
-        for name, value in vars(error).items():
-            if not name.startswith("_"):
-                document[name] = value if name in _OF_ERRORS or isinstance(value, str | int | float) else None
+        document |= {name: getattr(error, name) for name in _attributes_of(type(error), _OF_ERRORS)}
         if isinstance(error.__cause__, HealthmsgError):
             document["cause"] = error.__cause__
     # What another library's error says may be a secret.
@@ -283,25 +312,45 @@ def _error(value: Any, shape: type[Exception]) -> Exception:
     """Make an error of the class that it had, or the base of all where this version has no such class."""
     if type(value) is not dict:
         raise MismatchError
-    given = dict(value)
-    name, message, cause = given.pop("type", None), given.pop("message", None), given.pop("cause", None)
+    name, message, cause = value.get("type"), value.get("message"), value.get("cause")
     if type(name) is not str:
         raise MismatchError(".type")
-    kind = getattr(errors, name, None) or getattr(builtins, name, None)
-    if not (isinstance(kind, type) and issubclass(kind, shape)):
+    if type(message) not in {str, NoneType}:
+        raise MismatchError(".message")
+    kind = _class_named(name, errors, shape)
+    if kind is None:
+        foreign = _class_named(name, builtins, shape)
+        with suppress(TypeError):  # some cannot be made without what they are about
+            if foreign is not None:
+                return foreign.__new__(foreign)
         kind, message = HealthmsgError, message or name
-    error: Exception = kind.__new__(kind, *(() if message is None else (message,)))
-    if isinstance(error, HealthmsgError):
-        vars(error).update((name, _of_error(name, kept)) for name, kept in given.items())
-        error.__cause__ = None if cause is None else _error(cause, Exception)
+    error = kind.__new__(kind, *(() if message is None else (message,)))
+    for attribute, form in _attributes_of(kind, _OF_ERRORS).items():
+        vars(error)[attribute] = _below(f".{attribute}", value.get(attribute), form)
+    vars(error).update(_attributes_of(kind, _NOT_IN_JSON))
+    error.__cause__ = None if cause is None else _below(".cause", cause, Exception)
     return error
 
 
-def _of_error(name: str, value: Any) -> object:
-    kind = _OF_ERRORS.get(name)
-    if kind is None or value is None:
-        return value
+def _class_named(name: str, module: object, base: type[Exception]) -> type[Exception] | None:
+    kind = getattr(module, name, None)
+    return kind if isinstance(kind, type) and issubclass(kind, base) else None
+
+
+def _below(step: str, value: Any, form: Any) -> Any:
     try:
-        return _hook(kind)(value, kind)
+        return _hook(form)(value, form)
     except MismatchError as error:
-        raise error.below(f".{name}")  # noqa: B904 - it is the same error
+        raise error.below(step)  # noqa: B904 - it is the same error
+
+
+def _attributes_of(
+    kind: type[Exception], tables: Mapping[type[HealthmsgError], dict[str, Any]]
+) -> dict[str, Any]:
+    """Return what a table says of a class of errors and of those that it is made of."""
+    return {
+        name: form
+        for base, attributes in tables.items()
+        if issubclass(kind, base)
+        for name, form in attributes.items()
+    }

@@ -4,25 +4,15 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from ipaddress import ip_address
 from typing import Any, ClassVar, Final
 from urllib.parse import SplitResult, urlsplit
 
 from attrs import Attribute, field, frozen
 
 from healthmsg.errors import ConfigurationError
+from healthmsg.validation import require_secure_url
 
 _PORTS: Final = {"https": 443, "http": 80}
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether a host is this machine itself."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def port_of(parts: SplitResult) -> int | None:
@@ -47,26 +37,6 @@ def comparable_url(url: str) -> str:
     port = parts.port if parts.port not in {None, _PORTS.get(parts.scheme)} else None
     place = host if port is None else f"{host}:{port}"
     return f"{parts.scheme}://{place}{parts.path.rstrip('/')}"
-
-
-def require_secure_url(name: str, url: str, *, scheme: str = "https") -> None:
-    """Check that a URL is absolute and encrypted; plain http (or ws) is for loopback only.
-
-    Raises:
-        ConfigurationError: it is not. The message calls it `name`.
-    """
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname if parts.port != 0 else None
-    except (ValueError, AttributeError, TypeError):
-        host = None
-    if not host or not isinstance(url, str) or not url.isprintable() or " " in url:
-        raise ConfigurationError(f"{name} must be an absolute URL such as {scheme}://host/path")
-    if parts.username or parts.password:
-        raise ConfigurationError(f"{name} must not carry a user name or password")
-    plain = scheme.removesuffix("s")
-    if parts.scheme != scheme and not (parts.scheme == plain and is_loopback(host)):
-        raise ConfigurationError(f"{name} must use {scheme}; plain {plain} is allowed on loopback only")
 
 
 def _secure_http(_: object, attribute: Attribute[Any], url: str | None) -> None:

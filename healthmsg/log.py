@@ -38,8 +38,8 @@ def call_back(name: str, function: Callable[..., object], *values: object) -> No
 def log_to_stderr() -> None:
     """Write to the standard error what `HEALTHMSG_LOG` asks for: `debug` (each try of a call) or `info`.
 
-    Only this package's logger is touched. Where the program has given the root logger a handler, that one
-    alone gets the records, so that none is written twice.
+    Only this package's logger is touched. Where the program has a handler that gets the records, its own or
+    the root logger's, that one alone writes them, so that none is written twice.
     """
     level = os.environ.get("HEALTHMSG_LOG", "").strip().upper()
     if not level:
@@ -49,9 +49,15 @@ def log_to_stderr() -> None:
         return
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    handler.addFilter(lambda _: not logging.root.handlers)
+    handler.addFilter(lambda _: not _is_written_by_another(handler))
     logger.addHandler(handler)
     logger.setLevel(level)
+
+
+def _is_written_by_another(handler: logging.Handler) -> bool:
+    return any(other is not handler for other in logger.handlers) or (
+        logger.propagate and bool(logging.root.handlers)
+    )
 
 
 def _raise_later(failure: BaseException) -> bool:

@@ -156,8 +156,11 @@ def model_hook(model: type[AttrsInstance], converter: "Converter") -> Hook:
 
 
 def _makes_more_of_it(model: type[AttrsInstance]) -> bool:
-    """Return whether its `__init__` does more than to set and validate fields."""
-    return hasattr(model, "__attrs_post_init__") or any(field.converter for field in fields(model))
+    """Return whether more is to be done than to set and validate fields of which an id alone is required."""
+    return hasattr(model, "__attrs_post_init__") or any(
+        field.converter or (field.default is NOTHING and field.type not in _PRIMITIVES)
+        for field in fields(model)
+    )
 
 
 def _hook_by_type(model: type[AttrsInstance], converter: "Converter") -> Hook:

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from inspect import iscoroutinefunction
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final, TypeGuard, TypeVar
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from attrs import Attribute
 
@@ -28,6 +29,9 @@ _PHONE_NUMBER: Final = re.compile(r"\+[0-9](?:[0-9 ()./-]*[0-9])?")
 _BREAKS_A_LINE: Final = frozenset({"Cc", "Zl", "Zp"})
 # As RFC 9110 has it: a product's name, and its version if it has one.
 _PRODUCT: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+(/[A-Za-z0-9!#$%&'*+.^_`|~-]+)?")
+
+# Servers refuse headers that are too long, some of them by cutting the connection.
+_LONGEST_PRODUCT: Final = 200
 
 T = TypeVar("T")
 FunctionT = TypeVar("FunctionT", bound=Callable[..., object])
@@ -279,10 +283,13 @@ def check_app_info(value: object) -> str | None:
     Raises:
         ConfigurationError: it cannot be a product in the header `User-Agent`.
     """
-    if value is None or (isinstance(value, str) and _PRODUCT.fullmatch(value)):
+    if value is None:
+        return None
+    if isinstance(value, str) and len(value) <= _LONGEST_PRODUCT and _PRODUCT.fullmatch(value):
         return value
     raise ConfigurationError(
-        "app_info must be a program's name and version, such as 'ourehr/2.1', in ASCII and without blanks"
+        "app_info must be a program's name and version, such as 'ourehr/2.1', in ASCII, without blanks and"
+        f" at most {_LONGEST_PRODUCT} characters long"
     )
 
 
@@ -291,6 +298,36 @@ def check_size(value: object, name: str) -> int:
     if _is_number(value, int) and value >= 1:
         return value
     raise ConfigurationError(f"{name} must be a whole number of bytes, at least 1")
+
+
+def require_secure_url(name: str, url: str, *, scheme: str = "https") -> None:
+    """Check that a URL is absolute and encrypted; plain http (or ws) is for loopback only.
+
+    Raises:
+        ConfigurationError: it is not. The message calls it `name`.
+    """
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname if parts.port != 0 else None
+    except (ValueError, AttributeError, TypeError):
+        host = None
+    if not host or not isinstance(url, str) or not url.isprintable() or " " in url:
+        raise ConfigurationError(f"{name} must be an absolute URL such as {scheme}://host/path")
+    if parts.username or parts.password:
+        raise ConfigurationError(f"{name} must not carry a user name or password")
+    plain = scheme.removesuffix("s")
+    if parts.scheme != scheme and not (parts.scheme == plain and is_loopback(host)):
+        raise ConfigurationError(f"{name} must use {scheme}; plain {plain} is allowed on loopback only")
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host is this machine itself."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def check_proxy(proxy: object, name: str = "proxy") -> "URL | None":

@@ -299,3 +299,27 @@ def test_every_error_of_the_package_is_defined_in_errors() -> None:
     ]
 
     assert elsewhere == []
+
+
+def test_no_class_of_bulk_stands_on_a_ladder() -> None:
+    bases = {
+        node.name: [ast.unparse(base).partition("[")[0] for base in node.bases]
+        for tree in TREES.values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+    }
+
+    def ancestors(name: str) -> set[str]:
+        own = {base for base in bases[name] if base in bases}
+        return own.union(*map(ancestors, own))
+
+    of_bulk = {
+        node.name
+        for path, tree in TREES.items()
+        if path.parts[0] == "bulk"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+    }
+
+    assert len(of_bulk) > 30
+    assert {name: found for name in of_bulk if len(found := ancestors(name)) > 2} == {}

@@ -372,7 +372,8 @@ async def test_a_program_says_what_it_is_called() -> None:
 
 
 @pytest.mark.parametrize(
-    "app_info", ["", "our ehr", "ourehr/2.1\r\nX: y", "ourehr/2.1\n", "é/1", "a/b/c", "/1", "a/", 7, b"a/1"]
+    "app_info",
+    ["", "our ehr", "ourehr/2.1\r\nX: y", "ourehr/2.1\n", "é/1", "a/b/c", "/1", "a/", "a" * 201, 7, b"a/1"],
 )
 def test_a_name_that_no_program_can_have_is_refused(app_info: Any) -> None:
     with pytest.raises(ConfigurationError, match="app_info"):

@@ -87,6 +87,7 @@ def test_every_model_is_looked_at() -> None:
     assert len(MODELS) >= 17
 
 
+@pytest.mark.slow
 @every_model
 @few
 @given(data=st.data())
@@ -206,6 +207,7 @@ def test_any_bytes_give_a_value_or_an_invalid_response(shape: tuple[Any, Any], b
     check_reading(body, *shape)
 
 
+@pytest.mark.slow
 @every_model
 @few
 @given(data=st.data())

@@ -4,8 +4,9 @@ import pickle
 import pytest
 from attrs.exceptions import FrozenInstanceError
 
-from healthmsg.environment import Environment, comparable_url, require_secure_url
+from healthmsg.environment import Environment, comparable_url
 from healthmsg.errors import ConfigurationError
+from healthmsg.validation import require_secure_url
 
 API = "https://api.example.com/v1"
 PASSWORD = "canary-3f9"

@@ -147,6 +147,7 @@ VENDORS_TABLE = """
 """
 
 
+@pytest.mark.slow
 def test_exactly_the_letters_of_the_vendors_table_are_folded() -> None:
     table = {letter: row[0] for row in VENDORS_TABLE.split() for letter in row[1:]}
     assert len(table) == 177

@@ -191,3 +191,16 @@ def test_a_program_that_logs_by_itself_gets_each_record_once() -> None:
         "a pause",
     ]
     assert len([line for line in lines if "a try" in line]) == 1
+
+
+@pytest.mark.parametrize(
+    "setting_up",
+    [
+        "logging.getLogger('healthmsg').addHandler(logging.StreamHandler())",
+        "logging.basicConfig(level='DEBUG'); logging.getLogger('healthmsg').propagate = False",
+    ],
+)
+def test_a_record_is_written_once_whatever_handlers_a_program_has(setting_up: str) -> None:
+    lines = [line.rpartition(":")[2] for line in logged("debug", setting_up)[0] if "other" not in line]
+
+    assert lines == ["a try", "a repetition", "a pause"]

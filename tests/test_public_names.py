@@ -80,6 +80,15 @@ def test_an_unknown_name_is_an_attribute_error(name: str) -> None:
         getattr(healthmsg, name)
 
 
+def test_the_errors_are_there_as_soon_as_the_package_is() -> None:
+    script = "import healthmsg; print(healthmsg.errors.ServerError.__name__)"
+    done = subprocess.run(  # noqa: S603 - our own script
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout == "ServerError\n"
+
+
 def test_dir_gives_what_is_public() -> None:
     assert dir(healthmsg) == healthmsg.__all__
 

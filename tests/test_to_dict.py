@@ -1,4 +1,5 @@
 import json
+import pickle
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
@@ -10,14 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from healthmsg import Client, Environment, UploadFile
+from healthmsg.bulk.journal import Decision, JournalFile, JournalMessage, State
 from healthmsg.bulk.models import SendReport, SendResult
-from healthmsg.bulk.preview import PreviewReport, Problem, ProblemKind, UnknownMessage
+from healthmsg.bulk.preview import PreviewReport, Problem, ProblemKind
 from healthmsg.bulk.reconcile import Reconciled
 from healthmsg.bulk.upload import UploadResult
 from healthmsg.codec import Model, encode
 from healthmsg.downloads.attachments import DownloadResult
 from healthmsg.downloads.export import Export
-from healthmsg.errors import ConnectError, HealthmsgError, InvalidInputError, QuotaExceededError
+from healthmsg.errors import (
+    ConnectError,
+    ExportIncompleteError,
+    HealthmsgError,
+    InvalidInputError,
+    QuotaExceededError,
+)
 from healthmsg.models import (
     Attachment,
     GroupInvite,
@@ -46,6 +54,26 @@ OUTGOING = [
     ),
     ImportUser(email="a@b.nl", first_name="A", last_name="B", saml_username="ab"),
 ]
+
+
+@frozen
+class Appointment(User):
+    when: datetime = field(kw_only=True)
+
+
+NOT_FOUND = {
+    "type": "NotFoundError",
+    "message": "m",
+    "call": "GET x",
+    "problem": "p",
+    "outcome": "not sent",
+    "attempts": 1,
+    "transaction_id": "",
+    "status": 404,
+    "server_message": "",
+    "server_code": "",
+    "server_info": "",
+}
 
 
 @frozen
@@ -100,6 +128,22 @@ def test_a_dict_shows_moments_with_their_offset_and_extra_among_the_keys() -> No
     }
 
 
+@pytest.mark.parametrize("document", [None, 5, CANARY, [CANARY], [["id", CANARY]]])
+def test_what_is_no_dict_is_refused(document: Any) -> None:
+    with pytest.raises(InvalidInputError, match=r"this is not a User, at \$") as caught:
+        User.from_dict(document)
+
+    assert CANARY not in str(caught.value)
+
+
+def test_a_programs_own_model_may_require_more_than_an_id() -> None:
+    appointment = Appointment("u1", when=NOON)
+
+    assert through_json(appointment) == appointment
+    with pytest.raises(InvalidInputError, match=r"\$\.when"):
+        Appointment.from_dict({"id": "u1"})
+
+
 def test_a_payload_comes_back_as_the_kind_that_its_type_names() -> None:
     assert type(Payload.from_dict({"type": "question"})) is QuestionPayload
 
@@ -125,6 +169,18 @@ def test_a_payload_comes_back_as_the_kind_that_its_type_names() -> None:
             Result,
             {"outcome": "unknown", "error": {"type": "ConnectError", "outcome": CANARY}},
             r"\$\.error\.outcome",
+        ),
+        (Result, {"outcome": "unknown", "error": {"type": "NotFoundError"}}, r"\$\.error\.outcome"),
+        (
+            Result,
+            {"outcome": "unknown", "error": NOT_FOUND | {"status": CANARY}},
+            r"\$\.error\.status",
+        ),
+        (Result, {"outcome": "unknown", "error": NOT_FOUND | {"message": [CANARY]}}, r"\$\.error\.message"),
+        (
+            Result,
+            {"outcome": "unknown", "error": NOT_FOUND | {"cause": {"type": [CANARY]}}},
+            r"\$\.error\.cause\.type",
         ),
     ],
 )
@@ -157,7 +213,23 @@ RESULTS = [
     PROBLEM,
     PreviewReport(9, 8, 1, 2, 3, 4, 5, 6, 7, 2.5, (PROBLEM,), other_text=1),
     Reconciled(Outcome.UNKNOWN, None, "no proof", ("m1", "m2")),
-    UnknownMessage("k", "users/u1", "text", "conversations/c1", NOON, "no proof", 2, is_final=True),
+    JournalMessage(
+        "k",
+        position=3,
+        to="users/u1",
+        body="text",
+        files=(JournalFile("/a.pdf", "a.pdf", 4),),
+        question={"options": ["ja"]},
+        state=State.UNKNOWN,
+        is_final=True,
+        message_id=None,
+        error="no proof",
+        attempts=2,
+        started_at=NOON,
+        sent_to="conversations/c1",
+        updated_at=NOON,
+        decision=Decision(Outcome.NOT_SENT, "An Visser", NOON),
+    ),
     DownloadResult(Attachment("a1", "x.pdf", 3), Path("x.pdf"), skipped=True),
     DownloadResult(Attachment("a1"), error=REFUSED),
     Export(Path("folder"), 3, 2, 1),
@@ -240,3 +312,34 @@ def test_an_error_of_a_newer_version_comes_back_as_the_base_of_all() -> None:
 
     assert type(again.error) is HealthmsgError
     assert str(again.error) == "m"
+
+
+@pytest.mark.parametrize(
+    "name", ["SystemExit", "KeyboardInterrupt", "Outcome", "eval", "annotations", "usage"]
+)
+def test_a_name_that_is_no_errors_makes_nothing_but_an_error(name: str) -> None:
+    again = Result.from_dict({"outcome": "unknown", "error": {"type": name}})
+
+    assert type(again.error) is HealthmsgError
+
+
+def test_an_error_has_no_attributes_but_its_own() -> None:
+    strange = {"note_tries": 1, "__reduce_ex__": 1, "args": [1], "__class__": 1, "extra": 1}
+
+    error = Result.from_dict({"outcome": "unknown", "error": NOT_FOUND | strange}).error
+
+    assert not vars(error).keys() & strange.keys()
+    assert vars(pickle.loads(pickle.dumps(error))) == vars(error)  # noqa: S301 - our own
+
+
+def test_an_error_that_needs_what_it_is_about_comes_back_as_the_base_of_all() -> None:
+    again = through_json(Result("k", Outcome.NOT_SENT, ExceptionGroup(CANARY, [ValueError(CANARY)])))
+
+    assert type(again.error) is HealthmsgError
+    assert str(again.error) == "ExceptionGroup"
+
+
+def test_files_that_an_export_could_not_fetch_are_none_in_json() -> None:
+    error = example(ExportIncompleteError)
+
+    assert through_json(Result("k", Outcome.NOT_SENT, error)).error.failures == ()

@@ -19,7 +19,7 @@ from urllib.parse import parse_qs
 from attrs import Attribute, evolve, field, frozen
 
 from healthmsg.auth.token import Token, utc_now
-from healthmsg.environment import Environment, require_secure_url
+from healthmsg.environment import Environment
 from healthmsg.errors import (
     AuthorizationRefusedError,
     ConfigurationError,
@@ -41,7 +41,7 @@ from healthmsg.pipeline.limit import LimitStep
 from healthmsg.pipeline.request import Content, Request, Response, Send
 from healthmsg.pipeline.retry import Retries
 from healthmsg.ratelimit.limiter import Limiter
-from healthmsg.validation import is_printable
+from healthmsg.validation import is_printable, require_secure_url
 
 if TYPE_CHECKING:
     from oauthlib.oauth2 import WebApplicationClient

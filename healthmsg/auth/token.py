@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from attrs import Attribute, field, frozen
+from attrs.converters import optional
 
 from healthmsg.errors import ConfigurationError
 from healthmsg.errors.base import hides_arguments
@@ -32,18 +33,10 @@ def _separate_scopes(scopes: Iterable[str]) -> tuple[str, ...]:
     return separate
 
 
-def _in_utc(moment: datetime | None) -> datetime | None:
-    return None if moment is None else _known_in_utc(moment)
-
-
-def _known_in_utc(moment: datetime) -> datetime:
-    if not _is_aware(moment):
+def _in_utc(moment: datetime) -> datetime:
+    if not isinstance(moment, datetime) or moment.utcoffset() is None:
         raise ConfigurationError("a token's times must be datetimes with a time zone")
     return moment.astimezone(UTC)
-
-
-def _is_aware(moment: object) -> bool:
-    return isinstance(moment, datetime) and moment.utcoffset() is not None
 
 
 @frozen
@@ -60,8 +53,8 @@ class Token:
 
     value: str = field(repr=False, validator=_usable_in_a_header)
     scopes: tuple[str, ...] = field(default=(), converter=_separate_scopes)
-    created_at: datetime = field(factory=utc_now, converter=_known_in_utc, kw_only=True)
-    expires_at: datetime | None = field(default=None, converter=_in_utc, kw_only=True)
+    created_at: datetime = field(factory=utc_now, converter=_in_utc, kw_only=True)
+    expires_at: datetime | None = field(default=None, converter=optional(_in_utc), kw_only=True)
     refresh_token: str | None = field(default=None, repr=False, validator=_usable_in_a_form, kw_only=True)
 
     def is_expired(self, now: datetime, leeway: timedelta = timedelta()) -> bool:

@@ -1,12 +1,14 @@
 """Sending many messages, and uploading many files."""
 
+from healthmsg.bulk.journal.base import JournalMessage
 from healthmsg.bulk.models import Outgoing, SendReport, SendResult
-from healthmsg.bulk.preview import JournalReview, Preview, PreviewReport, Problem, ProblemKind, UnknownMessage
+from healthmsg.bulk.preview import JournalReview, Preview, PreviewReport, Problem, ProblemKind
 from healthmsg.bulk.reconcile import Reconciled
 from healthmsg.bulk.runner import SendMany
 from healthmsg.bulk.upload import Upload, UploadMany, UploadResult
 
 __all__ = [
+    "JournalMessage",
     "JournalReview",
     "Outgoing",
     "Preview",
@@ -17,7 +19,6 @@ __all__ = [
     "SendMany",
     "SendReport",
     "SendResult",
-    "UnknownMessage",
     "Upload",
     "UploadMany",
     "UploadResult",

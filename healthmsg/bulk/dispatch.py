@@ -65,7 +65,10 @@ class CallTracker:
     def calls_of(self, task: _Task | None) -> int:
         """Return how many calls the last request of a task has led to so far."""
         request = self.requests.get(task) if task is not None else None
-        return 0 if request is None or request.current.slot is None else request.current.number
+        if request is None:
+            return 0
+        # A try that has no slot yet has not been made; those before it have.
+        return request.current.number - (request.current.slot is None)
 
     def has_begun(self, task: _Task) -> bool:
         """Return whether a task may have sent anything. If not, it still waits for its first turn."""

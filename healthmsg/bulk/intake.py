@@ -30,12 +30,12 @@ from healthmsg.bulk.journal.base import Claim
 from healthmsg.bulk.journal.memory import MemoryJournal
 from healthmsg.bulk.models import (
     Messages,
+    OtherText,
     Outgoing,
     Recipient,
     SendResult,
     check_outgoing,
 )
-from healthmsg.bulk.options import OtherText
 from healthmsg.bulk.upload import HeldFiles
 from healthmsg.errors import (
     EarlierRunError,
@@ -350,7 +350,7 @@ class MemoryIntake(Intake):
                     self._has_entered()
                     index += 1
         except Exception as error:  # noqa: BLE001 - raised again when what came before is sent
-            self.failure = error
+            self.failure: Exception | None = error
 
     async def _with_files(self, message: Outgoing) -> Outgoing:
         """Return the message with snapshots of its files."""
@@ -406,7 +406,7 @@ class JournalIntake(Intake):
                 except StopAsyncIteration:
                     break
                 except Exception as error:  # noqa: BLE001 - raised again when what came before is sent
-                    self.failure = error
+                    self.failure: Exception | None = error
                     return
                 await checker.check(batch)
                 await self._enter(batch)
@@ -454,7 +454,7 @@ class JournalIntake(Intake):
         }
         if with_other_text and not self.other_texts:
             self._on_other_texts()
-        self.other_texts += len(with_other_text)
+        self.other_texts: int = self.other_texts + len(with_other_text)
         if self._other_text == "send":
             return entered, found.superseded
         for index, entry in entered:

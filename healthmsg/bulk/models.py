@@ -1,7 +1,8 @@
-"""What goes into bulk sending, and what comes out."""
+"""What goes into bulk sending, how a run is to go about it, and what comes out."""
 
+import os
 from collections.abc import AsyncIterable, Iterable, Sequence
-from typing import Final, TypeGuard
+from typing import Final, Literal, TypeGuard
 
 from attrs import field, frozen
 
@@ -13,6 +14,7 @@ from healthmsg.ids import USERS, ChatAddress
 from healthmsg.models import Outcome, Question
 from healthmsg.resources.chat import BaseChat, belongs_to
 from healthmsg.structuring import in_json
+from healthmsg.validation import check_choice, check_flag, check_seconds
 
 Recipient = BaseChat | str
 """A chat handle, or an address such as `conversations/c1`, `aux/conversations/patient 7` or `users/u1`."""
@@ -76,6 +78,50 @@ class Outgoing:
 
 
 Messages = Iterable[Outgoing] | AsyncIterable[Outgoing]
+OnUnknown = Literal["reconcile", "report"]
+"""What to do with a message that may have been delivered: look for it in its chat, or report it."""
+OtherText = Literal["send", "skip"]
+"""What to do with a message whose recipient already got, or may have got, another one from the journal."""
+OTHER_TEXTS: Final[tuple[OtherText, ...]] = ("send", "skip")
+JournalTarget = str | os.PathLike[str]
+"""A file, or the URL of a PostgreSQL database."""
+
+
+@frozen
+class SendOptions:
+    """The options of `send_many`; see there.
+
+    Raises:
+        InvalidInputError: an option cannot be right.
+    """
+
+    on_unknown: OnUnknown
+    settle: float
+    retry_failed: bool
+    stop_after: float
+    other_text: OtherText = "send"
+    superseded: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        check_choice(self.on_unknown, "on_unknown", ("reconcile", "report"))
+        check_seconds(self.settle, "settle")
+        check_flag(self.retry_failed, "retry_failed")
+        check_seconds(self.stop_after, "stop_after")
+        check_choice(self.other_text, "other_text", OTHER_TEXTS)
+        check_flag(self.superseded, "superseded")
+
+    def check_fit(self, messages: Messages | None, journal: JournalTarget | None) -> None:
+        """Refuse options that do not fit the input.
+
+        Raises:
+            InvalidInputError: there are neither messages nor a journal, or an option needs one of them.
+        """
+        if messages is None and journal is None:
+            raise InvalidInputError("send_many needs messages, or a journal that holds some")
+        if self.superseded and messages is not None:
+            raise InvalidInputError("superseded is for a run without messages: what is given is sent anyway")
+        if self.other_text != "send" and (journal is None or messages is None):
+            raise InvalidInputError("other_text needs messages, and a journal, which knows who got what")
 
 
 @frozen

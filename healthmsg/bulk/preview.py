@@ -13,10 +13,25 @@ from attrs import define, field, frozen
 from healthmsg.aio import AsyncIterationOnly, start
 from healthmsg.api import Api
 from healthmsg.bulk.intake import Checker, Input, batches, compare, other_text_error
-from healthmsg.bulk.journal import Entry, EntryStatus, InputIndex, State, fingerprint_of, open_journal
+from healthmsg.bulk.journal import (
+    Entry,
+    EntryStatus,
+    InputIndex,
+    JournalMessage,
+    State,
+    fingerprint_of,
+    open_journal,
+)
 from healthmsg.bulk.journal.target import Target
-from healthmsg.bulk.models import RECIPIENT, Messages, Recipient, is_user, shown_recipient
-from healthmsg.bulk.options import JournalTarget, SendOptions
+from healthmsg.bulk.models import (
+    RECIPIENT,
+    JournalTarget,
+    Messages,
+    Recipient,
+    SendOptions,
+    is_user,
+    shown_recipient,
+)
 from healthmsg.bulk.reconcile import my_id
 from healthmsg.codec import Model
 from healthmsg.errors import (
@@ -359,25 +374,6 @@ def preview_many(  # noqa: PLR0913 - as the client calls it
     )
 
 
-@frozen
-class UnknownMessage(Model):
-    """A message of a journal that may have been delivered.
-
-    `to` is its address as text, `sent_to` that of the chat in which it would be, if a call was made for it.
-    `started_at`, aware, is when the last call was made, by the service's clock. `error` says why nothing is
-    proven. With `is_final`, no run looks for it any more; otherwise the next run does.
-    """
-
-    key: str = field(repr=False)
-    to: str = field(repr=shown_recipient)
-    body: str = field(repr=False)
-    sent_to: str | None = field(repr=shown_recipient)
-    started_at: datetime | None
-    error: str | None
-    attempts: int
-    is_final: bool
-
-
 class JournalReview:
     """The unknown messages of a journal, for a person to look at and decide. Making one opens nothing.
 
@@ -393,7 +389,7 @@ class JournalReview:
         self._path = Target.parse(journal).path
         self._journal = journal
 
-    async def unknown(self) -> AsyncGenerator[UnknownMessage, None]:
+    async def unknown(self) -> AsyncGenerator[JournalMessage, None]:
         """Go through the messages of which it is not known whether they were delivered, in order.
 
         Raises:
@@ -402,10 +398,7 @@ class JournalReview:
         async with open_journal(self._journal, is_reading=True) as journal:
             for state in (State.UNKNOWN, State.SENDING):
                 async for row in journal.rows(state):
-                    yield UnknownMessage(
-                        *(row.key, row.chat, row.body or "", row.sent_to, row.started_at, row.error),
-                        *(row.attempts, row.is_final),
-                    )
+                    yield row
 
     async def decide(self, key: str, outcome: Outcome, *, by: str, message_id: str | None = None) -> None:
         """Record a person's decision about an unknown message; the journal keeps who decided, and when.

@@ -14,8 +14,7 @@ from healthmsg.bulk.intake import Intake, JournalIntake, MemoryIntake
 from healthmsg.bulk.journal import InputIndex, open_journal
 from healthmsg.bulk.journal.base import Claim, Journal, State
 from healthmsg.bulk.journal.memory import MemoryJournal
-from healthmsg.bulk.models import Messages, SendReport, SendResult
-from healthmsg.bulk.options import JournalTarget, SendOptions
+from healthmsg.bulk.models import JournalTarget, Messages, SendOptions, SendReport, SendResult
 from healthmsg.bulk.reconcile import DeliveryProofs, my_id
 from healthmsg.bulk.sender import Doubts, Sender
 from healthmsg.errors import (
@@ -136,7 +135,7 @@ class SendMany(BulkRun[SendResult]):
             attempts=attempts,
             seconds=asyncio.get_running_loop().time() - started,
             failures=tuple(failures),
-            other_text=self._runner.intake.other_texts,
+            other_text=self._runner.other_texts,
             superseded=self._runner.superseded,
         )
 
@@ -179,6 +178,11 @@ class Runner:
         self.intake: Intake
         self._proofs: DeliveryProofs
         self._sender: Sender
+
+    @property
+    def other_texts(self) -> int:
+        """How many messages are to recipients who got another one."""
+        return self.intake.other_texts if self.is_open else 0
 
     async def _feed(self) -> None:
         """Send the messages, or what the journal holds.

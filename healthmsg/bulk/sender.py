@@ -13,8 +13,15 @@ from healthmsg.bulk.dispatch import CallTracker, DispatchWindow, Lease, OrderKee
 from healthmsg.bulk.entries import outgoing_of
 from healthmsg.bulk.intake import Intake
 from healthmsg.bulk.journal.base import Claim, Journal, State
-from healthmsg.bulk.models import Outgoing, SendResult, address_of, check_own, is_user, outcome_of
-from healthmsg.bulk.options import SendOptions
+from healthmsg.bulk.models import (
+    Outgoing,
+    SendOptions,
+    SendResult,
+    address_of,
+    check_own,
+    is_user,
+    outcome_of,
+)
 from healthmsg.bulk.reconcile import DeliveryProofs, JournalEvidence, Reconciled, Reconciler, reconciler_of
 from healthmsg.clock import ServerClock
 from healthmsg.delivery.proof import Attempt, attempt_of
@@ -281,11 +288,11 @@ class Sender:
 
     def _note_answer(self, error: Exception) -> None:
         """Pass to the circuit breaker what this message's error says about the service."""
-        if attempt_of(error) is not None:
+        if isinstance(error, DeliveryUnknownError):  # also of the conversation alone, not yet of the message
             self._breaker.record_unclear(error)
         elif isinstance(error, StatusError) and not isinstance(error, ForbiddenError):
             self._breaker.record_success()
-        elif outcome_of(error) is Outcome.NOT_SENT:
+        else:
             self._breaker.release_probe()
 
     async def _closed(self, claim: Claim, outcome: Outcome, error: Exception, attempts: int) -> SendResult:

@@ -17,8 +17,8 @@ from attrs import define, field, frozen
 from rich.console import Console
 from rich.table import Table
 
-from healthmsg.bulk import JournalReview, UnknownMessage
-from healthmsg.bulk.journal import Row, State, open_journal
+from healthmsg.bulk import JournalMessage, JournalReview
+from healthmsg.bulk.journal import State, open_journal
 from healthmsg.cli.files import (
     JOURNAL_VARIABLE,
     JournalLocation,
@@ -106,7 +106,7 @@ def purge(
     older_than: Annotated[str, typer.Option(metavar="AGE", help="Such as 90d or 12w.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Delete what was delivered, not sent or set aside longer ago than this, with the keys."""
+    """Delete what was delivered, not sent or parked longer ago than this, with the keys."""
     console = Console()
     with exit_on_error("Nothing was deleted."):
         age = _parse_age(older_than)
@@ -115,7 +115,7 @@ def purge(
         before = _minute(datetime.now(UTC) - age)
         survey = asyncio.run(_survey(target))
         console.print(
-            f"Deletes what was delivered, not sent or set aside before {before}, out of {survey.settled:,}"
+            f"Deletes what was delivered, not sent or parked before {before}, out of {survey.settled:,}"
             " messages."
             " Their keys are forgotten: given the same recipients again, they would be sent again.",
             highlight=False,
@@ -331,14 +331,14 @@ def _complete_file(path: Path) -> Iterator[TextIO]:
     raise HealthmsgError(problem)
 
 
-def _cells(row: Row) -> tuple[object, ...]:
+def _cells(row: JournalMessage) -> tuple[object, ...]:
     decided: tuple[str, str, str] = ("", "", "")
     if row.decision is not None:
         decided = (row.decision.outcome.value, row.decision.by, row.decision.at.isoformat())
     return (
         row.position,
         row.key,
-        row.chat,
+        row.to,
         row.state.value,
         row.message_id or "",
         strip_class_name(row.error or ""),
@@ -421,7 +421,7 @@ class _UnknownReport:
     def _print(self, text: str) -> None:
         print_text(self.console, text)
 
-    def _print_entry(self, message: UnknownMessage) -> None:
+    def _print_entry(self, message: JournalMessage) -> None:
         self._print(f"{message.key}")
         self._print(f"  to {message.to}")
         when = "it is not known when" if message.started_at is None else _second(message.started_at)
@@ -431,10 +431,10 @@ class _UnknownReport:
         if not message.is_final:
             self._print("  the next run with this journal tries to find out by itself")
         if self.with_texts:
-            self._print(f"  text: {message.body}")
+            self._print(f"  text: {message.body or ''}")
 
     async def _print_chat(
-        self, client: Client, me: str, message: UnknownMessage, journal: "SqlJournal"
+        self, client: Client, me: str, message: JournalMessage, journal: "SqlJournal"
     ) -> None:
         address = message.sent_to or message.to
         if address.startswith(USERS) or message.started_at is None:
@@ -458,13 +458,13 @@ class _UnknownReport:
         if not mine.is_whole:
             self._print(f"  only its newest {_MOST_MESSAGES:,} messages were read: look in the chat itself")
 
-    async def _print_candidate(self, one: Message, message: UnknownMessage, journal: "SqlJournal") -> None:
+    async def _print_candidate(self, one: Message, message: JournalMessage, journal: "SqlJournal") -> None:
         is_known = await journal.is_claimed_id(one.id, message.key)
         facts = [
             "at a time the service does not say" if one.created_at is None else _second(one.created_at),
             f"message {one.id}",
             "another of this journal's" if is_known else "not one that the journal knows",
-            "the same text" if one.body == message.body else "another text, or in another form",
+            "the same text" if one.body == (message.body or "") else "another text, or in another form",
         ]
         if one.attachments:
             facts.append(f"files: {len(one.attachments)}")

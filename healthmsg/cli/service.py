@@ -14,12 +14,13 @@ from typer.core import TyperCommand, TyperOption
 from healthmsg.assembly import token_from_env
 from healthmsg.cli.files import HIDDEN
 from healthmsg.client import Client
-from healthmsg.environment import Environment, comparable_url, is_loopback
+from healthmsg.environment import Environment, comparable_url
 from healthmsg.errors import ConfigurationError
 from healthmsg.ids import ChatAddress, exact_aux_id
 from healthmsg.network import Network, trusting_context
 from healthmsg.resources.chat import Chat
 from healthmsg.resources.group_chat import GroupChat
+from healthmsg.validation import is_loopback
 
 _NAMES: Final = {
     comparable_url(Environment.kpn().api_url): "KPN Healthcare Messenger",

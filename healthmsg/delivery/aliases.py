@@ -48,10 +48,6 @@ class Aliases:
 
     # --- asking
 
-    def canonical(self, address: str) -> str:
-        """Return the one address that stands for all that are known to lead to the same chat, as of now."""
-        return self.addresses_of(address)[0]
-
     def addresses_of(self, address: str) -> tuple[str, ...]:
         """Return every address that is known to lead to the same chat, this one included."""
         plain = plain_address(address)

@@ -25,8 +25,6 @@ _Value = TypeVar("_Value")
 _AUX: Final = "aux/"
 _PROCESS: Final = token_hex(8)
 _numbers: Final = count(1)
-# A message's chat, and the hash of its text. No context manager: every call pays for it.
-Departed = tuple[str, int]
 Files = tuple[tuple[str, int | None], ...]
 # More than are sent while it is still open whether one of them was.
 _MOST_KNOWN: Final = 20_000
@@ -159,16 +157,20 @@ class Deliveries:
         # A user has one auxiliary id of an integrator's at most [A].
         return False if same is None and one.startswith(_AUX) and other.startswith(_AUX) else same
 
-    def track(self, chat: ChatAddress, body: str) -> Departed:
-        """Note that such a message is being sent, until `untrack` gets the same."""
-        address, its_hash = departed = chat.text, hash(body)
+    def track(self, chat: ChatAddress, body: str) -> int:
+        """Note that such a message is being sent, and return its text's hash, which `untrack` needs.
+
+        Tracebacks show it, so the address is not in it: that may be an auxiliary id. A context manager would
+        cost every call more.
+        """
+        address, its_hash = chat.text, hash(body)
         there = self._on_their_way.setdefault(its_hash, {})
         there[address] = there.get(address, 0) + 1
-        return departed
+        return its_hash
 
-    def untrack(self, departed: Departed) -> None:
+    def untrack(self, chat: ChatAddress, its_hash: int) -> None:
         """Note that the call with such a message is over."""
-        address, its_hash = departed
+        address = chat.text
         there = self._on_their_way[its_hash]
         there[address] -= 1
         if not there[address]:

@@ -13,10 +13,11 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from healthmsg.api import Api
 from healthmsg.codec import as_mapping
-from healthmsg.environment import port_of, require_secure_url
+from healthmsg.environment import port_of
 from healthmsg.errors import ConfigurationError, DownloadError, InvalidResponseError, UnauthorizedError
 from healthmsg.errors.base import hides_awaited_arguments
 from healthmsg.pipeline.request import Request, Response
+from healthmsg.validation import is_printable, require_secure_url
 
 _MOST_REDIRECTS: Final = 5
 # No user name, and nothing that only some readers of URLs take for the end of the host.
@@ -120,9 +121,5 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
 def _cookie_header(set_cookies: tuple[str, ...]) -> str | None:
     # Cut out and not parsed: the value goes back as it came.
     pairs = (set_cookie.partition(";")[0].strip() for set_cookie in set_cookies)
-    sent = {pair.partition("=")[0]: pair for pair in pairs if "=" in pair and _is_plain(pair)}
+    sent = {pair.partition("=")[0]: pair for pair in pairs if "=" in pair and is_printable(pair)}
     return "; ".join(sent.values()) or None
-
-
-def _is_plain(text: str) -> bool:
-    return text.isascii() and text.isprintable()

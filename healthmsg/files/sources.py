@@ -389,9 +389,6 @@ def descriptor_of(file: object) -> int | None:
         return None
     with suppress(OSError, ValueError, AttributeError):
         descriptor: object = file.fileno()  # type: ignore[attr-defined]
-        return descriptor if isinstance(descriptor, int) and _is_regular(descriptor) else None
+        if isinstance(descriptor, int) and stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return descriptor
     return None
-
-
-def _is_regular(descriptor: int) -> bool:
-    return stat.S_ISREG(os.fstat(descriptor).st_mode)

@@ -6,14 +6,15 @@ from healthmsg.models.invitations import GroupInvite, ImportUser
 from healthmsg.models.messages import (
     Attachment,
     Message,
+    Option,
     Payload,
+    Question,
     QuestionAnswer,
     QuestionOption,
     QuestionPayload,
     SentMessage,
     VerificationPayload,
 )
-from healthmsg.models.questions import Option, Question
 from healthmsg.models.users import (
     CompanyInfo,
     IdentityProvider,

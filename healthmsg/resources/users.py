@@ -1,4 +1,4 @@
-"""`client.users`: people."""
+"""`client.users`: people. `client.me`: the user whose token is used."""
 
 from typing import Final, Literal
 
@@ -7,6 +7,7 @@ from healthmsg.api import Api, Created, Resource, json_body, reserved_for_user, 
 from healthmsg.errors.base import hides_awaited_arguments
 from healthmsg.ids import ChatAddress, ChatKind, check_aux_id
 from healthmsg.models import IdentityProvider, User, UserVerifications, Verification
+from healthmsg.paging import PAGE_SIZE, Pager
 from healthmsg.resources.chat import Chat
 from healthmsg.routes import (
     GET_ME,
@@ -14,16 +15,11 @@ from healthmsg.routes import (
     INVITE_CONTACT,
     INVITE_COWORKER,
     INVITE_PRIVATE_USER,
+    LIST_CONTACTS,
     LIST_PROVIDERS,
     LIST_VERIFICATIONS,
 )
-from healthmsg.validation import (
-    check_choice,
-    check_flag,
-    check_name,
-    check_reachable_by_one,
-    check_text,
-)
+from healthmsg.validation import check_choice, check_flag, check_name, check_reachable_by_one, check_text
 
 _INVITATIONS: Final = {
     "coworker": INVITE_COWORKER,
@@ -162,3 +158,19 @@ class Users(Resource):
     def _invited(self, user: str, aux_id: str | None) -> User:
         self._api.aliases.learn_user_of_aux_id(aux_id, user, is_assigned=True)
         return User(user)
+
+
+class Me(Resource):
+    """The user whose token is used."""
+
+    async def get(self) -> User:
+        """Read who that is. Contract: `GET me` [V]."""
+        return await self._api.read(User, GET_ME)
+
+    def contacts(self, *, limit: int | None = None, page_size: int = PAGE_SIZE) -> Pager[User]:
+        """Read the people this user knows; with `limit`, so many at most. Contract: `GET me/contacts` [V].
+
+        Raises:
+            InvalidInputError: `limit` or `page_size` is not a whole number of at least 1.
+        """
+        return self._api.pages(User, LIST_CONTACTS, page_size=page_size, limit=limit)

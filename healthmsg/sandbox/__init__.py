@@ -26,7 +26,6 @@ from healthmsg.sandbox.faults import (
     TooManyRequests,
     WrongShape,
 )
-from healthmsg.sandbox.habits import Habits
 from healthmsg.sandbox.limits import (
     FixedWindow,
     Quota,
@@ -37,6 +36,7 @@ from healthmsg.sandbox.limits import (
     count_rejections,
     most_in_any_period,
 )
+from healthmsg.sandbox.records import Habits
 from healthmsg.sandbox.server import Sandbox
 
 __all__ = [

@@ -11,9 +11,8 @@ from attrs import define, field, frozen
 
 from healthmsg.environment import Environment
 from healthmsg.sandbox.call_log import CallLog
-from healthmsg.sandbox.habits import Habits
 from healthmsg.sandbox.limits import Quota, RateLimitPolicy, SlidingWindow
-from healthmsg.sandbox.records import File, Person, StoredChat, StoredMessage
+from healthmsg.sandbox.records import File, Habits, Person, StoredChat, StoredMessage
 from healthmsg.sandbox.store import Store
 
 API_BASE: Final = "v1"

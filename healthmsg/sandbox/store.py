@@ -9,8 +9,7 @@ from uuid import UUID, uuid5
 
 from healthmsg.ids import ChatKind
 from healthmsg.sandbox.content import Bytes, Content, Stored
-from healthmsg.sandbox.habits import Habits
-from healthmsg.sandbox.records import Company, File, Payload, Person, StoredChat, StoredMessage
+from healthmsg.sandbox.records import Company, File, Habits, Payload, Person, StoredChat, StoredMessage
 
 T = TypeVar("T")
 

@@ -19,7 +19,6 @@ from aiohttp import hdrs
 from attrs import define
 from yarl import URL
 
-from healthmsg.environment import is_loopback
 from healthmsg.errors import (
     CallError,
     CallTimeoutError,
@@ -34,6 +33,7 @@ from healthmsg.pipeline.request import Content, Multipart, Request, Response
 from healthmsg.transport.connections import Connections, connect_error, slow_proxy_settings
 from healthmsg.transport.multipart import UploadBody
 from healthmsg.transport.timeouts import Standstill, Timeout
+from healthmsg.validation import is_loopback
 from healthmsg.version import __version__
 
 _USER_AGENT: Final = f"healthmsg/{__version__}"
@@ -65,7 +65,8 @@ _NOTES_SENDING: Final = hasattr(aiohttp.ClientRequest, "send")
 class _Sending:
     """A request on its way into aiohttp."""
 
-    request: Request
+    request: Request | None
+    """`None` afterwards: the context of a connection that was made for it lives as long as that."""
     write_timeout: float | None
     """Seconds; `None` for a body that the operating system takes at once."""
     is_made: bool = False
@@ -88,12 +89,11 @@ class _OutgoingRequest(aiohttp.ClientRequest):
     def __init__(self, method: str, url: URL, **options: Any) -> None:
         super().__init__(method, url, **options)
         sending = _SENDING.get()
-        if sending is None:
+        if sending is None or (request := sending.request) is None:
             return
-        request = sending.request
+        if (url, method) != (request.current.url, request.method):
+            return  # a middleware or a tracing hook of the program's makes a call of its own
         if sending.is_made:
-            if (url, method) != (request.current.url, request.method):
-                return  # a middleware of the program's makes a call of its own
             # When a kept-alive connection breaks, aiohttp sends GET, PUT and DELETE again by itself.
             raise aiohttp.ServerDisconnectedError
         sending.is_made = True
@@ -251,7 +251,8 @@ class Wire:
         current.has_left = current.heard = None
         upload = UploadBody(body, request) if isinstance(body, Multipart) else None
         headers = {hdrs.CONTENT_TYPE: body.content_type} if isinstance(body, Content) else request.headers
-        _SENDING.set(_Sending(request, self._write_timeout(body)))
+        sending = _Sending(request, self._write_timeout(body))
+        before = _SENDING.set(sending)
         try:
             answer = await session.request(
                 request.method,
@@ -275,7 +276,8 @@ class Wire:
             # aiohttp's only way to say that a session was closed meanwhile.
             failure = ClientClosedError() if session.closed else error
         finally:
-            _SENDING.set(None)
+            sending.request = None
+            _SENDING.reset(before)  # that of a call whose tracing hook made this one
         raise (upload and upload.failure()) or failure
 
     def _write_timeout(self, body: Content | Multipart | None) -> float | None:

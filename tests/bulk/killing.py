@@ -65,7 +65,7 @@ class Sender:
 
     process: asyncio.subprocess.Process
     results: Path
-    told: Path
+    stderr_file: Path
     is_killed: bool = False
 
     def kill(self) -> None:
@@ -156,8 +156,8 @@ class Killing:
 
     async def start(self) -> Sender:
         name = str(len(self.senders))
-        results, told = self.folder / f"{name}.jsonl", self.folder / f"{name}.txt"
-        with told.open("wb") as stderr:
+        results, stderr_file = self.folder / f"{name}.jsonl", self.folder / f"{name}.txt"
+        with stderr_file.open("wb") as stderr:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", killed_sender.__name__),
                 *(self.sandbox.environment.api_url, self.journal, str(SETTLE), str(results)),
@@ -165,7 +165,7 @@ class Killing:
                 env=os.environ | {"HEALTHMSG_TOKEN": self.sandbox.issue_token()},
                 stderr=stderr,
             )
-        self.senders.append(Sender(process, results, told))
+        self.senders.append(Sender(process, results, stderr_file))
         return self.senders[-1]
 
     def kill_within(self, sender: Sender, most: int) -> None:
@@ -177,8 +177,8 @@ class Killing:
 
     async def wait_for(self, sender: Sender) -> None:
         if not await sender.ended_well():
-            told = sender.told.read_text(encoding="utf-8")
-            self.failed.append(f"{sender.process.returncode}: {told}")
+            stderr = sender.stderr_file.read_text(encoding="utf-8")
+            self.failed.append(f"{sender.process.returncode}: {stderr}")
 
     def end(self) -> None:
         for sender in self.senders:

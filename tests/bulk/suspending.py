@@ -35,12 +35,12 @@ async def one_of_several_suspended(journal: str, folder: Path, *, workers: int, 
         await asyncio.gather(*(killing.wait_for(sender) for sender in others))
         first.process.send_signal(signal.SIGCONT)
         if not await first.ended_well() and not _was_in_a_transaction(first):
-            killing.failed.append(first.told.read_text(encoding="utf-8"))
+            killing.failed.append(first.stderr_file.read_text(encoding="utf-8"))
         return killing.aftermath(started)
 
 
 def _was_in_a_transaction(sender: Sender) -> bool:
-    told = sender.told.read_text(encoding="utf-8").strip().rpartition("\n")[2]
-    return told.startswith("healthmsg.errors.usage.JournalError: The journal failed") and any(
-        POSTGRESQL_REASONS[state] in told for state in ("25P03", "08")
+    last_line = sender.stderr_file.read_text(encoding="utf-8").strip().rpartition("\n")[2]
+    return last_line.startswith("healthmsg.errors.usage.JournalError: The journal failed") and any(
+        POSTGRESQL_REASONS[state] in last_line for state in ("25P03", "08")
     )

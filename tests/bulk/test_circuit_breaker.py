@@ -148,7 +148,7 @@ async def test_a_storm_is_sat_out_with_few_calls_and_then_it_goes_on(
     assert len(sandbox.calls) < 40 * 3 + 2 * 20
 
 
-async def test_a_token_that_somebody_may_put_in_its_store_is_waited_for(sandbox: Sandbox) -> None:
+async def test_a_token_that_may_still_come_into_its_store_is_waited_for(sandbox: Sandbox) -> None:
     store = MemoryTokenStore()
     await store.save("jansen", Token(sandbox.issue_token()))
     tokens = await TokenManager.load(store, "jansen")
@@ -160,7 +160,7 @@ async def test_a_token_that_somebody_may_put_in_its_store_is_waited_for(sandbox:
     assert outcomes(results) == [Outcome.DELIVERED] * 4
 
 
-async def test_a_token_that_nobody_can_replace_ends_the_run_at_once(hasty: Client, sandbox: Sandbox) -> None:
+async def test_a_token_that_cannot_be_replaced_ends_the_run_at_once(hasty: Client, sandbox: Sandbox) -> None:
     sandbox.faults.add(kind=AnswerStatus(401), method="POST", times=None)
     began = now()
 
@@ -181,7 +181,7 @@ async def test_a_token_that_nobody_can_replace_ends_the_run_at_once(hasty: Clien
         *((404, NotFoundError), (412, PreconditionFailedError)),
     ],
 )
-async def test_what_is_wrong_with_one_chat_stops_nobody(
+async def test_what_is_wrong_with_one_chat_stops_no_other(
     hasty: Client, sandbox: Sandbox, status: int, error: type[Exception]
 ) -> None:
     bad, *good = chats(sandbox, 5)
@@ -210,6 +210,23 @@ async def test_after_an_outage_a_chat_that_is_forbidden_does_not_keep_the_others
 
     by_chat = {result.to: result.outcome for result in results}
     assert by_chat == {bad: Outcome.NOT_SENT, **dict.fromkeys(good, Outcome.DELIVERED)}
+    assert now() - began < 40
+
+
+async def test_a_conversation_that_is_not_started_after_an_outage_does_not_hold_up_the_others(
+    hasty: Client, sandbox: Sandbox
+) -> None:
+    (chat,) = chats(sandbox, 1)
+    users = [f"users/{sandbox.add_user('Zieke', f'{number}')}" for number in range(3)]
+    sandbox.faults.add(kind=CutBefore(), method="POST", template="conversations", times=None)
+    away = asyncio.create_task(sandbox.go_offline(2))
+    await asyncio.sleep(0.5)
+    began = now()
+
+    results = await hasty.send_many([*(Outgoing(user, "1") for user in users), Outgoing(chat, "2")]).all()
+    await away
+
+    assert sorted(outcomes(results), key=str) == [Outcome.DELIVERED, *[Outcome.NOT_SENT] * 3]
     assert now() - began < 40
 
 
@@ -260,7 +277,7 @@ async def test_a_service_that_fails_everybody_is_not_given_the_whole_list(
 
 
 @pytest.mark.slow
-async def test_messages_that_arrive_though_the_line_breaks_hold_nobody_up_for_long(
+async def test_messages_that_arrive_though_the_line_breaks_hold_no_other_up_for_long(
     hasty: Client, sandbox: Sandbox
 ) -> None:
     await hasty.me.get()  # which tells the time

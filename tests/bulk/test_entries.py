@@ -84,7 +84,7 @@ def test_what_is_no_address_is_refused(to: str) -> None:
         text_of(to)
 
 
-def test_an_address_with_a_diacritic_that_nobody_has_decided_about_is_refused() -> None:
+def test_an_address_with_a_diacritic_that_is_not_decided_about_is_refused() -> None:
     with pytest.raises(AmbiguousAuxIdError):
         text_of("aux/conversations/José")
 

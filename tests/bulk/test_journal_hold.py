@@ -181,7 +181,7 @@ async def test_one_in_doubt_that_waits_for_a_proof_does_not_keep_a_run_that_is_g
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 412])
-async def test_what_is_wrong_with_one_chat_stops_nobody(sandbox: Sandbox, file: Path, status: int) -> None:
+async def test_what_is_wrong_with_one_chat_stops_no_other(sandbox: Sandbox, file: Path, status: int) -> None:
     bad, *good = chats(sandbox, 3)
     lose(sandbox, AnswerStatus(status), bad, times=None)
 

@@ -281,7 +281,7 @@ async def test_a_journal_of_another_environment_is_refused_before_any_call(
     assert len(sandbox.calls) == calls
 
 
-async def test_a_revoked_token_is_told_at_the_start(sandbox: Sandbox, file: Path) -> None:
+async def test_a_revoked_token_is_reported_at_the_start(sandbox: Sandbox, file: Path) -> None:
     chat, *_ = chats(sandbox, 1)
     token = sandbox.issue_token()
     sandbox.revoke_token(token)
@@ -402,7 +402,7 @@ async def test_a_file_that_has_changed_since_it_was_entered_is_not_sent(
     assert bodies(sandbox, chat) == ["a", "b"]
 
 
-async def test_what_was_delivered_is_told_although_its_file_is_gone(
+async def test_what_was_delivered_is_reported_although_its_file_is_gone(
     client: Client, sandbox: Sandbox, file: Path, tmp_path: Path
 ) -> None:
     (chat,) = chats(sandbox, 1)

@@ -216,11 +216,11 @@ async def test_a_second_cancellation_does_not_wait_for_what_hangs(sandbox: Sandb
     assert [len(sandbox.messages(chat)) for chat in addresses] == [1, 1, 1]
 
 
-# --- results that nobody reads
+# --- results that are not read
 
 
 @pytest.mark.slow
-async def test_results_that_nobody_reads_hold_up_the_sending(sandbox: Sandbox, file: Path) -> None:
+async def test_results_that_are_not_read_hold_up_the_sending(sandbox: Sandbox, file: Path) -> None:
     source = Source(chats(sandbox, MOST_IN_FLIGHT * 2), count=20_000)
     async with fresh_client(sandbox) as client, client.send_many(source, journal=file) as run:
         await until(lambda: run._pool.places.locked() and not run._pool.in_flight)
@@ -295,7 +295,7 @@ async def test_who_leaves_while_the_disk_is_full_is_not_kept(
         await until(lambda: run.paused_by)
 
     results = [result async for result in run]
-    assert outcomes(results) == [Outcome.DELIVERED] * 3  # told, although that could not be noted
+    assert outcomes(results) == [Outcome.DELIVERED] * 3  # reported, although that could not be noted
 
 
 @pytest.mark.slow

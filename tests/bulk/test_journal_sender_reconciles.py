@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("nothing_is_left_behind")
 
 
 async def left_in_doubt(sandbox: Sandbox, file: Path | str, fault: Fault, *messages: Outgoing) -> None:
-    """Leave the first of these in the journal, of which nobody knows whether it was delivered."""
+    """Leave the first of these in the journal, of which it is not known whether it was delivered."""
     async with fresh_client(sandbox) as client:
         before = posts(sandbox)
         lose(sandbox, fault)
@@ -146,7 +146,7 @@ async def test_a_chat_that_cannot_be_read_back_leaves_it_unknown_and_the_next_go
     assert outcomes(results) == [Outcome.UNKNOWN, Outcome.DELIVERED]
 
 
-async def test_an_error_that_nobody_expects_ends_the_run_and_is_not_passed_over(
+async def test_an_error_that_was_not_foreseen_ends_the_run_and_is_not_passed_over(
     client: Client, sandbox: Sandbox, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(*_: Any, **__: Any) -> Any:
@@ -166,7 +166,7 @@ async def test_an_error_that_nobody_expects_ends_the_run_and_is_not_passed_over(
 # --- in the next run
 
 
-async def test_what_an_earlier_run_left_in_doubt_is_found_and_told_once(
+async def test_what_an_earlier_run_left_in_doubt_is_found_and_reported_once(
     sandbox: Sandbox, target: str
 ) -> None:
     (chat,) = chats(sandbox, 1)
@@ -183,7 +183,7 @@ async def test_what_an_earlier_run_left_in_doubt_is_found_and_told_once(
     assert bodies(sandbox, chat) == ["1", "2"]
 
 
-async def test_what_is_found_before_its_message_is_read_is_told_once_and_with_its_index(
+async def test_what_is_found_before_its_message_is_read_is_reported_once_and_with_its_index(
     sandbox: Sandbox, file: Path
 ) -> None:
     chat, other = chats(sandbox, 2)
@@ -203,7 +203,7 @@ async def test_what_is_found_before_its_message_is_read_is_told_once_and_with_it
     assert outcomes(results) == [Outcome.DELIVERED] * 2
 
 
-async def test_what_an_earlier_run_left_in_doubt_is_told_by_a_run_that_was_not_given_it(
+async def test_what_an_earlier_run_left_in_doubt_is_reported_by_a_run_that_was_not_given_it(
     sandbox: Sandbox, file: Path
 ) -> None:
     chat, other = chats(sandbox, 2)
@@ -304,7 +304,7 @@ async def test_what_a_worker_that_died_holds_is_waited_for(
 
 
 @pytest.mark.slow
-async def test_what_somebody_deletes_from_the_journal_is_not_waited_for_in_vain(
+async def test_what_is_deleted_from_the_journal_meanwhile_is_not_waited_for_in_vain(
     client: Client, sandbox: Sandbox, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (chat,) = chats(sandbox, 1)
@@ -314,7 +314,7 @@ async def test_what_somebody_deletes_from_the_journal_is_not_waited_for_in_vain(
         await other.enter([Entry("a", chat, "1")])
         await other.claim(1)
         async with client.send_many([Outgoing(chat, "1", key="a")], journal=database) as run:
-            await until(lambda: run._runner is not None and run._runner.intake._has_all)  # type: ignore[attr-defined]
+            await until(lambda: run._runner.is_open and run._runner.intake._has_all)  # type: ignore[attr-defined]
             await other._do(lambda c: c.exec_driver_sql("DELETE FROM healthmsg_messages"))
             with pytest.raises(JournalError, match="deleted"):
                 _ = [result async for result in run]

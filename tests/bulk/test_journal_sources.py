@@ -1,4 +1,4 @@
-"""Where the messages of a run with a journal come from, and what of them is told."""
+"""Where the messages of a run with a journal come from, and what of them is shown."""
 
 import asyncio
 import logging
@@ -87,7 +87,7 @@ async def test_what_is_no_message_ends_it_after_the_earlier_results(
 
 
 @pytest.mark.slow
-async def test_whatever_goes_wrong_nothing_private_is_told(
+async def test_whatever_goes_wrong_nothing_private_is_shown(
     sandbox: Sandbox, file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)

@@ -111,7 +111,7 @@ async def test_a_file_without_a_path_is_a_problem_only_with_a_journal(client: Cl
     assert (await preview_report(client, messages, journal=file)).invalid == 1
 
 
-async def test_what_is_said_twice_to_the_same_recipient_is_told_and_would_be_sent(client: Client) -> None:
+async def test_what_is_said_twice_to_the_same_recipient_is_reported_and_would_be_sent(client: Client) -> None:
     one, other = "conversations/c1", "conversations/c2"
     messages = [
         *(Outgoing(one, "x"), Outgoing(other, "x"), Outgoing(one, "x", key="k")),
@@ -204,7 +204,7 @@ async def test_who_breaks_out_leaves_nothing_open(client: Client, file: Path) ->
 # --- asking
 
 
-async def test_unknown_and_closed_chats_are_told_once_each_when_asked(
+async def test_unknown_and_closed_chats_are_reported_once_each_when_asked(
     client: Client, sandbox: Sandbox
 ) -> None:
     good, closed = chats(sandbox, 2)

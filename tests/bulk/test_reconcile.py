@@ -1,4 +1,4 @@
-"""What became of a message of which nobody knows: in fake time, over chats that lie in memory."""
+"""What became of a message of which that is not known: in fake time, over chats that lie in memory."""
 
 import asyncio
 import math
@@ -225,7 +225,7 @@ async def test_the_search_may_be_proven_in_another_chat() -> None:
     assert await service.find_out() == NOT_SENT
 
 
-# --- what cannot be told
+# --- what cannot be found out
 
 
 @pytest.mark.parametrize(

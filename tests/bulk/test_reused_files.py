@@ -137,7 +137,7 @@ def stamp(monkeypatch: pytest.MonkeyPatch, stamps: Callable[[os.stat_result], tu
 @pytest.mark.parametrize("run", RUNS)
 @pytest.mark.parametrize("kind", [str, Path, UploadFile])
 @pytest.mark.parametrize("render", RENDERINGS)
-async def test_nobody_gets_the_letter_of_another(  # noqa: PLR0917 - fixtures
+async def test_no_one_gets_the_letter_of_another(  # noqa: PLR0917 - fixtures
     client: Client, sandbox: Sandbox, tmp_path: Path, render: Render, kind: type, run: Run
 ) -> None:
     counted = await letters_of_all(client, sandbox, tmp_path, render, run, kind=kind)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from healthmsg import ConfigurationError, InvalidInputError, JournalReview, Outcome, Outgoing
-from healthmsg.bulk.journal import Entry, Row, State, open_journal
+from healthmsg.bulk.journal import Entry, JournalMessage, State, open_journal
 from healthmsg.errors import JournalInUseError, JournalNotFoundError
 from healthmsg.sandbox import Sandbox
 from tests.bulk.journal_runs import fresh_client, outcomes, sent
@@ -31,7 +31,7 @@ async def unknown_ones(target: Path | str, chat: str, *, is_final: bool = True) 
                 await journal.finish(claim, Outcome.UNKNOWN, error=WHY, is_final=is_final)
 
 
-async def row_of(target: Path | str, key: str) -> Row:
+async def row_of(target: Path | str, key: str) -> JournalMessage:
     async with open_journal(target, is_reading=True) as journal:
         (row,) = [row async for row in journal.rows() if row.key == key]
     return row

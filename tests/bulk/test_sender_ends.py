@@ -2,13 +2,16 @@
 
 import asyncio
 from collections import Counter
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from healthmsg import Client, Outcome, Outgoing, SendResult
 from healthmsg.bulk.sender import Sender
 from healthmsg.errors import SendingStoppedError
+from healthmsg.pipeline.request import Request
+from healthmsg.ratelimit.window import Slot
 from healthmsg.sandbox import AnswerStatus, Delay, Sandbox
 from tests.bulk.sources import AsyncSource, Source, chats, posts
 
@@ -55,7 +58,7 @@ async def test_messages_are_read_only_as_far_as_they_are_needed(
     assert posts(sandbox) <= source.read
 
 
-async def test_results_that_nobody_reads_hold_up_the_sending(client: Client, sandbox: Sandbox) -> None:
+async def test_results_that_are_not_read_hold_up_the_sending(client: Client, sandbox: Sandbox) -> None:
     source = Source(chats(sandbox, 200), count=1000)
 
     async with client.send_many(source) as sending:
@@ -151,6 +154,24 @@ async def test_a_run_that_was_never_begun_sends_nothing(client: Client, sandbox:
     assert not sandbox.calls
 
 
+@pytest.mark.parametrize("ends", ["before it began", "while its journal is being opened"])
+@pytest.mark.parametrize("has_journal", [False, True])
+async def test_a_run_that_was_stopped_at_once_has_a_report(
+    client: Client, sandbox: Sandbox, tmp_path: Path, ends: str, has_journal: bool
+) -> None:
+    journal = tmp_path / "journal.db" if has_journal else None
+    run = client.send_many([Outgoing(address, "x") for address in chats(sandbox, 1)], journal=journal)
+    if ends != "before it began":
+        run.start()
+        await asyncio.sleep(0)
+    run.stop()
+
+    report = await run.report()
+
+    assert (report.delivered, report.unknown, report.other_text) == (0, 0, 0)
+    assert not posts(sandbox)
+
+
 async def test_a_run_that_is_left_at_once_has_an_end(client: Client, sandbox: Sandbox) -> None:
     async with client.send_many(Source(chats(sandbox, 1), count=5)) as sending:
         pass
@@ -210,6 +231,19 @@ async def test_a_second_cancellation_does_not_wait_for_what_hangs(client: Client
     assert [len(sandbox.messages(chat)) for chat in addresses] == [1, 1, 1]
 
 
+async def test_a_try_that_waits_for_its_turn_does_not_hide_those_before_it(client: Client) -> None:
+    calls, task = client.send_many([])._runner._calls, asyncio.current_task()
+    request = Request("POST conversations", "POST", "conversations")
+    assert task is not None
+    calls.requests[task] = request
+    assert calls.calls_of(task) == 0
+
+    request.current.slot = cast("Slot", object())
+    assert calls.calls_of(task) == 1
+    request.begin_another_try()
+    assert calls.calls_of(task) == 1
+
+
 # --- side by side
 
 
@@ -239,7 +273,7 @@ async def test_a_call_overtakes_a_bulk_run(client: Client, sandbox: Sandbox) -> 
     assert sandbox.rejected == 0
 
 
-async def test_a_run_that_nobody_iterated_is_not_passed_over_in_silence(
+async def test_a_run_that_was_never_iterated_is_not_passed_over_in_silence(
     sandbox: Sandbox, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with Client(sandbox.issue_token(), environment=sandbox.environment) as client:
@@ -249,7 +283,7 @@ async def test_a_run_that_nobody_iterated_is_not_passed_over_in_silence(
     assert not sandbox.calls
 
 
-# --- what nobody has thought of
+# --- what was not foreseen
 
 
 async def test_a_mistake_of_ours_leaves_no_message_without_a_result(

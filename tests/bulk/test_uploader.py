@@ -136,7 +136,7 @@ async def test_results_come_as_they_are_complete(client: Client, sandbox: Sandbo
     assert results[-1].to == slow
 
 
-async def test_results_that_nobody_reads_hold_up_the_work(client: Client, sandbox: Sandbox) -> None:
+async def test_results_that_are_not_read_hold_up_the_work(client: Client, sandbox: Sandbox) -> None:
     (chat,) = chats(sandbox, 1)
     read = 0
 
@@ -368,17 +368,17 @@ async def test_progress_adds_up_all_uploads(client: Client, sandbox: Sandbox, tm
     (chat,) = chats(sandbox, 1)
     path = tmp_path / "foto.png"
     path.write_bytes(b"x" * 3_000_000)
-    told: list[tuple[int, int | None]] = []
+    reported: list[tuple[int, int | None]] = []
 
     def progress(done: int, total: int | None) -> None:
-        told.append((done, total))
+        reported.append((done, total))
 
     await upload_all(client, [(chat, [path, pdf(1)]), (chat, path), (chat, "/nowhere")], progress=progress)
 
     whole = 2 * 3_000_000 + len(PDF) + 1
-    assert told[-1] == (whole, whole)
-    assert all(done <= (total or 0) for done, total in told)
-    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert reported[-1] == (whole, whole)
+    assert all(done <= (total or 0) for done, total in reported)
+    assert [done for done, _ in reported] == sorted(done for done, _ in reported)
 
 
 async def test_progress_that_raises_harms_no_upload(

@@ -142,7 +142,7 @@ async def test_a_loop_that_was_broken_out_of_ends_with_the_client(
     assert "uploads have been handled whose results have not been read" in warning
 
 
-async def test_a_run_that_nobody_iterated_is_not_passed_over_in_silence(
+async def test_a_run_that_was_never_iterated_is_not_passed_over_in_silence(
     client: Client, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
 ) -> None:
     client.upload_many([("conversations/c1", pdf())])

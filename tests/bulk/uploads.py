@@ -15,7 +15,7 @@ PDF = b"%PDF-1.7 "
 
 
 class Halting:
-    """A file that gives its first half, and the other one when it is told to."""
+    """A file that gives its first half, and the other one on request."""
 
     def __init__(self, size: int = 64) -> None:
         self.half = b"x" * (size // 2)
@@ -38,7 +38,7 @@ class Halting:
 
 
 class DeafService(asyncio.Protocol):
-    """Takes a connection, and does not read from it before it is told to."""
+    """Takes a connection, and does not read from it before it is asked to."""
 
     connections: set["DeafService"]
     began: asyncio.Event

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from healthmsg import Client
-from healthmsg.bulk.journal import Entry, Row, State, open_journal
+from healthmsg.bulk.journal import Entry, JournalMessage, State, open_journal
 from healthmsg.errors import Outcome
 from healthmsg.sandbox import Sandbox
 from tests.cli.command_line import Done, invoke, run
@@ -39,7 +39,7 @@ async def unknown_one(
         await journal.finish(claim, Outcome.UNKNOWN, error=WHY, is_final=is_final)
 
 
-async def row_of(path: Path, key: str = "k1") -> Row:
+async def row_of(path: Path, key: str = "k1") -> JournalMessage:
     async with open_journal(path, is_reading=True) as journal:
         (row,) = [row async for row in journal.rows() if row.key == key]
     return row

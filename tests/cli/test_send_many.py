@@ -249,6 +249,7 @@ async def test_a_service_that_stays_away_is_given_up_after_a_while(sandbox: Sand
     assert "--stop-after 0.1" in done.out
 
 
+@pytest.mark.slow
 async def test_a_journal_in_use_is_1(sandbox: Sandbox, path: Path) -> None:
     write(path, sandbox, 120)
     first = await begin(sandbox, "send-many", path, *TEMPLATE, "--yes")

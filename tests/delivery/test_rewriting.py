@@ -65,6 +65,7 @@ def test_another_text_is_not_explained(sent: str, kept: str) -> None:
     assert explain(sent, kept) is None
 
 
+@pytest.mark.slow
 @given(st.text(max_size=60))
 def test_every_text_is_itself(text: str) -> None:
     assert explain(text, text) == frozenset()

@@ -20,8 +20,7 @@ from healthmsg.resources.company import Company
 from healthmsg.resources.conversations import Conversations
 from healthmsg.resources.group_chat import GroupChat
 from healthmsg.resources.groupchats import GroupChats
-from healthmsg.resources.me import Me
-from healthmsg.resources.users import Users
+from healthmsg.resources.users import Me, Users
 from healthmsg.routes import Route
 from tests.foreign_host import ForeignHost
 from tests.resources.wire_calls import table

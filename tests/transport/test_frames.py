@@ -145,6 +145,7 @@ async def uploaded_in_bulk(client: Client) -> None:
 
 CALLS: Final[dict[str, Call]] = {
     "send": lambda client: client.conversations("c1").send(f"{BODY} {PATIENT}"),
+    "send to an id of yours": lambda client: client.auxiliary.conversations(PATIENT).send(BODY),
     "ask": lambda client: client.conversations("c1").ask(f"{BODY} {PATIENT}", options=[Option("Ja")]),
     "upload": lambda client: client.conversations("c1").upload(
         UploadFile(BODY.encode() * 9, "scan.png"), body=f"{BODY} {PATIENT}"

@@ -1,8 +1,10 @@
 """A session that the user passes in lends its connections, and changes nothing else."""
 
 import asyncio
+import gc
 import os
 import warnings
+import weakref
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -127,6 +129,60 @@ async def test_its_middlewares_still_run_inside_ours(server: Server) -> None:
         call = await sent_by(server, a_request(), session)
     assert seen == [f"Bearer {TOKEN}"]
     assert call.header("X-Middleware") == "1"
+
+
+async def test_a_call_that_its_tracing_makes_gets_none_of_our_credentials(server: Server) -> None:
+    called = False
+
+    async def call_elsewhere(session: aiohttp.ClientSession, *_: object) -> None:
+        nonlocal called
+        if not called:
+            called = True
+            async with session.get(f"{elsewhere.url}/metrics"):
+                pass
+
+    tracing = aiohttp.TraceConfig()
+    tracing.on_request_start.append(call_elsewhere)
+    async with serve(answering()) as elsewhere, aiohttp.ClientSession(trace_configs=[tracing]) as session:
+        call = await sent_by(server, a_request(), session)
+
+    assert called
+    assert call.header("Authorization") == f"Bearer {TOKEN}"
+    assert not {"authorization", "cookie"} & elsewhere.executed[0].headers.keys()
+
+
+async def test_a_call_of_ours_that_its_tracing_makes_changes_nothing_for_the_other(server: Server) -> None:
+    called = False
+
+    async def call_ours(*_: object) -> None:
+        nonlocal called
+        if not called:
+            called = True
+            await wire(Request("GET other", "GET", "other"))
+
+    tracing = aiohttp.TraceConfig()
+    tracing.on_request_start.append(call_ours)
+    async with (
+        aiohttp.ClientSession(trace_configs=[tracing]) as session,
+        wire_to(server.url, session=session) as wire,
+    ):
+        await wire(a_request())
+
+    first, second = server.executed
+    assert "authorization" not in first.headers
+    assert second.header("Authorization") == f"Bearer {TOKEN}"
+
+
+async def test_a_kept_connection_holds_nothing_of_the_call_that_it_was_made_for(server: Server) -> None:
+    async with wire_to(server.url) as wire:
+        request = a_request()
+        left = weakref.ref(request)
+        await wire(request)
+        del request
+        gc.collect()
+        assert left() is None
+        await wire(a_request())
+    assert server.opened == 1
 
 
 async def test_one_that_is_closed_already_is_named_as_the_reason(server: Server) -> None:

@@ -8,7 +8,15 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from healthmsg.aio import start
-from healthmsg.bulk.journal.base import Claim, Decision, Entry, EntryStatus, JournalFile, Row, State
+from healthmsg.bulk.journal.base import (
+    Claim,
+    Decision,
+    Entry,
+    EntryStatus,
+    JournalFile,
+    JournalMessage,
+    State,
+)
 from healthmsg.bulk.journal.input_index import InputIndex, fingerprint_of, likeness_of
 from healthmsg.bulk.journal.target import Target
 from healthmsg.errors import ConfigurationError
@@ -24,7 +32,7 @@ __all__ = [
     "EntryStatus",
     "InputIndex",
     "JournalFile",
-    "Row",
+    "JournalMessage",
     "State",
     "fingerprint_of",
     "likeness_of",

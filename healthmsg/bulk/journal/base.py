@@ -1,17 +1,18 @@
 """The interface of a journal: entries, claims, states, rows."""
 
+# ruff: noqa: ARG002 - the methods take what any journal needs
+
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
 
 from attrs import field, frozen
 
+from healthmsg.bulk.models import Outgoing, shown_recipient
+from healthmsg.codec import Model
 from healthmsg.delivery.ledger import Delivered
 from healthmsg.errors import InvalidInputError, JournalError, JournalMismatchError, Outcome
-
-if TYPE_CHECKING:
-    from healthmsg.bulk.models import Outgoing
 
 
 class State(Enum):
@@ -28,7 +29,7 @@ class State(Enum):
 
 
 @frozen
-class JournalFile:
+class JournalFile(Model):
     """A file of a message, as the journal knows it: never its contents."""
 
     path: str = field(repr=False)
@@ -103,12 +104,12 @@ class Claim:
     label: str | None = field(default=None, repr=False)
     index: int | None = None
     """Its number among the messages that were given, where the journal knows that."""
-    message: "Outgoing | None" = field(default=None, repr=False)
+    message: Outgoing | None = field(default=None, repr=False)
     """The message, if the journal is in memory; then `body`, `files` and `question` are empty."""
 
 
 @frozen
-class Decision:
+class Decision(Model):
     """A person's decision about a message."""
 
     outcome: Outcome
@@ -117,22 +118,29 @@ class Decision:
 
 
 @frozen
-class Row:
-    """One line of the journal. What a delivered message said is no longer there, unless bodies are kept."""
+class JournalMessage(Model):
+    """A message as a journal has it. What a delivered one said is no longer there, unless texts are kept.
+
+    `to` is its address as text, `sent_to` that of the chat in which it would be, if a call was made for it.
+    `started_at`, aware, is when the last call was made, by the service's clock.
+    """
 
     key: str = field(repr=False)
     position: int
-    chat: str = field(repr=False)
+    """Its place in the order of the journal."""
+    to: str = field(repr=shown_recipient)
     body: str | None = field(repr=False)
     files: tuple[JournalFile, ...] = field(repr=False)
     question: Mapping[str, object] | None = field(repr=False)
     state: State
     is_final: bool
+    """Whether nothing more happens to it by itself."""
     message_id: str | None
     error: str | None
+    """Why it was not sent, or why nothing is proven."""
     attempts: int
     started_at: datetime | None
-    sent_to: str | None = field(repr=False)
+    sent_to: str | None = field(repr=shown_recipient)
     updated_at: datetime
     run: int = 0
     """Which run entered it, counted from 1; 0: one that was not counted."""
@@ -143,36 +151,34 @@ class Row:
     label: str | None = field(default=None, repr=False)
 
 
-class Journal(Protocol):
+class Journal(ABC):
     """What a run needs of its journal: `SqlJournal`, or `MemoryJournal` for a run that leaves nothing.
+
+    What is not abstract is here as it is in a journal that leaves nothing.
 
     A message waits until it is claimed. Then it is begun, and finished with its outcome. If it was certainly
     not sent, it is requeued instead.
     """
 
-    @property
-    def is_durable(self) -> bool:
-        """Whether the journal outlives the run."""
-
-    @property
-    def lease(self) -> timedelta | None:
-        """For how long claims are held unless they are renewed; `None`: as long as the journal is open."""
-
-    @property
-    def salt(self) -> bytes:
-        """Random bytes from which keys and hashes are derived."""
+    is_durable: bool = False
+    """Whether the journal outlives the run."""
+    is_partly_lost: bool = False
+    """Whether its newest state was lost, and that was accepted: `?accept_missing_wal=1`."""
+    lease: timedelta | None = None
+    """For how long claims are held unless they are renewed; `None`: as long as the journal is open."""
+    salt: bytes
+    """Random bytes from which keys and hashes are derived."""
 
     @property
     def paused_by(self) -> JournalError | None:
         """Why it cannot write just now; `None` if it can. It may pass."""
-
-    @property
-    def is_partly_lost(self) -> bool:
-        """Whether its newest state was lost."""
+        return None
 
     def now(self) -> datetime:
         """Return the time by the journal's clock."""
+        return datetime.now(UTC)
 
+    @abstractmethod
     async def claim(self, most: int) -> list[Claim]:
         """Take the next messages to send, in order.
 
@@ -182,7 +188,9 @@ class Journal(Protocol):
 
     async def claim_in_doubt(self) -> list[Claim]:
         """Take the messages that a run which has ended may have sent."""
+        return []
 
+    @abstractmethod
     async def begin(
         self, claim: Claim, started_at: datetime, sent_to: str, date_ahead: timedelta | None = None
     ) -> None:
@@ -192,6 +200,7 @@ class Journal(Protocol):
             ClaimLostError: another worker has it, or an earlier message goes first: do not make the call.
         """
 
+    @abstractmethod
     async def finish(
         self,
         claim: Claim,
@@ -207,6 +216,7 @@ class Journal(Protocol):
             ClaimLostError: another worker has it, and handles it.
         """
 
+    @abstractmethod
     async def requeue(self, claim: Claim) -> None:
         """Let it wait again: it was certainly not sent.
 
@@ -214,6 +224,7 @@ class Journal(Protocol):
             ClaimLostError: another worker has it.
         """
 
+    @abstractmethod
     async def park(self, claim: Claim) -> None:
         """Leave it to a run that is given it: it has certainly not been sent.
 
@@ -221,13 +232,15 @@ class Journal(Protocol):
             ClaimLostError: another worker has it.
         """
 
+    @abstractmethod
     def abandon(self, claim: Claim) -> None:
         """Note that this run gives a message up. A durable journal keeps it for the next run."""
 
+    @abstractmethod
     def left_over(self) -> list[Claim]:
         """Return the messages that are lost with this run, unsent. A durable journal keeps them."""
 
-    async def learn_same(self, groups: Sequence[Sequence[str]]) -> None:
+    async def learn_same(self, groups: Sequence[Sequence[str]]) -> None:  # noqa: B027 - nothing to note
         """Note that the addresses of each group lead to the same chat: then their messages keep one order.
 
         Messages that are begun by then are not interrupted.
@@ -235,12 +248,15 @@ class Journal(Protocol):
 
     async def same_chats(self, chats: Iterable[str]) -> list[tuple[str, ...]]:
         """Return the groups of addresses that lead to the same chat as one of these."""
+        return []
 
     async def conversation_with(self, chat: str) -> str | None:
         """Return the chat to which the last message to this recipient went, if there was one."""
+        return None
 
     async def is_claimed_id(self, message_id: str, besides: str) -> bool:
         """Return whether a message is known to be that of another entry than `besides`."""
+        return False
 
     async def newest_delivery(
         self, chat: str | None = None, *, before: datetime | None = None
@@ -249,9 +265,11 @@ class Journal(Protocol):
 
         With `before`, the newest one of any chat that was noted by then. Times are by the journal's clock.
         """
+        return None
 
     async def renew(self) -> Mapping[str, int]:
         """Renew the lease on all claims; return the key and `fence` of each."""
+        return {}
 
-    def stop_retrying(self) -> None:
+    def stop_retrying(self) -> None:  # noqa: B027 - nothing is tried again
         """Stop retrying failed writes, since the run is ending."""

@@ -3,15 +3,13 @@
 # ruff: noqa: ARG002 - its methods take what any journal needs
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from heapq import heappop, heappush
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from healthmsg.bulk.journal.base import Claim, State
+from healthmsg.bulk.journal.base import Claim, Journal, State
 from healthmsg.delivery.aliases import Aliases
-from healthmsg.delivery.ledger import Delivered
 from healthmsg.errors import ClaimLostError, Outcome
 from healthmsg.ids import plain_address
 
@@ -19,17 +17,12 @@ if TYPE_CHECKING:
     from healthmsg.bulk.models import Outgoing
 
 
-class MemoryJournal:
+class MemoryJournal(Journal):
     """Holds messages in the order in which they were given, each until it has an outcome.
 
     Of the messages to one recipient, the first is ready to be claimed; when it is finished, the next one is.
     `aliases` is asked each time which addresses lead to one recipient, since that may be learnt late.
     """
-
-    is_durable: bool = False
-    is_partly_lost: bool = False
-    lease: timedelta | None = None
-    paused_by: None = None
 
     def __init__(self, aliases: Aliases) -> None:
         self.salt: bytes = secrets.token_bytes(16)
@@ -138,45 +131,6 @@ class MemoryJournal:
     def left_over(self) -> list[Claim]:
         """See `Journal`."""
         return [*self._open.values()]
-
-    def now(self) -> datetime:
-        """See `Journal`."""
-        return datetime.now(UTC)
-
-    async def claim_in_doubt(self) -> list[Claim]:
-        """See `Journal`."""
-        return []
-
-    async def learn_same(self, groups: Sequence[Sequence[str]]) -> None:
-        """See `Journal`. The aliases know already."""
-
-    async def same_chats(self, chats: Iterable[str]) -> list[tuple[str, ...]]:
-        """See `Journal`. The aliases know more."""
-        return []
-
-    async def conversation_with(self, chat: str) -> str | None:
-        """See `Journal`."""
-        return None
-
-    async def is_claimed_id(self, message_id: str, besides: str) -> bool:
-        """See `Journal`. What the client has delivered, it knows itself."""
-        return False
-
-    async def newest_delivery(
-        self,
-        chat: str | None = None,
-        *,
-        before: datetime | None = None,
-    ) -> Delivered | None:
-        """See `Journal`. What the client has delivered, it knows itself."""
-        return None
-
-    async def renew(self) -> Mapping[str, int]:
-        """See `Journal`."""
-        return {}
-
-    def stop_retrying(self) -> None:
-        """See `Journal`."""
 
 
 def _number_of(claim: Claim) -> int:

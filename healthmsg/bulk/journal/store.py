@@ -12,7 +12,7 @@ from attrs import evolve
 from sqlalchemy import Connection, Executable, Select
 
 from healthmsg.bulk.journal import statements, transactions
-from healthmsg.bulk.journal.base import Claim, Decision, Entry, EntryStatus, Row, State
+from healthmsg.bulk.journal.base import Claim, Decision, Entry, EntryStatus, Journal, JournalMessage, State
 from healthmsg.bulk.journal.database import Database, Owner, describe, read_owner, set_owner, utc
 from healthmsg.bulk.journal.input_index import body_hash, files_of_json, fingerprint_of, question_of_json
 from healthmsg.bulk.journal.statements import Kind
@@ -38,7 +38,7 @@ _MILLISECOND: Final = timedelta(milliseconds=1)
 _NO_RUN: Final = 2**62
 
 
-class SqlJournal:
+class SqlJournal(Journal):
     """Knows the state of each message.
 
     What a method has acknowledged survives a power cut. Cancelling a call of a method does not undo it: it is
@@ -59,11 +59,10 @@ class SqlJournal:
         self, database: Database, target: Target, lease: timedelta, patience: float, *, is_reading: bool
     ) -> None:
         self.salt: bytes = database.salt
-        """Random bytes from which keys and hashes are derived."""
-        self.is_partly_lost: bool = database.is_partly_lost
-        """Whether its newest state was lost, and that was accepted: `?accept_missing_wal=1`."""
+        self.is_partly_lost: bool = (
+            database.is_partly_lost
+        )  # and was to be done without: `?accept_missing_wal=1`
         self.lease: timedelta | None = lease if database.is_shared else None
-        """For how long claims are held unless they are renewed; `None`: as long as the journal is open."""
         self.has_earlier: bool = True
         """Whether there may be messages of runs before the present one, if one has begun."""
         self._database = database
@@ -417,7 +416,7 @@ class SqlJournal:
         counted = {State(state): number for state, number in await self._all(statements.COUNTS)}
         return {state: counted.get(state, 0) for state in State}
 
-    async def rows(self, state: State | None = None) -> AsyncIterator[Row]:
+    async def rows(self, state: State | None = None) -> AsyncIterator[JournalMessage]:
         """Go through the journal in order. What happens meanwhile may or may not be seen."""
         wanted = {"state": state and state.value, "after": -1, "most": _AT_ONCE}
         while page := await self._all(statements.PAGE, wanted):
@@ -568,8 +567,8 @@ def _claim(row: Sequence[Any]) -> Claim:
     )
 
 
-def _row(row: Any) -> Row:
-    return Row(
+def _row(row: Any) -> JournalMessage:
+    return JournalMessage(
         row.key,
         row.position,
         row.chat,

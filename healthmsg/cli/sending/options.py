@@ -11,7 +11,7 @@ from attrs import fields, frozen
 
 from healthmsg.bulk import Outgoing, Preview, SendMany
 from healthmsg.bulk.circuit_breaker import STOP_AFTER
-from healthmsg.bulk.options import OtherText
+from healthmsg.bulk.models import OtherText
 from healthmsg.bulk.reconcile import SETTLE
 from healthmsg.cli.files import JOURNAL_VARIABLE, JournalLocation
 from healthmsg.cli.problems import Problem, RefusedError

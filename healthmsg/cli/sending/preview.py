@@ -163,10 +163,10 @@ async def find_other_texts(job: Job, indexes: Collection[int]) -> OtherTexts | N
     known, others = list[Difference](), list[Difference]()
     async with open_journal(job.journal.target, is_reading=True) as journal:
         async for row in journal.rows():
-            if row.body is None or row.chat not in new or row.body in [body for _, body in new[row.chat]]:
+            if row.body is None or row.to not in new or row.body in [body for _, body in new[row.to]]:
                 continue
-            line, body = new[row.chat][0]
-            found = known if row.chat in recipients else others
+            line, body = new[row.to][0]
+            found = known if row.to in recipients else others
             if len(found) < _MOST_DIFFERENCES:
                 found.append(_difference(f"line {line}", row.body, body))
             if len(known) == _MOST_DIFFERENCES:
@@ -297,7 +297,7 @@ async def _first(journal: "SqlJournal", state: State, superseded: bool) -> list[
     async for row in journal.rows(state):
         if superseded or not row.is_superseded:
             label = Label.parse(row.label)
-            title = f"to {row.chat}" if label is None else f"line {label.line}, to {row.chat}"
+            title = f"to {row.to}" if label is None else f"line {label.line}, to {row.to}"
             found.append(Example(title, row.body or "", "" if label is None else label.delimiter))
         if len(found) == _EXAMPLES:
             break

@@ -76,7 +76,7 @@ def test_keys_do_not_depend_on_how_many_come_at_once(batches: list[list[tuple[st
             assert given.add(listed) == [expected(*one) for one in batch]
 
 
-def test_what_was_given_is_awaited_until_it_is_taken() -> None:
+def test_what_was_given_is_pending_until_it_is_taken() -> None:
     with InputIndex() as given:
         given.add(own("a", "b", "c"))
         assert given.pending_after("", 2) == [(0, "a"), (1, "b")]
@@ -122,7 +122,7 @@ def test_a_full_disk_is_said_with_what_to_do_and_without_what_was_written() -> N
     assert caught.value.__context__ is None
 
 
-def test_a_full_disk_is_not_said_to_whoever_has_delivered_a_message() -> None:
+def test_a_full_disk_is_no_error_of_a_message_that_was_delivered() -> None:
     keys = [f"k{number:05}" for number in range(3_000)]
     with InputIndex() as given:
         given.add(own(*keys))

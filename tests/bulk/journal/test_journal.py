@@ -11,7 +11,7 @@ from tests.bulk.journal.journals import NOW, begun, delivered, entry, holding, k
 API = "https://api.example/v1"
 
 
-async def test_what_is_new_waits_and_what_is_known_is_told(target: str) -> None:
+async def test_what_is_new_waits_and_what_is_known_is_reported(target: str) -> None:
     async with holding(target, entry("a"), entry("b")) as journal:
         await delivered(journal, "m1")
         first, second, third = await journal.enter([entry("a"), entry("b"), entry("c")])
@@ -197,10 +197,10 @@ async def test_a_lost_claim_does_not_harm_what_is_noted_with_it(target: str) -> 
     async with holding(target, entry("a"), entry("b")) as journal:
         first, second = await journal.claim(2)
         await journal.requeue(first)
-        told = await asyncio.gather(
+        ended = await asyncio.gather(
             *(journal.begin(claim, NOW, claim.chat) for claim in (first, second)), return_exceptions=True
         )
-        assert [type(one) for one in told] == [ClaimLostError, type(None)]
+        assert [type(one) for one in ended] == [ClaimLostError, type(None)]
         assert await states(journal) == {"a": State.WAITING, "b": State.SENDING}
 
 

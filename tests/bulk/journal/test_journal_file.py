@@ -44,7 +44,7 @@ async def opening(target: str | Path) -> None:
 
 
 @posix
-async def test_nobody_else_can_read_any_of_the_files(file: Path) -> None:
+async def test_no_other_user_can_read_any_of_the_files(file: Path) -> None:
     before = os.umask(0)
     try:
         async with holding(str(file), entry("a")) as journal:
@@ -140,7 +140,7 @@ async def test_reading_makes_no_journal(file: Path) -> None:
 
 
 @pytest.mark.slow
-async def test_a_killed_sender_keeps_nobody_out(file: Path) -> None:
+async def test_a_killed_sender_keeps_no_other_out(file: Path) -> None:
     script = (
         "import asyncio, sys\n"
         "from healthmsg.bulk.journal import open_journal\n"
@@ -200,11 +200,11 @@ async def test_a_full_disk_fails_all_who_wait_and_all_who_come_and_loses_nothing
         await journal._do(lambda c: c.exec_driver_sql("PRAGMA max_page_count = 1").scalar())
         with pytest.raises(JournalError, match="disk is full"):
             await journal.enter([entry("big", body="x" * 100_000)])
-        told = await asyncio.gather(
+        ended = await asyncio.gather(
             *(journal.begin(claim, NOW, claim.chat) for claim in claims), return_exceptions=True
         )
-        assert len(told) == 8
-        assert all(isinstance(one, JournalError) and "disk is full" in str(one) for one in told)
+        assert len(ended) == 8
+        assert all(isinstance(one, JournalError) and "disk is full" in str(one) for one in ended)
 
     async with open_journal(file) as journal:
         assert set((await states(journal)).values()) == {State.DELIVERED, State.WAITING}
@@ -257,8 +257,8 @@ async def test_a_failed_commit_fails_all_of_its_batch(file: Path) -> None:
         claims = await journal.claim(50)
         await journal._do(lambda c: c.exec_driver_sql("PRAGMA max_page_count = 1").scalar())
         outcomes = [journal.finish(claim, Outcome.NOT_SENT, error="e" * 3000) for claim in claims]
-        told = await asyncio.gather(*outcomes, return_exceptions=True)
-        assert {type(one) for one in told} == {JournalError}
+        ended = await asyncio.gather(*outcomes, return_exceptions=True)
+        assert {type(one) for one in ended} == {JournalError}
 
     async with open_journal(file) as journal:
         assert set((await states(journal)).values()) == {State.WAITING}

@@ -1,4 +1,4 @@
-"""A process that writes is killed at random moments: what it was told to be on the disk is there."""
+"""A process that writes is killed at random moments: what was acknowledged to be on the disk is there."""
 
 import random
 import subprocess
@@ -58,8 +58,8 @@ async def test_what_was_acknowledged_is_there_after_a_kill(target: str, kills: i
     settled: dict[str, State] = {}
     # Starting PostgreSQL's workers is slower, and what they share with SQLite has been seen.
     for _ in range(kills if "://" not in target else 3):
-        for told, key in acknowledged(target, draw.randint(2, 200)):
-            settled[key] = State(told)
+        for noted, key in acknowledged(target, draw.randint(2, 200)):
+            settled[key] = State(noted)
         async with open_journal(target) as journal:
             rows = {row.key: row async for row in journal.rows()}
             doubtful = await journal.claim_in_doubt()

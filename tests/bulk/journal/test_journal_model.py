@@ -228,5 +228,5 @@ def test_any_operations_on_postgresql_do_what_the_model_does(model_database: str
 
 @pytest.fixture
 def model_database(postgresql: str) -> str:
-    # The maintenance database: hypothesis runs without an event loop, and nobody else uses it.
+    # The maintenance database: hypothesis runs without an event loop, and nothing else uses it.
     return f"postgresql+asyncpg://postgres@/postgres?host={postgresql}"

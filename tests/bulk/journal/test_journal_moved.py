@@ -77,14 +77,14 @@ async def test_nothing_begins_once_a_file_is_not_what_it_was(file: Path, name: s
         first, *others = await journal.claim(9)
         await journal.begin(first, NOW, first.chat)
         disturb(file)
-        told = await asyncio.gather(
+        ended = await asyncio.gather(
             journal.finish(first, Outcome.DELIVERED, message_id="m1"),
             *(journal.begin(claim, NOW, claim.chat) for claim in others),
             journal.counts(),
             return_exceptions=True,
         )
-        assert [type(one) for one in told] == [JournalGoneError] * 10
-        for one in told:
+        assert [type(one) for one in ended] == [JournalGoneError] * 10
+        for one in ended:
             with pytest.raises(JournalGoneError, match=reason) as caught:
                 raise one  # type: ignore[misc]
             assert "nothing was sent after that" in str(caught.value)

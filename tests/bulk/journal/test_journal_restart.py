@@ -67,7 +67,7 @@ async def test_a_server_that_was_restarted_is_gone_on_with(database: str) -> Non
         assert await states(journal) == {"a": State.DELIVERED, "b": State.WAITING}
         held = only(await journal.claim(9))
 
-        # Others still know that it sends: nothing is set aside, or taken from it.
+        # Others still know that it sends: nothing is parked, or taken from it.
         async with open_journal(database) as other:
             await other.start_run()
             assert await states(other) == {"a": State.DELIVERED, "b": State.WAITING}

@@ -20,7 +20,7 @@ async def left_waiting(target: str, *entries: Entry) -> None:
 # --- what waits from an earlier run
 
 
-async def test_what_waits_is_set_aside_until_it_is_entered_again_in_its_old_place(target: str) -> None:
+async def test_what_waits_is_parked_until_it_is_entered_again_in_its_old_place(target: str) -> None:
     entries = [entry("a1", "a"), entry("a2", "a"), entry("b")]
     await left_waiting(target, *entries)
 
@@ -43,14 +43,14 @@ async def test_what_is_entered_again_comes_before_what_is_new(target: str) -> No
         assert [(await delivered(journal, key)).key for key in "xyz"] == ["a1", "a2", "a3"]
 
 
-async def test_what_is_set_aside_does_not_hold_up_its_chat(target: str) -> None:
+async def test_what_is_parked_does_not_hold_up_its_chat(target: str) -> None:
     async with holding(target, entry("a1", "a"), entry("a2", "a")) as journal:
         await journal.park(only(await journal.claim(1)))
         assert keys(await journal.claim(9)) == ["a2"]
         assert await states(journal) == {"a1": State.PARKED, "a2": State.WAITING}
 
 
-async def test_what_is_in_doubt_is_not_set_aside(target: str) -> None:
+async def test_what_is_in_doubt_is_not_parked(target: str) -> None:
     async with holding(target, entry("a1", "a"), entry("a2", "a"), entry("b")) as journal:
         await begun(journal)
         await journal.finish(await begun(journal), Outcome.UNKNOWN)
@@ -98,7 +98,7 @@ async def test_what_was_taken_up_does_not_overtake_what_is_being_sent(target: st
         assert keys(await journal.claim(9)) == ["a1"]
 
 
-async def test_only_what_was_set_aside_is_taken_up(target: str) -> None:
+async def test_only_what_was_parked_waits_again(target: str) -> None:
     async with holding(target, entry("a"), entry("b"), entry("c")) as journal:
         await delivered(journal, "m")
         await journal.finish(await begun(journal), Outcome.NOT_SENT)
@@ -108,7 +108,7 @@ async def test_only_what_was_set_aside_is_taken_up(target: str) -> None:
         assert await states(journal) == before
 
 
-async def test_another_sender_keeps_what_waits_from_being_set_aside(database: str) -> None:
+async def test_another_sender_keeps_what_waits_from_being_parked(database: str) -> None:
     async with open_journal(database) as one, open_journal(database) as other:
         await one.start_run()
         await one.enter([entry("a")])
@@ -163,7 +163,7 @@ async def test_a_user_s_conversation_is_the_one_that_the_last_message_went_to(ta
         assert await journal.conversation_with("users/u1") == "conversations/c1"
 
 
-async def test_whether_something_is_open_is_told_until_all_is_final(target: str) -> None:
+async def test_whether_something_is_open_is_known_until_all_is_final(target: str) -> None:
     async with holding(target, entry("a")) as journal:
         assert await journal.has_open()
         claim = await begun(journal)
@@ -189,7 +189,7 @@ async def test_a_write_is_tried_again_as_long_as_there_is_patience(file: Path) -
         await full(journal, 1)
         entering = asyncio.ensure_future(journal.enter([entry("a", body="x" * 100_000)]))
         asking = asyncio.ensure_future(full(journal, 10**9))
-        while journal.paused_by is None:  # noqa: ASYNC110 - the writer tells nobody
+        while journal.paused_by is None:  # noqa: ASYNC110 - the writer has no event for it
             await asyncio.sleep(0)
         assert "disk is full" in str(journal.paused_by)
         assert not asking.done()
@@ -206,7 +206,7 @@ async def test_closing_does_not_wait_for_room(file: Path) -> None:
     async with open_journal(file, patience=3600) as journal:
         await full(journal, 1)
         entering = asyncio.ensure_future(journal.enter([entry("a", body="x" * 100_000)]))
-        while journal.paused_by is None:  # noqa: ASYNC110 - the writer tells nobody
+        while journal.paused_by is None:  # noqa: ASYNC110 - the writer has no event for it
             await asyncio.sleep(0)
     with pytest.raises(JournalError):
         await entering
@@ -215,7 +215,7 @@ async def test_closing_does_not_wait_for_room(file: Path) -> None:
         assert (await status(journal, entry("a"))).is_new
 
 
-async def test_a_purge_forgets_what_was_set_aside(target: str) -> None:
+async def test_a_purge_forgets_what_was_parked(target: str) -> None:
     await left_waiting(target, entry("a"))
     async with open_journal(target) as journal:
         await journal.start_run()

@@ -15,7 +15,7 @@ from healthmsg.bulk.journal.store import SqlJournal
 from healthmsg.errors import ClaimLostError, JournalError, Outcome
 from tests.bulk.journal.journals import NOW, begun, delivered, entry, holding, keys, only, status
 
-SHORT = timedelta(seconds=0.3)
+SHORT = timedelta(seconds=1)
 
 
 async def past(lease: timedelta) -> None:
@@ -136,7 +136,7 @@ async def test_one_that_was_thought_dead_cannot_note_anything(database: str) -> 
 
 
 @pytest.mark.slow
-async def test_a_slow_worker_goes_on_with_what_nobody_took(database: str) -> None:
+async def test_a_slow_worker_goes_on_with_what_no_other_took(database: str) -> None:
     async with open_journal(database, lease=SHORT) as slow, open_journal(database) as other:
         await slow.enter([entry("a")])
         claim = only(await slow.claim(1))

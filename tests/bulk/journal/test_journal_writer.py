@@ -70,7 +70,7 @@ async def cancelled_after(journal: SqlJournal, ticks: int, work: Any) -> None:
 
 
 @pytest.mark.parametrize("ticks", [1, 2, 3, 5, 8])
-async def test_cancelling_whoever_waits_loses_no_change(target: str, ticks: int) -> None:
+async def test_cancelling_a_caller_that_waits_loses_no_change(target: str, ticks: int) -> None:
     async with holding(target, entry("a"), entry("b")) as journal:
         first, second = await journal.claim(2)
         await cancelled_after(journal, ticks, journal.begin(first, NOW, first.chat))
@@ -80,7 +80,7 @@ async def test_cancelling_whoever_waits_loses_no_change(target: str, ticks: int)
 
 
 @pytest.mark.parametrize("ticks", [1, 2, 3, 5, 8, 20])
-async def test_what_nobody_waits_for_any_more_can_be_claimed_again(target: str, ticks: int) -> None:
+async def test_what_is_no_longer_waited_for_can_be_claimed_again(target: str, ticks: int) -> None:
     async with holding(target, entry("a1", "a"), entry("a2", "a"), entry("b")) as journal:
         await cancelled_after(journal, ticks, journal.claim(9))
         # What goes back is asked for when the claim is there.
@@ -134,7 +134,7 @@ async def test_cancelling_while_it_closes_does_not_cut_it_short(file: Path) -> N
         assert keys(await journal.claim_in_doubt()) == ["a"]
 
 
-async def test_when_the_loop_takes_its_task_away_whoever_waits_is_told(target: str) -> None:
+async def test_when_the_loop_takes_its_task_away_the_callers_get_an_error(target: str) -> None:
     async with holding(target, entry("a")) as journal:
         claim = await begun(journal)
         journal._writer._task.cancel()
@@ -142,7 +142,7 @@ async def test_when_the_loop_takes_its_task_away_whoever_waits_is_told(target: s
             await journal.finish(claim, Outcome.NOT_SENT)
 
     async with open_journal(target) as journal:
-        # In a file, whoever opens it has it alone; in PostgreSQL the lease goes on.
+        # In a file, the one that opens it has it alone; in PostgreSQL the lease goes on.
         assert keys(await journal.claim_in_doubt()) == ([] if "://" in target else ["a"])
 
 

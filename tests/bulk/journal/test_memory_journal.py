@@ -3,8 +3,9 @@
 import pytest
 
 from healthmsg import Outcome, Outgoing
-from healthmsg.bulk.journal.base import Claim
+from healthmsg.bulk.journal.base import Claim, Journal
 from healthmsg.bulk.journal.memory import MemoryJournal
+from healthmsg.bulk.journal.store import SqlJournal
 from healthmsg.delivery.aliases import Aliases
 from healthmsg.errors import ClaimLostError
 
@@ -84,3 +85,11 @@ async def test_what_is_left_over_is_what_has_no_end() -> None:
     journal.abandon(third)
 
     assert numbers(journal.left_over()) == [1, 3]
+
+
+def test_the_sql_journal_leaves_nothing_to_what_a_journal_in_memory_does() -> None:
+    inherited = {name for name, value in vars(Journal).items() if not name.startswith("_")} - {
+        *("is_partly_lost", "lease"),  # set when it is opened
+    }
+
+    assert inherited - set(vars(SqlJournal)) == set()
