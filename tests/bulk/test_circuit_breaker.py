@@ -1,4 +1,4 @@
-"""A run that is held up, without a journal: over the sandbox and in fake time."""
+"""A run that is paused, without a journal: over the sandbox and in fake time."""
 
 import asyncio
 import logging
@@ -52,7 +52,7 @@ pytestmark = [
 
 @pytest.fixture
 async def hasty(sandbox: Sandbox) -> AsyncIterator[Client]:
-    """Give a client that tries nothing again by itself."""
+    """Return a client that tries nothing again by itself."""
     async with Client(
         sandbox.issue_token(), environment=sandbox.environment, retries=Retries.none()
     ) as client:
@@ -115,8 +115,8 @@ async def test_what_holds_a_run_up_can_be_seen_as_long_as_it_does(
     await away
     assert outcomes(await run.all()) == [Outcome.DELIVERED]
     assert run.paused_by is None
-    assert "sending is held up" in caplog.text
-    assert "sending goes on" in caplog.text
+    assert "sending is paused" in caplog.text
+    assert "sending continues" in caplog.text
     assert "c4nary" not in caplog.text
 
 
