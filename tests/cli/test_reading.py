@@ -453,6 +453,7 @@ def test_only_the_first_problems_are_shown_and_the_number_of_the_others(path: Pa
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover  # it is timed
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "cp1252", "utf-16"])
 def test_twenty_thousand_rows_are_checked_in_well_under_two_seconds(path: Path, encoding: str) -> None:
     rows = (f'P{n};Zoë;"regel 1\r\nregel 2, {n}";k{n}\r\n' for n in range(20_000))
