@@ -453,7 +453,6 @@ def test_only_the_first_problems_are_shown_and_the_number_of_the_others(path: Pa
 
 
 @pytest.mark.slow
-@pytest.mark.no_cover  # it is timed
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "cp1252", "utf-16"])
 def test_ten_times_the_rows_are_checked_in_about_ten_times_the_time(path: Path, encoding: str) -> None:
     # Processor time, and a quadratic step would take a hundred times as much.
