@@ -22,7 +22,7 @@ _Task = asyncio.Task[None]
 
 @frozen
 class Words:
-    """How a kind of run is spoken of in the log."""
+    """The words for a kind of run in log messages."""
 
     run: str
     items: str
@@ -56,10 +56,10 @@ class Job(Generic[ItemT, ResultT]):
     """Launches the items, each with a place of its own, and returns after the last one."""
     work: Callable[[ItemT], Awaitable[ResultT | None]]
     """Works on one item; what goes wrong is part of the result. `None`: there is no result to report."""
-    cut_off: Callable[[ItemT, _Task], ResultT | None]
+    cancelled_result: Callable[[ItemT, _Task], ResultT | None]
     """Returns the result, if there is one, of an item whose task was cancelled or had a bug."""
-    runs_on: Callable[[_Task], bool] = lambda _: False
-    """Returns whether a task that is under way when the pool is closed goes on to its end."""
+    may_finish: Callable[[_Task], bool] = lambda _: False
+    """Returns whether a task that is under way when the pool is closed may finish."""
     forget: Callable[[_Task], object] = lambda _: None
     """Called with each task that has ended."""
     finish: Callable[[], object] = lambda: None
@@ -69,7 +69,7 @@ class Job(Generic[ItemT, ResultT]):
 class TaskPool(Generic[ItemT, ResultT]):
     """Worker places, the tasks that hold them, and the results in the order in which they come.
 
-    A result holds its task's place until it is read, so that results that are not read hold up the work.
+    A result holds its task's place until it is read, so that unread results block the work.
     """
 
     def __init__(self, job: Job[ItemT, ResultT], spawn: Spawn, *, places: int) -> None:
@@ -106,7 +106,7 @@ class TaskPool(Generic[ItemT, ResultT]):
         self.is_stopping = True
         if self._feeding is not None:
             self._feeding.cancel()
-            self.cancel_unless(self._job.runs_on)
+            self.cancel_unless(self._job.may_finish)
             return
         words = self._job.words
         log(logging.WARNING, f"{words.run} was closed without being iterated: it has {words.done} nothing")
@@ -173,13 +173,13 @@ class TaskPool(Generic[ItemT, ResultT]):
         self._unread += 1
         self._results.put_nowait(result)
 
-    def cancel_unless(self, runs_on: Callable[[_Task], bool]) -> None:
+    def cancel_unless(self, may_finish: Callable[[_Task], bool]) -> None:
         """Cancel the tasks that are not to run on."""
         for task in self.in_flight:
-            if not runs_on(task):
+            if not may_finish(task):
                 task.cancel()
 
-    async def wait_for_those_in_flight(self) -> None:
+    async def wait_for_in_flight(self) -> None:
         """Wait until nothing is under way."""
         while self.in_flight:
             # Closing cancels this, and the client's end also those in flight: their results come first.
@@ -190,7 +190,7 @@ class TaskPool(Generic[ItemT, ResultT]):
         try:
             await self._job.feed()
         finally:
-            await self.wait_for_those_in_flight()
+            await self.wait_for_in_flight()
 
     def _finish(self) -> None:
         self._results.put_nowait(None)
@@ -206,12 +206,12 @@ class TaskPool(Generic[ItemT, ResultT]):
             # Even if it is cancelled: by the program's `on_call`, after the last step at which it could be.
             self._reported.remove(task)
         elif task.cancelled():
-            self.report(self._job.cut_off(item, task))
+            self.report(self._job.cancelled_result(item, task))
         elif (error := task.exception()) is not None:
             # A mistake of ours, of which no item may be the victim in silence.
             failed = f"one of the {self._job.words.items} failed with %(error)s"
             log(logging.ERROR, failed, error=type(error).__name__)
-            self.report(self._job.cut_off(item, task))
+            self.report(self._job.cancelled_result(item, task))
         self._job.forget(task)
 
 
@@ -219,7 +219,7 @@ class BulkRun(AsyncIterationOnly, Generic[ResultT]):
     """Items that are worked on at the same time. Iterate it for the results, in the order they come.
 
     Items are read as they are needed. One that fails does not stop the others; an error in reading the items
-    is raised after the results. Results that are not read hold up the work. Leaving the `async with` (or
+    is raised after the results. Unread results block the work. Leaving the `async with` (or
     closing the client) begins nothing more, and the results that are left can still be read by iterating on.
     """
 

@@ -99,7 +99,7 @@ class ForeignHost:
         return self.handle(path, same)
 
     def client(self, base: str = "") -> Client:
-        """Give a client that takes this for the service, or what is below a path of it."""
+        """Return a client that takes this for the service, or what is below a path of it."""
         here = Environment("here", self.url + base)
         return Client("t0ken", environment=here, retries=Retries.none(), rate_limit=RateLimit(calls=1000))
 

@@ -219,7 +219,7 @@ def in_fake_time(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Give an exception and all that hang on it."""
+    """Return an exception and all that hang on it."""
     seen: set[int] = set()
     found = [error]
     while found:

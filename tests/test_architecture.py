@@ -91,7 +91,7 @@ IMPORTS = {path: tuple(imports_of(tree)) for path, tree in TREES.items()}
 
 
 def part_of(module: str) -> str:
-    """Give the part of the house: `pipeline` for `healthmsg.transport.http`."""
+    """Return the part of the house: `pipeline` for `healthmsg.transport.http`."""
     return f"{module}.__init__".split(".")[1]
 
 

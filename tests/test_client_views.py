@@ -37,7 +37,7 @@ HERE = Environment("here", "http://127.0.0.1:1")
 
 
 def new_user(sandbox: Sandbox, name: str = "Anna") -> tuple[str, str]:
-    """Give another user's id and token."""
+    """Return another user's id and token."""
     user = sandbox.add_user(name, "Bakker")
     return user, sandbox.issue_token(user)
 
@@ -49,7 +49,7 @@ def app_of(sandbox: Sandbox) -> OAuthApp:
 
 
 def stale(sandbox: Sandbox, store: MemoryTokenStore) -> TokenManager:
-    """Give a manager whose first call renews the token, and saves it for the user `anna`."""
+    """Return a manager whose first call renews the token, and saves it for the user `anna`."""
     long_ago = datetime(2026, 1, 1, tzinfo=UTC)
     refresh_token = sandbox.issue_token(refresh=True)
     token = Token("stale", created_at=long_ago, expires_at=long_ago, refresh_token=refresh_token)

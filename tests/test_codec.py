@@ -51,7 +51,7 @@ every_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)
 
 
 def least(model: type[Any]) -> dict[str, object]:
-    """Give the smallest document that a model can be made of."""
+    """Return the smallest document that a model can be made of."""
     return needed(model) | ({"type": KINDS[model]} if model in KINDS else {})
 
 

@@ -222,7 +222,7 @@ def test_anything_in_a_wrong_place_gives_a_value_or_an_invalid_response(
 
 
 def places(document: Any) -> Iterator[tuple[Any, Any]]:
-    """Give each place in a document, as the container and the key or index in it."""
+    """Return each place in a document, as the container and the key or index in it."""
     items = document.items() if isinstance(document, dict) else enumerate(document)
     for key, value in items:
         yield document, key

@@ -194,7 +194,7 @@ def logged(caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
 
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Give an error and all that hang on it."""
+    """Return an error and all that hang on it."""
     found, seen = [error], set()
     while found:
         one = found.pop()

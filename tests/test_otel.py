@@ -71,7 +71,7 @@ async def watched(sandbox: Sandbox, telemetry: Telemetry) -> AsyncIterator[Clien
 
 
 def attributes_of(span: ReadableSpan) -> dict[str, object]:
-    """Give what a span says, but for how long it waited, which differs."""
+    """Return what a span says, but for how long it waited, which differs."""
     attributes: dict[str, object] = dict(span.attributes or {})
     waited = attributes.pop("healthmsg.limit.wait")
     assert isinstance(waited, float)

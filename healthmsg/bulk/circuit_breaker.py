@@ -28,18 +28,18 @@ from healthmsg.routes import GET_ME
 
 STOP_AFTER: Final = 600.0
 """Seconds for which nothing gets through, after which a run is given up."""
-# Tries in succession that a call makes to get a connection, before all calls wait.
+# Failed attempts to connect before all calls wait.
 _TRIES_TO_CONNECT: Final = 2
-# Seconds that a try takes at most before it is known whether it goes better.
+# Seconds after which the result of a retry is known at the latest.
 _ONE_TRY: Final = 15.0
 # Seconds between two tries while nothing gets through; doubled each time.
 _FIRST_WAIT: Final = 1.0
 _LONGEST_WAIT: Final = 30.0
-# Seconds after which another probe may go, should the one that was let through not come back.
+# Seconds after which another probe may be sent if the last one has not ended.
 _PROBE_TIMEOUT: Final = 60.0
-# So many refused chats in succession, with none that accepts, are not a matter of each chat.
+# After this many refused chats in a row, the cause is the user or the service, not each chat.
 _MOST_REFUSALS: Final = 20
-# Nor are so many messages in succession that may or may not have been delivered.
+# After this many messages in a row with an unclear outcome, the cause is the service.
 _MOST_UNCLEAR: Final = 20
 
 _OF_ALL_CALLS: Final = (AuthorizationError, ConnectError, RateLimitedError, TokenRenewalError)
@@ -59,7 +59,7 @@ class CircuitBreaker:
         self._api = api
         self._stop_after = stop_after
         self._advice = advice
-        # That of the loop which is running, or will be: asked for when it is first needed.
+        # The running event loop's clock. Read on first use, because there may be no loop yet.
         self._clock: Callable[[], float] | None = None
         self._since = 0.0
         self._wait = _FIRST_WAIT
@@ -70,18 +70,18 @@ class CircuitBreaker:
         self._changed = asyncio.Event()
         self._asking = asyncio.Lock()
         self._failing_since: float | None = None
-        """When the first try began that failed for such a reason; `None` once a call got through."""
+        """When the first failing try began; `None` after a call succeeded."""
         self._retried: tuple[Exception, float] | None = None
-        """Why a call is going to be made again, and until when that counts as a failure."""
+        """The error of a call that is being retried, and until when it counts as a failure."""
         self.error: Exception | None = None
-        """What keeps calls from succeeding, as long as it does."""
+        """The error for which the breaker is open; `None` while it is closed."""
         self.given_up: SendingGivenUpError | None = None
-        """The end of the run."""
+        """The error with which the run ends."""
         self.when_given_up: Callable[[], object] = lambda: None
 
     @property
     def waits_for(self) -> Exception | None:
-        """What keeps calls from succeeding, also while they are being tried again by themselves.
+        """The error for which calls fail, also while they are still being retried.
 
         Any thread may ask.
         """
@@ -90,7 +90,7 @@ class CircuitBreaker:
         return self.error
 
     def may_repeat(self, request: Request, began: float, error: CallError, wait: float) -> bool:
-        """Return whether a call that failed is to be made again by itself, after so many seconds.
+        """Return whether a failed call is to be retried on its own after `wait` seconds.
 
         Without a connection only once: then all calls wait, and one at a time tries. The same goes for the
         call that asks who the user is, which is the probe of whether the service answers. `began` is when the
@@ -112,7 +112,7 @@ class CircuitBreaker:
         return not (is_once and request.current.number >= _TRIES_TO_CONNECT)
 
     def _known_since(self) -> float | None:
-        """Return since when no call can succeed; what a call met whose next try went well is over."""
+        """Return since when calls fail. Forget a failure whose retry had time to succeed."""
         if self.error is None and self._retried is not None and self._now() >= self._retried[1]:
             self._failing_since = self._retried = None
         return self._failing_since
@@ -144,7 +144,7 @@ class CircuitBreaker:
         while self.error is not None:
             await self.acquire()
             if not self._is_half_open:
-                continue  # it is over
+                continue  # closed meanwhile
             if (error := await self._failure_of_asking()) is None:
                 self._record_answer()
                 return
@@ -157,14 +157,14 @@ class CircuitBreaker:
         self._close()
 
     def release_probe(self) -> None:
-        """Note that the probe has shown nothing: the next one may go at once."""
+        """Note that the probe proved nothing: the next one may be sent at once."""
         if self.error is not None and self._is_half_open:
             self._is_half_open = False
             self._next_try = asyncio.get_running_loop().time()
             self._wake_waiters()
 
     def record_unclear(self, error: Exception) -> None:
-        """Note that a message may or may not have been delivered; many in succession open it, too."""
+        """Count a message with an unclear outcome. Many in a row open the breaker."""
         self._unclear += 1
         if self._unclear >= _MOST_UNCLEAR or self._is_half_open:
             self._open(error)
@@ -179,11 +179,11 @@ class CircuitBreaker:
     def _open(self, error: Exception) -> None:
         now = asyncio.get_running_loop().time()
         if self.error is None:
-            log(logging.WARNING, "sending is held up: %(error)s", error=str(error))
+            log(logging.WARNING, "sending is paused: %(error)s", error=str(error))
             since = self._known_since()
             self._since, self._wait = now if since is None else since, _FIRST_WAIT
         elif not self._is_half_open:
-            return  # of a call that was under way already
+            return  # a call that began before the breaker opened
         self.error = error
         self._is_half_open = False
         last_try = self._since + self._stop_after
@@ -196,7 +196,7 @@ class CircuitBreaker:
         self._wake_waiters()
 
     def _record_answer(self) -> None:
-        """Note that the service answers this user, which does not show whether the user may write."""
+        """Note that the service answers this user. Whether the user may write is still open."""
         if isinstance(self.error, ForbiddenError | DeliveryUnknownError):
             self.release_probe()
         else:
@@ -204,7 +204,7 @@ class CircuitBreaker:
 
     def _close(self) -> None:
         if self.error is not None and self.given_up is None:
-            log(logging.INFO, "sending goes on")
+            log(logging.INFO, "sending continues")
             self.error = self._failing_since = self._retried = None
             self._is_half_open = False
             self._wake_waiters()
@@ -236,9 +236,9 @@ class CircuitBreaker:
             self._refusals += 1
             if self._refusals >= _MOST_REFUSALS or error.server_code == "insufficient_scope":
                 return True
-        async with self._asking:  # one of them will do
+        async with self._asking:  # one question at a time is enough
             if self.error is not None and not self._is_half_open:
-                return True  # of a call that was under way already
+                return True  # a call that began before the breaker opened
             if await self._failure_of_asking() is not None:
                 return True
         self._record_answer()

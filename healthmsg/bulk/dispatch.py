@@ -1,4 +1,4 @@
-"""What a run's calls pass before they leave: their order, the window, and the lease on their messages."""
+"""What each call of a run waits for before it is sent: order, window and lease."""
 
 import asyncio
 import time
@@ -22,25 +22,26 @@ from healthmsg.pipeline.request import Request, Response
 from healthmsg.ratelimit.limiter import RateLimit
 
 _Task = asyncio.Task[Any]
-# Seconds' worth of calls, and how many that is at least and at most: enough that the limit never waits for
-# the journal, and few enough that hardly any is in doubt without having been sent when the process ends.
-_AHEAD: Final = 0.25
-_LEAST: Final = 8
-_MOST: Final = 64
-# So many times within a lease it is renewed.
+# Calls that may be noted in the journal before their turn: as many as the limit allows in this many seconds,
+# within bounds. Enough that the limit never waits for the journal. Few enough that little is in doubt when
+# the process is killed.
+_WINDOW_SECONDS: Final = 0.25
+_SMALLEST_WINDOW: Final = 8
+_LARGEST_WINDOW: Final = 64
+# Renewals in the time of one lease.
 _RENEWALS: Final = 4
-# The share of a lease after which it counts as lost, so that a call that has just left arrives within it.
+# The share of a lease after which it counts as lost, so that a call just sent still arrives within it.
 _SAFE: Final = 1 - 1 / _RENEWALS
 _LOST: Final = "The lease on this message may have ended before its call was made: it was not sent."
 Prepare = Callable[[Request, "_Task | None"], object]
 
 
 class CallTracker:
-    """Knows which task of a pool makes which request: on closing, that says what may have left."""
+    """Knows which task of a pool makes which request, and so what may have been sent when the pool closes."""
 
     def __init__(self, api: Api, in_flight: Mapping[_Task, Any], prepare: Prepare | None = None) -> None:
         self.api: Api = evolve(api, send=self._send)
-        """The service; the calls that are made through it are noted."""
+        """The service; calls made through it are tracked."""
         self.requests: dict[_Task, Request] = {}
         """The last request of each task of the pool."""
         self._send_untracked = api.send
@@ -70,49 +71,50 @@ class CallTracker:
         return request.current.number - (request.current.slot is None)
 
     def has_begun(self, task: _Task) -> bool:
-        """Return whether anything of a task can have left: if not, it still waits for its first turn."""
+        """Return whether a task may have sent anything. If not, it still waits for its first turn."""
         request = self.requests.get(task)
         return request is not None and (request.current.slot is not None or request.current.number > 1)
 
 
 class DispatchWindow:
-    """Room for a few messages that are noted as begun while they wait for the limit."""
+    """Limits how many messages are noted as begun while they wait for the rate limit."""
 
     def __init__(self, rate: RateLimit) -> None:
-        self._room = asyncio.Semaphore(min(max(_LEAST, int(_AHEAD * rate.calls / rate.per)), _MOST))
+        calls = int(_WINDOW_SECONDS * rate.calls / rate.per)
+        self._room = asyncio.Semaphore(min(max(_SMALLEST_WINDOW, calls), _LARGEST_WINDOW))
         self._waiting: set[_Task | None] = set()
 
     async def enter(self) -> None:
-        """Wait until there is room, and take it until this task's call leaves."""
+        """Wait for room, and hold it until this task's call is sent."""
         await self._room.acquire()
         self._waiting.add(asyncio.current_task())
 
     def leave(self, task: _Task | None) -> None:
-        """Make room, if that was not done yet."""
+        """Release the room, once."""
         if task in self._waiting:
             self._waiting.remove(task)
             self._room.release()
 
 
 class OrderKeeper:
-    """Keeps the messages to one patient in order, whatever their addresses.
+    """Keeps the messages to one patient in order, also when they have different addresses.
 
-    That two addresses lead to one chat can turn out while messages to both are under way. The journal learns
-    it then, before another message is begun. When an earlier message is just starting the conversation with a
-    user, the answer says which conversation that is: a message to an address that may be it waits.
+    The client may learn that two addresses lead to one chat while messages to both are under way. The journal
+    is updated before another message begins. While a message is starting a conversation, its id is not known
+    yet: a later message to an address that may be the same conversation waits for the answer.
     """
 
     def __init__(self, aliases: Aliases) -> None:
         self._aliases = aliases
         self._numbers = count()
         self._starting: dict[int, asyncio.Future[None]] = {}
-        """The messages that are about to start a conversation."""
+        """Messages that are starting a conversation."""
         self._learnt: list[Sequence[str]] = []
         """Addresses that lead to one chat, which the journal does not know yet."""
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Note what the client learns about addresses meanwhile."""
+        """Collect what the client learns about addresses in the meantime."""
         self._aliases.listen(self._learnt.append)
         try:
             yield
@@ -120,13 +122,13 @@ class OrderKeeper:
             self._aliases.stop_listening(self._learnt.append)
 
     def learn_about(self, chats: Iterator[str]) -> None:
-        """Have the journal learn what is known about these addresses."""
+        """Queue for the journal what is known about these addresses."""
         self._learnt += self._aliases.known_groups(chats)
 
     async def enter(self, chat: str) -> int:
         """Wait for the conversations that earlier messages start, if this address may be one of them.
 
-        Return a number for `has_started`, which must be called in the end.
+        Return a number for `mark_started`, which must be called in the end.
         """
         number = next(self._numbers)
         while self._starting and self._aliases.may_be_started(chat):
@@ -138,14 +140,14 @@ class OrderKeeper:
             self._starting[number] = asyncio.get_running_loop().create_future()
         return number
 
-    def has_started(self, number: int) -> None:
-        """Note that the conversation of a message is known now, or will not be."""
+    def mark_started(self, number: int) -> None:
+        """Note that the conversation is known, or could not be started."""
         starting = self._starting.pop(number, None)
         if starting is not None and not starting.done():
             starting.set_result(None)
 
-    async def note_what_was_learnt(self, journal: Journal) -> None:
-        """Have the journal note which addresses lead to one chat; it decides which message is the next."""
+    async def record_aliases(self, journal: Journal) -> None:
+        """Write to the journal which addresses lead to one chat. It decides which message is next."""
         if self._learnt:
             learnt = [*self._learnt]
             self._learnt.clear()
@@ -153,23 +155,21 @@ class OrderKeeper:
 
 
 class Lease:
-    """Renews the lease on all claims, and says of each call whether it may still be made.
+    """Renews the lease on all claims, and decides before each call whether it may still be made.
 
-    When renewing has not worked until shortly before the end, by the event loop's clock, all are lost: `lose`
-    has to see to it that no call is made any more, nor still under way. Without a lease there is nothing to
-    do.
+    If renewing fails until shortly before the end, by the event loop's clock, all claims are lost: `lose`
+    must stop every call, also those under way. A journal without a lease needs none of this.
 
-    When a lease ends is decided by the database, by the clock of its machine. A worker judges by its own
-    clocks whether the lease may have ended, and where the machine sleeps, or a virtual one is paused,
-    some of them stand still. So the time since a claim was confirmed is taken from the one that has gone
-    furthest: the machine's, which goes on during suspend, the time of day, or the event loop's. If one of
-    them was only set forward, the worker asks the database once more, and goes on.
+    The database decides when a lease ends, by its own clock. A worker can only estimate that, and some of its
+    clocks stop while the machine sleeps or a virtual machine is paused. So the time since a claim was
+    confirmed is the largest of three: the machine's clock, which counts suspend, the time of day, and the
+    event loop's clock. If a clock was only set forward, the worker asks the database again and continues.
 
-    A timer cannot do this, since it stands still with the event loop's clock. So each try of a call looks
-    by itself: when it has its turn within the limit, when it has a connection, directly before its first
-    byte leaves, and an upload once more before its last chunk does. What is left is a machine that falls
-    asleep between that look and the sending, or while the operating system still has the bytes: then
-    `settle` must be longer than the service keeps a silent connection open.
+    A timer cannot do this, since it stops with the event loop's clock. So each try of a call checks the
+    lease: when it gets its turn within the limit, when it has a connection, and directly before its first
+    byte is written. An upload checks once more before its last chunk. One gap remains: the machine falls
+    asleep after the last check, or while the operating system still holds the bytes. For that, `settle` must
+    be longer than the service keeps a silent connection open.
     """
 
     def __init__(self, journal: Journal, lose: Callable[[], None]) -> None:
@@ -179,7 +179,7 @@ class Lease:
         self._safe_seconds = 0.0 if self._length is None else self._length.total_seconds() * _SAFE
         self._renewed: _SinceConfirmed | None = None
         self._kept: Mapping[str, int] = {}
-        """What was this worker's when it was renewed last: keys, and the number of each claim."""
+        """The claims that the last renewal confirmed: keys and fence numbers."""
         self._end: asyncio.TimerHandle | None = None
         self._renewing: asyncio.Task[None] | None = None
 
@@ -201,10 +201,10 @@ class Lease:
             self._end.cancel()
 
     def of(self, claim: Claim) -> Callable[[], None] | None:
-        """Return what a call with this message has to ask before it leaves; `None` where there is no lease.
+        """Return the check that a call with this message makes before it is sent; `None` without a lease.
 
-        That raises `ClaimLostError` once another worker may have taken the message over. To be called before
-        the journal is asked to note that the message is begun, since that confirms the claim.
+        The check raises `ClaimLostError` once another worker may have the message. Call this before the
+        journal notes that the message is begun, since that confirms the claim.
         """
         return None if self._length is None else partial(self._check, claim, _SinceConfirmed())
 
@@ -220,7 +220,7 @@ class Lease:
         while True:
             await asyncio.sleep(length.total_seconds() / _RENEWALS)
             asked_at, asked = asyncio.get_running_loop().time(), _SinceConfirmed()
-            # What is claimed while this is under way counts from its own beginning.
+            # A message that is claimed during the renewal counts from its own claim.
             self._kept = await self._journal.renew()
             self._renewed = asked
             self._postpone_end(length, asked_at)
@@ -234,7 +234,7 @@ class Lease:
 
 
 class _SinceConfirmed(Stopwatch):
-    """How long ago the database was asked to confirm a claim, by the clock that has gone furthest."""
+    """The time since the database confirmed a claim, by the clock that shows the most."""
 
     __slots__ = ("_day",)
 
@@ -243,6 +243,6 @@ class _SinceConfirmed(Stopwatch):
         self._day = time.time()
 
     def seconds(self) -> float:
-        # A paused virtual machine's other clocks may stand still; its time of day is put right afterwards.
+        # In a paused virtual machine all clocks may stop, but its time of day is corrected afterwards.
         day, others = time.time() - self._day, Stopwatch.seconds(self)
         return day if day > others else others  # noqa: FURB136 - a third of the time of max()

@@ -1,4 +1,4 @@
-"""Messages as a journal holds them: checked before anything is sent, and made into calls again."""
+"""Conversion between messages and journal entries: checked on the way in, read back to be sent."""
 
 import asyncio
 import os
@@ -22,15 +22,15 @@ from healthmsg.validation import check_body, check_files, check_text, require_no
 _NO_PATH: Final = "only a file with a path can be in a journal: it may have to be sent by a later run"
 
 
-async def checked(
+async def check_message(
     message: Outgoing, api: Api, files: Sequence[UploadFile], *, for_journal: bool = True
 ) -> Entry:
-    """Check a message as far as that can be done without sending it; `files` are those that were taken.
+    """Check a message as far as that can be done without sending it; `files` are its snapshots.
 
     Return it as a journal holds it, without a key.
 
     Raises:
-        InvalidInputError: says what is wrong with it; if files are, all of them.
+        InvalidInputError: says what is wrong with it; of files, everything.
     """
     check_own(message.to, api)
     if message.key is not None:
@@ -49,8 +49,8 @@ async def checked(
         "",
         _without_nul(text_of(message.to), "a recipient"),
         body,
-        await asyncio.to_thread(_looked_at, files, for_journal=for_journal) if files else (),
-        None if question is None else _written(question),
+        await asyncio.to_thread(_as_journal_files, files, for_journal=for_journal) if files else (),
+        None if question is None else _question_json(question),
         label=message.label,
     )
 
@@ -74,7 +74,7 @@ def outgoing_of(claim: Claim) -> Outgoing:
 
 
 def files_in(files: Sequence[JournalFile]) -> list[UploadFile]:
-    """Return the files to upload. One that does not hold what was entered is refused then."""
+    """Return the files to upload. A file that has changed since it was entered is refused."""
     return [
         TakenFile(
             file.path,
@@ -88,7 +88,7 @@ def files_in(files: Sequence[JournalFile]) -> list[UploadFile]:
 
 
 def question_in(question: Mapping[str, Any] | None) -> Question | None:
-    """Read a question that `checked` wrote."""
+    """Read a question that `check_message` wrote."""
     if question is None:
         return None
     options = [Option(one["label"], name=one["name"], style=one.get("style")) for one in question["options"]]
@@ -101,7 +101,7 @@ def _without_nul(value: str, name: str) -> str:
     return value
 
 
-def _written(question: Question) -> dict[str, object]:
+def _question_json(question: Question) -> dict[str, object]:
     if not isinstance(question, Question):
         raise InvalidInputError(f"question must be a Question, not {type(question).__name__}")
     written = question_json(
@@ -111,7 +111,7 @@ def _written(question: Question) -> dict[str, object]:
     return written | {"options": [attrs.asdict(option) for option in options]}
 
 
-def _looked_at(files: Sequence[UploadFile], *, for_journal: bool) -> tuple[JournalFile, ...]:
+def _as_journal_files(files: Sequence[UploadFile], *, for_journal: bool) -> tuple[JournalFile, ...]:
     if for_journal:
         problems = [(f"file {n}", _NO_PATH) for n, file in enumerate(files, 1) if _path_of(file) is None]
         if problems:

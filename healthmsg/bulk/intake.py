@@ -1,4 +1,4 @@
-"""Taking a run's messages in: reading and checking them, and entering them into the run's journal."""
+"""The intake: reads a run's messages, checks them, and enters them into the run's journal."""
 
 import asyncio
 from collections.abc import (
@@ -16,7 +16,7 @@ from attrs import define, evolve, field, frozen
 
 from healthmsg.aio import in_thread, start
 from healthmsg.api import Api
-from healthmsg.bulk.entries import checked
+from healthmsg.bulk.entries import check_message
 from healthmsg.bulk.journal import (
     Entry,
     EntryStatus,
@@ -44,7 +44,7 @@ from healthmsg.errors import (
     JournalError,
     OtherTextError,
 )
-from healthmsg.files import FileTaker, UploadFile
+from healthmsg.files import FileSnapshots, UploadFile
 from healthmsg.models import Outcome
 from healthmsg.resources.chat import BaseChat
 from healthmsg.task_pool import Places, each
@@ -53,7 +53,7 @@ from healthmsg.validation import check_files
 if TYPE_CHECKING:
     from healthmsg.bulk.journal.store import SqlJournal
 
-# Few enough that checking them does not keep the event loop from others.
+# Few enough that checking them does not block the event loop for long.
 _AT_ONCE: Final = 200
 _LOOKED_UP_AT_ONCE: Final = 500
 # No run has this number.
@@ -79,30 +79,30 @@ Report = Callable[[SendResult], Awaitable[None]]
 
 @define(eq=False)
 class Input:
-    """A message as it was read: its number, and its files as they were then. `Checker` adds the rest."""
+    """A message as it was read, with snapshots of its files. `Checker` fills in the rest."""
 
     index: int
     message: Outgoing
     files: Sequence[UploadFile]
     entry: Entry | None = None
-    """What is to be entered into the journal, if it can be sent."""
+    """The journal entry; `None` if the message cannot be sent."""
     problem: Exception | None = None
     """Why it cannot be sent."""
     known: EntryStatus | None = None
-    """How it stands, if it may have been sent although its files are gone."""
+    """Its status in the journal, if its files are gone but an earlier run may have sent it."""
 
 
 # --- reading
 
 
 async def batches(messages: Messages, *, for_journal: bool) -> AsyncGenerator[list[Input], None]:
-    """Read messages ahead, and yield what is there; an error in reading is raised after the last of them.
+    """Read messages ahead, and yield them in batches. An error in reading is raised after the last batch.
 
-    The files of each are looked at before the next message is asked for. For a journal all are hashed, since
-    it may be a later run that sends them.
+    The files of each message are recorded before the next message is requested. For a journal all are hashed,
+    since a later run may send them.
     """
     queue: asyncio.Queue[Input | None] = asyncio.Queue(_AT_ONCE)
-    take = FileTaker(digest_all=for_journal)
+    take = FileSnapshots(digest_all=for_journal)
 
     failures = list[Exception]()
 
@@ -112,7 +112,7 @@ async def batches(messages: Messages, *, for_journal: bool) -> AsyncGenerator[li
                 index = 0
                 async for item in items:
                     message = check_outgoing(item)
-                    await queue.put(Input(index, message, await take_files(message, take)))
+                    await queue.put(Input(index, message, await snapshot_files(message, take)))
                     index += 1
         except Exception as error:  # noqa: BLE001 - raised again when what came before is sent
             failures.append(error)
@@ -133,7 +133,7 @@ async def batches(messages: Messages, *, for_journal: bool) -> AsyncGenerator[li
 
 
 async def _next_batch(queue: "asyncio.Queue[Input | None]") -> tuple[list[Input], bool]:
-    """Take all that is there, but at least one; return it, and whether it is the last."""
+    """Wait for one message and return all that are ready, and whether they are the last."""
     batch: list[Input] = []
     while not batch or (len(batch) < _AT_ONCE and not queue.empty()):
         item = await queue.get()
@@ -143,12 +143,12 @@ async def _next_batch(queue: "asyncio.Queue[Input | None]") -> tuple[list[Input]
     return batch, False
 
 
-async def take_files(message: Outgoing, take: FileTaker) -> tuple[UploadFile, ...]:
-    """Note what the files of a message hold now, before the next message is asked for."""
+async def snapshot_files(message: Outgoing, take: FileSnapshots) -> tuple[UploadFile, ...]:
+    """Record what the files of a message hold now."""
     try:
         files = check_files(message.files)
     except InvalidFileError:
-        return ()  # which `checked` refuses
+        return ()  # which `check_message` refuses
     return await in_thread(take.take, files) if files else ()
 
 
@@ -157,7 +157,7 @@ async def take_files(message: Outgoing, take: FileTaker) -> tuple[UploadFile, ..
 
 @define(eq=False)
 class Checker:
-    """Checks messages, and derives the key of each that was given none."""
+    """Checks messages, and derives a key for each that has none."""
 
     _api: Api
     _index: InputIndex
@@ -166,15 +166,17 @@ class Checker:
 
     @property
     def salt(self) -> bytes:
-        """What makes the derived keys those of the journal."""
+        """The journal's salt, from which keys are derived."""
         return b"" if self._journal is None else self._journal.salt
 
     async def check(self, batch: Sequence[Input]) -> None:
-        """Note with each message its entry, or what is wrong with it; with a key that is taken, both."""
+        """Set the entry or the problem of each message. One with a repeated key gets both."""
         unkeyed = list[Input]()
         for one in batch:
             try:
-                one.entry = await checked(one.message, self._api, one.files, for_journal=self._for_journal)
+                one.entry = await check_message(
+                    one.message, self._api, one.files, for_journal=self._for_journal
+                )
             except Exception as problem:  # noqa: BLE001 - reported: nothing was sent
                 # Keys are accepted in the order of the messages.
                 self._add_keys(unkeyed)
@@ -190,18 +192,18 @@ class Checker:
         entries = [(one, one.entry) for one in inputs if one.entry is not None]
         keys = self._index.add(
             [
-                (one.index, one.message.key, likeness_of(*_said_in(entry), salt=self.salt))
+                (one.index, one.message.key, likeness_of(*_content_of(entry), salt=self.salt))
                 for one, entry in entries
             ]
         )
         for (one, entry), key in zip(entries, keys, strict=True):
-            fingerprint = fingerprint_of(*_said_in(entry), salt=self.salt)
+            fingerprint = fingerprint_of(*_content_of(entry), salt=self.salt)
             one.entry = evolve(entry, key=key or "", fingerprint=fingerprint)
             if key is None:
                 one.problem = InvalidInputError(_KEY_TAKEN)
 
     async def _known(self, one: Input) -> EntryStatus | None:
-        """Return how it stands if it was, or may have been, delivered by an earlier run."""
+        """Return its status if an earlier run delivered it, or may have."""
         if self._journal is None or one.message.key is None:
             return None
         found = await self._journal.statuses([one.message.key])
@@ -211,7 +213,7 @@ class Checker:
         return known
 
 
-def _said_in(entry: Entry) -> tuple[str, str, Sequence[JournalFile], Mapping[str, object] | None]:
+def _content_of(entry: Entry) -> tuple[str, str, Sequence[JournalFile], Mapping[str, object] | None]:
     return entry.chat, entry.body, entry.files, entry.question
 
 
@@ -219,44 +221,44 @@ def _said_in(entry: Entry) -> tuple[str, str, Sequence[JournalFile], Mapping[str
 
 
 @frozen
-class Compared:
-    """What the journal has for the recipients of some messages, besides these messages."""
+class OtherTexts:
+    """What the journal holds for the recipients of some messages, besides these messages."""
 
-    to_written: frozenset[str] = field(repr=False)
-    """The keys of those whose recipient got, or may have got, another one."""
+    with_other_text: frozenset[str] = field(repr=False)
+    """Keys of the messages whose recipient got, or may have got, another text."""
     superseded: tuple[str, ...] = field(repr=False)
-    """The keys of earlier ones that these replace, should they not have been delivered."""
+    """Keys of earlier undelivered messages that these replace."""
 
 
 async def compare(
     entries: Sequence[Entry], statuses: Mapping[str, EntryStatus], journal: "SqlJournal", index: InputIndex
-) -> Compared:
-    """Compare messages of a run with what earlier runs were given for the same recipients.
+) -> OtherTexts:
+    """Compare messages of a run with the messages of earlier runs to the same recipients.
 
-    Those that this run was given too are no others, nor those that an earlier run was given together with the
-    message.
+    Messages that this run was given as well do not count, nor do those that an earlier run was given together
+    with the message.
     """
     by_run: dict[int, list[Entry]] = {}
     for entry in entries:
         status = statuses.get(entry.key)
         run = None if status is None else status.run
         by_run.setdefault(_NEW if run is None else run, []).append(entry)
-    to_written, superseded = set[str](), dict[str, None]()
+    with_other_text, superseded = set[str](), dict[str, None]()
     for run, alike in by_run.items():
-        others = await _others(journal, index, {entry.chat for entry in alike}, besides=run)
+        others = await _other_messages(journal, index, {entry.chat for entry in alike}, besides=run)
         for entry in alike:
             for other in others.get(entry.chat, ()):
                 if other.state in _PERHAPS_SENT:
-                    to_written.add(entry.key)
+                    with_other_text.add(entry.key)
                 if other.state in _REPLACEABLE:
                     superseded[other.key] = None
-    return Compared(frozenset(to_written), tuple(superseded))
+    return OtherTexts(frozenset(with_other_text), tuple(superseded))
 
 
-async def _others(
+async def _other_messages(
     journal: "SqlJournal", index: InputIndex, chats: Collection[str], *, besides: int
 ) -> dict[str, list[EntryStatus]]:
-    """Return what the present run was not given, by chat."""
+    """Return the earlier messages that this run was not given, by chat."""
     earlier = await journal.earlier(chats, besides=besides)
     known = index.known_among([one.key for one in earlier]) if earlier else ()
     others: dict[str, list[EntryStatus]] = {}
@@ -267,69 +269,69 @@ async def _others(
 
 
 def _would_be_sent(status: EntryStatus | None, *, retry_failed: bool) -> bool:
-    """Return whether a message is new to the journal, or would be sent once it is given again."""
+    """Return whether a message is new to the journal, or is sent again by a run that is given it."""
     if status is None or status.is_new or status.state is State.PARKED:
         return True
     return retry_failed and status.state is State.NOT_SENT
 
 
-def error_of_looked_at() -> OtherTextError:
-    """Return the error of a message of a preview."""
+def other_text_error() -> OtherTextError:
+    """Return the error with which a preview reports another text."""
     return OtherTextError(f'{_OTHER}. With other_text="send" this one is sent too, with "skip" it is not.')
 
 
-# --- taking in
+# --- the intake
 
 
 @define
 class Intake:
-    """Takes a run's messages into its journal, and knows which of them still have no result.
+    """Enters a run's messages into its journal, and knows which of them have no result yet.
 
-    All but `take` is here as it is where the journal has each message in memory.
+    Apart from `take`, the methods here are those for a journal in memory.
     """
 
     failure: Exception | None = field(default=None, init=False)
-    """What reading the messages has raised."""
+    """The error that reading the messages raised."""
     other_texts: int = field(default=0, init=False)
-    """How many messages are to recipients who got another one."""
+    """How many messages are for recipients who got another text."""
 
     async def take(self, messages: Messages) -> None:
-        """Take them all in, or all before reading them fails."""
+        """Read and enter all messages, or those before reading fails."""
         raise NotImplementedError
 
     def expect(self, claims: Sequence[Claim]) -> None:
-        """Prepare for the results of these."""
+        """Prepare for the results of these messages."""
 
     def index_of(self, claim: Claim) -> int | None:
-        """Return its number among the messages, if it was given: its result is reported by that."""
+        """Return its number among the messages of this run; `None` if it is not one of them."""
         return claim.index
 
     def is_pending(self, claim: Claim) -> bool:  # noqa: ARG002 - of interest where a journal is shared
-        """Return whether it was given, and has no result yet."""
+        """Return whether it is a message of this run without a result."""
         return True
 
     def mark_pending(self, claim: Claim) -> None:
-        """Note that it has no result after all."""
+        """Note that its result does not count, and another will come."""
 
     def release(self, claim: Claim) -> None:
-        """Let go of what is held for it: its result is known."""
+        """Release what is held for it: its result is known."""
 
     def hold_back(self, result: SendResult | None) -> SendResult | None:
-        """Return a result, unless it may be of a message that the run is only given later."""
+        """Return a result to report now, or keep it if this run may still read its message."""
         return result
 
     def held_back(self) -> Sequence[SendResult]:
-        """Return, once all are taken in, the results of those that the run was not given."""
+        """Return the results that were kept, once all messages are read."""
         return ()
 
-    async def has_others(self) -> bool:
-        """Report what other workers have done of this run's messages; return whether they have more."""
+    async def has_open_elsewhere(self) -> bool:
+        """Report what other workers did with this run's messages; return whether they still have some."""
         return False
 
 
 @define
 class MemoryIntake(Intake):
-    """Reads each message when there is a place for it: no more are held than places."""
+    """Reads a message when a place is free, so that no more are held than there are places."""
 
     _journal: MemoryJournal
     _places: Places
@@ -351,21 +353,21 @@ class MemoryIntake(Intake):
             self.failure: Exception | None = error
 
     async def _with_files(self, message: Outgoing) -> Outgoing:
-        """Return the message with its files as they are now."""
+        """Return the message with snapshots of its files."""
         try:
             files = check_files(message.files)
         except InvalidFileError:
-            return message  # which is refused in its turn
+            return message  # refused when it is sent
         return evolve(message, files=await self._files.take(files)) if files else message
 
     def release(self, claim: Claim) -> None:
         """See `Intake`."""
-        if claim.message is not None and isinstance(claim.message.files, tuple):  # else they were not taken
+        if claim.message is not None and isinstance(claim.message.files, tuple):  # else no snapshots
             self._files.release(claim.message.files)
 
 
 def _address_in(to: Recipient) -> str:
-    """Return the address that was given, as text, which has one form only; "" if it cannot be one."""
+    """Return the address as text in its one form; "" if it is no address."""
     if isinstance(to, BaseChat):
         return to.address.text
     return to if isinstance(to, str) else ""  # it will not be sent; it may not even be hashable
@@ -373,9 +375,9 @@ def _address_in(to: Recipient) -> str:
 
 @define
 class JournalIntake(Intake):
-    """Reads messages ahead of their sending, and reports the results of those that have one already.
+    """Reads messages ahead of the sending, and reports those that have a result already.
 
-    Without messages, the run goes on with what its journal holds.
+    Without messages, the run continues with what its journal holds.
     """
 
     _api: Api
@@ -383,15 +385,15 @@ class JournalIntake(Intake):
     _index: InputIndex
     _report: Report
     _has_entered: Callable[[], object]
-    """Called when there may be something more to send."""
+    """Called when there may be more to send."""
     _retry_failed: bool = field(kw_only=True)
     _other_text: OtherText = field(kw_only=True)
     _on_other_texts: Callable[[], object] = field(kw_only=True)
-    """Called when there is a first message to a recipient who got another one."""
+    """Called with the first message to a recipient who got another text."""
     _resumes: bool = field(kw_only=True)
     """Whether it was given no messages."""
     _early: dict[str | None, SendResult] = field(factory=dict, init=False)
-    """Results of messages that an earlier run left in doubt, and that this one may be given yet."""
+    """Results of messages that an earlier run left in doubt, and that this run may still read."""
     _has_all: bool = field(default=False, init=False)
 
     async def take(self, messages: Messages) -> None:
@@ -438,28 +440,28 @@ class JournalIntake(Intake):
     async def _without_others(
         self, entered: list[tuple[int, Entry]]
     ) -> tuple[list[tuple[int, Entry]], Sequence[str]]:
-        """Leave those out whose recipients got another text, as was asked for; return the replaced, too."""
+        """Apply `other_text`; return what is left to enter, and the keys of the messages it replaces."""
         if not entered or not self._journal.has_earlier:
             return entered, ()
         await self._journal.learn_same(self._api.aliases.known_groups(entry.chat for _, entry in entered))
         known = await self._journal.statuses([entry.key for _, entry in entered])
         statuses = {status.key: status for status in known}
         found = await compare([entry for _, entry in entered], statuses, self._journal, self._index)
-        to_written = {
+        with_other_text = {
             key
-            for key in found.to_written
+            for key in found.with_other_text
             if _would_be_sent(statuses.get(key), retry_failed=self._retry_failed)
         }
-        if to_written and not self.other_texts:
+        if with_other_text and not self.other_texts:
             self._on_other_texts()
-        self.other_texts: int = self.other_texts + len(to_written)
+        self.other_texts: int = self.other_texts + len(with_other_text)
         if self._other_text == "send":
             return entered, found.superseded
         for index, entry in entered:
-            if entry.key in to_written:
+            if entry.key in with_other_text:
                 self._index.report(entry.key)
                 await self._refuse(index, entry.key, entry.chat, OtherTextError(_SKIPPED), entry.label)
-        return [one for one in entered if one[1].key not in to_written], found.superseded
+        return [one for one in entered if one[1].key not in with_other_text], found.superseded
 
     async def _report_known(self, status: EntryStatus, label: str | None) -> None:
         await self._report(result_of(status, self._index.report(status.key), label))
@@ -493,12 +495,12 @@ class JournalIntake(Intake):
         return None
 
     def held_back(self) -> Sequence[SendResult]:
-        """See `Intake`. Of the others it was reported when they were entered."""
+        """See `Intake`. Other results were reported when their messages were entered."""
         self._has_all = True
         early, self._early = self._early, {}
         return [result for key, result in early.items() if key is None or not self._index.knows(key)]
 
-    async def has_others(self) -> bool:
+    async def has_open_elsewhere(self) -> bool:
         """See `Intake`."""
         if self._resumes:
             return self._journal.lease is not None and await self._journal.has_open()
@@ -520,7 +522,7 @@ class JournalIntake(Intake):
 
 
 def result_of(status: EntryStatus, index: int | None, label: str | None) -> SendResult:
-    """Return what became of a message earlier, or in another worker."""
+    """Return the result of a message that an earlier run or another worker has handled."""
     assert status.state is not None  # noqa: S101 - for mypy: it is in the journal
     outcome = _OUTCOMES[status.state]
     error = None

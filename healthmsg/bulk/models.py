@@ -79,7 +79,7 @@ class Outgoing:
 
 Messages = Iterable[Outgoing] | AsyncIterable[Outgoing]
 OnUnknown = Literal["reconcile", "report"]
-"""Whether it is found out what became of a message that may have been delivered."""
+"""What to do with a message that may have been delivered: look for it in its chat, or report it."""
 OtherText = Literal["send", "skip"]
 """What to do with a message whose recipient already got, or may have got, another one from the journal."""
 OTHER_TEXTS: Final[tuple[OtherText, ...]] = ("send", "skip")
@@ -111,7 +111,7 @@ class SendOptions:
         check_flag(self.superseded, "superseded")
 
     def check_fit(self, messages: Messages | None, journal: JournalTarget | None) -> None:
-        """Refuse options that go without what they are about.
+        """Refuse options that do not fit the input.
 
         Raises:
             InvalidInputError: there are neither messages nor a journal, or an option needs one of them.
@@ -126,7 +126,7 @@ class SendOptions:
 
 @frozen
 class SendResult(Model):
-    """What became of one message.
+    """The result of one message.
 
     `message_id` is set if it was delivered (unless a person decided that), `error` if not, or if it was and
     that could not be noted in the journal. `attempts` is how often a call was made for it. `index` is its
@@ -146,7 +146,7 @@ class SendResult(Model):
 
 @frozen
 class SendReport(Model):
-    """What became of all messages of a run. `seconds` is how long it took."""
+    """The summary of a run. `seconds` is how long it took."""
 
     messages: int
     delivered: int
@@ -185,7 +185,7 @@ def address_of(to: Recipient) -> ChatAddress:
 
 
 def check_own(to: Recipient, api: Api) -> None:
-    """Refuse a handle with which another user or client would send.
+    """Refuse a handle that belongs to another user or client.
 
     Raises:
         InvalidInputError: it is another user's or client's.

@@ -1,4 +1,4 @@
-"""What a run would do: its intake on a journal that is only read, and nothing is sent."""
+"""What a run would do: the intake on a journal that is only read. Nothing is sent."""
 
 import asyncio
 import os
@@ -12,7 +12,7 @@ from attrs import define, field, frozen
 
 from healthmsg.aio import AsyncIterationOnly, start
 from healthmsg.api import Api
-from healthmsg.bulk.intake import Checker, Input, batches, compare, error_of_looked_at
+from healthmsg.bulk.intake import Checker, Input, batches, compare, other_text_error
 from healthmsg.bulk.journal import (
     Entry,
     EntryStatus,
@@ -91,7 +91,7 @@ class PreviewReport(Model):
 
     `calls` are those that it would make if nothing goes wrong, `seconds` how long that takes within the
     limit. `delivered_before`, `failed_before` and `in_doubt` are what the journal knows already: of these,
-    only those in doubt would be looked after, and those that failed with `retry_failed`.
+    only those in doubt would be looked for, and those that failed sent with `retry_failed`.
     """
 
     messages: int
@@ -162,7 +162,7 @@ class Preview(AsyncIterationOnly):
             raise InvalidInputError("a preview can be gone through once")
         self._has_begun = True
         async with AsyncExitStack() as stack:
-            journal = await self._opened(stack)
+            journal = await self._open_journal(stack)
             if self._messages is None:
                 await self._count_all(journal)
                 return
@@ -175,7 +175,7 @@ class Preview(AsyncIterationOnly):
                 self._tally.messages += len(batch)
                 await checker.check(batch)
                 problems = list[Problem]()
-                rows = await self._without_those_done(batch, journal, problems)
+                rows = await self._not_done_yet(batch, journal, problems)
                 await self._count(rows, problems)
                 problems += await self._find_duplicates(batch, journal)
                 for problem in sorted(problems, key=lambda problem: problem.index):
@@ -213,13 +213,13 @@ class Preview(AsyncIterationOnly):
             superseded=tally.superseded,
         )
 
-    async def _opened(self, stack: AsyncExitStack) -> "SqlJournal | None":
+    async def _open_journal(self, stack: AsyncExitStack) -> "SqlJournal | None":
         if self._target is None:
             return None
         try:
             journal = await stack.enter_async_context(open_journal(self._target, is_reading=True))
         except JournalNotFoundError:
-            return None  # the run would make it
+            return None  # the run would create it
         # Without `check_chats` no call is made: whose token it is may not be known.
         account = await my_id(self._api) if self._check_chats else self._api.deliveries.me
         await journal.check_owner(self._api.url, account)
@@ -246,7 +246,7 @@ class Preview(AsyncIterationOnly):
             tally.to_send -= tally.superseded
 
     async def _find_duplicates(self, batch: Sequence[Input], journal: "SqlJournal | None") -> list[Problem]:
-        """Find what says the same to the same recipient, whatever the address. It may just have been read."""
+        """Find equal messages to the same recipient, also under another address."""
         aliases, salt, problems = self._api.aliases, b"" if journal is None else journal.salt, list[Problem]()
         entries = [(one, one.entry) for one in batch if one.entry is not None]
         for group in await journal.same_chats(entry.chat for _, entry in entries) if journal else ():
@@ -265,10 +265,10 @@ class Preview(AsyncIterationOnly):
                 problems.append(_problem(one, ProblemKind.DUPLICATE, InvalidInputError(_DUPLICATE)))
         return problems
 
-    async def _without_those_done(
+    async def _not_done_yet(
         self, batch: Sequence[Input], journal: "SqlJournal | None", problems: list[Problem]
     ) -> list[tuple[Input, Entry]]:
-        """Return what would be sent, and note what is wrong with the others."""
+        """Return what would be sent, and add the problems of the others."""
         problems += [
             _problem(one, ProblemKind.INVALID, one.problem)
             for one in batch
@@ -291,13 +291,13 @@ class Preview(AsyncIterationOnly):
         by_key = {status.key: status for status in statuses}
         found = await compare([entry for _, entry in left], by_key, journal, self._index)
         problems += [
-            _problem(one, ProblemKind.OTHER_TEXT, error_of_looked_at())
+            _problem(one, ProblemKind.OTHER_TEXT, other_text_error())
             for one, entry in left
-            if entry.key in found.to_written
+            if entry.key in found.with_other_text
         ]
         if self._options.other_text == "send":
             return left
-        return [(one, entry) for one, entry in left if entry.key not in found.to_written]
+        return [(one, entry) for one, entry in left if entry.key not in found.with_other_text]
 
     def _is_to_be_sent(self, status: EntryStatus) -> bool:
         tally = self._tally
@@ -321,7 +321,7 @@ class Preview(AsyncIterationOnly):
         self._tally.users += sum(is_user(entry.chat) for _, entry in first_to_each)
         if not self._check_chats:
             return
-        asking = [start(self._what_is_wrong_with(entry.chat)) for _, entry in first_to_each]
+        asking = [start(self._check_chat(entry.chat)) for _, entry in first_to_each]
         try:
             errors = await asyncio.gather(*asking)
         finally:
@@ -333,7 +333,7 @@ class Preview(AsyncIterationOnly):
             if error is not None
         ]
 
-    async def _what_is_wrong_with(self, chat: str) -> HealthmsgError | None:
+    async def _check_chat(self, chat: str) -> HealthmsgError | None:
         try:
             if is_user(chat):
                 await self._api.read(User, GET_USER, user_id=chat.removeprefix(USERS))
@@ -375,10 +375,10 @@ def preview_many(  # noqa: PLR0913 - as the client calls it
 
 
 class JournalReview:
-    """What stays unknown in a journal, and a person's word about it. Making one opens nothing.
+    """The unknown messages of a journal, for a person to look at and decide. Making one opens nothing.
 
-    `journal` is given as to `send_many`. To look works beside a run; to decide does not with an SQLite file
-    that a run has open, nor about a message that a worker has just now.
+    `journal` is as in `send_many`. Reading works while a run is active. Deciding does not work with an SQLite
+    file that a run has open, nor for a message that a worker holds.
 
     Raises:
         ConfigurationError: it is neither a file nor a PostgreSQL database.
@@ -401,7 +401,7 @@ class JournalReview:
                     yield row
 
     async def decide(self, key: str, outcome: Outcome, *, by: str, message_id: str | None = None) -> None:
-        """Settle what became of a message by a person's word; the journal keeps who it was, and when.
+        """Record a person's decision about an unknown message; the journal keeps who decided, and when.
 
         `Outcome.DELIVERED` is final: it is not sent again. With `Outcome.NOT_SENT` it is sent again by the
         next run that is given it, or that goes on with the journal, unless a later run had something else

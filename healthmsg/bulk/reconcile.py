@@ -1,4 +1,4 @@
-"""Finding out what became of a message that may have been delivered: reading the chat back.
+"""Reconciling a message that may have been delivered: reading its chat back.
 
 `proof` has the rule by which that is judged.
 """
@@ -36,14 +36,14 @@ from healthmsg.routes import GET_CHAT, GET_ME, LIST_MESSAGES
 
 SETTLE: Final = 90.0
 """Seconds after which a message that was on its way cannot arrive any more."""
-# A chat of which so many messages were read without coming to the attempt's time says nothing.
+# If this many messages of a chat do not reach back to the attempt, the search is given up.
 _MOST_MESSAGES: Final = 20_000
-# So many times `settle` is waited for, should the service's clock be set meanwhile.
+# How often `settle` is waited for again if the service's clock is set meanwhile.
 _MOST_WAITS: Final = 3
 
-# Seconds. In a run, the next known message is not far.
+# Seconds to wait for another known message: in a run, the next one comes soon.
 _FOR_ANOTHER: Final = 3.0
-# Clocks that are read in passing, such as that of `Date`.
+# How far a clock that is only read from headers, such as `Date`, may be off.
 _CLOCKS_DIFFER: Final = timedelta(seconds=2)
 
 # Seconds; moments are kept in microseconds.
@@ -61,7 +61,7 @@ _CLOCK_IS_SET: Final = "the service's clock was set again and again"
 
 @frozen
 class Reconciled(Model):
-    """What became of a message. `NOT_SENT` is proven: it can be sent again. `UNKNOWN`: nothing is."""
+    """The outcome of a message. `NOT_SENT` is proven: it can be sent again. `UNKNOWN`: nothing is proven."""
 
     outcome: Outcome
     message_id: str | None = None
@@ -73,12 +73,12 @@ class Reconciled(Model):
 
 @define
 class Evidence:
-    """What is known of other messages than the one in doubt: what this client has delivered itself."""
+    """What is known of other messages than the one in doubt: those that this client delivered."""
 
     _deliveries: Deliveries
 
     async def claim(self, attempt: Attempt, message_id: str) -> bool:
-        """Take a message for the one that was attempted; return whether it belongs to no other."""
+        """Claim a message as the one that was attempted; return whether no other sending has it."""
         return self._deliveries.claim(attempt, message_id)
 
     async def is_claimed(self, message_id: str) -> bool:
@@ -90,7 +90,7 @@ class Evidence:
         return self._deliveries.witnesses(attempt)
 
     async def wait(self) -> bool:
-        """Wait until there is a first witness; return whether there is one that was not there before."""
+        """Wait for a first witness; return whether there is a new one."""
         return False  # a single call waits for no other
 
 
@@ -104,7 +104,7 @@ class Reconciler:
     _evidence: Evidence
 
     async def find_out(self, attempt: Attempt, ended_at: float | None = None) -> Reconciled:
-        """Look for the message, wait until it cannot come any more, and look again.
+        """Search for the message, wait until it cannot arrive any more, and search again.
 
         `ended_at` is when the attempt was over at the latest, by the client's clock; without it, that is
         when it was given up, or now if another process has made it.
@@ -120,7 +120,7 @@ class Reconciler:
             findings = await inquiry.look(is_last=is_last)
             if findings.ours and not self._api.deliveries.samples.all and await self._evidence.wait():
                 continue  # now there is a known message to compare its stamp with
-            if findings.ours and self._api.deliveries.is_unsure(attempt):
+            if findings.ours and self._api.deliveries.has_equal_under_way(attempt):
                 await self._learn_addresses(attempt.chat)
             for message_id in findings.ours:
                 if await self._evidence.claim(attempt, message_id):
@@ -137,7 +137,7 @@ class Reconciler:
                 await asyncio.sleep(_FOR_ANOTHER)
 
     async def _learn_addresses(self, chat: ChatAddress) -> None:
-        """Ask which other addresses lead to this chat: an equal text may be on its way to one of them."""
+        """Read which other addresses lead to this chat: an equal text may be on its way to one of them."""
         info: ConversationInfo | GroupChatInfo
         try:
             if chat.kind.is_group:
@@ -145,7 +145,7 @@ class Reconciler:
             else:
                 info = await self._api.read(ConversationInfo, GET_CHAT, chat)
         except CallError:
-            return  # then it stays open whether the other is the same
+            return  # then it is not known whether the other address is the same
         self._api.aliases.learn_info(info, chat.text, self._me)
 
     def _ended(self, attempt: Attempt, ended_at: float | None) -> float:
@@ -191,15 +191,15 @@ class _Settling:
 
 
 class _Inquiry:
-    """One look at an attempt's chat, and at what proves it."""
+    """One search of an attempt's chat, and the proof that the search works."""
 
     def __init__(self, api: Api, me: str, settle: timedelta, attempt: Attempt) -> None:
         self._api = api
         self._me = me
         self._settle = settle
         self._attempt = attempt
-        self.is_endless = False
-        """Whether there was more than can be read."""
+        self.is_too_long = False
+        """Whether the chat has more messages than are read."""
         self.is_enclosed = False
         """Whether known messages show that the clock of the stamps was steady."""
         self.reason = ""
@@ -210,8 +210,8 @@ class _Inquiry:
     async def look(self, *, is_last: bool) -> Findings:
         """Read the attempt's chat.
 
-        A message that vanishes while a list is read by pages makes another one slip past the border between
-        two of them. So the last look is taken twice: how long a page is, the service decides.
+        A message that is deleted while pages are read moves another one across the border of two pages, where
+        it is missed. So the last search reads the chat twice. The service decides how long a page is.
         """
         seen, stamps = dict[str, Seen](), set[datetime]()
         for _ in range(2 if is_last else 1):
@@ -222,7 +222,7 @@ class _Inquiry:
         return rule.look_at(seen.values())
 
     async def _read_chat(self, seen: dict[str, Seen], stamps: set[datetime]) -> None:
-        """Read what matters of the chat."""
+        """Read the chat as far as it matters."""
         rule = self._rule(self._attempt)
         reading = Reading(rule)
 
@@ -234,16 +234,16 @@ class _Inquiry:
                 seen[one.id] = one
             return reading.is_enough(one.stamp)
 
-        self.is_endless |= not await self._read(self._attempt.chat, is_enough)
+        self.is_too_long |= not await self._read(self._attempt.chat, is_enough)
 
     def verdict(self, similar: tuple[str, ...], *, is_proven: bool) -> Reconciled:
-        """Judge absence, when `settle` has passed; `similar` belong to no other sending."""
+        """Decide on absence after `settle` has passed; `similar` belong to no other sending."""
         if similar:
             reason = _SIMILAR.format(len(similar))
             if known := sorted(kind.value for kind in self._api.deliveries.rewritings.known):
                 reason += f"; {_OTHER_FORM.format(', '.join(known))}"
             return Reconciled(Outcome.UNKNOWN, reason=reason, similar=similar)
-        if self.is_endless:
+        if self.is_too_long:
             return Reconciled(Outcome.UNKNOWN, reason=_TOO_LONG)
         if not is_proven:
             return Reconciled(Outcome.UNKNOWN, reason=self.reason or _NO_WITNESS)
@@ -252,9 +252,9 @@ class _Inquiry:
     # --- the proof of the search
 
     async def prove_search(self, witnesses: Sequence[Delivered], *, is_last: bool) -> bool:
-        """Search for known messages, and learn from them; return whether the search finds what is there.
+        """Search for known messages and learn from them; return whether the search finds them.
 
-        Only a last look needs to find one again that stamps were calibrated on before.
+        A message on which stamps were calibrated before is searched for again in the last search only.
         """
         is_found = False
         for witness in witnesses:
@@ -314,7 +314,7 @@ class _Inquiry:
     # --- what both need
 
     async def _read(self, chat: ChatAddress, is_enough: Callable[[Message], bool]) -> bool:
-        """Read a chat from the start of its list until it is enough; return False if there is no end."""
+        """Read a chat from the start of its list until it is enough; return False if it is too long."""
         read = 0
         pager = self._api.pages(Message, LIST_MESSAGES, chat, page_size=PAGE_SIZE)
         async with pager:
@@ -334,7 +334,7 @@ class _Inquiry:
         offset = clock.offset()
         by_date = None if offset is None else Offset(*offset)
         if by_date is not None and seen and max(seen) - by_date.most > clock.moment() + _CLOCKS_DIFFER:
-            by_date = None  # stamps of the future are of another clock
+            by_date = None  # stamps in the future come from another clock
         return read_stamps(
             samples,
             seen,
@@ -371,11 +371,11 @@ def _seen(message: Message, me: str) -> Seen:
 
 
 async def reconcile(api: Api, error: DeliveryUnknownError, settle: float) -> Reconciled:
-    """Find out what became of the message that an error is about."""
+    """Reconcile the message that an error is about."""
     attempt = attempt_of(error)
     if attempt is None:
         raise InvalidInputError("this error is not about a message: look yourself what became of the call")
-    if not api.deliveries.can_find_out(attempt):
+    if not api.deliveries.may_reconcile(attempt):
         raise InvalidInputError("this error is another user's or client's: reconcile it with that one")
     if (found := api.deliveries.found_for(attempt)) is not None:
         return Reconciled(Outcome.DELIVERED, found)
@@ -383,13 +383,13 @@ async def reconcile(api: Api, error: DeliveryUnknownError, settle: float) -> Rec
 
 
 async def reconciler_of(api: Api, settle: float, evidence: Evidence | None = None) -> Reconciler:
-    """Return one that knows what this client has sent, or what `evidence` has."""
+    """Return a reconciler with the evidence of this client, or with `evidence`."""
     known = evidence or Evidence(api.deliveries)
     return Reconciler(api, await my_id(api), timedelta(seconds=settle), known)
 
 
 async def my_id(api: Api) -> str:
-    """Return the id of the user; asked for once."""
+    """Return the id of the user, read once."""
     deliveries = api.deliveries
     if deliveries.me is None:
         deliveries.me = (await api.read(User, GET_ME)).id
@@ -397,9 +397,9 @@ async def my_id(api: Api) -> str:
 
 
 class DeliveryProofs:
-    """Returns delivered messages from this run and from its journal; while there are none, waits for one.
+    """Delivered messages of this run and of its journal. While there are none, `wait` waits for one.
 
-    `when_waiting` is called when something begins to wait for the first one.
+    `when_waiting` is called when a reconciliation starts to wait for the first one.
     """
 
     def __init__(self, journal: Journal, deliveries: Deliveries, when_waiting: Callable[[], object]) -> None:
@@ -436,23 +436,23 @@ class DeliveryProofs:
 
     @property
     def waiting(self) -> int:
-        """How many wait for the first one."""
+        """How many reconciliations wait for the first one."""
         return len(self._waiters)
 
     def note_first(self) -> None:
-        """Note that a message of this run was delivered: nothing waits any longer."""
+        """Note that a message of this run was delivered, and wake all that wait."""
         self.has_first = True
         while self._waiters:
             _resolve(self._waiters.popleft(), outcome=True)
 
     def release_one(self) -> None:
-        """Let the first that waits go, since nothing else is under way: a later message may be the first."""
+        """Wake the first that waits, when nothing else is under way that could deliver a message."""
         if self._waiters:
             _resolve(self._waiters.popleft(), outcome=False)
 
     @property
     def journal_ahead(self) -> timedelta:
-        """By how much the client's clock is ahead of the journal's."""
+        """How far the client's clock is ahead of the journal's."""
         return self._deliveries.clock.moment() - self._journal.now()
 
     def date_ahead(self) -> timedelta | None:
@@ -461,7 +461,7 @@ class DeliveryProofs:
         return None if ahead is None else ahead + self.journal_ahead
 
     def _delivered(self, found: Delivered) -> Delivered:
-        """Bring what the journal has into the client's clock, with what this run knows of it besides."""
+        """Convert the journal's times to the client's clock, and add what this run knows of the message."""
         body, files = self._deliveries.text_of(found.message_id) or (found.body, found.files)
         ahead = self.journal_ahead
         departed_at, answered_at = found.departed_at + ahead, found.answered_at + ahead
@@ -475,7 +475,7 @@ def _resolve(waiter: "asyncio.Future[bool]", *, outcome: bool) -> None:
 
 @define
 class JournalEvidence(Evidence):
-    """The same about one message of a run: also what its journal knows, and the messages still to come."""
+    """The evidence for one message of a run: also its journal, and messages that are still to come."""
 
     _journal: Journal
     _proofs: DeliveryProofs
@@ -499,7 +499,7 @@ class JournalEvidence(Evidence):
         return await self._proofs.witnesses(attempt)
 
     async def wait(self) -> bool:
-        """See `Evidence`. Without a durable journal, the next message may be long in coming."""
+        """See `Evidence`. Without a durable journal, the next message may take long to come."""
         if self._had_first or not self._journal.is_durable:
             return False
         return await self._proofs.wait()

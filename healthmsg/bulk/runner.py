@@ -1,4 +1,4 @@
-"""Sending many messages: one runner, which takes them into a journal and sends what is claimed from it."""
+"""Sending many messages: one runner enters them into a journal, claims them there, and sends them."""
 
 import asyncio
 import logging
@@ -35,12 +35,12 @@ from healthmsg.task_pool import BulkRun, Job, TaskPool, Words
 if TYPE_CHECKING:
     from healthmsg.bulk.journal.store import SqlJournal
 
-# More than the limit lets go while an answer takes three seconds.
+# More than the limit allows within the three seconds that a slow answer takes.
 _MOST_IN_FLIGHT: Final = 128
 _MOST_CLAIMED: Final = 64
 _MOST_FAILURES: Final = 1_000
-# Seconds between two looks at what other workers have done, and left undone.
-_BETWEEN_LOOKS: Final = 1.0
+# Seconds between two polls of what other workers have done.
+_POLL_INTERVAL: Final = 1.0
 _WORDS: Final = Words("a send_many", "messages", "send", "sent")
 _GO_ON: Final = "Start again with the same journal and messages to go on: nothing is sent twice."
 _NO_JOURNAL: Final = "What has no result was not sent. A run with a journal could be continued."
@@ -57,18 +57,18 @@ class SendMany(BulkRun[SendResult]):
     """Messages that are being sent. Iterate it for the results, in the order in which they come.
 
     Messages are read as they are needed and sent in parallel. Those to one chat go out one after the other,
-    in the order given; see `Outgoing` for several addresses of one chat. Results that are not read hold up
+    in the order given; see `Outgoing` for several addresses of one chat. Unread results block
     the sending. Leaving the `async with` (or closing the client) sends no further message and waits for those
     under way; the results that are left can still be read by iterating on.
 
     A message that may have been delivered is looked for in its chat, as `reconcile` does with `settle`, and
     sent again if it was proven not to have been, at most five times; the later messages of that chat wait
     meanwhile. With `on_unknown="report"` it is reported at once. What concerns every message (a revoked
-    token, a host that cannot be reached, a full disk) holds the run up, for `stop_after` seconds at most.
+    token, a host that cannot be reached, a full disk) pauses the run, for `stop_after` seconds at most.
 
-    With a journal, what an earlier run has delivered is not sent again, and it is found out what became of
-    what it had under way. What still waits from it is sent only if it is given again, or if no messages are
-    given; what failed is tried again with `retry_failed`. A message is known by its `key`, or else by its
+    With a journal, what an earlier run has delivered is not sent again, and what it had under way is
+    reconciled. What still waits from it is sent only if it is given again, or if no messages are given; what
+    failed is retried with `retry_failed`. A message is known by its `key`, or else by its
     chat, text, names of files and how many like it came before; one with other words, or with something else
     in its files, under a known key is refused.
 
@@ -94,25 +94,25 @@ class SendMany(BulkRun[SendResult]):
 
     @property
     def paused_by(self) -> Exception | None:
-        """What holds the run up just now, since it concerns every message: a host, or a full disk.
+        """Why the run is paused just now: an error that concerns every message, such as a full disk.
 
-        Also while calls are tried again by themselves, from the first one that failed.
+        Also while calls are being retried, from the first one that failed.
         """
         runner = self._runner
         return runner.breaker.waits_for or (runner.journal.paused_by if runner.is_open else None)
 
     @property
     def in_doubt(self) -> int:
-        """How many messages it is being found out about just now: no clear answer came to them."""
+        """How many messages are being reconciled just now, since no clear answer came."""
         return len(self._runner.doubts)
 
     @property
     def settled_in(self) -> float:
-        """Seconds until what became of them is known at the latest, if the service answers."""
+        """Seconds until they are reconciled at the latest, if the service answers."""
         return self._runner.doubts.settled_in
 
     async def report(self) -> SendReport:
-        """Send everything, and sum up what became of it.
+        """Send everything, and return a summary.
 
         Raises:
             SendingGivenUpError: nothing got through for `stop_after` seconds.
@@ -141,7 +141,7 @@ class SendMany(BulkRun[SendResult]):
 
 
 class Runner:
-    """Takes messages into a journal, and sends what it claims from there, until nothing is left."""
+    """Enters messages into a journal, and sends what it claims there, until nothing is left."""
 
     def __init__(
         self,
@@ -154,7 +154,7 @@ class Runner:
         self._messages = messages
         self._options = options
         self._opening = opening
-        job = Job(_WORDS, self._feed, self._work, self._cut_off, self._runs_on, self._forget)
+        job = Job(_WORDS, self._feed, self._work, self._cancelled_result, self._may_finish, self._forget)
         self.pool: TaskPool[Claim, SendResult] = TaskPool(job, api.spawn, places=_MOST_IN_FLIGHT)
         self._calls = CallTracker(api, self.pool.in_flight, self._prepare)
         self._api = self._calls.api
@@ -169,11 +169,11 @@ class Runner:
         """Set when there may be something more to claim, or the run may be over."""
         self._failure: Exception | None = None
         self._requeueing: set[_Task] = set()
-        self._looked_at = 0.0
+        self._polled_at = 0.0
         self.superseded: int = 0
         """How many messages of the journal are left out, since a later run had something else for them."""
         self.is_open: bool = False
-        """Whether the journal is open; before, there is none of what follows."""
+        """Whether the journal is open. Before that, the attributes below are not set."""
         self.journal: Journal
         self.intake: Intake
         self._proofs: DeliveryProofs
@@ -200,8 +200,8 @@ class Runner:
                     try:
                         await self._run(() if self._messages is None else self._messages)
                     finally:
-                        await self._leave()
-        self._raise_what_ends_it()
+                        await self._shut_down()
+        self._raise_failure()
 
     def _set_up(self, journal: Journal, lease: Lease) -> None:
         self.journal, self.is_open = journal, True
@@ -231,25 +231,25 @@ class Runner:
     async def _run(self, messages: Messages) -> None:
         if self.journal.is_durable:
             await self._start(cast("SqlJournal", self.journal))
-        taking = start(self.intake.take(messages))
-        taking.add_done_callback(lambda _: self._changed.set())
+        reading = start(self.intake.take(messages))
+        reading.add_done_callback(lambda _: self._changed.set())
         try:
             with self._order.listening():
-                await self._send_all(taking)
+                await self._send_all(reading)
         finally:
-            taking.cancel()
-            await asyncio.wait([taking])
-            if not taking.cancelled():
-                taking.exception()  # what ends the run is another error, or this one
+            reading.cancel()
+            await asyncio.wait([reading])
+            if not reading.cancelled():
+                reading.exception()  # retrieved, so that asyncio does not log it
         if self.intake.failure is not None:
             raise self.intake.failure
 
-    async def _leave(self) -> None:
+    async def _shut_down(self) -> None:
         self.journal.stop_retrying()
-        self.doubts.leave()
-        # A journal that has failed, say, would fail each of them, one after the other.
-        self._leave_unbegun()
-        await self.pool.wait_for_those_in_flight()
+        self.doubts.stop()
+        # With a journal that has failed, each of them would fail, one after the other.
+        self._cancel_unbegun()
+        await self.pool.wait_for_in_flight()
         self._report_held_back()
         for claim in self.journal.left_over():
             self._report_not_done(claim)
@@ -257,7 +257,7 @@ class Runner:
             await asyncio.wait(self._requeueing)
 
     async def _start(self, journal: "SqlJournal") -> None:
-        """Start a run of the journal, and find out what the one before it has left in doubt."""
+        """Start a run of the journal, and reconcile what the run before it left in doubt."""
         options = self._options
         await journal.check_owner(self._api.url)  # before even the user is asked for there
         await journal.set_owner(await self._account(), self._api.url)
@@ -266,10 +266,10 @@ class Runner:
         )
         if self.superseded:
             log(logging.WARNING, _LEFT_OUT, left_out=self.superseded)
-        await self._launch_those_in_doubt()
+        await self._launch_in_doubt()
 
     async def _account(self) -> str:
-        """Return the id of the user; a service that does not answer yet is waited for as it is later.
+        """Return the id of the user. If the service does not answer, wait as for any message.
 
         Raises:
             SendingGivenUpError: nothing got through for too long.
@@ -287,32 +287,32 @@ class Runner:
                 self.breaker.record_success()
                 return account
 
-    async def _send_all(self, taking: _Task) -> None:
+    async def _send_all(self, reading: _Task) -> None:
         pool = self.pool
         while True:
-            self._raise_what_ends_it()
-            is_taken = taking.done()
-            if is_taken:
-                taking.result()  # raises what kept a message from being entered
+            self._raise_failure()
+            is_read = reading.done()
+            if is_read:
+                reading.result()  # raises if a message could not be entered
                 self._report_held_back()
             self._changed.clear()
-            if await self._launch_next() or await self._launch_those_behind():
+            if await self._launch_next() or await self._launch_blocked_in_doubt():
                 continue
-            if is_taken and not self._changed.is_set():
-                if not pool.in_flight and not await self.intake.has_others():
+            if is_read and not self._changed.is_set():
+                if not pool.in_flight and not await self.intake.has_open_elsewhere():
                     return
                 if pool.in_flight and len(pool.in_flight) == self._proofs.waiting:
                     self._proofs.release_one()
             await self._wait_for_change()
 
-    def _raise_what_ends_it(self) -> None:
+    def _raise_failure(self) -> None:
         failure = self._failure or self._sender.failure or self.breaker.given_up
         if failure is not None:
             raise failure
 
     async def _launch_next(self) -> bool:
-        """Begin with as many as there is room for; return whether there were any."""
-        if not self.journal.is_durable:  # each has had its place since it was read
+        """Start as many as there are places for; return whether there were any."""
+        if not self.journal.is_durable:  # each has held its place since it was read
             claims = await self.journal.claim(_MOST_IN_FLIGHT)
         else:
             claims = await self._claim_with_places()
@@ -329,33 +329,33 @@ class Runner:
             taken += 1
         claims = await self.journal.claim(taken)
         self.intake.expect(claims)
-        if self._messages is None:  # the others were entered with what is known of them
+        if self._messages is None:  # otherwise this was done when they were entered
             self._order.learn_about(claim.chat for claim in claims)
         for _ in range(taken - len(claims)):
             places.release()
         return claims
 
-    async def _launch_those_in_doubt(self) -> bool:
+    async def _launch_in_doubt(self) -> bool:
         claims = await self.journal.claim_in_doubt()
         for claim in claims:
             await self.pool.places.acquire()
             self.pool.launch(claim)
         return bool(claims)
 
-    async def _launch_those_behind(self) -> bool:
-        """Go on with what is in doubt behind others of its chat, which only a lost state leaves."""
-        return self.journal.is_partly_lost and await self._launch_those_in_doubt()
+    async def _launch_blocked_in_doubt(self) -> bool:
+        """Reconcile messages behind others of their chat. Only a partly lost journal has them."""
+        return self.journal.is_partly_lost and await self._launch_in_doubt()
 
     async def _wait_for_change(self) -> None:
         if self.journal.lease is None:
             await self._changed.wait()
             return
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._changed.wait(), _BETWEEN_LOOKS)
+            await asyncio.wait_for(self._changed.wait(), _POLL_INTERVAL)
         now = asyncio.get_running_loop().time()
-        if now >= self._looked_at + _BETWEEN_LOOKS:
-            self._looked_at = now
-            await self._launch_those_in_doubt()
+        if now >= self._polled_at + _POLL_INTERVAL:
+            self._polled_at = now
+            await self._launch_in_doubt()
 
     # --- one message
 
@@ -365,7 +365,7 @@ class Runner:
             result = await self._sender.send(claim)
         except ClaimLostError:
             self.breaker.release_probe()
-            # The worker that has it now finds out what becomes of it. If there is none, it was not sent yet.
+            # The worker that has it now handles it. If none has it, it was not sent.
             self.intake.mark_pending(claim)
             await self._requeue(claim)
             result = None
@@ -382,11 +382,11 @@ class Runner:
             self.pool.places.take()  # it waits in memory, and has its place there
         return self.intake.hold_back(result)
 
-    def _cut_off(self, claim: Claim, task: _Task) -> SendResult | None:
+    def _cancelled_result(self, claim: Claim, task: _Task) -> SendResult | None:
         """Return the result of a message whose task was cancelled, or had a bug."""
         attempts = claim.attempts + self._calls.calls_of(task)
         if task in self.doubts or claim.state is not State.WAITING or self._calls.has_begun(task):
-            unclear = self.doubts.pop(task) or SendingStoppedError(self._sender.left_open)
+            unclear = self.doubts.pop(task) or SendingStoppedError(self._sender.unresolved_text)
             result = self._sender.result(claim, Outcome.UNKNOWN, unclear, attempts)
         elif self.journal.is_durable:
             requeueing = start(self._requeue(claim))
@@ -400,7 +400,7 @@ class Runner:
         self.intake.release(claim)
         return self.intake.hold_back(result)
 
-    def _runs_on(self, task: _Task) -> bool:
+    def _may_finish(self, task: _Task) -> bool:
         return self._calls.has_begun(task) and task not in self.doubts
 
     def _forget(self, task: _Task) -> None:
@@ -413,26 +413,26 @@ class Runner:
             self._sender.prepare(request, task)
 
     def _give_up(self) -> None:
-        """Begin nothing that is not under way, and find out nothing more, since nothing gets through."""
-        self.doubts.leave()
-        self._leave_unbegun()
+        """Start nothing new and stop reconciling, since no call succeeds."""
+        self.doubts.stop()
+        self._cancel_unbegun()
         self._changed.set()
 
-    def _leave_unbegun(self) -> None:
-        """Cut off those that wait for their turn, however long that may last."""
+    def _cancel_unbegun(self) -> None:
+        """Cancel the tasks that have sent nothing yet, and those that reconcile."""
         this = asyncio.current_task()
-        self.pool.cancel_unless(lambda task: task is this or self._runs_on(task))
+        self.pool.cancel_unless(lambda task: task is this or self._may_finish(task))
 
     async def _requeue(self, claim: Claim) -> None:
         try:
             await self.journal.requeue(claim)
         except ClaimLostError:
-            pass  # what became of it is noted already, or another worker has it
-        except JournalError as error:  # then the next run finds out that it was not sent
+            pass  # its outcome is noted already, or another worker has it
+        except JournalError as error:  # then the next run proves that it was not sent
             self._failure = self._failure or error
 
     def _lose_all(self) -> None:
-        """End the run, since others may take its messages over."""
+        """End the run, since other workers may claim its messages."""
         self._failure = JournalError(_LEASE_LOST)
         self.pool.cancel_unless(lambda _: False)
         self._changed.set()
@@ -465,7 +465,7 @@ def send_many(
 
     Raises:
         InvalidInputError: there are neither messages nor a journal, or an option cannot be right.
-        ConfigurationError: the journal can be none.
+        ConfigurationError: the journal is neither a file nor a PostgreSQL database.
     """
     options.check_fit(messages, journal)
     if journal is not None:

@@ -1,4 +1,4 @@
-"""How one message is sent, and how it is found out what became of it when no clear answer came."""
+"""How one message is sent, and reconciled when no clear answer came."""
 
 import asyncio
 from collections import OrderedDict
@@ -45,11 +45,13 @@ from healthmsg.resources.group_chat import GroupChat, handle
 from healthmsg.task_pool import TaskPool
 from healthmsg.validation import check_files
 
-# What has not arrived so often, though nothing is wrong with the service, will not the next time either.
+# A message that was lost this often, while the service works, will not arrive the next time either.
 _MOST_SENDINGS: Final = 6
 _MOST_CONVERSATIONS: Final = 10_000
 _NOT_FOUND_OUT: Final = "An earlier run may have sent this message. It could not be found out: {}."
-_LEFT_OPEN: Final = "The run was ended before it was known whether this message was delivered; it is unknown."
+_UNRESOLVED: Final = (
+    "The run was ended before it was known whether this message was delivered; it is unknown."
+)
 _NOT_NOTED: Final = (
     "This message was delivered, but that could not be noted in the journal: the next run looks for it, if it"
     " has the same journal."
@@ -60,9 +62,9 @@ MakeReconciler = Callable[[], Awaitable[Reconciler]]
 
 
 class Doubts:
-    """The messages of which it is being found out whether they were delivered.
+    """The messages that are being reconciled.
 
-    They keep no others from being sent: meanwhile they give their places in the pool back.
+    They do not block others: while they wait, they give their places in the pool back.
     """
 
     def __init__(
@@ -75,7 +77,7 @@ class Doubts:
         self._open: dict[_Task | None, DeliveryUnknownError | None] = {}
         self._settled_at = 0.0
         """When the last of them can be decided, by the client's clock."""
-        self._is_leaving = False
+        self._is_stopped = False
 
     def __len__(self) -> int:
         return len(self._open)
@@ -85,16 +87,16 @@ class Doubts:
 
     @property
     def settled_in(self) -> float:
-        """Seconds until what became of them is known at the latest, if the service answers."""
+        """Seconds until they are reconciled at the latest, if the service answers."""
         return max(0.0, self._settled_at - self._clock.now()) if self._open else 0.0
 
     def pop(self, task: _Task) -> DeliveryUnknownError | None:
-        """Return what left a message in doubt, which stays unknown."""
+        """Return the error that left a message in doubt. It stays unknown."""
         return self._open.pop(task, None)
 
-    def leave(self) -> None:
-        """Find out no more: what is in doubt stays unknown."""
-        self._is_leaving = True
+    def stop(self) -> None:
+        """Stop reconciling: what is in doubt stays unknown."""
+        self._is_stopped = True
         for task in self._open:
             if task is not None and task is not asyncio.current_task():
                 task.cancel()
@@ -102,14 +104,14 @@ class Doubts:
     async def find_out(
         self, attempt: Attempt, error: DeliveryUnknownError | None, reconciler: MakeReconciler
     ) -> Reconciled:
-        """Find out what became of a message; while the service does not answer, wait.
+        """Reconcile a message; while the service does not answer, wait.
 
-        When that is not to be waited for any more, the task is cancelled, and the message unknown.
+        After `stop`, the task is cancelled, and the message stays unknown.
         """
         task, places = asyncio.current_task(), self._pool.places
         self._open[task] = error
-        if self._pool.is_stopping or self._is_leaving:
-            raise asyncio.CancelledError  # as those are that were in doubt before
+        if self._pool.is_stopping or self._is_stopped:
+            raise asyncio.CancelledError  # as `stop` did with those in doubt before
         self._breaker.release_probe()
         places.release()
         try:
@@ -120,7 +122,7 @@ class Doubts:
             del self._open[task]
             raise
         finally:
-            # Not waited for: while no results are read, none would come free.
+            # Not waited for: while no results are read, no place would come free.
             places.take()
         del self._open[task]
         if error is not None and found.outcome is Outcome.UNKNOWN:
@@ -136,7 +138,7 @@ class Doubts:
                 return await (await reconciler()).find_out(attempt, ended_at)
             except (JournalError, SendingGivenUpError):
                 raise
-            except Exception as error:  # noqa: BLE001 - whatever kept us from finding out, nothing is known then
+            except Exception as error:  # noqa: BLE001 - whatever it was, nothing is proven
                 if not await self._breaker.record_failure(error):
                     return Reconciled(Outcome.UNKNOWN, reason=f"the chat could not be read ({error})")
 
@@ -156,12 +158,12 @@ class Sender:
     _window: DispatchWindow
     _lease: Lease
     resumes: bool = field(kw_only=True)
-    """Whether the run goes on with what its journal holds, and was given no messages."""
+    """Whether the run was given no messages, and continues with what its journal holds."""
     failure: JournalError | None = field(default=None, init=False)
-    """What went wrong with the journal while a result was reported all the same: the run ends by it."""
+    """A journal error after a delivery that was reported all the same. It ends the run."""
     _conversations: OrderedDict[str, Chat] = field(factory=OrderedDict, init=False)
-    _may_leave: dict[_Task | None, Callable[[], None] | None] = field(factory=dict, init=False)
-    """What the calls of messages that are begun have to ask before they leave."""
+    _before_send: dict[_Task | None, Callable[[], None] | None] = field(factory=dict, init=False)
+    """The lease check of each task whose message is begun."""
 
     async def send(self, claim: Claim) -> SendResult | None:
         """Send a message and return its result; `None`: it waits in the journal, or is another worker's.
@@ -171,7 +173,7 @@ class Sender:
             JournalError: the journal has failed.
             SendingGivenUpError: nothing gets through any more, and it was not sent.
         """
-        error: Exception = EarlierRunError(self.left_open)
+        error: Exception = EarlierRunError(self.unresolved_text)
         attempts, doubt = claim.attempts, self._earlier_attempt(claim)
         for _ in range(_MOST_SENDINGS):
             if doubt is None:
@@ -180,13 +182,13 @@ class Sender:
                 if isinstance(sent, SentMessage):
                     if result := await self._delivered(claim, sent.id, attempts):
                         return result
-                    sent = await self._answer_of_another(claim)
+                    sent = await self._id_conflict(claim)
                 error = sent
                 doubt = attempt_of(error)
                 if doubt is None:
-                    return await self._not_accepted(claim, error, attempts)
+                    return await self._note_failure(claim, error, attempts)
                 self._note_answer(error)
-                await self._journal.finish(claim, Outcome.UNKNOWN, error=_said_by(error))
+                await self._journal.finish(claim, Outcome.UNKNOWN, error=_reason_of(error))
             is_done, result = await self._resolve(claim, doubt, error, attempts)
             if is_done:
                 return result
@@ -201,45 +203,45 @@ class Sender:
         attempts: int,
         message_id: str | None = None,
     ) -> SendResult:
-        """Return the result of a message, which is reported by that."""
+        """Return the result of a message, and count it as reported."""
         message = claim.message or claim
         to = message.to if isinstance(message, Outgoing) else message.chat
         index = self._intake.index_of(claim)
         return SendResult(message.key, to, outcome, message_id, error, attempts, index, message.label)
 
     @property
-    def left_open(self) -> str:
-        """What to say of a message that stays unknown since the run ends."""
+    def unresolved_text(self) -> str:
+        """The error text of a message that stays unknown because the run ended."""
         if self._journal.is_durable:
-            return f"{_LEFT_OPEN} The next run with the same journal finds out."
-        return _LEFT_OPEN
+            return f"{_UNRESOLVED} The next run with the same journal looks for it."
+        return _UNRESOLVED
 
     def prepare(self, request: Request, task: _Task) -> None:
-        """Say how a message's request is to be made, before it is."""
-        if task in self._may_leave:
+        """Set the hooks of a message's request."""
+        if task in self._before_send:
             request.on_departure = partial(self._window.leave, task)
-            request.may_leave = self._may_leave[task]
+            request.before_send = self._before_send[task]
 
     # --- one try
 
     async def _try(self, claim: Claim) -> SentMessage | Exception:
         number = await self._order.enter(claim.chat)
         try:
-            # While it waits here, nothing of it is under way.
+            # While it waits here, no call of it is under way.
             self._calls.forget(asyncio.current_task())
             await self._breaker.acquire()
             message = claim.message or outgoing_of(claim)
             _check_files(message)
             chat = await self._chat_of(claim, message)
-            await self._order.note_what_was_learnt(self._journal)
-            self._order.has_started(number)
-            sent = await self._begin_and_say(claim, chat, message)
+            await self._order.record_aliases(self._journal)
+            self._order.mark_started(number)
+            sent = await self._begin_and_send(claim, chat, message)
         except (JournalError, SendingGivenUpError):
             raise
         except Exception as error:  # noqa: BLE001 - reported, with what can be said of the message
             return error
         finally:
-            self._order.has_started(number)
+            self._order.mark_started(number)
         self._breaker.record_success()
         return sent
 
@@ -262,23 +264,25 @@ class Sender:
             self._conversations.popitem(last=False)
         return chat
 
-    async def _begin_and_say(self, claim: Claim, chat: Chat | GroupChat, message: Outgoing) -> SentMessage:
+    async def _begin_and_send(self, claim: Claim, chat: Chat | GroupChat, message: Outgoing) -> SentMessage:
         journal = self._journal
-        if not journal.is_durable:  # the next run finds nothing begun, however long it waits for the limit
+        if (
+            not journal.is_durable
+        ):  # no later run finds it begun, so it may wait for the limit as long as it likes
             await journal.begin(claim, journal.now(), chat.address.text)
-            return await _say(chat, message)
+            return await _send_content(chat, message)
         await self._window.enter()
         task = asyncio.current_task()
-        self._may_leave[task] = self._lease.of(claim)
+        self._before_send[task] = self._lease.of(claim)
         try:
             await journal.begin(claim, journal.now(), chat.address.text, self._proofs.date_ahead())
-            return await _say(chat, message)
+            return await _send_content(chat, message)
         finally:
-            del self._may_leave[task]
+            del self._before_send[task]
             self._window.leave(task)
 
-    async def _not_accepted(self, claim: Claim, error: Exception, attempts: int) -> SendResult | None:
-        """Note what is known of a message that got an error which leaves nothing open, but for bugs."""
+    async def _note_failure(self, claim: Claim, error: Exception, attempts: int) -> SendResult | None:
+        """Note the outcome of a message whose error leaves no doubt."""
         outcome = Outcome.NOT_SENT if isinstance(error, DeliveryUnknownError) else outcome_of(error)
         if outcome is Outcome.NOT_SENT and (
             isinstance(error, ClientUsageError) or await self._breaker.record_failure(error)
@@ -289,17 +293,17 @@ class Sender:
         return await self._closed(claim, outcome, error, attempts)
 
     def _note_answer(self, error: Exception) -> None:
-        """Note what an error that concerns this message alone says of the others."""
-        if attempt_of(error) is not None:
+        """Pass to the circuit breaker what this message's error says about the service."""
+        if isinstance(error, DeliveryUnknownError):  # also of the conversation alone, not yet of the message
             self._breaker.record_unclear(error)
         elif isinstance(error, StatusError) and not isinstance(error, ForbiddenError):
             self._breaker.record_success()
-        elif outcome_of(error) is Outcome.NOT_SENT:
+        else:
             self._breaker.release_probe()
 
     async def _closed(self, claim: Claim, outcome: Outcome, error: Exception, attempts: int) -> SendResult:
         result = self.result(claim, outcome, error, attempts)
-        await self._journal.finish(claim, outcome, error=_said_by(error), is_final=True)
+        await self._journal.finish(claim, outcome, error=_reason_of(error), is_final=True)
         return result
 
     async def _delivered(self, claim: Claim, message_id: str, attempts: int) -> SendResult | None:
@@ -308,11 +312,11 @@ class Sender:
         try:
             await self._journal.finish(claim, Outcome.DELIVERED, message_id=message_id)
         except BaseException as error:
-            # The next run looks for it, and must not take it for another one's.
+            # The next run looks for it, and must not think that it belongs to another sending.
             self._calls.api.deliveries.forget(message_id)
             if isinstance(error, ClaimLostError) and await self._journal.is_claimed_id(message_id, claim.key):
                 return None
-            # Two workers that both say "delivered" could mean two messages: the one that has it now reports.
+            # If two workers reported "delivered", it could mean two messages. Only the current one reports.
             if not isinstance(error, JournalError) or isinstance(error, ClaimLostError):
                 raise
             self.failure = self.failure or error
@@ -323,7 +327,7 @@ class Sender:
     # --- what is in doubt
 
     def _earlier_attempt(self, claim: Claim) -> Attempt | None:
-        """Return what an earlier run may have sent. The process that made the call has exited, or lost it."""
+        """Return the attempt of an earlier run, whose process has exited or lost the claim."""
         if claim.state is State.WAITING or claim.started_at is None:
             return None
         files = tuple((file.name, file.size) for file in claim.files)
@@ -334,7 +338,7 @@ class Sender:
             date_ahead -= self._proofs.journal_ahead
         return Attempt(chat, claim.body, departed_at, ended_at, files, date_ahead=date_ahead)
 
-    async def _answer_of_another(self, claim: Claim) -> DeliveryUnknownError:
+    async def _id_conflict(self, claim: Claim) -> DeliveryUnknownError:
         """Return the error for an answer that has the id of a message which an earlier run has delivered."""
         message = claim.message or outgoing_of(claim)
         chat, task = await self._chat_of(claim, message), asyncio.current_task()
@@ -347,8 +351,8 @@ class Sender:
     async def _resolve(
         self, claim: Claim, doubt: Attempt, error: Exception, attempts: int
     ) -> tuple[bool, SendResult | None]:
-        """Find out what became of it; return whether that is the end of it, and with which result."""
-        found = await self._became_of(claim, doubt, error)
+        """Reconcile a message; return whether it is done, and its result."""
+        found = await self._reconcile(claim, doubt, error)
         if found.message_id is not None:
             self._breaker.record_success()
             if result := await self._delivered(claim, found.message_id, attempts):
@@ -363,7 +367,7 @@ class Sender:
             return True, None
         return False, None
 
-    async def _became_of(self, claim: Claim, doubt: Attempt, error: Exception) -> Reconciled:
+    async def _reconcile(self, claim: Claim, doubt: Attempt, error: Exception) -> Reconciled:
         api = self._calls.api
         api.deliveries.is_for(doubt, self._journal.salt, claim.key)
         if self._options.on_unknown == "report":
@@ -379,7 +383,7 @@ class Sender:
         return await reconciler_of(api, self._options.settle, evidence)
 
     async def _release(self, claim: Claim) -> None:
-        """Let a message that an earlier run did not send wait again, if this run was given it."""
+        """Requeue a message that an earlier run did not send if this run has it, else park it."""
         is_resumed = self.resumes and (self._options.superseded or not claim.is_superseded)
         if is_resumed or self._intake.is_pending(claim):
             await self._journal.requeue(claim)
@@ -392,7 +396,7 @@ def _check_files(message: Outgoing) -> None:
         raise InvalidInputError("a question cannot have files: send them in a message of their own")
 
 
-async def _say(chat: Chat | GroupChat, message: Outgoing) -> SentMessage:
+async def _send_content(chat: Chat | GroupChat, message: Outgoing) -> SentMessage:
     question, files = message.question, message.files
     if question:
         return await chat.ask(
@@ -405,7 +409,7 @@ async def _say(chat: Chat | GroupChat, message: Outgoing) -> SentMessage:
     return await (chat.upload(*files, body=message.body) if files else chat.send(message.body))
 
 
-def _said_by(error: Exception) -> str:
+def _reason_of(error: Exception) -> str:
     if isinstance(error, EarlierRunError):
         return str(error)
     return f"{type(error).__name__}: {error}"

@@ -1,4 +1,4 @@
-"""Uploading many files at once, and holding files that are still to be sent."""
+"""Uploading many files at once, and keeping the contents of files that are still to be sent."""
 
 import asyncio
 import os
@@ -13,7 +13,7 @@ from healthmsg.bulk.dispatch import CallTracker
 from healthmsg.bulk.models import RECIPIENT, Recipient, address_of, check_own, outcome_of, shown_recipient
 from healthmsg.codec import Model
 from healthmsg.errors import InvalidInputError, SendingStoppedError
-from healthmsg.files import FileTaker, FileToUpload, TakenFile, UploadFile
+from healthmsg.files import FileSnapshots, FileToUpload, TakenFile, UploadFile
 from healthmsg.models import Outcome
 from healthmsg.resources.group_chat import handle
 from healthmsg.structuring import in_json
@@ -35,20 +35,20 @@ class _Held:
 
 
 class HeldFiles:
-    """The files of messages that are taken and not sent yet, where no journal has them.
+    """The files of messages that were read and not sent yet, for runs without a journal.
 
-    They are taken before the next message is asked for. Small ones are read, so that whatever happens to them
-    later, their message is sent as it was given. What many messages have in common is held once.
+    Each is recorded before the next message is requested. Small files are read into memory, so that a later
+    change does not matter. Content that several messages share is kept once.
     """
 
     def __init__(self) -> None:
-        self._taker = FileTaker(hold_up_to=_LARGEST_HELD)
+        self._taker = FileSnapshots(hold_up_to=_LARGEST_HELD)
         self._held: dict[bytes, _Held] = {}
         self._bytes = 0
         self._was_released = asyncio.Event()
 
     async def take(self, files: Sequence[FileToUpload]) -> tuple[FileToUpload, ...]:
-        """Take them, and wait while too much is held already."""
+        """Record the files, and wait while too many bytes are held."""
         if not files:
             return ()
         taken = await in_thread(self._taker.take, files)
@@ -58,7 +58,7 @@ class HeldFiles:
         return tuple(map(self._hold, taken))
 
     def release(self, files: Sequence[FileToUpload]) -> None:
-        """Let go of the files of a message that was sent, or will not be."""
+        """Release the files of a message that was sent, or will not be."""
         for _, digest in _contents_of(files):
             held = self._held[digest]
             held.times -= 1
@@ -121,7 +121,7 @@ def _file_name(file: object) -> str:
 
 @frozen
 class UploadResult(Model):
-    """What became of one upload; `to`, `files`, `key` and `label` are as they were given.
+    """The result of one upload; `to`, `files`, `key` and `label` are as they were given.
 
     `message_id` is set if it was delivered, `error` if not. Its dict has paths or names as `files`.
     """
@@ -142,8 +142,8 @@ Uploads = Iterable[Upload | Pair] | AsyncIterable[Upload | Pair]
 
 
 @frozen
-class _Taken:
-    """An upload, and its files as they were when it was taken."""
+class _Snapshot:
+    """An upload, and its files as they were when it was read."""
 
     upload: Upload
     files: Sequence[FileToUpload] = field(repr=False)
@@ -153,7 +153,7 @@ class UploadMany(BulkRun[UploadResult]):
     """Files that are being uploaded. Iterate it for the results, in the order in which they come.
 
     Uploads are read as they are needed and made at the same time, in no order, within a chat neither. Each
-    call passes the limit, among all other calls of the client. Results that are not read hold up the work.
+    call passes the limit, among all other calls of the client. Unread results block the work.
 
     Leaving the `async with` (or closing the client) begins nothing more. An upload that has left completely
     is waited for, within the time-outs and retries, so that its outcome is known; one that is still being
@@ -167,9 +167,15 @@ class UploadMany(BulkRun[UploadResult]):
         self._meter = Meter(progress)
         self._files = HeldFiles()
         job = Job(
-            _WORDS, self._feed, self._work, self._cut_off, self._runs_on, self._forget, self._meter.finish
+            _WORDS,
+            self._feed,
+            self._work,
+            self._cancelled_result,
+            self._may_finish,
+            self._forget,
+            self._meter.finish,
         )
-        self._pool: TaskPool[_Taken, UploadResult] = TaskPool(
+        self._pool: TaskPool[_Snapshot, UploadResult] = TaskPool(
             job, api.spawn, places=check_count(concurrency, "concurrency", at_least=1)
         )
         self._calls = CallTracker(api, self._pool.in_flight)
@@ -177,7 +183,7 @@ class UploadMany(BulkRun[UploadResult]):
     async def _feed(self) -> None:
         await self._pool.feed_all(self._uploads, self._take)
 
-    async def _take(self, item: object) -> _Taken:
+    async def _take(self, item: object) -> _Snapshot:
         if isinstance(item, tuple) and len(item) == 2:  # noqa: PLR2004 - a pair
             item = Upload(*item)
         if not isinstance(item, Upload):
@@ -186,9 +192,9 @@ class UploadMany(BulkRun[UploadResult]):
             )
         several = isinstance(item.files, Sequence) and not isinstance(item.files, str | bytes)
         files: Any = item.files if several else (item.files,)
-        return _Taken(item, await self._files.take(files))
+        return _Snapshot(item, await self._files.take(files))
 
-    async def _work(self, item: _Taken) -> UploadResult:
+    async def _work(self, item: _Snapshot) -> UploadResult:
         upload = item.upload
         share = _Share(self._meter) if self._progress is not None else None
         try:
@@ -201,8 +207,8 @@ class UploadMany(BulkRun[UploadResult]):
             self._files.release(item.files)
         return _result(upload, Outcome.DELIVERED, message_id=sent.id)
 
-    def _cut_off(self, item: _Taken, task: _Task) -> UploadResult:
-        # One without a connection has not left, nor had an earlier try taken effect: it was made again.
+    def _cancelled_result(self, item: _Snapshot, task: _Task) -> UploadResult:
+        # Without a connection nothing was sent, and no earlier try took effect, since it was retried.
         may_have_left = (
             self._calls.has_begun(task) and self._calls.requests[task].current.has_left is not False
         )
@@ -210,7 +216,7 @@ class UploadMany(BulkRun[UploadResult]):
         error = SendingStoppedError(f"The run was ended before this upload was done; it is {outcome.value}.")
         return _result(item.upload, outcome, error=error)
 
-    def _runs_on(self, task: _Task) -> bool:
+    def _may_finish(self, task: _Task) -> bool:
         request = self._calls.requests.get(task)
         return request is not None and request.current.body_sent
 
@@ -225,7 +231,7 @@ def _result(
 
 
 class _Share:
-    """Takes the progress of one upload into that of all."""
+    """Adds the progress of one upload to that of all."""
 
     def __init__(self, meter: Meter) -> None:
         self._meter = meter

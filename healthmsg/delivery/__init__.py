@@ -1,1 +1,1 @@
-"""Whether a message was delivered: the rule by which that is judged, and what it is learnt from."""
+"""Proof of delivery: the rule, and the observations it uses."""

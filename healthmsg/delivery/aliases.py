@@ -42,7 +42,7 @@ class Aliases:
         self._chats = OrderedDict[int, _Chat]()
         """The one that was looked at last comes last."""
         self._shared = OrderedDict[str, None]()
-        """Auxiliary ids of more than one group chat: where they lead to is not known [D]."""
+        """Auxiliary ids of more than one group chat: it is not known where they lead [D]."""
         self._made = 0
         self._listeners: list[OnLearnt] = []
 
@@ -98,20 +98,20 @@ class Aliases:
 
     # --- listening
 
-    def listen(self, tell: OnLearnt) -> None:
-        """Call this with all the addresses of a chat, whenever a new one of it was learnt."""
-        self._listeners.append(tell)
+    def listen(self, on_learnt: OnLearnt) -> None:
+        """Call a function with all addresses of a chat whenever a new one was learnt."""
+        self._listeners.append(on_learnt)
 
-    def stop_listening(self, tell: OnLearnt) -> None:
-        """Call it no more."""
-        self._listeners.remove(tell)
+    def stop_listening(self, on_learnt: OnLearnt) -> None:
+        """Stop calling it."""
+        self._listeners.remove(on_learnt)
 
     # --- learning
 
     def learn_conversation(
         self, *, conversation: str | None = None, user: str | None = None, aux_id: str | None = None
     ) -> None:
-        """Note what belongs to one another, as the service has just said; at least two of the three."""
+        """Note that these belong together, as the service has just said; at least two of the three."""
         addresses = [_CONVERSATIONS + found for found in (user, conversation) if found]
         if aux_id:
             addresses.append(_AUX_CONVERSATIONS + aux_id)
@@ -175,7 +175,7 @@ class Aliases:
         user, conversation = user or known[0], conversation or known[1]
         found = dict.fromkeys(known[2])
         for address in wanted:
-            its_conversation, its_addresses = self._taken_over(address, number, conversation)
+            its_conversation, its_addresses = self._merged(address, number, conversation)
             conversation = conversation or its_conversation
             found |= dict.fromkeys(its_addresses)
         self._put(number, (user, conversation, _in_order(found, user)))
@@ -205,10 +205,10 @@ class Aliases:
         self._made += 1
         return self._made
 
-    def _taken_over(
+    def _merged(
         self, address: str, number: int, conversation: str | None
     ) -> tuple[str | None, tuple[str, ...]]:
-        """Take an address for a chat, and all of the chat that it was known of, unless that is another's."""
+        """Move an address to a chat, and with it its former chat unless that is another one."""
         before = self._chat_of.get(address)
         if before is None or before == number:
             return None, (address,)

@@ -112,7 +112,7 @@ class Deliveries:
             self._last.remove(one)
 
     def claim(self, attempt: "Attempt", message_id: str) -> bool:
-        """Take a message that was found for the one that was attempted, unless it may be another's.
+        """Claim a message that was found as the one that was attempted, unless it may be another's.
 
         Of an equal one that is on its way now, be it to another address of the same chat, the id is not known
         yet. What was found for the same attempt, or for the same message of a journal, stays its own.
@@ -123,7 +123,7 @@ class Deliveries:
         sending = self._sendings.get(its_hash)
         if sending is not None and self._found_as.get(message_id) == sending:
             return True
-        if message_id in self._known or any(same is not False for same in self._equal_ones(attempt)):
+        if message_id in self._known or any(same is not False for same in self._equal_under_way(attempt)):
             return False
         self.know(message_id)
         _keep(self._found, its_hash, message_id)
@@ -143,12 +143,12 @@ class Deliveries:
         """Return the id of the message that was found to be this attempt's, if it was looked for before."""
         return self._found.get(hash(attempt))
 
-    def is_unsure(self, attempt: "Attempt") -> bool:
-        """Return whether an equal one is on its way to an address that may lead to the same chat."""
-        return None in self._equal_ones(attempt)
+    def has_equal_under_way(self, attempt: "Attempt") -> bool:
+        """Return whether an equal text is on its way to an address that may lead to the same chat."""
+        return None in self._equal_under_way(attempt)
 
-    def _equal_ones(self, attempt: "Attempt") -> list[bool | None]:
-        """Return of each address to which an equal text is on its way whether it leads to the same chat."""
+    def _equal_under_way(self, attempt: "Attempt") -> list[bool | None]:
+        """Return, for each address with an equal text on its way, whether it leads to the same chat."""
         chat = attempt.chat.text
         return [self._are_same(chat, other) for other in self._on_their_way.get(hash(attempt.body), ())]
 
@@ -211,7 +211,7 @@ class Deliveries:
         return next(((one[2], one[3]) for one in self._last if one[1] == message_id), None)
 
     def note(self, error: DeliveryUnknownError, chat: ChatAddress, body: str, call: Request) -> None:
-        """Keep with the error what is needed to find out what became of the message."""
+        """Attach to the error the attempt that `reconcile` needs."""
         from healthmsg.delivery.proof import Attempt  # noqa: PLC0415 - as in samples
 
         departed_at, clock = call.current.departed_at, self.clock
@@ -229,7 +229,7 @@ class Deliveries:
         """Return whether the attempt was made by this process, so that its moments are by our clock."""
         return attempt.sender[0] == _PROCESS
 
-    def can_find_out(self, attempt: "Attempt") -> bool:
+    def may_reconcile(self, attempt: "Attempt") -> bool:
         """Return whether this user may have sent it: that is not known of another process's."""
         return not self.is_of_this_process(attempt) or attempt.sender == self._sender
 

@@ -279,9 +279,9 @@ class Rule:
         for one in seen:
             if one.is_mine is False:
                 continue
-            if one.is_mine and one.stamp is not None and self._is_it(one, one.stamp):
+            if one.is_mine and one.stamp is not None and self._is_match(one, one.stamp):
                 ours.append((one.stamp, one.id))
-            elif self._may_be_it(one):
+            elif self._may_match(one):
                 similar.append(one.id)
         # Of equal stamps, as whole seconds have, the one that is listed later is older.
         ours.reverse()
@@ -293,7 +293,7 @@ class Rule:
         changed = max(self._changes)
         return self._stamps.moments(stamp)[1] + changed < self._attempt.departed_at - self._margin
 
-    def _is_it(self, one: Seen, stamp: datetime) -> bool:
+    def _is_match(self, one: Seen, stamp: datetime) -> bool:
         offset = self._stamps.offset
         if offset is None or not self._stamps.is_of_departure:
             return False
@@ -305,7 +305,7 @@ class Rule:
             self._attempt.body, one.body, self._attempt.files, one.files
         )
 
-    def _may_be_it(self, one: Seen) -> bool:
+    def _may_match(self, one: Seen) -> bool:
         if one.stamp is not None:
             first, last = self._stamps.moments(one.stamp)
             earliest, latest = self._attempt.departed_at - self._margin, self._over_at + self._margin

@@ -64,7 +64,7 @@ class DownloadAll(BulkRun[DownloadResult]):
         self._attachments = attachments
         self._folder = Path(to)
         self._meter = Meter(progress)
-        job = Job(_WORDS, self._feed, self._work, self._cut_off, finish=self._meter.finish)
+        job = Job(_WORDS, self._feed, self._work, self._cancelled_result, finish=self._meter.finish)
         self._pool: TaskPool[Attachment, DownloadResult] = TaskPool(
             job, api.spawn, places=check_count(concurrency, "concurrency", at_least=1)
         )
@@ -74,7 +74,7 @@ class DownloadAll(BulkRun[DownloadResult]):
             await asyncio.to_thread(make_folder, self._folder)
             await self._pool.feed_all(self._attachments, _taken)
 
-    def _cut_off(self, item: Attachment, _: "asyncio.Task[None]") -> DownloadResult:
+    def _cancelled_result(self, item: Attachment, _: "asyncio.Task[None]") -> DownloadResult:
         call = GET_ATTACHMENT.call(self._chat)
         return DownloadResult(item, error=DownloadError(call, "the run was ended before it was fetched"))
 

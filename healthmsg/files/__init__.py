@@ -1,10 +1,10 @@
 """Files: what can be uploaded, and where downloads are written."""
 
-from healthmsg.files.sources import FileTaker, FileToUpload, TakenFile, UploadFile, take_now
+from healthmsg.files.sources import FileSnapshots, FileToUpload, TakenFile, UploadFile, take_now
 from healthmsg.files.uploads import file_parts, prepare
 
 __all__ = [
-    "FileTaker",
+    "FileSnapshots",
     "FileToUpload",
     "TakenFile",
     "UploadFile",

@@ -129,7 +129,7 @@ each get only a part of it."""
 
 
 @define
-class FileTaker:
+class FileSnapshots:
     """Takes files, each of them as it is now. Blocks.
 
     Files of up to `hold_up_to` bytes are read. Of all others the state is noted, which is proof enough unless
@@ -220,7 +220,7 @@ class FileTaker:
         return digest
 
 
-_IN_THE_EVENT_LOOP: Final = FileTaker(digest_up_to=_MIB, holds_up_others=True)
+_IN_THE_EVENT_LOOP: Final = FileSnapshots(digest_up_to=_MIB, holds_up_others=True)
 
 
 def take_now(files: Iterable[FileToUpload]) -> tuple[UploadFile, ...]:

@@ -49,19 +49,19 @@ class LimitStep:
         request.current.slot = slot
         request.current.waited = slot.waited
         try:
-            if slot.waited and request.current.before_leaving is not None:
-                request.current.before_leaving(request)
-            if request.may_leave is not None:
-                request.may_leave()
+            if slot.waited and request.current.after_limit is not None:
+                request.current.after_limit(request)
+            if request.before_send is not None:
+                request.before_send()
         except (QuotaExceededError, ClaimLostError):
-            slot.never_left()
+            slot.release_unused()
             raise
         if request.on_departure is not None:
             request.on_departure()
         try:
             response = await proceed(request)
         except (ConnectError, ClientClosedError, ClaimLostError):
-            slot.never_left()
+            slot.release_unused()
             raise
         except StatusError as error:
             self._record_error(error, request, slot)

@@ -87,7 +87,7 @@ class QuotaStep:
         """Go on, or fail at once and say how long the quota will still be used up."""
         probed = self._check(request)
         # It may have been used up by those who queued in front.
-        request.current.before_leaving = None if probed else self._refuse_if_used_up
+        request.current.after_limit = None if probed else self._refuse_if_used_up
         try:
             response = await proceed(request)
         except BaseException as error:

@@ -95,7 +95,7 @@ class Try:  # no attrs class: its fields have their defaults at no cost for each
     """Seconds spent waiting for the limit."""
     waited_before: float = 0.0
     """The same, in the tries before this one."""
-    before_leaving: "Callable[[Request], None] | None" = None
+    after_limit: "Callable[[Request], None] | None" = None
     """Raises if the call, after its wait for the limit, must not be made any more."""
     url: "URL | None" = None
     """Where it goes."""
@@ -135,7 +135,7 @@ class Request:
     idempotency: Idempotency = Factory(lambda self: Idempotency.of_method(self.method), takes_self=True)
     """Whether the call may be made again when it may already have run."""
 
-    may_leave: Callable[[], None] | None = field(default=None, repr=False)
+    before_send: Callable[[], None] | None = field(default=None, repr=False)
     """Raises `ClaimLostError` if the call must not be made any more.
 
     Called directly before each try leaves, once it has its turn and its connection, and before an upload's

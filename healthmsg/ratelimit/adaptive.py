@@ -21,7 +21,7 @@ _RAISED_BY: Final = 0.007
 # ... and of the `arrival` that was doubled, in shares of what it is without a 429.
 _NARROWED_BY: Final = 1 / 300
 # Seconds by which two clocks may differ without any sleep: uvloop looks at its own once in each turn only,
-# and a program may hold up the event loop.
+# and a program may block the event loop.
 _CLOCKS_DIFFER: Final = 10.0
 
 

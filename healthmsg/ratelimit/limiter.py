@@ -14,7 +14,7 @@ from healthmsg.ratelimit.queue import Owner, Priority, PriorityQueue
 from healthmsg.ratelimit.window import SlidingWindow, Slot
 from healthmsg.validation import at_least_one, positive
 
-# Beyond the burst, so that a late wake-up can be made good by the next call, but never a pair.
+# Room beyond the burst: the next call makes up for a late wake-up, but two never leave together.
 _CATCH_UP: Final = 0.06
 # Seconds after which a long pause is looked at again: it may be over, since the machine has slept.
 _LOOK_AGAIN: Final = 10.0
@@ -113,7 +113,7 @@ class Limiter:
         return Slot(window, priority)
 
     async def acquire_in_turn(self, priority: Priority, owner: Owner | None = None) -> Slot:
-        """Wait for a slot behind those who wait already.
+        """Wait for a slot in the queue.
 
         Raises:
             LongPauseError: there is a longer pause than the owner waits for.
@@ -128,7 +128,7 @@ class Limiter:
             if self._queue.remove(waiter):
                 self._stop_if_none_waits()
             elif waiter.exception() is None:
-                waiter.result().never_left()  # it got a slot, but has been cancelled since
+                waiter.result().release_unused()  # it got a slot, but has been cancelled since
             raise
         slot.waited = self._window.now() - asked
         return slot
@@ -227,10 +227,10 @@ class Limiter:
     async def _dispatch(self, began: float, until: asyncio.Future[Slot] | None = None) -> None:
         window, adaptive, queue = self._window, self.adaptive, self._queue
         if began < self._free_from and window.now() - began > _CATCH_UP * adaptive.interval:
-            # The event loop is busy, and has held up the call before as well: it leaves only now.
+            # The event loop was busy, so the call before is only sent now as well.
             self.pause(adaptive.interval)
         while queue.waiting and not (until and until.done()):
-            if not self._may_one_leave():
+            if not self._is_one_due():
                 await self._sleep_until(self._next_chance())
                 continue
             window.free -= 1
@@ -251,7 +251,7 @@ class Limiter:
             waiter.set_result(Slot(window, priority))
         self._dispatcher = None
 
-    def _may_one_leave(self) -> bool:
+    def _is_one_due(self) -> bool:
         now = self._window.now()
         return self._window.is_one_free(now) and now >= self.adaptive.pause_until
 

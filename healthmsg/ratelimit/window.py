@@ -73,7 +73,7 @@ class Slot:
         if self.held and self.sent_at is None:
             self._window.take_back(self, self._window.now() + self._window.longest_hold)
 
-    def never_left(self) -> None:
+    def release_unused(self) -> None:
         """Note that the call was not sent at all: the slot is free at once."""
         if self.held and self.sent_at is None:
             self._window.take_back(self, -math.inf)

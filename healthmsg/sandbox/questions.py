@@ -1,4 +1,4 @@
-"""Questions with buttons: how one is read, shown and answered. Another type of question is added here."""
+"""Questions with buttons: how one is read, shown and answered."""
 
 import re
 from collections.abc import Sequence

@@ -42,10 +42,10 @@ class _NoCookies(aiohttp.DummyCookieJar):
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Uses no connection again that was kept while the machine slept: the other side has closed it.
+    """Drops connections that were kept while the machine slept, since the other side has closed them.
 
-    aiohttp drops what was not used for 15 seconds, by a clock that stands still meanwhile. To send a message
-    over such a connection does no harm, but leaves open whether it was delivered.
+    aiohttp drops what was not used for 15 seconds, by a clock that stands still meanwhile. A message
+    that is sent over such a connection is not lost, but its outcome is unknown.
     """
 
     _ahead = math.inf
@@ -181,7 +181,7 @@ _WORDS: Final = (
 
 
 def connect_error(
-    request: Request, error: aiohttp.ClientError | OSError | UnicodeError, *, tells_when_it_leaves: bool
+    request: Request, error: aiohttp.ClientError | OSError | UnicodeError, *, notes_sending: bool
 ) -> ConnectError | None:
     """Return the error for a call that got no connection; `None` if it may have left."""
     if request.current.has_left:  # and a middleware of the program's has made the call once more
@@ -189,7 +189,7 @@ def connect_error(
     host, port = _target(request)
     problem = _problem(error, _named(host, port), request.current.proxy)
     if problem is None:
-        if request.current.has_left is not False or not tells_when_it_leaves:
+        if request.current.has_left is not False or not notes_sending:
             return None
         # The time for the whole try was up, or the pool was closed, before that.
         took_too_long = isinstance(error, TimeoutError)

@@ -57,8 +57,8 @@ _LARGEST_SHORT_ANSWER: Final = 1024 * 1024
 LARGEST_RESPONSE: Final = 64 * 1024 * 1024
 """Bytes."""
 
-# Should an aiohttp ever send in another way, silence would mean nothing, and a call that left be made again.
-_TELLS_WHEN_IT_LEAVES: Final = hasattr(aiohttp.ClientRequest, "send")
+# If aiohttp had no `send`, nothing would say whether a call was sent: then none counts as unsent.
+_NOTES_SENDING: Final = hasattr(aiohttp.ClientRequest, "send")
 
 
 @define(eq=False)
@@ -122,34 +122,34 @@ class _OutgoingRequest(aiohttp.ClientRequest):
             raise aiohttp.ClientConnectionError
         request = self.carries
         if request is not None:
-            if request.may_leave is not None:
-                _check_that_it_may_leave(request, request.may_leave)
-                self.write_bytes = partial(_write_if_it_may_leave, request, self.write_bytes)  # type: ignore[method-assign]
+            if request.before_send is not None:
+                _check_before_send(request, request.before_send)
+                self.write_bytes = partial(_check_before_write, request, self.write_bytes)  # type: ignore[method-assign]
             request.current.has_left = True
             if request.current.slot is not None:
                 request.current.slot.sent()
         return await super().send(conn)
 
 
-def _check_that_it_may_leave(request: Request, may_leave: Callable[[], None]) -> None:
-    """Check once more, since the machine may have slept while the connection was made."""
+def _check_before_send(request: Request, before_send: Callable[[], None]) -> None:
+    """Call `before_send` again, since the machine may have slept while the connection was made."""
     if not request.current.has_left:
-        may_leave()
+        before_send()
         return
-    # A middleware of the program's makes the call again: to say that it did not leave would be untrue.
+    # A middleware of the program repeats the call, so it may have been sent before.
     with suppress(ClaimLostError):
-        may_leave()
+        before_send()
         return
     raise aiohttp.ClientConnectionError
 
 
-async def _write_if_it_may_leave(
+async def _check_before_write(
     request: Request, write_bytes: Callable[..., Awaitable[None]], writer: Any, conn: Any, *rest: Any
 ) -> None:
-    """Check a last time: this is a task of its own, and the headers wait for what it writes."""
+    """Call `before_send` a last time: aiohttp writes in a task of its own, and the headers wait for it."""
     try:
-        if request.may_leave is not None:
-            request.may_leave()
+        if request.before_send is not None:
+            request.before_send()
     except ClaimLostError:
         request.current.has_left = False
         conn.protocol.set_exception(aiohttp.ClientConnectionError())
@@ -402,7 +402,7 @@ class _AnswerStream:
 
 
 def _translated(request: Request, error: aiohttp.ClientError | OSError | UnicodeError) -> CallError:
-    unconnected = connect_error(request, error, tells_when_it_leaves=_TELLS_WHEN_IT_LEAVES)
+    unconnected = connect_error(request, error, notes_sending=_NOTES_SENDING)
     if unconnected is not None:
         return unconnected
     outcome = request.outcome_unheard

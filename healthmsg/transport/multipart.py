@@ -56,7 +56,7 @@ class UploadBody:
 class _FormWriter(MultipartWriter):
     """A form that waits for the limit before its end, should it have taken long.
 
-    Until then the service has only a part of it, so that is where whether it may be sent is asked once more.
+    Until then the service has only a part of it, so `before_send` is called once more there.
     """
 
     def __init__(self, request: Request) -> None:
@@ -67,8 +67,8 @@ class _FormWriter(MultipartWriter):
         await super().write(writer, close_boundary=False)
         if self._request.current.slot is not None:
             await self._wait_for_the_limit(self._request.current.slot)
-        if self._request.may_leave is not None:
-            self._request.may_leave()  # what it raises makes aiohttp cut the connection
+        if self._request.before_send is not None:
+            self._request.before_send()  # what it raises makes aiohttp cut the connection
         self._request.current.body_sent = True
         if close_boundary:
             await writer.write(f"--{self.boundary}--\r\n".encode())
@@ -218,8 +218,8 @@ def _check_readable(source: "FileSource | PieceSource") -> None:
 class _FileInThread:
     """A file that is opened, read and closed in a thread of its own, each after the other.
 
-    A slow disk or a network share must not hold up the loop's other threads; a pipe in which nothing comes
-    must not keep the program from ending, as threads of an executor do.
+    A slow disk or a network share must not block the loop's thread pool. A pipe that stays empty must not
+    keep the program from exiting, as a thread of an executor would.
     """
 
     def __init__(self, open_file: Callable[[], Readable]) -> None:
@@ -234,7 +234,7 @@ class _FileInThread:
         return self._order(self._read)
 
     def close(self) -> "asyncio.Future[object]":
-        """Close it behind the last read, so that no file is closed under a reader, and end the thread."""
+        """Close it after the last read, and end the thread."""
         closing = self._order(self._close)
         self._orders.put(None)
         return closing
@@ -308,7 +308,7 @@ class PieceSource:
             self._released.set()
 
     async def release(self) -> None:
-        """Wait until a try that was cut off has released it; its owner closes it."""
+        """Wait until a try that was cancelled has released it. Its owner closes it."""
         if self._released is not None:
             await self._released.wait()
 

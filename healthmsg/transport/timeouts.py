@@ -72,7 +72,7 @@ class Deadline:
         return True
 
     def close(self) -> None:
-        """Stop watching, once the calls under way are over: over a session that goes on, they go on too."""
+        """Stop the timer when the last call is over. Calls over a session that was passed in may go on."""
         if self._timer is not None and not self._ends:
             self._timer.cancel()
             self._timer = None
@@ -89,7 +89,7 @@ class Deadline:
             task.cancel()
 
 
-# So many looks make the standstill end at most a tenth late.
+# Checks in each period: the standstill is noticed at most a tenth late.
 _LOOKS: Final = 10
 
 

@@ -14,7 +14,7 @@ from tests.waiting import until
 
 @asynccontextmanager
 async def fresh_client(sandbox: Sandbox) -> AsyncIterator[Client]:
-    """Give a client that knows nothing of what others have sent, as one of another process."""
+    """Return a client that knows nothing of what others have sent, as one of another process."""
     # Nor of the calls that others have made within this second: it would be refused, and tries nothing again.
     sandbox.rate_limit = None
     async with Client(

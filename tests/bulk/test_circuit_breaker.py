@@ -1,4 +1,4 @@
-"""A run that is held up, without a journal: over the sandbox and in fake time."""
+"""A run that is paused, without a journal: over the sandbox and in fake time."""
 
 import asyncio
 import logging
@@ -52,7 +52,7 @@ pytestmark = [
 
 @pytest.fixture
 async def hasty(sandbox: Sandbox) -> AsyncIterator[Client]:
-    """Give a client that tries nothing again by itself."""
+    """Return a client that tries nothing again by itself."""
     async with Client(
         sandbox.issue_token(), environment=sandbox.environment, retries=Retries.none()
     ) as client:
@@ -115,8 +115,8 @@ async def test_what_holds_a_run_up_can_be_seen_as_long_as_it_does(
     await away
     assert outcomes(await run.all()) == [Outcome.DELIVERED]
     assert run.paused_by is None
-    assert "sending is held up" in caplog.text
-    assert "sending goes on" in caplog.text
+    assert "sending is paused" in caplog.text
+    assert "sending continues" in caplog.text
     assert "c4nary" not in caplog.text
 
 
@@ -210,6 +210,23 @@ async def test_after_an_outage_a_chat_that_is_forbidden_does_not_keep_the_others
 
     by_chat = {result.to: result.outcome for result in results}
     assert by_chat == {bad: Outcome.NOT_SENT, **dict.fromkeys(good, Outcome.DELIVERED)}
+    assert now() - began < 40
+
+
+async def test_a_conversation_that_is_not_started_after_an_outage_does_not_hold_up_the_others(
+    hasty: Client, sandbox: Sandbox
+) -> None:
+    (chat,) = chats(sandbox, 1)
+    users = [f"users/{sandbox.add_user('Zieke', f'{number}')}" for number in range(3)]
+    sandbox.faults.add(kind=CutBefore(), method="POST", template="conversations", times=None)
+    away = asyncio.create_task(sandbox.go_offline(2))
+    await asyncio.sleep(0.5)
+    began = now()
+
+    results = await hasty.send_many([*(Outgoing(user, "1") for user in users), Outgoing(chat, "2")]).all()
+    await away
+
+    assert sorted(outcomes(results), key=str) == [Outcome.DELIVERED, *[Outcome.NOT_SENT] * 3]
     assert now() - began < 40
 
 

@@ -19,8 +19,8 @@ from healthmsg import (
     exact_aux_id,
     fold_aux_id,
 )
-from healthmsg.bulk.entries import checked, files_in, question_in, text_of
-from healthmsg.bulk.intake import take_files
+from healthmsg.bulk.entries import check_message, files_in, question_in, text_of
+from healthmsg.bulk.intake import snapshot_files
 from healthmsg.bulk.journal import Entry, JournalFile
 from healthmsg.bulk.journal.input_index import (
     files_as_json,
@@ -29,13 +29,15 @@ from healthmsg.bulk.journal.input_index import (
     question_of_json,
 )
 from healthmsg.errors import AmbiguousAuxIdError, EmptyMessageError, InvalidFileError, InvalidIdError
-from healthmsg.files import FileTaker, TakenFile
+from healthmsg.files import FileSnapshots, TakenFile
 from healthmsg.ids import ChatAddress, ChatKind
 from healthmsg.sandbox import Sandbox
 
 
-async def checked_as_taken(message: Outgoing, client: Client) -> Entry:
-    return await checked(message, client._api, await take_files(message, FileTaker(digest_all=True)))
+async def check_snapshot(message: Outgoing, client: Client) -> Entry:
+    return await check_message(
+        message, client._api, await snapshot_files(message, FileSnapshots(digest_all=True))
+    )
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40).filter(
@@ -90,9 +92,9 @@ def test_an_address_with_a_diacritic_that_is_not_decided_about_is_refused() -> N
 @pytest.mark.slow
 @given(question=questions)
 def test_a_question_comes_out_as_it_went_in(question: Question) -> None:
-    from healthmsg.bulk.entries import _written
+    from healthmsg.bulk.entries import _question_json
 
-    text = question_as_json(_written(question))
+    text = question_as_json(_question_json(question))
     assert text is not None
     assert text == question_as_json(json.loads(text))
     again = question_in(question_of_json(text))
@@ -154,7 +156,7 @@ async def test_what_cannot_be_sent_is_refused_and_shows_nothing(
     client: Client, message: Outgoing, error: type[Exception]
 ) -> None:
     with pytest.raises(error):
-        await checked_as_taken(message, client)
+        await check_snapshot(message, client)
 
 
 async def test_a_file_is_entered_with_its_path_size_and_digest(
@@ -163,7 +165,7 @@ async def test_a_file_is_entered_with_its_path_size_and_digest(
     (tmp_path / "scan.pdf").write_bytes(b"%PDF")
     monkeypatch.chdir(tmp_path)
 
-    content = await checked_as_taken(Outgoing("conversations/c1", "", ["scan.pdf"]), client)
+    content = await check_snapshot(Outgoing("conversations/c1", "", ["scan.pdf"]), client)
 
     digest = sha256(b"%PDF").hexdigest()
     assert content.files == (
@@ -175,4 +177,4 @@ async def test_a_file_is_entered_with_its_path_size_and_digest(
 async def test_a_handle_of_another_user_is_refused(client: Client, sandbox: Sandbox) -> None:
     other = client.with_token(sandbox.issue_token())
     with pytest.raises(InvalidInputError, match="another user's"):
-        await checked_as_taken(Outgoing(other.conversations("c1"), "x"), client)
+        await check_snapshot(Outgoing(other.conversations("c1"), "x"), client)

@@ -1,4 +1,4 @@
-"""A run with a journal that is held up: nothing that can still be sent is reported as not sent."""
+"""A run with a journal that is paused: nothing that can still be sent is reported as not sent."""
 
 import asyncio
 from pathlib import Path

@@ -308,7 +308,7 @@ async def test_what_is_deleted_from_the_journal_meanwhile_is_not_waited_for_in_v
     client: Client, sandbox: Sandbox, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (chat,) = chats(sandbox, 1)
-    monkeypatch.setattr(runner, "_BETWEEN_LOOKS", 0.05)
+    monkeypatch.setattr(runner, "_POLL_INTERVAL", 0.05)
     async with open_journal(database) as other:
         await other.start_run()  # as a sender does: what one who is none has claimed is anybody's
         await other.enter([Entry("a", chat, "1")])

@@ -104,7 +104,7 @@ def claim(key: str = "a", fence: int = 1) -> Claim:
     return Claim(key, "conversations/c", "Hallo", (), None, State.WAITING, 0, None, None, fence)
 
 
-def may_leave(lease: Lease, claimed: Claim | None = None) -> Callable[[], bool]:
+def may_send(lease: Lease, claimed: Claim | None = None) -> Callable[[], bool]:
     """Begin with a message, and give what tells whether its call may be made."""
     check = lease.of(claimed or claim())
     assert check is not None
@@ -121,7 +121,7 @@ def may_leave(lease: Lease, claimed: Claim | None = None) -> Callable[[], bool]:
 
 async def test_a_call_may_leave_while_the_lease_holds(machine: Machine) -> None:
     async with Renewals().held() as lease:
-        look = may_leave(lease)
+        look = may_send(lease)
         assert look()
         machine.sleep(LENGTH / 2)
         assert look()
@@ -129,14 +129,14 @@ async def test_a_call_may_leave_while_the_lease_holds(machine: Machine) -> None:
 
 async def test_no_call_leaves_after_the_machine_slept_beyond_the_lease(machine: Machine) -> None:
     async with Renewals().held() as lease:
-        look = may_leave(lease)
+        look = may_send(lease)
         machine.sleep(LENGTH * 10)
         assert not look()
 
 
 async def test_no_call_leaves_shortly_before_the_lease_ends(machine: Machine) -> None:
     async with Renewals().held() as lease:
-        look = may_leave(lease)
+        look = may_send(lease)
         machine.sleep(LENGTH * 0.8)
         assert not look()
 
@@ -145,7 +145,7 @@ async def test_no_call_leaves_after_a_pause_that_only_the_time_of_day_shows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with Renewals().held() as lease:
-        look, real = may_leave(lease), time.time
+        look, real = may_send(lease), time.time
         monkeypatch.setattr(time, "time", lambda: real() + LENGTH)
         assert not look()
 
@@ -154,7 +154,7 @@ async def test_a_time_of_day_that_is_set_back_lengthens_no_lease(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with Renewals().held() as lease:
-        look, real = may_leave(lease), time.time
+        look, real = may_send(lease), time.time
         monkeypatch.setattr(time, "time", lambda: real() - LENGTH * 100)
         assert look()
         machine.sleep(LENGTH)
@@ -165,7 +165,7 @@ async def test_a_call_that_waits_for_long_leaves_if_its_claim_was_renewed() -> N
     journal = Renewals()
     journal.kept = {"a": 1}
     async with journal.held() as lease:
-        look = may_leave(lease)
+        look = may_send(lease)
         await asyncio.sleep(LENGTH * 10)
         assert look()
 
@@ -175,7 +175,7 @@ async def test_no_call_leaves_whose_claim_a_renewal_did_not_find(kept: dict[str,
     journal = Renewals()
     journal.kept = kept
     async with journal.held() as lease:
-        look = may_leave(lease)
+        look = may_send(lease)
         await asyncio.sleep(LENGTH)
         assert not look()
 
@@ -184,7 +184,7 @@ async def test_a_renewal_after_the_machine_slept_brings_no_lost_claim_back(machi
     journal = Renewals()
     journal.kept = {"a": 1, "b": 1}
     async with journal.held() as lease:
-        lost, kept = may_leave(lease), may_leave(lease, claim("b"))
+        lost, kept = may_send(lease), may_send(lease, claim("b"))
         await asyncio.sleep(LENGTH / 2)
         machine.sleep(LENGTH * 10)
         assert not lost()

@@ -30,7 +30,7 @@ from tests.waiting import until
 pytestmark = pytest.mark.usefixtures("nothing_is_left_behind")
 
 
-async def previewed(client: Client, messages: Any, **options: Any) -> PreviewReport:
+async def preview_report(client: Client, messages: Any, **options: Any) -> PreviewReport:
     report = await client.preview_many(messages, **options).report()
     assert isinstance(report, PreviewReport)
     return report
@@ -53,7 +53,7 @@ async def test_another_environments_journal_is_refused_without_a_call(
     async with Client(sandbox.issue_token(), environment=elsewhere) as other:
         for messages in ([Outgoing(chat, "2")], None):
             with pytest.raises(JournalMismatchError, match="localhost"):
-                await previewed(other, messages, journal=file)
+                await preview_report(other, messages, journal=file)
 
     assert len(sandbox.calls) == calls
 
@@ -66,14 +66,14 @@ async def test_another_accounts_journal_is_refused_when_the_service_is_asked_any
     other = client.with_token(sandbox.issue_token(sandbox.add_colleague("Bea", "Bos")))
 
     with pytest.raises(JournalMismatchError, match="another account"):
-        await previewed(other, [Outgoing(chat, "2")], journal=file, check_chats=True)
+        await preview_report(other, [Outgoing(chat, "2")], journal=file, check_chats=True)
 
 
 # --- without a journal
 
 
 async def test_nothing_is_sent_nor_asked(client: Client, sandbox: Sandbox) -> None:
-    report = await previewed(client, [Outgoing(to, "x") for to in chats(sandbox, 3)])
+    report = await preview_report(client, [Outgoing(to, "x") for to in chats(sandbox, 3)])
 
     assert (report.messages, report.to_send, report.calls, report.problems) == (3, 3, 3, ())
     assert not sandbox.calls
@@ -94,7 +94,7 @@ async def test_nothing_is_sent_nor_asked(client: Client, sandbox: Sandbox) -> No
 async def test_what_would_be_refused_is_a_problem_and_the_others_are_counted(
     client: Client, message: Outgoing, error: type[Exception]
 ) -> None:
-    report = await previewed(
+    report = await preview_report(
         client, [Outgoing("conversations/c1", "1"), message, Outgoing("conversations/c1", "2")]
     )
 
@@ -107,8 +107,8 @@ async def test_what_would_be_refused_is_a_problem_and_the_others_are_counted(
 async def test_a_file_without_a_path_is_a_problem_only_with_a_journal(client: Client, file: Path) -> None:
     messages = [Outgoing("conversations/c1", "", [UploadFile(b"x", "a.txt")])]
 
-    assert (await previewed(client, messages)).invalid == 0
-    assert (await previewed(client, messages, journal=file)).invalid == 1
+    assert (await preview_report(client, messages)).invalid == 0
+    assert (await preview_report(client, messages, journal=file)).invalid == 1
 
 
 async def test_what_is_said_twice_to_the_same_recipient_is_reported_and_would_be_sent(client: Client) -> None:
@@ -118,14 +118,14 @@ async def test_what_is_said_twice_to_the_same_recipient_is_reported_and_would_be
         *(Outgoing(one, "y"), Outgoing(one, "x")),
     ]
 
-    report = await previewed(client, messages)
+    report = await preview_report(client, messages)
 
     assert kinds(report) == [(2, ProblemKind.DUPLICATE), (4, ProblemKind.DUPLICATE)]
     assert (report.duplicates, report.to_send) == (2, 5)
 
 
 async def test_a_key_that_comes_twice_is_a_problem(client: Client) -> None:
-    report = await previewed(client, [Outgoing("conversations/c1", text, key="k") for text in "ab"])
+    report = await preview_report(client, [Outgoing("conversations/c1", text, key="k") for text in "ab"])
 
     assert kinds(report) == [(1, ProblemKind.INVALID)]
     assert report.to_send == 1
@@ -138,7 +138,7 @@ async def test_calls_and_seconds_are_those_of_the_run(sandbox: Sandbox) -> None:
     async with Client(
         sandbox.issue_token(), environment=sandbox.environment, rate_limit=RateLimit(calls=10)
     ) as client:
-        report = await previewed(client, messages)
+        report = await preview_report(client, messages)
         assert (report.to_send, report.calls) == (14, 17)
         assert report.seconds == pytest.approx(1.7)
         await sent(client, messages)
@@ -147,7 +147,7 @@ async def test_calls_and_seconds_are_those_of_the_run(sandbox: Sandbox) -> None:
 
 
 async def test_what_is_wrong_shows_nothing_private(client: Client) -> None:
-    report = await previewed(client, [Outgoing("c4nary", "c4nary", key="c4nary")])
+    report = await preview_report(client, [Outgoing("c4nary", "c4nary", key="c4nary")])
 
     assert "c4nary" not in repr(report)
     assert "c4nary" not in str(report.problems[0].error)
@@ -170,7 +170,7 @@ async def test_twenty_thousand_rows_are_read_as_they_are_needed(client: Client) 
 
 
 async def test_only_the_first_thousand_problems_are_kept(client: Client) -> None:
-    report = await previewed(client, [Outgoing("conversations/c1", "")] * 1200)
+    report = await preview_report(client, [Outgoing("conversations/c1", "")] * 1200)
 
     assert (report.invalid, len(report.problems)) == (1200, 1000)
 
@@ -188,7 +188,7 @@ async def test_it_can_be_gone_through_once(client: Client) -> None:
 async def test_what_is_no_message_is_raised(client: Client) -> None:
     wrong: Any = [None]
     with pytest.raises(InvalidInputError, match="Outgoing"):
-        await previewed(client, wrong)
+        await preview_report(client, wrong)
 
 
 async def test_who_breaks_out_leaves_nothing_open(client: Client, file: Path) -> None:
@@ -212,7 +212,9 @@ async def test_unknown_and_closed_chats_are_reported_once_each_when_asked(
     user = f"users/{sandbox.add_user('An', 'Visser')}"
     to = [good, closed, "conversations/n0body", "users/n0body", user, closed, "groupchats/n0body"]
 
-    report = await previewed(client, [Outgoing(one, str(n)) for n, one in enumerate(to)], check_chats=True)
+    report = await preview_report(
+        client, [Outgoing(one, str(n)) for n, one in enumerate(to)], check_chats=True
+    )
 
     assert kinds(report) == [(n, ProblemKind.UNKNOWN_CHAT) for n in (1, 2, 3, 6)]
     assert report.unknown_chats == 4
@@ -228,7 +230,7 @@ async def test_a_chat_that_cannot_be_asked_for_is_a_problem_of_that_one(
     bad, good = chats(sandbox, 2)
     sandbox.faults.add(kind=AnswerStatus(status), path_contains=bad, times=None)
 
-    report = await previewed(client, [Outgoing(to, "x") for to in (bad, good)], check_chats=True)
+    report = await preview_report(client, [Outgoing(to, "x") for to in (bad, good)], check_chats=True)
 
     assert kinds(report) == [(0, ProblemKind.UNKNOWN_CHAT)]
 
@@ -236,7 +238,7 @@ async def test_a_chat_that_cannot_be_asked_for_is_a_problem_of_that_one(
 async def test_what_concerns_everyone_is_raised(client: Client, sandbox: Sandbox) -> None:
     sandbox.faults.add(kind=AnswerStatus(401), times=None)
     with pytest.raises(UnauthorizedError):
-        await previewed(client, [Outgoing(to, "x") for to in chats(sandbox, 3)], check_chats=True)
+        await preview_report(client, [Outgoing(to, "x") for to in chats(sandbox, 3)], check_chats=True)
 
 
 # --- with a journal
@@ -256,11 +258,11 @@ async def test_what_a_journal_knows_is_taken_into_account_and_left_as_it_is(
     await sent(client, messages[:3], journal=target)
     calls, before = len(sandbox.calls), await states(target)
 
-    report = await previewed(client, [*messages, Outgoing(chat, "z", key="k2")], journal=target)
+    report = await preview_report(client, [*messages, Outgoing(chat, "z", key="k2")], journal=target)
     assert (report.to_send, report.delivered_before, report.failed_before) == (2, 2, 1)
-    report = await previewed(client, messages, journal=target, retry_failed=True)
+    report = await preview_report(client, messages, journal=target, retry_failed=True)
     assert (report.to_send, report.delivered_before, report.failed_before) == (2, 2, 0)
-    report = await previewed(client, [Outgoing(chat, "another", key="k")], journal=target)
+    report = await preview_report(client, [Outgoing(chat, "another", key="k")], journal=target)
     assert isinstance(report.problems[0].error, JournalMismatchError)
 
     assert len(sandbox.calls) == calls
@@ -270,8 +272,8 @@ async def test_what_a_journal_knows_is_taken_into_account_and_left_as_it_is(
 async def test_a_journal_that_is_not_there_is_not_made(client: Client, sandbox: Sandbox, file: Path) -> None:
     messages = [Outgoing(to, "x") for to in chats(sandbox, 2)]
 
-    assert (await previewed(client, messages, journal=file)).to_send == 2
-    assert (await previewed(client, None, journal=file)).messages == 0
+    assert (await preview_report(client, messages, journal=file)).to_send == 2
+    assert (await preview_report(client, None, journal=file)).messages == 0
     assert list(file.parent.iterdir()) == []
 
 
@@ -280,8 +282,8 @@ async def test_it_reads_beside_a_run(client: Client, sandbox: Sandbox, file: Pat
     async with client.send_many(messages, journal=file) as run:
         _ = [result async for result in run]
         async with open_journal(tmp := file.with_name("open.db")):
-            assert (await previewed(client, messages, journal=file)).delivered_before == 2
-            assert (await previewed(client, messages, journal=tmp)).to_send == 2
+            assert (await preview_report(client, messages, journal=file)).delivered_before == 2
+            assert (await preview_report(client, messages, journal=tmp)).to_send == 2
 
 
 async def test_without_messages_it_counts_what_would_be_resumed(sandbox: Sandbox, file: Path) -> None:
@@ -297,9 +299,9 @@ async def test_without_messages_it_counts_what_would_be_resumed(sandbox: Sandbox
     assert (await states(file))["in doubt"] is State.UNKNOWN
 
     async with fresh_client(sandbox) as client:
-        report = await previewed(client, None, journal=file)
+        report = await preview_report(client, None, journal=file)
         assert (report.messages, report.to_send, report.delivered_before) == (4, 1, 1)
         assert (report.in_doubt, report.failed_before) == (1, 1)
-        assert (await previewed(client, None, journal=file, retry_failed=True)).to_send == 2
-        given = await previewed(client, more, journal=file)
+        assert (await preview_report(client, None, journal=file, retry_failed=True)).to_send == 2
+        given = await preview_report(client, more, journal=file)
         assert (given.in_doubt, given.to_send) == (1, 1)

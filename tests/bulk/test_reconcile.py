@@ -28,7 +28,7 @@ UNKNOWN, NOT_SENT = Reconciled(Outcome.UNKNOWN), Reconciled(Outcome.NOT_SENT)
 
 
 def at(seconds: float) -> datetime:
-    """Give a moment, in seconds after the attempt began."""
+    """Return a moment, in seconds after the attempt began."""
     return NOON + timedelta(seconds=seconds)
 
 

@@ -10,11 +10,11 @@ import pytest
 from attrs import evolve
 
 from healthmsg import Client, Outcome, Outgoing, RateLimit, Retries, Upload, UploadFile
-from healthmsg.bulk.entries import checked
-from healthmsg.bulk.intake import take_files
+from healthmsg.bulk.entries import check_message
+from healthmsg.bulk.intake import snapshot_files
 from healthmsg.bulk.journal import fingerprint_of, open_journal
 from healthmsg.errors import InvalidFileError, JournalMismatchError, UploadFileError
-from healthmsg.files import FileTaker
+from healthmsg.files import FileSnapshots
 from healthmsg.files import sources as values
 from healthmsg.sandbox import Sandbox
 
@@ -85,7 +85,7 @@ def letter_for(chat: str, size: int = 20_000) -> bytes:
     return f"%PDF brief voor {chat} ".encode().ljust(size, b".")
 
 
-def given(path: Path, kind: type) -> Any:
+def file_as(path: Path, kind: type) -> Any:
     return UploadFile(path) if kind is UploadFile else kind(path)
 
 
@@ -162,7 +162,7 @@ async def letters_of_all(
     def letters() -> Iterator[Any]:
         for chat in chats:
             render(path, letter_for(chat, size))
-            file = given(path, kind)
+            file = file_as(path, kind)
             yield Upload(chat, file) if run == "uploads" else Outgoing(chat, "", [file])
 
     results = await results_of(client, run, letters(), folder / "journal.db")
@@ -236,8 +236,8 @@ async def test_a_resumed_run_refuses_a_letter_that_was_replaced(
     render(path, letter_for(chat, size))
     async with open_journal(journal) as opened:
         message = Outgoing(chat, "", [path])
-        taken = await take_files(message, FileTaker(digest_all=True))
-        entry = await checked(message, client._api, taken)
+        taken = await snapshot_files(message, FileSnapshots(digest_all=True))
+        entry = await check_message(message, client._api, taken)
         await opened.enter([evolve(entry, key="k", fingerprint=b"f" * 32)])
     before = path.stat()
     render(path, letter_for("somebody else", size))
@@ -287,9 +287,9 @@ async def test_what_still_waits_is_sent_from_where_its_file_is_given_now(
         path.write_bytes(letter_for(chat))
         if folder == "gone":
             message = Outgoing(chat, "", [path], key="k")
-            taken = await take_files(message, FileTaker(digest_all=True))
+            taken = await snapshot_files(message, FileSnapshots(digest_all=True))
             async with open_journal(journal) as opened:
-                entry = await checked(message, client._api, taken)
+                entry = await check_message(message, client._api, taken)
                 said = fingerprint_of(entry.chat, entry.body, entry.files, entry.question, salt=opened.salt)
                 await opened.enter([evolve(entry, key="k", fingerprint=said)])
             path.unlink()

@@ -1,4 +1,4 @@
-"""Bulk sending that is held up, left early, cancelled, or overtaken."""
+"""Bulk sending that is paused, left early, cancelled, or overtaken."""
 
 import asyncio
 from collections import Counter

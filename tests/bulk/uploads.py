@@ -86,7 +86,7 @@ async def deaf_service() -> AsyncIterator[Deaf]:
 
 
 def open_files() -> set[str]:
-    """Give what this process has open."""
+    """Return what this process has open."""
     found = set()
     for descriptor in Path("/proc/self/fd").iterdir():
         with suppress(OSError):  # what listed them

@@ -21,7 +21,7 @@ MESSAGES = "conversations/{id}/messages"
 
 @asynccontextmanager
 async def unhurried(sandbox: Sandbox) -> AsyncIterator[Client]:
-    """Give a client that does not wait for the limit, and gives up at once."""
+    """Return a client that does not wait for the limit, and gives up at once."""
     limit = RateLimit(calls=1000, burst=100)
     async with Client(
         sandbox.issue_token(), environment=sandbox.environment, rate_limit=limit, retries=Retries.none()

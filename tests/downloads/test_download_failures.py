@@ -84,7 +84,7 @@ async def test_a_full_disk_is_said_and_leaves_nothing(
 
 
 async def stuck(request: web.BaseRequest) -> web.StreamResponse:
-    """Give half of the file, and then nothing."""
+    """Return half of the file, and then nothing."""
     answer = web.StreamResponse()
     answer.content_length = len(CONTENT)
     await answer.prepare(request)

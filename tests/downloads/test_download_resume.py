@@ -42,10 +42,10 @@ async def client(sandbox: Sandbox, tries: list[CallRecord]) -> AsyncIterator[Cli
 
 @pytest.fixture
 def attachment(chat: Chat, sandbox: Sandbox) -> Attachment:
-    return given(chat, sandbox)
+    return attachment_of(chat, sandbox)
 
 
-def given(chat: Chat, sandbox: Sandbox, content: bytes | int = SIZE) -> Attachment:
+def attachment_of(chat: Chat, sandbox: Sandbox, content: bytes | int = SIZE) -> Attachment:
     attachment_id = sandbox.add_attachment(f"conversations/{chat.id}", "scan.png", content)
     return Attachment(attachment_id, "scan.png", content if isinstance(content, int) else len(content))
 
@@ -57,7 +57,7 @@ def cut(sandbox: Sandbox, *after: int) -> None:
 
 
 def files(sandbox: Sandbox) -> list[int | None]:
-    """Give what the fetches of the file were answered."""
+    """Return what the fetches of the file were answered."""
     return [record.status for record in sandbox.calls if record.template == "files/{key}"]
 
 
@@ -172,7 +172,7 @@ async def test_progress_goes_on_from_where_it_broke_off(
 async def test_a_file_that_has_changed_is_fetched_from_the_start(
     chat: Chat, sandbox: Sandbox, tmp_path: Path, fetch: Fetch
 ) -> None:
-    attachment = given(chat, sandbox)
+    attachment = attachment_of(chat, sandbox)
     changed = CONTENT[::-1]
     sandbox.faults.add(kind=ChangeAndCut(sandbox, attachment.id, changed), template="files/{key}")
     assert await fetch(chat, attachment, tmp_path) == changed
@@ -192,7 +192,7 @@ class ChangeAndCut:
 
 
 async def test_a_stream_of_a_file_that_has_changed_ends_with_an_error(chat: Chat, sandbox: Sandbox) -> None:
-    attachment = given(chat, sandbox)
+    attachment = attachment_of(chat, sandbox)
     fault = ChangeAndCut(sandbox, attachment.id, CONTENT[::-1])
     sandbox.faults.add(kind=fault, template="files/{key}")
     received = bytearray()
@@ -265,7 +265,7 @@ async def _in(sandbox: Sandbox) -> tuple[Attachment, Chat, Client]:
     limit = RateLimit(calls=1000)
     client = Client(sandbox.issue_token(), environment=sandbox.environment, rate_limit=limit)
     chat = client.conversations(sandbox.add_conversation())
-    return given(chat, sandbox), chat, client
+    return attachment_of(chat, sandbox), chat, client
 
 
 ETAG = {"ETag": '"v1"', "Accept-Ranges": "bytes"}

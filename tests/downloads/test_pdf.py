@@ -28,7 +28,7 @@ async def host() -> AsyncIterator[ForeignHost]:
 
 
 async def query_for(host: ForeignHost, folder: Path, **period: Any) -> dict[str, list[str]]:
-    """Give what is asked for a PDF of that time."""
+    """Return what is asked for a PDF of that time."""
     async with host.client() as client:
         await client.conversations("c1").download_pdf(to=folder, **period)
     return parse_qs(urlsplit(host.seen[0].path).query, strict_parsing=True)

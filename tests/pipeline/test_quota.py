@@ -23,7 +23,7 @@ pytestmark = pytest.mark.looptime(noop_cycles=0)
 
 
 def quota_headers(used: int, *, limit: int = 10, reset: float | None = None) -> dict[str, str]:
-    """Give quota headers; `reset` is in seconds from now."""
+    """Return quota headers; `reset` is in seconds from now."""
     headers = {"quota-limit": str(limit), "quota-used": str(used)}
     if reset is not None:
         headers["quota-reset-UTC"] = (datetime.now(UTC) + timedelta(seconds=reset)).isoformat()

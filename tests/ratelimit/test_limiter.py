@@ -178,11 +178,11 @@ async def test_after_a_rest_a_burst_leaves_close_together_and_the_rest_is_spaced
         assert waits[burst:] == pytest.approx([(1 - 0.06) / 30, 1.94 / 30, 2.94 / 30], abs=0.001)
         assert limiter.now() - started == pytest.approx(2.94 / 30, abs=0.001)
         for slot in slots:
-            slot.never_left()
+            slot.release_unused()
         await asyncio.sleep(2)
 
 
-async def taken(
+async def take_slot(
     limiter: Limiter, order: list[str], name: str, priority: Priority = Priority.INTERACTIVE
 ) -> Slot:
     slot = await limiter.acquire(priority)
@@ -195,16 +195,16 @@ async def taken(
 async def test_calls_of_a_lane_go_in_the_order_in_which_they_came() -> None:
     limiter, order = Limiter(RateLimit()), list[str]()
     names = [f"{number}" for number in range(70)]
-    await asyncio.gather(*(taken(limiter, order, name) for name in names))
+    await asyncio.gather(*(take_slot(limiter, order, name) for name in names))
     assert order == names
 
 
 async def test_an_interactive_call_goes_before_all_that_wait_in_the_background() -> None:
     limiter, order = Limiter(RateLimit()), list[str]()
-    bulk = [asyncio.create_task(taken(limiter, order, "bulk", Priority.BACKGROUND)) for _ in range(200)]
+    bulk = [asyncio.create_task(take_slot(limiter, order, "bulk", Priority.BACKGROUND)) for _ in range(200)]
     await asyncio.sleep(3)
     gone = len(order)
-    await taken(limiter, order, "interactive")
+    await take_slot(limiter, order, "interactive")
     assert order.index("interactive") <= gone + 1
     await asyncio.gather(*bulk)
 
@@ -215,12 +215,12 @@ async def test_the_end_of_a_bulk_upload_goes_behind_the_interactive_calls_and_be
     upload.sent()
     await asyncio.sleep(0.2)
     limiter.pause(0.1)
-    bulk = [asyncio.create_task(taken(limiter, order, "bulk", Priority.BACKGROUND)) for _ in range(3)]
+    bulk = [asyncio.create_task(take_slot(limiter, order, "bulk", Priority.BACKGROUND)) for _ in range(3)]
     await asyncio.sleep(0)
     ending = asyncio.create_task(upload.before_last_chunk())
     ending.add_done_callback(lambda _: order.append("upload"))
     await asyncio.sleep(0)
-    await asyncio.gather(ending, taken(limiter, order, "interactive"), *bulk)
+    await asyncio.gather(ending, take_slot(limiter, order, "interactive"), *bulk)
     assert order == ["interactive", "upload", "bulk", "bulk", "bulk"]
 
 
@@ -330,7 +330,7 @@ async def test_what_is_reported_twice_or_too_late_counts_once() -> None:
     for _ in range(2):
         slot.sent()
         slot.answered()
-        slot.never_left()
+        slot.release_unused()
         slot.abandoned()
     await asyncio.sleep(5)
     slot.answered()

@@ -43,7 +43,7 @@ def silent_address() -> str:
 
 @pytest.fixture
 async def mute() -> AsyncIterator[str]:
-    """Give the https URL of a server that never answers the handshake."""
+    """Return the https URL of a server that never answers the handshake."""
     async with serve(hang) as server:
         yield server.url.replace("http:", "https:")
 

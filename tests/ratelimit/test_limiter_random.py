@@ -94,7 +94,7 @@ class World:
     def fail(self, which: int, _: float) -> None:
         """Never make a connection."""
         if self.unsent:
-            self.unsent.pop(which % len(self.unsent)).slot.never_left()
+            self.unsent.pop(which % len(self.unsent)).slot.release_unused()
 
     def lose(self, which: int, share: float) -> None:
         """Cut a call, or give it up while it may be leaving: it may still arrive."""
@@ -147,10 +147,10 @@ class World:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for call in self.unsent:
-            call.slot.never_left()
+            call.slot.release_unused()
         for waiter in self.waiters:
             if not waiter.cancelled() and waiter.result() not in self.given_out:
-                waiter.result().never_left()
+                waiter.result().release_unused()
         await asyncio.sleep(5)
         assert self.limiter._window.is_one_free(self.limiter.now())
         assert self.limiter._window.free == self.limiter.rate.calls

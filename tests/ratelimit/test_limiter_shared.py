@@ -75,7 +75,7 @@ def test_a_limiter_stays_in_the_event_loop_where_it_was_first_used() -> None:
     limiter = Limiter()
 
     async def use() -> None:
-        (await limiter.acquire(Priority.INTERACTIVE)).never_left()
+        (await limiter.acquire(Priority.INTERACTIVE)).release_unused()
 
     in_fake_time(use)
 

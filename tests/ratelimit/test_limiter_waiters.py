@@ -60,10 +60,10 @@ async def test_a_cancelled_waiter_costs_the_others_nothing(limiter: Limiter, mom
     first, second = await waiting(limiter, 2)
     await asyncio.sleep(moment)
     first.cancel()
-    (await second).never_left()
+    (await second).release_unused()
     assert limiter.now() < 1.6
     if not first.cancelled():
-        first.result().never_left()
+        first.result().release_unused()
     assert is_empty(limiter)
     assert await all_slots_come_back(limiter)
 
@@ -90,7 +90,7 @@ async def test_who_waited_first_lets_a_person_go_before_a_bulk_run(limiter: Limi
     async def call(priority: Priority) -> None:
         slot = await limiter.acquire(priority)
         order.append(priority)
-        slot.never_left()
+        slot.release_unused()
 
     lanes = [Priority.BACKGROUND, Priority.BACKGROUND, Priority.INTERACTIVE, Priority.FINISHING]
     calls = [asyncio.create_task(call(priority)) for priority in lanes]
@@ -126,10 +126,10 @@ async def test_a_newcomer_does_not_overtake_who_waits_already(
 
 async def test_right_after_the_last_of_a_queue_a_newcomer_gets_in_line(limiter: Limiter) -> None:
     for task in await waiting(limiter, 3):
-        (await task).never_left()
+        (await task).release_unused()
     (newcomer,) = await waiting(limiter)
     assert limiter.waiting == 1
-    (await newcomer).never_left()
+    (await newcomer).release_unused()
 
 
 async def test_a_waiter_gets_a_slot_that_comes_back_sooner(limiter: Limiter) -> None:
@@ -138,7 +138,7 @@ async def test_a_waiter_gets_a_slot_that_comes_back_sooner(limiter: Limiter) -> 
     await second
     await asyncio.sleep(2)
     assert not third.done()
-    unsent.never_left()
+    unsent.release_unused()
     async with asyncio.timeout(0.1):
         await third
 
@@ -146,7 +146,7 @@ async def test_a_waiter_gets_a_slot_that_comes_back_sooner(limiter: Limiter) -> 
 async def test_a_call_that_was_sent_is_never_taken_for_one_that_never_left(limiter: Limiter) -> None:
     slot = await limiter.acquire(Priority.INTERACTIVE)
     slot.sent()
-    slot.never_left()
+    slot.release_unused()
     await asyncio.sleep(1.09)
     limiter._window.is_one_free(limiter.now())
     assert limiter._window.free == 1
@@ -155,7 +155,7 @@ async def test_a_call_that_was_sent_is_never_taken_for_one_that_never_left(limit
 
 async def test_the_dispatcher_ends_when_no_call_waits(limiter: Limiter) -> None:
     for task in await waiting(limiter, 5):
-        (await task).never_left()
+        (await task).release_unused()
     await asyncio.sleep(0)
     assert is_empty(limiter)
 
@@ -186,7 +186,7 @@ async def test_who_survives_the_cancellation_of_all_tasks_still_gets_a_turn(limi
     for task in (survivor, *others, *(asyncio.all_tasks() - {asyncio.current_task(), survivor, *others})):
         task.cancel()
     async with asyncio.timeout(3):
-        (await survivor).never_left()
+        (await survivor).release_unused()
     await asyncio.sleep(0)
     assert is_empty(limiter)
 
@@ -211,9 +211,9 @@ async def test_a_pause_holds_everybody_and_the_longest_one_wins(limiter: Limiter
         asyncio.create_task(limiter.acquire(priority))
         for priority in (Priority.INTERACTIVE, Priority.BACKGROUND)
     )
-    (await interactive).never_left()
+    (await interactive).release_unused()
     assert limiter.now() - started == pytest.approx(3, abs=0.001)
-    (await background).never_left()
+    (await background).release_unused()
 
 
 async def test_a_pause_that_comes_while_callers_wait_holds_them_too(limiter: Limiter) -> None:
@@ -224,7 +224,7 @@ async def test_a_pause_that_comes_while_callers_wait_holds_them_too(limiter: Lim
     limiter.pause(2)
     await asyncio.sleep(1)
     limiter.pause(4)
-    (await waiter).never_left()
+    (await waiter).release_unused()
     assert limiter.now() - started == pytest.approx(5.2, abs=0.001)
 
 
@@ -234,7 +234,7 @@ async def test_a_waiter_cancelled_in_a_pause_does_not_wedge_the_others(limiter: 
     await asyncio.sleep(1)
     first.cancel()
     async with asyncio.timeout(2.6):
-        (await second).never_left()
+        (await second).release_unused()
     assert limiter.now() > 3
     assert is_empty(limiter)
 
@@ -263,7 +263,7 @@ async def test_a_429_holds_everybody_as_long_as_it_says_but_not_for_ever(
     with pytest.raises(RateLimitedError):
         await step(a_request(), refuse)
     started = limiter.now()
-    (await limiter.acquire(Priority.INTERACTIVE)).never_left()
+    (await limiter.acquire(Priority.INTERACTIVE)).release_unused()
     assert limiter.now() - started == pytest.approx(held, abs=0.04)
 
 
@@ -364,7 +364,7 @@ async def test_a_long_pause_is_over_when_the_machine_has_slept_through_it(
     assert not waiter.done()
     machine.sleep(4000)
 
-    (await waiter).never_left()
+    (await waiter).release_unused()
     assert limiter.now() < 115
     assert limiter.asked_pause_left() == 0
     await asyncio.sleep(1)
@@ -378,7 +378,7 @@ async def test_what_is_left_of_a_long_pause_is_waited_for_after_a_sleep(
     machine.sleep(3000)
     assert limiter.asked_pause_left() == pytest.approx(600, abs=1)
     (waiter,) = await waiting(limiter)
-    (await waiter).never_left()
+    (await waiter).release_unused()
     assert limiter.now() == pytest.approx(600, abs=1)
 
 
@@ -387,7 +387,7 @@ async def test_a_sleep_shortens_no_pause_of_our_own(limiter: Limiter, machine: M
     limiter.pause(200)
     machine.sleep(1000)
     assert limiter.asked_pause_left() == 0
-    (await limiter.acquire(Priority.INTERACTIVE)).never_left()
+    (await limiter.acquire(Priority.INTERACTIVE)).release_unused()
     assert limiter.now() == pytest.approx(200, abs=1)
 
 

@@ -106,7 +106,7 @@ async def test_the_end_of_an_upload_gets_a_tenth_of_the_turns_while_others_want_
     order: list[Priority] = []
 
     async def call(priority: Priority) -> None:
-        (await limiter.acquire(priority)).never_left()
+        (await limiter.acquire(priority)).release_unused()
         order.append(priority)
 
     lanes = [Priority.INTERACTIVE] * 60 + [Priority.BACKGROUND] * 3 + [Priority.FINISHING] * 3
@@ -124,5 +124,5 @@ async def test_emptied_queues_keep_no_cancelled_call(limiter: Limiter) -> None:
     await asyncio.sleep(0)
     for task in cancelled:
         task.cancel()
-    (await first).never_left()
+    (await first).release_unused()
     assert is_empty(limiter)

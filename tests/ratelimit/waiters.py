@@ -37,4 +37,4 @@ async def answered_slot(limiter: Limiter) -> Slot:
 async def until_the_spacing_holds(limiter: Limiter) -> None:
     """Let calls go until the next one has a slot at once, but not its place in the spacing."""
     await answered_slot(limiter)
-    (await limiter.acquire(Priority.INTERACTIVE)).never_left()
+    (await limiter.acquire(Priority.INTERACTIVE)).release_unused()

@@ -82,7 +82,7 @@ def refused(
     error: type[Exception] = InvalidInputError,
     **others: object,
 ) -> Iterator[Case]:
-    """Give a case for each value of one argument, the others being right."""
+    """Return a case for each value of one argument, the others being right."""
     for value in values:
         yield Case(name, row(at, method, **{**others, name: value}), error)
 

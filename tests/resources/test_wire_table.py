@@ -101,7 +101,7 @@ def answer_with(host: ForeignHost, row: Row) -> None:
 
 
 def evolved(row: Row, **answer: Any) -> Row:
-    """Give a row whose last request is answered otherwise."""
+    """Return a row whose last request is answered otherwise."""
     *before, last = row.sendings
     return evolve(row, sendings=(*before, evolve(last, **answer)))
 
@@ -178,7 +178,7 @@ def test_every_endpoint_is_in_the_table(route: Route, kind: ChatKind | None) -> 
 
 
 def rows_that_take(what: str, wrong: object) -> list[Row]:
-    """Give the rows that have an id of the chat, or any other id, with one that cannot be right."""
+    """Return the rows that have an id of the chat, or any other id, with one that cannot be right."""
     is_chat = what == "chat"
     right = table(PLAIN, PLAIN)
     another = table(PLAIN, OTHER) if is_chat else table(OTHER, PLAIN)

@@ -43,7 +43,7 @@ NAMESPACES: Final = {
 
 
 def table(given: Id, chat: Id) -> tuple[Row, ...]:
-    """Give a row for every method and kind of chat; `given` is every id but that of the chat."""
+    """Return a row for every method and kind of chat; `given` is every id but that of the chat."""
     return (
         *_people(given),
         *_invitations(given),

@@ -71,7 +71,7 @@ def going_to(url: str, proxy: URL | None = None) -> Request:
 def test_it_names_the_host_and_the_reason_and_nothing_private(
     error: Any, proxy: URL | None, problem: str
 ) -> None:
-    made = connect_error(going_to("https://api.example/v1/x", proxy), error, tells_when_it_leaves=True)
+    made = connect_error(going_to("https://api.example/v1/x", proxy), error, notes_sending=True)
 
     assert made is not None
     assert (made.problem, made.host, made.port) == (problem, "api.example", 443)
@@ -82,7 +82,7 @@ def test_the_host_of_a_file_is_not_named() -> None:
     request = going_to("https://patient7.files.example/f")
     request.path, request.streamed = "https://patient7.files.example/f", True
 
-    made = connect_error(request, aiohttp.ConnectionTimeoutError(), tells_when_it_leaves=True)
+    made = connect_error(request, aiohttp.ConnectionTimeoutError(), notes_sending=True)
 
     assert made is not None
     assert (made.problem, made.host) == ("making a connection to the host took too long", None)

@@ -49,7 +49,7 @@ async def server() -> AsyncIterator[Server]:
 
 @pytest.fixture(params=["netrc", "header"])
 async def strange(server: Server, request: pytest.FixtureRequest) -> AsyncIterator[aiohttp.ClientSession]:
-    """Give a session with everything set that could change a call."""
+    """Return a session with everything set that could change a call."""
     credentials = {"Authorization": "Basic c3RyYW5nZQ=="} if request.param == "header" else {}
     session = aiohttp.ClientSession(
         headers={"X-Strange": "1", "User-Agent": "strange", **credentials},

@@ -154,7 +154,7 @@ class Outlet:
 
 
 async def strikes_after(outlet: Outlet, seconds: float, meanwhile: Callable[[], None], steps: int) -> float:
-    """Give how long it took until it struck, or -1 if it did not, while something is done each second."""
+    """Return how long it took until it struck, or -1 if it did not, while something is done each second."""
     loop = asyncio.get_running_loop()
     started, struck = loop.time(), [-1.0]
     with Standstill(outlet, seconds, lambda: struck.append(loop.time() - started)):

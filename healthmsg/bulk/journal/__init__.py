@@ -1,4 +1,4 @@
-"""The journal of bulk sending: what is in it survives a power cut, and is sent once."""
+"""The journal of bulk sending: it survives a power cut, and each message in it is sent once."""
 
 import asyncio
 import os
@@ -51,15 +51,15 @@ def open_journal(
 ) -> "AbstractAsyncContextManager[SqlJournal]":
     """Return a context manager that opens `recall.db`, `recall.db?keep_bodies=1` or `postgresql+asyncpg://…`.
 
-    A `Path` is taken as is. `?accept_missing_wal=1` goes on without the `-wal` file of a run that was killed;
+    A `Path` is taken as is. `?accept_missing_wal=1` continues without the `-wal` file of a killed run;
     else a file that lacks it is refused. Then all that was to be sent is in doubt, and is looked for before
     it is sent; what was not sent before, and messages to users without a known conversation, become unknown.
 
-    PgBouncer and what is like it is refused, since it gives a run's locks to others.
+    PgBouncer and similar poolers are refused, since they pass on a run's locks to others.
     `?pool_mode=session` at the end of the URL says that it keeps one connection for each session.
 
     `is_reading` opens it beside one who sends; then only what reads works. While the disk is full, or
-    PostgreSQL is restarted, it is tried again for `patience` seconds. A sender's lease goes on meanwhile: it
+    PostgreSQL is restarted, it is tried again for `patience` seconds. A sender's lease runs meanwhile: it
     waits for PostgreSQL for three quarters of that at most.
 
     Raises:
@@ -96,7 +96,7 @@ async def _opened(
 
 
 def _import(target: Target) -> str | None:
-    """Import what the extra brings, once it is needed; return the name of what is not installed."""
+    """Import the packages of the extra; return the name of one that is not installed."""
     try:
         from healthmsg.bulk.journal import store  # noqa: F401, PLC0415
 

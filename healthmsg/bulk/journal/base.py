@@ -1,4 +1,4 @@
-"""What goes into a journal, and what comes out."""
+"""The interface of a journal: entries, claims, states, rows."""
 
 # ruff: noqa: ARG002 - the methods take what any journal needs
 
@@ -16,16 +16,16 @@ from healthmsg.errors import InvalidInputError, JournalError, JournalMismatchErr
 
 
 class State(Enum):
-    """How far a message is."""
+    """The state of a message."""
 
     WAITING = "waiting"
     SENDING = "sending"
-    """Its call has been, or is about to be, made."""
+    """Its call was made, or is about to be made."""
     DELIVERED = "delivered"
     NOT_SENT = "not sent"
     UNKNOWN = "unknown"
     PARKED = "parked"
-    """An earlier run was to send it, and the present one was not given it."""
+    """An earlier run was given it and did not send it, and this run was not given it."""
 
 
 @frozen
@@ -50,9 +50,9 @@ class Entry:
     files: tuple[JournalFile, ...] = field(default=(), repr=False)
     question: Mapping[str, object] | None = field(default=None, repr=False)
     fingerprint: bytes | None = field(default=None, repr=False)
-    """What tells it from others, if that is known already."""
+    """The hash of its content, if it is known already."""
     label: str | None = field(default=None, repr=False)
-    """The sender's own: it tells nothing from anything."""
+    """The caller's own text: it does not identify the message."""
 
 
 @frozen
@@ -80,7 +80,7 @@ class EntryStatus:
 
 @frozen
 class Claim:
-    """A message that this worker alone has.
+    """A message that this worker alone may send.
 
     `state` is what it was when it was claimed. `started_at` and `sent_to`, the chat, are of the last attempt,
     if there was one.
@@ -105,12 +105,12 @@ class Claim:
     index: int | None = None
     """Its number among the messages that were given, where the journal knows that."""
     message: Outgoing | None = field(default=None, repr=False)
-    """What was given, where the journal has it in memory; then `body`, `files` and `question` are empty."""
+    """The message, if the journal is in memory; then `body`, `files` and `question` are empty."""
 
 
 @frozen
 class Decision(Model):
-    """What a person said became of a message, and when."""
+    """A person's decision about a message."""
 
     outcome: Outcome
     by: str = field(repr=False)
@@ -147,7 +147,7 @@ class JournalMessage(Model):
     is_superseded: bool = False
     """Whether a later run had something else for this recipient instead."""
     decision: Decision | None = None
-    """What a person decided last, which a later attempt may have made history."""
+    """The last decision of a person; a later attempt may have overtaken it."""
     label: str | None = field(default=None, repr=False)
 
 
@@ -156,22 +156,22 @@ class Journal(ABC):
 
     What is not abstract is here as it is in a journal that leaves nothing.
 
-    A message waits until it is claimed. Then it is begun, and finished with what became of it; or it is
-    queued again, when it has certainly not been sent.
+    A message waits until it is claimed. Then it is begun, and finished with its outcome. If it was certainly
+    not sent, it is requeued instead.
     """
 
     is_durable: bool = False
-    """Whether a later run finds what this one leaves."""
+    """Whether the journal outlives the run."""
     is_partly_lost: bool = False
-    """Whether its newest state was missing, and was to be done without: `?accept_missing_wal=1`."""
+    """Whether its newest state was lost, and that was accepted: `?accept_missing_wal=1`."""
     lease: timedelta | None = None
     """For how long claims are held unless they are renewed; `None`: as long as the journal is open."""
     salt: bytes
-    """What makes this journal's derived keys its own."""
+    """Random bytes from which keys and hashes are derived."""
 
     @property
     def paused_by(self) -> JournalError | None:
-        """What keeps it from writing just now, and may pass."""
+        """Why it cannot write just now; `None` if it can. It may pass."""
         return None
 
     def now(self) -> datetime:
@@ -180,9 +180,10 @@ class Journal(ABC):
 
     @abstractmethod
     async def claim(self, most: int) -> list[Claim]:
-        """Take the next messages to send, in order: one to a recipient at most, and none behind an open one.
+        """Take the next messages to send, in order.
 
-        A recipient is the one behind a chat's address, and all other addresses known to be the same.
+        At most one for each recipient, and none while an earlier one is open. All addresses that are known to
+        lead to the same chat count as one recipient.
         """
 
     async def claim_in_doubt(self) -> list[Claim]:
@@ -209,15 +210,15 @@ class Journal(ABC):
         error: str | None = None,
         is_final: bool = False,
     ) -> None:
-        """Note what became of it. An `UNKNOWN` one holds up its chat until that `is_final`.
+        """Note its outcome. An `UNKNOWN` one blocks its chat until it `is_final`.
 
         Raises:
-            ClaimLostError: another worker has it, and finds out by itself.
+            ClaimLostError: another worker has it, and handles it.
         """
 
     @abstractmethod
     async def requeue(self, claim: Claim) -> None:
-        """Let it wait again: it has certainly not been sent.
+        """Let it wait again: it was certainly not sent.
 
         Raises:
             ClaimLostError: another worker has it.
@@ -233,20 +234,20 @@ class Journal(ABC):
 
     @abstractmethod
     def abandon(self, claim: Claim) -> None:
-        """Note that this run does nothing more about a message. A durable journal leaves it to the next."""
+        """Note that this run gives a message up. A durable journal keeps it for the next run."""
 
     @abstractmethod
     def left_over(self) -> list[Claim]:
-        """Return what ends with this run without having been sent. In a durable journal it waits."""
+        """Return the messages that are lost with this run, unsent. A durable journal keeps them."""
 
     async def learn_same(self, groups: Sequence[Sequence[str]]) -> None:  # noqa: B027 - nothing to note
         """Note that the addresses of each group lead to the same chat: then their messages keep one order.
 
-        What was begun by then is left to its end.
+        Messages that are begun by then are not interrupted.
         """
 
     async def same_chats(self, chats: Iterable[str]) -> list[tuple[str, ...]]:
-        """Return what it knows of these addresses: each time all that lead to one chat, if there are more."""
+        """Return the groups of addresses that lead to the same chat as one of these."""
         return []
 
     async def conversation_with(self, chat: str) -> str | None:
@@ -267,8 +268,8 @@ class Journal(ABC):
         return None
 
     async def renew(self) -> Mapping[str, int]:
-        """Keep all that was claimed for another lease; return each message's key and `fence`."""
+        """Renew the lease on all claims; return the key and `fence` of each."""
         return {}
 
     def stop_retrying(self) -> None:  # noqa: B027 - nothing is tried again
-        """Try nothing again any more: a run is being left."""
+        """Stop retrying failed writes, since the run is ending."""

@@ -75,7 +75,7 @@ MESSAGES: Final = Table(
     # The order of entry.
     Column("position", BigInteger, nullable=False, unique=True),
     Column("chat", Text, nullable=False),
-    # Who is behind the chat's address, which may have others: see RECIPIENTS. What is on its way when it
+    # The recipient that the chat's address leads to, by RECIPIENTS. What is on its way when it
     # turns out that another message to the same one is on its way, too, has none until its end.
     Column("recipient", Text),
     # These three are emptied on delivery.
@@ -85,7 +85,7 @@ MESSAGES: Final = Table(
     Column("fingerprint", LargeBinary, nullable=False),
     Column("body_hash", LargeBinary, nullable=False),
     Column("state", Text, nullable=False),
-    # Nothing more happens to it by itself, and it does not hold up its chat.
+    # It is done, and does not block its chat.
     Column("is_final", Boolean, nullable=False),
     # The first to its recipient that is not final. A unique index sees to it that each recipient has at most
     # one, and nothing else is ever claimed: that is how the messages to one recipient are kept in order.
@@ -106,7 +106,7 @@ MESSAGES: Final = Table(
     Column("updated_at", Utc, nullable=False),
     # Which run entered it: what one run was given is not instead of one another.
     Column("run", BigInteger, nullable=False),
-    # A later run had something else for this recipient: sent only when that is asked for by name.
+    # A later run had another text for this recipient: sent only with `superseded=True`.
     Column("is_superseded", Boolean, nullable=False),
     # What a person said became of it, who, and when.
     Column("decided", Text),
@@ -169,7 +169,7 @@ class Owner:
 
 
 def check_version(connection: Connection) -> bool:
-    """Tell whether there is a journal, of the one version that is known here.
+    """Return whether there is a journal, of the one version that is known here.
 
     Raises:
         JournalVersionError: another version of this package made it.
@@ -280,10 +280,10 @@ class Database(Protocol):
         """Rewrite an SQLite file without what was deleted; False if a reader prevents the last of it."""
 
     async def close(self) -> None:
-        """Let go of the connection and of the lock."""
+        """Release the connection and the lock."""
 
     def is_passing(self, error: Exception) -> bool:
-        """Tell whether the same may work later: nothing of it was done."""
+        """Return whether the error may pass. Nothing of the transaction was done."""
 
 
 # Values would be patients' messages: they are in no error and no log.
@@ -347,7 +347,7 @@ POSTGRESQL_REASONS: Final = {
 
 
 class StillRunningError(Exception):
-    """The connection is gone, and the server has not noticed yet: its last transaction is not over."""
+    """The connection was lost, and the server has not noticed yet: its last transaction is still open."""
 
 
 def state_of(error: BaseException) -> str:

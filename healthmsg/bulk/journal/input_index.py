@@ -1,4 +1,4 @@
-"""What a run was given: how often the same message, and whose results are still to come."""
+"""The index of a run's input: key, number, and whether the result is still to come."""
 
 import hashlib
 import hmac
@@ -24,7 +24,7 @@ CREATE TABLE input (
 ) WITHOUT ROWID;
 """
 _INSERT: Final = "INSERT OR IGNORE INTO input VALUES (?, ?, ?, TRUE)"
-# To be done only when none of them is there: without SQLite's journal, half of it could not be undone.
+# Only when none of the keys is in the table: with journal_mode = OFF, a failed insert cannot be undone.
 _INSERT_ALL: Final = """
 INSERT INTO input
 SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'), TRUE
@@ -36,7 +36,7 @@ _COUNT: Final = (
 _NUMBERS: Final = "SELECT key, number FROM input WHERE key IN (SELECT value FROM json_each(?))"
 _REPORTED: Final = "UPDATE input SET is_pending = FALSE WHERE key IN (SELECT value FROM json_each(?))"
 _PENDING: Final = "UPDATE input SET is_pending = TRUE WHERE key = ? AND NOT is_pending"
-# What is reported is noted, and numbers are looked up ahead, for so many at once.
+# Batch size for noting reported results and for looking up numbers.
 _AT_ONCE: Final = 500
 
 _CANNOT_BE_USED: Final = (
@@ -44,7 +44,7 @@ _CANNOT_BE_USED: Final = (
     " again with the same journal and messages to go on: nothing is sent twice."
 )
 
-Listed = tuple[int, str | None, bytes]
+InputMessage = tuple[int, str | None, bytes]
 """A message's number in the input, the key it was given, if any, and its fingerprint."""
 
 
@@ -59,12 +59,12 @@ class InputIndex:
         self._opened: sqlite3.Connection | None = None
         self._error: type[Exception] = Exception
         self._numbers: dict[str, int] = {}
-        """Looked up ahead."""
+        """Numbers that were looked up ahead."""
         self._reported: set[str] = set()
-        """Not awaited any more, which the file does not know yet."""
+        """Keys with a result, not written to the file yet."""
 
     def __enter__(self) -> Self:
-        import sqlite3  # noqa: PLC0415 - who has no journal does without
+        import sqlite3  # noqa: PLC0415 - only runs with a journal need it
 
         # No name: SQLite keeps it in memory while it is small, and then in a file that has no name either.
         self._opened = sqlite3.connect("", isolation_level=None)
@@ -94,7 +94,7 @@ class InputIndex:
             reason = getattr(error, "sqlite_errorname", type(error).__name__)
         raise JournalError(_CANNOT_BE_USED.format(reason))
 
-    def add(self, messages: Sequence[Listed]) -> list[str | None]:
+    def add(self, messages: Sequence[InputMessage]) -> list[str | None]:
         """Note the next messages, and return their keys; `None` for one whose key was given before.
 
         A derived key depends on how many equal messages without a key came before: the same messages in the
@@ -112,7 +112,7 @@ class InputIndex:
         return [*keys]
 
     def count(self, fingerprint: bytes) -> int:
-        """Count a message, and tell how many equal ones were counted before."""
+        """Count a message, and return how many equal ones were counted before."""
         rows, _ = self._ask(_COUNT, fingerprint)
         return int(rows[0][0])
 
@@ -121,11 +121,11 @@ class InputIndex:
         return {key for key, _ in self._numbers_of(keys)}
 
     def knows(self, key: str) -> bool:
-        """Tell whether the run was given this message."""
+        """Return whether the run was given this message."""
         return self._number_of(key) is not None
 
     def is_pending(self, key: str) -> bool:
-        """Tell whether the run was given this message, and has not reported what became of it."""
+        """Return whether the run was given this message, and has not reported its result."""
         wanted = "SELECT 1 FROM input WHERE key = ? AND is_pending"
         return key not in self._reported and bool(self._ask(wanted, key)[0])
 
@@ -143,12 +143,12 @@ class InputIndex:
             number = self._number_of(key)
         if number is None:
             return None
-        # To write it down can fail, which must not come between a delivery and its being noted.
+        # Written later: a write can fail, and must not do so between a delivery and its entry in the journal.
         self._reported.add(key)
         return number
 
     def mark_pending(self, key: str) -> None:
-        """Note that a result which was here does not count: another worker finds out what is true."""
+        """Note that a result does not count, since another worker will report it."""
         self._reported.discard(key)
         self._ask(_PENDING, key)
 
@@ -189,7 +189,7 @@ class InputIndex:
         return changed > 0
 
     def _becomes_derived(self, key: str) -> bool:
-        """Note that a key was derived that a message has as its own; False if it was derived before."""
+        """Note that a key which a message was given is now derived too; False if it was derived before."""
         noted = "UPDATE input SET is_derived = TRUE WHERE key = ? AND NOT is_derived"
         _, changed = self._ask(noted, key)
         return changed > 0
@@ -225,7 +225,7 @@ def question_of_json(text: str | None) -> dict[str, object] | None:
 
 
 def body_hash(salt: bytes, body: str) -> bytes:
-    """Recognise a text without keeping it."""
+    """Return the hash by which a text is recognised."""
     return _digest(salt, (body,))
 
 
@@ -237,7 +237,7 @@ def fingerprint_of(
     *,
     salt: bytes,
 ) -> bytes:
-    """Tell apart what is sent to which chat, without keeping what it says.
+    """Return the hash of a message's content and chat.
 
     Of files, their content counts, not where they lie: that may be another place in the next run.
     """
@@ -253,7 +253,7 @@ def likeness_of(
     *,
     salt: bytes,
 ) -> bytes:
-    """Recognise what may be the same message: as `fingerprint_of`, but of files only the names count.
+    """Return the hash of what may be the same message: of files, only the names count.
 
     A letter that is rendered again has other bytes as soon as there is a date in it. With another key, it
     would be sent although the one before it was delivered; so it has the same key, and is refused.

@@ -1,4 +1,4 @@
-"""The journal of a run that leaves nothing behind: it ends with the process."""
+"""The journal of a run without a file: it ends with the process."""
 
 # ruff: noqa: ARG002 - its methods take what any journal needs
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 class MemoryJournal(Journal):
-    """Holds messages in the order in which they were given, each until it is known what became of it.
+    """Holds messages in the order in which they were given, each until it has an outcome.
 
     Of the messages to one recipient, the first is ready to be claimed; when it is finished, the next one is.
-    Which addresses lead to one recipient is asked of `aliases` each time, since that can turn out late.
+    `aliases` is asked each time which addresses lead to one recipient, since that may be learnt late.
     """
 
     def __init__(self, aliases: Aliases) -> None:
@@ -33,8 +33,8 @@ class MemoryJournal(Journal):
         """The same numbers, by address; what was given first comes first."""
         self._ready: list[int] = []
         """A heap of the numbers of those that are the first at their address, and not claimed."""
-        self._behind: list[int] = []
-        """Those of them that were found to be behind a message to another address of the same recipient."""
+        self._blocked: list[int] = []
+        """Numbers that wait for an earlier message to another address of the same recipient."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -65,7 +65,7 @@ class MemoryJournal(Journal):
             if self._is_first(claim):
                 claims.append(claim)
             else:
-                self._behind.append(number)
+                self._blocked.append(number)
         return claims
 
     def _is_first(self, claim: Claim) -> bool:
@@ -111,16 +111,16 @@ class MemoryJournal(Journal):
         heappush(self._ready, number)
 
     async def park(self, claim: Claim) -> None:
-        """See `Journal`. No earlier run has left anything here."""
+        """See `Journal`. There are no earlier runs here."""
         await self.requeue(claim)
 
     def abandon(self, claim: Claim) -> None:
         """See `Journal`. The next message to the recipient can be claimed then."""
         number = _number_of(claim)
         del self._open[number]
-        for behind in self._behind:
-            heappush(self._ready, behind)
-        self._behind.clear()
+        for blocked in self._blocked:
+            heappush(self._ready, blocked)
+        self._blocked.clear()
         if not claim.chat:
             return
         address = plain_address(claim.chat)

@@ -1,4 +1,4 @@
-"""A journal in a PostgreSQL database: connecting to it, and going on when the connection was lost."""
+"""A journal in a PostgreSQL database: connecting, and continuing after the connection was lost."""
 
 import asyncio
 import os
@@ -39,14 +39,14 @@ Connect = Callable[..., Awaitable[Any]]
 # PostgreSQL keeps the plans that it makes while the table is empty, and would read all of it again and again.
 _PLAN_WITH_INDEXES: Final = ("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit")
 # The share of a lease for which a transaction may stand still. A worker whose machine sleeps in the middle of
-# one would hold up all others: the database ends it before they lose their own leases by that.
+# one would block all others: the database ends it before they lose their own leases.
 _LONGEST_STANDSTILL: Final = 1 / 3
 # In milliseconds, but no less than a busy machine may stand still.
 _LEAST_STANDSTILL: Final = 1000
 # Seconds. One that takes longer waits for a database that does not answer any more.
 _LONGEST_STATEMENT: Final = 120.0
 # Seconds. What is left of a connection that was lost.
-_LONGEST_GOODBYE: Final = 5.0
+_CLOSE_TIMEOUT: Final = 5.0
 _NOW: Final = text("SELECT clock_timestamp()")
 _SESSION: Final = text("SELECT pg_backend_pid()")
 _SESSION_CHANGED: Final = (
@@ -102,7 +102,7 @@ class PostgresqlDatabase:
         """
         if self._continuity.is_lost:
             with suppress(Exception):
-                async with asyncio.timeout(_LONGEST_GOODBYE):
+                async with asyncio.timeout(_CLOSE_TIMEOUT):
                     await self._disconnect()
             await self._connect()
             await self._run_sync(partial(self._continuity.resume, is_sender=self.is_sender))
@@ -114,18 +114,18 @@ class PostgresqlDatabase:
         return True
 
     async def close(self) -> None:
-        """Let go of the connection."""
-        # What was committed is safe, and nothing can be done about what fails here.
+        """Release the connection."""
+        # What was committed is safe; an error here does not matter.
         with suppress(Exception):
             await self._run_sync(self._continuity.end)
             if self._session is not None and not self._continuity.is_lost:
-                # The pooler gives it to others, and need not clean it.
+                # The pooler may give it to others without cleaning it.
                 await self.run(lambda connection: connection.execute(statements.HOLD_NO_LOCK))
         with suppress(Exception):
             await self._disconnect()
 
     def is_passing(self, error: Exception) -> bool:
-        """Tell whether the same may work later: nothing of it was done."""
+        """Return whether the error may pass. Nothing of the transaction was done."""
         if self._continuity.is_lost:
             return _may_connect_later(error)
         return isinstance(error, StillRunningError) or state_of(error).startswith(("40", "53100"))
@@ -243,7 +243,7 @@ def _tls(options: Mapping[str, str]) -> dict[str, Any]:
             " Add `sslrootcert=` with the file of the authority's certificate, or `sslrootcert=system`."
         )
     if tls.get("sslrootcert") == SYSTEM:
-        return {"ssl": _trusting_the_system(tls)}
+        return {"ssl": _system_trust(tls)}
     return {"dsn": f"postgresql://?{urlencode(tls)}"} if tls else {}
 
 
@@ -253,8 +253,8 @@ def _is_trust_known(tls: dict[str, str]) -> bool:
     return Path("~/.postgresql/root.crt").expanduser().exists()
 
 
-def _trusting_the_system(tls: dict[str, str]) -> ssl.SSLContext:
-    """Make what asyncpg has no word for: the certificates that the operating system trusts."""
+def _system_trust(tls: dict[str, str]) -> ssl.SSLContext:
+    """Return a context that trusts the operating system's certificates; asyncpg has no option for it."""
     context = ssl.create_default_context()
     if "sslcert" in tls:
         context.load_cert_chain(tls["sslcert"], tls.get("sslkey"), lambda: tls.get("sslpassword", ""))
@@ -330,7 +330,7 @@ def _connecting(*, is_by_session: bool) -> Connect:
     async def connect(*args: Any, **options: Any) -> Any:
         connection = await asyncpg.connect(*args, **options)
         try:
-            problem = await _what_is_between(connection, is_by_session=is_by_session)
+            problem = await _find_pooler(connection, is_by_session=is_by_session)
             if not problem and is_by_session and await _is_shared(connection, args, options):
                 problem = _NOT_BY_SESSION
         except BaseException:
@@ -344,7 +344,7 @@ def _connecting(*, is_by_session: bool) -> Connect:
     return connect
 
 
-async def _what_is_between(connection: Any, *, is_by_session: bool) -> str:
+async def _find_pooler(connection: Any, *, is_by_session: bool) -> str:
     # Without parameters these are simple queries: one message, which one connection answers in any mode.
     if await _succeeds(connection, "SHOW pool_version"):
         return _PGPOOL
@@ -368,7 +368,7 @@ async def _succeeds(connection: Any, statement: str) -> bool:
 
 
 async def _is_shared(connection: Any, args: Any, options: Any) -> bool:
-    """Tell whether two sessions are seen on one connection, or one on two."""
+    """Return whether two sessions are seen on one connection, or one on two."""
     other = None
     try:
         async with asyncio.timeout(_SECONDS):
@@ -432,18 +432,18 @@ _NOT_READY: Final = ("57P03", "53300", "55000")
 
 @define
 class Continuity:
-    """Knows the server, and what became of the last transaction.
+    """Knows the server, and whether the last transaction was committed.
 
     Two questions come first. Is it still the same database? One that was restored, or a replica that took its
     place, may not have what was acknowledged last: going on there could send a message twice. A server knows
     its system and its timeline, and a new timeline begins with most such changes, but not where a copy of all
     files was put back. So the number of the last transaction is kept in the journal too. And was the last
-    transaction committed? When the connection breaks during a commit, that is not heard. But each transaction
-    that changes something has a number, asked for before the commit, and the database remembers what became
-    of it.
+    transaction committed? When the connection breaks during a commit, that is not known. But each transaction
+    that changes something has a number, asked for before the commit, and the database remembers its
+    status.
 
     What was claimed stays claimed for the length of its lease, and each change names the claim it belongs to.
-    So a worker that was away for too long finds out by that, as one does whose machine slept.
+    So a worker that was disconnected, or whose machine slept, notices that its claim is lost.
     """
 
     is_lost: bool = field(default=False, init=False)
@@ -484,7 +484,7 @@ class Continuity:
         """Do something in a transaction: all of it, or nothing.
 
         After a failure of which it is not known whether it was committed, the same work is to be given again:
-        then that is found out first.
+        then that is checked first.
         """
         if self._unclear is not None:
             unclear, result = self._unclear
@@ -513,7 +513,7 @@ class Continuity:
         return done
 
     def end(self, connection: Connection) -> None:
-        """Leave nothing of this behind in the journal."""
+        """Delete the mark from the journal."""
         if self._last is not None and not self.is_lost:
             with connection.begin():
                 connection.execute(_UNMARK, {"name": self._name})
@@ -540,13 +540,13 @@ class Continuity:
 
 
 def _is_of_connection(error: Exception) -> bool:
-    """Tell whether an error says that the connection is no more."""
+    """Return whether an error says that the connection was lost."""
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
     return state_of(error).startswith(_LOST) or isinstance(error, ConnectionError)
 
 
 def _may_connect_later(error: Exception) -> bool:
-    """Tell whether a connection that could not be made may be made later."""
+    """Return whether a connection that could not be made may be made later."""
     is_of_system = isinstance(error, OSError | StillRunningError)
     return is_of_system or _is_of_connection(error) or state_of(error).startswith(_NOT_READY)

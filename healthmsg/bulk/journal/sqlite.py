@@ -1,4 +1,4 @@
-"""A journal in an SQLite file: who may read it, who sends with it, and whether it is there and whole."""
+"""A journal in an SQLite file: its lock, its permissions, and whether it is complete."""
 
 import asyncio
 import os
@@ -121,14 +121,14 @@ class SqliteDatabase:
         return self._file is None or await self.run_sync(self._file.compact)
 
     async def close(self) -> None:
-        """Let go of the connection, after what is being done, and of the lock."""
+        """Release the connection, after the current transaction, and the lock."""
         try:
             await self._in_thread(self._close)
         finally:
             self._thread.shutdown(wait=False)
 
     def is_passing(self, error: Exception) -> bool:
-        """Tell whether the same may work later: nothing of it was done."""
+        """Return whether the error may pass. Nothing of the transaction was done."""
         original = error.orig if isinstance(error, DBAPIError) else None
         return getattr(original, "sqlite_errorname", "") == "SQLITE_FULL"
 
@@ -150,7 +150,7 @@ class SqliteDatabase:
         self._connection = engine.connect()
 
     def _close(self) -> None:
-        # What was committed is safe, and nothing can be done about what fails here.
+        # What was committed is safe; an error here does not matter.
         if self._connection is not None:
             with suppress(Exception):
                 if self._file is not None:
@@ -242,8 +242,8 @@ class FileWatch:
         self._states: dict[str, tuple[int, int]] = {}
         self.check_after()
 
-    def add_those_beside(self) -> None:
-        """Look after what SQLite has made beside the file, too."""
+    def add_sidecars(self) -> None:
+        """Also watch the files that SQLite has made beside the database."""
         self._places |= {f"{self._path}-{end}": f"`-{end}` file" for end in ("wal", "shm")}
         self.check_after()
 
@@ -338,7 +338,7 @@ class SqliteFile:
             check(path)
         held = lock(path)
         try:
-            wal_mark.require_not_left_behind(path)
+            wal_mark.require_no_orphaned_wal(path)
             make(path)
             check(path)
             return cls(given, path, held, accepts_missing_wal=accepts_missing_wal)
@@ -358,17 +358,17 @@ class SqliteFile:
             raise JournalError(_DAMAGED)
         with connection.begin():
             make_tables(connection)
-            # We have the file to ourselves: what had a claim is no more.
+            # This process has the lock, so whatever had claims has exited.
             connection.execute(statements.RELEASE_EVERY_CLAIM)
             if self.lost_since is not None:
-                _doubt_all(connection, self.lost_since)
+                _mark_all_in_doubt(connection, self.lost_since)
                 wal_mark.accept(raw)
             else:
                 wal_mark.advance(raw)
         self._is_whole = True
         if not is_marked:
             self._mark(raw)
-        self._watch.add_those_beside()
+        self._watch.add_sidecars()
 
     def run(self, work: Callable[[Connection], T], connection: Connection, *, into_file: bool = False) -> T:
         """Do something in a transaction: all of it, or nothing.
@@ -471,7 +471,7 @@ def _raw(connection: Connection) -> sqlite3.Connection:
 
 
 def lock(path: Path) -> FileLock:
-    """Keep other senders out, until the lock is released or this process is no more. Blocks.
+    """Lock the journal against other senders, until released or this process exits. Blocks.
 
     The lock is on a file beside the journal's, which stays there: SQLite's own locks would keep readers out.
 
@@ -558,8 +558,8 @@ def _reason(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
 
 
-def _doubt_all(connection: Connection, since: datetime) -> None:
-    """Note that whatever was to be sent may have been, in the transaction that has begun.
+def _mark_all_in_doubt(connection: Connection, since: datetime) -> None:
+    """Mark every message that was to be sent as in doubt, in the current transaction.
 
     It is looked for before it is sent, as after any kill. What an earlier run did not send may have been
     tried again, and where a user's conversation is may be lost: of these it stays unknown.

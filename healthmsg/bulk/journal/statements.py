@@ -1,8 +1,8 @@
 """Every statement that changes or reads messages. SQLAlchemy compiles each once.
 
 Many rows are one parameter, or one answer: JSON, which the database takes apart or makes. With a parameter or
-an answer for each row, SQLite's module would let go of Python's lock for each and take it again, and so would
-those that send meanwhile: that costs more than SQLite's own work.
+an answer for each row, SQLite's module would release and take Python's lock for each, in turn with the
+event loop: that costs more than SQLite's own work.
 """
 
 from collections.abc import Mapping
@@ -185,7 +185,7 @@ MOVE_FILES: Final[Update] = (
     .values(files=text_at(1))
 )
 LABEL: Final[Update] = update(MESSAGES).where(M.key == text_at(0)).values(label=text_at(1))
-# What no run that is still alive is to send does not hold up its chat.
+# A message that no active run is to send does not block its chat.
 PARK_WAITING: Final[Update] = (
     update(MESSAGES)
     .where(M.state == State.WAITING.value)
@@ -201,7 +201,7 @@ NOTHING_FREE_IS_NEXT: Final[Update] = (
     .where(IS_NEXT, M.state == State.WAITING.value, M.claimed_by.is_(None))
     .values(is_next=False)
 )
-# Who is behind an address, as far as that is known by now.
+# The recipient of an address, as far as it is known.
 _PLAIN: Final = case(
     (
         M.chat.startswith(USERS),
@@ -332,8 +332,8 @@ FORGET_UNUSED_ADDRESSES: Final[Delete] = delete(RECIPIENTS).where(
 )
 CHATS_OF: Final = select(M.chat).distinct().where(M.chat.in_(FIRST_TEXTS))
 IS_OPEN_IN: Final = select(M.key).where(M.chat.in_(FIRST_TEXTS), ~M.is_final).limit(1)
-# What was not begun: a worker that has claimed it finds out before the call is made.
-TAKE_BACK: Final[Update] = (
+# Claims that were not begun: their worker gets ClaimLostError before the call is made.
+REVOKE_UNBEGUN: Final[Update] = (
     update(MESSAGES)
     .where(IS_NEXT, M.recipient.in_(FIRST_TEXTS), M.state.not_in(_IN_DOUBT))
     .values(is_next=False, **_UNCLAIMED)
@@ -372,7 +372,7 @@ _DELIVER: Final[Update] = (
     .values(state=State.DELIVERED.value, message_id=text_at(2), error=None, **_ENDED)
 )
 
-# A person's word about what is unknown. Nothing may have it just now.
+# A person's decision about an unknown message. No worker may hold it.
 _DECIDE: Final[Update] = (
     update(MESSAGES)
     .where(M.key == bindparam("b_key"), M.state.in_(_IN_DOUBT))
@@ -393,7 +393,7 @@ IS_CLAIMED_ID: Final = (
 _DELIVERED: Final = select(M.key, M.sent_to, M.message_id, M.body_hash, M.started_at, M.updated_at).where(
     *(M.message_id.is_not(None), M.sent_to.is_not(None)),
     M.started_at.is_not(None),
-    # What a person said is no proof of what can be found.
+    # A person's decision is no proof that a search works.
     *(M.state == State.DELIVERED.value, M.decided_by.is_(None)),
 )
 NEWEST_OF_CHAT: Final = (
@@ -426,7 +426,7 @@ PURGE: Final[Delete] = delete(MESSAGES).where(
 
 
 class Kind(Enum):
-    """What is noted."""
+    """A kind of change."""
 
     BEGIN = "begin"
     DELIVER = "deliver"
@@ -435,7 +435,7 @@ class Kind(Enum):
     REQUEUE = "requeue"
     PARK = "park"
     RELEASE = "release"
-    """It can be claimed again; what is known of it stays."""
+    """It can be claimed again, and keeps its state."""
 
 
 @frozen

@@ -1,4 +1,4 @@
-"""The journal in a database: what becomes of each message is in it before it happens."""
+"""The journal in a database: each step of a message is written before it happens."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -39,11 +39,10 @@ _NO_RUN: Final = 2**62
 
 
 class SqlJournal(Journal):
-    """Knows of each message whether it waits, is being sent, or what became of it.
+    """Knows the state of each message.
 
-    What a method has acknowledged survives a power cut. Cancelling a method that has been called loses
-    nothing: what it was to note is noted. After a failed write everything fails, since a run cannot go on
-    without its journal.
+    What a method has acknowledged survives a power cut. Cancelling a call of a method does not undo it: it is
+    still written. After a failed write everything fails, since a run cannot continue without its journal.
 
     With an SQLite file, one process sends at a time. With PostgreSQL, several share the work, and a worker
     that does not `renew` within the lease loses what it has claimed. When a lease ends is decided by the
@@ -107,16 +106,16 @@ class SqlJournal(Journal):
         raise type(problem)(*problem.args)
 
     async def close(self) -> None:
-        """Do what was asked for, let go of what is claimed, and close."""
+        """Finish what was asked for, release the claims, and close."""
         self.stop_retrying()
         if not (self._is_reading or self._writer.has_failed or self._writer.is_closing):
             releasing = self._do(self._release_all)
             await asyncio.wait([releasing])
-            # It has failed: then the lease ends, or the next to open the file lets go.
+            # It has failed: then the lease ends, or the next to open the file releases them.
             releasing.exception()
         await self._writer.close()
 
-    # --- whose it is
+    # --- the owner
 
     async def set_owner(self, account: str, api_url: str) -> None:
         """Note whose messages these are and where they go, or compare: a journal is of one account there.
@@ -241,12 +240,12 @@ class SqlJournal(Journal):
     async def learn_same(self, groups: Sequence[Sequence[str]]) -> None:
         """Note that the addresses of each group lead to the same chat, as `Journal.learn_same` says.
 
-        What was claimed and not begun is taken back, unless it is the first.
+        Claims that are not begun are revoked, unless the message is the first.
         """
 
         def learn(connection: Connection) -> None:
             self._enter_alone(connection)
-            transactions.learn(connection, transactions.concerned(connection, groups))
+            transactions.learn(connection, transactions.groups_with_messages(connection, groups))
 
         self._refuse_reader()
         # Where others share it, a lock is needed that cannot be had after that of a message that has ended.
@@ -266,7 +265,7 @@ class SqlJournal(Journal):
         return await self._claimed(take, self._writer.run_in_batch)
 
     async def claim_in_doubt(self) -> list[Claim]:
-        """Take the messages that a run which is no more may have sent."""
+        """Take the messages that a run which has ended may have sent."""
         return await self._claimed(
             partial(self._take, found=self._claiming.take_in_doubt, limits={}), self._do
         )
@@ -291,7 +290,7 @@ class SqlJournal(Journal):
         error: str | None = None,
         is_final: bool = False,
     ) -> None:
-        """Note what became of it; see `Journal.finish`."""
+        """Note its outcome; see `Journal.finish`."""
         if outcome is Outcome.DELIVERED:
             if message_id is not None and not can_be_stored(message_id, LONGEST):
                 raise InvalidInputError("the id of a delivered message cannot be stored")
@@ -305,7 +304,7 @@ class SqlJournal(Journal):
         await self._note(Kind.CLOSE, claim, state.value, reason)
 
     async def requeue(self, claim: Claim) -> None:
-        """Let it wait again: it has certainly not been sent."""
+        """Let it wait again: it was certainly not sent."""
         await self._note(Kind.REQUEUE, claim)
 
     async def park(self, claim: Claim) -> None:
@@ -320,7 +319,7 @@ class SqlJournal(Journal):
         return []
 
     async def renew(self) -> Mapping[str, int]:
-        """Keep all that was claimed for another lease; see `Journal.renew`."""
+        """Renew the lease on all claims; see `Journal.renew`."""
         if not self._database.is_shared:
             return {}
         kept = await self._all(self._claiming.renew, {"b_worker": self._worker})
@@ -328,26 +327,26 @@ class SqlJournal(Journal):
 
     @property
     def paused_by(self) -> JournalError | None:
-        """What keeps it from writing just now: a full disk, or a restart of PostgreSQL."""
+        """Why it cannot write just now: a full disk, or a restart of PostgreSQL; `None` if it can."""
         return self._writer.paused_by
 
     def stop_retrying(self) -> None:
-        """Fail at the first error from now on: a run is being left."""
+        """Fail at the first error from now on, since the run is ending."""
         self._writer.patience = 0.0
 
-    # --- a person's word
+    # --- decisions of a person
 
     async def decide(
         self, key: str, outcome: Outcome, *, by: str, at: datetime, message_id: str | None = None
     ) -> None:
-        """Note what a person says became of a message that is `UNKNOWN`: it is settled by that.
+        """Note a person's decision about a message that is `UNKNOWN`.
 
         `DELIVERED` is final. One that was `NOT_SENT` is parked for the next run that is given it, or that
-        goes on with the journal. Either no longer holds up its chat.
+        continues with the journal. Neither blocks its chat any longer.
 
         Raises:
             InvalidInputError: there is no such message, it is not in question, or the id is another one's.
-            JournalInUseError: a worker is finding out about it just now.
+            JournalInUseError: a worker is reconciling it just now.
         """
         decision = Decision(outcome, by, at)
 
@@ -368,11 +367,11 @@ class SqlJournal(Journal):
         return self._database.now()
 
     async def has_open(self) -> bool:
-        """Tell whether there is a message that waits, is being sent, or is to be found out about."""
+        """Return whether there is a message that waits, is being sent, or is in doubt."""
         return bool(await self._all(statements.OPEN))
 
     async def count_in_doubt(self) -> int:
-        """Count the messages of which is to be found out whether they were delivered."""
+        """Count the messages that a run has to reconcile."""
         ((count,),) = await self._all(statements.COUNT_IN_DOUBT)
         return int(count)
 
@@ -382,7 +381,7 @@ class SqlJournal(Journal):
         return found[0].sent_to if found else None
 
     async def is_claimed_id(self, message_id: str, besides: str) -> bool:
-        """Tell whether a message is known to be that of another entry than `besides`."""
+        """Return whether a message is known to be that of another entry than `besides`."""
         wanted = {"message_id": message_id, "besides": besides}
         return bool(await self._all(statements.IS_CLAIMED_ID, wanted))
 
@@ -450,7 +449,7 @@ class SqlJournal(Journal):
         self._refuse_reader()
         return await self._writer.do(purge)
 
-    # --- how
+    # --- helpers
 
     def _do(self, work: Callable[[Connection], T], *, into_file: bool = False) -> "asyncio.Future[T]":
         return self._writer.do(partial(self._database.run, work, into_file=into_file))
@@ -468,16 +467,16 @@ class SqlJournal(Journal):
         take: Callable[[Connection], list[Claim]],
         ask: Callable[[Callable[[Connection], list[Claim]]], "asyncio.Future[list[Claim]]"],
     ) -> list[Claim]:
-        """Wait for what is taken; when this is cancelled, it goes back."""
+        """Wait for the claims; release them if this is cancelled."""
         self._refuse_reader()
         taking = ask(take)
         try:
             return await asyncio.shield(taking)
         except asyncio.CancelledError:
-            taking.add_done_callback(self._give_back)
+            taking.add_done_callback(self._release_claims)
             raise
 
-    def _give_back(self, taken: "asyncio.Future[list[Claim]]") -> None:
+    def _release_claims(self, taken: "asyncio.Future[list[Claim]]") -> None:
         if taken.cancelled() or taken.exception() is not None or self._writer.is_closing:
             return
         for claim in taken.result():

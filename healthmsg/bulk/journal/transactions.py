@@ -1,6 +1,6 @@
-"""What takes several statements, each time within a transaction that has begun.
+"""Operations of several statements, each within a transaction that has begun.
 
-Entering messages, who is behind their addresses, which run is on, and what a person decides.
+They enter messages, keep which addresses lead to one recipient, start runs, and note decisions.
 
 That addresses lead to one recipient is kept in the journal, for later runs and other workers: the messages to
 one recipient keep one order. The key and the fingerprint of a message do not depend on it.
@@ -25,15 +25,14 @@ LONGEST: Final = 1000
 _RUN: Final = "run"
 _UNREAD: Final = "run that replaces others and has not read all"
 _CONVERSATIONS: Final = f"{ChatKind.CONVERSATION.path}/"
-# What was not sent waits for a run that is to send it.
+# A message that was not sent is parked for a run that is given it.
 _DECIDED_STATES: Final = {Outcome.DELIVERED: State.DELIVERED, Outcome.NOT_SENT: State.PARKED}
 _MISMATCH: Final = (
     "Another message is known under this key: its chat, text, files (what is in them) or question differ."
     " Nothing was entered. If this one is to be sent as well, give it a key of its own."
 )
 _CLAIMED: Final = (
-    "A worker has this message just now, and is finding out what became of it. Nothing was changed: wait"
-    " until its run has ended."
+    "A worker is reconciling this message just now. Nothing was changed: wait until its run has ended."
 )
 
 
@@ -43,7 +42,7 @@ def rows_of(texts: Iterable[str]) -> dict[str, list[list[str]]]:
 
 
 def can_be_stored(value: str, most: int | None = None) -> bool:
-    """Tell whether both databases take a text."""
+    """Return whether both databases take a text."""
     try:
         length = len(value.encode())
     except UnicodeEncodeError:
@@ -81,7 +80,7 @@ def begin_run(connection: Connection, *, is_new: bool) -> tuple[int, bool]:
     """Return the number of the run, and whether there are messages already.
 
     What one run was given belongs together; what two were given may replace each other. Workers that are
-    there at the same time share one run, so with `is_new` false it is the one that goes on.
+    there at the same time share one run, so with `is_new` false it is the current one.
     """
     run = int(read_meta(connection, _RUN) or 0)
     if is_new or run == 0:
@@ -97,7 +96,7 @@ def mark_all_read(connection: Connection, run: int) -> None:
 
 
 def count_superseded(connection: Connection) -> dict[State, int]:
-    """Count what a run that goes on with the journal leaves out."""
+    """Count what a run that continues with the journal leaves out."""
     wanted = {"before": _unread_run(connection)}
     counted = dict([*connection.execute(statements.COUNT_SUPERSEDED, wanted)])
     return {state: counted.get(state.value, 0) for state in (State.PARKED, State.NOT_SENT)}
@@ -140,7 +139,7 @@ def enter(  # noqa: PLR0913 - by keyword
     """
     if superseded:
         connection.execute(statements.SUPERSEDE, rows_of(superseded))
-        # It may have more to read.
+        # The run may have more to read.
         if _unread_run(connection) != run:
             write_meta(connection, _UNREAD, str(run))
     statuses, known = _look_up(connection, entries)
@@ -219,7 +218,7 @@ def _mismatch(fingerprint: bytes | None, entry: Entry) -> JournalMismatchError |
 def _insert(connection: Connection, new: Sequence[Entry], *, salt: bytes, run: int) -> None:
     last = connection.execute(statements.LAST_POSITION).scalar_one()
     recipient_of = _recipients_of(connection, {entry.chat for entry in new})
-    held_up = set(connection.execute(statements.WITH_NEXT, rows_of(set(recipient_of.values()))).scalars())
+    has_next = set(connection.execute(statements.WITH_NEXT, rows_of(set(recipient_of.values()))).scalars())
     rows, hashes = [], list[bytes]()
     for number, entry in enumerate(new):
         recipient = recipient_of[entry.chat]
@@ -228,11 +227,11 @@ def _insert(connection: Connection, new: Sequence[Entry], *, salt: bytes, run: i
                 *(entry.key, entry.chat, entry.body),
                 *(files_as_json(entry.files), question_as_json(entry.question)),
                 *(1 + number * 2 * HASH_LENGTH, last + 1 + number),
-                *(recipient not in held_up, recipient, entry.label),
+                *(recipient not in has_next, recipient, entry.label),
             )
         )
         hashes += [entry.fingerprint or b"", body_hash(salt, entry.body)]
-        held_up.add(recipient)
+        has_next.add(recipient)
     noted = {"rows": rows, "hashes": b"".join(hashes), "b_run": run, "b_now": datetime.now(UTC)}
     connection.execute(statements.INSERT, noted)
 
@@ -260,7 +259,7 @@ def _reopen(connection: Connection, keys: Iterable[str]) -> None:
     connection.execute(statements.REOPEN, {**rows, "b_now": datetime.now(UTC)})
     recipients = list(connection.execute(statements.RECIPIENTS_OF_KEYS, rows).scalars())
     connection.execute(statements.NO_LONGER_NEXT, rows_of(recipients))
-    # Of the others the next one is being sent: what comes after it is decided then.
+    # The next message of the others is being sent: its successor is chosen when it ends.
     _promote(connection, recipients)
 
 
@@ -285,7 +284,7 @@ def _what_is_wrong(entry: Entry) -> str:
     return ""
 
 
-# --- who is behind an address
+# --- the recipient of an address
 
 
 def same_chats(connection: Connection, chats: Iterable[str]) -> list[tuple[str, ...]]:
@@ -311,7 +310,7 @@ def earlier(connection: Connection, chats: Sequence[str], *, besides: int, prese
     ]
 
 
-def concerned(connection: Connection, groups: Sequence[Sequence[str]]) -> list[Sequence[str]]:
+def groups_with_messages(connection: Connection, groups: Sequence[Sequence[str]]) -> list[Sequence[str]]:
     """Return those groups of addresses at one of which there is a message: of others, nothing is kept."""
     chats = {address: set(_chats_at(plain_address(address))) for group in groups for address in group}
     wanted = rows_of(set[str]().union(*chats.values()))
@@ -322,7 +321,7 @@ def concerned(connection: Connection, groups: Sequence[Sequence[str]]) -> list[S
 def learn(connection: Connection, groups: Iterable[Sequence[str]]) -> None:
     """Note that the addresses of each group lead to the same recipient.
 
-    What was begun by then is left to its end; of all else, the first message to each recipient is the next.
+    Messages that are begun are not interrupted. Of the others, the first to each recipient is the next.
     """
     wanted = [[plain_address(address) for address in group] for group in groups]
     before = _read(connection, {address for group in wanted for address in group})
@@ -340,7 +339,7 @@ def learn(connection: Connection, groups: Iterable[Sequence[str]]) -> None:
 
 
 def _recipients_of(connection: Connection, chats: Iterable[str]) -> dict[str, str]:
-    """Return who is behind each of these addresses: one address that stands for all of them."""
+    """Return the recipient of each address: one address that stands for all that are the same."""
     plain = {chat: plain_address(chat) for chat in chats}
     known = _read(connection, set(plain.values()))
     return {chat: known.get(address, address) for chat, address in plain.items()}
@@ -378,7 +377,7 @@ def _move(connection: Connection, moved: Mapping[str, str], affected: Collection
     if connection.execute(statements.IS_OPEN_IN, {"rows": rows}).first() is None:
         connection.execute(statements.MOVE, {"rows": rows})
         return
-    connection.execute(statements.TAKE_BACK, rows_of(affected))
+    connection.execute(statements.REVOKE_UNBEGUN, rows_of(affected))
     seen, apart = set[str](), list[str]()
     for key, chat, recipient in connection.execute(statements.BEGUN_OF, rows_of(affected)).all():
         its_recipient = moved.get(plain_address(chat), recipient)
@@ -398,11 +397,11 @@ def _chats_at(address: str) -> tuple[str, ...]:
     return address, USERS + address.removeprefix(_CONVERSATIONS)
 
 
-# --- a person's word
+# --- decisions of a person
 
 
 def check_decision(decision: Decision, message_id: str | None) -> None:
-    """Refuse what settles nothing, or cannot be stored.
+    """Refuse a decision that is none, or cannot be stored.
 
     Raises:
         InvalidInputError: says which.
@@ -432,11 +431,11 @@ def decide(
     decision: Decision,
     message_id: str | None,
 ) -> None:
-    """Settle what became of a message by a person's word, and let the next message of its chat go.
+    """Note a person's decision about a message, and unblock its chat.
 
     Raises:
         InvalidInputError: there is no such message, it is not in question, or the id is another one's.
-        JournalInUseError: a worker is finding out about it.
+        JournalInUseError: a worker is reconciling it.
     """
     _require_decidable(connection, key, message_id)
     noted = {

@@ -13,7 +13,7 @@ in it:
   with the next. One that is older, or newer than what the file has, or of another journal, does not hold it.
 
 What this cannot see: a file and its `-wal` that were copied together at an earlier moment, or a copy that was
-made after a clean end, put back after later runs. Both are whole; that they are old is not in them.
+made after a clean end and restored after later runs. Both are whole; that they are old is not in them.
 """
 
 import re
@@ -60,7 +60,7 @@ _MISSING: Final = (
     " any more, `?accept_missing_wal=1` at the end of the journal's name goes on without: what may have been"
     " sent is looked for in its chat first. Messages that the file does not have at all would be sent again."
 )
-_LEFT_BEHIND: Final = (
+_ORPHANED_WAL: Final = (
     "The journal is missing, but its `-wal` file is there, with what was noted last: nothing was sent. Put"
     " the journal itself back beside it, or, to begin a new one, keep the `-wal` file elsewhere."
 )
@@ -92,26 +92,26 @@ def wal_of(path: Path) -> Path:
 
 
 def has_wal(path: Path) -> bool:
-    """Tell whether there is a `-wal` file. An empty one is as good as none: reading makes it."""
+    """Return whether there is a `-wal` file. An empty one is as good as none: reading makes it."""
     wal = wal_of(path)
     return wal.exists() and wal.stat().st_size > 0
 
 
-def require_not_left_behind(path: Path) -> None:
+def require_no_orphaned_wal(path: Path) -> None:
     """Refuse to make a journal where only the `-wal` file of one is: SQLite would delete that. Blocks.
 
     Raises:
         JournalIncompleteError: there is one.
     """
     if not path.exists() and has_wal(path):
-        raise JournalIncompleteError(_LEFT_BEHIND)
+        raise JournalIncompleteError(_ORPHANED_WAL)
 
 
 def require_wal(path: Path, *, accepts_missing: bool) -> datetime | None:
     """Refuse a file that lacks its `-wal` file, before SQLite makes a new one. Blocks.
 
     Return, if its lack is accepted, when what is missing can have begun. Only for one who has the file's
-    lock: closing a file lets go of the locks that the process has on it.
+    lock: closing a file releases the locks that the process has on it.
 
     Raises:
         JournalIncompleteError: there is none, or one that belongs to something else.
@@ -142,7 +142,7 @@ def require_complete(connection: sqlite3.Connection) -> None:
 
 
 def has_tables(connection: sqlite3.Connection) -> bool:
-    """Tell whether there is anything yet in which a mark could be."""
+    """Return whether there are tables in which a mark could be."""
     return connection.execute(_HAS_TABLE).fetchone() is not None
 
 
@@ -208,7 +208,7 @@ def _mark_in(connection: sqlite3.Connection) -> Mark | None:
 
 
 def _relation(wal: Path, token: bytes) -> _Relation:
-    """Tell how a `-wal` file relates to the file that has this token as its last."""
+    """Return how a `-wal` file relates to the file that has this token as its last."""
     of_acceptance = re.compile(rb"accept .{25} " + token)
     is_found = is_pending = is_committed = False
     with wal.open("rb") as file:

@@ -1,6 +1,6 @@
 """The one task that uses the database: callers that wait for it can be cancelled, its work cannot.
 
-What it notes about claimed messages is made many at once, in one transaction: each has its price.
+Changes to claimed messages are batched, since each transaction costs a sync of the disk.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from healthmsg.log import log
 
 @frozen
 class Change:
-    """One thing to note about one claimed message."""
+    """One change to one claimed message."""
 
     kind: Kind
     claim: Claim
@@ -84,7 +84,7 @@ class Changes:
 
 T = TypeVar("T")
 _MOST_AT_ONCE: Final = 512
-# Of the event loop: by then, what follows from the last transaction has been asked for, and goes along.
+# Turns of the event loop to wait, so that what follows from the last transaction joins the batch.
 _TURNS: Final = 3
 # Seconds.
 _BETWEEN_TRIES: Final = 1.0
@@ -106,19 +106,18 @@ class _Asked:
 class Writer:
     """Does one thing after another, in the order in which they were asked for.
 
-    Changes that have queued up are made in one transaction, and after them the work that goes along. A thing
-    is in the queue as soon as it is asked for, so that cancelling its caller cannot lose it: the queue is
-    as long as there are callers, since each waits for its own. After the database's first failure, everything
-    fails.
+    Queued changes are made in one transaction, and after them the work from `run_in_batch`. A thing is in the
+    queue as soon as it is asked for, so that cancelling its caller cannot lose it. The queue is as long as
+    there are callers, since each waits for its own. After the database's first failure, everything fails.
     """
 
     def __init__(self, database: Database, changes: Changes, patience: float = 0.0) -> None:
         self._database = database
         self._changes = changes
         self.patience = patience
-        """Seconds for which it tries again what may work later. While the machine sleeps none pass."""
+        """Seconds for which it retries. Time asleep does not count."""
         self.paused_by: JournalError | None = None
-        """What may work later, and does not just now."""
+        """Why it waits just now, before a retry."""
         self._queue: deque[_Asked] = deque()
         self._current: list[_Asked] = []
         self._wake = asyncio.Event()
@@ -137,7 +136,7 @@ class Writer:
         return self._ask(_Asked(change))
 
     def run_in_batch(self, work: Callable[[Connection], T]) -> "asyncio.Future[T]":
-        """Ask for work that is done with changes, after them: each transaction has its price."""
+        """Ask for work that is done in the same transaction as queued changes, after them."""
         return self._ask(_Asked(work=work))
 
     def do(self, work: Callable[[], Awaitable[T]]) -> "asyncio.Future[T]":
@@ -145,10 +144,10 @@ class Writer:
         return self._ask(_Asked(own_work=work))
 
     async def close(self) -> None:
-        """Do what was asked for, and end."""
+        """Finish what was asked for, and end."""
         self.is_closing = True
         self._wake.set()
-        # It may have been cancelled with everything else.
+        # The task may have been cancelled with everything else.
         await asyncio.wait([self._task])
 
     def _ask(self, asked: _Asked) -> "asyncio.Future[Any]":
@@ -180,16 +179,16 @@ class Writer:
         self._current = [self._queue.popleft()]
         own_work = self._current[0].own_work
         if own_work is None:
-            self._take_along()
+            self._fill_batch()
         if self._failure is not None:
             self._fail_current(self._failure)
             return
         try:
             if own_work is not None:
-                results = [await self._patiently(own_work)]
+                results = [await self._with_retries(own_work)]
             else:
-                results = await self._patiently(partial(self._run_batch, self._current))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the callers are to know
+                results = await self._with_retries(partial(self._run_batch, self._current))
+        except Exception as error:  # noqa: BLE001 - it is raised in the callers
             self._fail_current(error)
         else:
             for asked, result in zip(self._current, results, strict=True):
@@ -198,8 +197,8 @@ class Writer:
                 elif not asked.done.done():
                     asked.done.set_result(result)
 
-    def _take_along(self) -> None:
-        """Take what can be done together, up to a second change of the same message."""
+    def _fill_batch(self) -> None:
+        """Add to the batch what is queued, up to a second change of the same message."""
         keys = {asked.change.claim.key for asked in self._current if asked.change is not None}
         while self._queue and len(self._current) < _MOST_AT_ONCE:
             change = self._queue[0].change
@@ -222,13 +221,13 @@ class Writer:
             return [next(made) if one.work is None else one.work(connection) for one in batch]
 
         try:
-            # Both return the same kind of result: which of them it was may have to be found out later.
+            # Both return the same kind of result: after a lost connection it is not known which of them ran.
             return await self._database.run(partial(run, maker.make_all))
         except ClaimLostError:
             return await self._database.run(partial(run, maker.make_each))
 
-    async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Do it again while the disk is full, or the server is away: that may pass."""
+    async def _with_retries(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Retry while the disk is full, or the server is away."""
         loop = asyncio.get_running_loop()
         began, logged = loop.time(), ""
         try:
@@ -252,7 +251,7 @@ class Writer:
 
     def _fail_current(self, error: Exception) -> None:
         is_refused = isinstance(error, HealthmsgError) and not isinstance(error, JournalGoneError)
-        if not (is_refused and self._current[0].own_work is not None):  # else, the database itself is well
+        if not (is_refused and self._current[0].own_work is not None):  # else only this request was refused
             error = self._failure = self._failure or _failure_by(error)
         for asked in self._current:
             _fail(asked, error)

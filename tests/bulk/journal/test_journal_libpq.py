@@ -26,7 +26,7 @@ NO_TLS = "does not offer TLS"
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a file with a certificate of 127.0.0.1, which vouches for itself, and its key."""
+    """Return a file with a certificate of 127.0.0.1, which vouches for itself, and its key."""
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
     made = (

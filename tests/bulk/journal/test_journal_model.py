@@ -65,12 +65,12 @@ class Model:
         with_it = [address for address, known in self.recipients.items() if known == before]
         moved = [other] if other.startswith("aux/") else with_it
         is_open = [m for m in self.messages.values() if not m.is_final and PLAIN[CHATS[m.key]] in moved]
-        concerned = [m for m in self.messages.values() if self.recipient(m) in (after, before)]
+        groups_with_messages = [m for m in self.messages.values() if self.recipient(m) in (after, before)]
         self.recipients |= dict.fromkeys(moved, after)
         if after == before or not is_open:
             return
         seen = set()
-        for message in concerned:
+        for message in groups_with_messages:
             if message.state is State.WAITING:
                 message.is_held = False
             elif not message.is_final:

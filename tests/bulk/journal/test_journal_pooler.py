@@ -15,8 +15,8 @@ DISCARD = "DISCARD ALL"
 Bouncer = Callable[[str, int, str], str]
 
 
-def behind(database: str, host: str, *, by_session: bool = False) -> str:
-    """Give the URL of a database through a pooler."""
+def with_pooler(database: str, host: str, *, by_session: bool = False) -> str:
+    """Return the URL of a database through a pooler."""
     return f"{database.partition('host=')[0]}host={host}{'&pool_mode=session' if by_session else ''}"
 
 
@@ -32,7 +32,7 @@ async def test_a_pooler_is_refused_by_name_in_each_mode(
     database: str, pgbouncer: Bouncer, mode: str, size: int
 ) -> None:
     await opening(database)
-    url = behind(database, pgbouncer(mode, size, DISCARD))
+    url = with_pooler(database, pgbouncer(mode, size, DISCARD))
 
     for is_reading in (False, True):
         with pytest.raises(JournalError, match=r"PgBouncer.*Nothing was sent.*5432") as caught:
@@ -45,7 +45,7 @@ async def test_a_pooler_is_refused_by_name_in_each_mode(
 async def test_a_pooler_that_does_not_keep_to_sessions_is_refused_though_it_is_said_to(
     database: str, pgbouncer: Bouncer, mode: str, size: int
 ) -> None:
-    url = behind(database, pgbouncer(mode, size, DISCARD), by_session=True)
+    url = with_pooler(database, pgbouncer(mode, size, DISCARD), by_session=True)
 
     with pytest.raises(JournalError, match="does not keep one connection"):
         await opening(url)
@@ -53,7 +53,7 @@ async def test_a_pooler_that_does_not_keep_to_sessions_is_refused_though_it_is_s
 
 @pytest.mark.slow
 async def test_a_pooler_that_keeps_to_sessions_may_be_used(database: str, pgbouncer: Bouncer) -> None:
-    url = behind(database, pgbouncer("session", 5, DISCARD), by_session=True)
+    url = with_pooler(database, pgbouncer("session", 5, DISCARD), by_session=True)
     for number in range(2):
         async with holding(url, entry(f"a{number}"), entry(f"b{number}")) as journal:
             await journal.start_run()
@@ -70,7 +70,7 @@ async def test_a_pooler_that_keeps_to_sessions_may_be_used(database: str, pgboun
 
 @pytest.mark.slow
 async def test_a_session_that_has_another_runs_locks_is_refused(database: str, pgbouncer: Bouncer) -> None:
-    url = behind(database, pgbouncer("session", 1, ""), by_session=True)
+    url = with_pooler(database, pgbouncer("session", 1, ""), by_session=True)
     await opening(url)
     plain = url.replace("+asyncpg", "").replace("&pool_mode=session", "")
     other = await asyncpg.connect(plain, statement_cache_size=0)
@@ -83,7 +83,7 @@ async def test_a_session_that_has_another_runs_locks_is_refused(database: str, p
 
 @pytest.mark.slow
 async def test_an_ended_run_leaves_no_locks_to_others(database: str, pgbouncer: Bouncer) -> None:
-    url = behind(database, pgbouncer("session", 1, ""), by_session=True)
+    url = with_pooler(database, pgbouncer("session", 1, ""), by_session=True)
     for _ in range(2):
         async with open_journal(url) as journal:
             await journal.start_run()
@@ -91,7 +91,7 @@ async def test_an_ended_run_leaves_no_locks_to_others(database: str, pgbouncer: 
 
 @pytest.mark.slow
 async def test_a_session_that_is_moved_within_a_run_ends_it(database: str, pgbouncer: Bouncer) -> None:
-    url = behind(database, pgbouncer("session", 5, DISCARD), by_session=True)
+    url = with_pooler(database, pgbouncer("session", 5, DISCARD), by_session=True)
     async with holding(url, entry("a")) as journal:
         assert isinstance(journal._database, PostgresqlDatabase)
         journal._database._session = 1

@@ -359,7 +359,7 @@ async def accept_and_die(copy: Path, place: str) -> None:
         "def die(*_): os.kill(os.getpid(), signal.SIGKILL)\n"
         "async def main():\n"
         "    async with open_journal(sys.argv[1]): pass\n"
-        "module = sqlite if sys.argv[2] == '_doubt_all' else wal_mark\n"
+        "module = sqlite if sys.argv[2] == '_mark_all_in_doubt' else wal_mark\n"
         "setattr(module, sys.argv[2], die)\n"
         "asyncio.run(main())\n"
     )
@@ -367,7 +367,7 @@ async def accept_and_die(copy: Path, place: str) -> None:
     assert await (await asyncio.create_subprocess_exec(*command)).wait() == -9
 
 
-@pytest.mark.parametrize("place", ["_doubt_all", "accept", "begin"])
+@pytest.mark.parametrize("place", ["_mark_all_in_doubt", "accept", "begin"])
 async def test_a_kill_while_a_loss_is_accepted_forgets_no_doubt(file: Path, place: str) -> None:
     async with half_sent(file):
         copy = copy_of(file)

@@ -64,7 +64,7 @@ async def wire(server: Server) -> AsyncIterator[Wire]:
 
 def claimed(claim: Claim, **given: Any) -> Request:
     request = a_request(**given)
-    request.may_leave = claim
+    request.before_send = claim
     return request
 
 
@@ -183,7 +183,7 @@ async def test_it_is_asked_a_last_time_when_the_bytes_are_written(
         claim.is_lost = True  # as after a sleep between the two looks
 
     request = a_request()
-    request.may_leave = asked
+    request.before_send = asked
     with pytest.raises(ConnectError):
         await wire(request)
 

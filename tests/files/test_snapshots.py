@@ -1,4 +1,4 @@
-"""What is noted of a file when it is given."""
+"""What a snapshot of a file holds."""
 
 import io
 import os
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from healthmsg.files import FileTaker, TakenFile, UploadFile, take_now
+from healthmsg.files import FileSnapshots, TakenFile, UploadFile, take_now
 from healthmsg.files import sources as module
 from healthmsg.files.sources import FileState
 
@@ -48,8 +48,8 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return noted
 
 
-def taken(file: Any, taker: FileTaker | None = None) -> TakenFile:
-    (one,) = (taker or FileTaker()).take([file])
+def snapshot(file: Any, taker: FileSnapshots | None = None) -> TakenFile:
+    (one,) = (taker or FileSnapshots()).take([file])
     assert isinstance(one, TakenFile)
     return one
 
@@ -61,23 +61,23 @@ def state_of(path: Path) -> FileState:
 
 @pytest.mark.usefixtures("later")
 def test_stamps_are_enough_for_a_file_that_was_not_changed_just_now(letter: Path, hashed: list[int]) -> None:
-    one = taken(letter)
+    one = snapshot(letter)
 
     assert (one.state, one.digest, one.content, hashed) == (state_of(letter), None, None, [])
 
 
 def test_a_file_that_was_changed_just_now_is_hashed(letter: Path) -> None:
     # Another change within the same tick of the clock would leave no trace.
-    assert taken(letter).digest == sha256(LETTER).digest()
+    assert snapshot(letter).digest == sha256(LETTER).digest()
     os.utime(letter, ns=(LONG_AGO, LONG_AGO))
-    assert taken(letter).digest == sha256(LETTER).digest()
+    assert snapshot(letter).digest == sha256(LETTER).digest()
 
 
 def test_for_a_large_file_the_next_tick_is_waited_for_instead(letter: Path, hashed: list[int]) -> None:
     os.truncate(letter, 17 * MIB)
     began = time.time_ns()
 
-    one = taken(letter)
+    one = snapshot(letter)
 
     assert time.time_ns() - began >= 10_000_000
     assert one.digest is None
@@ -104,7 +104,9 @@ def test_without_a_number_or_a_time_of_change_stamps_prove_nothing() -> None:
 
 
 def test_a_file_is_read_when_that_is_asked_for(letter: Path) -> None:
-    one, larger = (taken(letter, FileTaker(hold_up_to=size)) for size in (len(LETTER), len(LETTER) - 1))
+    one, larger = (
+        snapshot(letter, FileSnapshots(hold_up_to=size)) for size in (len(LETTER), len(LETTER) - 1)
+    )
 
     assert (one.content, one.digest) == (LETTER, sha256(LETTER).digest())
     assert larger.content is None
@@ -112,11 +114,11 @@ def test_a_file_is_read_when_that_is_asked_for(letter: Path) -> None:
 
 @pytest.mark.usefixtures("later")
 def test_what_many_messages_have_in_common_is_hashed_once(letter: Path, hashed: list[int]) -> None:
-    taker = FileTaker(digest_all=True)
+    taker = FileSnapshots(digest_all=True)
     other = letter.with_name("other.pdf")
     other.hardlink_to(letter)
 
-    digests = {taken(file, taker).digest for file in [letter, str(letter), other, *[letter] * 10]}
+    digests = {snapshot(file, taker).digest for file in [letter, str(letter), other, *[letter] * 10]}
 
     assert digests == {sha256(LETTER).digest()}
     assert hashed == [len(LETTER)]
@@ -124,28 +126,28 @@ def test_what_many_messages_have_in_common_is_hashed_once(letter: Path, hashed: 
 
 @pytest.mark.usefixtures("later")
 def test_another_file_at_the_same_path_is_hashed_again(letter: Path) -> None:
-    taker = FileTaker(digest_all=True)
-    first = taken(letter, taker).digest
+    taker = FileSnapshots(digest_all=True)
+    first = snapshot(letter, taker).digest
     other = letter.with_name("other")
     other.write_bytes(OTHER)
     before = letter.stat()
     os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
     other.replace(letter)
 
-    assert taken(letter, taker).digest == sha256(OTHER).digest() != first
+    assert snapshot(letter, taker).digest == sha256(OTHER).digest() != first
 
 
 def test_a_link_stands_for_what_it_leads_to(letter: Path) -> None:
     link = letter.with_name("link")
     link.symlink_to(letter)
 
-    assert taken(link).state == taken(letter).state
+    assert snapshot(link).state == snapshot(letter).state
 
 
 def test_an_open_file_is_taken_from_where_it_stands(letter: Path) -> None:
     with letter.open("rb") as opened:
         opened.seek(5)
-        one = taken(opened, FileTaker(hold_up_to=100))
+        one = snapshot(opened, FileSnapshots(hold_up_to=100))
 
         assert (one.start, one.content, opened.tell()) == (5, LETTER[5:], 5)
         assert one.state == state_of(letter)
@@ -154,8 +156,8 @@ def test_an_open_file_is_taken_from_where_it_stands(letter: Path) -> None:
 def test_a_buffer_has_no_state_and_is_hashed() -> None:
     buffer = io.BytesIO(bytes(20 * MIB))
 
-    assert taken(buffer).digest == sha256(buffer.getvalue()).digest()
-    assert taken(buffer).state is None
+    assert snapshot(buffer).digest == sha256(buffer.getvalue()).digest()
+    assert snapshot(buffer).state is None
 
 
 def test_in_the_event_loop_little_is_read(letter: Path, hashed: list[int]) -> None:
@@ -179,10 +181,10 @@ async def test_what_can_be_read_once_is_left_alone() -> None:
 
 
 def test_what_was_taken_is_not_taken_again(letter: Path) -> None:
-    one = taken(letter)
+    one = snapshot(letter)
     letter.write_bytes(OTHER)
 
-    assert taken(one) is one
+    assert snapshot(one) is one
 
 
 class Breaks(io.BytesIO):
@@ -201,7 +203,7 @@ class Breaks(io.BytesIO):
     ],
 )
 def test_what_is_wrong_with_a_file_is_noted_for_its_upload(file: Any, problem: str) -> None:
-    assert taken(file).problem == problem
+    assert snapshot(file).problem == problem
 
 
 def test_a_file_that_changes_while_it_is_taken_is_refused(
@@ -214,7 +216,7 @@ def test_a_file_that_changes_while_it_is_taken_is_refused(
 
     monkeypatch.setattr(module, "digest_of", changes)
 
-    assert "changed while it was looked at" in str(taken(letter).problem)
+    assert "changed while it was looked at" in str(snapshot(letter).problem)
 
 
 def test_what_is_being_uploaded_is_not_touched() -> None:
@@ -230,11 +232,11 @@ def test_the_digests_that_are_kept_are_bounded(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(module, "_MOST_DIGESTS", 3)
     now = time.time_ns
     monkeypatch.setattr(time, "time_ns", lambda: now() + 3600 * 10**9)
-    taker = FileTaker(digest_all=True)
+    taker = FileSnapshots(digest_all=True)
     for number in range(10):
         path = tmp_path / str(number)
         path.write_bytes(b"x")
-        taken(path, taker)
+        snapshot(path, taker)
 
     assert len(taker._digests) == 3
 
@@ -245,6 +247,6 @@ def test_taking_leaves_no_file_open(letter: Path) -> None:
         pytest.skip("cannot count open files here")
     before = len(list(opened.iterdir()))
 
-    FileTaker(hold_up_to=5).take([letter, "/nowhere", letter.parent] * 20)
+    FileSnapshots(hold_up_to=5).take([letter, "/nowhere", letter.parent] * 20)
 
     assert len(list(opened.iterdir())) == before
