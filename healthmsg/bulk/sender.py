@@ -268,7 +268,7 @@ class Sender:
         journal = self._journal
         if (
             not journal.is_durable
-        ):  # no later run finds it begun, so it may wait for the limit as long as it likes
+        ):  # no later run finds it begun, however long it waits
             await journal.begin(claim, journal.now(), chat.address.text)
             return await _send_content(chat, message)
         await self._window.enter()
