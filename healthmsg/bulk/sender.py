@@ -266,9 +266,7 @@ class Sender:
 
     async def _begin_and_send(self, claim: Claim, chat: Chat | GroupChat, message: Outgoing) -> SentMessage:
         journal = self._journal
-        if (
-            not journal.is_durable
-        ):  # no later run finds it begun, however long it waits
+        if not journal.is_durable:  # no later run finds it begun, however long it waits
             await journal.begin(claim, journal.now(), chat.address.text)
             return await _send_content(chat, message)
         await self._window.enter()
