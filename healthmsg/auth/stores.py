@@ -341,7 +341,7 @@ class SharedToken:
         waiting = _unsaved.get(self._key)
         source = store or self.store
         try:
-            self._stored = _checked(await _with_retries("read", lambda: source.load(self._user)))
+            self._stored = _checked(await _within_time_limit("read", lambda: source.load(self._user)))
         except TokenStoreError:
             if waiting is None:
                 raise
@@ -388,7 +388,7 @@ class SharedToken:
             TokenStoreError: the store failed.
         """
         target = store or self.store
-        await _with_retries("written", lambda: target.save(self._user, token))
+        await _within_time_limit("written", lambda: target.save(self._user, token))
 
 
 class Lock:
@@ -452,7 +452,7 @@ class Lock:
         raise TokenStoreError(f"The token store could not be unlocked ({name}).")
 
 
-async def _with_retries(what: str, work: Callable[[], Awaitable[T]]) -> T:
+async def _within_time_limit(what: str, work: Callable[[], Awaitable[T]]) -> T:
     problem: TokenStoreError
     try:
         async with asyncio.timeout(_STORE_PATIENCE):

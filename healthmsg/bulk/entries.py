@@ -13,7 +13,7 @@ from healthmsg.bulk.journal.base import Claim, Entry, JournalFile
 from healthmsg.bulk.models import Outgoing, Recipient, address_of, check_own, is_user
 from healthmsg.codec import encode
 from healthmsg.errors import InvalidFileError, InvalidInputError
-from healthmsg.files import TakenFile, UploadFile, prepare
+from healthmsg.files import FileToUpload, TakenFile, UploadFile, prepare
 from healthmsg.ids import USERS, encode_segment
 from healthmsg.models import Option, Question
 from healthmsg.resources.chat import question_json
@@ -40,8 +40,7 @@ async def check_message(
     check_files(message.files)
     question = message.question
     body = check_body(message.body)
-    if question is not None and files:
-        raise InvalidInputError("a question cannot have files: send them in a message of their own")
+    check_question(question, files)
     if not files:
         require_non_blank(body)
     encode(body)  # refuses what has no UTF-8 form
@@ -53,6 +52,16 @@ async def check_message(
         None if question is None else _question_json(question),
         label=message.label,
     )
+
+
+def check_question(question: Question | None, files: Sequence[FileToUpload]) -> None:
+    """Refuse a question with files.
+
+    Raises:
+        InvalidInputError: it has some.
+    """
+    if question is not None and files:
+        raise InvalidInputError("a question cannot have files: send them in a message of their own")
 
 
 def text_of(to: Recipient) -> str:

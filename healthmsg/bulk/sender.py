@@ -10,7 +10,7 @@ from attrs import define, evolve, field
 
 from healthmsg.bulk.circuit_breaker import CircuitBreaker
 from healthmsg.bulk.dispatch import CallTracker, DispatchWindow, Lease, OrderKeeper
-from healthmsg.bulk.entries import outgoing_of
+from healthmsg.bulk.entries import check_question, outgoing_of
 from healthmsg.bulk.intake import Intake
 from healthmsg.bulk.journal.base import Claim, Journal, State
 from healthmsg.bulk.models import (
@@ -31,7 +31,6 @@ from healthmsg.errors import (
     DeliveryUnknownError,
     EarlierRunError,
     ForbiddenError,
-    InvalidInputError,
     JournalError,
     SendingGivenUpError,
     StatusError,
@@ -231,7 +230,7 @@ class Sender:
             self._calls.forget(asyncio.current_task())
             await self._breaker.acquire()
             message = claim.message or outgoing_of(claim)
-            _check_files(message)
+            check_question(message.question, check_files(message.files))
             chat = await self._chat_of(claim, message)
             await self._order.record_aliases(self._journal)
             self._order.mark_started(number)
@@ -387,11 +386,6 @@ class Sender:
             await self._journal.requeue(claim)
         else:
             await self._journal.park(claim)
-
-
-def _check_files(message: Outgoing) -> None:
-    if check_files(message.files) and message.question:
-        raise InvalidInputError("a question cannot have files: send them in a message of their own")
 
 
 async def _send_content(chat: Chat | GroupChat, message: Outgoing) -> SentMessage:

@@ -1,6 +1,7 @@
 """Attachments that are read piece by piece or whole, without a file."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -125,14 +126,10 @@ async def test_pieces_come_before_the_file_is_complete(
     assert received == [b"half", b"rest"]
 
 
-@pytest.mark.usefixtures("nothing_is_left_behind")
-@pytest.mark.parametrize("how", ["break", "close", "raise"])
-async def test_leaving_early_gives_the_connection_back(
-    chat: Chat, sandbox: Sandbox, foreign: ForeignHost, how: str
-) -> None:
-    gone = asyncio.Event()
+def endless(gone: asyncio.Event) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
+    """Answer with a body that never ends; `gone` is set when it is not read any more."""
 
-    async def endless(request: web.BaseRequest) -> web.StreamResponse:
+    async def answering(request: web.BaseRequest) -> web.StreamResponse:
         answer = web.StreamResponse()
         await answer.prepare(request)
         try:
@@ -141,7 +138,17 @@ async def test_leaving_early_gives_the_connection_back(
         finally:
             gone.set()
 
-    links(sandbox, foreign.handle("/x", endless))
+    return answering
+
+
+@pytest.mark.usefixtures("nothing_is_left_behind")
+@pytest.mark.parametrize("how", ["break", "close", "raise"])
+async def test_leaving_early_gives_the_connection_back(
+    chat: Chat, sandbox: Sandbox, foreign: ForeignHost, how: str
+) -> None:
+    gone = asyncio.Event()
+
+    links(sandbox, foreign.handle("/x", endless(gone)))
     stream = chat.download_stream("a1")
 
     async with asyncio.timeout(5):
@@ -242,16 +249,7 @@ async def test_a_file_that_is_too_large_is_not_read_to_its_end(
 ) -> None:
     gone = asyncio.Event()
 
-    async def endless(request: web.BaseRequest) -> web.StreamResponse:
-        answer = web.StreamResponse()
-        await answer.prepare(request)
-        try:
-            while True:
-                await answer.write(bytes(64 * 1024))
-        finally:
-            gone.set()
-
-    links(sandbox, foreign.handle("/x", endless))
+    links(sandbox, foreign.handle("/x", endless(gone)))
 
     async with asyncio.timeout(5):
         with pytest.raises(DownloadError, match="max_bytes"):
