@@ -30,7 +30,7 @@ FLOORS = [
     {"models"},
     {"paging", "ratelimit"},
     {"pipeline", "task_pool"},
-    {"transport", "delivery"},
+    {"transport", "delivery", "database"},
     {"auth", "files", "api"},
     {"downloads"},
     {"resources"},

@@ -9,9 +9,10 @@ import pytest
 from sqlalchemy import Connection
 from sqlalchemy.util import await_only
 
-from healthmsg.bulk.journal import Entry, State, open_journal, statements, transactions, writer
+from healthmsg.bulk.journal import Entry, State, open_journal, statements, transactions
 from healthmsg.bulk.journal.statements import Kind
 from healthmsg.bulk.journal.store import SqlJournal
+from healthmsg.database import writer
 from healthmsg.errors import ClaimLostError, JournalError, Outcome
 from tests.bulk.journal.journals import NOW, begun, delivered, entry, holding, keys, only, status
 
