@@ -44,7 +44,7 @@ _GROUP_CHAT: Final = "groupchat_id"
 _KINDS_OF_CHAT: Final = {_CONVERSATION: ChatKind.CONVERSATION, _GROUP_CHAT: ChatKind.GROUP_CHAT}
 _KEYS: Final = {"conversation": _CONVERSATION, "groupchat": _GROUP_CHAT}
 _PROTOCOL: Final = frozenset({"authenticated", "groupchat_subscribed", "groupchat_unsubscribed", "error"})
-_ADDRESSES_KEPT: Final = 10_000
+_ADDRESSES_KEPT: Final = 1_000
 
 
 @frozen
@@ -243,10 +243,11 @@ def _liked(data: dict[str, object], me: str, now: datetime, *, key: str) -> Outc
 
 def _answered(data: dict[str, object], me: str, now: datetime, *, key: str) -> Outcome:
     options = data.get("options")
-    # An array also for one [V].
-    names: tuple[str, ...] = structured([options] if type(options) is str else options, tuple[str, ...])
-    if options is None:
+    if type(options) is str:  # usually an array also for one [V]
+        options = [options]
+    elif options is None:
         raise MismatchError
+    names = structured(options, tuple[str, ...])
     return QuestionAnswered.of(
         _chat(data, key),
         _text(data, "message_id"),
