@@ -186,6 +186,9 @@ def test_a_message_may_be_files_or_a_question_alone() -> None:
         {"new": DEEP},
         {"payload": {"type": "verification_request", "attributes": {"x": DEEP}}},
         {"mentions": [{"id": "u2", "new": DEEP}]},
+        {"liked_by": [{"id": "u2", "new": DEEP}]},
+        {"user": {"id": "u2", "new": DEEP}},
+        {"attachments": [{"id": "a2", "new": DEEP}]},
     ],
     ids=lambda wrong: repr(wrong)[:40],
 )
@@ -229,7 +232,6 @@ def test_what_names_no_chat_is_unknown_and_kept(name: str, chat_id: Any) -> None
         ("conversation_question_answer", {"options": [5]}),
         ("conversation_question_answer", {"options": {"ja": 1}}),
         ("conversation_question_answer", {"user_id": None}),
-        ("conversation_verification_accepted", {"new": DEEP}),
     ],
 )
 def test_what_else_cannot_be_read_and_names_chat_and_message_is_incomplete(
@@ -328,6 +330,18 @@ def test_a_name_that_is_no_text_is_unknown() -> None:
     event: Any = read(name, {"groupchat_id": "g1"})
 
     assert (type(event), event.name, event.chat) == (UnknownEvent, "", GROUP_CHAT)
+
+
+@pytest.mark.parametrize("name", [name for name in FRAMES if not name.endswith(("_new_message", "_new"))])
+def test_what_is_nested_too_deeply_to_be_written_is_left_out_beside(name: str) -> None:
+    event = event_of(name, new=DEEP)
+
+    assert event.extra == {}
+    assert "extra" not in event.to_dict()
+
+
+def test_typing_may_name_the_other_kind_of_chat_as_null() -> None:
+    assert event_of("stop_typing", conversation_id=None).chat == GROUP_CHAT
 
 
 def test_a_frame_that_is_nested_too_deeply_to_be_written_is_not_kept() -> None:
