@@ -1,0 +1,2 @@
+from healthmsg.events.base import ChatEvent, Event
+from healthmsg.events.kinds import *
