@@ -285,7 +285,7 @@ class CatchUp:
         if self._since is None:
             return None
         due = (self._due[0][0] if self._due else None, self._questions.due(), self._listing.due())
-        return min(self._audit_at, *(at for at in due if at is not None))
+        return min([self._audit_at, *(at for at in due if at is not None)])
 
     def _next_unidentified(self) -> str | None:
         if self.is_baseline_pending:
@@ -364,6 +364,8 @@ class CatchUp:
         if sync is None or key not in self._records or not self._is_wanted(key, now):
             self._at_work.discard(key)
             self._to_audit.discard(key)
+            if sync is not None:
+                self._wake(key)
             return None
         # What a list says later may be newer than what this reading shows.
         self._hints_before[key] = self._changed.get(key)
@@ -507,6 +509,8 @@ class CatchUp:
         if chat is None:
             return self._gone(key)
         changes = [] if chat.key in self._known else self._found_chat(chat)
+        if key in self._active:
+            self._wake(key)
         if chat.key != key and key not in self._known:
             if len(self._aliases) >= _MOST_ALIASES:
                 self._aliases.pop(next(iter(self._aliases)))

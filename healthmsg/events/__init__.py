@@ -1,2 +1,0 @@
-from healthmsg.events.base import ChatEvent, Event
-from healthmsg.events.kinds import *
