@@ -24,6 +24,10 @@ _NAMES = {
     "healthmsg.errors": "CallError CallTimeoutError ConfigurationError ConnectError DeliveryUnknownError"
     " ForbiddenError HealthmsgError InvalidInputError JournalError NotFoundError QuotaExceededError"
     " RateLimitedError ReauthorizationRequiredError UnauthorizedError",
+    "healthmsg.events": "ChatEvent ConversationStarted Event GroupChatClosed GroupChatCreated"
+    " GroupChatRemoved MembersAdded MembersRemoved MessageCreated MessageDeleted MessageLiked PresenceChanged"
+    " QuestionAnswered TypingStarted TypingStopped UnknownEvent VerificationAccepted VerificationRejected"
+    " event_from_dict",
     "healthmsg.files": "UploadFile",
     "healthmsg.ids": "exact_aux_id fold_aux_id",
     "healthmsg.models": "Attachment CompanyInfo ConversationInfo GroupChatInfo GroupInvite GroupSettings"

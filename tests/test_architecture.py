@@ -28,6 +28,7 @@ FLOORS = [
     {"environment", "network", "ids", "transfer"},
     {"routes"},
     {"models"},
+    {"events"},
     {"paging", "ratelimit"},
     {"pipeline", "task_pool"},
     {"transport", "delivery"},
