@@ -17,7 +17,15 @@ from typing import Final
 
 from attrs import define, evolve, field, frozen
 
-from healthmsg.events import ChatEvent, Event, GroupChatRemoved, Incomplete, MessageCreated, MessageLiked
+from healthmsg.events import (
+    ChatEvent,
+    Event,
+    GroupChatRemoved,
+    Incomplete,
+    MessageCreated,
+    MessageLiked,
+    in_chat,
+)
 from healthmsg.gateway.chat_sync import ChatSync
 from healthmsg.gateway.hints import HintTrust, Listed
 from healthmsg.gateway.inbox.base import Change, ChatRecord
@@ -68,7 +76,6 @@ class ReadQuestion:
 
 
 Job = ListChats | ReadChat | IdentifyChat | ReadQuestion
-
 
 
 @define(eq=False)
@@ -214,6 +221,11 @@ class CatchUp:
         return waiting + len(self._unread)
 
     @property
+    def held(self) -> int:
+        """How many events wait for a reading."""
+        return sum(sync.holds for sync in self._active.values())
+
+    @property
     def is_settled(self) -> bool:
         """Whether all chats are current, and the lists of chats were read after `settle`."""
         return self._since is not None and self._listing.is_done and not self.behind
@@ -224,7 +236,10 @@ class CatchUp:
         """Take a frame that announces a message and does not have it."""
         if self._since is not None:
             key = self._aliases.get(frame.chat.text, frame.chat.text)
-            self._sync(key).expect(frame.message_id, now)
+            if frame.message_id is None:
+                self._sync(key).gap(now)
+            else:
+                self._sync(key).expect(frame.message_id, now)
             self._wake(key)
 
     def event(self, event: Event, now: float, *, has_room: bool = True) -> list[Change]:
@@ -238,18 +253,16 @@ class CatchUp:
             return [Change(None, (event,))] if has_room else []
         key = self._aliases.get(event.chat.text, event.chat.text)
         if key != event.chat.text:
-            event = evolve(event, chat=ChatAddress.of_text(key))
+            event = in_chat(event, ChatAddress.of_text(key))
         if not event.durable and not isinstance(event, MessageLiked):
             return [Change(None, (event,))] if has_room else []
         sync = self._sync(key)
         if sync.is_current and is_of_roster(event) and key not in self._records:
             sync.pause()
-        if sync.is_current and not has_room:
+        if not has_room:
             sync.gap(now)
-        if not has_room and isinstance(event, MessageCreated):
-            handled: tuple[Event, ...] = ()
-        else:
-            handled = sync.event(event, now)
+        is_left = isinstance(event, MessageCreated) and not has_room
+        handled = () if is_left else sync.event(event, now)
         self._wake(key)
         changes = _written(self._change(key, handled))
         if any(isinstance(one, GroupChatRemoved) for one in handled):
@@ -312,8 +325,14 @@ class CatchUp:
         return key
 
     def _next_swept(self) -> str | None:
-        while self._sweep:
-            if (key := self._free(self._sweep.popleft())) is not None:
+        return self._first_free(self._sweep)
+
+    def _first_free(self, keys: deque[str]) -> str | None:
+        """Take out the first of these chats that may be read though they are current."""
+        while keys:
+            key = keys.popleft()
+            if key in self._known and key not in self._at_work and self._sync(key).is_current:
+                self._to_audit.add(key)
                 return key
         return None
 
@@ -326,24 +345,12 @@ class CatchUp:
                 return key
         if not self._audit_ring:
             self._audit_ring.extend(self._known)
-        while self._audit_ring:
-            if (key := self._free(self._audit_ring.popleft())) is not None:
-                return key
-        return None
+        return self._first_free(self._audit_ring)
 
-    def _is_wanted(self, key: str, now: float) -> bool:
+    def _is_wanted(self, key: str) -> bool:
         """Return whether a chat is still to be read: its record may have been all that was missing."""
         sync = self._active[key]
         return key in self._to_audit or not sync.is_current or sync.due(self._settle) is not None
-
-    def _free(self, key: str) -> str | None:
-        """Return the chat if it may be read now though it is current."""
-        if key not in self._known or key in self._at_work:
-            return None
-        if not self._sync(key).is_current:
-            return None
-        self._to_audit.add(key)
-        return key
 
     # --- reading a chat
 
@@ -361,7 +368,7 @@ class CatchUp:
     def begin(self, key: str, now: float) -> Reading | None:
         """Begin to read a chat; `None`: it was removed meanwhile."""
         sync = self._active.get(key)
-        if sync is None or key not in self._records or not self._is_wanted(key, now):
+        if sync is None or key not in self._records or not self._is_wanted(key):
             self._at_work.discard(key)
             self._to_audit.discard(key)
             if sync is not None:
@@ -418,6 +425,11 @@ class CatchUp:
                 self._hints_before.pop(job.key, None)
                 self._push(now + _RETRY_AFTER, job.key)
 
+    def look_for(self, key: str) -> None:
+        """Note that a chat could not be found: the service is asked for it."""
+        if key in self._known:
+            self._missing[key] = None
+
     def _judge_hint(self, key: str, count: int) -> None:
         if key in self._changed:
             self.trust.missed(had_changed=True)
@@ -461,7 +473,7 @@ class CatchUp:
                     self.trust.missed(had_changed=True)
         return changes
 
-    def listing_ended(self, now: float) -> None:
+    def listing_ended(self) -> None:
         """Note that all chats were listed."""
         is_last = self._listing.is_last
         self._listing.end()
@@ -537,7 +549,7 @@ class CatchUp:
 
     # --- questions
 
-    def question_read(self, job: ReadQuestion, message: Message | None, now: float) -> list[Change]:
+    def question_read(self, job: ReadQuestion, message: Message | None) -> list[Change]:
         """Take a question that was read again; `None`: it is not there any more."""
         found = self._questions.read(ChatAddress.of_text(job.key), job.message_id, message)
         return _written(

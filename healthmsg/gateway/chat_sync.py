@@ -9,7 +9,7 @@ that after the gap shows some of what was missed, which is handled at once, but 
 Nothing here does I/O or knows a clock; `now` is in seconds of any clock that goes on during suspend.
 """
 
-from collections.abc import Container, Sequence
+from collections.abc import Sequence, Set
 from datetime import datetime
 from functools import partial
 from itertools import dropwhile
@@ -154,9 +154,9 @@ class ChatSync:
         return self.is_current and not self._seen and not self.is_being_read
 
     @property
-    def holds(self) -> bool:
-        """Whether events wait for a reading."""
-        return bool(self._held)
+    def holds(self) -> int:
+        """How many events wait for a reading."""
+        return len(self._held)
 
     @property
     def seen(self) -> int:
@@ -249,14 +249,16 @@ class ChatSync:
             new = [
                 message
                 for message in messages
-                if message.id not in self._seen and (message.id in held or _is_since(message, self.baseline_at))
+                if message.id not in self._seen
+                and (message.id in held or _is_since(message, self.baseline_at))
             ]
             return new[::-1]
         lowest, at = lowest_known(self.anchor, messages), self.anchor.at
         if lowest is not None and (found.reached is Reached.ANCHOR or at is None):
             messages = messages[:lowest]
         elif at is not None:
-            messages = [one for one in messages if one.created_at is None or one.created_at >= at]
+            since = at if self.baseline_at is None else max(at, self.baseline_at)
+            messages = [one for one in messages if one.created_at is None or one.created_at >= since]
         return [
             message
             for message in reversed(messages)
@@ -310,7 +312,7 @@ class ChatSync:
         }
         return bool(self._expected)
 
-    def _move_anchor(self, found: Found, settled_until: float, left: Container[str]) -> None:
+    def _move_anchor(self, found: Found, settled_until: float, left: Set[str]) -> None:
         """Let the anchor be the newest messages of the list that are settled, below all that is left."""
         if self.anchor is None:
             if not left:

@@ -32,19 +32,14 @@ class Maker:
 
     def created(self, message: Message, *, is_pushed: bool) -> MessageCreated:
         """Return the event of a message; `is_pushed`: a frame has brought it, too."""
-        return MessageCreated(
-            id=f"message/{message.id}",
-            chat=self.chat,
-            received_at=self.moment(),
-            is_own=message.sender_id == self.me,
-            caught_up=not is_pushed,
-            message=message,
+        return MessageCreated.of(
+            self.chat, message, me=self.me, received_at=self.moment(), caught_up=not is_pushed
         )
 
     def deleted(self, message_id: str) -> MessageDeleted:
         """Return the event of a message that is not listed any more."""
         return MessageDeleted(
-            id=f"deleted/{message_id}",
+            id=f"{MessageDeleted.id_start}/{message_id}",
             chat=self.chat,
             received_at=self.moment(),
             caught_up=True,
@@ -52,16 +47,21 @@ class Maker:
         )
 
     def found(self, user_id: str | None) -> ConversationStarted | GroupChatCreated:
-        """Return the event of a chat that was not known."""
+        """Return the event of a chat that was not known; `user_id`: the other side's."""
         chat = self.chat
-        kind = GroupChatCreated if chat.kind.is_group else ConversationStarted
-        return kind(
-            id=f"chat/{chat.id}", chat=chat, received_at=self.moment(), caught_up=True, user_id=user_id
+        event_id, received_at = f"{GroupChatCreated.id_start}/{chat.id}", self.moment()
+        if chat.kind.is_group:
+            return GroupChatCreated(id=event_id, chat=chat, received_at=received_at, caught_up=True)
+        return ConversationStarted(
+            id=event_id, chat=chat, received_at=received_at, caught_up=True, user_id=user_id
         )
 
     def removed(self) -> GroupChatRemoved:
         """Return the event of a group chat that is not there any more."""
         chat = self.chat
         return GroupChatRemoved(
-            id=f"removed/{chat.id}", chat=chat, received_at=self.moment(), caught_up=True
+            id=f"{GroupChatRemoved.id_start}/{chat.id}",
+            chat=chat,
+            received_at=self.moment(),
+            caught_up=True,
         )

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 
-from attrs import evolve, frozen
+from attrs import frozen
 
-from healthmsg.events import Event, QuestionAnswered
+from healthmsg.events import Event
 from healthmsg.gateway.inbox.base import OpenQuestion
 from healthmsg.models import Message
 
@@ -25,10 +25,17 @@ class Questions:
         self._open = {question.message_id: question for question in questions}
 
     def ask_all(self, at: float) -> None: ...
-    def due(self) -> float | None: return None
-    def next(self, now: float) -> OpenQuestion | None: return None
+    def due(self) -> float | None:
+        return None
+
+    def next(self, now: float) -> OpenQuestion | None:
+        return None
+
     def failed(self, message_id: str, at: float) -> None: ...
-    def seen(self, key: str, messages: Sequence[Message], events: Sequence[Event], *, is_baseline: bool) -> QuestionsFound:
+    def seen(
+        self, key: str, messages: Sequence[Message], events: Sequence[Event], *, is_baseline: bool
+    ) -> QuestionsFound:
         return QuestionsFound()
+
     def read(self, chat: object, message_id: str, message: Message | None) -> QuestionsFound:
         return QuestionsFound()

@@ -11,6 +11,7 @@ from healthmsg.events import (
     GroupChatRemoved,
     MembersAdded,
     MembersRemoved,
+    numbered,
 )
 from healthmsg.gateway.hints import Listed
 from healthmsg.gateway.inbox.base import ChatRecord
@@ -54,9 +55,7 @@ class Roster:
                 events += [event] if event else []
         if found.closed and not record.closed:
             events.append(
-                GroupChatClosed(
-                    id=f"closed/{chat.id}", chat=chat, received_at=self.moment(), caught_up=True
-                )
+                GroupChatClosed(id=f"closed/{chat.id}", chat=chat, received_at=self.moment(), caught_up=True)
             )
         return evolve(record, closed=found.closed), events
 
@@ -74,7 +73,7 @@ class Roster:
             return record, None
         members = None if known is None else tuple(sorted({*known, *added}))
         record = evolve(record, members=members, counter=record.counter + 1)
-        return record, evolve(event, id=f"added/{event.chat.id}/{record.counter}")
+        return record, numbered(event, record.counter)
 
     @staticmethod
     def _left(record: ChatRecord, event: MembersAdded | MembersRemoved) -> tuple[ChatRecord, Event | None]:
@@ -84,4 +83,4 @@ class Roster:
             return record, None
         members = None if known is None else tuple(one for one in known if one not in gone)
         record = evolve(record, members=members, counter=record.counter + 1)
-        return record, evolve(event, id=f"left/{event.chat.id}/{record.counter}")
+        return record, numbered(event, record.counter)

@@ -28,9 +28,7 @@ def test_nothing_is_lost_in_more_schedules(first: int) -> None:
 
 
 def _is_caught(*, acknowledges_first: bool = False) -> bool:
-    return any(
-        not run(seed, acknowledges_first=acknowledges_first).is_good for seed in range(CAUGHT_WITHIN)
-    )
+    return any(not run(seed, acknowledges_first=acknowledges_first).is_good for seed in range(CAUGHT_WITHIN))
 
 
 def test_stopping_at_a_known_message_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,5 +81,3 @@ def test_not_reading_again_after_the_lists_have_settled_is_caught(monkeypatch: p
     monkeypatch.setattr(ChatSync, "finish", finishes)
 
     assert _is_caught()
-
-

@@ -98,7 +98,9 @@ class Service:
         seen_until = self._seen_until()
         listed = [post for post in self.posts[key] if post.at <= seen_until and not post.is_deleted][::-1]
         start = ask.page * ask.amount
-        return [p.shown(is_stamped=self.is_stamped) for p in listed[start : start + min(ask.amount, self.cap)]]
+        return [
+            p.shown(is_stamped=self.is_stamped) for p in listed[start : start + min(ask.amount, self.cap)]
+        ]
 
     def _seen_until(self) -> float:
         """A list lags, but does not go back."""
@@ -233,7 +235,7 @@ class Client:
         job, now = work.job, self.service.now
         if isinstance(job, ListChats):
             self.pending += self.core.listed(self.service.listed())
-            self.core.listing_ended(now)
+            self.core.listing_ended()
             self.pending.append(_BASELINE)
             self.jobs.remove(work)
         elif isinstance(job, IdentifyChat):
@@ -325,7 +327,9 @@ class Verdict:
         return not (self.lost or self.twice or self.out_of_order or self.unsettled)
 
 
-def inverted(order: Iterable[str], posts: Iterable[Post], excused: set[tuple[str, str]]) -> list[tuple[str, str]]:
+def inverted(
+    order: Iterable[str], posts: Iterable[Post], excused: set[tuple[str, str]]
+) -> list[tuple[str, str]]:
     """Return pairs of neighbours in the service's order that were handled the other way round."""
     place = {event_id.removeprefix("message/"): index for index, event_id in enumerate(order)}
     # Where a message stood that was deleted before it was read, nothing tells.
