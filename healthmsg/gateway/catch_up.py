@@ -10,7 +10,7 @@ they came. So a model checker can drive it (`tests/gateway/model/`).
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime
 from math import inf
 from typing import Final
@@ -221,6 +221,11 @@ class CatchUp:
         return waiting + len(self._unread)
 
     @property
+    def keys(self) -> Collection[str]:
+        """The chats that are known."""
+        return self._known.keys()
+
+    @property
     def held(self) -> int:
         """How many events wait for a reading."""
         return sum(sync.holds for sync in self._active.values())
@@ -394,7 +399,9 @@ class CatchUp:
         if step.anchor is not None:
             self._records[key] = evolve(before, anchor=step.anchor.ids, anchor_at=step.anchor.at)
         events = [*step.events]
-        questions = self._questions.seen(key, found.messages, events, is_baseline=is_baseline)
+        questions = self._questions.seen(
+            ChatAddress.of_text(key), found.messages, step.recent, is_baseline=is_baseline
+        )
         events += questions.events
         if sync.is_current and (listed := self._hints_before.pop(key, None)) is not None:
             events += self._take_over(key, listed)
@@ -549,12 +556,15 @@ class CatchUp:
 
     # --- questions
 
-    def question_read(self, job: ReadQuestion, message: Message | None) -> list[Change]:
-        """Take a question that was read again; `None`: it is not there any more."""
-        found = self._questions.read(ChatAddress.of_text(job.key), job.message_id, message)
-        return _written(
-            Change(None, tuple(found.events), questions=found.open, closed_questions=found.closed)
-        )
+    def question_read(
+        self, job: ReadQuestion, message: Message | None, verified: Event | None = None
+    ) -> list[Change]:
+        """Take a question that was read again; `None`: it is not there any more.
+
+        `verified` is the event of a request for verification that was met.
+        """
+        found = self._questions.read(ChatAddress.of_text(job.key), job.message_id, message, verified)
+        return _written(Change(None, found.events, questions=found.open, closed_questions=found.closed))
 
     # --- inside
 

@@ -60,6 +60,8 @@ class Step:
     """To be handled, in this order."""
     anchor: Anchor | None
     """The new anchor; `None`: there is none yet."""
+    recent: frozenset[str] = frozenset()
+    """The ids of messages that were found and handled since the anchor, these included."""
     missed: int = 0
     """How many of the events are messages that no frame has brought."""
 
@@ -216,9 +218,10 @@ class ChatSync:
         self._held = [*kept, *held][:MOST_HELD]
         for event in handled:
             self._note(event, now)
+        recent = frozenset(message.id for message in found.messages if message.id in self._seen)
         self._move_anchor(found, now - settle, {message_id_of(event) for event in left})
         missed = sum(isinstance(event, MessageCreated) and event.caught_up for event in handled)
-        return Step((*map(make.deleted, gone), *handled), self.anchor, missed)
+        return Step((*map(make.deleted, gone), *handled), self.anchor, recent, missed)
 
     # --- inside
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from typing import Final
 
 from healthmsg.api import Api
@@ -11,19 +12,34 @@ from healthmsg.errors import (
     ClientClosedError,
     ForbiddenError,
     NotFoundError,
-    QuotaExceededError,
     ReauthorizationRequiredError,
     UnauthorizedError,
 )
+from healthmsg.events import Event
+from healthmsg.events.questions import request_in, verification_of
 from healthmsg.gateway.catch_up import CatchUp, IdentifyChat, Job, ListChats, ReadChat, ReadQuestion
 from healthmsg.gateway.hints import Listed, listed
 from healthmsg.gateway.inbox.base import Change, Inbox
 from healthmsg.gateway.reading import Ask
 from healthmsg.ids import ChatAddress
 from healthmsg.log import log
-from healthmsg.models import ConversationInfo, GroupChatInfo, Message
+from healthmsg.models import (
+    ConversationInfo,
+    GroupChatInfo,
+    IdentityProvider,
+    Message,
+    UserVerifications,
+)
 from healthmsg.paging import PAGE_SIZE
-from healthmsg.routes import GET_CHAT, GET_MESSAGE, LIST_CONVERSATIONS, LIST_GROUP_CHATS, LIST_MESSAGES
+from healthmsg.routes import (
+    GET_CHAT,
+    GET_MESSAGE,
+    LIST_CONVERSATIONS,
+    LIST_GROUP_CHATS,
+    LIST_MESSAGES,
+    LIST_PROVIDERS,
+    LIST_VERIFICATIONS,
+)
 
 AT_ONCE: Final = 10
 """Readings side by side: as many as 30 calls a second need where an answer takes a third of a second."""
@@ -43,6 +59,7 @@ class Jobs:
         inbox: Inbox,
         *,
         now: Callable[[], float],
+        moment: Callable[[], datetime],
         write: Callable[[Sequence[Change]], None],
         written: Callable[[], Awaitable[None]],
         room: Callable[[], int],
@@ -51,6 +68,7 @@ class Jobs:
         self._core = core
         self._inbox = inbox
         self._now = now
+        self._moment = moment
         self._write = write
         self._written = written
         self._room = room
@@ -80,23 +98,16 @@ class Jobs:
                     pass
 
     async def _do(self, job: Job) -> None:
-        failure: CallError | None = None
         try:
             await self._done(job)
         except _FATAL:
             raise
-        except (NotFoundError, ForbiddenError) as error:
-            failure = error
-            if isinstance(job, ReadChat):
+        except CallError as error:
+            if isinstance(job, ReadChat) and isinstance(error, NotFoundError | ForbiddenError):
                 self._core.look_for(job.key)
-        except (CallError, QuotaExceededError) as error:
-            failure = error if isinstance(error, CallError) else None
-            log(logging.INFO, "catching up: a call failed (%(error)s), it is tried again", error=type(error).__name__)
-            self._core.failed(job, self._now())
-        else:
-            self.wake()
-            return
-        if isinstance(failure, NotFoundError | ForbiddenError):
+            else:
+                name = type(error).__name__
+                log(logging.INFO, "catching up: a call failed (%(error)s) and is tried again", error=name)
             self._core.failed(job, self._now())
         self.wake()
 
@@ -106,7 +117,9 @@ class Jobs:
         elif isinstance(job, IdentifyChat):
             self._write(self._core.identified(job.key, await self._identified(job.key), self._now()))
         elif isinstance(job, ReadQuestion):
-            self._write(self._core.question_read(job, await self._message(job)))
+            message = await self._message(job)
+            verified = None if message is None else await self._verification(job, message)
+            self._write(self._core.question_read(job, message, verified))
         else:
             await self._read_chat(job)
 
@@ -140,6 +153,24 @@ class Jobs:
             return await self._api.read(Message, GET_MESSAGE, address, message_id=job.message_id)
         except (NotFoundError, ForbiddenError):
             return None
+
+    async def _verification(self, job: ReadQuestion, message: Message) -> Event | None:
+        request = request_in(message)
+        if request is None:
+            return None
+        try:
+            found = await self._api.read(UserVerifications, LIST_VERIFICATIONS, user_id=request.user_id)
+            left = await self._api.read(tuple[IdentityProvider, ...], LIST_PROVIDERS, user_id=request.user_id)
+        except (NotFoundError, ForbiddenError):
+            return None
+        return verification_of(
+            ChatAddress.of_text(job.key),
+            request,
+            found.user,
+            left,
+            me=self._core.me,
+            received_at=self._moment(),
+        )
 
     async def _read_chat(self, job: ReadChat) -> None:
         core, key = self._core, job.key

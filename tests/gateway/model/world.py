@@ -196,7 +196,7 @@ class Client:
             store.is_started, store.started_at = True, self.service.now
         self.core = self.make(
             {key: record.hint for key, record in store.records.items()},
-            Questions(),
+            Questions((), "me", lambda: EPOCH),
             is_first_start=not store.has_baseline,
             started_at=EPOCH + timedelta(seconds=int(store.started_at)) if self.service.is_stamped else None,
             moment=lambda: EPOCH,
