@@ -1,7 +1,7 @@
 """Catching up: which events may be handled, and what is to be read next, over all chats of a user.
 
-At each connect every chat is behind; each is read once at least, beginning `settle` seconds after the connect or
-later. How one chat is joined is in `chat_sync.py`, how it is read in `reading.py`.
+At each connect every chat is behind; each is read once at least, beginning `settle` seconds after the connect
+or later. How one chat is joined is in `chat_sync.py`, how it is read in `reading.py`.
 
 Nothing here does I/O or knows a clock: what happens is told by calls, what is to be read is asked for with
 `next_job`, and what is to be written comes back as changes, which have to be written in the order in which
@@ -113,9 +113,10 @@ class _Listing:
 class CatchUp:
     """All chats of a user.
 
-    `known` are the chats of which the inbox has a record, each with its hint. `started_at` is when the inbox was
-    started first, by the service's clock: of chats that were there then and have no anchor yet, what was sent
-    after that is handled. `is_first_start` says that the list of these chats is still to be read.
+    `known` are the chats of which the inbox has a record, each with its hint. `started_at` is when the
+    inbox was started first, by the service's clock: of chats that were there then and have no anchor yet,
+    what was sent after that is handled. `is_first_start` says that the list of these chats is still to be
+    read.
     """
 
     def __init__(  # noqa: PLR0913 - what it is made of, by keyword
@@ -206,9 +207,11 @@ class CatchUp:
             self._wake(key)
 
     def unreadable(self, now: float) -> None:
-        """Note that something came that could not be read: all chats are read once more, at most every ten minutes.
+        """Note that something came that could not be read: all chats are read once more.
 
-        Nothing is held for that: a service that keeps sending what is not known here would hold up everything.
+        That is done at most every ten minutes.
+        Nothing is held for that: a service that keeps sending what is not known here would hold up
+        everything.
         """
         if now >= self._swept_at + _SWEEP_EVERY:
             self._swept_at = now
@@ -591,7 +594,7 @@ class CatchUp:
         heapq.heappush(self._due, (at, self._pushed, key))
 
     def _change(self, key: str, events: Iterable[Event], before: ChatRecord | None = None) -> Change:
-        """Return what is to be written: events, and the record of their chat if it is another one than before."""
+        """Return what is to be written: events, and the record of their chat if it has changed."""
         record = self._records.get(key)
         before = before or record
         handled: list[Event] = []

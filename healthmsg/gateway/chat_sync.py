@@ -1,15 +1,17 @@
 """One chat: which of its events may be handled now, which are held, and when it must be read.
 
-The gateway is a hint. A frame is handled as it comes while the chat is *current*: since it was read, nothing can
-have been missed. Whatever is odd (the connection was lost, a frame had no text or could not be read, a queue was
-full) is a *gap*. From then on events of the chat are held until a reading of its list joins what was known with
-what is held. A list may lag behind the gateway, by `settle` seconds at most [A]: a reading that began earlier than
-that after the gap shows some of what was missed, which is handled at once, but only a later one ends the gap.
+The gateway is a hint. A frame is handled as it comes while the chat is *current*: since it was read, nothing
+can have been missed. Whatever is odd (the connection was lost, a frame had no text or could not be read, a
+queue was full) is a *gap*. From then on events of the chat are held until a reading of its list joins what
+was known with what is held. A list may lag behind the gateway, by `settle` seconds at most [A]: a reading
+that began earlier than that after the gap shows some of what was missed, which is handled at once, but only a
+later one ends the gap.
 
 Nothing here does I/O or knows a clock; `now` is in seconds of any clock that goes on during suspend.
 """
 
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from functools import partial
 from itertools import dropwhile
@@ -39,7 +41,8 @@ _PAUSE: Final = 1.0
 _MOST_TRIES: Final = 3
 """Readings that do not show an announced message, until it counts as deleted."""
 MOST_UNCONFIRMED: Final = 20
-"""Messages that came as frames since the list was read. With more it is read again: the anchor follows them."""
+"""Messages that came as frames since the list was read. With more it is read again, so that the anchor
+follows."""
 
 
 class MakeEvent(Protocol):
@@ -73,7 +76,9 @@ class ChatSync:
     anchor: Anchor | None
     """What lists have shown and is settled; `None`: the chat was never read, and nothing older is new."""
     baseline_at: datetime | None = None
-    """Without an anchor: from when on, by the service's clock, messages are to be handled; `None`: not known."""
+    """Without an anchor: from when on, by the service's clock, messages are to be handled; `None`: not
+    known.
+    """
     since: float | None = None
     """From when on no event can have been missed; `None`: events are being missed, without a connection."""
     is_current: bool = False
@@ -271,8 +276,8 @@ class ChatSync:
     def _merged(self, found: Found, make: MakeEvent) -> list[Event]:
         """Put what was read and what is held into one order.
 
-        It is that of the list. What is held and not listed stands right before what was held next and is listed:
-        it is newer than all that the list shows, or was deleted meanwhile.
+        It is that of the list. What is held and not listed stands right before what was held next and
+        is listed: it is newer than all that the list shows, or was deleted meanwhile.
         """
         new = self._new_in(found)
         listed = {message.id for message in new}
@@ -315,7 +320,7 @@ class ChatSync:
         }
         return bool(self._expected)
 
-    def _move_anchor(self, found: Found, settled_until: float, left: Set[str]) -> None:
+    def _move_anchor(self, found: Found, settled_until: float, left: AbstractSet[str]) -> None:
         """Let the anchor be the newest messages of the list that are settled, below all that is left."""
         if self.anchor is None:
             if not left:

@@ -67,9 +67,9 @@ def _without_links(value: object) -> object:
 class HintTrust:
     """Counts what readings say of hints.
 
-    At first a hint may only make a chat be read earlier. After 20 chats in which something was missed, and whose
-    hint had changed each time, chats whose hint has not changed are left out. One in which something was missed
-    all the same ends that for good.
+    At first a hint may only make a chat be read earlier. After 20 chats in which something was missed,
+    and whose hint had changed each time, chats whose hint has not changed are left out. One in which
+    something was missed all the same ends that for good.
     """
 
     def __init__(self) -> None:

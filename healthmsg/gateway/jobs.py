@@ -52,7 +52,7 @@ class Jobs:
     `written` waits until all that was handed over is in the inbox.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it works with, by keyword
         self,
         api: Api,
         core: CatchUp,

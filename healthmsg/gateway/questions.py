@@ -85,7 +85,7 @@ class Questions:
     def seen(
         self, chat: ChatAddress, messages: Sequence[Message], recent: Container[str], *, is_baseline: bool
     ) -> QuestionsFound:
-        """Take what a list shows of a chat; `recent` are the messages that were handled, or are about to be."""
+        """Take what a list shows of a chat; `recent` are the messages that are known to be handled."""
         events: list[Event] = []
         opened: list[OpenQuestion] = []
         closed: list[str] = []
@@ -110,7 +110,7 @@ class Questions:
     def read(
         self, chat: ChatAddress, message_id: str, message: Message | None, verified: Event | None
     ) -> QuestionsFound:
-        """Take a message that was read again; `verified` is what else is known of a request for verification."""
+        """Take a message that was read again; `verified` is the event of a request that was met."""
         if message is None or verified is not None:
             events = () if verified is None else (verified,)
             return QuestionsFound(events, (), tuple(self._forget(message_id)))

@@ -1,12 +1,13 @@
-"""Reading the newest messages of a chat down to what is known: which page to ask for next, and when it is enough.
+"""Reading the newest messages of a chat down to what is known.
 
-A list is newest first [A], and it changes while it is read: a message that is deleted moves all older ones up,
-so that one of them slips from a page that is still to be read to one that was read already. Therefore one page
-that reaches down to the anchor is best: it shows the list as it was at one moment. Only when the service does not
-give so many messages at once, further pages are read, and then all of them again until two passes agree.
+A list is newest first [A], and it changes while it is read: a message that is deleted moves all older ones
+up, so that one of them slips from a page that is still to be read to one that was read already. Therefore one
+page that reaches down to the anchor is best: it shows the list as it was at one moment. Only when the service
+does not give so many messages at once, further pages are read, and then all of them again until two passes
+agree.
 
-Nothing here does I/O or knows a clock: `read_to_anchor` is a generator that yields what to ask for and is sent
-the answers.
+Nothing here does I/O or knows a clock: `read_to_anchor` is a generator that yields what to ask for and is
+sent the answers.
 """
 
 from collections.abc import Callable, Generator, Sequence

@@ -31,7 +31,7 @@ class Roster:
     moment: Callable[[], datetime]
 
     def pushed(self, record: ChatRecord, event: Event) -> tuple[ChatRecord, Event | None]:
-        """Return the record after an event, and the event as it is to be handled; `None`: it changes nothing."""
+        """Return the record after an event, and the event to be handled; `None`: it changes nothing."""
         if isinstance(event, MembersAdded):
             return self._added(record, event)
         if isinstance(event, MembersRemoved):

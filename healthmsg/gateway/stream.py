@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 from datetime import datetime
 from enum import Enum
@@ -82,10 +82,10 @@ class _Counters:
 class Events(AsyncIterationOnly):
     """What happens in the user's chats. Use it as `async with client.events(…) as events:`.
 
-    `async for event in events` hands out one event after another. An event is done when the loop asks for the
-    next one. If the loop's body raises, or leaves the loop, or the process dies, the event comes again when
-    the stream is opened the next time, with a higher `attempt`; without a store, only what the process has not
-    lost. `batches` hands out several at once, which costs less with a store.
+    `async for event in events` hands out one event after another. An event is done when the loop asks for
+    the next one. If the loop's body raises, or leaves the loop, or the process dies, the event comes
+    again when the stream is opened the next time, with a higher `attempt`; without a store, only what the
+    process has not lost. `batches` hands out several at once, which costs less with a store.
     """
 
     _called = "stream of events"
@@ -203,9 +203,9 @@ class Events(AsyncIterationOnly):
                 yield event
 
     async def batches(self, most: int = 100) -> AsyncIterator[list[Event]]:
-        """Yield up to `most` events at once, as soon as there is one. All of them are done with the next batch.
+        """Yield up to `most` events at once, as soon as there is one.
 
-        With a store, a batch is one transaction instead of one for each event.
+        All of them are done when the next batch is asked for. With a store, a batch is one transaction instead of one for each event.
         """
         while True:
             yield await self._next(most)

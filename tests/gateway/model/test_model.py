@@ -75,7 +75,7 @@ def test_one_pass_over_several_pages_is_caught(monkeypatch: pytest.MonkeyPatch) 
 def test_not_reading_again_after_the_lists_have_settled_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     finish = ChatSync.finish
 
-    def finishes(self: ChatSync, found: Found, now: float, settle: float, *rest: object) -> object:  # noqa: ARG001
+    def finishes(self: ChatSync, found: Found, now: float, settle: float, *rest: object) -> object:
         return finish(self, found, now, 0.0, *rest)  # type: ignore[arg-type] # as they came
 
     monkeypatch.setattr(ChatSync, "finish", finishes)

@@ -1,8 +1,8 @@
-"""A model of everything around the pure core: a service, its gateway, a store, a consumer, and what goes wrong.
+"""A model of everything around the pure core: a service, its gateway, a store, a consumer, and what goes
+wrong.
 
-One schedule is a random sequence of small steps. Each request, each frame, each transaction and each kill is a step
-of its own, so that anything can happen between any two of them.
-"""
+One schedule is a random sequence of small steps. Each request, each frame, each transaction and each kill is
+a step of its own, so that anything can happen between any two of them."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -263,7 +263,7 @@ class Client:
                 return
             work.ask = next(work.reading)
             return
-        if self.service.random.random() < 0.03:  # noqa: PLR2004 - the call fails
+        if self.service.random.random() < 0.03:
             self.jobs.remove(work)
             self.core.failed(job, now)
             return
@@ -302,7 +302,7 @@ class Client:
         self.service.queue = None
         if self.running is not None:
             # It may have been handled to its end just then.
-            if self.service.random.random() < 0.5:  # noqa: PLR2004
+            if self.service.random.random() < 0.5:
                 self.handled[self.running.id] += 1
                 if self.handled[self.running.id] == 1:
                     self.order.append(self.running.id)
