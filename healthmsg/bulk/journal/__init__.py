@@ -34,8 +34,10 @@ __all__ = [
     "JournalFile",
     "JournalMessage",
     "State",
+    "Target",
     "fingerprint_of",
     "likeness_of",
+    "missing_package",
     "open_journal",
 ]
 
@@ -77,7 +79,7 @@ async def _opened(
     target: Target, lease: timedelta, patience: float, *, is_reading: bool
 ) -> "AsyncIterator[SqlJournal]":
     # Importing what the extra brings takes a quarter of a second.
-    missing = await asyncio.to_thread(_import, target)
+    missing = await asyncio.to_thread(missing_package, target)
     if missing is not None:
         raise ConfigurationError(f'a journal needs {missing}: pip install "healthmsg[bulk]"')
     from healthmsg.bulk.journal.store import SqlJournal  # noqa: PLC0415
@@ -95,7 +97,7 @@ async def _opened(
             raise
 
 
-def _import(target: Target) -> str | None:
+def missing_package(target: Target) -> str | None:
     """Import the packages of the extra; return the name of one that is not installed."""
     try:
         from healthmsg.bulk.journal import store  # noqa: F401, PLC0415

@@ -124,6 +124,49 @@ RECIPIENTS: Final = Table(
     Column("recipient", Text, nullable=False),
 )
 
+# What is known of the user's chats, and what happened in them: see `healthmsg/gateway/inbox/`.
+CHATS: Final = Table(
+    "healthmsg_chats",
+    METADATA,
+    Column("key", Text, primary_key=True),
+    # JSON: ids of messages; NULL: it was never read.
+    Column("anchor", Text),
+    Column("anchor_at", Utc),
+    Column("hint", Text),
+    # JSON: ids of users.
+    Column("members", Text),
+    Column("closed", Boolean, nullable=False),
+    Column("counter", BigInteger, nullable=False),
+)
+INBOX: Final = Table(
+    "healthmsg_inbox",
+    METADATA,
+    # The order in which events are handed out.
+    Column("sequence", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    # That of a done event stays, so that it is not taken in again.
+    Column("id", Text, nullable=False, unique=True),
+    # JSON; NULL once it is done.
+    Column("body", Text),
+    Column("state", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+)
+QUESTIONS: Final = Table(
+    "healthmsg_questions",
+    METADATA,
+    Column("message_id", Text, primary_key=True),
+    Column("chat", Text, nullable=False),
+    # JSON: ids of events.
+    Column("answered", Text, nullable=False),
+)
+# Which process has the inbox, in PostgreSQL.
+HOLDER: Final = Table(
+    "healthmsg_holder",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("lease_until", Utc, nullable=False),
+)
+
 # As it stands in the indexes: SQLite uses these only where it reads the same words.
 IS_NEXT: Final = text("is_next")
 
@@ -146,11 +189,13 @@ _index("runs", _M.recipient, _M.run)
 _index("id", _M.message_id, where="message_id IS NOT NULL")
 _index("delivered", _M.updated_at, where="message_id IS NOT NULL")
 _index("addresses", RECIPIENTS.c.recipient)
+_index("inbox_next", INBOX.c.sequence, where="state = 'new'")
+_index("inbox_running", INBOX.c.sequence, where="state = 'running'")
 
 # --- making them, and what the journal says of itself
 
 # Development versions had lower ones.
-VERSION: Final = 7
+VERSION: Final = 8
 _VERSION: Final = "version"
 _SALT: Final = "salt"
 _ACCOUNT: Final = "account"

@@ -89,7 +89,7 @@ class SqlJournal(Journal):
         """
         if is_reading and target.path is not None and not target.path.exists():
             raise JournalNotFoundError("There is no journal there.")
-        database = _database_of(target, lease, is_reading=is_reading)
+        database = database_of(target, lease, is_reading=is_reading)
         problem: HealthmsgError
         try:
             await database.start()
@@ -132,7 +132,7 @@ class SqlJournal(Journal):
             return set_owner(connection, owner)
 
         self._refuse_reader()
-        _require_same(await self._do(note), owner)
+        require_same(await self._do(note), owner)
 
     async def check_owner(self, api_url: str, account: str | None = None) -> None:
         """Compare only, as far as is known; for one who reads, too.
@@ -140,7 +140,7 @@ class SqlJournal(Journal):
         Raises:
             JournalMismatchError: it belongs to another account, or to another URL.
         """
-        _require_same(await self._do(read_owner), Owner(comparable_url(api_url), account))
+        require_same(await self._do(read_owner), Owner(comparable_url(api_url), account))
 
     # --- runs
 
@@ -524,7 +524,7 @@ class SqlJournal(Journal):
         connection.execute(self._claiming.release_all, {"b_worker": self._worker})
 
 
-def _database_of(target: Target, lease: timedelta, *, is_reading: bool) -> Database:
+def database_of(target: Target, lease: timedelta, *, is_reading: bool) -> Database:
     """Return what connects to it. What it needs is imported only now."""
     if target.path is not None:
         from healthmsg.bulk.journal.sqlite import SqliteDatabase  # noqa: PLC0415
@@ -537,7 +537,12 @@ def _database_of(target: Target, lease: timedelta, *, is_reading: bool) -> Datab
     return PostgresqlDatabase(target, lease, is_reading=is_reading)
 
 
-def _require_same(known: Owner, owner: Owner) -> None:
+def require_same(known: Owner, owner: Owner) -> None:
+    """Refuse what belongs to another account, or to another URL.
+
+    Raises:
+        JournalMismatchError: it does.
+    """
     if known.api_url is not None and known.api_url != owner.api_url:
         raise JournalMismatchError(
             f"The journal belongs to {known.api_url}, and this client is for {owner.api_url}: nothing was"
