@@ -190,12 +190,20 @@ def _model_as_json(model: object) -> dict[str, object]:
 
 
 def _attributes(value: Any) -> dict[str, object]:
-    attributes = dict[str, object]()
-    for attribute in fields(type(value)):
-        write = attribute.metadata.get(WRITE)
-        kept = getattr(value, attribute.name)
-        attributes[attribute.name] = kept if write is None else write(kept)
-    return attributes
+    return {
+        name: getattr(value, name) if write is None else write(getattr(value, name))
+        for name, write in written_fields(type(value))
+    }
+
+
+@cache
+def _written_fields(kind: Any) -> tuple[tuple[str, Callable[[Any], object] | None], ...]:
+    """Return the names of a model's fields, and what writes each of which JSON does not have the type."""
+    return tuple((attribute.name, attribute.metadata.get(WRITE)) for attribute in fields(kind))
+
+
+# To mypy, classes of models cannot be hashed.
+written_fields: Callable[[type], tuple[tuple[str, Callable[[Any], object] | None], ...]] = _written_fields
 
 
 def _error_as_json(error: Exception) -> dict[str, object]:

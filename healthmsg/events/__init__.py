@@ -24,6 +24,13 @@ from healthmsg.events.messages import (
     VerificationAccepted,
     VerificationRejected,
 )
+from healthmsg.events.questions import (
+    VerificationRequest,
+    answers_of,
+    is_open,
+    request_in,
+    verification_of,
+)
 
 __all__ = [
     "KINDS",
@@ -46,8 +53,13 @@ __all__ = [
     "UnknownEvent",
     "VerificationAccepted",
     "VerificationRejected",
+    "VerificationRequest",
+    "answers_of",
     "event_from_dict",
     "event_of_frame",
     "in_chat",
+    "is_open",
     "numbered",
+    "request_in",
+    "verification_of",
 ]

@@ -1,19 +1,18 @@
 """What every event has, and what makes its id."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
-from functools import cache
-from typing import Any, ClassVar, Final, Self
+from typing import ClassVar, Final, Self
 from uuid import uuid4
 
-from attrs import field, fields, frozen
+from attrs import field, frozen
 
-from healthmsg.codec import Model
+from healthmsg.codec import Model, written_fields
 from healthmsg.errors import InvalidInputError
 from healthmsg.ids import ADDRESS_STARTS, ChatAddress
 from healthmsg.json_text import JSONObject
-from healthmsg.structuring import WRITE, in_json
+from healthmsg.structuring import in_json
 
 _STARTS: Final = tuple(start for start, _ in ADDRESS_STARTS)
 _ANSWER: Final = "answer"
@@ -35,7 +34,7 @@ def answer_id(message_id: str, user_id: str, options: Iterable[str]) -> str:
 def shown_id(event_id: str) -> str:
     """Show an event's id without what a user answered, which may say something about the user."""
     if event_id.startswith(f"{_ANSWER}/"):
-        event_id = f"{event_id.rpartition('/')[0]}/…"
+        event_id = "/".join([*event_id.split("/", 3)[:3], "…"])
     return repr(event_id)
 
 
@@ -60,16 +59,9 @@ def _text(address: ChatAddress | None) -> str | None:
     return None if address is None else address.text
 
 
-ADDRESS: Final[dict[str, Any]] = {"converter": _address, "metadata": in_json(str, _text)}
-"""How a field is declared that holds a chat's address; in JSON it is text, such as `conversations/c1`."""
-KNOWN_ADDRESS: Final[dict[str, Any]] = {"converter": _known_address, "metadata": in_json(str | None, _text)}
-"""The same of one that may be missing."""
-
-
-@cache
-def _written_fields(kind: type["Event"]) -> tuple[tuple[str, Callable[[Any], object] | None], ...]:
-    """Return the names of an event's fields, and what writes each where JSON does not know it."""
-    return tuple((attribute.name, attribute.metadata.get(WRITE)) for attribute in fields(kind))
+# In JSON an address is text, such as `conversations/c1`.
+_AS_TEXT: Final = in_json(str, _text)
+_AS_TEXT_IF_KNOWN: Final = in_json(str | None, _text)
 
 
 @frozen(kw_only=True)
@@ -106,7 +98,7 @@ class Event(Model):
     def _document(self) -> dict[str, object]:
         # `extra` stays a key of its own: its keys are the service's, and may be the same as ours.
         document: dict[str, object] = {"kind": self.kind}
-        for name, write in _written_fields(type(self)):  # type: ignore[arg-type] # classes are hashable
+        for name, write in written_fields(type(self)):
             kept = getattr(self, name)
             if kept is not None and (name != "extra" or kept):
                 document[name] = kept if write is None else write(kept)
@@ -128,7 +120,7 @@ class Event(Model):
 class ChatEvent(Event):
     """Something that happened in one chat."""
 
-    chat: ChatAddress = field(**ADDRESS)
+    chat: ChatAddress = field(converter=_address, metadata=_AS_TEXT)
     """Which chat; `chat.text` is an address as `send_many` takes it."""
 
 
@@ -141,7 +133,7 @@ class UnknownEvent(Event):
 
     name: str = field(repr=shown_word)
     """What the gateway calls it; empty if that is no text."""
-    chat: ChatAddress | None = field(default=None, **KNOWN_ADDRESS)
+    chat: ChatAddress | None = field(default=None, converter=_known_address, metadata=_AS_TEXT_IF_KNOWN)
     """The chat that the frame names, if it names one."""
     frame: JSONObject = field(factory=dict, repr=False, hash=False)
     """The frame's `data`, as it came."""

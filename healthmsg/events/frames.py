@@ -44,7 +44,7 @@ _GROUP_CHAT: Final = "groupchat_id"
 _KINDS_OF_CHAT: Final = {_CONVERSATION: ChatKind.CONVERSATION, _GROUP_CHAT: ChatKind.GROUP_CHAT}
 _KEYS: Final = {"conversation": _CONVERSATION, "groupchat": _GROUP_CHAT}
 _PROTOCOL: Final = frozenset({"authenticated", "groupchat_subscribed", "groupchat_unsubscribed", "error"})
-_ADDRESSES_KEPT: Final = 10_000
+_ADDRESSES_KEPT: Final = 1_000
 
 
 @frozen
@@ -60,8 +60,8 @@ class Incomplete:
     """The message that it is about, where it names one."""
 
 
-Outcome = Event | Incomplete
-_Reader = Callable[..., Outcome]
+_Found = Event | Incomplete
+_Reader = Callable[..., _Found]
 
 
 def event_of_frame(name: str, data: JSONObject, *, me: str, now: datetime) -> Event | Incomplete | None:
@@ -124,11 +124,12 @@ def _user_if_named(data: Mapping[str, object]) -> str | None:
 
 
 def _rest(data: Mapping[str, object], *read: str) -> dict[str, object]:
-    """Return what is in a frame beside what was read of it."""
+    """Return what is in a frame beside what was read of it.
+
+    It is left out where it could not be written: a deletion, say, cannot be read over REST instead.
+    """
     extra = {key: value for key, value in data.items() if key not in read}
-    if extra and not _can_be_written(extra):
-        raise MismatchError
-    return extra
+    return extra if not extra or _can_be_written(extra) else {}
 
 
 def _can_be_written(value: object) -> bool:
@@ -140,7 +141,7 @@ def _can_be_written(value: object) -> bool:
     return True
 
 
-def _unreadable(name: str, data: dict[str, object], now: datetime) -> Outcome:
+def _unreadable(name: str, data: dict[str, object], now: datetime) -> _Found:
     chat = _chat_if_named(data)
     if chat is None or name in _AT_MOST_ONCE:
         return _unknown(name, data, now)
@@ -161,7 +162,7 @@ def _unknown(name: str, data: dict[str, object], now: datetime) -> UnknownEvent:
 # --- messages
 
 
-def _message(data: dict[str, object], me: str, now: datetime, *, key: str) -> Outcome:
+def _message(data: dict[str, object], me: str, now: datetime, *, key: str) -> _Found:
     chat, message_id = _chat(data, key), _text(data, "message_id")
     document = data.copy()
     del document[key], document["message_id"]
@@ -175,8 +176,9 @@ def _message(data: dict[str, object], me: str, now: datetime, *, key: str) -> Ou
     extra = message.extra
     if "id" in data:
         extra = {**extra, "id": data["id"]}
-    # The fields of a message that hold JSON of any depth.
-    if (attachments or extra or message.mentions or message.payload) and not _can_be_written(data):
+    # What may hold JSON of any depth.
+    people = message.user or message.mentions or message.liked_by
+    if (people or attachments or extra or message.payload) and not _can_be_written(data):
         raise MismatchError
     return MessageCreated(
         id=f"{MessageCreated.id_start}/{message_id}",
@@ -210,7 +212,7 @@ def _deleted_or_verified(
     *,
     key: str,
     event: type[MessageDeleted | VerificationAccepted | VerificationRejected],
-) -> Outcome:
+) -> _Found:
     chat, message_id, user_id = _chat(data, key), _text(data, "message_id"), _user_if_named(data)
     return event(
         id=f"{event.id_start}/{message_id}",
@@ -228,7 +230,7 @@ def _read_user(data: Mapping[str, object], user_id: str | None) -> tuple[str, ..
     return ("user_id",) if user_id is not None or not data.get("user_id", "") else ()
 
 
-def _liked(data: dict[str, object], me: str, now: datetime, *, key: str) -> Outcome:
+def _liked(data: dict[str, object], me: str, now: datetime, *, key: str) -> _Found:
     chat, message_id, user_id = _chat(data, key), _text(data, "message_id"), _text(data, "user_id")
     return MessageLiked(
         id=random_id(MessageLiked.id_start),
@@ -241,12 +243,13 @@ def _liked(data: dict[str, object], me: str, now: datetime, *, key: str) -> Outc
     )
 
 
-def _answered(data: dict[str, object], me: str, now: datetime, *, key: str) -> Outcome:
+def _answered(data: dict[str, object], me: str, now: datetime, *, key: str) -> _Found:
     options = data.get("options")
-    # An array also for one [V].
-    names: tuple[str, ...] = structured([options] if type(options) is str else options, tuple[str, ...])
-    if options is None:
+    if type(options) is str:  # usually an array also for one [V]
+        options = [options]
+    elif options is None:
         raise MismatchError
+    names = structured(options, tuple[str, ...])
     return QuestionAnswered.of(
         _chat(data, key),
         _text(data, "message_id"),
@@ -261,7 +264,7 @@ def _answered(data: dict[str, object], me: str, now: datetime, *, key: str) -> O
 # --- chats and people
 
 
-def _started(data: dict[str, object], me: str, now: datetime) -> Outcome:
+def _started(data: dict[str, object], me: str, now: datetime) -> _Found:
     chat, user_id = _chat(data, _CONVERSATION), _user_if_named(data)
     return ConversationStarted(
         id=f"{ConversationStarted.id_start}/{chat.id}",
@@ -279,7 +282,7 @@ def _group_chat(
     now: datetime,
     *,
     event: type[GroupChatCreated | GroupChatClosed | GroupChatRemoved],
-) -> Outcome:
+) -> _Found:
     chat = _chat(data, _GROUP_CHAT)
     return event(
         id=f"{event.id_start}/{chat.id}",
@@ -292,10 +295,10 @@ def _group_chat(
 
 def _members(
     data: dict[str, object], me: str, now: datetime, *, event: type[MembersAdded | MembersRemoved]
-) -> Outcome:
+) -> _Found:
     chat, user_id = _chat(data, _GROUP_CHAT), _user_if_named(data)
     users: tuple[User, ...] = structured(data.get("users"), tuple[UserOrId, ...])
-    if not users or not _can_be_written(data):
+    if not users or not _can_be_written(data["users"]):
         raise MismatchError
     return event(
         id=random_id(f"{event.id_start}/{chat.id}"),
@@ -310,9 +313,9 @@ def _members(
 
 def _typing(
     data: dict[str, object], me: str, now: datetime, *, event: type[TypingStarted | TypingStopped]
-) -> Outcome:
+) -> _Found:
     user_id = _text(data, "user_id")
-    key = _CONVERSATION if _CONVERSATION in data else _GROUP_CHAT
+    key = _GROUP_CHAT if data.get(_CONVERSATION) is None else _CONVERSATION
     return event(
         id=random_id(event.id_start),
         chat=_chat(data, key),
@@ -323,7 +326,7 @@ def _typing(
     )
 
 
-def _presence(data: dict[str, object], me: str, now: datetime) -> Outcome:
+def _presence(data: dict[str, object], me: str, now: datetime) -> _Found:
     user_id = _text(data, "user_id")
     return PresenceChanged(
         id=random_id(PresenceChanged.id_start),
