@@ -16,7 +16,7 @@ from healthmsg.validation import check_choice
 Presence = Literal["online", "busy", "away", "offline"]
 """What a user can be [V]."""
 PRESENCES: Final = ("online", "busy", "away", "offline")
-# Seconds. How long others show that a user types is not documented; the vendor's bot stops after half a second.
+# Seconds. How long others show it is not documented; the vendor's bot stops after half a second.
 _REPEAT: Final = 4.0
 
 

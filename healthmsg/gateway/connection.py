@@ -206,7 +206,7 @@ class GatewayConnection:
             self._listener.lost(reason)
         if self._was_refused:
             await self._renew_or_give_up(token)
-            return 0.0
+            return self._backoff.wait() if protocol.is_authenticated else 0.0
         if protocol.had_error:
             return _AFTER_LIMIT_ERROR + self._backoff.wait()
         return 0.0 if was_asleep else self._backoff.wait()
@@ -358,5 +358,5 @@ async def _sleep(seconds: float) -> None:
     clock = SteadyClock()
     clock.now()
     until = clock.now() + seconds
-    while (left := until - clock.now()) > 0:
+    while (left := until - clock.now()) > 0:  # noqa: ASYNC110 - a clock is looked at
         await asyncio.sleep(min(left, _LOOK_EVERY))

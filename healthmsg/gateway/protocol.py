@@ -5,6 +5,7 @@ Contract: "The gateway" [D, V]. Nothing here does I/O; times are seconds of any 
 
 import sys
 from collections import deque
+from collections.abc import Mapping
 from typing import Final
 
 import orjson
@@ -194,5 +195,5 @@ class Protocol:
         return True
 
 
-def _frame(name: str, data: dict[str, object] | dict[str, str]) -> str:
+def _frame(name: str, data: Mapping[str, object]) -> str:
     return orjson.dumps({"event": name, "data": data}).decode()

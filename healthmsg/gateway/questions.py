@@ -103,7 +103,7 @@ class Questions:
             if not self._may_be_answered(chat, message):
                 closed += self._forget(message.id)
             elif known is None:
-                opened.append(self._remember(OpenQuestion(message.id, chat.text, (), before)))
+                opened.append(self._remember(OpenQuestion(message.id, chat.text, before)))
         closed += self._too_many()
         return QuestionsFound(tuple(events), tuple(opened), tuple(closed))
 
@@ -117,12 +117,12 @@ class Questions:
         return self.seen(chat, [message], (), is_baseline=False)
 
     def _may_be_answered(self, chat: ChatAddress, message: Message) -> bool:
-        if isinstance(message.payload, VerificationPayload):
+        payload = message.payload
+        if not isinstance(payload, QuestionPayload):
             return True
-        if not is_open(message):
-            return False
-        asks_one = not chat.kind.is_group and isinstance(message.payload, QuestionPayload)
-        return not (asks_one and any(answer.options for answer in message.payload.answers))
+        # In a conversation only the other side is asked.
+        is_answered = not chat.kind.is_group and any(answer.options for answer in payload.answers)
+        return is_open(message) and not is_answered
 
     def _remember(self, question: OpenQuestion) -> OpenQuestion:
         self._open[question.message_id] = question

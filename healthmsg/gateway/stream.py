@@ -7,15 +7,16 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Seque
 from contextlib import AsyncExitStack, suppress
 from datetime import datetime
 from enum import Enum
+from os import PathLike
 from types import TracebackType
 from typing import Final, Literal, Self
 
 from attrs import define, frozen
 
-from healthmsg.aio import AsyncIterationOnly, start
+from healthmsg.aio import AsyncIterationOnly
 from healthmsg.api import Api
 from healthmsg.clock import SteadyClock
-from healthmsg.errors import ClientClosedError, InvalidUseError
+from healthmsg.errors import ClientClosedError, InvalidInputError
 from healthmsg.events import ChatEvent, Event, GroupChatCreated, Incomplete, event_of_frame
 from healthmsg.gateway.catch_up import SETTLE, CatchUp
 from healthmsg.gateway.connection import GatewayConnection, GatewayState
@@ -95,7 +96,7 @@ class Events(AsyncIterationOnly):
         api: Api,
         *,
         connect: Callable[["Events"], GatewayConnection],
-        store: object,
+        store: str | PathLike[str] | None,
         kinds: Collection[type[Event]] | None,
         subscribe: Subscribe,
         service_time: Callable[[], datetime],
@@ -170,7 +171,7 @@ class Events(AsyncIterationOnly):
 
     async def __aenter__(self) -> Self:
         if self._work is not None or self._state is EventsState.CLOSED:
-            raise InvalidUseError("a stream of events is opened once: call events() again")
+            raise InvalidInputError("a stream of events is opened once: call events() again")
         self._inbox = await self._stack.enter_async_context(open_inbox(self._store))
         self._work = self._api.spawn(self._go_on())
         return self
@@ -214,7 +215,7 @@ class Events(AsyncIterationOnly):
         """Note that the last events are done, and return the next ones."""
         inbox = self._inbox
         if inbox is None:
-            raise InvalidUseError("a stream of events is entered with `async with` before it is read")
+            raise InvalidInputError("a stream of events is entered with `async with` before it is read")
         done = [event.id for event in self._running if event.durable]
         self._running = []
         while True:
@@ -348,7 +349,8 @@ class Events(AsyncIterationOnly):
             self._state = EventsState.CONNECTING
             await self._prepare(self._inbox)
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._run_connection())
+                assert self._connection is not None  # noqa: S101 - it was just made
+                group.create_task(self._connection.run())
                 group.create_task(self._keep_writing())
                 assert self._jobs is not None  # noqa: S101 - it was just made
                 group.create_task(self._jobs.run())
@@ -383,14 +385,6 @@ class Events(AsyncIterationOnly):
             room=self._room,
         )
         self._connection = self._connect(self)
-
-    async def _run_connection(self) -> None:
-        assert self._connection is not None  # noqa: S101 - it was just made
-        try:
-            await self._connection.run()
-        finally:
-            closing = start(self._connection.close())
-            await asyncio.shield(closing)
 
     def _wake(self) -> None:
         if self._jobs is not None:

@@ -1,14 +1,15 @@
-"""The inbox in the journal's database: an event is written before it is handed out, and erased when it is done."""
+"""The inbox in the journal's database: events are written before they are handed out, and erased when done."""
 
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
 from secrets import token_hex
 from typing import Final, TypeVar
 
 import orjson
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from healthmsg.aio import start as start_task
 from healthmsg.bulk.journal import statements as journal_statements
@@ -23,7 +24,6 @@ from healthmsg.bulk.journal.database import (
 from healthmsg.bulk.journal.store import database_of, require_same
 from healthmsg.bulk.journal.target import Target
 from healthmsg.bulk.journal.writer import Changes, Writer
-from healthmsg.codec import encode
 from healthmsg.environment import comparable_url
 from healthmsg.errors import HealthmsgError, InboxLostError, JournalError
 from healthmsg.events import Event, event_from_dict
@@ -106,7 +106,7 @@ class SqlInbox:
         """Wait until this process alone has the inbox: at most 15 seconds after the other one has ended."""
         if not self._database.is_shared:
             return
-        while not await self._run(self._take_hold):
+        while not await self._run(self._take_hold):  # noqa: ASYNC110 - the database is polled
             await asyncio.sleep(_POLL_EVERY)
         self._renewing = start_task(self._keep_renewing(), name="healthmsg inbox")
 
@@ -132,7 +132,10 @@ class SqlInbox:
         """Keep others from taking the inbox over before this transaction has ended."""
         if not self._database.is_shared:
             return
-        if self._is_lost or connection.execute(statements.LOCK_HOLD, {"holder": self._holder}).first() is None:
+        if (
+            self._is_lost
+            or connection.execute(statements.LOCK_HOLD, {"holder": self._holder}).first() is None
+        ):
             self._is_lost = True
             raise InboxLostError(_LOST)
 
@@ -190,7 +193,11 @@ class SqlInbox:
 
     async def apply(self, changes: Sequence[Change]) -> int:
         """Write all of it, or nothing; return how many events are new."""
-        rows = [row for change in changes for row in map(statements.row_of_event, change.events)]
+        rows = [
+            {"id": self._hash(event.id), "body": statements.body_of(event)}
+            for change in changes
+            for event in change.events
+        ]
         chats = {change.chat.key: change for change in changes if change.chat is not None}
         questions = [statements.row_of_question(one) for change in changes for one in change.questions]
         closed = [message_id for change in changes for message_id in change.closed_questions]
@@ -213,9 +220,11 @@ class SqlInbox:
         if not most and not done:
             return []
 
+        hashes = list(map(self._hash, done))
+
         def take(connection: Connection) -> list[tuple[str, int]]:
             if done:
-                statements.finish(connection, done)
+                statements.finish(connection, hashes)
             return statements.take(connection, most) if most else []
 
         rows = await self._do(take)
@@ -223,13 +232,17 @@ class SqlInbox:
 
     async def release(self, ids: Sequence[str]) -> None:
         """Have events handed out again that were not handled to their end."""
-        await self._do(lambda connection: statements.release(connection, ids))
+        hashes = list(map(self._hash, ids))
+        await self._do(lambda connection: statements.release(connection, hashes))
 
     def room(self) -> int:
         """Return how many more events it takes: the disk has them."""
         return _ROOM
 
     # --- inside
+
+    def _hash(self, event_id: str) -> bytes:
+        return blake2b(event_id.encode(), digest_size=16, key=self._database.salt).digest()
 
     async def _do(self, work: Callable[[Connection], T]) -> T:
         """Do something in a transaction, as the process that has the inbox."""

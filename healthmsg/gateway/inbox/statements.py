@@ -10,8 +10,8 @@ from sqlalchemy.types import Interval
 
 from healthmsg.bulk.journal.database import CHATS, HOLDER, INBOX, QUESTIONS
 from healthmsg.codec import encode
-from healthmsg.errors import JournalError
-from healthmsg.events import Event
+from healthmsg.errors import InvalidInputError, JournalError
+from healthmsg.events import Event, MessageCreated
 from healthmsg.gateway.inbox.base import ChatRecord, OpenQuestion
 
 _NEW: Final = "new"
@@ -60,9 +60,7 @@ _UPSERT_CHAT: Final = text(
     " VALUES (:key, :anchor, :anchor_at, :hint, :members, :closed, :counter)"
     " ON CONFLICT (key) DO UPDATE SET anchor = excluded.anchor, anchor_at = excluded.anchor_at,"
     " hint = excluded.hint, members = excluded.members, closed = excluded.closed, counter = excluded.counter"
-).bindparams(
-    bindparam("anchor_at", type_=_C.anchor_at.type), bindparam("closed", type_=_C.closed.type)
-)
+).bindparams(bindparam("anchor_at", type_=_C.anchor_at.type), bindparam("closed", type_=_C.closed.type))
 
 
 def record_of(row: Any) -> ChatRecord:
@@ -132,9 +130,16 @@ _FINISH: Final = update(INBOX).where(_OF_IDS).values(state=_DONE, body=None)
 _RELEASE: Final = update(INBOX).where(_OF_IDS, _I.state == _RUNNING).values(state=_NEW)
 
 
-def row_of_event(event: Event) -> dict[str, object]:
-    """Return an event as a row."""
-    return {"id": event.id, "body": encode(event).decode()}
+def body_of(event: Event) -> str:
+    """Return an event as text."""
+    try:
+        return encode(event).decode()
+    except InvalidInputError:
+        pass
+    # JSON that is nested so deeply can be read, but not written: it goes without what is not known of it.
+    if isinstance(event, MessageCreated):
+        event = evolve(event, extra={}, message=evolve(event.message, extra={}, payload=None))
+    return encode(evolve(event, extra={})).decode()
 
 
 def event_of(body: str, attempts: int, read: Callable[[Mapping[str, object]], Event]) -> Event:
@@ -150,7 +155,7 @@ def event_of(body: str, attempts: int, read: Callable[[Mapping[str, object]], Ev
     raise JournalError("An event in the store cannot be read: another version of this package wrote it.")
 
 
-def insert_events(connection: Connection, rows: Sequence[dict[str, object]]) -> int:
+def insert_events(connection: Connection, rows: Sequence[Mapping[str, object]]) -> int:
     """Insert events, but for those whose id is known, and return how many are new."""
     before = connection.execute(_LAST).scalar_one()
     connection.execute(_INSERT, rows)
@@ -169,11 +174,11 @@ def take(connection: Connection, most: int) -> list[tuple[str, int]]:
     return [(row.body, row.attempts + 1) for row in rows]
 
 
-def finish(connection: Connection, ids: Sequence[str]) -> None:
+def finish(connection: Connection, ids: Sequence[bytes]) -> None:
     """Note that events are done, and erase what they say."""
     connection.execute(_FINISH, {"ids": list(ids)})
 
 
-def release(connection: Connection, ids: Sequence[str]) -> None:
+def release(connection: Connection, ids: Sequence[bytes]) -> None:
     """Have events begun again."""
     connection.execute(_RELEASE, {"ids": list(ids)})
