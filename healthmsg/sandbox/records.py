@@ -192,6 +192,7 @@ class StoredMessage:
     payload: Payload | None = None
     mentions: Sequence[str] = ()
     """Ids of members."""
+    liked_by: list[Person] = field(factory=list)
 
     def to_json(self, habits: Habits) -> JSON:
         """Describe the message [V]; `created_at` and `liked_by` [A]."""
@@ -203,7 +204,7 @@ class StoredMessage:
             "mentions": [{"id": user_id} for user_id in self.mentions],
             "payload": None if self.payload is None else self.payload.to_json(),
             "created_at": habits.stamp(self.created_at),
-            "liked_by": [],
+            "liked_by": [person.to_json() for person in self.liked_by],
         }
 
 

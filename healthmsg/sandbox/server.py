@@ -12,6 +12,7 @@ from healthmsg.codec import decode, encode
 from healthmsg.environment import Environment
 from healthmsg.ids import ChatAddress
 from healthmsg.models import Message
+from healthmsg.sandbox import hub
 from healthmsg.sandbox.call_log import CallRecord
 from healthmsg.sandbox.content import MadeUp, digest_of
 from healthmsg.sandbox.endpoints.group_chats import Hooks
@@ -77,7 +78,7 @@ class Sandbox(Options):
         main_user = add_main_user(self.store)
         if self.sample_data:
             add_sample_data(self.store, main_user)
-        self.store.on_message = self._announce
+        self.store.hub.listen(self._announce)
         self._state = State(self, self.store, Tokens(self.now), main_user)
         self._service = Service(self._state, self.faults, self._go_offline)
 
@@ -231,7 +232,7 @@ class Sandbox(Options):
         Raises:
             KeyError: there is no such chat.
         """
-        self._chat(chat).closed = True
+        self.store.close_chat(self._chat(chat))
 
     def pin(self, message_id: str) -> None:
         """List a message before all others of its chat.
@@ -261,7 +262,8 @@ class Sandbox(Options):
             ValueError: it is no question, it is not for this user, or these options cannot be chosen.
         """
         chat, message = self._message(message_id)
-        answer_question(chat, message, list(names), None if user is None else self._person(user))
+        person = None if user is None else self._person(user)
+        self.store.hub.announce(answer_question(chat, message, list(names), person))
 
     def answer_verification(self, message_id: str, *, accepted: bool = True) -> None:
         """Verify the user of a request for verification, or refuse.
@@ -270,11 +272,32 @@ class Sandbox(Options):
             KeyError: there is no such message.
             ValueError: it is no request for verification.
         """
-        request = self._message(message_id)[1].payload
+        chat, message = self._message(message_id)
+        request = message.payload
         if not isinstance(request, VerificationRequest):
             raise ValueError("this message is no request for verification")  # noqa: TRY004 - it is an id
         if accepted and request.provider in request.person.providers_left:
             request.person.verified_by.append(request.provider)
+        answer = hub.verification_answered(chat, message, request.person, accepted=accepted)
+        self.store.hub.announce(answer)
+
+    def like(self, message_id: str, user: str | None = None) -> None:
+        """Like a message, as the main user or another one.
+
+        Raises:
+            KeyError: there is no such message or user.
+        """
+        chat, message = self._message(message_id)
+        self.store.like(chat, message, self._person(user))
+
+    def delete_message(self, message_id: str) -> None:
+        """Delete a message as its sender does; lists leave it out from now on [A].
+
+        Raises:
+            KeyError: there is no such message.
+        """
+        chat, message = self._message(message_id)
+        self.store.delete_message(chat, message, message.sender)
 
     def add_attachment(
         self,
@@ -356,7 +379,10 @@ class Sandbox(Options):
             raise RuntimeError("this sandbox is not started")
         return self._listener.go_offline(seconds)
 
-    def _announce(self, chat: StoredChat, message: StoredMessage) -> None:
+    def _announce(self, announcement: hub.Announcement) -> None:
+        chat, message = announcement.chat, announcement.message
+        if chat is None or message is None:
+            return
         if chat.hooks and self._listener is not None:
             self._hooks.announce(chat, message)
         if self.on_message is not None:
