@@ -51,6 +51,8 @@ class Habits:
     """Of lists of messages."""
     listing_lag: timedelta = timedelta()
     """How long it takes until a new message is listed."""
+    textless_lag: timedelta = timedelta(milliseconds=200)
+    """How late the gateway is with a group's messages where the client did not subscribe to the group."""
     rewrite_text: Callable[[str], str] = field(default=_unchanged_text)
     """Return the text that is stored instead of the one that was sent."""
     rewrite_file_name: Callable[[str], str] = field(default=_unchanged_text)
@@ -127,6 +129,8 @@ class Person:
     phone_number: str | None = None
     aux_id: str | None = None
     verified_by: list[Provider] = field(factory=list)
+    presence: str = "offline"
+    """What the person's client said last, over the gateway."""
 
     @property
     def providers_left(self) -> list[Provider]:
