@@ -38,7 +38,7 @@ def _unchanged_size(size: int) -> int:
 
 @frozen(kw_only=True)
 class Habits:
-    """What a sandbox does with stamps, texts, files and lists. All of it is assumed [A]."""
+    """What a sandbox does with stamps, texts, files, lists and live events. All of it is assumed [A]."""
 
     resolution: timedelta = _SECOND
     """Of the stamps of messages and chats; every date that the vendor shows is in whole seconds [V]."""
@@ -58,6 +58,11 @@ class Habits:
     """How long it takes until lists of chats show a new chat, and in `updated_at` a new message."""
     wrong_hints: float = field(default=0.0, validator=[ge(0), le(1)])
     """The share of the chats whose `updated_at` no message changes; their ids decide which these are."""
+    needs_subscription: bool = True
+    """Whether the gateway leaves out a group message's text until the client subscribes to the group [D].
+
+    The vendor's own adapter drops such messages and does not subscribe, unless it is configured to [V].
+    """
     textless_lag: timedelta = timedelta(milliseconds=200)
     """How late the gateway is with a group's messages where the client did not subscribe to the group."""
     rewrite_text: Callable[[str], str] = field(default=_unchanged_text)

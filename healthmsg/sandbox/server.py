@@ -38,7 +38,7 @@ class Sandbox(Options):
 
     Args:
         rate_limit: How calls are counted [D: 30 a second; A: per application]; `None`: they are not limited.
-        habits: How stamps, texts, files and lists are stored and shown [A].
+        habits: How stamps, texts, files and lists are stored and shown, and what the gateway leaves out [A].
         quota: How many calls each user may make.
         auto_approve: Whether the authorize URL redirects at once, instead of showing a page.
         refresh_tokens: Whether there are refresh tokens [A]; each works once.

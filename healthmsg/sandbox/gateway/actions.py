@@ -45,7 +45,9 @@ class Member:
 
     def has_whole(self, chat: StoredChat | None) -> bool:
         """Return whether the messages of a chat come with their text."""
-        return chat is None or not chat.is_group or chat.id in self.subscribed
+        if chat is None or not chat.is_group or not self.state.options.habits.needs_subscription:
+            return True
+        return chat.id in self.subscribed
 
     def chat(self, data: Body, kind: ChatKind, *, to_change: bool = True) -> StoredChat:
         """Return the chat that an event names; 304 [D] if it is closed and `to_change`."""

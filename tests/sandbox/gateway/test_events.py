@@ -106,6 +106,14 @@ async def test_a_groups_messages_come_without_the_key_body_and_late_until_it_is_
             assert "body" not in (await wire.next())[1]
 
 
+async def test_a_groups_messages_can_come_whole_without_a_subscription(session: ClientSession) -> None:
+    async with Sandbox(habits=Habits(needs_subscription=False)) as sandbox:
+        group = sandbox.add_group_chat("MDO")
+        async with signed_in(session, sandbox) as wire:
+            await wire.send("groupchat_new_message", groupchat_id=group, body="Dag")
+            assert (await wire.next())[1]["body"] == "Dag"
+
+
 async def test_a_subscription_is_of_one_connection(session: ClientSession, sandbox: Sandbox) -> None:
     group = sandbox.add_group_chat("MDO")
     async with signed_in(session, sandbox) as one, signed_in(session, sandbox) as other:
