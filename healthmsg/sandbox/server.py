@@ -12,11 +12,14 @@ from healthmsg.codec import decode, encode
 from healthmsg.environment import Environment
 from healthmsg.ids import ChatAddress
 from healthmsg.models import Message
+from healthmsg.sandbox import hub
 from healthmsg.sandbox.call_log import CallRecord
 from healthmsg.sandbox.content import MadeUp, digest_of
 from healthmsg.sandbox.endpoints.group_chats import Hooks
 from healthmsg.sandbox.endpoints.users import VerificationRequest
 from healthmsg.sandbox.faults import Faults
+from healthmsg.sandbox.gateway.faults import Gateway
+from healthmsg.sandbox.gateway.service import GatewayService
 from healthmsg.sandbox.listener import Listener
 from healthmsg.sandbox.questions import answer_question
 from healthmsg.sandbox.records import File, Person, StoredChat, StoredMessage
@@ -35,7 +38,7 @@ class Sandbox(Options):
 
     Args:
         rate_limit: How calls are counted [D: 30 a second; A: per application]; `None`: they are not limited.
-        habits: How stamps, texts, files and lists are stored and shown [A].
+        habits: How stamps, texts, files and lists are stored and shown, and what the gateway leaves out [A].
         quota: How many calls each user may make.
         auto_approve: Whether the authorize URL redirects at once, instead of showing a page.
         refresh_tokens: Whether there are refresh tokens [A]; each works once.
@@ -58,12 +61,15 @@ class Sandbox(Options):
         client_secret: The application's; made up and not secret, as all in here.
         redirect_uri: The registered callback; `None`: any on loopback.
         now: The time of day (aware), for tokens, quotas and stamps.
-        clock: The clock of the rate limit, the call log and the faults, in seconds; `None`: the event loop's.
+        clock: The clock of the limits of calls and of events, of the call log and of the faults, in seconds;
+            `None`: the event loop's.
         on_message: Called with the id of each new message, before its sender has the answer.
     """
 
     faults: Faults = field(factory=Faults, init=False, repr=False)
-    """The rules that inject faults; see `Faults.add`."""
+    """The rules that inject faults into calls; see `Faults.add`."""
+    gateway: Gateway = field(factory=Gateway, init=False, repr=False)
+    """The gateway's faults, and how many clients are connected to it."""
     store: Store = field(init=False, repr=False)
     """What the sandbox knows."""
     _state: State = field(init=False, repr=False)
@@ -77,9 +83,10 @@ class Sandbox(Options):
         main_user = add_main_user(self.store)
         if self.sample_data:
             add_sample_data(self.store, main_user)
-        self.store.on_message = self._announce
         self._state = State(self, self.store, Tokens(self.now), main_user)
-        self._service = Service(self._state, self.faults, self._go_offline)
+        live = GatewayService(self._state, self.gateway)
+        self._service = Service(self._state, self.faults, self._go_offline, live)
+        self.store.hub.listen(self._announce)
 
     def __repr__(self) -> str:
         return f"<Sandbox at {self.url}>" if self._listener else "<Sandbox, not started>"
@@ -231,7 +238,7 @@ class Sandbox(Options):
         Raises:
             KeyError: there is no such chat.
         """
-        self._chat(chat).closed = True
+        self.store.close_chat(self._chat(chat))
 
     def pin(self, message_id: str) -> None:
         """List a message before all others of its chat.
@@ -261,7 +268,8 @@ class Sandbox(Options):
             ValueError: it is no question, it is not for this user, or these options cannot be chosen.
         """
         chat, message = self._message(message_id)
-        answer_question(chat, message, list(names), None if user is None else self._person(user))
+        person = None if user is None else self._person(user)
+        self.store.hub.announce(answer_question(chat, message, list(names), person))
 
     def answer_verification(self, message_id: str, *, accepted: bool = True) -> None:
         """Verify the user of a request for verification, or refuse.
@@ -270,11 +278,32 @@ class Sandbox(Options):
             KeyError: there is no such message.
             ValueError: it is no request for verification.
         """
-        request = self._message(message_id)[1].payload
+        chat, message = self._message(message_id)
+        request = message.payload
         if not isinstance(request, VerificationRequest):
             raise ValueError("this message is no request for verification")  # noqa: TRY004 - it is an id
         if accepted and request.provider in request.person.providers_left:
             request.person.verified_by.append(request.provider)
+        answer = hub.verification_answered(chat, message, request.person, accepted=accepted)
+        self.store.hub.announce(answer)
+
+    def like(self, message_id: str, user: str | None = None) -> None:
+        """Like a message, as the main user or another one.
+
+        Raises:
+            KeyError: there is no such message or user.
+        """
+        chat, message = self._message(message_id)
+        self.store.like(chat, message, self._person(user))
+
+    def delete_message(self, message_id: str) -> None:
+        """Delete a message as its sender does; lists leave it out from now on [A].
+
+        Raises:
+            KeyError: there is no such message.
+        """
+        chat, message = self._message(message_id)
+        self.store.delete_message(chat, message, message.sender)
 
     def add_attachment(
         self,
@@ -326,7 +355,7 @@ class Sandbox(Options):
 
     @property
     def calls(self) -> list[CallRecord]:
-        """Every call so far, in order of arrival, except those under `/sandbox`."""
+        """Every call so far, in order of arrival, except those under `/sandbox` and those of the gateway."""
         return self._state.log.records
 
     @property
@@ -356,7 +385,10 @@ class Sandbox(Options):
             raise RuntimeError("this sandbox is not started")
         return self._listener.go_offline(seconds)
 
-    def _announce(self, chat: StoredChat, message: StoredMessage) -> None:
+    def _announce(self, announcement: hub.Announcement) -> None:
+        chat, message = announcement.chat, announcement.message
+        if chat is None or message is None:
+            return
         if chat.hooks and self._listener is not None:
             self._hooks.announce(chat, message)
         if self.on_message is not None:

@@ -16,6 +16,8 @@ from healthmsg.sandbox.records import File, Habits, Person, StoredChat, StoredMe
 from healthmsg.sandbox.store import Store
 
 API_BASE: Final = "v1"
+GATEWAY: Final = "gateway"
+"""Its path, below the base of the API [D]."""
 SCOPES: Final = ("read", "write", "admin")
 """All scopes there are [D]."""
 TOKEN_LIFETIME: Final = timedelta(days=3)
@@ -32,6 +34,7 @@ def environment_at(url: str) -> Environment:
         api_url=f"{url}/{API_BASE}",
         authorize_url=f"{url}/oauth/authorize",
         token_url=f"{url}/oauth/token",
+        gateway_url=f"ws{url.removeprefix('http')}/{API_BASE}/{GATEWAY}",
     )
 
 
