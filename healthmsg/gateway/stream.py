@@ -5,18 +5,19 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 from os import PathLike
 from types import TracebackType
 from typing import Final, Literal, Self
 
-from attrs import define, frozen
+from attrs import define, evolve, frozen
 
 from healthmsg.aio import AsyncIterationOnly
 from healthmsg.api import Api
+from healthmsg.assembly import Parts
 from healthmsg.clock import SteadyClock
-from healthmsg.errors import ClientClosedError, InvalidInputError
+from healthmsg.errors import ClientClosedError, ConfigurationError, InvalidInputError
 from healthmsg.events import ChatEvent, Event, GroupChatCreated, Incomplete, event_of_frame
 from healthmsg.gateway.catch_up import SETTLE, CatchUp
 from healthmsg.gateway.connection import GatewayConnection, GatewayState
@@ -27,7 +28,9 @@ from healthmsg.gateway.questions import Questions
 from healthmsg.json_text import JSONObject
 from healthmsg.log import log
 from healthmsg.models import User
+from healthmsg.ratelimit.queue import Priority
 from healthmsg.routes import GET_ME
+from healthmsg.validation import check_all, check_choice
 
 Subscribe = Literal["active", "all", "none"]
 """Of which group chats messages come whole and at once."""
@@ -103,6 +106,7 @@ class Events(AsyncIterationOnly):
         settle: float = SETTLE,
     ) -> None:
         self._api = api
+        self._live = api.live
         self._connect = connect
         self._store = store
         self._kinds = None if kinds is None else tuple(kinds)
@@ -170,6 +174,8 @@ class Events(AsyncIterationOnly):
         )
 
     async def __aenter__(self) -> Self:
+        if self._live.sender is not None:
+            raise ConfigurationError("a stream of this user's events is open already: one is enough for all")
         if self._work is not None or self._state is EventsState.CLOSED:
             raise InvalidInputError("a stream of events is opened once: call events() again")
         self._inbox = await self._stack.enter_async_context(open_inbox(self._store))
@@ -196,6 +202,8 @@ class Events(AsyncIterationOnly):
                 with suppress(Exception):  # it is released when the store is opened again
                     await self._inbox.release([event.id for event in running])
         finally:
+            if self._live.sender is self._connection:
+                self._live.sender = None
             await self._stack.aclose()
 
     async def __aiter__(self) -> AsyncIterator[Event]:
@@ -206,7 +214,8 @@ class Events(AsyncIterationOnly):
     async def batches(self, most: int = 100) -> AsyncIterator[list[Event]]:
         """Yield up to `most` events at once, as soon as there is one.
 
-        All of them are done when the next batch is asked for. With a store, a batch is one transaction instead of one for each event.
+        All of them are done when the next batch is asked for. With a store, a batch is one transaction
+        instead of one for each event.
         """
         while True:
             yield await self._next(most)
@@ -384,7 +393,7 @@ class Events(AsyncIterationOnly):
             written=self._wait_until_written,
             room=self._room,
         )
-        self._connection = self._connect(self)
+        self._connection = self._live.sender = self._connect(self)
 
     def _wake(self) -> None:
         if self._jobs is not None:
@@ -426,3 +435,53 @@ class Events(AsyncIterationOnly):
 
     async def _wait_until_written(self) -> None:
         await self._written.wait()
+
+
+def open_events(
+    parts: Parts,
+    store: str | PathLike[str] | None,
+    kinds: Iterable[type[Event]] | None,
+    subscribe: Subscribe,
+    settle: float,
+) -> Events:
+    """Return a stream of one user's events, which is still to be entered.
+
+    Raises:
+        ConfigurationError: the environment has no gateway.
+        InvalidInputError: an option cannot be right.
+    """
+    url = parts.environment.gateway_url
+    if url is None:
+        raise ConfigurationError(
+            "live events need the environment's gateway_url; KPN gives it to you: Environment.kpn(gateway_url=…)"
+        )
+    check_choice(subscribe, "subscribe", ("active", "all", "none"))
+    wanted = None if kinds is None else check_all(kinds, type, "kinds")
+    tokens, token_call, wire = parts.tokens, parts.token_call, parts.wire
+
+    async def token() -> str:
+        return (await tokens.current(token_call)).value
+
+    async def renew(stale: str) -> bool:
+        newer = await tokens.renew(tokens.token, token_call) if tokens.token.value == stale else tokens.token
+        return newer is not None and newer.value != stale
+
+    def connect(events: Events) -> GatewayConnection:
+        return GatewayConnection(
+            open_socket=lambda: wire.open_socket(url),
+            token=token,
+            renew=renew,
+            listener=events,
+            is_caught_up=lambda: events.state is EventsState.LIVE,
+        )
+
+    clock = parts.deliveries.clock
+    return Events(
+        evolve(parts.api(), priority=Priority.CATCH_UP),
+        connect=connect,
+        store=store,
+        kinds=wanted,
+        subscribe=subscribe,
+        service_time=lambda: clock.moment() + (clock.date_ahead() or timedelta()),
+        settle=settle,
+    )

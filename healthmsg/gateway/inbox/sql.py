@@ -1,4 +1,4 @@
-"""The inbox in the journal's database: events are written before they are handed out, and erased when done."""
+"""The inbox in the journal's database: events are written before they are handed out, erased when done."""
 
 import asyncio
 from collections.abc import Callable, Sequence
