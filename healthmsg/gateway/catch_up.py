@@ -26,7 +26,7 @@ from healthmsg.events import (
     MessageLiked,
     in_chat,
 )
-from healthmsg.gateway.chat_sync import ChatSync
+from healthmsg.gateway.chat_sync import ChatSync, Held
 from healthmsg.gateway.hints import HintTrust, Listed
 from healthmsg.gateway.inbox.base import Change, ChatRecord
 from healthmsg.gateway.maker import Maker
@@ -145,6 +145,7 @@ class CatchUp:
         self._settle = settle
         self._roster = Roster(moment)
         self._since: float | None = None
+        self._held = Held()
         self._active: dict[str, ChatSync] = {}
         self._records: dict[str, ChatRecord] = {}
         """Those of active chats, as far as they were loaded."""
@@ -165,7 +166,11 @@ class CatchUp:
         self._aliases: dict[str, str] = {}
         self._listed_now: set[str] = set()
         self._due: list[tuple[float, int, str]] = []
+        self._queued: dict[str, float] = {}
+        """The moment that a chat is queued for, of which the earliest counts."""
         self._pushed = 0
+        self.has_news: bool = False
+        """Whether `next_job` is to be asked again."""
         self._at_work: set[str] = set()
         self._to_audit: set[str] = set()
         """Those of them that are read though they are current."""
@@ -231,7 +236,7 @@ class CatchUp:
     @property
     def held(self) -> int:
         """How many events wait for a reading."""
-        return sum(sync.holds for sync in self._active.values())
+        return self._held.count
 
     @property
     def is_settled(self) -> bool:
@@ -271,7 +276,12 @@ class CatchUp:
             sync.gap(now)
         is_left = isinstance(event, MessageCreated) and not has_room
         handled = () if is_left else sync.event(event, now)
-        self._wake(key)
+        if sync.is_to_be_looked_at:
+            self._wake(key)
+        if not handled:
+            return []
+        if not is_of_roster(event):
+            return [Change(None, handled)]
         changes = _written(self._change(key, handled))
         if any(isinstance(one, GroupChatRemoved) for one in handled):
             changes += self._gone(key)
@@ -281,6 +291,7 @@ class CatchUp:
 
     def next_job(self, now: float) -> Job | None:
         """Return what to read next; `None`: nothing, until `due`."""
+        self.has_news = False
         if self._since is None:
             return None
         at = self._listing.due()
@@ -316,13 +327,17 @@ class CatchUp:
 
     def _next_active(self, now: float) -> str | None:
         while self._due and self._due[0][0] <= now:
-            _, _, key = heapq.heappop(self._due)
+            at, _, key = heapq.heappop(self._due)
+            if self._queued.get(key) == at:
+                del self._queued[key]
             sync = self._active.get(key)
             if sync is None or key in self._unidentified or key in self._at_work:
                 continue
             due = sync.due(self._settle)
             if due is not None and due <= now:
                 return key
+            if due is not None:
+                self._push(due, key)
         return None
 
     def _next_unread(self) -> str | None:
@@ -514,7 +529,7 @@ class CatchUp:
         if not is_new and key not in self._active:
             self._unread[key] = None
             return [Change(record, ())]
-        sync = self._active.setdefault(key, ChatSync(None, since=self._since))
+        sync = self._active.setdefault(key, ChatSync(None, since=self._since, total=self._held))
         self._records[key] = record
         sync.baseline_at = self._started_at
         if is_new:
@@ -578,7 +593,9 @@ class CatchUp:
             is_behind = key in self._unread or key not in self._known
             self._unread.pop(key, None)
             self._first.pop(key, None)
-            sync = self._active[key] = ChatSync(None, since=self._since, is_current=not is_behind)
+            sync = self._active[key] = ChatSync(
+                None, since=self._since, is_current=not is_behind, total=self._held
+            )
             if key not in self._known:
                 self._unidentified[key] = None
             self._wake(key)
@@ -586,11 +603,14 @@ class CatchUp:
 
     def _wake(self, key: str) -> None:
         due = self._active[key].due(self._settle)
-        if due is not None:
+        # One that is queued for an earlier moment is looked at then.
+        if due is not None and due < self._queued.get(key, inf):
             self._push(due, key)
 
     def _push(self, at: float, key: str) -> None:
         self._pushed += 1
+        self._queued[key] = at
+        self.has_news = True
         heapq.heappush(self._due, (at, self._pushed, key))
 
     def _change(self, key: str, events: Iterable[Event], before: ChatRecord | None = None) -> Change:
@@ -611,4 +631,5 @@ class CatchUp:
 
 def _written(change: Change) -> list[Change]:
     """Leave out a change that changes nothing."""
-    return [change] if change != Change(None, ()) else []
+    is_any = change.chat is not None or change.events or change.questions or change.closed_questions
+    return [change] if is_any else []

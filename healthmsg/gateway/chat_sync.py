@@ -70,6 +70,13 @@ class Step:
 
 
 @define(eq=False)
+class Held:
+    """How many events all chats together hold."""
+
+    count: int = 0
+
+
+@define(eq=False)
 class ChatSync:
     """One chat."""
 
@@ -82,6 +89,7 @@ class ChatSync:
     since: float | None = None
     """From when on no event can have been missed; `None`: events are being missed, without a connection."""
     is_current: bool = False
+    _total: Held = field(factory=Held)
     _seen: dict[str, float] = field(factory=dict)
     """Messages above the anchor that were handed on, in order, and when they were seen first."""
     _held: list[Event] = field(factory=list)
@@ -115,14 +123,15 @@ class ChatSync:
         if not self.is_paused:
             return ()
         self.is_current, self.is_paused = True, False
-        held, self._held = tuple(self._held), []
+        held = self.release()
         for event in held:
             self._note(event, now)
         return held
 
     def release(self) -> tuple[Event, ...]:
         """Return what is held: the chat cannot be read."""
-        held, self._held = tuple(self._held), []
+        held = tuple(self._held)
+        self._hold_only([])
         return held
 
     def expect(self, message_id: str, now: float) -> None:
@@ -161,14 +170,9 @@ class ChatSync:
         return self.is_current and not self._seen and not self.is_being_read
 
     @property
-    def holds(self) -> int:
-        """How many events wait for a reading."""
-        return len(self._held)
-
-    @property
-    def seen(self) -> int:
-        """How many messages came since the anchor."""
-        return len(self._seen)
+    def is_to_be_looked_at(self) -> bool:
+        """Whether `due` may say that it is to be read."""
+        return not self.is_current or len(self._seen) > MOST_UNCONFIRMED
 
     def due(self, settle: float) -> float | None:
         """Return from when on it is to be read; `None`: not now."""
@@ -220,7 +224,7 @@ class ChatSync:
             self.is_current = True
         # The list has the messages that are left, if the anchor says which of them are new.
         kept = [event for event in left if self.anchor is None or not isinstance(event, MessageCreated)]
-        self._held = [*kept, *held][:MOST_HELD]
+        self._hold_only([*kept, *held][:MOST_HELD])
         for event in handled:
             self._note(event, now)
         recent = frozenset(message.id for message in found.messages if message.id in self._seen)
@@ -239,6 +243,11 @@ class ChatSync:
             self.gap(now)
             return
         self._held.append(event)
+        self._total.count += 1
+
+    def _hold_only(self, events: list[Event]) -> None:
+        self._total.count += len(events) - len(self._held)
+        self._held = events
 
     def _note(self, event: Event, now: float) -> None:
         if isinstance(event, MessageCreated):

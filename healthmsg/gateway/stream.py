@@ -25,6 +25,7 @@ from healthmsg.gateway.inbox import Inbox, open_inbox
 from healthmsg.gateway.inbox.base import Change
 from healthmsg.gateway.jobs import Jobs
 from healthmsg.gateway.questions import Questions
+from healthmsg.ids import ChatKind
 from healthmsg.json_text import JSONObject
 from healthmsg.log import log
 from healthmsg.models import User
@@ -288,8 +289,8 @@ class Events(AsyncIterationOnly):
         core = self._core
         assert core is not None  # noqa: S101 - as above
         self._counters.frames += 1
-        event = event_of_frame(name, data, me=core.me, now=self._clock.moment())
         now = self._clock.now()
+        event = event_of_frame(name, data, me=core.me, now=self._clock.moment(now))
         if event is None:
             self._protocol_frame(name, data, now)
         elif isinstance(event, Incomplete):
@@ -298,9 +299,10 @@ class Events(AsyncIterationOnly):
             self._wake()
         elif event.durable:
             self._write(core.event(event, now, has_room=self._room() > 0))
-            if isinstance(event, ChatEvent):
+            if isinstance(event, ChatEvent) and event.chat.kind is ChatKind.GROUP_CHAT:
                 self._active_group(event.chat.text, is_new=isinstance(event, GroupChatCreated))
-            self._wake()
+            if core.has_news:
+                self._wake()
         elif self._is_wanted(event):
             self._pass_on(core.event(event, now))
 
