@@ -34,7 +34,7 @@ async def test_a_patient_says_something_and_it_is_read_over_the_api(
 
 async def test_people_and_chats_are_named_by_ids_models_or_addresses(talk: Talk, sandbox: Sandbox) -> None:
     chat_id = talk.path.partition("/")[2]
-    chats = [
+    chats: list[ChatAddress | str] = [
         talk.path,
         chat_id,
         ChatAddress.parse(talk.path),
