@@ -26,6 +26,7 @@ from healthmsg.sandbox.faults import (
     TooManyRequests,
     WrongShape,
 )
+from healthmsg.sandbox.gateway.faults import Gateway
 from healthmsg.sandbox.limits import (
     FixedWindow,
     Quota,
@@ -53,6 +54,7 @@ __all__ = [
     "FixedWindow",
     "Forbidden",
     "Garbage",
+    "Gateway",
     "Habits",
     "Outage",
     "Quota",

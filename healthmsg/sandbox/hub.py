@@ -83,9 +83,9 @@ def new_conversation(chat: StoredChat) -> Announcement:
 
 def new_message(chat: StoredChat, message: StoredMessage, habits: Habits) -> Announcement:
     """Say what was sent, to all members: the sender too [V]."""
-    members = {member.id: member for member in chat.members}
 
     def data_for(_: Person) -> JSON:
+        members = {member.id: member for member in chat.members} if message.mentions else {}
         return {
             **_chat_id(chat),
             "message_id": message.id,

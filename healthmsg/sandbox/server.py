@@ -18,6 +18,8 @@ from healthmsg.sandbox.call_log import CallRecord
 from healthmsg.sandbox.content import digest_of
 from healthmsg.sandbox.endpoints.group_chats import Hooks
 from healthmsg.sandbox.faults import Faults
+from healthmsg.sandbox.gateway.faults import Gateway
+from healthmsg.sandbox.gateway.service import GatewayService
 from healthmsg.sandbox.listener import Listener
 from healthmsg.sandbox.other_side import OtherSide, SandboxFile
 from healthmsg.sandbox.records import File, Person, StoredChat, StoredMessage
@@ -36,7 +38,7 @@ class Sandbox(Options):
 
     Args:
         rate_limit: How calls are counted [D: 30 a second; A: per application]; `None`: they are not limited.
-        habits: How stamps, texts, files and lists are stored and shown [A].
+        habits: How stamps, texts, files and lists are stored and shown, and what the gateway leaves out [A].
         quota: How many calls each user may make.
         auto_approve: Whether the authorize URL redirects at once, instead of showing a page.
         refresh_tokens: Whether there are refresh tokens [A]; each works once.
@@ -59,12 +61,15 @@ class Sandbox(Options):
         client_secret: The application's; made up and not secret, as all in here.
         redirect_uri: The registered callback; `None`: any on loopback.
         now: The time of day (aware), for tokens, quotas and stamps.
-        clock: The clock of the rate limit, the call log and the faults, in seconds; `None`: the event loop's.
+        clock: The clock of the limits of calls and of events, of the call log and of the faults, in seconds;
+            `None`: the event loop's.
         on_message: Called with the id of each new message, before its sender has the answer.
     """
 
     faults: Faults = field(factory=Faults, init=False, repr=False)
-    """The rules that inject faults; see `Faults.add`."""
+    """The rules that inject faults into calls; see `Faults.add`."""
+    gateway: Gateway = field(factory=Gateway, init=False, repr=False)
+    """The gateway's faults, and how many clients are connected to it."""
     store: Store = field(init=False, repr=False)
     """What the sandbox knows."""
     _state: State = field(init=False, repr=False)
@@ -79,10 +84,11 @@ class Sandbox(Options):
         main_user = add_main_user(self.store)
         if self.sample_data:
             add_sample_data(self.store, main_user)
-        self.store.hub.listen(self._announce)
         self._state = State(self, self.store, Tokens(self.now), main_user)
         self._others = OtherSide(self.store, main_user)
-        self._service = Service(self._state, self.faults, self._go_offline)
+        live = GatewayService(self._state, self.gateway)
+        self._service = Service(self._state, self.faults, self._go_offline, live)
+        self.store.hub.listen(self._announce)
 
     def __repr__(self) -> str:
         return f"<Sandbox at {self.url}>" if self._listener else "<Sandbox, not started>"
@@ -366,7 +372,7 @@ class Sandbox(Options):
 
     @property
     def calls(self) -> list[CallRecord]:
-        """Every call so far, in order of arrival, except those under `/sandbox`."""
+        """Every call so far, in order of arrival, except those under `/sandbox` and those of the gateway."""
         return self._state.log.records
 
     @property

@@ -17,6 +17,8 @@ from healthmsg.sandbox.store import Store
 from healthmsg.sandbox.watch import Watch
 
 API_BASE: Final = "v1"
+GATEWAY: Final = "gateway"
+"""Its path, below the base of the API [D]."""
 SCOPES: Final = ("read", "write", "admin")
 """All scopes there are [D]."""
 TOKEN_LIFETIME: Final = timedelta(days=3)
@@ -33,6 +35,7 @@ def environment_at(url: str) -> Environment:
         api_url=f"{url}/{API_BASE}",
         authorize_url=f"{url}/oauth/authorize",
         token_url=f"{url}/oauth/token",
+        gateway_url=f"ws{url.removeprefix('http')}/{API_BASE}/{GATEWAY}",
     )
 
 
