@@ -1,6 +1,7 @@
 """A sandbox in another process: the calls under `/sandbox` that it answers, and the client for them.
 
 They need the client's secret in a header. They are not in the call log, and do not count for the rate limit.
+Those with which one plays the other side are in `page`, which makes them too.
 """
 
 import asyncio

@@ -1,12 +1,14 @@
 """Tests play the other side: people who write, answer, are verified and type."""
 
 import pytest
+from aiohttp import ClientSession
 
 from healthmsg import User
 from healthmsg.ids import ChatAddress
 from healthmsg.sandbox import Sandbox, SandboxFile
 from healthmsg.sandbox.hub import Announcement
 from tests.caller import Caller
+from tests.sandbox.gateway.wire import signed_in
 from tests.sandbox.helpers import Talk
 
 
@@ -133,3 +135,33 @@ async def test_in_a_closed_chat_people_can_do_nothing(
 
 def test_a_file_to_send_shows_nothing_of_itself() -> None:
     assert "uitslag" not in repr(SandboxFile("uitslag.pdf", b"uitslag"))
+
+
+async def test_a_client_hears_over_the_gateway_what_the_other_side_does(
+    talk: Talk, sandbox: Sandbox, session: ClientSession
+) -> None:
+    question = {"options": [{"name": "yes", "label": "Ja"}]}
+    asked = await talk.call("POST", f"{talk.path}/messages", json={"body": "?", "question": question})
+    (provider, _) = await talk.read("providers")
+    request = await talk.ask_for(provider["provider_id"])
+    in_chat = {"conversation_id": talk.path.partition("/")[2], "user_id": talk.patient}
+    async with signed_in(session, sandbox) as wire:
+        sandbox.type(talk.patient, talk.path)
+        sandbox.type(talk.patient, talk.path, stopped=True)
+        sent = sandbox.say(talk.patient, talk.path, "Dag", files=[SandboxFile("a.png", b"png", "image/png")])
+        sandbox.answer(talk.patient, asked.document["id"], "yes")
+        sandbox.verify(talk.patient, request.document["id"], accepted=False)
+        heard = await wire.settled()
+
+    attachment = {"id": sent.attachments[0].id, "name": "a.png", "size": 3, "mime": "image/png"}
+    said = {"message_id": sent.id, "body": "Dag", "attachments": [attachment], "mentions": []}
+    assert heard == [
+        ("typing", in_chat),
+        ("stop_typing", in_chat),
+        ("conversation_new_message", in_chat | said),
+        (
+            "conversation_question_answer",
+            in_chat | {"message_id": asked.document["id"], "options": ["yes"]},
+        ),
+        ("conversation_verification_rejected", in_chat | {"message_id": request.document["id"]}),
+    ]

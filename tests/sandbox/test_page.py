@@ -17,6 +17,7 @@ from healthmsg.sandbox import page as page_module
 from healthmsg.sandbox.hub import typing
 from healthmsg.sandbox.watch import Watch
 from tests.caller import Answer, Caller
+from tests.sandbox.gateway.wire import signed_in
 from tests.sandbox.helpers import Talk
 
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -242,6 +243,22 @@ async def test_a_person_types_and_sends_a_text_with_a_file(talk: Talk, page: Pag
     assert (attachment.name, attachment.mime_type) == ("../a.png", "image/png")
     assert sandbox.file_content(attachment.id) == b"png"
     assert (await page.look(chat=chat))["chat"]["typing"] == []
+
+
+async def test_a_client_hears_over_the_gateway_what_is_done_on_it_and_it_shows_who_types_there(
+    talk: Talk, page: Page, sandbox: Sandbox, session: ClientSession
+) -> None:
+    chat = talk.path.partition("/")[2]
+    async with signed_in(session, sandbox) as wire:
+        await page.act("type", {"user": talk.patient, "chat": chat})
+        sent = await page.act("say", {"user": talk.patient, "chat": chat, "text": "Dag"})
+        (_, typed), (name, said) = await wire.settled()
+        assert (typed["user_id"], name) == (talk.patient, "conversation_new_message")
+        assert (said["message_id"], said["body"]) == (sent.document["id"], "Dag")
+
+        await wire.send("typing", conversation_id=talk.patient)
+        await wire.settled()
+        assert [one["id"] for one in (await page.look(chat=chat))["chat"]["typing"]] == [sandbox.user_id]
 
 
 async def test_a_person_presses_a_button_and_is_verified(talk: Talk, page: Page) -> None:
