@@ -25,6 +25,7 @@ from healthmsg.errors import (
 from healthmsg.errors.base import without_locals
 from healthmsg.ids import ChatAddress, ChatKind, encode_segment
 from healthmsg.json_text import JSONObject
+from healthmsg.live import Live
 from healthmsg.models import GroupChatInfo, SentMessage, User
 from healthmsg.paging import HasId, Pager, Spawn
 from healthmsg.pipeline.request import Content, Hidden, Multipart, Request, Response, Send, Step
@@ -59,6 +60,8 @@ class Api:
     """Equal for one user of one client: what one user's handle can do, another's may not."""
     assigning: set[tuple[str, str]]
     """Auxiliary ids that are being assigned, by any user of the client, each with what gets it."""
+    live: Live
+    """The user's connection to the gateway, while a stream of events is open."""
     may_be_reauthorized: bool
     """Whether another token may appear once the present one is not accepted and cannot be renewed."""
     priority: Priority = Priority.INTERACTIVE

@@ -17,6 +17,7 @@ from healthmsg.delivery.aliases import Aliases
 from healthmsg.delivery.ledger import Deliveries
 from healthmsg.environment import Environment
 from healthmsg.errors import ClientClosedError, ConfigurationError, WrongEventLoopError
+from healthmsg.live import Live
 from healthmsg.log import call_back
 from healthmsg.pipeline import fold
 from healthmsg.pipeline.auth import AuthStep
@@ -145,6 +146,7 @@ class Parts:
     quota: QuotaStep
     deliveries: Deliveries
     aliases: Aliases
+    live: Live
     on_response: OnResponse | None = None
     call: Send = field(init=False)
     """limit → record → check → wire: what is the same for all users."""
@@ -168,6 +170,7 @@ class Parts:
             quota=self.quota.for_another_user(),
             deliveries=Deliveries(self.deliveries.clock, aliases),
             aliases=aliases,
+            live=Live(),
         )
 
     def api(self) -> Api:
@@ -186,6 +189,7 @@ class Parts:
             self.environment.api_url,
             owner=(shared, self.tokens),
             assigning=shared.assigning,
+            live=self.live,
             may_be_reauthorized=self.tokens.may_be_replaced,
             total=self.wire.timeout.total,
         )
@@ -230,6 +234,7 @@ def assemble(  # noqa: PLR0913 - a client has that many
         quota=QuotaStep(),
         deliveries=Deliveries(clock, aliases),
         aliases=aliases,
+        live=Live(),
     )
 
 

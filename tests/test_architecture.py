@@ -37,6 +37,7 @@ FLOORS = [
     {"resources"},
     {"bulk", "otel"},
     {"assembly"},
+    {"gateway"},
     {"client"},
     {"__init__"},
     {"progress", "sandbox"},

@@ -78,7 +78,10 @@ def ask(connection: Any, statement: str) -> object:
         cursor.close()
 
 
-# PostgreSQL's locks of a session: each sender holds a shared one as long as it is connected.
+# PostgreSQL's: entering decides which message of a chat is next, and so does finishing.
+ENTER_ALONE: Final = text("SELECT pg_advisory_xact_lock(hashtext('healthmsg_messages'))")
+FINISH_WHILE_NONE_ENTERS: Final = text("SELECT pg_advisory_xact_lock_shared(hashtext('healthmsg_messages'))")
+# Its locks of a session: each sender holds a shared one as long as it is connected.
 HOLD_NO_LOCK: Final = text("SELECT pg_advisory_unlock_all()")
 IS_ONLY_SENDER: Final = text("SELECT pg_try_advisory_lock(hashtext('healthmsg_senders'))")
 BE_SENDER: Final = text("SELECT pg_advisory_lock_shared(hashtext('healthmsg_senders'))")

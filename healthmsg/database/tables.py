@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
-from healthmsg.errors import JournalError, JournalNotFoundError, JournalVersionError
+from healthmsg.errors import JournalError, JournalMismatchError, JournalNotFoundError, JournalVersionError
 
 
 class Utc(TypeDecorator[datetime]):
@@ -115,6 +115,53 @@ RECIPIENTS: Final = Table(
     Column("recipient", Text, nullable=False),
 )
 
+# What is known of the user's chats, and what happened in them: see `healthmsg/gateway/inbox/`.
+CHATS: Final = Table(
+    "healthmsg_chats",
+    METADATA,
+    Column("key", Text, primary_key=True),
+    # JSON: ids of messages; NULL: it was never read.
+    Column("anchor", Text),
+    # ISO 8601, in UTC.
+    Column("anchor_at", Text),
+    Column("hint", Text),
+    # JSON: ids of users.
+    Column("members", Text),
+    Column("closed", Boolean, nullable=False),
+    Column("counter", BigInteger, nullable=False),
+)
+INBOX: Final = Table(
+    "healthmsg_inbox",
+    METADATA,
+    # The order in which events are handed out.
+    Column("sequence", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    # A hash of the event's id, which may say what a patient answered. It stays when the event is done, so
+    # that the event is not taken in again.
+    Column("id", Text, nullable=False, unique=True),
+    # At most one event of a chat is being handled; empty: it is of no chat.
+    Column("chat", Text, nullable=False),
+    # JSON; NULL once it is done.
+    Column("body", Text),
+    Column("state", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+)
+QUESTIONS: Final = Table(
+    "healthmsg_questions",
+    METADATA,
+    Column("message_id", Text, primary_key=True),
+    Column("chat", Text, nullable=False),
+    # JSON: ids of events.
+    Column("answered", Text, nullable=False),
+)
+# Which process has the inbox, in PostgreSQL.
+HOLDER: Final = Table(
+    "healthmsg_holder",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("lease_until", Utc, nullable=False),
+)
+
 UNCLAIMED: Final = {"claimed_by": None, "lease_until": None}
 # As it stands in the indexes: SQLite uses these only where it reads the same words.
 IS_NEXT: Final = text("is_next")
@@ -138,11 +185,13 @@ _index("runs", _M.recipient, _M.run)
 _index("id", _M.message_id, where="message_id IS NOT NULL")
 _index("delivered", _M.updated_at, where="message_id IS NOT NULL")
 _index("addresses", RECIPIENTS.c.recipient)
+_index("inbox_next", INBOX.c.sequence, where="state = 'new'")
+_index("inbox_running", INBOX.c.chat, where="state = 'running'")
 
 # --- making them, and what the journal says of itself
 
 # Development versions had lower ones.
-VERSION: Final = 7
+VERSION: Final = 8
 _VERSION: Final = "version"
 _SALT: Final = "salt"
 _ACCOUNT: Final = "account"
@@ -229,6 +278,21 @@ def set_owner(connection: Connection, owner: Owner) -> Owner:
 def read_owner(connection: Connection) -> Owner:
     """Return what the journal belongs to."""
     return Owner(read_meta(connection, _API_URL), read_meta(connection, _ACCOUNT))
+
+
+def require_same(known: Owner, owner: Owner) -> None:
+    """Refuse what belongs to another account, or to another URL.
+
+    Raises:
+        JournalMismatchError: it does.
+    """
+    if known.api_url is not None and known.api_url != owner.api_url:
+        raise JournalMismatchError(
+            f"The journal belongs to {known.api_url}, and this client is for {owner.api_url}: nothing was"
+            " sent. Use each journal with its own environment only."
+        )
+    if None not in {known.account, owner.account} and known.account != owner.account:
+        raise JournalMismatchError("The journal belongs to another account: nothing was sent.")
 
 
 def write_meta(connection: Connection, name: str, value: str) -> None:

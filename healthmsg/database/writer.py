@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from healthmsg.aio import start
 from healthmsg.database.base import Database, describe
-from healthmsg.errors import ClaimLostError, HealthmsgError, JournalError, JournalGoneError
+from healthmsg.errors import ClaimLostError, HealthmsgError, InboxLostError, JournalError, JournalGoneError
 from healthmsg.log import log
 
 
@@ -51,6 +51,7 @@ class Maker(Protocol[C_contra]):
 
 
 T = TypeVar("T")
+Make = Callable[[Connection, Sequence[C], datetime], Sequence[object]]
 _MOST_AT_ONCE: Final = 512
 # Turns of the event loop to wait, so that what follows from the last transaction joins the batch.
 _TURNS: Final = 3
@@ -79,7 +80,7 @@ class Writer(Generic[C]):
     there are callers, since each waits for its own. After the database's first failure, everything fails.
     """
 
-    def __init__(self, database: Database, maker: Maker[C], patience: float = 0.0) -> None:
+    def __init__(self, database: Database, maker: Maker[C] | None = None, patience: float = 0.0) -> None:
         self._database = database
         self._maker = maker
         self.patience = patience
@@ -184,10 +185,12 @@ class Writer(Generic[C]):
         changes = [asked.change for asked in batch if asked.change is not None]
         maker, now = self._maker, self._database.now()
 
-        def run(make: Callable[..., Sequence[Any]], connection: Connection) -> list[Any]:
-            made = iter(make(connection, changes, now))
+        def run(make: "Make[C] | None", connection: Connection) -> list[Any]:
+            made = iter(make(connection, changes, now) if make is not None and changes else ())
             return [next(made) if one.work is None else one.work(connection) for one in batch]
 
+        if maker is None:
+            return await self._database.run(partial(run, None))
         try:
             # Both return the same kind of result: after a lost connection it is not known which of them ran.
             return await self._database.run(partial(run, maker.make_all))
@@ -226,7 +229,7 @@ class Writer(Generic[C]):
 
 
 def _failure_by(error: Exception) -> JournalError:
-    if isinstance(error, JournalGoneError):
+    if isinstance(error, JournalGoneError | InboxLostError):
         return error
     return JournalError(
         f"The journal failed: {describe(error)}. What was acknowledged before is kept; start again with the"

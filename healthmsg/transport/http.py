@@ -33,6 +33,7 @@ from healthmsg.pipeline.request import Content, Multipart, Request, Response
 from healthmsg.transport.connections import Connections, connect_error, slow_proxy_settings
 from healthmsg.transport.multipart import UploadBody
 from healthmsg.transport.timeouts import Standstill, Timeout
+from healthmsg.transport.websocket import WebSocket, open_socket
 from healthmsg.validation import is_loopback
 from healthmsg.version import __version__
 
@@ -48,6 +49,8 @@ _WHOLE_OR_PART: Final = frozenset({200, 206})
 # The last is for a name that no host can have.
 _FAILURES: Final = (aiohttp.ClientError, OSError, UnicodeError)
 _SWITCHES_PROTOCOL: Final = 101
+_WEBSOCKET: Final = frozenset({"ws", "wss"})
+_PLAIN: Final = frozenset({"http", "ws"})
 # Bytes: of an answer that is no file, for a link and for the service's words.
 _ENOUGH: Final = 64 * 1024
 # The least status that stands for an error.
@@ -89,6 +92,9 @@ class _OutgoingRequest(aiohttp.ClientRequest):
     def __init__(self, method: str, url: URL, **options: Any) -> None:
         super().__init__(method, url, **options)
         sending = _SENDING.get()
+        if url.scheme in _WEBSOCKET:
+            self.headers.popall(hdrs.AUTHORIZATION, None)
+            self._keep_plain_traffic_here(url)
         if sending is None or (request := sending.request) is None:
             return
         if (url, method) != (request.current.url, request.method):
@@ -99,12 +105,15 @@ class _OutgoingRequest(aiohttp.ClientRequest):
         sending.is_made = True
         self.carries = request
         self._put_credentials_on(request)
-        if self.proxy and url.scheme == "http" and not is_loopback(self.proxy.host or ""):
-            self.proxy = None
+        self._keep_plain_traffic_here(url)
         request.current.proxy = self.proxy
         request.current.has_left = False
         if sending.write_timeout is not None:
             self.write_bytes = partial(_write_in_time, self.write_bytes, sending.write_timeout)  # type: ignore[method-assign]
+
+    def _keep_plain_traffic_here(self, url: URL) -> None:
+        if self.proxy and url.scheme in _PLAIN and not is_loopback(self.proxy.host or ""):
+            self.proxy = None
 
     def _put_credentials_on(self, request: Request) -> None:
         if request.current.token is None:
@@ -291,6 +300,10 @@ class Wire:
             async with asyncio.timeout(self.timeout.connect):
                 return None if environment is None else await environment.proxy_for(url.scheme, url.authority)
         raise slow_proxy_settings(request)
+
+    async def open_socket(self, url: str) -> WebSocket:
+        """Open a WebSocket; see `websocket.open_socket`."""
+        return await open_socket(self._connections, url)
 
     async def close(self) -> None:
         """Close the connections; of a session that was passed in, none."""

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from healthmsg.bulk.journal import statements
 from healthmsg.bulk.journal.base import Claim
 from healthmsg.bulk.journal.statements import Kind
+from healthmsg.database.base import FINISH_WHILE_NONE_ENTERS
 from healthmsg.errors import ClaimLostError
 
 
@@ -46,7 +47,7 @@ class Changes:
             ClaimLostError: this worker does not hold one of them any more. The transaction must be undone.
         """
         if self._is_shared and any(change.kind in _ENDING for change in changes):
-            connection.execute(statements.FINISH_WHILE_NONE_ENTERS)
+            connection.execute(FINISH_WHILE_NONE_ENTERS)
         by_kind: dict[Kind, list[Change]] = {}
         for change in changes:
             by_kind.setdefault(change.kind, []).append(change)

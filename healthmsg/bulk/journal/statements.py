@@ -30,7 +30,6 @@ from sqlalchemy import (
     null,
     or_,
     select,
-    text,
     union_all,
     update,
 )
@@ -419,8 +418,3 @@ def _to_take(which: ColumnElement[bool], lease: timedelta | None) -> Select[Any]
         .order_by(M.position)
     )
     return found if lease is None else found.with_for_update(skip_locked=True)
-
-
-# PostgreSQL's: entering decides which message of a chat is next, and so does finishing.
-ENTER_ALONE: Final = text("SELECT pg_advisory_xact_lock(hashtext('healthmsg_messages'))")
-FINISH_WHILE_NONE_ENTERS: Final = text("SELECT pg_advisory_xact_lock_shared(hashtext('healthmsg_messages'))")

@@ -19,6 +19,8 @@ from healthmsg.bulk.journal.statements import Kind
 from healthmsg.bulk.journal.transactions import LONGEST, can_be_stored, rows_of
 from healthmsg.database.base import (
     BE_SENDER,
+    ENTER_ALONE,
+    FINISH_WHILE_NONE_ENTERS,
     HOLD_NO_LOCK,
     IS_ONLY_SENDER,
     LET_OTHERS_SEND,
@@ -27,7 +29,7 @@ from healthmsg.database.base import (
 from healthmsg.database.opening import open_database
 from healthmsg.database.rows import moment
 from healthmsg.database.states import State
-from healthmsg.database.tables import Owner, read_owner, set_owner, utc
+from healthmsg.database.tables import Owner, read_owner, require_same, set_owner, utc
 from healthmsg.database.target import Target
 from healthmsg.database.writer import Writer
 from healthmsg.delivery.ledger import Delivered
@@ -35,7 +37,6 @@ from healthmsg.environment import comparable_url
 from healthmsg.errors import (
     InvalidInputError,
     JournalError,
-    JournalMismatchError,
     JournalNotFoundError,
     Outcome,
 )
@@ -129,7 +130,7 @@ class SqlJournal(Journal):
             return set_owner(connection, owner)
 
         self._refuse_reader()
-        _require_same(await self._do(note), owner)
+        require_same(await self._do(note), owner)
 
     async def check_owner(self, api_url: str, account: str | None = None) -> None:
         """Compare only, as far as is known; for one who reads, too.
@@ -137,7 +138,7 @@ class SqlJournal(Journal):
         Raises:
             JournalMismatchError: it belongs to another account, or to another URL.
         """
-        _require_same(await self._do(read_owner), Owner(comparable_url(api_url), account))
+        require_same(await self._do(read_owner), Owner(comparable_url(api_url), account))
 
     # --- runs
 
@@ -350,7 +351,7 @@ class SqlJournal(Journal):
         def decide(connection: Connection) -> None:
             if self._database.is_shared:
                 # What a worker is entering just now may be the next to this recipient.
-                connection.execute(statements.FINISH_WHILE_NONE_ENTERS)
+                connection.execute(FINISH_WHILE_NONE_ENTERS)
             transactions.decide(connection, self._claiming, key, decision, message_id)
 
         self._refuse_reader()
@@ -491,7 +492,7 @@ class SqlJournal(Journal):
 
     def _enter_alone(self, connection: Connection) -> None:
         if self._database.is_shared:
-            connection.execute(statements.ENTER_ALONE)
+            connection.execute(ENTER_ALONE)
 
     def _take(self, connection: Connection, found: Select[Any], limits: dict[str, int]) -> list[Claim]:
         # By position, which comes first.
@@ -509,7 +510,7 @@ class SqlJournal(Journal):
             is_alone = connection.execute(IS_ONLY_SENDER).scalar_one()
             self._database.is_sender = True
             connection.execute(BE_SENDER)
-            connection.execute(statements.ENTER_ALONE)
+            connection.execute(ENTER_ALONE)
         left_out, run = transactions.start_run(connection, unparked, superseded=superseded, is_alone=is_alone)
         if run is not None:
             self._run, self.has_earlier = run
@@ -519,16 +520,6 @@ class SqlJournal(Journal):
 
     def _release_all(self, connection: Connection) -> None:
         connection.execute(self._claiming.release_all, {"b_worker": self._worker})
-
-
-def _require_same(known: Owner, owner: Owner) -> None:
-    if known.api_url is not None and known.api_url != owner.api_url:
-        raise JournalMismatchError(
-            f"The journal belongs to {known.api_url}, and this client is for {owner.api_url}: nothing was"
-            " sent. Use each journal with its own environment only."
-        )
-    if None not in {known.account, owner.account} and known.account != owner.account:
-        raise JournalMismatchError("The journal belongs to another account: nothing was sent.")
 
 
 def _claim(row: Sequence[Any]) -> Claim:

@@ -1,0 +1,1 @@
+"""Live events over the gateway, and catching up on what was missed."""

@@ -1,0 +1,489 @@
+"""`client.events()`: what happens in the user's chats, as it happens, and what happened meanwhile."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from contextlib import AsyncExitStack, suppress
+from datetime import datetime, timedelta
+from enum import Enum
+from os import PathLike
+from types import TracebackType
+from typing import Final, Literal, Self
+
+from attrs import define, evolve, frozen
+
+from healthmsg.aio import AsyncIterationOnly
+from healthmsg.api import Api
+from healthmsg.assembly import Parts
+from healthmsg.clock import SteadyClock
+from healthmsg.errors import ClientClosedError, ConfigurationError, InvalidInputError
+from healthmsg.events import ChatEvent, Event, GroupChatCreated, Incomplete, event_of_frame
+from healthmsg.gateway.catch_up import SETTLE, CatchUp
+from healthmsg.gateway.connection import GatewayConnection, GatewayState
+from healthmsg.gateway.inbox import Inbox, open_inbox
+from healthmsg.gateway.inbox.base import Change
+from healthmsg.gateway.jobs import Jobs
+from healthmsg.gateway.questions import Questions
+from healthmsg.ids import ChatKind
+from healthmsg.json_text import JSONObject
+from healthmsg.log import log
+from healthmsg.models import User
+from healthmsg.ratelimit.queue import Priority
+from healthmsg.routes import GET_ME
+from healthmsg.validation import check_all, check_choice
+
+Subscribe = Literal["active", "all", "none"]
+"""Of which group chats messages come whole and at once."""
+MOST_IN_MEMORY: Final = 1000
+"""Events that memory holds. More wait on the disk, or in the service's lists."""
+_LARGEST_BATCH: Final = 500
+_GROUP_CHATS: Final = "groupchats/"
+
+
+class EventsState(Enum):
+    """What a stream of events is doing."""
+
+    STANDING_BY = "standing by"
+    """Another process has the store; this one takes over when that one ends."""
+    CONNECTING = "connecting"
+    WAITING = "waiting"
+    """The connection was lost, or could not be made: it is tried again after a while."""
+    CATCHING_UP = "catching up"
+    """Events come, those of chats that are still to be read are held."""
+    LIVE = "live"
+    CLOSED = "closed"
+
+
+@frozen
+class EventsStats:
+    """The figures of a stream of events, since it was opened."""
+
+    handed_out: int
+    """Events that the program got, repeated ones included."""
+    frames: int
+    """Frames that the gateway sent."""
+    unreadable: int
+    """Those among them that could not be read."""
+    connects: int
+    missed: int
+    """Messages that no frame had brought, and that were found in a list."""
+    late: int
+    """Those among them that were found only by the audit."""
+    dropped: int
+    """Likes, typing and presence for which there was no room."""
+    behind: int
+    """Chats that are still being read."""
+
+
+@define(eq=False)
+class _Counters:
+    handed_out: int = 0
+    frames: int = 0
+    unreadable: int = 0
+    dropped: int = 0
+
+
+class Events(AsyncIterationOnly):
+    """What happens in the user's chats. Use it as `async with client.events(…) as events:`.
+
+    `async for event in events` hands out one event after another. An event is done when the loop asks for
+    the next one. If the loop's body raises, or leaves the loop, or the process dies, the event comes
+    again when the stream is opened the next time, with a higher `attempt`; without a store, only what the
+    process has not lost. `batches` hands out several at once, which costs less with a store.
+    """
+
+    _called = "stream of events"
+
+    def __init__(  # noqa: PLR0913 - what it is made of, by keyword
+        self,
+        api: Api,
+        *,
+        connect: Callable[["Events"], GatewayConnection],
+        store: str | PathLike[str] | None,
+        kinds: Collection[type[Event]] | None,
+        subscribe: Subscribe,
+        service_time: Callable[[], datetime],
+        settle: float = SETTLE,
+    ) -> None:
+        self._api = api
+        self._live = api.live
+        self._connect = connect
+        self._store = store
+        self._kinds = None if kinds is None else tuple(kinds)
+        self._subscribe = subscribe
+        self._service_time = service_time
+        self._settle = settle
+        self._clock = SteadyClock()
+        self._counters = _Counters()
+        self._stack = AsyncExitStack()
+        self._core: CatchUp | None = None
+        self._inbox: Inbox | None = None
+        self._connection: GatewayConnection | None = None
+        self._jobs: Jobs | None = None
+        self._pending: deque[Change] = deque()
+        self._pending_events = 0
+        self._passing: deque[Event] = deque()
+        """Events that come at most once."""
+        self._to_write = asyncio.Event()
+        self._written = asyncio.Event()
+        self._written.set()
+        self._arrived = asyncio.Event()
+        self._work: asyncio.Task[None] | None = None
+        self._running: list[Event] = []
+        self._state = EventsState.CONNECTING
+        self._groups: set[str] = set()
+        """Group chats that are subscribed to, or are to be."""
+
+    def __repr__(self) -> str:
+        return f"<Events {self.state.value}>"
+
+    # --- what a program sees
+
+    @property
+    def state(self) -> EventsState:
+        """What the stream is doing."""
+        connection, core = self._connection, self._core
+        if self._state is not EventsState.CONNECTING or connection is None or core is None:
+            return self._state
+        if connection.state is GatewayState.LIVE:
+            return EventsState.LIVE if core.is_settled else EventsState.CATCHING_UP
+        return EventsState(connection.state.value)
+
+    @property
+    def connected_since(self) -> datetime | None:
+        """Since when the gateway is connected, by this machine's clock (aware); `None`: it is not."""
+        return None if self._connection is None else self._connection.connected_since
+
+    @property
+    def behind(self) -> int:
+        """How many chats are still being read."""
+        return 0 if self._core is None else self._core.behind
+
+    def stats(self) -> EventsStats:
+        """Return the figures as of now."""
+        core, counters = self._core, self._counters
+        return EventsStats(
+            handed_out=counters.handed_out,
+            frames=counters.frames,
+            unreadable=counters.unreadable,
+            connects=0 if self._connection is None else self._connection.connects,
+            missed=0 if core is None else core.missed,
+            late=0 if core is None else core.late,
+            dropped=counters.dropped,
+            behind=self.behind,
+        )
+
+    async def __aenter__(self) -> Self:
+        if self._live.sender is not None:
+            raise ConfigurationError("a stream of this user's events is open already: one is enough for all")
+        if self._work is not None or self._state is EventsState.CLOSED:
+            raise InvalidInputError("a stream of events is opened once: call events() again")
+        self._inbox = await self._stack.enter_async_context(open_inbox(self._store))
+        self._work = self._api.spawn(self._go_on())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End the connection within 5 seconds. What was not handled to its end comes again."""
+        self._state = EventsState.CLOSED
+        self._arrived.set()
+        work, self._work = self._work, None
+        try:
+            if work is not None:
+                work.cancel()
+                await asyncio.wait([work])
+            await self._write_all()
+            if self._running and self._inbox is not None:
+                running, self._running = self._running, []
+                with suppress(Exception):  # it is released when the store is opened again
+                    await self._inbox.release([event.id for event in running])
+        finally:
+            if self._live.sender is self._connection:
+                self._live.sender = None
+            await self._stack.aclose()
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        while True:
+            for event in await self._next(1):
+                yield event
+
+    async def batches(self, most: int = 100) -> AsyncIterator[list[Event]]:
+        """Yield up to `most` events at once, as soon as there is one.
+
+        All of them are done when the next batch is asked for. With a store, a batch is one transaction
+        instead of one for each event.
+        """
+        while True:
+            yield await self._next(most)
+
+    async def _next(self, most: int) -> list[Event]:
+        """Note that the last events are done, and return the next ones."""
+        inbox = self._inbox
+        if inbox is None:
+            raise InvalidInputError("a stream of events is entered with `async with` before it is read")
+        done = [event.id for event in self._running if event.durable]
+        self._running = []
+        while True:
+            self._arrived.clear()
+            if self._passing:
+                passing = [self._passing.popleft() for _ in range(min(most, len(self._passing)))]
+                if done:
+                    await inbox.next(0, done)
+                return self._handed_out(passing)
+            events = await inbox.next(most, done)
+            done = [event.id for event in events if not self._is_wanted(event)]
+            if wanted := [event for event in events if self._is_wanted(event)]:
+                self._running = events
+                if self._jobs is not None and not inbox.is_durable:
+                    self._jobs.wake()  # there is room again
+                return self._handed_out(wanted)
+            if not events:
+                await self._wait()
+
+    async def _wait(self) -> None:
+        if self._state is EventsState.CLOSED:
+            raise ClientClosedError
+        if self._work is not None and self._work.done():
+            self._state = EventsState.CLOSED
+            self._work.result()
+            raise ClientClosedError
+        await self._arrived.wait()
+
+    def _handed_out(self, events: list[Event]) -> list[Event]:
+        self._counters.handed_out += len(events)
+        return events
+
+    def _is_wanted(self, event: Event) -> bool:
+        return self._kinds is None or isinstance(event, self._kinds)
+
+    # --- what the gateway says; see `GatewayListener`
+
+    def authenticated(self, user: User) -> None:
+        """Take note that frames come from now on."""
+        assert self._core is not None  # noqa: S101 - the connection is made after it
+        self._core.connected(self._clock.now(), user.id)
+        self._subscribe_again()
+        self._wake()
+
+    def lost(self, reason: str) -> None:
+        """Take note that no frames come any more."""
+        assert self._core is not None  # noqa: S101 - as above
+        self._core.lost()
+        log(logging.INFO, "the gateway's connection was lost: %(reason)s", reason=reason)
+
+    def unreadable(self) -> None:
+        """Take note of a frame that could not be read."""
+        self._counters.frames += 1
+        self._counters.unreadable += 1
+        assert self._core is not None  # noqa: S101 - as above
+        self._core.unreadable(self._clock.now())
+        self._wake()
+
+    def frame(self, name: str, data: JSONObject) -> None:
+        """Take a frame."""
+        core = self._core
+        assert core is not None  # noqa: S101 - as above
+        self._counters.frames += 1
+        now = self._clock.now()
+        event = event_of_frame(name, data, me=core.me, now=self._clock.moment(now))
+        if event is None:
+            self._protocol_frame(name, data, now)
+        elif isinstance(event, Incomplete):
+            core.incomplete(event, now)
+            self._active_group(event.chat.text)
+            self._wake()
+        elif event.durable:
+            self._write(core.event(event, now, has_room=self._room() > 0))
+            if isinstance(event, ChatEvent) and event.chat.kind is ChatKind.GROUP_CHAT:
+                self._active_group(event.chat.text, is_new=isinstance(event, GroupChatCreated))
+            if core.has_news:
+                self._wake()
+        elif self._is_wanted(event):
+            self._pass_on(core.event(event, now))
+
+    def _pass_on(self, changes: Iterable[Change]) -> None:
+        for change in changes:
+            for event in change.events:
+                if event.durable:
+                    continue
+                if len(self._passing) >= MOST_IN_MEMORY:
+                    self._counters.dropped += 1
+                else:
+                    self._passing.append(event)
+        self._arrived.set()
+
+    def _protocol_frame(self, name: str, data: JSONObject, now: float) -> None:
+        group = data.get("groupchat_id") if isinstance(data, dict) else None
+        if not isinstance(group, str) or not group or self._core is None:
+            return
+        key = f"{_GROUP_CHATS}{group}"
+        if name == "groupchat_subscribed":
+            # What was sent just before may have come neither whole nor without its text.
+            self._core.gap(key, now)
+        elif name == "error":
+            self._groups.discard(group)
+            self._core.look_for(key)
+        self._wake()
+
+    # --- group chats
+
+    def _active_group(self, key: str, *, is_new: bool = False) -> None:
+        wanted = self._subscribe == "active" or (self._subscribe == "all" and is_new)
+        if wanted and key.startswith(_GROUP_CHATS):
+            group = key.removeprefix(_GROUP_CHATS)
+            if group not in self._groups and self._connection is not None:
+                self._groups.add(group)
+                self._connection.subscribe(group)
+
+    def _subscribe_again(self) -> None:
+        assert self._core is not None  # noqa: S101 - as above
+        assert self._connection is not None  # noqa: S101 - as above
+        if self._subscribe == "all":
+            self._groups.update(
+                key.removeprefix(_GROUP_CHATS) for key in self._core.keys if key.startswith(_GROUP_CHATS)
+            )
+        for group in self._groups:
+            self._connection.subscribe(group)
+
+    # --- what goes on meanwhile
+
+    async def _go_on(self) -> None:
+        assert self._inbox is not None  # noqa: S101 - it was entered
+        try:
+            self._state = EventsState.STANDING_BY
+            await self._inbox.hold()
+            self._state = EventsState.CONNECTING
+            await self._prepare(self._inbox)
+            async with asyncio.TaskGroup() as group:
+                assert self._connection is not None  # noqa: S101 - it was just made
+                group.create_task(self._connection.run())
+                group.create_task(self._keep_writing())
+                assert self._jobs is not None  # noqa: S101 - it was just made
+                group.create_task(self._jobs.run())
+        except* Exception as failed:  # noqa: BLE001 - it is raised in the consumer
+            failure = failed.exceptions[0]
+        else:
+            return
+        finally:
+            self._arrived.set()
+        raise failure
+
+    async def _prepare(self, inbox: Inbox) -> None:
+        me = await self._api.read(User, GET_ME)
+        started_at = self._service_time()
+        start_state = await inbox.start(me.id, self._api.url, started_at)
+        self._core = CatchUp(
+            dict(await inbox.keys()),
+            Questions(await inbox.open_questions(), me=me.id, moment=self._clock.moment),
+            is_first_start=not start_state.has_baseline,
+            started_at=start_state.started_at,
+            moment=self._clock.moment,
+            settle=self._settle,
+        )
+        self._jobs = Jobs(
+            self._api,
+            self._core,
+            inbox,
+            now=self._clock.now,
+            moment=self._clock.moment,
+            write=self._write,
+            written=self._wait_until_written,
+            room=self._room,
+        )
+        self._connection = self._live.sender = self._connect(self)
+
+    def _wake(self) -> None:
+        if self._jobs is not None:
+            self._jobs.wake()
+
+    # --- writing
+
+    def _room(self) -> int:
+        assert self._inbox is not None  # noqa: S101 - it was entered
+        held = 0 if self._core is None else self._core.held
+        return min(self._inbox.room(), MOST_IN_MEMORY) - self._pending_events - held
+
+    def _write(self, changes: Sequence[Change]) -> None:
+        """Write changes in the order in which they come; nothing waits for it here."""
+        for change in changes:
+            self._pending.append(change)
+            self._pending_events += len(change.events)
+        if changes:
+            self._written.clear()
+            self._to_write.set()
+
+    async def _keep_writing(self) -> None:
+        while True:
+            await self._to_write.wait()
+            self._to_write.clear()
+            await self._write_all()
+
+    async def _write_all(self) -> None:
+        inbox = self._inbox
+        while self._pending and inbox is not None:
+            some = [self._pending[index] for index in range(min(_LARGEST_BATCH, len(self._pending)))]
+            new = await inbox.apply(some)
+            for change in some:
+                self._pending.popleft()
+                self._pending_events -= len(change.events)
+            if new:
+                self._arrived.set()
+        self._written.set()
+
+    async def _wait_until_written(self) -> None:
+        await self._written.wait()
+
+
+def open_events(
+    parts: Parts,
+    store: str | PathLike[str] | None,
+    kinds: Iterable[type[Event]] | None,
+    subscribe: Subscribe,
+    settle: float,
+) -> Events:
+    """Return a stream of one user's events, which is still to be entered.
+
+    Raises:
+        ConfigurationError: the environment has no gateway.
+        InvalidInputError: an option cannot be right.
+    """
+    url = parts.environment.gateway_url
+    if url is None:
+        raise ConfigurationError(
+            "live events need the environment's gateway_url; KPN gives it to you: Environment.kpn(gateway_url=…)"
+        )
+    check_choice(subscribe, "subscribe", ("active", "all", "none"))
+    wanted = None if kinds is None else check_all(kinds, type, "kinds")
+    tokens, token_call, wire = parts.tokens, parts.token_call, parts.wire
+
+    async def token() -> str:
+        return (await tokens.current(token_call)).value
+
+    async def renew(stale: str) -> bool:
+        newer = await tokens.renew(tokens.token, token_call) if tokens.token.value == stale else tokens.token
+        return newer is not None and newer.value != stale
+
+    def connect(events: Events) -> GatewayConnection:
+        return GatewayConnection(
+            open_socket=lambda: wire.open_socket(url),
+            token=token,
+            renew=renew,
+            listener=events,
+            is_caught_up=lambda: events.state is EventsState.LIVE,
+        )
+
+    clock = parts.deliveries.clock
+    return Events(
+        evolve(parts.api(), priority=Priority.CATCH_UP),
+        connect=connect,
+        store=store,
+        kinds=wanted,
+        subscribe=subscribe,
+        service_time=lambda: clock.moment() + (clock.date_ahead() or timedelta()),
+        settle=settle,
+    )
