@@ -143,7 +143,7 @@ class SqlInbox:
 
     # --- starting
 
-    async def start(self, account: str, api_url: str, now: datetime) -> Start:
+    async def start(self, account: str, api_url: str, now: datetime | None) -> Start:
         """Begin; see `Inbox`."""
         owner = Owner(comparable_url(api_url), account)
 
@@ -152,10 +152,10 @@ class SqlInbox:
             connection.execute(statements.RELEASE_ALL)
             started_at = read_meta(connection, _STARTED_AT)
             if started_at is None:
-                started_at = now.astimezone(UTC).isoformat()
+                started_at = now.astimezone(UTC).isoformat() if now is not None else ""
                 write_meta(connection, _STARTED_AT, started_at)
-            has_baseline = read_meta(connection, _BASELINE) is not None
-            return known, Start(datetime.fromisoformat(started_at), has_baseline)
+            moment = datetime.fromisoformat(started_at) if started_at else None
+            return known, Start(moment, read_meta(connection, _BASELINE) is not None)
 
         known, begun = await self._do(begin)
         require_same(known, owner)
