@@ -385,7 +385,7 @@ class CatchUp:
         self._records[key] = record = record or ChatRecord(key)
         if sync.anchor is None and record.anchor is not None:
             sync.anchor = Anchor(record.anchor, record.anchor_at)
-        sync.baseline_at = self._started_at
+        sync.started_at = self._started_at
         return _written(self._change(key, sync.resume(now)))
 
     def begin(self, key: str, now: float) -> Reading | None:
@@ -523,15 +523,17 @@ class CatchUp:
         self._known[key] = chat.hint
         self._unidentified.pop(key, None)
         is_new = not self.is_baseline_pending
-        record = ChatRecord(
-            key, anchor=() if is_new else None, hint=chat.hint, members=chat.members, closed=chat.closed
-        )
+        if is_new:
+            # What has been pushed of it may be in the list already: only a reading takes that over.
+            record, self._changed[key] = ChatRecord(key, anchor=()), chat
+        else:
+            record = ChatRecord(key, hint=chat.hint, members=chat.members, closed=chat.closed)
         if not is_new and key not in self._active:
             self._unread[key] = None
             return [Change(record, ())]
         sync = self._active.setdefault(key, ChatSync(None, since=self._since, total=self._held))
         self._records[key] = record
-        sync.baseline_at = self._started_at
+        sync.started_at = self._started_at
         if is_new:
             sync.anchor = Anchor()
         self._wake(key)

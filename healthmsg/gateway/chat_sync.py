@@ -82,9 +82,10 @@ class ChatSync:
 
     anchor: Anchor | None
     """What lists have shown and is settled; `None`: the chat was never read, and nothing older is new."""
-    baseline_at: datetime | None = None
-    """Without an anchor: from when on, by the service's clock, messages are to be handled; `None`: not
-    known.
+    started_at: datetime | None = None
+    """When the inbox was started first, by the service's clock; `None`: that is not known.
+
+    Before the chat was read for the first time, what was sent since then is new.
     """
     since: float | None = None
     """From when on no event can have been missed; `None`: events are being missed, without a connection."""
@@ -196,7 +197,7 @@ class ChatSync:
     def begin(self, now: float) -> Reading:
         """Begin to read."""
         self._began = self._last_began = now
-        return read_baseline(self.baseline_at) if self.anchor is None else read_to_anchor(self.anchor)
+        return read_baseline(self.started_at) if self.anchor is None else read_to_anchor(self.anchor)
 
     def fail(self) -> None:
         """End a reading that failed."""
@@ -267,14 +268,14 @@ class ChatSync:
                 message
                 for message in messages
                 if message.id not in self._seen
-                and (message.id in held or _is_since(message, self.baseline_at))
+                and (message.id in held or _is_since(message, self.started_at))
             ]
             return new[::-1]
         lowest, at = lowest_known(self.anchor, messages), self.anchor.at
         if lowest is not None and (found.reached is Reached.ANCHOR or at is None):
             messages = messages[:lowest]
         elif at is not None:
-            since = at if self.baseline_at is None else max(at, self.baseline_at)
+            since = at if self.started_at is None else max(at, self.started_at)
             messages = [one for one in messages if one.created_at is None or one.created_at >= since]
         return [
             message
@@ -334,7 +335,7 @@ class ChatSync:
         if self.anchor is None:
             if not left:
                 older = [message for message in found.messages if message.id not in self._seen]
-                self.anchor = anchor_of(older, self.baseline_at)
+                self.anchor = anchor_of(older, self.started_at)
         elif found.reached is not Reached.NOTHING:
             below = max((i for i, one in enumerate(found.messages) if one.id in left), default=-1) + 1
             settled = list(dropwhile(partial(self._is_fresh, settled_until), found.messages[below:]))

@@ -49,7 +49,7 @@ _FATAL: Final = (ReauthorizationRequiredError, UnauthorizedError, ClientClosedEr
 class Jobs:
     """Works on the jobs of a `CatchUp`, and hands what comes of them to `write`.
 
-    `written` waits until all that was handed over is in the inbox.
+    `written` waits until all that was handed over is in the inbox; `listed` is called when the chats were listed.
     """
 
     def __init__(  # noqa: PLR0913 - what it works with, by keyword
@@ -63,6 +63,7 @@ class Jobs:
         write: Callable[[Sequence[Change]], None],
         written: Callable[[], Awaitable[None]],
         room: Callable[[], int],
+        listed: Callable[[], None],
     ) -> None:
         self._api = api
         self._core = core
@@ -72,6 +73,7 @@ class Jobs:
         self._write = write
         self._written = written
         self._room = room
+        self._listed = listed
         self._wake = asyncio.Event()
 
     def wake(self) -> None:
@@ -134,6 +136,7 @@ class Jobs:
                 self._write(self._core.listed(map(listed, some)))
         was_first = self._core.is_baseline_pending
         self._core.listing_ended()
+        self._listed()
         if was_first:
             await self._written()
             await self._inbox.set_baseline()

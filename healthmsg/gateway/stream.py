@@ -5,8 +5,9 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import Enum
+from functools import partial
 from os import PathLike
 from types import TracebackType
 from typing import Final, Literal, Self
@@ -16,7 +17,7 @@ from attrs import define, evolve, frozen
 from healthmsg.aio import AsyncIterationOnly
 from healthmsg.api import Api
 from healthmsg.assembly import Parts
-from healthmsg.clock import SteadyClock
+from healthmsg.clock import ServerClock, SteadyClock
 from healthmsg.errors import ClientClosedError, ConfigurationError, InvalidInputError
 from healthmsg.events import ChatEvent, Event, GroupChatCreated, Incomplete, event_of_frame
 from healthmsg.gateway.catch_up import SETTLE, CatchUp
@@ -103,7 +104,7 @@ class Events(AsyncIterationOnly):
         store: str | PathLike[str] | None,
         kinds: Collection[type[Event]] | None,
         subscribe: Subscribe,
-        service_time: Callable[[], datetime],
+        service_time: Callable[[], datetime | None],
         settle: float = SETTLE,
     ) -> None:
         self._api = api
@@ -246,11 +247,10 @@ class Events(AsyncIterationOnly):
                 await self._wait()
 
     async def _wait(self) -> None:
-        if self._state is EventsState.CLOSED:
-            raise ClientClosedError
-        if self._work is not None and self._work.done():
+        if self._work is None or self._work.done():
             self._state = EventsState.CLOSED
-            self._work.result()
+            if self._work is not None and not self._work.cancelled():
+                self._work.result()
             raise ClientClosedError
         await self._arrived.wait()
 
@@ -341,14 +341,14 @@ class Events(AsyncIterationOnly):
                 self._connection.subscribe(group)
 
     def _subscribe_again(self) -> None:
-        assert self._core is not None  # noqa: S101 - as above
-        assert self._connection is not None  # noqa: S101 - as above
-        if self._subscribe == "all":
-            self._groups.update(
-                key.removeprefix(_GROUP_CHATS) for key in self._core.keys if key.startswith(_GROUP_CHATS)
-            )
         for group in self._groups:
-            self._connection.subscribe(group)
+            if self._connection is not None:
+                self._connection.subscribe(group)
+
+    def _subscribe_listed(self) -> None:
+        if self._subscribe == "all" and self._core is not None:
+            for key in self._core.keys:
+                self._active_group(key, is_new=True)
 
     # --- what goes on meanwhile
 
@@ -367,6 +367,7 @@ class Events(AsyncIterationOnly):
                 group.create_task(self._jobs.run())
         except* Exception as failed:  # noqa: BLE001 - it is raised in the consumer
             failure = failed.exceptions[0]
+            self._state = EventsState.CLOSED
         else:
             return
         finally:
@@ -394,6 +395,7 @@ class Events(AsyncIterationOnly):
             write=self._write,
             written=self._wait_until_written,
             room=self._room,
+            listed=self._subscribe_listed,
         )
         self._connection = self._live.sender = self._connect(self)
 
@@ -484,6 +486,13 @@ def open_events(
         store=store,
         kinds=wanted,
         subscribe=subscribe,
-        service_time=lambda: clock.moment() + (clock.date_ahead() or timedelta()),
+        service_time=partial(_service_time, clock),
         settle=settle,
     )
+
+
+def _service_time(clock: ServerClock) -> datetime | None:
+    """Return the earliest that the service's clock may show now, in whole seconds; `None`: it is not known."""
+    offset = clock.offset()
+    # Stamps may be of whole seconds, so those of the present second are earlier than the present moment.
+    return None if offset is None else (clock.moment() + offset[0]).replace(microsecond=0)

@@ -90,7 +90,7 @@ class Service:
             index = self.random.randrange(min(3, len(self.queue)))
         frame = self.queue.pop(index)
         for overtaken in self.queue[:index]:
-            if overtaken.chat == frame.chat:
+            if getattr(overtaken, "chat", None) == getattr(frame, "chat", None):
                 self.inversions.add((_id_of(overtaken), _id_of(frame)))
         return frame
 
