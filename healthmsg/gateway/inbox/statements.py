@@ -134,8 +134,8 @@ _FINISH: Final = {
 }
 _RELEASE: Final = {
     dialect: text(
-        f"UPDATE healthmsg_inbox SET state = 'new' WHERE state = 'running' AND sequence IN {numbers}"
-    )  # noqa: S608 - as above
+        f"UPDATE healthmsg_inbox SET state = 'new' WHERE state = 'running' AND sequence IN {numbers}"  # noqa: S608 - as above
+    )
     for dialect, numbers in _NUMBERS.items()
 }
 _INSERT: Final = {
