@@ -17,10 +17,11 @@ from healthmsg.errors import (
 )
 from healthmsg.events import Event
 from healthmsg.events.questions import request_in, verification_of
-from healthmsg.gateway.catch_up import CatchUp, IdentifyChat, Job, ListChats, ReadChat, ReadQuestion
+from healthmsg.gateway.catch_up import CatchUp
 from healthmsg.gateway.hints import Listed, listed
 from healthmsg.gateway.inbox.base import Change, Inbox
 from healthmsg.gateway.reading import Ask
+from healthmsg.gateway.schedule import IdentifyChat, Job, ListChats, ReadChat, ReadQuestion
 from healthmsg.ids import ChatAddress
 from healthmsg.log import log
 from healthmsg.models import (
@@ -49,7 +50,8 @@ _FATAL: Final = (ReauthorizationRequiredError, UnauthorizedError, ClientClosedEr
 class Jobs:
     """Works on the jobs of a `CatchUp`, and hands what comes of them to `write`.
 
-    `written` waits until all that was handed over is in the inbox; `listed` is called when the chats were listed.
+    `written` waits until all that was handed over is in the inbox; `listed` is called when the chats were
+    listed.
     """
 
     def __init__(  # noqa: PLR0913 - what it works with, by keyword

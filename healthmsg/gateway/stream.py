@@ -457,32 +457,15 @@ def open_events(
     url = parts.environment.gateway_url
     if url is None:
         raise ConfigurationError(
-            "live events need the environment's gateway_url; KPN gives it to you: Environment.kpn(gateway_url=…)"
+            "live events need the environment's gateway_url; KPN gives it to you:"
+            " Environment.kpn(gateway_url=…)"
         )
     check_choice(subscribe, "subscribe", ("active", "all", "none"))
     wanted = None if kinds is None else check_all(kinds, type, "kinds")
-    tokens, token_call, wire = parts.tokens, parts.token_call, parts.wire
-
-    async def token() -> str:
-        return (await tokens.current(token_call)).value
-
-    async def renew(stale: str) -> bool:
-        newer = await tokens.renew(tokens.token, token_call) if tokens.token.value == stale else tokens.token
-        return newer is not None and newer.value != stale
-
-    def connect(events: Events) -> GatewayConnection:
-        return GatewayConnection(
-            open_socket=lambda: wire.open_socket(url),
-            token=token,
-            renew=renew,
-            listener=events,
-            is_caught_up=lambda: events.state is EventsState.LIVE,
-        )
-
     clock = parts.deliveries.clock
     return Events(
         evolve(parts.api(), priority=Priority.CATCH_UP),
-        connect=connect,
+        connect=partial(_connection, parts, url),
         store=store,
         kinds=wanted,
         subscribe=subscribe,
@@ -491,8 +474,27 @@ def open_events(
     )
 
 
+def _connection(parts: Parts, url: str, events: Events) -> GatewayConnection:
+    tokens, token_call = parts.tokens, parts.token_call
+
+    async def token() -> str:
+        return (await tokens.current(token_call)).value
+
+    async def renew(stale: str) -> bool:
+        newer = await tokens.renew(tokens.token, token_call) if tokens.token.value == stale else tokens.token
+        return newer is not None and newer.value != stale
+
+    return GatewayConnection(
+        open_socket=lambda: parts.wire.open_socket(url),
+        token=token,
+        renew=renew,
+        listener=events,
+        is_caught_up=lambda: events.state is EventsState.LIVE,
+    )
+
+
 def _service_time(clock: ServerClock) -> datetime | None:
-    """Return the earliest that the service's clock may show now, in whole seconds; `None`: it is not known."""
+    """Return the earliest second that the service's clock may show now; `None`: it is not known."""
     offset = clock.offset()
     # Stamps may be of whole seconds, so those of the present second are earlier than the present moment.
     return None if offset is None else (clock.moment() + offset[0]).replace(microsecond=0)
