@@ -58,15 +58,21 @@ class Hold:
         self._end = asked_at + LEASE.total_seconds()
         self._renewing = start(self._keep(), name="healthmsg inbox")
 
+    def require_taken(self) -> None:
+        """Refuse what is asked for too early.
+
+        Raises:
+            JournalError: it was never this process's.
+        """
+        if self._end is None:
+            raise JournalError(_NOT_HELD)
+
     def require(self, connection: Connection) -> None:
         """Keep others from taking it before the transaction that has begun has ended.
 
         Raises:
             InboxLostError: another process has it.
-            JournalError: it was never this process's.
         """
-        if self._end is None:
-            raise JournalError(_NOT_HELD)
         if connection.execute(statements.LOCK_HOLD, self._name).first() is None:
             raise InboxLostError(_LOST)
 

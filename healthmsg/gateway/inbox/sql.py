@@ -257,6 +257,7 @@ class SqlInbox:
         if self._hold is None:
             return self._writer.run_in_batch(work)
         hold = self._hold
+        hold.require_taken()
 
         def as_holder(connection: Connection) -> T:
             hold.require(connection)
