@@ -26,7 +26,7 @@ from healthmsg.gateway.inbox import Inbox, open_inbox
 from healthmsg.gateway.inbox.base import Change
 from healthmsg.gateway.jobs import Jobs
 from healthmsg.gateway.questions import Questions
-from healthmsg.ids import ChatKind
+from healthmsg.ids import ChatAddress, ChatKind
 from healthmsg.json_text import JSONObject
 from healthmsg.log import log
 from healthmsg.models import User
@@ -85,6 +85,22 @@ class _Counters:
     dropped: int = 0
 
 
+@define(eq=False)
+class _Sender:
+    """Sends over the connection of a stream, once there is one."""
+
+    connection: GatewayConnection | None = None
+
+    def send_typing(self, chat: ChatAddress) -> bool:
+        return self.connection is not None and self.connection.send_typing(chat)
+
+    def send_typing_stopped(self, chat: ChatAddress) -> bool:
+        return self.connection is not None and self.connection.send_typing_stopped(chat)
+
+    def send_presence(self, status: str) -> bool:
+        return self.connection is not None and self.connection.send_presence(status)
+
+
 class Events(AsyncIterationOnly):
     """What happens in the user's chats. Use it as `async with client.events(…) as events:`.
 
@@ -109,6 +125,7 @@ class Events(AsyncIterationOnly):
     ) -> None:
         self._api = api
         self._live = api.live
+        self._sender = _Sender()
         self._connect = connect
         self._store = store
         self._kinds = None if kinds is None else tuple(kinds)
@@ -180,8 +197,13 @@ class Events(AsyncIterationOnly):
             raise ConfigurationError("a stream of this user's events is open already: one is enough for all")
         if self._work is not None or self._state is EventsState.CLOSED:
             raise InvalidInputError("a stream of events is opened once: call events() again")
-        self._inbox = await self._stack.enter_async_context(open_inbox(self._store))
-        self._work = self._api.spawn(self._go_on())
+        self._live.sender = self._sender
+        try:
+            self._inbox = await self._stack.enter_async_context(open_inbox(self._store))
+            self._work = self._api.spawn(self._go_on())
+        except BaseException:
+            await self.close()
+            raise
         return self
 
     async def __aexit__(
@@ -204,7 +226,7 @@ class Events(AsyncIterationOnly):
                 with suppress(Exception):  # it is released when the store is opened again
                     await self._inbox.release([event.id for event in running])
         finally:
-            if self._live.sender is self._connection:
+            if self._live.sender is self._sender:
                 self._live.sender = None
             await self._stack.aclose()
 
@@ -397,7 +419,7 @@ class Events(AsyncIterationOnly):
             room=self._room,
             listed=self._subscribe_listed,
         )
-        self._connection = self._live.sender = self._connect(self)
+        self._connection = self._sender.connection = self._connect(self)
 
     def _wake(self) -> None:
         if self._jobs is not None:

@@ -1,4 +1,4 @@
-"""How long catching up on thousands of chats takes: the pure core, a service that is asked 29 times a second."""
+"""How long catching up on thousands of chats takes, with a service that is asked 29 times a second."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -160,6 +160,6 @@ def test_all_is_read_in_time_and_hints_spare_most_of_it_until_one_lies(settled: 
     while not expected <= set(reader.events):
         assert reader.service.now < until
         reader.step()
-    assert not reader.core.trust.is_given
+    assert reader.core.trust.lies >= 1
     assert reader.core.late >= 1
     assert len(reader.events) == len(set(reader.events))

@@ -89,7 +89,7 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 
 async def test_nothing_from_before_the_first_start_comes() -> None:
     ago = timedelta(minutes=1)
-    now = lambda: datetime.now(UTC) - ago  # noqa: E731, PLW0108 - the time changes
+    now = lambda: datetime.now(UTC) - ago  # noqa: E731 - the time changes
     async with Sandbox(rate_limit=None, sample_data=False, now=now) as sandbox:
         chat = sandbox.add_conversation(messages=["before"])
         ago = timedelta()
@@ -133,7 +133,7 @@ async def test_what_was_sent_while_the_connection_was_lost_comes_in_order(
         sandbox.gateway.drop()
         for number in range(1, 60):
             sandbox.say(None, chat, str(number))
-        await until(lambda: sandbox.gateway.connected())
+        await until(sandbox.gateway.connected)
         sandbox.say(None, chat, "60")
 
         caught_up = await take(events, 60)
