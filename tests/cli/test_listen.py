@@ -1,16 +1,18 @@
 """`healthmsg listen`: a line for each event, and nothing in it that should not be there."""
 
 import asyncio
+import io
 import json
 import os
 import re
 import select
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import pytest
 from attrs import evolve
@@ -20,6 +22,12 @@ from healthmsg.cli.listening import names as names_module
 from healthmsg.cli.listening.documents import document
 from healthmsg.cli.listening.status import StatusLines
 from healthmsg.cli.problems import RefusedError
+from healthmsg.cli.terminal import (
+    _WRITE_TIMEOUT,
+    guard_standard_streams,
+    without_blocking_output,
+    write_line,
+)
 from healthmsg.client import Client
 from healthmsg.errors import JournalInUseError
 from healthmsg.events import (
@@ -519,17 +527,42 @@ async def test_an_event_whose_line_was_not_written_is_not_done(
     assert done_in(tmp_path) == []
 
 
+async def test_a_line_waits_for_a_slow_reader_and_other_tasks_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = "é" * 100_000
+    with pipe() as (reader, writer):
+        stdout = io.TextIOWrapper(writer, encoding="utf-8")  # which closes the pipe when it goes
+        monkeypatch.setattr(sys, "stdout", stdout)
+        monkeypatch.setattr(sys, "stderr", sys.stderr)
+        guard_standard_streams()
+        with without_blocking_output():
+            writing = asyncio.create_task(write_line(line))
+            await until(lambda: not select.select([], [writer], [], 0)[1])
+            # So long would any other output be waited for at most.
+            await asyncio.sleep(_WRITE_TIMEOUT * 2)
+            assert not writing.done()
+            read = await asyncio.to_thread(reader.read, len(f"{line}\n".encode()))
+            await writing
+
+    assert read.decode() == f"{line}\n"
+
+
+@contextmanager
+def pipe() -> Iterator[tuple[BinaryIO, BinaryIO]]:
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as reader, os.fdopen(writing, "wb") as writer:
+        yield reader, writer
+
+
 async def test_a_reader_that_stands_still_does_not_keep_ctrl_c_from_ending_it(
     sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    reading, writing = os.pipe()
-    with os.fdopen(reading, "rb") as reader:
-        with os.fdopen(writing, "wb") as writer:
-            process = await begin(sandbox, tmp_path, "--json", "--quiet", count=2000, stdout=writing)
-            # The pipe is full: select has nothing to offer.
-            await until(lambda: not select.select([], [writer], [], 0)[1])
-            process.send_signal(signal.SIGINT)
-            done = await end(process)
+    with pipe() as (reader, writer):
+        process = await begin(sandbox, tmp_path, "--json", "--quiet", count=2000, stdout=writer.fileno())
+        # The pipe is full: select has nothing to offer.
+        await until(lambda: not select.select([], [writer], [], 0)[1])
+        process.send_signal(signal.SIGINT)
+        done = await end(process)
+        writer.close()
         shown = reader.read().decode().splitlines(keepends=True)
 
     assert (done.code, done.err) == (130, "")
