@@ -145,7 +145,7 @@ async def test_questions_work_as_shown(client: Client, sandbox: Sandbox) -> None
     asking, reading, answers = EXAMPLES[QUESTION].partition("message = ")
 
     scope = await run(asking, chat=chat, patient_id=patient)
-    sandbox.answer_question(scope["sent"].id, ["nee"])
+    sandbox.answer(patient, scope["sent"], "nee")
     await run(reading + answers, **scope, print=lambda *words: said.append(words))
 
     assert said == [(patient, ("nee",))]

@@ -3,19 +3,19 @@
 At each connect every chat is behind; each is read once at least, beginning `settle` seconds after the connect
 or later. How one chat is joined is in `chat_sync.py`, how it is read in `reading.py`.
 
-Nothing here does I/O or knows a clock: what happens is told by calls, what is to be read is asked for with
-`next_job`, and what is to be written comes back as changes, which have to be written in the order in which
-they came. So a model checker can drive it (`tests/gateway/model/`).
+Nothing here does I/O or knows a clock: what happens is reported by calls, what is to be read is asked for
+with `next_job`, and what is to be written comes back as changes, which have to be written in the order in
+which they came. So a model checker can drive it (`tests/gateway/model/`).
 """
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 from math import inf
 from typing import Final
 
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, field
 
 from healthmsg.events import (
     ChatEvent,
@@ -23,16 +23,16 @@ from healthmsg.events import (
     GroupChatRemoved,
     Incomplete,
     MessageCreated,
-    MessageLiked,
     in_chat,
 )
-from healthmsg.gateway.chat_sync import ChatSync
+from healthmsg.gateway.chat_sync import ChatSync, Held
 from healthmsg.gateway.hints import HintTrust, Listed
 from healthmsg.gateway.inbox.base import Change, ChatRecord
 from healthmsg.gateway.maker import Maker
 from healthmsg.gateway.questions import Questions
 from healthmsg.gateway.reading import Anchor, Found, Reading
 from healthmsg.gateway.roster import Roster, is_of_roster
+from healthmsg.gateway.schedule import IdentifyChat, Job, ListChats, Listing, ReadChat, ReadQuestion
 from healthmsg.ids import ChatAddress
 from healthmsg.models import Message
 
@@ -47,69 +47,7 @@ _SWEEP_EVERY: Final = 600.0
 _MOST_ALIASES: Final = 10_000
 
 
-@frozen
-class ListChats:
-    """Read the lists of chats."""
-
-
-@frozen
-class ReadChat:
-    """Read a chat, after loading its record if `needs_record`."""
-
-    key: str
-    needs_record: bool
-
-
-@frozen
-class IdentifyChat:
-    """Ask the service for a chat that is not known, or that is no longer listed."""
-
-    key: str
-
-
-@frozen
-class ReadQuestion:
-    """Read a message again: a question, or a request for verification, that is open."""
-
-    key: str
-    message_id: str
-
-
-Job = ListChats | ReadChat | IdentifyChat | ReadQuestion
-
-
 @define(eq=False)
-class _Listing:
-    """When the lists of chats are to be read: at a connect, and again after `settle`."""
-
-    _due: list[float] = field(factory=list)
-    _is_under_way: bool = False
-    is_done: bool = False
-    """Whether they were read after `settle`."""
-    is_last: bool = False
-    """Whether the reading that is under way began after `settle`."""
-
-    def connected(self, now: float, settled: float) -> None:
-        self._due, self.is_done = [now, settled], False
-
-    def due(self) -> float | None:
-        return self._due[0] if self._due and not self._is_under_way else None
-
-    def begin(self, now: float) -> None:
-        self._due = [at for at in self._due if at > now]
-        self._is_under_way, self.is_last = True, not self._due
-
-    def end(self) -> None:
-        self._is_under_way = False
-        # A connect in between has begun anew.
-        self.is_done = self.is_last and not self._due
-
-    def failed(self, again_at: float) -> None:
-        self._is_under_way = False
-        self._due.insert(0, again_at)
-        self._due.sort()
-
-
 class CatchUp:
     """All chats of a user.
 
@@ -119,61 +57,63 @@ class CatchUp:
     read.
     """
 
-    def __init__(  # noqa: PLR0913 - what it is made of, by keyword
-        self,
-        known: Mapping[str, str | None],
-        questions: Questions,
-        *,
-        is_first_start: bool,
-        started_at: datetime | None,
-        moment: Callable[[], datetime],
-        settle: float = SETTLE,
-    ) -> None:
-        self.me: str = ""
-        """The id of the user."""
-        self.trust: HintTrust = HintTrust()
-        self.missed: int = 0
-        """How many messages were read that no frame had brought."""
-        self.late: int = 0
-        """How many of them were found by the audit, in chats that the hints had let out."""
-        self.is_baseline_pending: bool = is_first_start
-        """Whether the list of the chats that are there at the start is still to be read."""
-        self._known = dict(known)
-        self._questions = questions
-        self._started_at = started_at
-        self._moment = moment
-        self._settle = settle
-        self._roster = Roster(moment)
-        self._since: float | None = None
-        self._active: dict[str, ChatSync] = {}
-        self._records: dict[str, ChatRecord] = {}
-        """Those of active chats, as far as they were loaded."""
-        self._unread: dict[str, None] = {}
-        """Known chats that are behind, and of which nothing is held."""
-        self._first: dict[str, None] = {}
-        """Those of them which seem to have changed."""
-        self._changed: dict[str, Listed] = {}
-        """What the list said of chats whose hint has changed since they were read."""
-        self._hints_before: dict[str, Listed | None] = {}
-        """What `_changed` had of chats that are being read, when that began."""
-        self._spared: set[str] = set()
-        """Chats that were not read since the connect, since their hints had not changed."""
-        self._suspects: set[str] = set()
-        """Chats in which something was missed, and whose hint had not changed before `settle`."""
-        self._unidentified: dict[str, None] = {}
-        self._missing: dict[str, None] = {}
-        self._aliases: dict[str, str] = {}
-        self._listed_now: set[str] = set()
-        self._due: list[tuple[float, int, str]] = []
-        self._pushed = 0
-        self._at_work: set[str] = set()
-        self._to_audit: set[str] = set()
-        """Those of them that are read though they are current."""
-        self._listing = _Listing()
-        self._sweep: deque[str] = deque()
-        self._swept_at = -inf
-        self._audit_at = 0.0
-        self._audit_ring: deque[str] = deque()
+    _known: dict[str, str | None]
+    _questions: Questions
+    is_baseline_pending: bool = field(alias="is_first_start", kw_only=True)
+    """Whether the list of the chats that are there at the start is still to be read."""
+    _started_at: datetime | None = field(kw_only=True)
+    _moment: Callable[[], datetime] = field(kw_only=True)
+    _settle: float = field(default=SETTLE, kw_only=True)
+    me: str = field(default="", init=False)
+    """The id of the user."""
+    trust: HintTrust = field(factory=HintTrust, init=False)
+    missed: int = field(default=0, init=False)
+    """How many messages were read that no frame had brought."""
+    late: int = field(default=0, init=False)
+    """How many of them were found by the audit, in chats that the hints had let out."""
+    has_news: bool = field(default=False, init=False)
+    """Whether `next_job` is to be asked again."""
+    _since: float | None = field(default=None, init=False)
+    _held: Held = field(factory=Held, init=False)
+    _active: dict[str, ChatSync] = field(factory=dict, init=False)
+    _records: dict[str, ChatRecord] = field(factory=dict, init=False)
+    """Those of active chats, as far as they were loaded."""
+    _unread: dict[str, None] = field(factory=dict, init=False)
+    """Known chats that are behind, and of which nothing is held."""
+    _first: dict[str, None] = field(factory=dict, init=False)
+    """Those of them which seem to have changed."""
+    _changed: dict[str, Listed] = field(factory=dict, init=False)
+    """What the list said of chats whose hint has changed since they were read."""
+    _hints_before: dict[str, Listed | None] = field(factory=dict, init=False)
+    """What `_changed` had of chats that are being read, when that began."""
+    _spared: set[str] = field(factory=set, init=False)
+    """Chats that were not read since the connect, since their hints had not changed."""
+    _suspects: set[str] = field(factory=set, init=False)
+    """Chats in which something was missed, and whose hint had not changed before `settle`."""
+    _unidentified: dict[str, None] = field(factory=dict, init=False)
+    """Addresses that frames named, and that no list has shown."""
+    _missing: dict[str, None] = field(factory=dict, init=False)
+    """Known chats that are no longer listed, or could not be found."""
+    _aliases: dict[str, str] = field(factory=dict, init=False)
+    """Other addresses of known chats."""
+    _listed_now: set[str] = field(factory=set, init=False)
+    """What the reading of the lists that is under way has shown."""
+    _due: list[tuple[float, int, str]] = field(factory=list, init=False)
+    _queued: dict[str, float] = field(factory=dict, init=False)
+    """The moment that a chat is queued for, of which the earliest counts."""
+    _pushed: int = field(default=0, init=False)
+    _at_work: set[str] = field(factory=set, init=False)
+    _to_audit: set[str] = field(factory=set, init=False)
+    """Those of them that are read though they are current."""
+    _listing: Listing = field(factory=Listing, init=False)
+    _sweep: deque[str] = field(factory=deque, init=False)
+    _swept_at: float = field(default=-inf, init=False)
+    _audit_at: float = field(default=0.0, init=False)
+    _audit_ring: deque[str] = field(factory=deque, init=False)
+
+    @property
+    def _roster(self) -> Roster:
+        return Roster(self._moment)
 
     # --- the connection
 
@@ -231,7 +171,7 @@ class CatchUp:
     @property
     def held(self) -> int:
         """How many events wait for a reading."""
-        return sum(sync.holds for sync in self._active.values())
+        return self._held.count
 
     @property
     def is_settled(self) -> bool:
@@ -255,15 +195,24 @@ class CatchUp:
 
         Without room, a message is left to a reading of its chat.
         """
-        if self._since is None:
-            return []
         if not isinstance(event, ChatEvent):
             return [Change(None, (event,))] if has_room else []
         key = self._aliases.get(event.chat.text, event.chat.text)
         if key != event.chat.text:
             event = in_chat(event, ChatAddress.of_text(key))
-        if not event.durable and not isinstance(event, MessageLiked):
+        if not event.durable:
             return [Change(None, (event,))] if has_room else []
+        handled = self._handled(key, event, now, has_room=has_room)
+        if not handled:
+            return []
+        if not is_of_roster(event):
+            return [Change(None, handled)]
+        changes = _written(self._change(key, handled))
+        if any(isinstance(one, GroupChatRemoved) for one in handled):
+            changes += self._gone(key)
+        return changes
+
+    def _handled(self, key: str, event: Event, now: float, *, has_room: bool) -> tuple[Event, ...]:
         sync = self._sync(key)
         if sync.is_current and is_of_roster(event) and key not in self._records:
             sync.pause()
@@ -271,16 +220,15 @@ class CatchUp:
             sync.gap(now)
         is_left = isinstance(event, MessageCreated) and not has_room
         handled = () if is_left else sync.event(event, now)
-        self._wake(key)
-        changes = _written(self._change(key, handled))
-        if any(isinstance(one, GroupChatRemoved) for one in handled):
-            changes += self._gone(key)
-        return changes
+        if sync.is_to_be_looked_at:
+            self._wake(key)
+        return handled
 
     # --- what to read next
 
     def next_job(self, now: float) -> Job | None:
         """Return what to read next; `None`: nothing, until `due`."""
+        self.has_news = False
         if self._since is None:
             return None
         at = self._listing.due()
@@ -316,13 +264,17 @@ class CatchUp:
 
     def _next_active(self, now: float) -> str | None:
         while self._due and self._due[0][0] <= now:
-            _, _, key = heapq.heappop(self._due)
+            at, _, key = heapq.heappop(self._due)
+            if self._queued.get(key) == at:
+                del self._queued[key]
             sync = self._active.get(key)
             if sync is None or key in self._unidentified or key in self._at_work:
                 continue
             due = sync.due(self._settle)
             if due is not None and due <= now:
                 return key
+            if due is not None:
+                self._push(due, key)
         return None
 
     def _next_unread(self) -> str | None:
@@ -370,7 +322,7 @@ class CatchUp:
         self._records[key] = record = record or ChatRecord(key)
         if sync.anchor is None and record.anchor is not None:
             sync.anchor = Anchor(record.anchor, record.anchor_at)
-        sync.baseline_at = self._started_at
+        sync.started_at = self._started_at
         return _written(self._change(key, sync.resume(now)))
 
     def begin(self, key: str, now: float) -> Reading | None:
@@ -508,15 +460,17 @@ class CatchUp:
         self._known[key] = chat.hint
         self._unidentified.pop(key, None)
         is_new = not self.is_baseline_pending
-        record = ChatRecord(
-            key, anchor=() if is_new else None, hint=chat.hint, members=chat.members, closed=chat.closed
-        )
+        if is_new:
+            # What has been pushed of it may be in the list already: only a reading takes that over.
+            record, self._changed[key] = ChatRecord(key, anchor=()), chat
+        else:
+            record = ChatRecord(key, hint=chat.hint, members=chat.members, closed=chat.closed)
         if not is_new and key not in self._active:
             self._unread[key] = None
             return [Change(record, ())]
-        sync = self._active.setdefault(key, ChatSync(None, since=self._since))
+        sync = self._active.setdefault(key, ChatSync(None, since=self._since, total=self._held))
         self._records[key] = record
-        sync.baseline_at = self._started_at
+        sync.started_at = self._started_at
         if is_new:
             sync.anchor = Anchor()
         self._wake(key)
@@ -578,7 +532,9 @@ class CatchUp:
             is_behind = key in self._unread or key not in self._known
             self._unread.pop(key, None)
             self._first.pop(key, None)
-            sync = self._active[key] = ChatSync(None, since=self._since, is_current=not is_behind)
+            sync = self._active[key] = ChatSync(
+                None, since=self._since, is_current=not is_behind, total=self._held
+            )
             if key not in self._known:
                 self._unidentified[key] = None
             self._wake(key)
@@ -586,11 +542,14 @@ class CatchUp:
 
     def _wake(self, key: str) -> None:
         due = self._active[key].due(self._settle)
-        if due is not None:
+        # One that is queued for an earlier moment is looked at then.
+        if due is not None and due < self._queued.get(key, inf):
             self._push(due, key)
 
     def _push(self, at: float, key: str) -> None:
         self._pushed += 1
+        self._queued[key] = at
+        self.has_news = True
         heapq.heappush(self._due, (at, self._pushed, key))
 
     def _change(self, key: str, events: Iterable[Event], before: ChatRecord | None = None) -> Change:
@@ -611,4 +570,5 @@ class CatchUp:
 
 def _written(change: Change) -> list[Change]:
     """Leave out a change that changes nothing."""
-    return [change] if change != Change(None, ()) else []
+    is_any = change.chat is not None or change.events or change.questions or change.closed_questions
+    return [change] if is_any else []

@@ -70,18 +70,27 @@ class Step:
 
 
 @define(eq=False)
+class Held:
+    """How many events all chats together hold."""
+
+    count: int = 0
+
+
+@define(eq=False)
 class ChatSync:
     """One chat."""
 
     anchor: Anchor | None
     """What lists have shown and is settled; `None`: the chat was never read, and nothing older is new."""
-    baseline_at: datetime | None = None
-    """Without an anchor: from when on, by the service's clock, messages are to be handled; `None`: not
-    known.
+    started_at: datetime | None = None
+    """When the inbox was started first, by the service's clock; `None`: that is not known.
+
+    Before the chat was read for the first time, what was sent since then is new.
     """
     since: float | None = None
     """From when on no event can have been missed; `None`: events are being missed, without a connection."""
     is_current: bool = False
+    _total: Held = field(factory=Held)
     _seen: dict[str, float] = field(factory=dict)
     """Messages above the anchor that were handed on, in order, and when they were seen first."""
     _held: list[Event] = field(factory=list)
@@ -115,14 +124,15 @@ class ChatSync:
         if not self.is_paused:
             return ()
         self.is_current, self.is_paused = True, False
-        held, self._held = tuple(self._held), []
+        held = self.release()
         for event in held:
             self._note(event, now)
         return held
 
     def release(self) -> tuple[Event, ...]:
         """Return what is held: the chat cannot be read."""
-        held, self._held = tuple(self._held), []
+        held = tuple(self._held)
+        self._hold_only([])
         return held
 
     def expect(self, message_id: str, now: float) -> None:
@@ -161,14 +171,9 @@ class ChatSync:
         return self.is_current and not self._seen and not self.is_being_read
 
     @property
-    def holds(self) -> int:
-        """How many events wait for a reading."""
-        return len(self._held)
-
-    @property
-    def seen(self) -> int:
-        """How many messages came since the anchor."""
-        return len(self._seen)
+    def is_to_be_looked_at(self) -> bool:
+        """Whether `due` may say that it is to be read."""
+        return not self.is_current or len(self._seen) > MOST_UNCONFIRMED
 
     def due(self, settle: float) -> float | None:
         """Return from when on it is to be read; `None`: not now."""
@@ -192,7 +197,7 @@ class ChatSync:
     def begin(self, now: float) -> Reading:
         """Begin to read."""
         self._began = self._last_began = now
-        return read_baseline(self.baseline_at) if self.anchor is None else read_to_anchor(self.anchor)
+        return read_baseline(self.started_at) if self.anchor is None else read_to_anchor(self.anchor)
 
     def fail(self) -> None:
         """End a reading that failed."""
@@ -220,7 +225,7 @@ class ChatSync:
             self.is_current = True
         # The list has the messages that are left, if the anchor says which of them are new.
         kept = [event for event in left if self.anchor is None or not isinstance(event, MessageCreated)]
-        self._held = [*kept, *held][:MOST_HELD]
+        self._hold_only([*kept, *held][:MOST_HELD])
         for event in handled:
             self._note(event, now)
         recent = frozenset(message.id for message in found.messages if message.id in self._seen)
@@ -239,6 +244,11 @@ class ChatSync:
             self.gap(now)
             return
         self._held.append(event)
+        self._total.count += 1
+
+    def _hold_only(self, events: list[Event]) -> None:
+        self._total.count += len(events) - len(self._held)
+        self._held = events
 
     def _note(self, event: Event, now: float) -> None:
         if isinstance(event, MessageCreated):
@@ -258,14 +268,14 @@ class ChatSync:
                 message
                 for message in messages
                 if message.id not in self._seen
-                and (message.id in held or _is_since(message, self.baseline_at))
+                and (message.id in held or _is_since(message, self.started_at))
             ]
             return new[::-1]
         lowest, at = lowest_known(self.anchor, messages), self.anchor.at
         if lowest is not None and (found.reached is Reached.ANCHOR or at is None):
             messages = messages[:lowest]
         elif at is not None:
-            since = at if self.baseline_at is None else max(at, self.baseline_at)
+            since = at if self.started_at is None else max(at, self.started_at)
             messages = [one for one in messages if one.created_at is None or one.created_at >= since]
         return [
             message
@@ -325,7 +335,7 @@ class ChatSync:
         if self.anchor is None:
             if not left:
                 older = [message for message in found.messages if message.id not in self._seen]
-                self.anchor = anchor_of(older, self.baseline_at)
+                self.anchor = anchor_of(older, self.started_at)
         elif found.reached is not Reached.NOTHING:
             below = max((i for i, one in enumerate(found.messages) if one.id in left), default=-1) + 1
             settled = list(dropwhile(partial(self._is_fresh, settled_until), found.messages[below:]))

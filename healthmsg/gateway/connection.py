@@ -1,4 +1,4 @@
-"""The connection to the gateway, from the first attempt to the end: one task owns it and makes it anew.
+"""The connection to the gateway, from the first attempt to the end: one task owns it and makes it again.
 
 The reader never waits for what becomes of a frame: its listener is called, and has to be quick.
 """

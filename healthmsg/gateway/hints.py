@@ -56,7 +56,7 @@ def listed(info: ConversationInfo | GroupChatInfo) -> Listed:
 
 
 def _without_links(value: object) -> object:
-    """Leave out links: some are signed anew for each answer."""
+    """Leave out links: some are signed for each answer."""
     if isinstance(value, Mapping):
         return {name: _without_links(one) for name, one in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):

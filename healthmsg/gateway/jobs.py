@@ -17,10 +17,11 @@ from healthmsg.errors import (
 )
 from healthmsg.events import Event
 from healthmsg.events.questions import request_in, verification_of
-from healthmsg.gateway.catch_up import CatchUp, IdentifyChat, Job, ListChats, ReadChat, ReadQuestion
+from healthmsg.gateway.catch_up import CatchUp
 from healthmsg.gateway.hints import Listed, listed
 from healthmsg.gateway.inbox.base import Change, Inbox
 from healthmsg.gateway.reading import Ask
+from healthmsg.gateway.schedule import IdentifyChat, Job, ListChats, ReadChat, ReadQuestion
 from healthmsg.ids import ChatAddress
 from healthmsg.log import log
 from healthmsg.models import (
@@ -49,7 +50,8 @@ _FATAL: Final = (ReauthorizationRequiredError, UnauthorizedError, ClientClosedEr
 class Jobs:
     """Works on the jobs of a `CatchUp`, and hands what comes of them to `write`.
 
-    `written` waits until all that was handed over is in the inbox.
+    `written` waits until all that was handed over is in the inbox; `listed` is called when the chats were
+    listed.
     """
 
     def __init__(  # noqa: PLR0913 - what it works with, by keyword
@@ -63,6 +65,7 @@ class Jobs:
         write: Callable[[Sequence[Change]], None],
         written: Callable[[], Awaitable[None]],
         room: Callable[[], int],
+        listed: Callable[[], None],
     ) -> None:
         self._api = api
         self._core = core
@@ -72,6 +75,7 @@ class Jobs:
         self._write = write
         self._written = written
         self._room = room
+        self._listed = listed
         self._wake = asyncio.Event()
 
     def wake(self) -> None:
@@ -134,6 +138,7 @@ class Jobs:
                 self._write(self._core.listed(map(listed, some)))
         was_first = self._core.is_baseline_pending
         self._core.listing_ended()
+        self._listed()
         if was_first:
             await self._written()
             await self._inbox.set_baseline()

@@ -26,7 +26,7 @@ FIRST_AMOUNT: Final = 20
 _MOST_AT_ONCE: Final = 1280
 ANCHOR_LENGTH: Final = 20
 """How many ids an anchor has at most."""
-# Whoever stamps messages may do so by several clocks, and late.
+# A service may stamp messages by several clocks, and late.
 LONG_BEFORE: Final = timedelta(days=1)
 """What is stamped so much earlier than the anchor is not new, wherever it stands in the list."""
 _MOST_PASSES: Final = 20

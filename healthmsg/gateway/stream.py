@@ -5,8 +5,9 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import Enum
+from functools import partial
 from os import PathLike
 from types import TracebackType
 from typing import Final, Literal, Self
@@ -16,7 +17,7 @@ from attrs import define, evolve, frozen
 from healthmsg.aio import AsyncIterationOnly
 from healthmsg.api import Api
 from healthmsg.assembly import Parts
-from healthmsg.clock import SteadyClock
+from healthmsg.clock import ServerClock, SteadyClock
 from healthmsg.errors import ClientClosedError, ConfigurationError, InvalidInputError
 from healthmsg.events import ChatEvent, Event, GroupChatCreated, Incomplete, event_of_frame
 from healthmsg.gateway.catch_up import SETTLE, CatchUp
@@ -25,6 +26,7 @@ from healthmsg.gateway.inbox import Inbox, open_inbox
 from healthmsg.gateway.inbox.base import Change
 from healthmsg.gateway.jobs import Jobs
 from healthmsg.gateway.questions import Questions
+from healthmsg.ids import ChatKind
 from healthmsg.json_text import JSONObject
 from healthmsg.log import log
 from healthmsg.models import User
@@ -102,7 +104,7 @@ class Events(AsyncIterationOnly):
         store: str | PathLike[str] | None,
         kinds: Collection[type[Event]] | None,
         subscribe: Subscribe,
-        service_time: Callable[[], datetime],
+        service_time: Callable[[], datetime | None],
         settle: float = SETTLE,
     ) -> None:
         self._api = api
@@ -245,11 +247,10 @@ class Events(AsyncIterationOnly):
                 await self._wait()
 
     async def _wait(self) -> None:
-        if self._state is EventsState.CLOSED:
-            raise ClientClosedError
-        if self._work is not None and self._work.done():
+        if self._work is None or self._work.done():
             self._state = EventsState.CLOSED
-            self._work.result()
+            if self._work is not None and not self._work.cancelled():
+                self._work.result()
             raise ClientClosedError
         await self._arrived.wait()
 
@@ -288,8 +289,8 @@ class Events(AsyncIterationOnly):
         core = self._core
         assert core is not None  # noqa: S101 - as above
         self._counters.frames += 1
-        event = event_of_frame(name, data, me=core.me, now=self._clock.moment())
         now = self._clock.now()
+        event = event_of_frame(name, data, me=core.me, now=self._clock.moment(now))
         if event is None:
             self._protocol_frame(name, data, now)
         elif isinstance(event, Incomplete):
@@ -298,9 +299,10 @@ class Events(AsyncIterationOnly):
             self._wake()
         elif event.durable:
             self._write(core.event(event, now, has_room=self._room() > 0))
-            if isinstance(event, ChatEvent):
+            if isinstance(event, ChatEvent) and event.chat.kind is ChatKind.GROUP_CHAT:
                 self._active_group(event.chat.text, is_new=isinstance(event, GroupChatCreated))
-            self._wake()
+            if core.has_news:
+                self._wake()
         elif self._is_wanted(event):
             self._pass_on(core.event(event, now))
 
@@ -339,14 +341,14 @@ class Events(AsyncIterationOnly):
                 self._connection.subscribe(group)
 
     def _subscribe_again(self) -> None:
-        assert self._core is not None  # noqa: S101 - as above
-        assert self._connection is not None  # noqa: S101 - as above
-        if self._subscribe == "all":
-            self._groups.update(
-                key.removeprefix(_GROUP_CHATS) for key in self._core.keys if key.startswith(_GROUP_CHATS)
-            )
         for group in self._groups:
-            self._connection.subscribe(group)
+            if self._connection is not None:
+                self._connection.subscribe(group)
+
+    def _subscribe_listed(self) -> None:
+        if self._subscribe == "all" and self._core is not None:
+            for key in self._core.keys:
+                self._active_group(key, is_new=True)
 
     # --- what goes on meanwhile
 
@@ -365,6 +367,7 @@ class Events(AsyncIterationOnly):
                 group.create_task(self._jobs.run())
         except* Exception as failed:  # noqa: BLE001 - it is raised in the consumer
             failure = failed.exceptions[0]
+            self._state = EventsState.CLOSED
         else:
             return
         finally:
@@ -392,6 +395,7 @@ class Events(AsyncIterationOnly):
             write=self._write,
             written=self._wait_until_written,
             room=self._room,
+            listed=self._subscribe_listed,
         )
         self._connection = self._live.sender = self._connect(self)
 
@@ -453,11 +457,25 @@ def open_events(
     url = parts.environment.gateway_url
     if url is None:
         raise ConfigurationError(
-            "live events need the environment's gateway_url; KPN gives it to you: Environment.kpn(gateway_url=…)"
+            "live events need the environment's gateway_url; KPN gives it to you:"
+            " Environment.kpn(gateway_url=…)"
         )
     check_choice(subscribe, "subscribe", ("active", "all", "none"))
     wanted = None if kinds is None else check_all(kinds, type, "kinds")
-    tokens, token_call, wire = parts.tokens, parts.token_call, parts.wire
+    clock = parts.deliveries.clock
+    return Events(
+        evolve(parts.api(), priority=Priority.CATCH_UP),
+        connect=partial(_connection, parts, url),
+        store=store,
+        kinds=wanted,
+        subscribe=subscribe,
+        service_time=partial(_service_time, clock),
+        settle=settle,
+    )
+
+
+def _connection(parts: Parts, url: str, events: Events) -> GatewayConnection:
+    tokens, token_call = parts.tokens, parts.token_call
 
     async def token() -> str:
         return (await tokens.current(token_call)).value
@@ -466,22 +484,17 @@ def open_events(
         newer = await tokens.renew(tokens.token, token_call) if tokens.token.value == stale else tokens.token
         return newer is not None and newer.value != stale
 
-    def connect(events: Events) -> GatewayConnection:
-        return GatewayConnection(
-            open_socket=lambda: wire.open_socket(url),
-            token=token,
-            renew=renew,
-            listener=events,
-            is_caught_up=lambda: events.state is EventsState.LIVE,
-        )
-
-    clock = parts.deliveries.clock
-    return Events(
-        evolve(parts.api(), priority=Priority.CATCH_UP),
-        connect=connect,
-        store=store,
-        kinds=wanted,
-        subscribe=subscribe,
-        service_time=lambda: clock.moment() + (clock.date_ahead() or timedelta()),
-        settle=settle,
+    return GatewayConnection(
+        open_socket=lambda: parts.wire.open_socket(url),
+        token=token,
+        renew=renew,
+        listener=events,
+        is_caught_up=lambda: events.state is EventsState.LIVE,
     )
+
+
+def _service_time(clock: ServerClock) -> datetime | None:
+    """Return the earliest second that the service's clock may show now; `None`: it is not known."""
+    offset = clock.offset()
+    # Stamps may be of whole seconds, so those of the present second are earlier than the present moment.
+    return None if offset is None else (clock.moment() + offset[0]).replace(microsecond=0)

@@ -37,6 +37,7 @@ from healthmsg.sandbox.limits import (
     count_rejections,
     most_in_any_period,
 )
+from healthmsg.sandbox.other_side import SandboxFile
 from healthmsg.sandbox.records import Habits
 from healthmsg.sandbox.server import Sandbox
 
@@ -62,6 +63,7 @@ __all__ = [
     "RedirectTo",
     "RevokeToken",
     "Sandbox",
+    "SandboxFile",
     "SlidingWindow",
     "SlowBody",
     "SpikeArrest",

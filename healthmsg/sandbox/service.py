@@ -10,7 +10,7 @@ from aiohttp import web
 from attrs import define, frozen
 from yarl import URL
 
-from healthmsg.sandbox import docs, oauth, remote
+from healthmsg.sandbox import docs, oauth, page, remote
 from healthmsg.sandbox.call import ApiCall, ApiError, Call, cut, too_many
 from healthmsg.sandbox.endpoints import TABLE
 from healthmsg.sandbox.endpoints.files import DOWNLOADS
@@ -24,7 +24,7 @@ from healthmsg.sandbox.state import API_BASE, GATEWAY, Grant, State
 
 _API: Final = Router((*TABLE, *HOOKS))
 _OPEN: Final = Router((*oauth.TABLE, *DOWNLOADS, *docs.TABLE))
-_ADMIN: Final = Router(remote.TABLE)
+_ADMIN: Final = Router((*page.TABLE, *remote.TABLE))
 # The names are documented [D], the values made up. The version is the latest there is, whatever is asked for.
 _API_HEADERS: Final = {
     "sunset": "n/a",
@@ -103,7 +103,7 @@ class Service:
             problem = "This sandbox is not known by that name: add it to allowed_hosts (--allow-host)."
             return ApiError(421, "wrong_host", problem).answer()
         path = tuple(request.rel_url.raw_path.removeprefix("/").split("/"))
-        if path[0] == "sandbox":
+        if path[0] == "sandbox" or path == ("",):
             return await self._answer_admin(request, path)
         if path[0] == API_BASE and request.method == "OPTIONS":
             # A browser's question before a call from another page: no call itself [A].

@@ -1,8 +1,8 @@
 """A WebSocket over the client's connections: its proxy, its TLS settings, its user agent.
 
 aiohttp's own keeping alive and closing are not used: its wait for a pong is half of its heartbeat, closing
-waits anew with each message that comes, and a pong that is missed while nothing is read drops what was
-received.
+begins its wait again with each message that comes, and a pong that is missed while nothing is read drops what
+was received.
 """
 
 import asyncio
@@ -90,9 +90,7 @@ class WebSocket:
         raise SocketClosedError("it was closed")
 
     async def close(self) -> None:
-        """Say goodbye, and end the connection two seconds later at the latest, whatever the other
-        side does.
-        """
+        """Say goodbye, and end the connection, after two seconds whatever the other side does."""
         try:
             with suppress(TimeoutError, aiohttp.ClientError, OSError):
                 async with asyncio.timeout(_CLOSING):

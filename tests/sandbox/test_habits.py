@@ -7,7 +7,7 @@ import pytest
 from aiohttp import ClientSession
 
 from healthmsg import Client
-from healthmsg.sandbox import Habits, Sandbox
+from healthmsg.sandbox import Habits, Sandbox, SandboxFile
 from tests.caller import Caller
 
 MOMENT = datetime(2026, 11, 23, 12, 34, 56, 789_012, tzinfo=UTC)
@@ -76,7 +76,7 @@ async def test_files_are_stored_under_another_name_and_shown_with_another_size()
         habits=Habits(rewrite_file_name=str.upper, rewrite_file_size=lambda size: size // 2)
     ) as sandbox:
         chat = sandbox.add_conversation()
-        sandbox.add_attachment(f"conversations/{chat}", "a.png", b"1234")
+        sandbox.say(None, chat, files=[SandboxFile("a.png", b"1234")])
         ((attachment,),) = [message.attachments for message in sandbox.messages(f"conversations/{chat}")]
     assert (attachment.name, attachment.size) == ("A.PNG", 2)
 

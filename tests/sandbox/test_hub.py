@@ -126,9 +126,9 @@ async def test_what_happens_to_a_message_is_announced(
     ears.take()
 
     message_id = asked.document["id"]
-    sandbox.answer_question(message_id, ["start form"], talk.patient)
-    sandbox.answer_verification(request.document["id"], accepted=False)
-    sandbox.answer_verification(request.document["id"])
+    sandbox.answer(talk.patient, message_id, "start form")
+    sandbox.verify(talk.patient, request.document["id"], accepted=False)
+    sandbox.verify(None, request.document["id"])
     sandbox.like(message_id, talk.patient)
     sandbox.like(message_id, talk.patient)
     shown = (await talk.call("GET", f"{path}/messages/{message_id}")).document

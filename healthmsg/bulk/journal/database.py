@@ -145,7 +145,7 @@ INBOX: Final = Table(
     Column("sequence", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
     # A hash of the event's id, which may say what a patient answered. It stays when the event is done, so
     # that the event is not taken in again.
-    Column("id", LargeBinary, nullable=False, unique=True),
+    Column("id", Text, nullable=False, unique=True),
     # JSON; NULL once it is done.
     Column("body", Text),
     Column("state", Text, nullable=False),

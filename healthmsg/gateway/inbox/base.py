@@ -59,8 +59,8 @@ class Change:
 class Start:
     """What an inbox knows when it is started."""
 
-    started_at: datetime
-    """When it was started for the first time, by the service's clock."""
+    started_at: datetime | None
+    """When it was started for the first time, by the service's clock; `None`: that is not known."""
     has_baseline: bool
     """Whether the list of the chats that were there then has been read."""
 
@@ -73,7 +73,7 @@ class Inbox(Protocol):
     async def hold(self) -> None:
         """Wait until this process alone has the inbox."""
 
-    async def start(self, account: str, api_url: str, now: datetime) -> Start:
+    async def start(self, account: str, api_url: str, now: datetime | None) -> Start:
         """Begin: what was handed out and is not done is to be handed out again.
 
         Raises:

@@ -31,7 +31,7 @@ class MemoryInbox:
     async def hold(self) -> None:
         """Do nothing: no other process sees it."""
 
-    async def start(self, account: str, api_url: str, now: datetime) -> Start:  # noqa: ARG002 - of a lasting one
+    async def start(self, account: str, api_url: str, now: datetime | None) -> Start:  # noqa: ARG002 - of a lasting one
         """Begin."""
         return Start(now, has_baseline=False)
 

@@ -26,7 +26,7 @@ from healthmsg.bulk.journal.target import Target
 from healthmsg.bulk.journal.writer import Changes, Writer
 from healthmsg.environment import comparable_url
 from healthmsg.errors import HealthmsgError, InboxLostError, JournalError
-from healthmsg.events import Event, event_from_dict
+from healthmsg.events import Event
 from healthmsg.gateway.inbox import statements
 from healthmsg.gateway.inbox.base import Change, ChatRecord, OpenQuestion, Start
 
@@ -64,6 +64,8 @@ class SqlInbox:
         self._writer = Writer(database, Changes(self._holder, claiming, is_shared=False))
         self._renewing: asyncio.Task[None] | None = None
         self._is_lost = False
+        self._running: dict[str, int] = {}
+        """The numbers of the events that were handed out, by their ids."""
 
     @classmethod
     async def open(cls, target: Target) -> "SqlInbox":
@@ -141,7 +143,7 @@ class SqlInbox:
 
     # --- starting
 
-    async def start(self, account: str, api_url: str, now: datetime) -> Start:
+    async def start(self, account: str, api_url: str, now: datetime | None) -> Start:
         """Begin; see `Inbox`."""
         owner = Owner(comparable_url(api_url), account)
 
@@ -150,10 +152,10 @@ class SqlInbox:
             connection.execute(statements.RELEASE_ALL)
             started_at = read_meta(connection, _STARTED_AT)
             if started_at is None:
-                started_at = now.astimezone(UTC).isoformat()
+                started_at = now.astimezone(UTC).isoformat() if now is not None else ""
                 write_meta(connection, _STARTED_AT, started_at)
-            has_baseline = read_meta(connection, _BASELINE) is not None
-            return known, Start(datetime.fromisoformat(started_at), has_baseline)
+            moment = datetime.fromisoformat(started_at) if started_at else None
+            return known, Start(moment, read_meta(connection, _BASELINE) is not None)
 
         known, begun = await self._do(begin)
         require_same(known, owner)
@@ -194,9 +196,7 @@ class SqlInbox:
     async def apply(self, changes: Sequence[Change]) -> int:
         """Write all of it, or nothing; return how many events are new."""
         rows = [
-            {"id": self._hash(event.id), "body": statements.body_of(event)}
-            for change in changes
-            for event in change.events
+            (self._hash(event.id), statements.body_of(event)) for change in changes for event in change.events
         ]
         chats = {change.chat.key: change for change in changes if change.chat is not None}
         questions = [statements.row_of_question(one) for change in changes for one in change.questions]
@@ -220,20 +220,24 @@ class SqlInbox:
         if not most and not done:
             return []
 
-        hashes = list(map(self._hash, done))
+        numbers = [self._running.pop(event_id) for event_id in done]
 
-        def take(connection: Connection) -> list[tuple[str, int]]:
-            if done:
-                statements.finish(connection, hashes)
+        def take(connection: Connection) -> list[tuple[int, str, int]]:
+            if numbers:
+                statements.finish(connection, numbers)
             return statements.take(connection, most) if most else []
 
-        rows = await self._do(take)
-        return [statements.event_of(body, attempts, event_from_dict) for body, attempts in rows]
+        events = list[Event]()
+        for number, body, attempts in await self._do(take):
+            event = statements.event_of(body, attempts)
+            self._running[event.id] = number
+            events.append(event)
+        return events
 
     async def release(self, ids: Sequence[str]) -> None:
         """Have events handed out again that were not handled to their end."""
-        hashes = list(map(self._hash, ids))
-        await self._do(lambda connection: statements.release(connection, hashes))
+        numbers = [self._running.pop(event_id) for event_id in ids if event_id in self._running]
+        await self._do(lambda connection: statements.release(connection, numbers))
 
     def room(self) -> int:
         """Return how many more events it takes: the disk has them."""
@@ -241,8 +245,8 @@ class SqlInbox:
 
     # --- inside
 
-    def _hash(self, event_id: str) -> bytes:
-        return blake2b(event_id.encode(), digest_size=16, key=self._database.salt).digest()
+    def _hash(self, event_id: str) -> str:
+        return blake2b(event_id.encode(), digest_size=16, key=self._database.salt).hexdigest()
 
     async def _do(self, work: Callable[[Connection], T]) -> T:
         """Do something in a transaction, as the process that has the inbox."""

@@ -1,6 +1,6 @@
 """Every statement on the inbox's tables."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import orjson
@@ -8,16 +8,13 @@ from attrs import evolve
 from sqlalchemy import Connection, bindparam, delete, func, select, text, update
 from sqlalchemy.types import Interval
 
-from healthmsg.bulk.journal.database import CHATS, HOLDER, INBOX, QUESTIONS
+from healthmsg.bulk.journal.database import CHATS, HOLDER, QUESTIONS
 from healthmsg.codec import encode
 from healthmsg.errors import InvalidInputError, JournalError
-from healthmsg.events import Event, MessageCreated
+from healthmsg.events import Event, MessageCreated, event_from_dict
 from healthmsg.gateway.inbox.base import ChatRecord, OpenQuestion
 
-_NEW: Final = "new"
-_RUNNING: Final = "running"
-_DONE: Final = "done"
-_I, _C, _Q = INBOX.c, CHATS.c, QUESTIONS.c
+_C, _Q = CHATS.c, QUESTIONS.c
 
 # --- one process at a time (PostgreSQL alone)
 
@@ -117,17 +114,42 @@ def row_of_question(question: OpenQuestion) -> dict[str, object]:
 
 
 # --- events
+#
+# Many rows are one parameter, as JSON: see the journal's statements.
 
-RELEASE_ALL: Final = update(INBOX).where(_I.state == _RUNNING).values(state=_NEW)
-_INSERT: Final = text(
-    "INSERT INTO healthmsg_inbox (id, body, state, attempts) VALUES (:id, :body, 'new', 0)"
-    " ON CONFLICT (id) DO NOTHING"
+RELEASE_ALL: Final = text("UPDATE healthmsg_inbox SET state = 'new' WHERE state = 'running'")
+# In words, not parameters: SQLite takes a partial index only where it reads the same words.
+_TAKE: Final = text(
+    "UPDATE healthmsg_inbox SET state = 'running', attempts = attempts + 1 WHERE sequence IN"
+    " (SELECT sequence FROM healthmsg_inbox WHERE state = 'new' ORDER BY sequence LIMIT :most)"
+    " RETURNING sequence, body, attempts"
 )
-_TAKE: Final = select(_I.id, _I.body, _I.attempts).where(_I.state == _NEW).order_by(_I.sequence)
-_OF_IDS: Final = _I.id.in_(bindparam("ids", expanding=True))
-_BEGIN: Final = update(INBOX).where(_OF_IDS).values(state=_RUNNING, attempts=_I.attempts + 1)
-_FINISH: Final = update(INBOX).where(_OF_IDS).values(state=_DONE, body=None)
-_RELEASE: Final = update(INBOX).where(_OF_IDS, _I.state == _RUNNING).values(state=_NEW)
+_NUMBERS: Final = {
+    "sqlite": "(SELECT value FROM json_each(:numbers))",
+    "postgresql": "(SELECT value::text::bigint FROM json_array_elements(CAST(:numbers AS json)))",
+}
+_FINISH: Final = {
+    dialect: text(f"UPDATE healthmsg_inbox SET state = 'done', body = NULL WHERE sequence IN {numbers}")  # noqa: S608 - our own words
+    for dialect, numbers in _NUMBERS.items()
+}
+_RELEASE: Final = {
+    dialect: text(
+        f"UPDATE healthmsg_inbox SET state = 'new' WHERE state = 'running' AND sequence IN {numbers}"  # noqa: S608 - as above
+    )
+    for dialect, numbers in _NUMBERS.items()
+}
+_INSERT: Final = {
+    "sqlite": text(
+        "INSERT INTO healthmsg_inbox (id, body, state, attempts)"
+        " SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), 'new', 0 FROM json_each(:rows)"
+        " WHERE true ON CONFLICT (id) DO NOTHING"
+    ),
+    "postgresql": text(
+        "INSERT INTO healthmsg_inbox (id, body, state, attempts) SELECT value ->> 0, value ->> 1, 'new', 0"
+        " FROM json_array_elements(CAST(:rows AS json)) WITH ORDINALITY ORDER BY ordinality"
+        " ON CONFLICT (id) DO NOTHING"
+    ),
+}
 
 
 def body_of(event: Event) -> str:
@@ -142,43 +164,36 @@ def body_of(event: Event) -> str:
     return encode(evolve(event, extra={})).decode()
 
 
-def event_of(body: str, attempts: int, read: Callable[[Mapping[str, object]], Event]) -> Event:
+def event_of(body: str, attempts: int) -> Event:
     """Return the event of a row.
 
     Raises:
         JournalError: it cannot be read; the text is not in the error.
     """
     try:
-        return evolve(read(orjson.loads(body)), attempt=attempts)
+        return evolve(event_from_dict(orjson.loads(body)), attempt=attempts)
     except Exception:  # noqa: BLE001, S110 - whatever is in the file
         pass
     raise JournalError("An event in the store cannot be read: another version of this package wrote it.")
 
 
-def insert_events(connection: Connection, rows: Sequence[Mapping[str, object]]) -> int:
+def insert_events(connection: Connection, rows: Sequence[tuple[str, str]]) -> int:
     """Insert events, but for those whose id is known, and return how many are new."""
-    before = connection.execute(_LAST).scalar_one()
-    connection.execute(_INSERT, rows)
-    return int(connection.execute(_COUNT_AFTER, {"before": before}).scalar_one())
+    inserted = connection.execute(_INSERT[connection.dialect.name], {"rows": orjson.dumps(rows).decode()})
+    return inserted.rowcount
 
 
-_LAST: Final = select(func.coalesce(func.max(_I.sequence), 0))
-_COUNT_AFTER: Final = select(func.count()).where(_I.sequence > bindparam("before"))
+def take(connection: Connection, most: int) -> list[tuple[int, str, int]]:
+    """Begin the next events; return the number and the text of each, and how often it was begun."""
+    rows = connection.execute(_TAKE, {"most": most}).all()
+    return sorted((row[0], row[1], row[2]) for row in rows)
 
 
-def take(connection: Connection, most: int) -> list[tuple[str, int]]:
-    """Begin the next events, and return the text of each and how often it was begun."""
-    rows = connection.execute(_TAKE.limit(most)).all()
-    if rows:
-        connection.execute(_BEGIN, {"ids": [row.id for row in rows]})
-    return [(row.body, row.attempts + 1) for row in rows]
-
-
-def finish(connection: Connection, ids: Sequence[bytes]) -> None:
+def finish(connection: Connection, numbers: Sequence[int]) -> None:
     """Note that events are done, and erase what they say."""
-    connection.execute(_FINISH, {"ids": list(ids)})
+    connection.execute(_FINISH[connection.dialect.name], {"numbers": orjson.dumps(numbers).decode()})
 
 
-def release(connection: Connection, ids: Sequence[bytes]) -> None:
+def release(connection: Connection, numbers: Sequence[int]) -> None:
     """Have events begun again."""
-    connection.execute(_RELEASE, {"ids": list(ids)})
+    connection.execute(_RELEASE[connection.dialect.name], {"numbers": orjson.dumps(numbers).decode()})

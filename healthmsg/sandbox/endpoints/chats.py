@@ -15,7 +15,8 @@ def _list_of(kind: ChatKind) -> Handler[ApiCall]:
         """GET one of the four kinds [A]."""
         store = call.state.store
         until = call.state.options.now() - store.habits.chats_lag
-        listed = [chat for chat in store.chats_of(call.user, kind) if chat.created_at <= until]
+        lag, chats = store.habits.chats_lag, store.chats_of(call.user, kind)
+        listed = [chat for chat in chats if not lag or chat.created_at <= until]
         return json_answer([chat.to_json(call.user, store.habits, until) for chat in call.page(listed)])
 
     return list_chats

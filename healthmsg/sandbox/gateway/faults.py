@@ -54,7 +54,8 @@ class Gateway:
 
     A `share` is how likely something happens, between 0 and 1. Each kind of fault draws from its own random
     generator; with a `seed` the draws are the same in every run. Frames that answer the client
-    (`authenticated`, `groupchat_subscribed`, `error`) are never doubled and never change places.
+    (`authenticated`, `groupchat_subscribed`, `error`) are never doubled and never change places. A client for
+    which more than 10,000 frames wait is dropped.
     """
 
     connects: int = field(default=0, init=False)

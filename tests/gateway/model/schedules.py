@@ -1,6 +1,7 @@
 """Random schedules through the model of `world.py`."""
 
 from collections import Counter
+from collections.abc import Callable
 from random import Random
 
 from healthmsg.gateway.catch_up import CatchUp
@@ -32,16 +33,21 @@ def run(seed: int, make: type[CatchUp] = CatchUp, *, acknowledges_first: bool = 
     handled: Counter[str] = Counter()
     may_be_twice: set[str] = set()
     order: list[str] = []
-    options = (service, store, make, handled, may_be_twice, order)
     room = random.choice([10**9, 10**9, 10])
     has_kills = room == 10**9  # a store without room is one in memory
-    client = Client(*options, room=room, acknowledges_first=acknowledges_first)
+
+    def start() -> Client:
+        return Client(
+            service, store, make, handled, may_be_twice, order, room, acknowledges_first=acknowledges_first
+        )
+
+    client = start()
     if not service.is_stamped:
         # Without stamps nothing tells what was sent before the baseline was read.
         _come_to_rest(random, service, client)
     started = int(service.now) + 1
     for _ in range(_STEPS):
-        client = _step(random, service, client, options, has_kills=has_kills)
+        client = _step(random, service, client, start if has_kills else None)
     is_settled = _come_to_rest(random, service, client)
     kept = [post for posts in service.posts.values() for post in posts if post.at > started]
     lost = [post.id for post in kept if not post.is_deleted and not handled[f"message/{post.id}"]]
@@ -53,7 +59,7 @@ def run(seed: int, make: type[CatchUp] = CatchUp, *, acknowledges_first: bool = 
 
 
 def _step(  # noqa: PLR0912, C901 - one branch for each thing that can happen
-    random: Random, service: Service, client: Client, options: tuple, *, has_kills: bool
+    random: Random, service: Service, client: Client, restarted: Callable[[], Client] | None
 ) -> Client:
     happens = random.random()
     if happens < 0.12:
@@ -88,9 +94,9 @@ def _step(  # noqa: PLR0912, C901 - one branch for each thing that can happen
         client.consume()
     elif happens < 0.98:
         service.now += random.choice([0.1, 1.0, 3.0, 6.0])
-    elif happens < 0.99 and has_kills:
+    elif happens < 0.99 and restarted is not None:
         client.killed()
-        return Client(*options, acknowledges_first=client.acknowledges_first)
+        return restarted()
     service.now += 0.01
     return client
 

@@ -51,7 +51,7 @@ def test_the_newest_time_as_a_cursor_is_caught(monkeypatch: pytest.MonkeyPatch) 
 
     def new_in(self: ChatSync, found: Found) -> Sequence[Message]:
         stamped = [message for message in found.messages if message.created_at is not None]
-        cursor = cursors.get(id(self)) or (self.anchor and self.anchor.at) or self.baseline_at
+        cursor = cursors.get(id(self)) or (self.anchor and self.anchor.at) or self.started_at
         newer = [m for m in stamped if cursor is None or (m.created_at and m.created_at > cursor)]
         if newer and newer[0].created_at is not None:
             cursors[id(self)] = newer[0].created_at

@@ -12,11 +12,12 @@ from random import Random
 from attrs import define, field
 
 from healthmsg.events import Event, Incomplete, MessageCreated
-from healthmsg.gateway.catch_up import CatchUp, IdentifyChat, Job, ListChats, ReadChat, ReadQuestion
+from healthmsg.gateway.catch_up import CatchUp
 from healthmsg.gateway.hints import Listed
 from healthmsg.gateway.inbox.base import Change, ChatRecord
 from healthmsg.gateway.questions import Questions
 from healthmsg.gateway.reading import Ask, Reading
+from healthmsg.gateway.schedule import IdentifyChat, Job, ListChats, ReadChat, ReadQuestion
 from healthmsg.ids import ChatAddress
 from healthmsg.models import Message
 
@@ -90,7 +91,7 @@ class Service:
             index = self.random.randrange(min(3, len(self.queue)))
         frame = self.queue.pop(index)
         for overtaken in self.queue[:index]:
-            if overtaken.chat == frame.chat:
+            if getattr(overtaken, "chat", None) == getattr(frame, "chat", None):
                 self.inversions.add((_id_of(overtaken), _id_of(frame)))
         return frame
 
@@ -334,9 +335,9 @@ def inverted(
     place = {event_id.removeprefix("message/"): index for index, event_id in enumerate(order)}
     # Where a message stood that was deleted before it was read, nothing tells.
     handled = [post for post in posts if post.id in place and not post.is_deleted]
-    found = []
-    for index, older in enumerate(handled):
-        for newer in handled[index + 1 :]:
-            if place[newer.id] < place[older.id] and (older.id, newer.id) not in excused:
-                found.append((older.id, newer.id))
-    return found
+    return [
+        (older.id, newer.id)
+        for index, older in enumerate(handled)
+        for newer in handled[index + 1 :]
+        if place[newer.id] < place[older.id] and (older.id, newer.id) not in excused
+    ]

@@ -94,6 +94,8 @@ async def test_the_last_frame_does_not_wait_for_ever_for_one_to_change_places_wi
         assert 0.5 <= loop.time() - started < 1
         one, other = group(2)
         assert ids(await wire.take(2)) == [other, one]
+        await asyncio.sleep(1)
+        assert await wire.settled() == []
 
 
 @pytest.mark.looptime
