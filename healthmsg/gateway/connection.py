@@ -91,7 +91,9 @@ class _Failure:
 class GatewayConnection:
     """Keeps a connection to the gateway, and opens another one whenever it is lost.
 
-    One task runs it: `run`. The listener is called in that task or its reader's, one call at a time.
+    One task runs it: `run`. The listener is called in that task or its reader's, one call at a time. `token`
+    returns one that can be sent; `renew` is given one that was refused, and returns whether there is another
+    now. `settled` says whether the catch-up after the present connection's start has ended.
     """
 
     def __init__(  # noqa: PLR0913 - by keyword
@@ -106,11 +108,6 @@ class GatewayConnection:
         backoff: Backoff | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """Take what it is made of. Nothing is sent.
-
-        `token` returns one that can be sent; `renew` is given one that was refused, and returns whether there
-        is another now. `settled` says whether the catch-up after the present connection's start has ended.
-        """
         self._url = url
         self._open_socket = open_socket
         self._token = token

@@ -328,7 +328,10 @@ class Wire:
             async with asyncio.timeout(seconds):
                 proxy = await self._proxy_for(request, target)
                 request.current.has_left = None
-                return await session.ws_connect(target, proxy=proxy, max_msg_size=most, **_BARE)
+                opened: aiohttp.ClientWebSocketResponse[bool] = await session.ws_connect(
+                    target, proxy=proxy, max_msg_size=most, **_BARE
+                )
+                return opened
         except CallError as error:
             failure: Exception = error
         except aiohttp.WSServerHandshakeError as error:
