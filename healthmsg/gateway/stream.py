@@ -28,10 +28,12 @@ from healthmsg.gateway.jobs import Jobs
 from healthmsg.gateway.questions import Questions
 from healthmsg.ids import ChatAddress, ChatKind
 from healthmsg.json_text import JSONObject
+from healthmsg.live import Presence
 from healthmsg.log import log
 from healthmsg.models import User
 from healthmsg.ratelimit.queue import Priority
 from healthmsg.routes import GET_ME
+from healthmsg.transport.websocket import sockets_of
 from healthmsg.validation import check_all, check_choice
 
 Subscribe = Literal["active", "all", "none"]
@@ -97,7 +99,7 @@ class _Sender:
     def send_typing_stopped(self, chat: ChatAddress) -> bool:
         return self.connection is not None and self.connection.send_typing_stopped(chat)
 
-    def send_presence(self, status: str) -> bool:
+    def send_presence(self, status: Presence) -> bool:
         return self.connection is not None and self.connection.send_presence(status)
 
 
@@ -141,10 +143,11 @@ class Events(AsyncIterationOnly):
         self._jobs: Jobs | None = None
         self._pending: deque[Change] = deque()
         self._pending_events = 0
+        self.moment: Callable[[], datetime] = self._clock.moment
+        """Return the time of day by this machine's clock, as if it had never been set since the start."""
         self._passing: deque[Event] = deque()
         """Events that come at most once."""
-        self._to_write = asyncio.Event()
-        self._written = asyncio.Event()
+        self._to_write, self._written = asyncio.Event(), asyncio.Event()
         self._written.set()
         self._arrived = asyncio.Event()
         self._work: asyncio.Task[None] | None = None
@@ -217,6 +220,8 @@ class Events(AsyncIterationOnly):
         self._arrived.set()
         work, self._work = self._work, None
         try:
+            if self._connection is not None:
+                await self._connection.close()
             if work is not None:
                 work.cancel()
                 await asyncio.wait([work])
@@ -507,11 +512,13 @@ def _connection(parts: Parts, url: str, events: Events) -> GatewayConnection:
         return newer is not None and newer.value != stale
 
     return GatewayConnection(
-        open_socket=lambda: parts.wire.open_socket(url),
+        url,
+        open_socket=sockets_of(parts.wire),
         token=token,
         renew=renew,
         listener=events,
-        is_caught_up=lambda: events.state is EventsState.LIVE,
+        settled=lambda: events.state is EventsState.LIVE,
+        now=events.moment,
     )
 
 

@@ -47,7 +47,7 @@ async def client_of(sandbox: Sandbox, user: str | None = None) -> AsyncIterator[
 
 @pytest.fixture(autouse=True)
 def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("healthmsg.gateway.connection.Backoff.wait", lambda _: 0.02)
+    monkeypatch.setattr("healthmsg.gateway.connection.Backoff.next_wait", lambda *_, **__: 0.02)
 
 
 async def live(events: Events) -> None:
@@ -292,10 +292,10 @@ async def test_a_group_that_is_subscribed_to_has_its_texts_pushed(
     async with client.events(subscribe=subscribe, settle=SETTLE) as events:  # type: ignore[arg-type]
         await live(events)
         sandbox.say(other, group, "one")
-        assert texts(await drain(events)) == ["one"]
+        assert texts(await take(events, 1)) == ["one"]
         await live(events)
         sandbox.say(other, group, "two")
-        (event,) = await drain(events)
+        (event,) = await take(events, 1)
 
     assert isinstance(event, MessageCreated)
     assert (event.message.body, event.message.created_at) == ("two", None)
