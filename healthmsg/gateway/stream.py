@@ -130,8 +130,7 @@ class Events(AsyncIterationOnly):
         self._sender = _Sender()
         self._connect = connect
         self._store = store
-        self._kinds = None if kinds is None else tuple(kinds)
-        self._subscribe = subscribe
+        self._kinds, self._subscribe = None if kinds is None else tuple(kinds), subscribe
         self._service_time = service_time
         self._settle = settle
         self._clock = SteadyClock()
