@@ -125,9 +125,7 @@ class Events(AsyncIterationOnly):
         service_time: Callable[[], datetime | None],
         settle: float = SETTLE,
     ) -> None:
-        self._api = api
-        self._live = api.live
-        self._sender = _Sender()
+        self._api, self._live, self._sender = api, api.live, _Sender()
         self._connect = connect
         self._store = store
         self._kinds, self._subscribe = None if kinds is None else tuple(kinds), subscribe
