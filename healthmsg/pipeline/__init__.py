@@ -12,4 +12,5 @@ def fold(steps: Sequence[Step], wire: Send) -> Send:
 
 
 def _before(inner: Send, step: Step) -> Send:
-    return lambda request: step(request, inner)
+    carry_out = step.__call__  # bound once: to call the object would look it up, for every call and step
+    return lambda request: carry_out(request, inner)
