@@ -158,6 +158,11 @@ class SlidingWindow:
 
     def is_one_free(self, now: float) -> bool:
         """Return whether there is a slot for a call that leaves now."""
+        # Those that came back meanwhile need not be counted before they are needed.
+        return self.free > 0 or self.count_returned(now) > 0
+
+    def count_returned(self, now: float) -> int:
+        """Count the slots that have come back by now among the free ones; return how many those are."""
         coming_back, under_way = self._coming_back, self.under_way
         while coming_back and coming_back[0] <= now:
             heappop(coming_back)
@@ -170,10 +175,10 @@ class SlidingWindow:
                 oldest.held = False
                 self.free += 1
             under_way.popleft()
-        return self.free > 0
+        return self.free
 
     def next_due(self) -> float:
         """Return the moment at which the next slot comes back, as far as is known."""
         first_back = self._coming_back[0] if self._coming_back else math.inf
-        # The oldest one is still held: `is_one_free` has removed all before it that are not.
+        # The oldest one is still held: `count_returned` has removed all before it that are not.
         return min(first_back, self.under_way[0].due if self.under_way else math.inf)
