@@ -47,12 +47,10 @@ class LimitStep:
         free = None if self._is_closed else limiter.try_acquire(request.priority)
         slot = free or await self._turn(request)
         current = request.current
-        current.slot = slot
+        current.slot, current.waited = slot, slot.waited
         try:
-            if slot.waited:
-                current.waited = slot.waited
-                if current.after_limit is not None:
-                    current.after_limit(request)
+            if slot.waited and current.after_limit is not None:
+                current.after_limit(request)
             if request.before_send is not None:
                 request.before_send()
         except (QuotaExceededError, ClaimLostError):

@@ -159,10 +159,10 @@ class SlidingWindow:
     def is_one_free(self, now: float) -> bool:
         """Return whether there is a slot for a call that leaves now."""
         # Those that came back meanwhile need not be counted before they are needed.
-        return self.free > 0 or self.count_returned(now) > 0
+        return self.free > 0 or self.count_returned(now)
 
-    def count_returned(self, now: float) -> int:
-        """Count the slots that have come back by now among the free ones; return how many those are."""
+    def count_returned(self, now: float) -> bool:
+        """Count the slots that have come back by now among the free ones; return whether there is one."""
         coming_back, under_way = self._coming_back, self.under_way
         while coming_back and coming_back[0] <= now:
             heappop(coming_back)
@@ -175,7 +175,7 @@ class SlidingWindow:
                 oldest.held = False
                 self.free += 1
             under_way.popleft()
-        return self.free
+        return self.free > 0
 
     def next_due(self) -> float:
         """Return the moment at which the next slot comes back, as far as is known."""

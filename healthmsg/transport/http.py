@@ -5,7 +5,7 @@ raised outside the `except` block.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
 from contextvars import ContextVar
 from copy import copy
@@ -108,12 +108,15 @@ class _OutgoingRequest(aiohttp.ClientRequest):
         if sending.write_timeout is not None:
             self.write_bytes = partial(_write_in_time, self.write_bytes, sending.write_timeout)  # type: ignore[method-assign]
 
-    def update_headers(self, headers: Mapping[str, str] | None) -> None:
+    def update_headers(self, headers: Any) -> None:
         # As aiohttp does, with Host first, but all the others in one go: this is half of the time.
         host = self.url.host_port_subcomponent
         self.headers = CIMultiDict(() if host is None else ((hdrs.HOST, host),))
         if headers:
             self.headers.update(headers)
+
+    def update_auto_headers(self, skip_auto_headers: Iterable[str] | None) -> None:
+        """Add nothing: all that aiohttp would add is among the headers of our session."""
 
     def _put_credentials_on(self, request: Request) -> None:
         if request.current.token is None:
@@ -200,7 +203,11 @@ class Wire:
         self._most = max_response_size
         # The program first: RFC 9110 has the most significant product first.
         user_agent = _USER_AGENT if app_info is None else f"{app_info} {_USER_AGENT}"
-        headers: dict[str, str] = {hdrs.ACCEPT: "application/json", hdrs.USER_AGENT: user_agent}
+        headers: dict[str, str] = {
+            hdrs.ACCEPT: "application/json",
+            hdrs.ACCEPT_ENCODING: aiohttp.ClientRequest.DEFAULT_HEADERS[hdrs.ACCEPT_ENCODING],
+            hdrs.USER_AGENT: user_agent,
+        }
         if api_version is not None:
             headers["api-version"] = api_version  # the header's name is assumed [A]
         self._connections = Connections(
@@ -266,8 +273,7 @@ class Wire:
         elif body is not None:
             upload, is_small = UploadBody(body, request), False
             payload = upload.payload()
-        sending = _Sending(request, None if is_small else self.timeout.write)
-        before = _SENDING.set(sending)
+        before = _SENDING.set(sending := _Sending(request, None if is_small else self.timeout.write))
         try:
             answer = await session.request(
                 request.method,
@@ -280,11 +286,8 @@ class Wire:
                 read_bufsize=_CHUNK if request.streamed else None,
                 middlewares=connections.middlewares,
             )
-            if current.slot is not None:
-                current.slot.answered()
-            # An upload's writer is to end first, and hooks of the program's see an answer only as it is read.
-            takes_at_once = is_small and not connections.is_traced
-            return await _response(request, answer, self._most, takes_at_once=takes_at_once)
+            at_once = is_small and not connections.is_traced
+            return await _response(request, answer, self._most, at_once=at_once)
         except CallError as error:
             failure: Exception = error
         except _FAILURES as error:
@@ -328,19 +331,23 @@ def _payload_of(body: Content) -> aiohttp.Payload:
 
 
 async def _response(
-    request: Request, answer: aiohttp.ClientResponse, most: int, *, takes_at_once: bool
+    request: Request, answer: aiohttp.ClientResponse, most: int, *, at_once: bool
 ) -> Response:
-    headers, status = answer.headers, answer.status
+    current, headers, status = request.current, answer.headers, answer.status
+    if current.slot is not None:
+        current.slot.answered()
     cookies = tuple(headers.getall(hdrs.SET_COOKIE)) if hdrs.SET_COOKIE in headers else ()
     if request.streamed and status in _WHOLE_OR_PART:
         return Response(request.call, status, headers, b"", cookies, _AnswerStream(request, answer))
-    request.current.heard = heard = Response(request.call, status, headers, b"", cookies)
+    current.heard = heard = Response(request.call, status, headers, b"", cookies)
     if status >= _REFUSED or request.answers_with_link or request.is_absolute:
         most = min(most, _LARGEST_SHORT_ANSWER)
     try:
         content = answer.content
-        if takes_at_once and content.is_eof() and content.exception() is None:
-            heard.body = content.read_nowait()  # nearly every answer is there in one piece, with its headers
+        # Nearly every answer is there in one piece, with its headers. But an upload's writer is to end first,
+        # and tracing hooks of the program's see an answer only as it is read.
+        if at_once and content.is_eof() and content.exception() is None:
+            heard.body = content.read_nowait()
         else:
             heard.body = await (_beginning(answer) if request.streamed else _whole(answer, most))
     except (aiohttp.ClientError, OSError):
