@@ -114,7 +114,7 @@ class SqlInbox:
 
     def _take_hold(self, connection: Connection) -> bool:
         connection.execute(statements.ADD_HOLDER)
-        values = {"holder": self._holder, "lease": self._lease}
+        values = {"b_holder": self._holder, "lease": self._lease}
         return connection.execute(statements.TAKE_HOLD, values).rowcount == 1
 
     async def _keep_renewing(self) -> None:
@@ -124,11 +124,11 @@ class SqlInbox:
                 self._is_lost = not await self._run(self._renew)
 
     def _renew(self, connection: Connection) -> bool:
-        values = {"holder": self._holder, "lease": self._lease}
+        values = {"b_holder": self._holder, "lease": self._lease}
         return connection.execute(statements.RENEW_HOLD, values).rowcount == 1
 
     def _let_go(self, connection: Connection) -> None:
-        connection.execute(statements.LET_GO, {"holder": self._holder})
+        connection.execute(statements.LET_GO, {"b_holder": self._holder})
 
     def _check_hold(self, connection: Connection) -> None:
         """Keep others from taking the inbox over before this transaction has ended."""

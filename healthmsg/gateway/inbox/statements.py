@@ -26,20 +26,20 @@ _LEASE: Final = bindparam("lease", type_=Interval())
 TAKE_HOLD: Final = (
     update(HOLDER)
     .where(HOLDER.c.name == "inbox", HOLDER.c.lease_until < func.clock_timestamp())
-    .values(holder=bindparam("holder"), lease_until=func.clock_timestamp() + _LEASE)
+    .values(holder=bindparam("b_holder"), lease_until=func.clock_timestamp() + _LEASE)
 )
 RENEW_HOLD: Final = (
     update(HOLDER)
     .where(
         HOLDER.c.name == "inbox",
-        HOLDER.c.holder == bindparam("holder"),
+        HOLDER.c.holder == bindparam("b_holder"),
         HOLDER.c.lease_until >= func.clock_timestamp(),
     )
     .values(lease_until=func.clock_timestamp() + _LEASE)
 )
 LET_GO: Final = (
     update(HOLDER)
-    .where(HOLDER.c.name == "inbox", HOLDER.c.holder == bindparam("holder"))
+    .where(HOLDER.c.name == "inbox", HOLDER.c.holder == bindparam("b_holder"))
     .values(lease_until=func.to_timestamp(0))
 )
 LOCK_HOLD: Final = text(
