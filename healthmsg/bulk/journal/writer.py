@@ -19,7 +19,7 @@ from healthmsg.bulk.journal import statements
 from healthmsg.bulk.journal.base import Claim
 from healthmsg.bulk.journal.database import Database, describe
 from healthmsg.bulk.journal.statements import Kind
-from healthmsg.errors import ClaimLostError, HealthmsgError, JournalError, JournalGoneError
+from healthmsg.errors import ClaimLostError, HealthmsgError, InboxLostError, JournalError, JournalGoneError
 from healthmsg.log import log
 
 
@@ -258,7 +258,7 @@ class Writer:
 
 
 def _failure_by(error: Exception) -> JournalError:
-    if isinstance(error, JournalGoneError):
+    if isinstance(error, JournalGoneError | InboxLostError):
         return error
     return JournalError(
         f"The journal failed: {describe(error)}. What was acknowledged before is kept; start again with the"
