@@ -24,6 +24,7 @@ from healthmsg.codec import encode
 from healthmsg.environment import Environment
 from healthmsg.errors import DeliveryUnknownError
 from healthmsg.errors.base import hides_arguments, hides_awaited_arguments
+from healthmsg.ids import ChatAddress
 from healthmsg.log import log_to_stderr
 from healthmsg.network import Network
 from healthmsg.pipeline.record import OnCall, Stats
@@ -33,8 +34,10 @@ from healthmsg.quota import Quota
 from healthmsg.ratelimit.limiter import Limiter, RateLimit
 from healthmsg.ratelimit.queue import Priority
 from healthmsg.resources.auxiliary import Auxiliary
+from healthmsg.resources.chat import Chat
 from healthmsg.resources.company import Company
 from healthmsg.resources.conversations import Conversations
+from healthmsg.resources.group_chat import GroupChat, handle
 from healthmsg.resources.groupchats import GroupChats
 from healthmsg.resources.users import Me, Users
 from healthmsg.transfer import Progress
@@ -263,6 +266,16 @@ class Client(AsyncOnly):
     def groupchats(self) -> GroupChats:
         """Group chats."""
         return GroupChats(self._api)
+
+    def chat(self, address: ChatAddress | str) -> Chat | GroupChat:
+        """Return the handle of a chat of any kind, by an event's `chat` or text such as `conversations/c1`.
+
+        Raises:
+            InvalidIdError: it is no address.
+        """
+        if not isinstance(address, ChatAddress):
+            address = ChatAddress.parse(address)
+        return handle(self._api, address)
 
     @cached_property
     def auxiliary(self) -> Auxiliary:

@@ -45,6 +45,24 @@ class Stopwatch:
         return machine if machine > loop else loop  # noqa: FURB136 - a third of the time of max()
 
 
+class SleepWatch:
+    """Notices that the machine has slept.
+
+    It looks at two clocks of the machine, of which one stands still meanwhile, and not at the event loop's:
+    uvloop's lags behind while something blocks the loop. On Windows both go on, so that no sleep is seen.
+    """
+
+    __slots__ = ("_ahead",)
+
+    def __init__(self) -> None:
+        self._ahead = machine_seconds() - time.monotonic()
+
+    def slept(self) -> float:
+        """Return for how many seconds the machine has slept since the last time this was asked."""
+        before, self._ahead = self._ahead, machine_seconds() - time.monotonic()
+        return max(0.0, self._ahead - before)
+
+
 class SteadyClock:
     """Seconds since its start, by a clock that never goes back and goes on while the machine sleeps.
 

@@ -29,7 +29,7 @@ class Sender(Protocol):
     def send_typing_stopped(self, chat: ChatAddress) -> bool:
         """Say that the user types no more."""
 
-    def send_presence(self, status: str) -> bool:
+    def send_presence(self, status: Presence) -> bool:
         """Say whether the user is there."""
 
 
@@ -51,7 +51,7 @@ class Live:
             )
         return self.sender
 
-    async def presence(self, status: str) -> bool:
+    async def presence(self, status: Presence) -> bool:
         """Say whether the user is there."""
         check_choice(status, "status", PRESENCES)
         return self.require().send_presence(status)

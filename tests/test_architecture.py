@@ -31,7 +31,7 @@ FLOORS = [
     {"events"},
     {"paging", "ratelimit"},
     {"pipeline", "task_pool"},
-    {"transport", "delivery"},
+    {"transport", "delivery", "database"},
     {"auth", "files", "api"},
     {"downloads"},
     {"resources"},

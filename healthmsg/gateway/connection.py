@@ -1,362 +1,304 @@
-"""The connection to the gateway, from the first attempt to the end: one task owns it and makes it again.
-
-The reader never waits for what becomes of a frame: its listener is called, and has to be quick.
-"""
+"""Staying connected: one task opens one connection after the other, for as long as the program wants it."""
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import Enum
-from random import Random
-from typing import Final, NoReturn
-from typing import Protocol as TypingProtocol
+from typing import Final, Protocol
 
-from healthmsg.aio import start
-from healthmsg.clock import SteadyClock, machine_seconds
-from healthmsg.errors import CallError, ReauthorizationRequiredError, TokenRequestError, TokenStoreError
+from attrs import frozen
+
+from healthmsg.clock import Stopwatch
+from healthmsg.errors import (
+    AuthorizationError,
+    CallError,
+    ProxyAuthenticationError,
+    RateLimitedError,
+    ReauthorizationRequiredError,
+    StatusError,
+    TokenRequestError,
+)
+from healthmsg.errors.base import hides_awaited_arguments
+from healthmsg.gateway.backoff import Backoff
+from healthmsg.gateway.budget import Budget
+from healthmsg.gateway.line import Line
 from healthmsg.gateway.protocol import (
-    EVENTS_A_MINUTE,
-    SUBSCRIPTIONS_A_MINUTE,
     Authenticated,
-    Budget,
-    Protocol,
+    Cause,
+    Ended,
+    GatewayProtocol,
+    Happening,
     Received,
-    Refused,
-    Unreadable,
 )
 from healthmsg.ids import ChatAddress
 from healthmsg.json_text import JSONObject
+from healthmsg.live import Presence
 from healthmsg.log import log
 from healthmsg.models import User
-from healthmsg.transport.websocket import Ping, Pong, SocketClosedError, WebSocket
+from healthmsg.transport.websocket import OpenSocket
 
-OpenSocket = Callable[[], Awaitable[WebSocket]]
-_FIRST_WAIT: Final = 5.0
-_LONGEST_WAIT: Final = 60.0
-_AFTER_LIMIT_ERROR: Final = 60.0
-_ALIVE_FOR: Final = 60.0
-"""Seconds after which a connection that has caught up counts as a good one."""
-_LOOK_EVERY: Final = 1.0
-_SLEEP: Final = 5.0
-"""Seconds by which the machine's clock has gone further than the event loop's: it has slept."""
-_MOST_TO_SEND: Final = 100
+# Seconds between two looks at the clock that goes on while the machine sleeps.
+_LOOK: Final = 1.0
+# Seconds with an accepted token, after which the next refusal may be answered with a renewal again.
+_TRUSTED: Final = 60.0
+_REFUSED: Final = (
+    "The gateway refused the token (error 403), and no other could be had, or it refused that one too: the"
+    " user has to authorize again."
+)
 
 
 class GatewayState(Enum):
-    """What a connection is doing. The values are those of `EventsState`."""
+    """What a connection to the gateway is doing."""
 
     CONNECTING = "connecting"
-    WAITING = "waiting"
     LIVE = "live"
+    WAITING = "waiting"
     CLOSED = "closed"
 
 
-class GatewayListener(TypingProtocol):
-    """Is called with what the gateway says. It must be quick."""
+class GatewayListener(Protocol):
+    """What happens on the gateway is handed to it. Its methods are quick: nothing else is read meanwhile."""
 
     def authenticated(self, user: User) -> None:
-        """Take note that frames come from now on."""
+        """Take note of a new connection, of this user. What happened before has to be read."""
 
     def frame(self, name: str, data: JSONObject) -> None:
-        """Take a frame."""
+        """Take a frame, between `authenticated` and `lost`; `error` and `groupchat_subscribed` too."""
 
     def unreadable(self) -> None:
-        """Take note of a frame that could not be read."""
+        """Take note of a frame that cannot be read: anything may have happened."""
 
     def lost(self, reason: str) -> None:
-        """Take note that no frames come any more; only after `authenticated`."""
+        """Take note that the connection is over, after `authenticated`; not when it was closed on purpose.
+
+        The reason has nothing private in it.
+        """
 
 
-class Backoff:
-    """How long to wait before the next connection: full jitter, up to a minute."""
+@frozen
+class _Failure:
+    """Why there is no connection any more, or none yet."""
 
-    def __init__(self, random: Random | None = None) -> None:
-        self._random = random or Random()  # noqa: S311 - it only spreads clients out
-        self._failures = 0
-
-    def wait(self) -> float:
-        """Return the seconds to wait now, and wait longer the next time."""
-        most = min(_LONGEST_WAIT, _FIRST_WAIT * 2.0**self._failures)
-        self._failures = min(self._failures + 1, 10)
-        return self._random.uniform(0, most)
-
-    def record_success(self) -> None:
-        """Note a connection that was a good one."""
-        self._failures = 0
+    reason: str
+    is_limited: bool = False
+    asked_for: float | None = None
+    """Seconds that the service asks to wait."""
+    is_worth_a_try: bool = False
+    """Whether another token makes a difference at once."""
 
 
 class GatewayConnection:
-    """Connects to the gateway, and again whenever the connection is lost.
+    """Keeps a connection to the gateway, and opens another one whenever it is lost.
 
-    `token` returns the access token; `renew` is called with one that was refused, and returns whether there
-    is another one now. `is_caught_up` says whether what was missed before this connection has been read.
+    One task runs it: `run`. The listener is called in that task or its reader's, one call at a time. `token`
+    returns one that can be sent; `renew` is given one that was refused, and returns whether there is another
+    now. `settled` says whether the catch-up after the present connection's start has ended.
     """
 
-    def __init__(  # noqa: PLR0913 - what it works with, by keyword
+    def __init__(  # noqa: PLR0913 - by keyword
         self,
+        url: str,
         *,
         open_socket: OpenSocket,
         token: Callable[[], Awaitable[str]],
         renew: Callable[[str], Awaitable[bool]],
         listener: GatewayListener,
-        is_caught_up: Callable[[], bool],
-        clock: SteadyClock | None = None,
-        random: Random | None = None,
+        settled: Callable[[], bool],
+        backoff: Backoff | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        self._url = url
         self._open_socket = open_socket
         self._token = token
         self._renew = renew
         self._listener = listener
-        self._is_caught_up = is_caught_up
-        self._clock = clock or SteadyClock()
-        self._backoff = Backoff(random)
-        self._budget = Budget(EVENTS_A_MINUTE)
-        self._subscriptions = Budget(SUBSCRIPTIONS_A_MINUTE)
-        self._protocol: Protocol | None = None
-        self._line: _Line | None = None
-        self._was_refused = False
-        self._was_renewed = False
-        """Whether the token was renewed since the gateway accepted one."""
+        self._settled = settled
+        self._backoff = backoff or Backoff()
+        self._now = now
+        self._budget = Budget()
+        self._protocol: GatewayProtocol | None = None
+        self._line: Line | None = None
+        self._lived: Stopwatch | None = None  # since the present connection is live
+        self._refused: str | None = None  # the token that was refused last
+        self._has_renewed = False
+        self._scope: asyncio.Timeout | None = None
+        self._over = asyncio.Event()
+        self._is_closing = False
         self.state: GatewayState = GatewayState.CONNECTING
         self.connected_since: datetime | None = None
-        """Since when frames come, by this machine's clock (aware)."""
+        """Since when it is live (aware); `None` when it is not."""
         self.connects: int = 0
-        """How many connections were made."""
+        """How many times the service has accepted the token."""
+        self.unreadable: int = 0
+        """How many frames could not be read: over 1 MiB, or not what the gateway's frames look like."""
 
-    # --- what is sent
+    def __repr__(self) -> str:
+        return f"<GatewayConnection {self.state.value}>"
 
-    def send_typing(self, chat: ChatAddress) -> bool:
-        """Say that the user types; return whether it was sent."""
-        return self._sent(lambda protocol, now: protocol.about_chat("typing", chat, now))
-
-    def send_typing_stopped(self, chat: ChatAddress) -> bool:
-        """Say that the user types no more; return whether it was sent."""
-        return self._sent(lambda protocol, now: protocol.about_chat("stop_typing", chat, now))
-
-    def send_presence(self, status: str) -> bool:
-        """Say whether the user is there; return whether it was sent."""
-        return self._sent(lambda protocol, now: protocol.presence(status, now))
-
-    def subscribe(self, group: str) -> None:
-        """Have a group chat's messages come whole and at once, as soon as the budget allows."""
-        if self._protocol is not None and self._line is not None:
-            self._protocol.subscribe(group)
-            self._send_subscriptions()
-
-    def _sent(self, make: Callable[[Protocol, float], str | None]) -> bool:
-        if self._protocol is None or self._line is None or not self._line.has_room:
-            return False
-        frame = make(self._protocol, self._clock.now())
-        if frame is not None:
-            self._line.send(frame)
-        return frame is not None
-
-    def _send_subscriptions(self) -> None:
-        protocol, line = self._protocol, self._line
-        while protocol is not None and line is not None and line.has_room:
-            frame = protocol.next_subscription(self._clock.now())
-            if frame is None:
-                return
-            line.send(frame)
-
-    # --- connecting
-
-    async def run(self) -> NoReturn:
-        """Connect until it is cancelled.
+    @hides_awaited_arguments
+    async def run(self) -> None:
+        """Stay connected until `close` is called, or this is cancelled. Call it once.
 
         Raises:
-            ReauthorizationRequiredError: the gateway does not accept the token, and there is no other one.
+            ReauthorizationRequiredError: the service refused the token, and there is no other, or it refused
+                that one too.
+            TokenRequestError: the token cannot be renewed, and trying again is futile.
+            ProxyAuthenticationError: the proxy wants other credentials.
+            ConfigurationError, ClientUsageError: a setting cannot work, or the client was closed.
         """
         try:
-            while True:
-                wait = await self._connect_once()
-                self.state = GatewayState.WAITING
-                await _sleep(wait)
-                self.state = GatewayState.CONNECTING
+            async with asyncio.timeout(None) as self._scope:
+                if not self._is_closing:
+                    await self._stay_connected()
+        except TimeoutError:
+            if not self._is_closing:
+                raise
         finally:
             self.state = GatewayState.CLOSED
+            self._over.set()
 
-    async def _connect_once(self) -> float:
-        """Hold one connection as long as it lasts; return how long to wait before the next one."""
-        token = ""
-        try:
-            token = await self._token()
-            socket = await self._open_socket()
-        except (CallError, TokenRequestError, TokenStoreError) as error:
-            if isinstance(error, ReauthorizationRequiredError):
-                raise
-            log(logging.INFO, "no connection to the gateway: %(error)s", error=type(error).__name__)
-            return self._backoff.wait()
-        self.connects += 1
-        line = _Line(socket)
-        self._line = line
-        self._protocol = protocol = Protocol(self._budget, self._subscriptions, self._clock.now())
-        began = self._clock.now()
-        try:
-            reason, was_asleep = await self._hold(line, protocol, token)
-        finally:
-            if protocol.is_authenticated and self._clock.now() - began >= _ALIVE_FOR and self._is_caught_up():
-                self._backoff.record_success()
-            self._line = self._protocol = self.connected_since = None
-            await _ended(line)
-        if protocol.is_authenticated:
-            self._listener.lost(reason)
-        if self._was_refused:
-            await self._renew_or_give_up(token)
-            return self._backoff.wait() if protocol.is_authenticated else 0.0
-        if protocol.had_error:
-            return _AFTER_LIMIT_ERROR + self._backoff.wait()
-        return 0.0 if was_asleep else self._backoff.wait()
-
-    async def _renew_or_give_up(self, token: str) -> None:
-        """Renew a token that was refused, once: one that was just renewed is of no use either.
-
-        Raises:
-            ReauthorizationRequiredError: there is no other token.
-        """
-        self._was_refused = False
-        was_renewed, self._was_renewed = self._was_renewed, True
-        if was_renewed or not await self._renew(token):
-            raise ReauthorizationRequiredError(
-                "The gateway does not accept the access token: the user has to authorize again."
-            )
-
-    async def _hold(self, line: "_Line", protocol: Protocol, token: str) -> tuple[str, bool]:
-        line.send(protocol.handshake(token, self._clock.now()))
-        watch = _Watch(line, protocol, self._clock, self._send_subscriptions)
-        writing = start(line.write(), name="healthmsg gateway writer")
-        try:
-            while True:
-                self._take(await line.socket.receive(), line, protocol)
-                if self._was_refused:
-                    return "the token was refused", False
-        except SocketClosedError as error:
-            return watch.reason or str(error), watch.was_asleep
-        finally:
-            watch.stop()
-            writing.cancel()
-            await asyncio.wait([writing])
-
-    def _take(self, received: str | bytes | Ping | Pong, line: "_Line", protocol: Protocol) -> None:
-        if isinstance(received, Ping | Pong):
-            protocol.pong()
-            if isinstance(received, Ping):
-                line.answer(received)
-            return
-        outcome = protocol.received(received)
-        if isinstance(outcome, Received):
-            self._listener.frame(outcome.name, outcome.data)
-        elif isinstance(outcome, Authenticated):
-            self._was_renewed = False
-            self.state = GatewayState.LIVE
-            self.connected_since = self._clock.moment()
-            self._listener.authenticated(outcome.user)
-        elif isinstance(outcome, Refused):
-            self._was_refused = True
-        elif isinstance(outcome, Unreadable):
-            log(logging.INFO, "a frame of %(size)d bytes could not be read", size=len(received))
-            if protocol.is_authenticated:
-                self._listener.unreadable()
-
-
-class _Line:
-    """A socket, and what is to be sent over it: one task writes."""
-
-    def __init__(self, socket: WebSocket) -> None:
-        self.socket = socket
-        self._to_send: deque[str | Ping | Pong] = deque()
-        self._wake = asyncio.Event()
-
-    @property
-    def has_room(self) -> bool:
-        return len(self._to_send) < _MOST_TO_SEND
-
-    def send(self, frame: str) -> None:
-        self._to_send.append(frame)
-        self._wake.set()
-
-    def ping(self) -> None:
-        self._to_send.append(Pong())
-        self._wake.set()
-
-    def answer(self, ping: Ping) -> None:
-        if self.has_room:  # a server that pings without end is not answered without end
-            self._to_send.append(ping)
-            self._wake.set()
-
-    async def write(self) -> None:
-        """Write until it is cancelled, or the socket is closed: the reader notices that too."""
-        with suppress(SocketClosedError):
-            while True:
-                while self._to_send:
-                    one = self._to_send.popleft()
-                    if isinstance(one, str):
-                        await self.socket.send(one)
-                    elif isinstance(one, Ping):
-                        await self.socket.pong(one.data)
-                    else:
-                        await self.socket.ping()
-                self._wake.clear()
-                await self._wake.wait()
-
-
-class _Watch:
-    """Looks every second whether the connection is alive, and whether the machine has slept."""
-
-    def __init__(
-        self, line: _Line, protocol: Protocol, clock: SteadyClock, send_subscriptions: Callable[[], None]
-    ) -> None:
-        self._line = line
-        self._protocol = protocol
-        self._clock = clock
-        self._send_subscriptions = send_subscriptions
-        self._loop = asyncio.get_running_loop()
-        self._ahead = self._machine_ahead()
-        self.reason = ""
-        """Why it has ended the connection."""
-        self.was_asleep = False
-        self._timer = self._loop.call_later(_LOOK_EVERY, self._look)
-
-    def stop(self) -> None:
-        self._timer.cancel()
-
-    def _machine_ahead(self) -> float:
-        return machine_seconds() - self._loop.time()
-
-    def _look(self) -> None:
-        now = self._clock.now()
-        before, self._ahead = self._ahead, self._machine_ahead()
-        if self._ahead - before > _SLEEP:
-            self.was_asleep = True
-            self.reason = "this machine has slept"
+    async def close(self) -> None:
+        """End the connection, and wait for the end of `run`: at most 5 seconds, whatever the service does."""
+        if not self._is_closing:
+            self._is_closing = True
+            if self._scope is not None and not self._over.is_set():
+                # As `asyncio.timeout` does: `run` alone is interrupted, wherever it waits.
+                self._scope.reschedule(asyncio.get_running_loop().time())
+        if self._scope is None:
+            self.state = GatewayState.CLOSED
         else:
-            self.reason = self._protocol.what_is_wrong(now) or ""
-        if self.reason:
-            self._line.socket.abort()
-            return
-        if self._protocol.is_ping_due(now):
-            self._line.ping()
-        self._send_subscriptions()
-        self._timer = self._loop.call_later(_LOOK_EVERY, self._look)
+            await self._over.wait()
+
+    def send_typing(self, chat: ChatAddress) -> bool:
+        """Tell the chat that the user types. False: it was dropped, for want of a connection or budget.
+
+        Also for a chat under an auxiliary id, which the gateway does not know.
+        """
+        return self._send_of(chat, "typing")
+
+    def send_typing_stopped(self, chat: ChatAddress) -> bool:
+        """Tell the chat that the user types no more. False: as `send_typing`."""
+        return self._send_of(chat, "stop_typing")
+
+    def send_presence(self, status: Presence) -> bool:
+        """Tell the user's contacts how present the user is. False: as `send_typing`."""
+        return self._send("presence_update", {"status": status})
+
+    def subscribe(self, group_id: str) -> None:
+        """Ask for a group chat's whole messages: at most 200 a minute leave, in the order asked for.
+
+        Does nothing when not live: a new connection has no subscriptions, so ask again after `authenticated`.
+        """
+        self._change_subscription(group_id, wanted=True)
+
+    def unsubscribe(self, group_id: str) -> None:
+        """Ask for no more of them."""
+        self._change_subscription(group_id, wanted=False)
+
+    def _change_subscription(self, group_id: str, *, wanted: bool) -> None:
+        if self._protocol is not None and self._line is not None:
+            self._protocol.subscribe(group_id, wanted=wanted)
+            self._line.wake()
+
+    def _send_of(self, chat: ChatAddress, name: str) -> bool:
+        if chat.kind.is_auxiliary:
+            return False
+        return self._send(name, {"groupchat_id" if chat.kind.is_group else "conversation_id": chat.id})
+
+    def _send(self, name: str, data: JSONObject) -> bool:
+        if self._protocol is None or self._line is None:
+            return False
+        is_taken = self._protocol.send_now(name, data, asyncio.get_running_loop().time())
+        if is_taken:
+            self._line.wake()
+        return is_taken
+
+    async def _stay_connected(self) -> None:
+        while True:
+            self.state = GatewayState.CONNECTING
+            failure = await self._connect()
+            if failure.is_worth_a_try:
+                log(logging.WARNING, "The gateway: %(reason)s; it is renewed", reason=failure.reason)
+                continue
+            wait = self._backoff.next_wait(is_limited=failure.is_limited, asked_for=failure.asked_for)
+            self.state = GatewayState.WAITING
+            message = "No connection to the gateway: %(reason)s; the next try is in %(seconds).1f s"
+            log(logging.WARNING, message, reason=failure.reason, seconds=round(wait, 1))
+            await _rest(wait)
+
+    async def _connect(self) -> _Failure:
+        """Open a connection and keep it as long as it lasts."""
+        try:
+            token = await self._usable_token()
+            socket = await self._open_socket(self._url)
+        except (ReauthorizationRequiredError, CallError, AuthorizationError) as error:
+            if _is_final(error):
+                raise
+            return _failure_of(error)
+        self._protocol = GatewayProtocol(token, budget=self._budget, now=asyncio.get_running_loop().time())
+        self._line = Line(socket, self._protocol, self._report)
+        try:
+            ended = await self._line.run(lambda: self._is_closing)
+        finally:
+            self._line = self._protocol = None
+            lived, self._lived, self.connected_since = self._lived, None, None
+        if lived is not None:
+            self._backoff.note_alive(lived.seconds(), is_settled=self._settled())
+            self._listener.lost(ended.reason)
+        return self._judged(ended, token, 0.0 if lived is None else lived.seconds())
+
+    def _judged(self, ended: Ended, token: str, lived: float) -> _Failure:
+        if ended.cause is not Cause.TOKEN_REFUSED:
+            return _Failure(ended.reason, is_limited=ended.cause is Cause.LIMIT)
+        if lived >= _TRUSTED:
+            self._has_renewed = False
+        if self._has_renewed:
+            raise ReauthorizationRequiredError(_REFUSED)
+        self._refused, self._has_renewed = token, True
+        return _Failure(ended.reason, is_worth_a_try=True)
+
+    async def _usable_token(self) -> str:
+        """Return a token that was not refused, renewed once if need be."""
+        token = await self._token()
+        if token == self._refused and await self._renew(token):
+            token = await self._token()
+        if token == self._refused:
+            raise ReauthorizationRequiredError(_REFUSED)
+        return token
+
+    def _report(self, happening: Happening) -> None:
+        if isinstance(happening, Received):
+            self._listener.frame(happening.name, happening.data)
+        elif isinstance(happening, Authenticated):
+            self.state, self.connected_since = GatewayState.LIVE, self._now()
+            self._lived = Stopwatch()
+            self.connects += 1
+            log(logging.INFO, "Connected to the gateway")
+            self._listener.authenticated(happening.user)
+        elif not isinstance(happening, Ended):
+            self.unreadable += 1
+            message = "The gateway sent a frame that cannot be read (%(size)d bytes)"
+            log(logging.WARNING, message, size=happening.size)
+            self._listener.unreadable()
 
 
-async def _ended(line: _Line) -> None:
-    """Close a socket, also when this is being cancelled: that takes two seconds at most."""
-    closing = start(line.socket.close(), name="healthmsg gateway closing")
-    try:
-        await asyncio.shield(closing)
-    except asyncio.CancelledError:
-        await asyncio.wait([closing])
-        raise
+async def _rest(seconds: float) -> None:
+    """Wait that long by the clock that goes on while the machine sleeps."""
+    waited = Stopwatch()
+    while (left := seconds - waited.seconds()) > 0:  # noqa: ASYNC110 - a clock has no event
+        await asyncio.sleep(min(left, _LOOK))
 
 
-async def _sleep(seconds: float) -> None:
-    """Wait; a machine that sleeps meanwhile counts as time that passes."""
-    clock = SteadyClock()
-    clock.now()
-    until = clock.now() + seconds
-    while (left := until - clock.now()) > 0:  # noqa: ASYNC110 - a clock is looked at
-        await asyncio.sleep(min(left, _LOOK_EVERY))
+def _is_final(error: Exception) -> bool:
+    if isinstance(error, StatusError):  # a 401 too: the upgrade carries no token
+        return False
+    if isinstance(error, TokenRequestError):
+        return error.is_final
+    return isinstance(error, ReauthorizationRequiredError | ProxyAuthenticationError)
+
+
+def _failure_of(error: CallError | AuthorizationError) -> _Failure:
+    reason = error.problem if isinstance(error, CallError) else type(error).__name__
+    asked_for = getattr(error, "retry_after", None)
+    return _Failure(reason, isinstance(error, RateLimitedError), asked_for)

@@ -1,49 +1,66 @@
-"""What goes over one connection to the gateway, without the connection: frames, keeping alive, the budget.
+"""The gateway's protocol over one connection, as a state machine that does no I/O and looks at no clock.
 
-Contract: "The gateway" [D, V]. Nothing here does I/O; times are seconds of any clock that goes on in suspend.
+What came in goes into `received`, what is to go out comes from `next_frame`; `tick` has to be called at
+`next_tick`, and may be called at any time. All times are seconds of the event loop's clock.
 """
 
 import sys
 from collections import deque
-from collections.abc import Mapping
+from enum import Enum
 from typing import Final
 
 import orjson
-from attrs import define, field, frozen
+from attrs import field, frozen
 
-from healthmsg.codec import structured
 from healthmsg.errors import InvalidInputError
-from healthmsg.ids import ChatAddress
-from healthmsg.json_text import JSONObject
+from healthmsg.gateway.budget import Budget
+from healthmsg.json_text import JSONObject, NotJSONError, parse_json
 from healthmsg.models import User
-from healthmsg.structuring import MismatchError
+from healthmsg.transport.websocket import Opcode
 from healthmsg.version import __version__
 
-HANDSHAKE_TIME: Final = 5.0
-"""Seconds until `authenticated`, as the vendor's adapter waits [V]; the gateway itself gives 10 [D]."""
-PING_EVERY: Final = 30.0
-"""Seconds [D]."""
-PONG_TIME: Final = 10.0
-"""Seconds [D]."""
-EVENTS_A_MINUTE: Final = 250
-"""What one access token may send in 60 seconds [D]."""
-SUBSCRIPTIONS_A_MINUTE: Final = 200
-"""Those among them that are for subscriptions: typing and presence have the rest."""
-_MINUTE: Final = 60.0
-_REFUSED: Final = frozenset({401, 403})
-_OF_ONE_CHAT: Final = frozenset({304, 404})
+# Seconds until `authenticated`, as the vendor's adapter has it [V]; the service's own limit is 10 [D].
+_HANDSHAKE: Final = 5.0
+# Seconds between two pings, and for the answer [D].
+_PING: Final = 30.0
+_PONG: Final = 10.0
+# Seconds. What ticks later than this was kept from it: the answer may be waiting to be read.
+_LATE: Final = 3.0
+_LARGEST: Final = 1024 * 1024
+"""Bytes. What is larger is not read."""
+# Typing and presence wait for nothing: not for a connection that takes nothing, either.
+_MOST_WAITING: Final = 8
+_GROUP: Final = "groupchat_id"
+_CHATS: Final = (_GROUP, "conversation_id")
+_BAD_TOKEN: Final = "403"  # noqa: S105 - no password
+_OF_ONE_CHAT: Final = frozenset({"304", "404"})
+_PROPERTIES: Final = {
+    "os": sys.platform,
+    "browser": "healthmsg",
+    "device": "healthmsg",
+    "version": __version__,
+}
+
+
+class Cause(Enum):
+    """Why a connection ended, as far as that matters for the next one."""
+
+    LOST = "lost"
+    LIMIT = "limit"
+    TOKEN_REFUSED = "token refused"  # noqa: S105 - no password
 
 
 @frozen
 class Authenticated:
-    """The gateway knows who is there. From now on events come."""
+    """The service has accepted the token."""
 
-    user: User
+    user: User = field(repr=False)
+    """The token's user."""
 
 
 @frozen
 class Received:
-    """A frame."""
+    """Any other frame, the service's errors included."""
 
     name: str
     data: JSONObject = field(repr=False)
@@ -51,149 +68,169 @@ class Received:
 
 @frozen
 class Unreadable:
-    """A frame that is none."""
+    """A frame that cannot be read; `size` is in bytes."""
+
+    size: int
 
 
 @frozen
-class Refused:
-    """The token is not accepted [V]: connecting again with it is of no use."""
+class Ended:
+    """The connection is over. `reason` has nothing private in it."""
+
+    reason: str
+    cause: Cause = Cause.LOST
+    is_open: bool = False
+    """Whether the other side may still listen, and is owed a CLOSE."""
 
 
-Outcome = Authenticated | Received | Unreadable | Refused
+Happening = Authenticated | Received | Unreadable | Ended
 
 
-class Budget:
-    """Counts what was sent in the last 60 seconds."""
+class GatewayProtocol:
+    """One connection, from its handshake to its end. It asks to be driven; see the module."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._sent: deque[float] = deque()
+    def __init__(self, token: str, *, budget: Budget, now: float) -> None:
+        self._budget = budget
+        self._outgoing: deque[bytes] = deque()
+        self._pong: bytes | None = None
+        self._is_ping_due = False
+        self._subscriptions: dict[str, bool] = {}
+        """Groups whose subscription is to change. As many as there are groups at the most."""
+        self.is_live: bool = False
+        """Whether the service has accepted the token."""
+        self._last_is_error = False
+        self._ticked_at = now
+        self._handshake_due = now + _HANDSHAKE
+        self._next_ping = now + _PING
+        self._is_heard = True
+        """Whether anything came since the last ping; that the answer did is not asked."""
+        self._pong_due: float | None = None
+        budget.note_handshake(now)
+        self._outgoing.append(_frame("handshake", {"token": token, "properties": _PROPERTIES}))
 
-    def is_left(self, now: float) -> bool:
-        """Return whether one more may be sent."""
-        while self._sent and self._sent[0] <= now - _MINUTE:
-            self._sent.popleft()
-        return len(self._sent) < self._most
-
-    def count(self, now: float) -> None:
-        """Count one that is sent."""
-        self._sent.append(now)
-
-
-@define(eq=False)
-class Protocol:
-    """One connection's conversation. `budget` is of all connections with one token."""
-
-    budget: Budget
-    subscriptions: Budget
-    _opened_at: float
-    is_authenticated: bool = False
-    had_error: bool = False
-    """Whether the gateway sent an error that is about the connection, such as that of its limits."""
-    _last_ping: float = field(init=False)
-    _awaits_pong: bool = False
-    _to_subscribe: dict[str, str] = field(factory=dict)
-    """Group chats, each with the frame's name, in the order in which they were asked for."""
-
-    def __attrs_post_init__(self) -> None:
-        self._last_ping = self._opened_at
-
-    # --- sending
-
-    def handshake(self, token: str, now: float) -> str:
-        """Return the first frame."""
-        self.budget.count(now)
-        properties = {
-            "os": sys.platform,
-            "browser": "healthmsg",
-            "device": "healthmsg for Python",
-            "version": __version__,
-        }
-        return _frame("handshake", {"token": token, "properties": properties})
-
-    def about_chat(self, name: str, chat: ChatAddress, now: float) -> str | None:
-        """Return a frame about a chat, such as `typing`; `None`: it is dropped."""
-        key = "groupchat_id" if chat.kind.is_group else "conversation_id"
-        return self._event(name, {key: chat.id}, now)
-
-    def presence(self, status: str, now: float) -> str | None:
-        """Return the frame that says whether the user is there; `None`: it is dropped."""
-        return self._event("presence_update", {"status": status}, now)
-
-    def _event(self, name: str, data: dict[str, str], now: float) -> str | None:
-        if not self.is_authenticated or not self.budget.is_left(now):
-            return None
-        self.budget.count(now)
-        return _frame(name, data)
-
-    def subscribe(self, group: str, *, on: bool = True) -> None:
-        """Have a group chat's messages come whole and at once, or no longer, as soon as the budget allows."""
-        self._to_subscribe.pop(group, None)
-        self._to_subscribe[group] = "groupchat_subscribe" if on else "groupchat_unsubscribe"
-
-    def next_subscription(self, now: float) -> str | None:
-        """Return the next frame that subscribes; `None`: there is none, or not yet."""
-        if not self._to_subscribe or not self.is_authenticated:
-            return None
-        if not (self.budget.is_left(now) and self.subscriptions.is_left(now)):
-            return None
-        group = next(iter(self._to_subscribe))
-        self.budget.count(now)
-        self.subscriptions.count(now)
-        return _frame(self._to_subscribe.pop(group), {"groupchat_id": group})
-
-    # --- receiving
-
-    def received(self, text: str | bytes) -> Outcome:
-        """Take what came."""
-        self._awaits_pong = False
-        try:
-            frame = orjson.loads(text)
-        except orjson.JSONDecodeError:
-            return Unreadable()
-        if type(frame) is not dict or type(name := frame.get("event")) is not str:
-            return Unreadable()
-        data = frame.get("data")
-        if name == "authenticated" and not self.is_authenticated:
-            return self._authenticated(data)
-        if type(data) is not dict:
-            return Unreadable() if data is not None else Received(name, {})
-        if name == "error":
-            code = data.get("code")
-            if code in _REFUSED:
-                return Refused()
-            self.had_error = self.had_error or code not in _OF_ONE_CHAT
-        return Received(name, data)
-
-    def _authenticated(self, data: object) -> Outcome:
-        try:
-            user: User = structured(data.get("user") if isinstance(data, dict) else None, User)
-        except (MismatchError, InvalidInputError):
-            return Unreadable()
-        self.is_authenticated = True
-        return Authenticated(user)
-
-    def pong(self) -> None:
-        """Take a pong, or anything else that shows that the other side is there."""
-        self._awaits_pong = False
-
-    # --- keeping alive
-
-    def what_is_wrong(self, now: float) -> str | None:
-        """Return why the connection counts as lost; `None`: it does not."""
-        if not self.is_authenticated and now >= self._opened_at + HANDSHAKE_TIME:
-            return f"the gateway did not authenticate within {HANDSHAKE_TIME:.0f} seconds"
-        if self._awaits_pong and now >= self._last_ping + PONG_TIME:
-            return f"no pong came within {PONG_TIME:.0f} seconds"
+    def received(self, opcode: Opcode, data: bytes) -> Happening | None:
+        """Take in a frame, and return what it means to the rest of the program, if anything."""
+        self._is_heard = True
+        if opcode is Opcode.TEXT or opcode is Opcode.BINARY:
+            return self._read(data)
+        if opcode is Opcode.PING:
+            self._pong = data  # the last one counts, so that a flood of them needs no room
+        elif opcode is Opcode.CLOSE:
+            code = int.from_bytes(data[:2], "big")
+            return self.ended(f"the service closed the connection with code {code}", is_open=True)
         return None
 
-    def is_ping_due(self, now: float) -> bool:
-        """Return whether to send a ping now, and note that it is sent."""
-        if now < self._last_ping + PING_EVERY:
+    def ended(self, reason: str, *, is_open: bool = False) -> Ended:
+        """Return why the connection ended, when it is the other side that ended it.
+
+        The code of a limit error is not known: the service says an error, and disconnects [D]. So each error
+        that was the last thing said counts as one [A].
+        """
+        if self._last_is_error:
+            return Ended(f"{reason}, after an error", Cause.LIMIT, is_open)
+        return Ended(reason, is_open=is_open)
+
+    def tick(self, now: float) -> Ended | None:
+        """Let time pass; return why the connection is to be ended, if it is."""
+        lateness, self._ticked_at = now - self._ticked_at, now
+        if lateness > _LATE:
+            self._forgive(lateness)
+        if not self.is_live and now >= self._handshake_due:
+            return Ended("the service did not answer the handshake in time", is_open=True)
+        if self._pong_due is not None and now >= self._pong_due:
+            if not self._is_heard:
+                return Ended("the service is silent")
+            self._pong_due = None
+        if now >= self._next_ping:
+            self._is_ping_due, self._is_heard = True, False
+            self._pong_due, self._next_ping = now + _PONG, now + _PING
+        return None
+
+    def next_tick(self) -> float:
+        """Return when `tick` is to be called at the latest."""
+        due = self._next_ping
+        if self._pong_due is not None:
+            due = min(due, self._pong_due)
+        return due if self.is_live else min(due, self._handshake_due)
+
+    def next_frame(self, now: float) -> tuple[Opcode, bytes] | None:
+        """Return the next frame to send; `None` if none may be sent now."""
+        if self._pong is not None:
+            data, self._pong = self._pong, None
+            return Opcode.PONG, data
+        if self._is_ping_due:
+            self._is_ping_due = False
+            return Opcode.PING, b""
+        if self._outgoing:
+            return Opcode.TEXT, self._outgoing.popleft()
+        if self._subscriptions and self._budget.take_subscription(now):
+            group_id = next(iter(self._subscriptions))
+            name = "groupchat_subscribe" if self._subscriptions.pop(group_id) else "groupchat_unsubscribe"
+            return Opcode.TEXT, _frame(name, {_GROUP: group_id})
+        return None
+
+    def subscribe(self, group_id: str, *, wanted: bool = True) -> None:
+        """Ask for a group chat's whole messages, or for no more of them, when the budget allows it."""
+        if self.is_live:
+            self._subscriptions.pop(group_id, None)
+            self._subscriptions[group_id] = wanted
+
+    def send_now(self, name: str, data: JSONObject, now: float) -> bool:
+        """Send what is of use at once or not at all; return False if it was dropped."""
+        if not self.is_live or len(self._outgoing) >= _MOST_WAITING or not self._budget.take(now):
             return False
-        self._last_ping, self._awaits_pong = now, True
+        self._outgoing.append(_frame(name, data))
         return True
 
+    def _forgive(self, seconds: float) -> None:
+        """Let the time in which the event loop was blocked not count against the other side."""
+        self._handshake_due += seconds
+        if self._pong_due is not None:
+            self._pong_due += seconds
 
-def _frame(name: str, data: Mapping[str, object]) -> str:
-    return orjson.dumps({"event": name, "data": data}).decode()
+    def _read(self, data: bytes) -> Happening | None:
+        if len(data) > _LARGEST:
+            return self._unreadable(len(data))
+        try:
+            document = parse_json(data)
+        except NotJSONError:
+            return self._unreadable(len(data))
+        name = document.get("event") if isinstance(document, dict) else None
+        values = document.get("data") if isinstance(document, dict) else None
+        values = {} if values is None else values
+        if not isinstance(name, str) or not isinstance(values, dict):
+            return self._unreadable(len(data))
+        self._last_is_error = name == "error"
+        if name == "error":
+            return self._error(values)
+        if name == "authenticated" and not self.is_live:
+            return self._authenticated(values)
+        return Received(name, values) if self.is_live else None
+
+    def _unreadable(self, size: int) -> Unreadable | None:
+        self._last_is_error = False
+        return Unreadable(size) if self.is_live else None
+
+    def _error(self, values: JSONObject) -> Happening | None:
+        code = str(values.get("code"))
+        concerns_chat = any(values.get(name) for name in _CHATS)
+        if code == _BAD_TOKEN and not concerns_chat:
+            return Ended("the service refused the token", Cause.TOKEN_REFUSED, is_open=True)
+        if concerns_chat or code in _OF_ONE_CHAT:
+            self._last_is_error = False
+        return Received("error", values) if self.is_live else None
+
+    def _authenticated(self, values: JSONObject) -> Happening:
+        user = values.get("user")
+        try:
+            found = User.from_dict(user) if isinstance(user, dict) else None
+        except InvalidInputError:
+            found = None
+        if found is None:
+            return Ended("the service did not say whose token it is", is_open=True)
+        self.is_live = True
+        return Authenticated(found)
+
+
+def _frame(name: str, data: JSONObject) -> bytes:
+    return orjson.dumps({"event": name, "data": data})

@@ -26,12 +26,14 @@ from healthmsg.gateway.inbox import Inbox, open_inbox
 from healthmsg.gateway.inbox.base import Change
 from healthmsg.gateway.jobs import Jobs
 from healthmsg.gateway.questions import Questions
-from healthmsg.ids import ChatKind
+from healthmsg.ids import ChatAddress, ChatKind
 from healthmsg.json_text import JSONObject
+from healthmsg.live import Presence
 from healthmsg.log import log
 from healthmsg.models import User
 from healthmsg.ratelimit.queue import Priority
 from healthmsg.routes import GET_ME
+from healthmsg.transport.websocket import sockets_of
 from healthmsg.validation import check_all, check_choice
 
 Subscribe = Literal["active", "all", "none"]
@@ -85,6 +87,22 @@ class _Counters:
     dropped: int = 0
 
 
+@define(eq=False)
+class _Sender:
+    """Sends over the connection of a stream, once there is one."""
+
+    connection: GatewayConnection | None = None
+
+    def send_typing(self, chat: ChatAddress) -> bool:
+        return self.connection is not None and self.connection.send_typing(chat)
+
+    def send_typing_stopped(self, chat: ChatAddress) -> bool:
+        return self.connection is not None and self.connection.send_typing_stopped(chat)
+
+    def send_presence(self, status: Presence) -> bool:
+        return self.connection is not None and self.connection.send_presence(status)
+
+
 class Events(AsyncIterationOnly):
     """What happens in the user's chats. Use it as `async with client.events(…) as events:`.
 
@@ -109,10 +127,10 @@ class Events(AsyncIterationOnly):
     ) -> None:
         self._api = api
         self._live = api.live
+        self._sender = _Sender()
         self._connect = connect
         self._store = store
-        self._kinds = None if kinds is None else tuple(kinds)
-        self._subscribe = subscribe
+        self._kinds, self._subscribe = None if kinds is None else tuple(kinds), subscribe
         self._service_time = service_time
         self._settle = settle
         self._clock = SteadyClock()
@@ -124,10 +142,11 @@ class Events(AsyncIterationOnly):
         self._jobs: Jobs | None = None
         self._pending: deque[Change] = deque()
         self._pending_events = 0
+        self.moment: Callable[[], datetime] = self._clock.moment
+        """Return the time of day by this machine's clock, as if it had never been set since the start."""
         self._passing: deque[Event] = deque()
         """Events that come at most once."""
-        self._to_write = asyncio.Event()
-        self._written = asyncio.Event()
+        self._to_write, self._written = asyncio.Event(), asyncio.Event()
         self._written.set()
         self._arrived = asyncio.Event()
         self._is_prepared = False
@@ -182,8 +201,13 @@ class Events(AsyncIterationOnly):
             raise ConfigurationError("a stream of this user's events is open already: one is enough for all")
         if self._work is not None or self._state is EventsState.CLOSED:
             raise InvalidInputError("a stream of events is opened once: call events() again")
-        self._inbox = await self._stack.enter_async_context(open_inbox(self._store))
-        self._work = self._api.spawn(self._go_on())
+        self._live.sender = self._sender
+        try:
+            self._inbox = await self._stack.enter_async_context(open_inbox(self._store))
+            self._work = self._api.spawn(self._go_on())
+        except BaseException:
+            await self.close()
+            raise
         return self
 
     async def __aexit__(
@@ -197,6 +221,8 @@ class Events(AsyncIterationOnly):
         self._arrived.set()
         work, self._work = self._work, None
         try:
+            if self._connection is not None:
+                await self._connection.close()
             if work is not None:
                 work.cancel()
                 await asyncio.wait([work])
@@ -206,7 +232,7 @@ class Events(AsyncIterationOnly):
                 with suppress(Exception):  # it is released when the store is opened again
                     await self._inbox.release([event.id for event in running])
         finally:
-            if self._live.sender is self._connection:
+            if self._live.sender is self._sender:
                 self._live.sender = None
             await self._stack.aclose()
 
@@ -405,7 +431,7 @@ class Events(AsyncIterationOnly):
             room=self._room,
             listed=self._subscribe_listed,
         )
-        self._connection = self._live.sender = self._connect(self)
+        self._connection = self._sender.connection = self._connect(self)
 
     def _wake(self) -> None:
         if self._jobs is not None:
@@ -493,11 +519,13 @@ def _connection(parts: Parts, url: str, events: Events) -> GatewayConnection:
         return newer is not None and newer.value != stale
 
     return GatewayConnection(
-        open_socket=lambda: parts.wire.open_socket(url),
+        url,
+        open_socket=sockets_of(parts.wire),
         token=token,
         renew=renew,
         listener=events,
-        is_caught_up=lambda: events.state is EventsState.LIVE,
+        settled=lambda: events.state is EventsState.LIVE,
+        now=events.moment,
     )
 
 

@@ -225,13 +225,6 @@ def _problem(
     return None
 
 
-def why_not_connected(error: BaseException, host: str | None, port: int | None) -> str | None:
-    """Return why a connection that is no call's could not be made; `None` if that is not known."""
-    if isinstance(error, aiohttp.ClientError | OSError | UnicodeError):
-        return _problem(error, _named(host, port), None)
-    return None
-
-
 def _reason(error: Exception) -> str:
     """Return what the error's number stands for: its words may have addresses in them."""
     reason = getattr(error, "os_error", None)

@@ -5,7 +5,8 @@ raised outside the `except` block.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
 from copy import copy
@@ -27,13 +28,14 @@ from healthmsg.errors import (
     ConnectError,
     ConnectionLostError,
     InvalidResponseError,
+    Outcome,
 )
 from healthmsg.network import Network
+from healthmsg.pipeline.check import status_error
 from healthmsg.pipeline.request import Content, Multipart, Request, Response
 from healthmsg.transport.connections import Connections, connect_error, slow_proxy_settings
 from healthmsg.transport.multipart import UploadBody
 from healthmsg.transport.timeouts import Standstill, Timeout
-from healthmsg.transport.websocket import WebSocket, open_socket
 from healthmsg.validation import is_loopback
 from healthmsg.version import __version__
 
@@ -49,8 +51,15 @@ _WHOLE_OR_PART: Final = frozenset({200, 206})
 # The last is for a name that no host can have.
 _FAILURES: Final = (aiohttp.ClientError, OSError, UnicodeError)
 _SWITCHES_PROTOCOL: Final = 101
-_WEBSOCKET: Final = frozenset({"ws", "wss"})
-_PLAIN: Final = frozenset({"http", "ws"})
+# Each of aiohttp's conveniences for WebSockets is a trap; see transport/websocket.py.
+_BARE: Final[Mapping[str, Any]] = {
+    "heartbeat": None,
+    "autoping": False,
+    "autoclose": False,
+    "compress": 0,
+    "decode_text": False,
+}
+_UPGRADES: Final = re.compile("^ws(s?)://")
 # Bytes: of an answer that is no file, for a link and for the service's words.
 _ENOUGH: Final = 64 * 1024
 # The least status that stands for an error.
@@ -74,6 +83,8 @@ class _Sending:
     """Seconds; `None` for a body that the operating system takes at once."""
     is_made: bool = False
     """Whether aiohttp has made its own request of it, of which there is to be one."""
+    is_upgrade: bool = False
+    """Whether a WebSocket is to come of it. aiohttp would follow a redirect, and the token go elsewhere."""
 
 
 # aiohttp has no other way to hand something on to the request that it makes.
@@ -92,12 +103,9 @@ class _OutgoingRequest(aiohttp.ClientRequest):
     def __init__(self, method: str, url: URL, **options: Any) -> None:
         super().__init__(method, url, **options)
         sending = _SENDING.get()
-        if url.scheme in _WEBSOCKET:
-            self.headers.popall(hdrs.AUTHORIZATION, None)
-            self._keep_plain_traffic_here(url)
         if sending is None or (request := sending.request) is None:
             return
-        if (url, method) != (request.current.url, request.method):
+        if (url, method) != (request.current.url, request.method) and not sending.is_upgrade:
             return  # a middleware or a tracing hook of the program's makes a call of its own
         if sending.is_made:
             # When a kept-alive connection breaks, aiohttp sends GET, PUT and DELETE again by itself.
@@ -105,15 +113,14 @@ class _OutgoingRequest(aiohttp.ClientRequest):
         sending.is_made = True
         self.carries = request
         self._put_credentials_on(request)
-        self._keep_plain_traffic_here(url)
+        # Few proxies let a WebSocket through that they can read.
+        goes_alone = sending.is_upgrade or not is_loopback(self.proxy.host or "") if self.proxy else False
+        if goes_alone and url.scheme == "http":
+            self.proxy = None
         request.current.proxy = self.proxy
         request.current.has_left = False
         if sending.write_timeout is not None:
             self.write_bytes = partial(_write_in_time, self.write_bytes, sending.write_timeout)  # type: ignore[method-assign]
-
-    def _keep_plain_traffic_here(self, url: URL) -> None:
-        if self.proxy and url.scheme in _PLAIN and not is_loopback(self.proxy.host or ""):
-            self.proxy = None
 
     def _put_credentials_on(self, request: Request) -> None:
         if request.current.token is None:
@@ -301,9 +308,42 @@ class Wire:
                 return None if environment is None else await environment.proxy_for(url.scheme, url.authority)
         raise slow_proxy_settings(request)
 
-    async def open_socket(self, url: str) -> WebSocket:
-        """Open a WebSocket; see `websocket.open_socket`."""
-        return await open_socket(self._connections, url)
+    async def upgrade(
+        self, url: str, *, seconds: float, most: int
+    ) -> "aiohttp.ClientWebSocketResponse[bool]":
+        """Open a WebSocket, without a token [V], through the same proxies and with the same trust as a call.
+
+        It waits for no slot of the limit. No message may be larger than `most` bytes.
+
+        Raises:
+            ConnectError, ConnectionLostError, CallTimeoutError: none was opened within `seconds`.
+            StatusError: the service refused.
+        """
+        session = self._connections.open()
+        request = Request("GET gateway", "GET", _UPGRADES.sub(r"http\1://", url, count=1))
+        request.current.url = target = self._url(request)
+        sending = _Sending(request, None, is_upgrade=True)
+        before = _SENDING.set(sending)
+        try:
+            async with asyncio.timeout(seconds):
+                proxy = await self._proxy_for(request, target)
+                request.current.has_left = None
+                opened: aiohttp.ClientWebSocketResponse[bool] = await session.ws_connect(
+                    target, proxy=proxy, max_msg_size=most, **_BARE
+                )
+                return opened
+        except CallError as error:
+            failure: Exception = error
+        except aiohttp.WSServerHandshakeError as error:
+            failure = _refused_upgrade(request, error)
+        except _FAILURES as error:
+            failure = _translated(request, error)
+        except RuntimeError as error:
+            failure = ClientClosedError() if session.closed else error
+        finally:
+            sending.request = None
+            _SENDING.reset(before)
+        raise failure
 
     async def close(self) -> None:
         """Close the connections; of a session that was passed in, none."""
@@ -318,6 +358,12 @@ class Wire:
         except ValueError:
             pass
         raise ConnectError(request.call, "the URL is not valid")
+
+
+def _refused_upgrade(request: Request, error: aiohttp.WSServerHandshakeError) -> CallError:
+    if error.status < _REFUSED:
+        return ConnectionLostError(request.call, "the answer was no WebSocket's", outcome=Outcome.NOT_SENT)
+    return status_error(Response(request.call, error.status, error.headers or {}, b""), request)
 
 
 def _data_of(body: Content | Multipart | None) -> bytes | BytesIO | None:

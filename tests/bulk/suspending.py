@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from healthmsg.bulk.journal.database import POSTGRESQL_REASONS
+from healthmsg.database.base import POSTGRESQL_REASONS
 from tests.bulk.killing import LONGEST, MESSAGES, Aftermath, Sender, prepared
 from tests.bulk.sleeping_loop import SLEEPS
 

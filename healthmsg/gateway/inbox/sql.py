@@ -1,71 +1,68 @@
 """The inbox in the journal's database: events are written before they are handed out, erased when done."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
 from hashlib import blake2b
-from secrets import token_hex
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import orjson
-from sqlalchemy import Connection
+from attrs import evolve
+from sqlalchemy import Connection, Executable
 
-from healthmsg.aio import start as start_task
-from healthmsg.bulk.journal import statements as journal_statements
-from healthmsg.bulk.journal.database import (
-    Database,
-    Owner,
-    describe,
-    read_meta,
-    set_owner,
-    write_meta,
-)
-from healthmsg.bulk.journal.store import database_of, require_same
-from healthmsg.bulk.journal.target import Target
-from healthmsg.bulk.journal.writer import Changes, Writer
+from healthmsg.codec import encode
+from healthmsg.database.base import ENTER_ALONE, Database
+from healthmsg.database.opening import open_database
+from healthmsg.database.tables import Owner, read_meta, require_same, set_owner, write_meta
+from healthmsg.database.target import Target
+from healthmsg.database.writer import Change as WriterChange
+from healthmsg.database.writer import Writer
 from healthmsg.environment import comparable_url
-from healthmsg.errors import HealthmsgError, InboxLostError, JournalError
-from healthmsg.events import Event
+from healthmsg.errors import HealthmsgError, InboxLostError, InvalidInputError, JournalError
+from healthmsg.events import ChatEvent, Event, MessageCreated, UnknownEvent, event_from_dict
 from healthmsg.gateway.inbox import statements
 from healthmsg.gateway.inbox.base import Change, ChatRecord, OpenQuestion, Start
+from healthmsg.gateway.inbox.holding import LEASE, Hold
 
 T = TypeVar("T")
-_LEASE: Final = timedelta(seconds=10)
-"""For how long a process has the inbox of a PostgreSQL database unless it renews that."""
-_RENEW_EVERY: Final = 3.0
-_POLL_EVERY: Final = 2.0
-_ROOM: Final = 1_000_000
+Rows = list[tuple[Any, ...]]
+# Seconds for which writing is retried while the disk is full, or PostgreSQL is restarted.
+_PATIENCE: Final = 60.0
+# More events at once would make one transaction long.
+_ROOM: Final = 1000
+_MOST_IN_MEMORY: Final = 1000
 _STARTED_AT: Final = "inbox_started_at"
 _BASELINE: Final = "inbox_baseline"
-_LOST: Final = (
-    "Another process has taken the inbox over, since this one did not say for 10 seconds that it is there."
-    " Nothing was written or handed out after that."
-)
 
 
 class SqlInbox:
     """Keeps events and what is known of each chat in an SQLite file, or in a PostgreSQL database.
 
-    In a file, one process has it; in a database, one at a time, and others wait in `hold`.
+    In a file, one process has it; in a database, one at a time, and others wait in `hold`. What a method has
+    acknowledged survives a power cut. Cancelling a call does not undo it, but what `next` would have returned
+    then comes again, and that does not count as an attempt. After a failed write everything fails.
 
     Raises:
-        InboxLostError: from any method: another process has taken it over.
+        InboxLostError: from any method: another process has taken it over. Nothing was written.
+        JournalGoneError: from any method: the file was deleted, moved or replaced meanwhile.
         JournalError: from any method: it has failed.
     """
 
     is_durable: bool = True
 
-    def __init__(self, database: Database, lease: timedelta = _LEASE) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._holder = token_hex(16)
-        self._lease = lease
-        claiming = journal_statements.Claiming.of(None, keep_bodies=False)
-        self._writer = Writer(database, Changes(self._holder, claiming, is_shared=False))
-        self._renewing: asyncio.Task[None] | None = None
-        self._is_lost = False
+        self._writer = Writer[WriterChange](database, patience=_PATIENCE)
+        self._hold = Hold(self._writer) if database.is_shared else None
+        self._inserts = statements.Inserts.of("postgresql" if database.is_shared else "sqlite")
+        self._last: int | None = None
+        """The sequence of the last event; `None`: it was not started."""
         self._running: dict[str, int] = {}
-        """The numbers of the events that were handed out, by their ids."""
+        """The sequences of the events that were handed out, by their ids."""
+        self._recent: OrderedDict[int, Event] = OrderedDict()
+        """The newest events that wait, by their sequences: they need not be read again."""
 
     @classmethod
     async def open(cls, target: Target) -> "SqlInbox":
@@ -73,73 +70,23 @@ class SqlInbox:
 
         Raises:
             JournalInUseError: another process has this SQLite file.
+            JournalIncompleteError: its `-wal` file is missing.
+            JournalVersionError: another version of this package made it.
             JournalError: it cannot be used; says why.
         """
-        database = database_of(target, _LEASE, is_reading=False)
-        problem: HealthmsgError
-        try:
-            await database.start()
-        except HealthmsgError as error:
-            problem = error
-        except Exception as error:  # noqa: BLE001 - drivers raise what they like, with private things in it
-            problem = JournalError(f"The store of events could not be opened: {describe(error)}.")
-        except BaseException:
-            await database.close()
-            raise
-        else:
-            return cls(database)
-        await database.close()
-        raise type(problem)(*problem.args)
+        return cls(await open_database(target, LEASE, is_reading=False))
 
     async def close(self) -> None:
         """Finish what was asked for, let others have the inbox, and close."""
-        renewing, self._renewing = self._renewing, None
-        if renewing is not None:
-            renewing.cancel()
-            await asyncio.wait([renewing])
-            if not self._is_lost:
-                with suppress(JournalError):  # the lease ends
-                    await self._do(self._let_go)
+        self._writer.patience = 0.0
+        if self._hold is not None:
+            await self._hold.close()
         await self._writer.close()
 
-    # --- one process at a time
-
     async def hold(self) -> None:
-        """Wait until this process alone has the inbox: at most 15 seconds after the other one has ended."""
-        if not self._database.is_shared:
-            return
-        while not await self._run(self._take_hold):  # noqa: ASYNC110 - the database is polled
-            await asyncio.sleep(_POLL_EVERY)
-        self._renewing = start_task(self._keep_renewing(), name="healthmsg inbox")
-
-    def _take_hold(self, connection: Connection) -> bool:
-        connection.execute(statements.ADD_HOLDER)
-        values = {"b_holder": self._holder, "lease": self._lease}
-        return connection.execute(statements.TAKE_HOLD, values).rowcount == 1
-
-    async def _keep_renewing(self) -> None:
-        while not self._is_lost:
-            await asyncio.sleep(_RENEW_EVERY)
-            with suppress(JournalError):  # what is asked for next says so
-                self._is_lost = not await self._run(self._renew)
-
-    def _renew(self, connection: Connection) -> bool:
-        values = {"b_holder": self._holder, "lease": self._lease}
-        return connection.execute(statements.RENEW_HOLD, values).rowcount == 1
-
-    def _let_go(self, connection: Connection) -> None:
-        connection.execute(statements.LET_GO, {"b_holder": self._holder})
-
-    def _check_hold(self, connection: Connection) -> None:
-        """Keep others from taking the inbox over before this transaction has ended."""
-        if not self._database.is_shared:
-            return
-        if (
-            self._is_lost
-            or connection.execute(statements.LOCK_HOLD, {"holder": self._holder}).first() is None
-        ):
-            self._is_lost = True
-            raise InboxLostError(_LOST)
+        """Wait until this process alone has the inbox; another one's death is seen within 15 seconds."""
+        if self._hold is not None:
+            await self._hold.take()
 
     # --- starting
 
@@ -147,18 +94,22 @@ class SqlInbox:
         """Begin; see `Inbox`."""
         owner = Owner(comparable_url(api_url), account)
 
-        def begin(connection: Connection) -> tuple[Owner, Start]:
+        def begin(connection: Connection) -> tuple[Owner, Start, int]:
+            if self._database.is_shared:
+                connection.execute(ENTER_ALONE)
             known = set_owner(connection, owner)
             connection.execute(statements.RELEASE_ALL)
             started_at = read_meta(connection, _STARTED_AT)
             if started_at is None:
-                started_at = now.astimezone(UTC).isoformat() if now is not None else ""
+                started_at = _moment_as_text(now) or ""
                 write_meta(connection, _STARTED_AT, started_at)
-            moment = datetime.fromisoformat(started_at) if started_at else None
-            return known, Start(moment, read_meta(connection, _BASELINE) is not None)
+            begun = Start(_moment_of_text(started_at), read_meta(connection, _BASELINE) is not None)
+            return known, begun, connection.execute(statements.LAST_SEQUENCE).scalar_one()
 
-        known, begun = await self._do(begin)
+        known, begun, last = await self._do(begin)
         require_same(known, owner)
+        self._last = last
+        self._running.clear()
         return begun
 
     async def set_baseline(self) -> None:
@@ -169,93 +120,259 @@ class SqlInbox:
 
     async def keys(self) -> list[tuple[str, str | None]]:
         """Return the key and the hint of every chat."""
-        return await self._do(
-            lambda connection: [(row[0], row[1]) for row in connection.execute(statements.KEYS)]
-        )
+        return [(key, hint) for key, hint in await self._all(statements.KEYS)]
 
     async def load(self, keys: Sequence[str]) -> dict[str, ChatRecord]:
         """Return the records of chats, of those that it knows."""
-
-        def read(connection: Connection) -> dict[str, ChatRecord]:
-            found = connection.execute(statements.LOAD, {"keys": list(keys)})
-            return {row.key: statements.record_of(row) for row in found}
-
-        return await self._do(read)
+        found = await self._all(statements.LOAD, _rows((key,) for key in keys))
+        return {row[0]: _record(row) for row in found}
 
     async def open_questions(self) -> list[OpenQuestion]:
         """Return the questions that are remembered."""
-
-        def read(connection: Connection) -> list[OpenQuestion]:
-            found = connection.execute(statements.OPEN_QUESTIONS)
-            return [OpenQuestion(row[0], row[1], tuple(orjson.loads(row[2]))) for row in found]
-
-        return await self._do(read)
+        found = await self._all(statements.OPEN_QUESTIONS)
+        return [OpenQuestion(row[0], row[1], tuple(orjson.loads(row[2]))) for row in sorted(found)]
 
     # --- events
 
     async def apply(self, changes: Sequence[Change]) -> int:
         """Write all of it, or nothing; return how many events are new."""
-        rows = [
-            (self._hash(event.id), statements.body_of(event)) for change in changes for event in change.events
+        if self._last is None:
+            raise InvalidInputError("an inbox is started before anything is written to it")
+        events = {}
+        for change in changes:
+            for event in change.events:
+                self._last += 1
+                events[self._last] = event
+        added = [
+            (sequence, self._hash(event.id), _chat_of(event), _body(event))
+            for sequence, event in events.items()
         ]
-        chats = {change.chat.key: change for change in changes if change.chat is not None}
-        questions = [statements.row_of_question(one) for change in changes for one in change.questions]
-        closed = [message_id for change in changes for message_id in change.closed_questions]
-
-        def write(connection: Connection) -> int:
-            new = statements.insert_events(connection, rows) if rows else 0
-            for change in chats.values():
-                if change.chat is not None:
-                    statements.write_record(connection, change.chat, removed=change.removed)
-            if questions:
-                connection.execute(statements.REMEMBER, questions)
-            if closed:
-                connection.execute(statements.FORGET, {"ids": closed})
-            return new
-
-        return await self._do(write)
+        return await self._do(partial(self._write, changes, events, added))
 
     async def next(self, most: int, done: Sequence[str] = ()) -> list[Event]:
         """Note that events are done, and return the next ones; see `Inbox`."""
-        if not most and not done:
+        finished = [(self._running.pop(one),) for one in done if one in self._running]
+        if most <= 0 and not finished:
             return []
-
-        numbers = [self._running.pop(event_id) for event_id in done]
-
-        def take(connection: Connection) -> list[tuple[int, str, int]]:
-            if numbers:
-                statements.finish(connection, numbers)
-            return statements.take(connection, most) if most else []
-
-        events = list[Event]()
-        for number, body, attempts in await self._do(take):
-            event = statements.event_of(body, attempts)
-            self._running[event.id] = number
-            events.append(event)
-        return events
+        taking = self._ask(partial(self._take, most, finished))
+        try:
+            events = await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            taking.add_done_callback(self._take_back)
+            raise
+        if self._hold is not None and events:
+            await self._hold.require_now()
+        for sequence, event in events:
+            self._running[event.id] = sequence
+            self._recent.pop(sequence, None)
+        return [event for _, event in events]
 
     async def release(self, ids: Sequence[str]) -> None:
         """Have events handed out again that were not handled to their end."""
-        numbers = [self._running.pop(event_id) for event_id in ids if event_id in self._running]
-        await self._do(lambda connection: statements.release(connection, numbers))
+        released = [(self._running.pop(one),) for one in ids if one in self._running]
+        if released:
+            await self._do(partial(_change, statements.RELEASE, released))
+
+    async def waiting(self) -> int:
+        """Return how many events wait to be handed out."""
+        return await self._do(lambda connection: connection.execute(statements.COUNT_WAITING).scalar_one())
 
     def room(self) -> int:
-        """Return how many more events it takes: the disk has them."""
+        """Return how many events it takes at once: the disk has them."""
         return _ROOM
 
-    # --- inside
+    # --- what is done in transactions
+
+    def _write(
+        self, changes: Sequence[Change], events: Mapping[int, Event], added: Rows, connection: Connection
+    ) -> int:
+        new = 0
+        if added:
+            new = connection.execute(self._inserts.add_events, _rows(added)).rowcount
+            if new == len(added):  # else it is not known which of them are there from before
+                self._remember(events)
+        records = {change.chat.key: change for change in changes if change.chat is not None}
+        # Each with the columns of its statement, in order.
+        for statement, rows in (
+            (statements.DELETE_CHATS, [(key,) for key, change in records.items() if change.removed]),
+            (
+                self._inserts.write_chats,
+                [_row(one.chat) for one in records.values() if one.chat and not one.removed],
+            ),
+            (
+                self._inserts.add_questions,
+                [_row_of_question(one) for change in changes for one in change.questions],
+            ),
+            (statements.FORGET_QUESTIONS, [(one,) for change in changes for one in change.closed_questions]),
+        ):
+            _change(statement, rows, connection)
+        return new
+
+    def _take(self, most: int, finished: Rows, connection: Connection) -> list[tuple[int, Event]]:
+        if finished:
+            connection.execute(statements.FINISH, _rows(finished))
+        if most <= 0:
+            return []
+        found: Rows = connection.execute(statements.NEXT, {"most": most}).scalar_one()
+        if not found:
+            return []
+        found.sort()
+        connection.execute(statements.BEGIN, _rows(found))
+        # Taken out only when they are handed out: a transaction that failed is done again.
+        known = {sequence: self._recent[sequence] for sequence, _ in found if sequence in self._recent}
+        if unread := [(sequence,) for sequence, _ in found if sequence not in known]:
+            bodies = connection.execute(statements.BODIES, _rows(unread)).scalar_one()
+            known |= {sequence: _event(body) for sequence, body in bodies}
+        return [(sequence, _of_attempt(known[sequence], attempts + 1)) for sequence, attempts in found]
+
+    def _remember(self, events: Mapping[int, Event]) -> None:
+        self._recent.update(events)
+        while len(self._recent) > _MOST_IN_MEMORY:
+            self._recent.popitem(last=False)
+
+    def _take_back(self, taking: "asyncio.Future[list[tuple[int, Event]]]") -> None:
+        """Let events wait again whose caller was cancelled."""
+        if taking.cancelled() or taking.exception() is not None or self._writer.is_closing:
+            return
+        if rows := [(sequence,) for sequence, _ in taking.result()]:
+            self._ask(partial(_change, statements.TAKE_BACK, rows))
+
+    # --- helpers
 
     def _hash(self, event_id: str) -> str:
         return blake2b(event_id.encode(), digest_size=16, key=self._database.salt).hexdigest()
 
+    async def _all(self, statement: Executable, values: Mapping[str, Any] | None = None) -> Rows:
+        """Return the rows of a statement that answers them all in one."""
+        rows: Rows = await self._do(
+            lambda connection: connection.execute(statement, values or {}).scalar_one()
+        )
+        return rows
+
     async def _do(self, work: Callable[[Connection], T]) -> T:
-        """Do something in a transaction, as the process that has the inbox."""
+        return await self._ask(work)
+
+    def _ask(self, work: Callable[[Connection], T]) -> "asyncio.Future[T]":
+        """Ask for something in a transaction, as the process that has the inbox."""
+        if self._hold is None:
+            return self._writer.run_in_batch(work)
+        hold = self._hold
+        hold.require_taken()
 
         def as_holder(connection: Connection) -> T:
-            self._check_hold(connection)
+            hold.require(connection)
             return work(connection)
 
-        return await self._run(as_holder)
+        asked = self._writer.run_in_batch(as_holder)
+        asked.add_done_callback(self._note_loss)
+        return asked
 
-    async def _run(self, work: Callable[[Connection], T]) -> T:
-        return await self._writer.run_in_batch(work)
+    def _note_loss(self, asked: "asyncio.Future[Any]") -> None:
+        if self._hold is not None and not asked.cancelled() and isinstance(asked.exception(), InboxLostError):
+            self._hold.lost.set()
+
+
+def _change(statement: Executable, rows: Rows, connection: Connection) -> None:
+    if rows:
+        connection.execute(statement, _rows(rows))
+
+
+def _rows(rows: Iterable[Sequence[Any]]) -> dict[str, Any]:
+    return {"rows": list(rows)}
+
+
+# --- rows
+
+
+def _row(record: ChatRecord) -> tuple[Any, ...]:
+    """Write a record as the statement takes it."""
+    return (
+        record.key,
+        _list_as_text(record.anchor),
+        _moment_as_text(record.anchor_at),
+        record.hint,
+        _list_as_text(record.members),
+        record.closed,
+        record.counter,
+    )
+
+
+def _record(row: Sequence[Any]) -> ChatRecord:
+    key, anchor, anchor_at, hint, members, closed, counter = row
+    return ChatRecord(
+        key,
+        _list_of_text(anchor),
+        _moment_of_text(anchor_at),
+        hint,
+        _list_of_text(members),
+        bool(closed),
+        counter,
+    )
+
+
+def _row_of_question(question: OpenQuestion) -> tuple[Any, ...]:
+    return question.message_id, question.chat, _list_as_text(question.answered)
+
+
+def _list_as_text(value: Sequence[str] | None) -> str | None:
+    return None if value is None else orjson.dumps(value).decode()
+
+
+def _list_of_text(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(orjson.loads(text))
+
+
+def _moment_as_text(value: datetime | None) -> str | None:
+    return None if value is None else value.astimezone(UTC).isoformat()
+
+
+def _moment_of_text(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
+# --- events
+
+
+def _chat_of(event: Event) -> str:
+    chat = event.chat if isinstance(event, ChatEvent | UnknownEvent) else None
+    # PostgreSQL has no such letter.
+    return "" if chat is None else chat.text.replace("\0", "�")
+
+
+def _body(event: Event) -> str:
+    """Write an event as text."""
+    try:
+        return encode(event).decode()
+    except InvalidInputError:
+        pass
+    # JSON that is nested so deeply can be read, but not written: it goes without what is not known of it.
+    if isinstance(event, MessageCreated):
+        event = evolve(event, extra={}, message=evolve(event.message, extra={}, payload=None))
+    return encode(evolve(event, extra={})).decode()
+
+
+def _event(body: str) -> Event:
+    """Read an event. One that another version of this package wrote may be of a kind that is not known here.
+
+    Raises:
+        JournalError: it is no event at all; its text is not in the error.
+    """
+    try:
+        document = orjson.loads(body)
+        try:
+            return event_from_dict(document)
+        except InvalidInputError:
+            return UnknownEvent(
+                id=document["id"],
+                received_at=datetime.fromisoformat(document["received_at"]),
+                name=document["kind"],
+                chat=document.get("chat"),
+                frame=document,
+            )
+    except (HealthmsgError, ValueError, KeyError, TypeError):
+        pass
+    raise JournalError("An event in the store cannot be read: the store was changed by another program.")
+
+
+def _of_attempt(event: Event, attempt: int) -> Event:
+    return event if event.attempt == attempt else evolve(event, attempt=attempt)

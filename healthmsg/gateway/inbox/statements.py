@@ -1,199 +1,148 @@
-"""Every statement on the inbox's tables."""
+"""Every statement on the inbox's tables. Many rows are one parameter, or one answer: see `database.rows`."""
 
-from collections.abc import Sequence
 from typing import Any, Final
 
-import orjson
-from attrs import evolve
-from sqlalchemy import Connection, bindparam, delete, func, select, text, update
-from sqlalchemy.types import Interval
+from attrs import frozen
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Delete,
+    Insert,
+    Interval,
+    Select,
+    Table,
+    Update,
+    bindparam,
+    delete,
+    func,
+    literal,
+    literal_column,
+    select,
+    true,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
 
-from healthmsg.bulk.journal.database import CHATS, HOLDER, QUESTIONS
-from healthmsg.codec import encode
-from healthmsg.errors import InvalidInputError, JournalError
-from healthmsg.events import Event, MessageCreated, event_from_dict
-from healthmsg.gateway.inbox.base import ChatRecord, OpenQuestion
+from healthmsg.database.rows import FIRST_TEXTS, big_number_at, flag_at, in_one_row, text_at
+from healthmsg.database.tables import CHATS, HOLDER, INBOX, QUESTIONS
 
-_C, _Q = CHATS.c, QUESTIONS.c
+_C, _I, _Q, _H = CHATS.c, INBOX.c, QUESTIONS.c, HOLDER.c
 
 # --- one process at a time (PostgreSQL alone)
 
-ADD_HOLDER: Final = text(
-    "INSERT INTO healthmsg_holder (name, holder, lease_until) VALUES ('inbox', '', 'epoch')"
-    " ON CONFLICT (name) DO NOTHING"
+_IS_INBOX: Final = _H.name == "inbox"
+_IS_MINE: Final = _H.holder == bindparam("b_holder")
+_LEASE_END: Final = func.clock_timestamp() + bindparam("b_lease", type_=Interval())
+ADD_HOLDER: Final = (
+    postgresql.insert(HOLDER)
+    .values(name="inbox", holder="", lease_until=func.to_timestamp(0))
+    .on_conflict_do_nothing(index_elements=[_H.name])
 )
-_LEASE: Final = bindparam("lease", type_=Interval())
-TAKE_HOLD: Final = (
+TAKE_HOLD: Final[Update] = (
     update(HOLDER)
-    .where(HOLDER.c.name == "inbox", HOLDER.c.lease_until < func.clock_timestamp())
-    .values(holder=bindparam("b_holder"), lease_until=func.clock_timestamp() + _LEASE)
+    .where(_IS_INBOX, _H.lease_until < func.clock_timestamp())
+    .values(holder=bindparam("b_holder"), lease_until=_LEASE_END)
 )
-RENEW_HOLD: Final = (
-    update(HOLDER)
-    .where(
-        HOLDER.c.name == "inbox",
-        HOLDER.c.holder == bindparam("b_holder"),
-        HOLDER.c.lease_until >= func.clock_timestamp(),
+# Also when the lease is over: until another process takes the inbox, it is this one's.
+RENEW_HOLD: Final[Update] = update(HOLDER).where(_IS_INBOX, _IS_MINE).values(lease_until=_LEASE_END)
+LET_GO: Final[Update] = (
+    update(HOLDER).where(_IS_INBOX, _IS_MINE).values(holder="", lease_until=func.to_timestamp(0))
+)
+# Another process waits for this row until the transaction has ended.
+LOCK_HOLD: Final = select(_H.name).where(_IS_INBOX, _IS_MINE).with_for_update()
+
+# --- reading
+
+KEYS: Final = in_one_row(select(_C.key, _C.hint))
+LOAD: Final = in_one_row(
+    select(_C.key, _C.anchor, _C.anchor_at, _C.hint, _C.members, _C.closed, _C.counter).where(
+        _C.key.in_(FIRST_TEXTS)
     )
-    .values(lease_until=func.clock_timestamp() + _LEASE)
 )
-LET_GO: Final = (
-    update(HOLDER)
-    .where(HOLDER.c.name == "inbox", HOLDER.c.holder == bindparam("b_holder"))
-    .values(lease_until=func.to_timestamp(0))
-)
-LOCK_HOLD: Final = text(
-    "SELECT 1 FROM healthmsg_holder WHERE name = 'inbox' AND holder = :holder"
-    " AND lease_until >= clock_timestamp() FOR UPDATE"
-)
-
-# --- chats
-
-KEYS: Final = select(_C.key, _C.hint)
-LOAD: Final = select(CHATS).where(_C.key.in_(bindparam("keys", expanding=True)))
-_DELETE_CHAT: Final = delete(CHATS).where(_C.key == bindparam("b_key"))
-_UPSERT_CHAT: Final = text(
-    "INSERT INTO healthmsg_chats (key, anchor, anchor_at, hint, members, closed, counter)"
-    " VALUES (:key, :anchor, :anchor_at, :hint, :members, :closed, :counter)"
-    " ON CONFLICT (key) DO UPDATE SET anchor = excluded.anchor, anchor_at = excluded.anchor_at,"
-    " hint = excluded.hint, members = excluded.members, closed = excluded.closed, counter = excluded.counter"
-).bindparams(bindparam("anchor_at", type_=_C.anchor_at.type), bindparam("closed", type_=_C.closed.type))
-
-
-def record_of(row: Any) -> ChatRecord:
-    """Return the record in a row."""
-    return ChatRecord(
-        row.key,
-        None if row.anchor is None else tuple(orjson.loads(row.anchor)),
-        row.anchor_at,
-        row.hint,
-        None if row.members is None else tuple(orjson.loads(row.members)),
-        row.closed,
-        row.counter,
-    )
-
-
-def write_record(connection: Connection, record: ChatRecord, *, removed: bool) -> None:
-    """Write the record of a chat, or delete it."""
-    if removed:
-        connection.execute(_DELETE_CHAT, {"b_key": record.key})
-        return
-    values = {
-        "key": record.key,
-        "anchor": _json(record.anchor),
-        "anchor_at": record.anchor_at,
-        "hint": record.hint,
-        "members": _json(record.members),
-        "closed": record.closed,
-        "counter": record.counter,
-    }
-    connection.execute(_UPSERT_CHAT, values)
-
-
-def _json(value: Sequence[str] | None) -> str | None:
-    return None if value is None else orjson.dumps(value).decode()
-
-
-# --- questions
-
-OPEN_QUESTIONS: Final = select(_Q.message_id, _Q.chat, _Q.answered).order_by(_Q.message_id)
-REMEMBER: Final = text(
-    "INSERT INTO healthmsg_questions (message_id, chat, answered) VALUES (:message_id, :chat, :answered)"
-    " ON CONFLICT (message_id) DO NOTHING"
-)
-FORGET: Final = delete(QUESTIONS).where(_Q.message_id.in_(bindparam("ids", expanding=True)))
-
-
-def row_of_question(question: OpenQuestion) -> dict[str, object]:
-    """Return a question as a row."""
-    return {
-        "message_id": question.message_id,
-        "chat": question.chat,
-        "answered": _json(question.answered),
-    }
-
+OPEN_QUESTIONS: Final = in_one_row(select(_Q.message_id, _Q.chat, _Q.answered))
+LAST_SEQUENCE: Final = select(func.coalesce(func.max(_I.sequence), 0))
+COUNT_WAITING: Final = select(func.count()).where(_I.state == literal_column("'new'"))
 
 # --- events
-#
-# Many rows are one parameter, as JSON: see the journal's statements.
 
-RELEASE_ALL: Final = text("UPDATE healthmsg_inbox SET state = 'new' WHERE state = 'running'")
-# In words, not parameters: SQLite takes a partial index only where it reads the same words.
-_TAKE: Final = text(
-    "UPDATE healthmsg_inbox SET state = 'running', attempts = attempts + 1 WHERE sequence IN"
-    " (SELECT sequence FROM healthmsg_inbox WHERE state = 'new' ORDER BY sequence LIMIT :most)"
-    " RETURNING sequence, body, attempts"
+# As words, not parameters: SQLite takes a partial index only where it reads the same words.
+_NEW: Final[ColumnElement[str]] = literal_column("'new'")
+_RUNNING: Final[ColumnElement[str]] = literal_column("'running'")
+_DONE: Final[ColumnElement[str]] = literal_column("'done'")
+_OTHER: Final = INBOX.alias("other")
+_BUSY: Final = select(_OTHER.c.chat).where(_OTHER.c.state == _RUNNING, _OTHER.c.chat != literal(""))
+_SEQUENCES: Final = select(big_number_at(0))
+
+NEXT: Final[Select[Any]] = in_one_row(
+    select(_I.sequence, _I.attempts)
+    .where(_I.state == _NEW, _I.chat.not_in(_BUSY))
+    .order_by(_I.sequence)
+    .limit(bindparam("most"))
 )
-_NUMBERS: Final = {
-    "sqlite": "(SELECT value FROM json_each(:numbers))",
-    "postgresql": "(SELECT value::text::bigint FROM json_array_elements(CAST(:numbers AS json)))",
+BODIES: Final[Select[Any]] = in_one_row(select(_I.sequence, _I.body).where(_I.sequence.in_(_SEQUENCES)))
+BEGIN: Final[Update] = (
+    update(INBOX).where(_I.sequence.in_(_SEQUENCES)).values(state=_RUNNING, attempts=_I.attempts + 1)
+)
+FINISH: Final[Update] = update(INBOX).where(_I.sequence.in_(_SEQUENCES)).values(state=_DONE, body=None)
+RELEASE: Final[Update] = (
+    update(INBOX).where(_I.sequence.in_(_SEQUENCES), _I.state == _RUNNING).values(state=_NEW)
+)
+# What its caller did not wait for was never begun.
+TAKE_BACK: Final[Update] = RELEASE.values(attempts=_I.attempts - 1)
+RELEASE_ALL: Final[Update] = update(INBOX).where(_I.state == _RUNNING).values(state=_NEW)
+
+# --- writing
+
+DELETE_CHATS: Final[Delete] = delete(CHATS).where(_C.key.in_(FIRST_TEXTS))
+FORGET_QUESTIONS: Final[Delete] = delete(QUESTIONS).where(_Q.message_id.in_(FIRST_TEXTS))
+_EVENT: Final[dict[Column[Any], Any]] = {
+    _I.sequence: big_number_at(0),
+    _I.id: text_at(1),
+    _I.chat: text_at(2),
+    _I.body: text_at(3),
+    _I.state: _NEW,
+    _I.attempts: literal_column("0"),
 }
-_FINISH: Final = {
-    dialect: text(f"UPDATE healthmsg_inbox SET state = 'done', body = NULL WHERE sequence IN {numbers}")  # noqa: S608 - our own words
-    for dialect, numbers in _NUMBERS.items()
+_CHAT: Final[dict[Column[Any], Any]] = {
+    _C.key: text_at(0),
+    _C.anchor: text_at(1),
+    _C.anchor_at: text_at(2),
+    _C.hint: text_at(3),
+    _C.members: text_at(4),
+    _C.closed: flag_at(5),
+    _C.counter: big_number_at(6),
 }
-_RELEASE: Final = {
-    dialect: text(
-        f"UPDATE healthmsg_inbox SET state = 'new' WHERE state = 'running' AND sequence IN {numbers}"  # noqa: S608 - as above
-    )
-    for dialect, numbers in _NUMBERS.items()
-}
-_INSERT: Final = {
-    "sqlite": text(
-        "INSERT INTO healthmsg_inbox (id, body, state, attempts)"
-        " SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), 'new', 0 FROM json_each(:rows)"
-        " WHERE true ON CONFLICT (id) DO NOTHING"
-    ),
-    "postgresql": text(
-        "INSERT INTO healthmsg_inbox (id, body, state, attempts) SELECT value ->> 0, value ->> 1, 'new', 0"
-        " FROM json_array_elements(CAST(:rows AS json)) WITH ORDINALITY ORDER BY ordinality"
-        " ON CONFLICT (id) DO NOTHING"
-    ),
+_QUESTION: Final[dict[Column[Any], Any]] = {
+    _Q.message_id: text_at(0),
+    _Q.chat: text_at(1),
+    _Q.answered: text_at(2),
 }
 
 
-def body_of(event: Event) -> str:
-    """Return an event as text."""
-    try:
-        return encode(event).decode()
-    except InvalidInputError:
-        pass
-    # JSON that is nested so deeply can be read, but not written: it goes without what is not known of it.
-    if isinstance(event, MessageCreated):
-        event = evolve(event, extra={}, message=evolve(event.message, extra={}, payload=None))
-    return encode(evolve(event, extra={})).decode()
+@frozen
+class Inserts:
+    """The statements that add rows, which are another kind of SQLAlchemy's for each database."""
 
+    add_events: Insert
+    """Leaves alone what is known by its id."""
+    write_chats: Insert
+    """Replaces the rows of chats that are known."""
+    add_questions: Insert
 
-def event_of(body: str, attempts: int) -> Event:
-    """Return the event of a row.
+    @classmethod
+    def of(cls, dialect: str) -> "Inserts":
+        """Make them."""
+        insert: Any = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[dialect]
 
-    Raises:
-        JournalError: it cannot be read; the text is not in the error.
-    """
-    try:
-        return evolve(event_from_dict(orjson.loads(body)), attempt=attempts)
-    except Exception:  # noqa: BLE001, S110 - whatever is in the file
-        pass
-    raise JournalError("An event in the store cannot be read: another version of this package wrote it.")
+        def rows(table: Table, values: dict[Column[Any], Any]) -> Any:
+            # With a condition, since SQLite would take what follows a bare query for a part of a join.
+            return insert(table).from_select(list(values), select(*values.values()).where(true()))
 
-
-def insert_events(connection: Connection, rows: Sequence[tuple[str, str]]) -> int:
-    """Insert events, but for those whose id is known, and return how many are new."""
-    inserted = connection.execute(_INSERT[connection.dialect.name], {"rows": orjson.dumps(rows).decode()})
-    return inserted.rowcount
-
-
-def take(connection: Connection, most: int) -> list[tuple[int, str, int]]:
-    """Begin the next events; return the number and the text of each, and how often it was begun."""
-    rows = connection.execute(_TAKE, {"most": most}).all()
-    return sorted((row[0], row[1], row[2]) for row in rows)
-
-
-def finish(connection: Connection, numbers: Sequence[int]) -> None:
-    """Note that events are done, and erase what they say."""
-    connection.execute(_FINISH[connection.dialect.name], {"numbers": orjson.dumps(numbers).decode()})
-
-
-def release(connection: Connection, numbers: Sequence[int]) -> None:
-    """Have events begun again."""
-    connection.execute(_RELEASE[connection.dialect.name], {"numbers": orjson.dumps(numbers).decode()})
+        chats = rows(CHATS, _CHAT)
+        replaced = {column.name: chats.excluded[column.name] for column in _CHAT if column is not _C.key}
+        counted = {"preserve_rowcount": True}
+        return cls(
+            rows(INBOX, _EVENT).on_conflict_do_nothing(index_elements=[_I.id]).execution_options(**counted),
+            chats.on_conflict_do_update(index_elements=[_C.key], set_=replaced),
+            rows(QUESTIONS, _QUESTION).on_conflict_do_nothing(index_elements=[_Q.message_id]),
+        )

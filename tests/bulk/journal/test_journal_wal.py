@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection
 
-from healthmsg.bulk.journal import Entry, State, open_journal, wal_mark
-from healthmsg.bulk.journal.sqlite import SqliteDatabase
+from healthmsg.bulk.journal import Entry, State, open_journal
 from healthmsg.bulk.journal.store import SqlJournal
+from healthmsg.database import wal_mark
+from healthmsg.database.sqlite import SqliteDatabase
 from healthmsg.errors import JournalError, JournalIncompleteError, JournalVersionError, Outcome
 from tests.bulk.journal.journals import NOW, begun, delivered, entry, holding, keys, states
 
