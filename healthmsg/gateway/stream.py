@@ -147,6 +147,8 @@ class Events(AsyncIterationOnly):
         self._to_write, self._written = asyncio.Event(), asyncio.Event()
         self._written.set()
         self._arrived = asyncio.Event()
+        self._is_prepared = False
+        """Whether this process has the store, and what was handed out before and not done is new again."""
         self._work: asyncio.Task[None] | None = None
         self._running: list[Event] = []
         self._state = EventsState.CONNECTING
@@ -255,6 +257,10 @@ class Events(AsyncIterationOnly):
         self._running = []
         while True:
             self._arrived.clear()
+            if not self._is_prepared:
+                # Until then, another process may have the store, or its events be another account's.
+                await self._wait()
+                continue
             if self._passing:
                 passing = [self._passing.popleft() for _ in range(min(most, len(self._passing)))]
                 if done:
@@ -383,6 +389,8 @@ class Events(AsyncIterationOnly):
             await self._inbox.hold()
             self._state = EventsState.CONNECTING
             await self._prepare(self._inbox)
+            self._is_prepared = True
+            self._arrived.set()
             async with asyncio.TaskGroup() as group:
                 assert self._connection is not None  # noqa: S101 - it was just made
                 group.create_task(self._connection.run())
