@@ -155,11 +155,11 @@ class Parts:
 
     @call.default
     def _fold_call(self) -> Send:
-        return fold(self.call_steps, self.wire)
+        return fold(self.call_steps, self.wire.__call__)
 
     @fetch.default
     def _fold_fetch(self) -> Send:
-        return self.shared.guard(fold([self.retry, *self.fetch_steps], self.wire))
+        return self.shared.guard(fold([self.retry, *self.fetch_steps], self.wire.__call__))
 
     def with_tokens(self, tokens: TokenManager) -> "Parts":
         """Return the parts for another user."""
@@ -227,7 +227,7 @@ def assemble(  # noqa: PLR0913 - a client has that many
         counters=counters,
         call_steps=(limit, record, CheckStep(notices, clock)),
         fetch_steps=(RecordStep(on_call, counters), CheckStep()),
-        token_call=fold([limit, record_token_call, CheckStep()], wire),
+        token_call=fold([limit, record_token_call, CheckStep()], wire.__call__),
         wire=wire,
         retry=RetryStep(retries),
         tokens=tokens,

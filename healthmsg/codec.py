@@ -229,15 +229,13 @@ def structured(document: object, shape: type[T]) -> T:
     """
     hook, path = _hook(shape), ""  # type: ignore[arg-type] # types are hashable
     try:
-        made: T = hook(document, shape)
+        return hook(document, shape)  # type: ignore[no-any-return] # what a hook makes is of its shape
     except MismatchError as error:
         path = f"${error.path}"
     except InvalidInputError:
         raise
     except Exception:  # noqa: BLE001, S110 - whatever a hook stumbled over, and it may carry a value
         pass
-    else:
-        return made
     raise MismatchError(path)
 
 

@@ -93,12 +93,13 @@ class Deliveries:
     def delivered(self, chat: ChatAddress, message_id: str, body: str, files: Files, call: Request) -> None:
         """Note a message of which the service said that it accepted it, and the call that it was sent by."""
         self.know(message_id)
-        address, departed_at, answered_at = chat.text, call.current.departed_at, call.current.answered_at
-        self._last_in[address] = message_id, hash(body), departed_at, answered_at
-        self._last_in.move_to_end(address)
+        address, last_in, current = chat.text, self._last_in, call.current
+        departed_at, answered_at = current.departed_at, current.answered_at
+        last_in[address] = message_id, hash(body), departed_at, answered_at
+        last_in.move_to_end(address)
         self._last.append((address, message_id, body, files, departed_at, answered_at))
-        if len(self._last_in) > _MOST_CHATS:
-            self._last_in.popitem(last=False)
+        if len(last_in) > _MOST_CHATS:
+            last_in.popitem(last=False)
 
     def forget(self, message_id: str) -> None:
         """Forget a message, since it could not be noted in the journal that it was delivered."""
@@ -164,19 +165,22 @@ class Deliveries:
         cost every call more.
         """
         address, its_hash = chat.text, hash(body)
-        there = self._on_their_way.setdefault(its_hash, {})
-        there[address] = there.get(address, 0) + 1
+        there = self._on_their_way.get(its_hash)
+        if there is None:
+            self._on_their_way[its_hash] = {address: 1}
+        else:
+            there[address] = there.get(address, 0) + 1
         return its_hash
 
     def untrack(self, chat: ChatAddress, its_hash: int) -> None:
         """Note that the call with such a message is over."""
-        address = chat.text
-        there = self._on_their_way[its_hash]
-        there[address] -= 1
-        if not there[address]:
-            del there[address]
-            if not there:
-                del self._on_their_way[its_hash]
+        address, there = chat.text, self._on_their_way[its_hash]
+        if there[address] > 1:
+            there[address] -= 1
+            return
+        del there[address]
+        if not there:
+            del self._on_their_way[its_hash]
 
     def is_claimed(self, message_id: str) -> bool:
         """Return whether a message is known to be one that was delivered."""
@@ -235,10 +239,11 @@ class Deliveries:
 
     def know(self, message_id: str) -> None:
         """Note that a message is one that was delivered, whatever it is."""
+        order = self._order
         self._known.add(message_id)
-        self._order.append(message_id)
-        if len(self._order) > _MOST_KNOWN:
-            self._known.discard(self._order.popleft())
+        order.append(message_id)
+        if len(order) > _MOST_KNOWN:
+            self._known.discard(order.popleft())
 
     def _delivered(  # noqa: PLR0917, PLR0913 - as it is kept
         self,

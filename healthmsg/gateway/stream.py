@@ -12,7 +12,7 @@ from os import PathLike
 from types import TracebackType
 from typing import Final, Literal, Self
 
-from attrs import define, evolve, frozen
+from attrs import define, evolve
 
 from healthmsg.aio import AsyncIterationOnly
 from healthmsg.api import Api
@@ -28,7 +28,7 @@ from healthmsg.gateway.jobs import Jobs
 from healthmsg.gateway.questions import Questions
 from healthmsg.ids import ChatAddress, ChatKind
 from healthmsg.json_text import JSONObject
-from healthmsg.live import Presence
+from healthmsg.live import EventsStats, Presence
 from healthmsg.log import log
 from healthmsg.models import User
 from healthmsg.ratelimit.queue import Priority
@@ -58,27 +58,6 @@ class EventsState(Enum):
     CLOSED = "closed"
 
 
-@frozen
-class EventsStats:
-    """The figures of a stream of events, since it was opened."""
-
-    handed_out: int
-    """Events that the program got, repeated ones included."""
-    frames: int
-    """Frames that the gateway sent."""
-    unreadable: int
-    """Those among them that could not be read."""
-    connects: int
-    missed: int
-    """Messages that no frame had brought, and that were found in a list."""
-    late: int
-    """Those among them that were found only by the audit."""
-    dropped: int
-    """Likes, typing and presence for which there was no room."""
-    behind: int
-    """Chats that are still being read."""
-
-
 @define(eq=False)
 class _Counters:
     handed_out: int = 0
@@ -91,6 +70,7 @@ class _Counters:
 class _Sender:
     """Sends over the connection of a stream, once there is one."""
 
+    stats: Callable[[], EventsStats]
     connection: GatewayConnection | None = None
 
     def send_typing(self, chat: ChatAddress) -> bool:
@@ -125,7 +105,7 @@ class Events(AsyncIterationOnly):
         service_time: Callable[[], datetime | None],
         settle: float = SETTLE,
     ) -> None:
-        self._api, self._live, self._sender = api, api.live, _Sender()
+        self._api, self._live, self._sender = api, api.live, _Sender(self.stats)
         self._connect = connect
         self._store = store
         self._kinds, self._subscribe = None if kinds is None else tuple(kinds), subscribe
@@ -147,6 +127,8 @@ class Events(AsyncIterationOnly):
         self._to_write, self._written = asyncio.Event(), asyncio.Event()
         self._written.set()
         self._arrived = asyncio.Event()
+        self._is_prepared = False
+        """Whether this process has the store, and what was handed out before and not done is new again."""
         self._work: asyncio.Task[None] | None = None
         self._running: list[Event] = []
         self._state = EventsState.CONNECTING
@@ -255,6 +237,10 @@ class Events(AsyncIterationOnly):
         self._running = []
         while True:
             self._arrived.clear()
+            if not self._is_prepared:
+                # Until then, another process may have the store, or its events be another account's.
+                await self._wait()
+                continue
             if self._passing:
                 passing = [self._passing.popleft() for _ in range(min(most, len(self._passing)))]
                 if done:
@@ -383,6 +369,8 @@ class Events(AsyncIterationOnly):
             await self._inbox.hold()
             self._state = EventsState.CONNECTING
             await self._prepare(self._inbox)
+            self._is_prepared = True
+            self._arrived.set()
             async with asyncio.TaskGroup() as group:
                 assert self._connection is not None  # noqa: S101 - it was just made
                 group.create_task(self._connection.run())

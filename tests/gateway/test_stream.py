@@ -144,6 +144,8 @@ async def test_what_was_sent_while_the_connection_was_lost_comes_in_order(
         assert texts(caught_up) == [str(number) for number in range(1, 61)]
         assert caught_up[0].caught_up
         assert events.stats().missed >= 59
+        assert client.stats().events == events.stats()
+    assert client.stats().events is None
 
 
 async def test_with_a_store_what_was_sent_meanwhile_comes_at_the_next_start(
@@ -197,6 +199,23 @@ async def test_an_event_whose_handling_fails_comes_again(sandbox: Sandbox, tmp_p
         await handle()  # the first one is done, the second one fails
 
 
+async def test_what_a_process_had_in_hand_when_it_died_comes_before_what_was_sent_after_it(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    chat = sandbox.add_conversation()
+    store = tmp_path / "inbox.db"
+    async with client_of(sandbox) as client, client.events(store=store, settle=SETTLE) as events:
+        await live(events)
+        sandbox.say(None, chat, "one")
+        sandbox.say(None, chat, "two")
+        await take(events, 1)
+        events._running.clear()  # a process that is killed does not release it
+    async with client_of(sandbox) as client, client.events(store=store, settle=SETTLE) as events:
+        taken = await take(events, 2)
+    assert texts(taken) == ["one", "two"]
+    assert [event.attempt for event in taken] == [2, 1]
+
+
 async def test_no_text_stays_in_the_store_when_its_event_is_done(sandbox: Sandbox, tmp_path: Path) -> None:
     chat = sandbox.add_conversation()
     store = tmp_path / "inbox.db"
@@ -211,9 +230,12 @@ async def test_no_text_stays_in_the_store_when_its_event_is_done(sandbox: Sandbo
 
 
 async def test_a_store_belongs_to_one_account(sandbox: Sandbox, tmp_path: Path) -> None:
+    chat = sandbox.add_conversation()
     store = tmp_path / "inbox.db"
     async with client_of(sandbox) as client, client.events(store=store, settle=SETTLE) as events:
         await live(events)
+        sandbox.say(None, chat, "of no concern to Piet")
+        await until(lambda: events.stats().frames)
     other = sandbox.add_colleague("Piet", "Pol")
     async with client_of(sandbox, other) as client, client.events(store=store, settle=SETTLE) as events:
         with pytest.raises(JournalMismatchError):
