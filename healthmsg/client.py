@@ -240,7 +240,8 @@ class Client(AsyncOnly):
 
     def stats(self) -> Stats:
         """Return the figures of this client and all its views together, as of now."""
-        return self._parts.counters.stats(queued=self._parts.limiter.waiting)
+        parts = self._parts
+        return evolve(parts.counters.stats(queued=parts.limiter.waiting), events=parts.live.stats())
 
     @cached_property
     def me(self) -> Me:

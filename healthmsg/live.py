@@ -5,8 +5,11 @@ minute [D].
 """
 
 import asyncio
+from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Literal, Protocol, Self
+
+from attrs import frozen
 
 from healthmsg.aio import AsyncOnly, start
 from healthmsg.errors import ConfigurationError
@@ -20,8 +23,33 @@ PRESENCES: Final = ("online", "busy", "away", "offline")
 _REPEAT: Final = 4.0
 
 
+@frozen
+class EventsStats:
+    """The figures of a stream of events, since it was opened."""
+
+    handed_out: int
+    """Events that the program got, repeated ones included."""
+    frames: int
+    """Frames that the gateway sent."""
+    unreadable: int
+    """Those among them that could not be read."""
+    connects: int
+    missed: int
+    """Messages that no frame had brought, and that were found in a list."""
+    late: int
+    """Those among them that were found only by the audit."""
+    dropped: int
+    """Likes, typing and presence for which there was no room."""
+    behind: int
+    """Chats that are still being read."""
+
+
 class Sender(Protocol):
-    """A connection to the gateway. Each method returns whether it was sent."""
+    """A stream of events, and its connection. What sends returns whether it was sent."""
+
+    @property
+    def stats(self) -> Callable[[], EventsStats]:
+        """Returns the stream's figures as of now."""
 
     def send_typing(self, chat: ChatAddress) -> bool:
         """Say that the user types."""
@@ -50,6 +78,10 @@ class Live:
                 "typing and presence go over the gateway: open a stream with `client.events()` first"
             )
         return self.sender
+
+    def stats(self) -> EventsStats | None:
+        """Return the figures of the stream that is open; `None`: none is."""
+        return None if self.sender is None else self.sender.stats()
 
     async def presence(self, status: Presence) -> bool:
         """Say whether the user is there."""

@@ -12,7 +12,7 @@ from os import PathLike
 from types import TracebackType
 from typing import Final, Literal, Self
 
-from attrs import define, evolve, frozen
+from attrs import define, evolve
 
 from healthmsg.aio import AsyncIterationOnly
 from healthmsg.api import Api
@@ -28,7 +28,7 @@ from healthmsg.gateway.jobs import Jobs
 from healthmsg.gateway.questions import Questions
 from healthmsg.ids import ChatAddress, ChatKind
 from healthmsg.json_text import JSONObject
-from healthmsg.live import Presence
+from healthmsg.live import EventsStats, Presence
 from healthmsg.log import log
 from healthmsg.models import User
 from healthmsg.ratelimit.queue import Priority
@@ -58,27 +58,6 @@ class EventsState(Enum):
     CLOSED = "closed"
 
 
-@frozen
-class EventsStats:
-    """The figures of a stream of events, since it was opened."""
-
-    handed_out: int
-    """Events that the program got, repeated ones included."""
-    frames: int
-    """Frames that the gateway sent."""
-    unreadable: int
-    """Those among them that could not be read."""
-    connects: int
-    missed: int
-    """Messages that no frame had brought, and that were found in a list."""
-    late: int
-    """Those among them that were found only by the audit."""
-    dropped: int
-    """Likes, typing and presence for which there was no room."""
-    behind: int
-    """Chats that are still being read."""
-
-
 @define(eq=False)
 class _Counters:
     handed_out: int = 0
@@ -91,6 +70,7 @@ class _Counters:
 class _Sender:
     """Sends over the connection of a stream, once there is one."""
 
+    stats: Callable[[], EventsStats]
     connection: GatewayConnection | None = None
 
     def send_typing(self, chat: ChatAddress) -> bool:
@@ -125,7 +105,7 @@ class Events(AsyncIterationOnly):
         service_time: Callable[[], datetime | None],
         settle: float = SETTLE,
     ) -> None:
-        self._api, self._live, self._sender = api, api.live, _Sender()
+        self._api, self._live, self._sender = api, api.live, _Sender(self.stats)
         self._connect = connect
         self._store = store
         self._kinds, self._subscribe = None if kinds is None else tuple(kinds), subscribe

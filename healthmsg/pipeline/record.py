@@ -10,6 +10,7 @@ from attrs import define, frozen
 from healthmsg.clock import SteadyClock
 from healthmsg.environment import port_of
 from healthmsg.errors import CallError, StatusError
+from healthmsg.live import EventsStats
 from healthmsg.log import call_back, log, logger
 from healthmsg.pipeline.request import Request, Response, Send
 
@@ -80,6 +81,8 @@ class Stats:
     """Tries under way now: past the limit, not answered yet. A download is answered when it begins."""
     queued: int
     """Calls that wait for the limit now; where clients share a limiter, those of all of them."""
+    events: EventsStats | None = None
+    """Those of the stream of events that this client, or this view, has open."""
 
 
 @define(eq=False)

@@ -144,6 +144,8 @@ async def test_what_was_sent_while_the_connection_was_lost_comes_in_order(
         assert texts(caught_up) == [str(number) for number in range(1, 61)]
         assert caught_up[0].caught_up
         assert events.stats().missed >= 59
+        assert client.stats().events == events.stats()
+    assert client.stats().events is None
 
 
 async def test_with_a_store_what_was_sent_meanwhile_comes_at_the_next_start(
