@@ -181,6 +181,7 @@ class Events(AsyncIterationOnly):
         self._live.sender = self._sender
         try:
             self._inbox = await self._stack.enter_async_context(open_inbox(self._store))
+            self._inbox.on_taken_back = self._arrived.set
             self._work = self._api.spawn(self._go_on())
         except BaseException:
             await self.close()
