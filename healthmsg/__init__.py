@@ -29,7 +29,9 @@ _NAMES = {
     " QuestionAnswered TypingStarted TypingStopped UnknownEvent VerificationAccepted VerificationRejected"
     " event_from_dict",
     "healthmsg.files": "UploadFile",
-    "healthmsg.ids": "exact_aux_id fold_aux_id",
+    "healthmsg.gateway.stream": "Events EventsState",
+    "healthmsg.ids": "ChatAddress exact_aux_id fold_aux_id",
+    "healthmsg.live": "EventsStats",
     "healthmsg.models": "Attachment CompanyInfo ConversationInfo GroupChatInfo GroupInvite GroupSettings"
     " IdentityProvider ImportUser Member Message Option Outcome Payload Question QuestionAnswer"
     " QuestionOption QuestionPayload Quota SentMessage User Verification VerificationPayload",

@@ -63,8 +63,12 @@ from healthmsg.events import VerificationAccepted as VerificationAccepted
 from healthmsg.events import VerificationRejected as VerificationRejected
 from healthmsg.events import event_from_dict as event_from_dict
 from healthmsg.files import UploadFile as UploadFile
+from healthmsg.gateway.stream import Events as Events
+from healthmsg.gateway.stream import EventsState as EventsState
+from healthmsg.ids import ChatAddress as ChatAddress
 from healthmsg.ids import exact_aux_id as exact_aux_id
 from healthmsg.ids import fold_aux_id as fold_aux_id
+from healthmsg.live import EventsStats as EventsStats
 from healthmsg.models import Attachment as Attachment
 from healthmsg.models import CompanyInfo as CompanyInfo
 from healthmsg.models import ConversationInfo as ConversationInfo
@@ -109,6 +113,7 @@ __all__ = [
     "CallRecord",
     "CallTimeoutError",
     "Chat",
+    "ChatAddress",
     "ChatEvent",
     "Client",
     "CompanyInfo",
@@ -121,6 +126,9 @@ __all__ = [
     "DownloadResult",
     "Environment",
     "Event",
+    "Events",
+    "EventsState",
+    "EventsStats",
     "Export",
     "FileStream",
     "FileTokenStore",

@@ -117,7 +117,7 @@ class SqliteDatabase:
 
     def is_passing(self, error: Exception) -> bool:
         """Return whether the error may pass. Nothing of the transaction was done."""
-        original = error.orig if isinstance(error, DBAPIError) else None
+        original = error.orig if isinstance(error, DBAPIError) else error
         return getattr(original, "sqlite_errorname", "") == "SQLITE_FULL"
 
     async def run_sync(self, work: Callable[[Connection], T]) -> T:
@@ -157,9 +157,13 @@ def _read(work: Callable[[Connection], T], connection: Connection) -> T:
 def _writing_engine(path: Path) -> Engine:
     engine = create_engine(URL.create("sqlite", database=str(path)), **ENGINE_OPTIONS)
     event.listen(engine, "connect", _or_close(_read_and_write))
-    # It takes the lock at once: taking it later can fail.
-    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE") and None)
+    # It takes the lock at once: taking it later can fail. By the driver alone, at a tenth of the cost.
+    event.listen(engine, "begin", _begin)
     return engine
+
+
+def _begin(connection: Connection) -> None:
+    _raw(connection).execute("BEGIN IMMEDIATE")
 
 
 def _reading_engine(path: Path, *, accepts_missing_wal: bool) -> Engine:

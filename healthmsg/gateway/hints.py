@@ -73,8 +73,8 @@ class HintTrust:
     """
 
     def __init__(self) -> None:
-        self.confirmations = 0
-        self.lies = 0
+        self.confirmations: int = 0
+        self.lies: int = 0
 
     @property
     def is_given(self) -> bool:

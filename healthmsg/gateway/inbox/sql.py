@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Executable
 from healthmsg.codec import encode
 from healthmsg.database.base import ENTER_ALONE, Database
 from healthmsg.database.opening import open_database
+from healthmsg.database.quick import answer, change
 from healthmsg.database.tables import Owner, read_meta, require_same, set_owner, write_meta
 from healthmsg.database.target import Target
 from healthmsg.database.writer import Change as WriterChange
@@ -140,8 +141,8 @@ class SqlInbox:
         if self._last is None:
             raise InvalidInputError("an inbox is started before anything is written to it")
         events = {}
-        for change in changes:
-            for event in change.events:
+        for one in changes:
+            for event in one.events:
                 self._last += 1
                 events[self._last] = event
         added = [
@@ -189,40 +190,40 @@ class SqlInbox:
     ) -> int:
         new = 0
         if added:
-            new = connection.execute(self._inserts.add_events, _rows(added)).rowcount
+            new = change(connection, self._inserts.add_events, _rows(added))
             if new == len(added):  # else it is not known which of them are there from before
                 self._remember(events)
-        records = {change.chat.key: change for change in changes if change.chat is not None}
+        records = {one.chat.key: one for one in changes if one.chat is not None}
         # Each with the columns of its statement, in order.
         for statement, rows in (
-            (statements.DELETE_CHATS, [(key,) for key, change in records.items() if change.removed]),
+            (statements.DELETE_CHATS, [(key,) for key, one in records.items() if one.removed]),
             (
                 self._inserts.write_chats,
                 [_row(one.chat) for one in records.values() if one.chat and not one.removed],
             ),
             (
                 self._inserts.add_questions,
-                [_row_of_question(one) for change in changes for one in change.questions],
+                [_row_of_question(one) for some in changes for one in some.questions],
             ),
-            (statements.FORGET_QUESTIONS, [(one,) for change in changes for one in change.closed_questions]),
+            (statements.FORGET_QUESTIONS, [(one,) for some in changes for one in some.closed_questions]),
         ):
             _change(statement, rows, connection)
         return new
 
     def _take(self, most: int, finished: Rows, connection: Connection) -> list[tuple[int, Event]]:
         if finished:
-            connection.execute(statements.FINISH, _rows(finished))
+            change(connection, statements.FINISH, _rows(finished))
         if most <= 0:
             return []
-        found: Rows = connection.execute(statements.NEXT, {"most": most}).scalar_one()
+        found: Rows = answer(connection, statements.NEXT, {"most": most})
         if not found:
             return []
         found.sort()
-        connection.execute(statements.BEGIN, _rows(found))
+        change(connection, statements.BEGIN, _rows(found))
         # Taken out only when they are handed out: a transaction that failed is done again.
         known = {sequence: self._recent[sequence] for sequence, _ in found if sequence in self._recent}
         if unread := [(sequence,) for sequence, _ in found if sequence not in known]:
-            bodies = connection.execute(statements.BODIES, _rows(unread)).scalar_one()
+            bodies = answer(connection, statements.BODIES, _rows(unread))
             known |= {sequence: _event(body) for sequence, body in bodies}
         return [(sequence, _of_attempt(known[sequence], attempts + 1)) for sequence, attempts in found]
 
@@ -246,9 +247,7 @@ class SqlInbox:
 
     async def _all(self, statement: Executable, values: Mapping[str, Any] | None = None) -> Rows:
         """Return the rows of a statement that answers them all in one."""
-        rows: Rows = await self._do(
-            lambda connection: connection.execute(statement, values or {}).scalar_one()
-        )
+        rows: Rows = await self._do(lambda connection: answer(connection, statement, values or {}))
         return rows
 
     async def _do(self, work: Callable[[Connection], T]) -> T:
@@ -276,7 +275,7 @@ class SqlInbox:
 
 def _change(statement: Executable, rows: Rows, connection: Connection) -> None:
     if rows:
-        connection.execute(statement, _rows(rows))
+        change(connection, statement, _rows(rows))
 
 
 def _rows(rows: Iterable[Sequence[Any]]) -> dict[str, Any]:

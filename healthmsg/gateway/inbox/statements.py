@@ -1,5 +1,6 @@
 """Every statement on the inbox's tables. Many rows are one parameter, or one answer: see `database.rows`."""
 
+from functools import cache
 from typing import Any, Final
 
 from attrs import frozen
@@ -130,6 +131,7 @@ class Inserts:
     add_questions: Insert
 
     @classmethod
+    @cache
     def of(cls, dialect: str) -> "Inserts":
         """Make them."""
         insert: Any = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[dialect]

@@ -153,8 +153,9 @@ async def test_what_a_cancelled_caller_did_not_get_comes_again_and_does_not_coun
         caller.cancel()
         with pytest.raises(asyncio.CancelledError):
             await caller
-        while await inbox.waiting() != 1:  # noqa: ASYNC110 - the inbox is asked
-            await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            while await inbox.waiting() != 1:  # noqa: ASYNC110 - the inbox is asked
+                await asyncio.sleep(0)
 
         assert [(event.id, event.attempt) for event in await inbox.next(9)] == [("message/m2", 1)]
         assert [state for state, _ in await bodies(inbox)] == ["done", "running"]
