@@ -127,8 +127,7 @@ class Events(AsyncIterationOnly):
         self._to_write, self._written = asyncio.Event(), asyncio.Event()
         self._written.set()
         self._arrived = asyncio.Event()
-        self._is_prepared = False
-        """Whether this process has the store, and what was handed out before and not done is new again."""
+        self._is_prepared = False  # until this process has the store, and what a dead one held is new again
         self._work: asyncio.Task[None] | None = None
         self._running: list[Event] = []
         self._state = EventsState.CONNECTING
@@ -182,6 +181,7 @@ class Events(AsyncIterationOnly):
         self._live.sender = self._sender
         try:
             self._inbox = await self._stack.enter_async_context(open_inbox(self._store))
+            self._inbox.on_taken_back = self._arrived.set
             self._work = self._api.spawn(self._go_on())
         except BaseException:
             await self.close()

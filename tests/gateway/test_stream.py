@@ -216,6 +216,28 @@ async def test_what_a_process_had_in_hand_when_it_died_comes_before_what_was_sen
     assert [event.attempt for event in taken] == [2, 1]
 
 
+async def test_what_a_loop_was_about_to_get_when_it_was_cancelled_comes_to_the_next_one(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    chat = sandbox.add_conversation()
+    store = tmp_path / "inbox.db"
+    async with client_of(sandbox) as client, client.events(store=store, settle=SETTLE) as events:
+        await live(events)
+        sandbox.say(None, chat, "one")
+        sandbox.say(None, chat, "two")
+        await until(lambda: events.stats().frames >= 2)
+        await events._written.wait()
+        getting = asyncio.ensure_future(anext(aiter(events)))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        getting.cancel()
+        await asyncio.wait([getting])
+        assert getting.cancelled()
+        taken = await take(events, 2)
+    assert texts(taken) == ["one", "two"]
+    assert [event.attempt for event in taken] == [1, 1]
+
+
 async def test_no_text_stays_in_the_store_when_its_event_is_done(sandbox: Sandbox, tmp_path: Path) -> None:
     chat = sandbox.add_conversation()
     store = tmp_path / "inbox.db"
