@@ -109,8 +109,7 @@ class Events(AsyncIterationOnly):
         self._connect = connect
         self._store = store
         self._kinds, self._subscribe = None if kinds is None else tuple(kinds), subscribe
-        self._service_time = service_time
-        self._settle = settle
+        self._service_time, self._settle = service_time, settle
         self._clock = SteadyClock()
         self._counters = _Counters()
         self._stack = AsyncExitStack()
