@@ -14,11 +14,11 @@ from typing import Final, Literal, Self
 
 from attrs import define, evolve
 
-from healthmsg.aio import AsyncIterationOnly
+from healthmsg.aio import AsyncIterationOnly, start
 from healthmsg.api import Api
 from healthmsg.assembly import Parts
 from healthmsg.clock import ServerClock, SteadyClock
-from healthmsg.errors import ClientClosedError, ConfigurationError, InvalidInputError
+from healthmsg.errors import ClientClosedError, ConfigurationError, InvalidInputError, JournalError
 from healthmsg.events import ChatEvent, Event, GroupChatCreated, Incomplete, event_of_frame
 from healthmsg.gateway.catch_up import SETTLE, CatchUp
 from healthmsg.gateway.connection import GatewayConnection, GatewayState
@@ -34,7 +34,7 @@ from healthmsg.models import User
 from healthmsg.ratelimit.queue import Priority
 from healthmsg.routes import GET_ME
 from healthmsg.transport.websocket import sockets_of
-from healthmsg.validation import check_all, check_choice
+from healthmsg.validation import check_all, check_choice, check_count
 
 Subscribe = Literal["active", "all", "none"]
 """Of which group chats messages come whole and at once."""
@@ -87,9 +87,10 @@ class Events(AsyncIterationOnly):
     """What happens in the user's chats. Use it as `async with client.events(…) as events:`.
 
     `async for event in events` hands out one event after another. An event is done when the loop asks for
-    the next one. If the loop's body raises, or leaves the loop, or the process dies, the event comes
-    again when the stream is opened the next time, with a higher `attempt`; without a store, only what the
-    process has not lost. `batches` hands out several at once, which costs less with a store.
+    the next one. If the loop's body raises, or leaves the loop, or the process dies, the event comes again, with a
+    higher `attempt`: in the next loop over this stream, or when the store is opened the next time. Without a
+    store, only what the process has not lost. `batches` hands out several at once, which costs less with a
+    store.
     """
 
     _called = "stream of events"
@@ -194,6 +195,14 @@ class Events(AsyncIterationOnly):
 
     async def close(self) -> None:
         """End the connection within 5 seconds. What was not handled to its end comes again."""
+        closing = start(self._close(), name="healthmsg events closing")
+        try:
+            await asyncio.shield(closing)
+        except asyncio.CancelledError:
+            await asyncio.wait([closing])
+            raise
+
+    async def _close(self) -> None:
         self._state = EventsState.CLOSED
         self._arrived.set()
         work, self._work = self._work, None
@@ -203,17 +212,26 @@ class Events(AsyncIterationOnly):
             if work is not None:
                 work.cancel()
                 await asyncio.wait([work])
-            await self._write_all()
-            if self._running and self._inbox is not None:
-                running, self._running = self._running, []
-                with suppress(Exception):  # it is released when the store is opened again
-                    await self._inbox.release([event.id for event in running])
+                if not work.cancelled() and (failure := work.exception()) is not None:
+                    # A loop that asks for the next event gets it; one that was left does not.
+                    log(logging.INFO, "the events ended with %(error)s", error=type(failure).__name__)
+            # What fails here is caught up on, and handed out again, at the next start.
+            with suppress(JournalError):
+                await self._write_all()
+                await self._release()
         finally:
             if self._live.sender is self._sender:
                 self._live.sender = None
             await self._stack.aclose()
 
+    async def _release(self) -> None:
+        """Have what was handed out and not done handed out again."""
+        running, self._running = self._running, []
+        if running and self._inbox is not None:
+            await self._inbox.release([event.id for event in running if event.durable])
+
     async def __aiter__(self) -> AsyncIterator[Event]:
+        await self._release()  # another loop was left before
         while True:
             for event in await self._next(1):
                 yield event
@@ -224,8 +242,9 @@ class Events(AsyncIterationOnly):
         All of them are done when the next batch is asked for. With a store, a batch is one transaction
         instead of one for each event.
         """
+        await self._release()
         while True:
-            yield await self._next(most)
+            yield await self._next(check_count(most, "most", at_least=1))
 
     async def _next(self, most: int) -> list[Event]:
         """Note that the last events are done, and return the next ones."""
