@@ -357,11 +357,10 @@ class ChatSync:
 
 
 def _split(merged: Sequence[Event], found: Found) -> tuple[list[Event], list[Event]]:
-    """Return what the list shows, with what stands in between, and what it does not show yet."""
+    """Return what the list shows, and what it does not show yet."""
     listed = {message.id for message in found.messages}
-    shown = [index for index, event in enumerate(merged) if message_id_of(event) in listed]
-    end = shown[-1] + 1 if shown else 0
-    return list(merged[:end]), list(merged[end:])
+    shown = [event for event in merged if message_id_of(event) in listed]
+    return shown, [event for event in merged if message_id_of(event) not in listed]
 
 
 def _is_since(message: Message, since: datetime | None) -> bool:
