@@ -87,10 +87,10 @@ class Events(AsyncIterationOnly):
     """What happens in the user's chats. Use it as `async with client.events(…) as events:`.
 
     `async for event in events` hands out one event after another. An event is done when the loop asks for
-    the next one. If the loop's body raises, or leaves the loop, or the process dies, the event comes again, with a
-    higher `attempt`: in the next loop over this stream, or when the store is opened the next time. Without a
-    store, only what the process has not lost. `batches` hands out several at once, which costs less with a
-    store.
+    the next one. If the loop's body raises, or leaves the loop, or the process dies, the event comes again,
+    with a higher `attempt`: in the next loop over this stream, or when the store is opened the next time.
+    Without a store, only what the process has not lost. `batches` hands out several at once, which costs less
+    with a store.
     """
 
     _called = "stream of events"
