@@ -221,7 +221,7 @@ class Client(AsyncOnly):
         if retries is not None:
             retry = RetryStep(check_option(retries, "retries", Retries))
         hook = check_hook(on_response, "on_response", "Response") or parts.on_response
-        return _View(evolve(parts, wire=wire, retry=retry, on_response=hook))
+        return _View(evolve(parts.with_times(wire, retry), on_response=hook))
 
     @property
     def environment(self) -> Environment:
