@@ -85,6 +85,12 @@ class Jobs:
     async def run(self) -> None:
         """Work until it is cancelled."""
         running: set[asyncio.Task[None]] = set()
+
+        def ended(task: asyncio.Task[None]) -> None:
+            # Woken before its place is free, the loop would wait for the end of one that has ended.
+            running.discard(task)
+            self.wake()
+
         async with asyncio.TaskGroup() as group:
             while True:
                 self._wake.clear()
@@ -92,7 +98,7 @@ class Jobs:
                 while len(running) < AT_ONCE and (job := self._core.next_job(now)) is not None:
                     task = group.create_task(self._do(job))
                     running.add(task)
-                    task.add_done_callback(running.discard)
+                    task.add_done_callback(ended)
                 is_full = len(running) >= AT_ONCE
                 due = None if is_full else self._core.due()
                 try:
@@ -113,7 +119,6 @@ class Jobs:
                 name = type(error).__name__
                 log(logging.INFO, "catching up: a call failed (%(error)s) and is tried again", error=name)
             self._core.failed(job, self._now())
-        self.wake()
 
     async def _done(self, job: Job) -> None:
         if isinstance(job, ListChats):
