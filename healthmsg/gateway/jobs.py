@@ -12,7 +12,13 @@ from healthmsg.errors import (
     ClientClosedError,
     ForbiddenError,
     NotFoundError,
+    ProxyAuthenticationError,
+    RateLimitedError,
     ReauthorizationRequiredError,
+    ServerError,
+    StatusError,
+    TokenRenewalError,
+    TokenRequestError,
     UnauthorizedError,
 )
 from healthmsg.events import Event
@@ -204,3 +210,13 @@ class Jobs:
     async def _page(self, key: str, ask: Ask) -> tuple[Message, ...]:
         query = {"page": str(ask.page), "amount": str(ask.amount)}
         return await self._api.read(tuple[Message, ...], LIST_MESSAGES, ChatAddress.of_text(key), query)
+
+
+def is_passing(error: CallError) -> bool:
+    """Return whether a call that failed may succeed later, with nothing changed here."""
+    if isinstance(error, StatusError):
+        return isinstance(error, ServerError | RateLimitedError)
+    if isinstance(error, TokenRenewalError):
+        cause = error.__cause__
+        return not (isinstance(cause, TokenRequestError) and cause.is_final)
+    return not isinstance(error, ProxyAuthenticationError)

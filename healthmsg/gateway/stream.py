@@ -18,13 +18,14 @@ from healthmsg.aio import AsyncIterationOnly
 from healthmsg.api import Api
 from healthmsg.assembly import Parts
 from healthmsg.clock import ServerClock, SteadyClock
-from healthmsg.errors import ClientClosedError, ConfigurationError, InvalidInputError
+from healthmsg.errors import CallError, ClientClosedError, ConfigurationError, InvalidInputError
 from healthmsg.events import ChatEvent, Event, GroupChatCreated, Incomplete, event_of_frame
+from healthmsg.gateway.backoff import Backoff
 from healthmsg.gateway.catch_up import SETTLE, CatchUp
 from healthmsg.gateway.connection import GatewayConnection, GatewayState
 from healthmsg.gateway.inbox import Inbox, open_inbox
 from healthmsg.gateway.inbox.base import Change
-from healthmsg.gateway.jobs import Jobs
+from healthmsg.gateway.jobs import Jobs, is_passing
 from healthmsg.gateway.questions import Questions
 from healthmsg.ids import ChatAddress, ChatKind
 from healthmsg.json_text import JSONObject
@@ -379,6 +380,8 @@ class Events(AsyncIterationOnly):
                 group.create_task(self._jobs.run())
         except* Exception as failed:  # noqa: BLE001 - it is raised in the consumer
             failure = failed.exceptions[0]
+            while isinstance(failure, ExceptionGroup):  # of a task that has tasks itself
+                failure = failure.exceptions[0]
             self._state = EventsState.CLOSED
         else:
             return
@@ -387,7 +390,7 @@ class Events(AsyncIterationOnly):
         raise failure
 
     async def _prepare(self, inbox: Inbox) -> None:
-        me = await self._api.read(User, GET_ME)
+        me = await self._me()
         started_at = self._service_time()
         start_state = await inbox.start(me.id, self._api.url, started_at)
         self._core = CatchUp(
@@ -410,6 +413,23 @@ class Events(AsyncIterationOnly):
             listed=self._subscribe_listed,
         )
         self._connection = self._sender.connection = self._connect(self)
+
+    async def _me(self) -> User:
+        """Ask whose token it is, and wait for a service that is away."""
+        backoff = Backoff()
+        while True:
+            try:
+                return await self._api.read(User, GET_ME)
+            except CallError as error:
+                if not is_passing(error):
+                    raise
+                reason, asked_for = error.problem, getattr(error, "retry_after", None)
+            wait = backoff.next_wait(asked_for=asked_for)
+            self._state = EventsState.WAITING
+            message = "A stream of events cannot begin: %(reason)s; the next try is in %(seconds).1f s"
+            log(logging.WARNING, message, reason=reason, seconds=round(wait, 1))
+            await asyncio.sleep(wait)
+            self._state = EventsState.CONNECTING
 
     def _wake(self) -> None:
         if self._jobs is not None:
