@@ -2,15 +2,16 @@
 
 import asyncio
 import logging
+import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 from datetime import datetime
 from enum import Enum
 from functools import partial
 from os import PathLike
 from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Final, Literal, Self, TypeVar
 
 from attrs import define, evolve
 
@@ -35,8 +36,9 @@ from healthmsg.models import User
 from healthmsg.ratelimit.queue import Priority
 from healthmsg.routes import GET_ME
 from healthmsg.transport.websocket import sockets_of
-from healthmsg.validation import check_all, check_choice
+from healthmsg.validation import check_all, check_choice, check_count
 
+T = TypeVar("T")
 Subscribe = Literal["active", "all", "none"]
 """Of which group chats messages come whole and at once."""
 MOST_IN_MEMORY: Final = 1000
@@ -110,17 +112,14 @@ class Events(AsyncIterationOnly):
         self._connect = connect
         self._store = store
         self._kinds, self._subscribe = None if kinds is None else tuple(kinds), subscribe
-        self._service_time = service_time
-        self._settle = settle
-        self._clock = SteadyClock()
-        self._counters = _Counters()
-        self._stack = AsyncExitStack()
+        self._service_time, self._settle = service_time, settle
+        self._clock, self._counters, self._stack = SteadyClock(), _Counters(), AsyncExitStack()
         self._core: CatchUp | None = None
         self._inbox: Inbox | None = None
         self._connection: GatewayConnection | None = None
         self._jobs: Jobs | None = None
         self._pending: deque[Change] = deque()
-        self._pending_events = 0
+        self._pending_events, self._has_passed = 0, False
         self.moment: Callable[[], datetime] = self._clock.moment
         """Return the time of day by this machine's clock, as if it had never been set since the start."""
         self._passing: deque[Event] = deque()
@@ -131,6 +130,7 @@ class Events(AsyncIterationOnly):
         self._is_prepared = False
         """Whether this process has the store, and what was handed out before and not done is new again."""
         self._work: asyncio.Task[None] | None = None
+        self._loop: weakref.ref[AsyncGenerator[object, None]] | None = None
         self._running: list[Event] = []
         self._state = EventsState.CONNECTING
         self._groups: set[str] = set()
@@ -211,23 +211,42 @@ class Events(AsyncIterationOnly):
                 with suppress(Exception):  # it is released when the store is opened again
                     await self._inbox.release([event.id for event in running])
         finally:
+            if work is not None:
+                work.cancel()
             if self._live.sender is self._sender:
                 self._live.sender = None
             await self._stack.aclose()
 
-    async def __aiter__(self) -> AsyncIterator[Event]:
-        while True:
-            for event in await self._next(1):
-                yield event
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return self._only_loop(self._one_by_one())
 
-    async def batches(self, most: int = 100) -> AsyncIterator[list[Event]]:
+    def batches(self, most: int = 100) -> AsyncIterator[list[Event]]:
         """Yield up to `most` events at once, as soon as there is one.
 
         All of them are done when the next batch is asked for. With a store, a batch is one transaction
         instead of one for each event.
+
+        Raises:
+            InvalidInputError: `most` is not a number of 1 or more.
         """
+        return self._only_loop(self._in_batches(check_count(most, "most", at_least=1)))
+
+    async def _one_by_one(self) -> AsyncGenerator[Event, None]:
+        while True:
+            for event in await self._next(1):
+                yield event
+
+    async def _in_batches(self, most: int) -> AsyncGenerator[list[Event], None]:
         while True:
             yield await self._next(most)
+
+    def _only_loop(self, loop: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
+        """Refuse a second loop while one goes on: each would note as done what the other has in hand."""
+        other = None if self._loop is None else self._loop()
+        if other is not None and getattr(other, "ag_frame", None) is not None:  # else it has ended
+            raise InvalidInputError("one loop at a time reads a stream of events: another one still goes on")
+        self._loop = weakref.ref(loop)
+        return loop
 
     async def _next(self, most: int) -> list[Event]:
         """Note that the last events are done, and return the next ones."""
@@ -242,11 +261,14 @@ class Events(AsyncIterationOnly):
                 # Until then, another process may have the store, or its events be another account's.
                 await self._wait()
                 continue
-            if self._passing:
+            if self._passing and not self._has_passed:
+                # Every other time: who types much must keep no message waiting.
+                self._has_passed = True
                 passing = [self._passing.popleft() for _ in range(min(most, len(self._passing)))]
                 if done:
                     await inbox.next(0, done)
                 return self._handed_out(passing)
+            self._has_passed = False
             events = await inbox.next(most, done)
             done = [event.id for event in events if not self._is_wanted(event)]
             if wanted := [event for event in events if self._is_wanted(event)]:
@@ -254,7 +276,7 @@ class Events(AsyncIterationOnly):
                 if self._jobs is not None and not inbox.is_durable:
                     self._jobs.wake()  # there is room again
                 return self._handed_out(wanted)
-            if not events:
+            if not events and not self._passing:
                 await self._wait()
 
     async def _wait(self) -> None:
@@ -461,11 +483,12 @@ class Events(AsyncIterationOnly):
         inbox = self._inbox
         while self._pending and inbox is not None:
             some = [self._pending[index] for index in range(min(_LARGEST_BATCH, len(self._pending)))]
-            new = await inbox.apply(some)
+            await inbox.apply(some)
             for change in some:
                 self._pending.popleft()
                 self._pending_events -= len(change.events)
-            if new:
+            # Also where none seems new: after a lost connection it may have been written twice.
+            if any(change.events for change in some):
                 self._arrived.set()
         self._written.set()
 

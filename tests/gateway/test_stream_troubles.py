@@ -1,14 +1,24 @@
 """A stream of events while the service, the store or the program that reads it is in trouble."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from healthmsg import Client, ForbiddenError, JournalError, ReauthorizationRequiredError, Retries
+from healthmsg import (
+    Client,
+    Event,
+    ForbiddenError,
+    InvalidInputError,
+    JournalError,
+    ReauthorizationRequiredError,
+    Retries,
+)
 from healthmsg.gateway.inbox.sql import SqlInbox
 from healthmsg.sandbox import AnswerStatus, Sandbox
-from tests.gateway.test_stream import SETTLE, client_of, live, take, texts
+from tests.gateway.test_stream import SETTLE, client_of, drain, live, take, texts
+from tests.waiting import until
 
 
 @pytest.fixture(autouse=True)
@@ -71,3 +81,79 @@ async def test_a_service_that_refuses_the_user_at_the_start_ends_the_loop(
     async with client.events(settle=SETTLE) as events:
         with pytest.raises(ForbiddenError):
             await take(events, 1)
+
+
+@pytest.mark.parametrize("stored", [True, False])
+async def test_a_loop_that_is_cancelled_and_begun_again_gets_every_event(
+    sandbox: Sandbox, client: Client, tmp_path: Path, stored: bool
+) -> None:
+    chat = sandbox.add_conversation()
+    handled: list[Event] = []
+    async with client.events(store=tmp_path / "inbox.db" if stored else None, settle=SETTLE) as events:
+        await live(events)
+
+        async def handle() -> None:
+            async for event in events:
+                handled.append(event)
+
+        for number in range(60):
+            sandbox.say(None, chat, str(number))
+            handling = asyncio.create_task(handle())
+            await asyncio.sleep(number % 7 / 1000)
+            handling.cancel()
+            await asyncio.wait([handling])
+        sandbox.say(None, chat, "60")
+        handled += await drain(events, 1)
+
+    assert texts(handled) == [str(number) for number in range(61)]
+
+
+async def test_two_loops_at_once_are_refused(sandbox: Sandbox, client: Client) -> None:
+    chat = sandbox.add_conversation()
+    async with client.events(settle=SETTLE) as events:
+        await live(events)
+        sandbox.say(None, chat, "one")
+        sandbox.say(None, chat, "two")
+        async with asyncio.timeout(5):
+            async for event in events:
+                assert texts([event]) == ["one"]
+                with pytest.raises(InvalidInputError, match="one loop"):
+                    await take(events, 1)
+                with pytest.raises(InvalidInputError, match="one loop"):
+                    async for _ in events.batches():
+                        pass
+                break
+        assert texts(await take(events, 1)) == ["two"]
+
+
+async def test_who_types_keeps_no_message_waiting(sandbox: Sandbox, client: Client) -> None:
+    chat = sandbox.add_conversation()
+    async with client.events(settle=SETTLE) as events:
+        await live(events)
+        for _ in range(20):
+            sandbox.type(None, chat)
+        sandbox.say(None, chat, "one")
+        await until(lambda: events.stats().frames >= 21)
+        assert texts(await take(events, 3)) == ["one"]
+
+
+async def test_a_batch_has_one_event_at_least(client: Client) -> None:
+    async with client.events(settle=SETTLE) as events:
+        with pytest.raises(InvalidInputError, match="most"):
+            async for _ in events.batches(0):
+                pass
+
+
+async def test_a_close_that_is_cancelled_leaves_nothing_behind(sandbox: Sandbox, client: Client) -> None:
+    async with client.events(settle=SETTLE) as events:
+        await live(events)
+        sandbox.gateway.ignore_close()
+        before = asyncio.all_tasks()
+        closing = asyncio.create_task(events.close())
+        await asyncio.sleep(0.05)
+        closing.cancel()
+        await asyncio.wait([closing])
+        work = [task for task in before if "_go_on" in repr(task) and "Events" in repr(task)]
+        assert work
+        async with asyncio.timeout(2):
+            await asyncio.wait(work)

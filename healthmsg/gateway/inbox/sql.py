@@ -158,8 +158,8 @@ class SqlInbox:
         if most <= 0 and not finished:
             return []
         if self._given_up is not None:
-            # What its caller did not get is to wait again before anything is taken. What is done is noted now:
-            # this caller may be cancelled, too.
+            # What its caller did not get is to wait again before anything is taken. What is done is noted
+            # now: this caller may be cancelled, too.
             noting = self._ask(partial(self._take, 0, finished))
             await asyncio.wait([self._given_up])
             await asyncio.shield(noting)
