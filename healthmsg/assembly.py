@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 from weakref import WeakSet
 
@@ -148,18 +148,23 @@ class Parts:
     aliases: Aliases
     live: Live
     on_response: OnResponse | None = None
-    call: Send = field(init=False)
+    call: Send = field(kw_only=True)
     """limit → record → check → wire: what is the same for all users."""
-    fetch: Send = field(init=False)
+    fetch: Send = field(kw_only=True)
     """retry → record → check → wire"""
 
     @call.default
     def _fold_call(self) -> Send:
-        return fold(self.call_steps, self.wire.__call__)
+        return _call(self.call_steps, self.wire)
 
     @fetch.default
     def _fold_fetch(self) -> Send:
-        return self.shared.guard(fold([self.retry, *self.fetch_steps], self.wire.__call__))
+        return _fetch(self.shared, self.retry, self.fetch_steps, self.wire)
+
+    def with_times(self, wire: Wire, retry: RetryStep) -> "Parts":
+        """Return the parts for calls that may take other times, or are tried otherwise."""
+        call, fetch = _call(self.call_steps, wire), _fetch(self.shared, retry, self.fetch_steps, wire)
+        return evolve(self, wire=wire, retry=retry, call=call, fetch=fetch)
 
     def with_tokens(self, tokens: TokenManager) -> "Parts":
         """Return the parts for another user."""
@@ -193,6 +198,14 @@ class Parts:
             may_be_reauthorized=self.tokens.may_be_replaced,
             total=self.wire.timeout.total,
         )
+
+
+def _call(steps: Sequence[Step], wire: Wire) -> Send:
+    return fold(steps, wire.__call__)
+
+
+def _fetch(shared: Shared, retry: RetryStep, steps: Sequence[Step], wire: Wire) -> Send:
+    return shared.guard(fold([retry, *steps], wire.__call__))
 
 
 def _reporting(send: Send, on_response: OnResponse) -> Send:

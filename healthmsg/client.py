@@ -221,7 +221,7 @@ class Client(AsyncOnly):
         if retries is not None:
             retry = RetryStep(check_option(retries, "retries", Retries))
         hook = check_hook(on_response, "on_response", "Response") or parts.on_response
-        return _View(evolve(parts, wire=wire, retry=retry, on_response=hook))
+        return _View(evolve(parts.with_times(wire, retry), on_response=hook))
 
     @property
     def environment(self) -> Environment:
@@ -384,7 +384,8 @@ class Client(AsyncOnly):
 
         Without a `store` that holds as long as the process lives. With one, a file or a
         `postgresql+asyncpg://` URL as `send_many` takes it for a journal (extra `bulk` or `postgresql`), it
-        holds over restarts and crashes. At the first start, nothing that was sent before is handed out.
+        holds over restarts and crashes. At the first start, nothing that was sent before that
+        second is handed out.
 
         `kinds` leaves all other events out. `subscribe` says of which group chats messages are to come whole
         and at once: of those in which something has happened since the start (`active`), of `all`, or of

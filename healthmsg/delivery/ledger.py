@@ -56,25 +56,51 @@ class Deliveries:
         self._aliases = aliases or Aliases()
         self.me: str | None = None
         """The user's id, once it was asked for."""
-        self._known: set[str] = set()
+        self._sender = (_PROCESS, next(_numbers))
+
+    # Made when they are first used: most users of a client only read.
+
+    @cached_property
+    def _known(self) -> set[str]:
         """Their ids."""
-        self._order = deque[str]()
+        return set()
+
+    @cached_property
+    def _order(self) -> deque[str]:
         """The same, the oldest first, and those that were forgotten since."""
-        self._last_in = OrderedDict[str, tuple[str, int, float, float]]()
+        return deque()
+
+    @cached_property
+    def _last_in(self) -> OrderedDict[str, tuple[str, int, float, float]]:
         """Of the chats that were written to last, the last message's id, hash, departure and answer.
 
         With text and numbers only, it costs Python's garbage collector nothing.
         """
-        self._last = deque[tuple[str, str, str, Files, float, float]](maxlen=_MOST_TEXTS)
-        self._on_their_way: dict[int, dict[str, int]] = {}
+        return OrderedDict()
+
+    @cached_property
+    def _last(self) -> deque[tuple[str, str, str, Files, float, float]]:
+        return deque(maxlen=_MOST_TEXTS)
+
+    @cached_property
+    def _on_their_way(self) -> dict[int, dict[str, int]]:
         """How many equal ones there are: by the hash of the text, and then by the chat's address."""
-        self._found = OrderedDict[int, str]()
+        return {}
+
+    @cached_property
+    def _found(self) -> OrderedDict[int, str]:
         """What was found to be the message of an attempt, by the attempt's hash."""
-        self._sendings = OrderedDict[int, int]()
+        return OrderedDict()
+
+    @cached_property
+    def _sendings(self) -> OrderedDict[int, int]:
         """Which message of which journal an attempt was for, each as a hash."""
-        self._found_as = OrderedDict[str, int]()
+        return OrderedDict()
+
+    @cached_property
+    def _found_as(self) -> OrderedDict[str, int]:
         """The same of what was found, by its id."""
-        self._sender = (_PROCESS, next(_numbers))
+        return OrderedDict()
 
     @cached_property
     def samples(self) -> "Samples":

@@ -296,24 +296,29 @@ class ChatSync:
     def _merged(self, found: Found, make: MakeEvent) -> list[Event]:
         """Put what was read and what is held into one order.
 
-        It is that of the list. What is held and not listed stands right before what was held next and
-        is listed: it is newer than all that the list shows, or was deleted meanwhile.
+        It is that of the list. What is held and not listed is newer than all that the list shows, or was
+        deleted meanwhile: it stands after all that was held before it, and before what was held next.
         """
         new = self._new_in(found)
-        listed = {message.id for message in new}
+        places = {message.id: place for place, message in enumerate(new)}
         pushed: set[str] = set()
-        before: dict[str, list[Event]] = {}
+        before: dict[int, list[Event]] = {}
         waiting: list[Event] = []
+        last = -1
         for event in self._held:
             message_id = message_id_of(event)
-            if message_id in listed:
-                pushed.add(message_id)
-                before[message_id], waiting = waiting, []
-            elif message_id not in self._seen:
-                waiting.append(event)
+            place = places.get(message_id)
+            if place is None:
+                if message_id not in self._seen:
+                    waiting.append(event)
+                continue
+            pushed.add(message_id)
+            if place > last:  # else its frame was overtaken
+                last = place
+                before[place], waiting = waiting, []
         merged: list[Event] = []
-        for message in new:
-            merged += before.get(message.id, ())
+        for place, message in enumerate(new):
+            merged += before.get(place, ())
             merged.append(make.created(message, is_pushed=message.id in pushed))
         return merged + waiting
 
@@ -362,11 +367,10 @@ class ChatSync:
 
 
 def _split(merged: Sequence[Event], found: Found) -> tuple[list[Event], list[Event]]:
-    """Return what the list shows, with what stands in between, and what it does not show yet."""
+    """Return what the list shows, and what it does not show yet."""
     listed = {message.id for message in found.messages}
-    shown = [index for index, event in enumerate(merged) if message_id_of(event) in listed]
-    end = shown[-1] + 1 if shown else 0
-    return list(merged[:end]), list(merged[end:])
+    shown = [event for event in merged if message_id_of(event) in listed]
+    return shown, [event for event in merged if message_id_of(event) not in listed]
 
 
 def _is_since(message: Message, since: datetime | None) -> bool:

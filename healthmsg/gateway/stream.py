@@ -15,11 +15,17 @@ from typing import Final, Literal, Self, TypeVar
 
 from attrs import define, evolve
 
-from healthmsg.aio import AsyncIterationOnly
+from healthmsg.aio import AsyncIterationOnly, start
 from healthmsg.api import Api
 from healthmsg.assembly import Parts
 from healthmsg.clock import ServerClock, SteadyClock
-from healthmsg.errors import CallError, ClientClosedError, ConfigurationError, InvalidInputError
+from healthmsg.errors import (
+    CallError,
+    ClientClosedError,
+    ConfigurationError,
+    InvalidInputError,
+    JournalError,
+)
 from healthmsg.events import ChatEvent, Event, GroupChatCreated, Incomplete, event_of_frame
 from healthmsg.gateway.backoff import Backoff
 from healthmsg.gateway.catch_up import SETTLE, CatchUp
@@ -90,9 +96,10 @@ class Events(AsyncIterationOnly):
     """What happens in the user's chats. Use it as `async with client.events(…) as events:`.
 
     `async for event in events` hands out one event after another. An event is done when the loop asks for
-    the next one. If the loop's body raises, or leaves the loop, or the process dies, the event comes
-    again when the stream is opened the next time, with a higher `attempt`; without a store, only what the
-    process has not lost. `batches` hands out several at once, which costs less with a store.
+    the next one. If the loop's body raises, or leaves the loop, or the process dies, the event comes again,
+    with a higher `attempt`: in the next loop over this stream, or when the store is opened the next time.
+    Without a store, only what the process has not lost. `batches` hands out several at once, which costs less
+    with a store.
     """
 
     _called = "stream of events"
@@ -127,8 +134,7 @@ class Events(AsyncIterationOnly):
         self._to_write, self._written = asyncio.Event(), asyncio.Event()
         self._written.set()
         self._arrived = asyncio.Event()
-        self._is_prepared = False
-        """Whether this process has the store, and what was handed out before and not done is new again."""
+        self._is_prepared = False  # until this process has the store, and what a dead one held is new again
         self._work: asyncio.Task[None] | None = None
         self._loop: weakref.ref[AsyncGenerator[object, None]] | None = None
         self._running: list[Event] = []
@@ -183,6 +189,7 @@ class Events(AsyncIterationOnly):
         self._live.sender = self._sender
         try:
             self._inbox = await self._stack.enter_async_context(open_inbox(self._store))
+            self._inbox.on_taken_back = self._arrived.set
             self._work = self._api.spawn(self._go_on())
         except BaseException:
             await self.close()
@@ -196,6 +203,14 @@ class Events(AsyncIterationOnly):
 
     async def close(self) -> None:
         """End the connection within 5 seconds. What was not handled to its end comes again."""
+        closing = start(self._close(), name="healthmsg events closing")
+        try:
+            await asyncio.shield(closing)
+        except asyncio.CancelledError:
+            await asyncio.wait([closing])
+            raise
+
+    async def _close(self) -> None:
         self._state = EventsState.CLOSED
         self._arrived.set()
         work, self._work = self._work, None
@@ -205,17 +220,23 @@ class Events(AsyncIterationOnly):
             if work is not None:
                 work.cancel()
                 await asyncio.wait([work])
-            await self._write_all()
-            if self._running and self._inbox is not None:
-                running, self._running = self._running, []
-                with suppress(Exception):  # it is released when the store is opened again
-                    await self._inbox.release([event.id for event in running])
+                if not work.cancelled() and (failure := work.exception()) is not None:
+                    # A loop that asks for the next event gets it; one that was left does not.
+                    log(logging.INFO, "the events ended with %(error)s", error=type(failure).__name__)
+            # What fails here is caught up on, and handed out again, at the next start.
+            with suppress(JournalError):
+                await self._write_all()
+                await self._release()
         finally:
-            if work is not None:
-                work.cancel()
             if self._live.sender is self._sender:
                 self._live.sender = None
             await self._stack.aclose()
+
+    async def _release(self) -> None:
+        """Have what was handed out and not done handed out again."""
+        running, self._running = self._running, []
+        if running and self._inbox is not None:
+            await self._inbox.release([event.id for event in running if event.durable])
 
     def __aiter__(self) -> AsyncIterator[Event]:
         return self._only_loop(self._one_by_one())
@@ -232,11 +253,13 @@ class Events(AsyncIterationOnly):
         return self._only_loop(self._in_batches(check_count(most, "most", at_least=1)))
 
     async def _one_by_one(self) -> AsyncGenerator[Event, None]:
+        await self._release()  # another loop was left before
         while True:
             for event in await self._next(1):
                 yield event
 
     async def _in_batches(self, most: int) -> AsyncGenerator[list[Event], None]:
+        await self._release()
         while True:
             yield await self._next(most)
 

@@ -139,6 +139,7 @@ class Log:
             with self.path.open("rb") as file:
                 file.seek(self._size)
                 text = file.read()
+            text = text[: text.rfind(b"\n") + 1]  # a write can be seen before its end
             self._size += len(text)
             self.lines += map(Line.parse, text.decode().splitlines())
         return self.lines

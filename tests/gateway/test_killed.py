@@ -37,10 +37,10 @@ async def test_so_does_one_with_a_store_in_a_database(database: str, tmp_path: P
 @pytest.mark.slow
 async def test_one_that_acknowledges_before_it_handles_is_caught(tmp_path: Path) -> None:
     found = await killed_again_and_again(
-        str(tmp_path / "inbox.db"), tmp_path, kills=4, seed=16, way=Way.QUEUE, dropped=0, patience=8
+        str(tmp_path / "inbox.db"), tmp_path, kills=3, seed=16, way=Way.QUEUE, dropped=0, patience=6
     )
     assert found.lost > 0
-    assert evolve(found, lost=0) == Aftermath(kills=4)
+    assert evolve(found, lost=0) == Aftermath(kills=3)
 
 
 # --- one process at a time

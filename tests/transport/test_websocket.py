@@ -207,9 +207,12 @@ async def test_credentials_of_a_netrc_file_stay_where_they_are(
 ) -> None:
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login u password p")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    async with aiohttp.ClientSession(trust_env=True) as given, servers.serve(talk) as server:
-        async with opened(server.url, session=given):
-            pass
+    async with (
+        aiohttp.ClientSession(trust_env=True) as given,
+        servers.serve(talk) as server,
+        opened(server.url, session=given),
+    ):
+        pass
     assert "authorization" not in server.upgrades[0]
 
 

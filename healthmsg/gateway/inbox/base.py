@@ -1,6 +1,6 @@
 """What an inbox keeps, and what a stream of events needs of it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -69,6 +69,8 @@ class Inbox(Protocol):
     """Where events wait until they are handled: `MemoryInbox`, or `SqlInbox`, which outlives the process."""
 
     is_durable: bool
+    on_taken_back: Callable[[], object]
+    """Is called when events wait again that a cancelled `next` had taken."""
 
     async def hold(self) -> None:
         """Wait until this process alone has the inbox."""

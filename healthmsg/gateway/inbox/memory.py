@@ -1,7 +1,7 @@
 """An inbox that ends with the process."""
 
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -22,6 +22,7 @@ class MemoryInbox:
     is_durable: bool = False
 
     def __init__(self) -> None:
+        self.on_taken_back: Callable[[], object] = lambda: None  # it takes nothing back
         self._records: dict[str, ChatRecord] = {}
         self._waiting: deque[Event] = deque()
         self._running: dict[str, Event] = {}

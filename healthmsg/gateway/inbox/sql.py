@@ -54,6 +54,7 @@ class SqlInbox:
     is_durable: bool = True
 
     def __init__(self, database: Database) -> None:
+        self.on_taken_back: Callable[[], object] = lambda: None
         self._database = database
         self._writer = Writer[WriterChange](database, patience=_PATIENCE)
         self._hold = Hold(self._writer) if database.is_shared else None
@@ -246,7 +247,8 @@ class SqlInbox:
         if taking.cancelled() or taking.exception() is not None or self._writer.is_closing:
             return
         if rows := [(sequence,) for sequence, _ in taking.result()]:
-            self._ask(partial(_change, statements.TAKE_BACK, rows))
+            asked = self._ask(partial(_change, statements.TAKE_BACK, rows))
+            asked.add_done_callback(lambda _: self.on_taken_back())
 
     # --- helpers
 
