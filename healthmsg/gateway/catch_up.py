@@ -45,6 +45,7 @@ _RETRY_AFTER: Final = 5.0
 _SWEEP_EVERY: Final = 600.0
 """Seconds."""
 _MOST_ALIASES: Final = 10_000
+_MOST_LEFT: Final = 10_000
 
 
 @define(eq=False)
@@ -94,6 +95,10 @@ class CatchUp:
     """Addresses that frames named, and that no list has shown."""
     _missing: dict[str, None] = field(factory=dict, init=False)
     """Known chats that are no longer listed, or could not be found."""
+    _identify_at: float = field(default=-inf, init=False)
+    """From when on the service is asked again what a chat is, after it has failed to say so."""
+    _left_at: dict[str, Anchor] = field(factory=dict, init=False)
+    """Up to where chats were read that could not be found any more: some are back after a while."""
     _aliases: dict[str, str] = field(factory=dict, init=False)
     """Other addresses of known chats."""
     _listed_now: set[str] = field(factory=set, init=False)
@@ -236,7 +241,7 @@ class CatchUp:
             self._listing.begin(now)
             self._listed_now = set()
             return ListChats()
-        if (key := self._next_unidentified()) is not None:
+        if (key := self._next_unidentified(now)) is not None:
             self._at_work.add(key)
             return IdentifyChat(key)
         key = self._next_active(now) or self._next_unread() or self._next_swept()
@@ -253,12 +258,17 @@ class CatchUp:
         """Return when `next_job` is to be asked again if nothing else happens; `None`: not before that."""
         if self._since is None:
             return None
-        due = (self._due[0][0] if self._due else None, self._questions.due(), self._listing.due())
+        due = [self._due[0][0] if self._due else None, self._questions.due(), self._listing.due()]
+        if not self.is_baseline_pending and self._to_identify() is not None:
+            due.append(self._identify_at)
         return min([self._audit_at, *(at for at in due if at is not None)])
 
-    def _next_unidentified(self) -> str | None:
-        if self.is_baseline_pending:
+    def _next_unidentified(self, now: float) -> str | None:
+        if self.is_baseline_pending or now < self._identify_at:
             return None
+        return self._to_identify()
+
+    def _to_identify(self) -> str | None:
         waiting = (key for source in (self._unidentified, self._missing) for key in source)
         return next((key for key in waiting if key not in self._at_work), None)
 
@@ -279,7 +289,8 @@ class CatchUp:
 
     def _next_unread(self) -> str | None:
         waits = self.trust.is_given and not self._listing.is_done
-        key = next(iter(self._first or ({} if waits else self._unread)), None)
+        waiting = self._first or ({} if waits else self._unread)
+        key = next((key for key in waiting if key not in self._at_work), None)
         if key is not None:
             self._sync(key)
         return key
@@ -343,9 +354,11 @@ class CatchUp:
         self._at_work.discard(key)
         self._to_audit.discard(key)
         sync = self._active.get(key)
-        if sync is None:  # it was removed meanwhile
+        if sync is None or not sync.is_being_read:  # it was removed meanwhile, and may be back
             return []
         is_baseline = sync.anchor is None
+        # What it holds itself takes no more room when it is handled.
+        room = max(room, 0) + sync.held
         step = sync.finish(found, now, self._settle, Maker(key, self.me, self._moment), room)
         if step.missed and not is_baseline:
             self.missed += step.missed
@@ -380,6 +393,8 @@ class CatchUp:
         elif isinstance(job, ReadQuestion):
             self._questions.failed(job.message_id, now + _RETRY_AFTER)
         else:
+            if isinstance(job, IdentifyChat):
+                self._identify_at = now + _RETRY_AFTER
             self._at_work.discard(job.key)
             self._to_audit.discard(job.key)
             if (sync := self._active.get(job.key)) is not None:
@@ -462,7 +477,9 @@ class CatchUp:
         is_new = not self.is_baseline_pending
         if is_new:
             # What has been pushed of it may be in the list already: only a reading takes that over.
-            record, self._changed[key] = ChatRecord(key, anchor=()), chat
+            anchor = self._left_at.pop(key, Anchor())
+            record = ChatRecord(key, anchor=anchor.ids, anchor_at=anchor.at)
+            self._changed[key] = chat
         else:
             record = ChatRecord(key, hint=chat.hint, members=chat.members, closed=chat.closed)
         if not is_new and key not in self._active:
@@ -472,7 +489,7 @@ class CatchUp:
         self._records[key] = record
         sync.started_at = self._started_at
         if is_new:
-            sync.anchor = Anchor()
+            sync.anchor = Anchor(record.anchor or (), record.anchor_at)
         self._wake(key)
         created = Maker(key, self.me, self._moment).found(chat.user_id)
         return [Change(record, (created,) if is_new else ())]
@@ -500,6 +517,10 @@ class CatchUp:
     def _gone(self, key: str) -> list[Change]:
         """Forget a chat that this user cannot see any more."""
         sync = self._active.pop(key, None)
+        if sync is not None and sync.anchor is not None:
+            self._left_at[key] = sync.anchor
+            if len(self._left_at) > _MOST_LEFT:
+                del self._left_at[next(iter(self._left_at))]
         self._records.pop(key, None)
         self._unread.pop(key, None)
         self._first.pop(key, None)

@@ -23,6 +23,7 @@ from attrs import define, field, frozen
 from healthmsg.events import Event, MessageCreated, MessageDeleted
 from healthmsg.gateway.reading import (
     ANCHOR_LENGTH,
+    LONG_BEFORE,
     Anchor,
     Found,
     Reached,
@@ -166,6 +167,11 @@ class ChatSync:
         return self._began is not None
 
     @property
+    def held(self) -> int:
+        """How many events are held."""
+        return len(self._held)
+
+    @property
     def is_idle(self) -> bool:
         """Whether nothing needs to be remembered of it but its anchor."""
         return self.is_current and not self._seen and not self.is_being_read
@@ -276,6 +282,10 @@ class ChatSync:
             messages = messages[:lowest]
         elif at is not None:
             since = at if self.started_at is None else max(at, self.started_at)
+            messages = [one for one in messages if one.created_at is None or one.created_at >= since]
+        elif self.started_at is not None:
+            # A chat that is new to the user may be an old one: nothing from long before the inbox is new.
+            since = self.started_at - LONG_BEFORE
             messages = [one for one in messages if one.created_at is None or one.created_at >= since]
         return [
             message

@@ -12,7 +12,13 @@ from healthmsg.errors import (
     ClientClosedError,
     ForbiddenError,
     NotFoundError,
+    ProxyAuthenticationError,
+    RateLimitedError,
     ReauthorizationRequiredError,
+    ServerError,
+    StatusError,
+    TokenRenewalError,
+    TokenRequestError,
     UnauthorizedError,
 )
 from healthmsg.events import Event
@@ -85,6 +91,12 @@ class Jobs:
     async def run(self) -> None:
         """Work until it is cancelled."""
         running: set[asyncio.Task[None]] = set()
+
+        def ended(task: asyncio.Task[None]) -> None:
+            # Woken before its place is free, the loop would wait for the end of one that has ended.
+            running.discard(task)
+            self.wake()
+
         async with asyncio.TaskGroup() as group:
             while True:
                 self._wake.clear()
@@ -92,7 +104,7 @@ class Jobs:
                 while len(running) < AT_ONCE and (job := self._core.next_job(now)) is not None:
                     task = group.create_task(self._do(job))
                     running.add(task)
-                    task.add_done_callback(running.discard)
+                    task.add_done_callback(ended)
                 is_full = len(running) >= AT_ONCE
                 due = None if is_full else self._core.due()
                 try:
@@ -113,7 +125,6 @@ class Jobs:
                 name = type(error).__name__
                 log(logging.INFO, "catching up: a call failed (%(error)s) and is tried again", error=name)
             self._core.failed(job, self._now())
-        self.wake()
 
     async def _done(self, job: Job) -> None:
         if isinstance(job, ListChats):
@@ -199,3 +210,13 @@ class Jobs:
     async def _page(self, key: str, ask: Ask) -> tuple[Message, ...]:
         query = {"page": str(ask.page), "amount": str(ask.amount)}
         return await self._api.read(tuple[Message, ...], LIST_MESSAGES, ChatAddress.of_text(key), query)
+
+
+def is_passing(error: CallError) -> bool:
+    """Return whether a call that failed may succeed later, with nothing changed here."""
+    if isinstance(error, StatusError):
+        return isinstance(error, ServerError | RateLimitedError)
+    if isinstance(error, TokenRenewalError):
+        cause = error.__cause__
+        return not (isinstance(cause, TokenRequestError) and cause.is_final)
+    return not isinstance(error, ProxyAuthenticationError)

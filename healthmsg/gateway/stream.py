@@ -2,15 +2,16 @@
 
 import asyncio
 import logging
+import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 from datetime import datetime
 from enum import Enum
 from functools import partial
 from os import PathLike
 from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Final, Literal, Self, TypeVar
 
 from attrs import define, evolve
 
@@ -18,13 +19,20 @@ from healthmsg.aio import AsyncIterationOnly, start
 from healthmsg.api import Api
 from healthmsg.assembly import Parts
 from healthmsg.clock import ServerClock, SteadyClock
-from healthmsg.errors import ClientClosedError, ConfigurationError, InvalidInputError, JournalError
+from healthmsg.errors import (
+    CallError,
+    ClientClosedError,
+    ConfigurationError,
+    InvalidInputError,
+    JournalError,
+)
 from healthmsg.events import ChatEvent, Event, GroupChatCreated, Incomplete, event_of_frame
+from healthmsg.gateway.backoff import Backoff
 from healthmsg.gateway.catch_up import SETTLE, CatchUp
 from healthmsg.gateway.connection import GatewayConnection, GatewayState
 from healthmsg.gateway.inbox import Inbox, open_inbox
 from healthmsg.gateway.inbox.base import Change
-from healthmsg.gateway.jobs import Jobs
+from healthmsg.gateway.jobs import Jobs, is_passing
 from healthmsg.gateway.questions import Questions
 from healthmsg.ids import ChatAddress, ChatKind
 from healthmsg.json_text import JSONObject
@@ -36,6 +44,7 @@ from healthmsg.routes import GET_ME
 from healthmsg.transport.websocket import sockets_of
 from healthmsg.validation import check_all, check_choice, check_count
 
+T = TypeVar("T")
 Subscribe = Literal["active", "all", "none"]
 """Of which group chats messages come whole and at once."""
 MOST_IN_MEMORY: Final = 1000
@@ -111,15 +120,13 @@ class Events(AsyncIterationOnly):
         self._store = store
         self._kinds, self._subscribe = None if kinds is None else tuple(kinds), subscribe
         self._service_time, self._settle = service_time, settle
-        self._clock = SteadyClock()
-        self._counters = _Counters()
-        self._stack = AsyncExitStack()
+        self._clock, self._counters, self._stack = SteadyClock(), _Counters(), AsyncExitStack()
         self._core: CatchUp | None = None
         self._inbox: Inbox | None = None
         self._connection: GatewayConnection | None = None
         self._jobs: Jobs | None = None
         self._pending: deque[Change] = deque()
-        self._pending_events = 0
+        self._pending_events, self._has_passed = 0, False
         self.moment: Callable[[], datetime] = self._clock.moment
         """Return the time of day by this machine's clock, as if it had never been set since the start."""
         self._passing: deque[Event] = deque()
@@ -129,6 +136,7 @@ class Events(AsyncIterationOnly):
         self._arrived = asyncio.Event()
         self._is_prepared = False  # until this process has the store, and what a dead one held is new again
         self._work: asyncio.Task[None] | None = None
+        self._loop: weakref.ref[AsyncGenerator[object, None]] | None = None
         self._running: list[Event] = []
         self._state = EventsState.CONNECTING
         self._groups: set[str] = set()
@@ -230,21 +238,38 @@ class Events(AsyncIterationOnly):
         if running and self._inbox is not None:
             await self._inbox.release([event.id for event in running if event.durable])
 
-    async def __aiter__(self) -> AsyncIterator[Event]:
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return self._only_loop(self._one_by_one())
+
+    def batches(self, most: int = 100) -> AsyncIterator[list[Event]]:
+        """Yield up to `most` events at once, as soon as there is one.
+
+        All of them are done when the next batch is asked for. With a store, a batch is one transaction
+        instead of one for each event.
+
+        Raises:
+            InvalidInputError: `most` is not a number of 1 or more.
+        """
+        return self._only_loop(self._in_batches(check_count(most, "most", at_least=1)))
+
+    async def _one_by_one(self) -> AsyncGenerator[Event, None]:
         await self._release()  # another loop was left before
         while True:
             for event in await self._next(1):
                 yield event
 
-    async def batches(self, most: int = 100) -> AsyncIterator[list[Event]]:
-        """Yield up to `most` events at once, as soon as there is one.
-
-        All of them are done when the next batch is asked for. With a store, a batch is one transaction
-        instead of one for each event.
-        """
+    async def _in_batches(self, most: int) -> AsyncGenerator[list[Event], None]:
         await self._release()
         while True:
-            yield await self._next(check_count(most, "most", at_least=1))
+            yield await self._next(most)
+
+    def _only_loop(self, loop: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
+        """Refuse a second loop while one goes on: each would note as done what the other has in hand."""
+        other = None if self._loop is None else self._loop()
+        if other is not None and getattr(other, "ag_frame", None) is not None:  # else it has ended
+            raise InvalidInputError("one loop at a time reads a stream of events: another one still goes on")
+        self._loop = weakref.ref(loop)
+        return loop
 
     async def _next(self, most: int) -> list[Event]:
         """Note that the last events are done, and return the next ones."""
@@ -259,11 +284,14 @@ class Events(AsyncIterationOnly):
                 # Until then, another process may have the store, or its events be another account's.
                 await self._wait()
                 continue
-            if self._passing:
+            if self._passing and not self._has_passed:
+                # Every other time: who types much must keep no message waiting.
+                self._has_passed = True
                 passing = [self._passing.popleft() for _ in range(min(most, len(self._passing)))]
                 if done:
                     await inbox.next(0, done)
                 return self._handed_out(passing)
+            self._has_passed = False
             events = await inbox.next(most, done)
             done = [event.id for event in events if not self._is_wanted(event)]
             if wanted := [event for event in events if self._is_wanted(event)]:
@@ -271,7 +299,7 @@ class Events(AsyncIterationOnly):
                 if self._jobs is not None and not inbox.is_durable:
                     self._jobs.wake()  # there is room again
                 return self._handed_out(wanted)
-            if not events:
+            if not events and not self._passing:
                 await self._wait()
 
     async def _wait(self) -> None:
@@ -397,6 +425,8 @@ class Events(AsyncIterationOnly):
                 group.create_task(self._jobs.run())
         except* Exception as failed:  # noqa: BLE001 - it is raised in the consumer
             failure = failed.exceptions[0]
+            while isinstance(failure, ExceptionGroup):  # of a task that has tasks itself
+                failure = failure.exceptions[0]
             self._state = EventsState.CLOSED
         else:
             return
@@ -405,7 +435,7 @@ class Events(AsyncIterationOnly):
         raise failure
 
     async def _prepare(self, inbox: Inbox) -> None:
-        me = await self._api.read(User, GET_ME)
+        me = await self._me()
         started_at = self._service_time()
         start_state = await inbox.start(me.id, self._api.url, started_at)
         self._core = CatchUp(
@@ -428,6 +458,23 @@ class Events(AsyncIterationOnly):
             listed=self._subscribe_listed,
         )
         self._connection = self._sender.connection = self._connect(self)
+
+    async def _me(self) -> User:
+        """Ask whose token it is, and wait for a service that is away."""
+        backoff = Backoff()
+        while True:
+            try:
+                return await self._api.read(User, GET_ME)
+            except CallError as error:
+                if not is_passing(error):
+                    raise
+                reason, asked_for = error.problem, getattr(error, "retry_after", None)
+            wait = backoff.next_wait(asked_for=asked_for)
+            self._state = EventsState.WAITING
+            message = "A stream of events cannot begin: %(reason)s; the next try is in %(seconds).1f s"
+            log(logging.WARNING, message, reason=reason, seconds=round(wait, 1))
+            await asyncio.sleep(wait)
+            self._state = EventsState.CONNECTING
 
     def _wake(self) -> None:
         if self._jobs is not None:
@@ -459,11 +506,12 @@ class Events(AsyncIterationOnly):
         inbox = self._inbox
         while self._pending and inbox is not None:
             some = [self._pending[index] for index in range(min(_LARGEST_BATCH, len(self._pending)))]
-            new = await inbox.apply(some)
+            await inbox.apply(some)
             for change in some:
                 self._pending.popleft()
                 self._pending_events -= len(change.events)
-            if new:
+            # Also where none seems new: after a lost connection it may have been written twice.
+            if any(change.events for change in some):
                 self._arrived.set()
         self._written.set()
 

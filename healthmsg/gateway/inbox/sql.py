@@ -63,6 +63,8 @@ class SqlInbox:
         """The sequence of the last event; `None`: it was not started."""
         self._running: dict[str, int] = {}
         """The sequences of the events that were handed out, by their ids."""
+        self._given_up: asyncio.Future[list[tuple[int, Event]]] | None = None
+        """What brings events whose caller was cancelled."""
         self._recent: OrderedDict[int, Event] = OrderedDict()
         """The newest events that wait, by their sequences: they need not be read again."""
 
@@ -156,14 +158,22 @@ class SqlInbox:
         finished = [(self._running.pop(one),) for one in done if one in self._running]
         if most <= 0 and not finished:
             return []
+        if self._given_up is not None:
+            # What its caller did not get is to wait again before anything is taken. What is done is noted
+            # now: this caller may be cancelled, too.
+            noting = self._ask(partial(self._take, 0, finished))
+            await asyncio.wait([self._given_up])
+            await asyncio.shield(noting)
+            self._given_up, finished = None, []
         taking = self._ask(partial(self._take, most, finished))
         try:
             events = await asyncio.shield(taking)
+            if self._hold is not None and events:
+                await self._hold.require_now()
         except asyncio.CancelledError:
             taking.add_done_callback(self._take_back)
+            self._given_up = taking
             raise
-        if self._hold is not None and events:
-            await self._hold.require_now()
         for sequence, event in events:
             self._running[event.id] = sequence
             self._recent.pop(sequence, None)

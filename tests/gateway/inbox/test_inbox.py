@@ -161,6 +161,39 @@ async def test_what_a_cancelled_caller_did_not_get_comes_again_and_does_not_coun
         assert [state for state, _ in await bodies(inbox)] == ["done", "running"]
 
 
+@pytest.mark.parametrize("turns", range(8))
+async def test_who_asks_next_after_a_cancelled_caller_gets_what_that_one_did_not(
+    target: str, turns: int
+) -> None:
+    async with opened(target) as inbox:
+        await inbox.apply(of(message(1), message(2)))
+        (first,) = await inbox.next(1)
+        caller = asyncio.ensure_future(inbox.next(1, [first.id]))
+        for _ in range(turns + 1):
+            await asyncio.sleep(0)
+        caller.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+
+        (second,) = await inbox.next(9)
+        assert (second.id, second.attempt) == ("message/m2", 1)
+
+
+async def test_what_is_done_stays_done_if_the_next_caller_is_cancelled_too(target: str) -> None:
+    async with opened(target) as inbox:
+        await inbox.apply(of(message(1), message(2), message(3, "c2")))
+        first, _ = await inbox.next(2)
+        for done in ([], [first.id]):
+            caller = asyncio.ensure_future(inbox.next(1, done))
+            await asyncio.sleep(0)
+            caller.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await caller
+
+        await inbox.next(9)
+        assert [state for state, _ in await bodies(inbox)] == ["done", "running", "running"]
+
+
 async def test_several_changes_are_made_or_none(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with opened(target) as inbox:
         await inbox.apply([Change(record(1), (message(1),))])
