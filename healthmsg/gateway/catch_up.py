@@ -97,6 +97,7 @@ class CatchUp:
     """Known chats that are no longer listed, or could not be found."""
     _identify_at: float = field(default=-inf, init=False)
     """From when on the service is asked again what a chat is, after it has failed to say so."""
+    _relisted_at: float = field(default=-inf, init=False)
     _left_at: dict[str, Anchor] = field(factory=dict, init=False)
     """Up to where chats were read that could not be found any more: some are back after a while."""
     _aliases: dict[str, str] = field(factory=dict, init=False)
@@ -500,6 +501,9 @@ class CatchUp:
         self._unidentified.pop(key, None)
         self._missing.pop(key, None)
         if chat is None:
+            if key in self._known:  # for a while only, if a list still shows it then
+                at = max(now + self._settle, self._relisted_at + _SWEEP_EVERY)
+                self._relisted_at = at if self._listing.again(at) else self._relisted_at
             return self._gone(key)
         changes = [] if chat.key in self._known else self._found_chat(chat)
         if key in self._active:

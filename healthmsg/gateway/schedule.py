@@ -49,6 +49,12 @@ class Listing:
         """Have them read now, and once more later."""
         self._due, self.is_done = [now, settled], False
 
+    def again(self, at: float) -> bool:
+        """Have them read once more; return false if they are to be read anyway."""
+        is_new = not self._due
+        self._due = self._due or [at]
+        return is_new
+
     def due(self) -> float | None:
         """Return from when on they are to be read; `None`: they are being read, or were."""
         return self._due[0] if self._due and not self._is_under_way else None

@@ -148,3 +148,25 @@ def test_what_is_far_older_than_the_inbox_is_not_new_in_a_chat_that_was_not_know
     changes = core.finish("groupchats/g", Found((new, old), Reached.END), 5.2, room=100)
     created = [event for event in events_of(changes) if isinstance(event, MessageCreated)]
     assert [event.message.id for event in created] == ["m2"]
+
+
+def test_a_chat_that_was_not_there_for_a_while_is_looked_for_in_the_lists() -> None:
+    key = "conversations/c"
+    core = core_of(key)
+    core.connected(0.0, "me")
+    for now in (0.0, 5.0):
+        jobs_at(core, now)
+        core.listing_ended()
+    core.look_for(key)
+    core.identified(key, None, 10.0)
+
+    assert not any(isinstance(job, ListChats) for job in jobs_at(core, 14.0))
+    assert any(isinstance(job, ListChats) for job in jobs_at(core, 15.0))
+    core.listed([Listed(key, "0")])
+    core.listing_ended()
+    assert ReadChat(key, needs_record=False) in jobs_at(core, 15.0)
+
+    core.look_for(key)
+    core.identified(key, None, 16.0)
+    assert not any(isinstance(job, ListChats) for job in jobs_at(core, 600.0))
+    assert any(isinstance(job, ListChats) for job in jobs_at(core, 616.0))
