@@ -46,6 +46,7 @@ from healthmsg.routes import (
     LIST_MESSAGES,
     LIST_PROVIDERS,
     LIST_VERIFICATIONS,
+    Route,
 )
 
 AT_ONCE: Final = 10
@@ -139,20 +140,30 @@ class Jobs:
             await self._read_chat(job)
 
     async def _list_chats(self) -> None:
-        conversations = self._api.pages(ConversationInfo, LIST_CONVERSATIONS, page_size=PAGE_SIZE)
-        async with conversations:
-            async for page in conversations.pages():
-                self._write(self._core.listed(map(listed, page)))
-        group_chats = self._api.pages(GroupChatInfo, LIST_GROUP_CHATS, page_size=PAGE_SIZE)
-        async with group_chats:
-            async for some in group_chats.pages():
-                self._write(self._core.listed(map(listed, some)))
+        await self._list(ConversationInfo, LIST_CONVERSATIONS)
+        await self._list(GroupChatInfo, LIST_GROUP_CHATS)
         was_first = self._core.is_baseline_pending
         self._core.listing_ended()
         self._listed()
         if was_first:
             await self._written()
             await self._inbox.set_baseline()
+
+    async def _list(self, info: type[ConversationInfo] | type[GroupChatInfo], route: Route) -> None:
+        pager = self._api.pages(info, route, page_size=PAGE_SIZE)
+        try:
+            async with pager:
+                async for page in pager.pages():
+                    self._write(self._core.listed(map(listed, page)))
+        except (ForbiddenError, NotFoundError) as error:
+            # A user who may not have group chats, say: what the gateway pushes of them comes all the same.
+            name = type(error).__name__
+            log(
+                logging.WARNING,
+                "%(call)s: %(error)s; chats of that kind are not caught up on",
+                call=error.call,
+                error=name,
+            )
 
     async def _identified(self, key: str) -> Listed | None:
         address = ChatAddress.of_text(key)

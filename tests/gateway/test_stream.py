@@ -32,7 +32,7 @@ from healthmsg.environment import Environment
 from healthmsg.errors import InvalidInputError, JournalMismatchError
 from healthmsg.gateway.stream import Events, EventsState
 from healthmsg.models import Option
-from healthmsg.sandbox import Sandbox
+from healthmsg.sandbox import Forbidden, Sandbox
 from tests.waiting import until
 
 # Seconds. A list of the sandbox does not lag.
@@ -468,6 +468,16 @@ async def test_a_revoked_token_ends_the_stream(sandbox: Sandbox) -> None:
             with pytest.raises(ReauthorizationRequiredError):
                 await drain(events, 1)
         assert events.state is EventsState.CLOSED
+
+
+async def test_a_list_that_a_user_may_not_have_holds_nothing_up(sandbox: Sandbox, client: Client) -> None:
+    chat = sandbox.add_conversation()
+    sandbox.faults.add(kind=Forbidden(), method="GET", template="groupchats", times=None)
+    async with client.events(settle=SETTLE) as events:
+        await live(events)
+        sandbox.say(None, chat, "one")
+
+        assert texts(await drain(events, 1)) == ["one"]
 
 
 async def test_frames_that_come_twice_are_one_event(sandbox: Sandbox, client: Client) -> None:
