@@ -38,6 +38,7 @@ async def measured(name: str, run: Run, journal: str | None = None, *, may_be_un
         "untrue": result.untrue,
         "unreported": result.unreported,
         "unknown": result.unknown,
+        "lost leases": result.lost_leases,
         "failed senders": len(result.failed_senders),
     }
     found = "   ".join(f"{what} {count}" for what, count in figures.items())

@@ -24,8 +24,14 @@ _NAMES = {
     "healthmsg.errors": "CallError CallTimeoutError ConfigurationError ConnectError DeliveryUnknownError"
     " ForbiddenError HealthmsgError InvalidInputError JournalError NotFoundError QuotaExceededError"
     " RateLimitedError ReauthorizationRequiredError UnauthorizedError",
+    "healthmsg.events": "ChatEvent ConversationStarted Event GroupChatClosed GroupChatCreated"
+    " GroupChatRemoved MembersAdded MembersRemoved MessageCreated MessageDeleted MessageLiked PresenceChanged"
+    " QuestionAnswered TypingStarted TypingStopped UnknownEvent VerificationAccepted VerificationRejected"
+    " event_from_dict",
     "healthmsg.files": "UploadFile",
-    "healthmsg.ids": "exact_aux_id fold_aux_id",
+    "healthmsg.gateway.stream": "Events EventsState",
+    "healthmsg.ids": "ChatAddress exact_aux_id fold_aux_id",
+    "healthmsg.live": "EventsStats",
     "healthmsg.models": "Attachment CompanyInfo ConversationInfo GroupChatInfo GroupInvite GroupSettings"
     " IdentityProvider ImportUser Member Message Option Outcome Payload Question QuestionAnswer"
     " QuestionOption QuestionPayload Quota SentMessage User Verification VerificationPayload",

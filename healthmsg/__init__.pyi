@@ -43,9 +43,32 @@ from healthmsg.errors import QuotaExceededError as QuotaExceededError
 from healthmsg.errors import RateLimitedError as RateLimitedError
 from healthmsg.errors import ReauthorizationRequiredError as ReauthorizationRequiredError
 from healthmsg.errors import UnauthorizedError as UnauthorizedError
+from healthmsg.events import ChatEvent as ChatEvent
+from healthmsg.events import ConversationStarted as ConversationStarted
+from healthmsg.events import Event as Event
+from healthmsg.events import GroupChatClosed as GroupChatClosed
+from healthmsg.events import GroupChatCreated as GroupChatCreated
+from healthmsg.events import GroupChatRemoved as GroupChatRemoved
+from healthmsg.events import MembersAdded as MembersAdded
+from healthmsg.events import MembersRemoved as MembersRemoved
+from healthmsg.events import MessageCreated as MessageCreated
+from healthmsg.events import MessageDeleted as MessageDeleted
+from healthmsg.events import MessageLiked as MessageLiked
+from healthmsg.events import PresenceChanged as PresenceChanged
+from healthmsg.events import QuestionAnswered as QuestionAnswered
+from healthmsg.events import TypingStarted as TypingStarted
+from healthmsg.events import TypingStopped as TypingStopped
+from healthmsg.events import UnknownEvent as UnknownEvent
+from healthmsg.events import VerificationAccepted as VerificationAccepted
+from healthmsg.events import VerificationRejected as VerificationRejected
+from healthmsg.events import event_from_dict as event_from_dict
 from healthmsg.files import UploadFile as UploadFile
+from healthmsg.gateway.stream import Events as Events
+from healthmsg.gateway.stream import EventsState as EventsState
+from healthmsg.ids import ChatAddress as ChatAddress
 from healthmsg.ids import exact_aux_id as exact_aux_id
 from healthmsg.ids import fold_aux_id as fold_aux_id
+from healthmsg.live import EventsStats as EventsStats
 from healthmsg.models import Attachment as Attachment
 from healthmsg.models import CompanyInfo as CompanyInfo
 from healthmsg.models import ConversationInfo as ConversationInfo
@@ -90,21 +113,31 @@ __all__ = [
     "CallRecord",
     "CallTimeoutError",
     "Chat",
+    "ChatAddress",
+    "ChatEvent",
     "Client",
     "CompanyInfo",
     "ConfigurationError",
     "ConnectError",
     "ConversationInfo",
+    "ConversationStarted",
     "DeliveryUnknownError",
     "DownloadAll",
     "DownloadResult",
     "Environment",
+    "Event",
+    "Events",
+    "EventsState",
+    "EventsStats",
     "Export",
     "FileStream",
     "FileTokenStore",
     "ForbiddenError",
     "GroupChat",
+    "GroupChatClosed",
+    "GroupChatCreated",
     "GroupChatInfo",
+    "GroupChatRemoved",
     "GroupInvite",
     "GroupSettings",
     "HealthmsgError",
@@ -117,8 +150,13 @@ __all__ = [
     "Limiter",
     "LockingTokenStore",
     "Member",
+    "MembersAdded",
+    "MembersRemoved",
     "MemoryTokenStore",
     "Message",
+    "MessageCreated",
+    "MessageDeleted",
+    "MessageLiked",
     "NotFoundError",
     "OAuthApp",
     "Option",
@@ -126,6 +164,7 @@ __all__ = [
     "Outgoing",
     "Pager",
     "Payload",
+    "PresenceChanged",
     "Preview",
     "PreviewReport",
     "Problem",
@@ -133,6 +172,7 @@ __all__ = [
     "Progress",
     "Question",
     "QuestionAnswer",
+    "QuestionAnswered",
     "QuestionOption",
     "QuestionPayload",
     "Quota",
@@ -152,7 +192,10 @@ __all__ = [
     "Token",
     "TokenManager",
     "TokenStore",
+    "TypingStarted",
+    "TypingStopped",
     "UnauthorizedError",
+    "UnknownEvent",
     "Upload",
     "UploadFile",
     "UploadMany",
@@ -160,8 +203,11 @@ __all__ = [
     "User",
     "UserHandle",
     "Verification",
+    "VerificationAccepted",
     "VerificationPayload",
+    "VerificationRejected",
     "__version__",
+    "event_from_dict",
     "exact_aux_id",
     "fold_aux_id",
 ]

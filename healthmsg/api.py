@@ -25,6 +25,7 @@ from healthmsg.errors import (
 from healthmsg.errors.base import without_locals
 from healthmsg.ids import ChatAddress, ChatKind, encode_segment
 from healthmsg.json_text import JSONObject
+from healthmsg.live import Live
 from healthmsg.models import GroupChatInfo, SentMessage, User
 from healthmsg.paging import HasId, Pager, Spawn
 from healthmsg.pipeline.request import Content, Hidden, Multipart, Request, Response, Send, Step
@@ -59,6 +60,8 @@ class Api:
     """Equal for one user of one client: what one user's handle can do, another's may not."""
     assigning: set[tuple[str, str]]
     """Auxiliary ids that are being assigned, by any user of the client, each with what gets it."""
+    live: Live
+    """The user's connection to the gateway, while a stream of events is open."""
     may_be_reauthorized: bool
     """Whether another token may appear once the present one is not accepted and cannot be renewed."""
     priority: Priority = Priority.INTERACTIVE
@@ -148,7 +151,9 @@ class Api:
         request = self.request(route, chat, body)
         its_hash = deliveries.track(chat, said.text)
         try:
-            sent = await self._sent(request, await self.send(request))
+            response = await self.send(request)
+            sent = await _decoded(SentMessage, request, response)
+            self._check_sent(sent, request, response)
         except DeliveryUnknownError as error:
             deliveries.note(error, chat, said.text, request)
             raise
@@ -157,17 +162,17 @@ class Api:
         deliveries.delivered(chat, sent.id, said.text, files_of(request), request)
         return sent
 
-    async def _sent(self, request: Request, response: Response) -> SentMessage:
-        """Read the answer to a message that was sent. An id that cannot be its own proves nothing."""
-        sent = await _decoded(SentMessage, request, response)
-        if self.deliveries.is_claimed(sent.id):
+    def _check_sent(self, sent: SentMessage, request: Request, response: Response) -> None:
+        """Refuse the answer to a message that was sent if its id cannot be its own: that proves nothing."""
+        message_id, extra = sent.id, sent.extra
+        if self.deliveries.is_claimed(message_id):
             problem = "the answer has the id of another message"
-        elif sent.extra and sent.extra.get("error"):
+        elif extra and extra.get("error"):
             problem = "the answer has an id and an error"
-        elif sent.id in response.headers.values() or sent.id == sent.extra.get("transactionId"):
+        elif message_id in response.headers.values() or (extra and message_id == extra.get("transactionId")):
             problem = "the answer has the id of a call, not of a message"
         else:
-            return sent
+            return
         raise request.delivery_unknown(problem, status=response.status)
 
     async def change(self, route: Route, chat: ChatAddress, body: Content | Multipart) -> None:

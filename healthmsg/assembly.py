@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 from weakref import WeakSet
 
@@ -17,6 +17,7 @@ from healthmsg.delivery.aliases import Aliases
 from healthmsg.delivery.ledger import Deliveries
 from healthmsg.environment import Environment
 from healthmsg.errors import ClientClosedError, ConfigurationError, WrongEventLoopError
+from healthmsg.live import Live
 from healthmsg.log import call_back
 from healthmsg.pipeline import fold
 from healthmsg.pipeline.auth import AuthStep
@@ -145,19 +146,25 @@ class Parts:
     quota: QuotaStep
     deliveries: Deliveries
     aliases: Aliases
+    live: Live
     on_response: OnResponse | None = None
-    call: Send = field(init=False)
+    call: Send = field(kw_only=True)
     """limit → record → check → wire: what is the same for all users."""
-    fetch: Send = field(init=False)
+    fetch: Send = field(kw_only=True)
     """retry → record → check → wire"""
 
     @call.default
     def _fold_call(self) -> Send:
-        return fold(self.call_steps, self.wire)
+        return _call(self.call_steps, self.wire)
 
     @fetch.default
     def _fold_fetch(self) -> Send:
-        return self.shared.guard(fold([self.retry, *self.fetch_steps], self.wire))
+        return _fetch(self.shared, self.retry, self.fetch_steps, self.wire)
+
+    def with_times(self, wire: Wire, retry: RetryStep) -> "Parts":
+        """Return the parts for calls that may take other times, or are tried otherwise."""
+        call, fetch = _call(self.call_steps, wire), _fetch(self.shared, retry, self.fetch_steps, wire)
+        return evolve(self, wire=wire, retry=retry, call=call, fetch=fetch)
 
     def with_tokens(self, tokens: TokenManager) -> "Parts":
         """Return the parts for another user."""
@@ -168,6 +175,7 @@ class Parts:
             quota=self.quota.for_another_user(),
             deliveries=Deliveries(self.deliveries.clock, aliases),
             aliases=aliases,
+            live=Live(),
         )
 
     def api(self) -> Api:
@@ -186,9 +194,18 @@ class Parts:
             self.environment.api_url,
             owner=(shared, self.tokens),
             assigning=shared.assigning,
+            live=self.live,
             may_be_reauthorized=self.tokens.may_be_replaced,
             total=self.wire.timeout.total,
         )
+
+
+def _call(steps: Sequence[Step], wire: Wire) -> Send:
+    return fold(steps, wire.__call__)
+
+
+def _fetch(shared: Shared, retry: RetryStep, steps: Sequence[Step], wire: Wire) -> Send:
+    return shared.guard(fold([retry, *steps], wire.__call__))
 
 
 def _reporting(send: Send, on_response: OnResponse) -> Send:
@@ -223,13 +240,14 @@ def assemble(  # noqa: PLR0913 - a client has that many
         counters=counters,
         call_steps=(limit, record, CheckStep(notices, clock)),
         fetch_steps=(RecordStep(on_call, counters), CheckStep()),
-        token_call=fold([limit, record_token_call, CheckStep()], wire),
+        token_call=fold([limit, record_token_call, CheckStep()], wire.__call__),
         wire=wire,
         retry=RetryStep(retries),
         tokens=tokens,
         quota=QuotaStep(),
         deliveries=Deliveries(clock, aliases),
         aliases=aliases,
+        live=Live(),
     )
 
 

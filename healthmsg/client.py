@@ -1,6 +1,6 @@
 """The client: its options, its namespaces, and the views of it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from os import PathLike
 from ssl import SSLContext
@@ -24,6 +24,7 @@ from healthmsg.codec import encode
 from healthmsg.environment import Environment
 from healthmsg.errors import DeliveryUnknownError
 from healthmsg.errors.base import hides_arguments, hides_awaited_arguments
+from healthmsg.ids import ChatAddress
 from healthmsg.log import log_to_stderr
 from healthmsg.network import Network
 from healthmsg.pipeline.record import OnCall, Stats
@@ -33,8 +34,10 @@ from healthmsg.quota import Quota
 from healthmsg.ratelimit.limiter import Limiter, RateLimit
 from healthmsg.ratelimit.queue import Priority
 from healthmsg.resources.auxiliary import Auxiliary
+from healthmsg.resources.chat import Chat
 from healthmsg.resources.company import Company
 from healthmsg.resources.conversations import Conversations
+from healthmsg.resources.group_chat import GroupChat, handle
 from healthmsg.resources.groupchats import GroupChats
 from healthmsg.resources.users import Me, Users
 from healthmsg.transfer import Progress
@@ -60,6 +63,9 @@ if TYPE_CHECKING:
     from healthmsg.bulk.reconcile import Reconciled
     from healthmsg.bulk.runner import SendMany
     from healthmsg.bulk.upload import UploadMany, Uploads
+    from healthmsg.events import Event
+    from healthmsg.gateway.stream import Events, Subscribe
+    from healthmsg.live import Presence
 
 
 log_to_stderr()
@@ -215,7 +221,7 @@ class Client(AsyncOnly):
         if retries is not None:
             retry = RetryStep(check_option(retries, "retries", Retries))
         hook = check_hook(on_response, "on_response", "Response") or parts.on_response
-        return _View(evolve(parts, wire=wire, retry=retry, on_response=hook))
+        return _View(evolve(parts.with_times(wire, retry), on_response=hook))
 
     @property
     def environment(self) -> Environment:
@@ -234,7 +240,8 @@ class Client(AsyncOnly):
 
     def stats(self) -> Stats:
         """Return the figures of this client and all its views together, as of now."""
-        return self._parts.counters.stats(queued=self._parts.limiter.waiting)
+        parts = self._parts
+        return evolve(parts.counters.stats(queued=parts.limiter.waiting), events=parts.live.stats())
 
     @cached_property
     def me(self) -> Me:
@@ -260,6 +267,16 @@ class Client(AsyncOnly):
     def groupchats(self) -> GroupChats:
         """Group chats."""
         return GroupChats(self._api)
+
+    def chat(self, address: ChatAddress | str) -> Chat | GroupChat:
+        """Return the handle of a chat of any kind, by an event's `chat` or text such as `conversations/c1`.
+
+        Raises:
+            InvalidIdError: it is no address.
+        """
+        if not isinstance(address, ChatAddress):
+            address = ChatAddress.parse(address)
+        return handle(self._api, address)
 
     @cached_property
     def auxiliary(self) -> Auxiliary:
@@ -349,6 +366,51 @@ class Client(AsyncOnly):
 
         run = UploadMany(self._api, uploads, concurrency=concurrency, progress=progress)
         return self._parts.shared.register_run(run)
+
+    @hides_arguments
+    def events(
+        self,
+        *,
+        store: str | PathLike[str] | None = None,
+        kinds: "Iterable[type[Event]] | None" = None,
+        subscribe: "Subscribe" = "active",
+        settle: float = 5.0,
+    ) -> "Events":
+        """Listen to what happens in the user's chats: every event, and no gap. See `Events`.
+
+        Use it as `async with client.events() as events:` and `async for event in events:`. Messages and all
+        else that is durable come at least once, each chat in order; what was missed while the connection was
+        lost is read over REST. Likes, typing and presence come at most once.
+
+        Without a `store` that holds as long as the process lives. With one, a file or a
+        `postgresql+asyncpg://` URL as `send_many` takes it for a journal (extra `bulk` or `postgresql`), it
+        holds over restarts and crashes. At the first start, nothing that was sent before that
+        second is handed out.
+
+        `kinds` leaves all other events out. `subscribe` says of which group chats messages are to come whole
+        and at once: of those in which something has happened since the start (`active`), of `all`, or of
+        `none`; the others' come late [D]. A list of messages may lag behind the gateway by `settle` seconds
+        at most [A]: with less, messages that were missed can be handed out late; with more, those of a chat
+        wait longer after each connect.
+
+        Raises:
+            ConfigurationError: the environment has no `gateway_url`, or an option cannot be right.
+            InvalidInputError: an option cannot be right.
+        """
+        from healthmsg.gateway.stream import open_events  # noqa: PLC0415 - as in upload_many
+
+        return open_events(self._parts, store, kinds, subscribe, check_seconds(settle, "settle"))
+
+    async def presence(self, status: "Presence") -> bool:
+        """Say over the gateway whether the user is there; return whether it was sent. Contract: [V].
+
+        It is dropped while there is no connection, and over the gateway's budget of 250 events a minute [D].
+
+        Raises:
+            ConfigurationError: no stream of `events` is open.
+            InvalidInputError: it is no presence.
+        """
+        return await self._parts.live.presence(status)
 
     async def reconcile(self, error: DeliveryUnknownError, *, settle: float = 90.0) -> "Reconciled":
         """Find out whether a message was delivered of which that is not known.

@@ -72,22 +72,22 @@ class SteadyClock:
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._machine_start = machine_seconds()
-        self._loop_start = 0.0
-        self._lead = 0.0
-        """How far the event loop's clock has ever been ahead of the machine's."""
+        self._start = machine_seconds()
+        """By the machine's clock, less by how far the event loop's has ever been ahead of it."""
+        self._loop_ahead = 0.0
+        """The most that its reading has been above the machine's; the two count from moments of their own."""
         self._day_start = datetime.now(UTC)
 
     def now(self) -> float:
         """Return the seconds since its start."""
-        loop = asyncio.get_running_loop()
-        machine = machine_seconds() - self._machine_start
+        loop, machine = asyncio.get_running_loop(), machine_seconds()
+        ahead = loop.time() - machine
         if loop is not self._loop:
-            self._loop, self._loop_start = loop, loop.time() - machine - self._lead
-        lead = loop.time() - self._loop_start - machine
-        if lead > self._lead:  # noqa: PLR1730 - a third of the time of max(), for every call
-            self._lead = lead
-        return machine + self._lead
+            self._loop, self._loop_ahead = loop, ahead
+        elif ahead > self._loop_ahead:
+            self._start -= ahead - self._loop_ahead
+            self._loop_ahead = ahead
+        return machine - self._start
 
     def moment(self, at: float | None = None) -> datetime:
         """Return the time of day, now or at such a moment, as if it had never been set since the start."""

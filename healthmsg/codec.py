@@ -91,6 +91,14 @@ class Model:
         document: dict[str, object] = orjson.loads(_written(self, _as_json))
         return document
 
+    def _document(self) -> dict[str, object]:
+        """Return what its JSON object is made of."""
+        known = _attributes(self)
+        extra: Any = known.pop("extra", {})
+        document = {name: kept for name, kept in known.items() if kept is not None}
+        # An empty list gives way: answers to a question that could not be read are in `extra`.
+        return document | {key: kept for key, kept in extra.items() if document.get(key, ()) == ()}
+
     @classmethod
     def from_dict(cls, document: Mapping[str, object]) -> Self:
         """Make one of what `to_dict` returned, or the service sent. Nothing is coerced.
@@ -101,7 +109,7 @@ class Model:
             InvalidInputError: it is not of that form; it names the field.
         """
         try:
-            return _structured(dict(document) if isinstance(document, Mapping) else document, cls)
+            return structured(dict(document) if isinstance(document, Mapping) else document, cls)
         except MismatchError as error:
             path = error.path
         raise InvalidInputError(f"from_dict: this is not a {cls.__name__}, at {path or '$'}")
@@ -115,7 +123,7 @@ def decode(body: bytes, shape: type[T], call: str) -> T:
     """
     problem, path = "it does not have the expected shape", ""
     try:
-        return _structured(parse_json(body), shape)
+        return structured(parse_json(body), shape)
     except NotJSONError:
         problem = "it is not JSON"
     except MismatchError as error:
@@ -178,20 +186,24 @@ def _model_as_json(model: object) -> dict[str, object]:
     if not isinstance(model, Model):
         # `encode` calls this for everything: a Token must not be written by mistake.
         raise MismatchError
-    known = _attributes(model)
-    extra: Any = known.pop("extra", {})
-    document = {name: kept for name, kept in known.items() if kept is not None}
-    # An empty list gives way: answers to a question that could not be read are in `extra`.
-    return document | {key: kept for key, kept in extra.items() if document.get(key, ()) == ()}
+    return model._document()  # noqa: SLF001 - ours
 
 
 def _attributes(value: Any) -> dict[str, object]:
-    attributes = dict[str, object]()
-    for attribute in fields(type(value)):
-        write = attribute.metadata.get(WRITE)
-        kept = getattr(value, attribute.name)
-        attributes[attribute.name] = kept if write is None else write(kept)
-    return attributes
+    return {
+        name: getattr(value, name) if write is None else write(getattr(value, name))
+        for name, write in written_fields(type(value))
+    }
+
+
+@cache
+def _written_fields(kind: Any) -> tuple[tuple[str, Callable[[Any], object] | None], ...]:
+    """Return the names of a model's fields, and what writes each of which JSON does not have the type."""
+    return tuple((attribute.name, attribute.metadata.get(WRITE)) for attribute in fields(kind))
+
+
+# To mypy, classes of models cannot be hashed.
+written_fields: Callable[[type], tuple[tuple[str, Callable[[Any], object] | None], ...]] = _written_fields
 
 
 def _error_as_json(error: Exception) -> dict[str, object]:
@@ -208,7 +220,7 @@ def _error_as_json(error: Exception) -> dict[str, object]:
 # --- reading
 
 
-def _structured(document: object, shape: type[T]) -> T:
+def structured(document: object, shape: type[T]) -> T:
     """Make a model, or a tuple of models, of what JSON holds.
 
     Raises:
@@ -217,15 +229,13 @@ def _structured(document: object, shape: type[T]) -> T:
     """
     hook, path = _hook(shape), ""  # type: ignore[arg-type] # types are hashable
     try:
-        made: T = hook(document, shape)
+        return hook(document, shape)  # type: ignore[no-any-return] # what a hook makes is of its shape
     except MismatchError as error:
         path = f"${error.path}"
     except InvalidInputError:
         raise
     except Exception:  # noqa: BLE001, S110 - whatever a hook stumbled over, and it may carry a value
         pass
-    else:
-        return made
     raise MismatchError(path)
 
 

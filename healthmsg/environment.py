@@ -49,6 +49,11 @@ def _secure_websocket(_: object, attribute: Attribute[Any], url: str | None) -> 
         require_secure_url(attribute.name, url, scheme="wss")
 
 
+def _gateway_below(api_url: str) -> str | None:
+    is_http = api_url.lower().startswith(("http://", "https://"))
+    return f"ws{api_url[len('http') :].rstrip('/')}/gateway" if is_http else None
+
+
 def _bare(url: str) -> str:
     if not isinstance(url, str) or "?" in url or "#" in url:
         raise ConfigurationError("api_url must be a URL with neither a query nor a fragment")
@@ -95,6 +100,9 @@ class Environment:
     def from_env(cls) -> Environment:
         """Return the service that `HEALTHMSG_API_URL` or `HEALTHMSG_ENVIRONMENT` (`kpn`, `alterdesk`) names.
 
+        `HEALTHMSG_GATEWAY_URL` is where live events come from, which KPN gives to you. Without it, that of
+        `HEALTHMSG_API_URL` is `gateway` below it, as with Alterdesk [D] and a sandbox.
+
         Raises:
             ConfigurationError: a variable is missing or unusable, or both are set, of which one may have been
                 forgotten; it names the variable.
@@ -106,10 +114,13 @@ class Environment:
                 "HEALTHMSG_API_URL and HEALTHMSG_ENVIRONMENT are both set, and name one service each: unset"
                 " one"
             )
+        gateway_url = os.environ.get("HEALTHMSG_GATEWAY_URL", "").strip() or None
         if api_url:
-            return cls("from HEALTHMSG_API_URL", api_url)
+            return cls("from HEALTHMSG_API_URL", api_url, gateway_url=gateway_url or _gateway_below(api_url))
         if name == "kpn":
-            return cls.kpn()
+            return cls.kpn(gateway_url=gateway_url)
+        if name == "alterdesk" and gateway_url is not None:
+            raise ConfigurationError("HEALTHMSG_GATEWAY_URL must not be set for alterdesk, whose is known")
         if name == "alterdesk":
             return cls.ALTERDESK
         raise ConfigurationError(

@@ -32,7 +32,7 @@ def encode_segment(value: object, name: str) -> str:
     Raises:
         InvalidIdError: it is not text, empty, `.`, `..`, or has no UTF-8 form.
     """
-    value = _text_of(value, name)
+    value = value if isinstance(value, str) else _text_of(value, name)
     if value in {"", ".", ".."}:
         raise InvalidIdError(f"{name} must not be empty, '.' or '..'")
     if _needs_no_escape(value):
@@ -141,14 +141,22 @@ class ChatAddress:
     kind: ChatKind
     id: str
     path: str = field(init=False, eq=False)
+    text: str = field(init=False, eq=False)
+    """The address as text, of which `of_text` makes the same address."""
 
     def __attrs_post_init__(self) -> None:
-        if not self.kind.is_auxiliary and isinstance(self.id, str) and self.id.startswith(_STARTS):
+        kind, chat_id = self.kind, self.id
+        if kind.is_auxiliary:
+            segment = encode_aux_id(chat_id, "the id of a chat")
+        elif isinstance(chat_id, str) and chat_id.startswith(_STARTS):
             raise InvalidIdError(
-                f"the id of a chat under {self.kind.path} is given alone, without conversations/ or the like"
+                f"the id of a chat under {kind.path} is given alone, without conversations/ or the like"
             )
-        encode = encode_aux_id if self.kind.is_auxiliary else encode_segment
-        object.__setattr__(self, "path", f"{self.kind.path}/{encode(self.id, 'the id of a chat')}")
+        else:
+            segment = encode_segment(chat_id, "the id of a chat")
+        path = f"{kind.path}/{segment}"
+        object.__setattr__(self, "path", path)
+        object.__setattr__(self, "text", path if segment == chat_id else f"{kind.path}/{chat_id}")
 
     def __repr__(self) -> str:
         return f"<ChatAddress {self.shown}>"
@@ -157,11 +165,6 @@ class ChatAddress:
     def shown(self) -> str:
         """The address for `repr`. An auxiliary id, which may name a patient, is left out."""
         return self.kind.template if self.kind.is_auxiliary else self.text
-
-    @property
-    def text(self) -> str:
-        """The address as text, of which `of_text` makes the same address."""
-        return f"{self.kind.path}/{self.id}"
 
     @classmethod
     def of_text(cls, text: str) -> "ChatAddress":

@@ -175,7 +175,7 @@ def require_non_blank(body: object) -> str:
         EmptyMessageError: there is nothing.
         InvalidInputError: it is not text.
     """
-    text = check_body(body)
+    text = body if isinstance(body, str) else check_body(body)
     if not text.strip():
         raise EmptyMessageError("a message needs a text, or files")
     return text

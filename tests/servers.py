@@ -39,7 +39,9 @@ METHODS = ("GET", "POST", "PUT", "DELETE")
 def a_request(method: str = "POST", body: Content | Multipart | None = JSON) -> Request:
     """Make a request that is full of what must not be seen."""
     body = None if method == "GET" else body
-    request = Request(f"{method} {ROUTE}", method, PATH, {"q": PATIENT}, body, cookie=COOKIE)
+    request = Request(f"{method} {ROUTE}", method, PATH, body=body)
+    request.query = {"q": PATIENT}
+    request.cookie = COOKIE
     request.current.token = TOKEN
     return request
 

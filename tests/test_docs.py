@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 
 import healthmsg
-from healthmsg.bulk.journal.base import State
+from healthmsg.database.states import State
 
 ROOT: Final = Path(__file__).parent.parent
 DOCUMENTS: Final = ["CONTRIBUTING.md", "docs/architecture.md", "docs/glossary.md"]

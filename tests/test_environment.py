@@ -210,3 +210,40 @@ def test_an_environment_is_a_value() -> None:
     assert hash(original) == hash(Environment.kpn())
     assert pickle.loads(pickle.dumps(original)) == original  # noqa: S301 - our own
     assert copy.deepcopy(original) == original
+
+
+@pytest.mark.parametrize(
+    ("variables", "gateway_url"),
+    [
+        ({"HEALTHMSG_API_URL": "http://127.0.0.1:8030/v1/"}, "ws://127.0.0.1:8030/v1/gateway"),
+        ({"HEALTHMSG_API_URL": "https://api.example/v1"}, "wss://api.example/v1/gateway"),
+        (
+            {"HEALTHMSG_API_URL": "https://api.example/v1", "HEALTHMSG_GATEWAY_URL": "wss://live.example"},
+            "wss://live.example",
+        ),
+        (
+            {"HEALTHMSG_ENVIRONMENT": "kpn", "HEALTHMSG_GATEWAY_URL": "wss://live.example"},
+            "wss://live.example",
+        ),
+        ({"HEALTHMSG_ENVIRONMENT": "kpn"}, None),
+        ({"HEALTHMSG_ENVIRONMENT": "alterdesk"}, "wss://api.alterdesk.com/v1/gateway"),
+    ],
+)
+def test_the_gateway_is_that_of_its_variable_or_the_service_s_own(
+    variables: dict[str, str], gateway_url: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HEALTHMSG_API_URL", "HEALTHMSG_ENVIRONMENT", "HEALTHMSG_GATEWAY_URL"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+    assert Environment.from_env().gateway_url == gateway_url
+
+
+def test_another_gateway_for_a_service_whose_own_is_known_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HEALTHMSG_API_URL", raising=False)
+    monkeypatch.setenv("HEALTHMSG_ENVIRONMENT", "alterdesk")
+    monkeypatch.setenv("HEALTHMSG_GATEWAY_URL", "wss://live.example")
+
+    with pytest.raises(ConfigurationError, match="HEALTHMSG_GATEWAY_URL must not be set for alterdesk"):
+        Environment.from_env()

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from types import CodeType, SimpleNamespace
+from types import CodeType
 from typing import Any, Final
 
 import pytest
@@ -20,16 +20,17 @@ import healthmsg
 from healthmsg import Client, OAuthApp, Outcome
 from healthmsg.cli.app import app
 from healthmsg.sandbox import CutAfter, Sandbox
+from tests.waiting import until
 
 ROOT: Final = Path(healthmsg.__path__[0]).parent
 README: Final = (ROOT / "README.md").read_text(encoding="utf-8")
 EXAMPLES: Final = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-(WHOLE_PROGRAM, A_TEST, SIGN_IN, CHATS, QUESTION, GROUPS, VIEWS, WEB, BOT) = range(9)
-(BULK, JOURNAL, FILES, MANY_FILES, ERRORS, NETWORKS, WATCHING, RAW) = range(9, 17)
+(WHOLE_PROGRAM, A_TEST, SIGN_IN, CHATS, QUESTION, GROUPS, VIEWS, WEB, EVENTS) = range(9)
+(TYPING, BULK, JOURNAL, FILES, MANY_FILES, ERRORS, NETWORKS, WATCHING, RAW) = range(9, 18)
 
 
 def test_all_examples_are_known_here() -> None:
-    assert len(EXAMPLES) == 17
+    assert len(EXAMPLES) == 18
     for index, word in (
         (WHOLE_PROGRAM, "asyncio.run"),
         (A_TEST, "healthmsg_sandbox"),
@@ -39,7 +40,8 @@ def test_all_examples_are_known_here() -> None:
         (GROUPS, "groupchats.create"),
         (VIEWS, "client.with_token"),
         (WEB, "web.Application"),
-        (BOT, "look"),
+        (EVENTS, "events"),
+        (TYPING, "typing()"),
         (BULK, "send_many"),
         (JOURNAL, "recall.db"),
         (FILES, "upload"),
@@ -145,7 +147,7 @@ async def test_questions_work_as_shown(client: Client, sandbox: Sandbox) -> None
     asking, reading, answers = EXAMPLES[QUESTION].partition("message = ")
 
     scope = await run(asking, chat=chat, patient_id=patient)
-    sandbox.answer_question(scope["sent"].id, ["nee"])
+    sandbox.answer(patient, scope["sent"], "nee")
     await run(reading + answers, **scope, print=lambda *words: said.append(words))
 
     assert said == [(patient, ("nee",))]
@@ -210,29 +212,25 @@ async def test_a_web_service_works_as_shown(
     assert last != first
 
 
-async def test_a_bot_that_polls_works_as_shown() -> None:
+async def test_events_are_handled_as_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     async with (
         Sandbox(sample_data=False) as sandbox,
         Client(sandbox.issue_token(), environment=sandbox.environment) as client,
     ):
-        patient = sandbox.add_user("An", "Visser")
-        chat = sandbox.add_conversation(user=patient, messages=["Een afspraak van vorig jaar"])
-        as_patient = client.with_token(sandbox.issue_token(patient)).conversations(chat)
-        looks = 0
-
-        async def sleep(_: float) -> None:
-            nonlocal looks
-            looks += 1
-            if looks == 1:
-                await as_patient.send("Mag ik een afspraak?")
-            if looks == 4:
-                raise InterruptedError
-
-        with pytest.raises(InterruptedError):
-            await run(EXAMPLES[BOT], client=client, asyncio=SimpleNamespace(sleep=sleep))
+        chat = sandbox.add_conversation()
+        running = asyncio.create_task(run(EXAMPLES[EVENTS], client=client))
+        await until(sandbox.gateway.connected)
+        sandbox.say(None, chat, "Mag ik een afspraak?")
+        await until(lambda: len(sandbox.messages(f"conversations/{chat}")) == 2)
+        running.cancel()
 
         bodies = [message.body for message in sandbox.messages(f"conversations/{chat}")]
-        assert bodies[1:] == ["Mag ik een afspraak?", "De balie belt u terug."]
+        assert bodies == ["Mag ik een afspraak?", "De balie belt u terug."]
+
+
+async def test_typing_and_presence_work_as_shown(client: Client, sandbox: Sandbox) -> None:
+    await run(EXAMPLES[TYPING], client=client, conversation_id=sandbox.add_conversation())
 
 
 async def test_bulk_sending_works_as_shown(client: Client, sandbox: Sandbox) -> None:

@@ -22,7 +22,6 @@ from healthmsg.bulk.journal import (
     fingerprint_of,
     open_journal,
 )
-from healthmsg.bulk.journal.target import Target
 from healthmsg.bulk.models import (
     RECIPIENT,
     JournalTarget,
@@ -34,6 +33,7 @@ from healthmsg.bulk.models import (
 )
 from healthmsg.bulk.reconcile import my_id
 from healthmsg.codec import Model
+from healthmsg.database.target import Target
 from healthmsg.errors import (
     BadRequestError,
     ForbiddenError,

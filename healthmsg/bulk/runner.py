@@ -12,11 +12,12 @@ from healthmsg.bulk.circuit_breaker import CircuitBreaker
 from healthmsg.bulk.dispatch import CallTracker, DispatchWindow, Lease, OrderKeeper
 from healthmsg.bulk.intake import Intake, JournalIntake, MemoryIntake
 from healthmsg.bulk.journal import InputIndex, open_journal
-from healthmsg.bulk.journal.base import Claim, Journal, State
+from healthmsg.bulk.journal.base import Claim, Journal
 from healthmsg.bulk.journal.memory import MemoryJournal
 from healthmsg.bulk.models import JournalTarget, Messages, SendOptions, SendReport, SendResult
 from healthmsg.bulk.reconcile import DeliveryProofs, my_id
 from healthmsg.bulk.sender import Doubts, Sender
+from healthmsg.database.states import State
 from healthmsg.errors import (
     AuthorizationError,
     CallError,

@@ -12,7 +12,7 @@ from healthmsg.bulk.circuit_breaker import CircuitBreaker
 from healthmsg.bulk.dispatch import CallTracker, DispatchWindow, Lease, OrderKeeper
 from healthmsg.bulk.entries import check_question, outgoing_of
 from healthmsg.bulk.intake import Intake
-from healthmsg.bulk.journal.base import Claim, Journal, State
+from healthmsg.bulk.journal.base import Claim, Journal
 from healthmsg.bulk.models import (
     Outgoing,
     SendOptions,
@@ -24,6 +24,7 @@ from healthmsg.bulk.models import (
 )
 from healthmsg.bulk.reconcile import DeliveryProofs, JournalEvidence, Reconciled, Reconciler, reconciler_of
 from healthmsg.clock import ServerClock
+from healthmsg.database.states import State
 from healthmsg.delivery.proof import Attempt, attempt_of
 from healthmsg.errors import (
     ClaimLostError,

@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 
 from healthmsg.cli.journal import journal
+from healthmsg.cli.listen import listen
 from healthmsg.cli.problems import fail, system_reason
 from healthmsg.cli.send import chats, send
 from healthmsg.cli.send_many import send_many
@@ -111,5 +112,6 @@ def _first_error(group: ExceptionGroup) -> Exception:
 
 app.command(cls=EachOptionOnce)(chats)
 app.command(cls=EachOptionOnce)(send)
+app.command(cls=EachOptionOnce)(listen)
 app.command("send-many", cls=EachOptionOnce)(send_many)
 app.add_typer(journal, name="journal")

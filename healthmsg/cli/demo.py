@@ -399,6 +399,7 @@ def _card(sandbox: Sandbox, token: str) -> Panel:
     for name, value in (
         ("REST API", environment.api_url),
         ("Documentation", f"{sandbox.url}/docs"),
+        ("Other side", f"{sandbox.url}/sandbox/"),
         ("Authorize", environment.authorize_url),
         ("Token", environment.token_url),
         ("Client id", sandbox.client_id),

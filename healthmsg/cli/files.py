@@ -15,9 +15,9 @@ from urllib.parse import parse_qsl, urlencode
 
 from attrs import field, frozen
 
-from healthmsg.bulk.journal import target as libpq
-from healthmsg.bulk.journal.target import Target, text_of
 from healthmsg.cli.problems import RefusedError, system_reason
+from healthmsg.database import target as libpq
+from healthmsg.database.target import Target, text_of
 
 # Of a name, in nearly every file system.
 _MOST_BYTES: Final = 255

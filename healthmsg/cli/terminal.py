@@ -4,7 +4,9 @@ What a command has done does not depend on that, so writing never fails: what ca
 what cannot be shown is written as an escape.
 """
 
+import asyncio
 import codecs
+import errno
 import io
 import os
 import select
@@ -24,6 +26,8 @@ _STANDARD: Final = (0, 1, 2)
 _WRITE_TIMEOUT: Final = 0.2
 # A pipe or terminal that accepts anything accepts this many bytes.
 _CHUNK: Final = 256
+# Seconds between looks at whether a reader that is slow takes more.
+_READER_INTERVAL: Final = 0.05
 
 
 class _SafeWriter(io.RawIOBase):
@@ -32,6 +36,8 @@ class _SafeWriter(io.RawIOBase):
     def __init__(self, raw: Any) -> None:
         self._raw = raw
         self.has_lost = False
+        self.problem = errno.EIO
+        """Why something was lost: the number of the system's error."""
         self.timeout: float | None = None
         """Seconds to wait for a reader; `None`: without limit."""
 
@@ -53,8 +59,9 @@ class _SafeWriter(io.RawIOBase):
             chunk = rest if self.timeout is None else rest[:_CHUNK]
             try:
                 written = self._raw.write(chunk) if self._is_ready() else None
-            except (OSError, ValueError):
+            except (OSError, ValueError) as error:
                 written = None
+                self.problem = getattr(error, "errno", None) or errno.EIO
             if written is None:
                 self.has_lost = True
                 break
@@ -109,6 +116,38 @@ def has_lost_output() -> bool:
         sys.stdout.flush()
     stream = _safe_writer(sys.stdout)
     return stream is not None and stream.has_lost
+
+
+async def write_line(line: str) -> None:
+    """Write a line to the standard output, to its end. While its reader is slow, other tasks go on.
+
+    Raises:
+        BrokenPipeError: the reader is gone, or there is no standard output.
+        OSError: it cannot be written.
+    """
+    if getattr(sys.stdout, "name", None) == os.devnull:  # what takes its place when it is closed
+        raise BrokenPipeError
+    data = f"{line}\n".encode(sys.stdout.encoding, sys.stdout.errors or "strict")
+    for start in range(0, len(data), _CHUNK):
+        while not _takes_more():  # noqa: ASYNC110 - it is about another process
+            await asyncio.sleep(_READER_INTERVAL)
+        sys.stdout.buffer.write(data[start : start + _CHUNK])
+        sys.stdout.buffer.flush()
+        stream = _safe_writer(sys.stdout)
+        if stream is not None and stream.has_lost:
+            # For a reader that is gone, this makes a BrokenPipeError.
+            raise OSError(stream.problem, os.strerror(stream.problem))
+
+
+def _takes_more() -> bool:
+    """Return whether a few bytes can be written at once."""
+    if sys.platform == "win32":
+        return True
+    try:
+        _, ready, _ = select.select([], [sys.stdout.fileno()], [], 0.0)
+    except (OSError, ValueError):  # it has no descriptor, or it is closed, as writing says
+        return True
+    return bool(ready)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ where a message is sent: always to the address that was given.
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from typing import Final
 
 from healthmsg.ids import USERS, ChatKind, plain_address
@@ -37,14 +38,25 @@ class Aliases:
     """
 
     def __init__(self) -> None:
-        self._chat_of: dict[str, int] = {}
-        """The number of the chat that an address leads to."""
-        self._chats = OrderedDict[int, _Chat]()
-        """The one that was looked at last comes last."""
-        self._shared = OrderedDict[str, None]()
-        """Auxiliary ids of more than one group chat: it is not known where they lead [D]."""
         self._made = 0
         self._listeners: list[OnLearnt] = []
+
+    # Made when they are first used: most users of a client learn of no other address.
+
+    @cached_property
+    def _chat_of(self) -> dict[str, int]:
+        """The number of the chat that an address leads to."""
+        return {}
+
+    @cached_property
+    def _chats(self) -> OrderedDict[int, _Chat]:
+        """The one that was looked at last comes last."""
+        return OrderedDict()
+
+    @cached_property
+    def _shared(self) -> OrderedDict[str, None]:
+        """Auxiliary ids of more than one group chat: it is not known where they lead [D]."""
+        return OrderedDict()
 
     # --- asking
 

@@ -56,25 +56,51 @@ class Deliveries:
         self._aliases = aliases or Aliases()
         self.me: str | None = None
         """The user's id, once it was asked for."""
-        self._known: set[str] = set()
+        self._sender = (_PROCESS, next(_numbers))
+
+    # Made when they are first used: most users of a client only read.
+
+    @cached_property
+    def _known(self) -> set[str]:
         """Their ids."""
-        self._order = deque[str]()
+        return set()
+
+    @cached_property
+    def _order(self) -> deque[str]:
         """The same, the oldest first, and those that were forgotten since."""
-        self._last_in = OrderedDict[str, tuple[str, int, float, float]]()
+        return deque()
+
+    @cached_property
+    def _last_in(self) -> OrderedDict[str, tuple[str, int, float, float]]:
         """Of the chats that were written to last, the last message's id, hash, departure and answer.
 
         With text and numbers only, it costs Python's garbage collector nothing.
         """
-        self._last = deque[tuple[str, str, str, Files, float, float]](maxlen=_MOST_TEXTS)
-        self._on_their_way: dict[int, dict[str, int]] = {}
+        return OrderedDict()
+
+    @cached_property
+    def _last(self) -> deque[tuple[str, str, str, Files, float, float]]:
+        return deque(maxlen=_MOST_TEXTS)
+
+    @cached_property
+    def _on_their_way(self) -> dict[int, dict[str, int]]:
         """How many equal ones there are: by the hash of the text, and then by the chat's address."""
-        self._found = OrderedDict[int, str]()
+        return {}
+
+    @cached_property
+    def _found(self) -> OrderedDict[int, str]:
         """What was found to be the message of an attempt, by the attempt's hash."""
-        self._sendings = OrderedDict[int, int]()
+        return OrderedDict()
+
+    @cached_property
+    def _sendings(self) -> OrderedDict[int, int]:
         """Which message of which journal an attempt was for, each as a hash."""
-        self._found_as = OrderedDict[str, int]()
+        return OrderedDict()
+
+    @cached_property
+    def _found_as(self) -> OrderedDict[str, int]:
         """The same of what was found, by its id."""
-        self._sender = (_PROCESS, next(_numbers))
+        return OrderedDict()
 
     @cached_property
     def samples(self) -> "Samples":
@@ -93,12 +119,13 @@ class Deliveries:
     def delivered(self, chat: ChatAddress, message_id: str, body: str, files: Files, call: Request) -> None:
         """Note a message of which the service said that it accepted it, and the call that it was sent by."""
         self.know(message_id)
-        address, departed_at, answered_at = chat.text, call.current.departed_at, call.current.answered_at
-        self._last_in[address] = message_id, hash(body), departed_at, answered_at
-        self._last_in.move_to_end(address)
+        address, last_in, current = chat.text, self._last_in, call.current
+        departed_at, answered_at = current.departed_at, current.answered_at
+        last_in[address] = message_id, hash(body), departed_at, answered_at
+        last_in.move_to_end(address)
         self._last.append((address, message_id, body, files, departed_at, answered_at))
-        if len(self._last_in) > _MOST_CHATS:
-            self._last_in.popitem(last=False)
+        if len(last_in) > _MOST_CHATS:
+            last_in.popitem(last=False)
 
     def forget(self, message_id: str) -> None:
         """Forget a message, since it could not be noted in the journal that it was delivered."""
@@ -164,19 +191,22 @@ class Deliveries:
         cost every call more.
         """
         address, its_hash = chat.text, hash(body)
-        there = self._on_their_way.setdefault(its_hash, {})
-        there[address] = there.get(address, 0) + 1
+        there = self._on_their_way.get(its_hash)
+        if there is None:
+            self._on_their_way[its_hash] = {address: 1}
+        else:
+            there[address] = there.get(address, 0) + 1
         return its_hash
 
     def untrack(self, chat: ChatAddress, its_hash: int) -> None:
         """Note that the call with such a message is over."""
-        address = chat.text
-        there = self._on_their_way[its_hash]
-        there[address] -= 1
-        if not there[address]:
-            del there[address]
-            if not there:
-                del self._on_their_way[its_hash]
+        address, there = chat.text, self._on_their_way[its_hash]
+        if there[address] > 1:
+            there[address] -= 1
+            return
+        del there[address]
+        if not there:
+            del self._on_their_way[its_hash]
 
     def is_claimed(self, message_id: str) -> bool:
         """Return whether a message is known to be one that was delivered."""
@@ -235,10 +265,11 @@ class Deliveries:
 
     def know(self, message_id: str) -> None:
         """Note that a message is one that was delivered, whatever it is."""
+        order = self._order
         self._known.add(message_id)
-        self._order.append(message_id)
-        if len(self._order) > _MOST_KNOWN:
-            self._known.discard(self._order.popleft())
+        order.append(message_id)
+        if len(order) > _MOST_KNOWN:
+            self._known.discard(order.popleft())
 
     def _delivered(  # noqa: PLR0917, PLR0913 - as it is kept
         self,

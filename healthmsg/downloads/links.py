@@ -68,17 +68,11 @@ def is_below(url: str, base: str) -> bool:
 async def _fetch(  # noqa: PLR0913 - what one request is made of
     api: Api, call: str, url: str, cookie: str | None, headers: Mapping[str, str], *, with_token: bool
 ) -> Response:
-    request = Request(
-        f"{call} (the file)",
-        "GET",
-        url,
-        # Encoded, its size could not be checked, and a broken transfer not be continued.
-        headers={"Accept": "*/*", "Accept-Encoding": "identity", **headers},
-        cookie=cookie,
-        streamed=True,
-        answers_with_link=True,
-        priority=api.priority,
-    )
+    request = Request(f"{call} (the file)", "GET", url, priority=api.priority)
+    # Encoded, its size could not be checked, and a broken transfer not be continued.
+    request.headers = {"Accept": "*/*", "Accept-Encoding": "identity", **headers}
+    request.cookie = cookie
+    request.streamed = request.answers_with_link = True
     if with_token:
         return await api.send(request)
     with suppress(UnauthorizedError):

@@ -19,6 +19,7 @@
     │   ├── JournalNotFoundError
     │   ├── JournalInUseError
     │   ├── JournalIncompleteError            its `-wal` file is missing
+    │   ├── InboxLostError                    another process has taken a stream's store over
     │   ├── JournalGoneError                  deleted, moved or replaced during a run
     │   ├── JournalVersionError
     │   ├── JournalMismatchError
@@ -101,6 +102,7 @@ from healthmsg.errors.usage import (
     EarlierRunError,
     EmptyMessageError,
     ExportIncompleteError,
+    InboxLostError,
     InvalidFileError,
     InvalidIdError,
     InvalidInputError,
@@ -145,6 +147,7 @@ __all__ = [
     "ExportIncompleteError",
     "ForbiddenError",
     "HealthmsgError",
+    "InboxLostError",
     "InternalServerError",
     "InvalidFileError",
     "InvalidIdError",

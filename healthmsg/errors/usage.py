@@ -213,6 +213,10 @@ class JournalInUseError(JournalError):
     """Another process, or another part of this one, sends with this journal."""
 
 
+class InboxLostError(JournalError):
+    """Another process has taken a stream's store over, since this one stood still for too long."""
+
+
 class JournalIncompleteError(JournalError):
     """The `-wal` file of an SQLite journal is missing, or is not its own: what was noted last may be lost.
 

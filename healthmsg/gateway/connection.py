@@ -29,11 +29,11 @@ from healthmsg.gateway.protocol import (
     Ended,
     GatewayProtocol,
     Happening,
-    Presence,
     Received,
 )
 from healthmsg.ids import ChatAddress
 from healthmsg.json_text import JSONObject
+from healthmsg.live import Presence
 from healthmsg.log import log
 from healthmsg.models import User
 from healthmsg.transport.websocket import OpenSocket

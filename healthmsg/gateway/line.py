@@ -14,8 +14,8 @@ from healthmsg.transport.websocket import Opcode, Socket
 _LOOK: Final = 1.0
 # Seconds that the machine has slept, after which the other side has given the connection up.
 _SLEEP: Final = 10.0
-# Seconds for the other side to answer our CLOSE.
-_CLOSE: Final = 5.0
+# Seconds for the other side to answer our CLOSE: closing may take five in all.
+_CLOSE: Final = 3.0
 # Seconds to read what had come before the connection broke.
 _REST: Final = 1.0
 _NORMAL_CLOSURE: Final = (1000).to_bytes(2, "big")

@@ -7,7 +7,7 @@ What came in goes into `received`, what is to go out comes from `next_frame`; `t
 import sys
 from collections import deque
 from enum import Enum
-from typing import Final, Literal
+from typing import Final
 
 import orjson
 from attrs import field, frozen
@@ -18,8 +18,6 @@ from healthmsg.json_text import JSONObject, NotJSONError, parse_json
 from healthmsg.models import User
 from healthmsg.transport.websocket import Opcode
 from healthmsg.version import __version__
-
-Presence = Literal["online", "busy", "away", "offline"]
 
 # Seconds until `authenticated`, as the vendor's adapter has it [V]; the service's own limit is 10 [D].
 _HANDSHAKE: Final = 5.0

@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from functools import reduce
+from operator import attrgetter
 
 from healthmsg.pipeline.request import Send, Step
 
 
 def fold(steps: Sequence[Step], wire: Send) -> Send:
     """Make one `Send` of steps, the outermost first."""
-    return reduce(_before, reversed(steps), wire)
+    # Bound once: to call the object would look its method up, for every call and step.
+    return reduce(_before, map(attrgetter("__call__"), reversed(steps)), wire)
 
 
 def _before(inner: Send, step: Step) -> Send:

@@ -111,12 +111,13 @@ class CheckStep:
     async def __call__(self, request: Request, proceed: Send) -> Response:
         """Check one answer."""
         response = await proceed(request)
-        clock, current = self._clock, request.current
+        clock, headers = self._clock, response.headers
         if clock is not None:
+            current = request.current
             current.answered_at = answered_at = clock.now()
-            clock.seen(response.headers.get("Date"), current.departed_at, answered_at)
+            clock.seen(headers.get("Date"), current.departed_at, answered_at)
         if self._notices is not None:
-            self._notices.record(request.call, response.headers)
+            self._notices.record(request.call, headers)
         if response.status in _SUCCESS or (request.answers_with_link and response.status in REDIRECTS):
             return response
         raise status_error(response, request)

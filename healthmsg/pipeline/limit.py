@@ -46,11 +46,11 @@ class LimitStep:
         # The client may have been closed while the call waited for its token.
         free = None if self._is_closed else limiter.try_acquire(request.priority)
         slot = free or await self._turn(request)
-        request.current.slot = slot
-        request.current.waited = slot.waited
+        current = request.current
+        current.slot, current.waited = slot, slot.waited
         try:
-            if slot.waited and request.current.after_limit is not None:
-                request.current.after_limit(request)
+            if slot.waited and current.after_limit is not None:
+                current.after_limit(request)
             if request.before_send is not None:
                 request.before_send()
         except (QuotaExceededError, ClaimLostError):

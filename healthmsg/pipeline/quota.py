@@ -85,9 +85,10 @@ class QuotaStep:
 
     async def __call__(self, request: Request, proceed: Send) -> Response:
         """Go on, or fail at once and say how long the quota will still be used up."""
-        probed = self._check(request)
-        # It may have been used up by those who queued in front.
-        request.current.after_limit = None if probed else self._refuse_if_used_up
+        probed = self._check(request) if self._used_up else None
+        if probed is None:
+            # It may have been used up by those who queued in front.
+            request.current.after_limit = self._refuse_if_used_up
         try:
             response = await proceed(request)
         except BaseException as error:
@@ -127,7 +128,7 @@ class QuotaStep:
 
     def _check(self, request: Request) -> UsedUp | None:
         """Refuse the call if the quota is used up; return the quota that this call probes, if any."""
-        known = self._used_up.get(request.current.token) if self._used_up else None
+        known = self._used_up.get(request.current.token)
         if known is None or not known.holds_back:
             return None
         if known.may_probe():

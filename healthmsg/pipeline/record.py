@@ -10,6 +10,7 @@ from attrs import define, frozen
 from healthmsg.clock import SteadyClock
 from healthmsg.environment import port_of
 from healthmsg.errors import CallError, StatusError
+from healthmsg.live import EventsStats
 from healthmsg.log import call_back, log, logger
 from healthmsg.pipeline.request import Request, Response, Send
 
@@ -80,6 +81,8 @@ class Stats:
     """Tries under way now: past the limit, not answered yet. A download is answered when it begins."""
     queued: int
     """Calls that wait for the limit now; where clients share a limiter, those of all of them."""
+    events: EventsStats | None = None
+    """Those of the stream of events that this client, or this view, has open."""
 
 
 @define(eq=False)
@@ -124,7 +127,8 @@ class RecordStep:
         counters, current = self._counters, request.current
         counters.calls += 1
         counters.in_flight += 1
-        counters.waited += current.waited
+        if current.waited:
+            counters.waited += current.waited
         if current.number > 1:
             counters.retries += 1
         current.departed_at = self._now()
@@ -135,36 +139,37 @@ class RecordStep:
             status = error.status if isinstance(error, StatusError) else None
             if status == _TOO_MANY_CALLS:
                 counters.rate_limited += 1
-            self._report(request, status, error)
+            transaction_id = error.transaction_id if isinstance(error, CallError) else ""
+            self._report(request, status, type(error).__name__, transaction_id)
             raise
         counters.in_flight -= 1
-        self._report(request, response.status, None)
+        self._report(request, response.status)
         return response
 
-    def _report(self, request: Request, status: int | None, failure: BaseException | None) -> None:
-        is_logged = logger.isEnabledFor(logging.DEBUG)
-        if self._on_call is None and not is_logged:
+    def _report(
+        self, request: Request, status: int | None, error: str | None = None, transaction_id: str = ""
+    ) -> None:
+        on_call, is_logged = self._on_call, logger.isEnabledFor(logging.DEBUG)
+        if on_call is None and not is_logged:
             return
         current = request.current
         duration = (current.answered_at or self._now()) - current.departed_at
-        error = None if failure is None else type(failure).__name__
-        transaction_id = failure.transaction_id if isinstance(failure, CallError) else ""
         if is_logged:
             _log(request, status, duration, error, transaction_id)
-        if self._on_call is None:
+        if on_call is None:
             return
         record = CallRecord(
             request.call,
             status,
             duration,
-            request.current.waited,
-            request.current.number,
+            current.waited,
+            current.number,
             error,
             self._host,
             self._port,
             transaction_id,
         )
-        call_back("on_call", self._on_call, record)
+        call_back("on_call", on_call, record)
 
 
 def _log(

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from attrs import Factory, define, field, frozen
+from attrs import define, field, frozen
 
 from healthmsg.errors import CallError, DeliveryUnknownError, InvalidResponseError, Outcome
 from healthmsg.json_text import NotJSONError, parse_json
@@ -111,43 +111,62 @@ class Try:  # no attrs class: its fields have their defaults at no cost for each
     """Whether nothing but the end of a multipart body is left to be sent."""
 
 
-@define(eq=False)
-class Request:
+class Request:  # no attrs class, as above: what few calls need is set afterwards
     """One call, as its caller wants it. `repr` shows nothing private."""
 
     call: str
     """Method and route template: all that logs and errors may show."""
     method: str
-    path: str = field(repr=False)
+    path: str
     """Below the API's URL, encoded; or a whole URL, for the token call and for downloads."""
-    query: Mapping[str, str] | None = field(default=None, repr=False)
-    body: Content | Multipart | None = field(default=None, repr=False)
-    headers: Mapping[str, str] | None = field(default=None, repr=False)
+    body: Content | Multipart | None
+    priority: Priority
+    idempotency: Idempotency
+    """Whether the call may be made again when it may already have run."""
+    current: Try
+    """The try that is under way, or the last one."""
+
+    query: Mapping[str, str] | None = None
+    headers: Mapping[str, str] | None = None
     """Beside those that every call has."""
-    cookie: str | None = field(default=None, repr=False)
-    priority: Priority = Priority.INTERACTIVE
+    cookie: str | None = None
     answers_with_link: bool = False
     """Whether a 302 is the expected answer."""
     streamed: bool = False
     """Whether the response's body is to be streamed instead of read."""
     reads_answer: bool = True
     """Whether a good answer's body is of any use."""
-    idempotency: Idempotency = Factory(lambda self: Idempotency.of_method(self.method), takes_self=True)
-    """Whether the call may be made again when it may already have run."""
-
-    before_send: Callable[[], None] | None = field(default=None, repr=False)
+    before_send: Callable[[], None] | None = None
     """Raises `ClaimLostError` if the call must not be made any more.
 
     Called directly before each try leaves, once it has its turn and its connection, and before an upload's
     last chunk leaves. It must be quick.
     """
-    on_departure: Callable[[], None] | None = field(default=None, repr=False)
+    on_departure: Callable[[], None] | None = None
     """Called each time when the limit lets the call leave."""
-    may_repeat: Callable[[CallError, float], bool] | None = field(default=None, repr=False)
+    may_repeat: Callable[[CallError, float], bool] | None = None
     """Asked before the call is made again, with the last try's error and the seconds until then."""
 
-    current: Try = field(factory=Try, repr=False, init=False)
-    """The try that is under way, or the last one."""
+    def __init__(  # noqa: PLR0913 - what a call is
+        self,
+        call: str,
+        method: str,
+        path: str,
+        *,
+        body: Content | Multipart | None = None,
+        priority: Priority = Priority.INTERACTIVE,
+        idempotency: Idempotency | None = None,
+    ) -> None:
+        self.call = call
+        self.method = method
+        self.path = path
+        self.body = body
+        self.priority = priority
+        self.idempotency = idempotency or Idempotency.of_method(method)
+        self.current = Try()
+
+    def __repr__(self) -> str:
+        return f"<Request {self.call}>"
 
     def begin_another_try(self) -> None:
         """Note that the call is about to be made once more."""

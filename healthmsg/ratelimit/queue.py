@@ -18,7 +18,9 @@ class Priority(IntEnum):
     INTERACTIVE = 0
     FINISHING = 1
     """The last chunk of an upload in the background, which holds a connection and should not stand still."""
-    BACKGROUND = 2
+    CATCH_UP = 2
+    """Reading what was missed, for `client.events()`."""
+    BACKGROUND = 3
     """Bulk sending: it gets what the others leave."""
 
 

@@ -19,6 +19,7 @@ from healthmsg.errors import (
     NotFoundError,
 )
 from healthmsg.ids import ChatAddress, ChatKind, encode_segment, exact_aux_id
+from healthmsg.live import Typing
 from healthmsg.models import (
     Attachment,
     ConversationInfo,
@@ -104,6 +105,18 @@ class BaseChat:
         content, said = Content("application/json", encode({"body": require_non_blank(body)})), Hidden(body)
         del body  # a traceback shows the local variables of this frame
         return await self._api.say(SEND_MESSAGE, content, self.address, said=said)
+
+    def typing(self) -> Typing:
+        """Say that the user types, as long as the answer is entered: `async with chat.typing():`.
+
+        It goes over the gateway, so a stream of `client.events()` must be open, and is dropped while there is
+        no connection. Contract: `typing`, `stop_typing` [V].
+
+        Raises:
+            ConfigurationError: on entering it: no stream of events is open, or the chat has an auxiliary id,
+                which the gateway does not know.
+        """
+        return Typing(self._api.live, self.address)
 
     async def ask(
         self,

@@ -26,6 +26,7 @@ from healthmsg.sandbox.faults import (
     TooManyRequests,
     WrongShape,
 )
+from healthmsg.sandbox.gateway.faults import Gateway
 from healthmsg.sandbox.limits import (
     FixedWindow,
     Quota,
@@ -36,6 +37,7 @@ from healthmsg.sandbox.limits import (
     count_rejections,
     most_in_any_period,
 )
+from healthmsg.sandbox.other_side import SandboxFile
 from healthmsg.sandbox.records import Habits
 from healthmsg.sandbox.server import Sandbox
 
@@ -52,6 +54,7 @@ __all__ = [
     "FixedWindow",
     "Forbidden",
     "Garbage",
+    "Gateway",
     "Habits",
     "Outage",
     "Quota",
@@ -60,6 +63,7 @@ __all__ = [
     "RedirectTo",
     "RevokeToken",
     "Sandbox",
+    "SandboxFile",
     "SlidingWindow",
     "SlowBody",
     "SpikeArrest",

@@ -6,6 +6,7 @@ from typing import Final
 
 from attrs import asdict, field, frozen
 
+from healthmsg.sandbox import hub
 from healthmsg.sandbox.call import Body, bad_request
 from healthmsg.sandbox.records import JSON, Person, StoredChat, StoredMessage
 
@@ -77,8 +78,8 @@ def _read_option(body: Body) -> Option:
 
 def answer_question(
     chat: StoredChat, message: StoredMessage, names: Sequence[str], person: Person | None
-) -> None:
-    """Record what a person chose, in place of what the same person chose before [A].
+) -> hub.Announcement:
+    """Record what a person chose, in place of what the same person chose before [A]; return what to announce.
 
     Raises:
         ValueError: the message asks nothing, or not this person, or these cannot be chosen.
@@ -96,3 +97,4 @@ def answer_question(
     if len(names) > 1 and not question.multi_answer:
         raise ValueError("the question takes one option")
     question.answers[person.id] = list(names)
+    return hub.question_answered(chat, message, person, names)

@@ -7,14 +7,17 @@ from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Final, Literal, Protocol, TypeVar
+from zlib import crc32
 
 from attrs import asdict, define, field, frozen
+from attrs.validators import ge, le
 
 from healthmsg.sandbox.content import Content
 
 JSON = dict[str, object]
 _SECOND = timedelta(seconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST: Final = datetime.max.replace(tzinfo=UTC)
 
 
 class _Listable(Protocol):
@@ -35,7 +38,7 @@ def _unchanged_size(size: int) -> int:
 
 @frozen(kw_only=True)
 class Habits:
-    """What a sandbox does with stamps, texts, files and lists. All of it is assumed [A]."""
+    """What a sandbox does with stamps, texts, files, lists and live events. All of it is assumed [A]."""
 
     resolution: timedelta = _SECOND
     """Of the stamps of messages and chats; every date that the vendor shows is in whole seconds [V]."""
@@ -50,7 +53,18 @@ class Habits:
     order: Literal["newest first", "oldest first", "none"] = "newest first"
     """Of lists of messages."""
     listing_lag: timedelta = timedelta()
-    """How long it takes until a new message is listed."""
+    """How long it takes until a new message is listed: lists of messages lag behind the gateway."""
+    chats_lag: timedelta = timedelta()
+    """How long it takes until lists of chats show a new chat, and in `updated_at` a new message."""
+    wrong_hints: float = field(default=0.0, validator=[ge(0), le(1)])
+    """The share of the chats whose `updated_at` no message changes; their ids decide which these are."""
+    needs_subscription: bool = True
+    """Whether the gateway leaves out a group message's text until the client subscribes to the group [D].
+
+    The vendor's own adapter drops such messages and does not subscribe, unless it is configured to [V].
+    """
+    textless_lag: timedelta = timedelta(milliseconds=200)
+    """How late the gateway is with a group's messages where the client did not subscribe to the group."""
     rewrite_text: Callable[[str], str] = field(default=_unchanged_text)
     """Return the text that is stored instead of the one that was sent."""
     rewrite_file_name: Callable[[str], str] = field(default=_unchanged_text)
@@ -69,6 +83,10 @@ class Habits:
             local = stamped.astimezone(timezone(self.utc_offset))
             return local.replace(tzinfo=None).isoformat(timespec=timespec)
         return stamped.isoformat(timespec=timespec).replace("+00:00", "Z")
+
+    def has_wrong_hint(self, chat_id: str) -> bool:
+        """Return whether a chat's `updated_at` is never changed by a message."""
+        return crc32(chat_id.encode()) < self.wrong_hints * 2**32
 
     def listed(
         self, messages: Sequence[MessageT], now: datetime, pinned: AbstractSet[str] = frozenset()
@@ -127,6 +145,8 @@ class Person:
     phone_number: str | None = None
     aux_id: str | None = None
     verified_by: list[Provider] = field(factory=list)
+    presence: str = "offline"
+    """What the person's client said last, over the gateway."""
 
     @property
     def providers_left(self) -> list[Provider]:
@@ -192,6 +212,7 @@ class StoredMessage:
     payload: Payload | None = None
     mentions: Sequence[str] = ()
     """Ids of members."""
+    liked_by: list[Person] = field(factory=list)
 
     def to_json(self, habits: Habits) -> JSON:
         """Describe the message [V]; `created_at` and `liked_by` [A]."""
@@ -203,7 +224,7 @@ class StoredMessage:
             "mentions": [{"id": user_id} for user_id in self.mentions],
             "payload": None if self.payload is None else self.payload.to_json(),
             "created_at": habits.stamp(self.created_at),
-            "liked_by": [],
+            "liked_by": [person.to_json() for person in self.liked_by],
         }
 
 
@@ -273,16 +294,25 @@ class StoredChat:
             for member in self.members
         ]
 
-    def to_json(self, viewer: Person, habits: Habits) -> JSON:
-        """Describe the chat as one member sees it [V]; `user`, `avatar` and the timestamps [A]."""
-        latest = self.messages[-1].created_at if self.messages else self.created_at
+    def updated_at(self, habits: Habits, until: datetime) -> datetime:
+        """Return when the last message came that came by then; or else when the chat was started."""
+        if habits.has_wrong_hint(self.id):
+            return self.created_at
+        times = (message.created_at for message in reversed(self.messages))
+        return next((moment for moment in times if moment <= until), self.created_at)
+
+    def to_json(self, viewer: Person, habits: Habits, until: datetime = _LATEST) -> JSON:
+        """Describe the chat as one member sees it [V]; `user`, `avatar` and the timestamps [A].
+
+        What is sent after `until` does not show.
+        """
         document: JSON = {
             "id": self.id,
             "subject": self.subject,
             "closed": self.closed,
             "aux_id": self.aux_id(viewer),
             "created_at": habits.stamp(self.created_at),
-            "updated_at": habits.stamp(latest),
+            "updated_at": habits.stamp(self.updated_at(habits, until)),
         }
         if self.is_group:
             return document | {

@@ -1,12 +1,14 @@
 """A sandbox in another process: the calls under `/sandbox` that it answers, and the client for them.
 
 They need the client's secret in a header. They are not in the call log, and do not count for the rate limit.
+Those with which one plays the other side are in `page`, which makes them too.
 """
 
 import asyncio
 import sys
+from base64 import b64encode
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -15,10 +17,12 @@ import orjson
 from aiohttp import web
 from attrs import field, frozen
 
+from healthmsg.codec import decode, encode
 from healthmsg.environment import Environment
 from healthmsg.errors import ConfigurationError
-from healthmsg.sandbox.call import ApiError, Body, Call, bad_request, json_answer, not_found
-from healthmsg.sandbox.content import MadeUp
+from healthmsg.models import Message
+from healthmsg.sandbox.call import ApiError, Call, bad_request, json_answer
+from healthmsg.sandbox.other_side import SandboxFile
 from healthmsg.sandbox.records import StoredChat, StoredMessage
 from healthmsg.sandbox.routing import Handler, Table
 from healthmsg.sandbox.state import State, environment_at, is_same
@@ -28,7 +32,11 @@ SECRET_HEADER: Final = "x-sandbox-secret"  # noqa: S105 - a header's name
 
 @frozen
 class RemoteSandbox:
-    """A sandbox that listens at `url`, which may be a proxy's."""
+    """A sandbox that listens at `url`, which may be a proxy's.
+
+    The methods take ids, and raise `ConfigurationError` when no sandbox answers or the secret is wrong; those
+    that are named as the methods of `Sandbox` also raise what these raise.
+    """
 
     url: str
     client_id: str
@@ -44,11 +52,26 @@ class RemoteSandbox:
         ids: list[str] = await self._call("POST", "conversations", people)
         return ids
 
-    async def add_attachment(self, chat: str, name: str, size: int) -> str:
-        """Send a file of so many made-up bytes to the main user, in a chat with this id; return its id."""
-        document = {"chat": chat, "name": name, "size": size}
-        attachment_id: str = (await self._call("POST", "attachments", document))["id"]
-        return attachment_id
+    async def say(
+        self, user: str | None, chat: str, text: str = "", *, files: Iterable[SandboxFile] = ()
+    ) -> Message:
+        """Send a message, as `Sandbox.say` does; of real files 700 KB fit in at most."""
+        described = [_described(file) for file in files]
+        document = {"user": user, "chat": chat, "text": text, "files": described}
+        return decode(encode(await self._call("POST", "say", document)), Message, "sandbox message")
+
+    async def answer(self, user: str | None, message: str, option: str | Iterable[str]) -> None:
+        """Press a button of a question, as `Sandbox.answer` does."""
+        options = [option] if isinstance(option, str) else list(option)
+        await self._call("POST", "answer", {"user": user, "message": message, "options": options})
+
+    async def verify(self, user: str | None, message: str, *, accepted: bool = True) -> None:
+        """Answer a request for verification, as `Sandbox.verify` does."""
+        await self._call("POST", "verify", {"user": user, "message": message, "accepted": accepted})
+
+    async def type(self, user: str | None, chat: str, *, stopped: bool = False) -> None:
+        """Begin to type in a chat, or stop, as `Sandbox.type` does."""
+        await self._call("POST", "type", {"user": user, "chat": chat, "stopped": stopped})
 
     async def report(self) -> dict[str, object]:
         """Return the sum of what arrived, from the sandbox's log and store; see `summary`."""
@@ -72,11 +95,40 @@ class RemoteSandbox:
             status, body = None, b""
         if status is None:
             raise ConfigurationError(f"no sandbox answers at {self.url}")
+        refusal = _refusal(body) if status in {404, 409} else None
+        if refusal is not None:
+            raise refusal
         if status >= 400:  # noqa: PLR2004 - HTTP
             raise ConfigurationError(
                 f"the sandbox at {self.url} answered {status}: is the client's secret right?"
             )
         return orjson.loads(body)
+
+
+def _refusal(body: bytes) -> Exception | None:
+    """Return what `Sandbox` raises in such a case; `None`: this is no refusal of the calls in `page`."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    match document:
+        case {"error": "not_found", "message": str(message)}:
+            return KeyError(message)
+        case {"error": "not_possible", "message": str(message)}:
+            return ValueError(message)
+        case _:
+            return None
+
+
+def _described(file: SandboxFile) -> dict[str, object]:
+    described: dict[str, object] = {
+        "name": file.name,
+        "mime_type": file.mime_type,
+        "announced_size": file.announced_size,
+    }
+    if isinstance(file.content, int):
+        return described | {"size": file.content}
+    return described | {"content": b64encode(file.content).decode()}
 
 
 @asynccontextmanager
@@ -156,18 +208,6 @@ def _names_and_aux_id(row: object) -> tuple[str, str, str | None]:
     raise bad_request("Each row needs a first_name and a last_name, and may have an aux_id.")
 
 
-async def add_attachment(call: Call) -> web.Response:
-    """POST sandbox/attachments: a made-up file in a chat."""
-    body = Body.of(await call.json())
-    store, size = call.state.store, body.number("size", default=0)
-    chat = store.chats.get(body.text("chat"))
-    if chat is None:
-        raise not_found("chat")
-    file = store.new_file(body.text("name"), "application/octet-stream", MadeUp(size))
-    store.post(chat, chat.other_side(call.state.main_user), "", files=[file])
-    return json_answer({"id": file.id}, status=201)
-
-
 async def reset_log(call: Call) -> web.Response:
     """POST sandbox/reset-log: forget the calls so far."""
     call.state.log.clear()
@@ -190,6 +230,5 @@ TABLE: Final[Table[Call]] = (
     ("GET", "sandbox/log", _with_secret(show_log)),
     ("GET", "sandbox/report", _with_secret(show_report)),
     ("POST", "sandbox/conversations", _with_secret(add_conversations)),
-    ("POST", "sandbox/attachments", _with_secret(add_attachment)),
     ("POST", "sandbox/reset-log", _with_secret(reset_log)),
 )

@@ -1,6 +1,7 @@
 """The sandbox: the API on this machine, over a real socket."""
 
 import asyncio
+import builtins
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from types import TracebackType
@@ -11,14 +12,16 @@ from attrs import define, field
 from healthmsg.codec import decode, encode
 from healthmsg.environment import Environment
 from healthmsg.ids import ChatAddress
-from healthmsg.models import Message
+from healthmsg.models import Message, SentMessage, User
+from healthmsg.sandbox import hub
 from healthmsg.sandbox.call_log import CallRecord
-from healthmsg.sandbox.content import MadeUp, digest_of
+from healthmsg.sandbox.content import digest_of
 from healthmsg.sandbox.endpoints.group_chats import Hooks
-from healthmsg.sandbox.endpoints.users import VerificationRequest
 from healthmsg.sandbox.faults import Faults
+from healthmsg.sandbox.gateway.faults import Gateway
+from healthmsg.sandbox.gateway.service import GatewayService
 from healthmsg.sandbox.listener import Listener
-from healthmsg.sandbox.questions import answer_question
+from healthmsg.sandbox.other_side import OtherSide, SandboxFile
 from healthmsg.sandbox.records import File, Person, StoredChat, StoredMessage
 from healthmsg.sandbox.seed import add_main_user, add_sample_data
 from healthmsg.sandbox.service import Service
@@ -35,7 +38,7 @@ class Sandbox(Options):
 
     Args:
         rate_limit: How calls are counted [D: 30 a second; A: per application]; `None`: they are not limited.
-        habits: How stamps, texts, files and lists are stored and shown [A].
+        habits: How stamps, texts, files and lists are stored and shown, and what the gateway leaves out [A].
         quota: How many calls each user may make.
         auto_approve: Whether the authorize URL redirects at once, instead of showing a page.
         refresh_tokens: Whether there are refresh tokens [A]; each works once.
@@ -58,16 +61,20 @@ class Sandbox(Options):
         client_secret: The application's; made up and not secret, as all in here.
         redirect_uri: The registered callback; `None`: any on loopback.
         now: The time of day (aware), for tokens, quotas and stamps.
-        clock: The clock of the rate limit, the call log and the faults, in seconds; `None`: the event loop's.
+        clock: The clock of the limits of calls and of events, of the call log and of the faults, in seconds;
+            `None`: the event loop's.
         on_message: Called with the id of each new message, before its sender has the answer.
     """
 
     faults: Faults = field(factory=Faults, init=False, repr=False)
-    """The rules that inject faults; see `Faults.add`."""
+    """The rules that inject faults into calls; see `Faults.add`."""
+    gateway: Gateway = field(factory=Gateway, init=False, repr=False)
+    """The gateway's faults, and how many clients are connected to it."""
     store: Store = field(init=False, repr=False)
     """What the sandbox knows."""
     _state: State = field(init=False, repr=False)
     _service: Service = field(init=False, repr=False)
+    _others: OtherSide = field(init=False, repr=False)
     _hooks: Hooks = field(factory=Hooks, init=False, repr=False)
     _listener: Listener | None = field(default=None, init=False, repr=False)
 
@@ -77,9 +84,11 @@ class Sandbox(Options):
         main_user = add_main_user(self.store)
         if self.sample_data:
             add_sample_data(self.store, main_user)
-        self.store.on_message = self._announce
         self._state = State(self, self.store, Tokens(self.now), main_user)
-        self._service = Service(self._state, self.faults, self._go_offline)
+        self._others = OtherSide(self.store, main_user)
+        live = GatewayService(self._state, self.gateway)
+        self._service = Service(self._state, self.faults, self._go_offline, live)
+        self.store.hub.listen(self._announce)
 
     def __repr__(self) -> str:
         return f"<Sandbox at {self.url}>" if self._listener else "<Sandbox, not started>"
@@ -89,7 +98,10 @@ class Sandbox(Options):
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: builtins.type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         await self.stop()
 
@@ -231,7 +243,7 @@ class Sandbox(Options):
         Raises:
             KeyError: there is no such chat.
         """
-        self._chat(chat).closed = True
+        self.store.close_chat(self._chat(chat))
 
     def pin(self, message_id: str) -> None:
         """List a message before all others of its chat.
@@ -248,56 +260,90 @@ class Sandbox(Options):
         Raises:
             KeyError: there is no such chat.
         """
-        document = [message.to_json(self.habits) for message in self._chat(chat).messages]
-        return decode(encode(document), tuple[Message, ...], "sandbox messages")
+        return self._shown(self._chat(chat).messages)
 
-    def answer_question(self, message_id: str, names: Iterable[str], user: str | None = None) -> None:
-        """Choose these options of a question, in place of those that the same user chose before [A].
+    def say(
+        self,
+        user: User | str | None,
+        chat: ChatAddress | str,
+        text: str = "",
+        *,
+        files: Iterable[SandboxFile] = (),
+    ) -> Message:
+        """Send a message, as any member of a chat, and return it.
 
-        Without `user` the first member answers who is asked and is not the sender.
+        Without `user` the first other member sends it than the main user. A chat is named by its address or
+        its id.
+
+        Raises:
+            KeyError: there is no such user or chat.
+            ValueError: there is neither text nor a file, this user is not in the chat, or it is closed.
+        """
+        sent = self._others.say(self._actor(user), self._chat(chat), text, files)
+        (message,) = self._shown([sent])
+        return message
+
+    def answer(
+        self, user: User | str | None, message: Message | SentMessage | str, option: str | Iterable[str]
+    ) -> None:
+        """Press a button of a question: its name, or several names of a question that takes several.
+
+        They replace what the same user chose before [A]. Without `user` the first member answers who is asked
+        and is not the sender.
 
         Raises:
             KeyError: there is no such message or user.
-            ValueError: it is no question, it is not for this user, or these options cannot be chosen.
+            ValueError: it is no question, it is not for this user, these options cannot be chosen, or the
+                chat is closed.
+        """
+        names = [option] if isinstance(option, str) else list(option)
+        self._others.answer(self._actor(user), _id_of(message), names)
+
+    def verify(
+        self,
+        user: User | str | None,
+        message: Message | SentMessage | str,
+        *,
+        accepted: bool = True,
+    ) -> None:
+        """Answer a request for verification: be verified, or refuse.
+
+        Without `user` the one answers who is asked to.
+
+        Raises:
+            KeyError: there is no such message or user.
+            ValueError: it is no request for verification, it is not for this user, or the chat is closed.
+        """
+        self._others.verify(self._actor(user), _id_of(message), accepted=accepted)
+
+    def type(self, user: User | str | None, chat: ChatAddress | str, *, stopped: bool = False) -> None:
+        """Begin to type in a chat, or stop; nothing stops by itself.
+
+        Without `user` the first other member types than the main user.
+
+        Raises:
+            KeyError: there is no such user or chat.
+            ValueError: this user is not in the chat, or it is closed.
+        """
+        self._others.type(self._actor(user), self._chat(chat), stopped=stopped)
+
+    def like(self, message_id: str, user: str | None = None) -> None:
+        """Like a message, as the main user or another one.
+
+        Raises:
+            KeyError: there is no such message or user.
         """
         chat, message = self._message(message_id)
-        answer_question(chat, message, list(names), None if user is None else self._person(user))
+        self.store.like(chat, message, self._person(user))
 
-    def answer_verification(self, message_id: str, *, accepted: bool = True) -> None:
-        """Verify the user of a request for verification, or refuse.
+    def delete_message(self, message_id: str) -> None:
+        """Delete a message as its sender does; lists leave it out from now on [A].
 
         Raises:
             KeyError: there is no such message.
-            ValueError: it is no request for verification.
         """
-        request = self._message(message_id)[1].payload
-        if not isinstance(request, VerificationRequest):
-            raise ValueError("this message is no request for verification")  # noqa: TRY004 - it is an id
-        if accepted and request.provider in request.person.providers_left:
-            request.person.verified_by.append(request.provider)
-
-    def add_attachment(
-        self,
-        chat: ChatAddress | str,
-        name: str,
-        content: bytes | int,
-        *,
-        mime_type: str = "application/octet-stream",
-        announced_size: int | None = None,
-    ) -> str:
-        """Send a file to the main user, from the first other member of a chat, and return its id.
-
-        A number makes a file of so many bytes, which are made up while they are read. The name can be
-        anything, even a hostile path; `announced_size` is shown instead of the real size.
-
-        Raises:
-            KeyError: there is no such chat.
-        """
-        found = self._chat(chat)
-        held = MadeUp(content) if isinstance(content, int) else content
-        file = self.store.new_file(name, mime_type, held, announced_size=announced_size)
-        self.store.post(found, found.other_side(self._state.main_user), "", files=[file])
-        return file.id
+        chat, message = self._message(message_id)
+        self.store.delete_message(chat, message, message.sender)
 
     def replace_file(self, attachment_id: str, content: bytes) -> None:
         """Replace the bytes of an attachment, also under the links that exist.
@@ -326,7 +372,7 @@ class Sandbox(Options):
 
     @property
     def calls(self) -> list[CallRecord]:
-        """Every call so far, in order of arrival, except those under `/sandbox`."""
+        """Every call so far, in order of arrival, except those under `/sandbox` and those of the gateway."""
         return self._state.log.records
 
     @property
@@ -356,7 +402,10 @@ class Sandbox(Options):
             raise RuntimeError("this sandbox is not started")
         return self._listener.go_offline(seconds)
 
-    def _announce(self, chat: StoredChat, message: StoredMessage) -> None:
+    def _announce(self, announcement: hub.Announcement) -> None:
+        chat, message = announcement.chat, announcement.message
+        if chat is None or message is None:
+            return
         if chat.hooks and self._listener is not None:
             self._hooks.announce(chat, message)
         if self.on_message is not None:
@@ -366,8 +415,14 @@ class Sandbox(Options):
         return self._state.main_user if user_id is None else known(self.store.people.get(user_id), "user")
 
     def _chat(self, chat: ChatAddress | str) -> StoredChat:
-        address = ChatAddress.parse(chat) if isinstance(chat, str) else chat
-        return known(self.store.chat(address.kind, address.id, self._state.main_user), "chat")
+        return self._others.chat(chat)
+
+    def _actor(self, user: User | str | None) -> Person | None:
+        return None if user is None else self._person(_id_of(user))
+
+    def _shown(self, messages: Sequence[StoredMessage]) -> tuple[Message, ...]:
+        document = [message.to_json(self.habits) for message in messages]
+        return decode(encode(document), tuple[Message, ...], "sandbox messages")
 
     def _file(self, attachment_id: str) -> File:
         return known(self.store.file(attachment_id), "attachment")
@@ -379,3 +434,7 @@ class Sandbox(Options):
         for body in messages:
             self.store.post(chat, self._state.main_user, body)
         return chat.id
+
+
+def _id_of(item: User | Message | SentMessage | str) -> str:
+    return item if isinstance(item, str) else item.id

@@ -10,20 +10,21 @@ from aiohttp import web
 from attrs import define, frozen
 from yarl import URL
 
-from healthmsg.sandbox import docs, oauth, remote
+from healthmsg.sandbox import docs, oauth, page, remote
 from healthmsg.sandbox.call import ApiCall, ApiError, Call, cut, too_many
 from healthmsg.sandbox.endpoints import TABLE
 from healthmsg.sandbox.endpoints.files import DOWNLOADS
 from healthmsg.sandbox.endpoints.group_chats import HOOKS
 from healthmsg.sandbox.faults import Faults
+from healthmsg.sandbox.gateway.service import GatewayService
 from healthmsg.sandbox.listener import is_allowed_host
 from healthmsg.sandbox.records import Person
 from healthmsg.sandbox.routing import Endpoint, Router
-from healthmsg.sandbox.state import API_BASE, Grant, State
+from healthmsg.sandbox.state import API_BASE, GATEWAY, Grant, State
 
 _API: Final = Router((*TABLE, *HOOKS))
 _OPEN: Final = Router((*oauth.TABLE, *DOWNLOADS, *docs.TABLE))
-_ADMIN: Final = Router(remote.TABLE)
+_ADMIN: Final = Router((*page.TABLE, *remote.TABLE))
 # The names are documented [D], the values made up. The version is the latest there is, whatever is asked for.
 _API_HEADERS: Final = {
     "sunset": "n/a",
@@ -94,6 +95,7 @@ class Service:
     faults: Faults
     go_offline: Callable[[float], object]
     """Starts to be offline for so many seconds."""
+    gateway: GatewayService
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
@@ -101,11 +103,13 @@ class Service:
             problem = "This sandbox is not known by that name: add it to allowed_hosts (--allow-host)."
             return ApiError(421, "wrong_host", problem).answer()
         path = tuple(request.rel_url.raw_path.removeprefix("/").split("/"))
-        if path[0] == "sandbox":
+        if path[0] == "sandbox" or path == ("",):
             return await self._answer_admin(request, path)
         if path[0] == API_BASE and request.method == "OPTIONS":
             # A browser's question before a call from another page: no call itself [A].
             return web.Response(status=204, headers=_API_HEADERS)
+        if path == (API_BASE, GATEWAY) and request.method == "GET":
+            return await self.gateway.answer(request)
         response = await self._answer_logged(self._arrival(request, path))
         # Where the connection was cut, the bare answer goes nowhere.
         return web.Response() if response is None else response

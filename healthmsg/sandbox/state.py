@@ -14,8 +14,11 @@ from healthmsg.sandbox.call_log import CallLog
 from healthmsg.sandbox.limits import Quota, RateLimitPolicy, SlidingWindow
 from healthmsg.sandbox.records import File, Habits, Person, StoredChat, StoredMessage
 from healthmsg.sandbox.store import Store
+from healthmsg.sandbox.watch import Watch
 
 API_BASE: Final = "v1"
+GATEWAY: Final = "gateway"
+"""Its path, below the base of the API [D]."""
 SCOPES: Final = ("read", "write", "admin")
 """All scopes there are [D]."""
 TOKEN_LIFETIME: Final = timedelta(days=3)
@@ -32,6 +35,7 @@ def environment_at(url: str) -> Environment:
         api_url=f"{url}/{API_BASE}",
         authorize_url=f"{url}/oauth/authorize",
         token_url=f"{url}/oauth/token",
+        gateway_url=f"ws{url.removeprefix('http')}/{API_BASE}/{GATEWAY}",
     )
 
 
@@ -205,6 +209,7 @@ class State:
     main_user: Person
     """Whose a token is unless another user is named."""
     log: CallLog = field(factory=CallLog)
+    watch: Watch = field(init=False)
     origin: str = ""
     """Scheme, host and port, once it listens."""
     hosts: frozenset[str] = frozenset()
@@ -216,6 +221,10 @@ class State:
     uploads: int = 0
     """How many files have been uploaded so far."""
     _downloads: dict[str, Download] = field(factory=dict, init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.watch = Watch(self.options.now)
+        self.store.hub.listen(self.watch.hear)
 
     def offer(self, file: File) -> tuple[str, str]:
         """Make a link to a file, outside the API's base, and the `Set-Cookie` that opens it."""

@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 from uuid import UUID, uuid5
 
 from healthmsg.ids import ChatKind
+from healthmsg.sandbox import hub
 from healthmsg.sandbox.content import Bytes, Content, Stored
 from healthmsg.sandbox.records import Company, File, Habits, Payload, Person, StoredChat, StoredMessage
 
@@ -32,7 +33,7 @@ class Store:
         self._people_by_email: dict[str, Person] = {}
         self._people_by_phone_number: dict[str, Person] = {}
         self.chats: dict[str, StoredChat] = {}
-        self.on_message: Callable[[StoredChat, StoredMessage], object] | None = None
+        self.hub: hub.Hub = hub.Hub()
 
     def new_id(self) -> str:
         """Make an id: a UUID that is the same in every run."""
@@ -97,6 +98,7 @@ class Store:
             chat = StoredChat(self.new_id(), [one, other], self._now())
             self.chats[chat.id] = chat
             self._conversations[frozenset({one.id, other.id})] = chat
+            self.hub.announce(hub.new_conversation(chat))
         return chat
 
     def start_group_chat(
@@ -108,6 +110,7 @@ class Store:
         self.chats[chat.id] = chat
         if aux_id is not None:
             self._groups_by_aux_id.setdefault(aux_id, []).append(chat)
+        self.hub.announce(hub.new_group_chat(chat, everyone))
         return chat
 
     def remove_group_chat(self, chat: StoredChat) -> None:
@@ -115,6 +118,31 @@ class Store:
         del self.chats[chat.id]
         if chat.group_aux_id is not None:
             self._groups_by_aux_id[chat.group_aux_id].remove(chat)
+        self.hub.announce(hub.group_chat_removed(chat))
+
+    def close_chat(self, chat: StoredChat) -> None:
+        """Close a chat, if it is open; no event is known for the end of a conversation."""
+        if chat.closed:
+            return
+        chat.closed = True
+        if chat.is_group:
+            self.hub.announce(hub.group_chat_closed(chat))
+
+    def add_members(self, chat: StoredChat, adder: Person, people: Iterable[Person]) -> None:
+        """Add those who are not in a group chat yet; for them the chat is new [A]."""
+        added = [person for person in dict.fromkeys(people) if person not in chat.members]
+        if not added:
+            return
+        chat.members = [*chat.members, *added]
+        self.hub.announce(hub.new_group_chat(chat, added))
+        self.hub.announce(hub.members_added(chat, adder, added))
+
+    def remove_members(self, chat: StoredChat, remover: Person, people: Iterable[Person]) -> None:
+        """Remove members, who are no admins either any more."""
+        removed = list(dict.fromkeys(people))
+        chat.members = [member for member in chat.members if member not in removed]
+        chat.admins = [admin for admin in chat.admins if admin not in removed]
+        self.hub.announce(hub.members_removed(chat, remover, removed))
 
     def chat(self, kind: ChatKind, chat_id: str, viewer: Person) -> StoredChat | None:
         """Find a chat by its id or its auxiliary id, whichever `kind` has.
@@ -174,9 +202,19 @@ class Store:
         text = self.habits.rewrite_text(body)
         message = StoredMessage(self.new_id(), sender, text, self._now(), tuple(files), payload, mentions)
         chat.messages.append(message)
-        if self.on_message is not None:
-            self.on_message(chat, message)
+        self.hub.announce(hub.new_message(chat, message, self.habits))
         return message
+
+    def like(self, chat: StoredChat, message: StoredMessage, person: Person) -> None:
+        """Like a message, once a person."""
+        if person not in message.liked_by:
+            message.liked_by.append(person)
+            self.hub.announce(hub.message_liked(chat, message, person))
+
+    def delete_message(self, chat: StoredChat, message: StoredMessage, person: Person) -> None:
+        """Delete a message, which is in no list any more [A]."""
+        chat.messages.remove(message)
+        self.hub.announce(hub.message_deleted(chat, message, person))
 
     def listed(self, chat: StoredChat) -> Sequence[StoredMessage]:
         """Return a chat's messages as they are listed."""

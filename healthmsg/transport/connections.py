@@ -6,7 +6,7 @@ import os
 import re
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from http.cookies import SimpleCookie
 from typing import Any, Final
 from weakref import WeakValueDictionary
@@ -51,14 +51,14 @@ class _Connector(aiohttp.TCPConnector):
     _ahead = math.inf
     """How far the machine's clock was ahead of the event loop's when it was looked at last."""
 
-    async def connect(self, req: aiohttp.ClientRequest, traces: Any, timeout: Any) -> Any:  # noqa: ASYNC109 - aiohttp's
+    def connect(self, req: aiohttp.ClientRequest, traces: Any, timeout: Any) -> Coroutine[Any, Any, Any]:
         before, self._ahead = self._ahead, machine_seconds() - asyncio.get_running_loop().time()
         if self._ahead - before > _SLEEP:
             # aiohttp has no public way to get at these. It uses none that is closed.
             for kept in getattr(self, "_conns", {}).values():
                 for protocol, _ in kept:
                     protocol.close()
-        return await super().connect(req, traces, timeout)
+        return super().connect(req, traces, timeout)
 
 
 class Connections:
@@ -91,6 +91,8 @@ class Connections:
         )
         self.session: aiohttp.ClientSession | None = None
         self.middlewares: tuple[Any, ...] = ()
+        self.is_traced: bool = False
+        """Whether the session that was passed in has tracing hooks."""
         # All calls of one length share a timer, which goes with the last of them.
         self._deadlines: WeakValueDictionary[float, Deadline] = WeakValueDictionary()
 
@@ -142,6 +144,7 @@ class Connections:
         if connector is None or getattr(given, "_loop", None) is not asyncio.get_running_loop():
             raise WrongEventLoopError
         self.middlewares = tuple(getattr(given, "_middlewares", ()))
+        self.is_traced = bool(given.trace_configs)
         if self._network.proxy is None:
             options["proxy"] = _proxy_of(given)
         return aiohttp.ClientSession(

@@ -10,5 +10,9 @@ from tests.bulk.suspending import one_of_several_suspended
 pytestmark = pytest.mark.slow
 
 
-async def test_workers_send_everything_once_though_one_of_them_sleeps(database: str, tmp_path: Path) -> None:
-    assert await one_of_several_suspended(database, tmp_path, workers=3, seed=1) == Aftermath(kills=0)
+@pytest.mark.parametrize("clock_stops", [True, False], ids=["its clock stops", "its clock goes on"])
+async def test_workers_send_everything_once_though_one_of_them_sleeps(
+    database: str, tmp_path: Path, *, clock_stops: bool
+) -> None:
+    found = await one_of_several_suspended(database, tmp_path, workers=3, seed=1, clock_stops=clock_stops)
+    assert found == Aftermath(kills=0)

@@ -75,7 +75,7 @@ async def begin(
 async def end(process: Process) -> Done:
     out, err = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode is not None
-    return Done(process.returncode, out.decode(), err.decode())
+    return Done(process.returncode, (out or b"").decode(), err.decode())
 
 
 async def run(

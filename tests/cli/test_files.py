@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from healthmsg.bulk.journal.target import Target, text_of
 from healthmsg.cli.files import JournalLocation, sibling_path
 from healthmsg.cli.problems import RefusedError
 from healthmsg.cli.sending.options import Options
+from healthmsg.database.target import Target, text_of
 from healthmsg.errors import ConfigurationError
 from healthmsg.sandbox import AnswerStatus, Sandbox
 from tests.cli.command_line import Done, invoke, run, split_as_shell, variables_of

@@ -58,6 +58,7 @@ def test_it_says_where_it_is_and_stops_when_interrupted() -> None:
 
     assert f"http://127.0.0.1:{port[1]}/oauth/authorize" in shown
     assert f"http://127.0.0.1:{port[1]}/docs " in shown
+    assert f"http://127.0.0.1:{port[1]}/sandbox/ " in shown
     assert "healthmsg-sandbox" in shown
     assert "healthmsg-sandbox-secret" in shown
     assert "any on loopback" in shown

@@ -12,7 +12,7 @@ from aiohttp import web
 from healthmsg import Attachment, CallRecord, Client, NotFoundError, RateLimit, Retries
 from healthmsg.errors import ConnectionLostError, DownloadError
 from healthmsg.resources.chat import Chat
-from healthmsg.sandbox import AnswerStatus, CutBody, Delay, Sandbox, StallBody
+from healthmsg.sandbox import AnswerStatus, CutBody, Delay, Sandbox, SandboxFile, StallBody
 from tests.foreign_host import ForeignHost, links, paths_below
 
 pytestmark = [
@@ -46,8 +46,9 @@ def attachment(chat: Chat, sandbox: Sandbox) -> Attachment:
 
 
 def attachment_of(chat: Chat, sandbox: Sandbox, content: bytes | int = SIZE) -> Attachment:
-    attachment_id = sandbox.add_attachment(f"conversations/{chat.id}", "scan.png", content)
-    return Attachment(attachment_id, "scan.png", content if isinstance(content, int) else len(content))
+    sent = sandbox.say(None, f"conversations/{chat.id}", files=[SandboxFile("scan.png", content)])
+    size = content if isinstance(content, int) else len(content)
+    return Attachment(sent.attachments[0].id, "scan.png", size)
 
 
 def cut(sandbox: Sandbox, *after: int) -> None:

@@ -356,7 +356,7 @@ async def test_closing_says_so_and_takes_five_seconds_at_most(answers_close: boo
         took = time() - begun_at
 
         assert run.task.done()
-    assert took == pytest.approx(0 if answers_close else 5, abs=0.01)
+    assert took == pytest.approx(0 if answers_close else 3, abs=0.01)
     assert gateway.sockets[0].sent[-1] == (Opcode.CLOSE, b"\x03\xe8")
     assert gateway.sockets[0].is_aborted
     assert run.ear.losses == []

@@ -140,7 +140,8 @@ def test_whatever_comes_it_raises_nothing(data: bytes) -> None:
         {"event": st.sampled_from(["error", "authenticated"])},
         optional={
             "data": st.dictionaries(
-                st.sampled_from(["code", "user", "groupchat_id"]), st.none() | st.integers() | st.text()
+                st.sampled_from(["code", "user", "groupchat_id"]),
+                st.none() | st.integers(-(2**63), 2**64 - 1) | st.text(),
             )
         },
     )

@@ -98,7 +98,7 @@ async def test_a_call_that_is_not_made_takes_no_slot(claim: Claim) -> None:
         claim.is_lost = way is None
         with pytest.raises(ClaimLostError):
             await fold([LimitStep(limiter, longest_pause=60)], way or refuse)(claimed(claim))
-        assert limiter._window.is_one_free(limiter.now())
+        assert limiter._window.count_returned(limiter.now())
         await asyncio.sleep(60)
 
 

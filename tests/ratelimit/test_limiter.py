@@ -58,7 +58,7 @@ class Run:
         await asyncio.gather(*(self._call(step, random.Random(dice.random())) for _ in range(count)))  # noqa: S311
         self.departures = [moment - started for moment in self.departures]
         await asyncio.sleep(5)
-        assert self.limiter._window.is_one_free(self.limiter.now())
+        assert self.limiter._window.count_returned(self.limiter.now())
         assert self.limiter._window.free == self.limiter.rate.calls
 
     async def _call(self, step: LimitStep, dice: random.Random) -> None:
@@ -320,7 +320,7 @@ async def test_a_slot_comes_back_once_and_at_the_right_moment(
     assert departures[2] == pytest.approx(third_goes_at, abs=0.04)
     assert departures[2] >= third_goes_at - (0.04 if fate is never_connects else ABOUT)
     await asyncio.sleep(5)
-    assert limiter._window.is_one_free(limiter.now())
+    assert limiter._window.count_returned(limiter.now())
     assert limiter._window.free == 2
 
 
@@ -335,7 +335,7 @@ async def test_what_is_reported_twice_or_too_late_counts_once() -> None:
     await asyncio.sleep(5)
     slot.answered()
     await asyncio.sleep(5)
-    assert limiter._window.is_one_free(limiter.now())
+    assert limiter._window.count_returned(limiter.now())
     assert limiter._window.free == 2
 
 
@@ -357,7 +357,7 @@ async def test_a_waiter_cancelled_in_the_tick_it_is_let_go_gives_its_slot_back_a
     with pytest.raises(asyncio.CancelledError):
         await waiter
     assert limiter.waiting == 0
-    assert limiter._window.is_one_free(limiter.now())
+    assert limiter._window.count_returned(limiter.now())
     assert limiter._window.free == 1
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
@@ -382,5 +382,5 @@ async def test_an_upload_that_took_long_tells_the_way_back_by_its_last_chunk() -
     upload.answered()
     assert limiter._window.least_way_back(0.1) == pytest.approx(0.08, abs=0.001)
     await asyncio.sleep(5)
-    assert limiter._window.is_one_free(limiter.now())
+    assert limiter._window.count_returned(limiter.now())
     assert limiter._window.free == 5

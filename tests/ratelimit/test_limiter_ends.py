@@ -49,7 +49,7 @@ async def mute() -> AsyncIterator[str]:
 
 
 def held(limiter: Limiter) -> int:
-    assert limiter._window.is_one_free(limiter.now())
+    assert limiter._window.count_returned(limiter.now())
     return limiter.rate.calls - limiter._window.free
 
 

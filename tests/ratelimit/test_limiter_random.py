@@ -152,7 +152,7 @@ class World:
             if not waiter.cancelled() and waiter.result() not in self.given_out:
                 waiter.result().release_unused()
         await asyncio.sleep(5)
-        assert self.limiter._window.is_one_free(self.limiter.now())
+        assert self.limiter._window.count_returned(self.limiter.now())
         assert self.limiter._window.free == self.limiter.rate.calls
         assert not self.limiter.waiting
 

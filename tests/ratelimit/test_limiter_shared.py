@@ -103,7 +103,7 @@ def test_uvloop_whose_timers_fire_early_changes_nothing() -> None:
             await asyncio.sleep(0.003)
             slot.answered()
 
-        await asyncio.gather(*(call(priority) for priority in [*Priority] * 20))
+        await asyncio.gather(*(call(priority) for priority in [*Priority] * 15))
         return left
 
     def is_kept(left: list[float]) -> bool:

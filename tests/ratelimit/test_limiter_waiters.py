@@ -148,7 +148,7 @@ async def test_a_call_that_was_sent_is_never_taken_for_one_that_never_left(limit
     slot.sent()
     slot.release_unused()
     await asyncio.sleep(1.09)
-    limiter._window.is_one_free(limiter.now())
+    limiter._window.count_returned(limiter.now())
     assert limiter._window.free == 1
     assert await all_slots_come_back(limiter)
 
@@ -285,10 +285,10 @@ async def test_only_an_upload_that_took_longer_than_the_arrival_takes_a_second_s
     slot = await limiter.acquire(Priority.INTERACTIVE)
     slot.sent()
     await asyncio.sleep(seconds)
-    limiter._window.is_one_free(limiter.now())
+    limiter._window.count_returned(limiter.now())
     before = limiter._window.free
     await slot.before_last_chunk()
-    limiter._window.is_one_free(limiter.now())
+    limiter._window.count_returned(limiter.now())
     assert limiter._window.free == 2 - held
     assert before - limiter._window.free == (seconds > limiter.rate.arrival)
     assert await all_slots_come_back(limiter)

@@ -24,7 +24,7 @@ async def waiting(limiter: Limiter, count: int = 1) -> list[asyncio.Task[Slot]]:
 
 async def all_slots_come_back(limiter: Limiter) -> bool:
     await asyncio.sleep(5)
-    return limiter._window.is_one_free(limiter.now()) and limiter._window.free == limiter.rate.calls
+    return limiter._window.count_returned(limiter.now()) and limiter._window.free == limiter.rate.calls
 
 
 async def answered_slot(limiter: Limiter) -> Slot:

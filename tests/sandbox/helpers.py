@@ -4,6 +4,7 @@ from typing import Any
 
 from attrs import frozen
 
+from healthmsg.sandbox import SandboxFile
 from tests.caller import Answer, Caller
 
 HELLO = {"body": "Hallo"}
@@ -26,7 +27,7 @@ class Linked:
 
 async def linked(call: Caller, content: bytes | int = CONTENT, name: str = "scan.png") -> Linked:
     chat = call.sandbox.add_conversation()
-    file_id = call.sandbox.add_attachment(f"conversations/{chat}", name, content)
+    file_id = call.sandbox.say(None, chat, files=[SandboxFile(name, content)]).attachments[0].id
     link = await call("GET", f"conversations/{chat}/attachments/{file_id}")
     cookie = "; ".join(f"{name}={value}" for name, value in link.cookies.items())
     return Linked(call, file_id, link.document["link"], cookie)

@@ -18,7 +18,7 @@ import pytest
 from aiohttp import ClientSession, FormData, payload
 from yarl import URL
 
-from healthmsg.sandbox import Sandbox
+from healthmsg.sandbox import Sandbox, SandboxFile
 from healthmsg.sandbox.content import Stored
 from tests.caller import Answer, Caller, first_call
 from tests.sandbox.helpers import CONTENT, Linked, linked
@@ -150,7 +150,8 @@ async def refused(file: Linked, **headers: str) -> Mapping[str, str]:
 async def test_an_attachment_comes_from_the_other_side_and_under_any_name(sandbox: Sandbox) -> None:
     chat = f"conversations/{sandbox.add_conversation()}"
     names = ["../../etc/passwd", "CON", "\u202egpj.exe", "a\r\nb", ".", ""]
-    ids = [sandbox.add_attachment(chat, name, b"x", announced_size=7) for name in names]
+    files = [SandboxFile(name, b"x", announced_size=7) for name in names]
+    ids = [sandbox.say(None, chat, files=[file]).attachments[0].id for file in files]
     messages = sandbox.messages(chat)
     assert [message.attachments[0].name for message in messages] == names
     assert [message.attachments[0].id for message in messages] == ids

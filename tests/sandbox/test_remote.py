@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession
 
-from healthmsg.sandbox import Sandbox
+from healthmsg import ConfigurationError
+from healthmsg.sandbox import Sandbox, SandboxFile
 from healthmsg.sandbox.remote import RemoteSandbox
 from tests.caller import Answer, Caller
+from tests.sandbox.helpers import Talk
 
 
 async def admin(call: Caller, method: str, path: str, **kwargs: Any) -> Answer:
@@ -74,5 +76,47 @@ async def test_another_path_is_not_found(call: Caller) -> None:
 async def test_another_process_can_add_files(call: Caller, sandbox: Sandbox) -> None:
     chat = sandbox.add_conversation()
     remote = RemoteSandbox(sandbox.url, sandbox.client_id, sandbox.client_secret)
-    file_id = await remote.add_attachment(chat, "scan.png", 1000)
-    assert len(sandbox.file_content(file_id)) == 1000
+    sent = await remote.say(None, chat, files=[SandboxFile("scan.png", 1000), SandboxFile("a.txt", b"abc")])
+    assert [len(sandbox.file_content(file.id)) for file in sent.attachments] == [1000, 3]
+
+
+async def test_another_process_can_play_the_other_side(talk: Talk, sandbox: Sandbox) -> None:
+    remote = RemoteSandbox(sandbox.url, sandbox.client_id, sandbox.client_secret)
+    question = {"options": [{"name": name, "label": name} for name in ("yes", "no")], "multi_answer": True}
+    asked = await talk.call("POST", f"{talk.path}/messages", json={"body": "?", "question": question})
+    (provider, _) = await talk.read("providers")
+    request = await talk.ask_for(provider["provider_id"])
+    heard: list[str] = []
+    sandbox.store.hub.listen(lambda announcement: heard.append(announcement.name))
+
+    await remote.type(talk.patient, talk.path)
+    await remote.type(None, talk.path, stopped=True)
+    sent = await remote.say(talk.patient, talk.path, "Dag")
+    await remote.answer(talk.patient, asked.document["id"], "yes")
+    await remote.answer(None, asked.document["id"], ["yes", "no"])
+    await remote.verify(None, request.document["id"])
+
+    assert sandbox.messages(talk.path)[-1] == sent
+    assert (await talk.payload(asked.document["id"]))["answers"] == [
+        {"user_id": talk.patient, "options": ["yes", "no"]}
+    ]
+    assert heard == [
+        "typing",
+        "stop_typing",
+        "conversation_new_message",
+        "conversation_question_answer",
+        "conversation_question_answer",
+        "conversation_verification_accepted",
+    ]
+
+
+async def test_another_process_hears_why_it_cannot(talk: Talk, sandbox: Sandbox) -> None:
+    remote = RemoteSandbox(sandbox.url, sandbox.client_id, sandbox.client_secret)
+    with pytest.raises(KeyError, match="no such user"):
+        await remote.say("none", talk.path, "x")
+    with pytest.raises(ValueError, match="a text or a file"):
+        await remote.say(None, talk.path)
+    with pytest.raises(ConfigurationError, match="403"):
+        await RemoteSandbox(sandbox.url, sandbox.client_id, "wrong").say(None, talk.path, "x")
+    with pytest.raises(ConfigurationError, match="404"):
+        await RemoteSandbox(f"{sandbox.url}/elsewhere", sandbox.client_id, "x").say(None, talk.path, "x")

@@ -170,10 +170,10 @@ async def test_who_is_verified_has_one_provider_less(talk: Talk, sandbox: Sandbo
             "provider_name": "idin",
         },
     }
-    sandbox.answer_verification(sent.document["id"], accepted=False)
+    sandbox.verify(talk.patient, sent.document["id"], accepted=False)
     assert await talk.read("providers") == providers
     for _ in range(2):
-        sandbox.answer_verification(sent.document["id"])
+        sandbox.verify(talk.patient, sent.document["id"])
     assert await talk.read("providers") == providers[1:]
     assert await talk.read("verifications") == {"user": [first]}
     again = await talk.ask_for(first["provider_id"])

@@ -18,7 +18,7 @@ from yarl import URL
 
 from healthmsg import routes
 from healthmsg.routes import Known, Route
-from healthmsg.sandbox import Sandbox
+from healthmsg.sandbox import Sandbox, SandboxFile
 from healthmsg.sandbox.endpoints import TABLE
 from healthmsg.sandbox.routing import Router
 
@@ -224,7 +224,8 @@ class Bot:
             (f"conversations/{conversation}", ADDRESSES),
             (f"groupchats/{group}", GROUPS),
         ):
-            attachment = sandbox.add_attachment(chat, "a.png", b"png", mime_type="image/png")
+            file = SandboxFile("a.png", b"png", "image/png")
+            attachment = sandbox.say(None, chat, files=[file]).attachments[0].id
             for address in addresses:
                 self.known[f"attachment:{address}"] = attachment
                 self.known[f"message:{address}"] = sandbox.messages(chat)[-1].id

@@ -8,17 +8,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from healthmsg.aio import start
-from healthmsg.bulk.journal.base import (
-    Claim,
-    Decision,
-    Entry,
-    EntryStatus,
-    JournalFile,
-    JournalMessage,
-    State,
-)
+from healthmsg.bulk.journal.base import Claim, Decision, Entry, EntryStatus, JournalFile, JournalMessage
 from healthmsg.bulk.journal.input_index import InputIndex, fingerprint_of, likeness_of
-from healthmsg.bulk.journal.target import Target
+from healthmsg.database.states import State
+from healthmsg.database.target import Target
 from healthmsg.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -77,7 +70,7 @@ async def _opened(
     target: Target, lease: timedelta, patience: float, *, is_reading: bool
 ) -> "AsyncIterator[SqlJournal]":
     # Importing what the extra brings takes a quarter of a second.
-    missing = await asyncio.to_thread(_import, target)
+    missing = await asyncio.to_thread(target.import_for, "healthmsg.bulk.journal.store")
     if missing is not None:
         raise ConfigurationError(f'a journal needs {missing}: pip install "healthmsg[bulk]"')
     from healthmsg.bulk.journal.store import SqlJournal  # noqa: PLC0415
@@ -93,17 +86,3 @@ async def _opened(
         except asyncio.CancelledError:
             await closing
             raise
-
-
-def _import(target: Target) -> str | None:
-    """Import the packages of the extra; return the name of one that is not installed."""
-    try:
-        from healthmsg.bulk.journal import store  # noqa: F401, PLC0415
-
-        if target.path is None:
-            from healthmsg.bulk.journal import postgresql  # noqa: F401, PLC0415
-        else:
-            from healthmsg.bulk.journal import sqlite  # noqa: F401, PLC0415
-    except ModuleNotFoundError as error:
-        return error.name
-    return None

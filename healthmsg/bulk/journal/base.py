@@ -5,27 +5,14 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from enum import Enum
 
 from attrs import field, frozen
 
 from healthmsg.bulk.models import Outgoing, shown_recipient
 from healthmsg.codec import Model
+from healthmsg.database.states import State
 from healthmsg.delivery.ledger import Delivered
 from healthmsg.errors import InvalidInputError, JournalError, JournalMismatchError, Outcome
-
-
-class State(Enum):
-    """The state of a message."""
-
-    WAITING = "waiting"
-    SENDING = "sending"
-    """Its call was made, or is about to be made."""
-    DELIVERED = "delivered"
-    NOT_SENT = "not sent"
-    UNKNOWN = "unknown"
-    PARKED = "parked"
-    """An earlier run was given it and did not send it, and this run was not given it."""
 
 
 @frozen

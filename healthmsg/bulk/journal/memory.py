@@ -8,7 +8,8 @@ from heapq import heappop, heappush
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from healthmsg.bulk.journal.base import Claim, Journal, State
+from healthmsg.bulk.journal.base import Claim, Journal
+from healthmsg.database.states import State
 from healthmsg.delivery.aliases import Aliases
 from healthmsg.errors import ClaimLostError, Outcome
 from healthmsg.ids import plain_address

@@ -1,21 +1,16 @@
 """Every statement that changes or reads messages. SQLAlchemy compiles each once.
 
-Many rows are one parameter, or one answer: JSON, which the database takes apart or makes. With a parameter or
-an answer for each row, SQLite's module would release and take Python's lock for each, in turn with the
-event loop: that costs more than SQLite's own work.
+Many rows are one parameter, or one answer: see `healthmsg.database.rows`.
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from enum import Enum
-from functools import partial
 from typing import Any, Final
 
 from attrs import frozen
 from sqlalchemy import (
-    JSON,
     BigInteger,
-    BindParameter,
     Column,
     ColumnElement,
     Delete,
@@ -27,8 +22,6 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
-    cast,
-    column,
     delete,
     false,
     func,
@@ -37,115 +30,31 @@ from sqlalchemy import (
     null,
     or_,
     select,
-    text,
     union_all,
     update,
 )
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.dml import ReturningUpdate
-from sqlalchemy.sql.functions import FunctionElement
 
-from healthmsg.bulk.journal.base import State
-from healthmsg.bulk.journal.database import IS_NEXT, MESSAGES, RECIPIENTS, Utc
 from healthmsg.bulk.journal.input_index import HASH_LENGTH
+from healthmsg.database.rows import (
+    FIRST_TEXTS,
+    big_number_at,
+    flag_at,
+    in_one_row,
+    moment_at,
+    number_at,
+    text_at,
+)
+from healthmsg.database.states import State
+from healthmsg.database.tables import IS_NEXT, MESSAGES, RECIPIENTS, UNCLAIMED, Utc
 from healthmsg.errors import Outcome
 from healthmsg.ids import USERS, ChatKind
-
-
-class _Elements(FunctionElement[Any]):
-    """The elements of a JSON array, each as a row of one column, `value`."""
-
-    inherit_cache = True
-    name = "elements"
-
-
-class _AllRows(FunctionElement[Any]):
-    """A JSON array of the rows of a query, each of which is an array."""
-
-    inherit_cache = True
-    name = "all_rows"
-    type = JSON()
-
-
-class _Moment(FunctionElement[Any]):
-    """A text that `moment` made, as the database keeps moments."""
-
-    inherit_cache = True
-    name = "moment"
-    type = Utc()
-
-
-def _write(form: str, element: FunctionElement[Any], compiler: SQLCompiler, **options: Any) -> str:
-    return form.format(compiler.process(element.clauses, **options))
-
-
-_FORMS: Final[dict[type[FunctionElement[Any]], dict[str, str]]] = {
-    _Elements: {"sqlite": "json_each({})", "postgresql": "json_array_elements({})"},
-    _AllRows: {
-        "sqlite": "json_group_array(json_array({}))",
-        "postgresql": "coalesce(json_agg(json_build_array({})), '[]')",
-    },
-    # SQLite's without the zone, as SQLAlchemy writes it.
-    _Moment: {"sqlite": "substr({}, 1, 26)", "postgresql": "CAST({} AS TIMESTAMP WITH TIME ZONE)"},
-}
-for _function, _forms in _FORMS.items():
-    for _dialect, _form in _forms.items():
-        compiles(_function, _dialect)(partial(_write, _form))
-
-_ROWS: Final[BindParameter[Any]] = bindparam("rows", type_=JSON)
-_ELEMENTS: Final = _Elements(_ROWS).table_valued(column("value", JSON), name="element")
-
-
-def text_at(place: int) -> ColumnElement[str]:
-    """Return the text at a place of each row of the parameter `rows`."""
-    found: ColumnElement[str] = _ELEMENTS.c.value[place].as_string()
-    return found
-
-
-def number_at(place: int) -> ColumnElement[int]:
-    """Return the number at a place of each row of the parameter `rows`."""
-    found: ColumnElement[int] = _ELEMENTS.c.value[place].as_integer()
-    return found
-
-
-def big_number_at(place: int) -> ColumnElement[int]:
-    """Return the number at a place of each row of the parameter `rows`, which may have more than 32 bits."""
-    return cast(text_at(place), BigInteger)
-
-
-def moment_at(place: int) -> ColumnElement[datetime]:
-    """Return the moment that `moment` has written at a place of each row of the parameter `rows`."""
-    return _Moment(text_at(place))
-
-
-def moment(value: datetime) -> str:
-    """Write a moment into a row of the parameter `rows`."""
-    return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f+00:00")
-
-
-def flag_at(place: int) -> ColumnElement[bool]:
-    """Return what is true or false at a place of each row of the parameter `rows`."""
-    found: ColumnElement[bool] = _ELEMENTS.c.value[place].as_boolean()
-    return found
-
-
-FIRST_TEXTS: Final[Select[tuple[str]]] = select(text_at(0))
-"""The first of each row of the parameter `rows`."""
-
-
-def in_one_row(found: Select[Any]) -> Select[Any]:
-    """Have all that a query finds in one value, a list of lists, in no order."""
-    rows = found.subquery()
-    return select(_AllRows(*rows.c))
-
 
 M: Final = MESSAGES.c
 R: Final = RECIPIENTS.c
 _NOW: Final = bindparam("b_now", type_=Utc)
 _IN_DOUBT: Final = (State.SENDING.value, State.UNKNOWN.value)
 _SETTLED: Final = (State.DELIVERED.value, State.NOT_SENT.value, State.PARKED.value)
-_UNCLAIMED: Final = {"claimed_by": None, "lease_until": None}
 
 # Entering.
 
@@ -189,7 +98,7 @@ LABEL: Final[Update] = update(MESSAGES).where(M.key == text_at(0)).values(label=
 PARK_WAITING: Final[Update] = (
     update(MESSAGES)
     .where(M.state == State.WAITING.value)
-    .values(state=State.PARKED.value, is_final=True, is_next=False, **_UNCLAIMED)
+    .values(state=State.PARKED.value, is_final=True, is_next=False, **UNCLAIMED)
 )
 UNPARK_ALL: Final[Update] = (
     update(MESSAGES)
@@ -280,8 +189,6 @@ COUNT_SUPERSEDED: Final = (
 
 _FIRST: Final = MESSAGES.alias("first")
 _ENDED_ONE: Final = MESSAGES.alias("ended")
-_OTHER: Final = MESSAGES.alias("other")
-_OPEN: Final = MESSAGES.alias("open")
 
 
 def _promoting(whose: Select[Any]) -> Update:
@@ -304,19 +211,6 @@ PROMOTE: Final[Update] = _promoting(FIRST_TEXTS)
 PROMOTE_AFTER: Final[Update] = _promoting(
     select(_ENDED_ONE.c.recipient).where(_ENDED_ONE.c.key.in_(FIRST_TEXTS))
 )
-PROMOTE_ALL: Final[Update] = (
-    update(MESSAGES)
-    .where(
-        M.position.in_(
-            select(func.min(_OPEN.c.position))
-            .where(~_OPEN.c.is_final, _OPEN.c.recipient.is_not(None))
-            .group_by(_OPEN.c.recipient)
-        ),
-        ~select(_OTHER.c.key).where(_OTHER.c.is_next, _OTHER.c.recipient == M.recipient).exists(),
-    )
-    .values(is_next=True)
-)
-
 # That addresses lead to the same recipient.
 
 RECIPIENTS_OF: Final = select(R.address, R.recipient).where(R.address.in_(FIRST_TEXTS))
@@ -336,7 +230,7 @@ IS_OPEN_IN: Final = select(M.key).where(M.chat.in_(FIRST_TEXTS), ~M.is_final).li
 REVOKE_UNBEGUN: Final[Update] = (
     update(MESSAGES)
     .where(IS_NEXT, M.recipient.in_(FIRST_TEXTS), M.state.not_in(_IN_DOUBT))
-    .values(is_next=False, **_UNCLAIMED)
+    .values(is_next=False, **UNCLAIMED)
 )
 BEGUN_OF: Final = (
     select(M.key, M.chat, M.recipient).where(IS_NEXT, M.recipient.in_(FIRST_TEXTS)).order_by(M.position)
@@ -361,9 +255,9 @@ _BEGUN: Final = (State.SENDING, State.UNKNOWN)
 # What was never begun can only have failed, or not been tried.
 _OPEN_YET: Final = (State.WAITING, *_BEGUN)
 _REQUEUE: Final[Update] = _changing(*_OPEN_YET).values(
-    state=State.WAITING.value, error=None, is_superseded=False, updated_at=_NOW, **_UNCLAIMED
+    state=State.WAITING.value, error=None, is_superseded=False, updated_at=_NOW, **UNCLAIMED
 )
-_ENDED: Final = {"is_final": True, "is_next": False, "updated_at": _NOW, **_UNCLAIMED}
+_ENDED: Final = {"is_final": True, "is_next": False, "updated_at": _NOW, **UNCLAIMED}
 _SAME: Final = MESSAGES.alias("same")
 # Not under an id that is another message's already: the answer cannot be true then.
 _DELIVER: Final[Update] = (
@@ -471,7 +365,7 @@ class Claiming:
             .where(M.key.in_(FIRST_TEXTS))
             .values(claimed_by=bindparam("b_worker"), claims=M.claims + 1, **renewed),
             renew=update(MESSAGES).where(IS_NEXT, mine).values(renewed).returning(M.key, M.claims),
-            release_all=update(MESSAGES).where(IS_NEXT, mine).values(_UNCLAIMED),
+            release_all=update(MESSAGES).where(IS_NEXT, mine).values(UNCLAIMED),
             changes=_changes(renewed, emptied),
             decide={
                 Outcome.DELIVERED: _DECIDE.where(free).values(decided | emptied),
@@ -498,7 +392,7 @@ def _changes(renewed: dict[str, Any], emptied: dict[str, Any]) -> dict[Kind, Upd
         Kind.PARK: close,
         Kind.DOUBT: _changing(*_BEGUN).values(doubted | renewed),
         Kind.REQUEUE: _REQUEUE,
-        Kind.RELEASE: _changing(*_OPEN_YET).values(_UNCLAIMED),
+        Kind.RELEASE: _changing(*_OPEN_YET).values(UNCLAIMED),
     }
 
 
@@ -524,16 +418,3 @@ def _to_take(which: ColumnElement[bool], lease: timedelta | None) -> Select[Any]
         .order_by(M.position)
     )
     return found if lease is None else found.with_for_update(skip_locked=True)
-
-
-RELEASE_EVERY_CLAIM: Final[Update] = (
-    update(MESSAGES).where(IS_NEXT, M.claimed_by.is_not(None)).values(_UNCLAIMED)
-)
-# PostgreSQL's: entering decides which message of a chat is next, and so does finishing.
-ENTER_ALONE: Final = text("SELECT pg_advisory_xact_lock(hashtext('healthmsg_messages'))")
-FINISH_WHILE_NONE_ENTERS: Final = text("SELECT pg_advisory_xact_lock_shared(hashtext('healthmsg_messages'))")
-HOLD_NO_LOCK: Final = text("SELECT pg_advisory_unlock_all()")
-# Each sender holds a shared one as long as it is connected.
-IS_ONLY_SENDER: Final = text("SELECT pg_try_advisory_lock(hashtext('healthmsg_senders'))")
-BE_SENDER: Final = text("SELECT pg_advisory_lock_shared(hashtext('healthmsg_senders'))")
-LET_OTHERS_SEND: Final = text("SELECT pg_advisory_unlock(hashtext('healthmsg_senders'))")

@@ -12,20 +12,31 @@ from attrs import evolve
 from sqlalchemy import Connection, Executable, Select
 
 from healthmsg.bulk.journal import statements, transactions
-from healthmsg.bulk.journal.base import Claim, Decision, Entry, EntryStatus, Journal, JournalMessage, State
-from healthmsg.bulk.journal.database import Database, Owner, describe, read_owner, set_owner, utc
+from healthmsg.bulk.journal.base import Claim, Decision, Entry, EntryStatus, Journal, JournalMessage
+from healthmsg.bulk.journal.changes import Change, Changes
 from healthmsg.bulk.journal.input_index import body_hash, files_of_json, fingerprint_of, question_of_json
 from healthmsg.bulk.journal.statements import Kind
-from healthmsg.bulk.journal.target import Target
 from healthmsg.bulk.journal.transactions import LONGEST, can_be_stored, rows_of
-from healthmsg.bulk.journal.writer import Change, Changes, Writer
+from healthmsg.database.base import (
+    BE_SENDER,
+    ENTER_ALONE,
+    FINISH_WHILE_NONE_ENTERS,
+    HOLD_NO_LOCK,
+    IS_ONLY_SENDER,
+    LET_OTHERS_SEND,
+    Database,
+)
+from healthmsg.database.opening import open_database
+from healthmsg.database.rows import moment
+from healthmsg.database.states import State
+from healthmsg.database.tables import Owner, read_owner, require_same, set_owner, utc
+from healthmsg.database.target import Target
+from healthmsg.database.writer import Writer
 from healthmsg.delivery.ledger import Delivered
 from healthmsg.environment import comparable_url
 from healthmsg.errors import (
-    HealthmsgError,
     InvalidInputError,
     JournalError,
-    JournalMismatchError,
     JournalNotFoundError,
     Outcome,
 )
@@ -89,21 +100,8 @@ class SqlJournal(Journal):
         """
         if is_reading and target.path is not None and not target.path.exists():
             raise JournalNotFoundError("There is no journal there.")
-        database = _database_of(target, lease, is_reading=is_reading)
-        problem: HealthmsgError
-        try:
-            await database.start()
-        except HealthmsgError as error:
-            problem = error
-        except Exception as error:  # noqa: BLE001 - drivers raise what they like; it may have private things in it
-            problem = JournalError(f"The journal could not be opened: {describe(error)}.")
-        except BaseException:
-            await database.close()
-            raise
-        else:
-            return cls(database, target, lease, patience, is_reading=is_reading)
-        await database.close()
-        raise type(problem)(*problem.args)
+        database = await open_database(target, lease, is_reading=is_reading)
+        return cls(database, target, lease, patience, is_reading=is_reading)
 
     async def close(self) -> None:
         """Finish what was asked for, release the claims, and close."""
@@ -132,7 +130,7 @@ class SqlJournal(Journal):
             return set_owner(connection, owner)
 
         self._refuse_reader()
-        _require_same(await self._do(note), owner)
+        require_same(await self._do(note), owner)
 
     async def check_owner(self, api_url: str, account: str | None = None) -> None:
         """Compare only, as far as is known; for one who reads, too.
@@ -140,7 +138,7 @@ class SqlJournal(Journal):
         Raises:
             JournalMismatchError: it belongs to another account, or to another URL.
         """
-        _require_same(await self._do(read_owner), Owner(comparable_url(api_url), account))
+        require_same(await self._do(read_owner), Owner(comparable_url(api_url), account))
 
     # --- runs
 
@@ -279,7 +277,7 @@ class SqlJournal(Journal):
         if not can_be_stored(sent_to, LONGEST):
             raise InvalidInputError("the address of the chat cannot be stored")
         milliseconds = None if date_ahead is None else str(date_ahead // _MILLISECOND)
-        await self._note(Kind.BEGIN, claim, sent_to, statements.moment(started_at), milliseconds)
+        await self._note(Kind.BEGIN, claim, sent_to, moment(started_at), milliseconds)
 
     async def finish(
         self,
@@ -353,7 +351,7 @@ class SqlJournal(Journal):
         def decide(connection: Connection) -> None:
             if self._database.is_shared:
                 # What a worker is entering just now may be the next to this recipient.
-                connection.execute(statements.FINISH_WHILE_NONE_ENTERS)
+                connection.execute(FINISH_WHILE_NONE_ENTERS)
             transactions.decide(connection, self._claiming, key, decision, message_id)
 
         self._refuse_reader()
@@ -494,7 +492,7 @@ class SqlJournal(Journal):
 
     def _enter_alone(self, connection: Connection) -> None:
         if self._database.is_shared:
-            connection.execute(statements.ENTER_ALONE)
+            connection.execute(ENTER_ALONE)
 
     def _take(self, connection: Connection, found: Select[Any], limits: dict[str, int]) -> list[Claim]:
         # By position, which comes first.
@@ -508,43 +506,20 @@ class SqlJournal(Journal):
         is_alone = True
         if self._database.is_shared:
             # Of a try before this one, which was rolled back: these locks are not.
-            connection.execute(statements.HOLD_NO_LOCK)
-            is_alone = connection.execute(statements.IS_ONLY_SENDER).scalar_one()
+            connection.execute(HOLD_NO_LOCK)
+            is_alone = connection.execute(IS_ONLY_SENDER).scalar_one()
             self._database.is_sender = True
-            connection.execute(statements.BE_SENDER)
-            connection.execute(statements.ENTER_ALONE)
+            connection.execute(BE_SENDER)
+            connection.execute(ENTER_ALONE)
         left_out, run = transactions.start_run(connection, unparked, superseded=superseded, is_alone=is_alone)
         if run is not None:
             self._run, self.has_earlier = run
         if self._database.is_shared and is_alone:
-            connection.execute(statements.LET_OTHERS_SEND)
+            connection.execute(LET_OTHERS_SEND)
         return left_out
 
     def _release_all(self, connection: Connection) -> None:
         connection.execute(self._claiming.release_all, {"b_worker": self._worker})
-
-
-def _database_of(target: Target, lease: timedelta, *, is_reading: bool) -> Database:
-    """Return what connects to it. What it needs is imported only now."""
-    if target.path is not None:
-        from healthmsg.bulk.journal.sqlite import SqliteDatabase  # noqa: PLC0415
-
-        return SqliteDatabase(
-            target.path, accepts_missing_wal=target.accepts_missing_wal, is_reading=is_reading
-        )
-    from healthmsg.bulk.journal.postgresql import PostgresqlDatabase  # noqa: PLC0415
-
-    return PostgresqlDatabase(target, lease, is_reading=is_reading)
-
-
-def _require_same(known: Owner, owner: Owner) -> None:
-    if known.api_url is not None and known.api_url != owner.api_url:
-        raise JournalMismatchError(
-            f"The journal belongs to {known.api_url}, and this client is for {owner.api_url}: nothing was"
-            " sent. Use each journal with its own environment only."
-        )
-    if None not in {known.account, owner.account} and known.account != owner.account:
-        raise JournalMismatchError("The journal belongs to another account: nothing was sent.")
 
 
 def _claim(row: Sequence[Any]) -> Claim:

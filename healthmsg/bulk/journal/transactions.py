@@ -14,9 +14,11 @@ from typing import Any, Final
 from sqlalchemy import Connection
 
 from healthmsg.bulk.journal import statements
-from healthmsg.bulk.journal.base import Decision, Entry, EntryStatus, State
-from healthmsg.bulk.journal.database import read_meta, write_meta
+from healthmsg.bulk.journal.base import Decision, Entry, EntryStatus
 from healthmsg.bulk.journal.input_index import HASH_LENGTH, body_hash, files_as_json, question_as_json
+from healthmsg.database import recovery
+from healthmsg.database.states import State
+from healthmsg.database.tables import read_meta, write_meta
 from healthmsg.errors import InvalidInputError, JournalInUseError, JournalMismatchError, Outcome
 from healthmsg.ids import USERS, ChatKind, plain_address
 
@@ -72,7 +74,7 @@ def start_run(
     states = [state.value for state in unparked]
     connection.execute(statements.UNPARK_ALL, {"states": states, "b_now": datetime.now(UTC)})
     connection.execute(statements.NOTHING_FREE_IS_NEXT)
-    connection.execute(statements.PROMOTE_ALL)
+    connection.execute(recovery.PROMOTE_ALL)
     return left_out, None
 
 

@@ -14,8 +14,10 @@ def _list_of(kind: ChatKind) -> Handler[ApiCall]:
     async def list_chats(call: ApiCall) -> web.Response:
         """GET one of the four kinds [A]."""
         store = call.state.store
-        chats = call.page(store.chats_of(call.user, kind))
-        return json_answer([chat.to_json(call.user, store.habits) for chat in chats])
+        until = call.state.options.now() - store.habits.chats_lag
+        lag, chats = store.habits.chats_lag, store.chats_of(call.user, kind)
+        listed = [chat for chat in chats if not lag or chat.created_at <= until]
+        return json_answer([chat.to_json(call.user, store.habits, until) for chat in call.page(listed)])
 
     return list_chats
 

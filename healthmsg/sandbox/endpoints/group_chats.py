@@ -104,7 +104,7 @@ async def close_or_remove(call: ApiCall) -> web.Response:
     require_admin(chat, call.user)
     if chat.closed:
         raise precondition_failed("chat_is_closed", "This chat is closed.")
-    chat.closed = True
+    call.state.store.close_chat(chat)
     return json_answer({})
 
 
@@ -154,7 +154,7 @@ async def add_members(call: ApiCall) -> web.Response:
     chat = call.chat(to_change=True)
     require_may_add_members(chat, call.user)
     people = call.people(ids, by_aux_id=by_aux_id)
-    chat.members = list(dict.fromkeys([*chat.members, *people]))
+    call.state.store.add_members(chat, call.user, people)
     return json_answer({})
 
 
@@ -164,8 +164,7 @@ async def remove_members(call: ApiCall) -> web.Response:
     chat = call.chat(to_change=True)
     people = call.members(chat, ids, by_aux_id=by_aux_id)
     require_may_remove_members(chat, call.user, people)
-    chat.members = [member for member in chat.members if member not in people]
-    chat.admins = [admin for admin in chat.admins if admin not in people]
+    call.state.store.remove_members(chat, call.user, people)
     return json_answer({})
 
 

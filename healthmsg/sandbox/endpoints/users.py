@@ -5,7 +5,7 @@ from enum import Enum
 from typing import Final
 
 from aiohttp import web
-from attrs import field, frozen
+from attrs import define, field, frozen
 
 from healthmsg.sandbox.call import (
     ApiCall,
@@ -215,12 +215,14 @@ def _read_imported(row: Body) -> Invite:
 # --- Verification with an identity provider.
 
 
-@frozen(eq=False)
+@define(eq=False)
 class VerificationRequest:
     """What a message carries that asks a person to be verified with an identity provider."""
 
-    person: Person
+    person: Person = field(repr=False)
     provider: Provider
+    accepted: bool | None = None
+    """How it ended; `None`: it was not answered yet. The API does not show it."""
 
     def to_json(self) -> JSON:
         """Describe the request [V]; what its `attributes` hold is assumed [A]."""

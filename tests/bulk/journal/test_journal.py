@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from healthmsg.bulk.journal import Entry, InputIndex, JournalFile, State, fingerprint_of, open_journal
-from healthmsg.bulk.journal.database import Owner, set_owner
+from healthmsg.database.tables import Owner, set_owner
 from healthmsg.errors import ClaimLostError, InvalidInputError, JournalError, JournalMismatchError, Outcome
 from tests.bulk.journal.journals import NOW, begun, delivered, entry, holding, keys, only, states, status
 

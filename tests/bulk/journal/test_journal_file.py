@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import Connection
 
 from healthmsg.bulk.journal import Entry, State, open_journal
-from healthmsg.bulk.journal import sqlite as sqlite_file
+from healthmsg.database import sqlite as sqlite_file
 from healthmsg.errors import (
     ConfigurationError,
     JournalError,

@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from healthmsg.bulk.journal import open_journal
-from healthmsg.bulk.journal.postgresql import arguments_of
-from healthmsg.bulk.journal.target import Target, place_of
+from healthmsg.database.postgresql import arguments_of
+from healthmsg.database.target import Target, place_of
 from healthmsg.errors import ConfigurationError, JournalError
 
 UNTRUSTED = "certificate is not trusted"

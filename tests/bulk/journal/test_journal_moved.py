@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from healthmsg.bulk.journal import State, open_journal
-from healthmsg.bulk.journal.sqlite import FileWatch
+from healthmsg.database.sqlite import FileWatch
 from healthmsg.errors import JournalGoneError, JournalIncompleteError, Outcome
 from tests.bulk.journal.journals import NOW, begun, delivered, entry, holding, keys, only, states
 

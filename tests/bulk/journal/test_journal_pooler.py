@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 from healthmsg.bulk.journal import State, open_journal
-from healthmsg.bulk.journal.postgresql import PostgresqlDatabase
+from healthmsg.database.postgresql import PostgresqlDatabase
 from healthmsg.errors import ConfigurationError, JournalError, JournalGoneError
 from tests.bulk.journal.journals import begun, delivered, entry, holding, states
 

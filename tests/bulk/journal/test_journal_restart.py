@@ -7,9 +7,10 @@ import asyncpg
 import pytest
 from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_connection
 
-from healthmsg.bulk.journal import State, open_journal, writer
-from healthmsg.bulk.journal.postgresql import Continuity, PostgresqlDatabase
+from healthmsg.bulk.journal import State, open_journal
 from healthmsg.bulk.journal.store import SqlJournal
+from healthmsg.database import writer
+from healthmsg.database.postgresql import Continuity, PostgresqlDatabase
 from healthmsg.errors import JournalError, JournalGoneError, Outcome
 from tests.bulk.journal.journals import NOW, begun, entry, holding, keys, only, states
 

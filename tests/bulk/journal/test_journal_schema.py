@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, inspect
 
-from healthmsg.bulk.journal import database, open_journal
+from healthmsg.bulk.journal import open_journal
+from healthmsg.database import tables
 from healthmsg.errors import JournalError, JournalVersionError
 from tests.bulk.journal.journals import entry, holding, keys
 
@@ -20,7 +21,7 @@ async def write_version(target: str, version: int) -> None:
         await journal._do(lambda connection: connection.exec_driver_sql(said))
 
 
-@pytest.mark.parametrize(("version", "age"), [(1, "older"), (database.VERSION + 1, "newer")])
+@pytest.mark.parametrize(("version", "age"), [(1, "older"), (tables.VERSION + 1, "newer")])
 @pytest.mark.parametrize("is_reading", [False, True])
 async def test_another_version_is_refused(
     target: str, version: int, age: str, is_reading: bool, monkeypatch: pytest.MonkeyPatch
@@ -35,7 +36,7 @@ async def test_another_version_is_refused(
         async with open_journal(target, is_reading=is_reading):
             pass
 
-    monkeypatch.setattr(database, "VERSION", version)
+    monkeypatch.setattr(tables, "VERSION", version)
     async with open_journal(target) as journal:
         assert keys(await journal.claim(9)) == ["a"]
 
@@ -47,7 +48,7 @@ async def test_a_failure_while_the_tables_are_made_leaves_none(
         raise ZeroDivisionError
 
     with monkeypatch.context() as patched:
-        patched.setattr(database, "write_meta", fail)
+        patched.setattr(tables, "write_meta", fail)
         with pytest.raises(JournalError, match="ZeroDivisionError"):
             async with open_journal(target):
                 pass
@@ -57,13 +58,14 @@ async def test_a_failure_while_the_tables_are_made_leaves_none(
 async def test_a_process_killed_while_the_tables_are_made_leaves_none(target: str) -> None:
     dying = """
 import asyncio, os, signal, sys
-from healthmsg.bulk.journal import database, open_journal
+from healthmsg.bulk.journal import open_journal
+from healthmsg.database import tables
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 async def main():
     async with open_journal(sys.argv[1]):
         pass
-database.write_meta = die
+tables.write_meta = die
 asyncio.run(main())
 """
     done = subprocess.run([sys.executable, "-c", dying, target], check=False)  # noqa: ASYNC221, S603 - our own script
@@ -76,7 +78,7 @@ async def assert_made_whole(target: str) -> None:
         return set(inspect(connection).get_table_names())
 
     async with holding(target, entry("a")) as journal:
-        assert await journal._do(tables_of) == set(database.METADATA.tables)
+        assert await journal._do(tables_of) == set(tables.METADATA.tables)
         assert keys(await journal.claim(9)) == ["a"]
 
 

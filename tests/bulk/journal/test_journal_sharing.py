@@ -9,9 +9,11 @@ import pytest
 from sqlalchemy import Connection
 from sqlalchemy.util import await_only
 
-from healthmsg.bulk.journal import Entry, State, open_journal, statements, transactions, writer
+from healthmsg.bulk.journal import Entry, State, open_journal, transactions
 from healthmsg.bulk.journal.statements import Kind
 from healthmsg.bulk.journal.store import SqlJournal
+from healthmsg.database import writer
+from healthmsg.database.base import ENTER_ALONE
 from healthmsg.errors import ClaimLostError, JournalError, Outcome
 from tests.bulk.journal.journals import NOW, begun, delivered, entry, holding, keys, only, status
 
@@ -265,7 +267,7 @@ async def test_a_worker_that_sleeps_in_a_transaction_does_not_hold_up_the_others
     is_asleep, is_awake = asyncio.Event(), asyncio.Event()
 
     def sleep(connection: Connection) -> None:
-        connection.execute(statements.ENTER_ALONE)
+        connection.execute(ENTER_ALONE)
         is_asleep.set()
         await_only(is_awake.wait())
 
@@ -286,7 +288,7 @@ async def test_what_is_being_entered_while_a_person_decides_is_sent_next(databas
         await worker._note(Kind.RELEASE, await begun(worker))  # as if its lease had ended
 
         def enter(connection: Connection) -> None:
-            connection.execute(statements.ENTER_ALONE)
+            connection.execute(ENTER_ALONE)
             transactions.enter(connection, [worker._with_fingerprint(entry("b2", "b"))], salt=worker.salt)
             has_looked.set()
             await_only(may_go_on.wait())

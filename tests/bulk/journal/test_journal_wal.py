@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection
 
-from healthmsg.bulk.journal import Entry, State, open_journal, wal_mark
-from healthmsg.bulk.journal.sqlite import SqliteDatabase
+from healthmsg.bulk.journal import Entry, State, open_journal
 from healthmsg.bulk.journal.store import SqlJournal
+from healthmsg.database import wal_mark
+from healthmsg.database.sqlite import SqliteDatabase
 from healthmsg.errors import JournalError, JournalIncompleteError, JournalVersionError, Outcome
 from tests.bulk.journal.journals import NOW, begun, delivered, entry, holding, keys, states
 
@@ -262,7 +263,8 @@ async def test_a_kill_while_the_mark_is_written_wedges_nothing(
             pass
     script = (
         "import asyncio, os, signal, sys\n"
-        "from healthmsg.bulk.journal import Entry, open_journal, wal_mark\n"
+        "from healthmsg.bulk.journal import Entry, open_journal\n"
+        "from healthmsg.database import wal_mark\n"
         "def die(*_): os.kill(os.getpid(), signal.SIGKILL)\n"
         "async def main():\n"
         "    async with open_journal(sys.argv[1]) as journal:\n"
@@ -355,11 +357,12 @@ async def accept_and_die(copy: Path, place: str) -> None:
     """Accept a loss in a process that is killed at some place."""
     script = (
         "import asyncio, os, signal, sys\n"
-        "from healthmsg.bulk.journal import open_journal, sqlite, wal_mark\n"
+        "from healthmsg.bulk.journal import open_journal\n"
+        "from healthmsg.database import recovery, wal_mark\n"
         "def die(*_): os.kill(os.getpid(), signal.SIGKILL)\n"
         "async def main():\n"
         "    async with open_journal(sys.argv[1]): pass\n"
-        "module = sqlite if sys.argv[2] == '_mark_all_in_doubt' else wal_mark\n"
+        "module = recovery if sys.argv[2] == 'mark_all_in_doubt' else wal_mark\n"
         "setattr(module, sys.argv[2], die)\n"
         "asyncio.run(main())\n"
     )
@@ -367,7 +370,7 @@ async def accept_and_die(copy: Path, place: str) -> None:
     assert await (await asyncio.create_subprocess_exec(*command)).wait() == -9
 
 
-@pytest.mark.parametrize("place", ["_mark_all_in_doubt", "accept", "begin"])
+@pytest.mark.parametrize("place", ["mark_all_in_doubt", "accept", "begin"])
 async def test_a_kill_while_a_loss_is_accepted_forgets_no_doubt(file: Path, place: str) -> None:
     async with half_sent(file):
         copy = copy_of(file)

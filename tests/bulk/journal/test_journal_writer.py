@@ -8,9 +8,10 @@ import pytest
 from attrs import evolve
 from sqlalchemy import event
 
-from healthmsg.bulk.journal import State, open_journal, writer
-from healthmsg.bulk.journal.sqlite import SqliteDatabase
+from healthmsg.bulk.journal import State, open_journal
 from healthmsg.bulk.journal.store import SqlJournal
+from healthmsg.database import writer
+from healthmsg.database.sqlite import SqliteDatabase
 from healthmsg.errors import ClaimLostError, JournalError, Outcome
 from tests.bulk.journal.journals import NOW, begun, entry, holding, keys, only, states
 

@@ -18,19 +18,10 @@ from sqlalchemy import URL, Connection, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from healthmsg.bulk.journal import statements
-from healthmsg.bulk.journal.database import (
-    ENGINE_OPTIONS,
-    StillRunningError,
-    ask,
-    make_tables,
-    read_salt,
-    require_tables,
-    state_of,
-    utc,
-)
-from healthmsg.bulk.journal.target import FILES, OF_TLS, SYSTEM, Target, place_of
 from healthmsg.clock import SteadyClock
+from healthmsg.database.base import BE_SENDER, ENGINE_OPTIONS, HOLD_NO_LOCK, StillRunningError, ask, state_of
+from healthmsg.database.tables import make_tables, read_salt, require_tables, utc
+from healthmsg.database.target import FILES, OF_TLS, SYSTEM, Target, place_of
 from healthmsg.errors import ConfigurationError, JournalError, JournalGoneError
 
 T = TypeVar("T")
@@ -120,7 +111,7 @@ class PostgresqlDatabase:
             await self._run_sync(self._continuity.end)
             if self._session is not None and not self._continuity.is_lost:
                 # The pooler may give it to others without cleaning it.
-                await self.run(lambda connection: connection.execute(statements.HOLD_NO_LOCK))
+                await self.run(lambda connection: connection.execute(HOLD_NO_LOCK))
         with suppress(Exception):
             await self._disconnect()
 
@@ -477,7 +468,7 @@ class Continuity:
             raise JournalGoneError(_GONE)
         if is_sender:
             with connection.begin():
-                connection.execute(statements.BE_SENDER)
+                connection.execute(BE_SENDER)
         self.is_lost = False
 
     def run(self, work: Callable[[Connection], T], connection: Connection) -> T:

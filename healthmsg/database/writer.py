@@ -1,6 +1,6 @@
 """The one task that uses the database: callers that wait for it can be cancelled, its work cannot.
 
-Changes to claimed messages are batched, since each transaction costs a sync of the disk.
+What is asked for together is batched, since each transaction costs a sync of the disk.
 """
 
 import asyncio
@@ -9,80 +9,49 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from attrs import field, frozen
 from sqlalchemy import Connection
 
 from healthmsg.aio import start
-from healthmsg.bulk.journal import statements
-from healthmsg.bulk.journal.base import Claim
-from healthmsg.bulk.journal.database import Database, describe
-from healthmsg.bulk.journal.statements import Kind
-from healthmsg.errors import ClaimLostError, HealthmsgError, JournalError, JournalGoneError
+from healthmsg.database.base import Database, describe
+from healthmsg.errors import ClaimLostError, HealthmsgError, InboxLostError, JournalError, JournalGoneError
 from healthmsg.log import log
 
 
-@frozen
-class Change:
-    """One change to one claimed message."""
+class Change(Protocol):
+    """A change that can be made together with others."""
 
-    kind: Kind
-    claim: Claim
-    values: tuple[str | None, ...] = field(default=(), repr=False)
-    """What is noted, in the order in which the statement takes it."""
+    @property
+    def subject(self) -> str:
+        """What it changes: no two changes of one batch have the same."""
 
 
-_ENDING: Final = (Kind.DELIVER, Kind.CLOSE, Kind.PARK)
+C = TypeVar("C", bound=Change)
+C_contra = TypeVar("C_contra", bound=Change, contravariant=True)
 
 
-@frozen
-class Changes:
-    """Makes changes to messages that this worker holds."""
+class Maker(Protocol[C_contra]):
+    """Makes changes in a transaction that has begun; `now` is noted with each."""
 
-    _worker: str
-    _claiming: statements.Claiming
-    _is_shared: bool = field(kw_only=True)
-
-    def make_all(self, connection: Connection, changes: Sequence[Change], now: datetime) -> list[None]:
-        """Make them, each of another message, in the transaction that has begun; `now` is noted with each.
+    def make_all(
+        self, connection: Connection, changes: Sequence[C_contra], now: datetime
+    ) -> Sequence[object]:
+        """Make all of them, and return the result of each.
 
         Raises:
-            ClaimLostError: this worker does not hold one of them any more. The transaction must be undone.
+            ClaimLostError: one cannot be made. The transaction must be undone.
         """
-        if self._is_shared and any(change.kind in _ENDING for change in changes):
-            connection.execute(statements.FINISH_WHILE_NONE_ENTERS)
-        by_kind: dict[Kind, list[Change]] = {}
-        for change in changes:
-            by_kind.setdefault(change.kind, []).append(change)
-        for kind, alike in by_kind.items():
-            if self._make(connection, kind, alike, now) != len(alike):
-                raise ClaimLostError
-        ended = [[change.claim.key] for kind in _ENDING for change in by_kind.get(kind, ())]
-        if ended:
-            # The message after each is the next to its recipient.
-            connection.execute(statements.PROMOTE_AFTER, {"rows": ended})
-        return [None] * len(changes)
 
     def make_each(
-        self, connection: Connection, changes: Sequence[Change], now: datetime
-    ) -> list[ClaimLostError | None]:
-        """Make those that can be, and return for each of the others an error."""
-        results = list[ClaimLostError | None]()
-        for change in changes:
-            try:
-                results += self.make_all(connection, [change], now)
-            except ClaimLostError:  # and so nothing was changed
-                results.append(ClaimLostError("This message is no longer this worker's: not noted."))
-        return results
-
-    def _make(self, connection: Connection, kind: Kind, alike: Sequence[Change], now: datetime) -> int:
-        rows = [(one.claim.key, one.claim.fence, *one.values) for one in alike]
-        noted = {"rows": rows, "b_worker": self._worker, "b_now": now}
-        return connection.execute(self._claiming.changes[kind], noted).rowcount
+        self, connection: Connection, changes: Sequence[C_contra], now: datetime
+    ) -> Sequence[object]:
+        """Make those that can be, and return a `ClaimLostError` for each of the others."""
 
 
 T = TypeVar("T")
+Make = Callable[[Connection, Sequence[C], datetime], Sequence[object]]
 _MOST_AT_ONCE: Final = 512
 # Turns of the event loop to wait, so that what follows from the last transaction joins the batch.
 _TURNS: Final = 3
@@ -92,10 +61,10 @@ _CLOSED: Final = "The journal is closed."
 
 
 @frozen
-class _Asked:
+class _Asked(Generic[C]):
     """A change to note, or work within a transaction, or else some work of its own."""
 
-    change: Change | None = None
+    change: C | None = None
     work: Callable[[Connection], Any] | None = field(default=None, repr=False)
     own_work: Callable[[], Awaitable[Any]] | None = field(default=None, repr=False)
     done: "asyncio.Future[Any]" = field(
@@ -103,7 +72,7 @@ class _Asked:
     )
 
 
-class Writer:
+class Writer(Generic[C]):
     """Does one thing after another, in the order in which they were asked for.
 
     Queued changes are made in one transaction, and after them the work from `run_in_batch`. A thing is in the
@@ -111,15 +80,15 @@ class Writer:
     there are callers, since each waits for its own. After the database's first failure, everything fails.
     """
 
-    def __init__(self, database: Database, changes: Changes, patience: float = 0.0) -> None:
+    def __init__(self, database: Database, maker: Maker[C] | None = None, patience: float = 0.0) -> None:
         self._database = database
-        self._changes = changes
+        self._maker = maker
         self.patience = patience
         """Seconds for which it retries. Time asleep does not count."""
         self.paused_by: JournalError | None = None
         """Why it waits just now, before a retry."""
-        self._queue: deque[_Asked] = deque()
-        self._current: list[_Asked] = []
+        self._queue: deque[_Asked[C]] = deque()
+        self._current: list[_Asked[C]] = []
         self._wake = asyncio.Event()
         self._failure: JournalError | None = None
         self.is_closing: bool = False
@@ -131,7 +100,7 @@ class Writer:
         """Whether the database has failed, and with it all that follows."""
         return self._failure is not None
 
-    def note(self, change: Change) -> "asyncio.Future[None]":
+    def note(self, change: C) -> "asyncio.Future[None]":
         """Ask for a change; it is on the disk when the future is done."""
         return self._ask(_Asked(change))
 
@@ -150,7 +119,7 @@ class Writer:
         # The task may have been cancelled with everything else.
         await asyncio.wait([self._task])
 
-    def _ask(self, asked: _Asked) -> "asyncio.Future[Any]":
+    def _ask(self, asked: _Asked[C]) -> "asyncio.Future[Any]":
         if self.is_closing:
             raise JournalError(_CLOSED)
         self._queue.append(asked)
@@ -198,28 +167,30 @@ class Writer:
                     asked.done.set_result(result)
 
     def _fill_batch(self) -> None:
-        """Add to the batch what is queued, up to a second change of the same message."""
-        keys = {asked.change.claim.key for asked in self._current if asked.change is not None}
+        """Add to the batch what is queued, up to a second change of the same subject."""
+        subjects = {asked.change.subject for asked in self._current if asked.change is not None}
         while self._queue and len(self._current) < _MOST_AT_ONCE:
             change = self._queue[0].change
-            if self._queue[0].own_work is not None or (change is not None and change.claim.key in keys):
+            if self._queue[0].own_work is not None or (change is not None and change.subject in subjects):
                 return
             if change is not None:
-                keys.add(change.claim.key)
+                subjects.add(change.subject)
             self._current.append(self._queue.popleft())
 
-    async def _run_batch(self, batch: Sequence[_Asked]) -> list[Any]:
+    async def _run_batch(self, batch: Sequence[_Asked[C]]) -> list[Any]:
         """Make changes, then do work, in one transaction; return the result of each.
 
         That of a change which was not made is an error.
         """
         changes = [asked.change for asked in batch if asked.change is not None]
-        maker, now = self._changes, self._database.now()
+        maker, now = self._maker, self._database.now()
 
-        def run(make: Callable[..., Sequence[Any]], connection: Connection) -> list[Any]:
-            made = iter(make(connection, changes, now))
+        def run(make: "Make[C] | None", connection: Connection) -> list[Any]:
+            made = iter(make(connection, changes, now) if make is not None and changes else ())
             return [next(made) if one.work is None else one.work(connection) for one in batch]
 
+        if maker is None:
+            return await self._database.run(partial(run, None))
         try:
             # Both return the same kind of result: after a lost connection it is not known which of them ran.
             return await self._database.run(partial(run, maker.make_all))
@@ -258,7 +229,7 @@ class Writer:
 
 
 def _failure_by(error: Exception) -> JournalError:
-    if isinstance(error, JournalGoneError):
+    if isinstance(error, JournalGoneError | InboxLostError):
         return error
     return JournalError(
         f"The journal failed: {describe(error)}. What was acknowledged before is kept; start again with the"
@@ -266,7 +237,7 @@ def _failure_by(error: Exception) -> JournalError:
     )
 
 
-def _fail(asked: _Asked, error: Exception) -> None:
+def _fail(asked: _Asked[Any], error: Exception) -> None:
     """Fail what was asked for; each gets an error of its own, with a traceback of its own."""
     if not asked.done.done():
         asked.done.set_exception(type(error)(*error.args))

@@ -9,6 +9,7 @@ show it.
 import os
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from importlib import import_module
 from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qsl
@@ -142,6 +143,16 @@ class Target:
         if "://" in target:
             raise ConfigurationError(f"a journal must be {_KINDS}")
         return cls._file(target)
+
+    def import_for(self, *modules: str) -> str | None:
+        """Import these and what connects; return the name of a package that is not installed. Blocks."""
+        connecting = "healthmsg.database.postgresql" if self.path is None else "healthmsg.database.sqlite"
+        try:
+            for module in (*modules, connecting):
+                import_module(module)
+        except ModuleNotFoundError as error:
+            return error.name
+        return None
 
     @classmethod
     def _database(cls, text: str) -> "Target":

@@ -1,14 +1,9 @@
-"""The database of a journal: its tables, how they are made, and what its errors mean."""
+"""The tables of a database: what bulk sending and an inbox keep, how they are made, whose they are."""
 
-import logging
 import secrets
-import sqlite3
-import ssl
-from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final
 
-import orjson
 from attrs import field, frozen
 from sqlalchemy import (
     BigInteger,
@@ -28,13 +23,9 @@ from sqlalchemy import (
     select,
     text,
 )
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import NullPool
 from sqlalchemy.types import TypeEngine
 
-from healthmsg.errors import JournalError, JournalNotFoundError, JournalVersionError
-
-T = TypeVar("T")
+from healthmsg.errors import JournalError, JournalMismatchError, JournalNotFoundError, JournalVersionError
 
 
 class Utc(TypeDecorator[datetime]):
@@ -124,6 +115,54 @@ RECIPIENTS: Final = Table(
     Column("recipient", Text, nullable=False),
 )
 
+# What is known of the user's chats, and what happened in them: see `healthmsg/gateway/inbox/`.
+CHATS: Final = Table(
+    "healthmsg_chats",
+    METADATA,
+    Column("key", Text, primary_key=True),
+    # JSON: ids of messages; NULL: it was never read.
+    Column("anchor", Text),
+    # ISO 8601, in UTC.
+    Column("anchor_at", Text),
+    Column("hint", Text),
+    # JSON: ids of users.
+    Column("members", Text),
+    Column("closed", Boolean, nullable=False),
+    Column("counter", BigInteger, nullable=False),
+)
+INBOX: Final = Table(
+    "healthmsg_inbox",
+    METADATA,
+    # The order in which events are handed out.
+    Column("sequence", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    # A hash of the event's id, which may say what a patient answered. It stays when the event is done, so
+    # that the event is not taken in again.
+    Column("id", Text, nullable=False, unique=True),
+    # At most one event of a chat is being handled; empty: it is of no chat.
+    Column("chat", Text, nullable=False),
+    # JSON; NULL once it is done.
+    Column("body", Text),
+    Column("state", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+)
+QUESTIONS: Final = Table(
+    "healthmsg_questions",
+    METADATA,
+    Column("message_id", Text, primary_key=True),
+    Column("chat", Text, nullable=False),
+    # JSON: ids of events.
+    Column("answered", Text, nullable=False),
+)
+# Which process has the inbox, in PostgreSQL.
+HOLDER: Final = Table(
+    "healthmsg_holder",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("lease_until", Utc, nullable=False),
+)
+
+UNCLAIMED: Final = {"claimed_by": None, "lease_until": None}
 # As it stands in the indexes: SQLite uses these only where it reads the same words.
 IS_NEXT: Final = text("is_next")
 
@@ -146,11 +185,13 @@ _index("runs", _M.recipient, _M.run)
 _index("id", _M.message_id, where="message_id IS NOT NULL")
 _index("delivered", _M.updated_at, where="message_id IS NOT NULL")
 _index("addresses", RECIPIENTS.c.recipient)
+_index("inbox_next", INBOX.c.sequence, where="state = 'new'")
+_index("inbox_running", INBOX.c.chat, where="state = 'running'")
 
 # --- making them, and what the journal says of itself
 
 # Development versions had lower ones.
-VERSION: Final = 7
+VERSION: Final = 8
 _VERSION: Final = "version"
 _SALT: Final = "salt"
 _ACCOUNT: Final = "account"
@@ -239,6 +280,21 @@ def read_owner(connection: Connection) -> Owner:
     return Owner(read_meta(connection, _API_URL), read_meta(connection, _ACCOUNT))
 
 
+def require_same(known: Owner, owner: Owner) -> None:
+    """Refuse what belongs to another account, or to another URL.
+
+    Raises:
+        JournalMismatchError: it does.
+    """
+    if known.api_url is not None and known.api_url != owner.api_url:
+        raise JournalMismatchError(
+            f"The journal belongs to {known.api_url}, and this client is for {owner.api_url}: nothing was"
+            " sent. Use each journal with its own environment only."
+        )
+    if None not in {known.account, owner.account} and known.account != owner.account:
+        raise JournalMismatchError("The journal belongs to another account: nothing was sent.")
+
+
 def write_meta(connection: Connection, name: str, value: str) -> None:
     """Set one of the facts about the journal itself."""
     connection.execute(META.delete().where(META.c.name == name))
@@ -248,143 +304,3 @@ def write_meta(connection: Connection, name: str, value: str) -> None:
 def read_meta(connection: Connection, name: str) -> str | None:
     """Return one of the facts about the journal itself, if it is known."""
     return connection.execute(select(META.c.value).where(META.c.name == name)).scalar_one_or_none()
-
-
-# --- the connection
-
-
-class Database(Protocol):
-    """One connection to a journal's database, of which one thing at a time is asked."""
-
-    salt: bytes
-    is_shared: bool
-    """Whether other workers may use it at the same time."""
-    is_partly_lost: bool
-    """Whether its newest state was missing, and that was accepted."""
-    is_sender: bool
-    """Whether others that share it are to know, as long as it is open, that this one sends."""
-
-    async def start(self) -> None:
-        """Connect, and see to the tables: for one who only reads, that they are there."""
-
-    def now(self) -> datetime:
-        """Return the time of day, by the clock of the database's machine as it was at the opening."""
-
-    async def run(self, work: Callable[[Connection], T], *, into_file: bool = False) -> T:
-        """Do something in a transaction: all of it, or nothing.
-
-        `into_file`: an SQLite file has it then even without its `-wal` file, as far as readers allow that.
-        """
-
-    async def compact(self) -> bool:
-        """Rewrite an SQLite file without what was deleted; False if a reader prevents the last of it."""
-
-    async def close(self) -> None:
-        """Release the connection and the lock."""
-
-    def is_passing(self, error: Exception) -> bool:
-        """Return whether the error may pass. Nothing of the transaction was done."""
-
-
-# Values would be patients' messages: they are in no error and no log.
-ENGINE_OPTIONS: Final[dict[str, Any]] = {
-    "poolclass": NullPool,
-    "hide_parameters": True,
-    "logging_name": "healthmsg",
-    "json_serializer": lambda value: orjson.dumps(value).decode(),
-    "json_deserializer": orjson.loads,
-}
-
-
-def _is_no_row(record: logging.LogRecord) -> bool:
-    """Pass what SQLAlchemy logs of our engines, but the rows of results: it does that at DEBUG alone."""
-    return record.levelno > logging.DEBUG
-
-
-# A filter of this logger alone: levels, and those of the loggers above, are the program's to set.
-logging.getLogger("sqlalchemy.engine.Engine.healthmsg").addFilter(_is_no_row)
-
-
-def ask(connection: Any, statement: str) -> object:
-    """Return the first value that a driver's own connection answers, if any."""
-    cursor = connection.cursor()
-    try:
-        cursor.execute(statement)
-        row = cursor.fetchone() if cursor.description else None
-        return row[0] if row else None
-    finally:
-        cursor.close()
-
-
-# --- what went wrong
-
-_SQLITE_REASONS: Final = {
-    "SQLITE_FULL": "the disk is full",
-    "SQLITE_READONLY": "the file is read-only",
-    "SQLITE_NOTADB": "the file is not a database",
-    "SQLITE_CORRUPT": "the file is damaged",
-    "SQLITE_CANTOPEN": "the file cannot be opened",
-    "SQLITE_IOERR": "the disk reports an error",
-    "SQLITE_BUSY": "another program has locked the file",
-    "SQLITE_LOCKED": "another program has locked the file",
-    "SQLITE_PERM": "no permission",
-}
-# By the start of the SQLSTATE.
-POSTGRESQL_REASONS: Final = {
-    "08": "the connection to the database was lost",
-    "25P03": "this machine slept, or its program stood still, in the middle of a transaction",
-    "28": "the database refuses the user or the password",
-    "3D": "there is no such database",
-    "40": "the database gave up the transaction",
-    "42501": "the database user may not do this",
-    "53100": "the disk of the database is full",
-    "53300": "the database has too many connections",
-    "53": "the database has no resources left",
-    "57P03": "the database is not ready yet",
-    "55000": "the database is not ready yet",
-    "57": "the database is going down",
-}
-
-
-class StillRunningError(Exception):
-    """The connection was lost, and the server has not noticed yet: its last transaction is still open."""
-
-
-def state_of(error: BaseException) -> str:
-    """Return the SQLSTATE of an error, if it has one."""
-    original = error.orig if isinstance(error, DBAPIError) else error
-    return getattr(original, "sqlstate", None) or ""
-
-
-def describe(error: BaseException) -> str:
-    """Say what went wrong by its code: what the databases say themselves may have a patient's text in it."""
-    if isinstance(error, DBAPIError) and error.orig is not None:
-        if error.connection_invalidated:
-            return POSTGRESQL_REASONS["08"]
-        error = error.orig
-    if isinstance(error, sqlite3.Error):
-        name = getattr(error, "sqlite_errorname", "")
-        family = "_".join(name.split("_")[:2])
-        return _SQLITE_REASONS.get(family, name or type(error).__name__)
-    if isinstance(error, StillRunningError):
-        return "the database has not noticed yet that the connection was lost"
-    state = state_of(error)
-    for length in (5, 2):
-        if state[:length] in POSTGRESQL_REASONS:
-            return POSTGRESQL_REASONS[state[:length]]
-    if isinstance(error, OSError):
-        return _describe_connecting(error)
-    return f"{type(error).__name__} {state}".strip()
-
-
-def _describe_connecting(error: OSError) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        # Its own text names the line of Python's source.
-        return f"the server's certificate is not trusted ({error.verify_message.rstrip('.')})"
-    if isinstance(error, ssl.SSLError):
-        return "no TLS connection to the database could be made"
-    if isinstance(error, ConnectionRefusedError | FileNotFoundError):  # the latter is of a socket
-        return "no database answers at that address"
-    if "rejected SSL" in str(error):
-        return "the database does not offer TLS, and `sslmode` asks for it"
-    return error.strerror or type(error).__name__

@@ -1,0 +1,1 @@
+"""What `healthmsg listen` is made of."""
