@@ -14,6 +14,7 @@ from typing import Any, Final
 import pytest
 from aiohttp import ClientResponse, ClientSession, DummyCookieJar
 from aioresponses import aioresponses
+from hypothesis import settings
 
 from healthmsg import Client
 from healthmsg.resources.chat import Chat
@@ -22,6 +23,9 @@ from tests.caller import Caller
 from tests.machine import Machine
 
 pytest_plugins = ["tests.journal_databases"]
+# `--hypothesis-profile=default` tries four times as many.
+settings.register_profile("quick", max_examples=25)
+settings.load_profile("quick")
 _OF_PROXIES: Final = {"http_proxy", "https_proxy", "no_proxy", "all_proxy"}
 
 

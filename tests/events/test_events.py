@@ -30,7 +30,7 @@ from tests.test_codec_properties import jsons
 
 CANARY = "canary-3f9"
 AT_MOST_ONCE = {"message_liked", "typing_started", "typing_stopped", "presence_changed"}
-many = settings(max_examples=300, deadline=None)
+many = settings(max_examples=60, deadline=None)
 
 
 def through_json(event: Event) -> Event:

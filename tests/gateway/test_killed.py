@@ -19,14 +19,17 @@ SENT = {"message/a": ("x", 0), "message/b": ("x", 1), "message/c": ("y", 0)}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", [Way.ONE_BY_ONE, Way.BATCHES], ids=lambda way: way.value)
+@pytest.mark.parametrize(
+    "way",
+    [Way.ONE_BY_ONE, pytest.param(Way.BATCHES, marks=pytest.mark.thorough)],
+    ids=lambda way: way.value,
+)
 async def test_a_consumer_that_is_killed_handles_everything_and_only_what_it_had_in_hand_twice(
     tmp_path: Path, way: Way
 ) -> None:
     store = str(tmp_path / "inbox.db")
-    kills = KILLS if way is Way.ONE_BY_ONE else 3
-    found = await killed_again_and_again(store, tmp_path, kills=kills, seed=16, way=way, dropped=DROPPED)
-    assert found == Aftermath(kills=kills)
+    found = await killed_again_and_again(store, tmp_path, kills=KILLS, seed=16, way=way, dropped=DROPPED)
+    assert found == Aftermath(kills=KILLS)
 
 
 @pytest.mark.slow
@@ -36,6 +39,7 @@ async def test_so_does_one_with_a_store_in_a_database(database: str, tmp_path: P
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 async def test_one_that_acknowledges_before_it_handles_is_caught(tmp_path: Path) -> None:
     found = await killed_again_and_again(
         str(tmp_path / "inbox.db"), tmp_path, kills=3, seed=16, way=Way.QUEUE, dropped=0, patience=6
@@ -95,6 +99,7 @@ async def all_is_well_with_the_second(killing: Killing, second: Consumer) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
 async def test_on_postgresql_another_process_takes_over_within_15_seconds(
     database: str, tmp_path: Path, how: signal.Signals
@@ -112,6 +117,7 @@ async def test_on_postgresql_another_process_takes_over_within_15_seconds(
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 async def test_a_process_that_was_stopped_ends_though_nothing_happens(database: str, tmp_path: Path) -> None:
     async with prepared(database, tmp_path) as killing:
         first, second = await first_and_second(killing)

@@ -12,7 +12,8 @@ from healthmsg.models import Message
 from tests.gateway.model.schedules import run
 
 QUICK = 60
-SLOW = 2000
+SLOW = 500
+THOROUGH = 4000
 CAUGHT_WITHIN = 200
 
 
@@ -22,9 +23,16 @@ def test_nothing_is_lost_handled_twice_or_out_of_order(first: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("first", range(QUICK, SLOW, 97))
+@pytest.mark.parametrize("first", range(QUICK, SLOW, 110))
 def test_nothing_is_lost_in_more_schedules(first: int) -> None:
-    assert [seed for seed in range(first, first + 97) if not run(seed).is_good] == []
+    assert [seed for seed in range(first, first + 110) if not run(seed).is_good] == []
+
+
+@pytest.mark.slow
+@pytest.mark.thorough
+@pytest.mark.parametrize("first", range(SLOW, THOROUGH, 500))
+def test_nothing_is_lost_in_many_more(first: int) -> None:
+    assert [seed for seed in range(first, first + 500) if not run(seed).is_good] == []
 
 
 def _is_caught(*, acknowledges_first: bool = False) -> bool:
