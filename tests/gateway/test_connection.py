@@ -93,7 +93,7 @@ async def test_frames_are_handed_on_in_their_order() -> None:
 
 async def test_a_lost_connection_is_made_again() -> None:
     gateway = Gateway()
-    async with running(gateway) as run:
+    async with running(gateway, backoff=longest()) as run:
         await run.until(is_live)
         gateway.sockets[0].break_off()
         await run.until(lambda run: run.connection.state is GatewayState.WAITING)
@@ -246,6 +246,19 @@ async def test_a_refused_token_is_renewed_once_and_at_once() -> None:
     assert run.tokens.renewals == ["old"]
     assert gateway.sockets[1].handshakes == ["new"]
     assert gateway.opened_at[1] < 1
+
+
+async def test_what_had_come_before_nothing_more_could_be_sent_is_still_read() -> None:
+    gateway = Gateway()
+    async with running(gateway, tokens=Tokens(["old", "new"])) as run:
+        await run.until(is_live)
+        gateway.sockets[0].is_aborted = True
+        assert run.connection.send_presence("away")
+        await asyncio.sleep(0.5)
+        gateway.sockets[0].say(REFUSAL)
+        await run.until(lambda run: run.connection.connects == 2)
+
+    assert run.tokens.renewals == ["old"]
 
 
 async def test_a_token_that_was_replaced_meanwhile_is_used_without_a_renewal() -> None:
@@ -411,7 +424,7 @@ async def test_a_mistake_in_the_listener_is_raised_and_ends_the_connection() -> 
 async def test_typing_and_presence_go_out_while_live_and_are_dropped_else() -> None:
     chat, group = ChatAddress.parse("conversations/c1"), ChatAddress.parse("groupchats/g1")
     gateway = Gateway()
-    async with running(gateway) as run:
+    async with running(gateway, backoff=longest()) as run:
         connection = run.connection
         assert not connection.send_typing(chat)
         await run.until(is_live)

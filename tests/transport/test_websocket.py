@@ -111,6 +111,25 @@ async def test_after_abort_it_takes_nothing_more() -> None:
             await socket.receive()
 
 
+async def send_without_end(socket: Socket) -> None:
+    while True:
+        await socket.send(Opcode.TEXT, bytes(2**20))
+
+
+async def test_abort_drops_what_a_side_that_does_not_read_never_takes() -> None:
+    async def read_nothing(session: Session) -> None:
+        await session.hang()
+
+    async with servers.serve(read_nothing) as server, opened(server.url) as socket:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(send_without_end(socket), 0.5)
+        transport = socket._transport  # type: ignore[attr-defined]
+        assert transport.get_write_buffer_size() > 0
+        socket.abort()
+        await asyncio.sleep(0.01)
+        assert transport.get_extra_info("socket").fileno() == -1
+
+
 @pytest.mark.parametrize(("status", "kind"), [(429, RateLimitedError), (503, ServiceUnavailableError)])
 async def test_a_refused_upgrade_is_said_with_its_status(status: int, kind: type[CallError]) -> None:
     async with servers.serve(servers.behave, status=status) as server:
