@@ -422,7 +422,7 @@ async def test_how_it_is_goes_to_the_standard_error_and_not_if_quiet(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("with_store", [False, True])
+@pytest.mark.parametrize("with_store", [pytest.param(False, marks=pytest.mark.thorough), True])
 async def test_what_others_send_is_shown_and_with_a_store_also_what_was_sent_meanwhile(
     sandbox: Sandbox, tmp_path: Path, *, with_store: bool
 ) -> None:

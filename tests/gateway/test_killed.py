@@ -33,6 +33,7 @@ async def test_a_consumer_that_is_killed_handles_everything_and_only_what_it_had
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 async def test_so_does_one_with_a_store_in_a_database(database: str, tmp_path: Path) -> None:
     found = await killed_again_and_again(database, tmp_path, kills=KILLS, seed=16, dropped=DROPPED)
     assert found == Aftermath(kills=KILLS)
