@@ -332,15 +332,16 @@ async def costs(count: int) -> None:
 
 async def main(count: int) -> None:
     """Print all figures."""
+    # First, since only the most that a process ever had is known.
+    for stored in (False, True):
+        where = "with a store" if stored else "without"
+        grown = await blocked(100_000, stored=stored)
+        print(f"100,000 waiting {where:12}  +{grown:6.1f} MiB", flush=True)
     await costs(count)
     for stored in (True, False):
         where = "with a store" if stored else "without"
         print(f"an idle chat {where:13} {await idle_chats(5000, stored=stored):7.0f} bytes", flush=True)
     print(f"start with 50,000 chats    {await start_with(50_000):7.2f} s", flush=True)
-    for stored in (False, True):
-        where = "with a store" if stored else "without"
-        grown = await blocked(100_000, stored=stored)
-        print(f"100,000 waiting {where:12}  +{grown:6.1f} MiB", flush=True)
 
 
 if __name__ == "__main__":
