@@ -249,10 +249,10 @@ class GatewayConnection:
         return self._judged(ended, token, 0.0 if lived is None else lived.seconds())
 
     def _judged(self, ended: Ended, token: str, lived: float) -> _Failure:
+        if lived >= _TRUSTED:  # however it ended: the refusal may come to the next one's handshake
+            self._has_renewed = False
         if ended.cause is not Cause.TOKEN_REFUSED:
             return _Failure(ended.reason, is_limited=ended.cause is Cause.LIMIT)
-        if lived >= _TRUSTED:
-            self._has_renewed = False
         if self._has_renewed:
             raise ReauthorizationRequiredError(_REFUSED)
         self._refused, self._has_renewed = token, True

@@ -314,6 +314,18 @@ async def test_a_token_that_was_good_for_hours_is_renewed_each_time() -> None:
     assert run.tokens.renewals == ["a", "b", "c"]
 
 
+async def test_so_it_is_when_the_line_was_lost_first_and_the_next_handshake_is_refused() -> None:
+    gateway = Gateway(lambda number: refusing(number) if number % 2 == 0 else FakeSocket())
+    async with running(gateway, tokens=Tokens(["a", "b", "c", "d"])) as run:
+        for number in range(3):
+            await run.until(lambda run, number=number: run.connection.connects == number + 1)  # type: ignore[misc]
+            await asyncio.sleep(3600)
+            if number < 2:
+                gateway.sockets[-1].break_off()
+
+    assert run.tokens.renewals == ["a", "b", "c"]
+
+
 async def test_a_renewal_that_fails_for_want_of_a_network_is_tried_again_without_the_refused_token() -> None:
     failures: list[HealthmsgError] = [not_there(), TokenStoreError("x"), TokenRequestError("x", status=503)]
     gateway = Gateway(lambda number: FakeSocket() if number else refusing(0))
