@@ -212,7 +212,8 @@ class GatewayProtocol:
         return Unreadable(size) if self.is_live else None
 
     def _error(self, values: JSONObject) -> Happening | None:
-        code = str(values.get("code"))
+        code = values.get("code")
+        code = str(code) if isinstance(code, str | int) else ""  # what is nested deeply has no text
         concerns_chat = any(values.get(name) for name in _CHATS)
         if code == _BAD_TOKEN and not concerns_chat:
             return Ended("the service refused the token", Cause.TOKEN_REFUSED, is_open=True)

@@ -151,6 +151,12 @@ def test_whatever_an_error_says_it_raises_nothing(document: dict[str, object]) -
     hear(a_protocol(), orjson.dumps(document))
 
 
+def test_an_error_whose_code_is_nested_deeply_raises_nothing() -> None:
+    frame = b'{"event":"error","data":{"code":' + b"[" * 1000 + b"]" * 1000 + b"}}"
+
+    assert isinstance(hear(a_live_one(), frame), Received)
+
+
 @pytest.mark.parametrize("code", [403, "403"])
 @pytest.mark.parametrize("make", [a_protocol, a_live_one])
 def test_error_403_is_about_the_token(code: object, make: type) -> None:
