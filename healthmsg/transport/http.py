@@ -353,6 +353,9 @@ class Wire:
             failure: Exception = error
         except aiohttp.WSServerHandshakeError as error:
             failure = _refused_upgrade(request, error)
+        except AssertionError:
+            # aiohttp's way to say that the connection ended while a tracing hook saw the answer.
+            failure = ConnectionLostError(request.call, "the connection was lost", outcome=Outcome.NOT_SENT)
         except _FAILURES as error:
             failure = _translated(request, error)
         except RuntimeError as error:

@@ -1,7 +1,9 @@
 """A WebSocket behind a small protocol: through proxies, with the trust of a call, and with no credentials."""
 
 import asyncio
+import hashlib
 import time
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -25,7 +27,7 @@ from healthmsg.transport.websocket import Opcode, Socket, sockets_of
 from tests.gateway import servers
 from tests.gateway.fakes import MESSAGE
 from tests.gateway.servers import Session
-from tests.servers import answering, assert_error_tells_nothing, hang, serve
+from tests.servers import Incoming, answering, assert_error_tells_nothing, hang, serve
 from tests.transport.hospital import BASIC, CREDENTIALS, Authority, Proxy
 
 pytestmark = pytest.mark.usefixtures("nothing_reaches_the_event_loop")
@@ -244,3 +246,23 @@ async def test_an_upgrade_that_is_cancelled_leaves_no_connection() -> None:
         await asyncio.wait({opening})
         await server.until(lambda server: server.open == 0)
         await wire.close()
+
+
+async def accept_and_end(incoming: Incoming) -> None:
+    head = await incoming.head()
+    key = f"{head.header('sec-websocket-key')}258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+    accepted = b64encode(hashlib.sha1(key.encode()).digest()).decode()  # noqa: S324 - RFC 6455
+    headers = f"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accepted}"
+    incoming.writer.write(f"HTTP/1.1 101 Switching Protocols\r\n{headers}\r\n\r\n".encode())
+
+
+async def test_a_connection_that_ends_while_a_tracing_hook_looks_at_the_answer_is_said_to_be_lost() -> None:
+    async def look(*_: object) -> None:
+        await server.until(lambda server: not server.open)
+        await asyncio.sleep(0.01)  # that it has ended arrives in the loop's next rounds
+
+    tracing = aiohttp.TraceConfig()
+    tracing.on_request_end.append(look)
+    async with serve(accept_and_end) as server, aiohttp.ClientSession(trace_configs=[tracing]) as given:
+        error = await failing(server.url.replace("http", "ws"), session=given)
+    assert isinstance(error, ConnectionLostError)
