@@ -2,21 +2,25 @@
 
 import asyncio
 import logging
+import os
 import re
+import signal
+import sqlite3
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
 import pytest
-from attrs import frozen
+from attrs import evolve, frozen
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+import healthmsg
 from healthmsg import (
     Attachment,
     Client,
@@ -24,10 +28,12 @@ from healthmsg import (
     GroupInvite,
     HealthmsgError,
     ImportUser,
+    JournalError,
     OAuthApp,
     Option,
     Outgoing,
     RateLimit,
+    ReauthorizationRequiredError,
     Retries,
     Timeout,
     Token,
@@ -35,7 +41,13 @@ from healthmsg import (
     UploadFile,
 )
 from healthmsg.errors import StatusError
+from healthmsg.gateway.stream import Events, EventsState
 from healthmsg.otel import OpenTelemetryHook
+from healthmsg.sandbox import Sandbox, SandboxFile
+from tests.cli.command_line import begin, end
+from tests.gateway import servers
+from tests.gateway.fakes import text_of
+from tests.waiting import until
 
 # All of them begin so, also percent-encoded.
 CANARY = "c4nary"
@@ -359,3 +371,239 @@ async def test_what_is_refused_at_once_is_not_repeated(aux_id: Any, logged: Call
         assert_tells_nothing(caught.value)
 
     assert CANARY not in logged()
+
+
+# --- events
+
+
+OPTION = "c4nary-option"
+FILE = SandboxFile("c4nary.pdf", BODY.encode())
+# Where the program's own variables are: these tests.
+OURS: Final = f"{Path(healthmsg.__file__).parent}{os.sep}"
+
+
+@frozen
+class Scene:
+    """A sandbox in which all names are canaries."""
+
+    sandbox: Sandbox
+    token: str
+    patient: str
+    chat: str
+
+    def client(self, *, gateway: str | None = None) -> Client:
+        environment = self.sandbox.environment
+        if gateway is not None:
+            environment = evolve(environment, gateway_url=gateway)
+        return Client(self.token, environment=environment)
+
+    async def happen(self, client: Client) -> None:
+        """Have something private happen, of each kind."""
+        sandbox, chat = self.sandbox, f"conversations/{self.chat}"
+        message = sandbox.say(self.patient, chat, BODY, files=[FILE])
+        question = await client.conversations(self.chat).ask(BODY, options=[Option(NAME, name=OPTION)])
+        sandbox.answer(self.patient, question, OPTION)
+        sandbox.type(self.patient, chat)
+        sandbox.like(message.id)
+        sandbox.delete_message(message.id)
+        sandbox.add_group_chat(BODY, members=[self.patient], messages=[BODY])
+        sandbox.gateway.drop()
+        sandbox.say(self.patient, chat, BODY)
+
+
+@pytest.fixture
+async def scene(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
+    monkeypatch.setattr("healthmsg.gateway.backoff.Backoff.next_wait", lambda *_, **__: 0.02)
+    async with Sandbox(sample_data=False) as sandbox:
+        patient = sandbox.add_user(NAME, NAME)
+        chat = sandbox.add_conversation(user=patient)
+        yield Scene(sandbox, sandbox.issue_token(), patient, chat)
+
+
+def assert_variables_tell_nothing(error: BaseException, *private: str) -> None:
+    """See that what an error reporter sends is not private either: our variables of each frame."""
+    for one in chain(error):
+        frames = traceback.TracebackException.from_exception(one, capture_locals=True).stack
+        shown = [repr(frame.locals) for frame in frames if frame.filename.startswith(OURS)]
+        assert shown
+        assert not [text for text in (CANARY, *private) if text in " ".join(shown)]
+
+
+def shown_of(client: Client, events: Events) -> str:
+    return f"{events!r} {events.stats()!r} {client.stats()!r} {vars(events)!r} {asyncio.all_tasks()!r}"
+
+
+async def fail(client: Client, scene: Scene, store: str | Path | None) -> HealthmsgError:
+    """Read events until they fail, and return with what."""
+    try:
+        async with asyncio.timeout(20), client.events(store=store, settle=0.05) as events:
+            happening = asyncio.create_task(happen_once_live(client, events, scene))
+            try:
+                async for _ in events:
+                    pass
+            finally:
+                happening.cancel()
+    except HealthmsgError as error:
+        failure = error
+    return failure
+
+
+async def happen_once_live(client: Client, events: Events, scene: Scene) -> None:
+    await until(lambda: events.state is EventsState.LIVE)
+    await scene.happen(client)
+
+
+@pytest.mark.parametrize("with_store", [True, False])
+async def test_a_stream_of_events_tells_nothing(
+    scene: Scene, tmp_path: Path, logged: Callable[[], str], *, with_store: bool
+) -> None:
+    asyncio.get_running_loop().set_debug(True)
+    kinds, shown = set(), []
+    wanted = {"message_created", "question_answered", "group_chat_created"}
+    store = tmp_path / "inbox.db" if with_store else None
+    async with scene.client() as client, client.events(store=store, settle=0.05) as events:
+        happening = asyncio.create_task(happen_once_live(client, events, scene))
+        async with asyncio.timeout(20):
+            async for event in events:
+                kinds.add(event.kind)
+                shown += [repr(event), str(event), shown_of(client, events)]
+                if wanted <= kinds:
+                    break
+        await happening
+    texts = " ".join(shown)
+    assert CANARY not in texts
+    assert scene.token not in texts
+    assert "Connected to the gateway" in logged()
+    assert CANARY not in logged()
+    assert scene.token not in logged()
+
+
+def saying(*frames: bytes) -> servers.Behaviour:
+    """Accept the token as that of the patient, say something, and close with a reason that is private."""
+
+    async def behave(session: servers.Session) -> None:
+        await session.socket.receive_str()
+        await session.say(text_of("authenticated", user={"id": "u1", "first_name": NAME}, session_id=BODY))
+        for frame in frames:
+            await session.say(frame)
+        await session.socket.close(code=1011, message=BODY.encode())
+
+    return behave
+
+
+PRIVATE_FRAMES = (
+    text_of("conversation_new_message", conversation_id=CANARY, message_id=CANARY, user_id=CANARY, body=BODY),
+    text_of("groupchat_new_message", groupchat_id=CANARY, message_id=CANARY, user_id=CANARY),
+    text_of(CANARY, **{CANARY: CANARY}),
+    text_of("presence_update", user_id=CANARY, status=CANARY),
+    text_of("error", code=500, error=CANARY, groupchat_id=CANARY),
+    text_of("error", code=CANARY, error=CANARY),
+    b"{" + BODY.encode(),
+)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "status"),
+    [
+        (saying(*PRIVATE_FRAMES), None),
+        (servers.send_garbage, None),
+        (servers.break_off, None),
+        (servers.behave, 302),
+        (servers.behave, 403),
+        (servers.behave, 503),
+    ],
+)
+async def test_a_gateway_that_misbehaves_makes_nothing_private_known(
+    scene: Scene, logged: Callable[[], str], behaviour: servers.Behaviour, status: int | None
+) -> None:
+    async with (
+        servers.serve(behaviour, status=status) as gateway,
+        scene.client(gateway=gateway.url) as client,
+        client.events(settle=0.05) as events,
+    ):
+        await until(lambda: len(gateway.upgrades) >= 4)
+        shown = shown_of(client, events)
+
+    assert CANARY not in shown
+    assert scene.token not in shown
+    assert "No connection to the gateway" in logged()
+    assert CANARY not in logged()
+    assert scene.token not in logged()
+
+
+async def test_a_token_that_the_gateway_refuses_is_not_told(scene: Scene, logged: Callable[[], str]) -> None:
+    async def refuse(session: servers.Session) -> None:
+        said = await session.socket.receive_str()
+        await session.say(text_of("error", code=403, error=f"{BODY} {said}"))
+
+    async with (
+        servers.serve(refuse) as gateway,
+        scene.client(gateway=gateway.url) as client,
+    ):
+        error = await fail(client, scene, None)
+
+    assert isinstance(error, ReauthorizationRequiredError)
+    assert_tells_nothing(error)
+    assert_variables_tell_nothing(error, scene.token)
+    assert scene.token not in f"{error} {error.to_dict()} {logged()}"
+
+
+@pytest.mark.parametrize(
+    "store",
+    [
+        "postgresql://c4nary:c4nary-password@127.0.0.1:1/c4nary",
+        "postgresql://c4nary@127.0.0.1:1/c4nary?password=c4nary",
+        "mysql://c4nary:c4nary-password@127.0.0.1/c4nary",
+        "/c4nary/missing/inbox.db",
+    ],
+)
+async def test_a_store_that_cannot_be_opened_is_not_told(
+    scene: Scene, logged: Callable[[], str], store: str
+) -> None:
+    async with scene.client() as client:
+        error = await fail(client, scene, store)
+
+    assert_tells_nothing(error)
+    assert_variables_tell_nothing(error, scene.token)
+    assert CANARY not in f"{error.to_dict()} {logged()}"
+
+
+async def test_a_store_that_fails_tells_nothing(
+    scene: Scene, tmp_path: Path, logged: Callable[[], str]
+) -> None:
+    store = tmp_path / "inbox.db"
+    async with scene.client() as client:
+        async with client.events(store=store, settle=0.05) as events:
+            await until(lambda: events.state is EventsState.LIVE)
+        with closing(sqlite3.connect(store)) as database:
+            database.execute(
+                "CREATE TRIGGER refuse BEFORE INSERT ON healthmsg_inbox"
+                f" BEGIN SELECT RAISE(ABORT, '{CANARY}'); END"
+            )
+        error = await fail(client, scene, store)
+
+    assert isinstance(error, JournalError)
+    assert_tells_nothing(error)
+    assert_variables_tell_nothing(error, scene.token)
+    assert CANARY not in f"{error.to_dict()} {logged()}"
+    assert scene.token not in logged()
+
+
+@pytest.mark.slow
+async def test_listen_tells_no_text_and_no_token(scene: Scene, tmp_path: Path) -> None:
+    """Names are shown; texts, answers and the names of files are not."""
+    process = await begin(scene.sandbox, "listen", "--json", "--store", str(tmp_path / "inbox.db"))
+    assert process.stdout is not None
+    await until(lambda: scene.sandbox.gateway.connected() == 1)
+    async with scene.client() as client:
+        await scene.happen(client)
+    async with asyncio.timeout(30):
+        seen = b""
+        while b"question_answered" not in seen:
+            seen += (line := await process.stdout.readline())
+            assert line, "it ended"
+    process.send_signal(signal.SIGINT)
+    done = await end(process)
+
+    assert done.code == 130
+    assert CANARY not in f"{seen.decode()} {done.out} {done.err}"

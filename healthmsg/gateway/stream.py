@@ -26,6 +26,7 @@ from healthmsg.errors import (
     InvalidInputError,
     JournalError,
 )
+from healthmsg.errors.base import hides_awaited_arguments
 from healthmsg.events import ChatEvent, Event, GroupChatCreated, Incomplete, event_of_frame
 from healthmsg.gateway.backoff import Backoff
 from healthmsg.gateway.catch_up import SETTLE, CatchUp
@@ -188,8 +189,7 @@ class Events(AsyncIterationOnly):
             raise InvalidInputError("a stream of events is opened once: call events() again")
         self._live.sender = self._sender
         try:
-            self._inbox = await self._stack.enter_async_context(open_inbox(self._store))
-            self._inbox.on_taken_back = self._arrived.set
+            await self._open_inbox()
             self._work = self._api.spawn(self._go_on())
         except BaseException:
             await self.close()
@@ -200,6 +200,11 @@ class Events(AsyncIterationOnly):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+    @hides_awaited_arguments  # a store's URL may have a password in it
+    async def _open_inbox(self) -> None:
+        self._inbox = await self._stack.enter_async_context(open_inbox(self._store))
+        self._inbox.on_taken_back = self._arrived.set
 
     async def close(self) -> None:
         """End the connection within 5 seconds. What was not handled to its end comes again."""

@@ -211,9 +211,10 @@ class Killing:
             sender.successor = await self.start()
             sender = sender.successor
 
-    def end(self) -> None:
+    async def end(self) -> None:
         for sender in self.senders:
             sender.kill()
+            await sender.process.wait()
 
     def aftermath(self, started: float) -> Aftermath:
         kept = self.sandbox.habits.rewrite_text
@@ -296,7 +297,7 @@ async def prepared(
         try:
             yield killing
         finally:
-            killing.end()
+            await killing.end()
 
 
 async def killed_again_and_again(

@@ -306,9 +306,10 @@ class Killing:
     def _fail(self, consumer: Consumer) -> None:
         self.failed.append(f"{consumer.process.returncode}: {consumer.stderr()}")
 
-    def end(self) -> None:
+    async def end(self) -> None:
         for consumer in self.consumers:
             consumer.kill()
+            await consumer.process.wait()
 
 
 @asynccontextmanager
@@ -329,7 +330,7 @@ async def prepared(
         try:
             yield killing
         finally:
-            killing.end()
+            await killing.end()
 
 
 async def killed_again_and_again(
