@@ -26,7 +26,7 @@ _NAMES = {
     " RateLimitedError ReauthorizationRequiredError UnauthorizedError",
     "healthmsg.events": "ChatEvent ConversationStarted Event GroupChatClosed GroupChatCreated"
     " GroupChatRemoved MembersAdded MembersRemoved MessageCreated MessageDeleted MessageLiked PresenceChanged"
-    " QuestionAnswered TypingStarted TypingStopped UnknownEvent VerificationAccepted VerificationRejected"
+    " QuestionAnswered TimerDue TypingStarted TypingStopped UnknownEvent VerificationAccepted VerificationRejected"
     " event_from_dict",
     "healthmsg.files": "UploadFile",
     "healthmsg.gateway.stream": "Events EventsState",

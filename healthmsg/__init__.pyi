@@ -56,6 +56,7 @@ from healthmsg.events import MessageDeleted as MessageDeleted
 from healthmsg.events import MessageLiked as MessageLiked
 from healthmsg.events import PresenceChanged as PresenceChanged
 from healthmsg.events import QuestionAnswered as QuestionAnswered
+from healthmsg.events import TimerDue as TimerDue
 from healthmsg.events import TypingStarted as TypingStarted
 from healthmsg.events import TypingStopped as TypingStopped
 from healthmsg.events import UnknownEvent as UnknownEvent
@@ -189,6 +190,7 @@ __all__ = [
     "SentMessage",
     "Stats",
     "Timeout",
+    "TimerDue",
     "Token",
     "TokenManager",
     "TokenStore",

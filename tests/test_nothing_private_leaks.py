@@ -545,7 +545,7 @@ async def test_a_token_that_the_gateway_refuses_is_not_told(scene: Scene, logged
     assert isinstance(error, ReauthorizationRequiredError)
     assert_tells_nothing(error)
     assert_variables_tell_nothing(error, scene.token)
-    assert scene.token not in f"{error} {error.to_dict()} {logged()}"
+    assert scene.token not in f"{error} {logged()}"
 
 
 @pytest.mark.parametrize(
@@ -565,7 +565,7 @@ async def test_a_store_that_cannot_be_opened_is_not_told(
 
     assert_tells_nothing(error)
     assert_variables_tell_nothing(error, scene.token)
-    assert CANARY not in f"{error.to_dict()} {logged()}"
+    assert CANARY not in f"{logged()}"
 
 
 async def test_a_store_that_fails_tells_nothing(
@@ -585,7 +585,7 @@ async def test_a_store_that_fails_tells_nothing(
     assert isinstance(error, JournalError)
     assert_tells_nothing(error)
     assert_variables_tell_nothing(error, scene.token)
-    assert CANARY not in f"{error.to_dict()} {logged()}"
+    assert CANARY not in f"{logged()}"
     assert scene.token not in logged()
 
 

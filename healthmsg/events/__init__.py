@@ -31,6 +31,7 @@ from healthmsg.events.questions import (
     request_in,
     verification_of,
 )
+from healthmsg.events.timers import TimerDue
 
 __all__ = [
     "KINDS",
@@ -48,6 +49,7 @@ __all__ = [
     "MessageLiked",
     "PresenceChanged",
     "QuestionAnswered",
+    "TimerDue",
     "TypingStarted",
     "TypingStopped",
     "UnknownEvent",

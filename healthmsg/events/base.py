@@ -51,7 +51,8 @@ def _address(value: ChatAddress | str) -> ChatAddress:
     return ChatAddress.of_text(value) if is_address else ChatAddress.parse(value)
 
 
-def _known_address(value: ChatAddress | str | None) -> ChatAddress | None:
+def known_address(value: ChatAddress | str | None) -> ChatAddress | None:
+    """Return the address that a field holds, if it holds one."""
     return None if value is None else _address(value)
 
 
@@ -61,7 +62,7 @@ def _text(address: ChatAddress | None) -> str | None:
 
 # In JSON an address is text, such as `conversations/c1`.
 _AS_TEXT: Final = in_json(str, _text)
-_AS_TEXT_IF_KNOWN: Final = in_json(str | None, _text)
+AS_TEXT_IF_KNOWN: Final = in_json(str | None, _text)
 
 
 @frozen(kw_only=True)
@@ -133,7 +134,7 @@ class UnknownEvent(Event):
 
     name: str = field(repr=shown_word)
     """What the gateway calls it; empty if that is no text."""
-    chat: ChatAddress | None = field(default=None, converter=_known_address, metadata=_AS_TEXT_IF_KNOWN)
+    chat: ChatAddress | None = field(default=None, converter=known_address, metadata=AS_TEXT_IF_KNOWN)
     """The chat that the frame names, if it names one."""
     frame: JSONObject = field(factory=dict, repr=False, hash=False)
     """The frame's `data`, as it came."""

@@ -24,6 +24,7 @@ from healthmsg.events.messages import (
     VerificationAccepted,
     VerificationRejected,
 )
+from healthmsg.events.timers import TimerDue
 
 KINDS: Final[Mapping[str, type[Event]]] = {
     kind.kind: kind
@@ -43,6 +44,7 @@ KINDS: Final[Mapping[str, type[Event]]] = {
         TypingStarted,
         TypingStopped,
         PresenceChanged,
+        TimerDue,
         UnknownEvent,
     )
 }

@@ -22,7 +22,7 @@ from healthmsg.database.writer import Change as WriterChange
 from healthmsg.database.writer import Writer
 from healthmsg.environment import comparable_url
 from healthmsg.errors import HealthmsgError, InboxLostError, InvalidInputError, JournalError
-from healthmsg.events import ChatEvent, Event, MessageCreated, UnknownEvent, event_from_dict
+from healthmsg.events import ChatEvent, Event, MessageCreated, TimerDue, UnknownEvent, event_from_dict
 from healthmsg.gateway.inbox import statements
 from healthmsg.gateway.inbox.base import Change, ChatRecord, OpenQuestion, Start
 from healthmsg.gateway.inbox.holding import LEASE, Hold
@@ -345,7 +345,7 @@ def _moment_of_text(text: str | None) -> datetime | None:
 
 
 def _chat_of(event: Event) -> str:
-    chat = event.chat if isinstance(event, ChatEvent | UnknownEvent) else None
+    chat = event.chat if isinstance(event, ChatEvent | UnknownEvent | TimerDue) else None
     # PostgreSQL has no such letter.
     return "" if chat is None else chat.text.replace("\0", "�")
 

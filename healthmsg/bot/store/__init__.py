@@ -1,0 +1,1 @@
+"""What a bot keeps in its database, beside the inbox: dialogs, their steps, and timers."""

@@ -1,0 +1,174 @@
+"""What a bot's parts stand on, without a database, a service or the time of day."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from attrs import define, evolve, field
+
+from healthmsg.bot.content import Content
+from healthmsg.bot.store import effects
+from healthmsg.bot.store.effects import Effect
+from healthmsg.bot.store.records import DialogRecord, ParkedEvent, StepRecord, TimerRecord, Waiting
+from healthmsg.events import Event
+from healthmsg.ids import ChatAddress
+from healthmsg.models import SentMessage
+
+
+@define(eq=False)
+class FakeClock:
+    """A time of day that goes on when a test says so."""
+
+    moment: datetime = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+    _moved: asyncio.Event = field(factory=asyncio.Event, init=False)
+
+    def now(self) -> datetime:
+        return self.moment
+
+    def advance(self, by: timedelta) -> None:
+        self.moment += by
+        self._moved.set()
+        self._moved = asyncio.Event()
+
+    async def wait(self, until: datetime | None, changed: asyncio.Event) -> None:
+        while not changed.is_set() and (until is None or self.moment < until):
+            waits = [asyncio.ensure_future(one.wait()) for one in (changed, self._moved)]
+            try:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for one in waits:
+                    one.cancel()
+
+
+@define(eq=False)
+class FakeStore:
+    """A bot's store in memory. Each commit is all or nothing, and is noted in `commits`."""
+
+    events: dict[int, Waiting] = field(factory=dict)
+    running: set[int] = field(factory=set)
+    parked_events: dict[int, ParkedEvent] = field(factory=dict)
+    dialog_records: dict[str, DialogRecord] = field(factory=dict)
+    step_records: dict[tuple[str, int], StepRecord] = field(factory=dict)
+    timers: dict[str, TimerRecord] = field(factory=dict)
+    commits: list[tuple[Effect, ...]] = field(factory=list)
+    _last: int = 0
+
+    def add(self, event: Event) -> int:
+        """Have an event wait."""
+        self._last += 1
+        self.events[self._last] = Waiting(self._last, event)
+        return self._last
+
+    def event_key(self, event_id: str) -> str:
+        return f"key-of-{event_id}"
+
+    async def commit(self, *changes: Effect) -> None:
+        await asyncio.sleep(0)
+        self.commits.append(changes)
+        for one in changes:
+            self._apply(one)
+
+    async def waiting(self, after: int, most: int) -> list[Waiting]:
+        found = [one for number, one in sorted(self.events.items()) if number > after]
+        return [one for one in found if one.sequence not in self.running][:most]
+
+    async def parked(self) -> list[ParkedEvent]:
+        return list(self.parked_events.values())
+
+    async def dialogs(self) -> list[DialogRecord]:
+        return list(self.dialog_records.values())
+
+    async def dialog(self, chat: str, user: str) -> DialogRecord | None:
+        found = (one for one in self.dialog_records.values() if (one.chat, one.user) == (chat, user))
+        return next(found, None)
+
+    async def dialog_of(self, dialog: str) -> DialogRecord | None:
+        return self.dialog_records.get(dialog)
+
+    async def steps(self, dialog: str) -> list[StepRecord]:
+        return [step for (owner, _), step in sorted(self.step_records.items()) if owner == dialog]
+
+    async def due(self, now: datetime, most: int) -> list[TimerRecord]:
+        return sorted((one for one in self.timers.values() if one.due <= now), key=lambda one: one.due)[:most]
+
+    async def next_due(self) -> datetime | None:
+        return min((one.due for one in self.timers.values()), default=None)
+
+    def _apply(self, one: Effect) -> None:  # noqa: C901, PLR0912 - one case for each effect
+        match one:
+            case effects.Begin(sequence):
+                waiting = self.events[sequence]
+                self.events[sequence] = evolve(
+                    waiting, event=evolve(waiting.event, attempt=waiting.event.attempt + 1)
+                )
+                self.running.add(sequence)
+            case effects.Finish(sequence):
+                self.events.pop(sequence, None)
+                self.running.discard(sequence)
+            case effects.Postpone(sequence, not_before):
+                self.events[sequence] = evolve(self.events[sequence], not_before=not_before)
+                self.running.discard(sequence)
+            case effects.Park(sequence, reason):
+                event = self.events.pop(sequence).event
+                self.running.discard(sequence)
+                self.parked_events[sequence] = ParkedEvent(sequence, event, reason, datetime.now(UTC))
+            case effects.Unpark(sequence):
+                event = evolve(self.parked_events.pop(sequence).event, attempt=1)
+                self.events[sequence] = Waiting(sequence, event)
+            case effects.PutDialog(dialog):
+                self.dialog_records[dialog.id] = dialog
+            case effects.CloseDialog(dialog_id):
+                self.dialog_records.pop(dialog_id, None)
+                self._forget(dialog_id, 0)
+                self._cancel(dialog_id)
+            case effects.PutStep(step):
+                self.step_records[step.dialog, step.number] = step
+            case effects.ForgetSteps(dialog_id, number):
+                self._forget(dialog_id, number)
+            case effects.PutTimer(timer):
+                self.timers[timer.id] = timer
+            case effects.CancelTimer(timer_id):
+                self.timers.pop(timer_id, None)
+            case effects.CancelTimers(dialog_id):
+                self._cancel(dialog_id)
+            case effects.Fire(timer_id, event, again):
+                if self.timers.pop(timer_id, None) is not None:
+                    self.add(event)
+                if again is not None:
+                    self.timers[again.id] = again
+
+    def _forget(self, dialog: str, number: int) -> None:
+        for owner, step in [*self.step_records]:
+            if owner == dialog and step >= number:
+                del self.step_records[owner, step]
+
+    def _cancel(self, dialog: str) -> None:
+        for one in [timer for timer in self.timers.values() if timer.dialog == dialog]:
+            del self.timers[one.id]
+
+
+@define(eq=False)
+class FakeOutbox:
+    """Sends nothing, and knows what was sent: each key once."""
+
+    sent: dict[str, tuple[ChatAddress, Content]] = field(factory=dict)
+    requests: dict[str, tuple[ChatAddress, str, str]] = field(factory=dict)
+    asked: list[str] = field(factory=list)
+    """Every key that was asked for, in order, also again."""
+    failures: list[Exception] = field(factory=list)
+    """What the next new ones fail with."""
+
+    async def send(self, key: str, chat: ChatAddress, content: Content) -> SentMessage:
+        await asyncio.sleep(0)
+        self.asked.append(key)
+        if key not in self.sent:
+            if self.failures:
+                raise self.failures.pop(0)
+            self.sent[key] = chat, content
+        return SentMessage(self.id_of(key))
+
+    def id_of(self, key: str) -> str:
+        return f"message-of-{key}"
+
+    def bodies(self, chat: ChatAddress | None = None) -> Sequence[str]:
+        return [content.body for to, content in self.sent.values() if chat in {None, to}]
