@@ -15,13 +15,18 @@ class EventSource:
         self.arrived: asyncio.Event = events._arrived
         """Set when something may have arrived, or the stream has ended."""
 
+    @property
+    def is_prepared(self) -> bool:
+        """Whether this process has the store, and what a dead one held waits again."""
+        return self._events._is_prepared
+
     async def prepared(self) -> None:
-        """Wait until this process has the store, and what a dead one held waits again.
+        """Wait until that is so.
 
         Raises:
             HealthmsgError: what has ended the stream.
         """
-        while not self._events._is_prepared:
+        while not self.is_prepared:
             self.arrived.clear()
             await self._events._wait()
 
@@ -42,10 +47,6 @@ class EventSource:
     def note_handed_out(self, count: int) -> None:
         """Count in the stream's figures what was handed out."""
         self._events._counters.handed_out += count
-
-    def note_dropped(self) -> None:
-        """Count in the stream's figures what came at most once, and was not handed out."""
-        self._events._counters.dropped += 1
 
     @property
     def is_written(self) -> bool:

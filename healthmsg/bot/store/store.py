@@ -100,6 +100,11 @@ class BotStore:
 
     # --- events
 
+    @property
+    def newest(self) -> int:
+        """The sequence of the last event. What is read from now on sees all up to it."""
+        return self.inbox.newest
+
     async def waiting(
         self, after: int, most: int, *, chat: str | None = None, until: int = _LATEST
     ) -> list[Waiting]:

@@ -162,6 +162,11 @@ class SqlInbox:
             numbered.rows.append((self._last, self.hash_of(event.id), chat_of(event), body_of(event)))
         return numbered
 
+    @property
+    def newest(self) -> int:
+        """The number of the last event. What is asked for by now is done after all up to it is written."""
+        return self._last or 0
+
     def take_number(self) -> int | None:
         """Return a number after those of all events, and take it; `None`: the inbox was not started."""
         if self._last is not None:
