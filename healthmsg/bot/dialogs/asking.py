@@ -9,7 +9,7 @@ import orjson
 from attrs import evolve
 
 from healthmsg.bot.dialogs.exits import DialogExit, NoAnswer, Stopped, TooManyTries
-from healthmsg.bot.dialogs.journal import ASK
+from healthmsg.bot.dialogs.journal import ASK, Divergence, Journal
 from healthmsg.bot.dialogs.questions.base import Given, Invalid, More, QuestionType
 from healthmsg.bot.dialogs.run import Run
 from healthmsg.bot.dialogs.steps import SUSPENDED, Raised, Step, outcome_of, set_timer
@@ -50,6 +50,13 @@ class Ask(Step[T]):
         self.timeout = timeout
         self.tries = tries
         self.invalid = invalid
+
+    def done(self, journal: Journal) -> StepRecord | Divergence | None:
+        """Return the question that was asked at this place."""
+        row = journal.take(self.kind, self.key)
+        if row is not None and self.run.document.answers:
+            self.run.used.add(self.key)
+        return row
 
     def decode(self, text: str) -> T:
         """Return the answer that was given."""

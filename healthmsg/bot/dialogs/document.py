@@ -29,6 +29,8 @@ class Document:
     """Known before, by the key of their question."""
     event: Mapping[str, object] | None = field(default=None, repr=False)
     """What started it."""
+    started: str | None = field(default=None, repr=False)
+    """The key of that event. When it comes again, it is for the handler that started the dialog."""
     first: int = 0
     """The number of its first step."""
     taken: str | None = field(default=None, repr=False)
@@ -50,7 +52,7 @@ class Document:
             document["answers"] = to_json(dict(self.answers))
         if self.others:
             document["others"] = self.others
-        for name in ("event", "first", "taken"):
+        for name in ("event", "started", "first", "taken"):
             if value := getattr(self, name):
                 document[name] = value
         if self.held is not None:
@@ -66,6 +68,7 @@ class Document:
             tuple(from_json(found.get("args", []))),
             from_json(found.get("answers", {})),
             found.get("event"),
+            found.get("started"),
             found.get("first", 0),
             found.get("taken"),
             tuple(found.get("others", ())),

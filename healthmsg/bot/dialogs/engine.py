@@ -267,8 +267,11 @@ class DialogEngine:
 
     async def _take(self, turn: Turn, number: int | None) -> bool:
         """Hand a message, an answer or a verification to the dialog."""
+        document = turn.run.document if turn.run is not None else Document.of(turn.record.document)
+        if document.started == turn.key:
+            return False
         if turn.record.state == "held":
-            held = Document.of(turn.record.document).held
+            held = document.held
             if held is not None and held.why == "handed_over":
                 return True
             if held is None or held.why == "failed":
@@ -431,7 +434,8 @@ class DialogEngine:
         answers: Mapping[str, object],
     ) -> None:
         now = self._tools.clock.now()
-        document = Document(args, answers, scope.event.to_dict())
+        key = self._tools.store.event_key(scope.event.id)
+        document = Document(args, answers, scope.event.to_dict(), key)
         record = DialogRecord(number, code.name, code.newest, *place, "open", document.text(), now, now)
         self._kept.forget_absent(place)
         run = run_of(self._tools, code, record, ())

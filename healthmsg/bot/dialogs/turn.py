@@ -90,8 +90,8 @@ class Turn:
             if not isinstance(standing, Divergence):
                 break
             await self._forget(standing)
-        if self.record.state == "held":
-            self._reopen()
+        if run.document.held is not None and run.document.held.why != "handed_over":
+            self._reopen()  # it fits now, or a person has given it back
         taken = self.key in run.journal.taken
         await self._go_on(standing)
         return taken
@@ -246,6 +246,7 @@ class Turn:
         """Return what becomes of the step that waits when a person has given the chat back."""
         run = self._run
         step = run.waiting
+        self._reopen()
         if isinstance(step, HandOver) and step.row is not None:
             run.journal.fill(step.row, "[null]", self.key)
             return None

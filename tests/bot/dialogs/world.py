@@ -234,13 +234,21 @@ class World:
             await self.handler(self, scope)
         elif isinstance(scope.event, MessageCreated) and scope.event.message.body == "start":
             await self.start(scope)
-        else:
+        elif scope.event.id not in {event.id for event in self.unhandled}:
             self.unhandled.append(scope.event)
 
     async def start(self, scope: Scope, *args: object, **options: Any) -> str:
         event = scope.event
         assert isinstance(event, MessageCreated)
         return await self.for_(scope).start(self.dialogs[0], (event.chat, event.user_id or ""), *args, **options)
+
+    async def by_hand(self, name: str, *args: Any, **options: Any) -> object:
+        """Call a method of `Dialogs` outside of any event, as a control surface does, and let it take effect."""
+        mode, self.death.mode = self.death.mode, "straight"
+        found: object = await getattr(self.for_(), name)(*args, **options)
+        self.death.mode = mode
+        await self.rings()
+        return found
 
     def for_(self, scope: Scope | None = None) -> Dialogs:
         return Dialogs(self.engine, scope)
