@@ -1,0 +1,1 @@
+"""The types of questions: pure, without I/O and without a clock."""
