@@ -1,13 +1,13 @@
 """Questions of a dialog: how they are asked, reminded of, and answered."""
 
-import re
 from collections.abc import Sequence
-from datetime import datetime, timedelta
-from typing import Any, Final, TypeVar
+from datetime import date, datetime, timedelta
+from typing import Any, TypeVar
 
 import orjson
 from attrs import evolve
 
+from healthmsg.bot.content import Content
 from healthmsg.bot.dialogs.exits import DialogExit, NoAnswer, Stopped, TooManyTries
 from healthmsg.bot.dialogs.journal import ASK, Divergence, Journal
 from healthmsg.bot.dialogs.questions.base import Given, Invalid, More, QuestionType
@@ -26,7 +26,6 @@ from healthmsg.events import (
 from healthmsg.json_text import JSONObject
 
 T = TypeVar("T")
-_MENTIONS_AT_THE_START: Final = re.compile(r"\s*(?:\[mention=[^\]\s]+\]\s*)+")
 
 
 class Ask(Step[T]):
@@ -93,11 +92,10 @@ class Ask(Step[T]):
         body, run = said.get("say"), self.run
         if body is None:
             return
-        content = self.question.content(run.tools.texts)
+        content = Content(body)
         if said.get("ask"):
-            content = evolve(content, body=f"{body}\n\n{content.body}", label=self.key)
-        else:
-            content = evolve(content, body=body, question=None, files=())
+            again = self.question.content_again(said.get("more"), run.tools.texts)
+            content = evolve(again, body=f"{body}\n\n{again.body}", label=self.key)
         await run.send(run.key(row.number), content)
 
     def _known_before(self) -> T | None:
@@ -105,8 +103,8 @@ class Ask(Step[T]):
         if self.key not in run.document.answers or self.key in run.used:
             return None
         run.used.add(self.key)
-        given = _given(run.document.answers[self.key], run.record.user)
-        found = self.question.read(given, None, run.tools.texts)
+        value = run.document.answers[self.key]
+        found = self.question.read_known(value, run.tools.texts, run.tools.today())
         # One that is no valid answer is asked for.
         return None if isinstance(found, Invalid | More) else found
 
@@ -140,7 +138,7 @@ class Ask(Step[T]):
         now, asked = self.run.tools.clock.now(), datetime.fromisoformat(document["asked"])
         # After days without the bot: a reminder is no use when the time-out comes right after it.
         if self.timeout is None or now < asked + self.timeout:
-            content = self.question.content(self.run.tools.texts)
+            content = self.question.content_again(self._state(), self.run.tools.texts)
             body = f"{self.run.tools.texts.reminder} {content.body}"
             await self.run.send(
                 self.run.key(self.row.number, document["part"]), evolve(content, body=body, label=self.key)
@@ -152,8 +150,8 @@ class Ask(Step[T]):
 
     async def take(self, event: Event, key: str) -> object:
         """Take what a user typed or pressed."""
-        given = given_by(event)
-        found = self.question.read(given, self._state(), self.run.tools.texts)
+        tools = self.run.tools
+        found = self.question.read(given_by(event, tools.today()), self._state(), tools.texts)
         if isinstance(found, Invalid):
             return await self._refuse(found, key)
         if isinstance(found, More):
@@ -211,37 +209,25 @@ class Ask(Step[T]):
             return Raised(failure)
 
     def _note_others(self) -> None:
-        others = tuple(user for user in users_asked(self.question) if user != self.run.record.user)
+        others = tuple(user for user in self.question.users if user != self.run.record.user)
         if others:
             self.run.document.others = others
             self.run.put_record()
 
 
-def users_asked(question: QuestionType[Any]) -> Sequence[str]:
-    """Return the ids of those that a question is put to, beside or instead of the dialog's user."""
-    return tuple(getattr(question, "users", ()))
-
-
-def given_by(event: Event) -> Given:
+def given_by(event: Event, today: date) -> Given:
     """Return what a user typed or pressed."""
     match event:
         case MessageCreated(message=message):
-            return Given(message.body or "", None, message, event.user_id or "", event)
+            return Given(message.body or "", None, message, event.user_id or "", event, today)
         case QuestionAnswered(options=options, user_id=user_id):
-            return Given(None, options, None, user_id, event)
+            return Given(None, options, None, user_id, event, today)
         case VerificationAccepted(user_id=user) | VerificationRejected(user_id=user):
-            return Given(None, None, None, user or "", event)
+            return Given(None, None, None, user or "", event, today)
         case _:
             raise AssertionError(event.kind)
 
 
 def word_of(event: MessageCreated) -> str:
     """Return what a message says, as stop and back words are compared."""
-    body = event.message.body or ""
-    return _MENTIONS_AT_THE_START.sub("", body, count=1).strip().casefold()
-
-
-def _given(answer: object, user_id: str) -> Given:
-    if isinstance(answer, list | tuple):
-        return Given(None, tuple(map(str, answer)), None, user_id, None)
-    return Given(str(answer), None, None, user_id, None)
+    return Given(event.message.body or "").said.casefold()

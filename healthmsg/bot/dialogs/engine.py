@@ -6,12 +6,13 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from hashlib import sha256
 from typing import Any, Final
 from uuid import uuid4
+from zoneinfo import ZoneInfo
 
 import orjson
 
 from healthmsg.bot.clock import BotClock
 from healthmsg.bot.content import Content
-from healthmsg.bot.dialogs.asking import Ask, users_asked, word_of
+from healthmsg.bot.dialogs.asking import Ask, word_of
 from healthmsg.bot.dialogs.check import Problem, check_dialog
 from healthmsg.bot.dialogs.document import Document, Held
 from healthmsg.bot.dialogs.exits import Stopped
@@ -61,10 +62,13 @@ class DialogEngine:
         texts: Texts | None = None,
         resolve: Resolve | None = None,
         find_provider: FindProvider | None = None,
+        time_zone: str = "Europe/Amsterdam",
         attempts: int = 3,
         keep: int = 1000,
     ) -> None:
-        self._tools = Tools(store, outbox, clock, texts or Texts.dutch(), find_provider, resolve)
+        self._tools = Tools(
+            store, outbox, clock, texts or Texts.dutch(), ZoneInfo(time_zone), find_provider, resolve
+        )
         self._registry: dict[str, RegisteredDialog[Any]] = {}
         for dialog in dialogs:
             self.register(dialog)
@@ -291,9 +295,9 @@ class DialogEngine:
             is_own = event.user_id == run.record.user
             if is_own and await self._lead_out(turn, event):
                 return True
-            if not isinstance(step, Ask) or (not is_own and event.user_id not in users_asked(step.question)):
+            if not isinstance(step, Ask) or (not is_own and event.user_id not in step.question.users):
                 return False
-            if is_own and users_asked(step.question) and event.user_id not in users_asked(step.question):
+            if is_own and step.question.users and event.user_id not in step.question.users:
                 return False
         elif not isinstance(step, Ask) or step.row is None or step.row.number != number:
             return await self._say_that_it_is_over(turn.scope)
@@ -537,7 +541,7 @@ def _chat_of(event: Event) -> str | None:
 
 def _may_answer(step: Ask[Any], event: Event) -> bool:
     user = getattr(event, "user_id", None)
-    asked = users_asked(step.question) or (step.run.record.user,)
+    asked = step.question.users or (step.run.record.user,)
     return user is None or user in asked
 
 

@@ -4,9 +4,11 @@ import asyncio
 import sysconfig
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from datetime import date
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, Protocol
+from zoneinfo import ZoneInfo
 
 from attrs import define, evolve, field, frozen
 
@@ -90,9 +92,15 @@ class Tools:
     outbox: DialogOutbox
     clock: BotClock
     texts: Texts
+    time_zone: ZoneInfo
+    """Where the users are: it says which day "tomorrow" is."""
     find_provider: FindProvider | None = None
     resolve: Resolve | None = None
     """Returns what was provided for an argument: of which dialog, its name and its annotation."""
+
+    def today(self) -> date:
+        """Return which day it is for the users."""
+        return self.clock.now().astimezone(self.time_zone).date()
 
 
 @frozen

@@ -79,7 +79,9 @@ async def test_moments_and_random_values_are_the_same_after_a_restart(mode: Mode
     world.clock.advance(HOUR)
 
     await world.kill_and_restart()
-    steps = {step.kind: step.value for step in await world.store.steps(next(iter(world.store.dialog_records)))}
+    steps = {
+        step.kind: step.value for step in await world.store.steps(next(iter(world.store.dialog_records)))
+    }
     await world.says("hoi")
 
     number, at, name = (steps[kind] or "" for kind in ("random", "now", "uuid"))

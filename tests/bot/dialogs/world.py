@@ -125,9 +125,7 @@ class World:
         self.boot()
 
     def boot(self) -> None:
-        self.engine = DialogEngine(
-            self.store, self.outbox, self.clock, dialogs=self.dialogs, **self.options
-        )
+        self.engine = DialogEngine(self.store, self.outbox, self.clock, dialogs=self.dialogs, **self.options)
 
     async def kill_and_restart(self) -> None:
         self.store.running.clear()
@@ -240,7 +238,9 @@ class World:
     async def start(self, scope: Scope, *args: object, **options: Any) -> str:
         event = scope.event
         assert isinstance(event, MessageCreated)
-        return await self.for_(scope).start(self.dialogs[0], (event.chat, event.user_id or ""), *args, **options)
+        return await self.for_(scope).start(
+            self.dialogs[0], (event.chat, event.user_id or ""), *args, **options
+        )
 
     async def by_hand(self, name: str, *args: Any, **options: Any) -> object:
         """Call a method of `Dialogs` outside of any event, as a control surface does, and let it take effect."""
