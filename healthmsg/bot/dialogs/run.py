@@ -213,6 +213,7 @@ class Run:
     async def flush(self) -> None:
         """Commit what has been done so far."""
         if self.journal.count() > MOST_STEPS:
+            self.failed = True
             raise TooManyStepsError(self.record.name, MOST_STEPS)
         if self.journal.pending:
             await self.tools.store.commit(*self.journal.pending)

@@ -11,6 +11,7 @@ from healthmsg.bot.dialogs.engine import DialogEngine
 from healthmsg.bot.dialogs.handlers import Dialogs
 from healthmsg.bot.dialogs.registration import RegisteredDialog
 from healthmsg.bot.store.effects import Begin, Effect, Finish, Fire, Park
+from healthmsg.bot.store.records import DialogRecord
 from healthmsg.errors import DialogHeldError
 from healthmsg.events import Event, MessageCreated, QuestionAnswered, TimerDue
 from healthmsg.ids import ChatAddress, ChatKind
@@ -63,6 +64,11 @@ class Death:
 @define(eq=False)
 class DyingStore(FakeStore):
     death: Death = field(kw_only=True)
+    looked_up: list[tuple[str, str]] = field(factory=list)
+
+    async def dialog(self, chat: str, user: str) -> DialogRecord | None:
+        self.looked_up.append((chat, user))
+        return await super().dialog(chat, user)
 
     async def commit(self, *changes: Effect) -> None:
         self.death.before()
@@ -212,8 +218,8 @@ class World:
 
     async def _handle(self, sequence: int) -> None:
         self.death.begin()
-        self.store._apply(Begin(sequence))
         event = self.store.events[sequence].event
+        self.store._apply(Begin(sequence))
         scope = Scope(event, self.store)
         try:
             if self.engine.silenced(event) is None or not isinstance(event, MessageCreated):
@@ -222,7 +228,7 @@ class World:
         except Exception as error:
             self.errors.append(error)
             self.store.running.discard(sequence)
-            if isinstance(error, DialogHeldError):
+            if isinstance(error, DialogHeldError) or event.attempt > 4:
                 self.store._apply(Park(sequence, type(error).__name__))
 
     async def _route(self, scope: Scope) -> None:
