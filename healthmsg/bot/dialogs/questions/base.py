@@ -102,7 +102,7 @@ class QuestionType(ABC, Generic[T]):
         """Return the answer, why it is none, or what is known so far."""
 
     def read_known(self, value: object, texts: Texts, today: date | None = None) -> T | Invalid | More:
-        """Return what an answer means that was known before: a list as if it were pressed, all else as if typed.
+        """Return what an answer means that was known before: a list as if pressed, all else as if typed.
 
         It is checked as one that a user gives.
         """

@@ -137,7 +137,7 @@ class Texts:
     files_too_few: str = _text("Ontvangen: {count}. Het moeten er minstens {least} zijn.")
     files_too_many: str = _text("Dat zijn te veel bestanden: het mogen er hoogstens {most} zijn.")
     files_left_out: str = _text("Dit kan ik niet aannemen: {files}.")
-    files_enough: str = _text("Wel ontvangen: {count}. Stuur het in een andere vorm, of typ *klaar*.")
+    files_enough: str = _text("Ontvangen: {count}. Typ *klaar* als dat alles is.")
     file_unnamed: str = _text("een bestand zonder naam")
     file_too_small: str = _text("{file} (te klein, het moet minstens {size} zijn)")
     file_too_large: str = _text("{file} (te groot, het mag hoogstens {size} zijn)")
@@ -225,7 +225,7 @@ _ENGLISH: Final[Sentences] = {
     "files_too_few": "Received: {count}. At least {least} are needed.",
     "files_too_many": "These are too many files: at most {most} are possible.",
     "files_left_out": "I cannot accept this: {files}.",
-    "files_enough": "Received: {count}. Send it in another form, or type *done*.",
+    "files_enough": "Received: {count}. Type *done* if that is all.",
     "file_unnamed": "a file without a name",
     "file_too_small": "{file} (too small, it must be at least {size})",
     "file_too_large": "{file} (too large, it must be at most {size})",
