@@ -41,7 +41,7 @@ class Asked:
 
 @define(eq=False)
 class Reply:
-    """A reply that is not done yet. It is kept until its outcome is known, whoever still waits for it."""
+    """A reply that is not done yet. It is kept until it is, even if no caller waits any more."""
 
     key: str = field(repr=False)
     chat: ChatAddress

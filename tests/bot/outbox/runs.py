@@ -92,6 +92,13 @@ def chat_in(sandbox: Sandbox, *messages: str) -> ChatAddress:
     return ChatAddress.parse(f"conversations/{sandbox.add_conversation(messages=messages)}")
 
 
+async def other_side(run: Run, chat: ChatAddress) -> str:
+    """Return the id of the patient in a conversation."""
+    info = await run.client.conversations(chat.id).get()
+    assert info.user is not None
+    return info.user.id
+
+
 def bodies(sandbox: Sandbox, chat: ChatAddress) -> list[str | None]:
     return [message.body for message in sandbox.messages(chat)]
 
