@@ -84,8 +84,15 @@ class DispatchWindow:
         self._room = asyncio.Semaphore(min(max(_SMALLEST_WINDOW, calls), _LARGEST_WINDOW))
         self._waiting: set[_Task | None] = set()
 
+    @property
+    def has_room(self) -> bool:
+        """Whether `enter` would not wait."""
+        return not self._room.locked()
+
     async def enter(self) -> None:
-        """Wait for room, and hold it until this task's call is sent."""
+        """Wait for room, unless this task has some, and hold it until its call is sent."""
+        if asyncio.current_task() in self._waiting:
+            return
         await self._room.acquire()
         self._waiting.add(asyncio.current_task())
 

@@ -10,7 +10,7 @@ import attrs
 
 from healthmsg.api import Api
 from healthmsg.bulk.journal.base import Claim, Entry, JournalFile
-from healthmsg.bulk.models import Outgoing, Recipient, address_of, check_own, is_user
+from healthmsg.bulk.models import Outgoing, Recipient, VerificationRequest, address_of, check_own, is_user
 from healthmsg.codec import encode
 from healthmsg.errors import InvalidFileError, InvalidInputError
 from healthmsg.files import FileToUpload, TakenFile, UploadFile, prepare
@@ -19,6 +19,8 @@ from healthmsg.models import Option, Question
 from healthmsg.resources.chat import question_json
 from healthmsg.validation import check_body, check_files, check_text, require_non_blank
 
+# In the place of a question.
+_VERIFICATION: Final = "verification"
 _NO_PATH: Final = "only a file with a path can be in a journal: it may have to be sent by a later run"
 
 
@@ -76,8 +78,32 @@ def text_of(to: Recipient) -> str:
     return address_of(to).text
 
 
+def verification_entry(request: VerificationRequest, api: Api) -> Entry:
+    """Return a request for verification as a journal holds it, without a key.
+
+    Raises:
+        InvalidInputError: it cannot be right.
+    """
+    check_own(request.to, api)
+    asked = {
+        "user_id": _without_nul(check_text(request.user_id, "user_id"), "user_id"),
+        "provider_id": _without_nul(check_text(request.provider_id, "provider_id"), "provider_id"),
+    }
+    for name, value in asked.items():
+        encode_segment(value, name)
+    return Entry("", text_of(request.to), "", question={_VERIFICATION: asked})
+
+
+def is_verification(claim: Claim) -> bool:
+    """Return whether a journal holds a request for verification."""
+    return claim.question is not None and _VERIFICATION in claim.question
+
+
 def outgoing_of(claim: Claim) -> Outgoing:
     """Return the message that a journal holds."""
+    if claim.question is not None and _VERIFICATION in claim.question:
+        asked: Any = claim.question[_VERIFICATION]
+        return VerificationRequest(claim.chat, "", key=claim.key, **asked)
     files = files_in(claim.files)
     return Outgoing(claim.chat, claim.body, files, claim.key, question_in(claim.question), claim.label)
 

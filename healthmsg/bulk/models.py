@@ -77,6 +77,14 @@ class Outgoing:
     label: str | None = field(default=None, repr=False)
 
 
+@frozen
+class VerificationRequest(Outgoing):
+    """A bot's request that a user prove who they are. It has no text by which it could be found in a chat."""
+
+    user_id: str = field(default="", repr=False, kw_only=True)
+    provider_id: str = field(default="", kw_only=True)
+
+
 Messages = Iterable[Outgoing] | AsyncIterable[Outgoing]
 OnUnknown = Literal["reconcile", "report"]
 """What to do with a message that may have been delivered: look for it in its chat, or report it."""

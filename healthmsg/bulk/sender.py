@@ -4,25 +4,27 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from attrs import define, evolve, field
+from attrs import define, evolve, field, frozen
 
 from healthmsg.bulk.circuit_breaker import CircuitBreaker
 from healthmsg.bulk.dispatch import CallTracker, DispatchWindow, Lease, OrderKeeper
-from healthmsg.bulk.entries import check_question, outgoing_of
+from healthmsg.bulk.echoes import Echo, Echoes
+from healthmsg.bulk.entries import check_question, is_verification, outgoing_of
 from healthmsg.bulk.intake import Intake
 from healthmsg.bulk.journal.base import Claim, Journal
 from healthmsg.bulk.models import (
     Outgoing,
     SendOptions,
     SendResult,
+    VerificationRequest,
     address_of,
     check_own,
     is_user,
     outcome_of,
 )
-from healthmsg.bulk.reconcile import DeliveryProofs, JournalEvidence, Reconciled, Reconciler, reconciler_of
+from healthmsg.bulk.reconcile import DeliveryProofs, JournalEvidence, Reconciled, reconciler_of
 from healthmsg.clock import ServerClock
 from healthmsg.database.states import State
 from healthmsg.delivery.proof import Attempt, attempt_of
@@ -57,8 +59,37 @@ _NOT_NOTED: Final = (
     " has the same journal."
 )
 
+_NO_TEXT: Final = "a request for verification has no text by which it could be found in the chat"
+
 _Task = asyncio.Task[Any]
-MakeReconciler = Callable[[], Awaitable[Reconciler]]
+
+
+class Search(Protocol):
+    """What finds out what became of a message: a `Reconciler`."""
+
+    async def find_out(self, attempt: Attempt, ended_at: float | None = None) -> Reconciled:
+        """See `Reconciler`."""
+
+
+MakeReconciler = Callable[[], Awaitable[Search]]
+
+
+@frozen
+class BegunAlready:
+    """That a message was noted as begun when it was entered; `check` is the lease's, from before that."""
+
+    check: Callable[[], None] | None
+
+
+@frozen
+class _NoSearch:
+    """In the place of a search, for what has no text by which it could be found."""
+
+    _seconds: float
+
+    async def find_out(self, attempt: Attempt, ended_at: float | None = None) -> Reconciled:  # noqa: ARG002 - as `Search`
+        await asyncio.sleep(self._seconds)  # its echo may still come
+        return Reconciled(Outcome.UNKNOWN, reason=_NO_TEXT)
 
 
 class Doubts:
@@ -68,7 +99,7 @@ class Doubts:
     """
 
     def __init__(
-        self, pool: TaskPool[Claim, SendResult], breaker: CircuitBreaker, clock: ServerClock, settle: float
+        self, pool: TaskPool[Any, SendResult], breaker: CircuitBreaker, clock: ServerClock, settle: float
     ) -> None:
         self._pool = pool
         self._breaker = breaker
@@ -102,9 +133,13 @@ class Doubts:
                 task.cancel()
 
     async def find_out(
-        self, attempt: Attempt, error: DeliveryUnknownError | None, reconciler: MakeReconciler
+        self,
+        attempt: Attempt,
+        error: DeliveryUnknownError | None,
+        reconciler: MakeReconciler,
+        echo: Echo | None = None,
     ) -> Reconciled:
-        """Reconcile a message; while the service does not answer, wait.
+        """Reconcile a message; while the service does not answer, wait. Its echo ends that at once.
 
         After `stop`, the task is cancelled, and the message stays unknown.
         """
@@ -115,7 +150,8 @@ class Doubts:
         self._breaker.release_probe()
         places.release()
         try:
-            found = await self._find_out(attempt, reconciler)
+            search = partial(self._find_out, attempt, reconciler)
+            found = await (search() if echo is None else echo.or_else(search, attempt))
         except SendingGivenUpError:
             raise asyncio.CancelledError from None
         except Exception:
@@ -159,14 +195,18 @@ class Sender:
     _lease: Lease
     resumes: bool = field(kw_only=True)
     """Whether the run was given no messages, and continues with what its journal holds."""
+    echoes: Echoes | None = field(default=None, kw_only=True)
+    """What a stream of events says of this user's messages, if one is open."""
     failure: JournalError | None = field(default=None, init=False)
     """A journal error after a delivery that was reported all the same. It ends the run."""
     _conversations: OrderedDict[str, Chat] = field(factory=OrderedDict, init=False)
     _before_send: dict[_Task | None, Callable[[], None] | None] = field(factory=dict, init=False)
     """The lease check of each task whose message is begun."""
 
-    async def send(self, claim: Claim) -> SendResult | None:
+    async def send(self, claim: Claim, begun: BegunAlready | None = None) -> SendResult | None:
         """Send a message and return its result; `None`: it waits in the journal, or is another worker's.
+
+        With `begun`, the first try need not be noted.
 
         Raises:
             ClaimLostError: another worker has it, or an earlier message goes first.
@@ -177,7 +217,8 @@ class Sender:
         attempts, doubt = claim.attempts, self._earlier_attempt(claim)
         for _ in range(_MOST_SENDINGS):
             if doubt is None:
-                sent = await self._try(claim)
+                sent = await self._try(claim, begun)
+                begun = None
                 attempts += self._calls.calls_of(asyncio.current_task())
                 if isinstance(sent, SentMessage):
                     if result := await self._delivered(claim, sent.id, attempts):
@@ -224,7 +265,7 @@ class Sender:
 
     # --- one try
 
-    async def _try(self, claim: Claim) -> SentMessage | Exception:
+    async def _try(self, claim: Claim, begun: BegunAlready | None) -> SentMessage | Exception:
         number = await self._order.enter(claim.chat)
         try:
             # While it waits here, no call of it is under way.
@@ -235,7 +276,7 @@ class Sender:
             chat = await self._chat_of(claim, message)
             await self._order.record_aliases(self._journal)
             self._order.mark_started(number)
-            sent = await self._begin_and_send(claim, chat, message)
+            sent = await self._begin_and_send(claim, chat, message, begun)
         except (JournalError, SendingGivenUpError):
             raise
         except Exception as error:  # noqa: BLE001 - reported, with what can be said of the message
@@ -264,20 +305,39 @@ class Sender:
             self._conversations.popitem(last=False)
         return chat
 
-    async def _begin_and_send(self, claim: Claim, chat: Chat | GroupChat, message: Outgoing) -> SentMessage:
+    async def _begin_and_send(
+        self, claim: Claim, chat: Chat | GroupChat, message: Outgoing, begun: BegunAlready | None
+    ) -> SentMessage:
         journal = self._journal
         if not journal.is_durable:  # no later run finds it begun, however long it waits
             await journal.begin(claim, journal.now(), chat.address.text)
             return await _send_content(chat, message)
         await self._window.enter()
         task = asyncio.current_task()
-        self._before_send[task] = self._lease.of(claim)
+        self._before_send[task] = self._lease.of(claim) if begun is None else begun.check
         try:
-            await journal.begin(claim, journal.now(), chat.address.text, self._proofs.date_ahead())
+            if begun is None:
+                await journal.begin(claim, journal.now(), chat.address.text, self._proofs.date_ahead())
+            if self.echoes is not None:
+                self.echoes.expect(claim, chat.address)
+            if isinstance(message, VerificationRequest):
+                return await self._request_verification(chat, message)
             return await _send_content(chat, message)
         finally:
             del self._before_send[task]
             self._window.leave(task)
+
+    async def _request_verification(
+        self, chat: Chat | GroupChat, message: VerificationRequest
+    ) -> SentMessage:
+        try:
+            return await chat.request_verification(user_id=message.user_id, provider_id=message.provider_id)
+        except DeliveryUnknownError as error:
+            task = asyncio.current_task()
+            assert task is not None  # noqa: S101 - for mypy: this is a coroutine
+            call = self._calls.requests[task]
+            self._calls.api.deliveries.note(error, chat.address, message.body, call)
+            raise
 
     async def _note_failure(self, claim: Claim, error: Exception, attempts: int) -> SendResult | None:
         """Note the outcome of a message whose error leaves no doubt."""
@@ -373,12 +433,16 @@ class Sender:
         for group in await self._journal.same_chats([claim.chat]):
             api.aliases.learn_same(group)
         unclear = error if isinstance(error, DeliveryUnknownError) else None
-        return await self._doubts.find_out(doubt, unclear, partial(self._reconciler, claim.key))
+        evidence = JournalEvidence(api.deliveries, self._journal, self._proofs, claim.key)
+        echo = None if self.echoes is None else self.echoes.of(claim, evidence)
+        return await self._doubts.find_out(doubt, unclear, partial(self._search, claim), echo)
 
-    async def _reconciler(self, key: str) -> Reconciler:
-        api = self._calls.api
-        evidence = JournalEvidence(api.deliveries, self._journal, self._proofs, key)
-        return await reconciler_of(api, self._options.settle, evidence)
+    async def _search(self, claim: Claim) -> Search:
+        if is_verification(claim):
+            is_heard = self.echoes is not None and claim.state is State.WAITING
+            return _NoSearch(self._options.settle if is_heard else 0.0)
+        evidence = JournalEvidence(self._calls.api.deliveries, self._journal, self._proofs, claim.key)
+        return await reconciler_of(self._calls.api, self._options.settle, evidence)
 
     async def _release(self, claim: Claim) -> None:
         """Requeue a message that an earlier run did not send if this run has it, else park it."""

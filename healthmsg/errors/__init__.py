@@ -14,6 +14,7 @@
     ├── SendingStoppedError                   a bulk run was ended early
     │   └── SendingGivenUpError               by what concerns every message
     ├── EarlierRunError                       what a bulk run before this one noted
+    ├── ReplyNotSentError                     a bot's reply that was refused before
     ├── OtherTextError                        its recipient got another text from the journal
     ├── JournalError                          a journal of bulk sending that cannot be used
     │   ├── JournalNotFoundError
@@ -133,6 +134,7 @@ from healthmsg.errors.usage import (
     MissingStateError,
     OtherTextError,
     ReauthorizationRequiredError,
+    ReplyNotSentError,
     SendingGivenUpError,
     SendingStoppedError,
     StateMismatchError,
@@ -193,6 +195,7 @@ __all__ = [
     "QuotaExceededError",
     "RateLimitedError",
     "ReauthorizationRequiredError",
+    "ReplyNotSentError",
     "SendingGivenUpError",
     "SendingStoppedError",
     "ServerError",

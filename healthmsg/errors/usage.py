@@ -89,6 +89,13 @@ class EarlierRunError(HealthmsgError):
     """What an earlier run with the same journal noted about a message that was not delivered."""
 
 
+class ReplyNotSentError(HealthmsgError):
+    """A bot's reply that certainly was not sent, and will not be: it was refused, now or in an earlier run.
+
+    The message says why. A handler that runs again gets this for the same reply each time.
+    """
+
+
 class OtherTextError(HealthmsgError):
     """A message that a run left out: its recipient already got another one from the journal.
 

@@ -92,7 +92,26 @@ class Claim:
     index: int | None = None
     """Its number among the messages that were given, where the journal knows that."""
     message: Outgoing | None = field(default=None, repr=False)
-    """The message, if the journal is in memory; then `body`, `files` and `question` are empty."""
+    """The message itself, if it is in memory. Without a durable journal, `body`, `files` and `question` are
+    empty then."""
+
+
+@frozen
+class Begun:
+    """A call that is about to be made: when, to which chat, and how far the service's `Date` was ahead."""
+
+    started_at: datetime
+    sent_to: str = field(repr=False)
+    date_ahead: timedelta | None = None
+
+
+@frozen
+class Entered:
+    """A message that was entered by itself."""
+
+    status: EntryStatus
+    claim: Claim | None = None
+    """`None`: it is done, another worker has it, or an earlier one to its recipient goes first."""
 
 
 @frozen

@@ -1,8 +1,9 @@
 """Changes to claimed messages, which are batched, since each transaction costs a sync of the disk."""
 
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Final
+from datetime import datetime, timedelta
+from secrets import token_hex
+from typing import Final, Self
 
 from attrs import field, frozen
 from sqlalchemy import Connection
@@ -36,9 +37,16 @@ _ENDING: Final = (Kind.DELIVER, Kind.CLOSE, Kind.PARK)
 class Changes:
     """Makes changes to messages that this worker holds."""
 
-    _worker: str
-    _claiming: statements.Claiming
-    _is_shared: bool = field(kw_only=True)
+    worker: str
+    """Of one opening of a journal, not of the process: a claim of an earlier one is void."""
+    claiming: statements.Claiming
+    lease: timedelta | None
+    """For how long a claim is held; `None`: no other worker has the database."""
+
+    @classmethod
+    def of(cls, lease: timedelta | None, *, keep_bodies: bool = False) -> Self:
+        """Make it for a new worker; without a lease, for SQLite."""
+        return cls(token_hex(16), statements.Claiming.of(lease, keep_bodies=keep_bodies), lease)
 
     def make_all(self, connection: Connection, changes: Sequence[Change], now: datetime) -> list[None]:
         """Make them, each of another message, in the transaction that has begun; `now` is noted with each.
@@ -46,7 +54,7 @@ class Changes:
         Raises:
             ClaimLostError: this worker does not hold one of them any more. The transaction must be undone.
         """
-        if self._is_shared and any(change.kind in _ENDING for change in changes):
+        if self.lease is not None and any(change.kind in _ENDING for change in changes):
             connection.execute(FINISH_WHILE_NONE_ENTERS)
         by_kind: dict[Kind, list[Change]] = {}
         for change in changes:
@@ -74,5 +82,5 @@ class Changes:
 
     def _make(self, connection: Connection, kind: Kind, alike: Sequence[Change], now: datetime) -> int:
         rows = [(one.claim.key, one.claim.fence, *one.values) for one in alike]
-        noted = {"rows": rows, "b_worker": self._worker, "b_now": now}
-        return connection.execute(self._claiming.changes[kind], noted).rowcount
+        noted = {"rows": rows, "b_worker": self.worker, "b_now": now}
+        return connection.execute(self.claiming.changes[kind], noted).rowcount

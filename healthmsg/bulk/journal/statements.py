@@ -93,6 +93,19 @@ MOVE_FILES: Final[Update] = (
     .where(M.key == text_at(0), M.state != State.DELIVERED.value, M.files != text_at(1))
     .values(files=text_at(1))
 )
+# Of a message that certainly was not sent.
+REPLACE: Final[Update] = (
+    update(MESSAGES)
+    .where(M.key == bindparam("b_key"), M.state.in_((State.PARKED.value, State.WAITING.value)))
+    .values(
+        body=bindparam("b_body"),
+        files=bindparam("b_files"),
+        question=bindparam("b_question"),
+        fingerprint=bindparam("b_fingerprint"),
+        body_hash=bindparam("b_hash"),
+        label=bindparam("b_label"),
+    )
+)
 LABEL: Final[Update] = update(MESSAGES).where(M.key == text_at(0)).values(label=text_at(1))
 # A message that no active run is to send does not block its chat.
 PARK_WAITING: Final[Update] = (
@@ -301,6 +314,18 @@ CONVERSATION_WITH: Final = (
     .order_by(M.position.desc())
     .limit(1)
 )
+_DOUBTED: Final = MESSAGES.alias("doubted")
+EQUAL_IN_DOUBT: Final = (
+    select(_DOUBTED.c.key)
+    .where(
+        *(M.key == bindparam("key"), _DOUBTED.c.key != M.key),
+        *(_DOUBTED.c.recipient == M.recipient, _DOUBTED.c.body_hash == M.body_hash),
+        _DOUBTED.c.state.in_(_IN_DOUBT),
+    )
+    .limit(1)
+)
+MESSAGE: Final = select(MESSAGES).where(M.key == bindparam("key"))
+MESSAGE_WITH_ID: Final = select(MESSAGES).where(M.message_id == bindparam("message_id")).limit(1)
 # Each chat with an open one has one that is next.
 OPEN: Final = select(M.key).where(IS_NEXT).limit(1)
 COUNT_IN_DOUBT: Final = select(func.count()).where(IS_NEXT, M.state.in_(_IN_DOUBT))
@@ -341,6 +366,8 @@ class Claiming:
     """
 
     take_next: Select[Any]
+    take_these: Select[Any]
+    """The same, of the messages with some keys."""
     take_in_doubt: Select[Any]
     take: Update
     renew: ReturningUpdate[tuple[str, int]]
@@ -352,14 +379,14 @@ class Claiming:
     def of(cls, lease: timedelta | None, *, keep_bodies: bool) -> "Claiming":
         """Make them; without a lease, for SQLite."""
         free = _free(lease)
+        next_one = and_(M.state == State.WAITING.value, free)
         mine = M.claimed_by == bindparam("b_worker")
         renewed = {"lease_until": _end_of(lease)}
         emptied: dict[str, Any] = {} if keep_bodies else {"body": None, "files": None, "question": None}
         decided: dict[str, Any] = {"error": None, "message_id": bindparam("b_message_id")}
         return cls(
-            take_next=in_one_row(
-                _to_take(and_(M.state == State.WAITING.value, free), lease).limit(bindparam("most"))
-            ),
+            take_next=in_one_row(_to_take(next_one, lease).limit(bindparam("most"))),
+            take_these=in_one_row(_to_take(and_(next_one, M.key.in_(FIRST_TEXTS)), lease)),
             take_in_doubt=in_one_row(_to_take(and_(M.state.in_(_IN_DOUBT), free), lease)),
             take=update(MESSAGES)
             .where(M.key.in_(FIRST_TEXTS))

@@ -5,16 +5,25 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import islice
-from secrets import token_hex
 from typing import Any, Final, TypeVar
 
 from attrs import evolve
 from sqlalchemy import Connection, Executable, Select
 
 from healthmsg.bulk.journal import statements, transactions
-from healthmsg.bulk.journal.base import Claim, Decision, Entry, EntryStatus, Journal, JournalMessage
+from healthmsg.bulk.journal.base import (
+    Begun,
+    Claim,
+    Decision,
+    Entered,
+    Entry,
+    EntryStatus,
+    Journal,
+    JournalMessage,
+)
 from healthmsg.bulk.journal.changes import Change, Changes
-from healthmsg.bulk.journal.input_index import body_hash, files_of_json, fingerprint_of, question_of_json
+from healthmsg.bulk.journal.input_index import body_hash, fingerprint_of
+from healthmsg.bulk.journal.records import as_noted, claim_of, message_of
 from healthmsg.bulk.journal.statements import Kind
 from healthmsg.bulk.journal.transactions import LONGEST, can_be_stored, rows_of
 from healthmsg.database.base import (
@@ -27,9 +36,8 @@ from healthmsg.database.base import (
     Database,
 )
 from healthmsg.database.opening import open_database
-from healthmsg.database.rows import moment
 from healthmsg.database.states import State
-from healthmsg.database.tables import Owner, read_owner, require_same, set_owner, utc
+from healthmsg.database.tables import Owner, read_owner, require_same, set_owner
 from healthmsg.database.target import Target
 from healthmsg.database.writer import Writer
 from healthmsg.delivery.ledger import Delivered
@@ -44,7 +52,6 @@ from healthmsg.ids import ChatAddress
 
 T = TypeVar("T")
 _AT_ONCE: Final = 500
-_MILLISECOND: Final = timedelta(milliseconds=1)
 # Later than any.
 _NO_RUN: Final = 2**62
 
@@ -67,23 +74,30 @@ class SqlJournal(Journal):
     is_durable: bool = True
 
     def __init__(
-        self, database: Database, target: Target, lease: timedelta, patience: float, *, is_reading: bool
+        self,
+        database: Database,
+        writer: Writer[Change],
+        changes: Changes,
+        *,
+        is_reading: bool = False,
+        is_owner: bool = False,
     ) -> None:
+        """Use an open database, and a writer with these changes; unless `is_owner`, others close both."""
         self.salt: bytes = database.salt
         self.is_partly_lost: bool = (
             database.is_partly_lost
         )  # and was to be done without: `?accept_missing_wal=1`
-        self.lease: timedelta | None = lease if database.is_shared else None
+        self.lease: timedelta | None = changes.lease
         self.has_earlier: bool = True
         """Whether there may be messages of runs before the present one, if one has begun."""
         self._database = database
-        self._claiming = statements.Claiming.of(self.lease, keep_bodies=target.keep_bodies)
+        self._writer = writer
+        self._changes = changes
+        self._claiming = changes.claiming
+        self._worker = changes.worker
         self._is_reading = is_reading
+        self._is_owner = is_owner
         self._run: int = _NO_RUN if is_reading else 0
-        # Of this opening, not of the process: a claim of an earlier one is void.
-        self._worker = token_hex(16)
-        changes = Changes(self._worker, self._claiming, is_shared=database.is_shared)
-        self._writer = Writer(database, changes, patience)
 
     @classmethod
     async def open(
@@ -101,17 +115,21 @@ class SqlJournal(Journal):
         if is_reading and target.path is not None and not target.path.exists():
             raise JournalNotFoundError("There is no journal there.")
         database = await open_database(target, lease, is_reading=is_reading)
-        return cls(database, target, lease, patience, is_reading=is_reading)
+        changes = Changes.of(lease if database.is_shared else None, keep_bodies=target.keep_bodies)
+        writer = Writer(database, changes, patience)
+        return cls(database, writer, changes, is_reading=is_reading, is_owner=True)
 
     async def close(self) -> None:
-        """Finish what was asked for, release the claims, and close."""
-        self.stop_retrying()
+        """Finish what was asked for, and release the claims; close what is the journal's own."""
+        if self._is_owner:
+            self.stop_retrying()
         if not (self._is_reading or self._writer.has_failed or self._writer.is_closing):
             releasing = self._do(self._release_all)
             await asyncio.wait([releasing])
             # It has failed: then the lease ends, or the next to open the file releases them.
             releasing.exception()
-        await self._writer.close()
+        if self._is_owner:
+            await self._writer.close()
 
     # --- the owner
 
@@ -205,6 +223,42 @@ class SqlJournal(Journal):
             superseded = ()
         return statuses
 
+    async def enter_next(
+        self,
+        entry: Entry,
+        *,
+        same_chats: Sequence[Sequence[str]] = (),
+        begun: Begun | None = None,
+    ) -> Entered:
+        """Enter a message and take it at once, unless an earlier one goes first; all in one transaction.
+
+        With `begun`, one that is taken is noted as begun, too. What was parked waits again, also if its
+        content is another: then the one that is known stands, and the status has the problem; unless it has
+        files without a path, which are gone. Cancelling a call of this undoes nothing.
+        """
+
+        def enter(connection: Connection) -> Entered:
+            if same_chats:
+                transactions.learn(connection, same_chats)
+            status = transactions.enter_one(connection, prepared, salt=self.salt, run=self._run)
+            if status.state is not State.WAITING:
+                return Entered(status)
+            taken = self._take(connection, self._claiming.take_these, rows_of([entry.key]))
+            if taken and begun is not None:
+                change = Change(Kind.BEGIN, taken[0], as_noted(begun))
+                self._changes.make_all(connection, [change], now)
+            return Entered(status, taken[0] if taken else None)
+
+        def enter_alone(connection: Connection) -> Entered:
+            self._enter_alone(connection)
+            return enter(connection)
+
+        self._refuse_reader()
+        # A database tells the time in the event loop alone.
+        prepared, now = self._with_fingerprint(entry), self._database.now()
+        # As in `learn_same`.
+        return await (self._do(enter_alone) if self._database.is_shared else self._writer.run_in_batch(enter))
+
     async def look_up(self, entries: Sequence[Entry]) -> list[EntryStatus]:
         """Return the status that each would have once it was entered, and enter none."""
         prepared = [self._with_fingerprint(entry) for entry in entries]
@@ -272,12 +326,7 @@ class SqlJournal(Journal):
         self, claim: Claim, started_at: datetime, sent_to: str, date_ahead: timedelta | None = None
     ) -> None:
         """Note that the call is about to be made; see `Journal.begin`."""
-        if started_at.tzinfo is None:
-            raise InvalidInputError("started_at must have a time zone")
-        if not can_be_stored(sent_to, LONGEST):
-            raise InvalidInputError("the address of the chat cannot be stored")
-        milliseconds = None if date_ahead is None else str(date_ahead // _MILLISECOND)
-        await self._note(Kind.BEGIN, claim, sent_to, moment(started_at), milliseconds)
+        await self._note(Kind.BEGIN, claim, *as_noted(Begun(started_at, sent_to, date_ahead)))
 
     async def finish(
         self,
@@ -383,6 +432,20 @@ class SqlJournal(Journal):
         wanted = {"message_id": message_id, "besides": besides}
         return bool(await self._all(statements.IS_CLAIMED_ID, wanted))
 
+    async def has_equal_in_doubt(self, key: str) -> bool:
+        """Return whether another message with its text, to its recipient, may have been delivered."""
+        return bool(await self._all(statements.EQUAL_IN_DOUBT, {"key": key}))
+
+    async def message(self, key: str) -> JournalMessage | None:
+        """Return the message with this key."""
+        found = await self._all(statements.MESSAGE, {"key": key})
+        return message_of(found[0]) if found else None
+
+    async def message_with_id(self, message_id: str) -> JournalMessage | None:
+        """Return the message that was delivered under this id."""
+        found = await self._all(statements.MESSAGE_WITH_ID, {"message_id": message_id})
+        return message_of(found[0]) if found else None
+
     async def newest_delivery(
         self, chat: str | None = None, *, before: datetime | None = None
     ) -> Delivered | None:
@@ -419,7 +482,7 @@ class SqlJournal(Journal):
         wanted = {"state": state and state.value, "after": -1, "most": _AT_ONCE}
         while page := await self._all(statements.PAGE, wanted):
             for row in page:
-                yield _row(row)
+                yield message_of(row)
             wanted = wanted | {"after": page[-1].position}
 
     async def purge(self, older_than: timedelta) -> int:
@@ -494,9 +557,9 @@ class SqlJournal(Journal):
         if self._database.is_shared:
             connection.execute(ENTER_ALONE)
 
-    def _take(self, connection: Connection, found: Select[Any], limits: dict[str, int]) -> list[Claim]:
+    def _take(self, connection: Connection, found: Select[Any], limits: Mapping[str, Any]) -> list[Claim]:
         # By position, which comes first.
-        taken = [_claim(row) for row in sorted(connection.execute(found, limits).scalar_one())]
+        taken = [claim_of(row) for row in sorted(connection.execute(found, limits).scalar_one())]
         if taken:
             claimed = {**rows_of(claim.key for claim in taken), "b_worker": self._worker}
             connection.execute(self._claiming.take, claimed)
@@ -520,46 +583,3 @@ class SqlJournal(Journal):
 
     def _release_all(self, connection: Connection) -> None:
         connection.execute(self._claiming.release_all, {"b_worker": self._worker})
-
-
-def _claim(row: Sequence[Any]) -> Claim:
-    (_, key, chat, body, files, question, state, attempts, *last) = row
-    started_at, date_ahead, sent_to, claims, is_superseded, label = last
-    return Claim(
-        key,
-        chat,
-        body,
-        files_of_json(files),
-        question_of_json(question),
-        State(state),
-        attempts,
-        None if started_at is None else utc(datetime.fromisoformat(started_at)),
-        sent_to,
-        claims + 1,
-        None if date_ahead is None else date_ahead * _MILLISECOND,
-        bool(is_superseded),
-        label,
-    )
-
-
-def _row(row: Any) -> JournalMessage:
-    return JournalMessage(
-        row.key,
-        row.position,
-        row.chat,
-        row.body,
-        files_of_json(row.files),
-        question_of_json(row.question),
-        State(row.state),
-        row.is_final,
-        row.message_id,
-        row.error,
-        row.attempts,
-        row.started_at,
-        row.sent_to,
-        row.updated_at,
-        row.run,
-        row.is_superseded,
-        None if row.decided is None else Decision(Outcome(row.decided), row.decided_by, row.decided_at),
-        row.label,
-    )

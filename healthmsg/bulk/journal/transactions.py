@@ -11,11 +11,18 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from attrs import evolve
 from sqlalchemy import Connection
 
 from healthmsg.bulk.journal import statements
 from healthmsg.bulk.journal.base import Decision, Entry, EntryStatus
-from healthmsg.bulk.journal.input_index import HASH_LENGTH, body_hash, files_as_json, question_as_json
+from healthmsg.bulk.journal.input_index import (
+    HASH_LENGTH,
+    body_hash,
+    files_as_json,
+    files_of_json,
+    question_as_json,
+)
 from healthmsg.database import recovery
 from healthmsg.database.states import State
 from healthmsg.database.tables import read_meta, write_meta
@@ -158,6 +165,37 @@ def enter(  # noqa: PLR0913 - by keyword
     if labels := [(entry.key, entry.label) for entry, row in again if entry.label not in {None, row.label}]:
         connection.execute(statements.LABEL, {"rows": labels})
     return _unpark(connection, statuses, retry_failed=retry_failed)
+
+
+def enter_one(connection: Connection, entry: Entry, *, salt: bytes, run: int) -> EntryStatus:
+    """Enter a message that is to be sent whatever its content was before, and return its status.
+
+    What is known under its key stands. But files without a path went with the process that had them: then
+    this content takes the place of what was certainly not sent.
+    """
+    (status,) = enter(connection, [entry], salt=salt, run=run)
+    if status.problem is None or status.state not in {State.PARKED, State.WAITING}:
+        return status
+    known = connection.execute(statements.MESSAGE, {"key": entry.key}).one()
+    problem: JournalMismatchError | InvalidInputError | None = status.problem
+    if any(not file.path for file in files_of_json(known.files)):
+        connection.execute(statements.REPLACE, _content_of(entry, salt))
+        problem = None
+    if status.state is State.PARKED:
+        _reopen(connection, [entry.key])
+    return evolve(status, state=State.WAITING, is_final=False, error=None, problem=problem)
+
+
+def _content_of(entry: Entry, salt: bytes) -> dict[str, object]:
+    return {
+        "b_key": entry.key,
+        "b_body": entry.body,
+        "b_files": files_as_json(entry.files),
+        "b_question": question_as_json(entry.question),
+        "b_fingerprint": entry.fingerprint,
+        "b_hash": body_hash(salt, entry.body),
+        "b_label": entry.label,
+    }
 
 
 def look_up(connection: Connection, entries: Sequence[Entry]) -> list[EntryStatus]:
