@@ -6,6 +6,19 @@ from typing import Literal, Protocol, Self
 
 from attrs import asdict, field, frozen
 
+from healthmsg.bot.clock import BotClock
+from healthmsg.bot.store.effects import (
+    Begin,
+    Effect,
+    Finish,
+    Fire,
+    Park,
+    Postpone,
+    PutDialog,
+    PutStep,
+    PutTimer,
+    Unpark,
+)
 from healthmsg.bot.store.records import DialogRecord, ParkedEvent, StepRecord
 from healthmsg.bulk.journal import JournalMessage
 from healthmsg.ids import ChatAddress
@@ -91,6 +104,46 @@ class Scheduled:
     """As `schedule_from_dict` reads it."""
     due: datetime | None
     """When it is due next."""
+
+
+@frozen(kw_only=True)
+class Seams:
+    """Where a test takes hold of a bot; in production, all of it is as it stands here."""
+
+    clock: BotClock | None = None
+    """`None`: the time of day."""
+    settle: float | None = None
+    """Seconds by which a list of messages may lag behind the gateway [A], for what is caught up on and for
+    replies that are looked for. `None`: as `Client.events` and the outbox have it."""
+    reconnect: float | None = None
+    """Seconds that the first try to connect again waits at most; `None`: as the gateway's rules say."""
+    most_crashes: int | None = 3
+    """After so many deaths of the process while it was handled, an event is parked; `None`: never."""
+    on_step: Callable[[str], object] | None = None
+    """Called in the event loop after each step that is done for good: a commit of the store (with a text that
+    is the same when the same step is done again, see `step_of`), a reply that is sent and noted
+    (`sent KEY`), an event that is handled (`handled ID`)."""
+
+
+def step_of(effects: Sequence[Effect]) -> str:
+    """Return what a commit was about: the same when it is done again by the next process."""
+    return ", ".join(sorted(f"{type(one).__name__} {_subject(one)}" for one in effects))
+
+
+def _subject(effect: Effect) -> str:
+    match effect:
+        case PutDialog(dialog):
+            return f"{dialog.id} {dialog.state}"
+        case PutStep(step):
+            return f"{step.dialog} {step.number} {step.value is None}"
+        case PutTimer(timer):
+            return f"{timer.kind} {timer.due.isoformat()}"
+        case Begin(sequence) | Finish(sequence) | Park(sequence) | Postpone(sequence) | Unpark(sequence):
+            return str(sequence)
+        case Fire():
+            return effect.event.kind
+        case _:
+            return ""
 
 
 @frozen

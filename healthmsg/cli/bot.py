@@ -10,7 +10,6 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 
-from healthmsg.bot.control_token import read_token
 from healthmsg.bot.surface import DialogProblem
 from healthmsg.cli.bots.calling import ControlClient
 from healthmsg.cli.bots.lines import show_warnings
@@ -89,22 +88,23 @@ def run(
     with exit_on_error():
         if reload:
             raise typer.Exit(_run_again(target))
-        surface = None
-        if control is not None:
-            surface = ControlAt(control, ControlClient.of(control, control_token).token)
-        elif control_token is not None:
-            read_token(control_token)
-        found = load_bot(target)
-        show_warnings()
-        try:
-            code = Run(found, _say, surface, quiet).main()
-        except (HealthmsgError, OSError):
-            raise
-        except Exception as error:  # noqa: BLE001 - an author's own, which may have private things in it
-            problem = problem_in_code(error)
-        else:
-            raise typer.Exit(code)
-        fail(problem)
+        surface = (
+            None if control is None else ControlAt(control, ControlClient.of(control, control_token).token)
+        )
+        code = _run(target, surface, is_quiet=quiet)
+    raise typer.Exit(code)
+
+
+def _run(target: str, surface: ControlAt | None, *, is_quiet: bool) -> int:
+    found = load_bot(target)
+    show_warnings()
+    try:
+        return Run(found, _say, surface, is_quiet).main()
+    except (HealthmsgError, OSError):
+        raise
+    except Exception as error:  # noqa: BLE001 - an author's own, which may have private things in it
+        problem = problem_in_code(error)
+    return fail(problem)
 
 
 def _run_again(target: str) -> int:
