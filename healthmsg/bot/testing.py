@@ -6,8 +6,8 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, closing, suppress
 from datetime import datetime, timedelta
-from importlib import import_module
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from shutil import copyfile
 from types import TracebackType

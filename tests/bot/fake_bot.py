@@ -25,7 +25,7 @@ from healthmsg.gateway.stream import Events, EventsState
 from healthmsg.json_text import JSONObject
 
 
-@define(eq=False)
+@define(eq=False, slots=False)
 class SilentBot:
     """A bot without a service: it notes what it is asked for."""
 
