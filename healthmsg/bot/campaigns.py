@@ -36,7 +36,7 @@ class CampaignMessage:
     key: str = field(repr=False)
     """The message's in the campaign: `Outgoing.key`, or made of what it says."""
     label: str | None = field(default=None, repr=False)
-    """`Outgoing.label`, or what `healthmsg send-many --label` was given."""
+    """The question's name: `Outgoing.label`, or what `healthmsg send-many --label` was given."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -123,7 +123,7 @@ class Campaigns:
                     " the bot's: answers to its messages would not come here."
                 )
 
-    async def find(self, message_id: str) -> CampaignMessage | None:
+    async def message_of(self, message_id: str) -> CampaignMessage | None:
         """Return the message with this id; `None`: it is of no campaign.
 
         While a campaign is sending, it looks again for up to five seconds.

@@ -36,7 +36,11 @@ _NOT_OURS: Final = "this timer was not set by a schedule of this version"
 
 @frozen
 class Job:
-    """What is to be done, and when: a dialog is started with a user in a chat, or a handler is called."""
+    """What is to be done, and when: a dialog is started, or a handler is called.
+
+    A dialog is with `user` in `chat`: without the one, with the other side of a conversation; without the
+    other, in the conversation with the user.
+    """
 
     name: str
     """Shown in logs."""
@@ -81,7 +85,7 @@ class Timetable:
         """Add one. Its name was given, or made of its target; then chat and user tell it from others.
 
         Raises:
-            InvalidInputError: it has no name, or that of another one; or a dialog without chat or user.
+            InvalidInputError: it has no name, or that of another one; or it is a dialog without a chat or a user.
         """
         check_job(job)
         key = (job.name, "", "") if is_named else (job.name, _text(job.chat), job.user or "")
@@ -119,12 +123,12 @@ def check_job(job: Job) -> Job:
     """Return what can be done.
 
     Raises:
-        InvalidInputError: it has no name; or it is a dialog without a chat and a user.
+        InvalidInputError: it has no name; or it is a dialog without a chat or a user.
     """
     check_name(check_text(job.name, "the name of a schedule"), "the name of a schedule")
     check_text(job.target, "what a schedule is to do")
-    if job.do == "dialog" and (job.chat is None or not job.user):
-        raise InvalidInputError(f"the schedule {job.name!r} starts a dialog: it needs a chat and a user")
+    if job.do == "dialog" and job.chat is None and not job.user:
+        raise InvalidInputError(f"the schedule {job.name!r} starts a dialog: it needs a chat or a user")
     return job
 
 

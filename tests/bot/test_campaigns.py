@@ -59,8 +59,8 @@ async def test_an_answer_is_known_with_campaign_key_and_label(
     ids = [result.message_id or "" for result in results]
 
     async with knowing(("recall", target)) as found:
-        messages = [await found.find(one) for one in ids]
-        assert await found.find("another") is None
+        messages = [await found.message_of(one) for one in ids]
+        assert await found.message_of("another") is None
 
     assert messages == [CampaignMessage("recall", f"afspraak {n}", "visit") for n in range(2)]
     assert [one and one.names for one in messages] == [("visit", "recall")] * 2
@@ -77,10 +77,10 @@ async def test_the_event_of_the_answer_leads_to_the_message(
         sandbox.answer(None, result.message_id or "", "no")
         async for event in events:
             if isinstance(event, QuestionAnswered):
+                assert event.options == ("no",)
+                message = await found.message_of(event.message_id)
                 break
-        message = await found.find(event.message_id)
 
-    assert event.options == ("no",)
     assert message == CampaignMessage("visit", "afspraak 0")
     assert message.names == ("visit",)
 
@@ -93,7 +93,7 @@ async def test_what_the_command_line_sent_has_the_questions_name_and_not_the_lin
     ids = [result.message_id or "" for result in await sent(client, relabelled(labels), journal=file)]
 
     async with knowing(("recall", file)) as found:
-        messages = [await found.find(one) for one in ids]
+        messages = [await found.message_of(one) for one in ids]
 
     assert [one and one.label for one in messages] == ["visit", None]
 
@@ -114,7 +114,7 @@ async def test_it_is_found_while_another_one_sends_with_the_journal(
     async with knowing(("visit", target)) as found, run:
         async for result in run:
             assert result.message_id is not None
-            message = await found.find(result.message_id)
+            message = await found.message_of(result.message_id)
             assert message == CampaignMessage("visit", result.key or "")
 
 
@@ -133,9 +133,9 @@ async def test_an_answer_before_the_id_was_noted_is_waited_for(file: Path) -> No
 
         found = Campaigns(pause=pause)
         found.add("visit", file)
-        assert await found.find("m1") == CampaignMessage("visit", "afspraak 0")
+        assert await found.message_of("m1") == CampaignMessage("visit", "afspraak 0")
         assert len(pauses) == 2
-        assert await found.find("m2") is None
+        assert await found.message_of("m2") is None
         assert len(pauses) == 2
 
 
@@ -154,12 +154,12 @@ async def test_it_is_not_waited_for_longer_than_five_seconds_nor_for_what_a_dead
 
     found = Campaigns(pause=pause)
     found.add("visit", file)
-    assert await found.find("m1") is None
+    assert await found.message_of("m1") is None
     assert sum(pauses) == pytest.approx(5)
 
     before = sum(pauses)
     monkeypatch.setattr("healthmsg.bulk.journal.lookup._ON_ITS_WAY", -timedelta(seconds=1))
-    assert await found.find("m1") is None
+    assert await found.message_of("m1") is None
     assert sum(pauses) == before
 
 
@@ -168,10 +168,10 @@ async def test_a_journal_that_does_not_exist_yet_is_found_when_it_does(
 ) -> None:
     async with knowing(("visit", target)) as found:
         await found.check(sandbox.environment.api_url, "me")
-        assert await found.find("m1") is None
+        assert await found.message_of("m1") is None
         (result,) = await sent(client, asking(*chats(sandbox, 1)), journal=target)
 
-        assert await found.find(result.message_id or "") == CampaignMessage("visit", "afspraak 0")
+        assert await found.message_of(result.message_id or "") == CampaignMessage("visit", "afspraak 0")
 
 
 async def test_next_weeks_journal_in_the_same_place_is_read_and_last_weeks_answers_are_still_known(
@@ -180,15 +180,15 @@ async def test_next_weeks_journal_in_the_same_place_is_read_and_last_weeks_answe
     addresses = chats(sandbox, 2)
     async with knowing(("visit", file)) as found:
         (last_week,) = await sent(client, asking(addresses[0]), journal=file)
-        assert await found.find(last_week.message_id or "") is not None
+        assert await found.message_of(last_week.message_id or "") is not None
         file.rename(file.with_name("last week.db"))  # noqa: ASYNC240 - at once
         (this_week,) = await sent(client, asking(addresses[1]), journal=file)
 
-        assert await found.find(this_week.message_id or "") is not None
-        assert await found.find(last_week.message_id or "") is not None
+        assert await found.message_of(this_week.message_id or "") is not None
+        assert await found.message_of(last_week.message_id or "") is not None
         found.add("visit", file.with_name("last week.db"))
         async with knowing(("visit", file), ("visit", file.with_name("last week.db"))) as fresh:
-            assert await fresh.find(last_week.message_id or "") is not None
+            assert await fresh.message_of(last_week.message_id or "") is not None
 
 
 async def test_what_cannot_be_read_hides_no_other_campaign_and_is_no_answer_of_none(
@@ -199,9 +199,9 @@ async def test_what_cannot_be_read_hides_no_other_campaign_and_is_no_answer_of_n
     (result,) = await sent(client, asking(*chats(sandbox, 1)), journal=good)
 
     async with knowing(("broken", bad), ("visit", good)) as found:
-        assert await found.find(result.message_id or "") == CampaignMessage("visit", "afspraak 0")
+        assert await found.message_of(result.message_id or "") == CampaignMessage("visit", "afspraak 0")
         with pytest.raises(JournalError, match="The campaign 'broken'") as refused:
-            await found.find("another")
+            await found.message_of("another")
         with pytest.raises(JournalError, match="The campaign 'broken'"):
             await found.check(sandbox.environment.api_url, "me")
 
@@ -237,8 +237,8 @@ async def test_many_at_the_same_time_are_looked_up_together(
 
     monkeypatch.setattr("healthmsg.bulk.journal.lookup.look_up", counted)
     async with knowing(("visit", file)) as found:
-        messages = await asyncio.gather(*map(found.find, ids))
-        await asyncio.gather(*map(found.find, ids))
+        messages = await asyncio.gather(*map(found.message_of, ids))
+        await asyncio.gather(*map(found.message_of, ids))
 
     assert [one and one.key for one in messages] == [f"afspraak {n}" for n in range(20)]
     assert openings == [20]
@@ -251,10 +251,10 @@ async def test_only_so_many_are_kept(
     ids = [one.message_id or "" for one in await sent(client, asking(*chats(sandbox, 4)), journal=file)]
     async with knowing(("visit", file)) as found:
         for one in [*ids, *ids]:
-            assert await found.find(one) is not None
+            assert await found.message_of(one) is not None
         file.unlink()  # noqa: ASYNC240 - at once
 
-        assert [await found.find(one) is not None for one in ids] == [False, False, True, True]
+        assert [await found.message_of(one) is not None for one in ids] == [False, False, True, True]
 
 
 async def test_one_who_stops_waiting_leaves_the_others_their_answer(
@@ -262,7 +262,7 @@ async def test_one_who_stops_waiting_leaves_the_others_their_answer(
 ) -> None:
     (result,) = await sent(client, asking(*chats(sandbox, 1)), journal=file)
     async with knowing(("visit", file)) as found:
-        one, other = (asyncio.ensure_future(found.find(result.message_id or "")) for _ in range(2))
+        one, other = (asyncio.ensure_future(found.message_of(result.message_id or "")) for _ in range(2))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         one.cancel()

@@ -209,8 +209,7 @@ def test_two_of_one_name_are_refused() -> None:
 @pytest.mark.parametrize(
     "job",
     [
-        evolve(intake(), chat=None),
-        evolve(intake(), user=None),
+        evolve(intake(), chat=None, user=None),
         evolve(report(), name=" "),
         evolve(report(), name="a\nb"),
         evolve(report(), target=""),
