@@ -85,7 +85,7 @@ class Timetable:
         """Add one. Its name was given, or made of its target; then chat and user tell it from others.
 
         Raises:
-            InvalidInputError: it has no name, or that of another one; or it is a dialog without a chat or a user.
+            InvalidInputError: it has no name, or another one's; or it is a dialog without a chat or a user.
         """
         check_job(job)
         key = (job.name, "", "") if is_named else (job.name, _text(job.chat), job.user or "")
