@@ -13,7 +13,7 @@ from typing import Final, Literal
 from attrs import define, evolve, field, frozen
 
 from healthmsg.bot.schedule import At, Every, schedule_from_dict
-from healthmsg.bot.store.effects import CancelTimer, Effect, Fire, PutTimer
+from healthmsg.bot.store.effects import CancelTimer, Effect, PutTimer
 from healthmsg.bot.store.records import TimerRecord
 from healthmsg.codec import encode
 from healthmsg.errors import InvalidInputError
@@ -147,22 +147,6 @@ def set_while_running(job: Job, timer_id: str, now: datetime) -> PutTimer:
     return PutTimer(job.timer(f"{ASKED_FOR}/{timer_id}", ASKED_FOR, due))
 
 
-def fire(timer: TimerRecord, now: datetime) -> Fire:
-    """Return what makes an event of any timer that is due, and with it the timer that follows."""
-    event = TimerDue(
-        id=f"{TimerDue.id_start}/{timer.id}/{timer.due.astimezone(UTC).isoformat()}",
-        received_at=now,
-        chat=known_address(timer.chat),
-        timer=timer.id,
-        due=timer.due,
-        user_id=timer.user,
-        dialog=timer.dialog,
-        timer_kind=timer.kind,
-        document=timer.document,
-    )
-    return Fire(timer.id, event, following(timer, now))
-
-
 def following(timer: TimerRecord, now: datetime) -> TimerRecord | None:
     """Return the timer that follows one that fires now; `None`: there is none."""
     if timer.kind not in {IN_CODE, ASKED_FOR}:
@@ -197,6 +181,21 @@ def job_of(timer: TimerRecord | TimerDue) -> Job:
             raise InvalidInputError(_NOT_OURS)
     user = timer.user if isinstance(timer, TimerRecord) else timer.user_id
     return Job(name, schedule_from_dict(when), do, target, known_address(timer.chat), user, answers)
+
+
+def calls(target: str) -> Callable[[TimerDue], bool]:
+    """Return what tells whether a timer that is due calls the handler of this name."""
+
+    def is_meant(event: TimerDue) -> bool:
+        if event.timer_kind not in {IN_CODE, ASKED_FOR}:
+            return False
+        try:
+            job = job_of(event)
+        except InvalidInputError:
+            return False
+        return (job.do, job.target) == ("handler", target)
+
+    return is_meant
 
 
 def _first_due(schedule: At | Every, now: datetime) -> datetime | None:

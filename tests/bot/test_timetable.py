@@ -7,7 +7,7 @@ import pytest
 from attrs import evolve
 
 from healthmsg.bot.schedule import WORKDAYS, At, Every, at, every
-from healthmsg.bot.store.effects import CancelTimer, PutTimer
+from healthmsg.bot.store.effects import CancelTimer, Fire, PutTimer
 from healthmsg.bot.store.records import TimerRecord
 from healthmsg.bot.timetable import (
     ASKED_FOR,
@@ -15,7 +15,8 @@ from healthmsg.bot.timetable import (
     NEVER,
     Job,
     Timetable,
-    fire,
+    calls,
+    following,
     job_of,
     set_while_running,
 )
@@ -47,11 +48,24 @@ async def started(store: FakeStore, jobs: Sequence[Job], now: datetime = NOW) ->
     return plan.too_late
 
 
+def due(timer: TimerRecord) -> TimerDue:
+    return TimerDue(
+        id=f"timer/{timer.id}/{timer.due.isoformat()}",
+        received_at=NOW,
+        chat=None if timer.chat is None else ChatAddress.of_text(timer.chat),
+        timer=timer.id,
+        due=timer.due,
+        user_id=timer.user,
+        timer_kind=timer.kind,
+        document=timer.document,
+    )
+
+
 async def fired(store: FakeStore, now: datetime) -> list[TimerDue]:
     """Fire what is due until nothing is, as a bot does; return the events."""
     before = {*store.events}
-    while due := await store.due(now, 10):
-        await store.commit(*[fire(timer, now) for timer in due])
+    while timers := await store.due(now, 10):
+        await store.commit(*[Fire(timer.id, due(timer), following(timer, now)) for timer in timers])
     found = [waiting.event for number, waiting in store.events.items() if number not in before]
     assert all(isinstance(event, TimerDue) for event in found)
     return [event for event in found if isinstance(event, TimerDue)]
@@ -165,33 +179,29 @@ async def test_one_set_while_running_fires_and_is_gone_and_a_repeated_one_stays(
     assert [*store.timers] == [f"{ASKED_FOR}/2"]
 
 
-async def test_the_same_due_time_makes_the_same_event_and_another_one_another() -> None:
-    timer = report().timer("t", IN_CODE, NOW)
-
-    assert fire(timer, NOW).event.id == fire(timer, NOW + timedelta(hours=1)).event.id
-    assert fire(timer, NOW).event.id != fire(evolve(timer, due=NOW + timedelta(days=1)), NOW).event.id
+def test_a_dialogs_own_timer_has_none_that_follows() -> None:
+    assert following(TimerRecord("r", NOW, "conversations/c1", "u1", "d1", "remind"), NOW) is None
 
 
-def test_a_dialogs_own_timer_fires_without_another_that_follows() -> None:
-    timer = TimerRecord("r", NOW, "conversations/c1", "u1", "d1", "remind", '{"step": 3}')
+def test_a_timer_calls_the_handler_that_it_was_set_for_and_no_other() -> None:
+    event = due(report().timer("t", IN_CODE, NOW))
 
-    made = fire(timer, NOW)
-
-    assert made.again is None
-    assert isinstance(made.event, TimerDue)
-    assert (made.event.dialog, made.event.document) == ("d1", '{"step": 3}')
+    assert calls("duty.report")(event)
+    assert not calls("duty.other")(event)
+    assert not calls("intake")(due(intake().timer("t", IN_CODE, NOW)))
+    assert not calls("duty.report")(evolve(event, timer_kind="remind"))
+    assert not calls("duty.report")(evolve(event, document="{}"))
 
 
 @pytest.mark.parametrize(
     "document", ["{}", "no", "[]", '{"name":"n","schedule":{},"answers":{},"handler":"h"}']
 )
 def test_a_timer_that_cannot_be_read_fires_for_the_last_time_and_its_event_is_refused(document: str) -> None:
-    made = fire(TimerRecord("t", NOW, kind=ASKED_FOR, document=document), NOW)
+    timer = TimerRecord("t", NOW, kind=ASKED_FOR, document=document)
 
-    assert made.again is None
-    assert isinstance(made.event, TimerDue)
+    assert following(timer, NOW) is None
     with pytest.raises(InvalidInputError):
-        job_of(made.event)
+        job_of(due(timer))
 
 
 def test_two_of_one_name_are_refused() -> None:
@@ -228,7 +238,7 @@ def test_neither_a_chat_nor_an_answer_is_shown_nor_part_of_an_id() -> None:
     plan = table.plan([], NOW, lambda _: "hash")
 
     assert [one.timer.id for one in plan.effects if isinstance(one, PutTimer)] == ["schedule/intake/hash"]
-    for shown in (repr(plan), repr(intake()), repr(fire(intake().timer("t", IN_CODE, NOW), NOW).event)):
+    for shown in (repr(plan), repr(intake()), repr(intake().timer("t", IN_CODE, NOW))):
         assert "patient 7" not in shown
         assert "An" not in shown.replace("And", "")
     assert CancelTimer("schedule/intake/hash") not in plan.effects
