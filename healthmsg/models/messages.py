@@ -20,7 +20,7 @@ from healthmsg.validation import check_text
 
 _LONGEST_NAME: Final = 32
 _is_name: Final = re.compile(rf"[A-Za-z0-9_]{{1,{_LONGEST_NAME}}}").fullmatch
-STYLES: Final = ("green", "red", "orange", "theme")
+STYLES: Final = ("green", "red", "orange", "blue", "yellow", "purple", "black", "theme")
 """The colours of buttons that the vendor's own software uses [V]."""
 _OTHER_STYLE: Final = (
     f"an option's style is none of {', '.join(STYLES)}: the service may refuse it, or show another colour"
@@ -169,8 +169,9 @@ class Option(Model):
 
     `label` is what the reader sees. `name` is what the answer gives back: at most 32 letters, digits and
     underscores; without it, it is derived from the label as the vendor's client does (`"Ja, graag"` becomes
-    `ja_graag`). `style` is a colour word [V]: `green`, `red`, `orange`, or `theme` for the application's own
-    colour. Which others the service knows is not documented, so another one is sent with a warning.
+    `ja_graag`). `style` is a colour word that the vendor's own bots use [V]: `green`, `red`, `orange`,
+    `blue`, `yellow`, `purple`, `black`, or `theme` for the application's own colour. Another one is sent with
+    a warning: which others the service knows is not documented.
 
     Raises:
         InvalidInputError: one of them cannot be right.

@@ -77,7 +77,9 @@ def test_what_only_the_journal_knows_has_no_line(path: Path, results: Results) -
 
 
 def test_what_the_journal_knows_of_a_file_has_its_line(path: Path, results: Results) -> None:
-    results.add(SendResult("k", "conversations/c1", Outcome.DELIVERED, "m", attempts=1, label="17;"), None)
+    results.add(
+        SendResult("k", "conversations/c1", Outcome.DELIVERED, "m", attempts=1, label="line 17;"), None
+    )
     results.add(SendResult("k", "conversations/c1", Outcome.DELIVERED, "m", attempts=1, label="other"), None)
 
     assert [line.split(";")[0] for line in lines_of(path)[1:]] == ["17", ""]

@@ -11,6 +11,7 @@ from unicodedata import normalize
 from attrs import Factory, define, field, frozen
 
 from healthmsg.bulk import Outgoing
+from healthmsg.bulk.labels import LineLabel
 from healthmsg.bulk.models import Recipient
 from healthmsg.cli.problems import Problem, Problems
 from healthmsg.cli.recipients.cells import (
@@ -23,6 +24,7 @@ from healthmsg.cli.recipients.cells import (
     problem_of_id,
     problem_of_value,
 )
+from healthmsg.cli.recipients.question import Asked
 from healthmsg.cli.recipients.reading import ADDRESSES, BODIES, Recipients, Row, check_columns, closest_name
 from healthmsg.cli.recipients.template import Template, check_template, find_placeholders
 from healthmsg.cli.service import chat_handle
@@ -49,24 +51,6 @@ _OF_OTHERS: Final = re.compile(
     "|kliniek|clinic|huis|medi|product|file|bestand|afspraak|appointment"
 )
 _MOST_LINES: Final = 5
-_LABEL: Final = re.compile(r"(\d{1,12})([,;\t|])")
-
-
-@frozen
-class Label:
-    """What a journal keeps of a message's place in its file, for the results of a run without the file."""
-
-    line: int
-    delimiter: str = ","
-
-    @classmethod
-    def parse(cls, text: str | None) -> "Label | None":
-        """Parse what `str` wrote; return `None` for any other text."""
-        found = _LABEL.fullmatch(text or "")
-        return None if found is None else cls(int(found[1]), found[2])
-
-    def __str__(self) -> str:
-        return f"{self.line}{self.delimiter}"
 
 
 @frozen
@@ -82,13 +66,14 @@ class Message:
     delimiter: str = ","
     """That of the file, for the results of a run without it."""
 
-    def outgoing(self, client: Client, *, is_exact: bool) -> Outgoing:
+    def outgoing(self, client: Client, *, is_exact: bool, asked: Asked | None = None) -> Outgoing:
         """Return it for `Client.send_many`. `is_exact`: diacritics in auxiliary ids are meant."""
         to: Recipient = self.to
         if is_exact and self.to.startswith("aux/"):
             to = chat_handle(client, ChatAddress.of_text(self.to))
-        label = Label(self.line, self.delimiter)
-        return Outgoing(to, self.body, self.files, self.key, label=str(label))
+        label = LineLabel(self.line, self.delimiter, None if asked is None else asked.name)
+        question = None if asked is None else asked.question
+        return Outgoing(to, self.body, self.files, self.key, question, str(label))
 
 
 @frozen

@@ -16,6 +16,7 @@ from healthmsg.bulk.reconcile import SETTLE
 from healthmsg.cli.files import JOURNAL_VARIABLE, JournalLocation
 from healthmsg.cli.problems import Problem, RefusedError
 from healthmsg.cli.recipients.messages import Message, Messages
+from healthmsg.cli.recipients.question import Asked
 from healthmsg.cli.service import Ca, NoX509Strict, Proxy, Service, hide_password
 from healthmsg.cli.terminal import shell_quote
 from healthmsg.client import Client
@@ -46,6 +47,18 @@ class Options:
     template_file: Annotated[Path | None, typer.Option("--template-file", help="A file with the text.")] = (
         None
     )
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--option",
+            help="A button under each message; again for each further one. Its answers' name is derived from"
+            ' it, or given: "yes=Ja, graag".',
+        ),
+    ] = None
+    label: Annotated[
+        str | None,
+        typer.Option("--label", help="The name of the question, by which a bot knows its answers."),
+    ] = None
     resume: Annotated[bool, typer.Option("--resume", help="Send all that the journal still holds.")] = False
     journal: Annotated[
         str | None,
@@ -134,6 +147,16 @@ class Options:
         problems = [problem for is_wrong, problem in self._rules() if is_wrong]
         if problems:
             raise RefusedError(*problems)
+        _ = self.asked
+
+    @property
+    def asked(self) -> Asked | None:
+        """The question that goes with each message, if one does.
+
+        Raises:
+            RefusedError: it cannot be asked so.
+        """
+        return Asked.read(self.option, self.label) if self.option else None
 
     @property
     def command(self) -> str:
@@ -146,6 +169,8 @@ class Options:
             name = "" if option.name == "recipients" else f"--{option.name.replace('_', '-')}"
             if value is True:
                 words.append(name)
+            elif isinstance(value, list):
+                words += [word for one in value for word in _quote_option(name, one)]
             elif option.name == "journal":
                 words += [name, _quote_journal(value)]
             elif option.name == "proxy":
@@ -174,6 +199,8 @@ class Options:
             (not self.resume and self.recipients is None, "give a file of recipients, or --resume"),
             (self.resume and self.recipients is not None, "--resume takes its messages from the journal"),
             (self.resume and has_text, "--resume sends the texts that are in the journal"),
+            (self.resume and bool(self.option), "--resume asks the questions that are in the journal"),
+            (self.label is not None and not self.option, "--label goes with --option"),
             (self.resume and self.check_chats, "--check-chats is for a file of recipients"),
             (self.resume and self.accept_doubtful, "--accept-doubtful is for a file of recipients"),
             (
@@ -256,6 +283,12 @@ class Job:
         )
 
     @property
+    def question_facts(self) -> Sequence[tuple[str, str]]:
+        """What is shown of the question."""
+        asked = None if self.messages is None else self.options.asked
+        return () if asked is None else asked.facts()
+
+    @property
     def _other_text(self) -> OtherText:
         return "skip" if self.skips_sent and self.journal and self.messages else "send"
 
@@ -263,8 +296,8 @@ class Job:
         """Return the messages for `Client.send_many`."""
         if self.messages is None:
             return None
-        is_exact = self.options.exact_aux_ids
-        return (message.outgoing(client, is_exact=is_exact) for message in self.messages.all)
+        is_exact, asked = self.options.exact_aux_ids, self.options.asked
+        return (message.outgoing(client, is_exact=is_exact, asked=asked) for message in self.messages.all)
 
     def message(self, index: int | None) -> Message | None:
         """Return the message of a result."""

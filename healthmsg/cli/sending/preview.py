@@ -12,9 +12,10 @@ from rich.text import Text
 
 from healthmsg.bulk import Preview, PreviewReport, ProblemKind
 from healthmsg.bulk.journal import State, open_journal
+from healthmsg.bulk.labels import LineLabel
 from healthmsg.cli.problems import MOST_SHOWN, Problem, Problems, RefusedError, confirm, print_text
 from healthmsg.cli.recipients.encodings import Decoded
-from healthmsg.cli.recipients.messages import Label, Messages, recipient_key
+from healthmsg.cli.recipients.messages import Messages, recipient_key
 from healthmsg.cli.recipients.reading import Recipients
 from healthmsg.cli.sending.options import Job
 from healthmsg.cli.service import describe
@@ -296,7 +297,7 @@ async def _first(journal: "SqlJournal", state: State, superseded: bool) -> list[
     found = list[Example]()
     async for row in journal.rows(state):
         if superseded or not row.is_superseded:
-            label = Label.parse(row.label)
+            label = LineLabel.parse(row.label)
             title = f"to {row.to}" if label is None else f"line {label.line}, to {row.to}"
             found.append(Example(title, row.body or "", "" if label is None else label.delimiter))
         if len(found) == _EXAMPLES:
@@ -328,6 +329,7 @@ class Plan:
         facts = list(self.source.of_file())
         if self.job.messages is not None:
             facts.append(("Messages", _numbers(self.job.messages)))
+        facts += self.job.question_facts
         if self.forecast.before:
             facts.append(("In the journal", self.forecast.before))
         journal = self.job.journal
@@ -420,7 +422,7 @@ async def preview(console: Console, job: Job, source: Source) -> bool:
 
 async def _show_source(console: Console, job: Job, source: Source) -> None:
     """Show what was read and where it would go; texts only on a terminal, as other output may be kept."""
-    console.print(_grid([*source.of_file(), ("Service", describe(source.environment))]))
+    console.print(_grid([*source.of_file(), *job.question_facts, ("Service", describe(source.environment))]))
     if job.options.texts or console.file.isatty():
         _show_examples(console, await _find_examples(job))
     else:

@@ -16,10 +16,11 @@ from rich.console import Console
 
 from healthmsg.bulk import SendResult
 from healthmsg.bulk.journal import State, open_journal
+from healthmsg.bulk.labels import LineLabel
 from healthmsg.bulk.models import address_of
 from healthmsg.cli.files import BOM, HIDDEN, JournalLocation, escape_formulas, open_private, sibling_path
 from healthmsg.cli.problems import RefusedError, error_kind, error_text, print_text, system_reason, warn
-from healthmsg.cli.recipients.messages import Label, Message
+from healthmsg.cli.recipients.messages import Message
 from healthmsg.cli.sending.options import Job
 from healthmsg.cli.service import describe, is_on_this_machine
 from healthmsg.cli.terminal import printable, shell_join
@@ -216,7 +217,7 @@ class Results:
         """Write what became of a message; without `message`, it is one that only the journal has."""
         reason = "" if result.error is None else error_text(result.error)
         to = message.to if message is not None else _as_text(result)
-        label = Label.parse(result.label)
+        label = LineLabel.parse(result.label)
         line = message.line if message is not None else None if label is None else label.line
         outcome = result.outcome.value
         known = (result.key or "", to, outcome, result.message_id or "", reason, result.attempts)

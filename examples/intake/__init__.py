@@ -1,0 +1,1 @@
+"""An intake that hands over to a nurse, and goes on when she gives the chat back."""
