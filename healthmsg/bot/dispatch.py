@@ -23,6 +23,7 @@ from healthmsg.errors import (
     ClientClosedError,
     ClientUsageError,
     ConfigurationError,
+    DialogHeldError,
     ForbiddenError,
     JournalError,
     NotFoundError,
@@ -208,6 +209,8 @@ class Dispatcher:
         target = scope.target
         origin = target.origin if isinstance(target, Target) else None
         place, name = _place(failure, origin), type(failure).__name__
+        if isinstance(failure, DialogHeldError):
+            return ParkThis(str(failure))
         if isinstance(failure, _NOT_OF_THE_EVENT):
             log(logging.ERROR, "%(handler)s: %(error)s; the event waits", handler=_shown(origin), error=name)
             return RetryLater(_UNTIL_THEN)

@@ -12,6 +12,7 @@ from attrs import define, frozen
 from healthmsg.aio import start
 from healthmsg.bot.clock import BotClock
 from healthmsg.bot.queues import MOST, MOST_OF_A_CHAT, ChatQueues, Next, Passing
+from healthmsg.bot.signals import ParkThis, RetryLater
 from healthmsg.bot.store.effects import Begin, Effect, Finish, Fire, Park, Postpone, PutTimer, Unpark
 from healthmsg.bot.store.records import TimerRecord, Waiting
 from healthmsg.errors import HealthmsgError, InvalidInputError
@@ -34,22 +35,6 @@ _ALONE_FOR: Final = 10.0
 _ALL_ALONE_FOR: Final = 60.0
 """Seconds after which all of those may run beside others."""
 _NEVER: Final = datetime.max.replace(tzinfo=UTC)
-
-
-class RetryLater(Exception):  # noqa: N818 - what a handler asks for, which is no error
-    """Raised in `Handle`: the event is to be handled again, and its chat waits until then."""
-
-    def __init__(self, after: timedelta) -> None:
-        super().__init__()
-        self.after: timedelta = after
-
-
-class ParkThis(Exception):  # noqa: N818 - as above
-    """Raised in `Handle`: the event is left to a person, with this reason, and its chat goes on."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__()
-        self.reason: str = reason
 
 
 class WorkStore(Protocol):
@@ -145,10 +130,11 @@ class WorkLoop:
         *,
         chats_at_once: int = 64,
         again: Again = lambda _timer, _now: None,
+        most_crashes: int | None = MOST_CRASHES,
     ) -> None:
         self.counters: WorkCounters = WorkCounters()
         self._store, self._events, self._handle, self._clock = store, events, handle, clock
-        self._chats_at_once, self._again = chats_at_once, again
+        self._chats_at_once, self._again, self._most_crashes = chats_at_once, again, most_crashes
         self._queues = ChatQueues()
         self._after = 0
         """The sequence up to which the inbox was read."""
@@ -343,7 +329,8 @@ class WorkLoop:
     async def _handle_crashed(self) -> None:
         """Handle one at a time what was in hand when the process died, but not for ever."""
         crashed = await self._store.crashed()
-        guilty = [one for one in crashed if one.crashes >= MOST_CRASHES]
+        most = self._most_crashes
+        guilty = [] if most is None else [one for one in crashed if one.crashes >= most]
         if guilty:
             await self._store.commit(*(Park(one.sequence, _CRASHED) for one in guilty))
             for one in guilty:
@@ -398,12 +385,14 @@ class WorkLoop:
 
     async def _attempt(self, item: Waiting | Passing) -> _Ended:
         """Have an event handled, and return how that ended."""
+        besides: tuple[Effect, ...] = ()
         try:
             effects = tuple(await self._handle(item.event))
         except RetryLater as later:
             return self._postponed(item, later.after)
         except ParkThis as parked:
             reason, shown = parked.reason, "its handler asked for it"  # in words that may be private
+            besides = parked.effects
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is None or task.cancelling():
@@ -415,7 +404,7 @@ class WorkLoop:
             self.counters.finished += 1
             return _Ended((*effects, *_end_of(item)))
         self._note_parked(item, shown)
-        return _Ended((Park(item.sequence, reason),) if isinstance(item, Waiting) else ())
+        return _Ended((*besides, Park(item.sequence, reason)) if isinstance(item, Waiting) else ())
 
     def _postponed(self, item: Waiting | Passing, after: timedelta) -> _Ended:
         if isinstance(item, Passing):

@@ -12,6 +12,7 @@ from healthmsg.assembly import Parts
 from healthmsg.clock import ServerClock
 from healthmsg.errors import ConfigurationError
 from healthmsg.events import Event
+from healthmsg.gateway.backoff import Backoff
 from healthmsg.gateway.connection import GatewayConnection
 from healthmsg.gateway.inbox import Inbox, open_inbox
 from healthmsg.gateway.stream import Events, EventsState, Subscribe
@@ -38,13 +39,15 @@ def open_events(
     return _events(parts, partial(open_inbox, store), wanted, subscribe, settle)
 
 
-def events_over(parts: Parts, inbox: Inbox, *, subscribe: Subscribe, settle: float) -> Events:
+def events_over(
+    parts: Parts, inbox: Inbox, *, subscribe: Subscribe, settle: float, backoff: Backoff | None = None
+) -> Events:
     """Return a stream that writes into an inbox which is open, and stays so.
 
     Raises:
         ConfigurationError: the environment has no gateway.
     """
-    return _events(parts, lambda: nullcontext(inbox), None, subscribe, settle)
+    return _events(parts, lambda: nullcontext(inbox), None, subscribe, settle, backoff)
 
 
 def _events(
@@ -53,6 +56,7 @@ def _events(
     kinds: Collection[type[Event]] | None,
     subscribe: Subscribe,
     settle: float,
+    backoff: Backoff | None = None,
 ) -> Events:
     url = parts.environment.gateway_url
     if url is None:
@@ -62,7 +66,7 @@ def _events(
         )
     return Events(
         evolve(parts.api(), priority=Priority.CATCH_UP),
-        connect=partial(_connection, parts, url),
+        connect=partial(_connection, parts, url, backoff),
         inbox=inbox,
         kinds=kinds,
         subscribe=subscribe,
@@ -71,7 +75,7 @@ def _events(
     )
 
 
-def _connection(parts: Parts, url: str, events: Events) -> GatewayConnection:
+def _connection(parts: Parts, url: str, backoff: Backoff | None, events: Events) -> GatewayConnection:
     tokens, token_call = parts.tokens, parts.token_call
 
     async def token() -> str:
@@ -89,6 +93,7 @@ def _connection(parts: Parts, url: str, events: Events) -> GatewayConnection:
         listener=events,
         settled=lambda: events.state is EventsState.LIVE,
         now=events.moment,
+        backoff=backoff,
     )
 
 

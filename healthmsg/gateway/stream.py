@@ -24,7 +24,14 @@ from healthmsg.errors import (
     JournalError,
 )
 from healthmsg.errors.base import hides_awaited_arguments
-from healthmsg.events import ChatEvent, Event, GroupChatCreated, Incomplete, event_of_frame
+from healthmsg.events import (
+    ChatEvent,
+    Event,
+    GroupChatCreated,
+    Incomplete,
+    MessageCreated,
+    event_of_frame,
+)
 from healthmsg.gateway.backoff import Backoff
 from healthmsg.gateway.catch_up import SETTLE, CatchUp
 from healthmsg.gateway.connection import GatewayConnection, GatewayState
@@ -125,6 +132,8 @@ class Events(AsyncIterationOnly):
         self._pending_events, self._has_passed = 0, False
         self.moment: Callable[[], datetime] = self._clock.moment
         """Return the time of day by this machine's clock, as if it had never been set since the start."""
+        self.on_own_message: Callable[[MessageCreated], object] = lambda _: None
+        """Is called at once with each message of the user's own that comes over the connection."""
         self._passing: deque[Event] = deque()
         """Events that come at most once."""
         self._to_write, self._written = asyncio.Event(), asyncio.Event()
@@ -357,6 +366,8 @@ class Events(AsyncIterationOnly):
             self._active_group(event.chat.text)
             self._wake()
         elif event.durable:
+            if isinstance(event, MessageCreated) and event.is_own:
+                self.on_own_message(event)
             self._write(core.event(event, now, has_room=self._room() > 0))
             if isinstance(event, ChatEvent) and event.chat.kind is ChatKind.GROUP_CHAT:
                 self._active_group(event.chat.text, is_new=isinstance(event, GroupChatCreated))

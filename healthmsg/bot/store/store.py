@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 from functools import partial
-from secrets import token_hex
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Executable
@@ -18,7 +17,7 @@ from healthmsg.bot.store.records import DialogRecord, ParkedEvent, StepRecord, T
 from healthmsg.bot.store.rows import dialog_of, moment_of, read_moment, storable, timer_of
 from healthmsg.bot.store.writing import EffectWriter
 from healthmsg.bulk.journal.changes import Change, Changes
-from healthmsg.bulk.journal.statements import Claiming
+from healthmsg.bulk.journal.store import SqlJournal
 from healthmsg.database.base import Database
 from healthmsg.database.opening import open_database
 from healthmsg.database.quick import answer
@@ -47,15 +46,11 @@ class BotStore:
 
     def __init__(self, database: Database, target: Target, *, is_reading: bool = False) -> None:
         self.database: Database = database
-        self.worker: str = token_hex(16)
-        """The name under which this opening claims messages of the outbox."""
-        self.claiming: Claiming = Claiming.of(
-            LEASE if database.is_shared else None, keep_bodies=target.keep_bodies
-        )
-        """The outbox's statements about claims."""
-        changes = Changes(self.worker, self.claiming, is_shared=database.is_shared)
+        changes = Changes.of(LEASE if database.is_shared else None, keep_bodies=target.keep_bodies)
         self.writer: Writer[Change] = Writer(database, changes, 0.0 if is_reading else PATIENCE)
         self.inbox: SqlInbox = SqlInbox(database, self.writer)
+        self.journal: SqlJournal = SqlJournal(database, self.writer, changes, is_reading=is_reading)
+        """The outbox's."""
         self.on_commit: Callable[[Sequence[Effect]], object] = lambda _: None
         """Is called with what was committed."""
         self._is_reading = is_reading

@@ -1,0 +1,418 @@
+"""A bot: what its author sets up, and what runs and watches it."""
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from datetime import datetime, time
+from functools import partial
+from types import TracebackType
+from typing import Any, Final, Literal, Self
+from uuid import uuid4
+
+from healthmsg.aio import AsyncOnly
+from healthmsg.bot.arguments import Provided
+from healthmsg.bot.campaigns import Campaigns
+from healthmsg.bot.clock import SystemClock
+from healthmsg.bot.dialogs.check import Problem
+from healthmsg.bot.dialogs.engine import DialogEngine
+from healthmsg.bot.dialogs.handlers import Dialogs
+from healthmsg.bot.dialogs.questions.texts import Texts
+from healthmsg.bot.dialogs.registration import RegisteredDialog
+from healthmsg.bot.dispatch import Dispatcher
+from healthmsg.bot.helping import Help
+from healthmsg.bot.router import Router
+from healthmsg.bot.running import Running, ended_by_signals
+from healthmsg.bot.schedule import AMSTERDAM, EVERY_DAY, At, Days, Every, at, every, schedule_from_dict
+from healthmsg.bot.scope import Scope
+from healthmsg.bot.store.effects import CancelTimer, Unpark
+from healthmsg.bot.store.records import DialogRecord, ParkedEvent
+from healthmsg.bot.store.store import BotStore
+from healthmsg.bot.surface import (
+    BotStats,
+    DialogProblem,
+    DialogRequest,
+    Handled,
+    Scheduled,
+    Seams,
+    StoredDialogs,
+)
+from healthmsg.bot.timetable import ASKED_FOR, Job, Timetable, calls, job_of, set_while_running
+from healthmsg.bulk.journal import JournalMessage
+from healthmsg.bulk.models import JournalTarget
+from healthmsg.client import Client
+from healthmsg.errors import ConfigurationError, InvalidInputError
+from healthmsg.events import TimerDue
+from healthmsg.ids import ChatAddress
+from healthmsg.json_text import JSONObject
+
+Subscribe = Literal["active", "all", "none"]
+Handler = Callable[..., Coroutine[object, object, None]]
+_RUNS: Final = "a bot that runs cannot be changed: set it up before it starts"
+
+
+class Bot(AsyncOnly):
+    """Answers what users say, each message once, and goes on where it was after a restart.
+
+    Use it as `async with Bot(client, store="bot.db") as bot:` and `await bot.run()`. Without a client it opens
+    one by environment variables, as `Client.from_env` does, and closes it. `store` is a file, or a
+    `postgresql+asyncpg://` URL (extra `bulk` or `postgresql`). It keeps events until they are handled, replies,
+    dialogs and timers. Of several bots with one database, one works and the others stand by.
+
+    `texts` are the sentences that the bot says by itself, in Dutch unless given. `help` is the automatic help
+    out of the commands; `None`: there is none. `subscribe` is as for `Client.events`.
+
+    Raises:
+        ConfigurationError: an option cannot be right; on entering it: what a handler asks for is not there,
+            with file and line.
+    """
+
+    def __init__(
+        self,
+        client: Client | None = None,
+        *,
+        store: str | os.PathLike[str],
+        texts: Texts | None = None,
+        help: Help | None = Help(),  # noqa: A002, B008 - the plainest name; and it is frozen
+        subscribe: Subscribe = "active",
+        time_zone: str = AMSTERDAM,
+        seams: Seams = Seams(),  # noqa: B008 - it is frozen
+    ) -> None:
+        self._given_client, self._store, self._texts = client, store, texts
+        self._help, self._subscribe, self._time_zone, self._seams = help, subscribe, time_zone, seams
+        self._clock = seams.clock or SystemClock()
+        self._routers: list[Router] = []
+        self._timers = Router("timers")
+        self._scheduled_handlers: dict[str, Handler] = {}
+        self._provided = Provided()
+        self._campaigns = Campaigns()
+        self._timetable = Timetable()
+        self._stack = AsyncExitStack()
+        self._running: Running | None = None
+        self._has_started = asyncio.Event()
+        self._watchers: list[Callable[[Handled], object]] = []
+        self._is_stopping = False
+
+    def __repr__(self) -> str:
+        return f"<Bot {self._running.state if self._running is not None else 'not started'}>"
+
+    # --- setting it up
+
+    def include(self, *routers: Router) -> None:
+        """Add the handlers and dialogs of routers, after those that are there.
+
+        Raises:
+            ConfigurationError: one is there already, or is no router; or the bot runs.
+        """
+        self._require_not_running()
+        for router in routers:
+            if not isinstance(router, Router):
+                raise ConfigurationError(f"include takes routers, not {type(router).__name__}")
+            if router in self._routers:
+                raise ConfigurationError(f"{router!r} is included already: its handlers would be there twice")
+            self._routers.append(router)
+
+    def provide(self, *values: object, as_type: type | None = None) -> None:
+        """Let handlers and dialogs ask for these by type; `as_type` is the type for a single value.
+
+        For one that is made for each event, provide a function that `asynccontextmanager` has made.
+
+        Raises:
+            ConfigurationError: there is one of this type already; or the bot runs.
+        """
+        self._require_not_running()
+        if as_type is not None and len(values) != 1:
+            raise ConfigurationError("as_type is for one value")
+        for value in values:
+            self._provided.add(value, as_type)
+
+    def campaign(self, name: str, *, journal: JournalTarget) -> None:
+        """Have answers to what `send_many` sent with this journal come to `@router.answered(name)`.
+
+        The answer has the message's key. The journal is only read; another process may send with it, and it
+        need not exist yet.
+
+        Raises:
+            ConfigurationError: it is neither a file nor a PostgreSQL database.
+        """
+        self._require_not_running()
+        self._campaigns.add(name, journal)
+
+    def at(
+        self,
+        moment: datetime,
+        do: Handler | RegisteredDialog[Any],
+        *,
+        chat: ChatAddress | str | None = None,
+        user: str | None = None,
+        name: str | None = None,
+        answers: JSONObject | None = None,
+    ) -> None:
+        """Have a dialog started, or a handler called, once, at a moment.
+
+        It is known after a restart by its name, which is made of the function's unless given. One that was
+        due while the bot was down is done at the start; the handler's `TimerDue` says when it was due.
+
+        Raises:
+            InvalidInputError: the moment has no time zone, or a dialog has neither chat nor user.
+        """
+        self._add_job(at(moment), do, chat, user, name, answers)
+
+    def every(  # noqa: PLR0913 - by keyword
+        self,
+        times: str | time | Iterable[str | time],
+        weekdays: Iterable[int] = EVERY_DAY,
+        *,
+        do: Handler | RegisteredDialog[Any],
+        exclude: Iterable[Days] = (),
+        tz: str = AMSTERDAM,
+        chat: ChatAddress | str | None = None,
+        user: str | None = None,
+        name: str | None = None,
+        answers: JSONObject | None = None,
+    ) -> None:
+        """Have a dialog started, or a handler called, again and again: `bot.every("08:30", WORKDAYS, do=…)`.
+
+        `times`, `weekdays`, `exclude` and `tz` are as `healthmsg.bot.schedule.every` has them. However often it
+        was due while the bot was down, it is done once at the start.
+
+        Raises:
+            InvalidInputError: one of them cannot be right, or a dialog has neither chat nor user.
+        """
+        self._add_job(every(times, weekdays, exclude=exclude, tz=tz), do, chat, user, name, answers)
+
+    def _add_job(  # noqa: PLR0913, PLR0917 - what a job has
+        self,
+        schedule: At | Every,
+        do: Handler | RegisteredDialog[Any],
+        chat: ChatAddress | str | None,
+        user: str | None,
+        name: str | None,
+        answers: JSONObject | None,
+    ) -> None:
+        self._require_not_running()
+        address = None if chat is None else _address(chat)
+        if isinstance(do, RegisteredDialog):
+            job = Job(name or do.name, schedule, "dialog", do.name, address, user, answers or {})
+        else:
+            target = f"{do.__module__}.{getattr(do, '__qualname__', type(do).__name__)}"
+            if self._scheduled_handlers.setdefault(target, do) is not do:
+                raise ConfigurationError(f"two scheduled functions are called {target}: rename one of them")
+            self._timers.timer(calls(target))(do)
+            job = Job(name or target, schedule, "handler", target, address, user)
+        self._timetable.add(job, is_named=name is not None)
+
+    def watch(self, on_handled: Callable[[Handled], object]) -> None:
+        """Have this called after each try of an event."""
+        self._watchers.append(on_handled)
+
+    def _require_not_running(self) -> None:
+        if self._running is not None:
+            raise ConfigurationError(_RUNS)
+
+    # --- running it
+
+    async def __aenter__(self) -> Self:
+        self._require_not_running()
+        try:
+            client = self._given_client or await self._stack.enter_async_context(Client.from_env())
+            store = await self._stack.enter_async_context(BotStore.open(self._store))
+            self._running = await self._assembled(client, store)
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close what was opened; `run` has ended by then."""
+        await self._stack.aclose()
+
+    async def _assembled(self, client: Client, store: BotStore) -> Running:
+        running = Running(
+            client,
+            store,
+            self._clock,
+            bot=self,
+            campaigns=self._campaigns,
+            subscribe=self._subscribe,
+            seams=self._seams,
+            on_handled=self._handled,
+        )
+        self._provided.add(client, Client)
+        self._provided.add(self, Bot)
+        self._provided.add_maker(Dialogs, lambda scope: Dialogs(running.engine, scope))
+        dispatcher = Dispatcher([*self._routers, self._timers], self._provided, help=self._help)
+        running.set_up(dispatcher, self._engine(store, running), self._timetable)
+        return running
+
+    def _engine(self, store: StoredDialogs, running: "Running | None") -> DialogEngine:
+        dialogs = [dialog for router in self._routers for one in router.tree() for dialog in one.dialogs]
+        return DialogEngine(
+            store,  # type: ignore[arg-type] # to try dialogs, no more than reading is needed
+            running.outbox if running is not None else None,  # type: ignore[arg-type] # as above
+            self._clock,
+            dialogs=dialogs,
+            texts=self._texts,
+            resolve=partial(_resolve, self._provided),
+            find_provider=running.find_provider if running is not None else None,
+            time_zone=self._time_zone,
+        )
+
+    async def run(self, *, signals: bool = True) -> None:
+        """Handle events until `stop`, SIGTERM or Ctrl-C; what was begun then is finished, the rest is kept.
+
+        A second signal ends the process at once: what was in hand is handled again at the next start. With
+        `signals=False` none is waited for.
+
+        Raises:
+            ReauthorizationRequiredError: the user has to sign in again.
+            JournalError: the store has failed, or another process has taken it over.
+        """
+        running = self._require_running()
+        if self._is_stopping:
+            return
+        self._has_started.set()
+        with ended_by_signals(self.stop if signals else None):
+            await running.run()
+
+    def stop(self) -> None:
+        """Begin nothing more, and let `run` end when what was begun is finished."""
+        self._is_stopping = True
+        if self._running is not None:
+            self._running.drain()
+
+    async def stop_when_idle(self) -> None:
+        """Wait until nothing is in hand and nothing is due, and stop then."""
+        await self.idle()
+        self.stop()
+
+    async def idle(self) -> None:
+        """Wait until what has been received is written, nothing is in hand, and nothing that waits is due."""
+        await self._has_started.wait()
+        await self._require_running().idle()
+
+    def _require_running(self) -> Running:
+        if self._running is None:
+            raise InvalidInputError("a bot is entered with `async with` before it is used")
+        return self._running
+
+    def _handled(self, handled: Handled) -> None:
+        for on_handled in self._watchers:
+            on_handled(handled)
+
+    # --- what it says of itself
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it does its work: its tasks run, and its store has not failed."""
+        return self._running is not None and self._running.is_alive
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it is connected or catches up, its store can be written, and it is not stopping."""
+        return self._running is not None and not self._is_stopping and self._running.is_ready
+
+    async def stats(self) -> BotStats:
+        """Return its figures, as of now."""
+        return await self._require_running().stats()
+
+    async def parked(self) -> Sequence[ParkedEvent]:
+        """Return the events that are left to a person."""
+        return await self._require_running().store.parked()
+
+    async def retry(self, sequence: int | None = None) -> int:
+        """Take a parked event up again, or without a number all of them; return how many."""
+        store = self._require_running().store
+        found = [one.sequence for one in await store.parked() if sequence in {None, one.sequence}]
+        if found:
+            await store.commit(*map(Unpark, found))
+        return len(found)
+
+    async def open_dialogs(self) -> Sequence[DialogRecord]:
+        """Return all dialogs that have not ended."""
+        return await self._require_running().store.dialogs()
+
+    async def unknown_replies(self) -> Sequence[JournalMessage]:
+        """Return the replies of which it is not known whether they arrived: they are never sent again."""
+        return await self._require_running().outbox.unknown()
+
+    async def check(self, store: StoredDialogs) -> Sequence[DialogProblem]:
+        """Try the dialogs of a store against this code, without running it; return those that do not fit."""
+        return [_shown(problem) for problem in await self._engine(store, None).check()]
+
+    # --- what others have it do
+
+    async def start_dialog(self, request: DialogRequest) -> str:
+        """Start a dialog with a user, and return its id.
+
+        Raises:
+            DialogOpenError: one is open for this chat and user.
+            ConfigurationError: the bot has no such dialog.
+            InvalidInputError: it names neither a chat nor a user.
+            CallError: the chat or the user could not be found out.
+        """
+        running = self._require_running()
+        chat, user = await running.place_of(request.chat, request.user)
+        return await running.engine.start(None, request.dialog, chat, user, (), request.answers)
+
+    async def schedule(self, request: DialogRequest, schedule: Mapping[str, object]) -> Scheduled:
+        """Have a dialog started later; `schedule` is as `schedule_from_dict` reads it.
+
+        Raises:
+            InvalidInputError: it will never be due, is not of that form, or names neither a chat nor a user.
+        """
+        running = self._require_running()
+        job = Job(
+            request.dialog,
+            schedule_from_dict(schedule),
+            "dialog",
+            request.dialog,
+            request.chat,
+            request.user,
+            dict(request.answers),
+        )
+        running.engine.require(request.dialog)
+        number = uuid4().hex
+        put = set_while_running(job, number, self._clock.now())
+        await running.store.commit(put)
+        return Scheduled(number, request, job.schedule.to_dict(), put.timer.due)
+
+    async def scheduled(self, schedule_id: str) -> Scheduled | None:
+        """Return what `schedule` has set and has not happened; `None`: there is none with this id."""
+        timer = await self._require_running().store.timer(f"{ASKED_FOR}/{schedule_id}")
+        if timer is None:
+            return None
+        job = job_of(timer)
+        request = DialogRequest(dialog=job.target, user=job.user, chat=job.chat, answers=job.answers)
+        return Scheduled(schedule_id, request, job.schedule.to_dict(), timer.due)
+
+    async def unschedule(self, schedule_id: str) -> bool:
+        """Cancel it; return whether there was something to cancel."""
+        if await self.scheduled(schedule_id) is None:
+            return False
+        await self._require_running().store.commit(CancelTimer(f"{ASKED_FOR}/{schedule_id}"))
+        return True
+
+
+def _resolve(provided: Provided, dialog: RegisteredDialog[Any], name: str, annotation: object) -> object:  # noqa: ARG001 - see `Resolve`
+    found = provided.find(annotation) if isinstance(annotation, type) else None
+    if found is None or not callable(found):
+        raise LookupError(name)
+    return found(_NO_SCOPE, None)
+
+
+_NO_SCOPE: Final[Scope] = None  # type: ignore[assignment] # a dialog outlives events: it gets what needs none
+
+
+def _address(chat: ChatAddress | str) -> ChatAddress:
+    return chat if isinstance(chat, ChatAddress) else ChatAddress.parse(chat)
+
+
+def _shown(problem: Problem) -> DialogProblem:
+    step = "" if problem.step is None else f" at step {problem.step}"
+    return DialogProblem(problem.dialog, problem.name, problem.version, f"{problem.what}{step}")

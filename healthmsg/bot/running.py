@@ -1,0 +1,347 @@
+"""A bot that runs: its parts, put together, and what becomes of each event."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager, suppress
+from datetime import timedelta
+from types import FrameType
+from typing import Final, Literal
+
+from healthmsg.bot.campaigns import Campaigns
+from healthmsg.bot.clock import BotClock
+from healthmsg.bot.content import Content
+from healthmsg.bot.dialogs.engine import DialogEngine
+from healthmsg.bot.dispatch import Dispatcher
+from healthmsg.bot.outbox import Outbox
+from healthmsg.bot.scope import Scope, Services
+from healthmsg.bot.signals import ParkThis, RetryLater
+from healthmsg.bot.store.effects import Effect
+from healthmsg.bot.store.store import BotStore
+from healthmsg.bot.surface import BotStats, Handled, HowItEnded, Seams, step_of
+from healthmsg.bot.targets import Target
+from healthmsg.bot.timetable import ASKED_FOR, IN_CODE, Job, Timetable, following, job_of
+from healthmsg.bot.watchdog import Watchdog
+from healthmsg.bot.work import WorkLoop
+from healthmsg.bulk.reconcile import SETTLE as REPLY_SETTLE
+from healthmsg.bulk.reconcile import my_id
+from healthmsg.client import Client
+from healthmsg.errors import CallError, DialogOpenError, InvalidInputError, NotFoundError
+from healthmsg.events import Event, MessageCreated, TimerDue
+from healthmsg.gateway.backoff import Backoff
+from healthmsg.gateway.catch_up import SETTLE
+from healthmsg.gateway.opening import events_over
+from healthmsg.gateway.source import EventSource
+from healthmsg.gateway.stream import EventsState
+from healthmsg.ids import ChatAddress, ChatKind
+from healthmsg.log import log
+from healthmsg.models import IdentityProvider, SentMessage
+
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+_AGAIN: Final = timedelta(seconds=30)
+
+
+class Running:
+    """The parts of a bot that was entered. `run` runs once."""
+
+    def __init__(  # noqa: PLR0913 - its parts, by keyword
+        self,
+        client: Client,
+        store: BotStore,
+        clock: BotClock,
+        *,
+        bot: object,
+        campaigns: Campaigns,
+        subscribe: Literal["active", "all", "none"],
+        seams: Seams,
+        on_handled: Callable[[Handled], object],
+    ) -> None:
+        self.client, self.store, self._clock = client, store, clock
+        self._bot, self._campaigns, self._seams, self._on_handled = bot, campaigns, seams, on_handled
+        self._started_at = clock.now()
+        self._events = events_over(
+            client._parts,  # noqa: SLF001 - as its other parts see it
+            store.inbox,
+            subscribe=subscribe,
+            settle=SETTLE if seams.settle is None else seams.settle,
+            backoff=_backoff(seams.reconnect),
+        )
+        self._source = EventSource(self._events)
+        settle = REPLY_SETTLE if seams.settle is None else seams.settle
+        self.outbox: Outbox = Outbox.of(client, store.journal, settle=settle)
+        self._events.on_own_message = self.outbox.heard
+        self._replies: Outbox | _Stepping = self.outbox
+        if seams.on_step is not None:
+            self._replies = _Stepping(self.outbox, seams.on_step)
+            on_step = seams.on_step
+            store.watchers.append(lambda effects: on_step(step_of(effects)))
+        self._loop = WorkLoop(
+            store, self._source, self._handle, clock, again=following, most_crashes=seams.most_crashes
+        )
+        self.engine: DialogEngine
+        self._dispatcher: Dispatcher
+        self._timetable: Timetable
+        self._services: Services | None = None
+        self._is_running = self._is_draining = False
+
+    @property
+    def replies(self) -> "Outbox | _Stepping":
+        """What handlers and dialogs reply through."""
+        return self._replies
+
+    def set_up(self, dispatcher: Dispatcher, engine: DialogEngine, timetable: Timetable) -> None:
+        """Take the parts that were made of the author's code."""
+        self._dispatcher, self.engine, self._timetable = dispatcher, engine, timetable
+
+    # --- from the beginning to the end
+
+    async def run(self) -> None:
+        """Work until drained; see `Bot.run`."""
+        self._is_running = True
+        try:
+            async with AsyncExitStack() as stack:
+                await stack.enter_async_context(self._events)
+                stack.push_async_callback(self._campaigns.close)
+                stack.callback(self.engine.close)
+                if await self._is_prepared():
+                    stack.push_async_callback(self.outbox.close)
+                    await self._begin()
+                    await stack.enter_async_context(Watchdog(self._dispatcher.origins))
+                await self._loop.run()
+        finally:
+            self._is_running = False
+
+    async def _is_prepared(self) -> bool:
+        """Wait until this process has the store; return `False` if it was stopped before."""
+        preparing = asyncio.ensure_future(self._source.prepared())
+        try:
+            while not (preparing.done() or self._is_draining):
+                await asyncio.wait([preparing], timeout=1.0)
+            if preparing.done():
+                preparing.result()
+            return preparing.done()
+        finally:
+            preparing.cancel()
+            await asyncio.wait([preparing])
+
+    async def _begin(self) -> None:
+        client, store = self.client, self.store
+        me = await my_id(client._api)  # noqa: SLF001 - as above
+        await self._campaigns.check(client.environment.api_url, me)
+        await self.outbox.start(me)
+        await self.engine.open()
+        plan = self._timetable.plan(await store.timers(IN_CODE), self._clock.now(), store.event_key)
+        if plan.effects:
+            await store.commit(*plan.effects)
+        for name in plan.too_late:
+            log(
+                30,
+                "the schedule %(name)s was due more than an hour before the bot first had it: it is left out",
+                name=name,
+            )
+        self._services = Services(
+            client,
+            self._replies,
+            store,
+            self._clock,
+            me,
+            self.engine,
+            (self.outbox, self._campaigns),
+            self._bot,
+        )
+
+    def drain(self) -> None:
+        """Begin nothing more."""
+        self._is_draining = True
+        self._loop.drain()
+
+    async def idle(self) -> None:
+        """Wait until there is nothing to do."""
+        await self._loop.idle()
+
+    # --- one event
+
+    async def _handle(self, event: Event) -> Sequence[Effect]:
+        assert self._services is not None  # noqa: S101 - the loop runs after `_begin`
+        began = time.perf_counter()
+        scope = Scope(event, self._services)
+        ended: HowItEnded = "parked"
+        reason = ""
+        try:
+            ended = "done" if await self._dispatch(scope, event) else "ignored"
+        except RetryLater:
+            ended = "again"
+            raise
+        except ParkThis as parked:
+            reason = parked.reason
+            raise
+        except Exception as error:
+            reason = type(error).__name__
+            raise
+        finally:
+            self._note(scope, ended, reason, time.perf_counter() - began)
+        return scope.effects
+
+    async def _dispatch(self, scope: Scope, event: Event) -> bool:
+        silenced = self.engine.silenced(event)
+        if silenced is not None and not _is_one_of(event, silenced):
+            return False  # a person has this chat
+        if isinstance(event, TimerDue) and event.timer_kind in {IN_CODE, ASKED_FOR}:
+            try:
+                job = job_of(event)
+            except InvalidInputError:
+                job = None
+            if job is None:
+                raise ParkThis("its timer was not set by a schedule of this version")
+            if job.do == "dialog":
+                await self._start_scheduled(scope, job)
+                return True
+        return await self._dispatcher.handle(scope)
+
+    async def _start_scheduled(self, scope: Scope, job: Job) -> None:
+        try:
+            chat, user = await self.place_of(job.chat, job.user)
+            await self.engine.start(scope, job.target, chat, user, (), job.answers)
+        except DialogOpenError:
+            log(30, "the scheduled dialog %(name)s was left out: one is open already", name=job.target)
+        except CallError as error:
+            name = type(error).__name__
+        else:
+            return
+        if "name" in locals():
+            log(30, "the scheduled dialog %(name)s waits: %(error)s", name=job.target, error=name)
+            raise RetryLater(_AGAIN)
+
+    def _note(self, scope: Scope, ended: HowItEnded, reason: str, seconds: float) -> None:
+        event, target = scope.event, scope.target
+        handler = str(target.origin) if isinstance(target, Target) else ""
+        chat = getattr(event, "chat", None)
+        self._on_handled(
+            Handled(
+                self._clock.now(), event.id, event.kind, chat, handler, seconds, ended, event.attempt, reason
+            )
+        )
+
+    # --- who and where
+
+    async def place_of(self, chat: ChatAddress | None, user: str | None) -> tuple[ChatAddress, str]:
+        """Return the chat and the user of a dialog, of which one may be left out.
+
+        Raises:
+            InvalidInputError: both are, or the chat is no conversation and has no user.
+            CallError: the service was asked, and did not say.
+        """
+        if chat is None:
+            if not user:
+                raise InvalidInputError("a dialog needs a chat or a user")
+            return (await self.client.conversations.start(user)).address, user
+        if user:
+            return chat, user
+        if chat.kind is not ChatKind.CONVERSATION:
+            raise InvalidInputError("a dialog in a group chat needs a user")
+        other = (await self.client.conversations(chat.id).get()).user
+        if other is None:
+            raise InvalidInputError("the service does not say who this conversation is with: name the user")
+        return chat, other.id
+
+    async def find_provider(self, user_id: str, name: str) -> IdentityProvider:
+        """Return the identity provider of a user by its name, compared exactly [V]."""
+        for provider in await self.client.users(user_id).providers():
+            if provider.name == name:
+                return provider
+        raise InvalidInputError(f"the user can not be verified with {name!r}: it is none of their providers")
+
+    # --- what it says of itself
+
+    @property
+    def state(self) -> str:
+        """What it is doing."""
+        return "draining" if self._is_draining and self._is_running else self._events.state.value
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its tasks run, and its store and outbox have not failed."""
+        return self._is_running and not self.store.writer.has_failed and self.outbox.failure is None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it is connected or catches up, and can write."""
+        is_there = self._events.state in {EventsState.LIVE, EventsState.CATCHING_UP}
+        return self.is_alive and is_there and self._services is not None
+
+    async def stats(self) -> BotStats:
+        """Return the figures."""
+        counters, dialogs = self._loop.counters, await self.store.dialogs()
+        return BotStats(
+            state=self.state,
+            started_at=self._started_at,
+            connected_since=self._events.connected_since,
+            handled=counters.finished,
+            again=counters.postponed,
+            in_hand=self._loop.running,
+            waiting=await self.store.inbox.waiting(),
+            parked=len(await self.store.parked()),
+            open_dialogs=sum(one.state == "open" for one in dialogs),
+            held_dialogs=sum(one.state == "held" for one in dialogs),
+            unknown_replies=len(await self.outbox.unknown()),
+            behind=self._events.behind,
+        )
+
+
+class _Stepping:
+    """An outbox that says when a reply is sent, for tests that restart after each step."""
+
+    def __init__(self, outbox: Outbox, on_step: Callable[[str], object]) -> None:
+        self._outbox, self._on_step = outbox, on_step
+
+    async def send(self, key: str, chat: ChatAddress, content: Content) -> SentMessage:
+        sent = await self._outbox.send(key, chat, content)
+        self._on_step(f"sent {key}")
+        return sent
+
+    async def request_verification(
+        self, key: str, chat: ChatAddress, user_id: str, provider: IdentityProvider
+    ) -> SentMessage:
+        sent = await self._outbox.request_verification(key, chat, user_id, provider)
+        self._on_step(f"sent {key}")
+        return sent
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._outbox, name)
+
+
+def _backoff(longest: float | None) -> Backoff | None:
+    return None if longest is None else Backoff(lambda least, most: min(longest, max(least, most)))
+
+
+def _is_one_of(event: Event, commands: frozenset[str]) -> bool:
+    if not isinstance(event, MessageCreated):
+        return False
+    said = (event.message.body or "").strip().casefold().removeprefix("/")
+    return said in commands
+
+
+@contextmanager
+def ended_by_signals(stop: Callable[[], object] | None) -> Iterator[None]:
+    """Within, call `stop` at the first SIGTERM or Ctrl-C; the second one ends the process at once."""
+    if stop is None:
+        yield
+        return
+    loop, before, seen = asyncio.get_running_loop(), {}, list[int]()
+
+    def on_signal(number: int, _: FrameType | None) -> None:
+        if seen:
+            os._exit(128 + number)  # what was in hand is handled again at the next start
+        seen.append(number)
+        loop.call_soon_threadsafe(stop)
+
+    for number in _SIGNALS:
+        with suppress(ValueError):  # not the main thread
+            before[number] = signal.signal(number, on_signal)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
