@@ -40,7 +40,7 @@ _NEVER: Final = datetime.max.replace(tzinfo=UTC)
 class WorkStore(Protocol):
     """What the work loop needs of a store; see `BotStore`."""
 
-    on_commit: Callable[[Sequence[Effect]], object]
+    watchers: list[Callable[[Sequence[Effect]], object]]
 
     @property
     def newest(self) -> int:
@@ -183,7 +183,7 @@ class WorkLoop:
             await self._wait_until_prepared()
             if self._is_draining:
                 return
-            self._store.on_commit = self._note_commit
+            self._store.watchers.append(self._note_commit)
             self._next_due = await self._store.next_due() or _NEVER
             await self._handle_crashed()
             while not self._is_drained():

@@ -52,7 +52,7 @@ class FakeStore:
     step_records: dict[tuple[str, int], StepRecord] = field(factory=dict)
     timers: dict[str, TimerRecord] = field(factory=dict)
     commits: list[tuple[Effect, ...]] = field(factory=list)
-    on_commit: Callable[[Sequence[Effect]], object] = lambda _: None
+    watchers: list[Callable[[Sequence[Effect]], object]] = field(factory=list)
     _last: int = 0
 
     @property
@@ -73,7 +73,8 @@ class FakeStore:
         self.commits.append(changes)
         for one in changes:
             self._apply(one)
-        self.on_commit(changes)
+        for watch in self.watchers:
+            watch(changes)
 
     async def waiting(
         self, after: int, most: int, *, chat: str | None = None, until: int = 2**62

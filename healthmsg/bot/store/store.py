@@ -16,6 +16,7 @@ from healthmsg.bot.store.effects import Effect
 from healthmsg.bot.store.records import DialogRecord, ParkedEvent, StepRecord, TimerRecord, Waiting
 from healthmsg.bot.store.rows import dialog_of, moment_of, read_moment, storable, timer_of
 from healthmsg.bot.store.writing import EffectWriter
+from healthmsg.bulk.journal import LEASE as OUTBOX_LEASE
 from healthmsg.bulk.journal.changes import Change, Changes
 from healthmsg.bulk.journal.store import SqlJournal
 from healthmsg.database.base import Database
@@ -23,7 +24,7 @@ from healthmsg.database.opening import open_database
 from healthmsg.database.quick import answer
 from healthmsg.database.target import Target
 from healthmsg.database.writer import Writer
-from healthmsg.errors import JournalError, JournalNotFoundError
+from healthmsg.errors import JournalError, JournalInUseError, JournalNotFoundError
 from healthmsg.gateway.inbox.holding import LEASE
 from healthmsg.gateway.inbox.sql import PATIENCE, SqlInbox
 
@@ -46,30 +47,34 @@ class BotStore:
 
     def __init__(self, database: Database, target: Target, *, is_reading: bool = False) -> None:
         self.database: Database = database
-        changes = Changes.of(LEASE if database.is_shared else None, keep_bodies=target.keep_bodies)
+        changes = Changes.of(
+            OUTBOX_LEASE if database.is_shared else None, keep_bodies=target.keep_bodies
+        )
         self.writer: Writer[Change] = Writer(database, changes, 0.0 if is_reading else PATIENCE)
         self.inbox: SqlInbox = SqlInbox(database, self.writer)
         self.journal: SqlJournal = SqlJournal(database, self.writer, changes, is_reading=is_reading)
         """The outbox's."""
-        self.on_commit: Callable[[Sequence[Effect]], object] = lambda _: None
-        """Is called with what was committed."""
+        self.watchers: list[Callable[[Sequence[Effect]], object]] = []
+        """Are called with what was committed."""
         self._is_reading = is_reading
         dialect = "postgresql" if database.is_shared else "sqlite"
         self._effects = EffectWriter(self.inbox, statements.Puts.of(dialect))
 
     @classmethod
     def open(
-        cls, target: str | os.PathLike[str], *, is_reading: bool = False
+        cls, target: str | os.PathLike[str], *, is_reading: bool = False, at_once: bool = False
     ) -> AbstractAsyncContextManager["BotStore"]:
         """Return a context manager that opens it, and makes the tables if there are none.
 
-        `is_reading`: beside a process that has it; only what reads works, and nothing is changed.
+        `is_reading`: beside a process that has it; only what reads works, and nothing is changed. `at_once`:
+        also a database is taken on entering, where `inbox.hold` would wait for another process.
 
         Raises:
             ConfigurationError: it is neither a file nor a PostgreSQL database.
+            JournalInUseError: on entering: another process has it.
             JournalError: on entering: see `SqlInbox.open`; for one who reads, there is none.
         """
-        return _opened(Target.parse(target), is_reading=is_reading)
+        return _opened(Target.parse(target), is_reading=is_reading, at_once=at_once)
 
     async def close(self) -> None:
         """Finish what was asked for, let others have it, and close."""
@@ -91,7 +96,8 @@ class BotStore:
         writing = self._effects.prepare(effects, self.database.now())
         if not await self.inbox.ask(writing.make):
             writing.refuse()
-        self.on_commit(effects)
+        for watch in self.watchers:
+            watch(effects)
 
     # --- events
 
@@ -156,6 +162,16 @@ class BotStore:
         found = await self._all(statements.DUE, {"rows": [[moment_of(now)]], "most": most})
         return sorted((timer_of(row) for row in found), key=lambda timer: (timer.due, timer.id))
 
+    async def timers(self, kind: str) -> list[TimerRecord]:
+        """Return all timers of a kind."""
+        found = await self._all(statements.TIMERS_OF, {"kind": kind})
+        return [timer_of(row) for row in found]
+
+    async def timer(self, timer_id: str) -> TimerRecord | None:
+        """Return the timer with this id, if there is one."""
+        found = await self._all(statements.TIMER, {"id": storable(timer_id)})
+        return timer_of(found[0]) if found else None
+
     async def next_due(self) -> datetime | None:
         """Return when the next timer is due, if there is one."""
         ((earliest,),) = await self._all(statements.NEXT_DUE)
@@ -185,11 +201,13 @@ class BotStore:
 
 
 @asynccontextmanager
-async def _opened(target: Target, *, is_reading: bool) -> AsyncIterator[BotStore]:
+async def _opened(target: Target, *, is_reading: bool, at_once: bool) -> AsyncIterator[BotStore]:
     if is_reading and target.path is not None and not target.path.exists():
         raise JournalNotFoundError("There is no bot's store there.")
     store = BotStore(await open_database(target, LEASE, is_reading=is_reading), target, is_reading=is_reading)
     try:
+        if at_once and not await store.inbox.hold_at_once():
+            raise JournalInUseError("A bot has this store, or has died within the last 10 seconds.")
         yield store
     finally:
         # Cancelling does not cut it short: what has been asked for is about to be on the disk.

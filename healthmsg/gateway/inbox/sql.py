@@ -100,6 +100,10 @@ class SqlInbox:
         if self._hold is not None:
             await self._hold.take()
 
+    async def hold_at_once(self) -> bool:
+        """Return whether this process alone has the inbox; False: another one has it."""
+        return self._hold is None or await self._hold.take_at_once()
+
     # --- starting
 
     async def start(self, account: str, api_url: str, now: datetime | None) -> Start:

@@ -23,7 +23,13 @@ from healthmsg.bot.store.effects import (
     Unpark,
 )
 from healthmsg.bot.store.store import BotStore
-from healthmsg.errors import InvalidInputError, JournalError, JournalInUseError, JournalNotFoundError
+from healthmsg.errors import (
+    InboxLostError,
+    InvalidInputError,
+    JournalError,
+    JournalInUseError,
+    JournalNotFoundError,
+)
 from healthmsg.gateway.inbox import open_inbox
 from healthmsg.gateway.inbox.sql import SqlInbox
 from tests.bot.store.stores import (
@@ -39,6 +45,7 @@ from tests.bot.store.stores import (
     timer,
 )
 from tests.gateway.inbox.inboxes import TEXT, begin, message, of
+from tests.gateway.inbox.test_inbox_killed import steal
 
 HOUR = timedelta(hours=1)
 
@@ -54,6 +61,12 @@ async def states(store: BotStore) -> list[tuple[str, bool, int, int]]:
         ]
 
     return await store.writer.run_in_batch(read)
+
+
+async def other_states(target: str) -> list[tuple[str, bool, int, int]]:
+    """Return the same, seen by another process."""
+    async with BotStore.open(target, is_reading=True) as store:
+        return await states(store)
 
 
 # --- events
@@ -295,7 +308,7 @@ async def test_commits_of_one_moment_share_a_transaction_and_are_made_in_order(
 async def test_what_was_committed_is_said(target: str) -> None:
     said = list[object]()
     async with opened(target) as store:
-        store.on_commit = said.append
+        store.watchers.append(said.append)
         await store.commit(PutDialog(dialog()))
         with pytest.raises(InvalidInputError):
             await store.commit(PutDialog(dialog("d2")))
@@ -338,6 +351,27 @@ async def test_another_program_can_read_it_meanwhile_and_write_nothing(target: s
             with pytest.raises(JournalInUseError):
                 async with BotStore.open(target):
                     pass
+
+
+async def test_who_takes_it_at_once_is_refused_while_a_bot_has_it(target: str) -> None:
+    async with opened(target) as store:
+        (first,) = await enter(store, message(1))
+        await store.commit(Park(first, "x"))
+        with pytest.raises(JournalInUseError):
+            async with BotStore.open(target, at_once=True):
+                pass
+    async with BotStore.open(target, at_once=True) as store:
+        await store.commit(Unpark(first))
+        assert ids(await store.waiting(0, 9)) == ["message/m1"]
+
+
+async def test_nothing_is_committed_after_another_process_has_taken_it_over(database: str) -> None:
+    async with opened(database) as store:
+        (first,) = await enter(store, message(1))
+        await steal(database)
+        with pytest.raises(InboxLostError, match="taken the inbox over"):
+            await store.commit(Begin(first))
+        assert [state for state, *_ in await other_states(database)] == ["new"]
 
 
 async def test_the_key_of_an_event_says_nothing_of_it_and_lasts(target: str) -> None:
