@@ -237,9 +237,6 @@ class Ask(Step[T]):
         run.journal.fill(row, text, key)
         if self.timeout is not None or self.remind:
             run.journal.cancel_timers(row, ("remind", "timeout"))
-        if run.document.others:
-            run.document.others = ()
-            run.put_record()
         run.message_id = None
         if text[0] == "{":
             return outcome_of(text)
@@ -249,10 +246,15 @@ class Ask(Step[T]):
             return Raised(failure)
 
     def _note_others(self) -> None:
-        others = tuple(user for user in self.question.users if user != self.run.record.user)
-        if others:
-            self.run.document.others = others
+        document = self.run.document
+        others = {*document.others, *self.others()}
+        if others != {*document.others}:
+            document.others = tuple(sorted(others))
             self.run.put_record()
+
+    def others(self) -> set[str]:
+        """Return who is asked beside the dialog's user."""
+        return {user for user in self.question.users if user != self.run.record.user}
 
 
 def given_by(event: Event, today: date) -> Given:
