@@ -11,10 +11,12 @@ from healthmsg.bot.content import Content
 from healthmsg.bot.dialogs.exits import DialogExit, NoAnswer, Stopped, TooManyTries
 from healthmsg.bot.dialogs.journal import ASK, Divergence, Journal
 from healthmsg.bot.dialogs.questions.base import Given, Invalid, More, QuestionType
+from healthmsg.bot.dialogs.questions.verification import VerificationQuestion, VerificationResult
 from healthmsg.bot.dialogs.run import Run
 from healthmsg.bot.dialogs.steps import SUSPENDED, Raised, Step, outcome_of, set_timer
 from healthmsg.bot.dialogs.values import exit_to_json
 from healthmsg.bot.store.records import StepRecord
+from healthmsg.errors import ConfigurationError
 from healthmsg.events import (
     Event,
     MessageCreated,
@@ -24,6 +26,7 @@ from healthmsg.events import (
     VerificationRejected,
 )
 from healthmsg.json_text import JSONObject
+from healthmsg.models import IdentityProvider, SentMessage
 
 T = TypeVar("T")
 
@@ -67,11 +70,18 @@ class Ask(Step[T]):
         """Ask it, unless its answer is known; ask it once, however often this is called."""
         run = self.run
         if self.row is None:
-            if (known := self._known_before()) is not None:
+            provider: IdentityProvider | None = None
+            known = self._known_before()
+            if known is None and isinstance(self.question, VerificationQuestion):
+                provider, known = await self._provider(self.question)
+            if known is not None:
                 text = self._kept(known)
                 run.journal.add(self.kind, self.key, text)
                 return self.decode(text)
             self.row = run.journal.open(self.kind, self.key)
+            if provider is not None:
+                said = orjson.dumps({"provider": [provider.provider_id, provider.name]}).decode()
+                run.journal.add_try(said, None)
             self._set_timers(self.row.number)
             self._note_others()
         await run.flush()
@@ -80,12 +90,42 @@ class Ask(Step[T]):
 
     async def _send(self, row: StepRecord) -> None:
         run = self.run
-        content = evolve(self.question.content(run.tools.texts), label=self.key)
-        sent = await run.send(run.key(row.number), content)
+        sent = await self._send_first(run.key(row.number))
         run.message_id = sent.id if sent else None
         # What the last answer led to may not have been sent when the process died.
         if run.journal.tries:
             await self._send_again(run.journal.tries[-1])
+
+    async def _send_first(self, key: str) -> SentMessage | None:
+        run = self.run
+        content = evolve(self.question.content(run.tools.texts), label=self.key)
+        if not isinstance(self.question, VerificationQuestion):
+            return await run.send(key, self._to_user(content))
+        if content.body:
+            await run.send(f"{key}/body", content)
+        provider = next(
+            found["provider"]
+            for row in run.journal.tries
+            if "provider" in (found := orjson.loads(row.value or "{}"))
+        )
+        return await run.request_verification(key, IdentityProvider(*provider))
+
+    async def _provider(self, question: VerificationQuestion) -> tuple[IdentityProvider | None, Any]:
+        """Return with what to verify the user, or the result if that cannot or need not be."""
+        run = self.run
+        if run.tools.identities is None:
+            raise ConfigurationError("This bot cannot ask for verifications: it does not know with what.")
+        found = question.request(*await run.tools.identities(run.record.user))
+        if isinstance(found, IdentityProvider):
+            return found, None
+        return None, found or VerificationResult(is_verified=False, provider=question.provider)
+
+    def _to_user(self, content: Content) -> Content:
+        """Ask the dialog's user alone, where others could press the buttons too."""
+        asked = content.question
+        if asked is None or asked.users or not self.run.address.kind.is_group:
+            return content
+        return evolve(content, question=evolve(asked, users=(self.run.record.user,)))
 
     async def _send_again(self, row: StepRecord) -> None:
         said = orjson.loads(row.value or "{}")
@@ -96,7 +136,7 @@ class Ask(Step[T]):
         if said.get("ask"):
             again = self.question.content_again(said.get("more"), run.tools.texts)
             content = evolve(again, body=f"{body}\n\n{again.body}", label=self.key)
-        await run.send(run.key(row.number), content)
+        await run.send(run.key(row.number), self._to_user(content))
 
     def _known_before(self) -> T | None:
         run = self.run
@@ -139,10 +179,10 @@ class Ask(Step[T]):
         # After days without the bot: a reminder is no use when the time-out comes right after it.
         if self.timeout is None or now < asked + self.timeout:
             content = self.question.content_again(self._state(), self.run.tools.texts)
-            body = f"{self.run.tools.texts.reminder} {content.body}"
-            await self.run.send(
-                self.run.key(self.row.number, document["part"]), evolve(content, body=body, label=self.key)
-            )
+            texts = self.run.tools.texts
+            body = f"{texts.reminder} {content.body or texts.verification_waiting}"
+            key = self.run.key(self.row.number, document["part"])
+            await self.run.send(key, self._to_user(evolve(content, body=body, label=self.key)))
         self._set_reminder(self.row.number, asked, now)
         return SUSPENDED
 
@@ -197,9 +237,6 @@ class Ask(Step[T]):
         run.journal.fill(row, text, key)
         if self.timeout is not None or self.remind:
             run.journal.cancel_timers(row, ("remind", "timeout"))
-        if run.document.others:
-            run.document.others = ()
-            run.put_record()
         run.message_id = None
         if text[0] == "{":
             return outcome_of(text)
@@ -209,10 +246,15 @@ class Ask(Step[T]):
             return Raised(failure)
 
     def _note_others(self) -> None:
-        others = tuple(user for user in self.question.users if user != self.run.record.user)
-        if others:
-            self.run.document.others = others
+        document = self.run.document
+        others = {*document.others, *self.others()}
+        if others != {*document.others}:
+            document.others = tuple(sorted(others))
             self.run.put_record()
+
+    def others(self) -> set[str]:
+        """Return who is asked beside the dialog's user."""
+        return {user for user in self.question.users if user != self.run.record.user}
 
 
 def given_by(event: Event, today: date) -> Given:

@@ -7,10 +7,8 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar, overload
 
 from healthmsg.bot.dialogs import journal as kinds
-from healthmsg.bot.dialogs.asking import Ask
-from healthmsg.bot.dialogs.questions.base import QuestionType
+from healthmsg.bot.dialogs.asks import Asks
 from healthmsg.bot.dialogs.registration import RegisteredDialog
-from healthmsg.bot.dialogs.run import Run
 from healthmsg.bot.dialogs.steps import HandOver, Known, Once, Restart, Say, Sleep
 from healthmsg.errors import InvalidInputError
 from healthmsg.events import Event, event_from_dict
@@ -22,17 +20,14 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class Dialog:
+class Dialog(Asks):
     """One conversation with one user, as a coroutine sees it that may wait for days.
 
     The coroutine awaits nothing but what this has. After a restart it runs again from its beginning, and what
     was done before is not done again: each step returns what it returned then.
     """
 
-    __slots__ = ("_run",)
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
+    __slots__ = ()
 
     def __repr__(self) -> str:
         return f"<Dialog {self._run.record.name} {self._run.id}>"
@@ -56,34 +51,6 @@ class Dialog:
     def started_by(self) -> Event:
         """The event that it was started for."""
         return event_from_dict(self._run.document.event or {})
-
-    # --- asking
-
-    def ask(  # noqa: PLR0913 - what every question has
-        self,
-        question: QuestionType[T],
-        *,
-        key: str | None = None,
-        remind: timedelta | Sequence[timedelta] = (),
-        timeout: timedelta | None = None,
-        tries: int | None = None,
-        invalid: str | None = None,
-    ) -> Awaitable[T]:
-        """Ask a question, and wait for its answer.
-
-        *key* is what it is known by after its wording was changed, and by which an answer can be given
-        before; without it, its text. *remind* repeats it so long after it was asked, or after each of several
-        times. After *tries* invalid answers there is no further one. *invalid* is said in place of the
-        question's own words on what is wrong.
-
-        Raises:
-            Stopped: the user typed a stop word.
-            NoAnswer: *timeout* has passed.
-            TooManyTries: *tries* has been reached.
-            HandedOver: a person had taken the chat over meanwhile.
-        """
-        reminders = (remind,) if isinstance(remind, timedelta) else tuple(remind)
-        return Ask(self._run, question, key, reminders, timeout, tries, invalid)
 
     # --- doing
 

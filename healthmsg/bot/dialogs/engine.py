@@ -21,7 +21,7 @@ from healthmsg.bot.dialogs.kept import Kept, Place
 from healthmsg.bot.dialogs.questions.texts import Texts
 from healthmsg.bot.dialogs.registration import RegisteredDialog, Resolve
 from healthmsg.bot.dialogs.replay import run_of
-from healthmsg.bot.dialogs.run import DialogOutbox, DialogStore, FindProvider, Run, Tools
+from healthmsg.bot.dialogs.run import DialogOutbox, DialogStore, Identities, Run, Tools
 from healthmsg.bot.dialogs.steps import HandOver, Raised, Sleep
 from healthmsg.bot.dialogs.turn import AGAIN, EventScope, Turn
 from healthmsg.bot.dialogs.values import exit_to_json, from_json, to_json
@@ -61,13 +61,14 @@ class DialogEngine:
         dialogs: Iterable[RegisteredDialog[Any]] = (),
         texts: Texts | None = None,
         resolve: Resolve | None = None,
-        find_provider: FindProvider | None = None,
+        identities: Identities | None = None,
         time_zone: str = "Europe/Amsterdam",
+        me: str = "",
         attempts: int = 3,
         keep: int = 1000,
     ) -> None:
         self._tools = Tools(
-            store, outbox, clock, texts or Texts.dutch(), ZoneInfo(time_zone), find_provider, resolve
+            store, outbox, clock, texts or Texts.dutch(), ZoneInfo(time_zone), identities, resolve, me
         )
         self._registry: dict[str, RegisteredDialog[Any]] = {}
         for dialog in dialogs:

@@ -163,7 +163,7 @@ class Journal:
         """Return a new step that is done."""
         return self._put(StepRecord(self.dialog, self._next(), kind, key, value, event))
 
-    def add_try(self, value: str, event: str) -> StepRecord:
+    def add_try(self, value: str, event: str | None) -> StepRecord:
         """Return a step for an event that the open question took without being answered."""
         row = self.add(_TRY, "", value, event)
         self.tries.append(row)

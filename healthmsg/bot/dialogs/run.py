@@ -2,7 +2,7 @@
 
 import asyncio
 import sysconfig
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from datetime import date
 from pathlib import Path
@@ -29,7 +29,7 @@ from healthmsg.errors import (
 )
 from healthmsg.ids import ChatAddress
 from healthmsg.log import log
-from healthmsg.models import IdentityProvider, SentMessage
+from healthmsg.models import IdentityProvider, SentMessage, Verification
 
 _STDLIB: Final = str(Path(sysconfig.get_paths()["stdlib"]))
 _WARNING: Final = 30
@@ -80,8 +80,8 @@ class DialogStore(Protocol):
         """Return the steps of one, in order."""
 
 
-FindProvider = Callable[[str, str], Awaitable[IdentityProvider]]
-"""Returns the identity provider of a user by its name."""
+Identities = Callable[[str], Awaitable[tuple[Sequence[IdentityProvider], Sequence[Verification]]]]
+"""Returns with what a user can be verified, and with what a user is."""
 
 
 @frozen
@@ -94,8 +94,10 @@ class Tools:
     texts: Texts
     time_zone: ZoneInfo
     """Where the users are: it says which day "tomorrow" is."""
-    find_provider: FindProvider | None = None
+    identities: Identities | None = None
     resolve: Resolve | None = None
+    me: str = field(default="", repr=False)
+    """The id of the bot's own user."""
     """Returns what was provided for an argument: of which dialog, its name and its annotation."""
 
     def today(self) -> date:
@@ -236,8 +238,16 @@ class Run:
 
     async def send(self, key: str, content: Content) -> SentMessage | None:
         """Send a message once. `None`: whether it arrived is not known, and it is never sent again."""
+        return await self._once(self.tools.outbox.send(key, self.address, content))
+
+    async def request_verification(self, key: str, provider: IdentityProvider) -> SentMessage | None:
+        """Ask the dialog's user to prove who they are, once. `None`: as of `send`."""
+        outbox = self.tools.outbox
+        return await self._once(outbox.request_verification(key, self.address, self.record.user, provider))
+
+    async def _once(self, sending: Awaitable[SentMessage]) -> SentMessage | None:
         try:
-            return await self.tools.outbox.send(key, self.address, content)
+            return await sending
         except DeliveryUnknownError:
             pass
         except CallError:

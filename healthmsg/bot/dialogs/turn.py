@@ -236,7 +236,13 @@ class Turn:
 
     def done(self) -> None:
         """Hand what is not committed yet to the event's end."""
-        if self.run is not None:
+        run = self.run
+        if run is not None:
+            # Only now: as long as the event may come again, its user must be known as one who was asked.
+            others = run.waiting.others() if isinstance(run.waiting, Ask) else set()
+            if not self.is_over and others != {*run.document.others}:
+                run.document.others = tuple(sorted(others))
+                run.put_record()
             self.scope.effects.extend(self.run.journal.pending)
             self.run.journal.pending.clear()
 

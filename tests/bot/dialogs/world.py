@@ -15,7 +15,7 @@ from healthmsg.bot.store.records import DialogRecord
 from healthmsg.errors import DialogHeldError
 from healthmsg.events import Event, MessageCreated, QuestionAnswered, TimerDue
 from healthmsg.ids import ChatAddress, ChatKind
-from healthmsg.models import Message, SentMessage
+from healthmsg.models import IdentityProvider, Message, SentMessage
 from tests.bot.fakes import FakeClock, FakeOutbox, FakeStore
 
 CHAT = ChatAddress(ChatKind.CONVERSATION, "c1")
@@ -88,8 +88,19 @@ class DyingOutbox(FakeOutbox):
             self.death.after()
         return sent
 
+    async def request_verification(
+        self, key: str, chat: ChatAddress, user_id: str, provider: IdentityProvider
+    ) -> SentMessage:
+        self.death.before()
+        is_new = key not in self.requests
+        self.requests[key] = chat, user_id, provider.provider_id
+        if is_new:
+            self.death.after()
+        return SentMessage(self.id_of(key))
+
     async def message_of(self, message_id: str) -> Known | None:
-        return next((Known(key) for key in self.sent if self.id_of(key) == message_id), None)
+        keys = (*self.sent, *self.requests)
+        return next((Known(key) for key in keys if self.id_of(key) == message_id), None)
 
 
 @define(eq=False)
