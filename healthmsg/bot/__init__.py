@@ -1,5 +1,26 @@
 """Bots: handlers, replies that go out once, dialogs and timers that survive the process."""
 
+from healthmsg.bot.bot import Bot
+from healthmsg.bot.dialogs.dialog import Dialog
+from healthmsg.bot.dialogs.exits import HandedOver, NoAnswer, Stopped, TooManyTries
+from healthmsg.bot.dialogs.handlers import Dialogs
+from healthmsg.bot.dialogs.questions import (
+    AskAllQuestion,
+    Choice,
+    ChoiceQuestion,
+    ChoicesQuestion,
+    ConfirmQuestion,
+    DateQuestion,
+    EmailQuestion,
+    FilesQuestion,
+    MentionQuestion,
+    NumberQuestion,
+    PhoneQuestion,
+    TextQuestion,
+    Texts,
+    VerificationQuestion,
+)
+from healthmsg.bot.dialogs.registration import RegisteredDialog
 from healthmsg.bot.filters import (
     Filter,
     command,
@@ -14,17 +35,46 @@ from healthmsg.bot.helping import Help
 from healthmsg.bot.incoming import Answer, BotChat, IncomingMessage, NotVerified, Verified
 from healthmsg.bot.retrying import Retry
 from healthmsg.bot.router import CallNext, Router
+from healthmsg.bot.schedule import EVERY_DAY, WORKDAYS
+from healthmsg.bot.surface import BotStats, DialogRequest, Handled
 
 __all__ = [
+    "EVERY_DAY",
+    "WORKDAYS",
     "Answer",
+    "AskAllQuestion",
+    "Bot",
     "BotChat",
+    "BotStats",
     "CallNext",
+    "Choice",
+    "ChoiceQuestion",
+    "ChoicesQuestion",
+    "ConfirmQuestion",
+    "DateQuestion",
+    "Dialog",
+    "DialogRequest",
+    "Dialogs",
+    "EmailQuestion",
+    "FilesQuestion",
     "Filter",
+    "HandedOver",
+    "Handled",
     "Help",
     "IncomingMessage",
+    "MentionQuestion",
+    "NoAnswer",
     "NotVerified",
+    "NumberQuestion",
+    "PhoneQuestion",
+    "RegisteredDialog",
     "Retry",
     "Router",
+    "Stopped",
+    "TextQuestion",
+    "Texts",
+    "TooManyTries",
+    "VerificationQuestion",
     "Verified",
     "command",
     "from_user",

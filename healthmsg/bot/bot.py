@@ -254,7 +254,7 @@ class Bot(AsyncOnly):
         dialogs = [dialog for router in self._routers for one in router.tree() for dialog in one.dialogs]
         return DialogEngine(
             store,  # type: ignore[arg-type] # to try dialogs, no more than reading is needed
-            running.outbox if running is not None else None,  # type: ignore[arg-type] # as above
+            running.replies if running is not None else None,  # type: ignore[arg-type] # as above
             self._clock,
             dialogs=dialogs,
             texts=self._texts,

@@ -335,6 +335,11 @@ class Answer(InChat[QuestionAnswered], Generic[O]):
         return None if self._asked is None else self._asked.label
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The names by which a handler may ask for it: the question's, and that of the campaign."""
+        return () if self._asked is None else self._asked.names
+
+    @property
     def key(self) -> str | None:
         """The key under which the question was sent: of a campaign, the recipient's."""
         return None if self._asked is None else self._asked.key

@@ -2,13 +2,14 @@
 
 import inspect
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from enum import Enum
 from types import FrameType
-from typing import Final, Generic, TypeVar, overload
+from typing import Any, Final, Generic, TypeVar, overload
 
 from attrs import define, field, frozen
 
+from healthmsg.bot.dialogs.registration import STOP, Code, Register, RegisteredDialog
 from healthmsg.bot.filters import Filter, as_filter
 from healthmsg.bot.incoming import Answer, IncomingMessage, NotVerified, Verified
 from healthmsg.bot.options import members_by_name
@@ -35,6 +36,7 @@ from healthmsg.events import (
     VerificationRejected,
 )
 
+R = TypeVar("R")
 T = TypeVar("T")
 Handler = Callable[..., Coroutine[object, object, None]]
 HandlerT = TypeVar("HandlerT", bound=Handler)
@@ -230,6 +232,7 @@ class Router:
         """Handlers and routers, in their order."""
         self.errors: list[ErrorRoute] = []
         self.middlewares: list[Middleware] = []
+        self.dialogs: list[RegisteredDialog[Any]] = []
         self.pending: list[Pending] = []
 
     def __repr__(self) -> str:
@@ -308,6 +311,52 @@ class Router:
         """
         self.middlewares.append(Middleware(*checked(handler), local_types=_local_types(handler)))
         return handler
+
+    @overload
+    def dialog(self, function: Code[R], /) -> RegisteredDialog[R]: ...
+
+    @overload
+    def dialog(
+        self,
+        /,
+        *,
+        name: str | None = None,
+        version: int = 1,
+        stop: Iterable[str] = STOP,
+        back: Iterable[str] = (),
+        checkpoint: Iterable[str] = (),
+    ) -> Register: ...
+
+    def dialog(  # noqa: PLR0913 - by keyword
+        self,
+        function: Code[R] | None = None,
+        /,
+        *,
+        name: str | None = None,
+        version: int = 1,
+        stop: Iterable[str] = STOP,
+        back: Iterable[str] = (),
+        checkpoint: Iterable[str] = (),
+    ) -> object:
+        """Register a dialog: an `async def` whose first argument is a `Dialog`; see `RegisteredDialog`.
+
+        It has a name, the function's unless given, and a version, to be raised with changes that do not fit
+        dialogs which are open. `stop` and `back` are words that end it, or take the last answer back, at any
+        question; `checkpoint` words take all answers back since the last `d.mark()`. They are compared whole,
+        and in any case.
+
+        Raises:
+            ConfigurationError: it is not `async def`, or takes no `Dialog`; with file and line.
+        """
+
+        def register(code: Code[R]) -> RegisteredDialog[R]:
+            registered = RegisteredDialog(
+                code, name=name, version=version, stop=stop, back=back, checkpoint=checkpoint
+            )
+            self.dialogs.append(registered)
+            return registered
+
+        return register if function is None else register(function)
 
     def error(
         self, error: type[Exception], *, retry: Retry | None = DEFAULT_RETRY

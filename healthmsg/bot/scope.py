@@ -48,6 +48,10 @@ class KnownMessage(Protocol):
     def label(self) -> str | None:
         """The name of its question."""
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names by which its answers are known: the label, and that of the campaign."""
+
 
 class SentMessages(Protocol):
     """Where messages that were sent are found again: the outbox, or the journal of a campaign."""

@@ -499,6 +499,14 @@ class DialogEngine:
             found.append(check_dialog(self._tools, self._registry, record, steps))
         return [problem for problem in found if problem is not None]
 
+    def require(self, name: str) -> None:
+        """Refuse a dialog that the bot does not have.
+
+        Raises:
+            ConfigurationError: it has none of that name.
+        """
+        self._code(name)
+
     def _code(self, dialog: RegisteredDialog[Any] | str) -> RegisteredDialog[Any]:
         name = dialog if isinstance(dialog, str) else dialog.name
         found = self._registry.get(name)

@@ -67,6 +67,11 @@ class OutboxMessage:
     chat: str = field(repr=False)
     message_id: str
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names by which its answers are known."""
+        return () if self.label is None else (self.label,)
+
 
 class _AskedFor(Intake):
     """Knows which replies a handler wants: what a dead process did not send is sent again for it alone."""
