@@ -107,7 +107,7 @@ class _Kept(Generic[V]):
     @property
     def words(self) -> Words:
         choice = self.choice
-        return Words.of(self.option.name, (choice.label, *choice.aliases), choice.pattern)
+        return Words.of(self.option.name, choice.label, choice.aliases, choice.pattern)
 
 
 class Menu(Generic[V]):

@@ -12,18 +12,17 @@ from healthmsg.bot.dialogs.questions.matching import MOST_TEXT, folded
 from healthmsg.bot.dialogs.questions.texts import Texts
 from healthmsg.errors import InvalidInputError
 from healthmsg.json_text import JSONObject
-from healthmsg.models import Option
 
 # fmt: off
 _YES: Final = frozenset((
     "ja", "j", "jawel", "jazeker", "jep", "yes", "y", "yep", "yeah", "sure", "zeker", "natuurlijk", "klopt",
-    "dat klopt", "akkoord", "oke", "ok", "okay", "prima", "goed", "is goed", "graag", "doe maar", "yes please",
-    "of course", "correct", "agreed", "\U0001f44d",
+    "dat klopt", "akkoord", "oke", "ok", "okay", "prima", "goed", "is goed", "graag", "doe maar",
+    "yes please", "of course", "correct", "agreed", "\U0001f44d",
 ))
 _NO: Final = frozenset((
     "nee", "n", "neen", "nope", "no", "nee dank u", "nee dank je", "nee bedankt", "no thanks", "no thank you",
-    "liever niet", "rather not", "klopt niet", "dat klopt niet", "niet akkoord", "zeker niet", "of course not",
-    "\U0001f44e",
+    "liever niet", "rather not", "klopt niet", "dat klopt niet", "niet akkoord", "zeker niet",
+    "of course not", "\U0001f44e",
 ))
 _TAKES_BACK: Final = frozenset((
     "niet", "geen", "nooit", "maar", "of", "tenzij", "behalve", "misschien",
@@ -148,7 +147,7 @@ def _meant(plain: str) -> bool | None:
 
 def _with_value(choice: "str | Choice[Any]", value: bool, style: str) -> Choice[bool]:  # noqa: FBT001 - the answer
     if isinstance(choice, str):
-        return Choice(choice, value, name=Option(choice).name, style=style)
+        return Choice(choice, value, style=style)
     return Choice(
         choice.label,
         value,
