@@ -133,7 +133,7 @@ class Menu(Generic[V]):
         labels = [folded(kept.choice.label) or kept.choice.label for kept in self._shown]
         if len(set(labels)) < len(labels):
             raise InvalidInputError("two options have the same label, so that a typed answer may mean either")
-        self._words = tuple(kept.words for kept in self._shown)
+        self._words: tuple[Words, ...] | None = None
 
     def __repr__(self) -> str:
         return f"<Menu of {len(self._shown)}>"
@@ -150,6 +150,13 @@ class Menu(Generic[V]):
         return Question(options, multi_answer=several, style=layout)
 
     @property
+    def words(self) -> tuple[Words, ...]:
+        """By what the options that are shown are known; a replay needs none of it."""
+        if self._words is None:
+            self._words = tuple(kept.words for kept in self._shown)
+        return self._words
+
+    @property
     def all_labels(self) -> tuple[str, ...]:
         """The labels of the options that are shown."""
         return tuple(kept.choice.label for kept in self._shown)
@@ -160,16 +167,16 @@ class Menu(Generic[V]):
 
     def pressed(self, name: str) -> str | None:
         """Return the name of the shown option that a button's name stands for; it may be typed as well."""
-        exact = next((words.name for words in self._words if words.name == name), None)
-        return exact or named_exactly(name[:MOST_TEXT], self._words)
+        exact = next((words.name for words in self.words if words.name == name), None)
+        return exact or named_exactly(name[:MOST_TEXT], self.words)
 
     def exactly(self, text: str) -> str | None:
         """Return the name of the option that a text is."""
-        return named_exactly(text, self._words) if len(text) <= MOST_TEXT else None
+        return named_exactly(text, self.words) if len(text) <= MOST_TEXT else None
 
     def within(self, text: str) -> set[str]:
         """Return the names of the options that a text may mean."""
-        return named_within(text, self._words) if len(text) <= MOST_TEXT else set()
+        return named_within(text, self.words) if len(text) <= MOST_TEXT else set()
 
     def value(self, name: str, kind: str) -> V:
         """Return the value of an option, one that is not shown (any more) too.

@@ -1,6 +1,7 @@
 """A question for yes or no."""
 
 import re
+from functools import lru_cache
 from typing import Any, ClassVar, Final
 
 from attrs import field, frozen
@@ -106,7 +107,8 @@ class ConfirmQuestion(QuestionType[bool]):
     def _menu_of(self, yes: "str | Choice[Any]", no: "str | Choice[Any]") -> Menu[bool]:
         if not all(isinstance(one, str | Choice) for one in (yes, no)):
             raise InvalidInputError("yes and no must be texts or Choices")
-        return Menu([_with_value(yes, True, "green"), _with_value(no, False, "red")])
+        # A dialog makes the same question at each replay.
+        return _kept_menu(yes, no) if type(yes) is str and type(no) is str else _menu_of(yes, no)
 
     def encode(self, value: bool) -> bool:  # noqa: FBT001 - the answer
         """Return it as it is."""
@@ -129,6 +131,13 @@ class ConfirmQuestion(QuestionType[bool]):
             return value
         options = tuple(map(str, value)) if isinstance(value, list | tuple) else None
         return self.read(Given(None if options is not None else str(value), options), None, texts)
+
+
+def _menu_of(yes: "str | Choice[Any]", no: "str | Choice[Any]") -> Menu[bool]:
+    return Menu([_with_value(yes, True, "green"), _with_value(no, False, "red")])
+
+
+_kept_menu: Final = lru_cache(maxsize=256)(_menu_of)
 
 
 def _meant(plain: str) -> bool | None:

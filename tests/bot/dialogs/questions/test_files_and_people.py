@@ -42,6 +42,14 @@ def test_a_text_is_no_file() -> None:
     assert reason(FilesQuestion("?"), "kijk") == TEXTS.files_missing
 
 
+def test_half_an_emoji_in_a_name_does_not_keep_an_answer_out_of_the_journal() -> None:
+    files = answer(FilesQuestion("?"), sent(Attachment("f1", name="\ud83d.png")))
+    users = answer(MentionQuestion("?"), mentioning("", User("an", first_name="An \ud83d")))
+
+    assert files == [Attachment("f1", name="\ufffd.png")]
+    assert users == [User("an", first_name="An \ufffd")]
+
+
 def test_files_come_one_by_one() -> None:
     question = FilesQuestion("?", count=(3, 3))
 
