@@ -20,6 +20,7 @@ from healthmsg.bot.dialogs.handlers import Dialogs
 from healthmsg.bot.dialogs.questions.texts import Texts
 from healthmsg.bot.dialogs.registration import RegisteredDialog
 from healthmsg.bot.dispatch import Dispatcher
+from healthmsg.bot.filters import Filter
 from healthmsg.bot.helping import Help
 from healthmsg.bot.router import Router
 from healthmsg.bot.running import Running, ended_by_signals
@@ -198,7 +199,7 @@ class Bot(AsyncOnly):
             target = f"{do.__module__}.{getattr(do, '__qualname__', type(do).__name__)}"
             if self._scheduled_handlers.setdefault(target, do) is not do:
                 raise ConfigurationError(f"two scheduled functions are called {target}: rename one of them")
-            self._timers.timer(calls(target))(do)
+            self._timers.timer(None, Filter(calls(target)))(do)
             job = Job(name or target, schedule, "handler", target, address, user)
         self._timetable.add(job, is_named=name is not None)
 
@@ -215,7 +216,9 @@ class Bot(AsyncOnly):
     async def __aenter__(self) -> Self:
         self._require_not_running()
         try:
-            client = self._given_client or await self._stack.enter_async_context(Client.from_env())
+            client = self._given_client
+            if client is None:
+                client = await self._stack.enter_async_context(Client.from_env())
             store = await self._stack.enter_async_context(BotStore.open(self._store))
             self._running = await self._assembled(client, store)
         except BaseException:
@@ -247,10 +250,10 @@ class Bot(AsyncOnly):
         self._provided.add(self, Bot)
         self._provided.add_maker(Dialogs, lambda scope: Dialogs(running.engine, scope))
         dispatcher = Dispatcher([*self._routers, self._timers], self._provided, help=self._help)
-        running.set_up(dispatcher, self._engine(store, running), self._timetable)
+        running.set_up(dispatcher, partial(self._engine, store, running), self._timetable)
         return running
 
-    def _engine(self, store: StoredDialogs, running: "Running | None") -> DialogEngine:
+    def _engine(self, store: StoredDialogs, running: "Running | None", me: str = "") -> DialogEngine:
         dialogs = [dialog for router in self._routers for one in router.tree() for dialog in one.dialogs]
         return DialogEngine(
             store,  # type: ignore[arg-type] # to try dialogs, no more than reading is needed
@@ -259,8 +262,9 @@ class Bot(AsyncOnly):
             dialogs=dialogs,
             texts=self._texts,
             resolve=partial(_resolve, self._provided),
-            find_provider=running.find_provider if running is not None else None,
+            identities=running.identities if running is not None else None,
             time_zone=self._time_zone,
+            me=me,
         )
 
     async def run(self, *, signals: bool = True) -> None:

@@ -37,7 +37,7 @@ from healthmsg.gateway.source import EventSource
 from healthmsg.gateway.stream import EventsState
 from healthmsg.ids import ChatAddress, ChatKind
 from healthmsg.log import log
-from healthmsg.models import IdentityProvider, SentMessage
+from healthmsg.models import IdentityProvider, SentMessage, Verification
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _AGAIN: Final = timedelta(seconds=30)
@@ -80,7 +80,8 @@ class Running:
         self._loop = WorkLoop(
             store, self._source, self._handle, clock, again=following, most_crashes=seams.most_crashes
         )
-        self.engine: DialogEngine
+        self._engine: DialogEngine | None = None
+        self._make_engine: Callable[[str], DialogEngine]
         self._dispatcher: Dispatcher
         self._timetable: Timetable
         self._services: Services | None = None
@@ -91,9 +92,22 @@ class Running:
         """What handlers and dialogs reply through."""
         return self._replies
 
-    def set_up(self, dispatcher: Dispatcher, engine: DialogEngine, timetable: Timetable) -> None:
-        """Take the parts that were made of the author's code."""
-        self._dispatcher, self.engine, self._timetable = dispatcher, engine, timetable
+    @property
+    def engine(self) -> DialogEngine:
+        """The bot's dialogs.
+
+        Raises:
+            InvalidInputError: the bot has not begun: another process has the store, or it has not connected.
+        """
+        if self._engine is None:
+            raise InvalidInputError("the bot has not begun yet: wait until it is ready. Nothing was done.")
+        return self._engine
+
+    def set_up(
+        self, dispatcher: Dispatcher, make_engine: Callable[[str], DialogEngine], timetable: Timetable
+    ) -> None:
+        """Take the parts that were made of the author's code; an engine is made of the id of the bot's user."""
+        self._dispatcher, self._make_engine, self._timetable = dispatcher, make_engine, timetable
 
     # --- from the beginning to the end
 
@@ -104,10 +118,9 @@ class Running:
             async with AsyncExitStack() as stack:
                 await stack.enter_async_context(self._events)
                 stack.push_async_callback(self._campaigns.close)
-                stack.callback(self.engine.close)
                 if await self._is_prepared():
                     stack.push_async_callback(self.outbox.close)
-                    await self._begin()
+                    await self._begin(stack)
                     await stack.enter_async_context(Watchdog(self._dispatcher.origins))
                 await self._loop.run()
         finally:
@@ -126,12 +139,14 @@ class Running:
             preparing.cancel()
             await asyncio.wait([preparing])
 
-    async def _begin(self) -> None:
+    async def _begin(self, stack: AsyncExitStack) -> None:
         client, store = self.client, self.store
         me = await my_id(client._api)  # noqa: SLF001 - as above
         await self._campaigns.check(client.environment.api_url, me)
         await self.outbox.start(me)
-        await self.engine.open()
+        self._engine = self._make_engine(me)
+        stack.callback(self._engine.close)
+        await self._engine.open()
         plan = self._timetable.plan(await store.timers(IN_CODE), self._clock.now(), store.event_key)
         if plan.effects:
             await store.commit(*plan.effects)
@@ -147,7 +162,7 @@ class Running:
             store,
             self._clock,
             me,
-            self.engine,
+            self._engine,
             (self.outbox, self._campaigns),
             self._bot,
         )
@@ -167,7 +182,7 @@ class Running:
         assert self._services is not None  # noqa: S101 - the loop runs after `_begin`
         began = time.perf_counter()
         scope = Scope(event, self._services)
-        ended: HowItEnded = "parked"
+        ended: HowItEnded | None = None
         reason = ""
         try:
             ended = "done" if await self._dispatch(scope, event) else "ignored"
@@ -175,13 +190,14 @@ class Running:
             ended = "again"
             raise
         except ParkThis as parked:
-            reason = parked.reason
+            ended, reason = "parked", parked.reason
             raise
         except Exception as error:
-            reason = type(error).__name__
+            ended, reason = "parked", type(error).__name__
             raise
         finally:
-            self._note(scope, ended, reason, time.perf_counter() - began)
+            if ended is not None:  # else it was cancelled, and comes again
+                self._note(scope, ended, reason, time.perf_counter() - began)
         return scope.effects
 
     async def _dispatch(self, scope: Scope, event: Event) -> bool:
@@ -207,12 +223,8 @@ class Running:
         except DialogOpenError:
             log(30, "the scheduled dialog %(name)s was left out: one is open already", name=job.target)
         except CallError as error:
-            name = type(error).__name__
-        else:
-            return
-        if "name" in locals():
-            log(30, "the scheduled dialog %(name)s waits: %(error)s", name=job.target, error=name)
-            raise RetryLater(_AGAIN)
+            log(30, "the scheduled dialog %(name)s waits: %(error)s", name=job.target, error=type(error).__name__)
+            raise RetryLater(_AGAIN) from None
 
     def _note(self, scope: Scope, ended: HowItEnded, reason: str, seconds: float) -> None:
         event, target = scope.event, scope.target
@@ -246,12 +258,12 @@ class Running:
             raise InvalidInputError("the service does not say who this conversation is with: name the user")
         return chat, other.id
 
-    async def find_provider(self, user_id: str, name: str) -> IdentityProvider:
-        """Return the identity provider of a user by its name, compared exactly [V]."""
-        for provider in await self.client.users(user_id).providers():
-            if provider.name == name:
-                return provider
-        raise InvalidInputError(f"the user can not be verified with {name!r}: it is none of their providers")
+    async def identities(
+        self, user_id: str
+    ) -> tuple[Sequence[IdentityProvider], Sequence[Verification]]:
+        """Return with what a user can still be verified, and with what they are."""
+        users = self.client.users
+        return await users.providers(user_id), await users.verifications(user_id)
 
     # --- what it says of itself
 

@@ -22,7 +22,8 @@ from healthmsg.bot.store.effects import (
     Unpark,
 )
 from healthmsg.bot.store.records import TimerRecord
-from healthmsg.bot.work import ParkThis, RetryLater, WorkLoop
+from healthmsg.bot.signals import ParkThis, RetryLater
+from healthmsg.bot.work import WorkLoop
 from healthmsg.errors import ClientClosedError, InvalidInputError, JournalError
 from healthmsg.events import Event, PresenceChanged, TimerDue, TypingStarted, UnknownEvent
 from healthmsg.ids import ChatAddress

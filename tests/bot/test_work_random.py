@@ -12,7 +12,8 @@ from attrs import define, evolve, field
 from healthmsg.bot.queues import MOST
 from healthmsg.bot.store.effects import Effect, Finish, Postpone, PutTimer, Unpark
 from healthmsg.bot.store.records import TimerRecord
-from healthmsg.bot.work import ParkThis, RetryLater, WorkLoop
+from healthmsg.bot.signals import ParkThis, RetryLater
+from healthmsg.bot.work import WorkLoop
 from healthmsg.errors import JournalError
 from healthmsg.events import Event, MessageCreated, TimerDue
 from healthmsg.gateway.inbox.event_rows import chat_of
