@@ -18,6 +18,7 @@ Call = Callable[[Scope, object], Awaitable[object]]
 """Calls a handler with its arguments."""
 _MOST_NAMED: Final = 12
 _POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_SAY_NOTHING: Final = (object, Any, types.UnionType)
 _COLLECTS: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
@@ -78,7 +79,7 @@ def _parameter(
         annotation = _evaluated(name, annotation, function, local_types)
     annotation, is_optional = _without_none(annotation)
     wanted = get_origin(annotation) or annotation
-    if not isinstance(wanted, type) or wanted is object:
+    if not isinstance(wanted, type) or wanted in _SAY_NOTHING:
         raise CannotBeFilled(f"the type of {name!r} is no class, so it does not say what it gets")
     return Parameter(
         name,

@@ -18,6 +18,9 @@ T_contra = TypeVar("T_contra", contravariant=True)
 class Filter(Generic[T_contra]):
     """A condition. `Filter(function)` makes one of any plain function that returns whether it holds.
 
+    Those of messages and those of anything in a chat go together: `in_group & text("ja")`; for a function of
+    your own beside one of the latter, type checkers need `Filter(function)`.
+
     Filters are called in the event loop, for each event: they must be quick, wait for nothing, and change
     nothing.
 

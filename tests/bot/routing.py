@@ -44,7 +44,7 @@ class Client:
 
     senders: dict[str, str] = field(factory=dict)
     read: list[str] = field(factory=list)
-    chats: list[ChatAddress] = field(factory=list)
+    calls: list[str] = field(factory=list)
 
     @property
     def users(self) -> "Client":
@@ -53,9 +53,20 @@ class Client:
     async def providers(self, _: str) -> tuple[IdentityProvider, ...]:
         return (IdentityProvider("p1", "idin"),)
 
-    def chat(self, address: ChatAddress) -> "Client":
-        self.chats.append(address)
+    def chat(self, _: ChatAddress) -> "Client":
         return self
+
+    async def send(self, _: str) -> None:
+        self.calls.append("send")
+
+    async def ask(self, _: str, **__: object) -> None:
+        self.calls.append("ask")
+
+    async def upload(self, *_: object, **__: object) -> None:
+        self.calls.append("upload")
+
+    async def request_verification(self, **_: object) -> None:
+        self.calls.append("request_verification")
 
     async def message(self, message_id: str) -> Message:
         self.read.append(message_id)
@@ -123,7 +134,9 @@ class Bot:
         return [*self.outbox.bodies()]
 
 
-def message(body: str | None, chat: ChatAddress = CONVERSATION, user: str | None = AN, **more: Any) -> MessageCreated:
+def message(
+    body: str | None, chat: ChatAddress = CONVERSATION, user: str | None = AN, **more: Any
+) -> MessageCreated:
     return MessageCreated.of(chat, Message("m1", body=body, user_id=user, **more), me=ME, received_at=NOON)
 
 

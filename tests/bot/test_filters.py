@@ -30,7 +30,8 @@ def incoming(body: str | None, **more: object) -> IncomingMessage:
 
 
 @pytest.mark.parametrize(
-    "body", ["Afspraak", " afspraak\n", "AFSPRAAK", f"[mention={ME}] afspraak", f"[mention={ME.upper()}]: Afspraak"]
+    "body",
+    ["Afspraak", " afspraak\n", "AFSPRAAK", f"[mention={ME}] afspraak", f"[mention={ME.upper()}]: Afspraak"],
 )
 def test_a_text_is_compared_whole_in_any_case_and_without_a_mention_of_the_bot(body: str) -> None:
     assert text("Afspraak")(incoming(body))
@@ -60,7 +61,7 @@ def test_a_text_can_be_any_of_several_or_begin_with_one_or_match_a_pattern() -> 
 @pytest.mark.parametrize("wrong", [{}, {"regex": "("}, {"prefix": " "}])
 def test_a_text_that_says_nothing_is_refused(wrong: dict[str, str]) -> None:
     with pytest.raises(InvalidInputError):
-        text(**wrong)  # type: ignore[arg-type] # on purpose
+        text(**wrong)
 
 
 @pytest.mark.parametrize("body", ["help", "/help", " HULP ", f"[mention={ME}] /hulp"])
@@ -106,8 +107,9 @@ def test_filters_and_plain_functions_are_combined() -> None:
     assert not (in_group & text("ja"))(incoming("ja"))
     assert (in_group | text("ja"))(incoming("ja"))
     assert (~text("ja"))(incoming("nee"))
-    assert (long & in_conversation)(incoming("langer"))
-    assert not (in_conversation & long)(incoming("kort"))
+    assert (long & ~text("kort"))(incoming("langer"))
+    assert not (~text("langer") & long)(incoming("kort"))
+    assert (Filter(long) & in_conversation)(incoming("langer"))
     assert (long | text("ja"))(incoming("ja"))
 
 

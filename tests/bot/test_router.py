@@ -64,7 +64,9 @@ def test_a_plain_function_that_no_handler_follows_is_refused_at_the_start() -> N
     bot = Bot()
     bot.router.message(lambda message: bool(message.body))
 
-    with pytest.raises(ConfigurationError, match=r"@router\.message\(…\) \(.*test_router\.py:\d+\) was put on no handler"):
+    with pytest.raises(
+        ConfigurationError, match=r"@router\.message\(…\) \(.*test_router\.py:\d+\) was put on no handler"
+    ):
         bot.start()
 
 
@@ -97,7 +99,11 @@ def test_included_routers_stand_where_they_were_included() -> None:
     async def third() -> None: ...
 
     assert names(outer) == ["first", "second", "third"]
-    assert [[one.name for one in chain] for _, chain in outer.routes()] == [["outer"], ["inner", "outer"], ["outer"]]
+    assert [[one.name for one in chain] for _, chain in outer.routes()] == [
+        ["outer"],
+        ["inner", "outer"],
+        ["outer"],
+    ]
 
 
 def test_routers_in_circles_and_twice_are_refused() -> None:
@@ -107,7 +113,7 @@ def test_routers_in_circles_and_twice_are_refused() -> None:
 
     with pytest.raises(ConfigurationError, match="goes in circles"):
         a.include(a)
-    with pytest.raises(ConfigurationError, match="<Router a> cannot be within <Router c>|<Router c> cannot be within"):
+    with pytest.raises(ConfigurationError, match="<Router c> cannot be within <Router a>"):
         c.include(a)
     with pytest.raises(ConfigurationError, match="already"):
         a.include(c)
