@@ -193,6 +193,24 @@ class Provided:
         """What is made for each event."""
         return tuple(self._resources.values())
 
+    def value_for(self, annotation: object) -> object:
+        """Return what was provided for an annotation, outside of any event: an argument of a dialog.
+
+        Raises:
+            LookupError: there is nothing, several fit, or it is made for each event.
+        """
+        wanted = _without_none(annotation)[0]
+        wanted = get_origin(wanted) or wanted
+        try:
+            found = self.find(wanted) if isinstance(wanted, type) and wanted not in _SAY_NOTHING else None
+        except CannotBeFilled as error:
+            problem = str(error)
+        else:
+            if isinstance(found, Constant):
+                return found.value
+            problem = "nothing is provided that is the same for all events"
+        raise LookupError(problem)
+
     def find(self, wanted: type) -> Getter | Resource | None:
         """Return where an argument of a type comes from.
 

@@ -319,3 +319,19 @@ def test_what_cannot_be_made_is_refused() -> None:
     take(handler)
     bot.router.message(handler)
     assert "goes in circles: Session needs Session" in refusal(bot)
+
+
+def test_dialogs_get_what_is_the_same_for_all_events() -> None:
+    @asynccontextmanager
+    async def session() -> AsyncIterator[Session]:
+        yield Session([])
+
+    bot, ehr = Bot(), Ehr()
+    bot.provided.add(ehr)
+    bot.provided.add(session)
+
+    assert bot.provided.value_for(Base) is ehr
+    assert bot.provided.value_for(Ehr | None) is ehr
+    for annotation in (Session, Roster, Any, "Ehr"):
+        with pytest.raises(LookupError):
+            bot.provided.value_for(annotation)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from healthmsg.bot import Answer, IncomingMessage, Router, text
+from healthmsg.bot.dialogs.dialog import Dialog
 from healthmsg.errors import ConfigurationError, InvalidInputError
 from healthmsg.events import (
     ConversationStarted,
@@ -203,3 +204,27 @@ async def test_timers_are_told_apart_by_their_kind() -> None:
 
     assert await bot.handle(EVENTS["timer"])
     assert got == ["t"]
+
+
+def test_dialogs_are_gathered_of_all_routers_and_have_names_of_their_own() -> None:
+    outer, inner = Router(), Router()
+
+    @inner.dialog(version=2, stop=("stop", "annuleren"), back=("terug",))
+    async def intake(d: Dialog) -> None:
+        await d.say("dag")
+
+    @intake.version(1)
+    async def _(d: Dialog) -> None:
+        await d.say("hallo")
+
+    outer.include(inner)
+    assert outer.all_dialogs() == (intake,)
+    assert (intake.name, intake.newest) == ("intake", 2)
+    assert intake.stop == frozenset({"stop", "annuleren"})
+
+    @outer.dialog(name="intake")
+    async def other(d: Dialog) -> None:
+        await d.say("dag")
+
+    with pytest.raises(ConfigurationError, match=r"called intake: other \(.*\) and intake \(.*\)"):
+        outer.all_dialogs()
