@@ -282,7 +282,7 @@ class Constant:
     __slots__ = ("value",)
 
     def __init__(self, value: object) -> None:
-        self.value = value
+        self.value: object = value
 
     def __call__(self, _: Scope, __: object) -> object:
         """Return it."""

@@ -227,7 +227,7 @@ class Router:
     """Any event, in its turn: `event: Event`. What only looks on is a `middleware`."""
 
     def __init__(self, name: str | None = None) -> None:
-        self.name = name
+        self.name: str | None = name
         self.items: list[Route | Router] = []
         """Handlers and routers, in their order."""
         self.errors: list[ErrorRoute] = []
