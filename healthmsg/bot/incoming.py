@@ -238,11 +238,13 @@ class IncomingMessage(InChat[MessageCreated | QuestionAnswered]):
         self._scope = scope
         self._event = event
         self._chat = None
-        body = self.body = self._message.body or ""
+        body = self._message.body or ""
+        self.body: str = body
         """The text as it was written; empty where there are files alone."""
         if "[" in body and (found := _MENTION.match(body)) and found[1].lower() == scope.services.me.lower():
             body = body[found.end() :]
-        text = self.text = body.strip()
+        text = body.strip()
+        self.text: str = text
         """The text without blanks around, and without a mention of this bot that it begins with."""
         self.folded: str = text.lower() if text.isascii() else fold(text)
         """The `text` as it is compared: in lower case."""
