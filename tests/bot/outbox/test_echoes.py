@@ -97,7 +97,12 @@ async def test_two_messages_that_may_be_it_prove_nothing(sandbox: Sandbox, file:
     chat = chat_in(sandbox)
 
     async with running(sandbox, str(file), settle=LONG) as run:
-        sandbox.on_message = lambda _: [echo(run, chat, Message(one, "Hallo")) for one in ("m1", "m2")]
+
+        def two_echoes(_: str) -> None:
+            for one in ("m1", "m2"):
+                echo(run, chat, Message(one, "Hallo"))
+
+        sandbox.on_message = two_echoes
         sending = await in_doubt(run, sandbox, chat, CutAfter())
         await asyncio.wait([sending], timeout=0.5)
         assert not sending.done()
