@@ -39,6 +39,10 @@ from healthmsg.models import SentMessage
 T = TypeVar("T")
 
 
+class Unreadable(Exception):  # noqa: N818 - it never gets out of here
+    """What was kept of a step fits the code no more."""
+
+
 class Suspended:
     """What `perform` returns of a step that an event will complete."""
 
@@ -76,7 +80,8 @@ class Step(Wanted, Generic[T]):
         run = self.run
         if not run._is_active:  # noqa: SLF001 - the run's other half
             run.check_active()
-        row = self.done(run.journal)
+        journal = run.journal
+        row = self._matching(journal)
         if row is None:
             return (yield self)  # type: ignore[return-value] # the engine sends what `perform` returned
         if isinstance(row, Divergence):
@@ -85,14 +90,34 @@ class Step(Wanted, Generic[T]):
         if row.value is None:
             self.row = row
             return (yield self)  # type: ignore[return-value] # as above
-        if row.value[0] == "{":
-            raise error_from_json(orjson.loads(row.value))
+        found, error = self._read(row)
+        if error is None:
+            return found  # type: ignore[return-value] # it is one
+        if isinstance(error, Unreadable):
+            yield Halt(journal.misfit(row))
+        raise error
+
+    def _matching(self, journal: Journal) -> StepRecord | Divergence | None:
+        # A replay goes through here once for each answer: what matches at once is taken at once.
+        if journal.position < len(journal.rows):
+            row = journal.rows[journal.position]
+            if row.key != self.key or row.kind != self.kind:
+                return self.done(journal)
+            journal.position += 1
+            if self.run.document.answers:
+                self.run.used.add(self.key)
+            return row
+        return self.done(journal) if journal.reworded else None
+
+    def _read(self, row: StepRecord) -> tuple[T | None, Exception | None]:
+        """Return the value of a step that is done, or its error; `Unreadable` where it fits no more."""
+        text = row.value or ""
         try:
-            return self.decode(row.value)
+            if text[0] == "{":
+                return None, error_from_json(orjson.loads(text))
+            return self.decode(text), None
         except Exception:  # noqa: BLE001 - whatever it is: the value is not one of this step
-            misfit = run.journal.misfit(row)
-        yield Halt(misfit)
-        raise GeneratorExit
+            return None, Unreadable()
 
     def done(self, journal: Journal) -> StepRecord | Divergence | None:
         """Return what was done at this place."""
@@ -297,7 +322,7 @@ def name_of(function: Callable[..., object]) -> str:
 
 
 async def _called(function: Callable[..., object], arguments: tuple[object, ...]) -> object:
-    call = getattr(type(function), "__call__", None)
+    call = type(function).__call__
     is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
     result = function(*arguments) if is_async else await in_thread(function, *arguments)
     return await result if inspect.isawaitable(result) else result

@@ -404,7 +404,7 @@ async def test_after_hand_over_the_bot_is_silent_until_a_person_gives_the_chat_b
         await world.says(said)
     await world.kill_and_restart()
     event = world.message("help")
-    assert world.engine.silenced(event) == {"bot"}
+    assert world.engine.silenced(event) == frozenset({"bot"})
     assert world.engine.silenced(world.message("help", user="bea")) is None
     assert world.sees == ["Wat is er?"]
     assert not world.unhandled

@@ -150,7 +150,8 @@ async def test_a_dialog_that_has_left_memory_takes_no_room_there() -> None:
         world.store.commits.clear()
         gc.collect()
         found = tracemalloc.take_snapshot().filter_traces(
-            [tracemalloc.Filter(True, "*/bot/dialogs/kept.py"), tracemalloc.Filter(True, "*/bot/dialogs/run.py"),
+            [tracemalloc.Filter(True, "*/bot/dialogs/kept.py"),
+             tracemalloc.Filter(True, "*/bot/dialogs/run.py"),
              tracemalloc.Filter(True, "*/bot/dialogs/engine.py")]
         )  # fmt: skip
     finally:
