@@ -51,6 +51,7 @@ class Choice(Generic[V]):
     aliases: tuple[str, ...] = field(repr=False)
     pattern: re.Pattern[str] | None = field(repr=False)
     shown_if: bool
+    _wire_name: str = field(repr=False, eq=False)
 
     @overload
     def __init__(
@@ -86,12 +87,12 @@ class Choice(Generic[V]):
         pattern: str | re.Pattern[str] | None = None,
         shown_if: bool = True,
     ) -> None:
-        Option(label, name=name, style=style)  # which checks them
+        wire_name = Option(label, name=name, style=style).name  # it checks them
         if isinstance(aliases, str) or not all(isinstance(alias, str) for alias in aliases):
             raise InvalidInputError("aliases must be a list of texts")
         found = None if pattern is None else compiled(pattern)
         chosen: Any = label if value is NOTHING else value
-        self.__attrs_init__(label, chosen, name, style, tuple(aliases), found, bool(shown_if))
+        self.__attrs_init__(label, chosen, name, style, tuple(aliases), found, bool(shown_if), wire_name)
 
 
 Options = Sequence[str | Choice[V]] | type[Enum]
@@ -102,12 +103,17 @@ class _Kept(Generic[V]):
     """An option with its name settled."""
 
     choice: Choice[V] = field(repr=False)
-    option: Option = field(repr=False)
+    name: str = field(repr=False)
+    style: str | None
+
+    @property
+    def option(self) -> Option:
+        return Option(self.choice.label, name=self.name, style=self.style)
 
     @property
     def words(self) -> Words:
         choice = self.choice
-        return Words.of(self.option.name, (choice.label, *choice.aliases), choice.pattern)
+        return Words.of(self.name, choice.label, choice.aliases, choice.pattern)
 
 
 class Menu(Generic[V]):
@@ -124,7 +130,7 @@ class Menu(Generic[V]):
         choices: list[Choice[V]] = _choices(options)
         names = _names(choices)
         self._all = {
-            name: _Kept(choice, Option(choice.label, name=name, style=choice.style or style))
+            name: _Kept(choice, name, choice.style or style)
             for name, choice in zip(names, choices, strict=True)
         }
         self._shown = tuple(kept for kept in self._all.values() if kept.choice.shown_if)
@@ -133,7 +139,7 @@ class Menu(Generic[V]):
         labels = [folded(kept.choice.label) or kept.choice.label for kept in self._shown]
         if len(set(labels)) < len(labels):
             raise InvalidInputError("two options have the same label, so that a typed answer may mean either")
-        self._words = tuple(kept.words for kept in self._shown)
+        self._words: tuple[Words, ...] | None = None
 
     def __repr__(self) -> str:
         return f"<Menu of {len(self._shown)}>"
@@ -150,6 +156,13 @@ class Menu(Generic[V]):
         return Question(options, multi_answer=several, style=layout)
 
     @property
+    def words(self) -> tuple[Words, ...]:
+        """By what the options that are shown are known; a replay needs none of it."""
+        if self._words is None:
+            self._words = tuple(kept.words for kept in self._shown)
+        return self._words
+
+    @property
     def all_labels(self) -> tuple[str, ...]:
         """The labels of the options that are shown."""
         return tuple(kept.choice.label for kept in self._shown)
@@ -160,16 +173,16 @@ class Menu(Generic[V]):
 
     def pressed(self, name: str) -> str | None:
         """Return the name of the shown option that a button's name stands for; it may be typed as well."""
-        exact = next((words.name for words in self._words if words.name == name), None)
-        return exact or named_exactly(name[:MOST_TEXT], self._words)
+        exact = next((words.name for words in self.words if words.name == name), None)
+        return exact or named_exactly(name[:MOST_TEXT], self.words)
 
     def exactly(self, text: str) -> str | None:
         """Return the name of the option that a text is."""
-        return named_exactly(text, self._words) if len(text) <= MOST_TEXT else None
+        return named_exactly(text, self.words) if len(text) <= MOST_TEXT else None
 
     def within(self, text: str) -> set[str]:
         """Return the names of the options that a text may mean."""
-        return named_within(text, self._words) if len(text) <= MOST_TEXT else set()
+        return named_within(text, self.words) if len(text) <= MOST_TEXT else set()
 
     def value(self, name: str, kind: str) -> V:
         """Return the value of an option, one that is not shown (any more) too.
@@ -405,7 +418,7 @@ def _names(choices: Sequence[Choice[V]]) -> list[str]:
     for choice in choices:
         name = choice.name
         if name is None:
-            name = derived = Option(choice.label).name
+            name = derived = choice._wire_name  # noqa: SLF001 - of the same module
             number = 2
             while name in taken:
                 end = f"_{number}"

@@ -1,6 +1,7 @@
 """A question for yes or no."""
 
 import re
+from functools import lru_cache
 from typing import Any, ClassVar, Final
 
 from attrs import field, frozen
@@ -12,18 +13,17 @@ from healthmsg.bot.dialogs.questions.matching import MOST_TEXT, folded
 from healthmsg.bot.dialogs.questions.texts import Texts
 from healthmsg.errors import InvalidInputError
 from healthmsg.json_text import JSONObject
-from healthmsg.models import Option
 
 # fmt: off
 _YES: Final = frozenset((
     "ja", "j", "jawel", "jazeker", "jep", "yes", "y", "yep", "yeah", "sure", "zeker", "natuurlijk", "klopt",
-    "dat klopt", "akkoord", "oke", "ok", "okay", "prima", "goed", "is goed", "graag", "doe maar", "yes please",
-    "of course", "correct", "agreed", "\U0001f44d",
+    "dat klopt", "akkoord", "oke", "ok", "okay", "prima", "goed", "is goed", "graag", "doe maar",
+    "yes please", "of course", "correct", "agreed", "\U0001f44d",
 ))
 _NO: Final = frozenset((
     "nee", "n", "neen", "nope", "no", "nee dank u", "nee dank je", "nee bedankt", "no thanks", "no thank you",
-    "liever niet", "rather not", "klopt niet", "dat klopt niet", "niet akkoord", "zeker niet", "of course not",
-    "\U0001f44e",
+    "liever niet", "rather not", "klopt niet", "dat klopt niet", "niet akkoord", "zeker niet",
+    "of course not", "\U0001f44e",
 ))
 _TAKES_BACK: Final = frozenset((
     "niet", "geen", "nooit", "maar", "of", "tenzij", "behalve", "misschien",
@@ -107,7 +107,8 @@ class ConfirmQuestion(QuestionType[bool]):
     def _menu_of(self, yes: "str | Choice[Any]", no: "str | Choice[Any]") -> Menu[bool]:
         if not all(isinstance(one, str | Choice) for one in (yes, no)):
             raise InvalidInputError("yes and no must be texts or Choices")
-        return Menu([_with_value(yes, True, "green"), _with_value(no, False, "red")])
+        # A dialog makes the same question at each replay.
+        return _kept_menu(yes, no) if type(yes) is str and type(no) is str else _menu_of(yes, no)
 
     def encode(self, value: bool) -> bool:  # noqa: FBT001 - the answer
         """Return it as it is."""
@@ -132,6 +133,13 @@ class ConfirmQuestion(QuestionType[bool]):
         return self.read(Given(None if options is not None else str(value), options), None, texts)
 
 
+def _menu_of(yes: "str | Choice[Any]", no: "str | Choice[Any]") -> Menu[bool]:
+    return Menu([_with_value(yes, True, "green"), _with_value(no, False, "red")])
+
+
+_kept_menu: Final = lru_cache(maxsize=256)(_menu_of)
+
+
 def _meant(plain: str) -> bool | None:
     """Return what the usual words mean, if that is clear."""
     if plain in _YES:
@@ -148,7 +156,7 @@ def _meant(plain: str) -> bool | None:
 
 def _with_value(choice: "str | Choice[Any]", value: bool, style: str) -> Choice[bool]:  # noqa: FBT001 - the answer
     if isinstance(choice, str):
-        return Choice(choice, value, name=Option(choice).name, style=style)
+        return Choice(choice, value, style=style)
     return Choice(
         choice.label,
         value,

@@ -121,7 +121,7 @@ class DateQuestion(QuestionType[date]):
             with suppress(OverflowError):
                 return self._checked(given.today + timedelta(days=days), texts)
         places = list(_places(text))
-        if len({(place["day"], _month_of(place), place["year"]) for place in places}) > 1:
+        if len({(int(place["day"]), _month_of(place), place["year"]) for place in places}) > 1:
             return Invalid(texts.date_several)
         return self._of(places[0], texts) if places else Invalid(texts.date_invalid)
 

@@ -29,15 +29,18 @@ class Words:
     """By what an option is known in a typed text."""
 
     name: str = field(repr=False)
+    label: str = field(repr=False)
     exact: frozenset[str] = field(repr=False)
     """Folded: label, name and aliases."""
     pattern: re.Pattern[str] | None = field(repr=False)
 
     @classmethod
-    def of(cls, name: str, spellings: Iterable[str], pattern: str | re.Pattern[str] | None) -> "Words":
+    def of(
+        cls, name: str, label: str, aliases: Iterable[str], pattern: str | re.Pattern[str] | None
+    ) -> "Words":
         """Return those of an option. A spelling of which nothing is left when it is folded is left out."""
-        exact = frozenset(filter(None, (folded(one) for one in (*spellings, name))))
-        return cls(name, exact, None if pattern is None else compiled(pattern))
+        exact = frozenset(filter(None, (folded(one) for one in (label, *aliases, name))))
+        return cls(name, folded(label), exact, None if pattern is None else compiled(pattern))
 
 
 @frozen
@@ -57,9 +60,11 @@ def folded(text: str) -> str:
 def named_exactly(text: str, options: Sequence[Words]) -> str | None:
     """Return the name of the option that a text is: its label, its name, an alias or its number, from 1."""
     wanted = folded(text)
-    matches = [words.name for words in options if wanted in words.exact]
+    matches = [words for words in options if wanted in words.exact]
+    if len(matches) > 1:
+        matches = [words for words in matches if words.label == wanted]
     if matches:
-        return matches[0] if len(matches) == 1 else None
+        return matches[0].name
     number = _NUMBER.fullmatch(wanted)
     # Of "2 dagen" and "3 dagen", "2" is not the second.
     if any(spelling[0].isdigit() for words in options for spelling in words.exact):

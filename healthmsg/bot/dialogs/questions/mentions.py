@@ -1,9 +1,9 @@
 """A question for people: the user mentions them."""
 
 from collections.abc import Collection, Sequence
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
-from attrs import evolve, field, fields, frozen
+from attrs import field, fields, frozen
 
 from healthmsg.bot.dialogs.questions.base import Given, Invalid, QuestionType, unreadable, without_halves
 from healthmsg.bot.dialogs.questions.texts import Texts
@@ -85,9 +85,9 @@ class MentionQuestion(QuestionType[list[User]]):
 
 
 def _clean(user: User) -> User:
-    """Return a user of whom all can be kept as JSON."""
-    known = {name: getattr(user, name) for name in _FIELDS}
-    clean = {
-        name: without_halves(value) if isinstance(value, str) else value for name, value in known.items()
-    }
-    return evolve(User(without_halves(user.id)), **clean)
+    """Return a user of which all can be kept as JSON."""
+    known: dict[str, Any] = {name: getattr(user, name) for name in _FIELDS}
+    for name, value in known.items():
+        if isinstance(value, str):
+            known[name] = without_halves(value)
+    return User(without_halves(user.id), **known)

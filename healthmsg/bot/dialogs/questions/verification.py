@@ -33,8 +33,8 @@ class VerificationResult:
 class VerificationQuestion(QuestionType[VerificationResult]):
     """A request that the user proves who they are with an identity provider, known by its name [V].
 
-    Upper and lower case matter in the name [V]. A user who is verified with it already is not asked. `body` is
-    a text that is sent before the request; empty for none.
+    Upper and lower case matter in the name [V]. A user who is verified with it already is not asked. `body`
+    is a text that is sent before the request; empty for none.
 
     Raises:
         InvalidInputError: the provider's name is empty.
