@@ -75,8 +75,8 @@ class Dialog(Asks):
         """Run a function outside the dialog, and keep what it returns or raises: it is not run again.
 
         Unless the process dies before its result is kept; make what it does idempotent. An `async def` runs
-        in a task, any other function in a thread. It gets copies of its arguments. *key*, or else the function's
-        name, is what it is known by after the code was changed.
+        in a task, any other function in a thread. It gets copies of its arguments. *key*, or else the name of
+        the function, is what it is known by after the code was changed.
 
         Raises:
             OnceFailedError: in place of an error that cannot be made again after a restart.

@@ -13,6 +13,8 @@ from healthmsg.bot.store.effects import CancelTimer, Effect, PutStep
 from healthmsg.bot.store.records import StepRecord
 
 MOST_STEPS: Final = 1000
+_NO_STEP: Final = "-"
+"""How the kinds begin of what is no step of the code."""
 ASK: Final = "ask/"
 """How the kind of a question's step begins; the question's own kind follows."""
 SAY: Final = "say"
@@ -20,11 +22,11 @@ ONCE: Final = "once"
 SLEEP: Final = "sleep"
 MARK: Final = "mark"
 HAND_OVER: Final = "hand_over"
-_VOID: Final = "void"
+_VOID: Final = "-void"
 """No longer counts: an answer that was taken back, a question that the code no longer asks."""
-_TRY: Final = "try"
+_TRY: Final = "-try"
 """An event that a question took without being answered by it: an invalid answer, or a part of one."""
-_KEPT: Final = "kept/"
+_KEPT: Final = "-kept/"
 """Done before the user went back; taken over when it comes again."""
 EFFECTS: Final = frozenset({SAY, ONCE, HAND_OVER})
 """What others have seen of a dialog. It cannot be undone."""
@@ -73,16 +75,13 @@ class Journal:
     def of(cls, dialog: str, steps: Iterable[StepRecord], *, first: int, taken: str | None) -> "Journal":
         """Return the journal that a store holds."""
         journal = cls(dialog, first, first)
-        rows, steps = journal.rows, tuple(steps)
-        for step in steps:
-            kind = step.kind
-            if kind == _TRY:
-                if rows and rows[-1].value is None:
-                    journal.tries.append(step)
-            elif kind.startswith(_KEPT):
-                journal.kept.append(step)
-            elif kind != _VOID:
-                rows.append(step)
+        steps = tuple(steps)
+        journal.rows = rows = [step for step in steps if step.kind[0] != _NO_STEP]
+        if len(rows) != len(steps):
+            journal.kept = [step for step in steps if step.kind.startswith(_KEPT)]
+            if rows and rows[-1].value is None:
+                asked = rows[-1].number
+                journal.tries = [step for step in steps if step.kind == _TRY and step.number > asked]
         if steps:
             journal.number = steps[-1].number + 1
             journal.taken.update([step.event for step in steps if step.event is not None])

@@ -7,6 +7,7 @@ the engine, which performs it.
 import asyncio
 import inspect
 from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from hashlib import sha256
@@ -37,10 +38,6 @@ from healthmsg.files import FileToUpload
 from healthmsg.models import SentMessage
 
 T = TypeVar("T")
-
-
-class Unreadable(Exception):  # noqa: N818 - it never gets out of here
-    """What was kept of a step fits the code no more."""
 
 
 class Suspended:
@@ -90,12 +87,16 @@ class Step(Wanted, Generic[T]):
         if row.value is None:
             self.row = row
             return (yield self)  # type: ignore[return-value] # as above
-        found, error = self._read(row)
-        if error is None:
-            return found  # type: ignore[return-value] # it is one
-        if isinstance(error, Unreadable):
+        if row.value[0] == "[":
+            try:
+                return self.decode(row.value)
+            except Exception:  # noqa: BLE001, S110 - whatever it is: the value is not one of this step
+                pass
             yield Halt(journal.misfit(row))
-        raise error
+        error = _error_in(row.value)
+        if error is None:
+            yield Halt(journal.misfit(row))
+        raise error or GeneratorExit
 
     def _matching(self, journal: Journal) -> StepRecord | Divergence | None:
         # A replay goes through here once for each answer: what matches at once is taken at once.
@@ -108,16 +109,6 @@ class Step(Wanted, Generic[T]):
                 self.run.used.add(self.key)
             return row
         return self.done(journal) if journal.reworded else None
-
-    def _read(self, row: StepRecord) -> tuple[T | None, Exception | None]:
-        """Return the value of a step that is done, or its error; `Unreadable` where it fits no more."""
-        text = row.value or ""
-        try:
-            if text[0] == "{":
-                return None, error_from_json(orjson.loads(text))
-            return self.decode(text), None
-        except Exception:  # noqa: BLE001 - whatever it is: the value is not one of this step
-            return None, Unreadable()
 
     def done(self, journal: Journal) -> StepRecord | Divergence | None:
         """Return what was done at this place."""
@@ -301,6 +292,13 @@ class Restart(Step[Any]):
 def outcome_of(text: str) -> object:
     """Return the value that a step's text holds, or its error for the dialog."""
     return Raised(error_from_json(orjson.loads(text))) if text[0] == "{" else value_of(text)
+
+
+def _error_in(text: str) -> Exception | None:
+    """Return the error that a step's text holds; `None` where its class is no longer in the code."""
+    with suppress(Exception):
+        return error_from_json(orjson.loads(text))
+    return None
 
 
 def set_timer(run: Run, number: int, kind: str, due: datetime, **document: object) -> None:

@@ -140,7 +140,7 @@ def test_calls_that_differ_at_each_replay_are_reported_when_a_dialog_is_register
         random.Random(1).shuffle([])  # noqa: S311 - the same
         uuid.uuid4()
         await asyncio.sleep(1)
-        asyncio.create_task(asyncio.gather())  # noqa: RUF006 # type: ignore[arg-type] # what is looked for
+        asyncio.create_task(asyncio.gather())  # type: ignore[arg-type] # noqa: RUF006 - what is looked for
         with suppress(ValueError):
             dt.datetime.fromisoformat("2026-01-01")
             await d.once(lambda: dt.datetime.now(tz=dt.UTC))
