@@ -16,7 +16,7 @@ from healthmsg.bot.dialogs.asking import Ask, word_of
 from healthmsg.bot.dialogs.check import Problem, check_dialog
 from healthmsg.bot.dialogs.document import Document, Held
 from healthmsg.bot.dialogs.exits import Stopped
-from healthmsg.bot.dialogs.journal import SLEEP, timer_id
+from healthmsg.bot.dialogs.journal import SLEEP, TIMERS, timer_id
 from healthmsg.bot.dialogs.kept import Kept, Place
 from healthmsg.bot.dialogs.questions.texts import Texts
 from healthmsg.bot.dialogs.registration import RegisteredDialog, Resolve
@@ -264,12 +264,15 @@ class DialogEngine:
             self._others = {at: dialog for at, dialog in self._others.items() if dialog != record.id}
 
     async def _hold_failed(self, turn: Turn, failure: Exception) -> None:
+        record = await self._tools.store.dialog_of(turn.record.id)
+        if record is None:
+            raise failure  # it has not begun: that is its handler's failure
+        turn.record = record
         frames = traceback.extract_tb(failure.__traceback__)
         file = turn.run.code.origin if turn.run else ""
         lines = [frame.lineno for frame in frames if frame.filename == file]
         where = f" at {file}:{lines[-1]}" if lines else ""
         reason = f"its code fails with {type(failure).__name__}{where}"
-        turn.record = await self._tools.store.dialog_of(turn.record.id) or turn.record
         self._kept.pop(turn.record.id)
         await turn.hold("failed", reason)
 
@@ -338,8 +341,10 @@ class DialogEngine:
         elif event.timer_kind == _STOP:
             self._drop(record)
             scope.effects.append(CloseDialog(record.id))
-        elif record.state == "held" and event.timer_kind not in {_TAKE_BACK, _START}:
+        elif record.state == "held" and event.timer_kind in TIMERS:
             scope.effects.append(PutTimer(_later(event, record, self._tools.clock)))
+        elif record.state == "held" and event.timer_kind == _HAND_OVER:
+            pass  # it is silent already
         else:
             await self._turn(scope, record, lambda turn: self._take_due(turn, event))
         return True

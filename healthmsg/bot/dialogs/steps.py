@@ -6,6 +6,7 @@ the engine, which performs it.
 
 import asyncio
 import inspect
+import logging
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -35,6 +36,7 @@ from healthmsg.bot.store.effects import CancelTimers, ForgetSteps, PutTimer
 from healthmsg.bot.store.records import StepRecord, TimerRecord
 from healthmsg.errors import NotKeptError, OnceFailedError
 from healthmsg.files import FileToUpload
+from healthmsg.log import log
 from healthmsg.models import SentMessage
 
 T = TypeVar("T")
@@ -262,6 +264,12 @@ class HandOver(Step[None]):
         if run.record.state == "open":
             run.document.held = Held("handed_over", self.reason, self.resume)
             run.hold()
+            log(
+                logging.WARNING,
+                "The dialog %(dialog)s %(id)s has handed its chat over: a person has to answer there.",
+                dialog=run.record.name,
+                id=run.id,
+            )
         return SUSPENDED
 
 

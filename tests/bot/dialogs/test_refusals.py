@@ -277,6 +277,33 @@ async def test_a_held_dialog_sends_nothing_and_what_comes_for_it_is_parked_until
     assert not world.is_open()
 
 
+async def test_a_dialog_that_fails_before_its_first_step_has_not_begun() -> None:
+    @register()
+    async def stillborn(d: Dialog) -> None:
+        raise ZeroDivisionError
+
+    world = World([stillborn])
+    await world.says("start")
+
+    assert {type(error) for error in world.errors} == {ZeroDivisionError}
+    assert not world.is_open()
+
+
+async def test_timers_of_a_held_dialog_wait_until_it_is_given_back() -> None:
+    @register()
+    async def handed(d: Dialog) -> None:
+        await d.ask(Text("Naam?"), remind=dt.timedelta(hours=1))
+
+    world = World([handed])
+    await world.says("start")
+    assert await world.by_hand("hand_over", (CHAT, "an"), "Ik doe het")
+    assert not await world.by_hand("hand_over", (CHAT, "an"), "Ik ook")
+    await world.passes(dt.timedelta(hours=5))
+
+    assert world.sees == ["Naam?"]
+    assert [timer.kind for timer in world.store.timers.values()] == ["remind"]
+
+
 async def test_a_held_dialog_can_be_stopped() -> None:
     world = World([failing])
     await world.says("start")
