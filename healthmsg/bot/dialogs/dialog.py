@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar, overload
 
+import orjson
+
 from healthmsg.bot.dialogs import journal as kinds
 from healthmsg.bot.dialogs.asks import Asks
 from healthmsg.bot.dialogs.registration import RegisteredDialog
@@ -50,14 +52,17 @@ class Dialog(Asks):
     @property
     def started_by(self) -> Event:
         """The event that it was started for."""
-        return event_from_dict(self._run.document.event or {})
+        return event_from_dict(orjson.loads(self._run.document.event))
 
     # --- doing
 
     def say(
         self, body: str, *, files: Sequence[FileToUpload] = (), key: str | None = None
     ) -> Awaitable[SentMessage | None]:
-        """Send a message, once. Return `None` where it is not known whether it arrived: it is not sent again."""
+        """Send a message, once.
+
+        Return `None` where it is not known whether it arrived: it is never sent again.
+        """
         return Say(self._run, body, files, key)
 
     @overload
@@ -69,9 +74,9 @@ class Dialog(Asks):
     def once(self, function: Callable[..., Any], *args: object, key: str | None = None) -> Awaitable[Any]:
         """Run a function outside the dialog, and keep what it returns or raises: it is not run again.
 
-        Unless the process dies before its result is kept; make what it does idempotent. An `async def` runs in a
-        task, any other function in a thread. It gets copies of its arguments. *key*, or else the function's
-        name, is what it is known by after the code was changed.
+        Unless the process dies before its result is kept; make what it does idempotent. An `async def` runs
+        in a task, any other function in a thread. It gets copies of its arguments. *key*, or else the name of
+        the function, is what it is known by after the code was changed.
 
         Raises:
             OnceFailedError: in place of an error that cannot be made again after a restart.
