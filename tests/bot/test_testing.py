@@ -1,13 +1,16 @@
 """A bot in a test: people act and see, time goes by, the bot dies and comes back."""
 
 import asyncio
+import sqlite3
+import threading
 import time
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from healthmsg.bot.testing import BotTest, VirtualClock
+from healthmsg.bot.testing import BotTest, VirtualClock, _copy_as_it_is
 from healthmsg.events import Event, MessageCreated, QuestionAnswered, VerificationAccepted
 from healthmsg.files import UploadFile
 from healthmsg.models import Option
@@ -267,3 +270,36 @@ def test_what_is_awaited_is_known_and_forgotten() -> None:
         await waits[1]
 
     asyncio.run(wait())
+
+
+def test_a_store_is_copied_as_it_is_while_it_is_being_written(tmp_path: Path) -> None:
+    store, committed = tmp_path / "bot.db", [0]
+
+    def write() -> None:
+        with closing(sqlite3.connect(store, isolation_level=None)) as connection:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = OFF")
+            # Often, so that copies are made in the middle of it.
+            connection.execute("PRAGMA wal_autocheckpoint = 4")
+            connection.execute("CREATE TABLE notes (number INTEGER, text TEXT)")
+            for number in range(1, 500):
+                connection.execute("INSERT INTO notes VALUES (?, ?)", (number, "x" * 3000))
+                committed[0] = number
+                time.sleep(0.0005)
+
+    writing, copies = threading.Thread(target=write), 0
+    writing.start()
+    while writing.is_alive():
+        if (before := committed[0]) > 0:
+            copies += 1
+            assert len(copied_numbers(store, tmp_path / f"copy-{copies}.db")) >= before
+    assert copies > 3
+
+
+def copied_numbers(store: Path, copied: Path) -> list[int]:
+    _copy_as_it_is(store, copied)
+    with closing(sqlite3.connect(copied)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        numbers = [row[0] for row in connection.execute("SELECT number FROM notes ORDER BY number")]
+    assert numbers == [*range(1, len(numbers) + 1)]
+    return numbers
