@@ -25,6 +25,13 @@
     │   ├── JournalMismatchError
     │   └── ClaimLostError
     ├── ExportIncompleteError                 some files of a chat could not be fetched
+    ├── DialogError (RuntimeError)            of a bot's dialog
+    │   ├── ForeignAwaitError                 it awaited something else than its Dialog
+    │   ├── TooManyStepsError
+    │   ├── DialogOpenError
+    │   ├── DialogHeldError                   it waits for a person's decision
+    │   ├── OnceFailedError                   what `d.once` ran failed, with an error of another kind
+    │   └── NotKeptError                      a value that has no place in its journal
     ├── AuthorizationError                    the three legs of OAuth
     │   ├── StateMismatchError
     │   │   └── MissingStateError
@@ -90,6 +97,15 @@ from healthmsg.errors.calls import (
     UnauthorizedError,
     UploadFileError,
 )
+from healthmsg.errors.dialogs import (
+    DialogError,
+    DialogHeldError,
+    DialogOpenError,
+    ForeignAwaitError,
+    NotKeptError,
+    OnceFailedError,
+    TooManyStepsError,
+)
 from healthmsg.errors.usage import (
     AmbiguousAuxIdError,
     AuthorizationError,
@@ -141,11 +157,15 @@ __all__ = [
     "ConnectError",
     "ConnectionLostError",
     "DeliveryUnknownError",
+    "DialogError",
+    "DialogHeldError",
+    "DialogOpenError",
     "DownloadError",
     "EarlierRunError",
     "EmptyMessageError",
     "ExportIncompleteError",
     "ForbiddenError",
+    "ForeignAwaitError",
     "HealthmsgError",
     "InboxLostError",
     "InternalServerError",
@@ -164,6 +184,8 @@ __all__ = [
     "MissingCodeError",
     "MissingStateError",
     "NotFoundError",
+    "NotKeptError",
+    "OnceFailedError",
     "OtherTextError",
     "Outcome",
     "PreconditionFailedError",
@@ -180,6 +202,7 @@ __all__ = [
     "TokenRenewalError",
     "TokenRequestError",
     "TokenStoreError",
+    "TooManyStepsError",
     "TransportError",
     "UnauthorizedError",
     "UploadFileError",

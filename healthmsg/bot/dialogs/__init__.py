@@ -1,0 +1,1 @@
+"""Dialogs: coroutines that ask, wait for days, and survive the process."""

@@ -1,0 +1,553 @@
+"""Dialogs: which event is for which, and those that are kept in memory."""
+
+import logging
+import traceback
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from hashlib import sha256
+from typing import Any, Final
+from uuid import uuid4
+from zoneinfo import ZoneInfo
+
+import orjson
+
+from healthmsg.bot.clock import BotClock
+from healthmsg.bot.content import Content
+from healthmsg.bot.dialogs.asking import Ask, word_of
+from healthmsg.bot.dialogs.check import Problem, check_dialog
+from healthmsg.bot.dialogs.document import Document, Held
+from healthmsg.bot.dialogs.exits import Stopped
+from healthmsg.bot.dialogs.journal import SLEEP, timer_id
+from healthmsg.bot.dialogs.kept import Kept, Place
+from healthmsg.bot.dialogs.questions.texts import Texts
+from healthmsg.bot.dialogs.registration import RegisteredDialog, Resolve
+from healthmsg.bot.dialogs.replay import run_of
+from healthmsg.bot.dialogs.run import DialogOutbox, DialogStore, Identities, Run, Tools
+from healthmsg.bot.dialogs.steps import HandOver, Raised, Sleep
+from healthmsg.bot.dialogs.turn import AGAIN, EventScope, Turn
+from healthmsg.bot.dialogs.values import exit_to_json, from_json, to_json
+from healthmsg.bot.store.effects import CloseDialog, PutTimer
+from healthmsg.bot.store.records import DialogRecord, TimerRecord
+from healthmsg.errors import ConfigurationError, DialogHeldError, DialogOpenError
+from healthmsg.events import (
+    Event,
+    MessageCreated,
+    QuestionAnswered,
+    TimerDue,
+    VerificationAccepted,
+    VerificationRejected,
+)
+from healthmsg.ids import ChatAddress
+from healthmsg.log import log
+
+Pressed = QuestionAnswered | VerificationAccepted | VerificationRejected
+"""What names the message that it is an answer to."""
+_START: Final = "start"
+_STOP: Final = "stop"
+_TAKE_BACK: Final = "take_back"
+_HAND_OVER: Final = "hand_over"
+
+
+class DialogEngine:
+    """All dialogs of a bot. `open` it before the first event.
+
+    Events of one chat must come one after the other; those of different chats may come at once.
+    """
+
+    def __init__(  # noqa: PLR0913 - what dialogs work with
+        self,
+        store: DialogStore,
+        outbox: DialogOutbox,
+        clock: BotClock,
+        *,
+        dialogs: Iterable[RegisteredDialog[Any]] = (),
+        texts: Texts | None = None,
+        resolve: Resolve | None = None,
+        identities: Identities | None = None,
+        time_zone: str = "Europe/Amsterdam",
+        me: str = "",
+        attempts: int = 3,
+        keep: int = 1000,
+    ) -> None:
+        self._tools = Tools(
+            store, outbox, clock, texts or Texts.dutch(), ZoneInfo(time_zone), identities, resolve, me
+        )
+        self._registry: dict[str, RegisteredDialog[Any]] = {}
+        for dialog in dialogs:
+            self.register(dialog)
+        self._attempts = attempts
+        self._kept = Kept(keep)
+        self._handed: dict[Place, frozenset[str]] = {}
+        self._others: dict[Place, str] = {}
+
+    def __repr__(self) -> str:
+        return f"<DialogEngine of {len(self._registry)} dialogs>"
+
+    def register(self, dialog: RegisteredDialog[Any]) -> None:
+        """Add a dialog.
+
+        Raises:
+            ConfigurationError: there is another one of that name.
+        """
+        if self._registry.setdefault(dialog.name, dialog) is not dialog:
+            raise ConfigurationError(
+                f"{dialog.where} and {self._registry[dialog.name].where}: two dialogs are called"
+                f" {dialog.name}. Name one of them with @router.dialog(name=...)."
+            )
+
+    async def open(self) -> None:
+        """Learn which users are asked together, and which chats a person answers in."""
+        for record in await self._tools.store.dialogs():
+            self._note(record, Document.of(record.document))
+
+    def close(self) -> None:
+        """Take all dialogs out of memory. They stay open."""
+        self._kept.clear()
+
+    # --- which event is for which dialog
+
+    def wants(self, event: Event) -> bool:
+        """Return whether a dialog may wait for an event; `handle` finds out. It looks into memory alone."""
+        if isinstance(event, MessageCreated):
+            if event.is_own or event.user_id is None:
+                return False
+            place = event.chat.text, event.user_id
+            return not self._kept.is_absent(place) or place in self._others
+        if isinstance(event, TimerDue):
+            return event.dialog is not None
+        return isinstance(event, Pressed) and not (event.is_own and isinstance(event, QuestionAnswered))
+
+    def silenced(self, event: Event) -> frozenset[str] | None:
+        """Return the commands that are handled in a chat that was handed over to a person; else `None`.
+
+        Ask it before anything else: none of the bot's other handlers may have such an event.
+        """
+        if not self._handed:
+            return None
+        chat, user = getattr(event, "chat", None), getattr(event, "user_id", None)
+        return None if chat is None or user is None else self._handed.get((chat.text, user))
+
+    async def handle(self, scope: EventScope) -> bool:
+        """Hand an event to the dialog that waits for it. Return whether one took it.
+
+        Raises:
+            DialogHeldError: the dialog is held. The event is to be parked: it was not handled.
+            Exception: the dialog's code has failed; the event may be handled again.
+        """
+        event = scope.event
+        if not self.wants(event):
+            return False
+        number: int | None = None
+        if isinstance(event, TimerDue):
+            return await self._take_timer(scope, event)
+        if isinstance(event, MessageCreated):
+            record = await self._record_at((event.chat.text, event.user_id or ""))
+        else:
+            found = await self._asked_in(event) if isinstance(event, Pressed) else None
+            if found is None:
+                return False
+            dialog, number = found
+            record = await self._record_of(dialog)
+            if record is None:
+                return await self._say_that_it_is_over(scope)
+        if record is None:
+            return False
+        return await self._turn(scope, record, lambda turn: self._take(turn, number))
+
+    async def _record_at(self, place: Place) -> DialogRecord | None:
+        run = self._kept.at(place)
+        if run is not None:
+            return run.record
+        record = None
+        if not self._kept.is_absent(place):
+            record = await self._tools.store.dialog(*place)
+            if record is None:
+                self._kept.note_absent(place)
+        if record is None and (dialog := self._others.get(place)) is not None:
+            record = await self._record_of(dialog)
+        return record
+
+    async def _record_of(self, dialog: str) -> DialogRecord | None:
+        run = self._kept.of(dialog)
+        return run.record if run is not None else await self._tools.store.dialog_of(dialog)
+
+    async def _asked_in(self, event: Pressed) -> tuple[str, int] | None:
+        """Return the dialog and step whose question an answer is for; `None`: it is none of a dialog's."""
+        run = self._kept.at((event.chat.text, event.user_id or ""))
+        if run is not None and run.message_id == event.message_id and isinstance(run.waiting, Ask):
+            row = run.waiting.row
+            if row is not None:
+                return run.id, row.number
+        known = await self._tools.outbox.message_of(event.message_id)
+        parts = known.key.split("/") if known is not None else []
+        if len(parts) < 3 or parts[0] != "dialog" or not parts[2].isdecimal():  # noqa: PLR2004 - dialog/{id}/{number}
+            return None
+        return parts[1], int(parts[2])
+
+    async def _say_that_it_is_over(self, scope: EventScope) -> bool:
+        """Answer a button of a question that was answered, or whose dialog has ended."""
+        event = scope.event
+        chat = getattr(event, "chat", None)
+        if isinstance(event, QuestionAnswered) and chat is not None:
+            said = self._tools.texts.answered_already
+            await self._tools.outbox.send(scope.next_key(), chat, Content(said))
+        return True
+
+    # --- one event
+
+    async def _turn(
+        self,
+        scope: EventScope,
+        record: DialogRecord,
+        work: Callable[[Turn], Awaitable[bool]],
+        run: Run | None = None,
+    ) -> bool:
+        """Let an event do its work on a dialog. Whatever fails, what is in memory is forgotten."""
+        key = self._tools.store.event_key(scope.event.id)
+        kept = self._kept.pop(record.id)
+        turn = Turn(self._tools, self._registry, scope, key, self._attempts, record, run or kept)
+        done = False
+        try:
+            taken = await self._begun(turn, work)
+            turn.done()
+            done = True
+        except DialogHeldError:
+            raise
+        except Exception as error:
+            if turn.run is None or not turn.run.failed or scope.event.attempt < self._attempts:
+                raise
+            failure = error
+        finally:
+            if turn.run is not None and (not done or turn.is_over):
+                turn.run.close()
+        if not done:
+            await self._hold_failed(turn, failure)
+        self._note_turn(turn)
+        return taken
+
+    async def _begun(self, turn: Turn, work: Callable[[Turn], Awaitable[bool]]) -> bool:
+        run = turn.run
+        if run is not None and run.last_event == turn.key:
+            # It comes again, though all went well: what was to be committed with its end may not have been.
+            run.close()
+            turn.run = None
+            turn.record = await self._tools.store.dialog_of(run.id) or turn.record
+        if turn.run is not None:
+            turn.run.last_event = turn.key
+        return await work(turn)
+
+    def _note_turn(self, turn: Turn) -> None:
+        run = turn.run
+        if run is None:
+            return
+        if turn.is_over:
+            self._forget(run.record)
+            return
+        self._note(run.record, run.document)
+        if run.record.state == "open":
+            self._kept.keep(run)
+        else:
+            run.close()
+
+    def _note(self, record: DialogRecord, document: Document) -> None:
+        place = record.chat, record.user
+        if document.held is not None and document.held.why == "handed_over":
+            self._handed[place] = frozenset(document.held.resume)
+        else:
+            self._handed.pop(place, None)
+        if document.others or self._others:
+            self._others = {at: dialog for at, dialog in self._others.items() if dialog != record.id}
+            self._others.update({(record.chat, user): record.id for user in document.others})
+
+    def _forget(self, record: DialogRecord) -> None:
+        self._handed.pop((record.chat, record.user), None)
+        if self._others:
+            self._others = {at: dialog for at, dialog in self._others.items() if dialog != record.id}
+
+    async def _hold_failed(self, turn: Turn, failure: Exception) -> None:
+        frames = traceback.extract_tb(failure.__traceback__)
+        file = turn.run.code.origin if turn.run else ""
+        lines = [frame.lineno for frame in frames if frame.filename == file]
+        where = f" at {file}:{lines[-1]}" if lines else ""
+        reason = f"its code fails with {type(failure).__name__}{where}"
+        turn.record = await self._tools.store.dialog_of(turn.record.id) or turn.record
+        self._kept.pop(turn.record.id)
+        await turn.hold("failed", reason)
+
+    async def _take(self, turn: Turn, number: int | None) -> bool:
+        """Hand a message, an answer or a verification to the dialog."""
+        document = turn.run.document if turn.run is not None else Document.of(turn.record.document)
+        if document.started == turn.key:
+            return False
+        if turn.record.state == "held":
+            held = document.held
+            if held is not None and held.why == "handed_over":
+                return True
+            if held is None or held.why == "failed":
+                raise DialogHeldError(turn.record.name, held.reason if held else "failed")
+        if turn.run is None and await turn.load():
+            return True
+        if turn.is_over:
+            return True
+        return await self._take_in(turn, number)
+
+    async def _take_in(self, turn: Turn, number: int | None) -> bool:
+        event, run = turn.scope.event, _of(turn)
+        step = run.waiting
+        if isinstance(step, HandOver):
+            return True
+        if isinstance(event, MessageCreated):
+            if event.user_id == run.record.user and await self._lead_out(turn, event):
+                return True
+            if not isinstance(step, Ask) or not _may_answer(step, event):
+                return False
+        elif not isinstance(step, Ask) or step.row is None or step.row.number != number:
+            return await self._say_that_it_is_over(turn.scope)
+        elif not _may_answer(step, event):
+            return True
+        await turn.go_on(await step.take(event, turn.key))
+        return True
+
+    async def _lead_out(self, turn: Turn, event: MessageCreated) -> bool:
+        """Take a stop or back word. Return whether it was one."""
+        run, word = _of(turn), word_of(event)
+        step, code = run.waiting, run.code
+        if word in code.stop and isinstance(step, Ask):
+            await turn.go_on(step.stop(turn.key))
+        elif word in code.stop and isinstance(step, Sleep) and step.row is not None:
+            run.journal.fill(step.row, exit_to_json(Stopped), turn.key)
+            run.journal.cancel_timers(step.row, (SLEEP,))
+            await turn.go_on(Raised(Stopped()))
+        elif word in code.back | code.checkpoint and isinstance(step, Ask):
+            to = await turn.where_to_go_back(to_mark=word in code.checkpoint)
+            if to is None:
+                await step.say_that_it_is_the_first(turn.key)
+            else:
+                await turn.go_back(to)
+        else:
+            return False
+        return True
+
+    # --- timers
+
+    async def _take_timer(self, scope: EventScope, event: TimerDue) -> bool:
+        record = await self._record_of(event.dialog or "")
+        if event.timer_kind == _START and record is None:
+            await self._start_due(scope, event)
+        elif record is None:
+            pass  # of a dialog that has ended meanwhile
+        elif event.timer_kind == _STOP:
+            self._drop(record)
+            scope.effects.append(CloseDialog(record.id))
+        elif record.state == "held" and event.timer_kind not in {_TAKE_BACK, _START}:
+            scope.effects.append(PutTimer(_later(event, record, self._tools.clock)))
+        else:
+            await self._turn(scope, record, lambda turn: self._take_due(turn, event))
+        return True
+
+    async def _take_due(self, turn: Turn, event: TimerDue) -> bool:
+        was_handed_over = (held := Document.of(turn.record.document).held) and held.why == "handed_over"
+        if (turn.run is None and await turn.load()) or turn.is_over:
+            return True
+        run, step = _of(turn), _of(turn).waiting
+        if event.timer_kind == _TAKE_BACK and was_handed_over:
+            await turn.go_on(turn.was_handed_over())
+        elif event.timer_kind == _HAND_OVER:
+            found = orjson.loads(event.document)
+            run.document.held = Held("handed_over", found["reason"], tuple(found["resume"]))
+            run.hold()
+        elif isinstance(step, Ask):
+            await turn.go_on(await step.take_timer(event, turn.key))
+        elif isinstance(step, Sleep) and step.row is not None and _is_for(event, step.row.number):
+            run.journal.fill(step.row, "[null]", turn.key)
+            await turn.go_on(None)
+        return True
+
+    async def _start_due(self, scope: EventScope, event: TimerDue) -> None:
+        found = orjson.loads(event.document)
+        chat, user, code = event.chat, event.user_id, self._registry.get(found["name"])
+        if chat is None or user is None or code is None or await self._tools.store.dialog(chat.text, user):
+            log(
+                logging.ERROR,
+                "The dialog %(dialog)s has not begun: another one is open for its chat and user, or there is"
+                " none of that name.",
+                dialog=found["name"],
+            )
+            return
+        arguments, answers = tuple(from_json(found["args"])), from_json(found["answers"])
+        await self._begin(scope, event.dialog or "", code, (chat.text, user), arguments, answers)
+
+    # --- beginning and ending
+
+    async def start(  # noqa: PLR0913, PLR0917 - what a dialog begins with
+        self,
+        scope: EventScope | None,
+        dialog: RegisteredDialog[Any] | str,
+        chat: ChatAddress,
+        user_id: str,
+        args: tuple[object, ...] = (),
+        answers: Mapping[str, object] | None = None,
+    ) -> str:
+        """Start a dialog, and return its id: at once in the event's chat, elsewhere in that chat's order.
+
+        Raises:
+            DialogOpenError: one is open for this chat and user.
+            ConfigurationError: the bot has no such dialog.
+            NotKeptError: an argument or answer cannot be kept.
+        """
+        code = self._code(dialog)
+        key = scope.next_key() if scope is not None else uuid4().hex
+        number = sha256(f"dialog/{key}".encode()).hexdigest()[:24]
+        place = chat.text, user_id
+        record = await self._tools.store.dialog(*place)
+        is_here = scope is not None and _chat_of(scope.event) == chat.text
+        if record is not None and record.id != number and not self._is_closing(scope, record):
+            raise DialogOpenError(record.name)
+        if scope is None or not is_here:
+            timer = self._timer(
+                number,
+                _START,
+                place,
+                name=code.name,
+                args=to_json([*args]),
+                answers=to_json(dict(answers or {})),
+            )
+            await self._put(scope, timer)
+        elif record is not None and record.id == number:
+            await self._turn(scope, record, self._started_again)
+        else:
+            await self._begin(scope, number, code, place, args, answers or {})
+        return number
+
+    async def _started_again(self, turn: Turn) -> bool:
+        effects = turn.scope.effects
+        effects[:] = [one for one in effects if one != CloseDialog(turn.record.id)]
+        if turn.record.state == "held":
+            raise DialogHeldError(turn.record.name, "its code does not fit, or fails")
+        return turn.run is not None or await turn.load()
+
+    async def _begin(  # noqa: PLR0913, PLR0917 - what a dialog begins with
+        self,
+        scope: EventScope,
+        number: str,
+        code: RegisteredDialog[Any],
+        place: Place,
+        args: tuple[object, ...],
+        answers: Mapping[str, object],
+    ) -> None:
+        now = self._tools.clock.now()
+        key = self._tools.store.event_key(scope.event.id)
+        document = Document(args, answers, orjson.dumps(scope.event.to_dict()).decode(), key)
+        record = DialogRecord(number, code.name, code.newest, *place, "open", document.text(), now, now)
+        self._kept.forget_absent(place)
+        run = run_of(self._tools, code, record, ())
+        for closing in [one for one in scope.effects if isinstance(one, CloseDialog)]:
+            # One that this event has ended makes room for it.
+            run.journal.pending.append(closing)
+            scope.effects.remove(closing)
+
+        async def begin(turn: Turn) -> bool:
+            await turn.begin()
+            return True
+
+        await self._turn(scope, record, begin, run)
+
+    async def stop(self, scope: EventScope | None, chat: ChatAddress, user_id: str) -> bool:
+        """End the dialog of a chat and user, without a word. Return whether there was one."""
+        record = await self._tools.store.dialog(chat.text, user_id)
+        if record is None:
+            return False
+        if scope is not None and _chat_of(scope.event) == record.chat:
+            self._drop(record)
+            scope.effects.append(CloseDialog(record.id))
+        else:
+            await self._put(scope, self._timer(record.id, _STOP, (record.chat, record.user)))
+        return True
+
+    async def take_back(self, scope: EventScope | None, chat: ChatAddress, user_id: str) -> bool:
+        """Let a dialog go on that was handed over or is held. Return whether there was one."""
+        record = await self._tools.store.dialog(chat.text, user_id)
+        if record is None or record.state != "held":
+            return False
+        await self._put(scope, self._timer(record.id, _TAKE_BACK, (record.chat, record.user)))
+        return True
+
+    async def hand_over(
+        self, scope: EventScope | None, chat: ChatAddress, user_id: str, reason: str, resume: Iterable[str]
+    ) -> bool:
+        """Hand the chat of an open dialog to a person. Return whether there was one."""
+        record = await self._tools.store.dialog(chat.text, user_id)
+        if record is None or record.state != "open":
+            return False
+        place = record.chat, record.user
+        await self._put(scope, self._timer(record.id, _HAND_OVER, place, reason=reason, resume=[*resume]))
+        return True
+
+    async def find(self, chat: ChatAddress, user_id: str) -> DialogRecord | None:
+        """Return the dialog of a chat and user."""
+        return await self._tools.store.dialog(chat.text, user_id)
+
+    async def check(self, records: Iterable[DialogRecord] | None = None) -> list[Problem]:
+        """Replay all dialogs against this code, without asking or sending anything: which do not fit it."""
+        store = self._tools.store
+        found = []
+        for record in await store.dialogs() if records is None else records:
+            steps = await store.steps(record.id)
+            found.append(check_dialog(self._tools, self._registry, record, steps))
+        return [problem for problem in found if problem is not None]
+
+    def _code(self, dialog: RegisteredDialog[Any] | str) -> RegisteredDialog[Any]:
+        name = dialog if isinstance(dialog, str) else dialog.name
+        found = self._registry.get(name)
+        if found is None:
+            raise ConfigurationError(
+                f"The bot has no dialog {name}. Register it with @router.dialog in a router of the bot."
+            )
+        return found
+
+    def _is_closing(self, scope: EventScope | None, record: DialogRecord) -> bool:
+        return scope is not None and CloseDialog(record.id) in scope.effects
+
+    def _timer(self, number: str, kind: str, place: Place, **document: object) -> TimerRecord:
+        now = self._tools.clock.now()
+        text = orjson.dumps(document).decode()
+        return TimerRecord(timer_id(number, 0, kind), now, place[0], place[1], number, kind, text)
+
+    async def _put(self, scope: EventScope | None, timer: TimerRecord) -> None:
+        if scope is None:
+            await self._tools.store.commit(PutTimer(timer))
+        else:
+            scope.effects.append(PutTimer(timer))
+
+    def _drop(self, record: DialogRecord) -> None:
+        run = self._kept.pop(record.id)
+        if run is not None:
+            run.close()
+        self._forget(record)
+
+
+def _of(turn: Turn) -> Run:
+    if turn.run is None:
+        raise AssertionError(turn.record.name)
+    return turn.run
+
+
+def _chat_of(event: Event) -> str | None:
+    chat = getattr(event, "chat", None)
+    return None if chat is None else chat.text
+
+
+def _is_for(event: TimerDue, number: int) -> bool:
+    return bool(event.timer_kind == SLEEP and orjson.loads(event.document).get("number") == number)
+
+
+def _may_answer(step: Ask[Any], event: Event) -> bool:
+    user = getattr(event, "user_id", None)
+    asked = step.question.users or (step.run.record.user,)
+    return user is None or user in asked
+
+
+def _later(event: TimerDue, record: DialogRecord, clock: BotClock) -> TimerRecord:
+    due = clock.now() + AGAIN
+    return TimerRecord(
+        event.timer, due, record.chat, record.user, record.id, event.timer_kind, event.document
+    )

@@ -1,0 +1,286 @@
+"""One dialog in memory: its coroutine, driven by hand, and what it works with."""
+
+import asyncio
+import sysconfig
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
+from datetime import date
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final, Protocol
+from zoneinfo import ZoneInfo
+
+from attrs import define, evolve, field, frozen
+
+from healthmsg.bot.clock import BotClock
+from healthmsg.bot.content import Content
+from healthmsg.bot.dialogs.document import Document
+from healthmsg.bot.dialogs.journal import MOST_STEPS, Divergence, Journal
+from healthmsg.bot.dialogs.questions.texts import Texts
+from healthmsg.bot.dialogs.registration import RegisteredDialog, Resolve
+from healthmsg.bot.store.effects import Effect, PutDialog
+from healthmsg.bot.store.records import DialogRecord, StepRecord
+from healthmsg.errors import (
+    CallError,
+    ClientUsageError,
+    DeliveryUnknownError,
+    ForeignAwaitError,
+    TooManyStepsError,
+)
+from healthmsg.ids import ChatAddress
+from healthmsg.log import log
+from healthmsg.models import IdentityProvider, SentMessage, Verification
+
+_STDLIB: Final = str(Path(sysconfig.get_paths()["stdlib"]))
+_WARNING: Final = 30
+
+
+class KnownMessage(Protocol):
+    """A message that the bot has sent."""
+
+    @property
+    def key(self) -> str:
+        """What it was sent under."""
+
+
+class DialogOutbox(Protocol):
+    """A bot's outbox, as far as dialogs need it."""
+
+    async def send(self, key: str, chat: ChatAddress, content: Content) -> SentMessage:
+        """Send a message once; with the same key again, return what was sent."""
+
+    async def request_verification(
+        self, key: str, chat: ChatAddress, user_id: str, provider: IdentityProvider
+    ) -> SentMessage:
+        """Ask a user to prove who they are, once."""
+
+    async def message_of(self, message_id: str) -> KnownMessage | None:
+        """Return the message with that id of the service's; `None` if it was not sent from here."""
+
+
+class DialogStore(Protocol):
+    """A bot's store, as far as dialogs need it."""
+
+    def event_key(self, event_id: str) -> str:
+        """Return a salted hash of an event's id."""
+
+    async def commit(self, *effects: Effect) -> None:
+        """Change all of this in one transaction."""
+
+    async def dialogs(self) -> list[DialogRecord]:
+        """Return all dialogs that have not ended."""
+
+    async def dialog(self, chat: str, user: str) -> DialogRecord | None:
+        """Return that of a chat and user."""
+
+    async def dialog_of(self, dialog: str) -> DialogRecord | None:
+        """Return one by its id."""
+
+    async def steps(self, dialog: str) -> list[StepRecord]:
+        """Return the steps of one, in order."""
+
+
+Identities = Callable[[str], Awaitable[tuple[Sequence[IdentityProvider], Sequence[Verification]]]]
+"""Returns with what a user can be verified, and with what a user is."""
+
+
+@frozen
+class Tools:
+    """What all dialogs of a bot work with."""
+
+    store: DialogStore
+    outbox: DialogOutbox
+    clock: BotClock
+    texts: Texts
+    time_zone: ZoneInfo
+    """Where the users are: it says which day "tomorrow" is."""
+    identities: Identities | None = None
+    resolve: Resolve | None = None
+    me: str = field(default="", repr=False)
+    """The id of the bot's own user."""
+    """Returns what was provided for an argument: of which dialog, its name and its annotation."""
+
+    def today(self) -> date:
+        """Return which day it is for the users."""
+        return self.clock.now().astimezone(self.time_zone).date()
+
+
+@frozen
+class Finished:
+    """A dialog has ended."""
+
+    result: object = field(repr=False)
+
+
+class Wanted:
+    """What a dialog waits for: the base of all steps."""
+
+    __slots__ = ("run",)
+
+    def __init__(self, run: "Run") -> None:
+        self.run = run
+
+
+class Halt:
+    """Yielded by a step for which the dialog cannot go on: the coroutine never gets an answer."""
+
+    __slots__ = ("reason",)
+
+    def __init__(self, reason: Divergence | Exception) -> None:
+        self.reason = reason
+
+
+@define(eq=False)
+class Run:
+    """A dialog whose coroutine is in memory."""
+
+    tools: Tools = field(repr=False)
+    record: DialogRecord
+    document: Document = field(repr=False)
+    journal: Journal = field(repr=False)
+    code: RegisteredDialog[Any] = field(repr=False)
+    coroutine: Coroutine[Any, Any, object] = field(init=False, repr=False)
+    waiting: Wanted | None = field(default=None, repr=False)
+    """Where it is suspended."""
+    message_id: str | None = None
+    """That of the question that is open."""
+    last_event: str | None = field(default=None, repr=False)
+    failed: bool = False
+    """Whether its code, or a message that was refused, is why it cannot go on."""
+    used: set[str] = field(factory=set, repr=False)
+    """Of the questions with an answer that was there before, the keys of those that have come."""
+    _is_active: bool = False
+
+    @property
+    def id(self) -> str:
+        """The dialog's id."""
+        return self.record.id
+
+    @property
+    def address(self) -> ChatAddress:
+        """Its chat."""
+        return ChatAddress.of_text(self.record.chat)
+
+    def check_active(self) -> None:
+        """Refuse what does not come from the dialog's own coroutine.
+
+        Raises:
+            GeneratorExit: the coroutine is being closed, and its `finally` wants to go on.
+            ClientUsageError: it comes from a task, a thread or a function given to `once`.
+        """
+        if self._is_active:
+            return
+        if self.coroutine.cr_running:  # type: ignore[attr-defined] # a coroutine of an `async def`
+            raise GeneratorExit
+        raise ClientUsageError(
+            "A dialog's steps are awaited one after the other, in the dialog itself: not in a task, in"
+            " asyncio.gather(...), or in a function given to d.once(...). Nothing was asked or sent."
+        )
+
+    def advance(self, value: object = None, error: Exception | None = None) -> Wanted | Divergence | Finished:
+        """Let the dialog go on until it needs something.
+
+        Raises:
+            ForeignAwaitError: it awaits what is no step.
+            Exception: whatever its code raises.
+        """
+        self._is_active = True
+        try:
+            wanted = self.coroutine.send(value) if error is None else self.coroutine.throw(error)
+        except StopIteration as end:
+            return self.journal.rest() or Finished(end.value)
+        finally:
+            self._is_active = False
+        if isinstance(wanted, Wanted) and wanted.run is self:
+            return wanted
+        if isinstance(wanted, Halt):
+            if isinstance(wanted.reason, Divergence):
+                return wanted.reason
+            raise wanted.reason
+        raise self._refusal(wanted)
+
+    def _refusal(self, wanted: object) -> ForeignAwaitError:
+        frame, awaited = _innermost(self.coroutine)
+        if asyncio.isfuture(wanted):
+            wanted._asyncio_future_blocking = False  # noqa: SLF001 - nothing waits for it any more
+            wanted.cancel()
+        where = (frame.f_code.co_filename, frame.f_lineno) if frame else (self.code.origin, 0)
+        return ForeignAwaitError(awaited or type(wanted).__name__, *where)
+
+    def close(self) -> None:
+        """Take the coroutine out of memory. Its steps stay where they are."""
+        with suppress(Exception, GeneratorExit):
+            self.coroutine.close()
+
+    async def flush(self) -> None:
+        """Commit what has been done so far."""
+        if self.journal.count() > MOST_STEPS:
+            self.failed = True
+            raise TooManyStepsError(self.record.name, MOST_STEPS)
+        if self.journal.pending:
+            await self.tools.store.commit(*self.journal.pending)
+            self.journal.pending.clear()
+
+    def put_record(self) -> None:
+        """Have the record written, with its document as it is now."""
+        document = self.document.text()
+        self.record = evolve(self.record, document=document, updated_at=self.tools.clock.now())
+        self.journal.pending.append(PutDialog(self.record))
+
+    def hold(self) -> None:
+        """Have the dialog held; its document says why."""
+        self.record = evolve(self.record, state="held")
+        self.put_record()
+
+    def key(self, number: int, part: int = 0) -> str:
+        """Return the outbox key of a message of a step."""
+        return f"dialog/{self.id}/{number}/{part}" if part else f"dialog/{self.id}/{number}"
+
+    async def send(self, key: str, content: Content) -> SentMessage | None:
+        """Send a message once. `None`: whether it arrived is not known, and it is never sent again."""
+        return await self._once(self.tools.outbox.send(key, self.address, content))
+
+    async def request_verification(self, key: str, provider: IdentityProvider) -> SentMessage | None:
+        """Ask the dialog's user to prove who they are, once. `None`: as of `send`."""
+        outbox = self.tools.outbox
+        return await self._once(outbox.request_verification(key, self.address, self.record.user, provider))
+
+    async def _once(self, sending: Awaitable[SentMessage]) -> SentMessage | None:
+        try:
+            return await sending
+        except DeliveryUnknownError:
+            pass
+        except CallError:
+            self.failed = True
+            raise
+        log(
+            _WARNING,
+            "It is not known whether a message of the dialog %(dialog)s arrived. It is not sent again, and"
+            " the dialog goes on.",
+            dialog=self.record.name,
+        )
+        return None
+
+
+def _innermost(coroutine: object) -> tuple[FrameType | None, str]:
+    """Return the innermost frame that is not Python's own, and the name of what it awaits."""
+    found: FrameType | None = None
+    awaited = ""
+    this: Any = coroutine
+    while this is not None:
+        frame = (
+            getattr(this, "cr_frame", None)
+            or getattr(this, "gi_frame", None)
+            or getattr(this, "ag_frame", None)
+        )
+        if frame is None:
+            return found, awaited or type(this).__name__
+        if frame.f_code.co_filename.startswith(_STDLIB) and "site-packages" not in frame.f_code.co_filename:
+            return found, awaited or f"{frame.f_globals.get('__name__')}.{frame.f_code.co_qualname}"
+        found, awaited = frame, ""
+        this = (
+            getattr(this, "cr_await", None)
+            or getattr(this, "gi_yieldfrom", None)
+            or getattr(this, "ag_await", None)
+        )
+    return found, awaited

@@ -1,0 +1,330 @@
+"""The steps of a dialog: what a coroutine awaits.
+
+A step that was done before is answered where it is awaited, out of the journal. Any other one is yielded to
+the engine, which performs it.
+"""
+
+import asyncio
+import inspect
+from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from functools import partial
+from hashlib import sha256
+from typing import Any, Final, Generic, TypeVar
+
+import orjson
+
+from healthmsg.aio import in_thread, start
+from healthmsg.bot.content import Content
+from healthmsg.bot.dialogs import journal as kinds
+from healthmsg.bot.dialogs.document import Held
+from healthmsg.bot.dialogs.journal import Divergence, Journal, timer_id
+from healthmsg.bot.dialogs.run import Halt, Run, Wanted
+from healthmsg.bot.dialogs.values import (
+    copied,
+    error_from_json,
+    error_to_json,
+    fingerprint,
+    from_json,
+    kept_value,
+    to_json,
+    value_of,
+)
+from healthmsg.bot.store.effects import CancelTimers, ForgetSteps, PutTimer
+from healthmsg.bot.store.records import StepRecord, TimerRecord
+from healthmsg.errors import NotKeptError, OnceFailedError
+from healthmsg.files import FileToUpload
+from healthmsg.models import SentMessage
+
+T = TypeVar("T")
+
+
+class Suspended:
+    """What `perform` returns of a step that an event will complete."""
+
+
+SUSPENDED: Final = Suspended()
+
+
+class Restarted:
+    """What `perform` returns when the dialog begins again."""
+
+
+class Raised:
+    """What `perform` returns when the step ends with an error, which is raised in the dialog."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+class Step(Wanted, Generic[T]):
+    """Something that a dialog needs and that outlives the process."""
+
+    __slots__ = ("key", "kind", "row")
+
+    def __init__(self, run: Run, kind: str, key: str) -> None:
+        super().__init__(run)
+        self.kind = kind
+        self.key = key
+        self.row: StepRecord | None = None
+        """What there is of it already."""
+
+    def __await__(self) -> Generator[object, object, T]:
+        """Wait for it, unless it was done before."""
+        run = self.run
+        if not run._is_active:  # noqa: SLF001 - the run's other half
+            run.check_active()
+        journal = run.journal
+        row = self._matching(journal)
+        if row is None:
+            return (yield self)  # type: ignore[return-value] # the engine sends what `perform` returned
+        if isinstance(row, Divergence):
+            yield Halt(row)
+            raise GeneratorExit
+        if row.value is None:
+            self.row = row
+            return (yield self)  # type: ignore[return-value] # as above
+        if row.value[0] == "[":
+            try:
+                return self.decode(row.value)
+            except Exception:  # noqa: BLE001, S110 - whatever it is: the value is not one of this step
+                pass
+            yield Halt(journal.misfit(row))
+        error = _error_in(row.value)
+        if error is None:
+            yield Halt(journal.misfit(row))
+        raise error or GeneratorExit
+
+    def _matching(self, journal: Journal) -> StepRecord | Divergence | None:
+        # A replay goes through here once for each answer: what matches at once is taken at once.
+        if journal.position < len(journal.rows):
+            row = journal.rows[journal.position]
+            if row.key != self.key or row.kind != self.kind:
+                return self.done(journal)
+            journal.position += 1
+            if self.run.document.answers:
+                self.run.used.add(self.key)
+            return row
+        return self.done(journal) if journal.reworded else None
+
+    def done(self, journal: Journal) -> StepRecord | Divergence | None:
+        """Return what was done at this place."""
+        return journal.take(self.kind, self.key)
+
+    def decode(self, text: str) -> T:
+        """Return the value that a step's text holds."""
+        return value_of(text)  # type: ignore[return-value] # what was kept of such a step
+
+    async def perform(self) -> object:
+        """Do it, and return its value, or what became of it instead."""
+        raise NotImplementedError
+
+
+class Known(Step[T]):
+    """What is computed in place, and kept: a moment, a random number, a mark."""
+
+    __slots__ = ("make",)
+
+    def __init__(self, run: Run, kind: str, key: str, make: Callable[[], T]) -> None:
+        super().__init__(run, kind, key)
+        self.make = make
+
+    async def perform(self) -> object:
+        """Compute and keep it. It is committed before anything is done that others see."""
+        text = kept_value(self.make())
+        self.run.journal.add(self.kind, self.key, text)
+        return self.decode(text)
+
+
+class Say(Step[SentMessage | None]):
+    """A message that waits for no answer."""
+
+    __slots__ = ("body", "files", "is_literal")
+
+    def __init__(self, run: Run, body: str, files: Sequence[FileToUpload], key: str | None) -> None:
+        self.is_literal = key is None
+        name = (
+            f"={key}" if key is not None else f"#{sha256(body.encode()).hexdigest()[:16]}{len(files) or ''}"
+        )
+        super().__init__(run, kinds.SAY, name)
+        self.body = body
+        self.files = files
+
+    def done(self, journal: Journal) -> StepRecord | Divergence | None:
+        """Return the message that was sent at this place."""
+        return journal.take_said(self.key, is_literal=self.is_literal)
+
+    def decode(self, text: str) -> SentMessage | None:
+        """Return what was sent."""
+        message_id = value_of(text)
+        return SentMessage(message_id) if isinstance(message_id, str) else None
+
+    async def perform(self) -> object:
+        """Send it once."""
+        run = self.run
+        if self.row is None and (before := run.journal.reuse(self.kind, self.key)) is not None:
+            return self.decode(before.value or "[null]")
+        row = self.row or run.journal.open(self.kind, self.key)
+        await run.flush()
+        sent = await run.send(run.key(row.number), Content(self.body, files=self.files))
+        run.journal.fill(row, kept_value(sent and sent.id))
+        return sent
+
+
+class Once(Step[T]):
+    """A function that runs outside the dialog; what it returns or raises is kept."""
+
+    __slots__ = ("arguments", "function")
+
+    def __init__(
+        self, run: Run, function: Callable[..., object], arguments: tuple[object, ...], key: str | None
+    ) -> None:
+        super().__init__(run, kinds.ONCE, (key or name_of(function)).replace("\n", " "))
+        self.function = function
+        self.arguments = arguments
+
+    def done(self, journal: Journal) -> StepRecord | Divergence | None:
+        """Return what the function has returned at this place."""
+        return journal.take_once(self.key)
+
+    async def perform(self) -> object:
+        """Run it. One that was begun when the process died runs again: it has to bear that."""
+        run = self.run
+        key = f"{self.key}\n{fingerprint(self.arguments)}"
+        row = self.row or run.journal.reuse(self.kind, key)
+        if row is None or row.value is None:
+            row = row or run.journal.open(self.kind, key)
+            await run.flush()
+            text = await self._run()
+            run.journal.fill(row, text)
+            await run.flush()
+        else:
+            text = row.value
+        return outcome_of(text)
+
+    async def _run(self) -> str:
+        # In a task of its own: what it does to "the current task" does not reach the bot's.
+        task = start(_called(self.function, tuple(map(copied, self.arguments))))
+        try:
+            await asyncio.wait([task])
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait([task])
+        if task.cancelled():
+            return _text_of(asyncio.CancelledError.__name__)
+        error = task.exception()
+        if error is None:
+            try:
+                return kept_value(task.result())
+            except NotKeptError as failure:
+                error = failure
+        if not isinstance(error, Exception):
+            raise error
+        return orjson.dumps(error_to_json(error)).decode()
+
+
+class Sleep(Step[None]):
+    """A wait, as long as it may be."""
+
+    __slots__ = ("how_long",)
+
+    def __init__(self, run: Run, how_long: timedelta, key: str | None) -> None:
+        super().__init__(run, kinds.SLEEP, key or "")
+        self.how_long = how_long
+
+    async def perform(self) -> object:
+        """Set the timer that ends it."""
+        run = self.run
+        if self.row is None:
+            self.row = run.journal.open(self.kind, self.key)
+            set_timer(run, self.row.number, kinds.SLEEP, run.tools.clock.now() + self.how_long)
+        return SUSPENDED
+
+
+class HandOver(Step[None]):
+    """A person answers in this chat until it is given back."""
+
+    __slots__ = ("reason", "resume")
+
+    def __init__(self, run: Run, reason: str, resume: Sequence[str]) -> None:
+        super().__init__(run, kinds.HAND_OVER, "")
+        self.reason = reason
+        self.resume = tuple(resume)
+
+    async def perform(self) -> object:
+        """Fall silent."""
+        run = self.run
+        self.row = self.row or run.journal.open(self.kind, self.key)
+        if run.record.state == "open":
+            run.document.held = Held("handed_over", self.reason, self.resume)
+            run.hold()
+        return SUSPENDED
+
+
+class Restart(Step[Any]):
+    """The dialog from its beginning, with other arguments; its steps are forgotten."""
+
+    __slots__ = ("arguments",)
+
+    def __init__(self, run: Run, arguments: tuple[object, ...]) -> None:
+        super().__init__(run, "restart", "")
+        self.arguments = arguments
+
+    async def perform(self) -> object:
+        """Forget the steps. The numbers go on: they are part of the keys of messages."""
+        run = self.run
+        journal, document = run.journal, run.document
+        try:
+            document.arguments = tuple(from_json(to_json(one)) for one in self.arguments)
+        except NotKeptError as failure:
+            return Raised(failure)
+        document.first, document.taken = journal.number, run.last_event
+        # What happened until now need not be written any more, but for the dialog itself.
+        journal.pending[:] = [ForgetSteps(run.id, 0), CancelTimers(run.id)]
+        run.put_record()
+        return Restarted()
+
+
+def outcome_of(text: str) -> object:
+    """Return the value that a step's text holds, or its error for the dialog."""
+    return Raised(error_from_json(orjson.loads(text))) if text[0] == "{" else value_of(text)
+
+
+def _error_in(text: str) -> Exception | None:
+    """Return the error that a step's text holds; `None` where its class is no longer in the code."""
+    with suppress(Exception):
+        return error_from_json(orjson.loads(text))
+    return None
+
+
+def set_timer(run: Run, number: int, kind: str, due: datetime, **document: object) -> None:
+    """Have a timer of a step set with what is committed next."""
+    record = run.record
+    text = orjson.dumps({"number": number, **document}).decode()
+    timer = timer_id(run.id, number, kind)
+    run.journal.pending.append(
+        PutTimer(TimerRecord(timer, due, record.chat, record.user, record.id, kind, text))
+    )
+
+
+def name_of(function: Callable[..., object]) -> str:
+    """Return the name of a function, by which it is known again after a restart."""
+    while isinstance(function, partial):
+        function = function.func
+    name = getattr(function, "__qualname__", None) or type(function).__qualname__
+    return str(name).rpartition("<locals>.")[2]
+
+
+async def _called(function: Callable[..., object], arguments: tuple[object, ...]) -> object:
+    call = type(function).__call__
+    is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
+    result = function(*arguments) if is_async else await in_thread(function, *arguments)
+    return await result if inspect.isawaitable(result) else result
+
+
+def _text_of(type_name: str) -> str:
+    return orjson.dumps(error_to_json(OnceFailedError(type_name))).decode()

@@ -1,0 +1,76 @@
+"""What goes wrong in the dialogs of a bot."""
+
+from healthmsg.errors.base import HealthmsgError
+
+
+class DialogError(HealthmsgError, RuntimeError):
+    """A dialog that cannot begin or go on. What it has done so far is kept."""
+
+
+class ForeignAwaitError(DialogError):
+    """A dialog awaited something else than its `Dialog`, which would not survive a restart.
+
+    `file` and `line` say where. What has to happen outside goes into `d.once(function, …)`.
+    """
+
+    def __init__(self, awaited: str, file: str, line: int) -> None:
+        self.awaited, self.file, self.line = awaited, file, line
+        super().__init__(
+            f"{file}:{line}: a dialog awaits its Dialog alone, and not {awaited}: that would not survive a"
+            " restart. Put what has to happen outside into d.once(function, ...), a wait into d.sleep(...)."
+        )
+
+
+class TooManyStepsError(DialogError):
+    """A dialog has more steps than one may have."""
+
+    def __init__(self, dialog: str, most: int) -> None:
+        super().__init__(
+            f"The dialog {dialog} has taken {most:,} steps. Begin it again with d.restart(with_=...), which"
+            " keeps what it is given and forgets the steps."
+        )
+
+
+class DialogOpenError(DialogError):
+    """A dialog is open for this chat and user already. The new one has not begun."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"The dialog {name} is open for this chat and user, and there can be one. End it with"
+            " dialogs.stop(...) first. The new one has not begun."
+        )
+
+
+class DialogHeldError(DialogError):
+    """A dialog is held until a person decides: what came for it was not handled, and nothing was sent."""
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(
+            f"The dialog {name} is held ({why}). What came for it was not handled, and nothing was sent. Put"
+            " it right and give it back with dialogs.take_back(...), or end it with dialogs.stop(...)."
+        )
+
+
+class OnceFailedError(DialogError):
+    """A function given to `d.once` failed with an error that cannot be made again after a restart.
+
+    It is raised in its place: at once, and at every replay. `type_name` is what it was.
+    """
+
+    def __init__(self, type_name: str) -> None:
+        self.type_name = type_name
+        super().__init__(
+            f"A function given to d.once failed with {type_name}, which cannot be made again after a restart:"
+            " raise an error of a class that stands in a module, with arguments that are plain values."
+        )
+
+
+class NotKeptError(DialogError):
+    """A value that cannot be kept in a dialog's journal. Of `d.once`, the function has run."""
+
+    def __init__(self, type_name: str) -> None:
+        super().__init__(
+            f"A {type_name} cannot be kept in a dialog. Plain values can, datetime, date, time, timedelta,"
+            " Decimal, UUID, bytes, and lists, tuples, sets, dicts, enums, dataclasses and attrs classes of"
+            " those."
+        )

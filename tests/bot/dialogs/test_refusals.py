@@ -1,0 +1,337 @@
+"""What a dialog's code must not do, and what becomes of it."""
+
+import asyncio
+import datetime as dt
+import logging
+import random
+import time
+import uuid
+from contextlib import suppress
+from pathlib import Path
+from random import choice
+from typing import Any
+
+import pytest
+
+from healthmsg.bot.dialogs.dialog import Dialog
+from healthmsg.bot.dialogs.registration import RegisteredDialog, register
+from healthmsg.bot.store.effects import Unpark
+from healthmsg.errors import (
+    ClientUsageError,
+    ConfigurationError,
+    DialogHeldError,
+    DialogOpenError,
+    ForeignAwaitError,
+    TooManyStepsError,
+)
+from tests.bot.dialogs.simple import Text
+from tests.bot.dialogs.world import CHAT, World
+
+HERE = str(Path(__file__))
+
+
+def line_of(text: str) -> int:
+    lines = Path(HERE).read_text(encoding="utf-8").splitlines()
+    return next(number for number, line in enumerate(lines, start=1) if text in line)
+
+
+@register()
+async def sleeping(d: Dialog) -> None:
+    await d.ask(Text("Naam?"))
+    await asyncio.sleep(0.01)  # here it sleeps
+
+
+@register()
+async def yielding(d: Dialog) -> None:
+    await d.ask(Text("Naam?"))
+    await asyncio.sleep(0)  # here it yields
+
+
+async def wait_within(event: asyncio.Event) -> None:
+    await event.wait()  # here it waits within
+
+
+@register()
+async def waiting(d: Dialog) -> None:
+    await d.ask(Text("Naam?"))
+    with suppress(Exception):
+        await wait_within(asyncio.Event())
+
+
+@register()
+async def gathering(d: Dialog) -> None:
+    await d.ask(Text("Naam?"))
+    await asyncio.gather(d.ask(Text("A?")), d.ask(Text("B?")))  # here it gathers
+
+
+@pytest.mark.parametrize(
+    ("dialog", "mark", "awaited"),
+    [
+        (sleeping, "# here it sleeps", "asyncio.tasks.sleep"),
+        (yielding, "# here it yields", "sleep"),
+        (waiting, "# here it waits within", "Event.wait"),
+        (gathering, "# here it gathers", "Future"),
+    ],
+)
+async def test_what_is_awaited_beside_the_dialog_is_refused_with_file_and_line(
+    dialog: RegisteredDialog[None], mark: str, awaited: str
+) -> None:
+    world = World([dialog])
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+    await world.says("start")
+    await world.says("An")
+
+    error = world.errors[0]
+    assert isinstance(error, ForeignAwaitError)
+    assert (error.file, error.line) == (HERE, line_of(mark))
+    assert awaited in error.awaited
+    assert f"{HERE}:{error.line}" in str(error)
+    assert world.sees == ["Naam?"]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert len(asyncio.all_tasks()) == 1
+
+
+async def test_steps_are_not_taken_from_a_function_that_runs_outside() -> None:
+    @register()
+    async def crossing(d: Dialog) -> None:
+        async def ask() -> str:
+            return await d.ask(Text("Binnen?"))
+
+        await d.once(ask)
+
+    world = World([crossing])
+    await world.says("start")
+
+    assert isinstance(world.errors[0], ClientUsageError)
+    assert world.sees == []
+
+
+async def test_code_that_clings_to_life_is_let_go() -> None:
+    @register()
+    async def clinging(d: Dialog) -> None:
+        while True:
+            try:
+                await d.ask(Text("Naam?"))
+            finally:
+                with suppress(BaseException):
+                    await d.say("Tot ziens")
+
+    world = World([clinging], options={"keep": 0})
+    await world.says("start")
+    await world.says("An")
+
+    assert world.sees == ["Naam?", "Tot ziens", "Naam?"]
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_calls_that_differ_at_each_replay_are_reported_when_a_dialog_is_registered(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    @register()
+    async def careless(d: Dialog) -> None:
+        from datetime import datetime as moment
+
+        first = dt.datetime.now(tz=dt.UTC)
+        second = moment.today()  # noqa: DTZ002 - what is looked for
+        third, fourth = dt.date.today(), time.time()  # noqa: DTZ011 - what is looked for
+        random.random()  # noqa: S311 - what is looked for
+        choice([1, 2])  # noqa: S311 - the same
+        random.Random(1).shuffle([])  # noqa: S311 - the same
+        uuid.uuid4()
+        await asyncio.sleep(1)
+        asyncio.create_task(asyncio.gather())  # type: ignore[arg-type] # noqa: RUF006 - what is looked for
+        with suppress(ValueError):
+            dt.datetime.fromisoformat("2026-01-01")
+            await d.once(lambda: dt.datetime.now(tz=dt.UTC))
+            uuid.UUID(int=1)
+        await d.say(f"{first} {second} {third} {fourth}")
+
+    found = [finding.what for finding in careless.findings]
+    assert found == [
+        "dt.datetime.now()", "moment.today()", "dt.date.today()", "time.time()",
+        "random.random()", "choice()",
+        "random.Random()", "uuid.uuid4()", "asyncio.sleep()", "asyncio.create_task()", "asyncio.gather()",
+    ]  # fmt: skip
+    assert {finding.file for finding in careless.findings} == {HERE}
+    assert careless.findings[0].line == line_of("first = dt.datetime.now")
+    assert f"{HERE}:{careless.findings[0].line}" in caplog.text
+
+
+def test_dialogs_of_one_name_and_versions_that_exist_are_refused() -> None:
+    @register(version=2)
+    async def twice(d: Dialog) -> None: ...
+
+    @register(name="twice")
+    async def other(d: Dialog) -> None: ...
+
+    with pytest.raises(ConfigurationError, match="two dialogs are called twice"):
+        World([twice, other])
+    for number in (2, 3):
+        with pytest.raises(ConfigurationError, match=f"version {number} of the dialog twice"):
+
+            @twice.version(number)
+            async def again(d: Dialog) -> None: ...
+
+    with pytest.raises(ConfigurationError, match="async def"):
+
+        @register()
+        def no_coroutine(d: Dialog) -> Any: ...
+
+    with pytest.raises(ConfigurationError, match="sequences of words"):
+        register(stop="stop")(twice.code_of(2).function)
+
+
+# --- arguments
+
+
+class Ehr:
+    pass
+
+
+async def test_arguments_are_those_it_was_started_with_and_then_what_is_provided_by_type() -> None:
+    ehr = Ehr()
+    seen: list[object] = []
+
+    @register()
+    async def taking(d: Dialog, topic: str, ehr: Ehr, count: int = 3) -> None:
+        seen.extend([topic, ehr, count])
+        await d.ask(Text("Goed?"))
+
+    def resolve(_: RegisteredDialog[Any], name: str, annotation: object) -> object:
+        return {Ehr: ehr}[annotation]  # type: ignore[index] # a KeyError for any other
+
+    async def handler(world: World, scope: Any) -> None:
+        await world.start(scope, "pijn")
+
+    world = World([taking], "straight", handler, {"resolve": resolve})
+    await world.says("start")
+    await world.kill_and_restart()
+    await world.says("ja")
+    assert seen == ["pijn", ehr, 3] * 2
+
+    world = World([taking], "straight", handler)
+    await world.says("start")
+    assert isinstance(world.errors[0], ConfigurationError)
+    assert "argument ehr" in str(world.errors[0])
+    assert HERE in str(world.errors[0])
+
+
+# --- failures
+
+
+@register()
+async def failing(d: Dialog) -> None:
+    name = await d.ask(Text("Naam?"))
+    await d.say("Even kijken.")
+    raise ZeroDivisionError(name)  # here it fails
+
+
+async def test_a_dialog_whose_code_fails_is_tried_again_and_then_held_and_a_person_is_informed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = World([failing])
+    await world.says("start")
+    caplog.set_level(logging.DEBUG)
+    await world.says("Geheim")
+
+    assert [type(error) for error in world.errors] == [ZeroDivisionError] * 2 + [DialogHeldError]
+    assert world.errors[-1].__context__ is None
+    record = next(iter(world.store.dialog_records.values()))
+    assert record.state == "held"
+    assert [one for one in caplog.records if one.levelno == logging.ERROR]
+    assert f"ZeroDivisionError at {HERE}:{line_of('# here it fails')}" in caplog.text
+    assert "Geheim" not in caplog.text
+    assert "Geheim" not in str(world.errors[-1]) + repr(record) + repr(world.engine)
+    assert world.sees == ["Naam?", "Even kijken."]
+    assert [one.reason for one in world.store.parked_events.values()] == ["DialogHeldError"]
+
+
+async def test_a_held_dialog_sends_nothing_and_what_comes_for_it_is_parked_until_it_is_given_back() -> None:
+    works = False
+
+    @register()
+    async def healing(d: Dialog) -> None:
+        name = await d.ask(Text("Naam?"))
+        if not works:
+            raise ZeroDivisionError
+        await d.ask(Text(f"{name}: goed?"))
+
+    world = World([healing])
+    await world.says("start")
+    await world.says("An")
+    await world.says("hallo?")
+    await world.kill_and_restart()
+    await world.says("stop")
+    assert world.sees == ["Naam?"]
+    assert len(world.store.parked_events) == 3
+
+    works = True
+    assert await world.by_hand("take_back", (CHAT, "an"))
+
+    assert world.sees == ["Naam?"]
+    for parked in sorted(world.store.parked_events)[:2]:
+        world.store._apply(Unpark(parked))
+        await world.works()
+    assert world.sees == ["Naam?", "An: goed?"]
+    assert not world.is_open()
+
+
+async def test_a_held_dialog_can_be_stopped() -> None:
+    world = World([failing])
+    await world.says("start")
+    await world.says("An")
+
+    assert await world.by_hand("stop", (CHAT, "an"))
+
+    assert not world.is_open()
+    assert not await world.by_hand("stop", (CHAT, "an"))
+    await world.says("start")
+    assert world.is_open()
+
+
+async def test_more_than_a_thousand_steps_are_an_error_that_names_restart() -> None:
+    @register()
+    async def endless(d: Dialog) -> None:
+        while True:
+            await d.random()
+            await d.say("x")
+
+    world = World([endless])
+    await world.says("start")
+
+    assert isinstance(world.errors[0], TooManyStepsError)
+    assert "d.restart(with_=" in str(world.errors[0])
+    assert len(world.sees) == 500
+    assert next(iter(world.store.dialog_records.values())).state == "held"
+
+
+async def test_one_dialog_is_open_for_a_chat_and_user() -> None:
+    async def handler(world: World, scope: Any) -> None:
+        await world.start(scope)
+
+    world = World([failing], "straight", handler)
+    await world.says("start")
+    event = world.message("/form")
+    from tests.bot.dialogs.world import Scope
+
+    with pytest.raises(DialogOpenError, match="The dialog failing is open"):
+        await world.start(Scope(event, world.store))
+
+    await world.says("start", user="bea")
+    assert len(world.store.dialog_records) == 2
+
+
+async def test_a_handler_may_end_a_dialog_and_start_another_one_in_its_place() -> None:
+    from tests.bot.dialogs.world import Scope
+
+    world = World([failing])
+    await world.says("start")
+    scope = Scope(world.message("/opnieuw"), world.store)
+    assert await world.for_(scope).stop((CHAT, "an"))
+    await world.start(scope)
+    await world.store.commit(*scope.effects)
+
+    assert world.sees == ["Naam?", "Naam?"]
+    assert len(world.store.dialog_records) == 1
+    assert len(world.store.step_records) == 1
