@@ -1,0 +1,384 @@
+"""Which handler gets an event, and what becomes of the event when that fails."""
+
+import logging
+import random
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
+from types import CodeType
+from typing import Final, cast
+
+from healthmsg.bot.arguments import Arguments, Provided, parameters_of
+from healthmsg.bot.filters import Command
+from healthmsg.bot.helping import Entry, Help, help_command
+from healthmsg.bot.incoming import Answer, InChat, IncomingMessage, NotVerified, PressedCommand, Verified
+from healthmsg.bot.options import members_by_name
+from healthmsg.bot.origin import Origin
+from healthmsg.bot.router import DEFAULT_RETRY, Router
+from healthmsg.bot.scope import KnownMessage, Scope
+from healthmsg.bot.signals import ParkThis, RetryLater
+from healthmsg.bot.store.effects import Effect
+from healthmsg.bot.targets import Compiler, ErrorTarget, Table, Target, of_kind
+from healthmsg.errors import (
+    ClientClosedError,
+    ClientUsageError,
+    ConfigurationError,
+    ForbiddenError,
+    JournalError,
+    NotFoundError,
+    ReauthorizationRequiredError,
+)
+from healthmsg.events import (
+    Event,
+    MessageCreated,
+    QuestionAnswered,
+    VerificationAccepted,
+    VerificationRejected,
+)
+from healthmsg.log import log
+
+_NOT_OF_THE_EVENT: Final = (ClientClosedError, ReauthorizationRequiredError, JournalError)
+"""Whatever event it is, it cannot be handled now: none is parked for that."""
+_UNTIL_THEN: Final = timedelta(seconds=30)
+_EMPTY: Final = Table()
+
+
+class Dispatcher:
+    """Hands events to the handlers of routers. Arguments, filters and orders are looked through once, here.
+
+    `random` returns numbers from 0 to 1, for the waits before an event is handled again.
+
+    Raises:
+        ConfigurationError: something cannot work; it names all that, each with file and line.
+    """
+
+    def __init__(
+        self,
+        routers: Iterable[Router],
+        provided: Provided | None = None,
+        *,
+        help: Help | None = Help(),  # noqa: A002, B008 - the plainest name; and it is frozen
+        random: Callable[[], float] = random.random,
+    ) -> None:
+        compiler = Compiler(Provided() if provided is None else provided)
+        for router in routers:
+            compiler.add(router)
+        if compiler.problems:
+            listed = "\n".join(f"- {one}" for one in compiler.problems)
+            raise ConfigurationError(f"This bot cannot start:\n{listed}")
+        self._random = random
+        self._tables = compiler.tables
+        self._messages = compiler.tables.setdefault(MessageCreated, Table())
+        self._errors = compiler.errors
+        self._middlewares = compiler.middlewares
+        self.origins: Mapping[CodeType, Origin] = compiler.origins
+        """Where the functions of the routers were written, by their code."""
+        if help is not None:
+            self._add_help(help)
+        self._words = frozenset(name for one in self.commands for name in one.names)
+
+    def __repr__(self) -> str:
+        return f"<Dispatcher commands={len(self.commands)}>"
+
+    @property
+    def commands(self) -> Sequence[Command]:
+        """All commands, in their order."""
+        return [one for target in self._messages.commands for one in target.commands]
+
+    def _add_help(self, help_: Help) -> None:
+        entries = [
+            Entry(one, target.conditions) for target in self._messages.commands for one in target.commands
+        ]
+        handler = help_command(help_, entries)
+        if handler is not None:
+            accepted = handler.filter()
+            call = Arguments(of_kind(MessageCreated), Provided()).call_of(handler, parameters_of(handler))
+            origin = Origin("the automatic help", __file__, 0)
+            accepts = cast("Callable[[object], bool]", accepted.accepts)
+            self._messages.commands.append(
+                Target((accepts,), call, origin, self._errors, commands=accepted.commands)
+            )
+
+    async def handle(self, scope: Scope) -> bool:
+        """Hand an event to its handler. Return whether there was one.
+
+        Raises:
+            RetryLater: it failed, and is to be handled again.
+            ParkThis: it failed as often as it may; its error handler was called.
+        """
+        try:
+            if self._middlewares:
+                await _Next(self, scope, 0)(scope.event)
+            else:
+                await self._dispatch(scope)
+        except (RetryLater, ParkThis):
+            raise
+        except Exception as error:  # noqa: BLE001 - an author's handler raises what it likes
+            failure = error
+        else:
+            scope.forget()
+            return scope.handled
+        finally:
+            scope.close()
+        try:
+            outcome = await self._failed(scope, failure)
+        finally:
+            scope.forget()
+        raise outcome
+
+    # --- whose it is
+
+    async def _dispatch(self, scope: Scope) -> None:
+        event = scope.event
+        kind = type(event)
+        if kind is MessageCreated:
+            target = await self._of_message(scope, cast("MessageCreated", event))
+        elif kind is QuestionAnswered:
+            target = await self._of_answer(scope, cast("QuestionAnswered", event))
+        else:
+            target = await self._of_other(scope)
+        if target is not None:
+            scope.handled = True
+            await target.call(scope, scope.incoming)
+
+    async def _of_message(self, scope: Scope, event: MessageCreated) -> Target | None:
+        table = self._messages
+        incoming = scope.incoming = IncomingMessage(scope, event)
+        if event.is_own:
+            return _first(table.own, scope, incoming)
+        if event.message.sender_id is None:
+            log(logging.WARNING, "a message without a sender: it is handed to @router.event alone")
+            return _first(table.of_event, scope, incoming)
+        target = None
+        if incoming.folded.removeprefix("/") in self._words:
+            target = _first(table.commands, scope, incoming)
+        if target is None:
+            dialogs = scope.services.dialogs
+            if dialogs is not None and dialogs.wants(event) and await dialogs.handle(scope):
+                scope.handled = True
+                return None
+            target = _first(table.handlers, scope, incoming) or _first(table.fallbacks, scope, incoming)
+        return target
+
+    async def _of_other(self, scope: Scope) -> Target | None:
+        event = scope.event
+        table = self._tables.get(type(event)) or self._tables.get(Event, _EMPTY)
+        incoming = scope.incoming = _seen(scope, event)
+        if event.is_own:
+            return _first(table.own, scope, incoming)
+        if await self._dialog_took(scope):
+            return None
+        return _first(table.handlers, scope, incoming)
+
+    async def _dialog_took(self, scope: Scope) -> bool:
+        dialogs = scope.services.dialogs
+        if dialogs is not None and dialogs.wants(scope.event) and await dialogs.handle(scope):
+            scope.handled = True
+        return scope.handled
+
+    async def _of_answer(self, scope: Scope, event: QuestionAnswered) -> Target | None:
+        answer: Answer[str] = Answer(scope, event)
+        scope.incoming = answer
+        if not event.is_own and await self._dialog_took(scope):
+            return None
+        table = self._tables.get(QuestionAnswered, _EMPTY)
+        target = await _answered(table.own if event.is_own else table.handlers, scope, answer)
+        if target is not None or event.is_own:
+            return target
+        pressed = await self._pressed(scope, event)
+        # The options may be another version's of the question: not what any of its handlers knows.
+        if pressed is None and (unfit := _by_name(table.handlers, answer)) is not None:
+            raise ParkThis(f"an answer that is none of the options of {unfit.origin}")
+        return pressed
+
+    async def _pressed(self, scope: Scope, event: QuestionAnswered) -> Target | None:
+        """Return the command that an option is named like, if the question is the bot's own."""
+        if len(event.options) != 1 or event.options[0].lower() not in self._words:
+            return None
+        incoming = PressedCommand(scope, event)
+        target = _first(self._messages.commands, scope, incoming)
+        if target is None or not await _is_own_question(scope, event):
+            return None
+        scope.incoming = incoming
+        return target
+
+    # --- when it fails
+
+    async def _failed(self, scope: Scope, failure: Exception) -> RetryLater | ParkThis:
+        target = scope.target
+        origin = target.origin if isinstance(target, Target) else None
+        place, name = _place(failure, origin), type(failure).__name__
+        if isinstance(failure, _NOT_OF_THE_EVENT):
+            log(logging.ERROR, "%(handler)s: %(error)s; the event waits", handler=_shown(origin), error=name)
+            return RetryLater(_UNTIL_THEN)
+        errors = (
+            target.errors if isinstance(target, Target) else [[one for each in self._errors for one in each]]
+        )
+        chosen = _error_target(errors, failure, scope)
+        retry = DEFAULT_RETRY if chosen is None else chosen.retry
+        wait = retry.wait(scope.event.attempt, self._random)
+        what = "is parked" if wait is None else f"is handled again in {wait.total_seconds():.1f} s"
+        log(
+            logging.ERROR if wait is None else logging.WARNING,
+            "%(handler)s raised %(error)s at %(place)s in start %(attempt)s of its event, which %(what)s",
+            handler=_shown(origin),
+            error=name,
+            place=place,
+            attempt=scope.event.attempt,
+            what=what,
+        )
+        if wait is not None:
+            return RetryLater(wait)
+        effects = () if chosen is None else await _tell(chosen, scope, failure)
+        return ParkThis(f"{_shown(origin)} raised {name} at {place}", effects)
+
+
+class _Next:
+    """What a middleware calls to go on."""
+
+    __slots__ = ("_dispatcher", "_index", "_is_used", "_scope")
+
+    def __init__(self, dispatcher: Dispatcher, scope: Scope, index: int) -> None:
+        self._dispatcher = dispatcher
+        self._scope = scope
+        self._index = index
+        self._is_used = False
+
+    async def __call__(self, event: Event) -> None:
+        if self._is_used or event is not self._scope.event:
+            raise ClientUsageError("call_next is awaited once, with the event that the middleware got")
+        self._is_used = True
+        middlewares = self._dispatcher._middlewares  # noqa: SLF001 - of this module
+        if self._index == len(middlewares):
+            await self._dispatcher._dispatch(self._scope)  # noqa: SLF001 - of this module
+            return
+        target = middlewares[self._index]
+        await target.call(self._scope, _Next(self._dispatcher, self._scope, self._index + 1))
+
+
+def _first(targets: Iterable[Target], scope: Scope, incoming: object) -> Target | None:
+    for target in targets:
+        scope.target = target  # whose filter it is, if that fails
+        for accepts in target.accepts:
+            if not accepts(incoming):
+                break
+        else:
+            return target
+    scope.target = None
+    return None
+
+
+def _seen(scope: Scope, event: Event) -> object:
+    if isinstance(event, VerificationAccepted):
+        return Verified(scope, event)
+    if isinstance(event, VerificationRejected):
+        return NotVerified(scope, event)
+    return event
+
+
+# --- answers
+
+
+async def _answered(targets: Sequence[Target], scope: Scope, answer: Answer[str]) -> Target | None:
+    if any(one.question is not None for one in targets):
+        answer._asked = await _asked(scope, answer.message_id)  # noqa: SLF001 - of this package
+    for target in targets:
+        options: tuple[object, ...] | None = answer.event.options
+        if target.question is not None and target.question != answer.question:
+            continue
+        if target.options is not None:
+            options = _members(target, answer)
+        if options is not None and _first([target], scope, answer) is not None:
+            answer._options = options  # noqa: SLF001 - of this package
+            return target
+    return None
+
+
+def _members(target: Target, answer: Answer[str]) -> tuple[object, ...] | None:
+    known = {} if target.options is None else members_by_name(target.options)
+    found = [known.get(name) for name in answer.event.options]
+    return None if None in found or not found else tuple(found)
+
+
+def _by_name(targets: Iterable[Target], answer: Answer[str]) -> Target | None:
+    """Return a handler of the question that does not know what was chosen."""
+    for target in targets:
+        if target.question is not None and target.question == answer.question and target.options is not None:
+            return target if _members(target, answer) is None else None
+    return None
+
+
+async def _asked(scope: Scope, message_id: str) -> KnownMessage | None:
+    for source in scope.services.sent:
+        found = await source.message_of(message_id)
+        if found is not None:
+            return found
+    return None
+
+
+async def _is_own_question(scope: Scope, event: QuestionAnswered) -> bool:
+    if await _asked(scope, event.message_id) is not None:
+        return True
+    services = scope.services
+    try:
+        message = await services.client.chat(event.chat).message(event.message_id)
+    except (NotFoundError, ForbiddenError):
+        return False
+    return message.sender_id == services.me
+
+
+# --- errors
+
+
+def _error_target(
+    errors: Iterable[Sequence[ErrorTarget]], failure: Exception, scope: Scope
+) -> ErrorTarget | None:
+    """Return the error handler that is meant: of the innermost router, and there with the closest class."""
+    seen_as, classes = type(scope.incoming), type(failure).__mro__
+    for of_router in errors:
+        fitting = [one for one in of_router if one.error in classes and seen_as in one.calls]
+        if fitting:
+            return min(fitting, key=lambda one: classes.index(one.error))
+    return None
+
+
+async def _tell(chosen: ErrorTarget, scope: Scope, failure: Exception) -> Sequence[Effect]:
+    """Call an error handler. If it fails too, that is logged; the event is parked all the same."""
+    own = scope.for_error()
+    own.error = failure
+    own.incoming = _again(scope.incoming, own)
+    try:
+        await chosen.calls[type(own.incoming)](own, own.incoming)
+    except (RetryLater, ParkThis):
+        raise
+    except Exception as error:  # noqa: BLE001 - an author's handler raises what it likes
+        place, name = _place(error, chosen.origin), type(error).__name__
+    else:
+        return own.effects
+    finally:
+        own.close()
+    log(
+        logging.ERROR,
+        "the error handler %(handler)s raised %(error)s at %(place)s",
+        handler=str(chosen.origin),
+        error=name,
+        place=place,
+    )
+    return ()
+
+
+def _again(incoming: object, scope: Scope) -> object:
+    """Return what the handler got, with the replies of another scope."""
+    return incoming.in_scope(scope) if isinstance(incoming, InChat) else incoming
+
+
+def _place(failure: Exception, origin: Origin | None) -> str:
+    """Return where an error was raised, in the author's file if it passed through there."""
+    frames = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(failure.__traceback__)]
+    own = [one for one in frames if origin is not None and one[0] == origin.file]
+    file, line = (own or frames)[-1]
+    return f"{file}:{line}"
+
+
+def _shown(origin: Origin | None) -> str:
+    return "a dialog or a middleware" if origin is None else str(origin)

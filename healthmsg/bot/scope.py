@@ -1,0 +1,148 @@
+"""One event that is being handled, and what its handler works with.
+
+The parts of a bot are known here by what they do, so that none of them needs another one to be built.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from attrs import define, field
+
+from healthmsg.bot.clock import BotClock
+from healthmsg.bot.content import Content
+from healthmsg.bot.store.effects import Effect
+from healthmsg.client import Client
+from healthmsg.errors import ClientUsageError
+from healthmsg.events import Event
+from healthmsg.ids import ChatAddress
+from healthmsg.models import IdentityProvider, SentMessage
+
+
+class EventKeys(Protocol):
+    """A bot's store, as far as routing needs it."""
+
+    def event_key(self, event_id: str) -> str:
+        """Return a salted hash of an event's id, which may hold what a patient answered."""
+
+
+class Replies(Protocol):
+    """A bot's outbox, as far as handlers need it."""
+
+    async def send(self, key: str, chat: ChatAddress, content: Content) -> SentMessage:
+        """Send a message once; with the same key again, return what was sent."""
+
+    async def request_verification(
+        self, key: str, chat: ChatAddress, user_id: str, provider: IdentityProvider
+    ) -> SentMessage:
+        """Ask a user to prove who they are, once."""
+
+
+class KnownMessage(Protocol):
+    """A message that this program has sent."""
+
+    @property
+    def key(self) -> str:
+        """What makes it the same in the next run; of a campaign, the recipient's key."""
+
+    @property
+    def label(self) -> str | None:
+        """The name of its question."""
+
+
+class SentMessages(Protocol):
+    """Where messages that were sent are found again: the outbox, or the journal of a campaign."""
+
+    async def message_of(self, message_id: str) -> KnownMessage | None:
+        """Return the message with that id of the service's; `None` if it was not sent from here."""
+
+
+class OpenDialogs(Protocol):
+    """The dialogs that wait for something."""
+
+    def wants(self, event: Event) -> bool:
+        """Return whether a dialog of the event's chat and user may wait for it."""
+
+    async def handle(self, scope: "Scope") -> bool:
+        """Hand the event to its dialog. Return whether it took it."""
+
+
+@define(eq=False)
+class Services:
+    """What a bot's handlers work with: the same for all events."""
+
+    client: Client
+    outbox: Replies
+    store: EventKeys
+    clock: BotClock
+    me: str = field(repr=False)
+    """The id of the bot's own user."""
+    dialogs: OpenDialogs | None = None
+    sent: Sequence[SentMessages] = ()
+    """Where the question of an answer is looked for, in this order."""
+    bot: object = None
+
+
+class Scope:
+    """One event that is being handled. Its replies get their keys here, in the order of the calls."""
+
+    __slots__ = (  # noqa: RUF023 - by subject
+        "event",
+        "services",
+        "effects",
+        "incoming",
+        "target",
+        "error",
+        "handled",
+        "is_open",
+        "_number",
+        "_start",
+    )
+
+    def __init__(self, event: Event, services: Services) -> None:
+        self.event: Event = event
+        self.services: Services = services
+        self.effects: list[Effect] = []
+        """What is committed together with the event's end."""
+        self.incoming: object = event
+        """The event, as handlers see it."""
+        self.target: object = None
+        """The handler that was chosen, as the dispatcher knows it."""
+        self.error: Exception | None = None
+        """What an error handler is about."""
+        self.handled: bool = False
+        self.is_open: bool = True
+        self._number = 0
+        self._start = ""
+
+    def __repr__(self) -> str:
+        return f"<Scope {self.event.kind}>"
+
+    def next_key(self) -> str:
+        """Return the key of the next reply: the same one when the event is handled again.
+
+        Raises:
+            ClientUsageError: the event's handler has ended.
+        """
+        if not self.is_open:
+            raise ClientUsageError(
+                "This event's handler has ended, and with it the replies to it. Nothing was sent. Await what"
+                " replies within the handler; to send something later, use bot.at(…) or the client."
+            )
+        self._start = self._start or f"{self.services.store.event_key(self.event.id)}/"
+        self._number += 1
+        return f"{self._start}{self._number}"
+
+    def close(self) -> None:
+        """Take no further replies."""
+        self.is_open = False
+
+    def forget(self) -> None:
+        """Let go of what refers to this scope: no cycle is left for the garbage collector."""
+        self.incoming = self.event
+        self.error = None
+
+    def for_error(self) -> "Scope":
+        """Return a scope for the error handler: its replies have keys of their own."""
+        scope = Scope(self.event, self.services)
+        scope._start = f"{self.services.store.event_key(self.event.id)}/error/"
+        return scope
