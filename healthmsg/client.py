@@ -397,7 +397,7 @@ class Client(AsyncOnly):
             ConfigurationError: the environment has no `gateway_url`, or an option cannot be right.
             InvalidInputError: an option cannot be right.
         """
-        from healthmsg.gateway.stream import open_events  # noqa: PLC0415 - as in upload_many
+        from healthmsg.gateway.opening import open_events  # noqa: PLC0415 - as in upload_many
 
         return open_events(self._parts, store, kinds, subscribe, check_seconds(settle, "settle"))
 

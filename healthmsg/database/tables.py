@@ -1,4 +1,4 @@
-"""The tables of a database: what bulk sending and an inbox keep, how they are made, whose they are."""
+"""The tables of a database: what bulk sending, an inbox and a bot keep, how they are made, whose they are."""
 
 import secrets
 from datetime import UTC, datetime
@@ -144,6 +144,13 @@ INBOX: Final = Table(
     Column("body", Text),
     Column("state", Text, nullable=False),
     Column("attempts", Integer, nullable=False),
+    # How often the process died while it was being handled.
+    Column("crashes", Integer, nullable=False),
+    # A bot's: until when it waits, and its chat with it.
+    Column("not_before", Utc),
+    # A bot's: why it is parked, and since when.
+    Column("problem", Text),
+    Column("parked_at", Utc),
 )
 QUESTIONS: Final = Table(
     "healthmsg_questions",
@@ -160,6 +167,47 @@ HOLDER: Final = Table(
     Column("name", Text, primary_key=True),
     Column("holder", Text, nullable=False),
     Column("lease_until", Utc, nullable=False),
+)
+
+# What a bot keeps: see `healthmsg/bot/store/`.
+DIALOGS: Final = Table(
+    "healthmsg_dialogs",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("chat", Text, nullable=False),
+    # Whose dialog it is.
+    Column("user_id", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    # JSON of the engine of dialogs.
+    Column("document", Text, nullable=False),
+    Column("started_at", Utc, nullable=False),
+    Column("updated_at", Utc, nullable=False),
+)
+DIALOG_STEPS: Final = Table(
+    "healthmsg_dialog_steps",
+    METADATA,
+    Column("dialog", Text, primary_key=True),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("kind", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    # JSON; NULL: it is not completed.
+    Column("value", Text),
+    # The hash of the id of the event that completed it.
+    Column("event", Text),
+)
+TIMERS: Final = Table(
+    "healthmsg_timers",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("due", Utc, nullable=False),
+    Column("chat", Text),
+    Column("user_id", Text),
+    Column("dialog", Text),
+    Column("kind", Text, nullable=False),
+    # JSON of the one that has set it.
+    Column("document", Text, nullable=False),
 )
 
 UNCLAIMED: Final = {"claimed_by": None, "lease_until": None}
@@ -187,11 +235,17 @@ _index("delivered", _M.updated_at, where="message_id IS NOT NULL")
 _index("addresses", RECIPIENTS.c.recipient)
 _index("inbox_next", INBOX.c.sequence, where="state = 'new'")
 _index("inbox_running", INBOX.c.chat, where="state = 'running'")
+_index("inbox_chat", INBOX.c.chat, INBOX.c.sequence, where="state = 'new'")
+_index("inbox_parked", INBOX.c.sequence, where="state = 'parked'")
+# One of a chat and user.
+_index("dialog_of", DIALOGS.c.chat, DIALOGS.c.user_id, unique=True)
+_index("due", TIMERS.c.due)
+_index("timers_of", TIMERS.c.dialog)
 
 # --- making them, and what the journal says of itself
 
 # Development versions had lower ones.
-VERSION: Final = 8
+VERSION: Final = 9
 _VERSION: Final = "version"
 _SALT: Final = "salt"
 _ACCOUNT: Final = "account"

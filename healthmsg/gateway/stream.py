@@ -5,20 +5,17 @@ import logging
 import weakref
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from datetime import datetime
 from enum import Enum
-from functools import partial
-from os import PathLike
 from types import TracebackType
 from typing import Final, Literal, Self, TypeVar
 
-from attrs import define, evolve
+from attrs import define
 
 from healthmsg.aio import AsyncIterationOnly, start
 from healthmsg.api import Api
-from healthmsg.assembly import Parts
-from healthmsg.clock import ServerClock, SteadyClock
+from healthmsg.clock import SteadyClock
 from healthmsg.errors import (
     CallError,
     ClientClosedError,
@@ -31,7 +28,7 @@ from healthmsg.events import ChatEvent, Event, GroupChatCreated, Incomplete, eve
 from healthmsg.gateway.backoff import Backoff
 from healthmsg.gateway.catch_up import SETTLE, CatchUp
 from healthmsg.gateway.connection import GatewayConnection, GatewayState
-from healthmsg.gateway.inbox import Inbox, open_inbox
+from healthmsg.gateway.inbox import Inbox
 from healthmsg.gateway.inbox.base import Change
 from healthmsg.gateway.jobs import Jobs, is_passing
 from healthmsg.gateway.questions import Questions
@@ -40,10 +37,8 @@ from healthmsg.json_text import JSONObject
 from healthmsg.live import EventsStats, Presence
 from healthmsg.log import log
 from healthmsg.models import User
-from healthmsg.ratelimit.queue import Priority
 from healthmsg.routes import GET_ME
-from healthmsg.transport.websocket import sockets_of
-from healthmsg.validation import check_all, check_choice, check_count
+from healthmsg.validation import check_count
 
 T = TypeVar("T")
 Subscribe = Literal["active", "all", "none"]
@@ -110,7 +105,7 @@ class Events(AsyncIterationOnly):
         api: Api,
         *,
         connect: Callable[["Events"], GatewayConnection],
-        store: str | PathLike[str] | None,
+        inbox: Callable[[], AbstractAsyncContextManager[Inbox]],
         kinds: Collection[type[Event]] | None,
         subscribe: Subscribe,
         service_time: Callable[[], datetime | None],
@@ -118,7 +113,7 @@ class Events(AsyncIterationOnly):
     ) -> None:
         self._api, self._live, self._sender = api, api.live, _Sender(self.stats)
         self._connect = connect
-        self._store = store
+        self._open = inbox
         self._kinds, self._subscribe = None if kinds is None else tuple(kinds), subscribe
         self._service_time, self._settle = service_time, settle
         self._clock, self._counters, self._stack = SteadyClock(), _Counters(), AsyncExitStack()
@@ -203,7 +198,7 @@ class Events(AsyncIterationOnly):
 
     @hides_awaited_arguments  # a store's URL may have a password in it
     async def _open_inbox(self) -> None:
-        self._inbox = await self._stack.enter_async_context(open_inbox(self._store))
+        self._inbox = await self._stack.enter_async_context(self._open())
         self._inbox.on_taken_back = self._arrived.set
 
     async def close(self) -> None:
@@ -308,11 +303,7 @@ class Events(AsyncIterationOnly):
                 await self._wait()
 
     async def _wait(self) -> None:
-        if self._work is None or self._work.done():
-            self._state = EventsState.CLOSED
-            if self._work is not None and not self._work.cancelled():
-                self._work.result()
-            raise ClientClosedError
+        self._require_going_on()
         await self._arrived.wait()
 
     def _handed_out(self, events: list[Event]) -> list[Event]:
@@ -321,6 +312,13 @@ class Events(AsyncIterationOnly):
 
     def _is_wanted(self, event: Event) -> bool:
         return self._kinds is None or isinstance(event, self._kinds)
+
+    def _require_going_on(self) -> None:
+        if self._work is None or self._work.done():
+            self._state = EventsState.CLOSED
+            if self._work is not None and not self._work.cancelled():
+                self._work.result()
+            raise ClientClosedError
 
     # --- what the gateway says; see `GatewayListener`
 
@@ -522,64 +520,3 @@ class Events(AsyncIterationOnly):
 
     async def _wait_until_written(self) -> None:
         await self._written.wait()
-
-
-def open_events(
-    parts: Parts,
-    store: str | PathLike[str] | None,
-    kinds: Iterable[type[Event]] | None,
-    subscribe: Subscribe,
-    settle: float,
-) -> Events:
-    """Return a stream of one user's events, which is still to be entered.
-
-    Raises:
-        ConfigurationError: the environment has no gateway.
-        InvalidInputError: an option cannot be right.
-    """
-    url = parts.environment.gateway_url
-    if url is None:
-        raise ConfigurationError(
-            "live events need the environment's gateway_url; KPN gives it to you:"
-            " Environment.kpn(gateway_url=…)"
-        )
-    check_choice(subscribe, "subscribe", ("active", "all", "none"))
-    wanted = None if kinds is None else check_all(kinds, type, "kinds")
-    clock = parts.deliveries.clock
-    return Events(
-        evolve(parts.api(), priority=Priority.CATCH_UP),
-        connect=partial(_connection, parts, url),
-        store=store,
-        kinds=wanted,
-        subscribe=subscribe,
-        service_time=partial(_service_time, clock),
-        settle=settle,
-    )
-
-
-def _connection(parts: Parts, url: str, events: Events) -> GatewayConnection:
-    tokens, token_call = parts.tokens, parts.token_call
-
-    async def token() -> str:
-        return (await tokens.current(token_call)).value
-
-    async def renew(stale: str) -> bool:
-        newer = await tokens.renew(tokens.token, token_call) if tokens.token.value == stale else tokens.token
-        return newer is not None and newer.value != stale
-
-    return GatewayConnection(
-        url,
-        open_socket=sockets_of(parts.wire),
-        token=token,
-        renew=renew,
-        listener=events,
-        settled=lambda: events.state is EventsState.LIVE,
-        now=events.moment,
-    )
-
-
-def _service_time(clock: ServerClock) -> datetime | None:
-    """Return the earliest second that the service's clock may show now; `None`: it is not known."""
-    offset = clock.offset()
-    # Stamps may be of whole seconds, so those of the present second are earlier than the present moment.
-    return None if offset is None else (clock.moment() + offset[0]).replace(microsecond=0)

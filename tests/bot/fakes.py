@@ -1,7 +1,7 @@
 """What a bot's parts stand on, without a database, a service or the time of day."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from attrs import define, evolve, field
@@ -11,6 +11,7 @@ from healthmsg.bot.store import effects
 from healthmsg.bot.store.effects import Effect
 from healthmsg.bot.store.records import DialogRecord, ParkedEvent, StepRecord, TimerRecord, Waiting
 from healthmsg.events import Event
+from healthmsg.gateway.inbox.event_rows import chat_of
 from healthmsg.ids import ChatAddress
 from healthmsg.models import SentMessage
 
@@ -51,7 +52,12 @@ class FakeStore:
     step_records: dict[tuple[str, int], StepRecord] = field(factory=dict)
     timers: dict[str, TimerRecord] = field(factory=dict)
     commits: list[tuple[Effect, ...]] = field(factory=list)
+    on_commit: Callable[[Sequence[Effect]], object] = lambda _: None
     _last: int = 0
+
+    @property
+    def newest(self) -> int:
+        return self._last
 
     def add(self, event: Event) -> int:
         """Have an event wait."""
@@ -67,10 +73,19 @@ class FakeStore:
         self.commits.append(changes)
         for one in changes:
             self._apply(one)
+        self.on_commit(changes)
 
-    async def waiting(self, after: int, most: int) -> list[Waiting]:
-        found = [one for number, one in sorted(self.events.items()) if number > after]
-        return [one for one in found if one.sequence not in self.running][:most]
+    async def waiting(
+        self, after: int, most: int, *, chat: str | None = None, until: int = 2**62
+    ) -> list[Waiting]:
+        await asyncio.sleep(0)
+        found = [one for number, one in self.events.items() if after < number <= until]
+        return [
+            one for one in found if one.sequence not in self.running and chat in {None, chat_of(one.event)}
+        ][:most]
+
+    async def crashed(self) -> list[Waiting]:
+        return [one for one in await self.waiting(0, 1000) if one.crashes]
 
     async def parked(self) -> list[ParkedEvent]:
         return list(self.parked_events.values())
@@ -113,8 +128,7 @@ class FakeStore:
                 self.running.discard(sequence)
                 self.parked_events[sequence] = ParkedEvent(sequence, event, reason, datetime.now(UTC))
             case effects.Unpark(sequence):
-                event = evolve(self.parked_events.pop(sequence).event, attempt=1)
-                self.events[sequence] = Waiting(sequence, event)
+                self.add(evolve(self.parked_events.pop(sequence).event, attempt=1))
             case effects.PutDialog(dialog):
                 self.dialog_records[dialog.id] = dialog
             case effects.CloseDialog(dialog_id):
@@ -145,6 +159,33 @@ class FakeStore:
     def _cancel(self, dialog: str) -> None:
         for one in [timer for timer in self.timers.values() if timer.dialog == dialog]:
             del self.timers[one.id]
+
+
+@define(eq=False)
+class FakeEvents:
+    """A stream that goes on until `ended` is set. What is durable is in the store."""
+
+    arrived: asyncio.Event = field(factory=asyncio.Event)
+    is_prepared: bool = True
+    is_written: bool = True
+    passing: list[Event] = field(factory=list)
+    handed_out: int = 0
+    ended: Exception | None = None
+
+    def say(self) -> None:
+        """Have something arrived."""
+        self.arrived.set()
+
+    def require_going_on(self) -> None:
+        if self.ended is not None:
+            raise self.ended
+
+    def take_passing(self) -> list[Event]:
+        taken, self.passing = self.passing, []
+        return taken
+
+    def note_handed_out(self, count: int) -> None:
+        self.handed_out += count
 
 
 @define(eq=False)

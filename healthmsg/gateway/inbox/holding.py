@@ -48,15 +48,19 @@ class Hold:
 
     async def take(self) -> None:
         """Wait until this process has it."""
-        if self._end is not None:
-            return
-        while True:
-            asked_at = self._clock.now()
-            if await self._do(self._try):
-                break
+        while not await self.take_at_once():  # noqa: ASYNC110 - another process has no event for it
             await asyncio.sleep(_POLL_EVERY)
+
+    async def take_at_once(self) -> bool:
+        """Return whether this process has it; False: another one has it."""
+        if self._end is not None:
+            return True
+        asked_at = self._clock.now()
+        if not await self._do(self._try):
+            return False
         self._end = asked_at + LEASE.total_seconds()
         self._renewing = start(self._keep(), name="healthmsg inbox")
+        return True
 
     def require_taken(self) -> None:
         """Refuse what is asked for too early.

@@ -9,10 +9,9 @@ from hashlib import blake2b
 from typing import Any, Final, TypeVar
 
 import orjson
-from attrs import evolve
+from attrs import field, frozen
 from sqlalchemy import Connection, Executable
 
-from healthmsg.codec import encode
 from healthmsg.database.base import ENTER_ALONE, Database
 from healthmsg.database.opening import open_database
 from healthmsg.database.quick import answer, change
@@ -21,21 +20,30 @@ from healthmsg.database.target import Target
 from healthmsg.database.writer import Change as WriterChange
 from healthmsg.database.writer import Writer
 from healthmsg.environment import comparable_url
-from healthmsg.errors import HealthmsgError, InboxLostError, InvalidInputError, JournalError
-from healthmsg.events import ChatEvent, Event, MessageCreated, TimerDue, UnknownEvent, event_from_dict
+from healthmsg.errors import InboxLostError, InvalidInputError
+from healthmsg.events import Event
 from healthmsg.gateway.inbox import statements
 from healthmsg.gateway.inbox.base import Change, ChatRecord, OpenQuestion, Start
+from healthmsg.gateway.inbox.event_rows import body_of, chat_of, event_of, of_attempt
 from healthmsg.gateway.inbox.holding import LEASE, Hold
 
 T = TypeVar("T")
 Rows = list[tuple[Any, ...]]
-# Seconds for which writing is retried while the disk is full, or PostgreSQL is restarted.
-_PATIENCE: Final = 60.0
+PATIENCE: Final = 60.0
+"""Seconds for which writing is retried while the disk is full, or PostgreSQL is restarted."""
 # More events at once would make one transaction long.
 _ROOM: Final = 1000
 _MOST_IN_MEMORY: Final = 1000
 _STARTED_AT: Final = "inbox_started_at"
 _BASELINE: Final = "inbox_baseline"
+
+
+@frozen
+class Numbered:
+    """Events that are about to be written, and their rows."""
+
+    events: dict[int, Event] = field(factory=dict)
+    rows: Rows = field(factory=list)
 
 
 class SqlInbox:
@@ -53,10 +61,10 @@ class SqlInbox:
 
     is_durable: bool = True
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, writer: Writer[Any] | None = None) -> None:
         self.on_taken_back: Callable[[], object] = lambda: None
         self._database = database
-        self._writer = Writer[WriterChange](database, patience=_PATIENCE)
+        self._writer = Writer[WriterChange](database, patience=PATIENCE) if writer is None else writer
         self._hold = Hold(self._writer) if database.is_shared else None
         self._inserts = statements.Inserts.of("postgresql" if database.is_shared else "sqlite")
         self._last: int | None = None
@@ -91,6 +99,10 @@ class SqlInbox:
         """Wait until this process alone has the inbox; another one's death is seen within 15 seconds."""
         if self._hold is not None:
             await self._hold.take()
+
+    async def hold_at_once(self) -> bool:
+        """Return whether this process alone has the inbox; False: another one has it."""
+        return self._hold is None or await self._hold.take_at_once()
 
     # --- starting
 
@@ -140,18 +152,55 @@ class SqlInbox:
 
     async def apply(self, changes: Sequence[Change]) -> int:
         """Write all of it, or nothing; return how many events are new."""
+        added = self.number(event for one in changes for event in one.events)
+        return await self._do(partial(self._write, changes, added))
+
+    def number(self, events: Iterable[Event]) -> Numbered:
+        """Decide after which others events come. Those that are written next must be asked for next."""
         if self._last is None:
             raise InvalidInputError("an inbox is started before anything is written to it")
-        events = {}
-        for one in changes:
-            for event in one.events:
-                self._last += 1
-                events[self._last] = event
-        added = [
-            (sequence, self._hash(event.id), _chat_of(event), _body(event))
-            for sequence, event in events.items()
-        ]
-        return await self._do(partial(self._write, changes, events, added))
+        numbered = Numbered()
+        for event in events:
+            self._last += 1
+            numbered.events[self._last] = event
+            numbered.rows.append((self._last, self.hash_of(event.id), chat_of(event), body_of(event)))
+        return numbered
+
+    @property
+    def newest(self) -> int:
+        """The number of the last event. What is asked for by now is done after all up to it is written."""
+        return self._last or 0
+
+    def take_number(self) -> int | None:
+        """Return a number after those of all events, and take it; `None`: the inbox was not started."""
+        if self._last is not None:
+            self._last += 1
+        return self._last
+
+    def write_events(self, connection: Connection, added: Numbered) -> int:
+        """Write events in a transaction of `ask`; return how many are new."""
+        if not added.rows:
+            return 0
+        new = change(connection, self._inserts.add_events, _rows(added.rows))
+        if new == len(added.rows):  # else it is not known which of them are there from before
+            self._recent.update(added.events)
+            while len(self._recent) > _MOST_IN_MEMORY:
+                self._recent.popitem(last=False)
+        return new
+
+    def read_events(self, connection: Connection, attempts: Mapping[int, int]) -> dict[int, Event]:
+        """Return events in a transaction of `ask`, given by how often they have been begun."""
+        # Taken out only when they are handed out: a transaction that failed is done again.
+        known = {sequence: self._recent[sequence] for sequence in attempts if sequence in self._recent}
+        if unread := [(sequence,) for sequence in attempts if sequence not in known]:
+            bodies = answer(connection, statements.BODIES, _rows(unread))
+            known |= {sequence: event_of(body) for sequence, body in bodies}
+        return {one: of_attempt(known[one], times + 1) for one, times in attempts.items()}
+
+    def forget(self, sequences: Iterable[int]) -> None:
+        """Drop from memory events that were handed out."""
+        for sequence in sequences:
+            self._recent.pop(sequence, None)
 
     async def next(self, most: int, done: Sequence[str] = ()) -> list[Event]:
         """Note that events are done, and return the next ones; see `Inbox`."""
@@ -161,11 +210,11 @@ class SqlInbox:
         if self._given_up is not None:
             # What its caller did not get is to wait again before anything is taken. What is done is noted
             # now: this caller may be cancelled, too.
-            noting = self._ask(partial(self._take, 0, finished))
+            noting = self.ask(partial(self._take, 0, finished))
             await asyncio.wait([self._given_up])
             await asyncio.shield(noting)
             self._given_up, finished = None, []
-        taking = self._ask(partial(self._take, most, finished))
+        taking = self.ask(partial(self._take, most, finished))
         try:
             events = await asyncio.shield(taking)
             if self._hold is not None and events:
@@ -176,7 +225,7 @@ class SqlInbox:
             raise
         for sequence, event in events:
             self._running[event.id] = sequence
-            self._recent.pop(sequence, None)
+        self.forget(sequence for sequence, _ in events)
         return [event for _, event in events]
 
     async def release(self, ids: Sequence[str]) -> None:
@@ -195,14 +244,8 @@ class SqlInbox:
 
     # --- what is done in transactions
 
-    def _write(
-        self, changes: Sequence[Change], events: Mapping[int, Event], added: Rows, connection: Connection
-    ) -> int:
-        new = 0
-        if added:
-            new = change(connection, self._inserts.add_events, _rows(added))
-            if new == len(added):  # else it is not known which of them are there from before
-                self._remember(events)
+    def _write(self, changes: Sequence[Change], added: Numbered, connection: Connection) -> int:
+        new = self.write_events(connection, added)
         records = {one.chat.key: one for one in changes if one.chat is not None}
         # Each with the columns of its statement, in order.
         for statement, rows in (
@@ -230,29 +273,21 @@ class SqlInbox:
             return []
         found.sort()
         change(connection, statements.BEGIN, _rows(found))
-        # Taken out only when they are handed out: a transaction that failed is done again.
-        known = {sequence: self._recent[sequence] for sequence, _ in found if sequence in self._recent}
-        if unread := [(sequence,) for sequence, _ in found if sequence not in known]:
-            bodies = answer(connection, statements.BODIES, _rows(unread))
-            known |= {sequence: _event(body) for sequence, body in bodies}
-        return [(sequence, _of_attempt(known[sequence], attempts + 1)) for sequence, attempts in found]
-
-    def _remember(self, events: Mapping[int, Event]) -> None:
-        self._recent.update(events)
-        while len(self._recent) > _MOST_IN_MEMORY:
-            self._recent.popitem(last=False)
+        events = self.read_events(connection, dict(found))
+        return [(sequence, events[sequence]) for sequence, _ in found]
 
     def _take_back(self, taking: "asyncio.Future[list[tuple[int, Event]]]") -> None:
         """Let events wait again whose caller was cancelled."""
         if taking.cancelled() or taking.exception() is not None or self._writer.is_closing:
             return
         if rows := [(sequence,) for sequence, _ in taking.result()]:
-            asked = self._ask(partial(_change, statements.TAKE_BACK, rows))
+            asked = self.ask(partial(_change, statements.TAKE_BACK, rows))
             asked.add_done_callback(lambda _: self.on_taken_back())
 
     # --- helpers
 
-    def _hash(self, event_id: str) -> str:
+    def hash_of(self, event_id: str) -> str:
+        """Return what stands for the id of an event: that may hold what a patient answered."""
         return blake2b(event_id.encode(), digest_size=16, key=self._database.salt).hexdigest()
 
     async def _all(self, statement: Executable, values: Mapping[str, Any] | None = None) -> Rows:
@@ -261,9 +296,9 @@ class SqlInbox:
         return rows
 
     async def _do(self, work: Callable[[Connection], T]) -> T:
-        return await self._ask(work)
+        return await self.ask(work)
 
-    def _ask(self, work: Callable[[Connection], T]) -> "asyncio.Future[T]":
+    def ask(self, work: Callable[[Connection], T]) -> "asyncio.Future[T]":
         """Ask for something in a transaction, as the process that has the inbox."""
         if self._hold is None:
             return self._writer.run_in_batch(work)
@@ -339,51 +374,3 @@ def _moment_as_text(value: datetime | None) -> str | None:
 
 def _moment_of_text(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text) if text else None
-
-
-# --- events
-
-
-def _chat_of(event: Event) -> str:
-    chat = event.chat if isinstance(event, ChatEvent | UnknownEvent | TimerDue) else None
-    # PostgreSQL has no such letter.
-    return "" if chat is None else chat.text.replace("\0", "�")
-
-
-def _body(event: Event) -> str:
-    """Write an event as text."""
-    try:
-        return encode(event).decode()
-    except InvalidInputError:
-        pass
-    # JSON that is nested so deeply can be read, but not written: it goes without what is not known of it.
-    if isinstance(event, MessageCreated):
-        event = evolve(event, extra={}, message=evolve(event.message, extra={}, payload=None))
-    return encode(evolve(event, extra={})).decode()
-
-
-def _event(body: str) -> Event:
-    """Read an event. One that another version of this package wrote may be of a kind that is not known here.
-
-    Raises:
-        JournalError: it is no event at all; its text is not in the error.
-    """
-    try:
-        document = orjson.loads(body)
-        try:
-            return event_from_dict(document)
-        except InvalidInputError:
-            return UnknownEvent(
-                id=document["id"],
-                received_at=datetime.fromisoformat(document["received_at"]),
-                name=document["kind"],
-                chat=document.get("chat"),
-                frame=document,
-            )
-    except (HealthmsgError, ValueError, KeyError, TypeError):
-        pass
-    raise JournalError("An event in the store cannot be read: the store was changed by another program.")
-
-
-def _of_attempt(event: Event, attempt: int) -> Event:
-    return event if event.attempt == attempt else evolve(event, attempt=attempt)

@@ -90,7 +90,10 @@ RELEASE: Final[Update] = (
 )
 # What its caller did not wait for was never begun.
 TAKE_BACK: Final[Update] = RELEASE.values(attempts=_I.attempts - 1)
-RELEASE_ALL: Final[Update] = update(INBOX).where(_I.state == _RUNNING).values(state=_NEW)
+# Of a process that has died.
+RELEASE_ALL: Final[Update] = (
+    update(INBOX).where(_I.state == _RUNNING).values(state=_NEW, crashes=_I.crashes + 1)
+)
 
 # --- writing
 
@@ -103,6 +106,7 @@ _EVENT: Final[dict[Column[Any], Any]] = {
     _I.body: text_at(3),
     _I.state: _NEW,
     _I.attempts: literal_column("0"),
+    _I.crashes: literal_column("0"),
 }
 _CHAT: Final[dict[Column[Any], Any]] = {
     _C.key: text_at(0),

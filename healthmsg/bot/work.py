@@ -1,0 +1,486 @@
+"""The work loop of a bot: each event is handled once, in the order of its chat, 64 chats at once."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Final, Protocol
+
+from attrs import define, frozen
+
+from healthmsg.aio import start
+from healthmsg.bot.clock import BotClock
+from healthmsg.bot.queues import MOST, MOST_OF_A_CHAT, ChatQueues, Next, Passing
+from healthmsg.bot.store.effects import Begin, Effect, Finish, Fire, Park, Postpone, PutTimer, Unpark
+from healthmsg.bot.store.records import TimerRecord, Waiting
+from healthmsg.errors import HealthmsgError, InvalidInputError
+from healthmsg.events import Event, TimerDue
+from healthmsg.ids import ChatAddress
+from healthmsg.log import log
+
+Handle = Callable[[Event], Awaitable[Sequence[Effect]]]
+"""Handles an event. Its effects are committed together with the event's end, and that is the end of it."""
+Again = Callable[[TimerRecord, datetime], TimerRecord | None]
+"""Returns the timer that follows one that fires, at that time of day."""
+
+MOST_CRASHES: Final = 3
+_CRASHED: Final = "it was being handled each time the process died, three times"
+_LEAST_ROOM: Final = MOST // 4
+_MOST_AT_ONCE: Final = 64
+"""Timers, or chats on the disk, that are taken before anything is begun."""
+_ALONE_FOR: Final = 10.0
+"""Seconds for which nothing is begun beside an event that was in hand when the process died."""
+_ALL_ALONE_FOR: Final = 60.0
+"""Seconds after which all of those may run beside others."""
+_NEVER: Final = datetime.max.replace(tzinfo=UTC)
+
+
+class RetryLater(Exception):  # noqa: N818 - what a handler asks for, which is no error
+    """Raised in `Handle`: the event is to be handled again, and its chat waits until then."""
+
+    def __init__(self, after: timedelta) -> None:
+        super().__init__()
+        self.after: timedelta = after
+
+
+class ParkThis(Exception):  # noqa: N818 - as above
+    """Raised in `Handle`: the event is left to a person, with this reason, and its chat goes on."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__()
+        self.reason: str = reason
+
+
+class WorkStore(Protocol):
+    """What the work loop needs of a store; see `BotStore`."""
+
+    on_commit: Callable[[Sequence[Effect]], object]
+
+    @property
+    def newest(self) -> int:
+        """The sequence of the last event."""
+
+    async def commit(self, *effects: Effect) -> None:
+        """Write all of it, or nothing."""
+
+    async def waiting(
+        self, after: int, most: int, *, chat: str | None = None, until: int = ...
+    ) -> list[Waiting]:
+        """Return what waits."""
+
+    async def crashed(self) -> list[Waiting]:
+        """Return what was being handled when a process died."""
+
+    async def due(self, now: datetime, most: int) -> list[TimerRecord]:
+        """Return timers whose moment has come."""
+
+    async def next_due(self) -> datetime | None:
+        """Return when the next timer is due."""
+
+
+class WorkEvents(Protocol):
+    """What the work loop needs of a stream of events; see `EventSource`."""
+
+    @property
+    def arrived(self) -> asyncio.Event:
+        """Set when something may have arrived."""
+
+    @property
+    def is_prepared(self) -> bool:
+        """Whether this process has the store."""
+
+    @property
+    def is_written(self) -> bool:
+        """Whether all that has arrived is in the store."""
+
+    def require_going_on(self) -> None:
+        """Raise what has ended the stream."""
+
+    def take_passing(self) -> list[Event]:
+        """Return what comes at most once."""
+
+    def note_handed_out(self, count: int) -> None:
+        """Count what was handed out."""
+
+
+@define(eq=False)
+class WorkCounters:
+    """What the work loop has done since its start."""
+
+    begun: int = 0
+    """Starts of handling an event, repeated ones included."""
+    finished: int = 0
+    postponed: int = 0
+    parked: int = 0
+    fired: int = 0
+    """Timers."""
+
+
+@frozen
+class _Ended:
+    """How an attempt ended."""
+
+    effects: tuple[Effect, ...]
+    not_before: datetime | None = None
+
+
+class WorkLoop:
+    """Takes events from the store and hands them to `handle`.
+
+    `Begin` is on the disk before the handler starts, and the end of an event shares a transaction with the
+    beginning of the next one. Of what was in hand when the process died, one at a time is handled at first,
+    so that an event that kills it is told from those beside it: after three times it is parked.
+
+    Events that come at most once are not stored: they are handled in their chat's order, and dropped where
+    the chat has more than a few to do.
+    """
+
+    def __init__(  # noqa: PLR0913 - its parts, and two options by keyword
+        self,
+        store: WorkStore,
+        events: WorkEvents,
+        handle: Handle,
+        clock: BotClock,
+        *,
+        chats_at_once: int = 64,
+        again: Again = lambda _timer, _now: None,
+    ) -> None:
+        self.counters: WorkCounters = WorkCounters()
+        self._store, self._events, self._handle, self._clock = store, events, handle, clock
+        self._chats_at_once, self._again = chats_at_once, again
+        self._queues = ChatQueues()
+        self._after = 0
+        """The sequence up to which the inbox was read."""
+        self._seen = -1
+        """The sequence up to which there is nothing more to be read."""
+        self._next_due = _NEVER
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._in_hand: set[int] = set()
+        self._failure: BaseException | None = None
+        self._is_draining = self._has_begun = self._has_ended = False
+        self._rested = asyncio.Event()
+
+    @property
+    def running(self) -> int:
+        """How many events are being handled."""
+        return len(self._tasks)
+
+    @property
+    def dropped(self) -> int:
+        """How many events that come at most once were dropped."""
+        return self._queues.dropped
+
+    def drain(self) -> None:
+        """Begin nothing new: what runs is finished, then `run` returns."""
+        self._is_draining = True
+        self._wake()
+
+    async def idle(self) -> None:
+        """Wait until nothing is in hand, and nothing waits that is due; or until `run` has ended."""
+        while not (self._has_ended or self._is_at_rest()):
+            self._rested.clear()
+            await self._rested.wait()
+
+    async def run(self) -> None:
+        """Work until drained, or until the store or the stream fails. It runs once.
+
+        When it is cancelled, so are the handlers; their events come again.
+
+        Raises:
+            HealthmsgError: what has ended the stream, or the store's failure.
+        """
+        if self._has_begun:
+            raise InvalidInputError("a work loop runs once")
+        self._has_begun = True
+        try:
+            await self._wait_until_prepared()
+            if self._is_draining:
+                return
+            self._store.on_commit = self._note_commit
+            self._next_due = await self._store.next_due() or _NEVER
+            await self._handle_crashed()
+            while not self._is_drained():
+                await self._go_on()
+        finally:
+            self._has_ended = True
+            self._rested.set()
+            await self._end()
+
+    # --- one turn
+
+    async def _go_on(self) -> None:
+        self._events.arrived.clear()
+        self._check()
+        if not self._is_draining:
+            self._take_passing()
+            await self._fire()
+            await self._read_rests()
+            await self._read()
+            self._begin()
+        if self._is_draining or not self._has_more():
+            self._rested.set()
+            until = None if self._is_draining else self._next_moment()
+            await self._clock.wait(until, self._events.arrived)
+
+    async def _wait_until_prepared(self) -> None:
+        while not (self._events.is_prepared or self._is_draining):
+            self._events.arrived.clear()
+            self._events.require_going_on()
+            await self._events.arrived.wait()
+
+    def _is_drained(self) -> bool:
+        return self._is_draining and not self._tasks
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+        self._events.require_going_on()
+
+    def _wake(self) -> None:
+        self._events.arrived.set()
+
+    def _take_passing(self) -> None:
+        for event in self._events.take_passing():
+            self._queues.add_passing(event)
+
+    async def _fire(self) -> None:
+        """Have what is due come into the inbox."""
+        now = self._clock.now()
+        if self._next_due > now:
+            return
+        if due := await self._store.due(now, _MOST_AT_ONCE):
+            await self._store.commit(
+                *(Fire(one.id, _event_of(one, now), self._again(one, now)) for one in due)
+            )
+            self.counters.fired += len(due)
+        self._next_due = _NEVER  # what is set while this is asked for counts as well
+        self._next_due = min(await self._store.next_due() or _NEVER, self._next_due)
+
+    async def _read_rests(self) -> None:
+        """Read what there is on the disk of chats that have nothing in memory."""
+        now = self._clock.now()
+        self._queues.go_on(now)
+        for key in [*self._queues.to_read][:_MOST_AT_ONCE]:
+            if self._queues.room < MOST_OF_A_CHAT:
+                return
+            place = self._queues.place_of(key, self._after)
+            found = await self._store.waiting(place.after, MOST_OF_A_CHAT, chat=place.chat, until=place.until)
+            self._queues.add_rest(key, found, is_all=len(found) < MOST_OF_A_CHAT, now=now)
+
+    async def _read(self) -> None:
+        """Read what is new in the inbox, as far as memory takes it."""
+        if not self._wants_to_read():
+            return
+        newest, most, now = self._store.newest, self._queues.room, self._clock.now()
+        found = await self._store.waiting(self._after, most)
+        for one in found:
+            self._after = one.sequence
+            self._queues.add(one, now)
+        if len(found) < most:
+            self._seen = newest
+
+    def _wants_to_read(self) -> bool:
+        return self._queues.room >= _LEAST_ROOM and self._store.newest > self._seen
+
+    def _begin(self) -> None:
+        while len(self._tasks) < self._chats_at_once and (following := self._queues.next()) is not None:
+            self._start(following)
+
+    def _start(self, following: Next) -> "asyncio.Task[None]":
+        task = start(self._work(following), name="healthmsg bot")
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (failure := task.exception()) is not None and self._failure is None:
+            self._failure = failure
+        self._wake()
+
+    # --- what there is to do
+
+    def _has_more(self) -> bool:
+        """Whether another turn finds something to do at once."""
+        is_free = len(self._tasks) < self._chats_at_once
+        return (
+            self._failure is not None
+            or self._next_due <= self._clock.now()
+            or (is_free and self._queues.has_ready)
+            or (bool(self._queues.to_read) and self._queues.room >= MOST_OF_A_CHAT)
+            or self._wants_to_read()
+        )
+
+    def _is_at_rest(self) -> bool:
+        moment = self._next_moment()
+        return (
+            self._has_begun
+            and self._events.is_prepared
+            and not (self._tasks or self._queues.held or self._queues.to_read)
+            and not self._events.arrived.is_set()
+            and self._events.is_written
+            and not self._wants_to_read()
+            and (moment is None or moment > self._clock.now())
+        )
+
+    def _next_moment(self) -> datetime | None:
+        moment = min(self._next_due, self._queues.next_moment or _NEVER)
+        return None if moment == _NEVER else moment
+
+    def _note_commit(self, effects: Sequence[Effect]) -> None:
+        """Learn of timers that were set, and wake up for them, and for what was unparked or fired."""
+        for one in effects:
+            if isinstance(one, PutTimer):
+                self._next_due = min(self._next_due, one.timer.due)
+            elif isinstance(one, Fire) and one.again is not None:
+                self._next_due = min(self._next_due, one.again.due)
+        if any(isinstance(one, PutTimer | Fire | Unpark) for one in effects):
+            self._wake()
+
+    # --- after the process has died
+
+    async def _handle_crashed(self) -> None:
+        """Handle one at a time what was in hand when the process died, but not for ever."""
+        crashed = await self._store.crashed()
+        guilty = [one for one in crashed if one.crashes >= MOST_CRASHES]
+        if guilty:
+            await self._store.commit(*(Park(one.sequence, _CRASHED) for one in guilty))
+            for one in guilty:
+                self._note_parked(one, _CRASHED)
+        loop = asyncio.get_running_loop()
+        end = loop.time() + _ALL_ALONE_FOR
+        now = self._clock.now()
+        for one in crashed:
+            is_waiting = one.not_before is not None and one.not_before > now
+            if one in guilty or is_waiting:
+                continue
+            left = min(_ALONE_FOR, end - loop.time())
+            if self._is_draining or left <= 0:
+                return
+            await asyncio.wait([self._start(self._queues.take_alone(one))], timeout=left)
+            self._check()
+
+    # --- one event after the other
+
+    async def _work(self, following: Next) -> None:
+        """Handle an event, and then whatever is next, until there is nothing or the loop is drained."""
+        if isinstance(following.item, Waiting):
+            self._in_hand.add(following.item.sequence)
+            await self._store.commit(Begin(following.item.sequence))
+        now: Next | None = following
+        while now is not None:
+            now = await self._handle_one(now)
+
+    async def _handle_one(self, now: Next) -> Next | None:
+        """Handle what has begun; return what has begun in the same transaction with its end."""
+        self.counters.begun += 1
+        self._events.note_handed_out(1)
+        ended = await self._attempt(now.item)
+        following = None if self._is_draining else self._following(now, ended)
+        begins: tuple[Begin, ...] = ()
+        if following is not None and isinstance(following.item, Waiting):
+            self._in_hand.add(following.item.sequence)
+            begins = (Begin(following.item.sequence),)
+        await self._commit_end(now.item, ended.effects, begins)
+        if following is None or following.key != now.key:
+            self._queues.done(now.key, ended.not_before)
+        if self._queues.to_read or self._wants_to_read():
+            self._wake()
+        return following
+
+    def _following(self, now: Next, ended: _Ended) -> Next | None:
+        """Return what this worker does next: what has waited longest, or else what is next in the chat."""
+        if len(self._tasks) > self._chats_at_once:
+            return None
+        following = self._queues.next()
+        return following if following or ended.not_before else self._queues.next_of(now.key)
+
+    async def _attempt(self, item: Waiting | Passing) -> _Ended:
+        """Have an event handled, and return how that ended."""
+        try:
+            effects = tuple(await self._handle(item.event))
+        except RetryLater as later:
+            return self._postponed(item, later.after)
+        except ParkThis as parked:
+            reason, shown = parked.reason, "its handler asked for it"  # in words that may be private
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            reason = shown = type(error).__name__  # of something that the handler has waited for
+        except Exception as error:  # noqa: BLE001 - a handler's, whatever it is
+            reason = shown = type(error).__name__
+        else:
+            self.counters.finished += 1
+            return _Ended((*effects, *_end_of(item)))
+        self._note_parked(item, shown)
+        return _Ended((Park(item.sequence, reason),) if isinstance(item, Waiting) else ())
+
+    def _postponed(self, item: Waiting | Passing, after: timedelta) -> _Ended:
+        if isinstance(item, Passing):
+            self._note_parked(item, "it comes at most once, and is not handled again")
+            return _Ended(())
+        self.counters.postponed += 1
+        not_before = self._clock.now() + after
+        return _Ended((Postpone(item.sequence, not_before),), not_before)
+
+    async def _commit_end(
+        self, item: Waiting | Passing, effects: Sequence[Effect], begins: Sequence[Begin]
+    ) -> None:
+        try:
+            if effects or begins:
+                await self._store.commit(*effects, *begins)
+        except InvalidInputError:
+            is_refused = True  # what the handler wanted to be written: nothing of it was
+        else:
+            is_refused = False
+        if is_refused:
+            reason = "what its handler wanted to be written was refused"
+            self._note_parked(item, reason)
+            parked = (Park(item.sequence, reason),) if isinstance(item, Waiting) else ()
+            await self._store.commit(*parked, *begins)
+        if isinstance(item, Waiting):
+            self._in_hand.discard(item.sequence)
+
+    def _note_parked(self, item: Waiting | Passing, shown: str) -> None:
+        kind = item.event.kind
+        if isinstance(item, Passing):
+            log(logging.WARNING, "%(kind)s could not be handled: %(reason)s", kind=kind, reason=shown)
+            return
+        self.counters.parked += 1
+        message = "an event of a bot was parked: %(kind)s, number %(number)s: %(reason)s"
+        log(logging.WARNING, message, kind=kind, number=item.sequence, reason=shown)
+
+    # --- the end
+
+    async def _end(self) -> None:
+        """Cancel what still runs, and have its events come again."""
+        self._is_draining = True
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait([*self._tasks])
+        if self._in_hand:
+            # Else each would count as one in hand when the process died.
+            now = self._clock.now()
+            with suppress(HealthmsgError):
+                await self._store.commit(*(Postpone(one, now) for one in self._in_hand))
+
+
+def _end_of(item: Waiting | Passing) -> tuple[Effect, ...]:
+    return (Finish(item.sequence),) if isinstance(item, Waiting) else ()
+
+
+def _event_of(timer: TimerRecord, now: datetime) -> TimerDue:
+    return TimerDue(
+        id=f"timer/{timer.id}/{timer.due.astimezone(UTC).isoformat()}",
+        received_at=now,
+        timer=timer.id,
+        due=timer.due,
+        chat=None if timer.chat is None else ChatAddress.of_text(timer.chat),
+        user_id=timer.user,
+        dialog=timer.dialog,
+        timer_kind=timer.kind,
+        document=timer.document,
+    )
