@@ -160,6 +160,11 @@ class BotStore:
         found = await self._all(statements.DUE, {"rows": [[moment_of(now)]], "most": most})
         return sorted((timer_of(row) for row in found), key=lambda timer: (timer.due, timer.id))
 
+    async def timers(self, kind: str) -> list[TimerRecord]:
+        """Return all timers of a kind, the earliest first."""
+        found = await self._all(statements.TIMERS_OF_KIND, {"kind": storable(kind)})
+        return sorted((timer_of(row) for row in found), key=lambda timer: (timer.due, timer.id))
+
     async def next_due(self) -> datetime | None:
         """Return when the next timer is due, if there is one."""
         ((earliest,),) = await self._all(statements.NEXT_DUE)
