@@ -6,6 +6,7 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 
+from healthmsg.cli.bot import bot
 from healthmsg.cli.journal import journal
 from healthmsg.cli.listen import listen
 from healthmsg.cli.problems import fail, system_reason
@@ -115,3 +116,4 @@ app.command(cls=EachOptionOnce)(send)
 app.command(cls=EachOptionOnce)(listen)
 app.command("send-many", cls=EachOptionOnce)(send_many)
 app.add_typer(journal, name="journal")
+app.add_typer(bot, name="bot")

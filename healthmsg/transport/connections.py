@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 import aiohttp
 from yarl import URL
 
+from healthmsg.aio import start
 from healthmsg.clock import machine_seconds
 from healthmsg.errors import (
     ClientClosedError,
@@ -120,6 +121,14 @@ class Connections:
             await session.close()
         else:
             session.detach()
+
+    def abort(self) -> "asyncio.Task[None]":
+        """Make no more connections from now on, and cut those there are in the next tick.
+
+        So what the process began is left as it is when the process dies. The task ends when they are closed.
+        """
+        self._closed = True
+        return start(self.close(), name="healthmsg connections aborted")
 
     def _make(self) -> aiohttp.ClientSession:
         network = self._network

@@ -369,6 +369,10 @@ class Wire:
         """Close the connections; of a session that was passed in, none."""
         await self._connections.close()
 
+    def abort(self) -> "asyncio.Task[None]":
+        """Cut the connections, as the death of the process does; see `Connections.abort`."""
+        return self._connections.abort()
+
     def _url(self, request: Request) -> URL:
         url = request.path if request.is_absolute else f"{self._api_url}/{request.path}"
         if request.query:

@@ -14,6 +14,10 @@ class Line(Protocol):
     def user_id(self) -> str | None:
         """Whose it is; `None`: it is not authenticated."""
 
+    @property
+    def waiting(self) -> int:
+        """How many frames are still to be sent."""
+
     def drop(self, *, silently: bool) -> None:
         """End it without a CLOSE."""
 
@@ -77,6 +81,10 @@ class Gateway:
         """Return how many connections are authenticated now, of one user or of all."""
         ids = [line.user_id for line in self.lines]
         return len(ids) - ids.count(None) if user is None else ids.count(user)
+
+    def waiting(self, user: str | None = None) -> int:
+        """Return how many frames are still to be sent, to one user or to all."""
+        return sum(line.waiting for line in self.lines if user is None or line.user_id == user)
 
     def drop(self, user: str | None = None, *, silently: bool = False) -> int:
         """Drop every connection, or those of one user, without a CLOSE; return how many there were.

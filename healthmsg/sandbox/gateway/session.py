@@ -82,6 +82,11 @@ class Session:
         return None if self._member is None else self._member.person.id
 
     @property
+    def waiting(self) -> int:
+        """See `Line`."""
+        return len(self._outbox)
+
+    @property
     def is_upgrade(self) -> bool:
         """Whether the request asks for a WebSocket."""
         return self._socket.can_prepare(self._request).ok

@@ -1,0 +1,241 @@
+"""`healthmsg bot`: run a bot, try what it has in hand against new code, and see to what needs a person."""
+
+import asyncio
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+
+from healthmsg.bot.surface import DialogProblem
+from healthmsg.cli.bots.calling import ControlClient
+from healthmsg.cli.bots.lines import show_warnings
+from healthmsg.cli.bots.loading import folder_to_watch, load_bot, problem_in_code
+from healthmsg.cli.bots.reloading import Reloader, changes_in
+from healthmsg.cli.bots.running import ControlAt, Run
+from healthmsg.cli.bots.showing import Contents
+from healthmsg.cli.bots.stores import find_store, open_store, take_up, unknown_replies
+from healthmsg.cli.problems import ExitCode, RefusedError, exit_on_error, fail, print_text
+from healthmsg.cli.service import EachOptionOnce
+from healthmsg.cli.terminal import has_lost_output, printable
+from healthmsg.codec import encode
+from healthmsg.errors import HealthmsgError, JournalInUseError
+
+_LOOK_EVERY: Final = 0.2
+"""Seconds between looks at whether a bot has ended."""
+
+bot: Final = typer.Typer(
+    help="Run a bot, and see to what it keeps.", no_args_is_help=True, pretty_exceptions_show_locals=False
+)
+
+TheBot = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODULE:BOT",
+        help="A Bot in a module, or a function that returns one, as in an import from this folder.",
+    ),
+]
+Store = Annotated[str, typer.Argument(metavar="STORE", help="The bot's: a file, or postgresql://…")]
+ControlPort = Annotated[
+    int | None,
+    typer.Option(
+        "--control",
+        metavar="PORT",
+        min=1,
+        max=65535,
+        envvar="HEALTHMSG_CONTROL",
+        help="The bot's control surface on 127.0.0.1.",
+        show_default=False,
+    ),
+]
+ControlToken = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        envvar="HEALTHMSG_CONTROL_TOKEN",
+        help="The file with the token of the control surface, which only you can read.",
+        show_default=False,
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+@bot.command(cls=EachOptionOnce)
+def run(
+    target: TheBot,
+    control: ControlPort = None,
+    control_token: ControlToken = None,
+    reload: Annotated[
+        bool, typer.Option("--reload", help="Start again when the module's files change; for work on it.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No line for each event.")] = False,
+) -> None:
+    """Run a bot until SIGTERM or Ctrl-C, with a line on the standard error for each event.
+
+    The line says when, in which chat, what kind of event, which handler, how long it took and how it ended:
+    never a text or a name. At the first signal, what was begun is finished; the second one ends the process
+    at once, and what was in hand is handled again at the next start.
+
+    With --control, others on this machine that have the token can ask for figures, start and schedule
+    dialogs, take parked events up again and stop the bot; see `healthmsg.bot.control`.
+
+    Exit status: 0 stopped, 1 it broke off, 2 refused, 130 stopped with Ctrl-C; 143 and 130 at once, by a
+    second signal.
+    """
+    with exit_on_error():
+        if reload:
+            raise typer.Exit(_run_again(target))
+        surface = (
+            None if control is None else ControlAt(control, ControlClient.of(control, control_token).token)
+        )
+        code = _run(target, surface, is_quiet=quiet)
+    raise typer.Exit(code)
+
+
+def _run(target: str, surface: ControlAt | None, *, is_quiet: bool) -> int:
+    found = load_bot(target)
+    show_warnings()
+    try:
+        return Run(found, _say, surface, is_quiet).main()
+    except (HealthmsgError, OSError):
+        raise
+    except Exception as error:  # noqa: BLE001 - an author's own, which may have private things in it
+        problem = problem_in_code(error)
+    return fail(problem)
+
+
+def _run_again(target: str) -> int:
+    folder = folder_to_watch(target)
+    changes = changes_in(folder)
+    arguments = [argument for argument in sys.argv[1:] if argument != "--reload"]
+    _say(f"Started again at each change in {printable(str(folder))}.")
+    return asyncio.run(Reloader((sys.executable, "-m", "healthmsg.cli", *arguments), changes, _say).run())
+
+
+@bot.command(cls=EachOptionOnce)
+def check(store: Store, target: TheBot, as_json: AsJson = False) -> None:
+    """Try all open dialogs of a store against the code that is to be deployed. Works beside a bot.
+
+    Nothing is sent or changed. Exit status: 0 all fit, 1 one does not, 2 refused.
+    """
+    with exit_on_error():
+        location, found = find_store(store), load_bot(target)
+
+        async def tried() -> tuple[int, Sequence[DialogProblem]]:
+            async with open_store(location) as opened:
+                return len(await opened.dialogs()), await found.check(opened)
+
+        count, problems = asyncio.run(tried())
+    if as_json:
+        listed = [
+            {"id": one.id, "name": one.name, "version": one.version, "problem": one.problem}
+            for one in problems
+        ]
+        _print_json({"dialogs": count, "problems": listed})
+    else:
+        for one in problems:
+            _print(f"{one.name} v{one.version}  {one.id}  {printable(one.problem)}")
+        _print(f"{count - len(problems):,} of {count:,} open dialogs fit this code.")
+    _end(ExitCode.FAILED if problems else ExitCode.DONE)
+
+
+@bot.command(cls=EachOptionOnce)
+def show(
+    store: Store,
+    texts: Annotated[bool, typer.Option("--texts", help="With what was said, which is patients'.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show dialogs that are open or held, parked events, and replies that may have arrived.
+
+    Works beside a bot.
+    """
+    with exit_on_error():
+        location = find_store(store)
+
+        async def read() -> Contents:
+            async with open_store(location) as opened:
+                return await Contents.read(opened, await unknown_replies(location))
+
+        contents = asyncio.run(read())
+    if as_json:
+        _print(contents.as_json(with_texts=texts))
+    else:
+        for line in contents.lines(with_texts=texts):
+            _print(line)
+    _end(ExitCode.DONE)
+
+
+@bot.command(cls=EachOptionOnce)
+def retry(
+    store: Store,
+    sequence: Annotated[int | None, typer.Argument(help="Of the event, as `bot show` prints it.")] = None,
+    all_parked: Annotated[bool, typer.Option("--all", help="All parked events.")] = False,
+    control: ControlPort = None,
+    control_token: ControlToken = None,
+) -> None:
+    """Take parked events up again.
+
+    With --control, the bot that runs does it at once; else no bot may have the store, and the next one that
+    starts does it.
+    """
+    with exit_on_error("Nothing was changed."):
+        if (sequence is None) == (not all_parked):
+            raise RefusedError("name one event by its SEQUENCE, or all of them with --all")
+        if control is not None:
+            asked: dict[str, object] = {"all": True} if sequence is None else {"sequence": sequence}
+            answer = ControlClient.of(control, control_token).call("POST", "/retry", asked)
+            count = answer.get("retried")
+        else:
+            count = _retry_in_store(store, sequence)
+    if not count and sequence is not None:
+        fail("no event with this sequence is parked", ExitCode.REFUSED)
+    _print(f"{count} taken up again.")
+    _end(ExitCode.DONE)
+
+
+def _retry_in_store(store: str, sequence: int | None) -> int:
+    location = find_store(store)
+    try:
+        return asyncio.run(take_up(location, sequence))
+    except JournalInUseError:
+        pass
+    raise RefusedError("a bot has this store: give its --control PORT and --control-token FILE, or stop it")
+
+
+@bot.command("stop-when-idle", cls=EachOptionOnce)
+def stop_when_idle(
+    control: ControlPort = None,
+    control_token: ControlToken = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Return when it has ended.")] = False,
+) -> None:
+    """Have a bot that runs end as soon as nothing is in hand and nothing is due."""
+    with exit_on_error():
+        if control is None:
+            raise RefusedError("--control is needed, the port of the bot's control surface")
+        client = ControlClient.of(control, control_token)
+        client.call("POST", "/stop", {"when": "idle"})
+        while wait and client.is_there():
+            time.sleep(_LOOK_EVERY)
+    _print("It has ended." if wait else "It ends when it is idle.")
+    _end(ExitCode.DONE)
+
+
+def _say(text: str) -> None:
+    print_text(Console(stderr=True), text)
+
+
+def _print(text: str) -> None:
+    print_text(Console(), text)
+
+
+def _print_json(found: dict[str, object]) -> None:
+    _print(encode(found).decode())
+
+
+def _end(code: ExitCode) -> None:
+    if has_lost_output():
+        fail("the output could not be written")
+    raise typer.Exit(code)

@@ -1,0 +1,1 @@
+"""What `healthmsg bot` is made of."""

@@ -1,0 +1,125 @@
+"""Running a bot in this process until it is stopped."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
+from datetime import UTC, datetime
+from types import FrameType
+from typing import Final
+
+from attrs import define, field, frozen
+
+from healthmsg.bot.surface import BotSurface, Handled
+from healthmsg.cli.bots.lines import clock_time, line_of
+from healthmsg.cli.problems import ExitCode
+from healthmsg.cli.terminal import without_blocking_output
+
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+_OF_SIGNALS: Final = 128
+"""Added to a signal's number, this is the exit status of a process that it ended."""
+
+Say = Callable[[str], object]
+
+
+@frozen
+class ControlAt:
+    """Where the control surface is to be."""
+
+    port: int
+    token: str = field(repr=False)
+
+
+@contextmanager
+def on_signals(act: Callable[[int], object]) -> Iterator[None]:
+    """Within, have this called in the event loop for each SIGTERM and SIGINT."""
+    loop, before = asyncio.get_running_loop(), {}
+
+    def pass_on(number: int, _: FrameType | None) -> None:
+        loop.call_soon_threadsafe(act, number)
+
+    for number in _SIGNALS:
+        # Not the loop's own way: this one there is on Windows, too, and outside a main thread neither is.
+        with suppress(ValueError):
+            before[number] = signal.signal(number, pass_on)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@define(eq=False)
+class Run:
+    """One run of a bot."""
+
+    bot: BotSurface
+    say: Say
+    control: ControlAt | None = None
+    is_quiet: bool = False
+    """Whether events have no lines."""
+    end_at_once: Callable[[int], object] = os._exit
+    _is_running: bool = field(default=False, init=False)
+    _signal: int = field(default=0, init=False)
+    _task: "asyncio.Task[None] | None" = field(default=None, init=False)
+
+    def main(self) -> int:
+        """Run, and return the exit status.
+
+        Raises:
+            HealthmsgError: it cannot begin, or cannot go on.
+            OSError: the same.
+        """
+        with without_blocking_output():
+            return asyncio.run(self.run())
+
+    async def run(self) -> int:
+        """Run until it is stopped. A second signal ends the process at once, as a kill would."""
+        self._task = asyncio.ensure_future(self._run())
+        with on_signals(self._on_signal):
+            await asyncio.wait([self._task])
+        if not self._task.cancelled():
+            self._task.result()
+        elif not self._signal:
+            raise asyncio.CancelledError
+        return ExitCode.INTERRUPTED if self._signal == signal.SIGINT else ExitCode.DONE
+
+    async def _run(self) -> None:
+        if not self.is_quiet:
+            self.bot.watch(self._handled)
+        async with AsyncExitStack() as stack:
+            # The surface first: it says that it is not ready, while another process has the store.
+            if self.control is not None:
+                from healthmsg.bot.control import Control  # noqa: PLC0415 - aiohttp's server, for those who want it
+
+                control = Control(self.bot, self.control.token, self.control.port)
+                await stack.enter_async_context(control)
+                self._say(f"Controlled on 127.0.0.1:{control.port}.")
+            await stack.enter_async_context(self.bot)
+            self._is_running = True
+            self._say("The bot runs. SIGTERM or Ctrl-C: finish what was begun, and end; twice: end at once.")
+            await self.bot.run(signals=False)
+        self._say("Ended.")
+
+    def _handled(self, handled: Handled) -> None:
+        self.say(line_of(handled))
+
+    def _say(self, text: str) -> None:
+        self.say(f"{clock_time(datetime.now(UTC))}  {text}")
+
+    def _on_signal(self, number: int) -> None:
+        if self._signal:
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(OSError, ValueError):
+                    stream.flush()
+            # What was in hand is handled again at the next start: nothing is released or waited for.
+            self.end_at_once(_OF_SIGNALS + number)
+            return
+        self._signal = number
+        if self._is_running:
+            self._say("Stopping: what was begun is being finished.")
+            self.bot.stop()
+        elif self._task is not None:
+            self._task.cancel()

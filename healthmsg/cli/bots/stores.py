@@ -1,0 +1,104 @@
+"""The store of a bot, for the commands that read it, or change it while no bot has it."""
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, aclosing
+from importlib import import_module
+from typing import Protocol, cast
+
+from healthmsg.bot.store.effects import Effect, Unpark
+from healthmsg.bot.store.records import DialogRecord, ParkedEvent, StepRecord
+from healthmsg.bulk import JournalMessage, JournalReview
+from healthmsg.cli.files import JournalLocation, require_journal_packages
+from healthmsg.cli.problems import RefusedError
+from healthmsg.errors import ConfigurationError, JournalInUseError
+
+
+class StoreReader(Protocol):
+    """What a bot's store has for a person."""
+
+    async def parked(self) -> list[ParkedEvent]:
+        """Return what is left to a person."""
+
+    async def dialogs(self) -> list[DialogRecord]:
+        """Return all dialogs that have not ended."""
+
+    async def steps(self, dialog: str) -> list[StepRecord]:
+        """Return the steps of a dialog, by number."""
+
+
+class InboxHold(Protocol):
+    """The inbox of a store that several processes could want."""
+
+    async def hold_at_once(self) -> bool:
+        """Return whether this process alone has it; False: another one has it."""
+
+
+class StoreWriter(StoreReader, Protocol):
+    """A store that is to be changed."""
+
+    @property
+    def inbox(self) -> InboxHold:
+        """Its inbox."""
+
+    async def commit(self, *effects: Effect) -> None:
+        """Write all of it, or nothing."""
+
+
+def find_store(target: str) -> JournalLocation:
+    """Return where a store is.
+
+    Raises:
+        RefusedError: there is none.
+    """
+    require_journal_packages()
+    try:
+        location = JournalLocation.parse(target)
+    except ConfigurationError as error:
+        problem = str(error)
+    else:
+        if location.may_exist:
+            return location
+        problem = "there is no such store"
+    raise RefusedError(f"STORE: {problem}")
+
+
+def open_store(location: JournalLocation) -> AbstractAsyncContextManager[StoreReader]:
+    """Return a context manager that opens a store for reading, beside a bot that has it."""
+    return cast(
+        "AbstractAsyncContextManager[StoreReader]",
+        import_module("healthmsg.bot.store.store").BotStore.open(location.target, is_reading=True),
+    )
+
+
+def open_to_change(location: JournalLocation) -> AbstractAsyncContextManager[StoreWriter]:
+    """Return a context manager that opens a store to change it.
+
+    Raises:
+        JournalInUseError: on entering: a bot has the file.
+    """
+    return cast(
+        "AbstractAsyncContextManager[StoreWriter]",
+        import_module("healthmsg.bot.store.store").BotStore.open(location.target),
+    )
+
+
+async def unknown_replies(location: JournalLocation) -> Sequence[JournalMessage]:
+    """Return the replies of which it is not known whether they arrived."""
+    async with aclosing(JournalReview(location.target).unknown()) as found:
+        return [row async for row in found]
+
+
+async def take_up(location: JournalLocation, sequence: int | None) -> int:
+    """Take a parked event up again, or with `None` all of them; return how many there were.
+
+    Raises:
+        JournalInUseError: a bot has the store.
+    """
+    async with open_to_change(location) as store:
+        # Of a file, opening has found that out.
+        if not await store.inbox.hold_at_once():
+            raise JournalInUseError("A bot has this store.")
+        wanted = [one.sequence for one in await store.parked() if sequence in {None, one.sequence}]
+        if wanted:
+            await store.commit(*map(Unpark, wanted))
+        return len(wanted)
