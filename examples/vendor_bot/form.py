@@ -20,8 +20,8 @@ from healthmsg.bot import Choice, Dialog, NoAnswer, Router, Stopped
 
 router = Router("form")
 
-COLOURS: Final = ("Red", "Green", "Orange", "Yellow", "Purple", "Blue", "Black", "Theme")
-STARS: Final = ("★★★★★", "★★★★☆", "★★★☆☆", "★★☆☆☆", "★☆☆☆☆")
+COLOURS: Final[tuple[str, ...]] = ("Red", "Green", "Orange", "Yellow", "Purple", "Blue", "Black", "Theme")
+STARS: Final[tuple[str, ...]] = ("★★★★★", "★★★★☆", "★★★☆☆", "★★☆☆☆", "★☆☆☆☆")
 MOODS: Final = (
     Choice("A) Great", 30, name="a", style="green"),
     Choice("B) Fine", 20, name="b", style="green"),

@@ -20,7 +20,7 @@ from healthmsg.bot.helping import Help
 from healthmsg.bot.incoming import Answer, BotChat, IncomingMessage, NotVerified, Verified
 from healthmsg.bot.retrying import Retry
 from healthmsg.bot.router import CallNext, Router
-from healthmsg.bot.schedule import EVERY_DAY, WORKDAYS, every
+from healthmsg.bot.schedule import EVERY_DAY, WORKDAYS, at, every
 
 __all__ = [
     "EVERY_DAY",
