@@ -25,7 +25,6 @@ from healthmsg.bot.helping import Help
 from healthmsg.bot.router import Router
 from healthmsg.bot.running import Running, ended_by_signals
 from healthmsg.bot.schedule import AMSTERDAM, EVERY_DAY, At, Days, Every, at, every, schedule_from_dict
-from healthmsg.bot.scope import Scope
 from healthmsg.bot.store.effects import CancelTimer, Unpark
 from healthmsg.bot.store.records import DialogRecord, ParkedEvent
 from healthmsg.bot.store.store import BotStore
@@ -43,7 +42,6 @@ from healthmsg.bulk.journal import JournalMessage
 from healthmsg.bulk.models import JournalTarget
 from healthmsg.client import Client
 from healthmsg.errors import ConfigurationError, InvalidInputError
-from healthmsg.events import TimerDue
 from healthmsg.ids import ChatAddress
 from healthmsg.json_text import JSONObject
 
@@ -254,14 +252,14 @@ class Bot(AsyncOnly):
         return running
 
     def _engine(self, store: StoredDialogs, running: "Running | None", me: str = "") -> DialogEngine:
-        dialogs = [dialog for router in self._routers for one in router.tree() for dialog in one.dialogs]
+        dialogs = [dialog for router in self._routers for dialog in router.all_dialogs()]
         return DialogEngine(
             store,  # type: ignore[arg-type] # to try dialogs, no more than reading is needed
             running.replies if running is not None else None,  # type: ignore[arg-type] # as above
             self._clock,
             dialogs=dialogs,
             texts=self._texts,
-            resolve=partial(_resolve, self._provided),
+            resolve=lambda _dialog, _name, annotation: self._provided.value_for(annotation),
             identities=running.identities if running is not None else None,
             time_zone=self._time_zone,
             me=me,
@@ -401,16 +399,6 @@ class Bot(AsyncOnly):
             return False
         await self._require_running().store.commit(CancelTimer(f"{ASKED_FOR}/{schedule_id}"))
         return True
-
-
-def _resolve(provided: Provided, dialog: RegisteredDialog[Any], name: str, annotation: object) -> object:  # noqa: ARG001 - see `Resolve`
-    found = provided.find(annotation) if isinstance(annotation, type) else None
-    if found is None or not callable(found):
-        raise LookupError(name)
-    return found(_NO_SCOPE, None)
-
-
-_NO_SCOPE: Final[Scope] = None  # type: ignore[assignment] # a dialog outlives events: it gets what needs none
 
 
 def _address(chat: ChatAddress | str) -> ChatAddress:

@@ -287,7 +287,7 @@ async def _answered(targets: Sequence[Target], scope: Scope, answer: Answer[str]
         answer._asked = await _asked(scope, answer.message_id)  # noqa: SLF001 - of this package
     for target in targets:
         options: tuple[object, ...] | None = answer.event.options
-        if target.question is not None and target.question not in answer.names:
+        if target.question is not None and not answer.is_to(target.question):
             continue
         if target.options is not None:
             options = _members(target, answer)
@@ -306,7 +306,7 @@ def _members(target: Target, answer: Answer[str]) -> tuple[object, ...] | None:
 def _by_name(targets: Iterable[Target], answer: Answer[str]) -> Target | None:
     """Return a handler of the question that does not know what was chosen."""
     for target in targets:
-        if target.question is not None and target.question in answer.names and target.options is not None:
+        if target.question is not None and answer.is_to(target.question) and target.options is not None:
             return target if _members(target, answer) is None else None
     return None
 

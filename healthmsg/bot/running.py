@@ -28,7 +28,7 @@ from healthmsg.bot.work import WorkLoop
 from healthmsg.bulk.reconcile import SETTLE as REPLY_SETTLE
 from healthmsg.bulk.reconcile import my_id
 from healthmsg.client import Client
-from healthmsg.errors import CallError, DialogOpenError, InvalidInputError, NotFoundError
+from healthmsg.errors import CallError, DialogOpenError, InvalidInputError
 from healthmsg.events import Event, MessageCreated, TimerDue
 from healthmsg.gateway.backoff import Backoff
 from healthmsg.gateway.catch_up import SETTLE
@@ -223,7 +223,12 @@ class Running:
         except DialogOpenError:
             log(30, "the scheduled dialog %(name)s was left out: one is open already", name=job.target)
         except CallError as error:
-            log(30, "the scheduled dialog %(name)s waits: %(error)s", name=job.target, error=type(error).__name__)
+            log(
+                30,
+                "the scheduled dialog %(name)s waits: %(error)s",
+                name=job.target,
+                error=type(error).__name__,
+            )
             raise RetryLater(_AGAIN) from None
 
     def _note(self, scope: Scope, ended: HowItEnded, reason: str, seconds: float) -> None:
@@ -258,9 +263,7 @@ class Running:
             raise InvalidInputError("the service does not say who this conversation is with: name the user")
         return chat, other.id
 
-    async def identities(
-        self, user_id: str
-    ) -> tuple[Sequence[IdentityProvider], Sequence[Verification]]:
+    async def identities(self, user_id: str) -> tuple[Sequence[IdentityProvider], Sequence[Verification]]:
         """Return with what a user can still be verified, and with what they are."""
         users = self.client.users
         return await users.providers(user_id), await users.verifications(user_id)

@@ -121,7 +121,12 @@ def transcript() -> list[str]:
 def _let_fail(sandbox: Sandbox, seed: int) -> None:
     for kind in (CutAfter(), CutBefore()):
         sandbox.faults.add(
-            kind=kind, method="POST", template="conversations/{id}/messages", times=None, probability=CUT, seed=seed
+            kind=kind,
+            method="POST",
+            template="conversations/{id}/messages",
+            times=None,
+            probability=CUT,
+            seed=seed,
         )
 
 

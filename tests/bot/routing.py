@@ -1,6 +1,6 @@
 """Routers on fakes: events go in, and what was sent comes out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, cast
 
@@ -99,7 +99,7 @@ class Bot:
     provided: Provided = field(factory=Provided)
     outbox: Outbox = field(factory=Outbox)
     client: Client = field(factory=Client)
-    known: dict[str, Known] = field(factory=dict)
+    known: Mapping[str, KnownMessage] = field(factory=dict)
     dialogs: OpenDialogs | None = None
     help: Help | None = None
     scopes: list[Scope] = field(factory=list)

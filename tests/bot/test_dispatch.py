@@ -24,6 +24,7 @@ from healthmsg.bot import (
     in_group,
     text,
 )
+from healthmsg.bot.campaigns import CampaignMessage
 from healthmsg.bot.scope import Scope
 from healthmsg.bot.signals import ParkThis, RetryLater
 from healthmsg.errors import ClientClosedError, ClientUsageError, ConfigurationError
@@ -200,6 +201,21 @@ async def test_an_answer_of_another_question_or_to_a_stranger_is_not_handed_over
 
     assert await bot.handle(answer("ja")) is False
     assert await bot.handle(answer("ja", question="q2")) is False
+
+
+@pytest.mark.parametrize(("campaign", "label"), [("visit", None), ("visit", "row 17"), ("recall", "visit")])
+async def test_an_answer_to_a_campaign_is_known_by_its_name_or_by_its_messages_label(
+    campaign: str, label: str | None
+) -> None:
+    bot = Bot(known={"q1": CampaignMessage(campaign, "afspraak 7", label)})
+    keys = []
+
+    @bot.router.answered("visit", options=Visit)
+    async def visit(answer: Answer[Visit]) -> None:
+        keys.append((answer.key, answer.question))
+
+    assert await bot.handle(answer("ja"))
+    assert keys == [("afspraak 7", label or campaign)]
 
 
 async def test_an_answer_that_no_option_knows_is_parked_and_not_lost() -> None:

@@ -10,6 +10,7 @@ import pytest
 from attrs import define, evolve, field
 
 from healthmsg.bot.queues import MOST, MOST_OF_A_CHAT
+from healthmsg.bot.signals import ParkThis, RetryLater
 from healthmsg.bot.store.effects import (
     Begin,
     Effect,
@@ -22,7 +23,6 @@ from healthmsg.bot.store.effects import (
     Unpark,
 )
 from healthmsg.bot.store.records import TimerRecord
-from healthmsg.bot.signals import ParkThis, RetryLater
 from healthmsg.bot.work import WorkLoop
 from healthmsg.errors import ClientClosedError, InvalidInputError, JournalError
 from healthmsg.events import Event, PresenceChanged, TimerDue, TypingStarted, UnknownEvent

@@ -316,7 +316,7 @@ class Killing:
 
 
 @asynccontextmanager
-async def prepared(  # noqa: PLR0913 - by keyword
+async def prepared(
     store: str,
     folder: Path,
     *,

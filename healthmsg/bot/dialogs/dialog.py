@@ -2,8 +2,9 @@
 
 import random as random_numbers
 import uuid as uuids
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from datetime import datetime, timedelta
+from enum import Enum
 from typing import Any, TypeVar, overload
 
 import orjson
@@ -12,11 +13,12 @@ from healthmsg.bot.dialogs import journal as kinds
 from healthmsg.bot.dialogs.asks import Asks
 from healthmsg.bot.dialogs.registration import RegisteredDialog
 from healthmsg.bot.dialogs.steps import HandOver, Known, Once, Restart, Say, Sleep
+from healthmsg.bot.options import options_of
 from healthmsg.errors import InvalidInputError
 from healthmsg.events import Event, event_from_dict
 from healthmsg.files import FileToUpload
 from healthmsg.ids import ChatAddress
-from healthmsg.models import SentMessage
+from healthmsg.models import Option, Question, SentMessage
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -57,13 +59,20 @@ class Dialog(Asks):
     # --- doing
 
     def say(
-        self, body: str, *, files: Sequence[FileToUpload] = (), key: str | None = None
+        self,
+        body: str,
+        *,
+        options: Iterable[Option] | type[Enum] = (),
+        files: Sequence[FileToUpload] = (),
+        key: str | None = None,
     ) -> Awaitable[SentMessage | None]:
         """Send a message, once.
 
-        Return `None` where it is not known whether it arrived: it is never sent again.
+        The dialog does not wait for its *options*: they are buttons for commands, such as one that starts
+        the dialog again. Return `None` where it is not known whether it arrived: it is never sent again.
         """
-        return Say(self._run, body, files, key)
+        buttons = options_of(options)
+        return Say(self._run, body, files, key, Question(buttons) if buttons else None)
 
     @overload
     def once(

@@ -37,7 +37,7 @@ from healthmsg.bot.store.records import StepRecord, TimerRecord
 from healthmsg.errors import NotKeptError, OnceFailedError
 from healthmsg.files import FileToUpload
 from healthmsg.log import log
-from healthmsg.models import SentMessage
+from healthmsg.models import Question, SentMessage
 
 T = TypeVar("T")
 
@@ -144,9 +144,16 @@ class Known(Step[T]):
 class Say(Step[SentMessage | None]):
     """A message that waits for no answer."""
 
-    __slots__ = ("body", "files", "is_literal")
+    __slots__ = ("body", "files", "is_literal", "question")
 
-    def __init__(self, run: Run, body: str, files: Sequence[FileToUpload], key: str | None) -> None:
+    def __init__(
+        self,
+        run: Run,
+        body: str,
+        files: Sequence[FileToUpload],
+        key: str | None,
+        question: Question | None = None,
+    ) -> None:
         self.is_literal = key is None
         name = (
             f"={key}" if key is not None else f"#{sha256(body.encode()).hexdigest()[:16]}{len(files) or ''}"
@@ -154,6 +161,7 @@ class Say(Step[SentMessage | None]):
         super().__init__(run, kinds.SAY, name)
         self.body = body
         self.files = files
+        self.question = question
 
     def done(self, journal: Journal) -> StepRecord | Divergence | None:
         """Return the message that was sent at this place."""
@@ -171,7 +179,10 @@ class Say(Step[SentMessage | None]):
             return self.decode(before.value or "[null]")
         row = self.row or run.journal.open(self.kind, self.key)
         await run.flush()
-        sent = await run.send(run.key(row.number), Content(self.body, files=self.files))
+        # The buttons of what is only said are commands, and no answers of this dialog, which may be over.
+        start = "" if self.question is None else "said/"
+        content = Content(self.body, self.question, self.files)
+        sent = await run.send(f"{start}{run.key(row.number)}", content)
         run.journal.fill(row, kept_value(sent and sent.id))
         return sent
 

@@ -8,6 +8,7 @@ from healthmsg.bot.dialogs.dialog import Dialog
 from healthmsg.bot.dialogs.exits import NoAnswer, Stopped, TooManyTries
 from healthmsg.bot.dialogs.registration import register
 from healthmsg.bot.store.records import TimerRecord
+from healthmsg.models import Option
 from tests.bot.dialogs.simple import AskAll, Choice, Number, Text
 from tests.bot.dialogs.world import CHAT, GROUP, MODES, Mode, World
 
@@ -483,3 +484,22 @@ async def test_several_users_answer_one_question_pressed_and_typed(mode: Mode) -
     assert [event.kind for event in world.unhandled] == ["message_created"]
     await world.says("ja", user="bea", chat=GROUP)
     assert len(world.unhandled) == 2
+
+
+@register()
+async def farewell(d: Dialog) -> None:
+    await d.say("Tot ziens.", options=[Option("Opnieuw", name="start")])
+
+
+@modes
+async def test_the_buttons_of_what_is_said_are_no_answers_of_the_dialog(mode: Mode) -> None:
+    world = World([farewell], mode)
+    await world.says("start")
+    (content,) = [content for _, content in world.outbox.sent.values()]
+    assert content.question is not None
+    assert [option.name for option in content.question.options] == ["start"]
+
+    await world.presses("start")
+
+    assert world.sees == ["Tot ziens."]
+    assert [event.kind for event in world.unhandled] == ["question_answered"]
