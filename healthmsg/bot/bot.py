@@ -53,10 +53,10 @@ _RUNS: Final = "a bot that runs cannot be changed: set it up before it starts"
 class Bot(AsyncOnly):
     """Answers what users say, each message once, and goes on where it was after a restart.
 
-    Use it as `async with Bot(client, store="bot.db") as bot:` and `await bot.run()`. Without a client it opens
-    one by environment variables, as `Client.from_env` does, and closes it. `store` is a file, or a
-    `postgresql+asyncpg://` URL (extra `bulk` or `postgresql`). It keeps events until they are handled, replies,
-    dialogs and timers. Of several bots with one database, one works and the others stand by.
+    Use it as `async with Bot(client, store="bot.db") as bot:` and `await bot.run()`. Without a client it
+    opens one by environment variables, as `Client.from_env` does, and closes it. `store` is a file, or a
+    `postgresql+asyncpg://` URL (extra `bulk` or `postgresql`). It keeps events until they are handled,
+    replies, dialogs and timers. Of several bots with one database, one works and the others stand by.
 
     `texts` are the sentences that the bot says by itself, in Dutch unless given. `help` is the automatic help
     out of the commands; `None`: there is none. `subscribe` is as for `Client.events`.
@@ -66,7 +66,7 @@ class Bot(AsyncOnly):
             with file and line.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - by keyword
         self,
         client: Client | None = None,
         *,
@@ -137,7 +137,7 @@ class Bot(AsyncOnly):
         self._require_not_running()
         self._campaigns.add(name, journal)
 
-    def at(
+    def at(  # noqa: PLR0913 - by keyword
         self,
         moment: datetime,
         do: Handler | RegisteredDialog[Any],
@@ -172,8 +172,8 @@ class Bot(AsyncOnly):
     ) -> None:
         """Have a dialog started, or a handler called, again and again: `bot.every("08:30", WORKDAYS, do=…)`.
 
-        `times`, `weekdays`, `exclude` and `tz` are as `healthmsg.bot.schedule.every` has them. However often it
-        was due while the bot was down, it is done once at the start.
+        `times`, `weekdays`, `exclude` and `tz` are as `healthmsg.bot.schedule.every` has them. However often
+        it was due while the bot was down, it is done once at the start.
 
         Raises:
             InvalidInputError: one of them cannot be right, or a dialog has neither chat nor user.

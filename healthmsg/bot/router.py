@@ -341,6 +341,10 @@ class Router:
 
         return register
 
+    @overload
+    def dialog(self, function: Code[R], /) -> RegisteredDialog[R]: ...
+
+    @overload
     def dialog(
         self,
         *,
@@ -349,7 +353,19 @@ class Router:
         stop: Iterable[str] = STOP,
         back: Iterable[str] = (),
         checkpoint: Iterable[str] = (),
-    ) -> Register:
+    ) -> Register: ...
+
+    def dialog(  # noqa: PLR0913 - by keyword
+        self,
+        function: Code[R] | None = None,
+        /,
+        *,
+        name: str | None = None,
+        version: int = 1,
+        stop: Iterable[str] = STOP,
+        back: Iterable[str] = (),
+        checkpoint: Iterable[str] = (),
+    ) -> object:
         """Register a dialog, which handlers start with `dialogs.start(intake, message)`.
 
         `stop` and `back` are words that a user types at any question, to end the dialog or to take the last
@@ -369,7 +385,7 @@ class Router:
 
         pending = Pending(_caller("@router.dialog(…)"))
         self.pending.append(pending)
-        return add
+        return add if function is None else add(function)
 
     def all_dialogs(self) -> "Sequence[RegisteredDialog[Any]]":
         """Return the dialogs of this router and of all within it.

@@ -1,6 +1,7 @@
 """A bot that runs: its parts, put together, and what becomes of each event."""
 
 import asyncio
+import logging
 import os
 import signal
 import time
@@ -106,7 +107,7 @@ class Running:
     def set_up(
         self, dispatcher: Dispatcher, make_engine: Callable[[str], DialogEngine], timetable: Timetable
     ) -> None:
-        """Take the parts that were made of the author's code; an engine is made of the id of the bot's user."""
+        """Take the parts that were made of the author's code; an engine needs the id of the bot's user."""
         self._dispatcher, self._make_engine, self._timetable = dispatcher, make_engine, timetable
 
     # --- from the beginning to the end
@@ -152,7 +153,7 @@ class Running:
             await store.commit(*plan.effects)
         for name in plan.too_late:
             log(
-                30,
+                logging.WARNING,
                 "the schedule %(name)s was due more than an hour before the bot first had it: it is left out",
                 name=name,
             )
@@ -221,7 +222,11 @@ class Running:
             chat, user = await self.place_of(job.chat, job.user)
             await self.engine.start(scope, job.target, chat, user, (), job.answers)
         except DialogOpenError:
-            log(30, "the scheduled dialog %(name)s was left out: one is open already", name=job.target)
+            log(
+                logging.WARNING,
+                "the scheduled dialog %(name)s was left out: one is open already",
+                name=job.target,
+            )
         except CallError as error:
             log(
                 30,

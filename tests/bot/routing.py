@@ -29,6 +29,10 @@ class Known:
     key: str
     label: str | None
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        return () if self.label is None else (self.label,)
+
 
 class Outbox(FakeOutbox):
     async def request_verification(
