@@ -365,7 +365,7 @@ class Router:
         stop: Iterable[str] = STOP,
         back: Iterable[str] = (),
         checkpoint: Iterable[str] = (),
-    ) -> object:
+    ) -> Any:
         """Register a dialog, which handlers start with `dialogs.start(intake, message)`.
 
         `stop` and `back` are words that a user types at any question, to end the dialog or to take the last

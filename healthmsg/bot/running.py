@@ -124,6 +124,8 @@ class Running:
                     await self._begin(stack)
                     await stack.enter_async_context(Watchdog(self._dispatcher.origins))
                 await self._loop.run()
+                if self.outbox.failure is not None:
+                    raise self.outbox.failure
         finally:
             self._is_running = False
 
@@ -197,12 +199,14 @@ class Running:
             ended, reason = "parked", type(error).__name__
             raise
         finally:
+            if self.outbox.failure is not None:
+                self.drain()  # no reply can be sent any more
             if ended is not None:  # else it was cancelled, and comes again
                 self._note(scope, ended, reason, time.perf_counter() - began)
         return scope.effects
 
     async def _dispatch(self, scope: Scope, event: Event) -> bool:
-        silenced = self.engine.silenced(event)
+        silenced = None if isinstance(event, TimerDue) else self.engine.silenced(event)
         if silenced is not None and not _is_one_of(event, silenced):
             return False  # a person has this chat
         if isinstance(event, TimerDue) and event.timer_kind in {IN_CODE, ASKED_FOR}:

@@ -1,8 +1,9 @@
 """A bot for the tests that kill it: it answers every message, or holds a dialog of twenty questions.
 
 Arguments: the API's URL, the gateway's, the store, the log, the number of this run, what it does (see
-`Kind`), and the seconds to settle. The token is in the environment. SIGTERM drains it and ends it with 0; with 3 it
-has lost the store to another process, with 4 another one has it. The log is that of `killed_consumer`.
+`Kind`), and the seconds to settle. The token is in the environment. SIGTERM drains it and ends it with 0;
+with 3 it has lost the store to another process, with 4 another one has it. The log is that of
+`killed_consumer`.
 """
 
 import asyncio
