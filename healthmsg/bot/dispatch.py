@@ -23,11 +23,13 @@ from healthmsg.errors import (
     ClientClosedError,
     ClientUsageError,
     ConfigurationError,
+    DeliveryUnknownError,
     DialogHeldError,
     ForbiddenError,
     JournalError,
     NotFoundError,
     ReauthorizationRequiredError,
+    ReplyNotSentError,
 )
 from healthmsg.events import (
     Event,
@@ -219,7 +221,9 @@ class Dispatcher:
         )
         chosen = _error_target(errors, failure, scope)
         retry = DEFAULT_RETRY if chosen is None else chosen.retry
-        wait = retry.wait(scope.event.attempt, self._random)
+        # Of a reply, it will be the same the next time: it is not sent again.
+        is_final = isinstance(failure, DeliveryUnknownError | ReplyNotSentError)
+        wait = None if is_final else retry.wait(scope.event.attempt, self._random)
         what = "is parked" if wait is None else f"is handled again in {wait.total_seconds():.1f} s"
         log(
             logging.ERROR if wait is None else logging.WARNING,

@@ -357,7 +357,7 @@ class Router:
 
     def dialog(  # noqa: PLR0913 - by keyword
         self,
-        function: Code[R] | None = None,
+        function: Code[Any] | None = None,
         /,
         *,
         name: str | None = None,

@@ -73,11 +73,7 @@ class Running:
         settle = REPLY_SETTLE if seams.settle is None else seams.settle
         self.outbox: Outbox = Outbox.of(client, store.journal, settle=settle)
         self._events.on_own_message = self.outbox.heard
-        self._replies: Outbox | _Stepping = self.outbox
-        if seams.on_step is not None:
-            self._replies = _Stepping(self.outbox, seams.on_step)
-            on_step = seams.on_step
-            store.watchers.append(lambda effects: on_step(step_of(effects)))
+        self._replies = self._watched(seams.on_step)
         self._loop = WorkLoop(
             store, self._source, self._handle, clock, again=following, most_crashes=seams.most_crashes
         )
@@ -87,6 +83,12 @@ class Running:
         self._timetable: Timetable
         self._services: Services | None = None
         self._is_running = self._is_draining = False
+
+    def _watched(self, on_step: Callable[[str], object] | None) -> "Outbox | _Stepping":
+        if on_step is None:
+            return self.outbox
+        self.store.watchers.append(lambda effects: on_step(step_of(effects)))
+        return _Stepping(self.outbox, on_step)
 
     @property
     def replies(self) -> "Outbox | _Stepping":
