@@ -30,6 +30,7 @@ from healthmsg.errors import (
     NotFoundError,
     ReauthorizationRequiredError,
     ReplyNotSentError,
+    SendingStoppedError,
 )
 from healthmsg.events import (
     Event,
@@ -40,7 +41,12 @@ from healthmsg.events import (
 )
 from healthmsg.log import log
 
-_NOT_OF_THE_EVENT: Final = (ClientClosedError, ReauthorizationRequiredError, JournalError)
+_NOT_OF_THE_EVENT: Final = (
+    ClientClosedError,
+    ReauthorizationRequiredError,
+    JournalError,
+    SendingStoppedError,
+)
 """Whatever event it is, it cannot be handled now: none is parked for that."""
 _UNTIL_THEN: Final = timedelta(seconds=30)
 _EMPTY: Final = Table()

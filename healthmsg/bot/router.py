@@ -347,6 +347,7 @@ class Router:
     @overload
     def dialog(
         self,
+        /,
         *,
         name: str | None = None,
         version: int = 1,
