@@ -261,6 +261,7 @@ class Bot(AsyncOnly):
             texts=self._texts,
             resolve=lambda _dialog, _name, annotation: self._provided.value_for(annotation),
             identities=running.identities if running is not None else None,
+            locate=running.locate if running is not None else None,
             time_zone=self._time_zone,
             me=me,
         )

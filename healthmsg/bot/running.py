@@ -29,7 +29,7 @@ from healthmsg.bot.work import WorkLoop
 from healthmsg.bulk.reconcile import SETTLE as REPLY_SETTLE
 from healthmsg.bulk.reconcile import my_id
 from healthmsg.client import Client
-from healthmsg.errors import CallError, DialogOpenError, InvalidInputError
+from healthmsg.errors import CallError, DialogOpenError, InvalidInputError, NotFoundError
 from healthmsg.events import Event, MessageCreated, TimerDue
 from healthmsg.gateway.backoff import Backoff
 from healthmsg.gateway.catch_up import SETTLE
@@ -38,7 +38,7 @@ from healthmsg.gateway.source import EventSource
 from healthmsg.gateway.stream import EventsState
 from healthmsg.ids import ChatAddress, ChatKind
 from healthmsg.log import log
-from healthmsg.models import IdentityProvider, SentMessage, Verification
+from healthmsg.models import ConversationInfo, IdentityProvider, SentMessage, Verification
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _AGAIN: Final = timedelta(seconds=30)
@@ -267,12 +267,33 @@ class Running:
             return (await self.client.conversations.start(user)).address, user
         if user:
             return chat, user
-        if chat.kind is not ChatKind.CONVERSATION:
+        if chat.kind.is_group:
             raise InvalidInputError("a dialog in a group chat needs a user")
-        other = (await self.client.conversations(chat.id).get()).user
+        found = await self.client.chat(chat).get()
+        other = found.user if isinstance(found, ConversationInfo) else None
         if other is None:
             raise InvalidInputError("the service does not say who this conversation is with: name the user")
         return chat, other.id
+
+    async def locate(self, chat: ChatAddress, user: str) -> ChatAddress:
+        """Return the address of a chat with a user as events have it.
+
+        The vendor's software addresses a conversation by the other side's user [V], and one may have an
+        auxiliary id: messages come from its own id all the same.
+
+        Raises:
+            CallError: the service was asked, and did not say.
+        """
+        kind = ChatKind.GROUP_CHAT if chat.kind.is_group else ChatKind.CONVERSATION
+        if chat.kind is kind and (kind is ChatKind.GROUP_CHAT or chat.id != user):
+            return chat
+        try:
+            return ChatAddress(kind, (await self.client.chat(chat).get()).id)
+        except NotFoundError:
+            if chat.id != user:
+                raise
+        # There is no conversation with this user yet.
+        return (await self.client.conversations.start(user)).address
 
     async def identities(self, user_id: str) -> tuple[Sequence[IdentityProvider], Sequence[Verification]]:
         """Return with what a user can still be verified, and with what they are."""

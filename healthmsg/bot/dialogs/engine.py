@@ -21,7 +21,7 @@ from healthmsg.bot.dialogs.kept import Kept, Place
 from healthmsg.bot.dialogs.questions.texts import Texts
 from healthmsg.bot.dialogs.registration import RegisteredDialog, Resolve
 from healthmsg.bot.dialogs.replay import run_of
-from healthmsg.bot.dialogs.run import DialogOutbox, DialogStore, Identities, Run, Tools
+from healthmsg.bot.dialogs.run import DialogOutbox, DialogStore, Identities, Locate, Run, Tools
 from healthmsg.bot.dialogs.steps import HandOver, Raised, Sleep
 from healthmsg.bot.dialogs.turn import AGAIN, EventScope, Turn
 from healthmsg.bot.dialogs.values import exit_to_json, from_json, to_json
@@ -63,13 +63,14 @@ class DialogEngine:
         texts: Texts | None = None,
         resolve: Resolve | None = None,
         identities: Identities | None = None,
+        locate: Locate | None = None,
         time_zone: str = "Europe/Amsterdam",
         me: str = "",
         attempts: int = 3,
         keep: int = 1000,
     ) -> None:
         self._tools = Tools(
-            store, outbox, clock, texts or Texts.dutch(), ZoneInfo(time_zone), identities, resolve, me
+            store, outbox, clock, texts or Texts.dutch(), ZoneInfo(time_zone), identities, resolve, me, locate
         )
         self._registry: dict[str, RegisteredDialog[Any]] = {}
         for dialog in dialogs:
@@ -400,6 +401,7 @@ class DialogEngine:
             NotKeptError: an argument or answer cannot be kept.
         """
         code = self._code(dialog)
+        chat = await self._located(chat, user_id)
         key = scope.next_key() if scope is not None else uuid4().hex
         number = sha256(f"dialog/{key}".encode()).hexdigest()[:24]
         place = chat.text, user_id
@@ -458,7 +460,7 @@ class DialogEngine:
 
     async def stop(self, scope: EventScope | None, chat: ChatAddress, user_id: str) -> bool:
         """End the dialog of a chat and user, without a word. Return whether there was one."""
-        record = await self._tools.store.dialog(chat.text, user_id)
+        record = await self.find(chat, user_id)
         if record is None:
             return False
         if scope is not None and _chat_of(scope.event) == record.chat:
@@ -470,7 +472,7 @@ class DialogEngine:
 
     async def take_back(self, scope: EventScope | None, chat: ChatAddress, user_id: str) -> bool:
         """Let a dialog go on that was handed over or is held. Return whether there was one."""
-        record = await self._tools.store.dialog(chat.text, user_id)
+        record = await self.find(chat, user_id)
         if record is None or record.state != "held":
             return False
         await self._put(scope, self._timer(record.id, _TAKE_BACK, (record.chat, record.user)))
@@ -480,7 +482,7 @@ class DialogEngine:
         self, scope: EventScope | None, chat: ChatAddress, user_id: str, reason: str, resume: Iterable[str]
     ) -> bool:
         """Hand the chat of an open dialog to a person. Return whether there was one."""
-        record = await self._tools.store.dialog(chat.text, user_id)
+        record = await self.find(chat, user_id)
         if record is None or record.state != "open":
             return False
         place = record.chat, record.user
@@ -489,7 +491,11 @@ class DialogEngine:
 
     async def find(self, chat: ChatAddress, user_id: str) -> DialogRecord | None:
         """Return the dialog of a chat and user."""
-        return await self._tools.store.dialog(chat.text, user_id)
+        return await self._tools.store.dialog((await self._located(chat, user_id)).text, user_id)
+
+    async def _located(self, chat: ChatAddress, user_id: str) -> ChatAddress:
+        locate = self._tools.locate
+        return chat if locate is None else await locate(chat, user_id)
 
     async def check(self, records: Iterable[DialogRecord] | None = None) -> list[Problem]:
         """Replay all dialogs against this code, without asking or sending anything: which do not fit it."""
