@@ -1,4 +1,4 @@
-"""Each type of question over the real bot: it can be stopped and gone back from, and a command leaves it open."""
+"""Each type of question over the real bot: stopped, gone back from, and left open by a command."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
