@@ -110,7 +110,7 @@ class Scope:
         self.incoming: object = event
         """The event, as handlers see it."""
         self.target: object = None
-        """The handler that was chosen, as the dispatcher knows it."""
+        """The handler that was chosen, as the dispatcher knows it; or the name of a dialog."""
         self.error: Exception | None = None
         """What an error handler is about."""
         self.handled: bool = False

@@ -152,6 +152,7 @@ class DialogEngine:
                 return await self._say_that_it_is_over(scope)
         if record is None:
             return False
+        scope.target = record.name
         return await self._turn(scope, record, lambda turn: self._take(turn, number))
 
     async def _record_at(self, place: Place) -> DialogRecord | None:
@@ -335,6 +336,7 @@ class DialogEngine:
 
     async def _take_timer(self, scope: EventScope, event: TimerDue) -> bool:
         record = await self._record_of(event.dialog or "")
+        scope.target = None if record is None else record.name
         if event.timer_kind == _START and record is None:
             await self._start_due(scope, event)
         elif record is None:

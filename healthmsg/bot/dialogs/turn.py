@@ -30,6 +30,9 @@ AGAIN: Final = timedelta(hours=1)
 class EventScope(Protocol):
     """One event that is being handled, as far as dialogs need it."""
 
+    target: object
+    """What handles it: the name of a dialog, for the log."""
+
     @property
     def event(self) -> Event:
         """The event."""
