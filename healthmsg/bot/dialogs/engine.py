@@ -35,6 +35,7 @@ from healthmsg.events import (
     TimerDue,
     VerificationAccepted,
     VerificationRejected,
+    event_from_dict,
 )
 from healthmsg.ids import ChatAddress
 from healthmsg.log import log
@@ -281,7 +282,7 @@ class DialogEngine:
     async def _take(self, turn: Turn, number: int | None) -> bool:
         """Hand a message, an answer or a verification to the dialog."""
         document = turn.run.document if turn.run is not None else Document.of(turn.record.document)
-        if document.started == turn.key:
+        if document.started == turn.key or _is_older(turn.scope.event, turn.record, document):
             return False
         if turn.record.state == "held":
             held = document.held
@@ -559,6 +560,16 @@ def _chat_of(event: Event) -> str | None:
 
 def _is_for(event: TimerDue, number: int) -> bool:
     return bool(event.timer_kind == SLEEP and orjson.loads(event.document).get("number") == number)
+
+
+def _is_older(event: Event, record: DialogRecord, document: Document) -> bool:
+    """Return whether a message came before what the dialog was started for.
+
+    It was parked, and taken up again: what it says is no answer of a dialog that was not there.
+    """
+    if not isinstance(event, MessageCreated) or event.received_at >= record.started_at:
+        return False
+    return event.received_at < event_from_dict(orjson.loads(document.event)).received_at
 
 
 def _may_answer(step: Ask[Any], event: Event) -> bool:
