@@ -25,6 +25,7 @@ from healthmsg.errors import (
     ConfigurationError,
     DeliveryUnknownError,
     DialogHeldError,
+    DialogOpenError,
     ForbiddenError,
     JournalError,
     NotFoundError,
@@ -130,6 +131,8 @@ class Dispatcher:
         finally:
             scope.close()
         try:
+            if isinstance(failure, DialogOpenError) and self._is_left_out(scope, failure):
+                return True
             outcome = await self._failed(scope, failure)
         finally:
             scope.forget()
@@ -213,28 +216,47 @@ class Dispatcher:
 
     # --- when it fails
 
+    def _is_left_out(self, scope: Scope, failure: DialogOpenError) -> bool:
+        """Return whether a second dialog is left out, as a schedule's is: the one that is open goes on.
+
+        Handled again it would fail again, and hold up the answer to the question that is open; taken up by a
+        person later, it would ask what is not wanted any more.
+        """
+        target = scope.target
+        errors = target.errors if isinstance(target, Target) else ()
+        if failure.is_held or _error_target(errors, failure, scope) is not None:
+            return False
+        log(
+            logging.WARNING,
+            "%(handler)s wanted to start a dialog where one is open already: it was left out",
+            handler=str(target.origin) if isinstance(target, Target) else "a middleware",
+        )
+        scope.effects.clear()
+        return True
+
     async def _failed(self, scope: Scope, failure: Exception) -> RetryLater | ParkThis:
         target = scope.target
         origin = target.origin if isinstance(target, Target) else None
         place, name = _place(failure, origin), type(failure).__name__
+        shown = str(origin) if origin else f"the dialog {target}" if target else "a middleware"
         if isinstance(failure, DialogHeldError):
             return ParkThis(str(failure))
         if isinstance(failure, _NOT_OF_THE_EVENT):
-            log(logging.ERROR, "%(handler)s: %(error)s; the event waits", handler=_shown(origin), error=name)
+            log(logging.ERROR, "%(handler)s: %(error)s; the event waits", handler=shown, error=name)
             return RetryLater(_UNTIL_THEN)
         errors = (
             target.errors if isinstance(target, Target) else [[one for each in self._errors for one in each]]
         )
         chosen = _error_target(errors, failure, scope)
         retry = DEFAULT_RETRY if chosen is None else chosen.retry
-        # Of a reply, it will be the same the next time: it is not sent again.
-        is_final = isinstance(failure, DeliveryUnknownError | ReplyNotSentError)
+        # It will be the same the next time.
+        is_final = isinstance(failure, DeliveryUnknownError | ReplyNotSentError | DialogOpenError)
         wait = None if is_final else retry.wait(scope.event.attempt, self._random)
         what = "is parked" if wait is None else f"is handled again in {wait.total_seconds():.1f} s"
         log(
             logging.ERROR if wait is None else logging.WARNING,
             "%(handler)s raised %(error)s at %(place)s in start %(attempt)s of its event, which %(what)s",
-            handler=_shown(origin),
+            handler=shown,
             error=name,
             place=place,
             attempt=scope.event.attempt,
@@ -243,7 +265,7 @@ class Dispatcher:
         if wait is not None:
             return RetryLater(wait)
         effects = () if chosen is None else await _tell(chosen, scope, failure)
-        return ParkThis(f"{_shown(origin)} raised {name} at {place}", effects)
+        return ParkThis(f"{shown} raised {name} at {place}", effects)
 
 
 class _Next:
@@ -391,7 +413,3 @@ def _place(failure: Exception, origin: Origin | None) -> str:
     own = [one for one in frames if origin is not None and one[0] == origin.file]
     file, line = (own or frames)[-1]
     return f"{file}:{line}"
-
-
-def _shown(origin: Origin | None) -> str:
-    return "a dialog or a middleware" if origin is None else str(origin)

@@ -14,7 +14,9 @@ class ForeignAwaitError(DialogError):
     """
 
     def __init__(self, awaited: str, file: str, line: int) -> None:
-        self.awaited, self.file, self.line = awaited, file, line
+        self.awaited: str = awaited
+        self.file: str = file
+        self.line: int = line
         super().__init__(
             f"{file}:{line}: a dialog awaits its Dialog alone, and not {awaited}: that would not survive a"
             " restart. Put what has to happen outside into d.once(function, ...), a wait into d.sleep(...)."
@@ -32,9 +34,15 @@ class TooManyStepsError(DialogError):
 
 
 class DialogOpenError(DialogError):
-    """A dialog is open for this chat and user already. The new one has not begun."""
+    """A dialog is open for this chat and user already. The new one has not begun.
 
-    def __init__(self, name: str) -> None:
+    A handler that does not catch it is not called again: its event is done, and the log says so. Where the
+    dialog that is open is held, the event is parked.
+    """
+
+    def __init__(self, name: str, *, is_held: bool = False) -> None:
+        self.is_held: bool = is_held
+        """Whether it waits for a person, since its code does not fit or fails."""
         super().__init__(
             f"The dialog {name} is open for this chat and user, and there can be one. End it with"
             " dialogs.stop(...) first. The new one has not begun."

@@ -1,18 +1,24 @@
 """Bots over the real bot and the real sandbox: what must hold for a patient, whatever happens."""
 
-from datetime import timedelta
+import asyncio
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from healthmsg.bot import Dialog, Dialogs, IncomingMessage, Router, command, text
+from healthmsg.bot import Dialog, Dialogs, IncomingMessage, NoAnswer, Router, command, text
 from healthmsg.bot.surface import DialogRequest
 from healthmsg.bot.testing import BotTest, Patient, StartBot
 from healthmsg.ids import ChatAddress
+from healthmsg.sandbox import Delay
 
 router = Router()
 HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
 ENDS: list[str] = []
 """Where the command `einde` ends a dialog."""
+DEADLY: list[Callable[[], None]] = []
+"""What ends the process within the handler of `sneuvel`."""
 
 
 @router.message(command("intake"))
@@ -46,10 +52,40 @@ async def intake(d: Dialog) -> None:
     await d.say(f"{name} {is_right}")
 
 
+@router.message(command("herinner"))
+async def begin_reminding(message: IncomingMessage, dialogs: Dialogs) -> None:
+    await dialogs.start(reminding, message)
+
+
+@router.dialog(stop=("stop",))
+async def reminding(d: Dialog) -> None:
+    try:
+        await d.confirm("Nog pijn?", remind=(4 * HOUR, 8 * HOUR, 24 * HOUR), timeout=14 * DAY)
+        await d.say("Dank u.")
+    except NoAnswer:
+        await d.say("Geen antwoord.")
+
+
+@router.message(text("sneuvel"))
+async def die(message: IncomingMessage) -> None:
+    await message.reply("Daar gaan we.")
+    if DEADLY:
+        DEADLY[0]()
+        await asyncio.Event().wait()
+    await message.reply("Overleefd.")
+
+
 @pytest.fixture(params=[False, pytest.param(True, marks=pytest.mark.slow)], ids=["plainly", "restarted"])
 async def bot_test(request: pytest.FixtureRequest, healthmsg_bot: StartBot) -> BotTest:
     """Run the bot; the second time, it is killed and started again after each step."""
     return await healthmsg_bot(router, restart_after_every_step=request.param)
+
+
+@pytest.fixture(autouse=True)
+def _harmless() -> Iterator[None]:
+    DEADLY.clear()
+    yield
+    DEADLY.clear()
 
 
 def said(patient: Patient) -> list[str]:
@@ -104,3 +140,150 @@ async def test_a_handler_starts_and_ends_a_dialog_however_it_addresses_the_conve
     await an.says("Bo")
 
     assert said(an)[3:] == ["Naam?", "Einde.", "?"]
+
+
+# --- what a patient does twice, or too soon
+
+
+async def test_a_second_start_leaves_the_open_question_and_is_no_event_for_a_person(
+    bot_test: BotTest, caplog: pytest.LogCaptureFixture
+) -> None:
+    an = bot_test.patient("An")
+    await an.says("intake")
+    await an.says("intake")
+    await an.answers("An")  # at once: nothing waits to be tried again
+
+    assert said(an) == ["Naam?", "Goed?"]
+    assert bot_test.parked == []
+    assert "begin" in caplog.text
+    assert "one is open already" in caplog.text
+
+
+async def test_double_taps_count_once__python_telegram_bot_1069(bot_test: BotTest) -> None:
+    an = bot_test.patient("An")
+    await an.says("intake")
+    await an.answers("An")
+    question = an.sees[-1]
+    yes, no = (button.name for button in question.buttons)
+
+    bot_test.sandbox.answer(an.id, question.id, yes)
+    bot_test.sandbox.answer(an.id, question.id, yes)
+    await bot_test.idle()
+    bot_test.sandbox.answer(an.id, question.id, yes)
+    await bot_test.idle()
+    assert said(an)[1:] == ["Goed?", "An True"]
+
+    bot_test.sandbox.answer(an.id, question.id, no)
+    await bot_test.idle()
+    assert said(an)[3:] == ["Deze vraag is al beantwoord of gesloten."]
+
+
+async def test_an_answer_that_overtakes_the_response_of_its_question_is_taken(bot_test: BotTest) -> None:
+    an = bot_test.patient("An")
+    await an.says("intake")
+    bot_test.sandbox.faults.add(kind=Delay(0.3, after=True), method="POST", path_contains="messages")
+
+    bot_test.sandbox.say(an.id, an.address, "An")
+    while said(an)[-1] != "Goed?":  # noqa: ASYNC110 - nothing tells when the service has it
+        await asyncio.sleep(0)
+    question = an.sees[-1]
+    bot_test.sandbox.answer(an.id, question.id, question.buttons[0].name)
+    await bot_test.idle()
+
+    assert said(an) == ["Naam?", "Goed?", "An True"]
+
+
+# --- time
+
+
+async def test_reminders_come_once_each_within_a_second(bot_test: BotTest) -> None:
+    an = bot_test.patient("An")
+    await an.says("herinner")
+    asked = an.sees[-1].at
+    assert asked is not None
+
+    await bot_test.advance(seconds=4 * 3600 - 1)
+    assert said(an) == ["Nog pijn?"]
+    await bot_test.advance(seconds=1)
+    assert said(an) == ["Nog pijn?", "Herinnering: Nog pijn?"]
+    await bot_test.advance(days=3)
+
+    assert [seen.at and seen.at - asked for seen in an.sees] == [timedelta(), 4 * HOUR, 8 * HOUR, 24 * HOUR]
+    await an.presses("Ja")
+    await bot_test.advance(days=20)
+    assert said(an)[4:] == ["Dank u."]
+
+
+async def test_after_three_days_down_there_is_at_most_one_reminder_of_a_dialog(bot_test: BotTest) -> None:
+    people = [bot_test.patient(name) for name in ("An", "Bo", "Cees")]
+    for one in people:
+        await one.says("herinner")
+    await bot_test.advance(hours=5)
+
+    bot_test.kill()
+    bot_test.clock.move_to(bot_test.clock.now() + 3 * DAY)
+    await bot_test.idle()
+
+    for one in people:
+        assert said(one) == ["Nog pijn?", "Herinnering: Nog pijn?", "Herinnering: Nog pijn?"]
+    await bot_test.advance(days=12)
+    assert all(said(one)[3:] == ["Geen antwoord."] for one in people)
+
+
+# --- an event that kills the process
+
+
+@pytest.fixture
+async def mortal(healthmsg_bot: StartBot) -> BotTest:
+    """Run a bot of which one handler ends the process, at a time that no real clock shows."""
+    return await healthmsg_bot(router, allow_parked=True, now=datetime(2126, 3, 4, 9, tzinfo=UTC))
+
+
+async def test_an_event_that_kills_the_process_is_parked_after_three_starts_and_taken_up_again(
+    mortal: BotTest,
+) -> None:
+    an, bo = mortal.patient("An"), mortal.patient("Bo")
+    DEADLY.append(mortal.kill)
+    await an.says("sneuvel")
+    mortal.sandbox.say(bo.id, bo.address, "intake")
+    await mortal.idle()
+
+    assert mortal.restarts == 3
+    assert (said(an), said(bo)) == (["Daar gaan we."], ["Naam?"])
+    (parked,) = await mortal.bot.parked()
+    assert "three times" in parked.reason
+    await an.says("hallo")  # its chat goes on
+    assert said(an) == ["Daar gaan we.", "?"]
+
+    DEADLY.clear()
+    assert await mortal.bot.retry(parked.sequence) == 1
+    await mortal.idle()
+
+    assert said(an) == ["Daar gaan we.", "?", "Overleefd."]
+    assert await mortal.bot.parked() == []
+
+
+async def test_a_message_that_is_taken_up_again_is_no_answer_of_a_dialog_that_began_later(
+    mortal: BotTest,
+) -> None:
+    an = mortal.patient("An")
+    DEADLY.append(mortal.kill)
+    await an.says("sneuvel")
+    await an.says("intake")
+    DEADLY.clear()
+
+    assert await mortal.bot.retry(None) == 1
+    await mortal.idle()
+    await an.answers("An")
+
+    assert said(an) == ["Daar gaan we.", "Naam?", "Overleefd.", "Goed?"]
+
+
+async def test_what_handled_an_event_is_named_also_where_it_was_a_dialog(bot_test: BotTest) -> None:
+    an = bot_test.patient("An")
+    await an.says("intake")
+    await an.answers("An")
+
+    handlers = [one.handler for one in bot_test.handled if one.ended == "done"]
+    assert handlers[0].startswith("begin (")
+    assert handlers[-1] == "dialog intake"

@@ -411,17 +411,10 @@ class DialogEngine:
         record = await self._tools.store.dialog(*place)
         is_here = scope is not None and _chat_of(scope.event) == chat.text
         if record is not None and record.id != number and not self._is_closing(scope, record):
-            raise DialogOpenError(record.name)
+            raise DialogOpenError(record.name, is_held=record.state == "held")
         if scope is None or not is_here:
-            timer = self._timer(
-                number,
-                _START,
-                place,
-                name=code.name,
-                args=to_json([*args]),
-                answers=to_json(dict(answers or {})),
-            )
-            await self._put(scope, timer)
+            asked = {"name": code.name, "args": to_json([*args]), "answers": to_json(dict(answers or {}))}
+            await self._put(scope, self._timer(number, _START, place, **asked))
         elif record is not None and record.id == number:
             await self._turn(scope, record, self._started_again)
         else:
