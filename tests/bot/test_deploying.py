@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from healthmsg.bot import Answer, Bot, Dialog, Dialogs, IncomingMessage, Router, command
+from healthmsg.bot import Answer, Bot, Dialog, Dialogs, IncomingMessage, NoAnswer, Router, command
 from healthmsg.bot.dialogs.registration import RegisteredDialog, register
 from healthmsg.bot.testing import BotTest, StartBot
 from tests.bot.dialogs import test_changed_code as edits
@@ -27,6 +28,10 @@ def set_up(bot: Bot) -> None:
     @router.message(command("begin"))
     async def begin(message: IncomingMessage, dialogs: Dialogs) -> None:
         await dialogs.start("intake", message)
+
+    @router.message(command("terug"))
+    async def take_back(message: IncomingMessage, dialogs: Dialogs) -> None:
+        await dialogs.take_back(message)
 
     bot.include(router)
 
@@ -169,3 +174,52 @@ async def test_what_the_command_line_asked_is_answered_to_the_bot_days_later_wit
 
     assert answers == [("visit/2", ("nee",), people[1].id), ("visit/1", ("ja",), people[0].id)]
     assert [one.sees[-1].body for one in people] == ["Genoteerd."] * 2
+
+
+# --- timers and code that does not fit
+
+
+async def waiting(d: Dialog) -> None:
+    await d.say("Hallo.")
+    try:
+        await d.confirm("Komt u?", remind=timedelta(hours=4), timeout=timedelta(hours=20))
+    except NoAnswer:
+        await d.say("Te laat.")
+
+
+async def other_waiting(d: Dialog) -> None:
+    await d.text("Hoe laat?")
+
+
+async def failing_at_the_end(d: Dialog) -> None:
+    await d.say("Hallo.")
+    try:
+        await d.confirm("Komt u?", remind=timedelta(hours=4), timeout=timedelta(hours=20))
+    except NoAnswer:
+        raise KeyError from None
+
+
+@pytest.mark.parametrize(
+    ("code", "hours"), [(other_waiting, 5), (other_waiting, 24), (failing_at_the_end, 21)]
+)
+async def test_a_timer_that_finds_out_that_the_code_does_not_fit_is_not_lost(
+    healthmsg_bot: StartBot, code: Any, hours: int
+) -> None:
+    DEPLOYED[:] = [register(name="intake")(waiting)]
+    bot_test = await healthmsg_bot(set_up)
+    an = bot_test.patient("An")
+    await an.says("begin")
+    DEPLOYED[:] = [register(name="intake")(code)]
+    await bot_test.kill_and_restart()
+    await bot_test.advance(hours=hours)
+    (dialog,) = await bot_test.bot.open_dialogs()
+    assert dialog.state == "held"
+
+    DEPLOYED[:] = [register(name="intake")(waiting)]
+    await bot_test.kill_and_restart()
+    await bot_test.advance(hours=1)
+    await an.says("/terug")
+    await bot_test.advance(hours=24)
+
+    assert an.sees[-1].body == "Te laat."
+    assert await bot_test.bot.open_dialogs() == []

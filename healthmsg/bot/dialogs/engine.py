@@ -345,13 +345,20 @@ class DialogEngine:
         elif event.timer_kind == _STOP:
             self._drop(record)
             scope.effects.append(CloseDialog(record.id))
-        elif record.state == "held" and event.timer_kind in TIMERS:
-            scope.effects.append(PutTimer(_later(event, record, self._tools.clock)))
         elif record.state == "held" and event.timer_kind == _HAND_OVER:
             pass  # it is silent already
-        else:
+        elif event.timer_kind not in TIMERS:
             await self._turn(scope, record, lambda turn: self._take_due(turn, event))
+        elif record.state == "held" or not await self._is_taken_due(scope, record, event):
+            scope.effects.append(PutTimer(_later(event, record, self._tools.clock)))
         return True
+
+    async def _is_taken_due(self, scope: EventScope, record: DialogRecord, event: TimerDue) -> bool:
+        """Hand a reminder or the like to its dialog. Return `False` if that is held now: it has to wait."""
+        try:
+            return await self._turn(scope, record, lambda turn: self._take_due(turn, event))
+        except DialogHeldError:
+            return False
 
     async def _take_due(self, turn: Turn, event: TimerDue) -> bool:
         was_handed_over = (held := Document.of(turn.record.document).held) and held.why == "handed_over"
