@@ -178,7 +178,10 @@ async def test_double_taps_count_once__python_telegram_bot_1069(bot_test: BotTes
     assert said(an)[3:] == ["Deze vraag is al beantwoord of gesloten."]
 
 
-async def test_an_answer_that_overtakes_the_response_of_its_question_is_taken(bot_test: BotTest) -> None:
+async def test_an_answer_that_overtakes_the_response_of_its_question_is_taken(
+    healthmsg_bot: StartBot,
+) -> None:
+    bot_test = await healthmsg_bot(router)
     an = bot_test.patient("An")
     await an.says("intake")
     bot_test.sandbox.faults.add(kind=Delay(0.3, after=True), method="POST", path_contains="messages")
