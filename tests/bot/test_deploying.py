@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from healthmsg import Client
 from healthmsg.bot import Answer, Bot, Dialog, Dialogs, IncomingMessage, NoAnswer, Router, command
 from healthmsg.bot.dialogs.registration import RegisteredDialog, register
 from healthmsg.bot.testing import BotTest, StartBot
@@ -34,6 +35,7 @@ def set_up(bot: Bot) -> None:
         await dialogs.take_back(message)
 
     bot.include(router)
+    bot.provide(Ehr())
 
 
 def bot() -> Bot:
@@ -108,6 +110,34 @@ async def test_an_incompatible_edit_is_found_and_its_dialog_sends_nothing_and_in
         assert len(await bot_test.bot.parked()) == 1
     else:
         assert [one.body for one in an.sees[seen:]] == ["Hoe?"]
+
+
+class Ehr:
+    """What a bot provides."""
+
+
+async def with_parts_of_the_bot(d: Dialog, ehr: Ehr, client: Client, bot: Bot) -> None:
+    user = await d.once(client.users.get, d.user_id)
+    assert isinstance(ehr, Ehr)
+    assert isinstance(bot, Bot)
+    await d.confirm(f"{user.first_name}, komt u?")
+
+
+@pytest.mark.parametrize("has_environment", [True, False])
+async def test_a_dialog_that_works_with_the_client_and_the_bot_passes_the_check(
+    healthmsg_bot: StartBot, monkeypatch: pytest.MonkeyPatch, has_environment: bool
+) -> None:
+    for name in ("HEALTHMSG_TOKEN", "HEALTHMSG_API_URL", "HEALTHMSG_ENVIRONMENT"):
+        monkeypatch.delenv(name, raising=False)
+    if has_environment:
+        monkeypatch.setenv("HEALTHMSG_ENVIRONMENT", "alterdesk")
+    DEPLOYED[:] = [register(name="intake")(with_parts_of_the_bot)]
+    bot_test = await healthmsg_bot(set_up)
+    an = bot_test.patient("An")
+    await an.says("begin")
+    assert an.sees[-1].body == "An, komt u?"
+
+    assert await checked(bot_test) == Done(0, "1 of 1 open dialogs fit this code.\n", "")
 
 
 # --- what a dialog may not do
