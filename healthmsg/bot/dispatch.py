@@ -3,7 +3,7 @@
 import logging
 import random
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from types import CodeType
 from typing import Final, cast
@@ -42,6 +42,7 @@ from healthmsg.events import (
 )
 from healthmsg.log import log
 
+Instead = Callable[[Scope], Awaitable[None]]
 _NOT_OF_THE_EVENT: Final = (
     ClientClosedError,
     ReauthorizationRequiredError,
@@ -109,15 +110,20 @@ class Dispatcher:
                 Target((accepts,), call, origin, self._errors, commands=accepted.commands)
             )
 
-    async def handle(self, scope: Scope) -> bool:
+    async def handle(self, scope: Scope, instead: Instead | None = None) -> bool:
         """Hand an event to its handler. Return whether there was one.
+
+        What is to be done *instead* fails as a handler does.
 
         Raises:
             RetryLater: it failed, and is to be handled again.
             ParkThis: it failed as often as it may; its error handler was called.
         """
         try:
-            if self._middlewares:
+            if instead is not None:
+                scope.handled = True
+                await instead(scope)
+            elif self._middlewares:
                 await _Next(self, scope, 0)(scope.event)
             else:
                 await self._dispatch(scope)
@@ -229,7 +235,7 @@ class Dispatcher:
         log(
             logging.WARNING,
             "%(handler)s wanted to start a dialog where one is open already: it was left out",
-            handler=str(target.origin) if isinstance(target, Target) else "a middleware",
+            handler=_named(target),
         )
         scope.effects.clear()
         return True
@@ -238,7 +244,7 @@ class Dispatcher:
         target = scope.target
         origin = target.origin if isinstance(target, Target) else None
         place, name = _place(failure, origin), type(failure).__name__
-        shown = str(origin) if origin else f"the dialog {target}" if target else "a middleware"
+        shown = _named(target)
         if isinstance(failure, DialogHeldError):
             return ParkThis(str(failure))
         if isinstance(failure, _NOT_OF_THE_EVENT):
@@ -413,3 +419,9 @@ def _place(failure: Exception, origin: Origin | None) -> str:
     own = [one for one in frames if origin is not None and one[0] == origin.file]
     file, line = (own or frames)[-1]
     return f"{file}:{line}"
+
+
+def _named(target: object) -> str:
+    if isinstance(target, Target):
+        return str(target.origin)
+    return f"the dialog {target}" if target else "a middleware"

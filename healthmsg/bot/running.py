@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
 from datetime import timedelta
+from functools import partial
 from types import FrameType
 from typing import Final, Literal
 
@@ -29,7 +30,14 @@ from healthmsg.bot.work import WorkLoop
 from healthmsg.bulk.reconcile import SETTLE as REPLY_SETTLE
 from healthmsg.bulk.reconcile import my_id
 from healthmsg.client import Client
-from healthmsg.errors import CallError, DialogOpenError, InvalidInputError, NotFoundError
+from healthmsg.errors import (
+    BadRequestError,
+    CallError,
+    DialogOpenError,
+    ForbiddenError,
+    InvalidInputError,
+    NotFoundError,
+)
 from healthmsg.events import Event, MessageCreated, TimerDue
 from healthmsg.gateway.backoff import Backoff
 from healthmsg.gateway.catch_up import SETTLE
@@ -221,13 +229,21 @@ class Running:
             if job is None:
                 raise ParkThis("its timer was not set by a schedule of this version")
             if job.do == "dialog":
-                await self._start_scheduled(scope, job)
-                return True
+                return await self._dispatcher.handle(scope, partial(self._start_scheduled, job))
         return await self._dispatcher.handle(scope)
 
-    async def _start_scheduled(self, scope: Scope, job: Job) -> None:
+    async def _start_scheduled(self, job: Job, scope: Scope) -> None:
+        scope.target = job.target
         try:
             chat, user = await self.place_of(job.chat, job.user)
+            chat = await self.locate(chat, user)
+        except (BadRequestError, ForbiddenError, NotFoundError):
+            raise  # there is no such chat or user: as when a handler fails
+        except CallError as error:
+            name, problem = job.target, type(error).__name__
+            log(logging.WARNING, "the scheduled dialog %(name)s waits: %(error)s", name=name, error=problem)
+            raise RetryLater(_AGAIN) from None
+        try:
             await self.engine.start(scope, job.target, chat, user, (), job.answers)
         except DialogOpenError:
             log(
@@ -235,14 +251,6 @@ class Running:
                 "the scheduled dialog %(name)s was left out: one is open already",
                 name=job.target,
             )
-        except CallError as error:
-            log(
-                30,
-                "the scheduled dialog %(name)s waits: %(error)s",
-                name=job.target,
-                error=type(error).__name__,
-            )
-            raise RetryLater(_AGAIN) from None
 
     def _note(self, scope: Scope, ended: HowItEnded, reason: str, seconds: float) -> None:
         event, target = scope.event, scope.target

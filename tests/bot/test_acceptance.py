@@ -10,7 +10,7 @@ from healthmsg.bot import Dialog, Dialogs, IncomingMessage, NoAnswer, Router, co
 from healthmsg.bot.surface import DialogRequest
 from healthmsg.bot.testing import BotTest, Patient, StartBot
 from healthmsg.ids import ChatAddress
-from healthmsg.sandbox import Delay
+from healthmsg.sandbox import AnswerStatus, Delay
 
 router = Router()
 HOUR = timedelta(hours=1)
@@ -290,3 +290,59 @@ async def test_what_handled_an_event_is_named_also_where_it_was_a_dialog(bot_tes
     handlers = [one.handler for one in bot_test.handled if one.ended == "done"]
     assert handlers[0].startswith("begin (")
     assert handlers[-1] == "dialog intake"
+
+
+# --- what is started by the clock or over the control surface
+
+
+async def scheduled(bot_test: BotTest, dialog: str, user: str) -> None:
+    """Have a dialog started in an hour, and let that pass."""
+    moment = bot_test.clock.now() + HOUR
+    await bot_test.bot.schedule(DialogRequest(dialog=dialog, user=user), {"at": moment.isoformat()})
+    await bot_test.advance(hours=1)
+
+
+FAILURES: list[Exception] = []
+
+
+@router.dialog
+async def unsure(d: Dialog) -> None:
+    if FAILURES:
+        raise FAILURES.pop()
+    await d.say("Toch gelukt.")
+
+
+async def test_a_scheduled_dialog_whose_code_fails_is_tried_again(healthmsg_bot: StartBot) -> None:
+    bot_test = await healthmsg_bot(router)
+    an = bot_test.patient("An")
+    request = DialogRequest(dialog="unsure", user=an.id, chat=ChatAddress.parse(an.address))
+    moment = bot_test.clock.now() + HOUR
+    FAILURES[:] = [KeyError(), KeyError()]
+    await bot_test.bot.schedule(request, {"at": moment.isoformat()})
+    await bot_test.advance(hours=2)
+
+    assert said(an) == ["Toch gelukt."]
+
+
+async def test_a_dialog_that_is_scheduled_with_a_user_who_is_not_there_is_left_to_a_person(
+    healthmsg_bot: StartBot,
+) -> None:
+    bot_test = await healthmsg_bot(router, allow_parked=True)
+    await scheduled(bot_test, "intake", "00000000-0000-4000-8000-000000000000")
+    await bot_test.advance(minutes=5)
+
+    (parked,) = await bot_test.bot.parked()
+    assert "the dialog intake raised NotFoundError" in parked.reason
+
+
+async def test_a_scheduled_dialog_waits_for_as_long_as_the_service_is_away(healthmsg_bot: StartBot) -> None:
+    bot_test = await healthmsg_bot(router)
+    an = bot_test.patient("An")
+    fault = AnswerStatus(503)
+    bot_test.sandbox.faults.add(kind=fault, method="POST", template="conversations", times=None)
+    await scheduled(bot_test, "intake", an.id)
+    await bot_test.advance(minutes=10)
+    bot_test.sandbox.faults.clear()
+    await bot_test.advance(minutes=1)
+
+    assert said(an) == ["Naam?"]
