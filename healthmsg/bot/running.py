@@ -255,11 +255,10 @@ class Running:
     def _note(self, scope: Scope, ended: HowItEnded, reason: str, seconds: float) -> None:
         event, target = scope.event, scope.target
         handler = str(target.origin) if isinstance(target, Target) else f"dialog {target}" if target else ""
-        chat = getattr(event, "chat", None)
+        chat, attempt = getattr(event, "chat", None), event.attempt
+        at, is_own = self._clock.now(), event.is_own
         self._on_handled(
-            Handled(
-                self._clock.now(), event.id, event.kind, chat, handler, seconds, ended, event.attempt, reason
-            )
+            Handled(at, event.id, event.kind, chat, handler, seconds, ended, attempt, reason, is_own)
         )
 
     # --- who and where

@@ -45,6 +45,8 @@ class Handled:
     attempt: int = 1
     reason: str = ""
     """Of one that is parked or comes again, without anything private: `ValueError`."""
+    is_own: bool = False
+    """Whether it is about what the bot's own user did, such as the echo of a reply."""
 
 
 @frozen(kw_only=True)
