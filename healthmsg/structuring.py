@@ -201,7 +201,7 @@ def _generated_hook(model: type[AttrsInstance], converter: "Converter") -> Hook:
         "MismatchError": MismatchError,
         "validate": validate,
         "model": model,
-        "draft": _draft_of(model),
+        "draft": draft_of(model),
         "names": frozenset(attribute.name for attribute in known),
     }
     has_validator = any(attribute.validator for attribute in known)
@@ -249,7 +249,7 @@ def _without_none(kind: Any) -> Any:
     return others[0] if NoneType in get_args(kind) and len(others) == 1 else kind
 
 
-def _draft_of(model: type[AttrsInstance]) -> type:
+def draft_of(model: type[AttrsInstance]) -> type[Any]:
     """Return a model's class while it is being filled: it can be changed, and needs nothing to be made.
 
     Its slots are the model's, so that it becomes one by a change of its class. To go through the `__init__`

@@ -178,8 +178,8 @@ class ChatSync:
 
     @property
     def is_to_be_looked_at(self) -> bool:
-        """Whether `due` may say that it is to be read."""
-        return not self.is_current or len(self._seen) > MOST_UNCONFIRMED
+        """Whether the last event may be why `due` says that it is to be read."""
+        return not self.is_current or len(self._seen) == MOST_UNCONFIRMED + 1
 
     def due(self, settle: float) -> float | None:
         """Return from when on it is to be read; `None`: not now."""

@@ -298,12 +298,11 @@ class Events(AsyncIterationOnly):
                 return self._handed_out(passing)
             self._has_passed = False
             events = await inbox.next(most, done)
-            done = [event.id for event in events if not self._is_wanted(event)]
-            if wanted := [event for event in events if self._is_wanted(event)]:
+            wanted = events if self._kinds is None else [one for one in events if self._is_wanted(one)]
+            if wanted:
                 self._running = events
-                if self._jobs is not None and not inbox.is_durable:
-                    self._jobs.wake()  # there is room again
                 return self._handed_out(wanted)
+            done = [event.id for event in events]
             if not events and not self._passing:
                 await self._wait()
 
@@ -494,12 +493,13 @@ class Events(AsyncIterationOnly):
 
     def _write(self, changes: Sequence[Change]) -> None:
         """Write changes in the order in which they come; nothing waits for it here."""
+        if not changes:
+            return
         for change in changes:
             self._pending.append(change)
             self._pending_events += len(change.events)
-        if changes:
-            self._written.clear()
-            self._to_write.set()
+        self._written.clear()
+        self._to_write.set()
 
     async def _keep_writing(self) -> None:
         while True:
