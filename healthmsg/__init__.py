@@ -26,8 +26,8 @@ _NAMES = {
     " RateLimitedError ReauthorizationRequiredError UnauthorizedError",
     "healthmsg.events": "ChatEvent ConversationStarted Event GroupChatClosed GroupChatCreated"
     " GroupChatRemoved MembersAdded MembersRemoved MessageCreated MessageDeleted MessageLiked PresenceChanged"
-    " QuestionAnswered TimerDue TypingStarted TypingStopped UnknownEvent VerificationAccepted VerificationRejected"
-    " event_from_dict",
+    " QuestionAnswered TimerDue TypingStarted TypingStopped UnknownEvent VerificationAccepted"
+    " VerificationRejected event_from_dict",
     "healthmsg.files": "UploadFile",
     "healthmsg.gateway.stream": "Events EventsState",
     "healthmsg.ids": "ChatAddress exact_aux_id fold_aux_id",

@@ -376,7 +376,7 @@ async def test_what_is_refused_at_once_is_not_repeated(aux_id: Any, logged: Call
 # --- events
 
 
-OPTION = "c4nary-option"
+OPTION = "c4nary_option"
 FILE = SandboxFile("c4nary.pdf", BODY.encode())
 # Where the program's own variables are: these tests.
 OURS: Final = f"{Path(healthmsg.__file__).parent}{os.sep}"
@@ -430,7 +430,7 @@ def assert_variables_tell_nothing(error: BaseException, *private: str) -> None:
 
 
 def shown_of(client: Client, events: Events) -> str:
-    return f"{events!r} {events.stats()!r} {client.stats()!r} {vars(events)!r} {asyncio.all_tasks()!r}"
+    return f"{events!r} {events.stats()!r} {client.stats()!r} {asyncio.all_tasks()!r}"
 
 
 async def fail(client: Client, scene: Scene, store: str | Path | None) -> HealthmsgError:

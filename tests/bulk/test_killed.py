@@ -12,7 +12,9 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize(
-    "habits", [Habits(), Habits(resolution=timedelta(microseconds=1))], ids=["whole seconds", "microseconds"]
+    "habits",
+    [Habits(), pytest.param(Habits(resolution=timedelta(microseconds=1)), marks=pytest.mark.thorough)],
+    ids=["whole seconds", "microseconds"],
 )
 async def test_a_sender_that_is_killed_and_started_again_sends_everything_once(
     tmp_path: Path, habits: Habits

@@ -135,7 +135,9 @@ def stamp(monkeypatch: pytest.MonkeyPatch, stamps: Callable[[os.stat_result], tu
 
 @pytest.mark.slow
 @pytest.mark.parametrize("run", RUNS)
-@pytest.mark.parametrize("kind", [str, Path, UploadFile])
+@pytest.mark.parametrize(
+    "kind", [str, *(pytest.param(one, marks=pytest.mark.thorough) for one in (Path, UploadFile))]
+)
 @pytest.mark.parametrize("render", RENDERINGS)
 async def test_no_one_gets_the_letter_of_another(  # noqa: PLR0917 - fixtures
     client: Client, sandbox: Sandbox, tmp_path: Path, render: Render, kind: type, run: Run

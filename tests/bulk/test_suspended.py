@@ -10,7 +10,11 @@ from tests.bulk.suspending import one_of_several_suspended
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("clock_stops", [True, False], ids=["its clock stops", "its clock goes on"])
+@pytest.mark.parametrize(
+    "clock_stops",
+    [pytest.param(True, marks=pytest.mark.thorough), False],
+    ids=["its clock stops", "its clock goes on"],
+)
 async def test_workers_send_everything_once_though_one_of_them_sleeps(
     database: str, tmp_path: Path, *, clock_stops: bool
 ) -> None:

@@ -63,6 +63,7 @@ chats = st.builds(ChatAddress, st.sampled_from([ChatKind.CONVERSATION, ChatKind.
 _BY_FIELD: Final[Mapping[str, st.SearchStrategy[Any]]] = {
     "chat": chats,
     "received_at": moments,
+    "due": moments,
     "is_own": st.booleans(),
     "caught_up": st.booleans(),
     "attempt": st.integers(1, 2**63),

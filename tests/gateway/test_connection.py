@@ -37,7 +37,7 @@ from tests.gateway.fakes import (
 )
 from tests.machine import Machine
 
-pytestmark = [pytest.mark.looptime, pytest.mark.usefixtures("nothing_is_left_behind")]
+pytestmark = [pytest.mark.looptime(noop_cycles=8), pytest.mark.usefixtures("nothing_is_left_behind")]
 REFUSAL = text_of("error", code=403, error="forbidden")
 
 

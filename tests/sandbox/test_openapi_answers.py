@@ -35,7 +35,7 @@ CHECKS: Final = [
     response_schema_conformance,
 ]
 # The same calls in every run.
-GENERATION: Final = {"deterministic": True, "database": "none", "max-examples": 8, "no-shrink": True}
+GENERATION: Final = {"deterministic": True, "database": "none", "max-examples": 4, "no-shrink": True}
 CONFIG: Final = SchemathesisConfig.from_dict({"seed": 1, "generation": GENERATION})
 # What is generated does not depend on how fast this machine is, and the fixture is for all calls of one
 # operation.
