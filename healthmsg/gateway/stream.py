@@ -511,13 +511,14 @@ class Events(AsyncIterationOnly):
         inbox = self._inbox
         while self._pending and inbox is not None:
             some = [self._pending[index] for index in range(min(_LARGEST_BATCH, len(self._pending)))]
+            # Also where none seems new: after a lost connection it may have been written twice. A consumer
+            # that waits asks before this is written, so that it is handed out in the same transaction.
+            if any(change.events for change in some):
+                self._arrived.set()
             await inbox.apply(some)
             for change in some:
                 self._pending.popleft()
                 self._pending_events -= len(change.events)
-            # Also where none seems new: after a lost connection it may have been written twice.
-            if any(change.events for change in some):
-                self._arrived.set()
         self._written.set()
 
     async def _wait_until_written(self) -> None:

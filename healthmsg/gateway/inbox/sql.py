@@ -344,8 +344,11 @@ def _moment_of_text(text: str | None) -> datetime | None:
 # --- events
 
 
+_WITH_CHAT: Final = (ChatEvent, UnknownEvent, TimerDue)
+
+
 def _chat_of(event: Event) -> str:
-    chat = event.chat if isinstance(event, ChatEvent | UnknownEvent | TimerDue) else None
+    chat = event.chat if isinstance(event, _WITH_CHAT) else None
     # PostgreSQL has no such letter.
     return "" if chat is None else chat.text.replace("\0", "�")
 
