@@ -385,7 +385,7 @@ def message_id_of(event: Event) -> str:
 def anchor_of(
     messages: Sequence[Message], at: datetime | None = None, before: tuple[str, ...] = ()
 ) -> Anchor:
-    """Return the anchor at the newest of these messages; `at` and `before`: the stamp and the ids that it had.
+    """Return the anchor at the newest of these messages; `at` and `before`: its stamp and ids up to now.
 
     Where the page ended within the old one, that goes on below: of a short one, all may soon be deleted.
     """
