@@ -73,7 +73,8 @@ class MemoryInbox:
         """Return the next events."""
         for event_id in done:
             self._running.pop(event_id, None)
-        waiting, events = self._waiting, list[Event]()
+        waiting = self._waiting
+        events: list[Event] = []
         while waiting and len(events) < most:
             event = waiting.popleft()
             self._running[event.id] = event
