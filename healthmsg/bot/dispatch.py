@@ -102,7 +102,7 @@ class Dispatcher:
         if handler is not None:
             accepted = handler.filter()
             call = Arguments(of_kind(MessageCreated), Provided()).call_of(handler, parameters_of(handler))
-            origin = Origin("the automatic help", __file__, 0)
+            origin = Origin("the automatic help", "", 0)
             accepts = cast("Callable[[object], bool]", accepted.accepts)
             self._messages.commands.append(
                 Target((accepts,), call, origin, self._errors, commands=accepted.commands)

@@ -45,6 +45,8 @@ class Handled:
     attempt: int = 1
     reason: str = ""
     """Of one that is parked or comes again, without anything private: `ValueError`."""
+    is_own: bool = False
+    """Whether the bot's own user did it: each of its replies comes back as an event."""
 
 
 @frozen(kw_only=True)
