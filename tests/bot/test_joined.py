@@ -1,5 +1,7 @@
 """A whole bot: what is said of what it does."""
 
+import pytest
+
 from healthmsg.bot import Dialog, Dialogs, IncomingMessage, Router, command
 from healthmsg.bot.testing import BotTest, bot_maker
 
@@ -29,3 +31,17 @@ async def test_what_is_noted_of_an_event_names_its_handler_or_its_dialog_and_the
     assert found == [("the automatic help", "done"), ("begin", "done"), ("intake", "done")]
     assert [one.ended for one in messages if one.is_own] == ["ignored"] * 3
     assert "An" not in repr(bot_test.handled).split()
+
+
+async def test_a_dialog_that_is_open_already_holds_up_its_chat_with_no_retries(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with BotTest(bot_maker(router), allow_parked=True) as bot_test:
+        an = bot_test.patient("An")
+        for said in ("begin", "begin", "An Visser"):
+            await an.says(said)
+
+        assert [seen.body for seen in an.sees] == ["Naam?", "Plaats?"]
+        assert "begin" in caplog.text
+        assert "DialogOpenError" in caplog.text
+        assert "is parked" in caplog.text
