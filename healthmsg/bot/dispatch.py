@@ -25,6 +25,7 @@ from healthmsg.errors import (
     ConfigurationError,
     DeliveryUnknownError,
     DialogHeldError,
+    DialogOpenError,
     ForbiddenError,
     JournalError,
     NotFoundError,
@@ -102,7 +103,7 @@ class Dispatcher:
         if handler is not None:
             accepted = handler.filter()
             call = Arguments(of_kind(MessageCreated), Provided()).call_of(handler, parameters_of(handler))
-            origin = Origin("the automatic help", __file__, 0)
+            origin = Origin("the automatic help", "", 0)
             accepts = cast("Callable[[object], bool]", accepted.accepts)
             self._messages.commands.append(
                 Target((accepts,), call, origin, self._errors, commands=accepted.commands)
@@ -227,8 +228,11 @@ class Dispatcher:
         )
         chosen = _error_target(errors, failure, scope)
         retry = DEFAULT_RETRY if chosen is None else chosen.retry
-        # Of a reply, it will be the same the next time: it is not sent again.
-        is_final = isinstance(failure, DeliveryUnknownError | ReplyNotSentError)
+        # It will be the same the next time: such a reply is not sent again, and what would end the dialog
+        # that is open waits behind this event, most often.
+        is_final = isinstance(failure, DeliveryUnknownError | ReplyNotSentError) or (
+            chosen is None and isinstance(failure, DialogOpenError)
+        )
         wait = None if is_final else retry.wait(scope.event.attempt, self._random)
         what = "is parked" if wait is None else f"is handled again in {wait.total_seconds():.1f} s"
         log(

@@ -235,7 +235,7 @@ class Running:
             )
         except CallError as error:
             log(
-                30,
+                logging.WARNING,
                 "the scheduled dialog %(name)s waits: %(error)s",
                 name=job.target,
                 error=type(error).__name__,
@@ -244,11 +244,13 @@ class Running:
 
     def _note(self, scope: Scope, ended: HowItEnded, reason: str, seconds: float) -> None:
         event, target = scope.event, scope.target
-        handler = str(target.origin) if isinstance(target, Target) else ""
+        handler = str(target.origin) if isinstance(target, Target) else scope.taken_by
         chat = getattr(event, "chat", None)
         self._on_handled(
             Handled(
-                self._clock.now(), event.id, event.kind, chat, handler, seconds, ended, event.attempt, reason
+                *(self._clock.now(), event.id, event.kind, chat, handler, seconds, ended, event.attempt),
+                reason=reason,
+                is_own=event.is_own,
             )
         )
 

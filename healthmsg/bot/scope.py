@@ -97,6 +97,7 @@ class Scope:
         "target",
         "error",
         "handled",
+        "taken_by",
         "is_open",
         "_number",
         "_start",
@@ -114,6 +115,8 @@ class Scope:
         self.error: Exception | None = None
         """What an error handler is about."""
         self.handled: bool = False
+        self.taken_by: str = ""
+        """The name of the dialog that the event is for."""
         self.is_open: bool = True
         self._number = 0
         self._start = ""

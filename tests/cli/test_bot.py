@@ -323,7 +323,7 @@ def test_check_names_the_dialogs_that_do_not_fit_and_fails(
 ) -> None:
     name = module(
         f"{MAKES_A_BOT}from healthmsg.bot.surface import DialogProblem\n"
-        "bot.problems = [DialogProblem('d1', 'intake', 2, 'step 2: number is now text')]\n"
+        "bot.problems = [DialogProblem('d1', 'intake', 2, 'step 2 was other', 'asked_again')]\n"
     )
     done = invoke("bot", "check", store[1], f"{name}:bot", *(["--json"] if as_json else []))
 
@@ -332,12 +332,18 @@ def test_check_names_the_dialogs_that_do_not_fit_and_fails(
         assert json.loads(done.out) == {
             "dialogs": 2,
             "problems": [
-                {"id": "d1", "name": "intake", "version": 2, "problem": "step 2: number is now text"}
+                {
+                    "id": "d1",
+                    "name": "intake",
+                    "version": 2,
+                    "result": "asked_again",
+                    "problem": "step 2 was other",
+                }
             ],
         }
     else:
         assert done.out.splitlines() == [
-            "intake v2  d1  step 2: number is now text",
+            "intake v2  d1  would ask again: step 2 was other",
             "1 of 2 open dialogs fit this code.",
         ]
 

@@ -202,6 +202,7 @@ class DialogEngine:
         run: Run | None = None,
     ) -> bool:
         """Let an event do its work on a dialog. Whatever fails, what is in memory is forgotten."""
+        scope.taken_by = record.name
         key = self._tools.store.event_key(scope.event.id)
         kept = self._kept.pop(record.id)
         turn = Turn(self._tools, self._registry, scope, key, self._attempts, record, run or kept)
