@@ -31,7 +31,7 @@ class Passing:
 Item = Waiting | Passing
 
 
-@frozen
+@define(eq=False)
 class Next:
     """What is to be handled now."""
 
@@ -86,9 +86,9 @@ class ChatQueues:
         return MOST - self.held
 
     @property
-    def has_ready(self) -> bool:
-        """Whether there is something to be handled now."""
-        return bool(self._ready)
+    def ready(self) -> int:
+        """How many chats have something to be handled now."""
+        return len(self._ready)
 
     @property
     def next_moment(self) -> datetime | None:
@@ -100,7 +100,7 @@ class ChatQueues:
     def add(self, waiting: Waiting, now: datetime) -> None:
         """Take an event that was read from the disk, in order."""
         key = _key_of(waiting)
-        chat = self._chats.setdefault(key, _Chat())
+        chat = self._chat(key)
         if chat.is_on_disk or chat.not_before is not None or len(chat.queue) >= MOST_OF_A_CHAT:
             chat.is_on_disk = True
             return
@@ -124,7 +124,7 @@ class ChatQueues:
         if is_busy or self.room <= 0:
             self.dropped += 1
             return
-        self._append(key, self._chats.setdefault(key, _Chat()), Passing(event))
+        self._append(key, self._chat(key), Passing(event))
 
     def place_of(self, key: str, until: int) -> Place:
         """Return where the rest of a chat is, of which all up to a sequence was read past."""
@@ -170,7 +170,7 @@ class ChatQueues:
     def take_alone(self, waiting: Waiting) -> Next:
         """Return an event as what is to be handled next, before anything of its chat is in memory."""
         key = _key_of(waiting)
-        self._chats.setdefault(key, _Chat()).is_running = True
+        self._chat(key).is_running = True
         return Next(key, waiting)
 
     def done(self, key: str, not_before: datetime | None = None) -> None:
@@ -188,8 +188,14 @@ class ChatQueues:
 
     # --- helpers
 
+    def _chat(self, key: str) -> _Chat:
+        chat = self._chats.get(key)
+        if chat is None:
+            chat = self._chats[key] = _Chat()
+        return chat
+
     def _append(self, key: str, chat: _Chat, item: Item) -> None:
-        if chat.is_idle:
+        if not (chat.queue or chat.is_running):
             self._ready.append(key)
         chat.queue.append(item)
         self.held += 1
