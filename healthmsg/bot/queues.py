@@ -160,12 +160,16 @@ class ChatQueues:
         key = self._ready.popleft()
         chat = self._chats[key]
         chat.is_running = True
-        return self._take(key, chat)
+        self.held -= 1
+        return Next(key, chat.queue.popleft())
 
     def next_of(self, key: str) -> Next | None:
         """Return what is next in a chat that is busy, which it stays."""
         chat = self._chats[key]
-        return self._take(key, chat) if chat.queue else None
+        if not chat.queue:
+            return None
+        self.held -= 1
+        return Next(key, chat.queue.popleft())
 
     def take_alone(self, waiting: Waiting) -> Next:
         """Return an event as what is to be handled next, before anything of its chat is in memory."""
@@ -200,10 +204,6 @@ class ChatQueues:
         chat.queue.append(item)
         self.held += 1
 
-    def _take(self, key: str, chat: _Chat) -> Next:
-        self.held -= 1
-        return Next(key, chat.queue.popleft())
-
     def _wait(self, key: str, chat: _Chat, until: datetime) -> None:
         chat.not_before = until
         heappush(self._moments, (until, key))
@@ -215,7 +215,7 @@ class ChatQueues:
 
     def _settle(self, key: str, chat: _Chat) -> None:
         """See to a chat of which nothing may be in memory."""
-        if not chat.is_idle or chat.not_before is not None:
+        if chat.queue or chat.is_running or chat.not_before is not None:
             return
         if chat.is_on_disk:
             self.to_read[key] = None

@@ -268,7 +268,7 @@ class WorkLoop:
             self._seen = newest
 
     def _wants_to_read(self) -> bool:
-        return self._queues.room >= _LEAST_ROOM and self._store.newest > self._seen
+        return self._store.newest > self._seen and self._queues.room >= _LEAST_ROOM
 
     def _begin(self) -> None:
         """Start workers for what is ready. Each starts more; where none ever waits, a few do all of it."""
@@ -321,13 +321,15 @@ class WorkLoop:
     def _note_commit(self, effects: Sequence[Effect]) -> None:
         """Learn of timers that were set, and wake up for them, and for what was unparked or fired."""
         for one in effects:
-            if type(one) not in _WAKING:
-                continue
-            if isinstance(one, PutTimer):
-                self._next_due = min(self._next_due, one.timer.due)
-            elif isinstance(one, Fire) and one.again is not None:
-                self._next_due = min(self._next_due, one.again.due)
-            self._wake()
+            if type(one) in _WAKING:
+                self._note_timer(one)
+
+    def _note_timer(self, effect: Effect) -> None:
+        if isinstance(effect, PutTimer):
+            self._next_due = min(self._next_due, effect.timer.due)
+        elif isinstance(effect, Fire) and effect.again is not None:
+            self._next_due = min(self._next_due, effect.again.due)
+        self._wake()
 
     # --- after the process has died
 
@@ -374,24 +376,22 @@ class WorkLoop:
         """Handle what has begun; return what has begun in the same transaction with its end."""
         self.counters.begun += 1
         self._events.note_handed_out(1)
-        item = now.item
-        effects, not_before = await self._attempt(item)
+        item, not_before = now.item, None
+        try:
+            effects = await self._handle(item.event)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - a handler's, whatever it is
+            effects, not_before = self._failed(item, error)
+        else:
+            self.counters.finished += 1
+            if type(item) is Waiting:
+                effects = (*effects, Finish(item.sequence))
         following = None if self._is_draining else self._following(now, not_before)
         begins: tuple[Begin, ...] = ()
-        if following is not None and isinstance(following.item, Waiting):
+        if following is not None and type(following.item) is Waiting:
             sequence = following.item.sequence
             self._in_hand.add(sequence)
             begins = (Begin(sequence),)
-        is_refused = False
-        if effects or begins:
-            try:
-                await self._store.commit(*effects, *begins)
-            except InvalidInputError:
-                is_refused = True  # what the handler wanted to be written: nothing of it was
-        if is_refused:
-            await self._park_refused(item, begins)
-        if isinstance(item, Waiting):
-            self._in_hand.discard(item.sequence)
+        await self._commit_end(item, effects, begins)
         if following is None or following.key != now.key:
             self._queues.done(now.key, not_before)
         if self._queues.to_read or self._wants_to_read():
@@ -405,26 +405,20 @@ class WorkLoop:
         following = self._queues.next()
         return following if following or not_before else self._queues.next_of(now.key)
 
-    async def _attempt(self, item: Waiting | Passing) -> _Ended:
-        """Have an event handled, and return how that ended."""
+    def _failed(self, item: Waiting | Passing, error: BaseException) -> _Ended:
+        """Return what becomes of an event whose handler has raised this."""
         besides: tuple[Effect, ...] = ()
-        try:
-            effects = tuple(await self._handle(item.event))
-        except RetryLater as later:
-            return self._postponed(item, later.after)
-        except ParkThis as parked:
-            reason, shown = parked.reason, "its handler asked for it"  # in words that may be private
-            besides = parked.effects
-        except asyncio.CancelledError as error:
+        reason = shown = type(error).__name__
+        if isinstance(error, RetryLater):
+            return self._postponed(item, error.after)
+        if isinstance(error, ParkThis):
+            reason, shown = error.reason, "its handler asked for it"  # in words that may be private
+            besides = tuple(error.effects)
+        elif isinstance(error, asyncio.CancelledError):
             task = asyncio.current_task()
             if task is None or task.cancelling():
-                raise
-            reason = shown = type(error).__name__  # of something that the handler has waited for
-        except Exception as error:  # noqa: BLE001 - a handler's, whatever it is
-            reason = shown = type(error).__name__
-        else:
-            self.counters.finished += 1
-            return (*effects, Finish(item.sequence)) if isinstance(item, Waiting) else effects, None
+                raise error
+            # Else it is of something that the handler has waited for.
         self._note_parked(item, shown)
         return (*besides, Park(item.sequence, reason)) if isinstance(item, Waiting) else (), None
 
@@ -436,11 +430,22 @@ class WorkLoop:
         not_before = self._clock.now() + after
         return (Postpone(item.sequence, not_before),), not_before
 
-    async def _park_refused(self, item: Waiting | Passing, begins: Sequence[Begin]) -> None:
-        reason = "what its handler wanted to be written was refused"
-        self._note_parked(item, reason)
-        parked = (Park(item.sequence, reason),) if isinstance(item, Waiting) else ()
-        await self._store.commit(*parked, *begins)
+    async def _commit_end(
+        self, item: Waiting | Passing, effects: Sequence[Effect], begins: tuple[Begin, ...]
+    ) -> None:
+        is_refused = False
+        if effects or begins:
+            try:
+                await self._store.commit(*effects, *begins)
+            except InvalidInputError:
+                is_refused = True  # what the handler wanted to be written: nothing of it was
+        if is_refused:
+            reason = "what its handler wanted to be written was refused"
+            self._note_parked(item, reason)
+            parked = (Park(item.sequence, reason),) if isinstance(item, Waiting) else ()
+            await self._store.commit(*parked, *begins)
+        if type(item) is Waiting:
+            self._in_hand.discard(item.sequence)
 
     def _note_parked(self, item: Waiting | Passing, shown: str) -> None:
         kind = item.event.kind
