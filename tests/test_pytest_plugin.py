@@ -40,8 +40,9 @@ def test_the_fixture_works_in_the_strict_mode_of_pytest_asyncio(tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_without_pytest_asyncio_it_says_what_is_missing(tmp_path: Path) -> None:
-    test = "def test_it(healthmsg_sandbox): pass"
+@pytest.mark.parametrize("fixture", ["healthmsg_sandbox", "healthmsg_bot"])
+def test_without_pytest_asyncio_it_says_what_is_missing(tmp_path: Path, fixture: str) -> None:
+    test = f"def test_it({fixture}): pass"
     result = run_pytest(tmp_path, test, "-p", "no:asyncio", "-p", "no:looptime")
     assert result.returncode != 0
     assert "needs pytest-asyncio" in result.stdout
@@ -50,7 +51,7 @@ def test_without_pytest_asyncio_it_says_what_is_missing(tmp_path: Path) -> None:
 def test_the_plugin_alone_imports_neither_aiohttp_nor_the_sandbox() -> None:
     script = (
         "import sys, healthmsg.pytest_plugin\n"
-        "heavy = {'aiohttp', 'pytest_asyncio', 'healthmsg.sandbox'} & set(sys.modules)\n"
+        "heavy = {'aiohttp', 'pytest_asyncio', 'healthmsg.sandbox', 'healthmsg.bot'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)  # noqa: S603 - our own command

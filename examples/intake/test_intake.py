@@ -33,7 +33,7 @@ async def bot_test(healthmsg_bot: StartBot, records: Records, chats: list[str], 
 
 
 @pytest.fixture
-def cees(bot_test: BotTest) -> Patient:
+async def cees(bot_test: BotTest) -> Patient:
     """Return a nurse."""
     return bot_test.colleague("Cees")
 

@@ -46,7 +46,7 @@ async def bot_test(healthmsg_bot: StartBot, roster: Roster, announced: list[str]
 
 
 @pytest.fixture
-def team(bot_test: BotTest, roster: Roster) -> Team:
+async def team(bot_test: BotTest, roster: Roster) -> Team:
     """Put An, who has the day, and Bo, who is called after her, into a group."""
     an, bo = bot_test.colleague("An"), bot_test.colleague("Bo")
     people = [Person(an.id, "An"), Person(bo.id, "Bo")]

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Final
 
 from examples.vendor_bot.chat_pdf import download, remove
-from examples.vendor_bot.words import STOP, TOO_LATE, WAIT, listed, offer_again, shown
+from examples.vendor_bot.words import STOP, TOO_LATE, WAIT, completed, listed, offer_again, shown
 from healthmsg import Client, UploadFile, User
 from healthmsg.bot import ConfirmQuestion, Dialog, NoAnswer, Router, Stopped
 
@@ -38,7 +38,7 @@ async def agree(d: Dialog, client: Client) -> None:
         invalid="Invalid mention.",
         timeout=WAIT,
     )
-    people = await d.once(everybody, client, d.chat.text, [me, *mentioned])
+    people = await d.once(completed, client, d.chat.text, [me, *mentioned])
     text = await d.text("What is the agreement?", invalid="Invalid answer.", timeout=WAIT)
     await d.say(f"Agreement details:\n\nAgreement:\n    {text}\n\nMentioned users:{listed(people)}")
     answers = await d.ask_all(
@@ -56,12 +56,6 @@ async def agree(d: Dialog, client: Client) -> None:
     path = await d.once(download, client, d.chat.text, f"{d.id}.pdf", begun)
     await d.say("", files=[UploadFile(path, name="Chat.pdf")])
     await d.once(remove, path)
-
-
-async def everybody(client: Client, chat: str, users: Sequence[User]) -> list[User]:
-    """Return users whole, each once; all members of the group for one that stands for them."""
-    found = await client.chat(chat).complete_mentions(users)
-    return [*{user.id: user for user in found}.values()]
 
 
 def said_so_far(people: Sequence[User], answers: Mapping[str, bool], missing: Sequence[str]) -> str:

@@ -5,14 +5,23 @@ from typing import Final
 
 from attrs import frozen
 
-from examples.vendor_bot.words import STOP, TOO_LATE, WAIT, capitalized, last_name, listed, offer_again
-from healthmsg import Attachment, User
+from examples.vendor_bot.words import (
+    STOP,
+    TOO_LATE,
+    WAIT,
+    capitalized,
+    completed,
+    last_name,
+    listed,
+    offer_again,
+)
+from healthmsg import Attachment, Client, User
 from healthmsg.bot import Choice, Dialog, NoAnswer, Router, Stopped
 
 router = Router("form")
 
-COLOURS: Final = ("Red", "Green", "Orange", "Yellow", "Purple", "Blue", "Black", "Theme")
-STARS: Final = ("★★★★★", "★★★★☆", "★★★☆☆", "★★☆☆☆", "★☆☆☆☆")
+COLOURS: Final[tuple[str, ...]] = ("Red", "Green", "Orange", "Yellow", "Purple", "Blue", "Black", "Theme")
+STARS: Final[tuple[str, ...]] = ("★★★★★", "★★★★☆", "★★★☆☆", "★★☆☆☆", "★☆☆☆☆")
 MOODS: Final = (
     Choice("A) Great", 30, name="a", style="green"),
     Choice("B) Fine", 20, name="b", style="green"),
@@ -41,10 +50,10 @@ class Form:
 
 
 @router.dialog(stop=STOP)
-async def form(d: Dialog) -> None:
+async def form(d: Dialog, client: Client) -> None:
     """Ask everything, and say it back."""
     try:
-        answers = await fill_in(d)
+        answers = await fill_in(d, client)
     except Stopped:
         await offer_again(d, "Stopped filling in form", "form", "Restart filling in form")
     except NoAnswer:
@@ -53,7 +62,7 @@ async def form(d: Dialog) -> None:
         await d.say(summary(answers))
 
 
-async def fill_in(d: Dialog) -> Form:
+async def fill_in(d: Dialog, client: Client) -> Form:
     """Ask everything."""
     await d.say(
         'This is a demo form, it is quite long and you can stop it anytime by sending "stop", here we go!'
@@ -130,13 +139,14 @@ async def fill_in(d: Dialog) -> Form:
         invalid="Invalid attachment or out of range.",
         timeout=WAIT,
     )
-    people = await d.mention(
+    mentioned = await d.mention(
         "Which users do you want to include? (Use '@' to sum up users)",
         robots=not d.chat.kind.is_group,
         everybody=d.chat.kind.is_group,
         invalid="Invalid mention.",
         timeout=WAIT,
     )
+    people = await d.once(completed, client, d.chat.text, mentioned)
     return Form(
         colours, stars, mood, why, capitalized(first), last_name(last), int(age), email, reason, phone,
         pictures, people,

@@ -1,5 +1,6 @@
 """`group` and `invite`: a new group chat, for coworkers only."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from attrs import frozen
@@ -12,7 +13,11 @@ from healthmsg.models.invitations import InviteType
 router = Router("groups")
 
 CLOSE_AFTER: Final = GroupSettings(auto_close_after=7)
-KINDS: Final = {"Coworker": "coworker", "Contact": "contact", "Private": "private_user"}
+KINDS: Final[Mapping[str, InviteType]] = {
+    "Coworker": "coworker",
+    "Contact": "contact",
+    "Private": "private_user",
+}
 
 
 @router.dialog(stop=STOP)

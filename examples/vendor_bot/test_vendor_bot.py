@@ -5,20 +5,27 @@ import pytest
 from examples.vendor_bot.bot import COMMANDS, HELP, PHOTO, set_up
 from examples.vendor_bot.form import COLOURS, STARS
 from healthmsg.bot import Texts
+from healthmsg.bot.surface import DialogRequest
 from healthmsg.bot.testing import BotTest, Patient, StartBot
+from healthmsg.ids import ChatAddress
 
 PICTURE = ("knee.jpg", b"\xff\xd8" + bytes(2048))
 
 
-@pytest.fixture(params=[False, True], ids=["plainly", "restarted after every step"])
+RESTARTED = pytest.param(True, id="restarted after every step", marks=pytest.mark.slow)
+
+
+@pytest.fixture(params=[pytest.param(False, id="plainly"), RESTARTED])
 async def bot_test(request: pytest.FixtureRequest, healthmsg_bot: StartBot) -> BotTest:
     """Run the bot; the second time, it is killed and started again after each step."""
     return await healthmsg_bot(set_up, texts=Texts.english(), restart_after_every_step=request.param)
 
 
 def said(patient: Patient) -> list[str]:
-    """Return what the bot has said in the conversation."""
-    return [seen.body for seen in patient.sees]
+    """Return what the bot has said in the conversation after its welcome."""
+    welcome, *others = patient.sees
+    assert (welcome.body, welcome.options) == ("Welcome to the messenger!", ("Help",))
+    return [seen.body for seen in others]
 
 
 async def test_help_lists_eight_commands_with_buttons(bot_test: BotTest) -> None:
@@ -26,7 +33,7 @@ async def test_help_lists_eight_commands_with_buttons(bot_test: BotTest) -> None
 
     await an.says("Support")
 
-    (seen,) = an.sees
+    _, seen = an.sees
     assert seen.body.startswith(HELP + "\n • 'form' - Fill in a form")
     assert [button.name for button in seen.buttons] == [name for name, *_ in COMMANDS]
     await an.presses("Ping")
@@ -49,7 +56,7 @@ async def test_photo_and_pdf_are_files(bot_test: BotTest) -> None:
     await an.says("photo")
     await an.says("pdf")
 
-    photo, wait, pdf = an.sees
+    _, photo, wait, pdf = an.sees
     assert (photo.body, photo.files[0].content) == ("Here is the photo you requested", PHOTO.read_bytes())
     assert wait.body == "Generating pdf, one moment please"
     assert pdf.files[0].name == "Chat.pdf"
@@ -228,3 +235,40 @@ async def test_a_new_group_is_welcomed(bot_test: BotTest) -> None:
 
     assert [seen.body for seen in team.sees] == ["Thank you for adding me to the group!"]
     assert team.sees[0].options == ("Help",)
+
+
+async def started(bot_test: BotTest, dialog: str, patient: Patient) -> None:
+    """Start a dialog as the control surface does."""
+    await bot_test.idle()
+    chat = ChatAddress.parse(patient.address)
+    await bot_test.bot.start_dialog(DialogRequest(dialog=dialog, user=patient.id, chat=chat))
+    await bot_test.idle()
+
+
+async def test_introduce_has_a_button_that_starts_the_form(bot_test: BotTest) -> None:
+    an = bot_test.patient("An")
+    await started(bot_test, "introduce", an)
+    assert said(an) == ["Hi! I am the Example Alterdesk bot, press start to begin!"]
+
+    await an.presses("Start filling in form")
+
+    assert said(an)[-1].startswith("This is a demo form")
+
+
+async def test_who_has_no_time_is_asked_again_after_thirty_seconds(bot_test: BotTest) -> None:
+    an = bot_test.patient("An")
+    await started(bot_test, "askHasTime", an)
+    await an.presses("No")
+    assert said(an)[-1] == "That's too bad, I will ask you again tomorrow"
+
+    await bot_test.advance(seconds=30)
+    assert said(an)[-1] == "Do you have time to fill in a form?"
+    await an.presses("Yes")
+    await an.answers("1234 AB")
+    await an.answers("van de weg")
+    await an.answers("12")
+
+    assert said(an)[-1] == (
+        "Thank you, your package will be sent to:\n\nPostal code:\n    1234 AB"
+        "\n\nStreet name:\n    van de Weg\n\nHouse number:\n    12"
+    )

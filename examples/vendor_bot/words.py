@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Final
 
-from healthmsg import Option, User
+from healthmsg import Client, Option, User
 from healthmsg.bot import Dialog
 
 WAIT: Final = timedelta(minutes=2)
@@ -28,10 +28,14 @@ def last_name(text: str) -> str:
     return " ".join([*before, capitalized(last)])
 
 
+async def completed(client: Client, chat: str, users: list[User]) -> list[User]:
+    """Return users with their names, each once; all members of the group for one that stands for them."""
+    found = await client.chat(chat).complete_mentions(users)
+    return [*{user.id: user for user in found}.values()]
+
+
 def shown(user: User) -> str:
     """Return a user's name, and the company's."""
-    if user.id == "@all":
-        return "All members"
     company = f" ({user.company_name})" if user.company_name else ""
     return f"{user.full_name or user.id}{company}"
 

@@ -19,6 +19,7 @@ from healthmsg.bot.dialogs.questions import (
     TextQuestion,
     Texts,
     VerificationQuestion,
+    VerificationResult,
 )
 from healthmsg.bot.dialogs.registration import RegisteredDialog
 from healthmsg.bot.filters import (
@@ -35,7 +36,7 @@ from healthmsg.bot.helping import Help
 from healthmsg.bot.incoming import Answer, BotChat, IncomingMessage, NotVerified, Verified
 from healthmsg.bot.retrying import Retry
 from healthmsg.bot.router import CallNext, Router
-from healthmsg.bot.schedule import EVERY_DAY, WORKDAYS
+from healthmsg.bot.schedule import EVERY_DAY, WORKDAYS, at, every
 from healthmsg.bot.surface import BotStats, DialogRequest, Handled
 
 __all__ = [
@@ -75,8 +76,11 @@ __all__ = [
     "Texts",
     "TooManyTries",
     "VerificationQuestion",
+    "VerificationResult",
     "Verified",
+    "at",
     "command",
+    "every",
     "from_user",
     "has_files",
     "in_conversation",

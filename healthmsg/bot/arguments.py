@@ -18,6 +18,7 @@ Call = Callable[[Scope, object], Awaitable[object]]
 """Calls a handler with its arguments."""
 _MOST_NAMED: Final = 12
 _POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_SAY_NOTHING: Final = (object, Any, types.UnionType)
 _COLLECTS: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
@@ -78,7 +79,7 @@ def _parameter(
         annotation = _evaluated(name, annotation, function, local_types)
     annotation, is_optional = _without_none(annotation)
     wanted = get_origin(annotation) or annotation
-    if not isinstance(wanted, type) or wanted is object:
+    if not isinstance(wanted, type) or wanted in _SAY_NOTHING:
         raise CannotBeFilled(f"the type of {name!r} is no class, so it does not say what it gets")
     return Parameter(
         name,
@@ -192,6 +193,24 @@ class Provided:
         """What is made for each event."""
         return tuple(self._resources.values())
 
+    def value_for(self, annotation: object) -> object:
+        """Return what was provided for an annotation, outside of any event: an argument of a dialog.
+
+        Raises:
+            LookupError: there is nothing, several fit, or it is made for each event.
+        """
+        wanted = _without_none(annotation)[0]
+        wanted = get_origin(wanted) or wanted
+        try:
+            found = self.find(wanted) if isinstance(wanted, type) and wanted not in _SAY_NOTHING else None
+        except CannotBeFilled as error:
+            problem = str(error)
+        else:
+            if isinstance(found, Constant):
+                return found.value
+            problem = "nothing is provided that is the same for all events"
+        raise LookupError(problem)
+
     def find(self, wanted: type) -> Getter | Resource | None:
         """Return where an argument of a type comes from.
 
@@ -263,7 +282,7 @@ class Constant:
     __slots__ = ("value",)
 
     def __init__(self, value: object) -> None:
-        self.value = value
+        self.value: object = value
 
     def __call__(self, _: Scope, __: object) -> object:
         """Return it."""

@@ -25,7 +25,6 @@ from healthmsg.bot.helping import Help
 from healthmsg.bot.router import Router
 from healthmsg.bot.running import Running, ended_by_signals
 from healthmsg.bot.schedule import AMSTERDAM, EVERY_DAY, At, Days, Every, at, every, schedule_from_dict
-from healthmsg.bot.scope import Scope
 from healthmsg.bot.store.effects import CancelTimer, Unpark
 from healthmsg.bot.store.records import DialogRecord, ParkedEvent
 from healthmsg.bot.store.store import BotStore
@@ -43,7 +42,6 @@ from healthmsg.bulk.journal import JournalMessage
 from healthmsg.bulk.models import JournalTarget
 from healthmsg.client import Client
 from healthmsg.errors import ConfigurationError, InvalidInputError
-from healthmsg.events import TimerDue
 from healthmsg.ids import ChatAddress
 from healthmsg.json_text import JSONObject
 
@@ -55,10 +53,10 @@ _RUNS: Final = "a bot that runs cannot be changed: set it up before it starts"
 class Bot(AsyncOnly):
     """Answers what users say, each message once, and goes on where it was after a restart.
 
-    Use it as `async with Bot(client, store="bot.db") as bot:` and `await bot.run()`. Without a client it opens
-    one by environment variables, as `Client.from_env` does, and closes it. `store` is a file, or a
-    `postgresql+asyncpg://` URL (extra `bulk` or `postgresql`). It keeps events until they are handled, replies,
-    dialogs and timers. Of several bots with one database, one works and the others stand by.
+    Use it as `async with Bot(client, store="bot.db") as bot:` and `await bot.run()`. Without a client it
+    opens one by environment variables, as `Client.from_env` does, and closes it. `store` is a file, or a
+    `postgresql+asyncpg://` URL (extra `bulk` or `postgresql`). It keeps events until they are handled,
+    replies, dialogs and timers. Of several bots with one database, one works and the others stand by.
 
     `texts` are the sentences that the bot says by itself, in Dutch unless given. `help` is the automatic help
     out of the commands; `None`: there is none. `subscribe` is as for `Client.events`.
@@ -68,7 +66,7 @@ class Bot(AsyncOnly):
             with file and line.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - by keyword
         self,
         client: Client | None = None,
         *,
@@ -139,7 +137,7 @@ class Bot(AsyncOnly):
         self._require_not_running()
         self._campaigns.add(name, journal)
 
-    def at(
+    def at(  # noqa: PLR0913 - by keyword
         self,
         moment: datetime,
         do: Handler | RegisteredDialog[Any],
@@ -174,8 +172,8 @@ class Bot(AsyncOnly):
     ) -> None:
         """Have a dialog started, or a handler called, again and again: `bot.every("08:30", WORKDAYS, do=…)`.
 
-        `times`, `weekdays`, `exclude` and `tz` are as `healthmsg.bot.schedule.every` has them. However often it
-        was due while the bot was down, it is done once at the start.
+        `times`, `weekdays`, `exclude` and `tz` are as `healthmsg.bot.schedule.every` has them. However often
+        it was due while the bot was down, it is done once at the start.
 
         Raises:
             InvalidInputError: one of them cannot be right, or a dialog has neither chat nor user.
@@ -254,14 +252,14 @@ class Bot(AsyncOnly):
         return running
 
     def _engine(self, store: StoredDialogs, running: "Running | None", me: str = "") -> DialogEngine:
-        dialogs = [dialog for router in self._routers for one in router.tree() for dialog in one.dialogs]
+        dialogs = [dialog for router in self._routers for dialog in router.all_dialogs()]
         return DialogEngine(
             store,  # type: ignore[arg-type] # to try dialogs, no more than reading is needed
             running.replies if running is not None else None,  # type: ignore[arg-type] # as above
             self._clock,
             dialogs=dialogs,
             texts=self._texts,
-            resolve=partial(_resolve, self._provided),
+            resolve=lambda _dialog, _name, annotation: self._provided.value_for(annotation),
             identities=running.identities if running is not None else None,
             time_zone=self._time_zone,
             me=me,
@@ -401,16 +399,6 @@ class Bot(AsyncOnly):
             return False
         await self._require_running().store.commit(CancelTimer(f"{ASKED_FOR}/{schedule_id}"))
         return True
-
-
-def _resolve(provided: Provided, dialog: RegisteredDialog[Any], name: str, annotation: object) -> object:  # noqa: ARG001 - see `Resolve`
-    found = provided.find(annotation) if isinstance(annotation, type) else None
-    if found is None or not callable(found):
-        raise LookupError(name)
-    return found(_NO_SCOPE, None)
-
-
-_NO_SCOPE: Final[Scope] = None  # type: ignore[assignment] # a dialog outlives events: it gets what needs none
 
 
 def _address(chat: ChatAddress | str) -> ChatAddress:

@@ -23,11 +23,14 @@ from healthmsg.errors import (
     ClientClosedError,
     ClientUsageError,
     ConfigurationError,
+    DeliveryUnknownError,
     DialogHeldError,
     ForbiddenError,
     JournalError,
     NotFoundError,
     ReauthorizationRequiredError,
+    ReplyNotSentError,
+    SendingStoppedError,
 )
 from healthmsg.events import (
     Event,
@@ -38,7 +41,12 @@ from healthmsg.events import (
 )
 from healthmsg.log import log
 
-_NOT_OF_THE_EVENT: Final = (ClientClosedError, ReauthorizationRequiredError, JournalError)
+_NOT_OF_THE_EVENT: Final = (
+    ClientClosedError,
+    ReauthorizationRequiredError,
+    JournalError,
+    SendingStoppedError,
+)
 """Whatever event it is, it cannot be handled now: none is parked for that."""
 _UNTIL_THEN: Final = timedelta(seconds=30)
 _EMPTY: Final = Table()
@@ -221,7 +229,9 @@ class Dispatcher:
         )
         chosen = _error_target(errors, failure, scope)
         retry = DEFAULT_RETRY if chosen is None else chosen.retry
-        wait = retry.wait(scope.event.attempt, self._random)
+        # Of a reply, it will be the same the next time: it is not sent again.
+        is_final = isinstance(failure, DeliveryUnknownError | ReplyNotSentError)
+        wait = None if is_final else retry.wait(scope.event.attempt, self._random)
         what = "is parked" if wait is None else f"is handled again in {wait.total_seconds():.1f} s"
         log(
             logging.ERROR if wait is None else logging.WARNING,
@@ -291,7 +301,7 @@ async def _answered(targets: Sequence[Target], scope: Scope, answer: Answer[str]
         answer._asked = await _asked(scope, answer.message_id)  # noqa: SLF001 - of this package
     for target in targets:
         options: tuple[object, ...] | None = answer.event.options
-        if target.question is not None and target.question not in answer.names:
+        if target.question is not None and not answer.is_to(target.question):
             continue
         if target.options is not None:
             options = _members(target, answer)
@@ -310,7 +320,7 @@ def _members(target: Target, answer: Answer[str]) -> tuple[object, ...] | None:
 def _by_name(targets: Iterable[Target], answer: Answer[str]) -> Target | None:
     """Return a handler of the question that does not know what was chosen."""
     for target in targets:
-        if target.question is not None and target.question in answer.names and target.options is not None:
+        if target.question is not None and answer.is_to(target.question) and target.options is not None:
             return target if _members(target, answer) is None else None
     return None
 

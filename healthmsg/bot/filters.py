@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Callable
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final, Generic, TypeVar
 
 from healthmsg.bot.incoming import InChat, IncomingMessage, fold
 from healthmsg.bot.origin import Origin, is_async
 from healthmsg.errors import ConfigurationError, InvalidInputError
-from healthmsg.ids import ChatKind
+from healthmsg.ids import ChatAddress
 from healthmsg.models import Option, User
 from healthmsg.validation import check_text
 
@@ -17,6 +17,9 @@ T_contra = TypeVar("T_contra", contravariant=True)
 
 class Filter(Generic[T_contra]):
     """A condition. `Filter(function)` makes one of any plain function that returns whether it holds.
+
+    Those of messages and those of anything in a chat go together: `in_group & text("ja")`; for a function of
+    your own beside one of the latter, type checkers need `Filter(function)`.
 
     Filters are called in the event loop, for each event: they must be quick, wait for nothing, and change
     nothing.
@@ -39,10 +42,10 @@ class Filter(Generic[T_contra]):
                 f"a filter must be a plain function, without async: {Origin.of(accepts)}. What has to be"
                 " waited for belongs into the handler."
             )
-        self.accepts = accepts
-        self.parts = parts
+        self.accepts: Callable[[T_contra], bool] = accepts
+        self.parts: tuple[Filter[T_contra], ...] = parts
         """What has to hold together, if it was made with `&`."""
-        self.commands = commands
+        self.commands: tuple[Command, ...] = commands
         """The commands without which it never holds."""
 
     def __call__(self, incoming: T_contra) -> bool:
@@ -138,13 +141,13 @@ class Command(Filter[IncomingMessage]):
     __slots__ = ("button", "help", "names", "words")
 
     def __init__(self, words: tuple[str, ...], help: str | None, button: Option | None) -> None:  # noqa: A002 - as in `command`
-        self.words = words
-        self.help = help
-        self.button = button
+        self.words: tuple[str, ...] = words
+        self.help: str | None = help
+        self.button: Option | None = button
         """What stands for the command in a help message."""
         # An answer names the button, which has no blanks and signs.
         names = frozenset((*map(fold, words), *(Option(word).name for word in words)))
-        self.names = names | {button.name} if button else names
+        self.names: frozenset[str] = names | {button.name} if button else names
         accepted = self.names
         super().__init__(lambda message: message.folded.removeprefix("/") in accepted, commands=(self,))
 
@@ -182,43 +185,19 @@ has_files: Final[Filter[IncomingMessage]] = Filter(lambda message: bool(message.
 # --- anything in a chat, or of a user
 
 
-class OfKind(Protocol):
-    """A chat, or its address."""
-
-    @property
-    def kind(self) -> ChatKind:
-        """A conversation or a group chat."""
-
-
-class InAChat(Protocol):
-    """What happens in a chat: a message, an answer, an event."""
-
-    @property
-    def chat(self) -> OfKind:
-        """The chat, or its address."""
-
-
-class ByAUser(Protocol):
-    """What a user does."""
-
-    @property
-    def user_id(self) -> str | None:
-        """Who did it."""
-
-
 def _is_group(incoming: object) -> bool | None:
     event = incoming.event if isinstance(incoming, InChat) else incoming
-    chat: OfKind | None = getattr(event, "chat", None)
+    chat: ChatAddress | None = getattr(event, "chat", None)
     return None if chat is None else chat.kind.is_group
 
 
-in_conversation: Final[Filter[InAChat]] = Filter(lambda incoming: _is_group(incoming) is False)
+in_conversation: Final[Filter[object]] = Filter(lambda incoming: _is_group(incoming) is False)
 """It happens in a conversation of two."""
-in_group: Final[Filter[InAChat]] = Filter(lambda incoming: _is_group(incoming) is True)
+in_group: Final[Filter[object]] = Filter(lambda incoming: _is_group(incoming) is True)
 """It happens in a group chat."""
 
 
-def from_user(*users: str | User) -> Filter[ByAUser]:
+def from_user(*users: str | User) -> Filter[object]:
     """Return a filter of what certain users do, by their ids.
 
     Raises:
@@ -227,4 +206,4 @@ def from_user(*users: str | User) -> Filter[ByAUser]:
     ids = frozenset(check_text(user.id if isinstance(user, User) else user, "a user's id") for user in users)
     if not ids:
         raise InvalidInputError("from_user() needs at least one user")
-    return Filter(lambda incoming: incoming.user_id in ids)
+    return Filter(lambda incoming: getattr(incoming, "user_id", None) in ids)

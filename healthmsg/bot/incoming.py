@@ -238,11 +238,13 @@ class IncomingMessage(InChat[MessageCreated | QuestionAnswered]):
         self._scope = scope
         self._event = event
         self._chat = None
-        body = self.body = self._message.body or ""
+        body = self._message.body or ""
+        self.body: str = body
         """The text as it was written; empty where there are files alone."""
         if "[" in body and (found := _MENTION.match(body)) and found[1].lower() == scope.services.me.lower():
             body = body[found.end() :]
-        text = self.text = body.strip()
+        text = body.strip()
+        self.text: str = text
         """The text without blanks around, and without a mention of this bot that it begins with."""
         self.folded: str = text.lower() if text.isascii() else fold(text)
         """The `text` as it is compared: in lower case."""
@@ -331,8 +333,13 @@ class Answer(InChat[QuestionAnswered], Generic[O]):
 
     @property
     def question(self) -> str | None:
-        """The question's name; `None` where it has none, or was not asked by this bot."""
-        return None if self._asked is None else self._asked.label
+        """The question's name, or the campaign's; `None` where it has none, or was not asked by this bot."""
+        return None if self._asked is None else self._asked.label or _campaign_of(self._asked)
+
+    def is_to(self, question: str) -> bool:
+        """Return whether it is of the question with this name, or of the campaign."""
+        asked = self._asked
+        return asked is not None and question in {asked.label, _campaign_of(asked)}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -368,6 +375,11 @@ class Answer(InChat[QuestionAnswered], Generic[O]):
     def user(self) -> User:
         """Who answered; known by `id` alone."""
         return User(self._event.user_id)
+
+
+def _campaign_of(asked: KnownMessage) -> str | None:
+    campaign: str | None = getattr(asked, "campaign", None)  # of a campaign's message alone
+    return campaign
 
 
 class _OfRequest(InChat[EventT_co]):

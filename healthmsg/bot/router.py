@@ -2,14 +2,14 @@
 
 import inspect
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from types import FrameType
 from typing import Any, Final, Generic, TypeVar, overload
 
 from attrs import define, field, frozen
 
-from healthmsg.bot.dialogs.registration import STOP, Code, Register, RegisteredDialog
+from healthmsg.bot.dialogs.registration import STOP, Code, Register, RegisteredDialog, register
 from healthmsg.bot.filters import Filter, as_filter
 from healthmsg.bot.incoming import Answer, IncomingMessage, NotVerified, Verified
 from healthmsg.bot.options import members_by_name
@@ -36,8 +36,8 @@ from healthmsg.events import (
     VerificationRejected,
 )
 
-R = TypeVar("R")
 T = TypeVar("T")
+R = TypeVar("R")
 Handler = Callable[..., Coroutine[object, object, None]]
 HandlerT = TypeVar("HandlerT", bound=Handler)
 CallNext = Callable[[Event], Awaitable[None]]
@@ -227,7 +227,7 @@ class Router:
     """Any event, in its turn: `event: Event`. What only looks on is a `middleware`."""
 
     def __init__(self, name: str | None = None) -> None:
-        self.name = name
+        self.name: str | None = name
         self.items: list[Route | Router] = []
         """Handlers and routers, in their order."""
         self.errors: list[ErrorRoute] = []
@@ -312,52 +312,6 @@ class Router:
         self.middlewares.append(Middleware(*checked(handler), local_types=_local_types(handler)))
         return handler
 
-    @overload
-    def dialog(self, function: Code[R], /) -> RegisteredDialog[R]: ...
-
-    @overload
-    def dialog(
-        self,
-        /,
-        *,
-        name: str | None = None,
-        version: int = 1,
-        stop: Iterable[str] = STOP,
-        back: Iterable[str] = (),
-        checkpoint: Iterable[str] = (),
-    ) -> Register: ...
-
-    def dialog(  # noqa: PLR0913 - by keyword
-        self,
-        function: Code[R] | None = None,
-        /,
-        *,
-        name: str | None = None,
-        version: int = 1,
-        stop: Iterable[str] = STOP,
-        back: Iterable[str] = (),
-        checkpoint: Iterable[str] = (),
-    ) -> object:
-        """Register a dialog: an `async def` whose first argument is a `Dialog`; see `RegisteredDialog`.
-
-        It has a name, the function's unless given, and a version, to be raised with changes that do not fit
-        dialogs which are open. `stop` and `back` are words that end it, or take the last answer back, at any
-        question; `checkpoint` words take all answers back since the last `d.mark()`. They are compared whole,
-        and in any case.
-
-        Raises:
-            ConfigurationError: it is not `async def`, or takes no `Dialog`; with file and line.
-        """
-
-        def register(code: Code[R]) -> RegisteredDialog[R]:
-            registered = RegisteredDialog(
-                code, name=name, version=version, stop=stop, back=back, checkpoint=checkpoint
-            )
-            self.dialogs.append(registered)
-            return registered
-
-        return register if function is None else register(function)
-
     def error(
         self, error: type[Exception], *, retry: Retry | None = DEFAULT_RETRY
     ) -> Callable[[HandlerT], HandlerT]:
@@ -386,6 +340,69 @@ class Router:
             return handler
 
         return register
+
+    @overload
+    def dialog(self, function: Code[R], /) -> RegisteredDialog[R]: ...
+
+    @overload
+    def dialog(
+        self,
+        /,
+        *,
+        name: str | None = None,
+        version: int = 1,
+        stop: Iterable[str] = STOP,
+        back: Iterable[str] = (),
+        checkpoint: Iterable[str] = (),
+    ) -> Register: ...
+
+    def dialog(  # noqa: PLR0913 - by keyword
+        self,
+        function: Code[Any] | None = None,
+        /,
+        *,
+        name: str | None = None,
+        version: int = 1,
+        stop: Iterable[str] = STOP,
+        back: Iterable[str] = (),
+        checkpoint: Iterable[str] = (),
+    ) -> Any:
+        """Register a dialog, which handlers start with `dialogs.start(intake, message)`.
+
+        `stop` and `back` are words that a user types at any question, to end the dialog or to take the last
+        answer back; those of `checkpoint` take all answers back since the last `d.mark()`. Raise the
+        `version` with code that asks something else, and keep the older one: `@intake.version(1)`.
+
+        Raises:
+            ConfigurationError: it is not `async def`, or takes no `Dialog`; with file and line.
+        """
+        made = register(name=name, version=version, stop=stop, back=back, checkpoint=checkpoint)
+
+        def add(function: Code[R]) -> RegisteredDialog[R]:
+            pending.is_used = True
+            dialog = made(function)
+            self.dialogs.append(dialog)
+            return dialog
+
+        pending = Pending(_caller("@router.dialog(…)"))
+        self.pending.append(pending)
+        return add if function is None else add(function)
+
+    def all_dialogs(self) -> "Sequence[RegisteredDialog[Any]]":
+        """Return the dialogs of this router and of all within it.
+
+        Raises:
+            ConfigurationError: two have one name.
+        """
+        found: dict[str, RegisteredDialog[Any]] = {}
+        for router in self.tree():
+            for dialog in router.dialogs:
+                if found.setdefault(dialog.name, dialog) is not dialog:
+                    raise ConfigurationError(
+                        f"two dialogs are called {dialog.name}: {found[dialog.name].where} and"
+                        f" {dialog.where}. Call one of them otherwise: @router.dialog(name=…)"
+                    )
+        return tuple(found.values())
 
     def include(self, *routers: "Router") -> None:
         """Take the handlers of other routers in, after those that are registered already.

@@ -1,6 +1,7 @@
 """A bot that runs: its parts, put together, and what becomes of each event."""
 
 import asyncio
+import logging
 import os
 import signal
 import time
@@ -28,7 +29,7 @@ from healthmsg.bot.work import WorkLoop
 from healthmsg.bulk.reconcile import SETTLE as REPLY_SETTLE
 from healthmsg.bulk.reconcile import my_id
 from healthmsg.client import Client
-from healthmsg.errors import CallError, DialogOpenError, InvalidInputError, NotFoundError
+from healthmsg.errors import CallError, DialogOpenError, InvalidInputError
 from healthmsg.events import Event, MessageCreated, TimerDue
 from healthmsg.gateway.backoff import Backoff
 from healthmsg.gateway.catch_up import SETTLE
@@ -72,11 +73,7 @@ class Running:
         settle = REPLY_SETTLE if seams.settle is None else seams.settle
         self.outbox: Outbox = Outbox.of(client, store.journal, settle=settle)
         self._events.on_own_message = self.outbox.heard
-        self._replies: Outbox | _Stepping = self.outbox
-        if seams.on_step is not None:
-            self._replies = _Stepping(self.outbox, seams.on_step)
-            on_step = seams.on_step
-            store.watchers.append(lambda effects: on_step(step_of(effects)))
+        self._replies = self._watched(seams.on_step)
         self._loop = WorkLoop(
             store, self._source, self._handle, clock, again=following, most_crashes=seams.most_crashes
         )
@@ -86,6 +83,12 @@ class Running:
         self._timetable: Timetable
         self._services: Services | None = None
         self._is_running = self._is_draining = False
+
+    def _watched(self, on_step: Callable[[str], object] | None) -> "Outbox | _Stepping":
+        if on_step is None:
+            return self.outbox
+        self.store.watchers.append(lambda effects: on_step(step_of(effects)))
+        return _Stepping(self.outbox, on_step)
 
     @property
     def replies(self) -> "Outbox | _Stepping":
@@ -106,7 +109,7 @@ class Running:
     def set_up(
         self, dispatcher: Dispatcher, make_engine: Callable[[str], DialogEngine], timetable: Timetable
     ) -> None:
-        """Take the parts that were made of the author's code; an engine is made of the id of the bot's user."""
+        """Take the parts that were made of the author's code; an engine needs the id of the bot's user."""
         self._dispatcher, self._make_engine, self._timetable = dispatcher, make_engine, timetable
 
     # --- from the beginning to the end
@@ -123,6 +126,8 @@ class Running:
                     await self._begin(stack)
                     await stack.enter_async_context(Watchdog(self._dispatcher.origins))
                 await self._loop.run()
+                if self.outbox.failure is not None:
+                    raise self.outbox.failure
         finally:
             self._is_running = False
 
@@ -152,7 +157,7 @@ class Running:
             await store.commit(*plan.effects)
         for name in plan.too_late:
             log(
-                30,
+                logging.WARNING,
                 "the schedule %(name)s was due more than an hour before the bot first had it: it is left out",
                 name=name,
             )
@@ -196,12 +201,14 @@ class Running:
             ended, reason = "parked", type(error).__name__
             raise
         finally:
+            if self.outbox.failure is not None:
+                self.drain()  # no reply can be sent any more
             if ended is not None:  # else it was cancelled, and comes again
                 self._note(scope, ended, reason, time.perf_counter() - began)
         return scope.effects
 
     async def _dispatch(self, scope: Scope, event: Event) -> bool:
-        silenced = self.engine.silenced(event)
+        silenced = None if isinstance(event, TimerDue) else self.engine.silenced(event)
         if silenced is not None and not _is_one_of(event, silenced):
             return False  # a person has this chat
         if isinstance(event, TimerDue) and event.timer_kind in {IN_CODE, ASKED_FOR}:
@@ -221,9 +228,18 @@ class Running:
             chat, user = await self.place_of(job.chat, job.user)
             await self.engine.start(scope, job.target, chat, user, (), job.answers)
         except DialogOpenError:
-            log(30, "the scheduled dialog %(name)s was left out: one is open already", name=job.target)
+            log(
+                logging.WARNING,
+                "the scheduled dialog %(name)s was left out: one is open already",
+                name=job.target,
+            )
         except CallError as error:
-            log(30, "the scheduled dialog %(name)s waits: %(error)s", name=job.target, error=type(error).__name__)
+            log(
+                30,
+                "the scheduled dialog %(name)s waits: %(error)s",
+                name=job.target,
+                error=type(error).__name__,
+            )
             raise RetryLater(_AGAIN) from None
 
     def _note(self, scope: Scope, ended: HowItEnded, reason: str, seconds: float) -> None:
@@ -258,9 +274,7 @@ class Running:
             raise InvalidInputError("the service does not say who this conversation is with: name the user")
         return chat, other.id
 
-    async def identities(
-        self, user_id: str
-    ) -> tuple[Sequence[IdentityProvider], Sequence[Verification]]:
+    async def identities(self, user_id: str) -> tuple[Sequence[IdentityProvider], Sequence[Verification]]:
         """Return with what a user can still be verified, and with what they are."""
         users = self.client.users
         return await users.providers(user_id), await users.verifications(user_id)

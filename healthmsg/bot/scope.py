@@ -103,8 +103,8 @@ class Scope:
     )
 
     def __init__(self, event: Event, services: Services) -> None:
-        self.event = event
-        self.services = services
+        self.event: Event = event
+        self.services: Services = services
         self.effects: list[Effect] = []
         """What is committed together with the event's end."""
         self.incoming: object = event
@@ -113,8 +113,8 @@ class Scope:
         """The handler that was chosen, as the dispatcher knows it."""
         self.error: Exception | None = None
         """What an error handler is about."""
-        self.handled = False
-        self.is_open = True
+        self.handled: bool = False
+        self.is_open: bool = True
         self._number = 0
         self._start = ""
 

@@ -10,7 +10,7 @@ class RetryLater(Exception):  # noqa: N818 - no failure of its own: what is to b
     """The event is to be handled again later; its chat waits with it."""
 
     def __init__(self, after: timedelta) -> None:
-        self.after = after
+        self.after: timedelta = after
         super().__init__(f"again in {after.total_seconds():.1f} s")
 
 
@@ -18,7 +18,7 @@ class ParkThis(Exception):  # noqa: N818 - as above
     """The event is to be parked; its chat goes on. The reason names no text and no person."""
 
     def __init__(self, reason: str, effects: Sequence[Effect] = ()) -> None:
-        self.reason = reason
-        self.effects = tuple(effects)
+        self.reason: str = reason
+        self.effects: tuple[Effect, ...] = tuple(effects)
         """What an error handler wanted to be committed with it."""
         super().__init__(reason)

@@ -114,7 +114,7 @@ class WorkLoop:
 
     `Begin` is on the disk before the handler starts, and the end of an event shares a transaction with the
     beginning of the next one. Of what was in hand when the process died, one at a time is handled at first,
-    so that an event that kills it is told from those beside it: after three times it is parked.
+    so that an event that kills it is known from those beside it: after three times it is parked.
 
     Events that come at most once are not stored: they are handled in their chat's order, and dropped where
     the chat has more than a few to do.

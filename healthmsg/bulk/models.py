@@ -51,7 +51,8 @@ class Outgoing:
     message is not sent (`InvalidIdError`), since it does not say what it is the id of. `key` is yours, to
     recognise the result by, and tells messages apart. `label` is yours, too, and only comes back in the
     result, also of a later run with the same journal (1,000 bytes at most). With a `question`, `body` is its
-    text, and there can be no files.
+    text, there can be no files, and a bot that is given the journal knows the answers by the label:
+    `@router.answered("visit")`.
 
     What is sent is what the files hold when the run takes the message from its iterable, before it asks for
     the next one: see `UploadFile`. Give each message files of its own. With a journal, files must have a path

@@ -71,5 +71,6 @@ class NotKeptError(DialogError):
     def __init__(self, type_name: str) -> None:
         super().__init__(
             f"A {type_name} cannot be kept in a dialog. Plain values can, datetime, date, time, timedelta,"
-            " Decimal, UUID, bytes, and lists, tuples, sets, dicts, enums, dataclasses and attrs classes of those."
+            " Decimal, UUID, bytes, and lists, tuples, sets, dicts, enums, dataclasses and attrs classes of"
+            " those."
         )

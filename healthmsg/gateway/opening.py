@@ -50,7 +50,7 @@ def events_over(
     return _events(parts, lambda: nullcontext(inbox), None, subscribe, settle, backoff)
 
 
-def _events(
+def _events(  # noqa: PLR0913, PLR0917 - what a stream is made of
     parts: Parts,
     inbox: Callable[[], AbstractAsyncContextManager[Inbox]],
     kinds: Collection[type[Event]] | None,

@@ -80,7 +80,7 @@ class FakeStore:
         self, after: int, most: int, *, chat: str | None = None, until: int = 2**62
     ) -> list[Waiting]:
         await asyncio.sleep(0)
-        found = [one for number, one in sorted(self.events.items()) if after < number <= until]
+        found = [one for number, one in self.events.items() if after < number <= until]
         return [
             one for one in found if one.sequence not in self.running and chat in {None, chat_of(one.event)}
         ][:most]

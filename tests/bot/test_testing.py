@@ -1,13 +1,16 @@
 """A bot in a test: people act and see, time goes by, the bot dies and comes back."""
 
 import asyncio
+import sqlite3
 import time
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from shutil import copyfile
 
 import pytest
 
-from healthmsg.bot.testing import BotTest, VirtualClock
+from healthmsg.bot.testing import BotTest, VirtualClock, _copy_as_it_is
 from healthmsg.events import Event, MessageCreated, QuestionAnswered, VerificationAccepted
 from healthmsg.files import UploadFile
 from healthmsg.models import Option
@@ -267,3 +270,32 @@ def test_what_is_awaited_is_known_and_forgotten() -> None:
         await waits[1]
 
     asyncio.run(wait())
+
+
+def test_a_store_is_copied_whole_though_it_is_written_and_checkpointed_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, copied = tmp_path / "bot.db", tmp_path / "copy.db"
+    with closing(sqlite3.connect(store, isolation_level=None, timeout=0)) as connection:
+        for pragma in ("journal_mode = WAL", "wal_autocheckpoint = 0"):
+            connection.execute(f"PRAGMA {pragma}")
+        connection.execute("CREATE TABLE notes (number INTEGER)")
+
+        def write(first: int) -> None:
+            for number in range(first, first + 20):
+                connection.execute("INSERT INTO notes VALUES (?)", (number,))
+
+        def copy_and_write(source: Path, to: Path) -> None:
+            copyfile(source, to)
+            # What was in the `-wal` file goes into the file that was copied, and others take its place.
+            connection.execute("PRAGMA wal_checkpoint(RESTART)")
+            write(20)
+
+        write(0)
+        monkeypatch.setattr("healthmsg.bot.testing.copyfile", copy_and_write)
+        _copy_as_it_is(store, copied)
+
+    with closing(sqlite3.connect(copied)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        numbers = [row[0] for row in connection.execute("SELECT number FROM notes ORDER BY rowid")]
+    assert numbers[:20] == [*range(20)]

@@ -10,9 +10,9 @@ import pytest
 from attrs import define, evolve, field
 
 from healthmsg.bot.queues import MOST
+from healthmsg.bot.signals import ParkThis, RetryLater
 from healthmsg.bot.store.effects import Effect, Finish, Postpone, PutTimer, Unpark
 from healthmsg.bot.store.records import TimerRecord
-from healthmsg.bot.signals import ParkThis, RetryLater
 from healthmsg.bot.work import WorkLoop
 from healthmsg.errors import JournalError
 from healthmsg.events import Event, MessageCreated, TimerDue

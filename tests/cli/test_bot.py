@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import pytest
 
@@ -192,8 +192,21 @@ def test_a_line_stays_a_line_and_has_nothing_private() -> None:
 # --- the store
 
 
-def store_with_everything() -> FakeStore:
-    store = FakeStore()
+class StoreOfNone(FakeStore):
+    """A store that no bot has, unless a test says so."""
+
+    is_free = True
+
+    @property
+    def inbox(self) -> Self:
+        return self
+
+    async def hold_at_once(self) -> bool:
+        return self.is_free
+
+
+def store_with_everything() -> StoreOfNone:
+    store = StoreOfNone()
     states: tuple[Literal["open", "held"], ...] = ("open", "held")
     for number, state in enumerate(states, start=1):
         store.dialog_records[f"d{number}"] = DialogRecord(
@@ -235,13 +248,13 @@ def unknown() -> JournalMessage:
 
 
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[FakeStore, Path]:
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[StoreOfNone, Path]:
     """Return a store with everything in it, and the path by which the commands find it."""
     path, made = tmp_path / "bot.db", store_with_everything()
     path.touch()
 
     @asynccontextmanager
-    async def opened(_: object) -> AsyncIterator[FakeStore]:
+    async def opened(_: object) -> AsyncIterator[StoreOfNone]:
         yield made
 
     async def replies(_: object) -> list[JournalMessage]:
@@ -253,7 +266,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[FakeStore, P
     return made, path
 
 
-def test_show_prints_dialogs_parked_events_and_unknown_replies(store: tuple[FakeStore, Path]) -> None:
+def test_show_prints_dialogs_parked_events_and_unknown_replies(store: tuple[StoreOfNone, Path]) -> None:
     done = invoke("bot", "show", store[1])
     noon = f"{NOON.astimezone():%Y-%m-%d %H:%M}"
 
@@ -273,14 +286,16 @@ def test_show_prints_dialogs_parked_events_and_unknown_replies(store: tuple[Fake
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-def test_show_has_what_was_said_only_if_it_is_asked_for(store: tuple[FakeStore, Path], as_json: bool) -> None:
+def test_show_has_what_was_said_only_if_it_is_asked_for(
+    store: tuple[StoreOfNone, Path], as_json: bool
+) -> None:
     options = ["--json"] if as_json else []
     assert SECRET not in invoke("bot", "show", store[1], *options).out
     with_texts = invoke("bot", "show", store[1], "--texts", *options).out
     assert with_texts.count(SECRET) >= 4  # an answer, a question, an event and a reply
 
 
-def test_show_prints_one_json_object(store: tuple[FakeStore, Path]) -> None:
+def test_show_prints_one_json_object(store: tuple[StoreOfNone, Path]) -> None:
     shown = json.loads(invoke("bot", "show", store[1], "--json").out)
     assert [(one["id"], one["state"], one["waits_for"]) for one in shown["dialogs"]] == [
         ("d1", "open", "number"),
@@ -304,7 +319,7 @@ def test_a_store_that_is_not_there_is_refused_and_not_made(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("as_json", [False, True])
 def test_check_names_the_dialogs_that_do_not_fit_and_fails(
-    store: tuple[FakeStore, Path], module: Callable[[str], str], as_json: bool
+    store: tuple[StoreOfNone, Path], module: Callable[[str], str], as_json: bool
 ) -> None:
     name = module(
         f"{MAKES_A_BOT}from healthmsg.bot.surface import DialogProblem\n"
@@ -327,7 +342,7 @@ def test_check_names_the_dialogs_that_do_not_fit_and_fails(
         ]
 
 
-def test_check_succeeds_where_all_fit(store: tuple[FakeStore, Path], module: Callable[[str], str]) -> None:
+def test_check_succeeds_where_all_fit(store: tuple[StoreOfNone, Path], module: Callable[[str], str]) -> None:
     done = invoke("bot", "check", store[1], f"{module(MAKES_A_BOT)}:bot")
     assert (done.code, done.out) == (0, "2 of 2 open dialogs fit this code.\n")
 
@@ -335,38 +350,47 @@ def test_check_succeeds_where_all_fit(store: tuple[FakeStore, Path], module: Cal
 # --- retry and stop-when-idle
 
 
-def test_retry_takes_an_event_up_in_a_store_that_no_bot_has(store: tuple[FakeStore, Path]) -> None:
+def test_retry_takes_an_event_up_in_a_store_that_no_bot_has(store: tuple[StoreOfNone, Path]) -> None:
     made, path = store
     done = invoke("bot", "retry", path, "8")
     assert (done.code, done.err) == (2, "Error: no event with this sequence is parked\n")
     assert invoke("bot", "retry", path, "7").out == "1 taken up again.\n"
     assert [*made.parked_events] == []
-    assert [*made.events] == [7]
+    assert [one.event.id for one in made.events.values()] == ["message/m1"]
     assert invoke("bot", "retry", path, "--all").out == "0 taken up again.\n"
 
 
 @pytest.mark.parametrize("arguments", [[], ["7", "--all"]])
-def test_retry_names_one_event_or_all(store: tuple[FakeStore, Path], arguments: list[str]) -> None:
+def test_retry_names_one_event_or_all(store: tuple[StoreOfNone, Path], arguments: list[str]) -> None:
     done = invoke("bot", "retry", store[1], *arguments)
     assert done.code == 2
     assert "SEQUENCE" in done.err
 
 
 def test_retry_says_what_to_do_while_a_bot_has_the_store(
-    store: tuple[FakeStore, Path], monkeypatch: pytest.MonkeyPatch
+    store: tuple[StoreOfNone, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = store[1]
 
     @asynccontextmanager
-    async def in_use(_: object) -> AsyncIterator[FakeStore]:
+    async def in_use(_: object) -> AsyncIterator[StoreOfNone]:
         if path.exists():
             raise JournalInUseError("it is in use")
-        yield FakeStore()
+        yield StoreOfNone()
 
     monkeypatch.setattr(stores, "open_to_change", in_use)
     done = invoke("bot", "retry", path, "7")
     assert done.code == 2
     assert "--control" in done.err
+
+
+def test_retry_changes_nothing_in_a_database_that_a_bot_has(store: tuple[StoreOfNone, Path]) -> None:
+    made, path = store
+    made.is_free = False
+    done = invoke("bot", "retry", path, "7")
+    assert done.code == 2
+    assert "--control" in done.err
+    assert [*made.parked_events] == [7]
 
 
 @pytest.fixture

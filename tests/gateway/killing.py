@@ -180,6 +180,9 @@ class Killing:
     way: Way = Way.ONE_BY_ONE
     seed: int = 0
     settle: float = SETTLE
+    program: str = killed_consumer.__name__
+    does: str = ""
+    """What the program is to do; by itself, `way`."""
     log: Log = field(init=False)
     consumers: list[Consumer] = field(factory=list, init=False)
     sent: dict[str, tuple[str, int]] = field(factory=dict, init=False)
@@ -233,8 +236,8 @@ class Killing:
         assert urls.gateway_url is not None
         with stderr_file.open("wb") as stderr:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", killed_consumer.__name__, urls.api_url, urls.gateway_url),
-                *(self.store, str(self.log.path), str(run), self.way.value, str(self.settle)),
+                *(sys.executable, "-m", self.program, urls.api_url, urls.gateway_url),
+                *(self.store, str(self.log.path), str(run), self.does or self.way.value, str(self.settle)),
                 cwd=ROOT,
                 env=os.environ | {"HEALTHMSG_TOKEN": self.sandbox.issue_token()},
                 stderr=stderr,
@@ -314,7 +317,14 @@ class Killing:
 
 @asynccontextmanager
 async def prepared(
-    store: str, folder: Path, *, way: Way = Way.ONE_BY_ONE, seed: int = 0, dropped: float = 0.0
+    store: str,
+    folder: Path,
+    *,
+    way: Way = Way.ONE_BY_ONE,
+    seed: int = 0,
+    dropped: float = 0.0,
+    program: str = killed_consumer.__name__,
+    does: str = "",
 ) -> AsyncIterator[Killing]:
     """Make a sandbox with chats that have held something for a day."""
     ahead = timedelta(days=-1)
@@ -322,7 +332,7 @@ async def prepared(
     async with Sandbox(
         rate_limit=None, sample_data=False, now=lambda: datetime.now(UTC) + ahead, habits=habits
     ) as sandbox:
-        killing = Killing(sandbox, store, folder, way, seed)
+        killing = Killing(sandbox, store, folder, way, seed, program=program, does=does)
         killing.add_chats()
         ahead = timedelta()
         sandbox.gateway.drop_lines(dropped, within=20, seed=seed)

@@ -9,7 +9,7 @@ from attrs import evolve
 
 from healthmsg.bot.content import Content
 from healthmsg.bot.dialogs.exits import DialogExit, NoAnswer, Stopped, TooManyTries
-from healthmsg.bot.dialogs.journal import ASK, Divergence, Journal
+from healthmsg.bot.dialogs.journal import ASK
 from healthmsg.bot.dialogs.questions.base import Given, Invalid, More, QuestionType
 from healthmsg.bot.dialogs.questions.verification import VerificationQuestion, VerificationResult
 from healthmsg.bot.dialogs.run import Run
@@ -40,25 +40,22 @@ class Ask(Step[T]):
         self,
         run: Run,
         question: QuestionType[T],
-        key: str | None,
-        remind: Sequence[timedelta],
-        timeout: timedelta | None,
-        tries: int | None,
-        invalid: str | None,
+        key: str | None = None,
+        remind: timedelta | Sequence[timedelta] = (),
+        timeout: timedelta | None = None,
+        tries: int | None = None,
+        invalid: str | None = None,
     ) -> None:
-        super().__init__(run, ASK + question.kind, question.body if key is None else key)
+        # Not by way of the classes it stands on: a replay makes one for each answer.
+        self.run = run
+        self.kind = ASK + question.kind
+        self.key = question.body if key is None else key
+        self.row = None
         self.question = question
-        self.remind = remind
+        self.remind = (remind,) if isinstance(remind, timedelta) else remind
         self.timeout = timeout
         self.tries = tries
         self.invalid = invalid
-
-    def done(self, journal: Journal) -> StepRecord | Divergence | None:
-        """Return the question that was asked at this place."""
-        row = journal.take(self.kind, self.key)
-        if row is not None and self.run.document.answers:
-            self.run.used.add(self.key)
-        return row
 
     def decode(self, text: str) -> T:
         """Return the answer that was given."""

@@ -68,8 +68,7 @@ class Asks:
             TooManyTries: *tries* has been reached.
             HandedOver: a person had taken the chat over meanwhile.
         """
-        reminders = (remind,) if isinstance(remind, timedelta) else tuple(remind)
-        return Ask(self._run, question, key, reminders, timeout, tries, invalid)
+        return Ask(self._run, question, key, remind, timeout, tries, invalid)
 
     def text(
         self,
@@ -81,7 +80,7 @@ class Asks:
         **ask: Unpack[AskOptions],
     ) -> Awaitable[str]:
         """Ask for a text; see `TextQuestion`."""
-        return self.ask(TextQuestion(body, min_length, max_length, pattern), **ask)
+        return Ask(self._run, TextQuestion(body, min_length, max_length, pattern), **ask)
 
     @overload
     def number(
@@ -100,13 +99,13 @@ class Asks:
         self, body: str, *, between: Between | None = None, whole: bool = True, **ask: Unpack[AskOptions]
     ) -> Awaitable[Any]:
         """Ask for a number; see `NumberQuestion`."""
-        return self.ask(NumberQuestion(body, between, whole), **ask)
+        return Ask(self._run, NumberQuestion(body, between, whole), **ask)
 
     def email(
         self, body: str, *, domains: Sequence[str] | None = None, **ask: Unpack[AskOptions]
     ) -> Awaitable[str]:
         """Ask for an e-mail address; see `EmailQuestion`."""
-        return self.ask(EmailQuestion(body, domains), **ask)
+        return Ask(self._run, EmailQuestion(body, domains), **ask)
 
     def phone(
         self,
@@ -117,7 +116,7 @@ class Asks:
         **ask: Unpack[AskOptions],
     ) -> Awaitable[str]:
         """Ask for a phone number; see `PhoneQuestion`."""
-        return self.ask(PhoneQuestion(body, countries, region), **ask)
+        return Ask(self._run, PhoneQuestion(body, countries, region), **ask)
 
     def date(
         self,
@@ -129,7 +128,7 @@ class Asks:
         **ask: Unpack[AskOptions],
     ) -> Awaitable[date]:
         """Ask for a date; see `DateQuestion`."""
-        return self.ask(DateQuestion(body, after, before, format), **ask)
+        return Ask(self._run, DateQuestion(body, after, before, format), **ask)
 
     def confirm(
         self,
@@ -141,7 +140,7 @@ class Asks:
         **ask: Unpack[AskOptions],
     ) -> Awaitable[bool]:
         """Ask for yes or no, with buttons; see `ConfirmQuestion`."""
-        return self.ask(ConfirmQuestion(body, yes, no, layout), **ask)
+        return Ask(self._run, ConfirmQuestion(body, yes, no, layout), **ask)
 
     @overload
     def choice(
@@ -164,7 +163,7 @@ class Asks:
         self, body: str, options: Any, *, layout: Layout = "horizontal", **ask: Unpack[AskOptions]
     ) -> Awaitable[Any]:
         """Ask for one of several, with buttons; see `ChoiceQuestion`."""
-        return self.ask(ChoiceQuestion(body, options, layout), **ask)
+        return Ask(self._run, ChoiceQuestion(body, options, layout), **ask)
 
     @overload
     def choices(
@@ -206,7 +205,7 @@ class Asks:
         **ask: Unpack[AskOptions],
     ) -> Awaitable[list[Any]]:
         """Ask for some of several, with buttons; see `ChoicesQuestion`."""
-        return self.ask(ChoicesQuestion(body, options, count, layout), **ask)
+        return Ask(self._run, ChoicesQuestion(body, options, count, layout), **ask)
 
     def files(
         self,
@@ -219,7 +218,7 @@ class Asks:
         **ask: Unpack[AskOptions],
     ) -> Awaitable[list[Attachment]]:
         """Ask for files, in one message or several; see `FilesQuestion`."""
-        return self.ask(FilesQuestion(body, count, size, extensions, types), **ask)
+        return Ask(self._run, FilesQuestion(body, count, size, extensions, types), **ask)
 
     def mention(
         self,
@@ -230,9 +229,9 @@ class Asks:
         always: Sequence[User] = (),
         **ask: Unpack[AskOptions],
     ) -> Awaitable[list[User]]:
-        """Ask for users to be mentioned; the bot itself does not count, unless *robots*. See `MentionQuestion`."""
+        """Ask for users to be mentioned; the bot itself counts with *robots* only. See `MentionQuestion`."""
         me = self._run.tools.me
-        return self.ask(MentionQuestion(body, everybody, (me,) if me else (), robots, always), **ask)
+        return Ask(self._run, MentionQuestion(body, everybody, (me,) if me else (), robots, always), **ask)
 
     def verification(
         self, provider: str = "idin", *, body: str = "", **ask: Unpack[AskOptions]
@@ -244,7 +243,7 @@ class Asks:
         """
         options: AskOptions = {**ask}
         options["key"] = ask.get("key") or body or provider
-        return self.ask(VerificationQuestion(provider, body), **options)
+        return Ask(self._run, VerificationQuestion(provider, body), **options)
 
     def ask_all(
         self,
@@ -257,4 +256,4 @@ class Asks:
         **ask: Unpack[AskOptions],
     ) -> Awaitable[dict[str, A]]:
         """Ask several users of the chat at once; see `AskAllQuestion`."""
-        return self.ask(AskAllQuestion(question, users, stop_on, count, summary), **ask)
+        return Ask(self._run, AskAllQuestion(question, users, stop_on, count, summary), **ask)

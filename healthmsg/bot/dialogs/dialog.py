@@ -2,19 +2,23 @@
 
 import random as random_numbers
 import uuid as uuids
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from datetime import datetime, timedelta
+from enum import Enum
 from typing import Any, TypeVar, overload
+
+import orjson
 
 from healthmsg.bot.dialogs import journal as kinds
 from healthmsg.bot.dialogs.asks import Asks
 from healthmsg.bot.dialogs.registration import RegisteredDialog
 from healthmsg.bot.dialogs.steps import HandOver, Known, Once, Restart, Say, Sleep
+from healthmsg.bot.options import options_of
 from healthmsg.errors import InvalidInputError
 from healthmsg.events import Event, event_from_dict
 from healthmsg.files import FileToUpload
 from healthmsg.ids import ChatAddress
-from healthmsg.models import SentMessage
+from healthmsg.models import Option, Question, SentMessage
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -50,15 +54,25 @@ class Dialog(Asks):
     @property
     def started_by(self) -> Event:
         """The event that it was started for."""
-        return event_from_dict(self._run.document.event or {})
+        return event_from_dict(orjson.loads(self._run.document.event))
 
     # --- doing
 
     def say(
-        self, body: str, *, files: Sequence[FileToUpload] = (), key: str | None = None
+        self,
+        body: str,
+        *,
+        options: Iterable[Option] | type[Enum] = (),
+        files: Sequence[FileToUpload] = (),
+        key: str | None = None,
     ) -> Awaitable[SentMessage | None]:
-        """Send a message, once. Return `None` where it is not known whether it arrived: it is not sent again."""
-        return Say(self._run, body, files, key)
+        """Send a message, once.
+
+        The dialog does not wait for its *options*: they are buttons for commands, such as one that starts
+        the dialog again. Return `None` where it is not known whether it arrived: it is never sent again.
+        """
+        buttons = options_of(options)
+        return Say(self._run, body, files, key, Question(buttons) if buttons else None)
 
     @overload
     def once(
@@ -69,9 +83,9 @@ class Dialog(Asks):
     def once(self, function: Callable[..., Any], *args: object, key: str | None = None) -> Awaitable[Any]:
         """Run a function outside the dialog, and keep what it returns or raises: it is not run again.
 
-        Unless the process dies before its result is kept; make what it does idempotent. An `async def` runs in a
-        task, any other function in a thread. It gets copies of its arguments. *key*, or else the function's
-        name, is what it is known by after the code was changed.
+        Unless the process dies before its result is kept; make what it does idempotent. An `async def` runs
+        in a task, any other function in a thread. It gets copies of its arguments. *key*, or else the name of
+        the function, is what it is known by after the code was changed.
 
         Raises:
             OnceFailedError: in place of an error that cannot be made again after a restart.

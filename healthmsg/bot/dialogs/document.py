@@ -27,8 +27,8 @@ class Document:
     arguments: tuple[object, ...] = field(default=(), repr=False)
     answers: Mapping[str, object] = field(factory=dict, repr=False)
     """Known before, by the key of their question."""
-    event: Mapping[str, object] | None = field(default=None, repr=False)
-    """What started it."""
+    event: str = field(default="{}", repr=False)
+    """What started it, as JSON."""
     started: str | None = field(default=None, repr=False)
     """The key of that event. When it comes again, it is for the handler that started the dialog."""
     first: int = 0
@@ -67,7 +67,7 @@ class Document:
         return cls(
             tuple(from_json(found.get("args", []))),
             from_json(found.get("answers", {})),
-            found.get("event"),
+            found.get("event", "{}"),
             found.get("started"),
             found.get("first", 0),
             found.get("taken"),

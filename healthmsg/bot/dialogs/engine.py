@@ -16,7 +16,7 @@ from healthmsg.bot.dialogs.asking import Ask, word_of
 from healthmsg.bot.dialogs.check import Problem, check_dialog
 from healthmsg.bot.dialogs.document import Document, Held
 from healthmsg.bot.dialogs.exits import Stopped
-from healthmsg.bot.dialogs.journal import SLEEP, timer_id
+from healthmsg.bot.dialogs.journal import SLEEP, TIMERS, timer_id
 from healthmsg.bot.dialogs.kept import Kept, Place
 from healthmsg.bot.dialogs.questions.texts import Texts
 from healthmsg.bot.dialogs.registration import RegisteredDialog, Resolve
@@ -39,7 +39,8 @@ from healthmsg.events import (
 from healthmsg.ids import ChatAddress
 from healthmsg.log import log
 
-_PRESSED: Final = (QuestionAnswered, VerificationAccepted, VerificationRejected)
+Pressed = QuestionAnswered | VerificationAccepted | VerificationRejected
+"""What names the message that it is an answer to."""
 _START: Final = "start"
 _STOP: Final = "stop"
 _TAKE_BACK: Final = "take_back"
@@ -89,8 +90,8 @@ class DialogEngine:
         """
         if self._registry.setdefault(dialog.name, dialog) is not dialog:
             raise ConfigurationError(
-                f"{dialog.where} and {self._registry[dialog.name].where}: two dialogs are called {dialog.name}."
-                " Name one of them with @router.dialog(name=...)."
+                f"{dialog.where} and {self._registry[dialog.name].where}: two dialogs are called"
+                f" {dialog.name}. Name one of them with @router.dialog(name=...)."
             )
 
     async def open(self) -> None:
@@ -113,7 +114,7 @@ class DialogEngine:
             return not self._kept.is_absent(place) or place in self._others
         if isinstance(event, TimerDue):
             return event.dialog is not None
-        return isinstance(event, _PRESSED) and not (event.is_own and isinstance(event, QuestionAnswered))
+        return isinstance(event, Pressed) and not (event.is_own and isinstance(event, QuestionAnswered))
 
     def silenced(self, event: Event) -> frozenset[str] | None:
         """Return the commands that are handled in a chat that was handed over to a person; else `None`.
@@ -141,7 +142,7 @@ class DialogEngine:
         if isinstance(event, MessageCreated):
             record = await self._record_at((event.chat.text, event.user_id or ""))
         else:
-            found = await self._asked_in(event)  # type: ignore[arg-type] # one of what `wants` lets in
+            found = await self._asked_in(event) if isinstance(event, Pressed) else None
             if found is None:
                 return False
             dialog, number = found
@@ -169,11 +170,13 @@ class DialogEngine:
         run = self._kept.of(dialog)
         return run.record if run is not None else await self._tools.store.dialog_of(dialog)
 
-    async def _asked_in(self, event: QuestionAnswered) -> tuple[str, int] | None:
-        """Return the dialog and the step whose question an answer is for; `None`: it is none of a dialog's."""
+    async def _asked_in(self, event: Pressed) -> tuple[str, int] | None:
+        """Return the dialog and step whose question an answer is for; `None`: it is none of a dialog's."""
         run = self._kept.at((event.chat.text, event.user_id or ""))
-        if run is not None and run.message_id == event.message_id and run.waiting and run.waiting.row:
-            return run.id, run.waiting.row.number
+        if run is not None and run.message_id == event.message_id and isinstance(run.waiting, Ask):
+            row = run.waiting.row
+            if row is not None:
+                return run.id, row.number
         known = await self._tools.outbox.message_of(event.message_id)
         parts = known.key.split("/") if known is not None else []
         if len(parts) < 3 or parts[0] != "dialog" or not parts[2].isdecimal():  # noqa: PLR2004 - dialog/{id}/{number}
@@ -224,7 +227,7 @@ class DialogEngine:
     async def _begun(self, turn: Turn, work: Callable[[Turn], Awaitable[bool]]) -> bool:
         run = turn.run
         if run is not None and run.last_event == turn.key:
-            # The event comes again, though all went well: what was to be committed with its end may not have been.
+            # It comes again, though all went well: what was to be committed with its end may not have been.
             run.close()
             turn.run = None
             turn.record = await self._tools.store.dialog_of(run.id) or turn.record
@@ -261,12 +264,15 @@ class DialogEngine:
             self._others = {at: dialog for at, dialog in self._others.items() if dialog != record.id}
 
     async def _hold_failed(self, turn: Turn, failure: Exception) -> None:
+        record = await self._tools.store.dialog_of(turn.record.id)
+        if record is None:
+            raise failure  # it has not begun: that is its handler's failure
+        turn.record = record
         frames = traceback.extract_tb(failure.__traceback__)
         file = turn.run.code.origin if turn.run else ""
         lines = [frame.lineno for frame in frames if frame.filename == file]
         where = f" at {file}:{lines[-1]}" if lines else ""
         reason = f"its code fails with {type(failure).__name__}{where}"
-        turn.record = await self._tools.store.dialog_of(turn.record.id) or turn.record
         self._kept.pop(turn.record.id)
         await turn.hold("failed", reason)
 
@@ -293,12 +299,9 @@ class DialogEngine:
         if isinstance(step, HandOver):
             return True
         if isinstance(event, MessageCreated):
-            is_own = event.user_id == run.record.user
-            if is_own and await self._lead_out(turn, event):
+            if event.user_id == run.record.user and await self._lead_out(turn, event):
                 return True
-            if not isinstance(step, Ask) or (not is_own and event.user_id not in step.question.users):
-                return False
-            if is_own and step.question.users and event.user_id not in step.question.users:
+            if not isinstance(step, Ask) or not _may_answer(step, event):
                 return False
         elif not isinstance(step, Ask) or step.row is None or step.row.number != number:
             return await self._say_that_it_is_over(turn.scope)
@@ -338,16 +341,15 @@ class DialogEngine:
         elif event.timer_kind == _STOP:
             self._drop(record)
             scope.effects.append(CloseDialog(record.id))
-        elif record.state == "held" and event.timer_kind not in {_TAKE_BACK, _START}:
+        elif record.state == "held" and event.timer_kind in TIMERS:
             scope.effects.append(PutTimer(_later(event, record, self._tools.clock)))
+        elif record.state == "held" and event.timer_kind == _HAND_OVER:
+            pass  # it is silent already
         else:
-            await self._turn(scope, record, self._take_due)
+            await self._turn(scope, record, lambda turn: self._take_due(turn, event))
         return True
 
-    async def _take_due(self, turn: Turn) -> bool:
-        event = turn.scope.event
-        if not isinstance(event, TimerDue):
-            raise AssertionError(event.kind)
+    async def _take_due(self, turn: Turn, event: TimerDue) -> bool:
         was_handed_over = (held := Document.of(turn.record.document).held) and held.why == "handed_over"
         if (turn.run is None and await turn.load()) or turn.is_over:
             return True
@@ -360,10 +362,9 @@ class DialogEngine:
             run.hold()
         elif isinstance(step, Ask):
             await turn.go_on(await step.take_timer(event, turn.key))
-        elif isinstance(step, Sleep) and step.row is not None and event.timer_kind == SLEEP:
-            if orjson.loads(event.document).get("number") == step.row.number:
-                run.journal.fill(step.row, "[null]", turn.key)
-                await turn.go_on(None)
+        elif isinstance(step, Sleep) and step.row is not None and _is_for(event, step.row.number):
+            run.journal.fill(step.row, "[null]", turn.key)
+            await turn.go_on(None)
         return True
 
     async def _start_due(self, scope: EventScope, event: TimerDue) -> None:
@@ -372,8 +373,8 @@ class DialogEngine:
         if chat is None or user is None or code is None or await self._tools.store.dialog(chat.text, user):
             log(
                 logging.ERROR,
-                "The dialog %(dialog)s has not begun: another one is open for its chat and user, or there is no"
-                " dialog of that name.",
+                "The dialog %(dialog)s has not begun: another one is open for its chat and user, or there is"
+                " none of that name.",
                 dialog=found["name"],
             )
             return
@@ -391,7 +392,7 @@ class DialogEngine:
         args: tuple[object, ...] = (),
         answers: Mapping[str, object] | None = None,
     ) -> str:
-        """Start a dialog, and return its id. In the chat of the event at once, elsewhere in that chat's order.
+        """Start a dialog, and return its id: at once in the event's chat, elsewhere in that chat's order.
 
         Raises:
             DialogOpenError: one is open for this chat and user.
@@ -440,7 +441,7 @@ class DialogEngine:
     ) -> None:
         now = self._tools.clock.now()
         key = self._tools.store.event_key(scope.event.id)
-        document = Document(args, answers, scope.event.to_dict(), key)
+        document = Document(args, answers, orjson.dumps(scope.event.to_dict()).decode(), key)
         record = DialogRecord(number, code.name, code.newest, *place, "open", document.text(), now, now)
         self._kept.forget_absent(place)
         run = run_of(self._tools, code, record, ())
@@ -546,6 +547,10 @@ def _of(turn: Turn) -> Run:
 def _chat_of(event: Event) -> str | None:
     chat = getattr(event, "chat", None)
     return None if chat is None else chat.text
+
+
+def _is_for(event: TimerDue, number: int) -> bool:
+    return bool(event.timer_kind == SLEEP and orjson.loads(event.document).get("number") == number)
 
 
 def _may_answer(step: Ask[Any], event: Event) -> bool:

@@ -56,8 +56,8 @@ class Dialogs:
     ) -> str:
         """Start a dialog with a user, and return its id.
 
-        *answers*, by the keys of their questions, are checked as if they were typed, and their questions are not
-        asked. *args* come after the dialog's `Dialog`; what they do not fill is provided by type.
+        *answers*, by the keys of their questions, are checked as if they were typed, and their questions are
+        not asked. *args* come after the dialog's `Dialog`; what they do not fill is provided by type.
 
         Raises:
             DialogOpenError: one is open for this chat and user. Nothing was begun.

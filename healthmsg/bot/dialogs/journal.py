@@ -1,4 +1,4 @@
-"""What a dialog has done: its steps in their order, the way of a replay along them, and what is to be written.
+"""What a dialog has done: its steps in order, the way of a replay along them, and what is to be written.
 
 A number is given out once in a dialog's life: it is part of the key of a message. So steps that no longer
 count stay as `void`, and what takes their place has a higher number.
@@ -13,6 +13,8 @@ from healthmsg.bot.store.effects import CancelTimer, Effect, PutStep
 from healthmsg.bot.store.records import StepRecord
 
 MOST_STEPS: Final = 1000
+_NO_STEP: Final = "-"
+"""How the kinds begin of what is no step of the code."""
 ASK: Final = "ask/"
 """How the kind of a question's step begins; the question's own kind follows."""
 SAY: Final = "say"
@@ -20,11 +22,11 @@ ONCE: Final = "once"
 SLEEP: Final = "sleep"
 MARK: Final = "mark"
 HAND_OVER: Final = "hand_over"
-_VOID: Final = "void"
+_VOID: Final = "-void"
 """No longer counts: an answer that was taken back, a question that the code no longer asks."""
-_TRY: Final = "try"
+_TRY: Final = "-try"
 """An event that a question took without being answered by it: an invalid answer, or a part of one."""
-_KEPT: Final = "kept/"
+_KEPT: Final = "-kept/"
 """Done before the user went back; taken over when it comes again."""
 EFFECTS: Final = frozenset({SAY, ONCE, HAND_OVER})
 """What others have seen of a dialog. It cannot be undone."""
@@ -67,24 +69,22 @@ class Journal:
     """The events that have been taken."""
     pending: list[Effect] = field(factory=list, repr=False)
     """To be committed before anything is done that others see."""
-    _reworded: dict[str, int] = field(factory=dict, repr=False)
+    reworded: dict[str, int] = field(factory=dict, repr=False)
 
     @classmethod
     def of(cls, dialog: str, steps: Iterable[StepRecord], *, first: int, taken: str | None) -> "Journal":
         """Return the journal that a store holds."""
         journal = cls(dialog, first, first)
-        for step in steps:
-            journal.number = step.number + 1
-            if step.event is not None:
-                journal.taken.add(step.event)
-            if step.kind == _TRY:
-                if journal.rows and journal.rows[-1].value is None:
-                    journal.tries.append(step)
-            elif step.kind.startswith(_KEPT):
-                journal.kept.append(step)
-            elif step.kind != _VOID:
-                journal.rows.append(step)
-                journal.tries.clear()
+        steps = tuple(steps)
+        journal.rows = rows = [step for step in steps if step.kind[0] != _NO_STEP]
+        if len(rows) != len(steps):
+            journal.kept = [step for step in steps if step.kind.startswith(_KEPT)]
+            if rows and rows[-1].value is None:
+                asked = rows[-1].number
+                journal.tries = [step for step in steps if step.kind == _TRY and step.number > asked]
+        if steps:
+            journal.number = steps[-1].number + 1
+            journal.taken.update([step.event for step in steps if step.event is not None])
         if taken:
             journal.taken.add(taken)
         return journal
@@ -115,12 +115,12 @@ class Journal:
         said and cannot be unsaid must not be taken for something else.
         """
         if self.position >= len(self.rows):
-            return Divergence(self._reworded[key], None, SAY) if key in self._reworded else None
+            return Divergence(self.reworded[key], None, SAY) if key in self.reworded else None
         row = self.rows[self.position]
         if row.kind == SAY and row.key != key and (is_literal or not row.key.startswith("=")):
-            if key in self._reworded or any(later.key == key for later in self.rows[self.position :]):
+            if key in self.reworded or any(later.key == key for later in self.rows[self.position :]):
                 return self._divergence(row, SAY)
-            self._reworded.setdefault(row.key, self.position)
+            self.reworded.setdefault(row.key, self.position)
             key = row.key
         return self.take(SAY, key)
 
@@ -142,11 +142,11 @@ class Journal:
     def settle(self) -> None:
         """Forget what a dialog that waits in memory no longer needs."""
         self.rows, self.position = [], 0
-        self.taken, self._reworded = set(), {}
+        self.taken, self.reworded = set(), {}
 
     def _divergence(self, row: StepRecord, kind: str) -> Divergence:
         # A message of another wording, and then something else: it was no rewording.
-        position = min([self.position, *self._reworded.values()])
+        position = min([self.position, *self.reworded.values()])
         return Divergence(position, self.rows[position] if position < self.position else row, kind)
 
     def can_forget(self, divergence: Divergence) -> bool:

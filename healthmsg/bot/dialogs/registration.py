@@ -16,7 +16,7 @@ R_co = TypeVar("R_co", covariant=True)
 Code = Callable[..., Coroutine[Any, Any, R]]
 """An author's `async def`; its first parameter is a `Dialog`."""
 Resolve = Callable[["RegisteredDialog[Any]", str, Any], object]
-"""Returns what was provided for an argument: of which dialog, its name and its annotation; or a LookupError."""
+"""Returns what was provided for an argument: of which dialog, its name and its type; or a LookupError."""
 
 STOP: Final = ("stop",)
 
@@ -54,8 +54,8 @@ class DialogCode(Generic[R]):
         """
         if len(args) > len(self.arguments):
             raise ConfigurationError(
-                f"{self.dialog.where}: the dialog takes {len(self.arguments)} arguments beside its Dialog, and"
-                f" was started with {len(args)}."
+                f"{self.dialog.where}: the dialog takes {len(self.arguments)} arguments beside its Dialog,"
+                f" and was started with {len(args)}."
             )
         provided = {}
         for argument in self.arguments[len(args) :]:
@@ -128,8 +128,8 @@ class RegisteredDialog(Generic[R]):
         def keep(function: Code[R]) -> Code[R]:
             if number in self._codes or number > self.newest:
                 raise ConfigurationError(
-                    f"{_where(function)}: version {number} of the dialog {self.name} is not older than version"
-                    f" {self.newest}, or there is code for it already."
+                    f"{_where(function)}: version {number} of the dialog {self.name} is not older than"
+                    f" version {self.newest}, or there is code for it already."
                 )
             self._add(number, function)
             return function
@@ -180,9 +180,9 @@ def register(
 ) -> Register:
     """Register a dialog under a name; without one, the function's.
 
-    *stop* and *back* are words that a user types at any question to end the dialog, or to take the last answer
-    back; *checkpoint* words take all answers back since the last `d.mark()`. They are compared whole, and in
-    any case.
+    *stop* and *back* are words that a user types at any question to end the dialog, or to take the last
+    answer back; *checkpoint* words take all answers back since the last `d.mark()`. They are compared
+    whole, and in any case.
     """
 
     def decorate(function: Code[R]) -> RegisteredDialog[R]:

@@ -255,8 +255,8 @@ class Run:
             raise
         log(
             _WARNING,
-            "It is not known whether a message of the dialog %(dialog)s arrived. It is not sent again, and the"
-            " dialog goes on.",
+            "It is not known whether a message of the dialog %(dialog)s arrived. It is not sent again, and"
+            " the dialog goes on.",
             dialog=self.record.name,
         )
         return None

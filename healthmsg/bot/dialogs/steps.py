@@ -6,7 +6,9 @@ the engine, which performs it.
 
 import asyncio
 import inspect
+import logging
 from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from hashlib import sha256
@@ -34,7 +36,8 @@ from healthmsg.bot.store.effects import CancelTimers, ForgetSteps, PutTimer
 from healthmsg.bot.store.records import StepRecord, TimerRecord
 from healthmsg.errors import NotKeptError, OnceFailedError
 from healthmsg.files import FileToUpload
-from healthmsg.models import SentMessage
+from healthmsg.log import log
+from healthmsg.models import Question, SentMessage
 
 T = TypeVar("T")
 
@@ -76,7 +79,8 @@ class Step(Wanted, Generic[T]):
         run = self.run
         if not run._is_active:  # noqa: SLF001 - the run's other half
             run.check_active()
-        row = self.done(run.journal)
+        journal = run.journal
+        row = self._matching(journal)
         if row is None:
             return (yield self)  # type: ignore[return-value] # the engine sends what `perform` returned
         if isinstance(row, Divergence):
@@ -85,14 +89,28 @@ class Step(Wanted, Generic[T]):
         if row.value is None:
             self.row = row
             return (yield self)  # type: ignore[return-value] # as above
-        if row.value[0] == "{":
-            raise error_from_json(orjson.loads(row.value))
-        try:
-            return self.decode(row.value)
-        except Exception:  # noqa: BLE001 - whatever it is: the value is not one of this step
-            misfit = run.journal.misfit(row)
-        yield Halt(misfit)
-        raise GeneratorExit
+        if row.value[0] == "[":
+            try:
+                return self.decode(row.value)
+            except Exception:  # noqa: BLE001, S110 - whatever it is: the value is not one of this step
+                pass
+            yield Halt(journal.misfit(row))
+        error = _error_in(row.value)
+        if error is None:
+            yield Halt(journal.misfit(row))
+        raise error or GeneratorExit
+
+    def _matching(self, journal: Journal) -> StepRecord | Divergence | None:
+        # A replay goes through here once for each answer: what matches at once is taken at once.
+        if journal.position < len(journal.rows):
+            row = journal.rows[journal.position]
+            if row.key != self.key or row.kind != self.kind:
+                return self.done(journal)
+            journal.position += 1
+            if self.run.document.answers:
+                self.run.used.add(self.key)
+            return row
+        return self.done(journal) if journal.reworded else None
 
     def done(self, journal: Journal) -> StepRecord | Divergence | None:
         """Return what was done at this place."""
@@ -126,9 +144,16 @@ class Known(Step[T]):
 class Say(Step[SentMessage | None]):
     """A message that waits for no answer."""
 
-    __slots__ = ("body", "files", "is_literal")
+    __slots__ = ("body", "files", "is_literal", "question")
 
-    def __init__(self, run: Run, body: str, files: Sequence[FileToUpload], key: str | None) -> None:
+    def __init__(
+        self,
+        run: Run,
+        body: str,
+        files: Sequence[FileToUpload],
+        key: str | None,
+        question: Question | None = None,
+    ) -> None:
         self.is_literal = key is None
         name = (
             f"={key}" if key is not None else f"#{sha256(body.encode()).hexdigest()[:16]}{len(files) or ''}"
@@ -136,6 +161,7 @@ class Say(Step[SentMessage | None]):
         super().__init__(run, kinds.SAY, name)
         self.body = body
         self.files = files
+        self.question = question
 
     def done(self, journal: Journal) -> StepRecord | Divergence | None:
         """Return the message that was sent at this place."""
@@ -153,7 +179,10 @@ class Say(Step[SentMessage | None]):
             return self.decode(before.value or "[null]")
         row = self.row or run.journal.open(self.kind, self.key)
         await run.flush()
-        sent = await run.send(run.key(row.number), Content(self.body, files=self.files))
+        # The buttons of what is only said are commands, and no answers of this dialog, which may be over.
+        start = "" if self.question is None else "said/"
+        content = Content(self.body, self.question, self.files)
+        sent = await run.send(f"{start}{run.key(row.number)}", content)
         run.journal.fill(row, kept_value(sent and sent.id))
         return sent
 
@@ -246,6 +275,12 @@ class HandOver(Step[None]):
         if run.record.state == "open":
             run.document.held = Held("handed_over", self.reason, self.resume)
             run.hold()
+            log(
+                logging.WARNING,
+                "The dialog %(dialog)s %(id)s has handed its chat over: a person has to answer there.",
+                dialog=run.record.name,
+                id=run.id,
+            )
         return SUSPENDED
 
 
@@ -278,6 +313,13 @@ def outcome_of(text: str) -> object:
     return Raised(error_from_json(orjson.loads(text))) if text[0] == "{" else value_of(text)
 
 
+def _error_in(text: str) -> Exception | None:
+    """Return the error that a step's text holds; `None` where its class is no longer in the code."""
+    with suppress(Exception):
+        return error_from_json(orjson.loads(text))
+    return None
+
+
 def set_timer(run: Run, number: int, kind: str, due: datetime, **document: object) -> None:
     """Have a timer of a step set with what is committed next."""
     record = run.record
@@ -297,7 +339,7 @@ def name_of(function: Callable[..., object]) -> str:
 
 
 async def _called(function: Callable[..., object], arguments: tuple[object, ...]) -> object:
-    call = getattr(type(function), "__call__", None)
+    call = type(function).__call__
     is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
     result = function(*arguments) if is_async else await in_thread(function, *arguments)
     return await result if inspect.isawaitable(result) else result

@@ -202,7 +202,7 @@ class Turn:
         await self._leave(left)
 
     async def where_to_go_back(self, *, to_mark: bool) -> int | None:
-        """Return the number of the last answer, or of the first since the last mark; `None`: there is none."""
+        """Return the number of the last answer, or of the first since the last mark, if there is one."""
         journal = self._run.journal
         steps = await self.tools.store.steps(self._run.id)
         found = None
@@ -239,12 +239,12 @@ class Turn:
         run = self.run
         if run is not None:
             # Only now: as long as the event may come again, its user must be known as one who was asked.
-            others = run.waiting.others() if isinstance(run.waiting, Ask) else set()
+            others: set[str] = run.waiting.others() if isinstance(run.waiting, Ask) else set()
             if not self.is_over and others != {*run.document.others}:
                 run.document.others = tuple(sorted(others))
                 run.put_record()
-            self.scope.effects.extend(self.run.journal.pending)
-            self.run.journal.pending.clear()
+            self.scope.effects.extend(run.journal.pending)
+            run.journal.pending.clear()
 
     # --- held
 

@@ -16,6 +16,7 @@ from enum import Enum
 from functools import cache
 from hashlib import sha256
 from importlib import import_module
+from math import isfinite
 from typing import Any, Final
 from uuid import UUID
 
@@ -110,10 +111,8 @@ def to_json(value: object, depth: int = 0) -> object:
     kind = type(value)
     if kind is str or kind is bool or value is None:
         return value
-    if kind is int:
-        return value if value.bit_length() <= _MOST_BITS else _tagged("int", str(value))  # type: ignore[attr-defined] # it is one
-    if kind is float:
-        return value if value - value == 0 else _tagged("float", repr(value))  # type: ignore[operator] # it is one
+    if isinstance(value, int | float) and kind in {int, float}:
+        return _number(value)
     if kind in _WRITTEN:
         tag, write = _WRITTEN[kind]
         return _tagged(tag, write(value))
@@ -122,7 +121,13 @@ def to_json(value: object, depth: int = 0) -> object:
     return _collected(value, depth + 1)
 
 
-def _collected(value: Any, depth: int) -> object:
+def _number(value: float) -> object:
+    if isinstance(value, int):
+        return value if value.bit_length() <= _MOST_BITS else _tagged("int", str(value))
+    return value if isfinite(value) else _tagged("float", repr(value))
+
+
+def _collected(value: Any, depth: int) -> object:  # noqa: PLR0911 - a case for each kind
     kind = type(value)
     if kind is list:
         return [to_json(item, depth) for item in value]

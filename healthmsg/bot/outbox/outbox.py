@@ -149,6 +149,7 @@ class Outbox:
         await self.journal.check_owner(self._api.url, account)
         await self.journal.set_owner(account, self._api.url)
         await self.journal.start_run()
+        await self._take_in_doubt()
         self._pool.start()
         self._is_started = True
 
@@ -222,7 +223,7 @@ class Outbox:
         if self._is_closing:
             raise SendingStoppedError(_STOPPED)
         if reply is None:
-            reply = self._replies[key] = Reply(key, chat, asked)
+            reply = self._replies[key] = Reply(key, chat, asked, has_room=True)
             self._changed.set()
         elif reply.asked is None:
             reply.asked = asked
@@ -270,7 +271,6 @@ class Outbox:
     async def _feed(self) -> None:
         try:
             async with self._lease:
-                await self._take_in_doubt()
                 while self.failure is None:
                     self._changed.clear()
                     await self._launch_all()
@@ -286,11 +286,9 @@ class Outbox:
         for claim in await self.journal.claim_in_doubt():
             reply = self._replies.get(claim.key)
             if reply is None:
-                await self._room.acquire()
                 reply = Reply(claim.key, ChatAddress.of_text(claim.sent_to or claim.chat))
                 self._replies[claim.key] = reply
-            reply.claim = claim
-            await self._launch(reply)
+            reply.claim, reply.waits = claim, False
 
     async def _launch_all(self) -> None:
         """Begin with what was asked for, and with the first of each chat that waits, if one has ended."""
@@ -395,8 +393,9 @@ class Outbox:
 
     def _end(self, reply: Reply) -> None:
         if self._replies.pop(reply.key, None) is not None:
-            self._room.release()
             self._echoes.forget(reply.key)
+            if reply.has_room:
+                self._room.release()
 
     def _cancelled(self, reply: Reply, task: _Task) -> None:
         """Leave a reply to the next start: what was begun in doubt, all else as certainly not sent."""

@@ -106,7 +106,7 @@ TIMER_ROW: Final = (_T.id, _T.due, _T.chat, _T.user_id, _T.dialog, _T.kind, _T.d
 DUE: Final[Select[Any]] = in_one_row(
     select(*TIMER_ROW).where(_T.due <= moment_at(0)).order_by(_T.due, _T.id).limit(bindparam("most"))
 )
-TIMERS_OF: Final[Select[Any]] = in_one_row(select(*TIMER_ROW).where(_T.kind == bindparam("kind")))
+TIMERS_OF_KIND: Final[Select[Any]] = in_one_row(select(*TIMER_ROW).where(_T.kind == bindparam("kind")))
 TIMER: Final[Select[Any]] = in_one_row(select(*TIMER_ROW).where(_T.id == bindparam("id")))
 NEXT_DUE: Final[Select[Any]] = in_one_row(select(func.min(_T.due)))
 CANCEL: Final[Delete] = delete(TIMERS).where(_T.id.in_(FIRST_TEXTS))

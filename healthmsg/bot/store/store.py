@@ -47,9 +47,7 @@ class BotStore:
 
     def __init__(self, database: Database, target: Target, *, is_reading: bool = False) -> None:
         self.database: Database = database
-        changes = Changes.of(
-            OUTBOX_LEASE if database.is_shared else None, keep_bodies=target.keep_bodies
-        )
+        changes = Changes.of(OUTBOX_LEASE if database.is_shared else None, keep_bodies=target.keep_bodies)
         self.writer: Writer[Change] = Writer(database, changes, 0.0 if is_reading else PATIENCE)
         self.inbox: SqlInbox = SqlInbox(database, self.writer)
         self.journal: SqlJournal = SqlJournal(database, self.writer, changes, is_reading=is_reading)
@@ -163,9 +161,9 @@ class BotStore:
         return sorted((timer_of(row) for row in found), key=lambda timer: (timer.due, timer.id))
 
     async def timers(self, kind: str) -> list[TimerRecord]:
-        """Return all timers of a kind."""
-        found = await self._all(statements.TIMERS_OF, {"kind": kind})
-        return [timer_of(row) for row in found]
+        """Return all timers of a kind, the earliest first."""
+        found = await self._all(statements.TIMERS_OF_KIND, {"kind": storable(kind)})
+        return sorted((timer_of(row) for row in found), key=lambda timer: (timer.due, timer.id))
 
     async def timer(self, timer_id: str) -> TimerRecord | None:
         """Return the timer with this id, if there is one."""

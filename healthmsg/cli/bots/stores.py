@@ -10,7 +10,7 @@ from healthmsg.bot.store.records import DialogRecord, ParkedEvent, StepRecord
 from healthmsg.bulk import JournalMessage, JournalReview
 from healthmsg.cli.files import JournalLocation, require_journal_packages
 from healthmsg.cli.problems import RefusedError
-from healthmsg.errors import ConfigurationError
+from healthmsg.errors import ConfigurationError, JournalInUseError
 
 
 class StoreReader(Protocol):
@@ -26,8 +26,19 @@ class StoreReader(Protocol):
         """Return the steps of a dialog, by number."""
 
 
+class InboxHold(Protocol):
+    """The inbox of a store that several processes could want."""
+
+    async def hold_at_once(self) -> bool:
+        """Return whether this process alone has it; False: another one has it."""
+
+
 class StoreWriter(StoreReader, Protocol):
-    """A store that no bot has."""
+    """A store that is to be changed."""
+
+    @property
+    def inbox(self) -> InboxHold:
+        """Its inbox."""
 
     async def commit(self, *effects: Effect) -> None:
         """Write all of it, or nothing."""
@@ -60,10 +71,10 @@ def open_store(location: JournalLocation) -> AbstractAsyncContextManager[StoreRe
 
 
 def open_to_change(location: JournalLocation) -> AbstractAsyncContextManager[StoreWriter]:
-    """Return a context manager that opens a store which no bot has.
+    """Return a context manager that opens a store to change it.
 
     Raises:
-        JournalInUseError: on entering: a bot has it.
+        JournalInUseError: on entering: a bot has the file.
     """
     return cast(
         "AbstractAsyncContextManager[StoreWriter]",
@@ -84,6 +95,9 @@ async def take_up(location: JournalLocation, sequence: int | None) -> int:
         JournalInUseError: a bot has the store.
     """
     async with open_to_change(location) as store:
+        # Of a file, opening has found that out.
+        if not await store.inbox.hold_at_once():
+            raise JournalInUseError("A bot has this store.")
         wanted = [one.sequence for one in await store.parked() if sequence in {None, one.sequence}]
         if wanted:
             await store.commit(*map(Unpark, wanted))

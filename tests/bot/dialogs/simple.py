@@ -1,4 +1,5 @@
 """Questions that are as simple as they can be: the engine's tests are about its rules, not about answers."""
+# ruff: noqa: ARG002 - a question is given what others need
 
 from typing import Any, ClassVar
 

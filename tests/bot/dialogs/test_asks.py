@@ -57,7 +57,9 @@ async def test_a_verification_is_requested_once_and_its_event_is_the_answer(
     assert not world.store.timers
 
 
-@pytest.mark.parametrize(("found", "said"), [(is_already, "Geverifieerd."), (cannot_be, "Niet geverifieerd.")])
+@pytest.mark.parametrize(
+    ("found", "said"), [(is_already, "Geverifieerd."), (cannot_be, "Niet geverifieerd.")]
+)
 async def test_a_user_who_is_verified_or_cannot_be_is_not_asked(found: Any, said: str) -> None:
     world = World([verify], options={"identities": found})
     await world.says("start")

@@ -273,7 +273,9 @@ async def test_an_edit_that_does_not_fit_is_found_and_nothing_is_sent_that_could
     seen = list(world.sees)
 
     problems = await world.engine.check()
-    assert [(problem.name, problem.version, problem.result) for problem in problems] == [("intake", 1, result)]
+    assert [(problem.name, problem.version, problem.result) for problem in problems] == [
+        ("intake", 1, result)
+    ]
     assert world.sees == seen
     assert "An" not in repr(problems).split()
     await world.says("ja")

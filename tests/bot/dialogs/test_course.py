@@ -7,8 +7,10 @@ import pytest
 from healthmsg.bot.dialogs.dialog import Dialog
 from healthmsg.bot.dialogs.exits import NoAnswer, Stopped, TooManyTries
 from healthmsg.bot.dialogs.registration import register
+from healthmsg.bot.store.records import TimerRecord
+from healthmsg.models import Option
 from tests.bot.dialogs.simple import AskAll, Choice, Number, Text
-from tests.bot.dialogs.world import GROUP, MODES, Mode, World
+from tests.bot.dialogs.world import CHAT, GROUP, MODES, Mode, World
 
 modes = pytest.mark.parametrize("mode", MODES)
 HOUR = timedelta(hours=1)
@@ -385,6 +387,31 @@ async def test_after_days_without_the_bot_there_is_at_most_one_reminder(
     assert world.is_open() == (down != 72)
 
 
+@modes
+async def test_the_timers_of_a_question_end_with_its_answer(mode: Mode) -> None:
+    @register()
+    async def two_questions(d: Dialog) -> None:
+        await d.ask(Text("Naam?"), remind=HOUR, timeout=2 * HOUR)
+        await d.ask(Text("Plaats?"))
+
+    world = World([two_questions], mode)
+    await world.says("start")
+    assert {timer.kind for timer in world.store.timers.values()} == {"remind", "timeout"}
+    late = [timer.id for timer in world.store.timers.values()]
+    await world.says("An")
+    assert not world.store.timers
+
+    # One that was in the inbox already is no reminder of the next question.
+    for kind in ("remind", "timeout"):
+        document = f'{{"number":0,"part":1,"asked":"{world.clock.now().isoformat()}"}}'
+        dialog = next(iter(world.store.dialog_records))
+        timer = TimerRecord(late[0], world.clock.now(), CHAT.text, "an", dialog, kind, document)
+        world.store.timers[late[0]] = timer
+        await world.rings()
+    assert world.sees == ["Naam?", "Plaats?"]
+    assert world.is_open()
+
+
 # --- a person
 
 
@@ -404,7 +431,7 @@ async def test_after_hand_over_the_bot_is_silent_until_a_person_gives_the_chat_b
         await world.says(said)
     await world.kill_and_restart()
     event = world.message("help")
-    assert world.engine.silenced(event) == {"bot"}
+    assert world.engine.silenced(event) == frozenset({"bot"})
     assert world.engine.silenced(world.message("help", user="bea")) is None
     assert world.sees == ["Wat is er?"]
     assert not world.unhandled
@@ -457,3 +484,22 @@ async def test_several_users_answer_one_question_pressed_and_typed(mode: Mode) -
     assert [event.kind for event in world.unhandled] == ["message_created"]
     await world.says("ja", user="bea", chat=GROUP)
     assert len(world.unhandled) == 2
+
+
+@register()
+async def farewell(d: Dialog) -> None:
+    await d.say("Tot ziens.", options=[Option("Opnieuw", name="start")])
+
+
+@modes
+async def test_the_buttons_of_what_is_said_are_no_answers_of_the_dialog(mode: Mode) -> None:
+    world = World([farewell], mode)
+    await world.says("start")
+    (content,) = [content for _, content in world.outbox.sent.values()]
+    assert content.question is not None
+    assert [option.name for option in content.question.options] == ["start"]
+
+    await world.presses("start")
+
+    assert world.sees == ["Tot ziens."]
+    assert [event.kind for event in world.unhandled] == ["question_answered"]

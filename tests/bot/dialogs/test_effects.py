@@ -52,8 +52,10 @@ class EhrDownError(Exception):
 
 
 VALUES = [
-    None, True, 3, 2**80, -1.5, float("inf"), "é🌷", [1, [2]], (1, "a"), {"a": 1}, {1: "a", "$": 2}, {1, 2}, frozenset({"a"}),
-    b"\x00\xff", datetime(2026, 1, 2, 3, 4, tzinfo=UTC), date(2026, 1, 2), time(3, 4), timedelta(days=-1, microseconds=5),
+    None, True, 3, 2**80, -1.5, float("inf"), "é🌷", [1, [2]], (1, "a"), {"a": 1}, {1: "a", "$": 2},
+    {1, 2}, frozenset({"a"}),
+    b"\x00\xff", datetime(2026, 1, 2, 3, 4, tzinfo=UTC), date(2026, 1, 2), time(3, 4),
+    timedelta(days=-1, microseconds=5),
     Decimal("1.10"), UUID(int=7), Ward.A, Slot(datetime(2026, 1, 2, tzinfo=UTC), Ward.A, 3), complex(1, 2),
 ]  # fmt: skip
 
@@ -214,7 +216,7 @@ async def test_a_message_of_which_is_not_known_whether_it_arrived_is_not_sent_ag
         await d.ask(Text(f"{sent}?"))
 
     world = World([saying])
-    world.outbox.failures = [example(DeliveryUnknownError)]  # type: ignore[list-item] # it is one
+    world.outbox.failures = [example(DeliveryUnknownError)]
     await world.says("start")
     await world.kill_and_restart()
     await world.says("ja")
@@ -229,7 +231,7 @@ async def test_a_question_of_which_is_not_known_whether_it_arrived_can_be_answer
         await d.say(await d.ask(Choice("Komt u?")))
 
     world = World([asking])
-    world.outbox.failures = [example(DeliveryUnknownError)]  # type: ignore[list-item] # it is one
+    world.outbox.failures = [example(DeliveryUnknownError)]
     await world.says("start")
     await world.says("ja")
 

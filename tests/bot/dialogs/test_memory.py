@@ -1,6 +1,7 @@
 """Dialogs that are kept in memory, those that are not, and events that come again."""
 
 import gc
+import logging
 import tracemalloc
 from datetime import timedelta
 from typing import Any
@@ -150,7 +151,8 @@ async def test_a_dialog_that_has_left_memory_takes_no_room_there() -> None:
         world.store.commits.clear()
         gc.collect()
         found = tracemalloc.take_snapshot().filter_traces(
-            [tracemalloc.Filter(True, "*/bot/dialogs/kept.py"), tracemalloc.Filter(True, "*/bot/dialogs/run.py"),
+            [tracemalloc.Filter(True, "*/bot/dialogs/kept.py"),
+             tracemalloc.Filter(True, "*/bot/dialogs/run.py"),
              tracemalloc.Filter(True, "*/bot/dialogs/engine.py")]
         )  # fmt: skip
     finally:
@@ -158,6 +160,29 @@ async def test_a_dialog_that_has_left_memory_takes_no_room_there() -> None:
 
     assert len(world.engine._kept) == 10
     assert sum(trace.size for trace in found.statistics("filename")) < 40_000
+
+
+async def test_nothing_that_was_said_is_in_a_log_or_a_repr(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+
+    @register(back=("terug",))
+    async def private(d: Dialog) -> None:
+        name = await d.text("Geheim?")
+        await d.once(print, "Geheim")
+        await d.say(f"Dag {name}")
+        await d.hand_over(f"Geheim van {name}")
+
+    world = World([private])
+    shown = []
+    for said in ("start", "Geheim", "Geheim"):
+        await world.says(said, user="Geheim")
+        runs = list(world.engine._kept._runs.values())
+        shown += [repr(runs), repr([run.journal for run in runs]), repr([run.waiting for run in runs])]
+        shown += [repr(world.engine), repr(world.store.dialog_records), repr(world.store.step_records)]
+        shown += [repr([run.document for run in runs]), repr(world.for_())]
+
+    assert "Geheim" not in "".join(shown) + caplog.text
+    assert "has handed its chat over" in caplog.text
 
 
 async def test_choices_by_button_are_found_by_the_message_they_belong_to() -> None:

@@ -1,7 +1,7 @@
 """What a dialog's code must not do, and what becomes of it."""
 
 import asyncio
-import datetime as dates
+import datetime as dt
 import logging
 import random
 import time
@@ -132,28 +132,29 @@ def test_calls_that_differ_at_each_replay_are_reported_when_a_dialog_is_register
     async def careless(d: Dialog) -> None:
         from datetime import datetime as moment
 
-        first = dates.datetime.now(tz=dates.UTC)
+        first = dt.datetime.now(tz=dt.UTC)
         second = moment.today()  # noqa: DTZ002 - what is looked for
-        third, fourth = dates.date.today(), time.time()  # noqa: DTZ011 - what is looked for
-        random.random()
-        choice([1, 2])
-        random.Random(1).shuffle([])
+        third, fourth = dt.date.today(), time.time()  # noqa: DTZ011 - what is looked for
+        random.random()  # noqa: S311 - what is looked for
+        choice([1, 2])  # noqa: S311 - the same
+        random.Random(1).shuffle([])  # noqa: S311 - the same
         uuid.uuid4()
         await asyncio.sleep(1)
-        asyncio.create_task(asyncio.gather())  # type: ignore[arg-type] # what is looked for
+        asyncio.create_task(asyncio.gather())  # type: ignore[arg-type] # noqa: RUF006 - what is looked for
         with suppress(ValueError):
-            dates.datetime.fromisoformat("2026-01-01")
-            await d.once(lambda: dates.datetime.now(tz=dates.UTC))
+            dt.datetime.fromisoformat("2026-01-01")
+            await d.once(lambda: dt.datetime.now(tz=dt.UTC))
             uuid.UUID(int=1)
         await d.say(f"{first} {second} {third} {fourth}")
 
     found = [finding.what for finding in careless.findings]
     assert found == [
-        "dates.datetime.now()", "moment.today()", "dates.date.today()", "time.time()", "random.random()", "choice()",
+        "dt.datetime.now()", "moment.today()", "dt.date.today()", "time.time()",
+        "random.random()", "choice()",
         "random.Random()", "uuid.uuid4()", "asyncio.sleep()", "asyncio.create_task()", "asyncio.gather()",
     ]  # fmt: skip
     assert {finding.file for finding in careless.findings} == {HERE}
-    assert careless.findings[0].line == line_of("first = dates.datetime.now")
+    assert careless.findings[0].line == line_of("first = dt.datetime.now")
     assert f"{HERE}:{careless.findings[0].line}" in caplog.text
 
 
@@ -274,6 +275,33 @@ async def test_a_held_dialog_sends_nothing_and_what_comes_for_it_is_parked_until
         await world.works()
     assert world.sees == ["Naam?", "An: goed?"]
     assert not world.is_open()
+
+
+async def test_a_dialog_that_fails_before_its_first_step_has_not_begun() -> None:
+    @register()
+    async def stillborn(d: Dialog) -> None:
+        raise ZeroDivisionError
+
+    world = World([stillborn])
+    await world.says("start")
+
+    assert {type(error) for error in world.errors} == {ZeroDivisionError}
+    assert not world.is_open()
+
+
+async def test_timers_of_a_held_dialog_wait_until_it_is_given_back() -> None:
+    @register()
+    async def handed(d: Dialog) -> None:
+        await d.ask(Text("Naam?"), remind=dt.timedelta(hours=1))
+
+    world = World([handed])
+    await world.says("start")
+    assert await world.by_hand("hand_over", (CHAT, "an"), "Ik doe het")
+    assert not await world.by_hand("hand_over", (CHAT, "an"), "Ik ook")
+    await world.passes(dt.timedelta(hours=5))
+
+    assert world.sees == ["Naam?"]
+    assert [timer.kind for timer in world.store.timers.values()] == ["remind"]
 
 
 async def test_a_held_dialog_can_be_stopped() -> None:

@@ -1,4 +1,4 @@
-"""A bot without its other parts: events in the order of one chat, timers, and a process that can be killed."""
+"""A bot without its other parts: events in the order of a chat, timers, a process that can be killed."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
@@ -35,7 +35,7 @@ class Known:
 
 @define(eq=False)
 class Death:
-    """Kills the process at every step: after each one that was new, or before the first, the second, … one."""
+    """Kills the process at every step: after each one that was new, or before the first, the second, …"""
 
     mode: Mode
     attempt: int = 0
@@ -236,7 +236,7 @@ class World:
             if self.engine.silenced(event) is None or not isinstance(event, MessageCreated):
                 await self._route(scope)
             await self.store.commit(*scope.effects, Finish(sequence))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a work loop
             self.errors.append(error)
             self.store.running.discard(sequence)
             if isinstance(error, DialogHeldError) or event.attempt > 4:
@@ -260,7 +260,7 @@ class World:
         )
 
     async def by_hand(self, name: str, *args: Any, **options: Any) -> object:
-        """Call a method of `Dialogs` outside of any event, as a control surface does, and let it take effect."""
+        """Call a method of `Dialogs` outside of any event, as a control surface does, and have it done."""
         mode, self.death.mode = self.death.mode, "straight"
         found: object = await getattr(self.for_(), name)(*args, **options)
         self.death.mode = mode

@@ -22,7 +22,9 @@ from healthmsg.ids import ChatAddress
 from healthmsg.models import Option
 from healthmsg.sandbox import Sandbox
 
-LEASE = timedelta(seconds=2)
+LEASE = timedelta(seconds=60)
+SHORT_LEASE = timedelta(seconds=2)
+"""Of a process that will die: another one waits for its end."""
 
 
 @define(eq=False)
@@ -36,9 +38,9 @@ class Store:
     on_commit: Callable[[], object] = field(default=lambda: None)
 
     @classmethod
-    async def open(cls, target: str) -> "Store":
-        database = await open_database(Target.parse(target), LEASE, is_reading=False)
-        changes = Changes.of(LEASE if database.is_shared else None)
+    async def open(cls, target: str, lease: timedelta = LEASE) -> "Store":
+        database = await open_database(Target.parse(target), lease, is_reading=False)
+        changes = Changes.of(lease if database.is_shared else None)
         writer = Writer(database, changes, 60.0)
         store = cls(database, writer, SqlJournal(database, writer, changes))
         run = database.run

@@ -15,7 +15,7 @@ from healthmsg.bot.outbox import Outbox
 from healthmsg.bulk.journal import State
 from healthmsg.ids import ChatAddress
 from healthmsg.sandbox import AnswerStatus, CutAfter, CutBefore, Delay, Sandbox
-from tests.bot.outbox.runs import Run, Store, bodies, chat_in, running, text
+from tests.bot.outbox.runs import SHORT_LEASE, Run, Store, bodies, chat_in, running, text
 from tests.bulk.journal_runs import lose
 from tests.bulk.sources import posts
 from tests.waiting import until
@@ -30,7 +30,7 @@ async def dying(sandbox: Sandbox, target: str, settle: float = 0.1) -> AsyncIter
     async with Client(
         sandbox.issue_token(), environment=sandbox.environment, retries=Retries.none()
     ) as client:
-        store = await Store.open(target)
+        store = await Store.open(target, SHORT_LEASE)
         outbox = Outbox.of(client, store.journal, settle=settle)
         try:
             await outbox.start(sandbox.user_id)
@@ -49,10 +49,7 @@ async def killed_when(run: Run, sandbox: Sandbox, chat: ChatAddress, content: Co
     asked.cancel()
 
 
-@pytest.mark.parametrize("is_asked_for", [True, False])
-async def test_what_was_delivered_before_the_process_died_is_found(
-    sandbox: Sandbox, target: str, is_asked_for: bool
-) -> None:
+async def test_what_was_delivered_before_the_process_died_is_found(sandbox: Sandbox, target: str) -> None:
     chat = chat_in(sandbox)
     lose(sandbox, Delay(60, after=True))
 
@@ -60,9 +57,21 @@ async def test_what_was_delivered_before_the_process_died_is_found(
         await killed_when(run, sandbox, chat, text("Hallo"), 1)
         await until(lambda: sandbox.messages(chat))
     async with running(sandbox, target) as run:
-        if not is_asked_for:  # it is looked for all the same
-            await until(lambda: not run.outbox.open)
-            sandbox.faults.add(kind=CutBefore(), times=None)
+        sent = await run.outbox.send("e/1", chat, text("Hallo"))
+
+    assert [message.id for message in sandbox.messages(chat)] == [sent.id]
+
+
+async def test_what_was_in_doubt_is_looked_for_before_a_handler_asks(sandbox: Sandbox, file: Path) -> None:
+    chat = chat_in(sandbox)
+    lose(sandbox, Delay(60, after=True))
+
+    async with dying(sandbox, str(file)) as run:
+        await killed_when(run, sandbox, chat, text("Hallo"), 1)
+        await until(lambda: sandbox.messages(chat))
+    async with running(sandbox, str(file)) as run:
+        await until(lambda: not run.outbox.open)
+        sandbox.faults.add(kind=CutBefore(), times=None)  # no call is needed any more
         sent = await run.outbox.send("e/1", chat, text("Hallo"))
 
     assert [message.id for message in sandbox.messages(chat)] == [sent.id]

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 from sqlalchemy import Connection, text
 
 from healthmsg.bot.store.effects import (
@@ -23,6 +24,7 @@ from healthmsg.bot.store.effects import (
     Unpark,
 )
 from healthmsg.bot.store.store import BotStore
+from healthmsg.bot.timetable import NEVER
 from healthmsg.errors import (
     InboxLostError,
     InvalidInputError,
@@ -263,6 +265,16 @@ async def test_timers_are_due_the_earliest_first(target: str) -> None:
         assert await store.due(NOW + HOUR * 3, 9) == [later, timer("b", NOW + HOUR * 3)]
         await store.commit(CancelTimers("d1"))
         assert await store.due(NOW + HOUR * 3, 9) == [later]
+
+
+async def test_the_timers_of_a_kind_are_told_from_all_others(target: str) -> None:
+    async with opened(target) as store:
+        mine = [evolve(timer("b", NOW + HOUR), kind="schedule"), evolve(timer("a", NEVER), kind="schedule")]
+        await store.commit(*map(PutTimer, [timer("other", NOW), *mine]))
+
+        assert await store.timers("schedule") == mine
+        assert await store.timers("none") == []
+        assert await store.due(NEVER, 9) == [timer("other", NOW), *mine]
 
 
 async def test_a_timer_becomes_an_event_once(target: str) -> None:
