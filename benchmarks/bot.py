@@ -10,16 +10,21 @@
 import argparse
 import asyncio
 import gc
+import itertools
+import logging
 import statistics
-import sys
+import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, cast
 
 import orjson
 from attrs import define, field
+from bot_dialogs import cost_of_loading, memory_of_one
+from bot_service import OTHER, QUESTION, OtherProcess, service_beside
 from other_bots import (
     AT_ONCE,
     HANDLERS,
@@ -32,7 +37,8 @@ from other_bots import (
     word,
 )
 
-from healthmsg.bot import IncomingMessage, Router, text
+from healthmsg import Client, Outgoing, RateLimit
+from healthmsg.bot import Bot, IncomingMessage, Router, text
 from healthmsg.bot.clock import SystemClock
 from healthmsg.bot.dialogs.engine import DialogEngine
 from healthmsg.bot.dispatch import Dispatcher
@@ -45,6 +51,7 @@ from healthmsg.json_text import parse_json
 
 CHATS: Final = 40
 ROUNDS: Final = 5
+UNLIMITED: Final = RateLimit(calls=100_000, per=1.0, burst=100_000)
 ME: Final = "11111111-7734-5904-8def-8752524a231e"
 
 
@@ -221,6 +228,155 @@ async def measure_dispatch(count: int) -> None:
         )
 
 
+# --- dialogs
+
+
+async def measure_dialogs() -> None:
+    """Print what dialogs that wait cost."""
+    for name, count, is_kept in (("evicted", 8000, False), ("kept", 1000, True)):
+        size = await memory_of_one(count, is_kept=is_kept)
+        print(f"a dialog that waits, {name:8} {size:6.0f} bytes", flush=True)
+    for answers, times in ((20, 1000), (500, 40)):
+        rounds = [await cost_of_loading(answers, times) for _ in range(ROUNDS)]
+        replayed, read = (statistics.median(found) for found in zip(*rounds, strict=True))
+        least = min(found[0] for found in rounds)
+        print(
+            f"{answers:3} answers: load and replay {replayed:6.0f} µs (least {least:.0f}),"
+            f" with the reading from SQLite {read:6.0f} µs",
+            flush=True,
+        )
+
+
+# --- a whole bot
+
+
+def answering() -> Router:
+    """Return handlers that answer questions, and nothing else."""
+    router = Router()
+
+    @router.message(text(QUESTION))
+    async def answer(message: IncomingMessage) -> None:
+        await message.reply("Uw afspraak is morgen om 14:30 uur.")
+
+    return router
+
+
+@asynccontextmanager
+async def bot_on(client: Client, store: Path) -> AsyncIterator[Bot]:
+    """Run a bot until the end of the block."""
+    bot = Bot(client, store=store)
+    bot.include(answering())
+    async with bot:
+        task = asyncio.create_task(bot.run(signals=False))
+        try:
+            while not (bot.is_ready or task.done()):  # noqa: ASYNC110 - a benchmark may look
+                await asyncio.sleep(0.01)
+            yield bot
+        finally:
+            bot.stop()
+            await task
+
+
+async def measure_messages(count: int) -> None:
+    """Print how fast a whole bot answers, what it costs, and how often it writes to its store."""
+    with tempfile.TemporaryDirectory() as folder:
+        async with (
+            service_beside(limited=False) as service,
+            Client(service.token, environment=service.environment, rate_limit=UNLIMITED) as client,
+        ):
+            chats = await service.ask("chats", count=CHATS)
+            async with bot_on(client, Path(folder) / "bot.db") as bot:
+                await bot.idle()
+                await service.ask("flood", chats=chats, count=200)
+                transactions = counted_transactions(bot)
+                began = time.process_time()
+                seconds = await service.ask("flood", chats=chats, count=count)
+                spent = time.process_time() - began
+    print(
+        f"received, handled and answered {count / seconds:6.0f} a second   CPU {spent / count * 1e6:6.0f} µs"
+        f"   transactions {transactions[0] / count:.2f} a message",
+        flush=True,
+    )
+
+
+def counted_transactions(bot: Bot) -> list[int]:
+    """Count the transactions of a bot's store from now on."""
+    database = bot._require_running().store.database  # noqa: SLF001 - there is no other way to its store
+    run, count = database.run, [0]
+
+    async def counted(*args: Any, **named: Any) -> Any:
+        count[0] += 1
+        return await run(*args, **named)
+
+    database.run = counted  # type: ignore[method-assign] # as above
+    return count
+
+
+# --- replies beside other work
+
+
+def bulk_messages(chats: Sequence[str]) -> Iterator[Outgoing]:
+    """Make messages without end."""
+    for number in itertools.count():
+        yield Outgoing(chats[number % len(chats)], "De praktijk is morgen gesloten.")
+
+
+async def send_bulk(client: Client, chats: Sequence[str], sent: list[int]) -> None:
+    """Send until cancelled."""
+    async for _ in client.send_many(bulk_messages(chats)):
+        sent[0] += 1
+
+
+async def measure_replies(count: int, seconds: float, behind: int) -> None:
+    """Print how long patients wait for replies, with nothing else and beside other work."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = Path(folder) / "bot.db"
+        async with service_beside(limited=True) as service:
+            chats, others, bulk = [
+                await service.ask("chats", count=number) for number in (CHATS, behind, CHATS)
+            ]
+            alone = await reply_times(service, store, chats, None, count, seconds)
+            await service.ask("say", chats=others, text=OTHER)
+            beside = await reply_times(service, store, chats, bulk, count, seconds)
+    p99s = []
+    for name, took in (("nothing else", alone), ("a bulk run, a catch-up", beside)):
+        p99s.append(statistics.quantiles(took, n=100)[98])
+        print(
+            f"{name:24}{len(took):5} replies   median {statistics.median(took):6.1f} ms"
+            f"   p99 {p99s[-1]:6.1f} ms   longest {max(took):6.1f} ms",
+            flush=True,
+        )
+    print(f"p99 above idle: {p99s[1] - p99s[0]:.1f} ms")
+
+
+async def reply_times(  # noqa: PLR0913, PLR0917 - what is to be going on
+    service: OtherProcess,
+    store: Path,
+    chats: Sequence[str],
+    bulk: Sequence[str] | None,
+    count: int,
+    seconds: float,
+) -> list[float]:
+    """Return how long each patient waited for a reply."""
+    async with (
+        Client(service.token, environment=service.environment) as client,
+        bot_on(client, store) as bot,
+    ):
+        sent = [0]
+        sending = None if bulk is None else asyncio.create_task(send_bulk(client, bulk, sent))
+        while (before := await bot.stats()).behind > 0 and bulk is None:
+            await asyncio.sleep(0.5)
+        took: list[float] = await service.ask("talk", chats=chats, count=count, seconds=seconds)
+        after = await bot.stats()
+        if sending is not None:
+            sending.cancel()
+            await asyncio.wait([sending])
+            print(f"chats behind: {before.behind}, {after.behind} at the end; {sent[0]} bulk messages sent")
+    if len(took) < count:
+        print(f"{count - len(took)} of {count} were not answered")
+    return took
+
+
 PARTS: Final = ("dispatch", "dialogs", "messages", "replies")
 
 
@@ -230,10 +386,18 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--events", type=int, default=4_000, help="of `dispatch`, per round")
+    parser.add_argument("--messages", type=int, default=4_000, help="of `messages`")
+    parser.add_argument("--replies", type=int, default=400, help="of `replies`, each time")
+    parser.add_argument("--seconds", type=float, default=40.0, help="of `replies`, each time")
+    parser.add_argument("--behind", type=int, default=1_500, help="of `replies`: chats to be caught up with")
     parser.add_argument("--only", choices=PARTS)
     given = parser.parse_args()
+    logging.getLogger("healthmsg").setLevel(logging.ERROR)  # that a run was ended is no news
     parts: dict[str, Callable[[], None]] = {
         "dispatch": lambda: asyncio.run(measure_dispatch(given.events)),
+        "dialogs": lambda: asyncio.run(measure_dialogs()),
+        "messages": lambda: asyncio.run(measure_messages(given.messages)),
+        "replies": lambda: asyncio.run(measure_replies(given.replies, given.seconds, given.behind)),
     }
     for name, part in parts.items():
         if given.only in {None, name}:
