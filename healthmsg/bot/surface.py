@@ -157,6 +157,8 @@ class DialogProblem:
     version: int
     problem: str
     """Where it no longer fits, in the words of the code: nothing that a patient said."""
+    result: Literal["held", "asked_again"] = "held"
+    """What would become of it: it sends nothing until a person decides, or it asks again from there."""
 
 
 class StoredDialogs(Protocol):
