@@ -142,7 +142,15 @@ class Dispatcher:
         event = scope.event
         kind = type(event)
         if kind is MessageCreated:
-            target = await self._of_message(scope, cast("MessageCreated", event))
+            message = cast("MessageCreated", event)
+            target = self._before_dialogs(scope, message)
+            if target is None and not message.is_own and message.message.sender_id is not None:
+                dialogs = scope.services.dialogs
+                if dialogs is not None and dialogs.wants(event) and await dialogs.handle(scope):
+                    scope.handled = True
+                    return
+                table, incoming = self._messages, scope.incoming
+                target = _first(table.handlers, scope, incoming) or _first(table.fallbacks, scope, incoming)
         elif kind is QuestionAnswered:
             target = await self._of_answer(scope, cast("QuestionAnswered", event))
         else:
@@ -151,7 +159,8 @@ class Dispatcher:
             scope.handled = True
             await target.call(scope, scope.incoming)
 
-    async def _of_message(self, scope: Scope, event: MessageCreated) -> Target | None:
+    def _before_dialogs(self, scope: Scope, event: MessageCreated) -> Target | None:
+        """Return the handler of a message that no dialog may have: a command, or one of the bot's own."""
         table = self._messages
         incoming = scope.incoming = IncomingMessage(scope, event)
         if event.is_own:
@@ -159,16 +168,9 @@ class Dispatcher:
         if event.message.sender_id is None:
             log(logging.WARNING, "a message without a sender: it is handed to @router.event alone")
             return _first(table.of_event, scope, incoming)
-        target = None
         if incoming.folded.removeprefix("/") in self._words:
-            target = _first(table.commands, scope, incoming)
-        if target is None:
-            dialogs = scope.services.dialogs
-            if dialogs is not None and dialogs.wants(event) and await dialogs.handle(scope):
-                scope.handled = True
-                return None
-            target = _first(table.handlers, scope, incoming) or _first(table.fallbacks, scope, incoming)
-        return target
+            return _first(table.commands, scope, incoming)
+        return None
 
     async def _of_other(self, scope: Scope) -> Target | None:
         event = scope.event
@@ -274,13 +276,15 @@ class _Next:
 
 
 def _first(targets: Iterable[Target], scope: Scope, incoming: object) -> Target | None:
-    for target in targets:
-        scope.target = target  # whose filter it is, if that fails
-        for accepts in target.accepts:
-            if not accepts(incoming):
-                break
-        else:
-            return target
+    target = None
+    try:
+        for target in targets:
+            if target.is_meant(incoming):
+                scope.target = target
+                return target
+    except Exception:
+        scope.target = target  # whose filter it is
+        raise
     scope.target = None
     return None
 
