@@ -59,7 +59,9 @@ class Running:
         seams: Seams,
         on_handled: Callable[[Handled], object],
     ) -> None:
-        self.client, self.store, self._clock = client, store, clock
+        self.client: Client = client
+        self.store: BotStore = store
+        self._clock = clock
         self._bot, self._campaigns, self._seams, self._on_handled = bot, campaigns, seams, on_handled
         self._started_at = clock.now()
         self._events = events_over(
