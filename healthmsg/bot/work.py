@@ -412,7 +412,7 @@ class WorkLoop:
         if isinstance(error, RetryLater):
             return self._postponed(item, error.after)
         if isinstance(error, ParkThis):
-            reason, shown = error.reason, "its handler asked for it"  # in words that may be private
+            reason, shown = error.reason, "`healthmsg bot show` says why"  # in words that may be private
             besides = tuple(error.effects)
         elif isinstance(error, asyncio.CancelledError):
             task = asyncio.current_task()

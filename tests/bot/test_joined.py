@@ -45,3 +45,4 @@ async def test_a_dialog_that_is_open_already_holds_up_its_chat_with_no_retries(
         assert "begin" in caplog.text
         assert "DialogOpenError" in caplog.text
         assert "is parked" in caplog.text
+        assert "`healthmsg bot show` says why" in caplog.text

@@ -314,6 +314,23 @@ def test_a_store_that_is_not_there_is_refused_and_not_made(tmp_path: Path) -> No
     assert not path.exists()
 
 
+# --- run
+
+
+def test_a_bot_whose_store_another_process_has_is_not_begun(module: Callable[[str], str]) -> None:
+    name = module(
+        f"{MAKES_A_BOT}from healthmsg.errors import JournalInUseError\n"
+        "class InUse(SilentBot):\n"
+        "    async def __aenter__(self):\n"
+        "        raise JournalInUseError('it is in use')\n"
+        "bot = InUse()\n"
+    )
+    done = invoke("bot", "run", f"{name}:bot")
+
+    assert done.code == 1
+    assert done.err.endswith("Error: another process has the store of this bot: nothing was begun\n")
+
+
 # --- check
 
 
