@@ -235,7 +235,7 @@ async def measure_dispatch(count: int) -> None:
 
 async def measure_dialogs() -> None:
     """Print what dialogs that wait cost."""
-    for name, count, is_kept in (("evicted", 8000, False), ("kept", 1000, True)):
+    for name, count, is_kept in (("evicted", 4000, False), ("kept", 1000, True)):
         size = await memory_of_one(count, is_kept=is_kept)
         print(f"a dialog that waits, {name:8} {size:6.0f} bytes", flush=True)
     for answers, times in ((20, 1000), (500, 40)):
