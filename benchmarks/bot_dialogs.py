@@ -124,7 +124,9 @@ async def memory_of_one(count: int, *, is_kept: bool) -> float:
             await world.start(chats(start, AT_ONCE))
         gc.collect()
         tracemalloc.start()
-        await world.start(chats(count, AT_ONCE))  # of the last transaction, something stays until the next one
+        await world.start(
+            chats(count, AT_ONCE)
+        )  # of the last transaction, something stays until the next one
         gc.collect()
         before = tracemalloc.get_traced_memory()[0]
         for start in range(count + AT_ONCE, 2 * count, AT_ONCE):
@@ -156,7 +158,7 @@ async def cost_of_loading(answers: int, times: int) -> tuple[float, float]:
             Texts.dutch(),
             ZoneInfo("Europe/Amsterdam"),
         )
-        rows = [
+        rows: list[list[Any]] = [
             [one.dialog, one.number, one.kind, one.key, one.value, one.event]
             for one in await world.store.steps(record.id)
         ]
