@@ -134,6 +134,8 @@ class Dispatcher:
             outcome = await self._failed(scope, failure)
         finally:
             scope.forget()
+        if outcome is None:
+            return True
         raise outcome
 
     # --- whose it is
@@ -216,7 +218,8 @@ class Dispatcher:
 
     # --- when it fails
 
-    async def _failed(self, scope: Scope, failure: Exception) -> RetryLater | ParkThis:
+    async def _failed(self, scope: Scope, failure: Exception) -> RetryLater | ParkThis | None:
+        """Return what becomes of the event; `None`: it is done."""
         target = scope.target
         origin = target.origin if isinstance(target, Target) else None
         place, name = _place(failure, origin), type(failure).__name__
@@ -229,6 +232,15 @@ class Dispatcher:
             target.errors if isinstance(target, Target) else [[one for each in self._errors for one in each]]
         )
         chosen = _error_target(errors, failure, scope)
+        dialogs = scope.services.dialogs
+        if (
+            chosen is None
+            and isinstance(failure, DialogOpenError)
+            and dialogs is not None
+            and _is_of_user(scope)
+        ):
+            await dialogs.say_that_one_is_open(scope.for_error())
+            return None
         retry = DEFAULT_RETRY if chosen is None else chosen.retry
         # It will be the same the next time: such a reply is not sent again, and what would end the dialog
         # that is open waits behind this event, most often.
@@ -236,20 +248,28 @@ class Dispatcher:
             chosen is None and isinstance(failure, DialogOpenError)
         )
         wait = None if is_final else retry.wait(scope.event.attempt, self._random)
-        what = "is parked" if wait is None else f"is handled again in {wait.total_seconds():.1f} s"
-        log(
-            logging.ERROR if wait is None else logging.WARNING,
-            "%(handler)s raised %(error)s at %(place)s in start %(attempt)s of its event, which %(what)s",
-            handler=_shown(origin),
-            error=name,
-            place=place,
-            attempt=scope.event.attempt,
-            what=what,
-        )
+        _log_failure(scope, origin, name, place, wait)
         if wait is not None:
             return RetryLater(wait)
         effects = () if chosen is None else await _tell(chosen, scope, failure)
         return ParkThis(f"{_shown(origin)} raised {name} at {place}", effects)
+
+
+def _log_failure(scope: Scope, origin: Origin | None, name: str, place: str, wait: timedelta | None) -> None:
+    log(
+        logging.ERROR if wait is None else logging.WARNING,
+        "%(handler)s raised %(error)s at %(place)s in start %(attempt)s of its event, which %(what)s",
+        handler=_shown(origin),
+        error=name,
+        place=place,
+        attempt=scope.event.attempt,
+        what="is parked" if wait is None else f"is handled again in {wait.total_seconds():.1f} s",
+    )
+
+
+def _is_of_user(scope: Scope) -> bool:
+    """Return whether a user did something who waits for an answer to it."""
+    return isinstance(scope.event, MessageCreated | QuestionAnswered) and not scope.event.is_own
 
 
 class _Next:

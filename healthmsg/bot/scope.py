@@ -69,6 +69,9 @@ class OpenDialogs(Protocol):
     async def handle(self, scope: "Scope") -> bool:
         """Hand the event to its dialog. Return whether it took it."""
 
+    async def say_that_one_is_open(self, scope: "Scope") -> None:
+        """Say in the event's chat that no other dialog can begin."""
+
 
 @define(eq=False)
 class Services:

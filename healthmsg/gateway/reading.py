@@ -135,7 +135,8 @@ def _agree(before: Found, now: Found, page_size: int) -> bool:
     """Return whether a second pass shows what the first did, but for what has been added since.
 
     What was added must fit in its first page: among more, one may have been overlooked. Both have gone
-    down to what is known; how far the last page of each went below that does not count."""
+    down to what is known; how far the last page of each went below that does not count.
+    """
     known = {message.id for message in before.messages}
     added = len(list(takewhile(lambda message: message.id not in known, now.messages)))
     first = [message.id for message in before.messages]

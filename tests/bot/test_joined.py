@@ -1,8 +1,6 @@
 """A whole bot: what is said of what it does."""
 
-import pytest
-
-from healthmsg.bot import Dialog, Dialogs, IncomingMessage, Router, command
+from healthmsg.bot import Dialog, Dialogs, IncomingMessage, Router, Texts, command
 from healthmsg.bot.testing import BotTest, bot_maker
 
 router = Router()
@@ -33,16 +31,12 @@ async def test_what_is_noted_of_an_event_names_its_handler_or_its_dialog_and_the
     assert "An" not in repr(bot_test.handled).split()
 
 
-async def test_a_dialog_that_is_open_already_holds_up_its_chat_with_no_retries(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    async with BotTest(bot_maker(router), allow_parked=True) as bot_test:
+async def test_a_user_who_asks_for_a_second_dialog_hears_that_one_is_open() -> None:
+    async with BotTest(bot_maker(router)) as bot_test:
         an = bot_test.patient("An")
         for said in ("begin", "begin", "An Visser"):
             await an.says(said)
 
-        assert [seen.body for seen in an.sees] == ["Naam?", "Plaats?"]
-        assert "begin" in caplog.text
-        assert "DialogOpenError" in caplog.text
-        assert "is parked" in caplog.text
-        assert "`healthmsg bot show` says why" in caplog.text
+        open_already = Texts.dutch().dialog_open
+        assert [seen.body for seen in an.sees] == ["Naam?", open_already, "Plaats?"]
+        assert [one.ended for one in bot_test.handled if one.ended == "parked"] == []

@@ -192,6 +192,13 @@ class DialogEngine:
             await self._tools.outbox.send(scope.next_key(), chat, Content(said))
         return True
 
+    async def say_that_one_is_open(self, scope: EventScope) -> None:
+        """Say in the event's chat that no other dialog can begin."""
+        chat = getattr(scope.event, "chat", None)
+        if chat is not None:
+            said = self._tools.texts.dialog_open
+            await self._tools.outbox.send(scope.next_key(), chat, Content(said))
+
     # --- one event
 
     async def _turn(
