@@ -233,7 +233,7 @@ class Running:
         return await self._dispatcher.handle(scope)
 
     async def _start_scheduled(self, job: Job, scope: Scope) -> None:
-        scope.target = job.target
+        scope.taken_by = job.target
         try:
             chat, user = await self.place_of(job.chat, job.user)
             chat = await self.locate(chat, user)
@@ -251,14 +251,25 @@ class Running:
                 "the scheduled dialog %(name)s was left out: one is open already",
                 name=job.target,
             )
+        except CallError as error:
+            log(
+                logging.WARNING,
+                "the scheduled dialog %(name)s waits: %(error)s",
+                name=job.target,
+                error=type(error).__name__,
+            )
+            raise RetryLater(_AGAIN) from None
 
     def _note(self, scope: Scope, ended: HowItEnded, reason: str, seconds: float) -> None:
         event, target = scope.event, scope.target
-        handler = str(target.origin) if isinstance(target, Target) else f"dialog {target}" if target else ""
-        chat, attempt = getattr(event, "chat", None), event.attempt
-        at, is_own = self._clock.now(), event.is_own
+        handler = str(target.origin) if isinstance(target, Target) else scope.taken_by
+        chat = getattr(event, "chat", None)
         self._on_handled(
-            Handled(at, event.id, event.kind, chat, handler, seconds, ended, attempt, reason, is_own)
+            Handled(
+                *(self._clock.now(), event.id, event.kind, chat, handler, seconds, ended, event.attempt),
+                reason=reason,
+                is_own=event.is_own,
+            )
         )
 
     # --- who and where

@@ -46,7 +46,7 @@ class Handled:
     reason: str = ""
     """Of one that is parked or comes again, without anything private: `ValueError`."""
     is_own: bool = False
-    """Whether it is about what the bot's own user did, such as the echo of a reply."""
+    """Whether the bot's own user did it: each of its replies comes back as an event."""
 
 
 @frozen(kw_only=True)
@@ -157,6 +157,8 @@ class DialogProblem:
     version: int
     problem: str
     """Where it no longer fits, in the words of the code: nothing that a patient said."""
+    result: Literal["held", "asked_again"] = "held"
+    """What would become of it: it sends nothing until a person decides, or it asks again from there."""
 
 
 class StoredDialogs(Protocol):

@@ -36,8 +36,8 @@ class TooManyStepsError(DialogError):
 class DialogOpenError(DialogError):
     """A dialog is open for this chat and user already. The new one has not begun.
 
-    A handler that does not catch it is not called again: its event is done, and the log says so. Where the
-    dialog that is open is held, the event is parked.
+    A handler that does not catch it is not called again: the user hears that one is open. Where that one is
+    held, the event is parked.
     """
 
     def __init__(self, name: str, *, is_held: bool = False) -> None:

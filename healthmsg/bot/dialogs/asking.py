@@ -50,7 +50,7 @@ class Ask(Step[T]):
         self.run = run
         self.kind: str = ASK + question.kind
         self.key: str = question.body if key is None else key
-        self.row = None
+        self.row: StepRecord | None = None
         self.question: QuestionType[T] = question
         self.remind: Sequence[timedelta] = (remind,) if isinstance(remind, timedelta) else remind
         self.timeout: timedelta | None = timeout

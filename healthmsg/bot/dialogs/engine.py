@@ -153,7 +153,6 @@ class DialogEngine:
                 return await self._say_that_it_is_over(scope)
         if record is None:
             return False
-        scope.target = record.name
         return await self._turn(scope, record, lambda turn: self._take(turn, number))
 
     async def _record_at(self, place: Place) -> DialogRecord | None:
@@ -195,6 +194,13 @@ class DialogEngine:
             await self._tools.outbox.send(scope.next_key(), chat, Content(said))
         return True
 
+    async def say_that_one_is_open(self, scope: EventScope) -> None:
+        """Say in the event's chat that no other dialog can begin."""
+        chat = getattr(scope.event, "chat", None)
+        if chat is not None:
+            said = self._tools.texts.dialog_open
+            await self._tools.outbox.send(scope.next_key(), chat, Content(said))
+
     # --- one event
 
     async def _turn(
@@ -205,6 +211,7 @@ class DialogEngine:
         run: Run | None = None,
     ) -> bool:
         """Let an event do its work on a dialog. Whatever fails, what is in memory is forgotten."""
+        scope.taken_by = record.name
         key = self._tools.store.event_key(scope.event.id)
         kept = self._kept.pop(record.id)
         turn = Turn(self._tools, self._registry, scope, key, self._attempts, record, run or kept)
@@ -337,7 +344,6 @@ class DialogEngine:
 
     async def _take_timer(self, scope: EventScope, event: TimerDue) -> bool:
         record = await self._record_of(event.dialog or "")
-        scope.target = None if record is None else record.name
         if event.timer_kind == _START and record is None:
             await self._start_due(scope, event)
         elif record is None:

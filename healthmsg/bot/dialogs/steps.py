@@ -74,6 +74,11 @@ class Step(Wanted, Generic[T]):
         self.row: StepRecord | None = None
         """What there is of it already."""
 
+    def open(self) -> StepRecord:
+        """Enter it as begun, and return what there is of it now."""
+        self.row = row = self.run.journal.open(self.kind, self.key)
+        return row
+
     def __await__(self) -> Generator[object, object, T]:
         """Wait for it, unless it was done before."""
         run = self.run
@@ -253,8 +258,8 @@ class Sleep(Step[None]):
         """Set the timer that ends it."""
         run = self.run
         if self.row is None:
-            self.row: StepRecord | None = run.journal.open(self.kind, self.key)
-            set_timer(run, self.row.number, kinds.SLEEP, run.tools.clock.now() + self.how_long)
+            row = self.open()
+            set_timer(run, row.number, kinds.SLEEP, run.tools.clock.now() + self.how_long)
         return SUSPENDED
 
 
@@ -271,7 +276,8 @@ class HandOver(Step[None]):
     async def perform(self) -> object:
         """Fall silent."""
         run = self.run
-        self.row: StepRecord | None = self.row or run.journal.open(self.kind, self.key)
+        if self.row is None:
+            self.open()
         if run.record.state == "open":
             run.document.held = Held("handed_over", self.reason, self.resume)
             run.hold()

@@ -30,9 +30,6 @@ AGAIN: Final = timedelta(hours=1)
 class EventScope(Protocol):
     """One event that is being handled, as far as dialogs need it."""
 
-    target: object
-    """What handles it: the name of a dialog, for the log."""
-
     @property
     def event(self) -> Event:
         """The event."""
@@ -40,6 +37,9 @@ class EventScope(Protocol):
     @property
     def effects(self) -> list[Effect]:
         """What is committed together with the event's end."""
+
+    taken_by: str
+    """The name of the dialog that the event is for."""
 
     def next_key(self) -> str:
         """Return the key of the next reply: the same one when the event is handled again."""
