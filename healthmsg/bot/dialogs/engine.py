@@ -95,6 +95,7 @@ class DialogEngine:
                 f"{dialog.where} and {self._registry[dialog.name].where}: two dialogs are called"
                 f" {dialog.name}. Name one of them with @router.dialog(name=...)."
             )
+        dialog.look_again()
 
     async def open(self) -> None:
         """Learn which users are asked together, and which chats a person answers in."""
