@@ -188,3 +188,26 @@ async def test_the_control_surface_says_and_logs_nothing_private(
     assert {status for status, *_ in answers[len(requests) :]} == {401}
     await bot_test.idle()
     assert leaked(caplog.text) == []
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        f"GET /stats HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\x00\r\n\r\n",
+        f"GET /{SAID} {SAID} {SAID}\r\n\r\n",
+        f"POST /dialogs HTTP/1.1\r\nAuthorization: Bearer {TOKEN}\r\nTransfer-Encoding: chunked\r\n\r\n{SAID}\r\n",
+        f"POST /dialogs HTTP/1.1\r\nHost: localhost\r\nContent-Length: {SAID}\r\n\r\n",
+    ],
+    ids=["header", "line", "chunk", "length"],
+)
+async def test_the_control_surface_logs_nothing_of_a_request_that_it_cannot_read(
+    bot_test: BotTest, request_: str, caplog: pytest.LogCaptureFixture, complaints: list[str]
+) -> None:
+    async with Control(bot_test.bot, TOKEN) as control:
+        reader, writer = await asyncio.open_connection("127.0.0.1", control.port)
+        writer.write(request_.encode("latin-1"))
+        answer = await reader.read(1000)
+        writer.close()
+
+    assert b" 400 " in answer.partition(b"\r\n")[0]
+    assert leaked(caplog.text, *complaints) == []
