@@ -232,7 +232,7 @@ class Dispatcher:
         if isinstance(failure, DialogHeldError):
             return ParkThis(str(failure))
         if isinstance(failure, _NOT_OF_THE_EVENT):
-            log(logging.ERROR, "%(handler)s: %(error)s; the event waits", handler=_shown(origin), error=name)
+            log(logging.ERROR, "%(handler)s: %(error)s; the event waits", handler=_shown(origin, scope), error=name)
             return RetryLater(_UNTIL_THEN)
         errors = (
             target.errors if isinstance(target, Target) else [[one for each in self._errors for one in each]]
@@ -260,14 +260,14 @@ class Dispatcher:
         if wait is not None:
             return RetryLater(wait)
         effects = () if chosen is None else await _tell(chosen, scope, failure)
-        return ParkThis(f"{_shown(origin)} raised {name} at {place}", effects)
+        return ParkThis(f"{_shown(origin, scope)} raised {name} at {place}", effects)
 
 
 def _log_failure(scope: Scope, origin: Origin | None, name: str, place: str, wait: timedelta | None) -> None:
     log(
         logging.ERROR if wait is None else logging.WARNING,
         "%(handler)s raised %(error)s at %(place)s in start %(attempt)s of its event, which %(what)s",
-        handler=_shown(origin),
+        handler=_shown(origin, scope),
         error=name,
         place=place,
         attempt=scope.event.attempt,
@@ -429,5 +429,7 @@ def _place(failure: Exception, origin: Origin | None) -> str:
     return f"{file}:{line}"
 
 
-def _shown(origin: Origin | None) -> str:
-    return "a dialog or a middleware" if origin is None else str(origin)
+def _shown(origin: Origin | None, scope: Scope) -> str:
+    if origin is not None:
+        return str(origin)
+    return f"the dialog {scope.taken_by}" if scope.taken_by else "a middleware"

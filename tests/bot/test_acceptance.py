@@ -327,7 +327,7 @@ async def test_a_dialog_that_is_scheduled_with_a_user_who_is_not_there_is_left_t
     await bot_test.advance(minutes=5)
 
     (parked,) = await bot_test.bot.parked()
-    assert "raised NotFoundError" in parked.reason
+    assert "the dialog intake raised NotFoundError" in parked.reason
 
 
 async def test_a_scheduled_dialog_waits_for_as_long_as_the_service_is_away(healthmsg_bot: StartBot) -> None:
