@@ -232,7 +232,12 @@ class Dispatcher:
         if isinstance(failure, DialogHeldError):
             return ParkThis(str(failure))
         if isinstance(failure, _NOT_OF_THE_EVENT):
-            log(logging.ERROR, "%(handler)s: %(error)s; the event waits", handler=_shown(origin, scope), error=name)
+            log(
+                logging.ERROR,
+                "%(handler)s: %(error)s; the event waits",
+                handler=_shown(origin, scope),
+                error=name,
+            )
             return RetryLater(_UNTIL_THEN)
         errors = (
             target.errors if isinstance(target, Target) else [[one for each in self._errors for one in each]]

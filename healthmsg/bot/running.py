@@ -15,6 +15,7 @@ from typing import Final, Literal
 from healthmsg.bot.campaigns import Campaigns
 from healthmsg.bot.clock import BotClock
 from healthmsg.bot.content import Content
+from healthmsg.bot.dialogs.asking import word_of
 from healthmsg.bot.dialogs.engine import DialogEngine
 from healthmsg.bot.dispatch import Dispatcher
 from healthmsg.bot.outbox import Outbox
@@ -386,8 +387,8 @@ def _backoff(longest: float | None) -> Backoff | None:
 def _is_one_of(event: Event, commands: frozenset[str]) -> bool:
     if not isinstance(event, MessageCreated):
         return False
-    said = (event.message.body or "").strip().casefold().removeprefix("/")
-    return said in commands
+    said = word_of(event).removeprefix("/")
+    return any(said == command.strip().casefold().removeprefix("/") for command in commands)
 
 
 @contextmanager

@@ -341,3 +341,35 @@ async def test_a_scheduled_dialog_waits_for_as_long_as_the_service_is_away(healt
     await bot_test.advance(minutes=1)
 
     assert said(an) == ["Naam?"]
+
+
+# --- a person has the chat
+
+
+@router.message(command("hulp"))
+async def help_is_coming(message: IncomingMessage) -> None:
+    await message.reply("Er komt hulp.")
+
+
+@router.message(command("overgeven"))
+async def begin_handing_over(message: IncomingMessage, dialogs: Dialogs) -> None:
+    await dialogs.start(handing_over, message)
+
+
+@router.dialog
+async def handing_over(d: Dialog) -> None:
+    await d.hand_over("Voor een mens.", resume=("/Hulp",))
+
+
+async def test_the_commands_of_a_chat_that_was_handed_over_are_written_as_all_commands(
+    healthmsg_bot: StartBot,
+) -> None:
+    bot_test = await healthmsg_bot(router)
+    an = bot_test.patient("An")
+    team = bot_test.group("Team", an)
+    await bot_test.idle()
+    await an.says("overgeven", group=team)
+    for said_ in ("hallo", "intake", "hulp", "HULP", "/hulp", f"{bot_test.mention} hulp"):
+        await an.says(said_, group=team)
+
+    assert [seen.body for seen in team.sees] == ["Er komt hulp."] * 4
