@@ -195,7 +195,7 @@ async def test_the_control_surface_says_and_logs_nothing_private(
     [
         f"GET /stats HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\x00\r\n\r\n",
         f"GET /{SAID} {SAID} {SAID}\r\n\r\n",
-        f"POST /retry HTTP/1.1\r\nAuthorization: Bearer {TOKEN}\r\nTransfer-Encoding: chunked\r\n\r\n{SAID}\r\n",
+        f"POST / HTTP/1.1\r\nAuthorization: Bearer {TOKEN}\r\nTransfer-Encoding: chunked\r\n\r\n{SAID}\r\n",
         f"POST /dialogs HTTP/1.1\r\nHost: localhost\r\nContent-Length: {SAID}\r\n\r\n",
     ],
     ids=["header", "line", "chunk", "length"],
