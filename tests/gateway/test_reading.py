@@ -16,7 +16,7 @@ def listed(count: int) -> list[str]:
     return [f"m{number}" for number in range(count, 0, -1)]
 
 
-def read(reading: Reading, ids: list[str], deleted: Mapping[int, str] = {}) -> tuple[Found, list[Ask]]:  # noqa: B006 - read only
+def read(reading: Reading, ids: list[str], deleted: Mapping[int, str] = {}) -> tuple[Found, list[Ask]]:
     """Read a list of which messages are deleted, each before the request with that number."""
     asks: list[Ask] = []
     page: Sequence[Message] | None = None
