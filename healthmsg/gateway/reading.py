@@ -124,11 +124,11 @@ def _one_pass(enough: Enough, amount: int) -> Reading:
         before = len(messages)
         for message in page:
             messages.setdefault(message.id, message)
+        if len(messages) == before:
+            return Found(tuple(messages.values()), Reached.END)
         if reached := enough(page):
             return Found(tuple(messages.values()), reached)
-        if len(messages) == before:
-            break
-    return Found(tuple(messages.values()), Reached.END)
+    raise AssertionError("there is always a next page")
 
 
 def _agree(before: Found, now: Found, page_size: int) -> bool:
