@@ -243,16 +243,7 @@ class Dispatcher:
             target.errors if isinstance(target, Target) else [[one for each in self._errors for one in each]]
         )
         chosen = _error_target(errors, failure, scope)
-        dialogs = scope.services.dialogs
-        if (
-            chosen is None
-            and isinstance(failure, DialogOpenError)
-            and not failure.is_held
-            and dialogs is not None
-            and _is_of_user(scope)
-        ):
-            scope.effects.clear()
-            await dialogs.say_that_one_is_open(scope.for_error())
+        if chosen is None and await _hears_that_one_is_open(scope, failure):
             return None
         retry = DEFAULT_RETRY if chosen is None else chosen.retry
         # It will be the same the next time: such a reply is not sent again, and what would end the dialog
@@ -278,6 +269,21 @@ def _log_failure(scope: Scope, origin: Origin | None, name: str, place: str, wai
         attempt=scope.event.attempt,
         what="is parked" if wait is None else f"is handled again in {wait.total_seconds():.1f} s",
     )
+
+
+async def _hears_that_one_is_open(scope: Scope, failure: Exception) -> bool:
+    """Say to a user that no second dialog can begin, if that is what failed. Not where one is held."""
+    dialogs = scope.services.dialogs
+    if (
+        not isinstance(failure, DialogOpenError)
+        or failure.is_held
+        or dialogs is None
+        or not _is_of_user(scope)
+    ):
+        return False
+    scope.effects.clear()
+    await dialogs.say_that_one_is_open(scope.for_error())
+    return True
 
 
 def _is_of_user(scope: Scope) -> bool:
