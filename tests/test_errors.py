@@ -80,7 +80,7 @@ MAKERS: dict[type[HealthmsgError], Callable[[], HealthmsgError]] = {
     WrongEventLoopError: WrongEventLoopError,
     ForeignAwaitError: lambda: ForeignAwaitError("asyncio.sleep", "bot.py", 7),
     TooManyStepsError: lambda: TooManyStepsError("intake", 1000),
-    DialogOpenError: lambda: DialogOpenError("intake"),
+    DialogOpenError: lambda: DialogOpenError("intake", is_held=True),
     DialogHeldError: lambda: DialogHeldError("intake", "its code fails"),
     OnceFailedError: lambda: OnceFailedError("KeyError"),
     NotKeptError: lambda: NotKeptError("Lock"),

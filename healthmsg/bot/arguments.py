@@ -172,6 +172,10 @@ class Provided:
         self._check_new(wanted)
         self._makers[wanted] = make
 
+    def beside(self, values: Mapping[type, object]) -> "Provided":
+        """Return the same with these values, of types that are not there."""
+        return Provided({**values, **self._values}, self._makers, self._resources)
+
     def _add_resource(self, resource: Resource) -> None:
         self._check_new(resource.type)
         self._resources[resource.type] = resource

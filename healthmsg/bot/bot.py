@@ -41,6 +41,7 @@ from healthmsg.bot.timetable import ASKED_FOR, Job, Timetable, calls, job_of, se
 from healthmsg.bulk.journal import JournalMessage
 from healthmsg.bulk.models import JournalTarget
 from healthmsg.client import Client
+from healthmsg.environment import Environment
 from healthmsg.errors import ConfigurationError, InvalidInputError
 from healthmsg.ids import ChatAddress
 from healthmsg.json_text import JSONObject
@@ -253,14 +254,18 @@ class Bot(AsyncOnly):
 
     def _engine(self, store: StoredDialogs, running: "Running | None", me: str = "") -> DialogEngine:
         dialogs = [dialog for router in self._routers for dialog in router.all_dialogs()]
+        # To try dialogs, the client is in no process of its own: it is asked for, and calls nothing.
+        own = {} if running is not None else {Client: self._given_client or _idle_client(), Bot: self}
+        provided = self._provided.beside(own)
         return DialogEngine(
             store,  # type: ignore[arg-type] # to try dialogs, no more than reading is needed
             running.replies if running is not None else None,  # type: ignore[arg-type] # as above
             self._clock,
             dialogs=dialogs,
             texts=self._texts,
-            resolve=lambda _dialog, _name, annotation: self._provided.value_for(annotation),
+            resolve=lambda _dialog, _name, annotation: provided.value_for(annotation),
             identities=running.identities if running is not None else None,
+            locate=running.locate if running is not None else None,
             time_zone=self._time_zone,
             me=me,
         )
@@ -399,6 +404,11 @@ class Bot(AsyncOnly):
             return False
         await self._require_running().store.commit(CancelTimer(f"{ASKED_FOR}/{schedule_id}"))
         return True
+
+
+def _idle_client() -> Client:
+    """Return a client for code that is tried: as long as it is not entered, it does nothing."""
+    return Client("unused", environment=Environment("unused", "https://unused.invalid/v1"))
 
 
 def _address(chat: ChatAddress | str) -> ChatAddress:

@@ -103,6 +103,7 @@ class Control(AsyncOnly):
         runner = web.AppRunner(
             self._application(),
             access_log=None,
+            logger=_silent(),
             handle_signals=False,
             keepalive_timeout=_KEEP_ALIVE,
             shutdown_timeout=_CLOSE_WITHIN,
@@ -243,6 +244,13 @@ class Control(AsyncOnly):
         else:
             raise _Refusal(400, "invalid", "when must be now or idle")
         return _json({"stopping": when}, 202)
+
+
+def _silent() -> logging.Logger:
+    """Return what the server logs into: it would show what it cannot read of a request, as of its token."""
+    silent = logging.Logger("healthmsg.control")  # noqa: LOG001 - known to this server alone
+    silent.disabled = True
+    return silent
 
 
 def _note_failure(stopping: "asyncio.Task[None]") -> None:

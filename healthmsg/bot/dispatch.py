@@ -3,7 +3,7 @@
 import logging
 import random
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from types import CodeType
 from typing import Final, cast
@@ -42,6 +42,7 @@ from healthmsg.events import (
 )
 from healthmsg.log import log
 
+Instead = Callable[[Scope], Awaitable[None]]
 _NOT_OF_THE_EVENT: Final = (
     ClientClosedError,
     ReauthorizationRequiredError,
@@ -109,15 +110,20 @@ class Dispatcher:
                 Target((accepts,), call, origin, self._errors, commands=accepted.commands)
             )
 
-    async def handle(self, scope: Scope) -> bool:
+    async def handle(self, scope: Scope, instead: Instead | None = None) -> bool:
         """Hand an event to its handler. Return whether there was one.
+
+        What is to be done *instead* fails as a handler does.
 
         Raises:
             RetryLater: it failed, and is to be handled again.
             ParkThis: it failed as often as it may; its error handler was called.
         """
         try:
-            if self._middlewares:
+            if instead is not None:
+                scope.handled = True
+                await instead(scope)
+            elif self._middlewares:
                 await _Next(self, scope, 0)(scope.event)
             else:
                 await self._dispatch(scope)
@@ -226,7 +232,12 @@ class Dispatcher:
         if isinstance(failure, DialogHeldError):
             return ParkThis(str(failure))
         if isinstance(failure, _NOT_OF_THE_EVENT):
-            log(logging.ERROR, "%(handler)s: %(error)s; the event waits", handler=_shown(origin), error=name)
+            log(
+                logging.ERROR,
+                "%(handler)s: %(error)s; the event waits",
+                handler=_shown(origin, scope),
+                error=name,
+            )
             return RetryLater(_UNTIL_THEN)
         errors = (
             target.errors if isinstance(target, Target) else [[one for each in self._errors for one in each]]
@@ -236,9 +247,11 @@ class Dispatcher:
         if (
             chosen is None
             and isinstance(failure, DialogOpenError)
+            and not failure.is_held
             and dialogs is not None
             and _is_of_user(scope)
         ):
+            scope.effects.clear()
             await dialogs.say_that_one_is_open(scope.for_error())
             return None
         retry = DEFAULT_RETRY if chosen is None else chosen.retry
@@ -252,14 +265,14 @@ class Dispatcher:
         if wait is not None:
             return RetryLater(wait)
         effects = () if chosen is None else await _tell(chosen, scope, failure)
-        return ParkThis(f"{_shown(origin)} raised {name} at {place}", effects)
+        return ParkThis(f"{_shown(origin, scope)} raised {name} at {place}", effects)
 
 
 def _log_failure(scope: Scope, origin: Origin | None, name: str, place: str, wait: timedelta | None) -> None:
     log(
         logging.ERROR if wait is None else logging.WARNING,
         "%(handler)s raised %(error)s at %(place)s in start %(attempt)s of its event, which %(what)s",
-        handler=_shown(origin),
+        handler=_shown(origin, scope),
         error=name,
         place=place,
         attempt=scope.event.attempt,
@@ -421,5 +434,7 @@ def _place(failure: Exception, origin: Origin | None) -> str:
     return f"{file}:{line}"
 
 
-def _shown(origin: Origin | None) -> str:
-    return "a dialog or a middleware" if origin is None else str(origin)
+def _shown(origin: Origin | None, scope: Scope) -> str:
+    if origin is not None:
+        return str(origin)
+    return f"the dialog {scope.taken_by}" if scope.taken_by else "a middleware"

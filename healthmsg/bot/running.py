@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
 from datetime import timedelta
+from functools import partial
 from types import FrameType
 from typing import Final, Literal
 
 from healthmsg.bot.campaigns import Campaigns
 from healthmsg.bot.clock import BotClock
 from healthmsg.bot.content import Content
+from healthmsg.bot.dialogs.asking import word_of
 from healthmsg.bot.dialogs.engine import DialogEngine
 from healthmsg.bot.dispatch import Dispatcher
 from healthmsg.bot.outbox import Outbox
@@ -29,7 +31,14 @@ from healthmsg.bot.work import WorkLoop
 from healthmsg.bulk.reconcile import SETTLE as REPLY_SETTLE
 from healthmsg.bulk.reconcile import my_id
 from healthmsg.client import Client
-from healthmsg.errors import CallError, DialogOpenError, InvalidInputError
+from healthmsg.errors import (
+    BadRequestError,
+    CallError,
+    DialogOpenError,
+    ForbiddenError,
+    InvalidInputError,
+    NotFoundError,
+)
 from healthmsg.events import Event, MessageCreated, TimerDue
 from healthmsg.gateway.backoff import Backoff
 from healthmsg.gateway.catch_up import SETTLE
@@ -38,7 +47,7 @@ from healthmsg.gateway.source import EventSource
 from healthmsg.gateway.stream import EventsState
 from healthmsg.ids import ChatAddress, ChatKind
 from healthmsg.log import log
-from healthmsg.models import IdentityProvider, SentMessage, Verification
+from healthmsg.models import ConversationInfo, IdentityProvider, SentMessage, Verification
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _AGAIN: Final = timedelta(seconds=30)
@@ -221,13 +230,21 @@ class Running:
             if job is None:
                 raise ParkThis("its timer was not set by a schedule of this version")
             if job.do == "dialog":
-                await self._start_scheduled(scope, job)
-                return True
+                return await self._dispatcher.handle(scope, partial(self._start_scheduled, job))
         return await self._dispatcher.handle(scope)
 
-    async def _start_scheduled(self, scope: Scope, job: Job) -> None:
+    async def _start_scheduled(self, job: Job, scope: Scope) -> None:
+        scope.taken_by = job.target
         try:
             chat, user = await self.place_of(job.chat, job.user)
+            chat = await self.locate(chat, user)
+        except (BadRequestError, ForbiddenError, NotFoundError):
+            raise  # there is no such chat or user: as when a handler fails
+        except CallError as error:
+            name, problem = job.target, type(error).__name__
+            log(logging.WARNING, "the scheduled dialog %(name)s waits: %(error)s", name=name, error=problem)
+            raise RetryLater(_AGAIN) from None
+        try:
             await self.engine.start(scope, job.target, chat, user, (), job.answers)
         except DialogOpenError:
             log(
@@ -271,12 +288,33 @@ class Running:
             return (await self.client.conversations.start(user)).address, user
         if user:
             return chat, user
-        if chat.kind is not ChatKind.CONVERSATION:
+        if chat.kind.is_group:
             raise InvalidInputError("a dialog in a group chat needs a user")
-        other = (await self.client.conversations(chat.id).get()).user
+        found = await self.client.chat(chat).get()
+        other = found.user if isinstance(found, ConversationInfo) else None
         if other is None:
             raise InvalidInputError("the service does not say who this conversation is with: name the user")
         return chat, other.id
+
+    async def locate(self, chat: ChatAddress, user: str) -> ChatAddress:
+        """Return the address of a chat with a user as events have it.
+
+        The vendor's software addresses a conversation by the other side's user [V], and one may have an
+        auxiliary id: messages come from its own id all the same.
+
+        Raises:
+            CallError: the service was asked, and did not say.
+        """
+        kind = ChatKind.GROUP_CHAT if chat.kind.is_group else ChatKind.CONVERSATION
+        if chat.kind is kind and (kind is ChatKind.GROUP_CHAT or chat.id != user):
+            return chat
+        try:
+            return ChatAddress(kind, (await self.client.chat(chat).get()).id)
+        except NotFoundError:
+            if chat.id != user:
+                raise
+        # There is no conversation with this user yet.
+        return (await self.client.conversations.start(user)).address
 
     async def identities(self, user_id: str) -> tuple[Sequence[IdentityProvider], Sequence[Verification]]:
         """Return with what a user can still be verified, and with what they are."""
@@ -349,8 +387,8 @@ def _backoff(longest: float | None) -> Backoff | None:
 def _is_one_of(event: Event, commands: frozenset[str]) -> bool:
     if not isinstance(event, MessageCreated):
         return False
-    said = (event.message.body or "").strip().casefold().removeprefix("/")
-    return said in commands
+    said = word_of(event).removeprefix("/")
+    return any(said == command.strip().casefold().removeprefix("/") for command in commands)
 
 
 @contextmanager

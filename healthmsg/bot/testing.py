@@ -275,12 +275,17 @@ class BotTest(AsyncOnly):
         """Wait until the bot has received all that was sent, and has nothing to do before time goes by.
 
         Raises:
-            AssertionError: that does not happen within ten seconds of real time; or it does not get on.
+            AssertionError: that does not happen within ten seconds of real time after the last start of the
+                bot; or it does not get on.
             Exception: what the bot has ended with.
         """
+        loop, restarts = asyncio.get_running_loop(), self.restarts
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(_PATIENCE) as patience:
                 while not await self._is_idle():
+                    if restarts != self.restarts:
+                        restarts = self.restarts
+                        patience.reschedule(loop.time() + _PATIENCE)
                     if self.restarts > _MOST_RESTARTS:
                         raise AssertionError("the bot does not get on: it was started again 1,000 times")
         except TimeoutError:

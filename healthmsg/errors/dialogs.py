@@ -34,9 +34,15 @@ class TooManyStepsError(DialogError):
 
 
 class DialogOpenError(DialogError):
-    """A dialog is open for this chat and user already. The new one has not begun."""
+    """A dialog is open for this chat and user already. The new one has not begun.
 
-    def __init__(self, name: str) -> None:
+    A handler that does not catch it is not called again: the user hears that one is open. Where that one is
+    held, the event is parked.
+    """
+
+    def __init__(self, name: str, *, is_held: bool = False) -> None:
+        self.is_held: bool = is_held
+        """Whether it waits for a person, since its code does not fit or fails."""
         super().__init__(
             f"The dialog {name} is open for this chat and user, and there can be one. End it with"
             " dialogs.stop(...) first. The new one has not begun."

@@ -118,6 +118,18 @@ async def test_each_event_makes_a_line_unless_it_is_quiet(is_quiet: bool) -> Non
     assert any("message_created" in line for line in running.lines) is not is_quiet
 
 
+async def test_the_echo_of_a_reply_makes_no_line_unless_a_handler_wants_it() -> None:
+    bot = SilentBot()
+    running = Running(bot)
+    await until(lambda: bot.asked)
+    for watcher in bot.watchers:
+        watcher(handled(is_own=True, ended="ignored"))
+        watcher(handled(is_own=True, ended="done"))
+    bot.stop()
+    await running.task
+    assert sum("message_created" in line for line in running.lines) == 1
+
+
 async def test_the_control_surface_is_there_as_long_as_the_bot() -> None:
     bot = SilentBot()
     running = Running(bot, ControlAt(0, "t0ken"))

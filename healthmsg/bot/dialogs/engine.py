@@ -21,7 +21,7 @@ from healthmsg.bot.dialogs.kept import Kept, Place
 from healthmsg.bot.dialogs.questions.texts import Texts
 from healthmsg.bot.dialogs.registration import RegisteredDialog, Resolve
 from healthmsg.bot.dialogs.replay import run_of
-from healthmsg.bot.dialogs.run import DialogOutbox, DialogStore, Identities, Run, Tools
+from healthmsg.bot.dialogs.run import DialogOutbox, DialogStore, Identities, Locate, Run, Tools
 from healthmsg.bot.dialogs.steps import HandOver, Raised, Sleep
 from healthmsg.bot.dialogs.turn import AGAIN, EventScope, Turn
 from healthmsg.bot.dialogs.values import exit_to_json, from_json, to_json
@@ -35,6 +35,7 @@ from healthmsg.events import (
     TimerDue,
     VerificationAccepted,
     VerificationRejected,
+    event_from_dict,
 )
 from healthmsg.ids import ChatAddress
 from healthmsg.log import log
@@ -63,13 +64,14 @@ class DialogEngine:
         texts: Texts | None = None,
         resolve: Resolve | None = None,
         identities: Identities | None = None,
+        locate: Locate | None = None,
         time_zone: str = "Europe/Amsterdam",
         me: str = "",
         attempts: int = 3,
         keep: int = 1000,
     ) -> None:
         self._tools = Tools(
-            store, outbox, clock, texts or Texts.dutch(), ZoneInfo(time_zone), identities, resolve, me
+            store, outbox, clock, texts or Texts.dutch(), ZoneInfo(time_zone), identities, resolve, me, locate
         )
         self._registry: dict[str, RegisteredDialog[Any]] = {}
         for dialog in dialogs:
@@ -93,6 +95,7 @@ class DialogEngine:
                 f"{dialog.where} and {self._registry[dialog.name].where}: two dialogs are called"
                 f" {dialog.name}. Name one of them with @router.dialog(name=...)."
             )
+        dialog.look_again()
 
     async def open(self) -> None:
         """Learn which users are asked together, and which chats a person answers in."""
@@ -287,7 +290,7 @@ class DialogEngine:
     async def _take(self, turn: Turn, number: int | None) -> bool:
         """Hand a message, an answer or a verification to the dialog."""
         document = turn.run.document if turn.run is not None else Document.of(turn.record.document)
-        if document.started == turn.key:
+        if document.started == turn.key or _is_older(turn.scope.event, turn.record, document):
             return False
         if turn.record.state == "held":
             held = document.held
@@ -349,13 +352,20 @@ class DialogEngine:
         elif event.timer_kind == _STOP:
             self._drop(record)
             scope.effects.append(CloseDialog(record.id))
-        elif record.state == "held" and event.timer_kind in TIMERS:
-            scope.effects.append(PutTimer(_later(event, record, self._tools.clock)))
         elif record.state == "held" and event.timer_kind == _HAND_OVER:
             pass  # it is silent already
-        else:
+        elif event.timer_kind not in TIMERS:
             await self._turn(scope, record, lambda turn: self._take_due(turn, event))
+        elif record.state == "held" or not await self._is_taken_due(scope, record, event):
+            scope.effects.append(PutTimer(_later(event, record, self._tools.clock)))
         return True
+
+    async def _is_taken_due(self, scope: EventScope, record: DialogRecord, event: TimerDue) -> bool:
+        """Hand a reminder or the like to its dialog. Return `False` if that is held now: it has to wait."""
+        try:
+            return await self._turn(scope, record, lambda turn: self._take_due(turn, event))
+        except DialogHeldError:
+            return False
 
     async def _take_due(self, turn: Turn, event: TimerDue) -> bool:
         was_handed_over = (held := Document.of(turn.record.document).held) and held.why == "handed_over"
@@ -408,23 +418,17 @@ class DialogEngine:
             NotKeptError: an argument or answer cannot be kept.
         """
         code = self._code(dialog)
+        chat = await self._located(chat, user_id)
         key = scope.next_key() if scope is not None else uuid4().hex
         number = sha256(f"dialog/{key}".encode()).hexdigest()[:24]
         place = chat.text, user_id
         record = await self._tools.store.dialog(*place)
         is_here = scope is not None and _chat_of(scope.event) == chat.text
         if record is not None and record.id != number and not self._is_closing(scope, record):
-            raise DialogOpenError(record.name)
+            raise DialogOpenError(record.name, is_held=record.state == "held")
         if scope is None or not is_here:
-            timer = self._timer(
-                number,
-                _START,
-                place,
-                name=code.name,
-                args=to_json([*args]),
-                answers=to_json(dict(answers or {})),
-            )
-            await self._put(scope, timer)
+            asked = {"name": code.name, "args": to_json([*args]), "answers": to_json(dict(answers or {}))}
+            await self._put(scope, self._timer(number, _START, place, **asked))
         elif record is not None and record.id == number:
             await self._turn(scope, record, self._started_again)
         else:
@@ -466,7 +470,7 @@ class DialogEngine:
 
     async def stop(self, scope: EventScope | None, chat: ChatAddress, user_id: str) -> bool:
         """End the dialog of a chat and user, without a word. Return whether there was one."""
-        record = await self._tools.store.dialog(chat.text, user_id)
+        record = await self.find(chat, user_id)
         if record is None:
             return False
         if scope is not None and _chat_of(scope.event) == record.chat:
@@ -478,7 +482,7 @@ class DialogEngine:
 
     async def take_back(self, scope: EventScope | None, chat: ChatAddress, user_id: str) -> bool:
         """Let a dialog go on that was handed over or is held. Return whether there was one."""
-        record = await self._tools.store.dialog(chat.text, user_id)
+        record = await self.find(chat, user_id)
         if record is None or record.state != "held":
             return False
         await self._put(scope, self._timer(record.id, _TAKE_BACK, (record.chat, record.user)))
@@ -488,7 +492,7 @@ class DialogEngine:
         self, scope: EventScope | None, chat: ChatAddress, user_id: str, reason: str, resume: Iterable[str]
     ) -> bool:
         """Hand the chat of an open dialog to a person. Return whether there was one."""
-        record = await self._tools.store.dialog(chat.text, user_id)
+        record = await self.find(chat, user_id)
         if record is None or record.state != "open":
             return False
         place = record.chat, record.user
@@ -497,7 +501,11 @@ class DialogEngine:
 
     async def find(self, chat: ChatAddress, user_id: str) -> DialogRecord | None:
         """Return the dialog of a chat and user."""
-        return await self._tools.store.dialog(chat.text, user_id)
+        return await self._tools.store.dialog((await self._located(chat, user_id)).text, user_id)
+
+    async def _located(self, chat: ChatAddress, user_id: str) -> ChatAddress:
+        locate = self._tools.locate
+        return chat if locate is None else await locate(chat, user_id)
 
     async def check(self, records: Iterable[DialogRecord] | None = None) -> list[Problem]:
         """Replay all dialogs against this code, without asking or sending anything: which do not fit it."""
@@ -559,6 +567,16 @@ def _chat_of(event: Event) -> str | None:
 
 def _is_for(event: TimerDue, number: int) -> bool:
     return bool(event.timer_kind == SLEEP and orjson.loads(event.document).get("number") == number)
+
+
+def _is_older(event: Event, record: DialogRecord, document: Document) -> bool:
+    """Return whether a message came before what the dialog was started for.
+
+    It was parked, and taken up again: what it says is no answer of a dialog that was not there.
+    """
+    if not isinstance(event, MessageCreated) or event.received_at >= record.started_at:
+        return False
+    return event.received_at < event_from_dict(orjson.loads(document.event)).received_at
 
 
 def _may_answer(step: Ask[Any], event: Event) -> bool:

@@ -88,7 +88,17 @@ class DialogCode(Generic[R]):
 class RegisteredDialog(Generic[R]):
     """A dialog that can be started, with the code of each of its versions."""
 
-    __slots__ = ("_codes", "back", "checkpoint", "findings", "name", "newest", "stop", "where")
+    __slots__ = (
+        "_codes",
+        "_is_looked_through",
+        "back",
+        "checkpoint",
+        "findings",
+        "name",
+        "newest",
+        "stop",
+        "where",
+    )
 
     def __init__(  # noqa: PLR0913 - what `register` takes
         self,
@@ -110,6 +120,7 @@ class RegisteredDialog(Generic[R]):
         self.findings: list[Finding] = []
         """What in its source would differ at each replay."""
         self._codes: dict[int, DialogCode[R]] = {}
+        self._is_looked_through = False
         self._add(version, function)
 
     def __repr__(self) -> str:
@@ -158,9 +169,20 @@ class RegisteredDialog(Generic[R]):
             if one.kind not in {one.VAR_POSITIONAL, one.VAR_KEYWORD}
         )
         self._codes[version] = DialogCode(self, function, arguments)
-        found = look_through(function)
-        self.findings += found
-        for one in found:
+        self._report(function)
+
+    def look_again(self) -> None:
+        """Look through the code once more, when the functions that stand below it are known too."""
+        if not self._is_looked_through:
+            self._is_looked_through = True
+            for code in self._codes.values():
+                self._report(code.function)
+
+    def _report(self, function: Code[R]) -> None:
+        for one in look_through(function):
+            if one in self.findings:
+                continue
+            self.findings.append(one)
             log(
                 logging.WARNING,
                 "%(file)s:%(line)s: in the dialog %(dialog)s, %(what)s: %(advice)s",

@@ -80,6 +80,8 @@ class DialogStore(Protocol):
         """Return the steps of one, in order."""
 
 
+Locate = Callable[[ChatAddress, str], Awaitable[ChatAddress]]
+"""Returns the address of a chat with a user as events have it, however the chat was addressed."""
 Identities = Callable[[str], Awaitable[tuple[Sequence[IdentityProvider], Sequence[Verification]]]]
 """Returns with what a user can be verified, and with what a user is."""
 
@@ -96,9 +98,10 @@ class Tools:
     """Where the users are: it says which day "tomorrow" is."""
     identities: Identities | None = None
     resolve: Resolve | None = None
+    """Returns what was provided for an argument: of which dialog, its name and its annotation."""
     me: str = field(default="", repr=False)
     """The id of the bot's own user."""
-    """Returns what was provided for an argument: of which dialog, its name and its annotation."""
+    locate: Locate | None = None
 
     def today(self) -> date:
         """Return which day it is for the users."""

@@ -8,9 +8,9 @@ import secrets
 import textwrap
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, datetime
-from types import BuiltinMethodType, MethodType, ModuleType
+from types import BuiltinMethodType, CodeType, MethodType, ModuleType
 from typing import Any, Final
 
 from attrs import frozen
@@ -28,6 +28,9 @@ _OF_TIME: Final = frozenset(
 )
 _OF_DATES: Final = frozenset({"now", "utcnow", "today"})
 
+_MOST_PARTS: Final = 100
+"""Functions of one dialog that are looked through."""
+
 
 @frozen
 class Finding:
@@ -42,9 +45,21 @@ class Finding:
 def look_through(function: Callable[..., Any]) -> list[Finding]:
     """Return the calls in a function that would not stand a replay; none, where its source is not there.
 
-    What stands in a function within it, such as a lambda for `d.once`, does not count.
+    A function that it hands its `Dialog` to is a part of it. What stands in a function within it, such as a
+    lambda for `d.once`, does not count.
     """
-    code = inspect.unwrap(function).__code__
+    found, seen, left = list[Finding](), set[CodeType](), [function]
+    while left and len(seen) < _MOST_PARTS:
+        part = inspect.unwrap(left.pop(0))
+        if part.__code__ not in seen:
+            seen.add(part.__code__)
+            found += _looked_through(part, left)
+    return found
+
+
+def _looked_through(function: Callable[..., Any], parts: list[Callable[..., Any]]) -> list[Finding]:
+    """Return the calls in one function, and add the functions that are parts of the same dialog."""
+    code = function.__code__
     try:
         lines, first = inspect.getsourcelines(code)
         tree = ast.parse(textwrap.dedent("".join(lines)))
@@ -53,11 +68,29 @@ def look_through(function: Callable[..., Any]) -> list[Finding]:
     names = _names_of(function, tree)
     found = []
     for call in _calls(tree.body[0]):
+        if (part := _part_of(call, names, code.co_varnames[:1])) is not None:
+            parts.append(part)
         dotted = ast.unparse(call.func)
         advice = _advice(call.func, names)
         if advice:
             found.append(Finding(code.co_filename, first + call.lineno - 1, f"{dotted}()", advice))
     return found
+
+
+def _part_of(call: ast.Call, names: Mapping[str, object], dialog: Sequence[str]) -> Callable[..., Any] | None:
+    """Return the `async def` that a dialog is handed to: as an argument, or with `d.run(…)`."""
+    called = call.func
+    if any(isinstance(one, ast.Name) and one.id in dialog for one in call.args):
+        found = _value_of(called, names)
+    elif (
+        call.args
+        and isinstance(called, ast.Attribute)
+        and ast.unparse(called) in {f"{d}.run" for d in dialog}
+    ):
+        found = _value_of(call.args[0], names)
+    else:
+        return None
+    return found if inspect.iscoroutinefunction(found) and inspect.isfunction(found) else None
 
 
 def _calls(function: ast.AST) -> Iterator[ast.Call]:

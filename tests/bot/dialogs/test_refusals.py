@@ -158,6 +158,44 @@ def test_calls_that_differ_at_each_replay_are_reported_when_a_dialog_is_register
     assert f"{HERE}:{careless.findings[0].line}" in caplog.text
 
 
+@register()
+async def in_parts(d: Dialog) -> None:
+    await first_part(d, 1)
+    await d.run(second_part)
+    await another(d.id)
+
+
+async def first_part(d: Dialog, _: int) -> None:
+    await deeper(d)
+    await first_part(d, 2)
+
+
+async def deeper(dialog: Dialog) -> None:
+    uuid.uuid4()  # of a part
+    await dialog.once(another, "x")
+
+
+async def second_part(d: Dialog) -> None:
+    dt.date.today()  # noqa: DTZ011 - of a part
+    await d.mark()
+
+
+async def another(_: str) -> None:
+    random.random()  # noqa: S311 - outside the dialog
+
+
+def test_the_functions_that_a_dialog_is_handed_to_are_looked_through_when_the_bot_starts() -> None:
+    assert in_parts.findings == []  # they stand below it
+
+    World([in_parts])
+
+    assert [one.what for one in in_parts.findings] == ["dt.date.today()", "uuid.uuid4()"]
+    assert [one.line for one in in_parts.findings] == [
+        line_of("dt.date.today()  # noqa: DTZ011 - of"),
+        line_of("# of a part"),
+    ]
+
+
 def test_dialogs_of_one_name_and_versions_that_exist_are_refused() -> None:
     @register(version=2)
     async def twice(d: Dialog) -> None: ...
