@@ -15,7 +15,7 @@ from healthmsg.bot.queues import MOST, MOST_OF_A_CHAT, ChatQueues, Next, Passing
 from healthmsg.bot.signals import ParkThis, RetryLater
 from healthmsg.bot.store.effects import Begin, Effect, Finish, Fire, Park, Postpone, PutTimer, Unpark
 from healthmsg.bot.store.records import TimerRecord, Waiting
-from healthmsg.errors import HealthmsgError, InvalidInputError
+from healthmsg.errors import ClientUsageError, HealthmsgError, InvalidInputError
 from healthmsg.events import Event, TimerDue
 from healthmsg.ids import ChatAddress
 from healthmsg.log import log
@@ -34,6 +34,10 @@ _ALONE_FOR: Final = 10.0
 """Seconds for which nothing is begun beside an event that was in hand when the process died."""
 _ALL_ALONE_FOR: Final = 60.0
 """Seconds after which all of those may run beside others."""
+_CANCELLED: Final = (
+    "A task of the bot was cancelled by other code than the bot's own, so it ends. What was in hand is"
+    " handled again at the next start."
+)
 _NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
 
@@ -144,7 +148,8 @@ class WorkLoop:
         self._tasks: set[asyncio.Task[None]] = set()
         self._in_hand: set[int] = set()
         self._failure: BaseException | None = None
-        self._is_draining = self._has_begun = self._has_ended = False
+        self._is_draining = self._has_begun = self._is_ending = self._has_ended = False
+        self._main: asyncio.Task[object] | None = None
         self._rested = asyncio.Event()
 
     @property
@@ -178,7 +183,7 @@ class WorkLoop:
         """
         if self._has_begun:
             raise InvalidInputError("a work loop runs once")
-        self._has_begun = True
+        self._has_begun, self._main = True, asyncio.current_task()
         try:
             await self._wait_until_prepared()
             if self._is_draining:
@@ -281,8 +286,8 @@ class WorkLoop:
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (failure := task.exception()) is not None and self._failure is None:
-            self._failure = failure
+        failure = ClientUsageError(_CANCELLED) if task.cancelled() else task.exception()
+        self._failure = self._failure or failure
         self._wake()
 
     # --- what there is to do
@@ -393,18 +398,33 @@ class WorkLoop:
         except ParkThis as parked:
             reason, shown = parked.reason, "its handler asked for it"  # in words that may be private
             besides = parked.effects
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # a handler's, whatever it is: also an exit, which would come again
+            if isinstance(error, asyncio.CancelledError) and self._is_cancelled():
                 raise
-            reason = shown = type(error).__name__  # of something that the handler has waited for
-        except Exception as error:  # noqa: BLE001 - a handler's, whatever it is
             reason = shown = type(error).__name__
         else:
             self.counters.finished += 1
             return _Ended((*effects, *_end_of(item)))
+        finally:
+            await self._take_back_cancelling()
         self._note_parked(item, shown)
         return _Ended((*besides, Park(item.sequence, reason)) if isinstance(item, Waiting) else ())
+
+    def _is_cancelled(self) -> bool:
+        """Whether it is the bot that ends, and not a handler that has cancelled its own task."""
+        return self._is_ending or (self._main is not None and self._main.cancelling() > 0)
+
+    async def _take_back_cancelling(self) -> None:
+        """Let the next event not be cancelled because the handler of this one has cancelled its own task."""
+        task = asyncio.current_task()
+        if task is None or not task.cancelling() or self._is_cancelled():
+            return
+        while task.uncancel():
+            pass
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(0)  # one that is still to be raised is raised here
 
     def _postponed(self, item: Waiting | Passing, after: timedelta) -> _Ended:
         if isinstance(item, Passing):
@@ -445,7 +465,7 @@ class WorkLoop:
 
     async def _end(self) -> None:
         """Cancel what still runs, and have its events come again."""
-        self._is_draining = True
+        self._is_draining = self._is_ending = True
         for task in self._tasks:
             task.cancel()
         if self._tasks:
