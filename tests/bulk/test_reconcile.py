@@ -220,6 +220,47 @@ async def test_absence_proves_nothing_when_what_is_known_is_not_found_as_it_was_
     assert await Service({CHAT: [evolve(PROOF, **changed)]}).find_out() == UNKNOWN
 
 
+@define
+class Lagging(Service):
+    """A service that lists messages `lag` seconds late, to one who sends another message every second."""
+
+    lag: float = SETTLE - 1
+    first_at: float = 10
+
+    def _sent(self) -> list[Delivered]:
+        times = range(int(self.first_at), int(10 + self.waited))
+        return [Delivered(OTHER, f"o{time}", at(time), at(time + 0.1), "Dag".__eq__, "Dag") for time in times]
+
+    async def witnesses(self, _: Attempt) -> Sequence[Delivered]:
+        return self._sent()[-1:]
+
+    def pages(self, *_: object, **__: object) -> Pager[Message]:
+        until = 10 + self.waited - self.lag
+        self.chats[OTHER] = [
+            Message(one.message_id, "Dag", user_id="me", created_at=one.departed_at)
+            for one in reversed(self._sent())
+            if one.departed_at <= at(until)
+        ]
+        return Service.pages(self, *_, **__)
+
+
+async def test_a_known_message_that_was_too_new_when_its_list_was_read_disproves_nothing() -> None:
+    service = Lagging(page_takes=2.0, first_at=-100)
+    assert await service.find_out() == NOT_SENT
+
+
+async def test_where_all_that_is_known_is_too_new_it_is_waited_until_one_is_not() -> None:
+    service = Lagging(first_at=50)
+    assert await service.find_out() == NOT_SENT
+    assert service.waited < 3 * SETTLE
+
+
+async def test_it_is_not_waited_for_ever_for_lists_that_lag_too_far() -> None:
+    service = Lagging(first_at=50, lag=10 * SETTLE)
+    assert await service.find_out() == UNKNOWN
+    assert service.waited < 3 * SETTLE
+
+
 async def test_the_search_may_be_proven_in_another_chat() -> None:
     service = Service({CHAT: [], OTHER: [PROOF]}, known=known(OTHER))
     assert await service.find_out() == NOT_SENT
