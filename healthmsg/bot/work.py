@@ -167,6 +167,13 @@ class WorkLoop:
         self._is_draining = True
         self._wake()
 
+    def cut_short(self) -> None:
+        """Cancel what runs as well: it is handled again at the next start, and that counts as no crash."""
+        self._is_draining = self._is_ending = True
+        for task in self._tasks:
+            task.cancel()
+        self._wake()
+
     async def idle(self) -> None:
         """Wait until nothing is in hand, and nothing waits that is due; or until `run` has ended."""
         while not (self._has_ended or self._is_at_rest()):
@@ -286,8 +293,10 @@ class WorkLoop:
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
-        failure = ClientUsageError(_CANCELLED) if task.cancelled() else task.exception()
-        self._failure = self._failure or failure
+        if not task.cancelled():
+            self._failure = self._failure or task.exception()
+        elif not self._is_ending:
+            self._failure = self._failure or ClientUsageError(_CANCELLED)
         self._wake()
 
     # --- what there is to do
@@ -465,9 +474,7 @@ class WorkLoop:
 
     async def _end(self) -> None:
         """Cancel what still runs, and have its events come again."""
-        self._is_draining = self._is_ending = True
-        for task in self._tasks:
-            task.cancel()
+        self.cut_short()
         if self._tasks:
             await asyncio.wait([*self._tasks])
         if self._in_hand:
