@@ -135,17 +135,19 @@ class Reconciler:
                 await asyncio.sleep(inquiry.too_new_for)
             elif is_proven or not await self._evidence.wait():
                 similar = await self._unclaimed([*findings.ours, *findings.similar])
-                if not similar or inquiry.is_enclosed or not settling.may_wait_for_another():
+                is_clear = inquiry.is_enclosed and not self._api.deliveries.has_equal_under_way(attempt)
+                if not similar or is_clear or not settling.may_wait_for_another():
                     return inquiry.verdict(similar, is_proven=is_proven)
                 await asyncio.sleep(_FOR_ANOTHER)
 
     async def _claim_first(self, attempt: Attempt, found: Sequence[str]) -> str | None:
         """Claim the oldest message that is the attempt's and no other sending's."""
-        if found and self._api.deliveries.has_equal_under_way(attempt):
-            await self._learn_addresses(attempt.chat)
-        for message_id in found:
-            if await self._evidence.claim(attempt, message_id):
-                return message_id
+        for _ in range(2 if found else 0):  # an equal one may have left while the first claim was made
+            if self._api.deliveries.has_equal_under_way(attempt):
+                await self._learn_addresses(attempt.chat)
+            for message_id in found:
+                if await self._evidence.claim(attempt, message_id):
+                    return message_id
         return None
 
     async def _learn_addresses(self, chat: ChatAddress) -> None:

@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from healthmsg.bulk.reconcile import Evidence, Reconciled, Reconciler
+from healthmsg.delivery.aliases import Aliases
 from healthmsg.delivery.ledger import Delivered, Deliveries
 from healthmsg.delivery.proof import Attempt
 from healthmsg.ids import ChatAddress
-from healthmsg.models import Attachment, Message, Outcome, User
+from healthmsg.models import Attachment, ConversationInfo, Message, Outcome, User
 from healthmsg.paging import Pager
 
 pytestmark = pytest.mark.looptime
@@ -218,6 +219,31 @@ async def test_absence_proves_nothing_when_what_is_known_is_not_found_as_it_was_
     changed: dict[str, Any],
 ) -> None:
     assert await Service({CHAT: [evolve(PROOF, **changed)]}).find_out() == UNKNOWN
+
+
+@define
+class Busy(Service):
+    """A service to which an equal text leaves for another chat whenever a message is claimed."""
+
+    aliases: Aliases = field(factory=Aliases)
+
+    def __attrs_post_init__(self) -> None:
+        self.deliveries = Deliveries(cast(Any, Clock()), self.aliases)
+
+    async def read(self, *_: object) -> ConversationInfo:
+        return ConversationInfo(CHAT.id, user=User("u1"))
+
+    async def claim(self, attempt: Attempt, message_id: str) -> bool:
+        sent = self.deliveries.track(OTHER, TEXT)
+        asyncio.get_running_loop().call_later(1.0, self.deliveries.untrack, OTHER, sent)
+        found: bool = self.deliveries.claim(attempt, message_id)
+        return found
+
+
+async def test_an_equal_text_that_leaves_for_another_chat_meanwhile_leaves_nothing_unknown() -> None:
+    service = Busy({CHAT: [message(1), PROOF]})
+    assert await service.find_out() == Reconciled(Outcome.DELIVERED, "m1")
+    assert service.waited == 0
 
 
 @define
