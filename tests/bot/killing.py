@@ -84,12 +84,16 @@ async def held_though_killed(
     """Kill a bot in dialogs of twenty questions; the users' side must see what it would have seen without."""
     started = time.perf_counter()
     async with prepared(
-        store, folder, seed=seed, dropped=dropped, program=killed_bot.__name__, does=Kind.DIALOGS.value
+        store,
+        folder,
+        seed=seed,
+        dropped=dropped,
+        program=killed_bot.__name__,
+        does=Kind.DIALOGS.value,
+        conversations=dialogs,
     ) as killing:
-        sandbox = killing.sandbox
+        sandbox, chats = killing.sandbox, killing.chats
         _let_fail(sandbox, seed)
-        chats = [f"conversations/{sandbox.add_conversation(messages=BEFORE)}" for _ in range(dialogs)]
-        killing.chats[:] = chats
         bot = await killing.start()
         await until(sandbox.gateway.connected)
         users = asyncio.create_task(_answer_all(sandbox, chats))
