@@ -23,11 +23,15 @@ import orjson
 
 from healthmsg import Client
 from healthmsg.gateway.budget import Budget
-from healthmsg.gateway.catch_up import CatchUp
+from healthmsg.gateway.catch_up import SETTLE, CatchUp
+from healthmsg.gateway.hints import Listed
 from healthmsg.gateway.inbox import Change, ChatRecord, open_inbox
 from healthmsg.gateway.protocol import Authenticated, GatewayProtocol, Received
 from healthmsg.gateway.questions import Questions
+from healthmsg.gateway.reading import Found, Reached
+from healthmsg.gateway.schedule import ListChats, ReadChat
 from healthmsg.gateway.stream import Events, EventsState
+from healthmsg.models import Message
 from healthmsg.sandbox import Sandbox
 from healthmsg.transport.websocket import Opcode
 
@@ -237,10 +241,30 @@ async def idle_chats(count: int, *, stored: bool) -> float:
                 await inbox.apply([Change(one, ()) for one in records(1000, start)])
             core = core_of(await inbox.keys())
             core.connected(0.0, "me")
+            await inbox.apply(read_all(core))
             gc.collect()
             size = tracemalloc.get_traced_memory()[0]
             tracemalloc.stop()
     return size / count
+
+
+def read_all(core: CatchUp) -> list[Change]:
+    """Read all chats, in none of which anything has happened, and return what is to be written."""
+    changes: list[Change] = []
+    while core.behind:
+        job = core.next_job(SETTLE)
+        if isinstance(job, ListChats):
+            shown = (records(1, int(key[-12:]))[0] for key in [*core.keys])
+            changes += core.listed(Listed(one.key, one.hint or "") for one in shown)
+            core.listing_ended()
+            continue
+        assert isinstance(job, ReadChat)  # noqa: S101 - for mypy
+        record = records(1, int(job.key[-12:]))[0]
+        core.loaded(job.key, record, SETTLE)
+        core.begin(job.key, SETTLE)
+        found = tuple(Message(id=one, created_at=record.anchor_at) for one in record.anchor or ())
+        changes += core.finish(job.key, Found(found, Reached.ANCHOR), SETTLE, room=1000)
+    return changes
 
 
 def records(count: int, first: int = 0) -> list[ChatRecord]:

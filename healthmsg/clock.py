@@ -91,7 +91,7 @@ class SteadyClock:
 
     def moment(self, at: float | None = None) -> datetime:
         """Return the time of day, now or at such a moment, as if it had never been set since the start."""
-        return self._day_start + timedelta(seconds=self.now() if at is None else at)
+        return self._day_start + timedelta(0, self.now() if at is None else at)
 
 
 # Seconds. Two clocks that drift apart differ by less between two answers: this one was set.

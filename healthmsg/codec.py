@@ -24,7 +24,15 @@ from healthmsg.clock import aware_moment
 from healthmsg.errors import HealthmsgError, InvalidInputError, InvalidResponseError, Outcome
 from healthmsg.json_text import JSONObject, NotJSONError, parse_json
 from healthmsg.quota import Quota
-from healthmsg.structuring import ID_ALONE, WRITE, Hook, MismatchError, id_alone_hook, items_hook, model_hook
+from healthmsg.structuring import (
+    ID_ALONE,
+    Hook,
+    MismatchError,
+    id_alone_hook,
+    items_hook,
+    model_hook,
+    writer_of,
+)
 
 if TYPE_CHECKING:
     from cattrs import Converter
@@ -53,6 +61,8 @@ _OF_ERRORS: Final[dict[type[HealthmsgError], dict[str, Any]]] = {
         "retry_after": float | None,
     },
     errors.InvalidResponseError: {"path": str},
+    errors.ForeignAwaitError: {"awaited": str, "file": str, "line": int},
+    errors.OnceFailedError: {"type_name": str},
     errors.TokenRenewalError: {"retry_after": float | None},
     errors.DeliveryUnknownError: {
         "started_at": datetime,
@@ -93,11 +103,11 @@ class Model:
 
     def _document(self) -> dict[str, object]:
         """Return what its JSON object is made of."""
-        known = _attributes(self)
-        extra: Any = known.pop("extra", {})
-        document = {name: kept for name, kept in known.items() if kept is not None}
-        # An empty list gives way: answers to a question that could not be read are in `extra`.
-        return document | {key: kept for key, kept in extra.items() if document.get(key, ()) == ()}
+        document = fields_of(self)
+        if extra := getattr(self, "extra", None):
+            # An empty list gives way: answers to a question that could not be read are in `extra`.
+            document |= {key: kept for key, kept in extra.items() if document.get(key, ()) == ()}
+        return document
 
     @classmethod
     def from_dict(cls, document: Mapping[str, object]) -> Self:
@@ -178,7 +188,7 @@ def _as_json(value: object) -> object:
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, Quota):
-        return _attributes(value)
+        return {attribute.name: getattr(value, attribute.name) for attribute in fields(Quota)}
     raise MismatchError
 
 
@@ -189,21 +199,14 @@ def _model_as_json(model: object) -> dict[str, object]:
     return model._document()  # noqa: SLF001 - ours
 
 
-def _attributes(value: Any) -> dict[str, object]:
-    return {
-        name: getattr(value, name) if write is None else write(getattr(value, name))
-        for name, write in written_fields(type(value))
-    }
+def fields_of(model: Any) -> dict[str, object]:
+    """Return a model's fields, each as JSON has it, without `extra` and what is `None`."""
+    return _writer(type(model))(model)  # type: ignore[arg-type] # types are hashable
 
 
 @cache
-def _written_fields(kind: Any) -> tuple[tuple[str, Callable[[Any], object] | None], ...]:
-    """Return the names of a model's fields, and what writes each of which JSON does not have the type."""
-    return tuple((attribute.name, attribute.metadata.get(WRITE)) for attribute in fields(kind))
-
-
-# To mypy, classes of models cannot be hashed.
-written_fields: Callable[[type], tuple[tuple[str, Callable[[Any], object] | None], ...]] = _written_fields
+def _writer(kind: Any) -> Callable[[Any], dict[str, object]]:
+    return writer_of(kind)
 
 
 def _error_as_json(error: Exception) -> dict[str, object]:

@@ -89,6 +89,17 @@ def structure(value, _):
     self.__class__ = model
     {validate}return self
 """
+_WRITTEN: Final = """\
+    found = {value}
+    if found is not None:
+        document[{name!r}] = found
+"""
+_WRITER: Final = """\
+def write(self):
+    document = {{}}
+{fields}\
+    return document
+"""
 _kinds: Final[dict[type, dict[str, type]]] = {}
 
 
@@ -201,7 +212,7 @@ def _generated_hook(model: type[AttrsInstance], converter: "Converter") -> Hook:
         "MismatchError": MismatchError,
         "validate": validate,
         "model": model,
-        "draft": _draft_of(model),
+        "draft": draft_of(model),
         "names": frozenset(attribute.name for attribute in known),
     }
     has_validator = any(attribute.validator for attribute in known)
@@ -215,12 +226,32 @@ def _generated_hook(model: type[AttrsInstance], converter: "Converter") -> Hook:
         names[f"structure_{attribute.name}"] = converter.get_structure_hook(kind)
         if isinstance(attribute.default, Factory):  # type: ignore[arg-type] # attrs has it as a function there
             names[f"default_{attribute.name}"] = attribute.default.factory
+    hook: Hook = _generated("structure", source, names, model)
+    return hook
+
+
+def writer_of(model: type[AttrsInstance]) -> Callable[[Any], dict[str, object]]:
+    """Return what makes a dict of a model's fields, as JSON has them; without `extra` and what is `None`."""
+    names: dict[str, Any] = {}
+    source = ""
+    for attribute in fields(model):
+        value = f"self.{attribute.name}"
+        if (write := attribute.metadata.get(WRITE)) is not None:
+            names[f"write_{attribute.name}"] = write
+            value = f"write_{attribute.name}({value})"
+        if attribute.name != "extra":
+            source += _WRITTEN.format(name=attribute.name, value=value)
+    writer: Callable[[Any], dict[str, object]]
+    writer = _generated("write", _WRITER.format(fields=source), names, model)
+    return writer
+
+
+def _generated(what: str, source: str, names: dict[str, Any], model: type) -> Any:
     # Where debuggers and tracebacks look for it.
-    file = f"<generated for {model.__module__}.{model.__qualname__}>"
+    file = f"<generated for {model.__module__}.{model.__qualname__}: {what}>"
     linecache.cache[file] = len(source), None, source.splitlines(keepends=True), file
     exec(compile(source, file, "exec"), names)  # noqa: S102 - of our own words and the names of our fields
-    hook: Hook = names["structure"]
-    return hook
+    return names[what]
 
 
 def _source_of_field(attribute: "Attribute[Any]") -> str:
@@ -249,7 +280,7 @@ def _without_none(kind: Any) -> Any:
     return others[0] if NoneType in get_args(kind) and len(others) == 1 else kind
 
 
-def _draft_of(model: type[AttrsInstance]) -> type:
+def draft_of(model: type[AttrsInstance]) -> type[Any]:
     """Return a model's class while it is being filled: it can be changed, and needs nothing to be made.
 
     Its slots are the model's, so that it becomes one by a change of its class. To go through the `__init__`

@@ -7,6 +7,8 @@ import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from datetime import UTC, date, datetime, timedelta
+from enum import Enum
 from pathlib import Path
 from types import CodeType
 from typing import Any, Final
@@ -17,8 +19,13 @@ from aiohttp.test_utils import TestServer
 from typer.testing import CliRunner
 
 import healthmsg
+import healthmsg.bot as bots
 from healthmsg import Client, OAuthApp, Outcome
+from healthmsg.bot import Bot, BotChat, Router
+from healthmsg.bot.testing import BotTest, VirtualClock, bot_maker
 from healthmsg.cli.app import app
+from healthmsg.cli.bots.loading import is_bot, load_bot
+from healthmsg.events import TimerDue
 from healthmsg.sandbox import CutAfter, Sandbox
 from tests.waiting import until
 
@@ -26,11 +33,12 @@ ROOT: Final = Path(healthmsg.__path__[0]).parent
 README: Final = (ROOT / "README.md").read_text(encoding="utf-8")
 EXAMPLES: Final = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 (WHOLE_PROGRAM, A_TEST, SIGN_IN, CHATS, QUESTION, GROUPS, VIEWS, WEB, EVENTS) = range(9)
-(TYPING, BULK, JOURNAL, FILES, MANY_FILES, ERRORS, NETWORKS, WATCHING, RAW) = range(9, 18)
+(TYPING, BOT, HANDLERS, TIMES, BOT_TEST) = range(9, 14)
+(BULK, JOURNAL, FILES, MANY_FILES, ERRORS, NETWORKS, WATCHING, RAW) = range(14, 22)
 
 
 def test_all_examples_are_known_here() -> None:
-    assert len(EXAMPLES) == 18
+    assert len(EXAMPLES) == 22
     for index, word in (
         (WHOLE_PROGRAM, "asyncio.run"),
         (A_TEST, "healthmsg_sandbox"),
@@ -42,6 +50,10 @@ def test_all_examples_are_known_here() -> None:
         (WEB, "web.Application"),
         (EVENTS, "events"),
         (TYPING, "typing()"),
+        (BOT, "bot = Bot("),
+        (HANDLERS, "@router.answered"),
+        (TIMES, "bot.campaign"),
+        (BOT_TEST, "healthmsg_bot"),
         (BULK, "send_many"),
         (JOURNAL, "recall.db"),
         (FILES, "upload"),
@@ -231,6 +243,121 @@ async def test_events_are_handled_as_shown(tmp_path: Path, monkeypatch: pytest.M
 
 async def test_typing_and_presence_work_as_shown(client: Client, sandbox: Sandbox) -> None:
     await run(EXAMPLES[TYPING], client=client, conversation_id=sandbox.add_conversation())
+
+
+@pytest.mark.slow
+async def test_a_bot_runs_as_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with Sandbox(sample_data=False) as sandbox:
+        monkeypatch.setenv("HEALTHMSG_TOKEN", sandbox.issue_token())
+        monkeypatch.setenv("HEALTHMSG_API_URL", sandbox.environment.api_url)
+        monkeypatch.delenv("HEALTHMSG_ENVIRONMENT", raising=False)
+        patient = sandbox.add_user("An", "Visser")
+        chat = sandbox.add_conversation(user=patient)
+        bot = (await run(EXAMPLES[BOT]))["bot"]
+        async with bot:
+            running = asyncio.create_task(bot.run(signals=False))
+            await until(sandbox.gateway.connected)
+            for count, said in enumerate(("Hallo", "afspraak", "Afspraak", "An Visser"), start=1):
+                sandbox.say(patient, chat, said)
+                await until(lambda: len(sandbox.messages(f"conversations/{chat}")) == 2 * count)  # noqa: B023
+            bot.stop()
+            await running
+
+        assert [message.body for message in sandbox.messages(f"conversations/{chat}")][1::2] == [
+            "Typ *afspraak*, of *help*.",
+            "Wat is uw naam?",
+            "Antwoord eerst op mijn vraag, of typ *stop*.",
+            "Pijn van 0 tot 10?",
+        ]
+
+
+async def test_a_bot_of_the_command_line_is_the_one_shown(tmp_path: Path) -> None:
+    (tmp_path / "visits_of_readme.py").write_text(EXAMPLES[BOT], encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        patch.syspath_prepend(tmp_path)
+
+        assert is_bot(load_bot("visits_of_readme:bot"))
+
+
+class AgendaDown(Exception):  # noqa: N818 - as the example calls it
+    """The agenda does not answer."""
+
+
+class Agenda:
+    """An agenda that is down at first."""
+
+    def __init__(self) -> None:
+        self.noted: list[tuple[str, object, str]] = []
+        self.is_down = True
+
+    async def note(self, user: str, option: object, *, idempotency_key: str) -> None:
+        if self.is_down:
+            raise AgendaDown
+        self.noted.append((user, option, idempotency_key))
+
+
+async def test_handlers_work_as_shown() -> None:
+    names = {**vars(bots), "Enum": Enum, "timedelta": timedelta, "Agenda": Agenda, "AgendaDown": AgendaDown}
+    shown = await run(EXAMPLES[HANDLERS], **{**names, "router": Router()})
+    agenda = Agenda()
+    async with BotTest(bot_maker(shown["router"], provide=[agenda]), allow_parked=True) as bot_test:
+        an = bot_test.patient("An")
+        await an.says("Hoe laat moet ik er zijn?")
+        await an.presses("Ik kom niet")
+        await bot_test.advance(minutes=1)
+        assert an.sees[-1].body == "Dat lukt nu niet. Een collega belt u."
+        agenda.is_down = False
+        await an.presses("Ik kom")
+
+        assert an.sees[-1].body == "Genoteerd."
+        assert [(user, option) for user, option, _ in agenda.noted] == [(an.id, shown["Visit"].CONFIRM)]
+
+
+async def test_times_and_campaigns_are_set_as_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    visits = await run(EXAMPLES[BOT])
+
+    async def announce(event: TimerDue, chat: BotChat) -> None:
+        await chat.send(f"Goedemorgen. {event.due:%d-%m}")
+
+    people: dict[str, Any] = {}
+
+    def set_up(bot: Bot) -> None:
+        if people:
+            names = {**vars(bots), "date": date, "datetime": datetime, "UTC": UTC}
+            exec(compiled(EXAMPLES[TIMES]), {**names, **people, "bot": bot, "visit": visits["visit"]})  # noqa: S102
+
+    parts, now = [visits["router"], set_up], datetime(2026, 11, 30, 12, tzinfo=UTC)
+    async with BotTest(bot_maker(*parts), clock=VirtualClock(now)) as bot_test:
+        an = bot_test.patient("An")
+        team = bot_test.group("Team", an)
+        people.update(announce=announce, team=team.address, patient_id=an.id)
+        await bot_test.kill_and_restart()
+        await bot_test.advance(days=1)
+
+        assert [seen.body for seen in team.sees] == ["Goedemorgen. 01-12"]
+        assert [seen.body for seen in an.sees] == ["Wat is uw naam?"]
+
+
+@pytest.mark.slow
+def test_the_test_of_a_bot_passes_as_it_is_written(tmp_path: Path) -> None:
+    (settings,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    (tmp_path / "pyproject.toml").write_text(settings, encoding="utf-8")
+    (tmp_path / "visits.py").write_text(EXAMPLES[BOT], encoding="utf-8")
+    (tmp_path / "test_visits.py").write_text(EXAMPLES[BOT_TEST], encoding="utf-8")
+
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-W", "error"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert "1 passed" in done.stdout, done.stdout
 
 
 async def test_bulk_sending_works_as_shown(client: Client, sandbox: Sandbox) -> None:

@@ -406,5 +406,4 @@ def _address(chat: ChatAddress | str) -> ChatAddress:
 
 
 def _shown(problem: Problem) -> DialogProblem:
-    step = "" if problem.step is None else f" at step {problem.step}"
-    return DialogProblem(problem.dialog, problem.name, problem.version, f"{problem.what}{step}")
+    return DialogProblem(problem.dialog, problem.name, problem.version, problem.what, problem.result)

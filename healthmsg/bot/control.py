@@ -37,6 +37,7 @@ from healthmsg.errors import (
     CallError,
     ClientUsageError,
     ConfigurationError,
+    DialogError,
     HealthmsgError,
     InvalidInputError,
     JournalError,
@@ -300,7 +301,7 @@ def _shown(found: Scheduled) -> JSONObject:
 def _of_error(error: HealthmsgError) -> tuple[int, str, str]:
     if isinstance(error, InvalidInputError):
         return 400, "invalid", str(error)
-    if isinstance(error, ConfigurationError | ClientUsageError):
+    if isinstance(error, ConfigurationError | ClientUsageError | DialogError):
         return 409, "not_possible", str(error)
     if isinstance(error, JournalError):
         return 503, "store_failed", str(error)

@@ -25,6 +25,7 @@ from healthmsg.errors import (
     ConfigurationError,
     DeliveryUnknownError,
     DialogHeldError,
+    DialogOpenError,
     ForbiddenError,
     JournalError,
     NotFoundError,
@@ -102,7 +103,7 @@ class Dispatcher:
         if handler is not None:
             accepted = handler.filter()
             call = Arguments(of_kind(MessageCreated), Provided()).call_of(handler, parameters_of(handler))
-            origin = Origin("the automatic help", __file__, 0)
+            origin = Origin("the automatic help", "", 0)
             accepts = cast("Callable[[object], bool]", accepted.accepts)
             self._messages.commands.append(
                 Target((accepts,), call, origin, self._errors, commands=accepted.commands)
@@ -133,6 +134,8 @@ class Dispatcher:
             outcome = await self._failed(scope, failure)
         finally:
             scope.forget()
+        if outcome is None:
+            return True
         raise outcome
 
     # --- whose it is
@@ -141,7 +144,15 @@ class Dispatcher:
         event = scope.event
         kind = type(event)
         if kind is MessageCreated:
-            target = await self._of_message(scope, cast("MessageCreated", event))
+            message = cast("MessageCreated", event)
+            target = self._before_dialogs(scope, message)
+            if target is None and not message.is_own and message.message.sender_id is not None:
+                dialogs = scope.services.dialogs
+                if dialogs is not None and dialogs.wants(event) and await dialogs.handle(scope):
+                    scope.handled = True
+                    return
+                table, incoming = self._messages, scope.incoming
+                target = _first(table.handlers, scope, incoming) or _first(table.fallbacks, scope, incoming)
         elif kind is QuestionAnswered:
             target = await self._of_answer(scope, cast("QuestionAnswered", event))
         else:
@@ -150,7 +161,8 @@ class Dispatcher:
             scope.handled = True
             await target.call(scope, scope.incoming)
 
-    async def _of_message(self, scope: Scope, event: MessageCreated) -> Target | None:
+    def _before_dialogs(self, scope: Scope, event: MessageCreated) -> Target | None:
+        """Return the handler of a message that no dialog may have: a command, or one of the bot's own."""
         table = self._messages
         incoming = scope.incoming = IncomingMessage(scope, event)
         if event.is_own:
@@ -158,16 +170,9 @@ class Dispatcher:
         if event.message.sender_id is None:
             log(logging.WARNING, "a message without a sender: it is handed to @router.event alone")
             return _first(table.of_event, scope, incoming)
-        target = None
         if incoming.folded.removeprefix("/") in self._words:
-            target = _first(table.commands, scope, incoming)
-        if target is None:
-            dialogs = scope.services.dialogs
-            if dialogs is not None and dialogs.wants(event) and await dialogs.handle(scope):
-                scope.handled = True
-                return None
-            target = _first(table.handlers, scope, incoming) or _first(table.fallbacks, scope, incoming)
-        return target
+            return _first(table.commands, scope, incoming)
+        return None
 
     async def _of_other(self, scope: Scope) -> Target | None:
         event = scope.event
@@ -213,7 +218,8 @@ class Dispatcher:
 
     # --- when it fails
 
-    async def _failed(self, scope: Scope, failure: Exception) -> RetryLater | ParkThis:
+    async def _failed(self, scope: Scope, failure: Exception) -> RetryLater | ParkThis | None:
+        """Return what becomes of the event; `None`: it is done."""
         target = scope.target
         origin = target.origin if isinstance(target, Target) else None
         place, name = _place(failure, origin), type(failure).__name__
@@ -226,24 +232,44 @@ class Dispatcher:
             target.errors if isinstance(target, Target) else [[one for each in self._errors for one in each]]
         )
         chosen = _error_target(errors, failure, scope)
+        dialogs = scope.services.dialogs
+        if (
+            chosen is None
+            and isinstance(failure, DialogOpenError)
+            and dialogs is not None
+            and _is_of_user(scope)
+        ):
+            await dialogs.say_that_one_is_open(scope.for_error())
+            return None
         retry = DEFAULT_RETRY if chosen is None else chosen.retry
-        # Of a reply, it will be the same the next time: it is not sent again.
-        is_final = isinstance(failure, DeliveryUnknownError | ReplyNotSentError)
-        wait = None if is_final else retry.wait(scope.event.attempt, self._random)
-        what = "is parked" if wait is None else f"is handled again in {wait.total_seconds():.1f} s"
-        log(
-            logging.ERROR if wait is None else logging.WARNING,
-            "%(handler)s raised %(error)s at %(place)s in start %(attempt)s of its event, which %(what)s",
-            handler=_shown(origin),
-            error=name,
-            place=place,
-            attempt=scope.event.attempt,
-            what=what,
+        # It will be the same the next time: such a reply is not sent again, and what would end the dialog
+        # that is open waits behind this event, most often.
+        is_final = isinstance(failure, DeliveryUnknownError | ReplyNotSentError) or (
+            chosen is None and isinstance(failure, DialogOpenError)
         )
+        wait = None if is_final else retry.wait(scope.event.attempt, self._random)
+        _log_failure(scope, origin, name, place, wait)
         if wait is not None:
             return RetryLater(wait)
         effects = () if chosen is None else await _tell(chosen, scope, failure)
         return ParkThis(f"{_shown(origin)} raised {name} at {place}", effects)
+
+
+def _log_failure(scope: Scope, origin: Origin | None, name: str, place: str, wait: timedelta | None) -> None:
+    log(
+        logging.ERROR if wait is None else logging.WARNING,
+        "%(handler)s raised %(error)s at %(place)s in start %(attempt)s of its event, which %(what)s",
+        handler=_shown(origin),
+        error=name,
+        place=place,
+        attempt=scope.event.attempt,
+        what="is parked" if wait is None else f"is handled again in {wait.total_seconds():.1f} s",
+    )
+
+
+def _is_of_user(scope: Scope) -> bool:
+    """Return whether a user did something who waits for an answer to it."""
+    return isinstance(scope.event, MessageCreated | QuestionAnswered) and not scope.event.is_own
 
 
 class _Next:
@@ -270,13 +296,15 @@ class _Next:
 
 
 def _first(targets: Iterable[Target], scope: Scope, incoming: object) -> Target | None:
-    for target in targets:
-        scope.target = target  # whose filter it is, if that fails
-        for accepts in target.accepts:
-            if not accepts(incoming):
-                break
-        else:
-            return target
+    target = None
+    try:
+        for target in targets:
+            if target.is_meant(incoming):
+                scope.target = target
+                return target
+    except Exception:
+        scope.target = target  # whose filter it is
+        raise
     scope.target = None
     return None
 

@@ -9,14 +9,14 @@ from attrs import frozen
 
 @frozen
 class Origin:
-    """The name, file and line of a handler, filter or the like."""
+    """The name, file and line of a handler, filter or the like; without a file, it is this package's."""
 
     name: str
     file: str
     line: int
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.file}:{self.line})"
+        return f"{self.name} ({self.file}:{self.line})" if self.file else self.name
 
     @classmethod
     def of(cls, function: object) -> "Origin":

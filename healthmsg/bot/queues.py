@@ -31,7 +31,7 @@ class Passing:
 Item = Waiting | Passing
 
 
-@frozen
+@define(eq=False)
 class Next:
     """What is to be handled now."""
 
@@ -86,9 +86,9 @@ class ChatQueues:
         return MOST - self.held
 
     @property
-    def has_ready(self) -> bool:
-        """Whether there is something to be handled now."""
-        return bool(self._ready)
+    def ready(self) -> int:
+        """How many chats have something to be handled now."""
+        return len(self._ready)
 
     @property
     def next_moment(self) -> datetime | None:
@@ -100,7 +100,7 @@ class ChatQueues:
     def add(self, waiting: Waiting, now: datetime) -> None:
         """Take an event that was read from the disk, in order."""
         key = _key_of(waiting)
-        chat = self._chats.setdefault(key, _Chat())
+        chat = self._chat(key)
         if chat.is_on_disk or chat.not_before is not None or len(chat.queue) >= MOST_OF_A_CHAT:
             chat.is_on_disk = True
             return
@@ -124,7 +124,7 @@ class ChatQueues:
         if is_busy or self.room <= 0:
             self.dropped += 1
             return
-        self._append(key, self._chats.setdefault(key, _Chat()), Passing(event))
+        self._append(key, self._chat(key), Passing(event))
 
     def place_of(self, key: str, until: int) -> Place:
         """Return where the rest of a chat is, of which all up to a sequence was read past."""
@@ -160,17 +160,21 @@ class ChatQueues:
         key = self._ready.popleft()
         chat = self._chats[key]
         chat.is_running = True
-        return self._take(key, chat)
+        self.held -= 1
+        return Next(key, chat.queue.popleft())
 
     def next_of(self, key: str) -> Next | None:
         """Return what is next in a chat that is busy, which it stays."""
         chat = self._chats[key]
-        return self._take(key, chat) if chat.queue else None
+        if not chat.queue:
+            return None
+        self.held -= 1
+        return Next(key, chat.queue.popleft())
 
     def take_alone(self, waiting: Waiting) -> Next:
         """Return an event as what is to be handled next, before anything of its chat is in memory."""
         key = _key_of(waiting)
-        self._chats.setdefault(key, _Chat()).is_running = True
+        self._chat(key).is_running = True
         return Next(key, waiting)
 
     def done(self, key: str, not_before: datetime | None = None) -> None:
@@ -188,15 +192,17 @@ class ChatQueues:
 
     # --- helpers
 
+    def _chat(self, key: str) -> _Chat:
+        chat = self._chats.get(key)
+        if chat is None:
+            chat = self._chats[key] = _Chat()
+        return chat
+
     def _append(self, key: str, chat: _Chat, item: Item) -> None:
-        if chat.is_idle:
+        if not (chat.queue or chat.is_running):
             self._ready.append(key)
         chat.queue.append(item)
         self.held += 1
-
-    def _take(self, key: str, chat: _Chat) -> Next:
-        self.held -= 1
-        return Next(key, chat.queue.popleft())
 
     def _wait(self, key: str, chat: _Chat, until: datetime) -> None:
         chat.not_before = until
@@ -209,7 +215,7 @@ class ChatQueues:
 
     def _settle(self, key: str, chat: _Chat) -> None:
         """See to a chat of which nothing may be in memory."""
-        if not chat.is_idle or chat.not_before is not None:
+        if chat.queue or chat.is_running or chat.not_before is not None:
             return
         if chat.is_on_disk:
             self.to_read[key] = None

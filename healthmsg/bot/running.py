@@ -62,7 +62,9 @@ class Running:
         seams: Seams,
         on_handled: Callable[[Handled], object],
     ) -> None:
-        self.client, self.store, self._clock = client, store, clock
+        self.client: Client = client
+        self.store: BotStore = store
+        self._clock = clock
         self._bot, self._campaigns, self._seams, self._on_handled = bot, campaigns, seams, on_handled
         self._started_at = clock.now()
         self._events = events_over(
@@ -253,7 +255,7 @@ class Running:
             )
         except CallError as error:
             log(
-                30,
+                logging.WARNING,
                 "the scheduled dialog %(name)s waits: %(error)s",
                 name=job.target,
                 error=type(error).__name__,
@@ -262,11 +264,13 @@ class Running:
 
     def _note(self, scope: Scope, ended: HowItEnded, reason: str, seconds: float) -> None:
         event, target = scope.event, scope.target
-        handler = str(target.origin) if isinstance(target, Target) else ""
+        handler = str(target.origin) if isinstance(target, Target) else scope.taken_by
         chat = getattr(event, "chat", None)
         self._on_handled(
             Handled(
-                self._clock.now(), event.id, event.kind, chat, handler, seconds, ended, event.attempt, reason
+                *(self._clock.now(), event.id, event.kind, chat, handler, seconds, ended, event.attempt),
+                reason=reason,
+                is_own=event.is_own,
             )
         )
 

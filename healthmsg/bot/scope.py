@@ -69,6 +69,9 @@ class OpenDialogs(Protocol):
     async def handle(self, scope: "Scope") -> bool:
         """Hand the event to its dialog. Return whether it took it."""
 
+    async def say_that_one_is_open(self, scope: "Scope") -> None:
+        """Say in the event's chat that no other dialog can begin."""
+
 
 @define(eq=False)
 class Services:
@@ -97,6 +100,7 @@ class Scope:
         "target",
         "error",
         "handled",
+        "taken_by",
         "is_open",
         "_number",
         "_start",
@@ -114,6 +118,8 @@ class Scope:
         self.error: Exception | None = None
         """What an error handler is about."""
         self.handled: bool = False
+        self.taken_by: str = ""
+        """The name of the dialog that the event is for."""
         self.is_open: bool = True
         self._number = 0
         self._start = ""

@@ -45,6 +45,8 @@ class Handled:
     attempt: int = 1
     reason: str = ""
     """Of one that is parked or comes again, without anything private: `ValueError`."""
+    is_own: bool = False
+    """Whether the bot's own user did it: each of its replies comes back as an event."""
 
 
 @frozen(kw_only=True)
@@ -155,6 +157,8 @@ class DialogProblem:
     version: int
     problem: str
     """Where it no longer fits, in the words of the code: nothing that a patient said."""
+    result: Literal["held", "asked_again"] = "held"
+    """What would become of it: it sends nothing until a person decides, or it asks again from there."""
 
 
 class StoredDialogs(Protocol):

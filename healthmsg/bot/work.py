@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
-from attrs import define, frozen
+from attrs import define
 
 from healthmsg.aio import start
 from healthmsg.bot.clock import BotClock
@@ -28,6 +28,8 @@ Again = Callable[[TimerRecord, datetime], TimerRecord | None]
 MOST_CRASHES: Final = 3
 _CRASHED: Final = "it was being handled each time the process died, three times"
 _LEAST_ROOM: Final = MOST // 4
+_MORE: Final = 4
+"""Workers that are started at once: with each starting as many, all 64 in three turns of the event loop."""
 _MOST_AT_ONCE: Final = 64
 """Timers, or chats on the disk, that are taken before anything is begun."""
 _ALONE_FOR: Final = 10.0
@@ -38,6 +40,7 @@ _CANCELLED: Final = (
     "A task of the bot was cancelled by other code than the bot's own, so it ends. What was in hand is"
     " handled again at the next start."
 )
+_WAKING: Final = frozenset({PutTimer, Fire, Unpark})
 _NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
 
@@ -106,12 +109,8 @@ class WorkCounters:
     """Timers."""
 
 
-@frozen
-class _Ended:
-    """How an attempt ended."""
-
-    effects: tuple[Effect, ...]
-    not_before: datetime | None = None
+_Ended = tuple[tuple[Effect, ...], datetime | None]
+"""How an attempt ended: what is to be committed, and until when its chat waits."""
 
 
 class WorkLoop:
@@ -146,6 +145,8 @@ class WorkLoop:
         """The sequence up to which there is nothing more to be read."""
         self._next_due = _NEVER
         self._tasks: set[asyncio.Task[None]] = set()
+        self._starting = 0
+        """Workers that have not taken anything yet."""
         self._in_hand: set[int] = set()
         self._failure: BaseException | None = None
         self._is_draining = self._has_begun = self._is_ending = self._has_ended = False
@@ -279,13 +280,16 @@ class WorkLoop:
             self._seen = newest
 
     def _wants_to_read(self) -> bool:
-        return self._queues.room >= _LEAST_ROOM and self._store.newest > self._seen
+        return self._store.newest > self._seen and self._queues.room >= _LEAST_ROOM
 
     def _begin(self) -> None:
-        while len(self._tasks) < self._chats_at_once and (following := self._queues.next()) is not None:
-            self._start(following)
+        """Start workers for what is ready. Each starts more; where none ever waits, a few do all of it."""
+        most = min(_MORE, self._chats_at_once - len(self._tasks), self._queues.ready - self._starting)
+        for _ in range(most):
+            self._starting += 1
+            self._start(None)
 
-    def _start(self, following: Next) -> "asyncio.Task[None]":
+    def _start(self, following: Next | None) -> "asyncio.Task[None]":
         task = start(self._work(following), name="healthmsg bot")
         self._tasks.add(task)
         task.add_done_callback(self._ended)
@@ -307,7 +311,7 @@ class WorkLoop:
         return (
             self._failure is not None
             or self._next_due <= self._clock.now()
-            or (is_free and self._queues.has_ready)
+            or (is_free and self._queues.ready > 0 and not self._starting)
             or (bool(self._queues.to_read) and self._queues.room >= MOST_OF_A_CHAT)
             or self._wants_to_read()
         )
@@ -331,12 +335,15 @@ class WorkLoop:
     def _note_commit(self, effects: Sequence[Effect]) -> None:
         """Learn of timers that were set, and wake up for them, and for what was unparked or fired."""
         for one in effects:
-            if isinstance(one, PutTimer):
-                self._next_due = min(self._next_due, one.timer.due)
-            elif isinstance(one, Fire) and one.again is not None:
-                self._next_due = min(self._next_due, one.again.due)
-        if any(isinstance(one, PutTimer | Fire | Unpark) for one in effects):
-            self._wake()
+            if type(one) in _WAKING:
+                self._note_timer(one)
+
+    def _note_timer(self, effect: Effect) -> None:
+        if isinstance(effect, PutTimer):
+            self._next_due = min(self._next_due, effect.timer.due)
+        elif isinstance(effect, Fire) and effect.again is not None:
+            self._next_due = min(self._next_due, effect.again.due)
+        self._wake()
 
     # --- after the process has died
 
@@ -364,8 +371,14 @@ class WorkLoop:
 
     # --- one event after the other
 
-    async def _work(self, following: Next) -> None:
+    async def _work(self, following: Next | None) -> None:
         """Handle an event, and then whatever is next, until there is nothing or the loop is drained."""
+        if following is None:
+            self._starting -= 1
+            following = None if self._is_draining else self._queues.next()
+            if following is None:
+                return
+            self._begin()
         if isinstance(following.item, Waiting):
             self._in_hand.add(following.item.sequence)
             await self._store.commit(Begin(following.item.sequence))
@@ -377,88 +390,81 @@ class WorkLoop:
         """Handle what has begun; return what has begun in the same transaction with its end."""
         self.counters.begun += 1
         self._events.note_handed_out(1)
-        ended = await self._attempt(now.item)
-        following = None if self._is_draining else self._following(now, ended)
+        item, not_before = now.item, None
+        try:
+            effects = await self._handle(item.event)
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - a handler's, whatever it is: an exit would come again
+            effects, not_before = self._failed(item, error)
+        else:
+            self.counters.finished += 1
+            if type(item) is Waiting:
+                effects = (*effects, Finish(item.sequence))
+        task = asyncio.current_task()
+        if task is not None and task.cancelling() and not self._is_cancelled():
+            await _take_back_cancelling(task)
+        following = None if self._is_draining else self._following(now, not_before)
         begins: tuple[Begin, ...] = ()
-        if following is not None and isinstance(following.item, Waiting):
-            self._in_hand.add(following.item.sequence)
-            begins = (Begin(following.item.sequence),)
-        await self._commit_end(now.item, ended.effects, begins)
+        if following is not None and type(following.item) is Waiting:
+            sequence = following.item.sequence
+            self._in_hand.add(sequence)
+            begins = (Begin(sequence),)
+        await self._commit_end(item, effects, begins)
         if following is None or following.key != now.key:
-            self._queues.done(now.key, ended.not_before)
+            self._queues.done(now.key, not_before)
         if self._queues.to_read or self._wants_to_read():
             self._wake()
         return following
 
-    def _following(self, now: Next, ended: _Ended) -> Next | None:
+    def _following(self, now: Next, not_before: datetime | None) -> Next | None:
         """Return what this worker does next: what has waited longest, or else what is next in the chat."""
         if len(self._tasks) > self._chats_at_once:
             return None
         following = self._queues.next()
-        return following if following or ended.not_before else self._queues.next_of(now.key)
+        return following if following or not_before else self._queues.next_of(now.key)
 
-    async def _attempt(self, item: Waiting | Passing) -> _Ended:
-        """Have an event handled, and return how that ended."""
+    def _failed(self, item: Waiting | Passing, error: BaseException) -> _Ended:
+        """Return what becomes of an event whose handler has raised this."""
         besides: tuple[Effect, ...] = ()
-        try:
-            effects = tuple(await self._handle(item.event))
-        except RetryLater as later:
-            return self._postponed(item, later.after)
-        except ParkThis as parked:
-            reason, shown = parked.reason, "its handler asked for it"  # in words that may be private
-            besides = parked.effects
-        except (KeyboardInterrupt, GeneratorExit):
-            raise
-        except BaseException as error:  # a handler's, whatever it is: also an exit, which would come again
-            if isinstance(error, asyncio.CancelledError) and self._is_cancelled():
-                raise
-            reason = shown = type(error).__name__
-        else:
-            self.counters.finished += 1
-            return _Ended((*effects, *_end_of(item)))
-        finally:
-            await self._take_back_cancelling()
+        reason = shown = type(error).__name__
+        if isinstance(error, RetryLater):
+            return self._postponed(item, error.after)
+        if isinstance(error, ParkThis):
+            reason, shown = error.reason, "`healthmsg bot show` says why"  # in words that may be private
+            besides = tuple(error.effects)
+        elif isinstance(error, asyncio.CancelledError) and self._is_cancelled():
+            raise error
         self._note_parked(item, shown)
-        return _Ended((*besides, Park(item.sequence, reason)) if isinstance(item, Waiting) else ())
+        return (*besides, Park(item.sequence, reason)) if isinstance(item, Waiting) else (), None
 
     def _is_cancelled(self) -> bool:
         """Whether it is the bot that ends, and not a handler that has cancelled its own task."""
         return self._is_ending or (self._main is not None and self._main.cancelling() > 0)
 
-    async def _take_back_cancelling(self) -> None:
-        """Let the next event not be cancelled because the handler of this one has cancelled its own task."""
-        task = asyncio.current_task()
-        if task is None or not task.cancelling() or self._is_cancelled():
-            return
-        while task.uncancel():
-            pass
-        with suppress(asyncio.CancelledError):
-            await asyncio.sleep(0)  # one that is still to be raised is raised here
-
     def _postponed(self, item: Waiting | Passing, after: timedelta) -> _Ended:
         if isinstance(item, Passing):
             self._note_parked(item, "it comes at most once, and is not handled again")
-            return _Ended(())
+            return (), None
         self.counters.postponed += 1
         not_before = self._clock.now() + after
-        return _Ended((Postpone(item.sequence, not_before),), not_before)
+        return (Postpone(item.sequence, not_before),), not_before
 
     async def _commit_end(
-        self, item: Waiting | Passing, effects: Sequence[Effect], begins: Sequence[Begin]
+        self, item: Waiting | Passing, effects: Sequence[Effect], begins: tuple[Begin, ...]
     ) -> None:
-        try:
-            if effects or begins:
+        is_refused = False
+        if effects or begins:
+            try:
                 await self._store.commit(*effects, *begins)
-        except InvalidInputError:
-            is_refused = True  # what the handler wanted to be written: nothing of it was
-        else:
-            is_refused = False
+            except InvalidInputError:
+                is_refused = True  # what the handler wanted to be written: nothing of it was
         if is_refused:
             reason = "what its handler wanted to be written was refused"
             self._note_parked(item, reason)
             parked = (Park(item.sequence, reason),) if isinstance(item, Waiting) else ()
             await self._store.commit(*parked, *begins)
-        if isinstance(item, Waiting):
+        if type(item) is Waiting:
             self._in_hand.discard(item.sequence)
 
     def _note_parked(self, item: Waiting | Passing, shown: str) -> None:
@@ -484,8 +490,12 @@ class WorkLoop:
                 await self._store.commit(*(Postpone(one, now) for one in self._in_hand))
 
 
-def _end_of(item: Waiting | Passing) -> tuple[Effect, ...]:
-    return (Finish(item.sequence),) if isinstance(item, Waiting) else ()
+async def _take_back_cancelling(task: "asyncio.Task[object]") -> None:
+    """Let the next event not be cancelled because the handler of this one has cancelled its own task."""
+    while task.uncancel():
+        pass
+    with suppress(asyncio.CancelledError):
+        await asyncio.sleep(0)  # one that is still to be raised is raised here
 
 
 def _event_of(timer: TimerRecord, now: datetime) -> TimerDue:

@@ -26,6 +26,7 @@ from healthmsg.errors import HealthmsgError, JournalInUseError
 
 _LOOK_EVERY: Final = 0.2
 """Seconds between looks at whether a bot has ended."""
+_RESULTS: Final = {"held": "would be held", "asked_again": "would ask again"}
 
 bot: Final = typer.Typer(
     help="Run a bot, and see to what it keeps.", no_args_is_help=True, pretty_exceptions_show_locals=False
@@ -100,6 +101,8 @@ def _run(target: str, surface: ControlAt | None, *, is_quiet: bool) -> int:
     show_warnings()
     try:
         return Run(found, _say, surface, is_quiet).main()
+    except JournalInUseError:
+        problem = "another process has the store of this bot: nothing was begun"
     except (HealthmsgError, OSError):
         raise
     except Exception as error:  # noqa: BLE001 - an author's own, which may have private things in it
@@ -119,6 +122,9 @@ def _run_again(target: str) -> int:
 def check(store: Store, target: TheBot, as_json: AsJson = False) -> None:
     """Try all open dialogs of a store against the code that is to be deployed. Works beside a bot.
 
+    Of one that does not fit, what would become of it: it is held, and sends nothing until a person decides;
+    or it asks again from there, where nothing that came after has been seen by others.
+
     Nothing is sent or changed. Exit status: 0 all fit, 1 one does not, 2 refused.
     """
     with exit_on_error():
@@ -131,13 +137,14 @@ def check(store: Store, target: TheBot, as_json: AsJson = False) -> None:
         count, problems = asyncio.run(tried())
     if as_json:
         listed = [
-            {"id": one.id, "name": one.name, "version": one.version, "problem": one.problem}
+            {name: getattr(one, name) for name in ("id", "name", "version", "result", "problem")}
             for one in problems
         ]
         _print_json({"dialogs": count, "problems": listed})
     else:
         for one in problems:
-            _print(f"{one.name} v{one.version}  {one.id}  {printable(one.problem)}")
+            result = _RESULTS[one.result]
+            _print(f"{one.name} v{one.version}  {one.id}  {result}: {printable(one.problem)}")
         _print(f"{count - len(problems):,} of {count:,} open dialogs fit this code.")
     _end(ExitCode.FAILED if problems else ExitCode.DONE)
 

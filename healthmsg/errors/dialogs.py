@@ -14,7 +14,9 @@ class ForeignAwaitError(DialogError):
     """
 
     def __init__(self, awaited: str, file: str, line: int) -> None:
-        self.awaited, self.file, self.line = awaited, file, line
+        self.awaited: str = awaited
+        self.file: str = file
+        self.line: int = line
         super().__init__(
             f"{file}:{line}: a dialog awaits its Dialog alone, and not {awaited}: that would not survive a"
             " restart. Put what has to happen outside into d.once(function, ...), a wait into d.sleep(...)."

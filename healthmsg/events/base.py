@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from attrs import field, frozen
 
-from healthmsg.codec import Model, written_fields
+from healthmsg.codec import Model, fields_of
 from healthmsg.errors import InvalidInputError
 from healthmsg.ids import ADDRESS_STARTS, ChatAddress
 from healthmsg.json_text import JSONObject
@@ -98,11 +98,9 @@ class Event(Model):
 
     def _document(self) -> dict[str, object]:
         # `extra` stays a key of its own: its keys are the service's, and may be the same as ours.
-        document: dict[str, object] = {"kind": self.kind}
-        for name, write in written_fields(type(self)):
-            kept = getattr(self, name)
-            if kept is not None and (name != "extra" or kept):
-                document[name] = kept if write is None else write(kept)
+        document: dict[str, object] = {"kind": self.kind} | fields_of(self)
+        if self.extra:
+            document["extra"] = self.extra
         return document
 
     @classmethod

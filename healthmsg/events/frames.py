@@ -180,14 +180,7 @@ def _message(data: dict[str, object], me: str, now: datetime, *, key: str) -> _F
     people = message.user or message.mentions or message.liked_by
     if (people or attachments or extra or message.payload) and not _can_be_written(data):
         raise MismatchError
-    return MessageCreated(
-        id=f"{MessageCreated.id_start}/{message_id}",
-        chat=chat,
-        received_at=now,
-        is_own=message.sender_id == me,
-        message=message,
-        extra=extra,
-    )
+    return MessageCreated.of(chat, message, me=me, received_at=now, extra=extra)
 
 
 def _attachments(attachments: object) -> object:

@@ -1,7 +1,7 @@
 """What happens to messages: written, liked, deleted; a question answered, a verification done or refused."""
 
 from datetime import datetime
-from typing import ClassVar
+from typing import Any, ClassVar, Final
 
 from attrs import field, frozen
 
@@ -10,6 +10,7 @@ from healthmsg.ids import ChatAddress
 from healthmsg.json_text import JSONObject
 from healthmsg.models import Message
 from healthmsg.models.base import by_id
+from healthmsg.structuring import draft_of
 
 
 @frozen(kw_only=True)
@@ -26,18 +27,30 @@ class MessageCreated(ChatEvent):
     """As REST has it. As the gateway has it, there is no `created_at`, and there may be no `payload` [V]."""
 
     @classmethod
-    def of(
-        cls, chat: ChatAddress, message: Message, *, me: str, received_at: datetime, caught_up: bool = False
+    def of(  # noqa: PLR0913 - what such an event has
+        cls,
+        chat: ChatAddress,
+        message: Message,
+        *,
+        me: str,
+        received_at: datetime,
+        caught_up: bool = False,
+        extra: JSONObject | None = None,
     ) -> "MessageCreated":
         """Make the event of a message, of which *me*, a user id, may be the sender."""
-        return cls(
-            id=f"{cls.id_start}/{message.id}",
-            chat=chat,
-            received_at=received_at,
-            is_own=message.sender_id == me,
-            caught_up=caught_up,
-            message=message,
-        )
+        # Of all events, only these come by the thousand.
+        draft: Any = _Draft()
+        draft.id = f"message/{message.id}"
+        draft.received_at = received_at
+        draft.is_own = message.sender_id == me
+        draft.caught_up = caught_up
+        draft.attempt = 1
+        draft.extra = {} if extra is None else extra
+        draft.chat = chat
+        draft.message = message
+        draft.__class__ = cls
+        made: MessageCreated = draft
+        return made
 
     @property
     def message_id(self) -> str:
@@ -48,6 +61,9 @@ class MessageCreated(ChatEvent):
     def user_id(self) -> str | None:
         """The sender's id; `None` where the service does not say who it is."""
         return self.message.sender_id
+
+
+_Draft: Final = draft_of(MessageCreated)
 
 
 @frozen(kw_only=True)

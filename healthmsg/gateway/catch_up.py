@@ -8,7 +8,6 @@ with `next_job`, and what is to be written comes back as changes, which have to 
 which they came. So a model checker can drive it (`tests/gateway/model/`).
 """
 
-import heapq
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
@@ -26,13 +25,13 @@ from healthmsg.events import (
     in_chat,
 )
 from healthmsg.gateway.chat_sync import ChatSync, Held
-from healthmsg.gateway.hints import HintTrust, Listed
-from healthmsg.gateway.inbox.base import Change, ChatRecord
+from healthmsg.gateway.hints import HintTrust, Listed, all_short, short
+from healthmsg.gateway.inbox.base import Change, ChatRecord, if_any
 from healthmsg.gateway.maker import Maker
 from healthmsg.gateway.questions import Questions
 from healthmsg.gateway.reading import Anchor, Found, Reading
 from healthmsg.gateway.roster import Roster, is_of_roster
-from healthmsg.gateway.schedule import IdentifyChat, Job, ListChats, Listing, ReadChat, ReadQuestion
+from healthmsg.gateway.schedule import DueChats, IdentifyChat, Job, ListChats, Listing, ReadChat, ReadQuestion
 from healthmsg.ids import ChatAddress
 from healthmsg.models import Message
 
@@ -58,7 +57,7 @@ class CatchUp:
     read.
     """
 
-    _known: dict[str, str | None]
+    _known: dict[str, int | None] = field(converter=all_short)
     _questions: Questions
     is_baseline_pending: bool = field(alias="is_first_start", kw_only=True)
     """Whether the list of the chats that are there at the start is still to be read."""
@@ -104,10 +103,7 @@ class CatchUp:
     """Other addresses of known chats."""
     _listed_now: set[str] = field(factory=set, init=False)
     """What the reading of the lists that is under way has shown."""
-    _due: list[tuple[float, int, str]] = field(factory=list, init=False)
-    _queued: dict[str, float] = field(factory=dict, init=False)
-    """The moment that a chat is queued for, of which the earliest counts."""
-    _pushed: int = field(default=0, init=False)
+    _due: DueChats = field(factory=DueChats, init=False)
     _at_work: set[str] = field(factory=set, init=False)
     _to_audit: set[str] = field(factory=set, init=False)
     """Those of them that are read though they are current."""
@@ -116,10 +112,6 @@ class CatchUp:
     _swept_at: float = field(default=-inf, init=False)
     _audit_at: float = field(default=0.0, init=False)
     _audit_ring: deque[str] = field(factory=deque, init=False)
-
-    @property
-    def _roster(self) -> Roster:
-        return Roster(self._moment)
 
     # --- the connection
 
@@ -201,6 +193,11 @@ class CatchUp:
 
         Without room, a message is left to a reading of its chat.
         """
+        if isinstance(event, MessageCreated) and has_room:
+            # Most are messages, and most chats are current: all else need not be looked at.
+            current = self._active.get(event.chat.text)
+            if current is not None and current.is_current and not self._aliases:
+                return self._message(current, event, now)
         if not isinstance(event, ChatEvent):
             return [Change(None, (event,))] if has_room else []
         key = self._aliases.get(event.chat.text, event.chat.text)
@@ -208,19 +205,28 @@ class CatchUp:
             event = in_chat(event, ChatAddress.of_text(key))
         if not event.durable:
             return [Change(None, (event,))] if has_room else []
-        handled = self._handled(key, event, now, has_room=has_room)
+        is_roster = is_of_roster(event)
+        handled = self._handled(key, event, now, is_roster=is_roster, has_room=has_room)
         if not handled:
             return []
-        if not is_of_roster(event):
+        if not is_roster:
             return [Change(None, handled)]
-        changes = _written(self._change(key, handled))
+        changes = if_any(self._change(key, handled))
         if any(isinstance(one, GroupChatRemoved) for one in handled):
             changes += self._gone(key)
         return changes
 
-    def _handled(self, key: str, event: Event, now: float, *, has_room: bool) -> tuple[Event, ...]:
+    def _message(self, sync: ChatSync, event: MessageCreated, now: float) -> list[Change]:
+        handled = sync.event(event, now)
+        if sync.is_to_be_looked_at:
+            self._wake(event.chat.text)
+        return [Change(None, handled)] if handled else []
+
+    def _handled(
+        self, key: str, event: Event, now: float, *, is_roster: bool, has_room: bool
+    ) -> tuple[Event, ...]:
         sync = self._sync(key)
-        if sync.is_current and is_of_roster(event) and key not in self._records:
+        if is_roster and sync.is_current and key not in self._records:
             sync.pause()
         if not has_room:
             sync.gap(now)
@@ -259,7 +265,7 @@ class CatchUp:
         """Return when `next_job` is to be asked again if nothing else happens; `None`: not before that."""
         if self._since is None:
             return None
-        due = [self._due[0][0] if self._due else None, self._questions.due(), self._listing.due()]
+        due = [self._due.due(), self._questions.due(), self._listing.due()]
         if not self.is_baseline_pending and self._to_identify() is not None:
             due.append(self._identify_at)
         return min([self._audit_at, *(at for at in due if at is not None)])
@@ -274,10 +280,7 @@ class CatchUp:
         return next((key for key in waiting if key not in self._at_work), None)
 
     def _next_active(self, now: float) -> str | None:
-        while self._due and self._due[0][0] <= now:
-            at, _, key = heapq.heappop(self._due)
-            if self._queued.get(key) == at:
-                del self._queued[key]
+        while (key := self._due.pop(now)) is not None:
             sync = self._active.get(key)
             if sync is None or key in self._unidentified or key in self._at_work:
                 continue
@@ -335,7 +338,7 @@ class CatchUp:
         if sync.anchor is None and record.anchor is not None:
             sync.anchor = Anchor(record.anchor, record.anchor_at)
         sync.started_at = self._started_at
-        return _written(self._change(key, sync.resume(now)))
+        return if_any(self._change(key, sync.resume(now)))
 
     def begin(self, key: str, now: float) -> Reading | None:
         """Begin to read a chat; `None`: it was removed meanwhile."""
@@ -376,14 +379,14 @@ class CatchUp:
             events += self._take_over(key, listed)
         change = self._change(key, events, before)
         self._rest(key)
-        return _written(evolve(change, questions=questions.open, closed_questions=questions.closed))
+        return if_any(evolve(change, questions=questions.open, closed_questions=questions.closed))
 
     def _take_over(self, key: str, listed: Listed) -> list[Event]:
         """Bring a chat's record to what the list said before it was read."""
         if self._changed.get(key) is listed:
             del self._changed[key]
-        self._known[key] = listed.hint
-        record, events = self._roster.listed(self._records[key], listed, ChatAddress.of_text(key))
+        self._known[key] = short(listed.hint)
+        record, events = Roster(self._moment).listed(self._records[key], listed, ChatAddress.of_text(key))
         self._records[key] = evolve(record, hint=listed.hint)
         return events
 
@@ -442,7 +445,7 @@ class CatchUp:
             self._listed_now.add(chat.key)
             if chat.key not in self._known:
                 changes += self._found_chat(chat)
-            elif self._known[chat.key] != chat.hint:
+            elif self._known[chat.key] != short(chat.hint):
                 self._changed[chat.key] = chat
                 if chat.key in self._unread:
                     self._first[chat.key] = None
@@ -473,7 +476,7 @@ class CatchUp:
     def _found_chat(self, chat: Listed) -> list[Change]:
         """Take in a chat that was not known: one of the baseline, or a new one."""
         key = chat.key
-        self._known[key] = chat.hint
+        self._known[key] = short(chat.hint)
         self._unidentified.pop(key, None)
         is_new = not self.is_baseline_pending
         if is_new:
@@ -530,7 +533,9 @@ class CatchUp:
         self._first.pop(key, None)
         self._changed.pop(key, None)
         events = list(sync.release()) if sync else []
-        if self._known.pop(key, None) is None and not events:
+        is_known = key in self._known
+        self._known.pop(key, None)
+        if not is_known and not events:
             return []
         if ChatAddress.of_text(key).kind.is_group:
             events.append(Maker(key, self.me, self._moment).removed())
@@ -546,7 +551,7 @@ class CatchUp:
         `verified` is the event of a request for verification that was met.
         """
         found = self._questions.read(ChatAddress.of_text(job.key), job.message_id, message, verified)
-        return _written(Change(None, found.events, questions=found.open, closed_questions=found.closed))
+        return if_any(Change(None, found.events, questions=found.open, closed_questions=found.closed))
 
     # --- inside
 
@@ -556,6 +561,8 @@ class CatchUp:
         if sync is None:
             is_behind = key in self._unread or key not in self._known
             self._unread.pop(key, None)
+            if not self._unread:
+                self._unread = {}  # an old one keeps the memory of what was in it
             self._first.pop(key, None)
             sync = self._active[key] = ChatSync(
                 None, since=self._since, is_current=not is_behind, total=self._held
@@ -568,14 +575,12 @@ class CatchUp:
     def _wake(self, key: str) -> None:
         due = self._active[key].due(self._settle)
         # One that is queued for an earlier moment is looked at then.
-        if due is not None and due < self._queued.get(key, inf):
+        if due is not None and not self._due.is_before(key, due):
             self._push(due, key)
 
     def _push(self, at: float, key: str) -> None:
-        self._pushed += 1
-        self._queued[key] = at
         self.has_news = True
-        heapq.heappush(self._due, (at, self._pushed, key))
+        self._due.push(key, at)
 
     def _change(self, key: str, events: Iterable[Event], before: ChatRecord | None = None) -> Change:
         """Return what is to be written: events, and the record of their chat if it has changed."""
@@ -585,15 +590,9 @@ class CatchUp:
         for event in events:
             kept: Event | None = event
             if record is not None and is_of_roster(event) and not event.caught_up:
-                record, kept = self._roster.pushed(record, event)
+                record, kept = Roster(self._moment).pushed(record, event)
             if kept is not None:
                 handled.append(kept)
         if record is not None:
             self._records[key] = record
         return Change(None if record == before else record, tuple(handled))
-
-
-def _written(change: Change) -> list[Change]:
-    """Leave out a change that changes nothing."""
-    is_any = change.chat is not None or change.events or change.questions or change.closed_questions
-    return [change] if is_any else []

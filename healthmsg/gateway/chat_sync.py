@@ -178,8 +178,8 @@ class ChatSync:
 
     @property
     def is_to_be_looked_at(self) -> bool:
-        """Whether `due` may say that it is to be read."""
-        return not self.is_current or len(self._seen) > MOST_UNCONFIRMED
+        """Whether the last event may be why `due` says that it is to be read."""
+        return not self.is_current or len(self._seen) == MOST_UNCONFIRMED + 1
 
     def due(self, settle: float) -> float | None:
         """Return from when on it is to be read; `None`: not now."""
@@ -355,7 +355,7 @@ class ChatSync:
             below = max((i for i, one in enumerate(found.messages) if one.id in left), default=-1) + 1
             settled = list(dropwhile(partial(self._is_fresh, settled_until), found.messages[below:]))
             if settled:
-                self.anchor = anchor_of(settled, self.anchor.at)
+                self.anchor = anchor_of(settled, self.anchor.at, self.anchor.ids)
                 for message in settled:
                     self._seen.pop(message.id, None)
 
@@ -382,8 +382,16 @@ def message_id_of(event: Event) -> str:
     return event.message.id if isinstance(event, MessageCreated) else ""
 
 
-def anchor_of(messages: Sequence[Message], at: datetime | None = None) -> Anchor:
-    """Return the anchor at the newest of these messages; `at`: a stamp that it had before."""
+def anchor_of(
+    messages: Sequence[Message], at: datetime | None = None, before: tuple[str, ...] = ()
+) -> Anchor:
+    """Return the anchor at the newest of these messages; `at` and `before`: its stamp and ids up to now.
+
+    Where the page ended within the old one, that goes on below: of a short one, all may soon be deleted.
+    """
     newest = messages[:ANCHOR_LENGTH]
     stamps = [message.created_at for message in newest if message.created_at is not None]
-    return Anchor(tuple(message.id for message in newest), max(stamps, default=at))
+    ids = tuple(message.id for message in newest)
+    if len(ids) == len(messages) and ids and ids[-1] in before:
+        ids += before[before.index(ids[-1]) + 1 :]
+    return Anchor(ids[:ANCHOR_LENGTH], max(stamps, default=at))

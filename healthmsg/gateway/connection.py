@@ -22,7 +22,7 @@ from healthmsg.errors import (
 from healthmsg.errors.base import hides_awaited_arguments
 from healthmsg.gateway.backoff import Backoff
 from healthmsg.gateway.budget import Budget
-from healthmsg.gateway.line import Line
+from healthmsg.gateway.line import SHORTEST, Line
 from healthmsg.gateway.protocol import (
     Authenticated,
     Cause,
@@ -287,7 +287,7 @@ async def _rest(seconds: float) -> None:
     """Wait that long by the clock that goes on while the machine sleeps."""
     waited = Stopwatch()
     while (left := seconds - waited.seconds()) > 0:  # noqa: ASYNC110 - a clock has no event
-        await asyncio.sleep(min(left, _LOOK))
+        await asyncio.sleep(min(max(left, SHORTEST), _LOOK))
 
 
 def _is_final(error: Exception) -> bool:

@@ -13,7 +13,7 @@ from healthmsg.transport.websocket import Opcode, Socket
 # Seconds between two looks at whether the machine has slept.
 _LOOK: Final = 1.0
 # An event loop may wake up a little too early: this would spin until the moment has come.
-_SHORTEST: Final = 0.001
+SHORTEST: Final = 0.001
 # Seconds that the machine has slept, after which the other side has given the connection up.
 _SLEEP: Final = 10.0
 # Seconds for the other side to answer our CLOSE: closing may take five in all.
@@ -71,7 +71,7 @@ class Line:
             if ended is not None:
                 return ended
             self._wake.set()
-            patience = min(_LOOK, max(_SHORTEST, self._protocol.next_tick() - now))
+            patience = min(_LOOK, max(SHORTEST, self._protocol.next_tick() - now))
             await asyncio.wait({reader, writer}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
         if not reader.done():
             # What came before the end, an error for instance, says why it came.

@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Final
 
 import orjson
-from attrs import field, frozen
+from attrs import define, field, frozen
 
 from healthmsg.errors import InvalidInputError
 from healthmsg.gateway.budget import Budget
@@ -58,7 +58,7 @@ class Authenticated:
     """The token's user."""
 
 
-@frozen
+@define
 class Received:
     """Any other frame, the service's errors included."""
 
@@ -195,8 +195,8 @@ class GatewayProtocol:
             document = parse_json(data)
         except NotJSONError:
             return self._unreadable(len(data))
-        name = document.get("event") if isinstance(document, dict) else None
-        values = document.get("data") if isinstance(document, dict) else None
+        document = document if isinstance(document, dict) else {}
+        name, values = document.get("event"), document.get("data")
         values = {} if values is None else values
         if not isinstance(name, str) or not isinstance(values, dict):
             return self._unreadable(len(data))

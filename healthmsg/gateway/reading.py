@@ -107,13 +107,14 @@ def _read(enough: Enough) -> Reading:
 
 
 def _in_passes(enough: Enough, amount: int) -> Reading:
-    before: Sequence[Message] = ()
-    for _ in range(_MOST_PASSES):
-        found = yield from _one_pass(enough, amount)
-        if before and _agree(before, found.messages, amount):
-            return found
-        before = found.messages
-    return Found(tuple(before), Reached.NOTHING)
+    before: Found | None = None
+    for number in range(_MOST_PASSES):
+        # Every other pass has other borders between its pages: what slips over one is overlooked only there.
+        now = yield from _one_pass(enough, max(1, amount - number % 2))
+        if before is not None and _agree(before, now, max(1, amount - 1)):
+            return now
+        before = now
+    return Found(() if before is None else before.messages, Reached.NOTHING)
 
 
 def _one_pass(enough: Enough, amount: int) -> Reading:
@@ -123,21 +124,27 @@ def _one_pass(enough: Enough, amount: int) -> Reading:
         before = len(messages)
         for message in page:
             messages.setdefault(message.id, message)
+        if len(messages) == before:
+            return Found(tuple(messages.values()), Reached.END)
         if reached := enough(page):
             return Found(tuple(messages.values()), reached)
-        if len(messages) == before:
-            break
-    return Found(tuple(messages.values()), Reached.END)
+    raise AssertionError("there is always a next page")
 
 
-def _agree(before: Sequence[Message], now: Sequence[Message], page_size: int) -> bool:
+def _agree(before: Found, now: Found, page_size: int) -> bool:
     """Return whether a second pass shows what the first did, but for what has been added since.
 
-    What was added must fit in its first page: among more, one may have been overlooked.
+    What was added must fit in its first page: among more, one may have been overlooked. Both have gone
+    down to what is known; how far the last page of each went below that does not count.
     """
-    known = {message.id for message in before}
-    added = len(list(takewhile(lambda message: message.id not in known, now)))
-    return added < page_size and [m.id for m in before] == [m.id for m in now[added:]]
+    known = {message.id for message in before.messages}
+    added = len(list(takewhile(lambda message: message.id not in known, now.messages)))
+    first = [message.id for message in before.messages]
+    second = [message.id for message in now.messages[added:]]
+    if Reached.END not in {before.reached, now.reached}:
+        shorter = min(len(first), len(second))
+        first, second = first[:shorter], second[:shorter]
+    return added < page_size and first == second
 
 
 def _reached(anchor: Anchor, page: Sequence[Message]) -> Reached | None:

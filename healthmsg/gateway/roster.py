@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import Final
 
 from attrs import evolve, frozen
 
@@ -18,10 +19,12 @@ from healthmsg.gateway.inbox.base import ChatRecord
 from healthmsg.ids import ChatAddress
 from healthmsg.models import User
 
+_OF_ROSTER: Final = (MembersAdded, MembersRemoved, GroupChatClosed, GroupChatRemoved)
+
 
 def is_of_roster(event: Event) -> bool:
     """Return whether an event changes the record of its chat."""
-    return isinstance(event, MembersAdded | MembersRemoved | GroupChatClosed | GroupChatRemoved)
+    return isinstance(event, _OF_ROSTER)
 
 
 @frozen

@@ -1,4 +1,7 @@
-"""What catching up asks for, and when the lists of chats are to be read."""
+"""What catching up asks for, and when chats and the lists of chats are to be read."""
+
+import heapq
+from math import inf
 
 from attrs import define, field, frozen
 
@@ -75,3 +78,38 @@ class Listing:
         self._is_under_way = False
         self._due.insert(0, again_at)
         self._due.sort()
+
+
+@define(eq=False)
+class DueChats:
+    """When chats are to be looked at, the earliest first."""
+
+    _heap: list[tuple[float, int, str]] = field(factory=list)
+    _at: dict[str, float] = field(factory=dict)
+    """The moment that a chat is queued for, of which the earliest counts."""
+    _count: int = 0
+
+    def due(self) -> float | None:
+        """Return when the next one is; `None`: there is none."""
+        return self._heap[0][0] if self._heap else None
+
+    def is_before(self, key: str, at: float) -> bool:
+        """Return whether a chat is queued for that moment or an earlier one."""
+        return self._at.get(key, inf) <= at
+
+    def push(self, key: str, at: float) -> None:
+        """Queue a chat."""
+        self._count += 1
+        self._at[key] = at
+        heapq.heappush(self._heap, (at, self._count, key))
+
+    def pop(self, now: float) -> str | None:
+        """Take out the next one that is due by now."""
+        if not self._heap or self._heap[0][0] > now:
+            return None
+        at, _, key = heapq.heappop(self._heap)
+        if self._at.get(key) == at:
+            del self._at[key]
+        if not self._at:
+            self._at = {}  # an old one keeps the memory of what was in it
+        return key

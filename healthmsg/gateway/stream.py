@@ -302,12 +302,11 @@ class Events(AsyncIterationOnly):
                 return self._handed_out(passing)
             self._has_passed = False
             events = await inbox.next(most, done)
-            done = [event.id for event in events if not self._is_wanted(event)]
-            if wanted := [event for event in events if self._is_wanted(event)]:
+            wanted = events if self._kinds is None else [one for one in events if self._is_wanted(one)]
+            if wanted:
                 self._running = events
-                if self._jobs is not None and not inbox.is_durable:
-                    self._jobs.wake()  # there is room again
                 return self._handed_out(wanted)
+            done = [event.id for event in events]
             if not events and not self._passing:
                 await self._wait()
 
@@ -503,12 +502,13 @@ class Events(AsyncIterationOnly):
 
     def _write(self, changes: Sequence[Change]) -> None:
         """Write changes in the order in which they come; nothing waits for it here."""
+        if not changes:
+            return
         for change in changes:
             self._pending.append(change)
             self._pending_events += len(change.events)
-        if changes:
-            self._written.clear()
-            self._to_write.set()
+        self._written.clear()
+        self._to_write.set()
 
     async def _keep_writing(self) -> None:
         while True:
@@ -520,13 +520,14 @@ class Events(AsyncIterationOnly):
         inbox = self._inbox
         while self._pending and inbox is not None:
             some = [self._pending[index] for index in range(min(_LARGEST_BATCH, len(self._pending)))]
+            # Also where none seems new: after a lost connection it may have been written twice. A consumer
+            # that waits asks before this is written, so that it is handed out in the same transaction.
+            if any(change.events for change in some):
+                self._arrived.set()
             await inbox.apply(some)
             for change in some:
                 self._pending.popleft()
                 self._pending_events -= len(change.events)
-            # Also where none seems new: after a lost connection it may have been written twice.
-            if any(change.events for change in some):
-                self._arrived.set()
         self._written.set()
 
     async def _wait_until_written(self) -> None:

@@ -21,6 +21,7 @@ from healthmsg.errors import (
     ClientUsageError,
     ConfigurationError,
     ConnectionLostError,
+    DialogOpenError,
     InvalidInputError,
     JournalError,
     Outcome,
@@ -287,6 +288,7 @@ async def test_closing_ends_the_wait_for_an_idle_bot(caller: Caller) -> None:
     [
         (InvalidInputError("there is no dialog intake"), (400, "invalid")),
         (ClientUsageError("it is closed"), (409, "not_possible")),
+        (DialogOpenError("intake"), (409, "not_possible")),
         (JournalError("the disk is full"), (503, "store_failed")),
         (ConnectionLostError("GET me", "lost", outcome=Outcome.NOT_SENT), (502, "service_failed")),
         (ValueError("An Visser"), (500, "internal")),

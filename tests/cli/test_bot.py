@@ -314,6 +314,23 @@ def test_a_store_that_is_not_there_is_refused_and_not_made(tmp_path: Path) -> No
     assert not path.exists()
 
 
+# --- run
+
+
+def test_a_bot_whose_store_another_process_has_is_not_begun(module: Callable[[str], str]) -> None:
+    name = module(
+        f"{MAKES_A_BOT}from healthmsg.errors import JournalInUseError\n"
+        "class InUse(SilentBot):\n"
+        "    async def __aenter__(self):\n"
+        "        raise JournalInUseError('it is in use')\n"
+        "bot = InUse()\n"
+    )
+    done = invoke("bot", "run", f"{name}:bot")
+
+    assert done.code == 1
+    assert done.err.endswith("Error: another process has the store of this bot: nothing was begun\n")
+
+
 # --- check
 
 
@@ -323,7 +340,7 @@ def test_check_names_the_dialogs_that_do_not_fit_and_fails(
 ) -> None:
     name = module(
         f"{MAKES_A_BOT}from healthmsg.bot.surface import DialogProblem\n"
-        "bot.problems = [DialogProblem('d1', 'intake', 2, 'step 2: number is now text')]\n"
+        "bot.problems = [DialogProblem('d1', 'intake', 2, 'step 2 was other', 'asked_again')]\n"
     )
     done = invoke("bot", "check", store[1], f"{name}:bot", *(["--json"] if as_json else []))
 
@@ -332,12 +349,18 @@ def test_check_names_the_dialogs_that_do_not_fit_and_fails(
         assert json.loads(done.out) == {
             "dialogs": 2,
             "problems": [
-                {"id": "d1", "name": "intake", "version": 2, "problem": "step 2: number is now text"}
+                {
+                    "id": "d1",
+                    "name": "intake",
+                    "version": 2,
+                    "result": "asked_again",
+                    "problem": "step 2 was other",
+                }
             ],
         }
     else:
         assert done.out.splitlines() == [
-            "intake v2  d1  step 2: number is now text",
+            "intake v2  d1  would ask again: step 2 was other",
             "1 of 2 open dialogs fit this code.",
         ]
 

@@ -45,6 +45,21 @@ async def test_the_first_signal_drains_and_the_exit_status_says_which_it_was() -
         assert "being finished" in running.lines[-2]
 
 
+async def test_the_bot_s_own_messages_have_no_lines_unless_a_handler_wants_them() -> None:
+    bot = SilentBot()
+    running = Running(bot)
+    await until(lambda: bot.asked)
+    before = len(running.lines)
+    for watcher in bot.watchers:
+        watcher(handled(is_own=True, ended="ignored", handler=""))
+        watcher(handled(is_own=True))
+        watcher(handled(ended="ignored", handler=""))
+    running.run.bot.stop()
+    await running.task
+
+    assert len(running.lines[before:-1]) == 2
+
+
 async def test_the_second_signal_ends_at_once() -> None:
     class Busy(SilentBot):
         def stop(self) -> None:

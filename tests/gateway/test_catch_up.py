@@ -170,3 +170,21 @@ def test_a_chat_that_was_not_there_for_a_while_is_looked_for_in_the_lists() -> N
     core.identified(key, None, 16.0)
     assert not any(isinstance(job, ListChats) for job in jobs_at(core, 600.0))
     assert any(isinstance(job, ListChats) for job in jobs_at(core, 616.0))
+
+
+def test_an_anchor_goes_on_where_the_page_ended_within_it() -> None:
+    key = "conversations/c"
+    core = core_of(key)
+    core.connected(0.0, "me")
+    anchor = tuple(f"m{number}" for number in range(20, 0, -1))
+    new = [f"m{number}" for number in range(39, 20, -1)]
+    for job in jobs_at(core, SETTLE):
+        if isinstance(job, ReadChat):
+            core.loaded(key, ChatRecord(key, anchor=anchor), SETTLE)
+            core.begin(key, SETTLE)
+
+    changes = core.finish(key, found(*new, "m20"), SETTLE, room=1000)
+
+    assert len(events_of(changes)) == len(new)
+    # Only m20 of the page is settled. If it is deleted next, m19 still says what is new.
+    assert [change.chat and change.chat.anchor for change in changes] == [anchor]

@@ -48,14 +48,14 @@ class Ask(Step[T]):
     ) -> None:
         # Not by way of the classes it stands on: a replay makes one for each answer.
         self.run = run
-        self.kind = ASK + question.kind
-        self.key = question.body if key is None else key
-        self.row = None
-        self.question = question
-        self.remind = (remind,) if isinstance(remind, timedelta) else remind
-        self.timeout = timeout
-        self.tries = tries
-        self.invalid = invalid
+        self.kind: str = ASK + question.kind
+        self.key: str = question.body if key is None else key
+        self.row: StepRecord | None = None
+        self.question: QuestionType[T] = question
+        self.remind: Sequence[timedelta] = (remind,) if isinstance(remind, timedelta) else remind
+        self.timeout: timedelta | None = timeout
+        self.tries: int | None = tries
+        self.invalid: str | None = invalid
 
     def decode(self, text: str) -> T:
         """Return the answer that was given."""

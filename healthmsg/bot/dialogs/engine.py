@@ -192,6 +192,13 @@ class DialogEngine:
             await self._tools.outbox.send(scope.next_key(), chat, Content(said))
         return True
 
+    async def say_that_one_is_open(self, scope: EventScope) -> None:
+        """Say in the event's chat that no other dialog can begin."""
+        chat = getattr(scope.event, "chat", None)
+        if chat is not None:
+            said = self._tools.texts.dialog_open
+            await self._tools.outbox.send(scope.next_key(), chat, Content(said))
+
     # --- one event
 
     async def _turn(
@@ -202,6 +209,7 @@ class DialogEngine:
         run: Run | None = None,
     ) -> bool:
         """Let an event do its work on a dialog. Whatever fails, what is in memory is forgotten."""
+        scope.taken_by = record.name
         key = self._tools.store.event_key(scope.event.id)
         kept = self._kept.pop(record.id)
         turn = Turn(self._tools, self._registry, scope, key, self._attempts, record, run or kept)

@@ -100,11 +100,13 @@ class RegisteredDialog(Generic[R]):
         back: Iterable[str] = (),
         checkpoint: Iterable[str] = (),
     ) -> None:
-        self.name = name or function.__name__
-        self.where = _where(function)
-        self.newest = version
+        self.name: str = name or function.__name__
+        self.where: str = _where(function)
+        self.newest: int = version
         """The number of the version that new dialogs begin with."""
-        self.stop, self.back, self.checkpoint = _words(stop), _words(back), _words(checkpoint)
+        self.stop: frozenset[str] = _words(stop)
+        self.back: frozenset[str] = _words(back)
+        self.checkpoint: frozenset[str] = _words(checkpoint)
         self.findings: list[Finding] = []
         """What in its source would differ at each replay."""
         self._codes: dict[int, DialogCode[R]] = {}

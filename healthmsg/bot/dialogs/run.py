@@ -118,7 +118,7 @@ class Wanted:
     __slots__ = ("run",)
 
     def __init__(self, run: "Run") -> None:
-        self.run = run
+        self.run: Run = run
 
 
 class Halt:
@@ -127,7 +127,7 @@ class Halt:
     __slots__ = ("reason",)
 
     def __init__(self, reason: Divergence | Exception) -> None:
-        self.reason = reason
+        self.reason: Divergence | Exception = reason
 
 
 @define(eq=False)

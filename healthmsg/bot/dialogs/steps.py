@@ -59,7 +59,7 @@ class Raised:
     __slots__ = ("error",)
 
     def __init__(self, error: Exception) -> None:
-        self.error = error
+        self.error: Exception = error
 
 
 class Step(Wanted, Generic[T]):
@@ -69,10 +69,15 @@ class Step(Wanted, Generic[T]):
 
     def __init__(self, run: Run, kind: str, key: str) -> None:
         super().__init__(run)
-        self.kind = kind
-        self.key = key
+        self.kind: str = kind
+        self.key: str = key
         self.row: StepRecord | None = None
         """What there is of it already."""
+
+    def open(self) -> StepRecord:
+        """Enter it as begun, and return what there is of it now."""
+        self.row = row = self.run.journal.open(self.kind, self.key)
+        return row
 
     def __await__(self) -> Generator[object, object, T]:
         """Wait for it, unless it was done before."""
@@ -132,7 +137,7 @@ class Known(Step[T]):
 
     def __init__(self, run: Run, kind: str, key: str, make: Callable[[], T]) -> None:
         super().__init__(run, kind, key)
-        self.make = make
+        self.make: Callable[[], T] = make
 
     async def perform(self) -> object:
         """Compute and keep it. It is committed before anything is done that others see."""
@@ -154,14 +159,14 @@ class Say(Step[SentMessage | None]):
         key: str | None,
         question: Question | None = None,
     ) -> None:
-        self.is_literal = key is None
+        self.is_literal: bool = key is None
         name = (
             f"={key}" if key is not None else f"#{sha256(body.encode()).hexdigest()[:16]}{len(files) or ''}"
         )
         super().__init__(run, kinds.SAY, name)
-        self.body = body
-        self.files = files
-        self.question = question
+        self.body: str = body
+        self.files: Sequence[FileToUpload] = files
+        self.question: Question | None = question
 
     def done(self, journal: Journal) -> StepRecord | Divergence | None:
         """Return the message that was sent at this place."""
@@ -196,8 +201,8 @@ class Once(Step[T]):
         self, run: Run, function: Callable[..., object], arguments: tuple[object, ...], key: str | None
     ) -> None:
         super().__init__(run, kinds.ONCE, (key or name_of(function)).replace("\n", " "))
-        self.function = function
-        self.arguments = arguments
+        self.function: Callable[..., object] = function
+        self.arguments: tuple[object, ...] = arguments
 
     def done(self, journal: Journal) -> StepRecord | Divergence | None:
         """Return what the function has returned at this place."""
@@ -247,14 +252,14 @@ class Sleep(Step[None]):
 
     def __init__(self, run: Run, how_long: timedelta, key: str | None) -> None:
         super().__init__(run, kinds.SLEEP, key or "")
-        self.how_long = how_long
+        self.how_long: timedelta = how_long
 
     async def perform(self) -> object:
         """Set the timer that ends it."""
         run = self.run
         if self.row is None:
-            self.row = run.journal.open(self.kind, self.key)
-            set_timer(run, self.row.number, kinds.SLEEP, run.tools.clock.now() + self.how_long)
+            row = self.open()
+            set_timer(run, row.number, kinds.SLEEP, run.tools.clock.now() + self.how_long)
         return SUSPENDED
 
 
@@ -265,13 +270,14 @@ class HandOver(Step[None]):
 
     def __init__(self, run: Run, reason: str, resume: Sequence[str]) -> None:
         super().__init__(run, kinds.HAND_OVER, "")
-        self.reason = reason
-        self.resume = tuple(resume)
+        self.reason: str = reason
+        self.resume: tuple[str, ...] = tuple(resume)
 
     async def perform(self) -> object:
         """Fall silent."""
         run = self.run
-        self.row = self.row or run.journal.open(self.kind, self.key)
+        if self.row is None:
+            self.open()
         if run.record.state == "open":
             run.document.held = Held("handed_over", self.reason, self.resume)
             run.hold()
@@ -291,7 +297,7 @@ class Restart(Step[Any]):
 
     def __init__(self, run: Run, arguments: tuple[object, ...]) -> None:
         super().__init__(run, "restart", "")
-        self.arguments = arguments
+        self.arguments: tuple[object, ...] = arguments
 
     async def perform(self) -> object:
         """Forget the steps. The numbers go on: they are part of the keys of messages."""

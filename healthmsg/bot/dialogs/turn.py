@@ -38,6 +38,9 @@ class EventScope(Protocol):
     def effects(self) -> list[Effect]:
         """What is committed together with the event's end."""
 
+    taken_by: str
+    """The name of the dialog that the event is for."""
+
     def next_key(self) -> str:
         """Return the key of the next reply: the same one when the event is handled again."""
 

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Literal
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 
 from healthmsg.events import Event
 
@@ -46,9 +46,9 @@ class DialogRecord:
     updated_at: datetime
 
 
-@frozen
+@define  # frozen, it would take three times as long to make, and a replay makes one for each answer
 class StepRecord:
-    """A step of a dialog."""
+    """A step of a dialog. It is not changed."""
 
     dialog: str
     number: int

@@ -104,7 +104,8 @@ class Run:
         self._say("Ended.")
 
     def _handled(self, handled: Handled) -> None:
-        self.say(line_of(handled))
+        if not (handled.is_own and handled.ended == "ignored"):  # each of its replies comes back
+            self.say(line_of(handled))
 
     def _say(self, text: str) -> None:
         self.say(f"{clock_time(datetime.now(UTC))}  {text}")

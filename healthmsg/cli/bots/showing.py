@@ -89,7 +89,7 @@ class Contents:
         waits = f", waits for {kind}" if (kind := _open_step(steps)) else ""
         yield _line(
             f"{dialog.name} v{dialog.version}  {_shown(dialog.chat)}  since {_minute(dialog.started_at)},"
-            f" last change {_minute(dialog.updated_at)}, {len(steps):,} steps{waits}"
+            f" last change {_minute(dialog.updated_at)}, {_counted(steps)}{waits}"
         )
         if with_texts:
             for step in steps:
@@ -162,3 +162,7 @@ def _minute(moment: datetime) -> str:
 
 def _line(text: str) -> str:
     return printable(f"  {text}")
+
+
+def _counted(steps: Sequence[StepRecord]) -> str:
+    return "1 step" if len(steps) == 1 else f"{len(steps):,} steps"

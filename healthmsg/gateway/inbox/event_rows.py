@@ -1,6 +1,7 @@
 """How an event stands in the inbox."""
 
 from datetime import datetime
+from typing import Final
 
 import orjson
 from attrs import evolve
@@ -9,10 +10,12 @@ from healthmsg.codec import encode
 from healthmsg.errors import HealthmsgError, InvalidInputError, JournalError
 from healthmsg.events import ChatEvent, Event, MessageCreated, TimerDue, UnknownEvent, event_from_dict
 
+_WITH_CHAT: Final = (ChatEvent, UnknownEvent, TimerDue)
+
 
 def chat_of(event: Event) -> str:
     """Return the address of an event's chat as the inbox keeps it; empty: it is of no chat."""
-    chat = event.chat if isinstance(event, ChatEvent | UnknownEvent | TimerDue) else None
+    chat = event.chat if isinstance(event, _WITH_CHAT) else None
     # PostgreSQL has no such letter.
     return "" if chat is None else chat.text.replace("\0", "�")
 

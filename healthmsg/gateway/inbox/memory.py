@@ -9,6 +9,7 @@ from attrs import evolve
 
 from healthmsg.events import Event
 from healthmsg.gateway.inbox.base import Change, ChatRecord, OpenQuestion, Start
+from healthmsg.gateway.inbox.packing import hint_in, packed, unpacked
 
 MOST_EVENTS: Final = 1000
 """Events that wait. More stay in the service's lists."""
@@ -23,7 +24,7 @@ class MemoryInbox:
 
     def __init__(self) -> None:
         self.on_taken_back: Callable[[], object] = lambda: None  # it takes nothing back
-        self._records: dict[str, ChatRecord] = {}
+        self._records: dict[str, bytes] = {}
         self._waiting: deque[Event] = deque()
         self._running: dict[str, Event] = {}
         self._ids: OrderedDict[str, None] = OrderedDict()
@@ -41,11 +42,11 @@ class MemoryInbox:
 
     async def keys(self) -> list[tuple[str, str | None]]:
         """Return the key and the hint of every chat."""
-        return [(key, record.hint) for key, record in self._records.items()]
+        return [(key, hint_in(record)) for key, record in self._records.items()]
 
     async def load(self, keys: Sequence[str]) -> dict[str, ChatRecord]:
         """Return the records of chats, of those that it knows."""
-        return {key: self._records[key] for key in keys if key in self._records}
+        return {key: unpacked(key, self._records[key]) for key in keys if key in self._records}
 
     async def apply(self, changes: Sequence[Change]) -> int:
         """Take changes in; return how many events are new."""
@@ -55,7 +56,7 @@ class MemoryInbox:
                 if change.removed:
                     self._records.pop(change.chat.key, None)
                 else:
-                    self._records[change.chat.key] = change.chat
+                    self._records[change.chat.key] = packed(change.chat)
             for event in change.events:
                 if event.id not in self._ids:
                     self._ids[event.id] = None
@@ -72,9 +73,12 @@ class MemoryInbox:
         """Return the next events."""
         for event_id in done:
             self._running.pop(event_id, None)
-        events = [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
-        for event in events:
+        waiting = self._waiting
+        events: list[Event] = []
+        while waiting and len(events) < most:
+            event = waiting.popleft()
             self._running[event.id] = event
+            events.append(event)
         return events
 
     async def release(self, ids: Sequence[str]) -> None:

@@ -108,6 +108,7 @@ class Scope:
     event: Event
     store: FakeStore
     effects: list[Effect] = field(factory=list)
+    taken_by: str = ""
     _number: int = 0
 
     def next_key(self) -> str:

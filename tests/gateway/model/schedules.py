@@ -23,6 +23,8 @@ def run(seed: int, make: type[CatchUp] = CatchUp, *, acknowledges_first: bool = 
         reorders=random.choice([0.0, 0.0, 0.2]),
         bodyless=random.choice([0.0, 0.0, 0.3]),
         lies=random.choice([0.0, 0.0, 0.3]),
+        chats_a_page=random.choice([1000, 3, 2, 1]),
+        fails=random.choice([0.0, 0.03, 0.2]),
     )
     for _ in range(random.randint(1, 4)):
         key = service.add_chat()
@@ -103,6 +105,8 @@ def _step(  # noqa: PLR0912, C901 - one branch for each thing that can happen
 
 def _come_to_rest(random: Random, service: Service, client: Client) -> bool:
     """Let the connection hold, and everything be read, written and handled."""
+    # With many failures, a chat of many pages would never be read in one go.
+    service.fails = min(service.fails, 0.03)
     for _ in range(_MOST_QUIET_STEPS):
         if not client.is_connected:
             client.connect()

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from random import Random
+from zlib import crc32
 
 from attrs import define, field
 
@@ -52,6 +53,9 @@ class Service:
     is_stamped: bool = True
     lies: float = 0.0
     """The share of chats whose hint never changes."""
+    chats_a_page: int = 1000
+    fails: float = 0.03
+    """The share of requests that fail."""
     posts: dict[str, list[Post]] = field(factory=dict)
     chats_at: dict[str, float] = field(factory=dict)
     queue: list[Event | Incomplete] | None = None
@@ -108,13 +112,19 @@ class Service:
         self.horizon = max(self.horizon, self.now - self.random.uniform(0, self.lag))
         return self.horizon
 
-    def listed(self) -> list[Listed]:
+    def listed(self, page: int | None = None) -> list[Listed]:
+        """Return a page of the list of chats, the newest first, or all of it."""
         seen_until = self._seen_until()
-        chats = [key for key, at in self.chats_at.items() if at <= seen_until]
+        chats = [key for key, at in self.chats_at.items() if at <= seen_until][::-1]
+        if page is not None:
+            chats = chats[page * self.chats_a_page :][: self.chats_a_page]
         return [Listed(key, self._hint(key, seen_until)) for key in chats]
 
+    def has_failed(self) -> bool:
+        return self.random.random() < self.fails
+
     def _hint(self, key: str, seen_until: float) -> str:
-        if self.lies and hash(key) % 100 < self.lies * 100:
+        if self.lies and crc32(key.encode()) % 100 < self.lies * 100:
             return "never changes"
         return str(sum(post.at <= seen_until for post in self.posts[key]))
 
@@ -164,6 +174,8 @@ class Work:
     """A job under way."""
 
     job: Job
+    page: int = 0
+    """Of the list of chats: the one to be read next."""
     reading: Reading | None = None
     ask: Ask | None = None
 
@@ -234,11 +246,11 @@ class Client:
     def work(self, work: Work) -> None:
         """Do one step of a job; each request is one."""
         job, now = work.job, self.service.now
-        if isinstance(job, ListChats):
-            self.pending += self.core.listed(self.service.listed())
-            self.core.listing_ended()
-            self.pending.append(_BASELINE)
+        if not isinstance(job, ReadChat) and self.service.has_failed():
             self.jobs.remove(work)
+            self.core.failed(job, now)
+        elif isinstance(job, ListChats):
+            self._list(work)
         elif isinstance(job, IdentifyChat):
             known = {chat.key: chat for chat in self.service.listed()}
             if job.key in known or job.key not in self.service.chats_at:
@@ -250,6 +262,15 @@ class Client:
             self.jobs.remove(work)
         else:
             self._read(work, job)
+
+    def _list(self, work: Work) -> None:
+        page = self.service.listed(work.page)
+        work.page += 1
+        self.pending += self.core.listed(page)
+        if len(page) < self.service.chats_a_page:
+            self.core.listing_ended()
+            self.pending.append(_BASELINE)
+            self.jobs.remove(work)
 
     def _read(self, work: Work, job: ReadChat) -> None:
         now = self.service.now
@@ -264,7 +285,7 @@ class Client:
                 return
             work.ask = next(work.reading)
             return
-        if self.service.random.random() < 0.03:
+        if self.service.has_failed():
             self.jobs.remove(work)
             self.core.failed(job, now)
             return

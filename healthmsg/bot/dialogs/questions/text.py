@@ -35,6 +35,8 @@ class TextQuestion(QuestionType[str]):
 
     def __attrs_post_init__(self) -> None:
         low, high = self.min_length, self.max_length
+        if low is None and high is None and self.pattern is None:
+            return  # the usual one, which a replay makes for each answer
         for length, name in ((low, "min_length"), (high, "max_length")):
             if length is not None:
                 check_count(length, name)

@@ -27,6 +27,7 @@ class Sentences(TypedDict, total=False):
     too_many_tries: str
     nothing_to_go_back_to: str
     answered_already: str
+    dialog_open: str
     reminder: str
     yes: str
     no: str
@@ -92,6 +93,7 @@ class Texts:
     too_many_tries: str = _text("Dat lukt niet. Gestopt.")
     nothing_to_go_back_to: str = _text("Dit is de eerste vraag.")
     answered_already: str = _text("Deze vraag is al beantwoord of gesloten.")
+    dialog_open: str = _text("Er loopt al een gesprek. Beantwoord eerst de laatste vraag, of stop ermee.")
     reminder: str = _text("Herinnering:")
 
     yes: str = _text("Ja")
@@ -189,6 +191,7 @@ _ENGLISH: Final[Sentences] = {
     "too_many_tries": "That does not work. Stopped.",
     "nothing_to_go_back_to": "This is the first question.",
     "answered_already": "This question was answered already, or is closed.",
+    "dialog_open": "A dialog is open already. Answer its last question first, or stop it.",
     "reminder": "Reminder:",
     "yes": "Yes",
     "no": "No",
