@@ -12,6 +12,7 @@ from functools import partial
 from types import FrameType
 from typing import Final, Literal
 
+from healthmsg.aio import start
 from healthmsg.bot.campaigns import Campaigns
 from healthmsg.bot.clock import BotClock
 from healthmsg.bot.content import Content
@@ -51,6 +52,8 @@ from healthmsg.models import ConversationInfo, IdentityProvider, SentMessage, Ve
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _AGAIN: Final = timedelta(seconds=30)
+_AWAY_FOR: Final = 5.0
+"""Seconds for which a bot that is to end waits for a service that is away."""
 
 
 class Running:
@@ -93,7 +96,8 @@ class Running:
         self._dispatcher: Dispatcher
         self._timetable: Timetable
         self._services: Services | None = None
-        self._is_running = self._is_draining = False
+        self._is_running = False
+        self._draining = asyncio.Event()
 
     def _watched(self, on_step: Callable[[str], object] | None) -> "Outbox | _Stepping":
         if on_step is None:
@@ -136,6 +140,8 @@ class Running:
                     stack.push_async_callback(self.outbox.close)
                     await self._begin(stack)
                     await stack.enter_async_context(Watchdog(self._dispatcher.origins))
+                ending = start(self._end_though_away())
+                stack.push_async_callback(_cancelled, ending)
                 await self._loop.run()
                 if self.outbox.failure is not None:
                     raise self.outbox.failure
@@ -146,7 +152,7 @@ class Running:
         """Wait until this process has the store; return `False` if it was stopped before."""
         preparing = asyncio.ensure_future(self._source.prepared())
         try:
-            while not (preparing.done() or self._is_draining):
+            while not (preparing.done() or self._draining.is_set()):
                 await asyncio.wait([preparing], timeout=1.0)
             if preparing.done():
                 preparing.result()
@@ -185,8 +191,20 @@ class Running:
 
     def drain(self) -> None:
         """Begin nothing more."""
-        self._is_draining = True
+        self._draining.set()
         self._loop.drain()
+
+    async def _end_though_away(self) -> None:
+        """When the bot is to end, cancel handlers whose replies wait for a service that is away."""
+        await self._draining.wait()
+        loop = asyncio.get_running_loop()
+        last_there = loop.time()
+        while loop.time() < last_there + _AWAY_FOR:
+            if self.outbox.paused_by is None:
+                last_there = loop.time()
+            await asyncio.sleep(_AWAY_FOR / 10)
+        log(logging.WARNING, "the bot ends though the service is away: what was in hand waits in the store")
+        self._loop.cut_short()
 
     async def idle(self) -> None:
         """Wait until there is nothing to do."""
@@ -326,7 +344,7 @@ class Running:
     @property
     def state(self) -> str:
         """What it is doing."""
-        return "draining" if self._is_draining and self._is_running else self._events.state.value
+        return "draining" if self._draining.is_set() and self._is_running else self._events.state.value
 
     @property
     def is_alive(self) -> bool:
@@ -378,6 +396,11 @@ class _Stepping:
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._outbox, name)
+
+
+async def _cancelled(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.wait([task])
 
 
 def _backoff(longest: float | None) -> Backoff | None:

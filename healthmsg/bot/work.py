@@ -15,7 +15,7 @@ from healthmsg.bot.queues import MOST, MOST_OF_A_CHAT, ChatQueues, Next, Passing
 from healthmsg.bot.signals import ParkThis, RetryLater
 from healthmsg.bot.store.effects import Begin, Effect, Finish, Fire, Park, Postpone, PutTimer, Unpark
 from healthmsg.bot.store.records import TimerRecord, Waiting
-from healthmsg.errors import HealthmsgError, InvalidInputError
+from healthmsg.errors import ClientUsageError, HealthmsgError, InvalidInputError
 from healthmsg.events import Event, TimerDue
 from healthmsg.ids import ChatAddress
 from healthmsg.log import log
@@ -36,6 +36,10 @@ _ALONE_FOR: Final = 10.0
 """Seconds for which nothing is begun beside an event that was in hand when the process died."""
 _ALL_ALONE_FOR: Final = 60.0
 """Seconds after which all of those may run beside others."""
+_CANCELLED: Final = (
+    "A task of the bot was cancelled by other code than the bot's own, so it ends. What was in hand is"
+    " handled again at the next start."
+)
 _WAKING: Final = frozenset({PutTimer, Fire, Unpark})
 _NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
@@ -145,7 +149,8 @@ class WorkLoop:
         """Workers that have not taken anything yet."""
         self._in_hand: set[int] = set()
         self._failure: BaseException | None = None
-        self._is_draining = self._has_begun = self._has_ended = False
+        self._is_draining = self._has_begun = self._is_ending = self._has_ended = False
+        self._main: asyncio.Task[object] | None = None
         self._rested = asyncio.Event()
 
     @property
@@ -161,6 +166,13 @@ class WorkLoop:
     def drain(self) -> None:
         """Begin nothing new: what runs is finished, then `run` returns."""
         self._is_draining = True
+        self._wake()
+
+    def cut_short(self) -> None:
+        """Cancel what runs as well: it is handled again at the next start, and that counts as no crash."""
+        self._is_draining = self._is_ending = True
+        for task in self._tasks:
+            task.cancel()
         self._wake()
 
     async def idle(self) -> None:
@@ -179,7 +191,7 @@ class WorkLoop:
         """
         if self._has_begun:
             raise InvalidInputError("a work loop runs once")
-        self._has_begun = True
+        self._has_begun, self._main = True, asyncio.current_task()
         try:
             await self._wait_until_prepared()
             if self._is_draining:
@@ -285,8 +297,10 @@ class WorkLoop:
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (failure := task.exception()) is not None and self._failure is None:
-            self._failure = failure
+        if not task.cancelled():
+            self._failure = self._failure or task.exception()
+        elif not self._is_ending:
+            self._failure = self._failure or ClientUsageError(_CANCELLED)
         self._wake()
 
     # --- what there is to do
@@ -379,12 +393,17 @@ class WorkLoop:
         item, not_before = now.item, None
         try:
             effects = await self._handle(item.event)
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - a handler's, whatever it is
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - a handler's, whatever it is: an exit would come again
             effects, not_before = self._failed(item, error)
         else:
             self.counters.finished += 1
             if type(item) is Waiting:
                 effects = (*effects, Finish(item.sequence))
+        task = asyncio.current_task()
+        if task is not None and task.cancelling() and not self._is_cancelled():
+            await _take_back_cancelling(task)
         following = None if self._is_draining else self._following(now, not_before)
         begins: tuple[Begin, ...] = ()
         if following is not None and type(following.item) is Waiting:
@@ -414,13 +433,14 @@ class WorkLoop:
         if isinstance(error, ParkThis):
             reason, shown = error.reason, "`healthmsg bot show` says why"  # in words that may be private
             besides = tuple(error.effects)
-        elif isinstance(error, asyncio.CancelledError):
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise error
-            # Else it is of something that the handler has waited for.
+        elif isinstance(error, asyncio.CancelledError) and self._is_cancelled():
+            raise error
         self._note_parked(item, shown)
         return (*besides, Park(item.sequence, reason)) if isinstance(item, Waiting) else (), None
+
+    def _is_cancelled(self) -> bool:
+        """Whether it is the bot that ends, and not a handler that has cancelled its own task."""
+        return self._is_ending or (self._main is not None and self._main.cancelling() > 0)
 
     def _postponed(self, item: Waiting | Passing, after: timedelta) -> _Ended:
         if isinstance(item, Passing):
@@ -460,9 +480,7 @@ class WorkLoop:
 
     async def _end(self) -> None:
         """Cancel what still runs, and have its events come again."""
-        self._is_draining = True
-        for task in self._tasks:
-            task.cancel()
+        self.cut_short()
         if self._tasks:
             await asyncio.wait([*self._tasks])
         if self._in_hand:
@@ -470,6 +488,14 @@ class WorkLoop:
             now = self._clock.now()
             with suppress(HealthmsgError):
                 await self._store.commit(*(Postpone(one, now) for one in self._in_hand))
+
+
+async def _take_back_cancelling(task: "asyncio.Task[object]") -> None:
+    """Let the next event not be cancelled because the handler of this one has cancelled its own task."""
+    while task.uncancel():
+        pass
+    with suppress(asyncio.CancelledError):
+        await asyncio.sleep(0)  # one that is still to be raised is raised here
 
 
 def _event_of(timer: TimerRecord, now: datetime) -> TimerDue:

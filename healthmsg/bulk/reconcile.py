@@ -111,30 +111,44 @@ class Reconciler:
         """
         clock = self._api.deliveries.clock
         settling = _Settling(self._api.deliveries, self._settle, self._ended(attempt, ended_at))
+        witnesses = dict[str, Delivered]()
         while True:
             began = clock.now()
             inquiry = _Inquiry(self._api, self._me, self._settle, attempt)
-            witnesses = await self._evidence.witnesses(attempt)
+            # The earlier ones too: where much is sent, the newest is always too new for a list that lags.
+            for one in await self._evidence.witnesses(attempt):
+                witnesses[one.message_id] = one
             is_last = settling.left(began) <= 0
-            is_proven = await inquiry.prove_search(witnesses, is_last=is_last)
+            is_proven = await inquiry.prove_search(tuple(witnesses.values()), is_last=is_last)
             findings = await inquiry.look(is_last=is_last)
             if findings.ours and not self._api.deliveries.samples.all and await self._evidence.wait():
                 continue  # now there is a known message to compare its stamp with
-            if findings.ours and self._api.deliveries.has_equal_under_way(attempt):
-                await self._learn_addresses(attempt.chat)
-            for message_id in findings.ours:
-                if await self._evidence.claim(attempt, message_id):
-                    return Reconciled(Outcome.DELIVERED, message_id)
+            message_id = await self._claim_first(attempt, findings.ours)
+            if message_id is not None:
+                return Reconciled(Outcome.DELIVERED, message_id)
             left = settling.left(began)
             if left > 0:
                 if settling.is_hopeless:
                     return Reconciled(Outcome.UNKNOWN, reason=_CLOCK_IS_SET)
                 await asyncio.sleep(left)
+            elif not is_proven and inquiry.too_new_for and settling.may_wait_for_age():
+                await asyncio.sleep(inquiry.too_new_for)
             elif is_proven or not await self._evidence.wait():
                 similar = await self._unclaimed([*findings.ours, *findings.similar])
-                if not similar or inquiry.is_enclosed or not settling.may_wait_for_another():
+                is_clear = inquiry.is_enclosed and not self._api.deliveries.has_equal_under_way(attempt)
+                if not similar or is_clear or not settling.may_wait_for_another():
                     return inquiry.verdict(similar, is_proven=is_proven)
                 await asyncio.sleep(_FOR_ANOTHER)
+
+    async def _claim_first(self, attempt: Attempt, found: Sequence[str]) -> str | None:
+        """Claim the oldest message that is the attempt's and no other sending's."""
+        for _ in range(2 if found else 0):  # an equal one may have left while the first claim was made
+            if self._api.deliveries.has_equal_under_way(attempt):
+                await self._learn_addresses(attempt.chat)
+            for message_id in found:
+                if await self._evidence.claim(attempt, message_id):
+                    return message_id
+        return None
 
     async def _learn_addresses(self, chat: ChatAddress) -> None:
         """Read which other addresses lead to this chat: an equal text may be on its way to one of them."""
@@ -169,6 +183,7 @@ class _Settling:
     _settle: timedelta
     _ended_at: float
     _has_waited: bool = False
+    _has_waited_for_age: bool = False
 
     def left(self, as_of: float) -> float:
         """Return the seconds that were left at a moment, by what is known of the clocks now."""
@@ -181,6 +196,11 @@ class _Settling:
     def may_wait_for_another(self) -> bool:
         """Return whether to wait, once, for a known message that shows whether the clock was steady."""
         may_wait, self._has_waited = not self._has_waited, True
+        return may_wait
+
+    def may_wait_for_age(self) -> bool:
+        """Return whether to wait, once, until a known message is old enough to be listed."""
+        may_wait, self._has_waited_for_age = not self._has_waited_for_age, True
         return may_wait
 
     @property
@@ -204,6 +224,8 @@ class _Inquiry:
         """Whether known messages show that the clock of the stamps was steady."""
         self.reason = ""
         """Why the search is not proven."""
+        self.too_new_for = 0.0
+        """Seconds until a known message that a list that lags may not show yet must be shown."""
 
     # --- the chat
 
@@ -279,10 +301,11 @@ class _Inquiry:
             read.append(message)
             return message.id == witness.message_id
 
+        began = self._api.deliveries.clock.moment()  # to read takes long where much goes on
         await self._read(witness.chat, is_it)
-        clock = self._api.deliveries.clock
         if not read or read[-1].id != witness.message_id:
-            if witness.answered_at > clock.moment() - self._settle:
+            if witness.answered_at > began - self._settle:
+                self._note_too_new(witness)
                 return False
             raise _DisprovedError(_NOT_FOUND)
         found = _seen(read[-1], self._me)
@@ -298,6 +321,11 @@ class _Inquiry:
         if any(reading.is_enough(message.created_at) for message in read[:-1]):
             raise _DisprovedError(_NOT_FOUND)
         return True
+
+    def _note_too_new(self, witness: Delivered) -> None:
+        left = witness.answered_at + self._settle - self._api.deliveries.clock.moment()
+        seconds = max(left.total_seconds(), _ROUNDED)
+        self.too_new_for = min(self.too_new_for or seconds, seconds)
 
     def _is_recognised(self, witness: Delivered, found: Seen) -> bool:
         rewritings = self._api.deliveries.rewritings

@@ -102,8 +102,24 @@ def _read(enough: Enough) -> Reading:
         amount *= 2
     if not page:
         return Found((), Reached.END)
+    if len(page) < amount and (found := (yield from _whole(page, amount))) is not None:
+        return found
     # As many as it gave are honoured for certain, so that no message is between two pages.
     return (yield from _in_passes(enough, len(page)))
+
+
+def _whole(page: Sequence[Message], amount: int) -> Generator[Ask, Sequence[Message], Found | None]:
+    """Return what a page shows if that is proven to be the whole list; `None`: it is not.
+
+    At the moment of the second answer the list had no more messages than the page. All of the page are there
+    a moment later, so they were there then, and nothing else was.
+    """
+    beyond = yield Ask(1, len(page))
+    if beyond:
+        return None
+    again = yield Ask(0, amount)
+    ids = [message.id for message in page]
+    return Found(tuple(again), Reached.END) if [one.id for one in again[-len(ids) :]] == ids else None
 
 
 def _in_passes(enough: Enough, amount: int) -> Reading:

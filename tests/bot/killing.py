@@ -39,7 +39,6 @@ class BotAftermath:
     unknown: int = 0
     """Replies of which the bot says that they may have arrived."""
     failed: tuple[str, ...] = ()
-    cut: int = field(default=0, eq=False)
     seconds: float = field(default=0.0, eq=False)
 
 
@@ -52,12 +51,12 @@ def is_of(expected: Sequence[str], got: Sequence[str]) -> tuple[int, int, bool]:
 
 
 async def answered_though_killed(
-    store: str, folder: Path, *, kills: int, seed: int, dropped: float = 0.06
+    store: str, folder: Path, *, kills: int, seed: int, dropped: float = 0.06, kind: Kind = Kind.ANSWERS
 ) -> BotAftermath:
     """Kill a bot that answers 100 messages in each of 40 chats so often, and let it answer all at last."""
     started = time.perf_counter()
     async with prepared(
-        store, folder, seed=seed, dropped=dropped, program=killed_bot.__name__, does=Kind.ANSWERS.value
+        store, folder, seed=seed, dropped=dropped, program=killed_bot.__name__, does=kind.value
     ) as killing:
         _let_fail(killing.sandbox, seed)
         async with asyncio.TaskGroup() as group:
@@ -85,12 +84,16 @@ async def held_though_killed(
     """Kill a bot in dialogs of twenty questions; the users' side must see what it would have seen without."""
     started = time.perf_counter()
     async with prepared(
-        store, folder, seed=seed, dropped=dropped, program=killed_bot.__name__, does=Kind.DIALOGS.value
+        store,
+        folder,
+        seed=seed,
+        dropped=dropped,
+        program=killed_bot.__name__,
+        does=Kind.DIALOGS.value,
+        conversations=dialogs,
     ) as killing:
-        sandbox = killing.sandbox
+        sandbox, chats = killing.sandbox, killing.chats
         _let_fail(sandbox, seed)
-        chats = [f"conversations/{sandbox.add_conversation(messages=BEFORE)}" for _ in range(dialogs)]
-        killing.chats[:] = chats
         bot = await killing.start()
         await until(sandbox.gateway.connected)
         users = asyncio.create_task(_answer_all(sandbox, chats))

@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from healthmsg.bulk.reconcile import Evidence, Reconciled, Reconciler
+from healthmsg.delivery.aliases import Aliases
 from healthmsg.delivery.ledger import Delivered, Deliveries
 from healthmsg.delivery.proof import Attempt
 from healthmsg.ids import ChatAddress
-from healthmsg.models import Attachment, Message, Outcome, User
+from healthmsg.models import Attachment, ConversationInfo, Message, Outcome, User
 from healthmsg.paging import Pager
 
 pytestmark = pytest.mark.looptime
@@ -218,6 +219,72 @@ async def test_absence_proves_nothing_when_what_is_known_is_not_found_as_it_was_
     changed: dict[str, Any],
 ) -> None:
     assert await Service({CHAT: [evolve(PROOF, **changed)]}).find_out() == UNKNOWN
+
+
+@define
+class Busy(Service):
+    """A service to which an equal text leaves for another chat whenever a message is claimed."""
+
+    aliases: Aliases = field(factory=Aliases)
+
+    def __attrs_post_init__(self) -> None:
+        self.deliveries = Deliveries(cast(Any, Clock()), self.aliases)
+
+    async def read(self, *_: object) -> ConversationInfo:
+        return ConversationInfo(CHAT.id, user=User("u1"))
+
+    async def claim(self, attempt: Attempt, message_id: str) -> bool:
+        sent = self.deliveries.track(OTHER, TEXT)
+        asyncio.get_running_loop().call_later(1.0, self.deliveries.untrack, OTHER, sent)
+        found: bool = self.deliveries.claim(attempt, message_id)
+        return found
+
+
+async def test_an_equal_text_that_leaves_for_another_chat_meanwhile_leaves_nothing_unknown() -> None:
+    service = Busy({CHAT: [message(1), PROOF]})
+    assert await service.find_out() == Reconciled(Outcome.DELIVERED, "m1")
+    assert service.waited == 0
+
+
+@define
+class Lagging(Service):
+    """A service that lists messages `lag` seconds late, to one who sends another message every second."""
+
+    lag: float = SETTLE - 1
+    first_at: float = 10
+
+    def _sent(self) -> list[Delivered]:
+        times = range(int(self.first_at), int(10 + self.waited))
+        return [Delivered(OTHER, f"o{time}", at(time), at(time + 0.1), "Dag".__eq__, "Dag") for time in times]
+
+    async def witnesses(self, _: Attempt) -> Sequence[Delivered]:
+        return self._sent()[-1:]
+
+    def pages(self, *_: object, **__: object) -> Pager[Message]:
+        until = 10 + self.waited - self.lag
+        self.chats[OTHER] = [
+            Message(one.message_id, "Dag", user_id="me", created_at=one.departed_at)
+            for one in reversed(self._sent())
+            if one.departed_at <= at(until)
+        ]
+        return Service.pages(self, *_, **__)
+
+
+async def test_a_known_message_that_was_too_new_when_its_list_was_read_disproves_nothing() -> None:
+    service = Lagging(page_takes=2.0, first_at=-100)
+    assert await service.find_out() == NOT_SENT
+
+
+async def test_where_all_that_is_known_is_too_new_it_is_waited_until_one_is_not() -> None:
+    service = Lagging(first_at=50)
+    assert await service.find_out() == NOT_SENT
+    assert service.waited < 3 * SETTLE
+
+
+async def test_it_is_not_waited_for_ever_for_lists_that_lag_too_far() -> None:
+    service = Lagging(first_at=50, lag=10 * SETTLE)
+    assert await service.find_out() == UNKNOWN
+    assert service.waited < 3 * SETTLE
 
 
 async def test_the_search_may_be_proven_in_another_chat() -> None:

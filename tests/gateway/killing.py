@@ -197,10 +197,10 @@ class Killing:
         self.log = Log(self.folder / "log")
         self._draw = Random(self.seed)  # noqa: S311 - moments are no secrets
 
-    def add_chats(self) -> None:
-        for _ in range(CONVERSATIONS):
+    def add_chats(self, conversations: int | None = None) -> None:
+        for _ in range(CONVERSATIONS if conversations is None else conversations):
             self._add(f"conversations/{self.sandbox.add_conversation(messages=BEFORE)}")
-        for number in range(GROUP_CHATS):
+        for number in range(GROUP_CHATS if conversations is None else 0):
             members = [self.sandbox.add_user("Lid", str(number))]
             chat = self.sandbox.add_group_chat(f"Groep {number}", members=members, messages=BEFORE)
             self._add(f"groupchats/{chat}")
@@ -325,15 +325,16 @@ async def prepared(
     dropped: float = 0.0,
     program: str = killed_consumer.__name__,
     does: str = "",
+    conversations: int | None = None,
 ) -> AsyncIterator[Killing]:
-    """Make a sandbox with chats that have held something for a day."""
+    """Make a sandbox with chats, or so many conversations, that have held something for a day."""
     ahead = timedelta(days=-1)
     habits = Habits(listing_lag=LAG)
     async with Sandbox(
         rate_limit=None, sample_data=False, now=lambda: datetime.now(UTC) + ahead, habits=habits
     ) as sandbox:
         killing = Killing(sandbox, store, folder, way, seed, program=program, does=does)
-        killing.add_chats()
+        killing.add_chats(conversations)
         ahead = timedelta()
         sandbox.gateway.drop_lines(dropped, within=20, seed=seed)
         sandbox.gateway.duplicate(0.03, seed=seed)

@@ -34,15 +34,15 @@ def read(reading: Reading, ids: list[str], deleted: Mapping[int, str] = {}) -> t
 
 def test_a_message_that_slips_over_a_border_in_two_passes_is_not_overlooked() -> None:
     ids = listed(30)
-    # The first request is for one long page; then each pass takes several.
+    # The first two requests look whether a page shows all; then each pass takes several.
     undisturbed, asks = read(read_to_anchor(Anchor(("m1",))), listed(30))
-    second = next(number for number, ask in enumerate(asks[2:], 2) if ask.page == 0)
+    second = next(number for number, ask in enumerate(asks[3:], 3) if ask.page == 0)
 
-    found, _ = read(read_to_anchor(Anchor(("m1",))), ids, {3: "m30", second + 2: "m29"})
+    found, _ = read(read_to_anchor(Anchor(("m1",))), ids, {4: "m30", second + 2: "m29"})
 
     assert [one.id for one in undisturbed.messages] == listed(30)
     assert [one.id for one in found.messages] == ids
-    assert asks[1].amount == MOST
+    assert asks[2].amount == MOST
     assert asks[second].amount != MOST
 
 
@@ -53,3 +53,20 @@ def test_what_slips_over_the_last_border_is_missed_by_no_two_passes() -> None:
 
     assert [one.id for one in found.messages] == ids
     assert found.reached is Reached.END
+
+
+def test_a_short_list_is_read_in_three_calls() -> None:
+    found, asks = read(read_baseline(STARTED), listed(3))
+
+    assert [one.id for one in found.messages] == listed(3)
+    assert found.reached is Reached.END
+    assert asks == [Ask(0, 20), Ask(1, 3), Ask(0, 20)]
+
+
+def test_a_short_list_of_which_something_is_deleted_meanwhile_is_read_on() -> None:
+    ids = listed(8)  # of which one page shows seven
+
+    found, asks = read(read_baseline(STARTED), ids, {1: "m8"})
+
+    assert [one.id for one in found.messages] == ids == listed(7)
+    assert len(asks) > 3

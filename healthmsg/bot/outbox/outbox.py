@@ -112,6 +112,10 @@ class Outbox:
         self._room = asyncio.Semaphore(_MOST_OPEN)
         self._requeueing: set[_Task] = set()
         self._is_started = self._is_closing = False
+        self._settle = settle
+        self._giving_time: asyncio.TimerHandle | None = None
+        self._has_given_time = False
+        """Whether nothing was delivered in that time: then what is not proven is unknown."""
         job = Job(_WORDS, self._feed, self._work, self._cancelled, self._may_finish, self._forget)
         self._pool: TaskPool[Reply, SendResult] = TaskPool(job, api.spawn, places=_MOST_IN_FLIGHT)
         self._calls = CallTracker(api, self._pool.in_flight, self._prepare)
@@ -156,6 +160,8 @@ class Outbox:
     async def close(self) -> None:
         """Begin nothing more, wait for the calls under way, and end. The store stays open."""
         self._is_closing = True
+        if self._giving_time is not None:
+            self._giving_time.cancel()
         self._doubts.stop()
         if self._is_started:
             await self._pool.close()
@@ -274,13 +280,30 @@ class Outbox:
                 while self.failure is None:
                     self._changed.clear()
                     await self._launch_all()
-                    if self._pool.in_flight and len(self._pool.in_flight) == self._proofs.waiting:
-                        self._proofs.release_one()
+                    if self._are_all_unproven:
+                        self._give_up_proofs()
                     if not self._changed.is_set():
                         await self._wait_for_change()
                 await self._pool.wait_for_in_flight()  # with the lease renewed
         except Exception as error:  # noqa: BLE001 - all that wait are to see it
             self._fail(error)
+
+    @property
+    def _are_all_unproven(self) -> bool:
+        """Whether all that is under way waits for the first message that proves a search."""
+        return 0 < len(self._pool.in_flight) == self._proofs.waiting
+
+    def _give_up_proofs(self) -> None:
+        """Let the first of them stay unknown, once other chats have had time to need a reply."""
+        if self._has_given_time:
+            self._proofs.release_one()
+        elif self._giving_time is None:
+            self._giving_time = asyncio.get_running_loop().call_later(self._settle, self._end_time_given)
+
+    def _end_time_given(self) -> None:
+        self._giving_time = None
+        self._has_given_time = self._are_all_unproven
+        self._changed.set()
 
     async def _take_in_doubt(self) -> None:
         for claim in await self.journal.claim_in_doubt():

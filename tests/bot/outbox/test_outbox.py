@@ -404,3 +404,20 @@ async def test_after_the_end_nothing_is_taken(sandbox: Sandbox, file: Path) -> N
             await run.outbox.send("e/1", chat, text("Hallo"))
 
     assert bodies(sandbox, chat) == []
+
+
+async def test_in_a_new_store_the_reply_to_another_chat_proves_an_absence_though_it_comes_later(
+    sandbox: Sandbox, file: Path
+) -> None:
+    chat, other = chat_in(sandbox), chat_in(sandbox)
+    lose(sandbox, CutBefore())
+
+    async with running(sandbox, str(file), settle=0.5) as run:
+        first = asyncio.ensure_future(run.outbox.send("e/1", chat, text("Hallo")))
+        await until(lambda: run.outbox._proofs.waiting or first.done())
+        await run.outbox.send("e/2", other, text("Verder"))
+        await first
+        assert await run.outbox.unknown() == []
+
+    assert bodies(sandbox, chat) == ["Hallo"]
+    assert bodies(sandbox, other) == ["Verder"]
