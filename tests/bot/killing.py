@@ -14,7 +14,7 @@ from healthmsg.database.states import State
 from healthmsg.sandbox import CutAfter, CutBefore, Sandbox
 from tests.bot import killed_bot
 from tests.bot.killed_bot import BEGIN, QUESTIONS, Kind, answer_to
-from tests.gateway.killing import BEFORE, MESSAGES, Killing, prepared
+from tests.gateway.killing import BEFORE, IN_EACH, Killing, prepared
 from tests.waiting import until
 
 CUT: Final = 0.03
@@ -51,12 +51,25 @@ def is_of(expected: Sequence[str], got: Sequence[str]) -> tuple[int, int, bool]:
 
 
 async def answered_though_killed(
-    store: str, folder: Path, *, kills: int, seed: int, dropped: float = 0.06, kind: Kind = Kind.ANSWERS
+    store: str,
+    folder: Path,
+    *,
+    kills: int,
+    seed: int,
+    dropped: float = 0.06,
+    kind: Kind = Kind.ANSWERS,
+    in_each: int = IN_EACH,
 ) -> BotAftermath:
-    """Kill a bot that answers 100 messages in each of 40 chats so often, and let it answer all at last."""
+    """Kill a bot that answers so many messages in each of 40 chats, and let it answer all at last."""
     started = time.perf_counter()
     async with prepared(
-        store, folder, seed=seed, dropped=dropped, program=killed_bot.__name__, does=kind.value
+        store,
+        folder,
+        seed=seed,
+        dropped=dropped,
+        program=killed_bot.__name__,
+        does=kind.value,
+        in_each=in_each,
     ) as killing:
         _let_fail(killing.sandbox, seed)
         async with asyncio.TaskGroup() as group:
@@ -65,7 +78,7 @@ async def answered_though_killed(
                 if left == kills:
                     await until(killing.sandbox.gateway.connected)
                 group.create_task(killing.send_share(left + 1))
-                await killing.kill_at_random(bot, MESSAGES * 3 // (kills + 1))
+                await killing.kill_at_random(bot, len(killing.chats) * in_each * 3 // (kills + 1))
             last = await killing.start()
             await killing.send_share(1)
             await _settle(killing, lambda: _replies(killing) >= len(killing.sent))

@@ -9,6 +9,8 @@ from tests.bot.killed_bot import Kind
 from tests.bot.killing import BotAftermath, answered_though_killed, held_though_killed, is_of
 
 KILLS = 12
+# Of each chat. `benchmarks/bot_kills.py` has a hundred.
+IN_EACH = 12
 # Of so few connections, 6 % would be none.
 DROPPED = 0.4
 
@@ -16,7 +18,9 @@ DROPPED = 0.4
 @pytest.mark.slow
 async def test_a_bot_that_is_killed_replies_exactly_once_to_each_message(tmp_path: Path) -> None:
     store = str(tmp_path / "bot.db")
-    found = await answered_though_killed(store, tmp_path, kills=KILLS, seed=17, dropped=DROPPED)
+    found = await answered_though_killed(
+        store, tmp_path, kills=KILLS, seed=17, dropped=DROPPED, in_each=IN_EACH
+    )
     assert found == BotAftermath(kills=KILLS)
 
 

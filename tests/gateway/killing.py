@@ -183,6 +183,8 @@ class Killing:
     program: str = killed_consumer.__name__
     does: str = ""
     """What the program is to do; by itself, `way`."""
+    in_each: int = IN_EACH
+    """Messages that are sent in each chat."""
     log: Log = field(init=False)
     consumers: list[Consumer] = field(factory=list, init=False)
     sent: dict[str, tuple[str, int]] = field(factory=dict, init=False)
@@ -208,7 +210,7 @@ class Killing:
 
     def _add(self, address: str) -> None:
         self.chats.append(address)
-        self._to_send += [address] * IN_EACH
+        self._to_send += [address] * self.in_each
 
     def say(self, chat: str) -> str:
         """Send the next message of a chat, as the other side, and return the id of its event."""
@@ -326,6 +328,7 @@ async def prepared(
     program: str = killed_consumer.__name__,
     does: str = "",
     conversations: int | None = None,
+    in_each: int = IN_EACH,
 ) -> AsyncIterator[Killing]:
     """Make a sandbox with chats, or so many conversations, that have held something for a day."""
     ahead = timedelta(days=-1)
@@ -333,7 +336,7 @@ async def prepared(
     async with Sandbox(
         rate_limit=None, sample_data=False, now=lambda: datetime.now(UTC) + ahead, habits=habits
     ) as sandbox:
-        killing = Killing(sandbox, store, folder, way, seed, program=program, does=does)
+        killing = Killing(sandbox, store, folder, way, seed, program=program, does=does, in_each=in_each)
         killing.add_chats(conversations)
         ahead = timedelta()
         sandbox.gateway.drop_lines(dropped, within=20, seed=seed)

@@ -245,7 +245,7 @@ async def one_life(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(one, marks=pytest.mark.thorough) for one in (1, 2))])
 async def test_killed_at_random_each_reply_is_sent_once_or_reported_unknown(
     sandbox: Sandbox, target: str, seed: int
 ) -> None:
