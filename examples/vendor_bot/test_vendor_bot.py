@@ -12,7 +12,9 @@ from healthmsg.ids import ChatAddress
 PICTURE = ("knee.jpg", b"\xff\xd8" + bytes(2048))
 
 
-RESTARTED = pytest.param(True, id="restarted after every step", marks=pytest.mark.slow)
+RESTARTED = pytest.param(
+    True, id="restarted after every step", marks=[pytest.mark.slow, pytest.mark.thorough]
+)
 
 
 @pytest.fixture(params=[pytest.param(False, id="plainly"), RESTARTED])

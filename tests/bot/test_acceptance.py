@@ -81,7 +81,10 @@ async def die(message: IncomingMessage) -> None:
     await message.reply("Overleefd.")
 
 
-@pytest.fixture(params=[False, pytest.param(True, marks=pytest.mark.slow)], ids=["plainly", "restarted"])
+@pytest.fixture(
+    params=[False, pytest.param(True, marks=[pytest.mark.slow, pytest.mark.thorough])],
+    ids=["plainly", "restarted"],
+)
 async def bot_test(request: pytest.FixtureRequest, healthmsg_bot: StartBot) -> BotTest:
     """Run the bot; the second time, it is killed and started again after each step."""
     return await healthmsg_bot(router, restart_after_every_step=request.param)
