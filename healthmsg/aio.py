@@ -1,7 +1,10 @@
-"""Starting tasks of our own, and what can be used with `async` only."""
+"""Starting tasks of our own, what can be used with `async` only, and signals."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+import signal
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
 T = TypeVar("T")
@@ -79,3 +82,25 @@ async def together(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     else:
         return [task.result() for task in tasks]
     raise failure
+
+
+@contextmanager
+def on_signals(act: Callable[[int], object]) -> Iterator[None]:
+    """Within, have this called for each SIGTERM and SIGINT: in the signal handler, where the loop may stand.
+
+    Outside the main thread nothing is called.
+    """
+    before = {}
+
+    def pass_on(number: int, _: FrameType | None) -> None:
+        act(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # Not the loop's own way: this one there is on Windows, too, and outside a main thread neither is.
+        with suppress(ValueError):
+            before[number] = signal.signal(number, pass_on)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

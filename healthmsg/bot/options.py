@@ -17,12 +17,13 @@ def option_of(member: Enum) -> Option:
     Its value is the button's label (`YES = "Ja"`) or an `Option`; any other value, such as that of `auto()`,
     leaves the member's name as the label: `CALL_ME` is `Call me`.
     """
-    value = member.value
-    if isinstance(value, Option):
-        return value
-    if isinstance(value, str):
-        return Option(value)
-    return Option(member.name.replace("_", " ").capitalize())
+    return member.value if isinstance(member.value, Option) else Option(label_of(member))
+
+
+def label_of(member: Enum) -> str:
+    """Return the label of a member whose value is no button by itself: its value, or else its name."""
+    value: object = member.value
+    return value if isinstance(value, str) else member.name.replace("_", " ").capitalize()
 
 
 def options_of(options: "Iterable[Option] | type[Enum]") -> tuple[Option, ...]:

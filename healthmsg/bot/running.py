@@ -3,16 +3,14 @@
 import asyncio
 import logging
 import os
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager, suppress
+from contextlib import AsyncExitStack, contextmanager
 from datetime import timedelta
 from functools import partial
-from types import FrameType
 from typing import Final, Literal
 
-from healthmsg.aio import start
+from healthmsg.aio import on_signals, start
 from healthmsg.bot.campaigns import Campaigns
 from healthmsg.bot.clock import BotClock
 from healthmsg.bot.content import Content
@@ -50,7 +48,6 @@ from healthmsg.ids import ChatAddress, ChatKind
 from healthmsg.log import log
 from healthmsg.models import ConversationInfo, IdentityProvider, SentMessage, Verification
 
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _AGAIN: Final = timedelta(seconds=30)
 _AWAY_FOR: Final = 5.0
 """Seconds for which a bot that is to end waits for a service that is away."""
@@ -150,16 +147,18 @@ class Running:
 
     async def _is_prepared(self) -> bool:
         """Wait until this process has the store; return `False` if it was stopped before."""
-        preparing = asyncio.ensure_future(self._source.prepared())
+        preparing, stopped = start(self._source.prepared()), start(self._stopped())
         try:
-            while not (preparing.done() or self._draining.is_set()):
-                await asyncio.wait([preparing], timeout=1.0)
+            await asyncio.wait([preparing, stopped], return_when=asyncio.FIRST_COMPLETED)
             if preparing.done():
                 preparing.result()
             return preparing.done()
         finally:
-            preparing.cancel()
-            await asyncio.wait([preparing])
+            await _cancelled(preparing)
+            await _cancelled(stopped)
+
+    async def _stopped(self) -> None:
+        await self._draining.wait()
 
     async def _begin(self, stack: AsyncExitStack) -> None:
         client, store = self.client, self.store
@@ -259,9 +258,7 @@ class Running:
         except (BadRequestError, ForbiddenError, NotFoundError):
             raise  # there is no such chat or user: as when a handler fails
         except CallError as error:
-            name, problem = job.target, type(error).__name__
-            log(logging.WARNING, "the scheduled dialog %(name)s waits: %(error)s", name=name, error=problem)
-            raise RetryLater(_AGAIN) from None
+            raise _later(job, error) from None
         try:
             await self.engine.start(scope, job.target, chat, user, (), job.answers)
         except DialogOpenError:
@@ -271,13 +268,7 @@ class Running:
                 name=job.target,
             )
         except CallError as error:
-            log(
-                logging.WARNING,
-                "the scheduled dialog %(name)s waits: %(error)s",
-                name=job.target,
-                error=type(error).__name__,
-            )
-            raise RetryLater(_AGAIN) from None
+            raise _later(job, error) from None
 
     def _note(self, scope: Scope, ended: HowItEnded, reason: str, seconds: float) -> None:
         event, target = scope.event, scope.target
@@ -398,6 +389,13 @@ class _Stepping:
         return getattr(self._outbox, name)
 
 
+def _later(job: Job, error: CallError) -> RetryLater:
+    """Log why a scheduled dialog waits, and return what makes it wait."""
+    reason = type(error).__name__
+    log(logging.WARNING, "the scheduled dialog %(name)s waits: %(error)s", name=job.target, error=reason)
+    return RetryLater(_AGAIN)
+
+
 async def _cancelled(task: "asyncio.Task[None]") -> None:
     task.cancel()
     await asyncio.wait([task])
@@ -420,19 +418,13 @@ def ended_by_signals(stop: Callable[[], object] | None) -> Iterator[None]:
     if stop is None:
         yield
         return
-    loop, before, seen = asyncio.get_running_loop(), {}, list[int]()
+    loop, seen = asyncio.get_running_loop(), list[int]()
 
-    def on_signal(number: int, _: FrameType | None) -> None:
+    def on_signal(number: int) -> None:
         if seen:
             os._exit(128 + number)  # what was in hand is handled again at the next start
         seen.append(number)
         loop.call_soon_threadsafe(stop)
 
-    for number in _SIGNALS:
-        with suppress(ValueError):  # not the main thread
-            before[number] = signal.signal(number, on_signal)
-    try:
+    with on_signals(on_signal):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

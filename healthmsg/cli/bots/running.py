@@ -4,20 +4,19 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, AsyncExitStack, suppress
 from datetime import UTC, datetime
-from types import FrameType
 from typing import Final
 
 from attrs import define, field, frozen
 
+from healthmsg import aio
 from healthmsg.bot.surface import BotSurface, Handled
 from healthmsg.cli.bots.lines import clock_time, line_of
 from healthmsg.cli.problems import ExitCode
 from healthmsg.cli.terminal import without_blocking_output
 
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _OF_SIGNALS: Final = 128
 """Added to a signal's number, this is the exit status of a process that it ended."""
 
@@ -32,23 +31,14 @@ class ControlAt:
     token: str = field(repr=False)
 
 
-@contextmanager
-def on_signals(act: Callable[[int], object]) -> Iterator[None]:
+def on_signals(act: Callable[[int], object]) -> AbstractContextManager[None]:
     """Within, have this called in the event loop for each SIGTERM and SIGINT."""
-    loop, before = asyncio.get_running_loop(), {}
+    loop = asyncio.get_running_loop()
 
-    def pass_on(number: int, _: FrameType | None) -> None:
+    def in_loop(number: int) -> None:
         loop.call_soon_threadsafe(act, number)
 
-    for number in _SIGNALS:
-        # Not the loop's own way: this one there is on Windows, too, and outside a main thread neither is.
-        with suppress(ValueError):
-            before[number] = signal.signal(number, pass_on)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return aio.on_signals(in_loop)
 
 
 @define(eq=False)

@@ -14,6 +14,7 @@ from healthmsg.bot.dialogs.questions.contact import listed
 from healthmsg.bot.dialogs.questions.matching import MOST_TEXT, Words, folded, named_exactly, named_within
 from healthmsg.bot.dialogs.questions.text import compiled
 from healthmsg.bot.dialogs.questions.texts import Texts
+from healthmsg.bot.options import label_of
 from healthmsg.errors import InvalidInputError
 from healthmsg.json_text import JSONObject
 from healthmsg.models import Option, Question
@@ -404,8 +405,7 @@ def _of_member(member: Enum) -> Choice[Enum]:
         )
     if isinstance(value, Option):
         return Choice(value.label, member, name=value.name, style=value.style)
-    label = value if isinstance(value, str) else member.name.replace("_", " ").capitalize()
-    return Choice(label, member)
+    return Choice(label_of(member), member)
 
 
 def _names(choices: Sequence[Choice[V]]) -> list[str]:
