@@ -81,7 +81,7 @@ class Bot(AsyncOnly):
         self._given_client, self._store, self._texts = client, store, texts
         self._help, self._subscribe, self._time_zone, self._seams = help, subscribe, time_zone, seams
         self._clock = seams.clock or SystemClock()
-        self._routers: list[Router] = []
+        self._router = Router("bot")
         self._timers = Router("timers")
         self._scheduled_handlers: dict[str, Handler] = {}
         self._provided = Provided()
@@ -105,12 +105,7 @@ class Bot(AsyncOnly):
             ConfigurationError: one is there already, or is no router; or the bot runs.
         """
         self._require_not_running()
-        for router in routers:
-            if not isinstance(router, Router):
-                raise ConfigurationError(f"include takes routers, not {type(router).__name__}")
-            if router in self._routers:
-                raise ConfigurationError(f"{router!r} is included already: its handlers would be there twice")
-            self._routers.append(router)
+        self._router.include(*routers)
 
     def provide(self, *values: object, as_type: type | None = None) -> None:
         """Let handlers and dialogs ask for these by type; `as_type` is the type for a single value.
@@ -248,12 +243,11 @@ class Bot(AsyncOnly):
         self._provided.add(client, Client)
         self._provided.add(self, Bot)
         self._provided.add_maker(Dialogs, lambda scope: Dialogs(running.engine, scope))
-        dispatcher = Dispatcher([*self._routers, self._timers], self._provided, help=self._help)
+        dispatcher = Dispatcher([self._router, self._timers], self._provided, help=self._help)
         running.set_up(dispatcher, partial(self._engine, store, running), self._timetable)
         return running
 
     def _engine(self, store: StoredDialogs, running: "Running | None", me: str = "") -> DialogEngine:
-        dialogs = [dialog for router in self._routers for dialog in router.all_dialogs()]
         # To try dialogs, the client is in no process of its own: it is asked for, and calls nothing.
         own = {} if running is not None else {Client: self._given_client or _idle_client(), Bot: self}
         provided = self._provided.beside(own)
@@ -261,7 +255,7 @@ class Bot(AsyncOnly):
             store,  # type: ignore[arg-type] # to try dialogs, no more than reading is needed
             running.replies if running is not None else None,  # type: ignore[arg-type] # as above
             self._clock,
-            dialogs=dialogs,
+            dialogs=self._router.all_dialogs(),
             texts=self._texts,
             resolve=lambda _dialog, _name, annotation: provided.value_for(annotation),
             identities=running.identities if running is not None else None,
