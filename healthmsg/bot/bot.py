@@ -25,7 +25,7 @@ from healthmsg.bot.helping import Help
 from healthmsg.bot.router import Router
 from healthmsg.bot.running import Running, ended_by_signals
 from healthmsg.bot.schedule import AMSTERDAM, EVERY_DAY, At, Days, Every, at, every, schedule_from_dict
-from healthmsg.bot.store.effects import CancelTimer, Unpark
+from healthmsg.bot.store.effects import CancelTimer
 from healthmsg.bot.store.records import DialogRecord, ParkedEvent
 from healthmsg.bot.store.store import BotStore
 from healthmsg.bot.surface import (
@@ -323,16 +323,12 @@ class Bot(AsyncOnly):
         return await self._require_running().stats()
 
     async def parked(self) -> Sequence[ParkedEvent]:
-        """Return the events that are left to a person."""
+        """Return all events that are left to a person."""
         return await self._require_running().store.parked()
 
     async def retry(self, sequence: int | None = None) -> int:
         """Take a parked event up again, or without a number all of them; return how many."""
-        store = self._require_running().store
-        found = [one.sequence for one in await store.parked() if sequence in {None, one.sequence}]
-        if found:
-            await store.commit(*map(Unpark, found))
-        return len(found)
+        return await self._require_running().store.unpark(sequence)
 
     async def open_dialogs(self) -> Sequence[DialogRecord]:
         """Return all dialogs that have not ended."""
@@ -360,6 +356,21 @@ class Bot(AsyncOnly):
         running = self._require_running()
         chat, user = await running.place_of(request.chat, request.user)
         return await running.engine.start(None, request.dialog, chat, user, (), request.answers)
+
+    async def end_dialog(self, dialog_id: str) -> bool:
+        """End a dialog, open or held, without a word; what was parked for it stays so.
+
+        It ends when its chat has handled what came before. Return whether there is one with this id.
+        """
+        return await self._require_running().engine.stop_by_id(dialog_id)
+
+    async def take_back_dialog(self, dialog_id: str) -> bool:
+        """Let a dialog go on that is held or was handed over, and take up what was parked for it meanwhile.
+
+        It goes on when its chat has handled what came before; one that still does not fit the code stays
+        held. Return whether there is one with this id that is held.
+        """
+        return await self._require_running().engine.take_back_by_id(dialog_id)
 
     async def schedule(self, request: DialogRequest, schedule: Mapping[str, object]) -> Scheduled:
         """Have a dialog started later; `schedule` is as `schedule_from_dict` reads it.

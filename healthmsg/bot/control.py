@@ -9,6 +9,8 @@ own that leads here (DNS rebinding), since the `Host` has to be this machine's.
 | `GET /health`, `GET /ready`                              | 200, or 503                           |
 | `GET /stats`                                             | the figures of `BotStats`             |
 | `POST /dialogs` `{dialog, user and/or chat, answers}`    | 201 `{id}`                            |
+| `DELETE /dialogs/{id}`: end it without a word            | 202 `{ending}`                        |
+| `POST /dialogs/{id}/take-back`: one that is held         | 202 `{taking_back}`                   |
 | `POST /schedule` the same, with `{at}`, or with          | 201 `{id, dialog, schedule, due}`     |
 | `{times, weekdays, exclude, tz}`                         |                                       |
 | `GET /schedule/{id}`, `DELETE /schedule/{id}`            | the same; `{cancelled}`               |
@@ -143,6 +145,8 @@ class Control(AsyncOnly):
             ("GET", "/ready", self._ready),
             ("GET", "/stats", self._stats),
             ("POST", "/dialogs", self._start_dialog),
+            ("DELETE", "/dialogs/{id}", self._end_dialog),
+            ("POST", "/dialogs/{id}/take-back", self._take_back_dialog),
             ("POST", "/schedule", self._schedule),
             ("GET", "/schedule/{id}", self._scheduled),
             ("DELETE", "/schedule/{id}", self._unschedule),
@@ -203,6 +207,18 @@ class Control(AsyncOnly):
     async def _start_dialog(self, request: web.Request) -> web.Response:
         asked = await _body(request, _OF_DIALOG)
         return _json({"id": await self._bot.start_dialog(_dialog(asked))}, 201)
+
+    async def _end_dialog(self, request: web.Request) -> web.Response:
+        dialog = request.match_info["id"]
+        if not await self._bot.end_dialog(dialog):
+            raise _Refusal(404, "not_found", "there is no dialog with this id: it has ended, or never began")
+        return _json({"ending": dialog}, 202)
+
+    async def _take_back_dialog(self, request: web.Request) -> web.Response:
+        dialog = request.match_info["id"]
+        if not await self._bot.take_back_dialog(dialog):
+            raise _Refusal(404, "not_found", "no dialog with this id is held or handed over")
+        return _json({"taking_back": dialog}, 202)
 
     async def _schedule(self, request: web.Request) -> web.Response:
         asked = await _body(request, _OF_DIALOG | _OF_SCHEDULE)

@@ -9,6 +9,7 @@ from types import CodeType
 from typing import Final, cast
 
 from healthmsg.bot.arguments import Arguments, Provided, parameters_of
+from healthmsg.bot.dialogs.orders import parked_for
 from healthmsg.bot.filters import Command
 from healthmsg.bot.helping import Entry, Help, help_command
 from healthmsg.bot.incoming import Answer, InChat, IncomingMessage, NotVerified, PressedCommand, Verified
@@ -230,7 +231,7 @@ class Dispatcher:
         origin = target.origin if isinstance(target, Target) else None
         place, name = _place(failure, origin), type(failure).__name__
         if isinstance(failure, DialogHeldError):
-            return ParkThis(str(failure))
+            return ParkThis(parked_for(scope.dialog, str(failure)))
         if isinstance(failure, _NOT_OF_THE_EVENT):
             log(
                 logging.ERROR,

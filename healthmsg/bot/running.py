@@ -359,7 +359,7 @@ class Running:
             again=counters.postponed,
             in_hand=self._loop.running,
             waiting=await self.store.inbox.waiting(),
-            parked=len(await self.store.parked()),
+            parked=await self.store.count_parked(),
             open_dialogs=sum(one.state == "open" for one in dialogs),
             held_dialogs=sum(one.state == "held" for one in dialogs),
             unknown_replies=len(await self.outbox.unknown()),

@@ -101,6 +101,7 @@ class Scope:
         "error",
         "handled",
         "taken_by",
+        "dialog",
         "is_open",
         "_number",
         "_start",
@@ -120,6 +121,8 @@ class Scope:
         self.handled: bool = False
         self.taken_by: str = ""
         """The name of the dialog that the event is for."""
+        self.dialog: str = ""
+        """The id of that one."""
         self.is_open: bool = True
         self._number = 0
         self._start = ""

@@ -207,6 +207,12 @@ class BotSurface(Protocol):
     async def start_dialog(self, request: DialogRequest) -> str:
         """Start a dialog and return its id."""
 
+    async def end_dialog(self, dialog_id: str) -> bool:
+        """End a dialog; return whether there is one with this id."""
+
+    async def take_back_dialog(self, dialog_id: str) -> bool:
+        """Let a dialog go on that is held; return whether there is one with this id."""
+
     async def schedule(self, request: DialogRequest, schedule: JSONObject) -> Scheduled:
         """Have a dialog started later; `schedule` is as `schedule_from_dict` reads it."""
 

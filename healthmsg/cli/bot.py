@@ -3,13 +3,15 @@
 import asyncio
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
+from urllib.parse import quote
 
 import typer
 from rich.console import Console
 
+from healthmsg.bot.dialogs.orders import STOP, TAKE_BACK
 from healthmsg.bot.surface import DialogProblem
 from healthmsg.cli.bots.calling import ControlClient
 from healthmsg.cli.bots.lines import show_warnings
@@ -17,13 +19,14 @@ from healthmsg.cli.bots.loading import folder_to_watch, load_bot, problem_in_cod
 from healthmsg.cli.bots.reloading import Reloader, changes_in
 from healthmsg.cli.bots.running import ControlAt, Run
 from healthmsg.cli.bots.showing import Contents
-from healthmsg.cli.bots.stores import find_store, open_store, take_up, unknown_replies
+from healthmsg.cli.bots.stores import find_store, open_store, order_dialog, take_up, unknown_replies
 from healthmsg.cli.problems import ExitCode, RefusedError, exit_on_error, fail, print_text
 from healthmsg.cli.service import EachOptionOnce
 from healthmsg.cli.terminal import has_lost_output, printable
 from healthmsg.codec import encode
 from healthmsg.errors import HealthmsgError, JournalInUseError
 
+T = TypeVar("T")
 _LOOK_EVERY: Final = 0.2
 """Seconds between looks at whether a bot has ended."""
 _RESULTS: Final = {"held": "would be held", "asked_again": "would ask again"}
@@ -40,6 +43,7 @@ TheBot = Annotated[
     ),
 ]
 Store = Annotated[str, typer.Argument(metavar="STORE", help="The bot's: a file, or postgresql://…")]
+TheDialog = Annotated[str, typer.Argument(metavar="DIALOG", help="The dialog's id, as `bot show` prints it.")]
 ControlPort = Annotated[
     int | None,
     typer.Option(
@@ -196,17 +200,54 @@ def retry(
             answer = ControlClient.of(control, control_token).call("POST", "/retry", asked)
             count = answer.get("retried")
         else:
-            count = _retry_in_store(store, sequence)
+            count = _in_store(lambda: take_up(find_store(store), sequence))
     if not count and sequence is not None:
         fail("no event with this sequence is parked", ExitCode.REFUSED)
     _print(f"{count} taken up again.")
     _end(ExitCode.DONE)
 
 
-def _retry_in_store(store: str, sequence: int | None) -> int:
-    location = find_store(store)
+@bot.command(cls=EachOptionOnce)
+def end(
+    store: Store, dialog: TheDialog, control: ControlPort = None, control_token: ControlToken = None
+) -> None:
+    """End a dialog, open or held, without a word to its user.
+
+    What was parked for it stays parked. With --control, the bot that runs does it; else no bot may have the
+    store, and the next one that starts does it.
+    """
+    with exit_on_error("Nothing was changed."):
+        if control is not None:
+            ControlClient.of(control, control_token).call("DELETE", f"/dialogs/{quote(dialog, safe='')}")
+        elif not _in_store(lambda: order_dialog(find_store(store), STOP, dialog)):
+            raise RefusedError("there is no dialog with this id")
+    _print("It ends." if control is not None else "It ends when the bot starts.")
+    _end(ExitCode.DONE)
+
+
+@bot.command("take-back", cls=EachOptionOnce)
+def take_back(
+    store: Store, dialog: TheDialog, control: ControlPort = None, control_token: ControlToken = None
+) -> None:
+    """Let a dialog go on that is held, or that was handed over to a person.
+
+    What was parked for it meanwhile is taken up. One that still does not fit the code stays held; `bot check`
+    says so beforehand. With --control, the bot that runs does it; else no bot may have the store, and the
+    next one that starts does it.
+    """
+    with exit_on_error("Nothing was changed."):
+        if control is not None:
+            path = f"/dialogs/{quote(dialog, safe='')}/take-back"
+            ControlClient.of(control, control_token).call("POST", path)
+        elif not _in_store(lambda: order_dialog(find_store(store), TAKE_BACK, dialog)):
+            raise RefusedError("no dialog with this id is held or handed over")
+    _print("It goes on." if control is not None else "It goes on when the bot starts.")
+    _end(ExitCode.DONE)
+
+
+def _in_store(change: Callable[[], Coroutine[object, object, T]]) -> T:
     try:
-        return asyncio.run(take_up(location, sequence))
+        return asyncio.run(change())
     except JournalInUseError:
         pass
     raise RefusedError("a bot has this store: give its --control PORT and --control-token FILE, or stop it")

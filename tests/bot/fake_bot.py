@@ -86,6 +86,14 @@ class SilentBot:
         self._note(request)
         return "d1"
 
+    async def end_dialog(self, dialog_id: str) -> bool:
+        self._note(("end", dialog_id))
+        return dialog_id == "d1"
+
+    async def take_back_dialog(self, dialog_id: str) -> bool:
+        self._note(("take back", dialog_id))
+        return dialog_id == "d1"
+
     async def schedule(self, request: DialogRequest, schedule: JSONObject) -> Scheduled:
         self._note((request, schedule))
         made = Scheduled("s1", request, schedule, datetime(2026, 3, 3, 7, tzinfo=UTC))

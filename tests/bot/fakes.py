@@ -91,6 +91,14 @@ class FakeStore:
     async def parked(self) -> list[ParkedEvent]:
         return list(self.parked_events.values())
 
+    async def unpark(self, sequence: int | None = None) -> int:
+        wanted = [one for one in self.parked_events if sequence in {None, one}]
+        await self.commit(*map(effects.Unpark, wanted))
+        return len(wanted)
+
+    async def parked_reasons(self) -> list[tuple[int, str]]:
+        return [(one.sequence, one.reason) for one in self.parked_events.values()]
+
     async def dialogs(self) -> list[DialogRecord]:
         return list(self.dialog_records.values())
 

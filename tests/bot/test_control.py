@@ -242,6 +242,14 @@ async def test_a_schedule_is_one_moment_or_times_of_day(caller: Caller, when: di
     assert code_of(answer) == (400, "invalid")
 
 
+async def test_a_dialog_is_ended_or_taken_back_by_its_id(caller: Caller) -> None:
+    assert await caller.call("DELETE", "/dialogs/d1") == (202, {"ending": "d1"})
+    assert await caller.call("POST", "/dialogs/d1/take-back") == (202, {"taking_back": "d1"})
+    assert code_of(await caller.call("DELETE", "/dialogs/d2")) == (404, "not_found")
+    assert code_of(await caller.call("POST", "/dialogs/d2/take-back")) == (404, "not_found")
+    assert caller.bot.asked[:2] == [("end", "d1"), ("take back", "d1")]
+
+
 # --- parked events, and the end
 
 

@@ -273,9 +273,13 @@ def test_show_prints_dialogs_parked_events_and_unknown_replies(store: tuple[Stor
     assert done.code == 0
     assert done.out.splitlines() == [
         "1 open dialog",
-        f"  intake v2  conversations/c1  since {noon}, last change {noon}, 2 steps, waits for number",
+        f"  d1  intake v2  conversations/c1  since {noon}, last change {noon}, 2 steps, waits for number",
         "1 held dialog",
-        f"  intake v2  conversations/c1  since {noon}, last change {noon}, 0 steps",
+        f"  d2  intake v2  conversations/c1  since {noon}, last change {noon}, 0 steps",
+        (
+            "Let one go on with: healthmsg bot take-back STORE DIALOG, or end it with:"
+            " healthmsg bot end STORE DIALOG"
+        ),
         "1 parked event",
         f"  7  message_created  conversations/c1  {noon}  KeyError",
         "Take one up again with: healthmsg bot retry STORE SEQUENCE",

@@ -1,12 +1,14 @@
 """What a dialog keeps beside its steps."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from attrs import define, field
 
 from healthmsg.bot.dialogs.values import from_json, to_json
+
+HANDED_OVER: Final = "handed_over"
 
 
 @define(eq=False)

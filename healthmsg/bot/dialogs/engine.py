@@ -14,18 +14,20 @@ from healthmsg.bot.clock import BotClock
 from healthmsg.bot.content import Content
 from healthmsg.bot.dialogs.asking import Ask, word_of
 from healthmsg.bot.dialogs.check import Problem, check_dialog
-from healthmsg.bot.dialogs.document import Document, Held
+from healthmsg.bot.dialogs.document import HANDED_OVER, Document, Held
 from healthmsg.bot.dialogs.exits import Stopped
-from healthmsg.bot.dialogs.journal import SLEEP, TIMERS, timer_id
+from healthmsg.bot.dialogs.fitting import chat_of, is_for, is_older, later, may_answer
+from healthmsg.bot.dialogs.journal import SLEEP, TIMERS
 from healthmsg.bot.dialogs.kept import Kept, Place
+from healthmsg.bot.dialogs.orders import HAND_OVER, START, STOP, TAKE_BACK, order, order_of, those_for
 from healthmsg.bot.dialogs.questions.texts import Texts
 from healthmsg.bot.dialogs.registration import RegisteredDialog, Resolve
 from healthmsg.bot.dialogs.replay import run_of
 from healthmsg.bot.dialogs.run import DialogOutbox, DialogStore, Identities, Locate, Run, Tools
 from healthmsg.bot.dialogs.steps import HandOver, Raised, Sleep
-from healthmsg.bot.dialogs.turn import AGAIN, EventScope, Turn
+from healthmsg.bot.dialogs.turn import EventScope, Turn
 from healthmsg.bot.dialogs.values import exit_to_json, from_json, to_json
-from healthmsg.bot.store.effects import CloseDialog, PutTimer
+from healthmsg.bot.store.effects import CloseDialog, PutTimer, Unpark
 from healthmsg.bot.store.records import DialogRecord, TimerRecord
 from healthmsg.errors import ConfigurationError, DialogHeldError, DialogOpenError
 from healthmsg.events import (
@@ -35,17 +37,13 @@ from healthmsg.events import (
     TimerDue,
     VerificationAccepted,
     VerificationRejected,
-    event_from_dict,
 )
 from healthmsg.ids import ChatAddress
 from healthmsg.log import log
 
 Pressed = QuestionAnswered | VerificationAccepted | VerificationRejected
 """What names the message that it is an answer to."""
-_START: Final = "start"
-_STOP: Final = "stop"
-_TAKE_BACK: Final = "take_back"
-_HAND_OVER: Final = "hand_over"
+_STILL_HELD: Final = "The dialog %(dialog)s %(id)s was taken back, and is still held: `bot show` says why."
 
 
 class DialogEngine:
@@ -212,7 +210,7 @@ class DialogEngine:
         run: Run | None = None,
     ) -> bool:
         """Let an event do its work on a dialog. Whatever fails, what is in memory is forgotten."""
-        scope.taken_by = record.name
+        scope.taken_by, scope.dialog = record.name, record.id
         key = self._tools.store.event_key(scope.event.id)
         kept = self._kept.pop(record.id)
         turn = Turn(self._tools, self._registry, scope, key, self._attempts, record, run or kept)
@@ -261,7 +259,7 @@ class DialogEngine:
 
     def _note(self, record: DialogRecord, document: Document) -> None:
         place = record.chat, record.user
-        if document.held is not None and document.held.why == "handed_over":
+        if document.held is not None and document.held.why == HANDED_OVER:
             self._handed[place] = frozenset(document.held.resume)
         else:
             self._handed.pop(place, None)
@@ -290,17 +288,17 @@ class DialogEngine:
     async def _take(self, turn: Turn, number: int | None) -> bool:
         """Hand a message, an answer or a verification to the dialog."""
         document = turn.run.document if turn.run is not None else Document.of(turn.record.document)
-        if document.started == turn.key or _is_older(turn.scope.event, turn.record, document):
+        if document.started == turn.key or is_older(turn.scope.event, turn.record, document):
             return False
         if turn.record.state == "held":
             held = document.held
-            if held is not None and held.why == "handed_over":
+            if held is not None and held.why == HANDED_OVER:
                 return True
             if held is None or held.why == "failed":
                 raise DialogHeldError(turn.record.name, held.reason if held else "failed")
-        if turn.run is None and await turn.load():
+        if turn.run is not None and turn.key in turn.run.journal.taken:
             return True
-        if turn.is_over:
+        if (turn.run is None and await turn.load()) or turn.is_over:
             return True
         return await self._take_in(turn, number)
 
@@ -312,11 +310,11 @@ class DialogEngine:
         if isinstance(event, MessageCreated):
             if event.user_id == run.record.user and await self._lead_out(turn, event):
                 return True
-            if not isinstance(step, Ask) or not _may_answer(step, event):
+            if not isinstance(step, Ask) or not may_answer(step, event):
                 return False
         elif not isinstance(step, Ask) or step.row is None or step.row.number != number:
             return await self._say_that_it_is_over(turn.scope)
-        elif not _may_answer(step, event):
+        elif not may_answer(step, event):
             return True
         await turn.go_on(await step.take(event, turn.key))
         return True
@@ -345,20 +343,31 @@ class DialogEngine:
 
     async def _take_timer(self, scope: EventScope, event: TimerDue) -> bool:
         record = await self._record_of(event.dialog or "")
-        if event.timer_kind == _START and record is None:
+        if event.timer_kind == START and record is None:
             await self._start_due(scope, event)
         elif record is None:
             pass  # of a dialog that has ended meanwhile
-        elif event.timer_kind == _STOP:
+        elif event.timer_kind == STOP:
             self._drop(record)
             scope.effects.append(CloseDialog(record.id))
-        elif record.state == "held" and event.timer_kind == _HAND_OVER:
+        elif record.state == "held" and event.timer_kind == HAND_OVER:
             pass  # it is silent already
+        elif event.timer_kind == TAKE_BACK:
+            await self._take_back_due(scope, record, event)
         elif event.timer_kind not in TIMERS:
             await self._turn(scope, record, lambda turn: self._take_due(turn, event))
         elif record.state == "held" or not await self._is_taken_due(scope, record, event):
-            scope.effects.append(PutTimer(_later(event, record, self._tools.clock)))
+            scope.effects.append(PutTimer(later(event, record, self._tools.clock)))
         return True
+
+    async def _take_back_due(self, scope: EventScope, record: DialogRecord, event: TimerDue) -> None:
+        try:
+            await self._turn(scope, record, lambda turn: self._take_due(turn, event))
+        except DialogHeldError:
+            log(logging.WARNING, _STILL_HELD, dialog=record.name, id=record.id)
+            return
+        parked = await self._tools.store.parked_reasons()
+        scope.effects.extend(map(Unpark, those_for(record.id, parked)))
 
     async def _is_taken_due(self, scope: EventScope, record: DialogRecord, event: TimerDue) -> bool:
         """Hand a reminder or the like to its dialog. Return `False` if that is held now: it has to wait."""
@@ -368,19 +377,19 @@ class DialogEngine:
             return False
 
     async def _take_due(self, turn: Turn, event: TimerDue) -> bool:
-        was_handed_over = (held := Document.of(turn.record.document).held) and held.why == "handed_over"
+        was_handed_over = (held := Document.of(turn.record.document).held) and held.why == HANDED_OVER
         if (turn.run is None and await turn.load()) or turn.is_over:
             return True
         run, step = _of(turn), _of(turn).waiting
-        if event.timer_kind == _TAKE_BACK and was_handed_over:
+        if event.timer_kind == TAKE_BACK and was_handed_over:
             await turn.go_on(turn.was_handed_over())
-        elif event.timer_kind == _HAND_OVER:
+        elif event.timer_kind == HAND_OVER:
             found = orjson.loads(event.document)
-            run.document.held = Held("handed_over", found["reason"], tuple(found["resume"]))
+            run.document.held = Held(HANDED_OVER, found["reason"], tuple(found["resume"]))
             run.hold()
         elif isinstance(step, Ask):
             await turn.go_on(await step.take_timer(event, turn.key))
-        elif isinstance(step, Sleep) and step.row is not None and _is_for(event, step.row.number):
+        elif isinstance(step, Sleep) and step.row is not None and is_for(event, step.row.number):
             run.journal.fill(step.row, "[null]", turn.key)
             await turn.go_on(None)
         return True
@@ -423,12 +432,12 @@ class DialogEngine:
         number = sha256(f"dialog/{key}".encode()).hexdigest()[:24]
         place = chat.text, user_id
         record = await self._tools.store.dialog(*place)
-        is_here = scope is not None and _chat_of(scope.event) == chat.text
+        is_here = scope is not None and chat_of(scope.event) == chat.text
         if record is not None and record.id != number and not self._is_closing(scope, record):
             raise DialogOpenError(record.name, is_held=record.state == "held")
         if scope is None or not is_here:
             asked = {"name": code.name, "args": to_json([*args]), "answers": to_json(dict(answers or {}))}
-            await self._put(scope, self._timer(number, _START, place, **asked))
+            await self._put(scope, order(START, number, *place, self._tools.clock.now(), asked))
         elif record is not None and record.id == number:
             await self._turn(scope, record, self._started_again)
         else:
@@ -473,20 +482,36 @@ class DialogEngine:
         record = await self.find(chat, user_id)
         if record is None:
             return False
-        if scope is not None and _chat_of(scope.event) == record.chat:
+        if scope is not None and chat_of(scope.event) == record.chat:
             self._drop(record)
             scope.effects.append(CloseDialog(record.id))
         else:
-            await self._put(scope, self._timer(record.id, _STOP, (record.chat, record.user)))
+            await self._put(scope, self._order_of(STOP, record))
         return True
 
     async def take_back(self, scope: EventScope | None, chat: ChatAddress, user_id: str) -> bool:
-        """Let a dialog go on that was handed over or is held. Return whether there was one."""
-        record = await self.find(chat, user_id)
+        """Let a dialog go on that was handed over or is held, and take up what was parked for it meanwhile.
+
+        Return whether there was one.
+        """
+        return await self._take_back(scope, await self.find(chat, user_id))
+
+    async def _take_back(self, scope: EventScope | None, record: DialogRecord | None) -> bool:
         if record is None or record.state != "held":
             return False
-        await self._put(scope, self._timer(record.id, _TAKE_BACK, (record.chat, record.user)))
+        await self._put(scope, self._order_of(TAKE_BACK, record))
         return True
+
+    async def stop_by_id(self, dialog: str) -> bool:
+        """End a dialog, as `stop` does."""
+        record = await self._tools.store.dialog_of(dialog)
+        if record is not None:
+            await self._put(None, self._order_of(STOP, record))
+        return record is not None
+
+    async def take_back_by_id(self, dialog: str) -> bool:
+        """Let a dialog go on, as `take_back` does."""
+        return await self._take_back(None, await self._tools.store.dialog_of(dialog))
 
     async def hand_over(
         self, scope: EventScope | None, chat: ChatAddress, user_id: str, reason: str, resume: Iterable[str]
@@ -495,8 +520,7 @@ class DialogEngine:
         record = await self.find(chat, user_id)
         if record is None or record.state != "open":
             return False
-        place = record.chat, record.user
-        await self._put(scope, self._timer(record.id, _HAND_OVER, place, reason=reason, resume=[*resume]))
+        await self._put(scope, self._order_of(HAND_OVER, record, reason=reason, resume=[*resume]))
         return True
 
     async def find(self, chat: ChatAddress, user_id: str) -> DialogRecord | None:
@@ -536,10 +560,8 @@ class DialogEngine:
     def _is_closing(self, scope: EventScope | None, record: DialogRecord) -> bool:
         return scope is not None and CloseDialog(record.id) in scope.effects
 
-    def _timer(self, number: str, kind: str, place: Place, **document: object) -> TimerRecord:
-        now = self._tools.clock.now()
-        text = orjson.dumps(document).decode()
-        return TimerRecord(timer_id(number, 0, kind), now, place[0], place[1], number, kind, text)
+    def _order_of(self, kind: str, record: DialogRecord, **document: object) -> TimerRecord:
+        return order_of(kind, record, self._tools.clock.now(), document)
 
     async def _put(self, scope: EventScope | None, timer: TimerRecord) -> None:
         if scope is None:
@@ -558,35 +580,3 @@ def _of(turn: Turn) -> Run:
     if turn.run is None:
         raise AssertionError(turn.record.name)
     return turn.run
-
-
-def _chat_of(event: Event) -> str | None:
-    chat = getattr(event, "chat", None)
-    return None if chat is None else chat.text
-
-
-def _is_for(event: TimerDue, number: int) -> bool:
-    return bool(event.timer_kind == SLEEP and orjson.loads(event.document).get("number") == number)
-
-
-def _is_older(event: Event, record: DialogRecord, document: Document) -> bool:
-    """Return whether a message came before what the dialog was started for.
-
-    It was parked, and taken up again: what it says is no answer of a dialog that was not there.
-    """
-    if not isinstance(event, MessageCreated) or event.received_at >= record.started_at:
-        return False
-    return event.received_at < event_from_dict(orjson.loads(document.event)).received_at
-
-
-def _may_answer(step: Ask[Any], event: Event) -> bool:
-    user = getattr(event, "user_id", None)
-    asked = step.question.users or (step.run.record.user,)
-    return user is None or user in asked
-
-
-def _later(event: TimerDue, record: DialogRecord, clock: BotClock) -> TimerRecord:
-    due = clock.now() + AGAIN
-    return TimerRecord(
-        event.timer, due, record.chat, record.user, record.id, event.timer_kind, event.document
-    )

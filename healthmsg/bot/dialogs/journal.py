@@ -66,7 +66,7 @@ class Journal:
     """Those of the question that is open."""
     kept: list[StepRecord] = field(factory=list, repr=False)
     taken: set[str] = field(factory=set, repr=False)
-    """The events that have been taken."""
+    """The events that have been taken. One that was parked after that may come again days later."""
     pending: list[Effect] = field(factory=list, repr=False)
     """To be committed before anything is done that others see."""
     reworded: dict[str, int] = field(factory=dict, repr=False)
@@ -141,8 +141,7 @@ class Journal:
 
     def settle(self) -> None:
         """Forget what a dialog that waits in memory no longer needs."""
-        self.rows, self.position = [], 0
-        self.taken, self.reworded = set(), {}
+        self.rows, self.position, self.reworded = [], 0, {}
 
     def _divergence(self, row: StepRecord, kind: str) -> Divergence:
         # A message of another wording, and then something else: it was no rewording.
@@ -217,5 +216,7 @@ class Journal:
             self.cancel_timers(row)
 
     def _put(self, row: StepRecord) -> StepRecord:
+        if row.event is not None:
+            self.taken.add(row.event)
         self.pending.append(PutStep(row))
         return row

@@ -79,6 +79,9 @@ class DialogStore(Protocol):
     async def steps(self, dialog: str) -> list[StepRecord]:
         """Return the steps of one, in order."""
 
+    async def parked_reasons(self) -> list[tuple[int, str]]:
+        """Return the sequences of parked events, each with why it is."""
+
 
 Locate = Callable[[ChatAddress, str], Awaitable[ChatAddress]]
 """Returns the address of a chat with a user as events have it, however the chat was addressed."""

@@ -19,7 +19,7 @@ import orjson
 from healthmsg.aio import in_thread, start
 from healthmsg.bot.content import Content
 from healthmsg.bot.dialogs import journal as kinds
-from healthmsg.bot.dialogs.document import Held
+from healthmsg.bot.dialogs.document import HANDED_OVER, Held
 from healthmsg.bot.dialogs.journal import Divergence, Journal, timer_id
 from healthmsg.bot.dialogs.run import Halt, Run, Wanted
 from healthmsg.bot.dialogs.values import (
@@ -279,7 +279,7 @@ class HandOver(Step[None]):
         if self.row is None:
             self.open()
         if run.record.state == "open":
-            run.document.held = Held("handed_over", self.reason, self.resume)
+            run.document.held = Held(HANDED_OVER, self.reason, self.resume)
             run.hold()
             log(
                 logging.WARNING,

@@ -10,7 +10,7 @@ from attrs import define, evolve, field
 from healthmsg.bot.content import Content
 from healthmsg.bot.dialogs.asking import Ask
 from healthmsg.bot.dialogs.check import described
-from healthmsg.bot.dialogs.document import Document, Held
+from healthmsg.bot.dialogs.document import HANDED_OVER, Document, Held
 from healthmsg.bot.dialogs.exits import DialogExit, HandedOver, NoAnswer, Stopped, TooManyTries
 from healthmsg.bot.dialogs.journal import ASK, Divergence, Journal
 from healthmsg.bot.dialogs.registration import RegisteredDialog
@@ -40,6 +40,8 @@ class EventScope(Protocol):
 
     taken_by: str
     """The name of the dialog that the event is for."""
+    dialog: str
+    """The id of that one."""
 
     def next_key(self) -> str:
         """Return the key of the next reply: the same one when the event is handled again."""
@@ -93,7 +95,7 @@ class Turn:
             if not isinstance(standing, Divergence):
                 break
             await self._forget(standing)
-        if run.document.held is not None and run.document.held.why != "handed_over":
+        if run.document.held is not None and run.document.held.why != HANDED_OVER:
             self._reopen()  # it fits now, or a person has given it back
         taken = self.key in run.journal.taken
         await self._go_on(standing)
@@ -279,7 +281,7 @@ class Turn:
             log(
                 logging.ERROR,
                 "The dialog %(dialog)s %(id)s is held: %(reason)s. It sends nothing, and what comes for it is"
-                " parked, until a person gives it back or stops it.",
+                " parked, until a person takes it back or ends it: `healthmsg bot take-back`, `bot end`.",
                 dialog=self.record.name,
                 id=self.record.id,
                 reason=reason,

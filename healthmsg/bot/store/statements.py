@@ -76,10 +76,12 @@ CRASHED: Final[Select[Any]] = in_one_row(
 )
 PARKED: Final[Select[Any]] = in_one_row(
     select(_I.sequence, _I.attempts, _I.problem, _I.parked_at)
-    .where(_I.state == _PARKED)
+    .where(_I.state == _PARKED, _I.sequence > bindparam("after"))
     .order_by(_I.sequence)
     .limit(bindparam("most"))
 )
+PARKED_REASONS: Final[Select[Any]] = in_one_row(select(_I.sequence, _I.problem).where(_I.state == _PARKED))
+COUNT_PARKED: Final[Select[Any]] = in_one_row(select(func.count()).where(_I.state == _PARKED))
 
 # --- dialogs
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Executable
 
 from healthmsg.aio import start
 from healthmsg.bot.store import statements
-from healthmsg.bot.store.effects import Effect
+from healthmsg.bot.store.effects import Effect, Unpark
 from healthmsg.bot.store.records import DialogRecord, ParkedEvent, StepRecord, TimerRecord, Waiting
 from healthmsg.bot.store.rows import dialog_of, moment_of, read_moment, storable, timer_of
 from healthmsg.bot.store.writing import EffectWriter
@@ -31,6 +31,7 @@ from healthmsg.gateway.inbox.sql import PATIENCE, SqlInbox
 T = TypeVar("T")
 _LATEST: Final = 2**62
 _MOST: Final = 1000
+"""Parked events that are read, or taken up, in one transaction."""
 
 
 class BotStore:
@@ -117,11 +118,34 @@ class BotStore:
         """Return what waits and was being handled when a process died, by sequence."""
         return await self._waiting(statements.CRASHED, {})
 
-    async def parked(self, most: int = _MOST) -> list[ParkedEvent]:
-        """Return what is left to a person, by sequence."""
+    async def parked(self) -> list[ParkedEvent]:
+        """Return all that is left to a person, by sequence. It is read in parts, between other work."""
+        found = page = await self._parked_after(0)
+        while len(page) == _MOST:
+            page = await self._parked_after(page[-1].sequence)
+            found += page
+        return found
 
+    async def count_parked(self) -> int:
+        """Return how many events are left to a person."""
+        ((count,),) = await self._all(statements.COUNT_PARKED)
+        return int(count)
+
+    async def parked_reasons(self) -> list[tuple[int, str]]:
+        """Return the sequences of what is left to a person, in order, each with why that is."""
+        found = await self._all(statements.PARKED_REASONS)
+        return sorted((sequence, problem or "") for sequence, problem in found)
+
+    async def unpark(self, sequence: int | None = None) -> int:
+        """Have a parked event wait again, or with `None` all that are parked now; return how many."""
+        wanted = [one for one, _ in await self.parked_reasons() if sequence in {None, one}]
+        for start_at in range(0, len(wanted), _MOST):
+            await self.commit(*map(Unpark, wanted[start_at : start_at + _MOST]))
+        return len(wanted)
+
+    async def _parked_after(self, sequence: int) -> list[ParkedEvent]:
         def read(connection: Connection) -> list[ParkedEvent]:
-            found = sorted(answer(connection, statements.PARKED, {"most": most}))
+            found = sorted(answer(connection, statements.PARKED, {"most": _MOST, "after": sequence}))
             events = self.inbox.read_events(connection, {row[0]: max(row[1] - 1, 0) for row in found})
             return [
                 ParkedEvent(sequence, events[sequence], problem, read_moment(parked_at))

@@ -6,6 +6,7 @@ from typing import Final
 
 from attrs import frozen
 
+from healthmsg.bot.dialogs.document import HANDED_OVER, Document
 from healthmsg.bot.store.records import DialogRecord, ParkedEvent, StepRecord
 from healthmsg.bulk import JournalMessage
 from healthmsg.cli.bots.stores import StoreReader
@@ -17,6 +18,9 @@ from healthmsg.ids import ChatAddress
 from healthmsg.json_text import JSONObject, NotJSONError, parse_json
 
 _SETTLE: Final = "Settle one with: healthmsg journal decide STORE KEY delivered|not-sent"
+_TAKE_BACK: Final = (
+    "Let one go on with: healthmsg bot take-back STORE DIALOG, or end it with: healthmsg bot end STORE DIALOG"
+)
 _RETRY: Final = "Take one up again with: healthmsg bot retry STORE SEQUENCE"
 
 
@@ -53,6 +57,8 @@ class Contents:
             yield f"{len(dialogs):,} {state} {'dialog' if len(dialogs) == 1 else 'dialogs'}"
             for dialog in dialogs:
                 yield from self._dialog_lines(dialog, with_texts=with_texts)
+            if dialogs and state == "held":
+                yield _TAKE_BACK
         yield f"{len(self.parked):,} parked {'event' if len(self.parked) == 1 else 'events'}"
         for event in self.parked:
             yield from _parked_lines(event, with_texts=with_texts)
@@ -77,6 +83,7 @@ class Contents:
             "updated_at": dialog.updated_at.isoformat(),
             "steps": len(steps),
             "waits_for": _open_step(steps),
+            **_held(dialog, with_texts=with_texts),
         }
         if with_texts:
             found["user"] = dialog.user
@@ -88,12 +95,24 @@ class Contents:
         steps = self.steps[dialog.id]
         waits = f", waits for {kind}" if (kind := _open_step(steps)) else ""
         yield _line(
-            f"{dialog.name} v{dialog.version}  {_shown(dialog.chat)}  since {_minute(dialog.started_at)},"
-            f" last change {_minute(dialog.updated_at)}, {_counted(steps)}{waits}"
+            f"{dialog.id}  {dialog.name} v{dialog.version}  {_shown(dialog.chat)}"
+            f"  since {_minute(dialog.started_at)}, last change {_minute(dialog.updated_at)},"
+            f" {_counted(steps)}{waits}"
         )
+        if held := _held(dialog, with_texts=with_texts):
+            yield _line("  " + ": ".join(str(value) for value in held.values()).replace("_", " "))
         if with_texts:
             for step in steps:
                 yield _line(f"  {step.kind}: {step.key} = {'…' if step.value is None else step.value}")
+
+
+def _held(dialog: DialogRecord, *, with_texts: bool) -> JSONObject:
+    """Return why a dialog is held. What the code hands over for may be about a person: it is a text."""
+    held = Document.of(dialog.document).held if dialog.state == "held" else None
+    if held is None:
+        return {}
+    is_text = held.why == HANDED_OVER and not with_texts
+    return {"why": held.why, **({} if is_text else {"reason": held.reason})}
 
 
 def _open_step(steps: Sequence[StepRecord]) -> str | None:

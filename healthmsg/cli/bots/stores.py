@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
+from datetime import UTC, datetime
 from importlib import import_module
 from typing import Protocol, cast
 
-from healthmsg.bot.store.effects import Effect, Unpark
+from healthmsg.bot.dialogs.orders import TAKE_BACK, order_of
+from healthmsg.bot.store.effects import Effect, PutTimer
 from healthmsg.bot.store.records import DialogRecord, ParkedEvent, StepRecord
 from healthmsg.bulk import JournalMessage, JournalReview
 from healthmsg.cli.files import JournalLocation, require_journal_packages
@@ -42,6 +44,12 @@ class StoreWriter(StoreReader, Protocol):
 
     async def commit(self, *effects: Effect) -> None:
         """Write all of it, or nothing."""
+
+    async def unpark(self, sequence: int | None = None) -> int:
+        """Have a parked event wait again, or with `None` all of them; return how many."""
+
+    async def dialog_of(self, dialog: str) -> DialogRecord | None:
+        """Return the dialog with this id, if it has not ended."""
 
 
 def find_store(target: str) -> JournalLocation:
@@ -95,10 +103,26 @@ async def take_up(location: JournalLocation, sequence: int | None) -> int:
         JournalInUseError: a bot has the store.
     """
     async with open_to_change(location) as store:
-        # Of a file, opening has found that out.
-        if not await store.inbox.hold_at_once():
-            raise JournalInUseError("A bot has this store.")
-        wanted = [one.sequence for one in await store.parked() if sequence in {None, one.sequence}]
-        if wanted:
-            await store.commit(*map(Unpark, wanted))
-        return len(wanted)
+        await _hold(store)
+        return await store.unpark(sequence)
+
+
+async def order_dialog(location: JournalLocation, kind: str, dialog: str) -> bool:
+    """Have the next bot that starts do this to a dialog. Return whether there is such a dialog.
+
+    Raises:
+        JournalInUseError: a bot has the store.
+    """
+    async with open_to_change(location) as store:
+        await _hold(store)
+        record = await store.dialog_of(dialog)
+        if record is None or (kind == TAKE_BACK and record.state != "held"):
+            return False
+        await store.commit(PutTimer(order_of(kind, record, datetime.now(UTC))))
+        return True
+
+
+async def _hold(store: StoreWriter) -> None:
+    # Of a file, opening has found that out.
+    if not await store.inbox.hold_at_once():
+        raise JournalInUseError("A bot has this store.")

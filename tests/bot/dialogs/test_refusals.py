@@ -15,7 +15,6 @@ import pytest
 
 from healthmsg.bot.dialogs.dialog import Dialog
 from healthmsg.bot.dialogs.registration import RegisteredDialog, register
-from healthmsg.bot.store.effects import Unpark
 from healthmsg.errors import (
     ClientUsageError,
     ConfigurationError,
@@ -282,7 +281,9 @@ async def test_a_dialog_whose_code_fails_is_tried_again_and_then_held_and_a_pers
     assert "Geheim" not in caplog.text
     assert "Geheim" not in str(world.errors[-1]) + repr(record) + repr(world.engine)
     assert world.sees == ["Naam?", "Even kijken."]
-    assert [one.reason for one in world.store.parked_events.values()] == ["DialogHeldError"]
+    assert [one.reason for one in world.store.parked_events.values()] == [
+        f"DialogHeldError [dialog {record.id}]"
+    ]
 
 
 async def test_a_held_dialog_sends_nothing_and_what_comes_for_it_is_parked_until_it_is_given_back() -> None:
@@ -304,15 +305,55 @@ async def test_a_held_dialog_sends_nothing_and_what_comes_for_it_is_parked_until
     assert world.sees == ["Naam?"]
     assert len(world.store.parked_events) == 3
 
+    assert await world.by_hand("take_back", (CHAT, "an"))  # it still fails
+    assert world.sees == ["Naam?"]
+
     works = True
     assert await world.by_hand("take_back", (CHAT, "an"))
 
-    assert world.sees == ["Naam?"]
-    for parked in sorted(world.store.parked_events)[:2]:
-        world.store._apply(Unpark(parked))
-        await world.works()
+    # What was parked for it is taken up, in its order: the last one comes after the dialog's end.
+    assert not world.store.parked_events
     assert world.sees == ["Naam?", "An: goed?"]
     assert not world.is_open()
+    assert [event.kind for event in world.unhandled] == ["message_created"]
+
+
+async def test_an_answer_that_was_taken_before_it_was_parked_is_no_answer_to_a_later_question() -> None:
+    works = False
+
+    @register()
+    async def healing(d: Dialog) -> None:
+        name = await d.ask(Text("Naam?"))
+        await d.say("Even kijken.")
+        if not works:
+            raise ZeroDivisionError
+        await d.say(await d.ask(Text(f"{name}, en verder?")))
+
+    world = World([healing])
+    await world.says("start")
+    await world.says("An")
+    works = True
+    await world.by_hand("take_back", (CHAT, "an"))
+    assert world.sees == ["Naam?", "Even kijken.", "An, en verder?"]
+    await world.says("Visser")
+
+    assert world.sees[3:] == ["Visser"]
+    assert not world.unhandled
+
+
+async def test_what_was_parked_for_another_reason_stays_parked_when_a_dialog_is_taken_back() -> None:
+    world = World([failing])
+    await world.says("start")
+    await world.says("An")
+    await world.says("start", user="bo")
+    await world.says("Bo", user="bo")
+    assert len(world.store.parked_events) == 2
+    mine = next(iter(world.store.parked_events))
+
+    await world.by_hand("stop", (CHAT, "an"))
+    await world.by_hand("take_back", (CHAT, "bo"))
+
+    assert mine in world.store.parked_events
 
 
 async def test_a_dialog_that_fails_before_its_first_step_has_not_begun() -> None:

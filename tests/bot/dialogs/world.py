@@ -9,6 +9,7 @@ from attrs import define, field, frozen
 from healthmsg.bot.content import Content
 from healthmsg.bot.dialogs.engine import DialogEngine
 from healthmsg.bot.dialogs.handlers import Dialogs
+from healthmsg.bot.dialogs.orders import parked_for
 from healthmsg.bot.dialogs.registration import RegisteredDialog
 from healthmsg.bot.store.effects import Begin, Effect, Finish, Fire, Park
 from healthmsg.bot.store.records import DialogRecord
@@ -109,6 +110,7 @@ class Scope:
     store: FakeStore
     effects: list[Effect] = field(factory=list)
     taken_by: str = ""
+    dialog: str = ""
     _number: int = 0
 
     def next_key(self) -> str:
@@ -241,7 +243,7 @@ class World:
             self.errors.append(error)
             self.store.running.discard(sequence)
             if isinstance(error, DialogHeldError) or event.attempt > 4:
-                self.store._apply(Park(sequence, type(error).__name__))
+                self.store._apply(Park(sequence, parked_for(scope.dialog, type(error).__name__)))
 
     async def _route(self, scope: Scope) -> None:
         if self.engine.wants(scope.event) and await self.engine.handle(scope):

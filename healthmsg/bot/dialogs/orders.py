@@ -1,0 +1,43 @@
+"""What is asked of a dialog from outside: a timer that is due at once, so it comes in its chat's order."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Final
+
+import orjson
+
+from healthmsg.bot.dialogs.journal import timer_id
+from healthmsg.bot.store.records import DialogRecord, TimerRecord
+
+START: Final = "start"
+STOP: Final = "stop"
+TAKE_BACK: Final = "take_back"
+HAND_OVER: Final = "hand_over"
+_NOTHING: Final[Mapping[str, object]] = {}
+_PARKED_FOR: Final = "{} [dialog {}]"
+
+
+def order(  # noqa: PLR0913, PLR0917 - what a timer has
+    kind: str, dialog: str, chat: str, user: str, now: datetime, document: Mapping[str, object] = _NOTHING
+) -> TimerRecord:
+    """Return the timer that has something done to a dialog, or begins it."""
+    text = orjson.dumps(document).decode()
+    return TimerRecord(timer_id(dialog, 0, kind), now, chat, user, dialog, kind, text)
+
+
+def order_of(
+    kind: str, record: DialogRecord, now: datetime, document: Mapping[str, object] = _NOTHING
+) -> TimerRecord:
+    """Return the same for one that is there."""
+    return order(kind, record.id, record.chat, record.user, now, document)
+
+
+def parked_for(dialog: str, why: str) -> str:
+    """Return the reason for which an event is parked that came for a dialog that is held."""
+    return _PARKED_FOR.format(why, dialog)
+
+
+def those_for(dialog: str, parked: Iterable[tuple[int, str]]) -> list[int]:
+    """Return, of parked events with their reasons, the sequences of those that came for a dialog."""
+    end = parked_for(dialog, "")
+    return [sequence for sequence, reason in parked if reason.endswith(end)]
