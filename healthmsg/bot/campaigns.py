@@ -17,6 +17,7 @@ from healthmsg.bulk.models import JournalTarget
 from healthmsg.database.target import Target
 from healthmsg.errors import ConfigurationError, JournalError, JournalMismatchError
 from healthmsg.errors.base import hides_arguments
+from healthmsg.ids import ChatAddress
 from healthmsg.validation import check_name, check_text
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ class Campaigns:
                     " the bot's: answers to its messages would not come here."
                 )
 
-    async def message_of(self, message_id: str) -> CampaignMessage | None:
+    async def message_of(self, message_id: str, chat: ChatAddress | None = None) -> CampaignMessage | None:  # noqa: ARG002 - as the outbox has it
         """Return the message with this id; `None`: it is of no campaign.
 
         While a campaign is sending, it looks again for up to five seconds.

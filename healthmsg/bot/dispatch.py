@@ -53,6 +53,10 @@ _NOT_OF_THE_EVENT: Final = (
 """Whatever event it is, it cannot be handled now: none is parked for that."""
 _UNTIL_THEN: Final = timedelta(seconds=30)
 _EMPTY: Final = Table()
+_IN_DOUBT: Final = (
+    "it may be the answer to the question of a dialog, of which it is not known whether it arrived: if it is,"
+    " settle that with `healthmsg journal decide STORE KEY delivered --message-id ID`, and take this up again"
+)
 
 
 class Dispatcher:
@@ -189,7 +193,10 @@ class Dispatcher:
             return _first(table.own, scope, incoming)
         if await self._dialog_took(scope):
             return None
-        return _first(table.handlers, scope, incoming)
+        target = _first(table.handlers, scope, incoming)
+        if target is None:
+            await _park_what_may_be_an_answer(scope)
+        return target
 
     async def _dialog_took(self, scope: Scope) -> bool:
         dialogs = scope.services.dialogs
@@ -210,6 +217,8 @@ class Dispatcher:
         # The options may be another version's of the question: not what any of its handlers knows.
         if pressed is None and (unfit := _by_name(table.handlers, answer)) is not None:
             raise ParkThis(f"an answer that is none of the options of {unfit.origin}")
+        if pressed is None:
+            await _park_what_may_be_an_answer(scope)
         return pressed
 
     async def _pressed(self, scope: Scope, event: QuestionAnswered) -> Target | None:
@@ -342,7 +351,7 @@ def _seen(scope: Scope, event: Event) -> object:
 
 async def _answered(targets: Sequence[Target], scope: Scope, answer: Answer[str]) -> Target | None:
     if any(one.question is not None for one in targets):
-        answer._asked = await _asked(scope, answer.message_id)  # noqa: SLF001 - of this package
+        answer._asked = await _asked(scope, answer.event)  # noqa: SLF001 - of this package
     for target in targets:
         options: tuple[object, ...] | None = answer.event.options
         if target.question is not None and not answer.is_to(target.question):
@@ -369,16 +378,16 @@ def _by_name(targets: Iterable[Target], answer: Answer[str]) -> Target | None:
     return None
 
 
-async def _asked(scope: Scope, message_id: str) -> KnownMessage | None:
+async def _asked(scope: Scope, answer: QuestionAnswered) -> KnownMessage | None:
     for source in scope.services.sent:
-        found = await source.message_of(message_id)
+        found = await source.message_of(answer.message_id, answer.chat)
         if found is not None:
             return found
     return None
 
 
 async def _is_own_question(scope: Scope, event: QuestionAnswered) -> bool:
-    if await _asked(scope, event.message_id) is not None:
+    if await _asked(scope, event) is not None:
         return True
     services = scope.services
     try:
@@ -386,6 +395,13 @@ async def _is_own_question(scope: Scope, event: QuestionAnswered) -> bool:
     except (NotFoundError, ForbiddenError):
         return False
     return message.sender_id == services.me
+
+
+async def _park_what_may_be_an_answer(scope: Scope) -> None:
+    """Leave to a person what nothing wanted, and what may be an answer that a dialog waits for."""
+    dialogs = scope.services.dialogs
+    if dialogs is not None and await dialogs.may_wait_for(scope.event):
+        raise ParkThis(_IN_DOUBT)
 
 
 # --- errors

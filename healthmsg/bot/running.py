@@ -16,11 +16,13 @@ from healthmsg.bot.clock import BotClock
 from healthmsg.bot.content import Content
 from healthmsg.bot.dialogs.asking import word_of
 from healthmsg.bot.dialogs.engine import DialogEngine
+from healthmsg.bot.dialogs.journal import open_question
 from healthmsg.bot.dispatch import Dispatcher
 from healthmsg.bot.outbox import Outbox
 from healthmsg.bot.scope import Scope, Services
 from healthmsg.bot.signals import ParkThis, RetryLater
 from healthmsg.bot.store.effects import Effect
+from healthmsg.bot.store.records import DialogRecord
 from healthmsg.bot.store.store import BotStore
 from healthmsg.bot.surface import BotStats, Handled, HowItEnded, Seams, step_of
 from healthmsg.bot.targets import Target
@@ -351,6 +353,7 @@ class Running:
     async def stats(self) -> BotStats:
         """Return the figures."""
         counters, dialogs = self._loop.counters, await self.store.dialogs()
+        unknown = {row.key for row in await self.outbox.unknown()}
         return BotStats(
             state=self.state,
             started_at=self._started_at,
@@ -362,9 +365,17 @@ class Running:
             parked=await self.store.count_parked(),
             open_dialogs=sum(one.state == "open" for one in dialogs),
             held_dialogs=sum(one.state == "held" for one in dialogs),
-            unknown_replies=len(await self.outbox.unknown()),
+            unasked_dialogs=await self._count_unasked(dialogs, unknown),
+            unknown_replies=len(unknown),
             behind=self._events.behind,
         )
+
+    async def _count_unasked(self, dialogs: Sequence[DialogRecord], unknown: set[str]) -> int:
+        """Count the open dialogs that wait at one of these questions."""
+        in_doubt = {key.split("/")[1] for key in unknown if key.startswith("dialog/")}
+        wait = [one for one in dialogs if one.state == "open" and one.id in in_doubt]
+        asked = [open_question(one.id, await self.store.steps(one.id)) for one in wait]
+        return sum(one in unknown for one in asked)
 
 
 class _Stepping:

@@ -56,8 +56,8 @@ class KnownMessage(Protocol):
 class SentMessages(Protocol):
     """Where messages that were sent are found again: the outbox, or the journal of a campaign."""
 
-    async def message_of(self, message_id: str) -> KnownMessage | None:
-        """Return the message with that id of the service's; `None` if it was not sent from here."""
+    async def message_of(self, message_id: str, chat: ChatAddress) -> KnownMessage | None:
+        """Return the message with that id of the service's in a chat; `None` if it was not sent from here."""
 
 
 class OpenDialogs(Protocol):
@@ -68,6 +68,9 @@ class OpenDialogs(Protocol):
 
     async def handle(self, scope: "Scope") -> bool:
         """Hand the event to its dialog. Return whether it took it."""
+
+    async def may_wait_for(self, event: Event) -> bool:
+        """Return whether an event may be the answer to a question of which it is not known if it arrived."""
 
     async def say_that_one_is_open(self, scope: "Scope") -> None:
         """Say in the event's chat that no other dialog can begin."""

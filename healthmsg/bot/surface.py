@@ -69,6 +69,8 @@ class BotStats:
     open_dialogs: int = 0
     held_dialogs: int = 0
     """Dialogs that no longer fit the code."""
+    unasked_dialogs: int = 0
+    """Open dialogs that wait for an answer to a question of which it cannot be proven whether it arrived."""
     unknown_replies: int = 0
     """Replies of which it cannot be proven whether they arrived."""
     behind: int = 0

@@ -10,6 +10,7 @@ from healthmsg.bot.content import Content
 from healthmsg.bot.store import effects
 from healthmsg.bot.store.effects import Effect
 from healthmsg.bot.store.records import DialogRecord, ParkedEvent, StepRecord, TimerRecord, Waiting
+from healthmsg.errors import DeliveryUnknownError
 from healthmsg.events import Event
 from healthmsg.gateway.inbox.event_rows import chat_of
 from healthmsg.ids import ChatAddress
@@ -207,13 +208,23 @@ class FakeOutbox:
     """Every key that was asked for, in order, also again."""
     failures: list[Exception] = field(factory=list)
     """What the next new ones fail with."""
+    unknown: dict[str, Exception] = field(factory=dict)
+    """Of which it is not known whether they arrived."""
+
+    async def is_unknown(self, key: str) -> bool:
+        return key in self.unknown
 
     async def send(self, key: str, chat: ChatAddress, content: Content) -> SentMessage:
         await asyncio.sleep(0)
         self.asked.append(key)
         if key not in self.sent:
+            if key in self.unknown:
+                raise self.unknown[key]
             if self.failures:
-                raise self.failures.pop(0)
+                failure = self.failures.pop(0)
+                if isinstance(failure, DeliveryUnknownError):
+                    self.unknown[key] = failure
+                raise failure
             self.sent[key] = chat, content
         return SentMessage(self.id_of(key))
 

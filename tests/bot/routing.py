@@ -85,6 +85,7 @@ class Dialogs:
 
     wanted: tuple[type[Event], ...] = ()
     takes: bool = True
+    in_doubt: tuple[type[Event], ...] = ()
     got: list[Event] = field(factory=list)
 
     def wants(self, event: Event) -> bool:
@@ -93,6 +94,9 @@ class Dialogs:
     async def handle(self, scope: Scope) -> bool:
         self.got.append(scope.event)
         return self.takes
+
+    async def may_wait_for(self, event: Event) -> bool:
+        return isinstance(event, self.in_doubt)
 
     async def say_that_one_is_open(self, scope: Scope) -> None:  # noqa: ARG002 - as the others have it
         raise AssertionError("no dialog is started here")
@@ -116,7 +120,7 @@ class Bot:
         self._dispatcher = Dispatcher([self.router], self.provided, help=self.help, random=random)
         return self._dispatcher
 
-    async def message_of(self, message_id: str) -> KnownMessage | None:
+    async def message_of(self, message_id: str, chat: ChatAddress) -> KnownMessage | None:  # noqa: ARG002 - as the outbox has it
         return self.known.get(message_id)
 
     async def handle(self, event: Event) -> bool:

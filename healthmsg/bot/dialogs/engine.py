@@ -17,7 +17,7 @@ from healthmsg.bot.dialogs.check import Problem, check_dialog
 from healthmsg.bot.dialogs.document import HANDED_OVER, Document, Held
 from healthmsg.bot.dialogs.exits import Stopped
 from healthmsg.bot.dialogs.fitting import chat_of, is_for, is_older, later, may_answer
-from healthmsg.bot.dialogs.journal import SLEEP, TIMERS
+from healthmsg.bot.dialogs.journal import SLEEP, TIMERS, open_question
 from healthmsg.bot.dialogs.kept import Kept, Place
 from healthmsg.bot.dialogs.orders import HAND_OVER, START, STOP, TAKE_BACK, order, order_of, those_for
 from healthmsg.bot.dialogs.questions.texts import Texts
@@ -178,11 +178,24 @@ class DialogEngine:
             row = run.waiting.row
             if row is not None:
                 return run.id, row.number
-        known = await self._tools.outbox.message_of(event.message_id)
+        known = await self._tools.outbox.message_of(event.message_id, event.chat)
         parts = known.key.split("/") if known is not None else []
         if len(parts) < 3 or parts[0] != "dialog" or not parts[2].isdecimal():  # noqa: PLR2004 - dialog/{id}/{number}
             return None
         return parts[1], int(parts[2])
+
+    async def may_wait_for(self, event: Event) -> bool:
+        """Return whether an event that nothing took may be the answer to a dialog's question.
+
+        It is not known whether that has arrived, nor could it be proven that this is the answer to it.
+        """
+        if not isinstance(event, Pressed) or event.is_own or event.user_id is None:
+            return False
+        record = await self._record_at((event.chat.text, event.user_id))
+        if record is None:
+            return False
+        asked = open_question(record.id, await self._tools.store.steps(record.id))
+        return asked is not None and await self._tools.outbox.is_unknown(asked)
 
     async def _say_that_it_is_over(self, scope: EventScope) -> bool:
         """Answer a button of a question that was answered, or whose dialog has ended."""

@@ -4,7 +4,7 @@ A number is given out once in a dialog's life: it is part of the key of a messag
 count stay as `void`, and what takes their place has a higher number.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from attrs import define, evolve, field, frozen
@@ -48,6 +48,19 @@ class Divergence:
 def timer_id(dialog: str, number: int, kind: str) -> str:
     """Return the id of a timer of a step."""
     return f"{dialog}/{number}/{kind}"
+
+
+def message_key(dialog: str, number: int, part: int = 0) -> str:
+    """Return the outbox key of a message of a step."""
+    return f"dialog/{dialog}/{number}/{part}" if part else f"dialog/{dialog}/{number}"
+
+
+def open_question(dialog: str, steps: Sequence[StepRecord]) -> str | None:
+    """Return the outbox key of the question that a dialog waits at, by its steps; `None`: it is at none."""
+    last = next((step for step in reversed(steps) if step.kind[0] != _NO_STEP), None)
+    if last is None or last.value is not None or not last.kind.startswith(ASK):
+        return None
+    return message_key(dialog, last.number)
 
 
 @define(eq=False)

@@ -15,7 +15,7 @@ from attrs import define, evolve, field, frozen
 from healthmsg.bot.clock import BotClock
 from healthmsg.bot.content import Content
 from healthmsg.bot.dialogs.document import Document
-from healthmsg.bot.dialogs.journal import MOST_STEPS, Divergence, Journal
+from healthmsg.bot.dialogs.journal import MOST_STEPS, Divergence, Journal, message_key
 from healthmsg.bot.dialogs.questions.texts import Texts
 from healthmsg.bot.dialogs.registration import RegisteredDialog, Resolve
 from healthmsg.bot.store.effects import Effect, PutDialog
@@ -54,8 +54,11 @@ class DialogOutbox(Protocol):
     ) -> SentMessage:
         """Ask a user to prove who they are, once."""
 
-    async def message_of(self, message_id: str) -> KnownMessage | None:
-        """Return the message with that id of the service's; `None` if it was not sent from here."""
+    async def message_of(self, message_id: str, chat: ChatAddress) -> KnownMessage | None:
+        """Return the message with that id of the service's in a chat; `None` if it was not sent from here."""
+
+    async def is_unknown(self, key: str) -> bool:
+        """Return whether it stays unknown if a message was delivered."""
 
 
 class DialogStore(Protocol):
@@ -240,7 +243,7 @@ class Run:
 
     def key(self, number: int, part: int = 0) -> str:
         """Return the outbox key of a message of a step."""
-        return f"dialog/{self.id}/{number}/{part}" if part else f"dialog/{self.id}/{number}"
+        return message_key(self.id, number, part)
 
     async def send(self, key: str, content: Content) -> SentMessage | None:
         """Send a message once. `None`: whether it arrived is not known, and it is never sent again."""

@@ -14,6 +14,7 @@ from healthmsg.api import Api
 from healthmsg.api import user_id as id_of
 from healthmsg.bot.content import Content
 from healthmsg.bot.outbox.replies import Asked, Checker, Reply, another, error_of, resolve_known
+from healthmsg.bot.outbox.unproven import UnknownQuestions
 from healthmsg.bulk.circuit_breaker import STOP_AFTER, CircuitBreaker
 from healthmsg.bulk.dispatch import CallTracker, DispatchWindow, Lease, OrderKeeper
 from healthmsg.bulk.echoes import Echoes
@@ -128,6 +129,7 @@ class Outbox:
         self._lease = Lease(journal, partial(self._fail, JournalError(_LEASE_LOST)))
         self._proofs = DeliveryProofs(journal, self._api.deliveries, self._changed.set)
         self._echoes = Echoes(journal, self._api.deliveries, self._api.aliases)
+        self._unknown_questions = UnknownQuestions(self._api, journal, self._proofs, settle)
         options = SendOptions("reconcile", settle, retry_failed=False, stop_after=STOP_AFTER)
         self._sender = Sender(
             *(journal, _AskedFor(self._replies), options, self._calls, self._breaker, self._doubts),
@@ -257,20 +259,33 @@ class Outbox:
         """Return the reply that was delivered under this id; `None`: it is none of the outbox's.
 
         An answer may come before the response to its question. So this waits for the questions and requests
-        for verification that are under way, in that chat if there is one.
+        for verification that are under way, in that chat if there is one. With the chat, a question of which
+        it was not known whether it arrived is found too, if the message proves that; see `unproven`.
+
+        Raises:
+            CallError: the chat with such a question could not be read.
         """
         waiting = {
             reply.done
             for reply in self._replies.values()
-            if reply.can_be_answered and chat in {None, reply.chat}
+            if reply.can_be_answered and self._may_be_in(reply, chat)
         }
         while True:
             row = await self.journal.message_with_id(message_id)
-            if row is not None:
-                return OutboxMessage(row.key, row.label, row.to, message_id)
-            if not waiting:
-                return None
-            _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if row is None and waiting:
+                _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                continue
+            if row is None and chat is not None:
+                row = await self._unknown_questions.proven(message_id, chat)
+            return None if row is None else OutboxMessage(row.key, row.label, row.to, message_id)
+
+    async def is_unknown(self, key: str) -> bool:
+        """Return whether it stays unknown if the reply with this key was delivered."""
+        row = await self.journal.message(key)
+        return row is not None and row.state is State.UNKNOWN
+
+    def _may_be_in(self, reply: Reply, chat: ChatAddress | None) -> bool:
+        return chat is None or self._api.aliases.are_same(reply.chat.text, chat.text) is True
 
     # --- going through what is to be sent
 

@@ -7,6 +7,7 @@ from typing import Final
 from attrs import frozen
 
 from healthmsg.bot.dialogs.document import HANDED_OVER, Document
+from healthmsg.bot.dialogs.journal import open_question
 from healthmsg.bot.store.records import DialogRecord, ParkedEvent, StepRecord
 from healthmsg.bulk import JournalMessage
 from healthmsg.cli.bots.stores import StoreReader
@@ -21,6 +22,7 @@ _SETTLE: Final = "Settle one with: healthmsg journal decide STORE KEY delivered|
 _TAKE_BACK: Final = (
     "Let one go on with: healthmsg bot take-back STORE DIALOG, or end it with: healthmsg bot end STORE DIALOG"
 )
+_UNASKED: Final = ", to a question that is not known to have arrived"
 _RETRY: Final = "Take one up again with: healthmsg bot retry STORE SEQUENCE"
 
 
@@ -83,6 +85,7 @@ class Contents:
             "updated_at": dialog.updated_at.isoformat(),
             "steps": len(steps),
             "waits_for": _open_step(steps),
+            "question_is_unknown": self._is_unasked(dialog),
             **_held(dialog, with_texts=with_texts),
         }
         if with_texts:
@@ -91,9 +94,14 @@ class Contents:
             found["said"] = [{"kind": one.kind, "key": one.key, "value": _json(one.value)} for one in steps]
         return found
 
+    def _is_unasked(self, dialog: DialogRecord) -> bool:
+        asked = open_question(dialog.id, self.steps[dialog.id])
+        return asked is not None and asked in {message.key for message in self.unknown}
+
     def _dialog_lines(self, dialog: DialogRecord, *, with_texts: bool) -> Iterator[str]:
         steps = self.steps[dialog.id]
         waits = f", waits for {kind}" if (kind := _open_step(steps)) else ""
+        waits += _UNASKED if self._is_unasked(dialog) else ""
         yield _line(
             f"{dialog.id}  {dialog.name} v{dialog.version}  {_shown(dialog.chat)}"
             f"  since {_minute(dialog.started_at)}, last change {_minute(dialog.updated_at)},"

@@ -99,7 +99,7 @@ class DyingOutbox(FakeOutbox):
             self.death.after()
         return SentMessage(self.id_of(key))
 
-    async def message_of(self, message_id: str) -> Known | None:
+    async def message_of(self, message_id: str, chat: ChatAddress) -> Known | None:  # noqa: ARG002 - as the outbox has it
         keys = (*self.sent, *self.requests)
         return next((Known(key) for key in keys if self.id_of(key) == message_id), None)
 
