@@ -88,7 +88,10 @@ class Running:
         self._events.on_own_message = self.outbox.heard
         self._replies = self._watched(seams.on_step)
         self._loop = WorkLoop(
-            store, self._source, self._handle, clock, again=following, most_crashes=seams.most_crashes
+            *(store, self._source, self._handle, clock),
+            again=following,
+            most_crashes=seams.most_crashes,
+            origins=lambda: self._dispatcher.origins,
         )
         self._engine: DialogEngine | None = None
         self._make_engine: Callable[[str], DialogEngine]

@@ -2,17 +2,21 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from types import CodeType
 from typing import Final, Protocol
 
 from attrs import define
 
 from healthmsg.aio import start
 from healthmsg.bot.clock import BotClock
+from healthmsg.bot.origin import Origin
 from healthmsg.bot.queues import MOST, MOST_OF_A_CHAT, ChatQueues, Next, Passing
 from healthmsg.bot.signals import ParkThis, RetryLater
+from healthmsg.bot.standing import standing
 from healthmsg.bot.store.effects import Begin, Effect, Finish, Fire, Park, Postpone, PutTimer, Unpark
 from healthmsg.bot.store.records import TimerRecord, Waiting
 from healthmsg.errors import ClientUsageError, HealthmsgError, InvalidInputError
@@ -36,6 +40,12 @@ _ALONE_FOR: Final = 10.0
 """Seconds for which nothing is begun beside an event that was in hand when the process died."""
 _ALL_ALONE_FOR: Final = 60.0
 """Seconds after which all of those may run beside others."""
+_ENDS_WITHIN: Final = 10.0
+"""Seconds that a handler has to end when it is cancelled."""
+_DOES_NOT_END: Final = (
+    "%(handler)s was cancelled %(seconds).0f s ago and has not ended: it stands at %(place)s. The bot ends"
+    " without it. Its event is handled again at the next start, as after a kill."
+)
 _CANCELLED: Final = (
     "A task of the bot was cancelled by other code than the bot's own, so it ends. What was in hand is"
     " handled again at the next start."
@@ -134,6 +144,8 @@ class WorkLoop:
         chats_at_once: int = 64,
         again: Again = lambda _timer, _now: None,
         most_crashes: int | None = MOST_CRASHES,
+        origins: Callable[[], Mapping[CodeType, Origin]] = dict,
+        ends_within: float = _ENDS_WITHIN,
     ) -> None:
         self.counters: WorkCounters = WorkCounters()
         self._store, self._events, self._handle, self._clock = store, events, handle, clock
@@ -147,7 +159,11 @@ class WorkLoop:
         self._tasks: set[asyncio.Task[None]] = set()
         self._starting = 0
         """Workers that have not taken anything yet."""
-        self._in_hand: set[int] = set()
+        self._in_hand: dict[int, asyncio.Task[object] | None] = {}
+        """The events in hand, and what handles them."""
+        self._origins, self._ends_within = origins, ends_within
+        self._giving_up: asyncio.TimerHandle | None = None
+        """What ends the wait for handlers that were cancelled."""
         self._failure: BaseException | None = None
         self._is_draining = self._has_begun = self._is_ending = self._has_ended = False
         self._main: asyncio.Task[object] | None = None
@@ -169,10 +185,16 @@ class WorkLoop:
         self._wake()
 
     def cut_short(self) -> None:
-        """Cancel what runs as well: it is handled again at the next start, and that counts as no crash."""
+        """Cancel what runs as well: it is handled again at the next start, and that counts as no crash.
+
+        What has not ended ten seconds later is named in the log, and not waited for: see `run`.
+        """
+        if self._is_ending:
+            return
         self._is_draining = self._is_ending = True
         for task in self._tasks:
             task.cancel()
+        self._giving_up = asyncio.get_running_loop().call_later(self._ends_within, self._wake)
         self._wake()
 
     async def idle(self) -> None:
@@ -184,7 +206,8 @@ class WorkLoop:
     async def run(self) -> None:
         """Work until drained, or until the store or the stream fails. It runs once.
 
-        When it is cancelled, so are the handlers; their events come again.
+        When it is cancelled, so are the handlers; their events come again. A handler that swallows that is
+        left behind after ten seconds: its event counts as one that was in hand when the process died.
 
         Raises:
             HealthmsgError: what has ended the stream, or the store's failure.
@@ -229,7 +252,7 @@ class WorkLoop:
             await self._events.arrived.wait()
 
     def _is_drained(self) -> bool:
-        return self._is_draining and not self._tasks
+        return self._is_draining and (not self._tasks or self._time_left() <= 0)
 
     def _check(self) -> None:
         if self._failure is not None:
@@ -380,7 +403,7 @@ class WorkLoop:
                 return
             self._begin()
         if isinstance(following.item, Waiting):
-            self._in_hand.add(following.item.sequence)
+            self._in_hand[following.item.sequence] = asyncio.current_task()
             await self._store.commit(Begin(following.item.sequence))
         now: Next | None = following
         while now is not None:
@@ -408,7 +431,7 @@ class WorkLoop:
         begins: tuple[Begin, ...] = ()
         if following is not None and type(following.item) is Waiting:
             sequence = following.item.sequence
-            self._in_hand.add(sequence)
+            self._in_hand[sequence] = task
             begins = (Begin(sequence),)
         await self._commit_end(item, effects, begins)
         if following is None or following.key != now.key:
@@ -465,7 +488,7 @@ class WorkLoop:
             parked = (Park(item.sequence, reason),) if isinstance(item, Waiting) else ()
             await self._store.commit(*parked, *begins)
         if type(item) is Waiting:
-            self._in_hand.discard(item.sequence)
+            self._in_hand.pop(item.sequence, None)
 
     def _note_parked(self, item: Waiting | Passing, shown: str) -> None:
         kind = item.event.kind
@@ -482,12 +505,25 @@ class WorkLoop:
         """Cancel what still runs, and have its events come again."""
         self.cut_short()
         if self._tasks:
-            await asyncio.wait([*self._tasks])
-        if self._in_hand:
+            await asyncio.wait([*self._tasks], timeout=max(self._time_left(), 0.0))
+        if self._giving_up is not None:
+            self._giving_up.cancel()
+        for task in self._tasks:
+            handler, place = standing(task, self._origins())
+            seconds = self._ends_within
+            log(logging.ERROR, _DOES_NOT_END, handler=handler, seconds=seconds, place=place)
+        ended = [sequence for sequence, task in self._in_hand.items() if task not in self._tasks]
+        if ended:
             # Else each would count as one in hand when the process died.
             now = self._clock.now()
             with suppress(HealthmsgError):
-                await self._store.commit(*(Postpone(one, now) for one in self._in_hand))
+                await self._store.commit(*(Postpone(one, now) for one in ended))
+
+    def _time_left(self) -> float:
+        """Return for how many seconds handlers that were cancelled are waited for."""
+        if self._giving_up is None:
+            return math.inf
+        return self._giving_up.when() - asyncio.get_running_loop().time()
 
 
 async def _take_back_cancelling(task: "asyncio.Task[object]") -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from healthmsg.events import Event
 from tests.bot.test_work import Work, ids, working
 from tests.gateway.inbox.inboxes import message
 
+LINES = Path(__file__).read_text(encoding="utf-8").splitlines()
 FIRST, SECOND, THIRD = message(0), message(1), message(2)
 
 
@@ -101,3 +103,67 @@ async def test_what_is_in_hand_when_all_tasks_are_cancelled_is_not_parked() -> N
     assert running.cancelled()
     assert not work.store.parked_events
     assert [one.event.id for one in work.store.events.values()] == [FIRST.id]
+
+
+# --- handlers that swallow it
+
+
+async def test_one_that_does_not_end_is_named_and_left_behind_as_after_a_kill(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    gone, is_in = asyncio.Event(), list[str]()
+
+    async def handle(event: Event) -> Sequence[Effect]:
+        is_in.append(event.id)
+        while not gone.is_set():
+            with suppress(asyncio.CancelledError):
+                if event.id == FIRST.id:
+                    await gone.wait()  # it stands here
+                else:
+                    await asyncio.sleep(60)
+            if event.id != FIRST.id:
+                raise asyncio.CancelledError
+        return ()
+
+    work = Work(handler=handle)
+    work.loop._ends_within = 0.05
+    elsewhere = message(5, chat="c5")
+    work.add(FIRST, elsewhere)
+    running = asyncio.create_task(work.loop.run())
+    await work.until(lambda: len(is_in) == 2)
+
+    work.loop.cut_short()
+    work.loop.cut_short()
+    async with asyncio.timeout(5):
+        await running
+        await work.loop.idle()
+
+    assert work.store.running == {1}  # the other one waits again, as if it had never been begun
+    (said,) = [one for one in caplog.records if one.levelname == "ERROR"]
+    line = next(n for n, text in enumerate(LINES, start=1) if "# it stands here" in text)
+    assert f"{__file__}:{line}" in said.getMessage()
+    gone.set()
+    await work.until(lambda: not work.loop.running)
+
+
+async def test_one_that_does_not_end_does_not_keep_a_loop_from_ending_that_is_cancelled() -> None:
+    gone, begun = asyncio.Event(), asyncio.Event()
+
+    async def handle(_: Event) -> Sequence[Effect]:
+        begun.set()
+        while not gone.is_set():
+            with suppress(asyncio.CancelledError):
+                await gone.wait()
+        return ()
+
+    work = Work(handler=handle)
+    work.loop._ends_within = 0.05
+    work.add(FIRST)
+    running = asyncio.create_task(work.loop.run())
+    await begun.wait()
+    running.cancel()
+    async with asyncio.timeout(5):
+        await asyncio.wait([running])
+    assert running.cancelled()
+    gone.set()
+    await work.until(lambda: not work.loop.running)

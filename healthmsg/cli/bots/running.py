@@ -16,11 +16,32 @@ from healthmsg.bot.surface import BotSurface, Handled
 from healthmsg.cli.bots.lines import clock_time, line_of
 from healthmsg.cli.problems import ExitCode
 from healthmsg.cli.terminal import without_blocking_output
+from healthmsg.errors import HealthmsgError
 
 _OF_SIGNALS: Final = 128
 """Added to a signal's number, this is the exit status of a process that it ended."""
 
+_ENDS_WITHIN: Final = 2.0
+"""Seconds that what was left behind by the bot has to end."""
+
 Say = Callable[[str], object]
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+
+
+async def _are_left() -> bool:
+    """Cancel what still runs when the bot has ended, as `asyncio.run` does; return whether it goes on."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    if not tasks:
+        return False
+    _, left = await asyncio.wait(tasks, timeout=_ENDS_WITHIN)
+    return bool(left)
 
 
 @frozen
@@ -63,7 +84,7 @@ class Run:
             OSError: the same.
         """
         with without_blocking_output():
-            return asyncio.run(self.run())
+            return asyncio.run(self._main())
 
     async def run(self) -> int:
         """Run until it is stopped. A second signal ends the process at once, as a kill would."""
@@ -75,6 +96,27 @@ class Run:
         elif not self._signal:
             raise asyncio.CancelledError
         return ExitCode.INTERRUPTED if self._signal == signal.SIGINT else ExitCode.DONE
+
+    async def _main(self) -> int:
+        """Run, and end the process at once if something is left that would keep it from ending."""
+        code: int = ExitCode.FAILED
+        try:
+            code = await self.run()
+        except Exception as error:
+            if await _are_left():
+                self._say(
+                    f"It broke off: {error if isinstance(error, HealthmsgError) else type(error).__name__}"
+                )
+                self._end_without_what_is_left(code)
+            raise
+        if await _are_left():
+            self._end_without_what_is_left(code)
+        return code
+
+    def _end_without_what_is_left(self, code: int) -> None:
+        self._say("Something does not end though it was cancelled: the process ends without it.")
+        _flush()
+        self.end_at_once(code)
 
     async def _run(self) -> None:
         if not self.is_quiet:
@@ -102,9 +144,7 @@ class Run:
 
     def _on_signal(self, number: int) -> None:
         if self._signal:
-            for stream in (sys.stdout, sys.stderr):
-                with suppress(OSError, ValueError):
-                    stream.flush()
+            _flush()
             # What was in hand is handled again at the next start: nothing is released or waited for.
             self.end_at_once(_OF_SIGNALS + number)
             return
