@@ -18,7 +18,7 @@ from healthmsg.bot.dialogs.check import Problem
 from healthmsg.bot.dialogs.engine import DialogEngine
 from healthmsg.bot.dialogs.handlers import Dialogs
 from healthmsg.bot.dialogs.questions.texts import Texts
-from healthmsg.bot.dialogs.registration import RegisteredDialog
+from healthmsg.bot.dialogs.registration import RegisteredDialog, Resolve
 from healthmsg.bot.dispatch import Dispatcher
 from healthmsg.bot.filters import Filter
 from healthmsg.bot.helping import Help
@@ -35,6 +35,7 @@ from healthmsg.bot.surface import (
     Handled,
     Scheduled,
     Seams,
+    StartedDialog,
     StoredDialogs,
 )
 from healthmsg.bot.timetable import ASKED_FOR, Job, Timetable, calls, job_of, set_while_running
@@ -48,6 +49,7 @@ from healthmsg.json_text import JSONObject
 
 Subscribe = Literal["active", "all", "none"]
 Handler = Callable[..., Coroutine[object, object, None]]
+_BEGINS_WITHIN: Final = 10.0
 _RUNS: Final = "a bot that runs cannot be changed: set it up before it starts"
 
 
@@ -244,8 +246,26 @@ class Bot(AsyncOnly):
         self._provided.add(self, Bot)
         self._provided.add_maker(Dialogs, lambda scope: Dialogs(running.engine, scope))
         dispatcher = Dispatcher([self._router, self._timers], self._provided, help=self._help)
+        self._check_dialogs()
         running.set_up(dispatcher, partial(self._engine, store, running), self._timetable)
         return running
+
+    def _check_dialogs(self) -> None:
+        """Refuse dialogs that could never begin."""
+        resolve = self._resolve(self._provided)
+        bare = {job.target for job in self._timetable.jobs() if job.do == "dialog"}
+        problems = [
+            problem
+            for dialog in self._router.all_dialogs()
+            for code in dialog.codes().values()
+            for problem in code.cannot_be_filled(resolve, is_bare=code.is_newest and dialog.name in bare)
+        ]
+        if problems:
+            raise ConfigurationError("\n".join(["This bot cannot start:", *(f"- {one}" for one in problems)]))
+
+    @staticmethod
+    def _resolve(provided: Provided) -> Resolve:
+        return lambda _dialog, _name, annotation: provided.value_for(annotation)
 
     def _engine(self, store: StoredDialogs, running: "Running | None", me: str = "") -> DialogEngine:
         # To try dialogs, the client is in no process of its own: it is asked for, and calls nothing.
@@ -257,7 +277,7 @@ class Bot(AsyncOnly):
             self._clock,
             dialogs=self._router.all_dialogs(),
             texts=self._texts,
-            resolve=lambda _dialog, _name, annotation: provided.value_for(annotation),
+            resolve=self._resolve(provided),
             identities=running.identities if running is not None else None,
             locate=running.locate if running is not None else None,
             time_zone=self._time_zone,
@@ -297,6 +317,10 @@ class Bot(AsyncOnly):
         await self._has_started.wait()
         await self._require_running().idle()
 
+    async def begun(self) -> None:
+        """Wait until this process has the store: of several with one database, all others stand by."""
+        await self._require_running().begun()
+
     def _require_running(self) -> Running:
         if self._running is None:
             raise InvalidInputError("a bot is entered with `async with` before it is used")
@@ -307,6 +331,11 @@ class Bot(AsyncOnly):
             on_handled(handled)
 
     # --- what it says of itself
+
+    @property
+    def stands_by(self) -> bool:
+        """Whether another process has the store. This one takes over within 15 seconds of that one's end."""
+        return self._running is not None and self._running.stands_by
 
     @property
     def is_alive(self) -> bool:
@@ -344,18 +373,28 @@ class Bot(AsyncOnly):
 
     # --- what others have it do
 
-    async def start_dialog(self, request: DialogRequest) -> str:
-        """Start a dialog with a user, and return its id.
+    async def start_dialog(self, request: DialogRequest) -> StartedDialog:
+        """Start a dialog with a user: it begins when its chat has handled what came before.
+
+        That is waited for, for ten seconds. What is not certain by then is in `has_begun`; `dialog` says
+        later what became of it.
 
         Raises:
-            DialogOpenError: one is open for this chat and user.
+            DialogOpenError: one is open for this chat and user. Nothing was begun.
             ConfigurationError: the bot has no such dialog.
             InvalidInputError: it names neither a chat nor a user.
             CallError: the chat or the user could not be found out.
         """
         running = self._require_running()
         chat, user = await running.place_of(request.chat, request.user)
-        return await running.engine.start(None, request.dialog, chat, user, (), request.answers)
+        started = await running.engine.start_outside(
+            request.dialog, chat, user, request.answers, _BEGINS_WITHIN
+        )
+        return StartedDialog(*started)
+
+    async def dialog(self, dialog_id: str) -> DialogRecord | None:
+        """Return a dialog by its id; `None`: it has ended, has not begun yet, or could not begin."""
+        return await self._require_running().store.dialog_of(dialog_id)
 
     async def end_dialog(self, dialog_id: str) -> bool:
         """End a dialog, open or held, without a word; what was parked for it stays so.
@@ -388,7 +427,7 @@ class Bot(AsyncOnly):
             request.user,
             dict(request.answers),
         )
-        running.engine.require(request.dialog)
+        running.engine.registry.require(request.dialog)
         number = uuid4().hex
         put = set_while_running(job, number, self._clock.now())
         await running.store.commit(put)

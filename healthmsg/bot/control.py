@@ -8,7 +8,9 @@ own that leads here (DNS rebinding), since the `Host` has to be this machine's.
 |----------------------------------------------------------|---------------------------------------|
 | `GET /health`, `GET /ready`                              | 200, or 503                           |
 | `GET /stats`                                             | the figures of `BotStats`             |
-| `POST /dialogs` `{dialog, user and/or chat, answers}`    | 201 `{id}`                            |
+| `POST /dialogs` `{dialog, user and/or chat, answers}`    | 201 `{id}`: it has begun; 202 `{id}`: |
+|                                                          | its chat has not come to it yet       |
+| `GET /dialogs/{id}`: one that is open or held            | `{id, dialog, version, state}`        |
 | `DELETE /dialogs/{id}`: end it without a word            | 202 `{ending}`                        |
 | `POST /dialogs/{id}/take-back`: one that is held         | 202 `{taking_back}`                   |
 | `POST /schedule` the same, with `{at}`, or with          | 201 `{id, dialog, schedule, due}`     |
@@ -145,6 +147,7 @@ class Control(AsyncOnly):
             ("GET", "/ready", self._ready),
             ("GET", "/stats", self._stats),
             ("POST", "/dialogs", self._start_dialog),
+            ("GET", "/dialogs/{id}", self._shown_dialog),
             ("DELETE", "/dialogs/{id}", self._end_dialog),
             ("POST", "/dialogs/{id}/take-back", self._take_back_dialog),
             ("POST", "/schedule", self._schedule),
@@ -206,7 +209,20 @@ class Control(AsyncOnly):
 
     async def _start_dialog(self, request: web.Request) -> web.Response:
         asked = await _body(request, _OF_DIALOG)
-        return _json({"id": await self._bot.start_dialog(_dialog(asked))}, 201)
+        started = await self._bot.start_dialog(_dialog(asked))
+        return _json({"id": started.id}, 201 if started.has_begun else 202)
+
+    async def _shown_dialog(self, request: web.Request) -> web.Response:
+        found = await self._bot.dialog(request.match_info["id"])
+        if found is None:
+            raise _Refusal(
+                404,
+                "not_found",
+                "there is no dialog with this id: it has ended, has not begun yet, or could not begin, which"
+                " the log says",
+            )
+        shown = {"id": found.id, "dialog": found.name, "version": found.version, "state": found.state}
+        return _json(shown)
 
     async def _end_dialog(self, request: web.Request) -> web.Response:
         dialog = request.match_info["id"]

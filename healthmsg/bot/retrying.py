@@ -6,6 +6,7 @@ from typing import Final
 
 from attrs import field, frozen
 
+from healthmsg.bot.signals import LONGEST
 from healthmsg.errors import ConfigurationError, InvalidInputError
 from healthmsg.validation import check_count
 
@@ -28,6 +29,9 @@ def _positive(_: object, attribute: object, value: timedelta) -> None:
         raise ConfigurationError(
             f"{name} must be a timedelta that is more than nothing: timedelta(seconds=5)"
         )
+    if value > LONGEST:
+        name = getattr(attribute, "name", "")
+        raise ConfigurationError(f"{name} can be {LONGEST.days} days at most: the event's chat waits so long")
 
 
 @frozen
@@ -36,7 +40,7 @@ class Retry:
 
     It is handled `times` times more. Each wait is drawn at random between nothing and a bound, which is
     `first` and then doubles each time, up to `longest`. After that the event is parked: it is left to a
-    person, and its chat goes on. Starts that ended with the process count too.
+    person, and its chat goes on. Starts that ended with the process count too. No wait is over 366 days.
 
     Raises:
         ConfigurationError: a number or a time that cannot be right.
@@ -54,4 +58,6 @@ class Retry:
         if attempt > self.times:
             return None
         doublings = min(max(attempt - 1, 0), _MOST_DOUBLINGS)
-        return min(self.longest, self.first * (1 << doublings)) * random()
+        # In seconds: a timedelta that is doubled so often may go beyond what one can be.
+        seconds = min(self.longest.total_seconds(), self.first.total_seconds() * (1 << doublings))
+        return timedelta(seconds=seconds * random())

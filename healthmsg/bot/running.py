@@ -100,6 +100,7 @@ class Running:
         self._services: Services | None = None
         self._is_running = False
         self._draining = asyncio.Event()
+        self._prepared = asyncio.Event()
 
     def _watched(self, on_step: Callable[[str], object] | None) -> "Outbox | _Stepping":
         if on_step is None:
@@ -157,10 +158,15 @@ class Running:
             await asyncio.wait([preparing, stopped], return_when=asyncio.FIRST_COMPLETED)
             if preparing.done():
                 preparing.result()
+                self._prepared.set()
             return preparing.done()
         finally:
             await _cancelled(preparing)
             await _cancelled(stopped)
+
+    async def begun(self) -> None:
+        """Wait until this process has the store."""
+        await self._prepared.wait()
 
     async def _stopped(self) -> None:
         await self._draining.wait()
@@ -341,6 +347,11 @@ class Running:
     def state(self) -> str:
         """What it is doing."""
         return "draining" if self._draining.is_set() and self._is_running else self._events.state.value
+
+    @property
+    def stands_by(self) -> bool:
+        """Whether another process has the store, and this one waits for it."""
+        return self._events.state is EventsState.STANDING_BY and not self._prepared.is_set()
 
     @property
     def is_alive(self) -> bool:

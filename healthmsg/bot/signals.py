@@ -2,16 +2,21 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Final
 
 from healthmsg.bot.store.effects import Effect
+
+LONGEST: Final = timedelta(days=366)
+"""For how long an event may wait, and its chat with it."""
 
 
 class RetryLater(Exception):  # noqa: N818 - no failure of its own: what is to be done about one
     """The event is to be handled again later; its chat waits with it."""
 
     def __init__(self, after: timedelta) -> None:
-        self.after: timedelta = after
-        super().__init__(f"again in {after.total_seconds():.1f} s")
+        # A moment further away than the calendar goes would end the bot.
+        self.after: timedelta = min(max(after, timedelta()), LONGEST)
+        super().__init__(f"again in {self.after.total_seconds():.1f} s")
 
 
 class ParkThis(Exception):  # noqa: N818 - as above

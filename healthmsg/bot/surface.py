@@ -99,6 +99,15 @@ class DialogRequest:
 
 
 @frozen
+class StartedDialog:
+    """A dialog that is to begin: that is stored, and outlives the process."""
+
+    id: str
+    has_begun: bool
+    """False: its chat has not come to it yet. It may still be that it cannot begin: then the log says why."""
+
+
+@frozen
 class Scheduled:
     """A dialog that is to be started at a moment, or again and again."""
 
@@ -183,6 +192,13 @@ class BotSurface(Protocol):
     async def run(self, *, signals: bool = True) -> None:
         """Run until it is stopped and what was begun is done. Only with `signals` it takes SIGTERM itself."""
 
+    @property
+    def stands_by(self) -> bool:
+        """Whether another process has its store, and this one waits for it."""
+
+    async def begun(self) -> None:
+        """Wait until this process has the store."""
+
     def stop(self) -> None:
         """Begin nothing more, and end when what runs is done."""
 
@@ -206,8 +222,11 @@ class BotSurface(Protocol):
     def watch(self, on_handled: Callable[[Handled], object]) -> None:
         """Have this called after each try of an event."""
 
-    async def start_dialog(self, request: DialogRequest) -> str:
-        """Start a dialog and return its id."""
+    async def start_dialog(self, request: DialogRequest) -> StartedDialog:
+        """Start a dialog, and say whether it has begun."""
+
+    async def dialog(self, dialog_id: str) -> DialogRecord | None:
+        """Return a dialog that has begun and not ended."""
 
     async def end_dialog(self, dialog_id: str) -> bool:
         """End a dialog; return whether there is one with this id."""

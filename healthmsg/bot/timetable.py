@@ -96,6 +96,10 @@ class Timetable:
             )
         self._jobs[key] = job
 
+    def jobs(self) -> Iterable[Job]:
+        """Return all of them."""
+        return self._jobs.values()
+
     def plan(self, stored: Iterable[TimerRecord], now: datetime, event_key: Callable[[str], str]) -> Plan:
         """Return what becomes of the stored timers of kind `IN_CODE`; `event_key` hashes what is private."""
         known = {timer.id: timer for timer in stored if timer.kind == IN_CODE}

@@ -16,6 +16,7 @@ from healthmsg.bot.surface import (
     Handled,
     Scheduled,
     Seams,
+    StartedDialog,
     StoredDialogs,
 )
 from healthmsg.bulk.journal import JournalMessage
@@ -23,6 +24,12 @@ from healthmsg.client import Client
 from healthmsg.events import Event, MessageCreated
 from healthmsg.gateway.stream import Events, EventsState
 from healthmsg.json_text import JSONObject
+
+
+def set_event() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
 
 
 @define(eq=False, slots=False)
@@ -41,6 +48,9 @@ class SilentBot:
     ended: asyncio.Event = field(factory=asyncio.Event)
     is_idle: asyncio.Event = field(factory=asyncio.Event)
     schedules: dict[str, Scheduled] = field(factory=dict)
+    begins_at_once: bool = True
+    records: list[DialogRecord] = field(factory=list)
+    has_store: asyncio.Event = field(factory=set_event)
 
     async def __aenter__(self) -> Self:
         self.opened = True
@@ -82,9 +92,19 @@ class SilentBot:
     def watch(self, on_handled: Callable[[Handled], object]) -> None:
         self.watchers.append(on_handled)
 
-    async def start_dialog(self, request: DialogRequest) -> str:
+    @property
+    def stands_by(self) -> bool:
+        return not self.has_store.is_set()
+
+    async def begun(self) -> None:
+        await self.has_store.wait()
+
+    async def start_dialog(self, request: DialogRequest) -> StartedDialog:
         self._note(request)
-        return "d1"
+        return StartedDialog("d1", self.begins_at_once)
+
+    async def dialog(self, dialog_id: str) -> DialogRecord | None:
+        return next((one for one in self.records if one.id == dialog_id), None)
 
     async def end_dialog(self, dialog_id: str) -> bool:
         self._note(("end", dialog_id))

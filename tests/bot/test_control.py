@@ -15,7 +15,7 @@ from attrs import define
 from healthmsg.bot import control as control_module
 from healthmsg.bot.control import LARGEST_BODY, Control
 from healthmsg.bot.control_token import read_token
-from healthmsg.bot.store.records import ParkedEvent
+from healthmsg.bot.store.records import DialogRecord, ParkedEvent
 from healthmsg.bot.surface import DialogRequest
 from healthmsg.errors import (
     ClientUsageError,
@@ -240,6 +240,17 @@ async def test_a_dialog_is_scheduled_looked_up_and_cancelled(caller: Caller) -> 
 async def test_a_schedule_is_one_moment_or_times_of_day(caller: Caller, when: dict[str, object]) -> None:
     answer = await caller.call("POST", "/schedule", {"dialog": "intake", "user": "u1", **when})
     assert code_of(answer) == (400, "invalid")
+
+
+async def test_a_dialog_whose_chat_has_not_come_to_it_is_accepted_and_looked_at_later(
+    caller: Caller,
+) -> None:
+    caller.bot.begins_at_once = False
+    assert await caller.call("POST", "/dialogs", {"dialog": "intake", "user": "u1"}) == (202, {"id": "d1"})
+    assert code_of(await caller.call("GET", "/dialogs/d1")) == (404, "not_found")
+    caller.bot.records = [DialogRecord("d1", "intake", 2, "conversations/c1", "u1", "open", "{}", NOON, NOON)]
+    shown = {"id": "d1", "dialog": "intake", "version": 2, "state": "open"}
+    assert await caller.call("GET", "/dialogs/d1") == (200, shown)
 
 
 async def test_a_dialog_is_ended_or_taken_back_by_its_id(caller: Caller) -> None:

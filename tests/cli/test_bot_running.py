@@ -11,6 +11,7 @@ from typing import Self
 import pytest
 
 from healthmsg.bot.surface import BotSurface
+from healthmsg.cli.bots import running as running_module
 from healthmsg.cli.bots.reloading import Reloader, changes_in
 from healthmsg.cli.bots.running import ControlAt, Run
 from healthmsg.cli.problems import ExitCode
@@ -58,6 +59,31 @@ async def test_the_bot_s_own_messages_have_no_lines_unless_a_handler_wants_them(
     await running.task
 
     assert len(running.lines[before:-1]) == 2
+
+
+async def test_a_bot_that_stands_by_says_so_and_when_it_takes_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running_module, "_STANDS_BY_AFTER", 0.05)
+    bot = SilentBot()
+    bot.has_store.clear()
+    running = Running(bot)
+    await until(lambda: len(running.lines) == 1)
+    assert "stands by" in running.lines[0]
+    bot.has_store.set()
+    await until(lambda: len(running.lines) > 1)
+    assert "The bot runs." in running.lines[1]
+    bot.stop()
+    assert await running.task == 0
+
+
+async def test_a_bot_that_is_stopped_while_it_stands_by_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running_module, "_STANDS_BY_AFTER", 0.05)
+    bot = SilentBot()
+    bot.has_store.clear()
+    running = Running(bot)
+    await until(lambda: running.lines)
+    bot.stop()
+    assert await running.task == 0
+    assert not [line for line in running.lines if "The bot runs." in line]
 
 
 async def test_the_second_signal_ends_at_once() -> None:

@@ -22,6 +22,7 @@ from healthmsg.bot.dialogs.kept import Kept, Place
 from healthmsg.bot.dialogs.orders import HAND_OVER, START, STOP, TAKE_BACK, order, order_of, those_for
 from healthmsg.bot.dialogs.questions.texts import Texts
 from healthmsg.bot.dialogs.registration import RegisteredDialog, Resolve
+from healthmsg.bot.dialogs.registry import Beginnings, Registry
 from healthmsg.bot.dialogs.replay import run_of
 from healthmsg.bot.dialogs.run import DialogOutbox, DialogStore, Identities, Locate, Run, Tools
 from healthmsg.bot.dialogs.steps import HandOver, Raised, Sleep
@@ -29,7 +30,7 @@ from healthmsg.bot.dialogs.turn import EventScope, Turn
 from healthmsg.bot.dialogs.values import exit_to_json, from_json, to_json
 from healthmsg.bot.store.effects import CloseDialog, PutTimer, Unpark
 from healthmsg.bot.store.records import DialogRecord, TimerRecord
-from healthmsg.errors import ConfigurationError, DialogHeldError, DialogOpenError
+from healthmsg.errors import DialogHeldError, DialogOpenError
 from healthmsg.events import (
     Event,
     MessageCreated,
@@ -71,29 +72,17 @@ class DialogEngine:
         self._tools = Tools(
             store, outbox, clock, texts or Texts.dutch(), ZoneInfo(time_zone), identities, resolve, me, locate
         )
-        self._registry: dict[str, RegisteredDialog[Any]] = {}
+        self.registry: Registry = Registry()
         for dialog in dialogs:
-            self.register(dialog)
+            self.registry.add(dialog)
         self._attempts = attempts
         self._kept = Kept(keep)
         self._handed: dict[Place, frozenset[str]] = {}
         self._others: dict[Place, str] = {}
+        self._beginnings = Beginnings()
 
     def __repr__(self) -> str:
-        return f"<DialogEngine of {len(self._registry)} dialogs>"
-
-    def register(self, dialog: RegisteredDialog[Any]) -> None:
-        """Add a dialog.
-
-        Raises:
-            ConfigurationError: there is another one of that name.
-        """
-        if self._registry.setdefault(dialog.name, dialog) is not dialog:
-            raise ConfigurationError(
-                f"{dialog.where} and {self._registry[dialog.name].where}: two dialogs are called"
-                f" {dialog.name}. Name one of them with @router.dialog(name=...)."
-            )
-        dialog.look_again()
+        return f"<DialogEngine of {len(self.registry.known)} dialogs>"
 
     async def open(self) -> None:
         """Learn which users are asked together, and which chats a person answers in."""
@@ -226,7 +215,7 @@ class DialogEngine:
         scope.taken_by, scope.dialog = record.name, record.id
         key = self._tools.store.event_key(scope.event.id)
         kept = self._kept.pop(record.id)
-        turn = Turn(self._tools, self._registry, scope, key, self._attempts, record, run or kept)
+        turn = Turn(self._tools, self.registry.known, scope, key, self._attempts, record, run or kept)
         done = False
         try:
             taken = await self._begun(turn, work)
@@ -409,17 +398,22 @@ class DialogEngine:
 
     async def _start_due(self, scope: EventScope, event: TimerDue) -> None:
         found = orjson.loads(event.document)
-        chat, user, code = event.chat, event.user_id, self._registry.get(found["name"])
-        if chat is None or user is None or code is None or await self._tools.store.dialog(chat.text, user):
+        chat, user, code = event.chat, event.user_id, self.registry.known.get(found["name"])
+        other = await self._tools.store.dialog(chat.text, user) if chat and user else None
+        if chat is None or user is None or code is None or other is not None:
             log(
                 logging.ERROR,
                 "The dialog %(dialog)s has not begun: another one is open for its chat and user, or there is"
                 " none of that name.",
                 dialog=found["name"],
             )
+            if other is not None:
+                refused = DialogOpenError(other.name, is_held=other.state == "held")
+                self._beginnings.note(event.dialog or "", refused)
             return
         arguments, answers = tuple(from_json(found["args"])), from_json(found["answers"])
         await self._begin(scope, event.dialog or "", code, (chat.text, user), arguments, answers)
+        self._beginnings.note(event.dialog or "")
 
     # --- beginning and ending
 
@@ -439,7 +433,7 @@ class DialogEngine:
             ConfigurationError: the bot has no such dialog.
             NotKeptError: an argument or answer cannot be kept.
         """
-        code = self._code(dialog)
+        code = self.registry.require(dialog)
         chat = await self._located(chat, user_id)
         key = scope.next_key() if scope is not None else uuid4().hex
         number = sha256(f"dialog/{key}".encode()).hexdigest()[:24]
@@ -456,6 +450,24 @@ class DialogEngine:
         else:
             await self._begin(scope, number, code, place, args, answers or {})
         return number
+
+    async def start_outside(
+        self,
+        dialog: str,
+        chat: ChatAddress,
+        user_id: str,
+        answers: Mapping[str, object],
+        within: float,
+    ) -> tuple[str, bool]:
+        """Start a dialog outside of any event. Return its id, and whether it has begun in that time.
+
+        Raises:
+            DialogOpenError: another one has begun before it.
+            As `start`.
+        """
+        number = await self.start(None, dialog, chat, user_id, (), answers)
+        # It has not begun yet: nothing was waited for since it was asked for.
+        return number, await self._beginnings.wait(number, within)
 
     async def _started_again(self, turn: Turn) -> bool:
         effects = turn.scope.effects
@@ -550,25 +562,8 @@ class DialogEngine:
         found = []
         for record in await store.dialogs() if records is None else records:
             steps = await store.steps(record.id)
-            found.append(check_dialog(self._tools, self._registry, record, steps))
+            found.append(check_dialog(self._tools, self.registry.known, record, steps))
         return [problem for problem in found if problem is not None]
-
-    def require(self, name: str) -> None:
-        """Refuse a dialog that the bot does not have.
-
-        Raises:
-            ConfigurationError: it has none of that name.
-        """
-        self._code(name)
-
-    def _code(self, dialog: RegisteredDialog[Any] | str) -> RegisteredDialog[Any]:
-        name = dialog if isinstance(dialog, str) else dialog.name
-        found = self._registry.get(name)
-        if found is None:
-            raise ConfigurationError(
-                f"The bot has no dialog {name}. Register it with @router.dialog in a router of the bot."
-            )
-        return found
 
     def _is_closing(self, scope: EventScope | None, record: DialogRecord) -> bool:
         return scope is not None and CloseDialog(record.id) in scope.effects

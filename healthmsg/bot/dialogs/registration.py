@@ -2,12 +2,13 @@
 
 import inspect
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from attrs import field, frozen
 
 from healthmsg.bot.dialogs.source import Finding, look_through
+from healthmsg.bot.dialogs.values import can_be_kept
 from healthmsg.errors import ConfigurationError
 from healthmsg.log import log
 
@@ -63,6 +64,26 @@ class DialogCode(Generic[R]):
             if found is not inspect.Parameter.empty:
                 provided[argument.name] = found
         return self.function(d, *args, **provided)
+
+    @property
+    def is_newest(self) -> bool:
+        """Whether new dialogs begin with it."""
+        return self.dialog.code_of(self.dialog.newest) is self
+
+    def cannot_be_filled(self, resolve: Resolve, *, is_bare: bool) -> Iterator[str]:
+        """Yield what is wrong with arguments for which there can be nothing.
+
+        Nothing is provided for it, and it cannot be handed over when the dialog is started: no object of its
+        type can be kept, or, *is_bare*, what starts the dialog hands nothing over.
+        """
+        annotations = self.annotations()
+        for argument in self.arguments:
+            if not is_bare and can_be_kept(annotations.get(argument.name, Any)):
+                continue
+            try:
+                self._resolved(argument, resolve)
+            except ConfigurationError as error:
+                yield str(error)
 
     def _resolved(self, argument: Argument, resolve: Resolve | None) -> object:
         if resolve is not None:

@@ -7,7 +7,7 @@ the same value as the first run.
 
 import sys
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields as dataclass_fields
 from dataclasses import is_dataclass
 from datetime import date, datetime, time, timedelta
@@ -56,6 +56,24 @@ _READ: Final[Mapping[str, Callable[[Any], object]]] = {
     "frozenset": lambda items: frozenset(map(from_json, items)),
     "dict": lambda pairs: {from_json(key): from_json(value) for key, value in pairs},
 }
+
+
+_KEPT: Final = (
+    *(str, bool, int, float, type(None), *_WRITTEN, list, dict, tuple, set, frozenset, Enum, object),
+)
+
+
+def can_be_kept(annotation: object) -> bool:
+    """Return whether a value of this type may be one that can be kept; True where that is not certain."""
+    if not isinstance(annotation, type) or annotation in _KEPT or issubclass(annotation, Enum):
+        return True
+    if getattr(annotation, "_is_protocol", False) or is_dataclass(annotation):
+        return True
+    return attrs.has(annotation) or any(map(can_be_kept, _below(annotation)))
+
+
+def _below(kind: type) -> Iterable[type]:
+    return type.__subclasses__(kind)
 
 
 def kept_value(value: object) -> str:

@@ -21,6 +21,12 @@ from healthmsg.errors import HealthmsgError
 _OF_SIGNALS: Final = 128
 """Added to a signal's number, this is the exit status of a process that it ended."""
 
+_RUNS: Final = "The bot runs. SIGTERM or Ctrl-C: finish what was begun, and end; twice: end at once."
+_STANDS_BY: Final = (
+    "The bot stands by: another process has its store. It takes over within 15 seconds of that one's end."
+)
+_STANDS_BY_AFTER: Final = 1.0
+"""Seconds."""
 _ENDS_WITHIN: Final = 2.0
 """Seconds that what was left behind by the bot has to end."""
 
@@ -131,9 +137,23 @@ class Run:
                 self._say(f"Controlled on 127.0.0.1:{control.port}.")
             await stack.enter_async_context(self.bot)
             self._is_running = True
-            self._say("The bot runs. SIGTERM or Ctrl-C: finish what was begun, and end; twice: end at once.")
-            await self.bot.run(signals=False)
+            saying = aio.start(self._say_when_it_begins())
+            try:
+                await self.bot.run(signals=False)
+            finally:
+                saying.cancel()
+                await asyncio.wait([saying])
         self._say("Ended.")
+
+    async def _say_when_it_begins(self) -> None:
+        try:
+            async with asyncio.timeout(_STANDS_BY_AFTER):
+                await self.bot.begun()
+        except TimeoutError:
+            if self.bot.stands_by:
+                self._say(_STANDS_BY)
+            await self.bot.begun()
+        self._say(_RUNS)
 
     def _handled(self, handled: Handled) -> None:
         if not (handled.is_own and handled.ended == "ignored"):  # each of its replies comes back
