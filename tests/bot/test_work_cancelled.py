@@ -10,7 +10,7 @@ import pytest
 from healthmsg.bot.store.effects import Effect
 from healthmsg.errors import ClientUsageError
 from healthmsg.events import Event
-from tests.bot.test_work import Work, ids, working
+from tests.bot.working import Work, ids, working
 from tests.gateway.inbox.inboxes import message
 
 LINES = Path(__file__).read_text(encoding="utf-8").splitlines()
