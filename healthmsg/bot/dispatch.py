@@ -16,7 +16,8 @@ from healthmsg.bot.incoming import Answer, InChat, IncomingMessage, NotVerified,
 from healthmsg.bot.options import members_by_name
 from healthmsg.bot.origin import Origin
 from healthmsg.bot.router import DEFAULT_RETRY, Router
-from healthmsg.bot.scope import KnownMessage, Scope
+from healthmsg.bot.scope import Scope
+from healthmsg.bot.sending import KnownMessage
 from healthmsg.bot.signals import ParkThis, RetryLater
 from healthmsg.bot.store.effects import Effect
 from healthmsg.bot.targets import Compiler, ErrorTarget, Table, Target, of_kind

@@ -10,7 +10,8 @@ from typing import Final, Generic, Literal, Self, TypeVar, cast
 
 from healthmsg.bot.content import Content
 from healthmsg.bot.options import options_of
-from healthmsg.bot.scope import KnownMessage, Scope, Services
+from healthmsg.bot.scope import Scope, Services
+from healthmsg.bot.sending import KnownMessage
 from healthmsg.errors import InvalidInputError
 from healthmsg.errors.base import hides_awaited_arguments
 from healthmsg.events import (

@@ -9,13 +9,11 @@ from typing import Protocol
 from attrs import define, field
 
 from healthmsg.bot.clock import BotClock
-from healthmsg.bot.content import Content
+from healthmsg.bot.sending import Replies, SentMessages
 from healthmsg.bot.store.effects import Effect
 from healthmsg.client import Client
 from healthmsg.errors import ClientUsageError
 from healthmsg.events import Event
-from healthmsg.ids import ChatAddress
-from healthmsg.models import IdentityProvider, SentMessage
 
 
 class EventKeys(Protocol):
@@ -23,41 +21,6 @@ class EventKeys(Protocol):
 
     def event_key(self, event_id: str) -> str:
         """Return a salted hash of an event's id, which may hold what a patient answered."""
-
-
-class Replies(Protocol):
-    """A bot's outbox, as far as handlers need it."""
-
-    async def send(self, key: str, chat: ChatAddress, content: Content) -> SentMessage:
-        """Send a message once; with the same key again, return what was sent."""
-
-    async def request_verification(
-        self, key: str, chat: ChatAddress, user_id: str, provider: IdentityProvider
-    ) -> SentMessage:
-        """Ask a user to prove who they are, once."""
-
-
-class KnownMessage(Protocol):
-    """A message that this program has sent."""
-
-    @property
-    def key(self) -> str:
-        """What makes it the same in the next run; of a campaign, the recipient's key."""
-
-    @property
-    def label(self) -> str | None:
-        """The name of its question."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names by which its answers are known: the label, and that of the campaign."""
-
-
-class SentMessages(Protocol):
-    """Where messages that were sent are found again: the outbox, or the journal of a campaign."""
-
-    async def message_of(self, message_id: str, chat: ChatAddress) -> KnownMessage | None:
-        """Return the message with that id of the service's in a chat; `None` if it was not sent from here."""
 
 
 class OpenDialogs(Protocol):

@@ -10,7 +10,8 @@ from healthmsg.bot.arguments import Provided
 from healthmsg.bot.dispatch import Dispatcher
 from healthmsg.bot.helping import Help
 from healthmsg.bot.router import Router
-from healthmsg.bot.scope import KnownMessage, OpenDialogs, Scope, Services
+from healthmsg.bot.scope import OpenDialogs, Scope, Services
+from healthmsg.bot.sending import KnownMessage
 from healthmsg.errors import NotFoundError
 from healthmsg.events import Event, MessageCreated, QuestionAnswered
 from healthmsg.ids import ChatAddress, ChatKind

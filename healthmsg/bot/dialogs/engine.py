@@ -24,10 +24,11 @@ from healthmsg.bot.dialogs.questions.texts import Texts
 from healthmsg.bot.dialogs.registration import RegisteredDialog, Resolve
 from healthmsg.bot.dialogs.registry import Beginnings, Registry
 from healthmsg.bot.dialogs.replay import run_of
-from healthmsg.bot.dialogs.run import DialogOutbox, DialogStore, Identities, Locate, Run, Tools
+from healthmsg.bot.dialogs.run import DialogStore, Identities, Locate, Run, Tools
 from healthmsg.bot.dialogs.steps import HandOver, Raised, Sleep
 from healthmsg.bot.dialogs.turn import EventScope, Turn
 from healthmsg.bot.dialogs.values import exit_to_json, from_json, to_json
+from healthmsg.bot.sending import DialogOutbox
 from healthmsg.bot.store.effects import CloseDialog, PutTimer, Unpark
 from healthmsg.bot.store.records import DialogRecord, TimerRecord
 from healthmsg.errors import DialogHeldError, DialogOpenError

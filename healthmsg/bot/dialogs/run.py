@@ -18,6 +18,7 @@ from healthmsg.bot.dialogs.document import Document
 from healthmsg.bot.dialogs.journal import MOST_STEPS, Divergence, Journal, message_key
 from healthmsg.bot.dialogs.questions.texts import Texts
 from healthmsg.bot.dialogs.registration import RegisteredDialog, Resolve
+from healthmsg.bot.sending import DialogOutbox
 from healthmsg.bot.store.effects import Effect, PutDialog
 from healthmsg.bot.store.records import DialogRecord, StepRecord
 from healthmsg.errors import (
@@ -33,32 +34,6 @@ from healthmsg.models import IdentityProvider, SentMessage, Verification
 
 _STDLIB: Final = str(Path(sysconfig.get_paths()["stdlib"]))
 _WARNING: Final = 30
-
-
-class KnownMessage(Protocol):
-    """A message that the bot has sent."""
-
-    @property
-    def key(self) -> str:
-        """What it was sent under."""
-
-
-class DialogOutbox(Protocol):
-    """A bot's outbox, as far as dialogs need it."""
-
-    async def send(self, key: str, chat: ChatAddress, content: Content) -> SentMessage:
-        """Send a message once; with the same key again, return what was sent."""
-
-    async def request_verification(
-        self, key: str, chat: ChatAddress, user_id: str, provider: IdentityProvider
-    ) -> SentMessage:
-        """Ask a user to prove who they are, once."""
-
-    async def message_of(self, message_id: str, chat: ChatAddress) -> KnownMessage | None:
-        """Return the message with that id of the service's in a chat; `None` if it was not sent from here."""
-
-    async def is_unknown(self, key: str) -> bool:
-        """Return whether it stays unknown if a message was delivered."""
 
 
 class DialogStore(Protocol):

@@ -32,6 +32,8 @@ class Killed(BaseException):
 @frozen
 class Known:
     key: str
+    label: str | None = None
+    names: tuple[str, ...] = ()
 
 
 @define(eq=False)
