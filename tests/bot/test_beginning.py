@@ -1,5 +1,6 @@
 """What a bot refuses before it begins, and how a dialog that is started from outside begins."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
@@ -185,3 +186,17 @@ async def test_what_is_not_certain_in_time_is_not_said_to_have_begun(
     assert not started.has_begun
     await bot_test.idle()
     assert await bot_test.bot.dialog(started.id) is not None
+
+
+@router.dialog
+async def stillborn(d: Dialog) -> None:
+    raise ZeroDivisionError
+
+
+async def test_one_whose_code_fails_is_not_waited_for(healthmsg_bot: StartBot) -> None:
+    bot_test = await healthmsg_bot(router, allow_parked=True)
+    an = bot_test.patient("An")
+    async with asyncio.timeout(5):
+        started = await bot_test.bot.start_dialog(DialogRequest(dialog="stillborn", user=an.id))
+    assert not started.has_begun
+    assert await bot_test.bot.dialog(started.id) is None

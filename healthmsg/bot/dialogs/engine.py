@@ -410,11 +410,15 @@ class DialogEngine:
             )
             if other is not None:
                 refused = DialogOpenError(other.name, is_held=other.state == "held")
-                self._beginnings.note(event.dialog or "", refused)
+                self._beginnings.note(event.dialog or "", has_begun=False, refused=refused)
             return
         arguments, answers = tuple(from_json(found["args"])), from_json(found["answers"])
-        await self._begin(scope, event.dialog or "", code, (chat.text, user), arguments, answers)
-        self._beginnings.note(event.dialog or "")
+        has_begun = False
+        try:
+            await self._begin(scope, event.dialog or "", code, (chat.text, user), arguments, answers)
+            has_begun = True
+        finally:
+            self._beginnings.note(event.dialog or "", has_begun=has_begun)
 
     # --- beginning and ending
 

@@ -47,28 +47,31 @@ class Registry:
 class Beginnings:
     """Dialogs that were asked for outside of any event, as far as it is waited for that they begin."""
 
-    _awaited: "dict[str, asyncio.Future[DialogOpenError | None]]" = field(factory=dict, init=False)
+    _awaited: "dict[str, asyncio.Future[bool | DialogOpenError]]" = field(factory=dict, init=False)
 
     async def wait(self, dialog: str, within: float) -> bool:
         """Wait until a dialog has begun, and return whether it has in that time.
 
+        False too where its code has failed: then its event is handled again.
+
         Raises:
             DialogOpenError: another one has begun before it.
         """
-        begins = self._awaited[dialog] = asyncio.get_running_loop().create_future()
+        begins: asyncio.Future[bool | DialogOpenError] = asyncio.get_running_loop().create_future()
+        self._awaited[dialog] = begins
         try:
             async with asyncio.timeout(within):
-                refused = await begins
+                result = await begins
         except TimeoutError:
             return False
         finally:
             del self._awaited[dialog]
-        if refused is not None:
-            raise refused
-        return True
+        if isinstance(result, DialogOpenError):
+            raise result
+        return result
 
-    def note(self, dialog: str, refused: DialogOpenError | None = None) -> None:
-        """Note that a dialog has begun, or why it has not."""
+    def note(self, dialog: str, *, has_begun: bool, refused: DialogOpenError | None = None) -> None:
+        """Note whether a dialog has begun, or why it never will."""
         begins = self._awaited.get(dialog)
         if begins is not None and not begins.done():
-            begins.set_result(refused)
+            begins.set_result(has_begun if refused is None else refused)
