@@ -112,6 +112,8 @@ class Bot:
     outbox: Outbox = field(factory=Outbox)
     client: Client = field(factory=Client)
     known: Mapping[str, KnownMessage] = field(factory=dict)
+    asked_in: list[ChatAddress] = field(factory=list)
+    """In which chats messages were looked for."""
     dialogs: OpenDialogs | None = None
     help: Help | None = None
     scopes: list[Scope] = field(factory=list)
@@ -121,7 +123,8 @@ class Bot:
         self._dispatcher = Dispatcher([self.router], self.provided, help=self.help, random=random)
         return self._dispatcher
 
-    async def message_of(self, message_id: str, chat: ChatAddress) -> KnownMessage | None:  # noqa: ARG002 - as the outbox has it
+    async def message_of(self, message_id: str, chat: ChatAddress) -> KnownMessage | None:
+        self.asked_in.append(chat)
         return self.known.get(message_id)
 
     async def handle(self, event: Event) -> bool:

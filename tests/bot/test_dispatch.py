@@ -216,6 +216,7 @@ async def test_an_answer_to_a_campaign_is_known_by_its_name_or_by_its_messages_l
 
     assert await bot.handle(answer("ja"))
     assert keys == [("afspraak 7", label or campaign)]
+    assert bot.asked_in == [CONVERSATION]  # it waits for no question of another chat
 
 
 async def test_an_answer_that_no_option_knows_is_parked_and_not_lost() -> None:

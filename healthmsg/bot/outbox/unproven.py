@@ -20,7 +20,7 @@ from attrs import define, field, frozen
 
 from healthmsg.api import Api
 from healthmsg.bulk.journal.base import JournalMessage
-from healthmsg.bulk.reconcile import DeliveryProofs, JournalEvidence, my_id, reconciler_of
+from healthmsg.bulk.reconcile import DeliveryProofs, JournalEvidence, reconciler_of
 from healthmsg.database.states import State
 from healthmsg.delivery.proof import Attempt
 from healthmsg.errors import ForbiddenError, InvalidInputError, JournalInUseError, NotFoundError
@@ -77,8 +77,6 @@ class UnknownQuestions:
         try:
             message = await self._api.read(Message, GET_MESSAGE, chat, message_id=message_id)
         except (NotFoundError, ForbiddenError):
-            return None
-        if message.sender_id != await my_id(self._api):
             return None
         for row in candidates:
             if _has_buttons_of(row, message) and await self._is_it(row, message_id):

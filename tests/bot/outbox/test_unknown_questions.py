@@ -13,6 +13,9 @@ from healthmsg.sandbox import AnswerStatus, CutAfter, CutBefore, Fault, Sandbox
 from tests.bot.outbox.runs import Run, chat_in, other_side, question, running, text
 from tests.bulk.journal_runs import lose
 
+SETTLE = 30.0
+"""Of which nothing is waited for: what comes in the next moments may have been on its way."""
+
 pytestmark = pytest.mark.usefixtures("nothing_is_left_behind")
 
 
@@ -74,7 +77,7 @@ async def test_a_button_of_another_message_proves_nothing(
     sandbox: Sandbox, file: Path, content: Content
 ) -> None:
     chat = chat_in(sandbox)
-    async with running(sandbox, str(file)) as run:
+    async with running(sandbox, str(file), settle=SETTLE) as run:
         await run.outbox.send("e/0", chat, text("Getuige"))
         await stays_unknown(run, sandbox, chat, question("Komt u?"), fault=CutBefore())
         # Asked by another program of this user's, that shares no journal.
@@ -115,7 +118,7 @@ async def test_a_question_that_was_asked_before_is_not_taken_for_the_one_in_doub
 
 async def test_what_another_user_wrote_is_no_question_of_the_bot_s(sandbox: Sandbox, file: Path) -> None:
     chat = chat_in(sandbox)
-    async with running(sandbox, str(file)) as run:
+    async with running(sandbox, str(file), settle=SETTLE) as run:
         await run.outbox.send("e/0", chat, text("Getuige"))
         await stays_unknown(run, sandbox, chat, question("Komt u?"), fault=CutBefore())
         said = sandbox.say(None, chat, "Komt u?").id
