@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from healthmsg import DeliveryUnknownError
+from healthmsg import Client, DeliveryUnknownError
 from healthmsg.bot.content import Content
 from healthmsg.bulk.journal import State
 from healthmsg.ids import ChatAddress
@@ -81,12 +81,12 @@ async def test_a_button_of_another_message_proves_nothing(
         await run.outbox.send("e/0", chat, text("Getuige"))
         await stays_unknown(run, sandbox, chat, question("Komt u?"), fault=CutBefore())
         # Asked by another program of this user's, that shares no journal.
-        asked = content.question
-        handle = run.client.chat(chat)
-        if asked is None:
-            other = await handle.send(content.body)
-        else:
-            other = await handle.ask(content.body, options=asked.options)
+        async with Client(sandbox.issue_token(), environment=sandbox.environment) as another:
+            handle, asked = another.chat(chat), content.question
+            if asked is None:
+                other = await handle.send(content.body)
+            else:
+                other = await handle.ask(content.body, options=asked.options)
         assert await run.outbox.message_of(other.id, chat) is None
         assert await run.outbox.is_unknown("e/1")
 

@@ -15,6 +15,8 @@ from healthmsg.errors import InvalidInputError
 from healthmsg.json_text import JSONObject
 
 _MOST_TEXT: Final = 1_000
+_HAS_YEAR: Final = re.compile(r"%[-#]?[YyGcx]")
+"""Without one, Python 3.13 warns of what it reads by it."""
 _MONTHS: Final = {
     name: number
     for number, names in enumerate(
@@ -190,7 +192,7 @@ def _parsed(text: str, form: str) -> date | None:
 
 
 def _says_all(form: object) -> bool:
-    if not isinstance(form, str):
+    if not isinstance(form, str) or _HAS_YEAR.search(form.replace("%%", "")) is None:
         return False
     # Two days of which no part is the same: each part must come back.
     with suppress(ValueError, re.error):
