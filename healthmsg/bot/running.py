@@ -87,12 +87,7 @@ class Running:
         self.outbox: Outbox = Outbox.of(client, store.journal, settle=settle)
         self._events.on_own_message = self.outbox.heard
         self._replies = self._watched(seams.on_step)
-        self._loop = WorkLoop(
-            *(store, self._source, self._handle, clock),
-            again=following,
-            most_crashes=seams.most_crashes,
-            origins=lambda: self._dispatcher.origins,
-        )
+        self._loop = self._work_loop()
         self._engine: DialogEngine | None = None
         self._make_engine: Callable[[str], DialogEngine]
         self._dispatcher: Dispatcher
@@ -101,6 +96,14 @@ class Running:
         self._is_running = False
         self._draining = asyncio.Event()
         self._prepared = asyncio.Event()
+
+    def _work_loop(self) -> WorkLoop:
+        return WorkLoop(
+            *(self.store, self._source, self._handle, self._clock),
+            again=following,
+            most_crashes=self._seams.most_crashes,
+            origins=lambda: self._dispatcher.origins,
+        )
 
     def _watched(self, on_step: Callable[[str], object] | None) -> "Outbox | _Stepping":
         if on_step is None:
