@@ -348,8 +348,8 @@ class Limiter:
         now = self._window.now()
         is_free = self._window.is_one_free(now)
         chance = max(self.adaptive.pause_until, -math.inf if is_free else self._window.next_due())
-        if not self._queue.has_before_background():
-            chance = max(chance, self._window.bulk_from)
+        if self._window.bulk_from > chance and not self._queue.has_before_background():
+            chance = self._window.bulk_from
         return min(chance, now + _LOOK_AGAIN) if self.adaptive.asked_until > now else chance
 
     async def _sleep_until(self, when: float) -> None:

@@ -138,13 +138,16 @@ class SlidingWindow:
         self.acquire: Callable[[Priority], Awaitable[Slot]] = acquire
         self.asleep_until: float = -math.inf
         self.free: int = calls
+        self.total: int = calls
+        """How many there are, free or not."""
         self.arrival: float = 0.0
         self.longest_hold: float = per
         self._calls = calls
         self.wake: Callable[[], None] = wake
         self.under_way: deque[Slot] = deque()
         """Calls that have left, oldest first; some have been answered since."""
-        self._coming_back: list[float] = []
+        self.coming_back: list[float] = []
+        """A heap: when those come back whose calls have ended."""
         self._round_trips_seen = 0
         self._least_round_trip = math.inf
         self._difference = 0.0
@@ -159,7 +162,7 @@ class SlidingWindow:
         slot.held = False
         if slot.due < due:  # noqa: PLR1730 - a third of the time of min()
             due = slot.due
-        heappush(self._coming_back, due)
+        heappush(self.coming_back, due)
         if due < self.asleep_until:
             self.wake()
 
@@ -188,7 +191,7 @@ class SlidingWindow:
 
     def count_returned(self, now: float) -> bool:
         """Count the slots that have come back by now among the free ones; return whether there is one."""
-        coming_back, under_way = self._coming_back, self.under_way
+        coming_back, under_way = self.coming_back, self.under_way
         while coming_back and coming_back[0] <= now:
             heappop(coming_back)
             self.free += 1
@@ -203,10 +206,10 @@ class SlidingWindow:
         return self.free > 0
 
     def busy_until(self, now: float) -> list[float]:
-        """Return when each slot that is taken comes back at the latest; before it has left, as if it did now."""
+        """Return when each slot that is taken comes back at the latest, as if all that have one left now."""
         self.count_returned(now)
-        known = [*self._coming_back, *(slot.due for slot in self.under_way if slot.held)]
-        unsent = max(0, self._calls - self.free - len(known))
+        known = [*self.coming_back, *(slot.due for slot in self.under_way if slot.held)]
+        unsent = max(0, self.total - self.free - len(known))
         return [*known, *[now + self.longest_hold] * unsent]
 
     def carry_over(self, busy: list[float]) -> None:
@@ -218,10 +221,10 @@ class SlidingWindow:
         """Let a free slot be taken until that moment, for a call that another source let leave."""
         if self.free > 0:
             self.free -= 1
-            heappush(self._coming_back, due)
+            heappush(self.coming_back, due)
 
     def next_due(self) -> float:
         """Return the moment at which the next slot comes back, as far as is known."""
-        first_back = self._coming_back[0] if self._coming_back else math.inf
+        first_back = self.coming_back[0] if self.coming_back else math.inf
         # The oldest one is still held: `count_returned` has removed all before it that are not.
         return min(first_back, self.under_way[0].due if self.under_way else math.inf)
