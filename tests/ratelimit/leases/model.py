@@ -99,6 +99,7 @@ class Process:
     turn: int = 0
     in_turn: bool = False
     is_connected: bool = True
+    has_left: bool = False
     needs_turn: bool = True
     budget: float = TURNS_AT_ONCE
     free_from: float = -1.0
@@ -152,7 +153,7 @@ class Process:
             or self.holder.wants_more(needs)
             or self.holder.has_to_return()
         )
-        if due and not self.in_turn and self.is_connected and self.budget >= 1:
+        if due and not self.in_turn and self.is_connected and self.budget >= 1 and not self.has_left:
             self.budget -= 1
             self.begin(needs)
 
@@ -217,6 +218,9 @@ class Process:
         fleet, store = self.fleet, self.fleet.store
         text, token, server, beats, locks = read
         found = Read(None if text is None else Ledger.from_json(text), server, beats, locks)
+        if self.holder.is_outdated(found):
+            self.read(turn, needs, leaving)
+            return
         if not self.holder.renewed(found, self.machine_now(), needs) and not leaving:
             self.in_turn = False
             return
@@ -283,6 +287,7 @@ class Process:
     def leave(self) -> None:
         if self.is_connected and not self.in_turn:
             self.begin((0, 0, 0), leaving=True)
+            self.has_left = True
             self.demand = lambda _: (0, 0)
             self.fleet.after(1.0, self.kill)
         else:
