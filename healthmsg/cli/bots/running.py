@@ -2,23 +2,16 @@
 
 import asyncio
 import os
-import signal
-import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager, AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
-from typing import Final
 
 from attrs import define, field, frozen
 
-from healthmsg import aio
 from healthmsg.bot.surface import BotSurface, Handled
 from healthmsg.cli.bots.lines import clock_time, line_of
-from healthmsg.cli.problems import ExitCode
+from healthmsg.cli.stopping import Stopping
 from healthmsg.cli.terminal import without_blocking_output
-
-_OF_SIGNALS: Final = 128
-"""Added to a signal's number, this is the exit status of a process that it ended."""
 
 Say = Callable[[str], object]
 
@@ -29,16 +22,6 @@ class ControlAt:
 
     port: int
     token: str = field(repr=False)
-
-
-def on_signals(act: Callable[[int], object]) -> AbstractContextManager[None]:
-    """Within, have this called in the event loop for each SIGTERM and SIGINT."""
-    loop = asyncio.get_running_loop()
-
-    def in_loop(number: int) -> None:
-        loop.call_soon_threadsafe(act, number)
-
-    return aio.on_signals(in_loop)
 
 
 @define(eq=False)
@@ -52,8 +35,11 @@ class Run:
     """Whether events have no lines."""
     end_at_once: Callable[[int], object] = os._exit
     _is_running: bool = field(default=False, init=False)
-    _signal: int = field(default=0, init=False)
+    _stopping: Stopping = field(init=False, repr=False)
     _task: "asyncio.Task[None] | None" = field(default=None, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._stopping = Stopping(self._stop, self.end_at_once)
 
     def main(self) -> int:
         """Run, and return the exit status.
@@ -68,13 +54,8 @@ class Run:
     async def run(self) -> int:
         """Run until it is stopped. A second signal ends the process at once, as a kill would."""
         self._task = asyncio.ensure_future(self._run())
-        with on_signals(self._on_signal):
-            await asyncio.wait([self._task])
-        if not self._task.cancelled():
-            self._task.result()
-        elif not self._signal:
-            raise asyncio.CancelledError
-        return ExitCode.INTERRUPTED if self._signal == signal.SIGINT else ExitCode.DONE
+        await self._stopping.run(self._task)
+        return self._stopping.exit_code
 
     async def _run(self) -> None:
         if not self.is_quiet:
@@ -100,15 +81,7 @@ class Run:
     def _say(self, text: str) -> None:
         self.say(f"{clock_time(datetime.now(UTC))}  {text}")
 
-    def _on_signal(self, number: int) -> None:
-        if self._signal:
-            for stream in (sys.stdout, sys.stderr):
-                with suppress(OSError, ValueError):
-                    stream.flush()
-            # What was in hand is handled again at the next start: nothing is released or waited for.
-            self.end_at_once(_OF_SIGNALS + number)
-            return
-        self._signal = number
+    def _stop(self) -> None:
         if self._is_running:
             self._say("Stopping: what was begun is being finished.")
             self.bot.stop()
