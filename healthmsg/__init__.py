@@ -14,6 +14,8 @@ _NAMES = {
     "healthmsg.auth.token": "Token",
     "healthmsg.bulk": "JournalMessage JournalReview Outgoing Preview PreviewReport Problem ProblemKind"
     " Reconciled SendMany SendReport SendResult Upload UploadMany UploadResult",
+    "healthmsg.bulk.campaigns": "CampaignCounts CampaignInfo CampaignJournal CampaignState Campaigns EntryReport"
+    " Workforce open_campaigns open_journal",
     "healthmsg.client": "Client",
     "healthmsg.delivery.proof": "Attempt",
     "healthmsg.downloads.attachments": "DownloadAll DownloadResult",
@@ -46,6 +48,7 @@ _NAMES = {
     "healthmsg.transfer": "Progress",
     "healthmsg.transport.timeouts": "Timeout",
     "healthmsg.version": "__version__",
+    "healthmsg.worker": "Worker WorkerStats",
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}
 

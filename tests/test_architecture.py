@@ -41,7 +41,7 @@ FLOORS = [
     {"client"},
     {"__init__"},
     {"progress", "sandbox", "control"},
-    {"bot"},
+    {"bot", "worker"},
     {"cli", "pytest_plugin"},
 ]
 MAY_IMPORT = {part: {part}.union(*FLOORS[:number]) for number, floor in enumerate(FLOORS) for part in floor}
