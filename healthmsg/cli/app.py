@@ -15,6 +15,7 @@ from healthmsg.cli.send import chats, send
 from healthmsg.cli.send_many import send_many
 from healthmsg.cli.service import EachOptionOnce
 from healthmsg.cli.terminal import has_lost_output
+from healthmsg.cli.worker import worker
 from healthmsg.errors import HealthmsgError
 from healthmsg.version import __version__
 
@@ -118,5 +119,6 @@ app.command(cls=EachOptionOnce)(chats)
 app.command(cls=EachOptionOnce)(send)
 app.command(cls=EachOptionOnce)(listen)
 app.command("send-many", cls=EachOptionOnce)(send_many)
+app.command(cls=EachOptionOnce)(worker)
 app.add_typer(journal, name="journal")
 app.add_typer(bot, name="bot")

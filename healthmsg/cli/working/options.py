@@ -1,0 +1,129 @@
+"""What a worker's command is given: where its probes and its figures are, and which client sends."""
+
+import inspect
+from pathlib import Path
+from typing import Final
+
+from attrs import frozen
+
+from healthmsg.cli.bots.calling import ControlClient
+from healthmsg.cli.bots.loading import load, problem_in_code
+from healthmsg.cli.bots.running import ControlAt
+from healthmsg.cli.files import JOURNAL_VARIABLE, JournalLocation, require_journal_packages
+from healthmsg.cli.problems import RefusedError
+from healthmsg.cli.service import Service
+from healthmsg.client import Client
+from healthmsg.control.token import HOST
+from healthmsg.errors import HealthmsgError
+from healthmsg.pipeline.record import OnCall
+
+_NO_JOURNAL: Final = (
+    f"--journal is needed, or {JOURNAL_VARIABLE}: the PostgreSQL database that the workers of a fleet share,"
+    " such as postgresql://user@host/recall"
+)
+
+
+@frozen
+class ProbesAt:
+    """Where `/health` and `/ready` are, and nothing else."""
+
+    port: int
+    host: str = HOST
+
+
+@frozen
+class WorkerOptions:
+    """The options of the command, as they were given."""
+
+    journal: str | None
+    client: str | None = None
+    health: int | None = None
+    health_host: str | None = None
+    control: int | None = None
+    control_token: Path | None = None
+    service: Service = Service()
+
+    def location(self) -> JournalLocation:
+        """Return where the journal is.
+
+        Raises:
+            RefusedError: there is none, or it is a file.
+            ConfigurationError: it is no journal.
+        """
+        if not self.journal:
+            raise RefusedError(_NO_JOURNAL)
+        location = JournalLocation.parse(self.journal)
+        if location.path is not None:
+            raise RefusedError(
+                f"{location.path} is a file, which one process alone can use: a fleet's journal is a"
+                " PostgreSQL database, postgresql://…. `healthmsg send-many` makes a run with a file"
+            )
+        require_journal_packages()
+        return location
+
+    def probes(self) -> ProbesAt | None:
+        """Return where probes are answered, if they are.
+
+        Raises:
+            RefusedError: there is a host and no port.
+        """
+        if self.health is not None:
+            return ProbesAt(self.health, self.health_host or HOST)
+        if self.health_host is not None:
+            raise RefusedError("--health-host needs --health, the port of the probes")
+        return None
+
+    def surface(self) -> ControlAt | None:
+        """Return where the figures are, for those who hold the token, if they are anywhere.
+
+        Raises:
+            RefusedError: there is a port and no file with a token.
+            ConfigurationError: the file cannot be used.
+        """
+        if self.control is None:
+            return None
+        return ControlAt(self.control, ControlClient.of(self.control, self.control_token).token)
+
+    def check(self) -> None:
+        """Check what can be checked before anything is opened.
+
+        Raises:
+            RefusedError: something cannot be right.
+            ConfigurationError: the same.
+        """
+        if self.client is None:
+            self.service.check()
+        elif tuple(self.service.arguments()):
+            raise RefusedError(
+                "--proxy, --ca and --no-x509-strict are for the client that this command makes: with"
+                " --client, give them to yours"
+            )
+
+    async def make_client(self, on_call: OnCall | None) -> Client:
+        """Return the client that sends, which is made in the running event loop.
+
+        Raises:
+            RefusedError: the author's module has none, or its code fails: it says where.
+            HealthmsgError: what making it raised.
+        """
+        return self.service.client(on_call) if self.client is None else await _authors_client(self.client)
+
+
+async def _authors_client(target: str) -> Client:
+    found = load(target, "client")
+    if inspect.isawaitable(found):
+        try:
+            found = await found
+        except (HealthmsgError, OSError):
+            raise
+        except Exception as error:  # noqa: BLE001 - an author's own, which may have private things in it
+            problem = problem_in_code(error)
+        else:
+            problem = ""
+        if problem:
+            raise RefusedError(problem)
+    if isinstance(found, Client):
+        return found
+    raise RefusedError(
+        f"{target} is no Client, and no function that returns one, but of the type {type(found).__name__}"
+    )
