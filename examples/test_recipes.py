@@ -1,4 +1,4 @@
-"""The recipes: a task that runs twice, or is killed in the middle and runs again, enters each message once."""
+"""The recipes: a task that runs twice, or is killed in the middle and run again, enters each message once."""
 
 import os
 import signal
@@ -178,16 +178,7 @@ async def test_a_procrastinate_task_that_is_killed_in_the_middle_is_run_again_an
 
 
 CELERY = ("celery", "--app", "examples.celery_recall")
-WORKER = (
-    *CELERY,
-    "worker",
-    "--concurrency",
-    "1",
-    "--loglevel",
-    "info",
-    "--without-gossip",
-    "--without-mingle",
-)
+WORKER = (*CELERY, "worker", "--concurrency", "1", "--without-gossip", "--without-mingle")
 
 
 def delay(recipe: Recipe) -> None:

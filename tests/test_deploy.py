@@ -186,7 +186,7 @@ def test_every_healthmsg_command_and_variable_in_the_readme_exists() -> None:
     commands = 0
     for line, _ in in_documents():
         words = shlex.split(line, comments=True)
-        assert {name for name in re.findall(r"\bHEALTHMSG_\w+", line)} <= variables_of_commands()
+        assert set(re.findall(r"\bHEALTHMSG_\w+", line)) <= variables_of_commands()
         for start, prefix in (("healthmsg", []), ("campaign", ["campaign"])):
             if start in words and not (start == "campaign" and "healthmsg" in words):
                 check_command([*prefix, *words[words.index(start) + 1 :]])
