@@ -25,8 +25,8 @@ from healthmsg.bulk import UploadResult as UploadResult
 from healthmsg.bulk.campaigns import CampaignCounts as CampaignCounts
 from healthmsg.bulk.campaigns import CampaignInfo as CampaignInfo
 from healthmsg.bulk.campaigns import CampaignJournal as CampaignJournal
-from healthmsg.bulk.campaigns import CampaignState as CampaignState
 from healthmsg.bulk.campaigns import Campaigns as Campaigns
+from healthmsg.bulk.campaigns import CampaignState as CampaignState
 from healthmsg.bulk.campaigns import EntryReport as EntryReport
 from healthmsg.bulk.campaigns import Workforce as Workforce
 from healthmsg.bulk.campaigns import open_campaigns as open_campaigns
