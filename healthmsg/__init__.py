@@ -14,8 +14,8 @@ _NAMES = {
     "healthmsg.auth.token": "Token",
     "healthmsg.bulk": "JournalMessage JournalReview Outgoing Preview PreviewReport Problem ProblemKind"
     " Reconciled SendMany SendReport SendResult Upload UploadMany UploadResult",
-    "healthmsg.bulk.campaigns": "CampaignCounts CampaignInfo CampaignJournal CampaignState Campaigns EntryReport"
-    " Workforce open_campaigns open_journal",
+    "healthmsg.bulk.campaigns": "CampaignCounts CampaignInfo CampaignJournal CampaignState Campaigns"
+    " EntryReport Workforce open_campaigns open_journal",
     "healthmsg.client": "Client",
     "healthmsg.delivery.proof": "Attempt",
     "healthmsg.downloads.attachments": "DownloadAll DownloadResult",

@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from healthmsg.aio import start
 from healthmsg.api import Api
@@ -141,18 +142,50 @@ class SendMany(BulkRun[SendResult]):
         )
 
 
-class Runner:
-    """Enters messages into a journal, and sends what it claims there, until nothing is left."""
+class Supply(Protocol):
+    """What a runner sends that was given no messages, and does not go on with a run."""
 
-    def __init__(
+    most_ahead: int
+    """How many messages are held at most whose calls are not prepared yet."""
+
+    @property
+    def intake(self) -> Intake:
+        """What knows of their results."""
+
+    def check(self, claim: Claim, check_lease: Callable[[], None] | None) -> None:
+        """Refuse a call that is about to leave: see `Lease.of`."""
+
+    async def begin(self, journal: "SqlJournal") -> None:
+        """Get ready to claim, with a journal that is open."""
+
+    async def claim(self, most: int) -> list[Claim]:
+        """Take what is next; see `Journal.claim`."""
+
+    async def claim_in_doubt(self) -> list[Claim]:
+        """Take what may have been sent by others; see `Journal.claim_in_doubt`."""
+
+    async def end(self) -> None:
+        """Leave the journal, which is still open."""
+
+
+class Runner:
+    """Enters messages into a journal, and sends what it claims there, until nothing is left.
+
+    With a `supply`, it sends what that has, until it is stopped.
+    """
+
+    def __init__(  # noqa: PLR0913 - the last by keyword
         self,
         api: Api,
         messages: Messages | None,
         options: SendOptions,
         opening: "AbstractAsyncContextManager[Journal]",
         rate: RateLimit,
+        *,
+        supply: Supply | None = None,
     ) -> None:
         self._messages = messages
+        self._supply = supply
         self._options = options
         self._opening = opening
         job = Job(_WORDS, self._feed, self._work, self._cancelled_result, self._may_finish, self._forget)
@@ -181,6 +214,15 @@ class Runner:
         self._sender: Sender
 
     @property
+    def under_way(self) -> int:
+        """How many messages may have been sent whose answer is still to come."""
+        return sum(self._may_finish(task) for task in self.pool.in_flight)
+
+    def wake(self) -> None:
+        """Look whether there is more to claim."""
+        self._changed.set()
+
+    @property
     def other_texts(self) -> int:
         """How many messages are to recipients who got another one."""
         return self.intake.other_texts if self.is_open else 0
@@ -206,8 +248,10 @@ class Runner:
 
     def _set_up(self, journal: Journal, lease: Lease) -> None:
         self.journal, self.is_open = journal, True
-        resumes = self._messages is None
-        if isinstance(journal, MemoryJournal):
+        resumes = self._messages is None and self._supply is None
+        if self._supply is not None:
+            self.intake = self._supply.intake
+        elif isinstance(journal, MemoryJournal):
             self.intake = MemoryIntake(journal, self.pool.places, self._changed.set)
         else:
             options = self._options
@@ -227,6 +271,7 @@ class Runner:
             *(journal, self.intake, self._options, self._calls, self.breaker, self.doubts, self._proofs),
             *(self._order, self._window, lease),
             resumes=resumes,
+            check=None if self._supply is None else self._supply.check,
         )
 
     async def _run(self, messages: Messages) -> None:
@@ -256,12 +301,18 @@ class Runner:
             self._report_not_done(claim)
         if self._requeueing:
             await asyncio.wait(self._requeueing)
+        if self._supply is not None:
+            await self._supply.end()
 
     async def _start(self, journal: "SqlJournal") -> None:
         """Start a run of the journal, and reconcile what the run before it left in doubt."""
         options = self._options
         await journal.check_owner(self._api.url)  # before even the user is asked for there
         await journal.set_owner(await self._account(), self._api.url)
+        if self._supply is not None:
+            await self._supply.begin(journal)
+            await self._launch_in_doubt()
+            return
         self.superseded = await journal.start_run(
             resumes=self._messages is None, retry_failed=options.retry_failed, superseded=options.superseded
         )
@@ -321,14 +372,25 @@ class Runner:
             self.pool.launch(claim)
         return bool(claims)
 
+    def _room_ahead(self) -> int:
+        """Return how many messages may be claimed now: none until half of those held have begun."""
+        if self._supply is None:
+            return _MOST_CLAIMED
+        most, begun = self._supply.most_ahead, self._calls.requests
+        ahead = sum(task not in begun and task not in self.doubts for task in self.pool.in_flight)
+        return most - ahead if 2 * ahead <= most else 0
+
     async def _claim_with_places(self) -> list[Claim]:
+        most = self._room_ahead()
+        if most <= 0:
+            return []
         places = self.pool.places
         await places.acquire()
         taken = 1
-        while taken < _MOST_CLAIMED and not places.locked():
+        while taken < most and not places.locked():
             await places.acquire()
             taken += 1
-        claims = await self.journal.claim(taken)
+        claims = await (self._supply or self.journal).claim(taken)
         self.intake.expect(claims)
         if self._messages is None:  # otherwise this was done when they were entered
             self._order.learn_about(claim.chat for claim in claims)
@@ -337,7 +399,7 @@ class Runner:
         return claims
 
     async def _launch_in_doubt(self) -> bool:
-        claims = await self.journal.claim_in_doubt()
+        claims = await (self._supply or self.journal).claim_in_doubt()
         for claim in claims:
             await self.pool.places.acquire()
             self.pool.launch(claim)
@@ -412,6 +474,8 @@ class Runner:
         request.may_repeat = partial(self.breaker.may_repeat, request, asyncio.get_running_loop().time())
         if task is not None:
             self._sender.prepare(request, task)
+            if self._supply is not None:  # which holds few messages: there is room for another
+                self._changed.set()
 
     def _give_up(self) -> None:
         """Start nothing new and stop reconciling, since no call succeeds."""

@@ -1,13 +1,13 @@
 """What there is to know of campaigns and of those who send them."""
 
 from datetime import datetime
-from enum import Enum
 from typing import Final
 
 from attrs import frozen
 
 from healthmsg.bulk.preview import Problem
 from healthmsg.codec import Model
+from healthmsg.database.states import CampaignState
 from healthmsg.errors import InvalidInputError
 from healthmsg.validation import check_text
 
@@ -15,16 +15,6 @@ LEAST_WEIGHT: Final = 1
 MOST_WEIGHT: Final = 100
 _LONGEST_NAME: Final = 100
 """Characters."""
-
-
-class CampaignState(Enum):
-    """Whether a campaign's messages are sent."""
-
-    RUNNING = "running"
-    PAUSED = "paused"
-    """Nothing of it is begun. What is under way goes on to its end."""
-    CANCELLED = "cancelled"
-    """For good: what had not begun is not sent."""
 
 
 @frozen

@@ -253,7 +253,7 @@ async def _forecast_of_journal(job: Job) -> Forecast:
     async with job.options.service.client() as client:
         report = await job.preview(client).report()
     async with open_journal(job.journal.target, is_reading=True) as journal:
-        counts = await journal.counts()
+        counts = await journal.counts(of_runs=True)
     examples = await _find_examples(job)
     return Forecast(
         # Those in doubt are looked for first, and sent if they did not arrive.

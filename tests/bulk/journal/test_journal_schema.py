@@ -18,7 +18,7 @@ from tests.bulk.journal.journals import entry, holding, keys
 async def write_version(target: str, version: int) -> None:
     said = f"UPDATE healthmsg_journal SET value = '{version}' WHERE name = 'version'"  # noqa: S608 - our own
     async with open_journal(target) as journal:
-        await journal._do(lambda connection: connection.exec_driver_sql(said))
+        await journal.do(lambda connection: connection.exec_driver_sql(said))
 
 
 @pytest.mark.parametrize(("version", "age"), [(1, "older"), (tables.VERSION + 1, "newer")])
@@ -78,7 +78,7 @@ async def assert_made_whole(target: str) -> None:
         return set(inspect(connection).get_table_names())
 
     async with holding(target, entry("a")) as journal:
-        assert await journal._do(tables_of) == set(tables.METADATA.tables)
+        assert await journal.do(tables_of) == set(tables.METADATA.tables)
         assert keys(await journal.claim(9)) == ["a"]
 
 

@@ -156,7 +156,7 @@ async def test_what_is_done_again_after_a_lost_claim_is_not_taken_for_lost(
         await asyncio.gather(*(journal.begin(claim, NOW, claim.chat) for claim in (a, c)))
         lost = evolve(c, fence=c.fence - 1)
         failures = [RuntimeError("given up by the database")]
-        take = journal._take
+        take = journal.take
 
         def take_or_fail(*args: Any, **kwargs: Any) -> Any:
             if failures:
