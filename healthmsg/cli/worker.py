@@ -1,7 +1,7 @@
 """`healthmsg worker`: send what campaigns are in a journal, beside any number of others that do the same."""
 
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -13,16 +13,13 @@ from healthmsg.cli.files import JOURNAL_VARIABLE
 from healthmsg.cli.problems import exit_on_error, print_text
 from healthmsg.cli.sending.options import Settle
 from healthmsg.cli.service import Ca, NoX509Strict, Proxy, Service
+from healthmsg.cli.working.lines import last_words
 from healthmsg.cli.working.options import WorkerOptions
 from healthmsg.cli.working.running import WorkerRun
 
 if TYPE_CHECKING:
     from healthmsg.otel import WorkerMetrics
     from healthmsg.pipeline.record import OnCall
-
-_ENDED: Final = (
-    "Nothing is lost: what is not sent waits in the journal, and another worker, or the next start, sends it."
-)
 
 
 def worker(
@@ -93,7 +90,8 @@ def worker(
         *(journal, client, health, health_host, control, control_token),
         Service(proxy, ca, no_x509_strict),
     )
-    with exit_on_error(_ENDED):
+    run: WorkerRun | None = None
+    with exit_on_error(lambda: "Nothing was begun." if run is None else last_words(run.failure)):
         options.check()
         on_call, metrics = _telemetry()
         run = WorkerRun(

@@ -18,6 +18,7 @@ from attrs import define, field
 
 from healthmsg import CampaignInfo, Outgoing, open_campaigns
 from healthmsg.sandbox import Delay, Sandbox
+from tests.cli.command_line import until_sending
 from tests.waiting import until
 
 pytestmark = pytest.mark.slow
@@ -67,7 +68,7 @@ class WorkerProcess:
 
     async def until_it_is(self, path: str, status: int) -> None:
         async with asyncio.timeout(SECONDS):
-            while await self.probe(path) != status:
+            while await self.probe(path) != status:  # noqa: ASYNC110 - it is about another process
                 await asyncio.sleep(0.02)
 
     async def end(self, number: int) -> int:
@@ -93,7 +94,10 @@ class Fleet:
     chats: list[str] = field(factory=list)
 
     async def start(self) -> WorkerProcess:
-        """Start a worker with the command, the variables and the secrets of the manifest."""
+        """Start a worker with the command, the variables and the secrets of the manifest.
+
+        What was under way when it is killed is looked for sooner than in earnest.
+        """
         service = COMPOSE["services"]["worker"]
         port = free_port()
         variables = {
@@ -106,7 +110,7 @@ class Fleet:
         for name in ("HEALTHMSG_TOKEN_FILE", "HEALTHMSG_JOURNAL_FILE"):
             variables[name] = str(self.folder / Path(variables[name]).name)
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "healthmsg.cli", *service["command"]),
+            *(sys.executable, "-m", "healthmsg.cli", *service["command"], "--settle", "5"),
             env=variables,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
@@ -134,12 +138,12 @@ class Fleet:
 
     async def until_delivered(self, count: int) -> None:
         async with asyncio.timeout(3 * SECONDS):
-            while self.delivered.total() < count:
+            while self.delivered.total() < count:  # noqa: ASYNC110 - it is about other processes
                 await asyncio.sleep(0.02)
 
     async def until_noted(self) -> None:
         async with asyncio.timeout(3 * SECONDS):
-            while (await self.campaign()).counts.open:
+            while (await self.campaign()).counts.open:  # noqa: ASYNC110 - it is about other processes
                 await asyncio.sleep(0.1)
 
     def check_all_once(self) -> None:
@@ -215,12 +219,10 @@ async def test_what_a_killed_worker_had_is_sent_once_by_another(database: str, t
 @pytest.mark.thorough
 async def test_a_second_signal_ends_a_worker_at_once(database: str, tmp_path: Path) -> None:
     async with a_fleet(database, tmp_path, 1) as fleet:
-        fleet.sandbox.faults.add(Delay(30), method="POST")
+        fleet.sandbox.faults.add(kind=Delay(30), method="POST", times=None)
         await fleet.add(10)
         (worker,) = fleet.workers
-        async with asyncio.timeout(SECONDS):
-            while not any(call.method == "POST" for call in fleet.sandbox.calls):
-                await asyncio.sleep(0.02)
+        await until_sending(fleet.sandbox)
         worker.process.send_signal(signal.SIGTERM)
         await until(lambda: "being finished" in worker.log)
         assert await worker.probe("/ready") == 503

@@ -25,6 +25,7 @@ _ADVICE: Final[tuple[tuple[type[Exception], str], ...]] = (
 )
 _OF_OTHERS: Final = "It tries again by itself."
 _WITHOUT_LOSS: Final = "Nothing is lost: what is not sent waits in the journal."
+_NOT_LOST: Final = f"{_WITHOUT_LOSS[:-1]}, for another worker or the next start."
 # Seconds between two lines with figures, which are left out while they stay the same.
 _FIGURES_EVERY: Final = 30.0
 
@@ -32,6 +33,13 @@ _FIGURES_EVERY: Final = 30.0
 def advice_on(problem: BaseException) -> str:
     """Return what a person can do about a problem."""
     return next((advice for kind, advice in _ADVICE if isinstance(problem, kind)), _OF_OTHERS)
+
+
+def last_words(problem: BaseException | None) -> str:
+    """Return what there is to do, and to know, when a worker has ended by itself."""
+    cause = problem if problem is None or problem.__cause__ is None else problem.__cause__
+    known = cause is not None and any(isinstance(cause, kind) for kind, _ in _ADVICE)
+    return f"{advice_on(cause)} {_NOT_LOST}" if cause is not None and known else _NOT_LOST
 
 
 def problem_line(problem: BaseException) -> str:

@@ -44,6 +44,8 @@ class WorkerRun:
     settle: float = 90.0
     end_at_once: Callable[[int], object] = os._exit
     make_worker: Callable[..., Worker] = Worker
+    failure: Exception | None = field(default=None, init=False, repr=False)
+    """What the worker has ended with."""
     _worker: Worker | None = field(default=None, init=False, repr=False)
     _client: Client | None = field(default=None, init=False, repr=False)
     _stopping: Stopping = field(init=False, repr=False)
@@ -84,6 +86,9 @@ class WorkerRun:
             watching = start(self._watch(worker), name="healthmsg worker's log")
             try:
                 await worker.run()
+            except Exception as error:
+                self.failure = error
+                raise
             finally:
                 watching.cancel()
                 await asyncio.wait([watching])
