@@ -201,7 +201,8 @@ def check_own(to: Recipient, api: Api | None) -> None:
     """
     if isinstance(to, BaseChat) and api is None:
         raise InvalidInputError(
-            "a campaign needs the address of a chat as text, since it knows no client: `handle.address.text`"
+            "a campaign needs the address of a chat as text, since it knows no client: `handle.address.text`,"
+            " with an auxiliary id `exact_aux_id(handle.address.text)`"
         )
     if isinstance(to, BaseChat) and api is not None and not belongs_to(to, api):
         raise InvalidInputError("this chat is another user's or client's: send to it with a run of that one")

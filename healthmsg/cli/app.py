@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 
 from healthmsg.cli.bot import bot
+from healthmsg.cli.campaign import campaign
 from healthmsg.cli.journal import journal
 from healthmsg.cli.listen import listen
 from healthmsg.cli.problems import exit_on_error, fail, system_reason
@@ -121,4 +122,5 @@ app.command(cls=EachOptionOnce)(listen)
 app.command("send-many", cls=EachOptionOnce)(send_many)
 app.command(cls=EachOptionOnce)(worker)
 app.add_typer(journal, name="journal")
+app.add_typer(campaign, name="campaign")
 app.add_typer(bot, name="bot")

@@ -87,8 +87,15 @@ async def test_every_query_that_is_made_often_uses_an_index(file: Path) -> None:
         pass
     connection = sqlite3.connect(file)
     often = {
-        "SELECT key FROM healthmsg_messages WHERE is_next AND state = 'waiting' AND claimed_by IS NULL"
-        " ORDER BY position LIMIT 9": "healthmsg_next",
+        "SELECT key FROM healthmsg_messages WHERE is_next AND state = 'waiting' AND campaign IS NULL"
+        " AND claimed_by IS NULL ORDER BY position LIMIT 9": "healthmsg_next",
+        "SELECT key FROM healthmsg_messages WHERE is_next AND state = 'waiting' AND campaign = 'x'"
+        " AND claimed_by IS NULL ORDER BY position LIMIT 9": "healthmsg_next",
+        "SELECT key FROM healthmsg_messages WHERE is_next AND state IN ('sending', 'unknown')": (
+            "healthmsg_next"
+        ),
+        "SELECT key FROM healthmsg_messages WHERE campaign = 'x' AND state = 'parked'"
+        " ORDER BY position LIMIT 9": "healthmsg_campaign",
         "SELECT key FROM healthmsg_messages WHERE chat = 'x' AND is_final = 0"
         " ORDER BY position LIMIT 1": "healthmsg_chat",
         "SELECT key FROM healthmsg_messages WHERE recipient = 'x' AND is_final = 0"
