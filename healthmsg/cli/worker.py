@@ -28,7 +28,7 @@ def worker(
         typer.Option(
             metavar="URL",
             envvar=JOURNAL_VARIABLE,
-            help="The database that the workers share: postgresql://…",
+            help="The database that the workers share: postgresql://…; or a file for one worker.",
             show_default=False,
         ),
     ] = None,

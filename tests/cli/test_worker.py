@@ -383,7 +383,7 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ("arguments", "problem"),
     [
         ((), "--journal is needed"),
-        (("--journal", "recall.db"), "is a file, which one process alone can use"),
+        (("--journal", "mysql://db.example/recall"), "postgresql"),
         (("--journal", URL, "--health-host", "0.0.0.0"), "--health-host needs --health"),  # noqa: S104
         (("--journal", URL, "--control", "8081"), "--control needs --control-token"),
         (("--journal", URL, "--client", "recall.py:client"), "named as module:client"),

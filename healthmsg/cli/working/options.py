@@ -47,19 +47,13 @@ class WorkerOptions:
         """Return where the journal is.
 
         Raises:
-            RefusedError: there is none, or it is a file.
+            RefusedError: there is none, or its packages are missing.
             ConfigurationError: it is no journal.
         """
         if not self.journal:
             raise RefusedError(_NO_JOURNAL)
-        location = JournalLocation.parse(self.journal)
-        if location.path is not None:
-            raise RefusedError(
-                f"{location.path} is a file, which one process alone can use: a fleet's journal is a"
-                " PostgreSQL database, postgresql://…. `healthmsg send-many` makes a run with a file"
-            )
         require_journal_packages()
-        return location
+        return JournalLocation.parse(self.journal)
 
     def probes(self) -> ProbesAt | None:
         """Return where probes are answered, if they are.
