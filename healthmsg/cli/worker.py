@@ -1,18 +1,14 @@
 """`healthmsg worker`: send what campaigns are in a journal, beside any number of others that do the same."""
 
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Annotated
+from inspect import signature
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 
-from healthmsg.bulk.reconcile import SETTLE
-from healthmsg.cli.bot import ControlPort, ControlToken
 from healthmsg.cli.bots.lines import show_warnings
-from healthmsg.cli.files import JOURNAL_VARIABLE
 from healthmsg.cli.problems import exit_on_error, print_text
-from healthmsg.cli.sending.options import Settle
-from healthmsg.cli.service import Ca, NoX509Strict, Proxy, Service
 from healthmsg.cli.working.lines import last_words
 from healthmsg.cli.working.options import WorkerOptions
 from healthmsg.cli.working.running import WorkerRun
@@ -22,53 +18,7 @@ if TYPE_CHECKING:
     from healthmsg.pipeline.record import OnCall
 
 
-def worker(
-    journal: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            envvar=JOURNAL_VARIABLE,
-            help="The database that the workers share: postgresql://…; or a file for one worker.",
-            show_default=False,
-        ),
-    ] = None,
-    client: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODULE:CLIENT",
-            envvar="HEALTHMSG_CLIENT",
-            help="A function that returns a Client, for tokens that are renewed and limits of your own.",
-            show_default=False,
-        ),
-    ] = None,
-    health: Annotated[
-        int | None,
-        typer.Option(
-            metavar="PORT",
-            min=1,
-            max=65535,
-            envvar="HEALTHMSG_HEALTH",
-            help="Answer GET /health and GET /ready there, and nothing else.",
-            show_default=False,
-        ),
-    ] = None,
-    health_host: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS",
-            envvar="HEALTHMSG_HEALTH_HOST",
-            help="Where the probes come in: 0.0.0.0 for those of a cluster. Without it, this machine alone.",
-            show_default=False,
-        ),
-    ] = None,
-    control: ControlPort = None,
-    control_token: ControlToken = None,
-    settle: Settle = SETTLE,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No lines with figures.")] = False,
-    proxy: Proxy = None,
-    ca: Ca = None,
-    no_x509_strict: NoX509Strict = False,
-) -> None:
+def worker(**options: Any) -> None:
     """Send what campaigns are in a journal until SIGTERM or Ctrl-C, as one of any number of workers.
 
     `healthmsg campaign` puts campaigns there, from anywhere. All workers together keep the limit of the
@@ -86,10 +36,14 @@ def worker(
     Exit status: 0 stopped, 1 it broke off, 2 refused, 130 stopped with Ctrl-C; 143 and 130 at once, by a
     second signal.
     """
-    options = WorkerOptions(
-        *(journal, client, health, health_host, control, control_token),
-        Service(proxy, ca, no_x509_strict),
-    )
+    _run(WorkerOptions(**options))
+
+
+# By this, typer knows the options: they are the fields of `WorkerOptions`.
+worker.__signature__ = signature(WorkerOptions)  # type: ignore[attr-defined]
+
+
+def _run(options: WorkerOptions) -> None:
     run: WorkerRun | None = None
     with exit_on_error(lambda: "Nothing was begun." if run is None else last_words(run.failure)):
         options.check()
@@ -101,12 +55,11 @@ def worker(
             options.probes(),
             options.surface(),
             metrics,
-            quiet,
-            settle,
+            is_quiet=options.quiet,
+            settle=options.settle,
         )
         show_warnings()
-        code = run.main()
-    raise typer.Exit(code)
+        raise typer.Exit(run.main())
 
 
 def _telemetry() -> "tuple[OnCall | None, WorkerMetrics | None]":

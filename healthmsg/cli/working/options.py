@@ -1,17 +1,20 @@
 """What a worker's command is given: where its probes and its figures are, and which client sends."""
 
 import inspect
-from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
+import typer
 from attrs import frozen
 
+from healthmsg.bulk.reconcile import SETTLE
+from healthmsg.cli.bot import ControlPort, ControlToken
 from healthmsg.cli.bots.calling import ControlClient
 from healthmsg.cli.bots.loading import load, problem_in_code
 from healthmsg.cli.bots.running import ControlAt
 from healthmsg.cli.files import JOURNAL_VARIABLE, JournalLocation, require_journal_packages
 from healthmsg.cli.problems import RefusedError
-from healthmsg.cli.service import Service
+from healthmsg.cli.sending.options import Settle
+from healthmsg.cli.service import Ca, NoX509Strict, Proxy, Service
 from healthmsg.client import Client
 from healthmsg.control.token import HOST
 from healthmsg.errors import HealthmsgError
@@ -33,15 +36,58 @@ class ProbesAt:
 
 @frozen
 class WorkerOptions:
-    """The options of the command, as they were given."""
+    """The options of the command. Each is declared here alone."""
 
-    journal: str | None
-    client: str | None = None
-    health: int | None = None
-    health_host: str | None = None
-    control: int | None = None
-    control_token: Path | None = None
-    service: Service = Service()
+    journal: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            envvar=JOURNAL_VARIABLE,
+            help="The database that the workers share: postgresql://…; or a file for one worker.",
+            show_default=False,
+        ),
+    ] = None
+    client: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODULE:CLIENT",
+            envvar="HEALTHMSG_CLIENT",
+            help="A function that returns a Client, for tokens that are renewed and limits of your own.",
+            show_default=False,
+        ),
+    ] = None
+    health: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PORT",
+            min=1,
+            max=65535,
+            envvar="HEALTHMSG_HEALTH",
+            help="Answer GET /health and GET /ready there, and nothing else.",
+            show_default=False,
+        ),
+    ] = None
+    health_host: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            envvar="HEALTHMSG_HEALTH_HOST",
+            help="Where the probes come in: 0.0.0.0 for those of a cluster. Without it, this machine alone.",
+            show_default=False,
+        ),
+    ] = None
+    control: ControlPort = None
+    control_token: ControlToken = None
+    settle: Settle = SETTLE
+    quiet: Annotated[bool, typer.Option("--quiet", help="No lines with figures.")] = False
+    proxy: Proxy = None
+    ca: Ca = None
+    no_x509_strict: NoX509Strict = False
+
+    @property
+    def service(self) -> Service:
+        """The service, and the way there."""
+        return Service(self.proxy, self.ca, self.no_x509_strict)
 
     def location(self) -> JournalLocation:
         """Return where the journal is.
