@@ -10,7 +10,7 @@ from attrs import evolve, frozen
 from healthmsg.bulk.campaigns.supply import CampaignSupply
 from healthmsg.bulk.journal import open_journal
 from healthmsg.bulk.models import JournalTarget, SendOptions, SendResult
-from healthmsg.bulk.runner import Runner
+from healthmsg.bulk.runner import Runner, sharing_limit
 from healthmsg.client import Client
 from healthmsg.codec import Model
 from healthmsg.database.target import Target
@@ -59,7 +59,7 @@ class _Sending(BulkRun[SendResult]):
         parts = client._parts  # noqa: SLF001 - as the client's other parts see it
         api = evolve(parts.api(), priority=Priority.BACKGROUND)
         options = SendOptions("reconcile", settle, retry_failed=False, stop_after=_STOP_AFTER)
-        opening = open_journal(journal, patience=_STOP_AFTER)
+        opening = sharing_limit(open_journal(journal, patience=_STOP_AFTER), parts.sharing.over(journal))
         self.supply: CampaignSupply = CampaignSupply(lambda: self.problem)
         self.runner: Runner = Runner(api, None, options, opening, parts.limiter.rate, supply=self.supply)
         self.supply.wake = self.runner.wake

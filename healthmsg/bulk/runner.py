@@ -537,7 +537,7 @@ def send_many(  # noqa: PLR0913 - what a run needs
     """
     options.check_fit(messages, journal)
     if journal is not None:
-        opening = _sharing(open_journal(journal, patience=options.stop_after), sharing)
+        opening = sharing_limit(open_journal(journal, patience=options.stop_after), sharing)
         return SendMany(api, messages, options, opening, rate)
     if options.retry_failed:
         raise InvalidInputError("retry_failed needs a journal, which knows what has failed")
@@ -545,8 +545,9 @@ def send_many(  # noqa: PLR0913 - what a run needs
 
 
 @asynccontextmanager
-async def _sharing(
+async def sharing_limit(
     opening: AbstractAsyncContextManager[T], sharing: AbstractAsyncContextManager[None]
 ) -> AsyncIterator[T]:
+    """Open a journal, and share the limit over it for as long as it is open."""
     async with opening as opened, sharing:
         yield opened

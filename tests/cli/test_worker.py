@@ -26,11 +26,13 @@ from healthmsg.errors import (
     ConfigurationError,
     HealthmsgError,
     JournalError,
+    LimitUnavailableError,
     ReauthorizationRequiredError,
     SendingGivenUpError,
     TokenStoreError,
 )
 from healthmsg.otel import WorkerFigures, WorkerMetrics
+from healthmsg.ratelimit.window import LimitStats
 from healthmsg.sandbox.state import environment_at
 from healthmsg.worker import WorkerStats
 from tests.cli.command_line import ACCOUNT, invoke
@@ -224,6 +226,24 @@ async def test_the_figures_need_the_token_and_have_nothing_private(served: Runni
     assert "canary" not in json.dumps(document)
 
 
+async def test_it_is_not_ready_while_the_limit_cannot_be_known(
+    served: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served.worker.ready = True
+    port = served.port("Probes")
+
+    def with_limit(held: int | None, store_away_for: float | None) -> None:
+        limit = LimitStats("postgresql", held, store_away_for=store_away_for)
+        stats = served.worker.client and evolve(served.worker.client.stats(), limit=limit)
+        monkeypatch.setattr(served.worker.client, "stats", lambda: stats)
+
+    for held, away, status in ((5, None, 200), (5, 0.5, 200), (0, 2.0, 503), (0, None, 200)):
+        with_limit(held, away)
+        assert (await get(port, "/ready"))[0] == status
+    with_limit(0, 2.0)
+    await until(lambda: served.says("limit of calls is shared over does not answer"))
+
+
 async def test_it_is_alive_but_not_ready_while_it_starts_and_while_it_drains() -> None:
     may_go_on = asyncio.Event()
 
@@ -262,17 +282,16 @@ async def test_a_port_that_is_taken_is_refused_before_a_client_is_made() -> None
 
 def test_the_log_says_once_when_it_can_send_and_when_it_cannot() -> None:
     written = WorkerLog()
-    problem = JournalError("the database cannot be reached")
 
-    def look(now: float, error: Exception | None = None, *, is_ready: bool = True) -> list[str]:
-        return list(written.lines(error, WorkerStats(), now, is_ready=is_ready))
+    def look(now: float, problem: str = "", *, is_ready: bool = True) -> list[str]:
+        return list(written.lines(problem, WorkerStats(), now, is_ready=is_ready))
 
     assert look(0, is_ready=False) == []
     assert look(1) == ["Ready: it sends what campaigns are in the journal."]
     assert look(2) == []
-    assert look(3, problem, is_ready=False) == [problem_line(problem)]
-    assert look(4, JournalError("the database cannot be reached"), is_ready=False) == []
-    assert look(5, TokenStoreError("it cannot be read"), is_ready=False) != []
+    assert look(3, "one", is_ready=False) == ["one"]
+    assert look(4, "one", is_ready=False) == []
+    assert look(5, "another", is_ready=False) == ["another"]
     assert look(6, is_ready=False) == []
     assert look(7) == ["Sends again."]
     assert look(8) == []
@@ -283,7 +302,7 @@ def test_the_log_has_figures_every_half_minute_while_they_change() -> None:
 
     def looks(written: WorkerLog) -> list[str]:
         moments = [(float(now), stats if now < 60 else evolve(stats, delivered=1_300)) for now in range(121)]
-        found = [written.lines(None, figures, now, is_ready=False) for now, figures in moments]
+        found = [written.lines("", figures, now, is_ready=False) for now, figures in moments]
         return [line for lines in found for line in lines]
 
     assert looks(WorkerLog()) == [
@@ -299,6 +318,7 @@ def test_the_log_has_figures_every_half_minute_while_they_change() -> None:
         (JournalError("x"), "the database can be reached"),
         (ReauthorizationRequiredError("x"), "another token"),
         (TokenStoreError("x"), "store of the tokens"),
+        (LimitUnavailableError("POST x", "y"), "store of the limit"),
         (ValueError("private"), "tries again"),
     ],
 )

@@ -9,6 +9,7 @@ from healthmsg import errors
 from healthmsg.cli.problems import error_text
 from healthmsg.worker import WorkerStats
 
+_LIMIT_AWAY: Final = "See that the store of the limit can be reached: it goes on by itself then."
 # The more special come first. What each leads to is the same: nothing is lost, and nothing is sent meanwhile.
 _ADVICE: Final[tuple[tuple[type[Exception], str], ...]] = (
     (
@@ -21,6 +22,7 @@ _ADVICE: Final[tuple[tuple[type[Exception], str], ...]] = (
     (errors.JournalVersionError, "Have all workers run the version of healthmsg that made the journal."),
     (errors.JournalMismatchError, "Each user and each service needs a journal of its own: use that one."),
     (errors.JournalError, "See that the database can be reached: it goes on by itself then."),
+    (errors.LimitUnavailableError, _LIMIT_AWAY),
     (errors.ConnectError, "See whether the service can be reached from here: it goes on by itself then."),
 )
 _OF_OTHERS: Final = "It tries again by itself."
@@ -42,10 +44,18 @@ def last_words(problem: BaseException | None) -> str:
     return f"{advice_on(cause)} {_NOT_LOST}" if cause is not None and known else _NOT_LOST
 
 
-def problem_line(problem: BaseException) -> str:
+def problem_line(problem: Exception) -> str:
     """Return what keeps the worker from sending, and what to do."""
-    text = error_text(problem) if isinstance(problem, Exception) else type(problem).__name__
-    return f"NOT SENDING: {text}\n          {advice_on(problem)} {_WITHOUT_LOSS}"
+    return _line(error_text(problem), advice_on(problem))
+
+
+def limit_away_line() -> str:
+    """Return the same, while what the limit is shared over does not answer and nothing is leased any more."""
+    return _line("what the limit of calls is shared over does not answer", _LIMIT_AWAY)
+
+
+def _line(problem: str, advice: str) -> str:
+    return f"NOT SENDING: {problem}\n          {advice} {_WITHOUT_LOSS}"
 
 
 def figures(stats: WorkerStats) -> str:
@@ -67,15 +77,12 @@ class WorkerLog:
     _shown: WorkerStats = field(factory=WorkerStats, init=False)
     _shown_at: float | None = field(default=None, init=False)
 
-    def lines(
-        self, problem: Exception | None, stats: WorkerStats, now: float, *, is_ready: bool
-    ) -> Iterator[str]:
+    def lines(self, problem: str, stats: WorkerStats, now: float, *, is_ready: bool) -> Iterator[str]:
         """Yield what is new since the last look: when it can send and when not, and how far it is."""
-        text = "" if problem is None else problem_line(problem)
-        if text and text != self._problem:
-            self._problem = text
-            yield text
-        elif not text and is_ready and (self._problem or not self._was_ready):
+        if problem and problem != self._problem:
+            self._problem = problem
+            yield problem
+        elif not problem and is_ready and (self._problem or not self._was_ready):
             yield "Sends again." if self._was_ready else "Ready: it sends what campaigns are in the journal."
             self._problem, self._was_ready = "", True
         if self._shown_at is None:

@@ -13,10 +13,9 @@ from healthmsg.aio import start
 from healthmsg.bulk.models import JournalTarget
 from healthmsg.cli.bots.lines import clock_time
 from healthmsg.cli.bots.running import ControlAt, Say
-from healthmsg.cli.problems import error_text
 from healthmsg.cli.stopping import Stopping
 from healthmsg.cli.terminal import without_blocking_output
-from healthmsg.cli.working.lines import WorkerLog, figures
+from healthmsg.cli.working.lines import WorkerLog, figures, limit_away_line, problem_line
 from healthmsg.cli.working.options import ProbesAt
 from healthmsg.client import Client
 from healthmsg.worker import Worker, WorkerStats
@@ -74,7 +73,20 @@ class WorkerRun:
     @property
     def is_ready(self) -> bool:
         """Whether it sends, or would if there were something to send; not once it is being stopped."""
-        return self._worker is not None and self._worker.is_ready and not self._stopping.number
+        worker = self._worker
+        return worker is not None and worker.is_ready and not self._stopping.number and not self.problem
+
+    @property
+    def problem(self) -> str:
+        """What keeps it from sending, and what to do; empty: nothing does."""
+        if self._worker is not None and (problem := self._worker.problem) is not None:
+            return problem_line(problem)
+        if self._client is not None:
+            limit = self._client.stats().limit
+            # What is leased is used up first; with `fallback="divide"`, a part is held all the time.
+            if limit.store_away_for is not None and not limit.held:
+                return limit_away_line()
+        return ""
 
     async def _run(self) -> None:
         async with AsyncExitStack() as stack:
@@ -99,7 +111,7 @@ class WorkerRun:
         written = WorkerLog(self.is_quiet)
         now = asyncio.get_running_loop().time
         while True:
-            for line in written.lines(worker.problem, worker.stats(), now(), is_ready=worker.is_ready):
+            for line in written.lines(self.problem, worker.stats(), now(), is_ready=worker.is_ready):
                 self._say(line)
             self._report(worker)
             await asyncio.sleep(_LOOK_EVERY)
@@ -117,6 +129,7 @@ class WorkerRun:
             unknown=stats.unknown,
             under_way=stats.under_way,
             waiting=stats.waiting,
+            slots=None if self._client is None else self._client.stats().limit.held,
             is_ready=self.is_ready,
         )
 
@@ -149,8 +162,7 @@ class WorkerRun:
         worker, client = self._worker, self._client
         document: dict[str, object] = {"ready": self.is_ready, "stopping": bool(self._stopping.number)}
         if worker is not None and client is not None:
-            problem = worker.problem
-            document["problem"] = None if problem is None else error_text(problem)
+            document["problem"] = self.problem or None
             document["worker"] = worker.stats().to_dict()
             document["client"] = asdict(client.stats())
         return Answer(document)
