@@ -35,6 +35,21 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
+def from_manifest(api_url: str, folder: Path, port: int) -> tuple[list[str], dict[str, str]]:
+    """Return the command and the variables of a worker of the manifest, with the secrets in this folder."""
+    service = COMPOSE["services"]["worker"]
+    variables = {
+        **os.environ,
+        **{name: str(value) for name, value in service["environment"].items()},
+        "HEALTHMSG_HEALTH": str(port),
+        "HEALTHMSG_API_URL": api_url,
+    }
+    del variables["HEALTHMSG_ENVIRONMENT"]
+    for name in ("HEALTHMSG_TOKEN_FILE", "HEALTHMSG_JOURNAL_FILE"):
+        variables[name] = str(folder / Path(variables[name]).name)
+    return [sys.executable, "-m", "healthmsg.cli", *service["command"]], variables
+
+
 @define(eq=False)
 class WorkerProcess:
     """One worker, and what it has written."""
@@ -98,19 +113,11 @@ class Fleet:
 
         What was under way when it is killed is looked for sooner than in earnest.
         """
-        service = COMPOSE["services"]["worker"]
         port = free_port()
-        variables = {
-            **os.environ,
-            **{name: str(value) for name, value in service["environment"].items()},
-            "HEALTHMSG_HEALTH": str(port),
-            "HEALTHMSG_API_URL": self.sandbox.environment.api_url,
-        }
-        del variables["HEALTHMSG_ENVIRONMENT"]
-        for name in ("HEALTHMSG_TOKEN_FILE", "HEALTHMSG_JOURNAL_FILE"):
-            variables[name] = str(self.folder / Path(variables[name]).name)
+        command, variables = from_manifest(self.sandbox.environment.api_url, self.folder, port)
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "healthmsg.cli", *service["command"], "--settle", "5"),
+            *command,
+            *("--settle", "5"),
             env=variables,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
@@ -178,24 +185,24 @@ async def test_two_workers_share_a_campaign_and_one_that_is_stopped_in_the_middl
 ) -> None:
     async with a_fleet(database, tmp_path, 2) as fleet:
         first, second = fleet.workers
-        await fleet.add(45)
         for worker in fleet.workers:
             await worker.until_it_is("/ready", 200)
             assert await worker.probe("/health") == 200
-        await fleet.until_delivered(15)
+            await until(lambda worker=worker: "Ready" in worker.log)  # type: ignore[misc]
+        await fleet.add(90)
+        await fleet.until_delivered(30)
 
         assert await first.end(signal.SIGTERM) == 0
-        await fleet.until_delivered(45)
+        await fleet.until_delivered(90)
         await fleet.until_noted()
         counts = (await fleet.campaign()).counts
         assert await second.end(signal.SIGTERM) == 0
 
         fleet.check_all_once()
         fleet.check_nothing_private()
-        assert (counts.delivered, counts.messages) == (45, 45)
+        assert (counts.delivered, counts.messages) == (90, 90)
         assert fleet.sandbox.rejected == 0
         for worker in fleet.workers:
-            assert "Ready" in worker.log
             assert "being finished" in worker.log
             assert "0 under way" in worker.log.splitlines()[-1]
             # Both have sent.
