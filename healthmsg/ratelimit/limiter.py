@@ -182,7 +182,7 @@ class Limiter:
 
         Raises:
                 LongPauseError: there is a longer pause than the owner waits for.
-            LimitUnavailableError: what the limit is shared over cannot be reached.
+            StoreAwayError: what the limit is shared over cannot be reached.
         """
         asked = self._window.now()
         waiter = self._queue.put(priority, owner)

@@ -18,6 +18,10 @@ from healthmsg.ratelimit.queue import Priority
 from healthmsg.ratelimit.window import LimitStats, SlidingWindow, Slot
 
 
+class StoreAwayError(Exception):
+    """What the limit is shared over cannot be reached. Its text is a sentence that says why."""
+
+
 class Feeds(Protocol):
     """What a source may ask of the limiter that takes slots from it."""
 
@@ -65,7 +69,9 @@ class SharedSource(Protocol):
     - `bulk_from` spreads the calls of the background, if the source wants that.
     """
 
-    window: SlidingWindow
+    @property
+    def window(self) -> SlidingWindow:
+        """The window from which the limiter takes slots; it is there after `attach`."""
 
     def attach(self, limiter: Feeds) -> None:
         """Take the limiter that this source feeds; called once, before `start`, perhaps without a loop."""
@@ -79,7 +85,7 @@ class SharedSource(Protocol):
     def paused(self, seconds: float, *, asked: bool) -> None:
         """Tell the others that this process was refused and pauses for that long."""
 
-    def problem(self) -> Exception | None:
+    def problem(self) -> StoreAwayError | None:
         """Return why no call can get a slot now or soon, if so. Waiting calls are failed by the source."""
 
     def stats(self) -> LimitStats:

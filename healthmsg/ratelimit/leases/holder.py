@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Final
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from healthmsg.ratelimit.leases.ledger import Ledger, Member, Pause, Terms
 from healthmsg.ratelimit.leases.shares import Needs
@@ -172,7 +172,8 @@ class Holder:
             return True
         self._settle_attempt(me)
         self._take_gifts(me.given, me.gifts)
-        self._extend()
+        if me.lock == self.lock:  # else others may miss the old one
+            self._extend()
         if ledger.pause is not None:
             self._hear_pause(ledger.pause, now)
         over = self._watch(ledger, read, now)
@@ -191,6 +192,15 @@ class Holder:
             or self._new_pause is not None
             or len(me.gifts) > self.terms.calls
         )
+
+    def with_terms(self, read: Read, now: float) -> Read | None:
+        """Return what was read, by the terms of this process; `None`: others still keep other terms."""
+        ledger = read.ledger
+        if ledger is None or ledger.terms == self.terms:
+            return read
+        if ledger.members.keys() - self._watch(ledger, read, now).keys() - {self.id}:
+            return None
+        return evolve(read, ledger=Ledger.new(self.terms, read.server, self._longest_use()))
 
     def decide(self, read: Read, now: float, needs: Needs, *, leaving: bool = False) -> Change:
         """Return what is to be written. The ledger that was read is changed."""
@@ -368,7 +378,9 @@ class Holder:
                     self._expires_at = min(self._expires_at, over_at)
             if now >= over_at or beat == -1:
                 over[name] = beat
-        return over
+        # The beats of those who began one and then were not fast enough to write the ledger.
+        unused = read.beats.keys() - ledger.members.keys() - {self.id}
+        return over | {name: read.beats[name] for name in unused}
 
     def _notice(self, ledger: Ledger, before: Mapping[str, int]) -> Notice:
         gifts = {

@@ -99,7 +99,8 @@ class Ledger:
 
     def remove(self, name: str) -> None:
         """Take out a process whose lease is over; its slots are free."""
-        self.put([0.0] * self.members.pop(name).held)
+        member = self.members.pop(name, None)
+        self.put([0.0] * (0 if member is None else member.held))
 
     def targets(self) -> dict[str, int]:
         """Return how many slots each should have."""
