@@ -8,7 +8,7 @@ from typing import Final
 from attrs import evolve, frozen
 
 from healthmsg.bulk.campaigns.supply import CampaignSupply
-from healthmsg.bulk.journal import open_journal
+from healthmsg.bulk.journal import LEASE, open_journal
 from healthmsg.bulk.models import JournalTarget, SendOptions, SendResult
 from healthmsg.bulk.runner import Runner, sharing_limit
 from healthmsg.client import Client
@@ -39,7 +39,7 @@ class WorkerStats(Model):
     unknown: int = 0
     """Could not be found out; or not yet, when it was stopped: then the next worker does."""
     attempts: int = 0
-    """Calls that were made for these, by any worker."""
+    """Calls that were begun for these, by any worker; one that was stopped before it left is among them."""
     claimed: int = 0
     """Messages that it holds just now; the two below are among them."""
     under_way: int = 0
@@ -59,7 +59,8 @@ class _Sending(BulkRun[SendResult]):
         parts = client._parts  # noqa: SLF001 - as the client's other parts see it
         api = evolve(parts.api(), priority=Priority.BACKGROUND)
         options = SendOptions("reconcile", settle, retry_failed=False, stop_after=_STOP_AFTER)
-        opening = sharing_limit(open_journal(journal, patience=_STOP_AFTER), parts.sharing.over(journal))
+        opened = open_journal(journal, lease=LEASE, patience=_STOP_AFTER)
+        opening = sharing_limit(opened, parts.sharing.over(journal))
         self.supply: CampaignSupply = CampaignSupply(lambda: self.problem)
         self.runner: Runner = Runner(api, None, options, opening, parts.limiter.rate, supply=self.supply)
         self.supply.wake = self.runner.wake

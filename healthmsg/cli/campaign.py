@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
@@ -16,6 +17,7 @@ from healthmsg.bulk.campaigns import (
     CampaignCounts,
     CampaignInfo,
     Campaigns,
+    CampaignState,
     EntryReport,
     open_campaigns,
 )
@@ -59,6 +61,7 @@ from healthmsg.cli.sending.preview import (
 from healthmsg.cli.service import EachOptionOnce
 from healthmsg.cli.terminal import has_lost_output, printable, shell_join
 from healthmsg.codec import encode
+from healthmsg.errors import JournalNotFoundError
 
 T = TypeVar("T")
 _PART_OF_IT: Final = (
@@ -161,6 +164,7 @@ class _Add:
         with exit_on_error("Nothing was entered."):
             location = _location(options.journal)
             read = self._read()
+            self._refuse_cancelled(location)
             self._show(read, location)
             if not options.yes and not self._confirm(read):
                 print_text(self.console, "Nothing was entered.")
@@ -181,6 +185,18 @@ class _Add:
         if options.yes and not options.accept_doubtful:
             refuse_doubtful(read.messages.doubts)
         return read
+
+    def _refuse_cancelled(self, location: JournalLocation) -> None:
+        """Refuse a campaign that is cancelled before anything is asked.
+
+        Raises:
+            RefusedError: it is.
+        """
+        infos: Sequence[CampaignInfo] = ()
+        with suppress(JournalNotFoundError):
+            infos = _with_campaigns(location, lambda campaigns: campaigns.list(), is_reading=True)
+        if any(one.name == self.options.name and one.state is CampaignState.CANCELLED for one in infos):
+            raise RefusedError("this campaign is cancelled, which is for good: take another name")
 
     def _show(self, read: Input, location: JournalLocation) -> None:
         options, asked = self.options, self.options.asked
@@ -237,7 +253,14 @@ def list_all(journal: Journal, as_json: Json = False) -> None:
     console = Console()
     with exit_on_error():
         found = _with_campaigns(_location(journal), lambda campaigns: campaigns.list(), is_reading=True)
-    _print(found, lambda: console.print(_table(found), highlight=False), as_json=as_json)
+
+    def print_all() -> None:
+        console.print(_table(found), highlight=False)
+        for info in found:
+            if info.problem is not None:
+                print_text(console, f"{printable(info.name)}: {info.problem}")
+
+    _print(found, print_all, as_json=as_json)
 
 
 @campaign.command(cls=EachOptionOnce)
@@ -386,17 +409,14 @@ def _numbers_of(counts: CampaignCounts) -> Sequence[tuple[str, int]]:
 
 def _table(found: Sequence[CampaignInfo]) -> Table:
     table = Table(box=None, pad_edge=False)
-    for title in ("Campaign", "State", "Weight"):
-        table.add_column(title)
-    for title, _ in _numbers_of(CampaignCounts()):
-        table.add_column(title, justify="right")
-    table.add_column("Problem", overflow="fold")
+    table.add_column("Campaign", overflow="fold")
+    table.add_column("State", no_wrap=True)
+    for title in ("Weight", "Open", "Delivered", "Not sent", "Unknown"):
+        table.add_column(title, justify="right", no_wrap=True)
     for info in found:
-        figures = [f"{number:,}" for _, number in _numbers_of(info.counts)]
-        table.add_row(
-            *(printable(info.name), info.state.value, f"{info.weight}", *figures),
-            printable(info.problem or ""),
-        )
+        counts = info.counts
+        figures = (info.weight, counts.open, counts.delivered, counts.not_sent, counts.unknown)
+        table.add_row(printable(info.name), info.state.value, *(f"{number:,}" for number in figures))
     return table
 
 

@@ -4,9 +4,10 @@ import asyncio
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from attrs import define, field
 from healthmsg import CampaignInfo, Outgoing, open_campaigns
 from healthmsg.sandbox import Delay, Sandbox
 from tests.cli.command_line import until_sending
+from tests.journal_databases import running_postgresql
 from tests.waiting import until
 
 pytestmark = pytest.mark.slow
@@ -259,3 +261,75 @@ async def test_a_worker_whose_token_is_revoked_says_so_and_ends_and_the_rest_wai
         await fleet.until_noted()
         fleet.check_all_once()
         fleet.check_nothing_private()
+
+
+class RestartablePostgreSQL:
+    """A PostgreSQL of one test's own, which is stopped and started again."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+        lines = (self.folder / "data/postmaster.pid").read_text().splitlines()
+        self.pid = int(lines[0])
+        self._command = Path(f"/proc/{self.pid}/cmdline").read_bytes().rstrip(b"\0").decode().split("\0")
+        self._user = self.folder.owner()
+        self._again: subprocess.Popen[bytes] | None = None
+
+    async def stop(self) -> None:
+        """Stop it as a restart does: who is connected is cut off."""
+        os.kill(self.pid, signal.SIGINT)
+        await until(lambda: not (self.folder / "data/postmaster.pid").exists())
+
+    def start(self) -> None:
+        self._again = subprocess.Popen(  # noqa: S603 - the same again
+            self._command,
+            user=self._user if os.geteuid() == 0 else None,
+            cwd=self.folder,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def end(self) -> None:
+        if self._again is not None:
+            self._again.kill()
+            self._again.wait()
+
+
+@pytest.fixture
+def restartable() -> Iterator[RestartablePostgreSQL]:
+    with running_postgresql() as folder:
+        server = RestartablePostgreSQL(folder)
+        yield server
+        server.end()
+
+
+@pytest.mark.thorough
+async def test_while_the_database_is_away_workers_live_and_are_not_ready_and_then_go_on(
+    restartable: RestartablePostgreSQL, tmp_path: Path
+) -> None:
+    journal = f"postgresql+asyncpg://postgres@/postgres?host={restartable.folder}"
+    async with a_fleet(journal, tmp_path, 2) as fleet:
+        for worker in fleet.workers:
+            await worker.until_it_is("/ready", 200)
+        await fleet.add(120)
+        await fleet.until_delivered(30)
+        await restartable.stop()
+        for worker in fleet.workers:
+            await worker.until_it_is("/ready", 503)
+            assert await worker.probe("/health") == 200
+            await until(lambda worker=worker: "NOT SENDING" in worker.log)  # type: ignore[misc]
+        seen = fleet.delivered.total()
+        await asyncio.sleep(3)
+        assert fleet.delivered.total() - seen <= 30
+        assert all([await worker.probe("/health") == 200 for worker in fleet.workers])
+
+        restartable.start()
+        for worker in fleet.workers:
+            await worker.until_it_is("/ready", 200)
+        await fleet.until_delivered(120)
+        await fleet.until_noted()
+        for worker in fleet.workers:
+            assert await worker.end(signal.SIGTERM) == 0
+            assert "Sends again" in worker.log
+
+        fleet.check_all_once()
+        fleet.check_nothing_private()
+        assert fleet.sandbox.rejected == 0

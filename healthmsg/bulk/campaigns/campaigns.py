@@ -121,7 +121,7 @@ class Campaigns:
             JournalError: the journal has failed.
         """
         row = await self._tables.find(check_name(name))
-        counts = (await self._tables.counts()).get(name)
+        counts = (await self._tables.counts(name)).get(name)
         return _info(row, counts, await self.workforce())
 
     async def pause(self, name: str) -> CampaignInfo:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
-from attrs import define, field, frozen
+from attrs import asdict, define, field, frozen
 from sqlalchemy import (
     BindParameter,
     ColumnElement,
@@ -32,7 +32,7 @@ from healthmsg.bulk.journal.store import SqlJournal
 from healthmsg.bulk.journal.transactions import rows_of
 from healthmsg.database.rows import FIRST_TEXTS
 from healthmsg.database.states import CampaignState, State
-from healthmsg.database.tables import CAMPAIGNS, MESSAGES, UNCLAIMED, WORKERS, Utc, utc
+from healthmsg.database.tables import CAMPAIGNS, IS_NEXT, MESSAGES, UNCLAIMED, WORKERS, Utc, utc
 from healthmsg.errors import CampaignError
 
 _M: Final = MESSAGES.c
@@ -60,7 +60,11 @@ _IS_CANCELLED: Final = (
 _IS_SENT: Final = and_(_C.state == CampaignState.RUNNING.value, _C.is_entered)
 _CAMPAIGN: Final = select(CAMPAIGNS).where(_C.name == _NAME)
 _ALL: Final = select(CAMPAIGNS).order_by(_C.created_at, _C.name)
-_WEIGHTS: Final = select(_C.name, _C.weight).where(_IS_SENT)
+# Of those that have something to claim: what has come to its end costs nothing more.
+_WEIGHTS: Final = select(_C.name, _C.weight).where(
+    _IS_SENT,
+    select(_M.key).where(IS_NEXT, _M.state == State.WAITING.value, _M.campaign == _C.name).exists(),
+)
 _STOPPED: Final = select(_C.name).where(_C.state != CampaignState.RUNNING.value)
 _ADD: Final[Insert] = insert(CAMPAIGNS)
 _CHANGE: Final[Update] = update(CAMPAIGNS).where(_C.name == bindparam("b_name"))
@@ -177,14 +181,16 @@ class CampaignTables:
         Raises:
             CampaignError: it is cancelled.
         """
+        now = self._journal.now()
 
         def make(connection: Connection) -> CampaignRow:
             self._journal.enter_alone(connection)
             row = _find(connection, name)
             if row is None:
-                return self._add(connection, name, weight or 1, state, is_entered=False)
+                row = CampaignRow(name, state, weight or 1, is_entered=False, created_at=now, updated_at=now)
+                return _add(connection, row)
             _require_open(row)
-            return row if weight is None else self._change(connection, row, weight=weight)
+            return row if weight is None else _change(connection, row, weight=weight, updated_at=now)
 
         return await self._journal.do(make, into_file=True)
 
@@ -194,6 +200,7 @@ class CampaignTables:
         Raises:
             CampaignError: there is none of that name, or it is cancelled, and this would change that.
         """
+        now = self._journal.now()
 
         def change(connection: Connection) -> CampaignRow:
             self._journal.enter_alone(connection)
@@ -202,7 +209,7 @@ class CampaignTables:
                 if values == {"state": CampaignState.CANCELLED.value}:
                     return row
                 _require_open(row)
-            return self._change(connection, row, **values)
+            return _change(connection, row, updated_at=now, **values)
 
         return await self._journal.do(change, into_file=True)
 
@@ -212,10 +219,18 @@ class CampaignTables:
         Raises:
             CampaignError: it is cancelled.
         """
+        now = self._journal.now()
 
         def enter(connection: Connection) -> list[EntryStatus]:
             self._journal.enter_alone(connection)
-            row = _find(connection, name) or self._add(connection, name, 1, CampaignState.RUNNING)
+            row = _find(connection, name)
+            if row is None:
+                row = _add(
+                    connection,
+                    CampaignRow(
+                        name, CampaignState.RUNNING, 1, is_entered=True, created_at=now, updated_at=now
+                    ),
+                )
             _require_open(row)
             return transactions.enter_of_campaign(
                 *(connection, entries, name), salt=self._journal.salt, is_held=not row.is_sent
@@ -241,7 +256,7 @@ class CampaignTables:
         """Bring all messages of a campaign that have not begun into line with its state."""
         waits = 0
         while waits < _MOST_WAITS:
-            changed, is_done = await self._journal.do(partial(self._settle_some, name=name))
+            changed, is_done = await self._settle_some(name)
             if is_done:
                 return
             if not changed:  # a worker is beginning them just now
@@ -252,25 +267,26 @@ class CampaignTables:
         """Do some of that for each campaign that needs it; return whether any did."""
         behind = await self._journal.do(lambda connection: connection.execute(_BEHIND).scalars().all())
         for name in behind:
-            await self._journal.do(partial(self._settle_some, name=name))
+            await self._settle_some(name)
         return bool(behind)
 
-    async def counts(self) -> dict[str, Counted]:
-        """Count the messages of each campaign."""
+    async def counts(self, name: str | None = None) -> dict[str, Counted]:
+        """Count the messages of each campaign, or of one."""
         now = self._journal.now()
+        its = () if name is None else (_M.campaign == name,)
 
         def count(connection: Connection) -> dict[str, Counted]:
             states: dict[str, dict[State, int]] = {}
-            for name, state, number in connection.execute(_COUNTS).all():
-                states.setdefault(name, {})[State(state)] = number
-            unknown = dict([*connection.execute(_COUNT_UNKNOWN)])
+            for one, state, number in connection.execute(_COUNTS.where(*its)).all():
+                states.setdefault(one, {})[State(state)] = number
+            unknown = dict([*connection.execute(_COUNT_UNKNOWN.where(*its))])
+            found = connection.execute(_RATES.where(*its), {"since": now - RATE_OVER}).all()
             rates = {
-                name: number / max(1.0, (now - utc(oldest)).total_seconds())
-                for name, number, oldest in connection.execute(_RATES, {"since": now - RATE_OVER}).all()
+                one: number / max(1.0, (now - utc(oldest)).total_seconds()) for one, number, oldest in found
             }
             return {
-                name: Counted(found, unknown.get(name, 0), rates.get(name, 0.0))
-                for name, found in states.items()
+                one: Counted(counted, unknown.get(one, 0), rates.get(one, 0.0))
+                for one, counted in states.items()
             }
 
         return await self._journal.do(count)
@@ -342,47 +358,37 @@ class CampaignTables:
             lambda connection: [row.problem for row in connection.execute(_SEEN, since).all()]
         )
 
-    # --- helpers
-
-    def _add(
-        self,
-        connection: Connection,
-        name: str,
-        weight: int,
-        state: CampaignState,
-        *,
-        is_entered: bool = True,
-    ) -> CampaignRow:
-        now = self._journal.now()
-        values = {"name": name, "state": state.value, "weight": weight, "is_entered": is_entered}
-        connection.execute(_ADD, values | {"created_at": now, "updated_at": now})
-        return CampaignRow(name, state, weight, is_entered, now, now)
-
-    def _change(self, connection: Connection, row: CampaignRow, **values: object) -> CampaignRow:
-        changed = _CHANGE.values(**values, updated_at=self._journal.now())
-        connection.execute(changed, {"b_name": row.name})
-        return _require(_find(connection, row.name))
-
-    def _settle_some(self, connection: Connection, name: str) -> tuple[int, bool]:
+    async def _settle_some(self, name: str) -> tuple[int, bool]:
         """Do it for some messages; return for how many, and whether that was all."""
-        journal = self._journal
-        journal.enter_alone(connection)
-        row = _require(_find(connection, name))
-        wrong = _not_in_line(row)
-        found = _some(name, wrong)
-        if journal.lease is not None:
-            # What a worker is beginning, or has claimed, in a transaction of its own: the next time.
-            found = found.with_for_update(skip_locked=True)
-        keys: list[str] = [*connection.execute(found).scalars()]
-        if row.is_sent:
-            transactions.reopen(connection, keys)
-        elif keys:
-            statement = _CANCEL if row.state is CampaignState.CANCELLED else _HOLD
-            noted = {"b_now": journal.now()} if statement is _CANCEL else {}
-            connection.execute(statement, rows_of(keys) | noted)
-            recipients = connection.execute(statements.RECIPIENTS_OF_KEYS, rows_of(keys)).scalars()
-            transactions.promote(connection, list(recipients))
-        return len(keys), connection.execute(_some(name, wrong).limit(1)).first() is None
+        now = self._journal.now()
+
+        def settle(connection: Connection) -> tuple[int, bool]:
+            self._journal.enter_alone(connection)
+            row = _require(_find(connection, name))
+            found = _some(row)
+            if self._journal.lease is not None:
+                # What a worker is beginning, or has claimed, in a transaction of its own: the next time.
+                found = found.with_for_update(skip_locked=True)
+            keys: list[str] = [*connection.execute(found).scalars()]
+            _bring_into_line(connection, row, keys, now)
+            return len(keys), connection.execute(_some(row).limit(1)).first() is None
+
+        return await self._journal.do(settle)
+
+
+def _bring_into_line(connection: Connection, row: CampaignRow, keys: Sequence[str], now: datetime) -> None:
+    """Do with some messages of a campaign as its state wants it."""
+    if not keys:
+        return
+    if row.is_sent:
+        transactions.reopen(connection, keys)
+        return
+    if row.state is CampaignState.CANCELLED:
+        connection.execute(_CANCEL, {**rows_of(keys), "b_now": now})
+    else:
+        connection.execute(_HOLD, rows_of(keys))
+    recipients = connection.execute(statements.RECIPIENTS_OF_KEYS, rows_of(keys)).scalars()
+    transactions.promote(connection, list(recipients))
 
 
 def _not_in_line(row: CampaignRow) -> ColumnElement[bool]:
@@ -392,8 +398,19 @@ def _not_in_line(row: CampaignRow) -> ColumnElement[bool]:
     return or_(_WAITS, _IS_HELD) if row.state is CampaignState.CANCELLED else _WAITS
 
 
-def _some(name: str, which: ColumnElement[bool]) -> Select[Any]:
-    return select(_M.key).where(_M.campaign == name, which).order_by(_M.position).limit(_AT_ONCE)
+def _some(row: CampaignRow) -> Select[Any]:
+    its = select(_M.key).where(_M.campaign == row.name, _not_in_line(row))
+    return its.order_by(_M.position).limit(_AT_ONCE)
+
+
+def _add(connection: Connection, row: CampaignRow) -> CampaignRow:
+    connection.execute(_ADD, asdict(row) | {"state": row.state.value})
+    return row
+
+
+def _change(connection: Connection, row: CampaignRow, **values: object) -> CampaignRow:
+    connection.execute(_CHANGE.values(**values), {"b_name": row.name})
+    return _require(_find(connection, row.name))
 
 
 def _find(connection: Connection, name: str) -> CampaignRow | None:

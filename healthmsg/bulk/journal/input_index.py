@@ -273,7 +273,7 @@ def salt_of(salt: bytes, campaign: str) -> bytes:
 
 
 def key_in(campaign: str, key: str) -> str:
-    """Return the key in the journal of a message that was given one: keys are told apart by campaign."""
+    """Return the key in the journal of a message that was given one: keys are each campaign's own."""
     return f"{campaign}/{key}"
 
 
