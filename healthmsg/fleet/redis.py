@@ -5,7 +5,7 @@ import logging
 import math
 import secrets
 from contextlib import suppress
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heappop, heappush, heapreplace
 from typing import Any, Final, Literal
 
 from healthmsg.aio import finished, start
@@ -49,9 +49,7 @@ _OTHER_TERMS: Final = (
     "another process shares this limit by other terms: all must have the same RateLimit. Give this limit"
     " another name, or stop the other processes first"
 )
-_DIVIDES: Final = (
-    "the Redis of the shared limit is away (%(problem)s): this process makes %(part)d calls of it"
-)
+_DIVIDES: Final = "the Redis of the shared limit is away (%(problem)s): this process makes %(part)d calls of it"
 
 
 class RedisSource:
@@ -222,12 +220,7 @@ class RedisSource:
         arguments: list[str | int] = [
             *(self._me, secrets.token_hex(4), int(self._was_set), rate.calls),
             int(_CLOSER * rate.per / rate.calls * _MICRO),
-            *(
-                _micro(hold),
-                _micro(_AHEAD + 2 * self._round_trip),
-                _micro(hold + _MARGIN),
-                _micro(_PLACE_LIFE),
-            ),
+            *(_micro(hold), _micro(_AHEAD + 2 * self._round_trip), _micro(hold + _MARGIN), _micro(_PLACE_LIFE)),
             *(_micro(max(0.0, until - now)) for until in pause),
             *(*wanted, f"{rate.per:g}"),
         ]
