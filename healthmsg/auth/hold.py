@@ -2,17 +2,15 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Final
 
 from healthmsg.aio import start
 from healthmsg.clock import machine_seconds
 from healthmsg.errors import ClaimLostError, ConfigurationError, TokenStoreError
 from healthmsg.pipeline.request import Request, Response, Send
-
-T = TypeVar("T")
 
 LIFE: Final = 30.0
 """Seconds after which a lock ends whose owner has not been heard of."""
@@ -113,15 +111,3 @@ def _check_before_send(check: Check) -> None:
     else:
         return
     raise ClaimLostError("The lock over the renewal was lost.")
-
-
-async def finished(work: Coroutine[Any, Any, T]) -> T:
-    """Return what something returns; when cancelled, wait for its end, since tidying up comes after it."""
-    running = start(work)
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        await asyncio.wait([running])
-        if not running.cancelled():
-            running.exception()
-        raise

@@ -2,23 +2,17 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, Self, TypeVar
 
+from healthmsg.aio import finished
 from healthmsg.auth.encryption import TokenCipher, Vault, new_name_key, user_bytes
-from healthmsg.auth.hold import LIFE, Hold, checked_life, finished
+from healthmsg.auth.hold import LIFE, Hold, checked_life
 from healthmsg.auth.token import Token
 from healthmsg.clock import machine_seconds
-from healthmsg.errors import ConfigurationError, TokenStoreError
-
-try:
-    from redis import RedisError
-    from redis.asyncio import Redis
-except ModuleNotFoundError:
-    raise ModuleNotFoundError(
-        "tokens in Redis need one more package: pip install 'healthmsg[redis]'", name="redis"
-    ) from None
+from healthmsg.errors import TokenStoreError
+from healthmsg.redis_client import Redis, RedisError, connect
 
 T = TypeVar("T")
 
@@ -91,7 +85,7 @@ class RedisTokenStore:
 
     def __init__(
         self,
-        server: "str | Redis",
+        server: str | Redis,
         cipher: TokenCipher,
         *,
         prefix: str = "healthmsg:tokens",
@@ -101,7 +95,7 @@ class RedisTokenStore:
         self._prefix = prefix
         self._life = checked_life(lock_life)
         self._is_own = isinstance(server, str)
-        self._redis = connect(server) if isinstance(server, str) else server
+        self._redis = connect(server, _LONGEST_ANSWER, repeats=1) if isinstance(server, str) else server
         self._opened: tuple[bytes, Vault] | None = None
 
     def __repr__(self) -> str:
@@ -251,9 +245,22 @@ class _Locked:
         self._user = user
         self._fence = fence
         self._hold = hold
-        self.check_lock: Callable[[], None] = hold.check
-        self.load: Callable[[str], Awaitable[Token | None]] = store.load
-        self.delete: Callable[[str], Awaitable[None]] = store.delete
+
+    def check_lock(self) -> None:
+        """Do nothing, quickly, as long as the lock is certainly held.
+
+        Raises:
+            TokenStoreError: it may be lost.
+        """
+        self._hold.check()
+
+    async def load(self, user: str) -> Token | None:
+        """Return the user's token, or None."""
+        return await self._store.load(user)
+
+    async def delete(self, user: str) -> None:
+        """Forget the user's token; it is no error if there is none."""
+        await self._store.delete(user)
 
     async def save(self, user: str, token: Token) -> None:
         """Keep the user's token, unless the lock was lost."""
@@ -262,25 +269,6 @@ class _Locked:
         if not await _asked("written", lambda: self._store.save_locked(user, token, self._fence)):
             self._hold.lose()
             self._hold.check()
-
-
-def connect(url: str) -> "Redis":
-    """Return a client that connects when it is first used.
-
-    Raises:
-        ConfigurationError: the URL cannot be understood.
-    """
-    scheme, separator, rest = url.partition("://")
-    scheme = {"valkey": "redis", "valkeys": "rediss"}.get(scheme, scheme)
-    with suppress(ValueError, TypeError):
-        if separator and scheme in {"redis", "rediss", "unix"}:
-            return Redis.from_url(
-                f"{scheme}://{rest}", socket_timeout=_LONGEST_ANSWER, socket_connect_timeout=_LONGEST_ANSWER
-            )
-    # Without its own text, which may have a password in it.
-    raise ConfigurationError(
-        "a Redis URL must begin with redis://, rediss://, unix:// or valkey://, and be one"
-    )
 
 
 async def _asked(what: str, work: Callable[[], Coroutine[Any, Any, T]]) -> T:

@@ -41,7 +41,7 @@ class GrantWindow(SlidingWindow):
     `when_back` is called when there is something to say.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - by keyword
         self,
         calls: int,
         per: float,
@@ -57,7 +57,7 @@ class GrantWindow(SlidingWindow):
         self.grants: list[Grant] = []
         """Not used yet, those first that can be used first."""
         self.back: dict[str, float] = {}
-        """Of used ones: when they come back, by the event loop's clock; minus infinity: they were not used."""
+        """When used ones come back, by the event loop's clock; minus infinity: they were not used."""
         self.taken: list[float] = []
         """When calls come back that another source let leave."""
         self._when_back = when_back

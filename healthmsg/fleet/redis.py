@@ -5,18 +5,18 @@ import logging
 import math
 import secrets
 from contextlib import suppress
-from heapq import heapify, heappop, heappush, heapreplace
+from heapq import heapify, heappop, heappush
 from typing import Any, Final, Literal
 
 from healthmsg.aio import finished, start
 from healthmsg.clock import machine_seconds
 from healthmsg.fleet.grants import Grant, GrantWindow
-from healthmsg.fleet.redis_client import RedisError, connect
 from healthmsg.fleet.redis_script import SCRIPT
 from healthmsg.log import log
 from healthmsg.ratelimit.limiter import RateLimit
 from healthmsg.ratelimit.source import Feeds, StoreAwayError
 from healthmsg.ratelimit.window import LimitStats
+from healthmsg.redis_client import RedisError, connect
 
 _MICRO: Final = 1_000_000
 # Seconds for which a grant may be used, besides the way from the store and back.
@@ -42,22 +42,24 @@ _DRIFT: Final = 0.01
 _SET: Final = 0.01
 _MARGIN: Final = 0.05
 _AWAY: Final = (
-    "the limit of calls is shared over a Redis that has not answered for {seconds:.0f} s ({problem}). See to the"
-    " store; calls go on by themselves when it is back"
+    "the limit of calls is shared over a Redis that has not answered for {seconds:.0f} s ({problem}). See to"
+    " the store; calls go on by themselves when it is back"
 )
 _OTHER_TERMS: Final = (
     "another process shares this limit by other terms: all must have the same RateLimit. Give this limit"
     " another name, or stop the other processes first"
 )
-_DIVIDES: Final = "the Redis of the shared limit is away (%(problem)s): this process makes %(part)d calls of it"
+_DIVIDES: Final = (
+    "the Redis of the shared limit is away (%(problem)s): this process makes %(part)d calls of it"
+)
 
 
 class RedisSource:
     """Asks the store for a slot for each call that waits, by one task.
 
-    The store decides who goes next. What this process says and hears are durations: in how many seconds a slot
-    is free, or comes back. It counts them from before it asked where that is the careful side, and from the
-    answer where that one is.
+    The store decides who goes next. What this process says and hears are durations: in how many seconds a
+    slot is free, or comes back. It counts them from before it asked where that is the careful side, and from
+    the answer where that one is.
     """
 
     def __init__(
@@ -220,7 +222,12 @@ class RedisSource:
         arguments: list[str | int] = [
             *(self._me, secrets.token_hex(4), int(self._was_set), rate.calls),
             int(_CLOSER * rate.per / rate.calls * _MICRO),
-            *(_micro(hold), _micro(_AHEAD + 2 * self._round_trip), _micro(hold + _MARGIN), _micro(_PLACE_LIFE)),
+            *(
+                _micro(hold),
+                _micro(_AHEAD + 2 * self._round_trip),
+                _micro(hold + _MARGIN),
+                _micro(_PLACE_LIFE),
+            ),
             *(_micro(max(0.0, until - now)) for until in pause),
             *(*wanted, f"{rate.per:g}"),
         ]
@@ -245,7 +252,7 @@ class RedisSource:
         return answer
 
     def _take(self, granted: list[Any], asked_at: float) -> None:
-        """Put in what was granted: it may be used as if the answer had just been given, and only for a while."""
+        """Put in what was granted: to be used as if the answer had been given just now, and for a moment."""
         now, good_for = self._now(), self._good_for()
         grants = []
         for id_, delay in zip(granted[::2], granted[1::2], strict=True):

@@ -14,7 +14,8 @@ from typing import Final
 SCRIPT: Final = """
 local META, SLOTS, QUEUE, PLACES, WORKERS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local worker, random, stepped = ARGV[1], ARGV[2], ARGV[3]
-local calls, interval, hold, horizon = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local calls, interval = tonumber(ARGV[4]), tonumber(ARGV[5])
+local hold, horizon = tonumber(ARGV[6]), tonumber(ARGV[7])
 local quarantine, life = tonumber(ARGV[8]), tonumber(ARGV[9])
 local pause, asked = tonumber(ARGV[10]), tonumber(ARGV[11])
 local wanted = {tonumber(ARGV[12]), tonumber(ARGV[13]), tonumber(ARGV[14])}
@@ -28,7 +29,8 @@ local paused, asked_until, turn = tonumber(meta[5] or 0), tonumber(meta[6] or 0)
 local terms = calls .. '/' .. ARGV[15]
 if meta[8] and meta[8] ~= terms and meta[1] == run then return {'terms'} end
 
--- The memory was lost, another server has taken its place, or its clock was set: what is under way is not known.
+-- The memory was lost, another server has taken its place, or its clock was set: what is under way is
+-- not known.
 local is_new = meta[1] ~= run or stepped == '1' or now < last - 5000
 if is_new then
   redis.call('DEL', SLOTS, QUEUE, PLACES, WORKERS)
@@ -106,7 +108,8 @@ for lane = 1, 3 do
   end
 end
 
-redis.call('HSET', META, 'run', run, 'last', string.format('%.0f', now), 'next', string.format('%.0f', next_at),
+redis.call('HSET', META, 'run', run, 'last', string.format('%.0f', now),
+  'next', string.format('%.0f', next_at),
   'closed', string.format('%.0f', closed), 'pause', string.format('%.0f', paused),
   'asked', string.format('%.0f', asked_until), 'turn', turn, 'terms', terms)
 local answer = {'ok', math.ceil(wait), math.max(0, paused - now), math.max(0, asked_until - now), elapsed,

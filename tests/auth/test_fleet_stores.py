@@ -58,7 +58,7 @@ async def everything_in(store: Store) -> bytes:
     """Return all that is kept."""
     if isinstance(store, RedisTokenStore):
         keys = [key async for key in store._redis.scan_iter(f"{store._prefix}*")]
-        hashes = [await store._redis.hgetall(key) for key in keys if key.endswith(b"}")]  # type: ignore[misc]
+        hashes = [await store._redis.hgetall(key) for key in keys if key.endswith(b"}")]
         return repr((keys, hashes)).encode()
     async with store._engine.connect() as connection:
         rows = await connection.exec_driver_sql("SELECT * FROM healthmsg_tokens")
@@ -185,7 +185,7 @@ async def test_a_process_that_stood_still_overwrites_no_newer_token(
             async with opening().lock(USER) as of_other:
                 await of_other.save(USER, newer)
             with pytest.raises(TokenStoreError, match="lost"):
-                locked.check_lock()  # type: ignore[attr-defined]
+                locked.check_lock()
             await locked.save(USER, Token("older"))
     assert_tells_no_secret(caught.value)
     assert await opening().load(USER) == newer
@@ -204,7 +204,8 @@ async def test_a_renewal_without_the_lock_sends_nothing(
         async with opening().lock(USER) as of_other:
             await of_other.save(USER, expiring(value="theirs"))
         request.before_send()  # type: ignore[attr-defined]
-        return sent.append(request)
+        sent.append(request)
+        return request
 
     async with standing_still(monkeypatch):
         with pytest.raises(TokenStoreError, match="nothing was sent"):
