@@ -47,7 +47,7 @@ def test_every_error_and_name_in_it_is_public() -> None:
     assert unknown == []
 
 
-def test_a_client_with_a_shared_limit_is_made_as_shown() -> None:
+async def test_a_client_with_a_shared_limit_is_made_as_shown() -> None:
     assert isinstance(run(LIMIT, token="t0ken")["client"], healthmsg.Client)
 
 
