@@ -14,7 +14,7 @@ from healthmsg.bulk.runner import Runner
 from healthmsg.client import Client
 from healthmsg.codec import Model
 from healthmsg.database.target import Target
-from healthmsg.errors import ClientUsageError, JournalError
+from healthmsg.errors import CallError, ClientUsageError, JournalError, ReauthorizationRequiredError
 from healthmsg.errors.base import Outcome, hides_arguments
 from healthmsg.log import log
 from healthmsg.ratelimit.queue import Priority
@@ -96,7 +96,7 @@ class Worker:
         self._journal = journal
         self._settle = check_seconds(settle, "settle")
         self._sending: _Sending | None = None
-        self._error: JournalError | None = None
+        self._error: Exception | None = None
         self._stopping = asyncio.Event()
         self._has_begun = False
         self._has_worked = False
@@ -106,8 +106,8 @@ class Worker:
     async def run(self) -> None:
         """Send until `stop` is called; then finish what is under way, and leave the rest to others.
 
-        Cancelling it does the same. If the journal fails after it could be used, it is opened again, as often
-        as it takes.
+        Cancelling it does the same. If the service does not answer, or the journal fails after it could be
+        used, it begins again, as often as it takes.
 
         Raises:
             JournalError: the journal cannot be used, or is another account's.
@@ -125,11 +125,11 @@ class Worker:
             self._has_worked |= sending.supply.has_begun
             if problem is None:
                 return
-            if type(problem) is not JournalError or not self._has_worked:
+            if not self._may_pass(problem):
                 raise problem
             self._error = problem
             wait = _FIRST_WAIT if sending.supply.has_begun else min(2 * wait, _LONGEST_WAIT)
-            log(logging.WARNING, "the worker opens its journal again: %(error)s", error=str(problem))
+            log(logging.WARNING, "the worker begins again: %(error)s", error=str(problem))
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), wait)
 
@@ -184,9 +184,15 @@ class Worker:
                 async for result in sending:
                     self._outcomes[result.outcome] += 1
                     self._attempts += result.attempts
-        except JournalError as error:
+        except (JournalError, CallError) as error:
             return error
         return None
+
+    def _may_pass(self, problem: Exception) -> bool:
+        if isinstance(problem, JournalError):
+            # Not one of the kinds that say why it can never be used; and it could be.
+            return type(problem) is JournalError and self._has_worked
+        return not isinstance(problem, ReauthorizationRequiredError)
 
     def _register(self, sending: _Sending) -> _Sending:
         return self._client._parts.shared.register_run(sending)  # noqa: SLF001 - ends with the client
