@@ -10,7 +10,7 @@ from attrs import evolve, frozen
 from healthmsg.bulk.campaigns.supply import CampaignSupply
 from healthmsg.bulk.journal import LEASE, open_journal
 from healthmsg.bulk.models import JournalTarget, SendOptions, SendResult
-from healthmsg.bulk.runner import Runner
+from healthmsg.bulk.runner import Runner, sharing_while_open
 from healthmsg.client import Client
 from healthmsg.codec import Model
 from healthmsg.database.target import Target
@@ -59,7 +59,9 @@ class _Sending(BulkRun[SendResult]):
         parts = client._parts  # noqa: SLF001 - as the client's other parts see it
         api = evolve(parts.api(), priority=Priority.BACKGROUND)
         options = SendOptions("reconcile", settle, retry_failed=False, stop_after=_STOP_AFTER)
-        opening = open_journal(journal, lease=LEASE, patience=_STOP_AFTER)
+        opening = sharing_while_open(
+            open_journal(journal, lease=LEASE, patience=_STOP_AFTER), parts.sharing.over(journal)
+        )
         self.supply: CampaignSupply = CampaignSupply(lambda: self.problem)
         self.runner: Runner = Runner(api, None, options, opening, parts.limiter.rate, supply=self.supply)
         self.supply.wake = self.runner.wake
@@ -78,7 +80,8 @@ class Worker:
     They share what there is to send: each message is one worker's at a time, and what one that was killed had
     in hand, the others find out about, and send again only if it was not delivered. Campaigns share the limit
     in proportion to their weights. What is paused, cancelled or added from elsewhere takes effect within two
-    seconds. Calls of programs that use the same client go first.
+    seconds. Calls of programs that use the same client go first. With PostgreSQL, the limit of calls is shared
+    with all that use its database for their journal, unless the client was given another `rate_limit`.
 
     `journal` is as in `Client.send_many`; it is made if there is none. An SQLite file is for one worker, with
     nothing beside it but what reads. The worker goes on for as long as it is not stopped: while the service

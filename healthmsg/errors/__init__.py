@@ -45,7 +45,8 @@
     └── CallError                             one call to the service
         ├── TransportError
         │   ├── ConnectError                  never reached the service
-        │   │   └── ProxyAuthenticationError  a proxy wants other credentials
+        │   │   ├── ProxyAuthenticationError  a proxy wants other credentials
+    │   │   └── LimitUnavailableError     the store of a shared limit cannot be reached: not made
         │   ├── ConnectionLostError
         │   └── CallTimeoutError
         ├── StatusError                       answered with an error code
@@ -85,6 +86,7 @@ from healthmsg.errors.calls import (
     ForbiddenError,
     InternalServerError,
     InvalidResponseError,
+    LimitUnavailableError,
     MethodNotAllowedError,
     NotFoundError,
     PreconditionFailedError,
@@ -185,6 +187,7 @@ __all__ = [
     "JournalMismatchError",
     "JournalNotFoundError",
     "JournalVersionError",
+    "LimitUnavailableError",
     "MethodNotAllowedError",
     "MissingCodeError",
     "MissingStateError",
