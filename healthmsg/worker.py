@@ -80,8 +80,8 @@ class Worker:
     They share what there is to send: each message is one worker's at a time, and what one that was killed had
     in hand, the others find out about, and send again only if it was not delivered. Campaigns share the limit
     in proportion to their weights. What is paused, cancelled or added from elsewhere takes effect within two
-    seconds. Calls of programs that use the same client go first. With PostgreSQL, the limit of calls is shared
-    with all that use its database for their journal, unless the client was given another `rate_limit`.
+    seconds. Calls of programs that use the same client go first. With PostgreSQL, the limit of calls is
+    shared with all that use its database for their journal, unless the client was given a `rate_limit`.
 
     `journal` is as in `Client.send_many`; it is made if there is none. An SQLite file is for one worker, with
     nothing beside it but what reads. The worker goes on for as long as it is not stopped: while the service
