@@ -62,7 +62,7 @@ class _Sending(BulkRun[SendResult]):
         opening = sharing_while_open(
             open_journal(journal, lease=LEASE, patience=_STOP_AFTER), parts.sharing.over(journal)
         )
-        self.supply: CampaignSupply = CampaignSupply(lambda: self.problem)
+        self.supply: CampaignSupply = CampaignSupply(parts.limiter.rate, lambda: self.problem)
         self.runner: Runner = Runner(api, None, options, opening, parts.limiter.rate, supply=self.supply)
         self.supply.wake = self.runner.wake
         self._pool = self.runner.pool
