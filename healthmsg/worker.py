@@ -10,11 +10,11 @@ from attrs import evolve, frozen
 from healthmsg.bulk.campaigns.supply import CampaignSupply
 from healthmsg.bulk.journal import LEASE, open_journal
 from healthmsg.bulk.models import JournalTarget, SendOptions, SendResult
-from healthmsg.bulk.runner import Runner, sharing_limit
+from healthmsg.bulk.runner import Runner, sharing_while_open
 from healthmsg.client import Client
 from healthmsg.codec import Model
 from healthmsg.database.target import Target
-from healthmsg.errors import ClientUsageError, JournalError
+from healthmsg.errors import CallError, ClientUsageError, JournalError, ReauthorizationRequiredError
 from healthmsg.errors.base import Outcome, hides_arguments
 from healthmsg.log import log
 from healthmsg.ratelimit.queue import Priority
@@ -59,9 +59,10 @@ class _Sending(BulkRun[SendResult]):
         parts = client._parts  # noqa: SLF001 - as the client's other parts see it
         api = evolve(parts.api(), priority=Priority.BACKGROUND)
         options = SendOptions("reconcile", settle, retry_failed=False, stop_after=_STOP_AFTER)
-        opened = open_journal(journal, lease=LEASE, patience=_STOP_AFTER)
-        opening = sharing_limit(opened, parts.sharing.over(journal))
-        self.supply: CampaignSupply = CampaignSupply(lambda: self.problem)
+        opening = sharing_while_open(
+            open_journal(journal, lease=LEASE, patience=_STOP_AFTER), parts.sharing.over(journal)
+        )
+        self.supply: CampaignSupply = CampaignSupply(parts.limiter.rate, lambda: self.problem)
         self.runner: Runner = Runner(api, None, options, opening, parts.limiter.rate, supply=self.supply)
         self.supply.wake = self.runner.wake
         self._pool = self.runner.pool
@@ -79,7 +80,8 @@ class Worker:
     They share what there is to send: each message is one worker's at a time, and what one that was killed had
     in hand, the others find out about, and send again only if it was not delivered. Campaigns share the limit
     in proportion to their weights. What is paused, cancelled or added from elsewhere takes effect within two
-    seconds. Calls of programs that use the same client go first.
+    seconds. Calls of programs that use the same client go first. With PostgreSQL, the limit of calls is
+    shared with all that use its database for their journal, unless the client was given a `rate_limit`.
 
     `journal` is as in `Client.send_many`; it is made if there is none. An SQLite file is for one worker, with
     nothing beside it but what reads. The worker goes on for as long as it is not stopped: while the service
@@ -97,7 +99,7 @@ class Worker:
         self._journal = journal
         self._settle = check_seconds(settle, "settle")
         self._sending: _Sending | None = None
-        self._error: JournalError | None = None
+        self._error: Exception | None = None
         self._stopping = asyncio.Event()
         self._has_begun = False
         self._has_worked = False
@@ -107,8 +109,8 @@ class Worker:
     async def run(self) -> None:
         """Send until `stop` is called; then finish what is under way, and leave the rest to others.
 
-        Cancelling it does the same. If the journal fails after it could be used, it is opened again, as often
-        as it takes.
+        Cancelling it does the same. If the service does not answer, or the journal fails after it could be
+        used, it begins again, as often as it takes.
 
         Raises:
             JournalError: the journal cannot be used, or is another account's.
@@ -126,11 +128,11 @@ class Worker:
             self._has_worked |= sending.supply.has_begun
             if problem is None:
                 return
-            if type(problem) is not JournalError or not self._has_worked:
+            if not self._may_pass(problem):
                 raise problem
             self._error = problem
             wait = _FIRST_WAIT if sending.supply.has_begun else min(2 * wait, _LONGEST_WAIT)
-            log(logging.WARNING, "the worker opens its journal again: %(error)s", error=str(problem))
+            log(logging.WARNING, "the worker begins again: %(error)s", error=str(problem))
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), wait)
 
@@ -185,9 +187,15 @@ class Worker:
                 async for result in sending:
                     self._outcomes[result.outcome] += 1
                     self._attempts += result.attempts
-        except JournalError as error:
+        except (JournalError, CallError) as error:
             return error
         return None
+
+    def _may_pass(self, problem: Exception) -> bool:
+        if isinstance(problem, JournalError):
+            # Not one of the kinds that say why it can never be used; and it could be.
+            return type(problem) is JournalError and self._has_worked
+        return not isinstance(problem, ReauthorizationRequiredError)
 
     def _register(self, sending: _Sending) -> _Sending:
         return self._client._parts.shared.register_run(sending)  # noqa: SLF001 - ends with the client

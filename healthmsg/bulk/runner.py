@@ -146,8 +146,9 @@ class SendMany(BulkRun[SendResult]):
 class Supply(Protocol):
     """What a runner sends that was given no messages, and does not go on with a run."""
 
-    most_ahead: int
-    """How many messages are held at most whose calls are not prepared yet."""
+    @property
+    def most_ahead(self) -> int:
+        """How many messages are held at most whose calls have not left yet."""
 
     @property
     def intake(self) -> Intake:
@@ -374,12 +375,12 @@ class Runner:
         return bool(claims)
 
     def _room_ahead(self) -> int:
-        """Return how many messages may be claimed now: none until half of those held have begun."""
+        """Return how many messages may be claimed now: none before the calls of half of them have left."""
         if self._supply is None:
             return _MOST_CLAIMED
-        most, begun = self._supply.most_ahead, self._calls.requests
-        ahead = sum(task not in begun and task not in self.doubts for task in self.pool.in_flight)
-        return most - ahead if 2 * ahead <= most else 0
+        most, has_left = self._supply.most_ahead, self._calls.has_begun
+        ahead = sum(not has_left(task) and task not in self.doubts for task in self.pool.in_flight)
+        return min(most - ahead, _MOST_CLAIMED) if 2 * ahead <= most else 0
 
     async def _claim_with_places(self) -> list[Claim]:
         most = self._room_ahead()
@@ -475,8 +476,14 @@ class Runner:
         request.may_repeat = partial(self.breaker.may_repeat, request, asyncio.get_running_loop().time())
         if task is not None:
             self._sender.prepare(request, task)
-            if self._supply is not None:  # which holds few messages: there is room for another
-                self._changed.set()
+            if self._supply is not None:
+                request.on_departure = partial(self._make_room, request.on_departure)
+
+    def _make_room(self, leave: Callable[[], object] | None) -> None:
+        """Note that a call has left: of few that are held, there is room for another."""
+        if leave is not None:
+            leave()
+        self._changed.set()
 
     def _give_up(self) -> None:
         """Start nothing new and stop reconciling, since no call succeeds."""
@@ -537,7 +544,7 @@ def send_many(  # noqa: PLR0913 - what a run needs
     """
     options.check_fit(messages, journal)
     if journal is not None:
-        opening = sharing_limit(open_journal(journal, patience=options.stop_after), sharing)
+        opening = sharing_while_open(open_journal(journal, patience=options.stop_after), sharing)
         return SendMany(api, messages, options, opening, rate)
     if options.retry_failed:
         raise InvalidInputError("retry_failed needs a journal, which knows what has failed")
@@ -545,9 +552,9 @@ def send_many(  # noqa: PLR0913 - what a run needs
 
 
 @asynccontextmanager
-async def sharing_limit(
+async def sharing_while_open(
     opening: AbstractAsyncContextManager[T], sharing: AbstractAsyncContextManager[None]
 ) -> AsyncIterator[T]:
-    """Open a journal, and share the limit over it for as long as it is open."""
+    """Open a journal, and enter `sharing` while it is open."""
     async with opening as opened, sharing:
         yield opened

@@ -1,5 +1,6 @@
 """`healthmsg worker`: send what campaigns are in a journal, beside any number of others that do the same."""
 
+import logging
 from importlib.util import find_spec
 from inspect import signature
 from typing import TYPE_CHECKING, Any
@@ -58,7 +59,8 @@ def _run(options: WorkerOptions) -> None:
             is_quiet=options.quiet,
             settle=options.settle,
         )
-        show_warnings()
+        # What is tried again is no line each: the worker's own lines say what keeps it from sending.
+        show_warnings(logging.WARNING)
         raise typer.Exit(run.main())
 
 

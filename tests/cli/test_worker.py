@@ -19,7 +19,7 @@ from healthmsg.cli.bots.running import ControlAt
 from healthmsg.cli.problems import RefusedError
 from healthmsg.cli.secret_files import read_secret_files
 from healthmsg.cli.working import running as running_module
-from healthmsg.cli.working.lines import WorkerLog, advice_on, problem_line
+from healthmsg.cli.working.lines import Trouble, WorkerLog, last_words, trouble_of
 from healthmsg.cli.working.options import ProbesAt, WorkerOptions
 from healthmsg.cli.working.running import WorkerRun
 from healthmsg.errors import (
@@ -283,18 +283,20 @@ async def test_a_port_that_is_taken_is_refused_before_a_client_is_made() -> None
 def test_the_log_says_once_when_it_can_send_and_when_it_cannot() -> None:
     written = WorkerLog()
 
-    def look(now: float, problem: str = "", *, is_ready: bool = True) -> list[str]:
-        return list(written.lines(problem, WorkerStats(), now, is_ready=is_ready))
+    def look(now: float, kind: str = "", text: str = "", *, is_ready: bool = True) -> list[str]:
+        trouble = Trouble(kind, text or kind) if kind else None
+        return list(written.lines(trouble, WorkerStats(), now, is_ready=is_ready))
 
     assert look(0, is_ready=False) == []
     assert look(1) == ["Ready: it sends what campaigns are in the journal."]
     assert look(2) == []
     assert look(3, "one", is_ready=False) == ["one"]
-    assert look(4, "one", is_ready=False) == []
+    assert look(4, "one", "the same at the second try", is_ready=False) == []
     assert look(5, "another", is_ready=False) == ["another"]
     assert look(6, is_ready=False) == []
     assert look(7) == ["Sends again."]
     assert look(8) == []
+    assert [now for now in range(9, 1400) if look(now, "one", is_ready=False)] == [9, 609, 1209]
 
 
 def test_the_log_has_figures_every_half_minute_while_they_change() -> None:
@@ -302,7 +304,7 @@ def test_the_log_has_figures_every_half_minute_while_they_change() -> None:
 
     def looks(written: WorkerLog) -> list[str]:
         moments = [(float(now), stats if now < 60 else evolve(stats, delivered=1_300)) for now in range(121)]
-        found = [written.lines("", figures, now, is_ready=False) for now, figures in moments]
+        found = [written.lines(None, figures, now, is_ready=False) for now, figures in moments]
         return [line for lines in found for line in lines]
 
     assert looks(WorkerLog()) == [
@@ -315,17 +317,26 @@ def test_the_log_has_figures_every_half_minute_while_they_change() -> None:
 @pytest.mark.parametrize(
     ("problem", "advice"),
     [
-        (JournalError("x"), "the database can be reached"),
+        (JournalError("x"), "journal is there and can be reached"),
         (ReauthorizationRequiredError("x"), "another token"),
         (TokenStoreError("x"), "store of the tokens"),
         (LimitUnavailableError("POST x", "y"), "store of the limit"),
-        (ValueError("private"), "tries again"),
+        (ValueError("private"), "by itself"),
     ],
 )
 def test_every_problem_is_shown_with_what_to_do(problem: Exception, advice: str) -> None:
-    assert advice in advice_on(problem)
-    assert advice in problem_line(problem)
-    assert "private" not in problem_line(problem)
+    assert advice in trouble_of(problem).line
+    assert "Nothing is lost" in trouble_of(problem).line
+    assert "private" not in trouble_of(problem).line
+
+
+def test_one_that_has_ended_by_itself_does_not_say_that_it_goes_on() -> None:
+    given_up = SendingGivenUpError("x")
+    given_up.__cause__ = ReauthorizationRequiredError("y")
+    for problem, advice in ((given_up, "another token"), (JournalError("x"), "can be reached"), (None, "")):
+        assert advice in last_words(problem)
+        assert "by itself" not in last_words(problem)
+        assert "for another worker or the next start" in last_words(problem)
 
 
 async def test_problems_are_in_the_log_while_it_runs(quick: None) -> None:

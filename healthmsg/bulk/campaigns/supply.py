@@ -13,6 +13,7 @@ from healthmsg.bulk.intake import Intake
 from healthmsg.bulk.journal.base import Claim
 from healthmsg.bulk.models import Messages
 from healthmsg.errors import ClaimLostError, JournalError
+from healthmsg.ratelimit.limiter import RateLimit
 
 if TYPE_CHECKING:
     from healthmsg.bulk.journal.campaigns import CampaignTables
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
 _LOOK_EVERY: Final = 0.5
 # Looks between two notes that the worker is there.
 _NOTES_EVERY: Final = 10
-# Messages that it holds before their calls are prepared: few, so that shares and order are those of now.
-_MOST_AHEAD: Final = 24
+# Seconds for which all workers together hold messages whose calls have not left: so soon a share is another,
+# and what comes with a greater one is sent. But no less than keeps a worker busy while it asks the journal.
+_AHEAD: Final = 0.8
+_LEAST_AHEAD: Final = 2
 _STOPPED: Final = (
     "The campaign of this message was paused or cancelled before its call was made: it was not sent."
 )
@@ -49,22 +52,31 @@ class CampaignIntake(Intake):
 class CampaignSupply:
     """What a runner takes from campaigns, while it looks every half second at what was changed elsewhere."""
 
+    _rate: RateLimit
+    """That of all workers together."""
     _problem: Callable[[], Exception | None]
     """Returns why nothing is sent just now."""
     wake: Callable[[], object] = lambda: None
     """Called when there may be more to claim."""
-    most_ahead: int = _MOST_AHEAD
     intake: CampaignIntake = field(factory=CampaignIntake, init=False)
     waiting: int = field(default=0, init=False)
     """Messages of campaigns that are sent which nothing has begun; some seconds old."""
     has_begun: bool = field(default=False, init=False)
     """Whether what is there is being sent."""
+    _workers: int = field(default=1, init=False)
+    """How many share the work, this one too."""
     _stopped: Collection[str] = field(default=(), init=False)
     """Campaigns of which nothing more may be begun."""
     _id: str = field(factory=lambda: token_hex(8), init=False)
     _tables: "CampaignTables" = field(init=False)
     _started_at: datetime = field(init=False)
     _looking: "asyncio.Task[None] | None" = field(default=None, init=False)
+
+    @property
+    def most_ahead(self) -> int:
+        """How many messages are held at most whose calls have not left yet: a part of all workers'."""
+        in_all = _AHEAD * self._rate.calls / self._rate.per
+        return max(_LEAST_AHEAD, int(in_all / self._workers))
 
     async def begin(self, journal: "SqlJournal") -> None:
         """Look at what there is, and go on looking."""
@@ -119,11 +131,12 @@ class CampaignSupply:
 
     async def _look(self, number: int) -> None:
         tables = self._tables
-        self._stopped: Collection[str] = await tables.stopped()
-        if await tables.settle_behind():
+        before, self._stopped = self._stopped, await tables.stopped()
+        if await tables.settle_behind() or before != self._stopped:
             self.wake()
         if number % _NOTES_EVERY == 0:
             problem = self._problem()
             text = None if problem is None else str(problem)
             await tables.note_worker(self._id, self._started_at, text)
+            self._workers: int = max(1, len(await tables.workers()))
             self.waiting: int = await tables.count_waiting()

@@ -15,7 +15,7 @@ from healthmsg.cli.bots.lines import clock_time
 from healthmsg.cli.bots.running import ControlAt, Say
 from healthmsg.cli.stopping import Stopping
 from healthmsg.cli.terminal import without_blocking_output
-from healthmsg.cli.working.lines import WorkerLog, figures, limit_away_line, problem_line
+from healthmsg.cli.working.lines import Trouble, WorkerLog, figures, limit_away, trouble_of
 from healthmsg.cli.working.options import ProbesAt
 from healthmsg.client import Client
 from healthmsg.worker import Worker, WorkerStats
@@ -74,19 +74,21 @@ class WorkerRun:
     def is_ready(self) -> bool:
         """Whether it sends, or would if there were something to send; not once it is being stopped."""
         worker = self._worker
-        return worker is not None and worker.is_ready and not self._stopping.number and not self.problem
+        if worker is None or self._stopping.number:
+            return False
+        return worker.is_ready and self.trouble is None
 
     @property
-    def problem(self) -> str:
-        """What keeps it from sending, and what to do; empty: nothing does."""
+    def trouble(self) -> Trouble | None:
+        """What keeps it from sending."""
         if self._worker is not None and (problem := self._worker.problem) is not None:
-            return problem_line(problem)
+            return trouble_of(problem)
         if self._client is not None:
             limit = self._client.stats().limit
             # What is leased is used up first; with `fallback="divide"`, a part is held all the time.
             if limit.store_away_for is not None and not limit.held:
-                return limit_away_line()
-        return ""
+                return limit_away()
+        return None
 
     async def _run(self) -> None:
         async with AsyncExitStack() as stack:
@@ -111,7 +113,7 @@ class WorkerRun:
         written = WorkerLog(self.is_quiet)
         now = asyncio.get_running_loop().time
         while True:
-            for line in written.lines(self.problem, worker.stats(), now(), is_ready=worker.is_ready):
+            for line in written.lines(self.trouble, worker.stats(), now(), is_ready=worker.is_ready):
                 self._say(line)
             self._report(worker)
             await asyncio.sleep(_LOOK_EVERY)
@@ -162,7 +164,7 @@ class WorkerRun:
         worker, client = self._worker, self._client
         document: dict[str, object] = {"ready": self.is_ready, "stopping": bool(self._stopping.number)}
         if worker is not None and client is not None:
-            document["problem"] = self.problem or None
+            document["problem"] = None if (trouble := self.trouble) is None else trouble.line
             document["worker"] = worker.stats().to_dict()
             document["client"] = asdict(client.stats())
         return Answer(document)
