@@ -130,7 +130,7 @@ class RedisSource:
         self._ask_at = -math.inf
         self._poked.set()
 
-    def problem(self) -> Exception | None:
+    def problem(self) -> StoreAwayError | None:
         """Return why no call can get a slot, if so."""
         if self._is_refused:
             return StoreAwayError(_OTHER_TERMS)
