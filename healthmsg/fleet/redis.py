@@ -159,6 +159,7 @@ class RedisSource:
             with suppress(RedisError, OSError, TimeoutError):
                 async with asyncio.timeout(_LONGEST_CLOSE):
                     await self._ask((0, 0, 0))
+                    await finished(_answer(self._redis.zrem(self._keys[-1], self._me)))
         with suppress(RedisError, OSError):
             await finished(self._redis.aclose())
 
@@ -170,7 +171,7 @@ class RedisSource:
             await self._until_there_is_something_to_ask()
             try:
                 await self._turn()
-            except (RedisError, OSError, TimeoutError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, no call may wait for ever
                 self._note_away(type(error).__name__)
                 await self._stay_away(wait)
                 wait = min(2 * wait, _LONGEST_WAIT)
@@ -189,6 +190,8 @@ class RedisSource:
 
     def _has_to_ask(self) -> bool:
         window = self.window
+        if self._away_since is not None or self._is_refused:
+            return True
         return bool(self._pause or window.back or window.taken or any(self._wanted()) or any(self._in_queue))
 
     async def _turn(self) -> None:
@@ -197,9 +200,9 @@ class RedisSource:
         answer = await self._ask(wanted)
         answered_at = machine_seconds()
         if answer[0] == b"terms":
-            self._is_refused = True
+            self._is_refused, self._in_queue = True, (False, False, False)
             self._fail()
-            self._ask_at = self._now() + 1.0
+            self._ask_at = self._now() + _LONGEST_WAIT
             return
         self._note_back()
         wait, paused, asked, elapsed, workers = (int(value) / _MICRO for value in answer[1:6])
@@ -407,6 +410,11 @@ def _still_wanted(wanted: tuple[int, int, int], granted: int) -> tuple[bool, boo
         left.append(number > granted)
         granted = max(0, granted - number)
     return left[0], left[1], left[2]
+
+
+async def _answer(asked: Any) -> Any:
+    # redis-py's types leave open whether a command is to be awaited.
+    return await asked
 
 
 def _micro(seconds: float) -> int:
