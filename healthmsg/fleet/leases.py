@@ -29,6 +29,8 @@ _LONGEST_WAIT: Final = 0.5
 # Turns a second, on average, and how many may follow one another at once.
 _TURNS_PER_SECOND: Final = 3.5
 _TURNS_AT_ONCE: Final = 3.0
+# What another attempt costs, when another process was faster.
+_OF_A_CONFLICT: Final = 0.4
 _LONGEST_CLOSE: Final = 1.0
 _AWAY: Final = (
     "the limit of calls is shared over a store that has not answered for {seconds:.0f} s ({problem}), and"
@@ -256,6 +258,9 @@ class LeasedSource:
             self._end_dividing()
             if self._barred_until > machine_seconds():
                 break
+            if holder.is_outdated(read):
+                self._budget -= _OF_A_CONFLICT
+                continue
             if not holder.renewed(read, machine_seconds(), needs) and not self._is_closing:
                 break
             change = holder.decide(read, machine_seconds(), needs, leaving=self._is_closing)
@@ -263,6 +268,10 @@ class LeasedSource:
                 holder.committed(change.ledger, machine_seconds())
                 break
             holder.refused()
+            self._budget -= _OF_A_CONFLICT
+            if self._budget < -1 and not self._is_closing:
+                self._heard = True  # later
+                break
         self._away_since, self._is_hopeless = None, False
 
     # --- what comes from outside

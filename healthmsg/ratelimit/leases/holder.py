@@ -106,6 +106,7 @@ class Holder:
     _given: int = field(default=0, init=False)
     _returning: list[float] = field(factory=list, init=False)
     """When those slots come back that are out of the window, and in its name in the ledger."""
+    _server: str = field(default="", init=False)
     _written: int = field(default=0, init=False)
     """How many of them are free in the ledger that is being written."""
     _attempt: _Attempt | None = field(default=None, init=False)
@@ -164,6 +165,11 @@ class Holder:
         """Note when a turn begins: its lease counts from here."""
         self._asked_at = now
 
+    def is_outdated(self, read: Read) -> bool:
+        """Return whether more is known here than was read: others have written since, and that was heard."""
+        me = None if read.ledger is None else read.ledger.members.get(self.id)
+        return me is not None and read.server == self._server and me.given < self._given
+
     def renewed(self, read: Read, now: float, needs: Needs) -> bool:
         """Take in what was read, the own beat having risen; return whether there is something to write."""
         ledger = read.ledger
@@ -176,7 +182,7 @@ class Holder:
             self._extend()
         if ledger.pause is not None:
             self._hear_pause(ledger.pause, now)
-        over = self._watch(ledger, read, now)
+        over, self._server = self._watch(ledger, read, now), read.server
         self.workers = len(ledger.members)
         self._target = ledger.targets()[self.id]
         return bool(
@@ -212,7 +218,7 @@ class Holder:
         self._balance(ledger, me)
         before = {name: member.given for name, member in ledger.members.items()}
         self._write(me, needs, read.server)
-        over = self._watch(ledger, read, now)
+        over, self._server = self._watch(ledger, read, now), read.server
         for name in over:
             ledger.remove(name)
         self._give_back(ledger, me)
@@ -299,7 +305,9 @@ class Holder:
             self.window.clear()
             self._returning.clear()
             self._attempt = None
-            self.id, self.writes, self._given = self.new_id(), 0, 0
+            if me is not None or self.writes or not self.id:
+                self.id = self.new_id()
+            self.writes = self._given = 0
             me = ledger.members[self.id] = Member(self.window.arrival)
         self._settle_attempt(me)
         self._take_gifts(me.given, me.gifts)

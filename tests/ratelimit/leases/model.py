@@ -47,10 +47,13 @@ class Store:
     history: list[tuple[float, str | None, dict[str, int]]] = field(factory=list)
     turns: int = 0
 
-    def write(self, change: Change) -> bool:
-        """Let beats begin, rise and end; return whether the ledger may be written."""
+    def write(self, change: Change, *, is_current: bool) -> bool:
+        """Let beats begin, rise and end; return whether the ledger may be written.
+
+        What happens to beats before that is seen stays, as in the database.
+        """
         if change.joins:
-            self.beats[change.id] = 1
+            self.beats[change.id] = self.beats.get(change.id, 0) + 1
         elif change.id not in self.beats:
             return False
         else:
@@ -59,9 +62,9 @@ class Store:
             if self.beats.get(name, -1) != beat:
                 return False  # those before it stay out: their leases were over
             self.beats.pop(name, None)
-        if change.leaves:
+        if is_current and change.leaves:
             del self.beats[change.id]
-        return True
+        return is_current
 
     def restart(self, now: float, forget: float = 0.0) -> None:
         """Start again, perhaps without what was acknowledged last."""
@@ -96,6 +99,7 @@ class Process:
     turn: int = 0
     in_turn: bool = False
     is_connected: bool = True
+    has_left: bool = False
     needs_turn: bool = True
     budget: float = TURNS_AT_ONCE
     free_from: float = -1.0
@@ -149,7 +153,7 @@ class Process:
             or self.holder.wants_more(needs)
             or self.holder.has_to_return()
         )
-        if due and not self.in_turn and self.is_connected and self.budget >= 1:
+        if due and not self.in_turn and self.is_connected and self.budget >= 1 and not self.has_left:
             self.budget -= 1
             self.begin(needs)
 
@@ -199,10 +203,10 @@ class Process:
             if not store.is_up or turn != self.turn:
                 self.fail(turn)
                 return
-            if self.holder.id in store.beats:
-                store.beats[self.holder.id] += 1
             locks = None if self.is_pooled else set(store.locks)
             read = (store.text, store.token, store.server, dict(store.beats), locks)
+            if self.holder.id in store.beats:
+                store.beats[self.holder.id] += 1
             fleet.requests += 1
             fleet.after(fleet.leg(), lambda: self.decide(turn, read, needs, leaving), to=self)
 
@@ -214,6 +218,9 @@ class Process:
         fleet, store = self.fleet, self.fleet.store
         text, token, server, beats, locks = read
         found = Read(None if text is None else Ledger.from_json(text), server, beats, locks)
+        if self.holder.is_outdated(found):
+            self.read(turn, needs, leaving)
+            return
         if not self.holder.renewed(found, self.machine_now(), needs) and not leaving:
             self.in_turn = False
             return
@@ -227,7 +234,7 @@ class Process:
                 self.fail(turn)
                 return
             fleet.requests += 1
-            if store.token != token or not store.write(change):
+            if not store.write(change, is_current=store.token == token):
                 fleet.after(fleet.leg(), lambda: self.refused(turn, needs, leaving), to=self)
                 return
             store.text, store.token = written, store.token + 1
@@ -280,6 +287,7 @@ class Process:
     def leave(self) -> None:
         if self.is_connected and not self.in_turn:
             self.begin((0, 0, 0), leaving=True)
+            self.has_left = True
             self.demand = lambda _: (0, 0)
             self.fleet.after(1.0, self.kill)
         else:
@@ -397,3 +405,73 @@ class Fleet:
 
     def rate(self, since: float, until: float) -> float:
         return sum(since <= at < until for at in self.arrivals) / (until - since)
+
+
+def bulk(_: float) -> tuple[int, int]:
+    """Have calls of the background wait always."""
+    return 0, 50
+
+
+def restart(fleet: Fleet, seconds: float, forget: float = 0.0) -> None:
+    """Let the store be away for that long; `forget`: for which last seconds it has lost all."""
+    fleet.store.is_up = False
+    fleet.store.locks = set()
+    for process in fleet.processes:
+        if process.is_alive:
+            process.lose_connection()
+    fleet.after(seconds, lambda: fleet.store.restart(fleet.now, forget))
+
+
+def changing_demand(random: Random) -> Callable[[float], tuple[int, int]]:
+    """Return a demand that comes and goes, or one that is always there."""
+    if random.random() < 0.5:
+        return bulk
+    period, background = random.uniform(1, 6), random.choice([0, 50])
+
+    def demand(now: float) -> tuple[int, int]:
+        interactive = random.choice([0, 0, 0, 0, 0, 0, 1, 3]) if int(now / period) % 2 else 0
+        return interactive, background if int(now / period / 2) % 2 else 0
+
+    return demand
+
+
+def befall(fleet: Fleet, random: Random, *, forgets: bool) -> None:
+    """Let something happen to one process, to its connection, or to the store."""
+    alive = [process for process in fleet.processes if process.is_alive]
+    what = random.choice(["kill", "freeze", "suspend", "join", "leave", "end session", "restart"])
+    if what == "join" or not alive:
+        fleet.join(changing_demand(random), pooled=random.random() < 0.3)
+        return
+    process = random.choice(alive)
+    if what == "kill":
+        process.kill()
+    elif what == "leave":
+        process.leave()
+    elif what == "end session":
+        process.lose_connection()
+    elif what == "restart":
+        restart(fleet, random.choice([0.05, 0.5, 2, 4]), random.choice([0.3, 0.6]) if forgets else 0.0)
+    else:
+        process.sleep(random.choice([0.1, 0.5, 1, 2, 4]), machine=what == "suspend")
+
+
+def run_at_random(seed: int, seconds: float) -> Fleet:
+    """Run a fleet to which something happens about each second."""
+    random = Random(seed * 7919)  # noqa: S311 - a schedule
+    fleet = Fleet(
+        seed,
+        network=Network(0.0005, random.choice([0.005, 0.03, 0.1])),
+        jitter=random.choice([(0.0005, 0.002), (0.005, 0.08), (0.0, 0.1)]),
+        lost_answers=random.choice([0, 0, 0.02, 0.1]),
+        connect_most=random.choice([0.002, 0.05, 0.3]),
+    )
+    for _ in range(random.choice([1, 2, 3, 5])):
+        fleet.join(changing_demand(random), pooled=random.random() < 0.3)
+    forgets = random.random() < 0.3
+    at = 1.0
+    while at < seconds:
+        fleet.run(at)
+        befall(fleet, random, forgets=forgets)
+        at += random.expovariate(0.8)
+    fleet.run(seconds)
+    return fleet
