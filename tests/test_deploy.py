@@ -21,8 +21,8 @@ PROBES = {"/health", "/ready"}
 # Those that no option of a command has.
 OTHERS = {
     *("HEALTHMSG_TOKEN", "HEALTHMSG_ENVIRONMENT", "HEALTHMSG_API_URL", "HEALTHMSG_LOG"),
-    # Those of `TokenCipher.from_env`.
-    *("HEALTHMSG_TOKEN_KEYS", "HEALTHMSG_TOKEN_KEYS_FILE"),
+    # Of a token in a store: `Client.from_env` and `TokenCipher.from_env`.
+    *("HEALTHMSG_TOKEN_USER", "HEALTHMSG_TOKEN_KEYS", "HEALTHMSG_TOKEN_KEYS_FILE", "HEALTHMSG_CLIENT_ID"),
 }
 
 

@@ -7,8 +7,11 @@ from typing import Final
 from healthmsg.cli.files import JOURNAL_VARIABLE
 from healthmsg.cli.problems import RefusedError, system_reason
 
-# The last one is read by clients of the users' own.
-VARIABLES: Final = ("HEALTHMSG_TOKEN", JOURNAL_VARIABLE, "HEALTHMSG_CLIENT_SECRET")
+VARIABLES: Final = (
+    *("HEALTHMSG_TOKEN", JOURNAL_VARIABLE),
+    # Of tokens that are renewed: a store's URL may have a password in it.
+    *("HEALTHMSG_TOKEN_STORE", "HEALTHMSG_CLIENT_SECRET"),
+)
 ENDING: Final = "_FILE"
 # Bytes; more is no secret of these.
 _LONGEST: Final = 16 * 1024

@@ -17,7 +17,7 @@ import yaml
 from aiohttp import ClientError, ClientSession
 from attrs import define, field
 
-from healthmsg import CampaignInfo, Outgoing, open_campaigns
+from healthmsg import CampaignInfo, Outgoing, SQLTokenStore, Token, TokenCipher, open_campaigns
 from healthmsg.sandbox import Delay, Sandbox
 from tests.cli.command_line import until_sending
 from tests.journal_databases import running_postgresql
@@ -110,13 +110,15 @@ class Fleet:
     workers: list[WorkerProcess] = field(factory=list)
     chats: list[str] = field(factory=list)
 
-    async def start(self) -> WorkerProcess:
+    async def start(self, *, with_token: bool = True) -> WorkerProcess:
         """Start a worker with the command, the variables and the secrets of the manifest.
 
         What was under way when it is killed is looked for sooner than in earnest.
         """
         port = free_port()
         command, variables = from_manifest(self.sandbox.environment.api_url, self.folder, port)
+        if not with_token:
+            del variables["HEALTHMSG_TOKEN_FILE"]
         process = await asyncio.create_subprocess_exec(
             *command,
             *("--settle", "5"),
@@ -261,6 +263,45 @@ async def test_a_worker_whose_token_is_revoked_says_so_and_ends_and_the_rest_wai
         await fleet.until_noted()
         fleet.check_all_once()
         fleet.check_nothing_private()
+
+
+@pytest.mark.thorough
+async def test_workers_renew_a_stored_token_once_when_it_is_refused_and_go_on(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text(TokenCipher.new_key())
+    async with a_fleet(database, tmp_path, 0, refresh_tokens=True, revoke_on_reuse=True) as fleet:
+        sandbox = fleet.sandbox
+        token = Token(fleet.token, refresh_token=sandbox.issue_token(refresh=True))
+        cipher = TokenCipher(keys.read_text())
+        await SQLTokenStore(database, cipher).save("practice", token)
+        for name, value in {
+            "HEALTHMSG_TOKEN_STORE": database,
+            "HEALTHMSG_TOKEN_USER": "practice",
+            "HEALTHMSG_TOKEN_KEYS_FILE": str(keys),
+            "HEALTHMSG_TOKEN_URL": str(sandbox.environment.token_url),
+            "HEALTHMSG_CLIENT_ID": sandbox.client_id,
+            "HEALTHMSG_CLIENT_SECRET": sandbox.client_secret,
+        }.items():
+            monkeypatch.setenv(name, value)
+        for _ in range(2):
+            await fleet.start(with_token=False)
+        for worker in fleet.workers:
+            await worker.until_it_is("/ready", 200)
+        await fleet.add(90)
+        await fleet.until_delivered(20)
+        sandbox.revoke_token(fleet.token)
+        await fleet.until_delivered(90)
+        await fleet.until_noted()
+
+        assert sum("oauth" in call.path for call in sandbox.calls) == 1
+        for worker in fleet.workers:
+            assert await worker.end(signal.SIGTERM) == 0
+            assert "another token" not in worker.log
+        fleet.check_all_once()
+        fleet.check_nothing_private()
+        assert sandbox.rejected == 0
 
 
 class RestartablePostgreSQL:
