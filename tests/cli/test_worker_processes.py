@@ -205,7 +205,6 @@ async def test_two_workers_share_a_campaign_and_one_that_is_stopped_in_the_middl
         fleet.check_all_once()
         fleet.check_nothing_private()
         assert (counts.delivered, counts.messages) == (90, 90)
-        assert fleet.sandbox.rejected == 0
         for worker in fleet.workers:
             assert "being finished" in worker.log
             assert "0 under way" in worker.log.splitlines()[-1]
