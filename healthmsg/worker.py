@@ -37,7 +37,7 @@ class WorkerStats(Model):
     not_sent: int = 0
     """Refused, and so on: certainly not delivered, and will not be."""
     unknown: int = 0
-    """Could not be found out; or not yet, when it was stopped: then the next worker does."""
+    """Could not be found out. Not what was in doubt when the worker stopped: others find that out."""
     attempts: int = 0
     """Calls that were begun for these, by any worker; one that was stopped before it left is among them."""
     claimed: int = 0
@@ -105,6 +105,8 @@ class Worker:
         self._has_worked = False
         self._outcomes = dict.fromkeys(Outcome, 0)
         self._attempts = 0
+        # By what it sent with earlier openings of the journal.
+        self._left_before = 0
 
     async def run(self) -> None:
         """Send until `stop` is called; then finish what is under way, and leave the rest to others.
@@ -123,6 +125,7 @@ class Worker:
         self._has_begun = True
         wait = _FIRST_WAIT
         while not self._stopping.is_set():
+            self._left_before = self._left_in_doubt()
             sending = self._sending = self._register(_Sending(self._client, self._journal, self._settle))
             problem = await self._send(sending)
             self._has_worked |= sending.supply.has_begun
@@ -148,7 +151,7 @@ class Worker:
         found = WorkerStats(
             delivered=outcomes[Outcome.DELIVERED],
             not_sent=outcomes[Outcome.NOT_SENT],
-            unknown=outcomes[Outcome.UNKNOWN],
+            unknown=outcomes[Outcome.UNKNOWN] - self._left_in_doubt(),
             attempts=self._attempts,
         )
         if sending is None:
@@ -190,6 +193,10 @@ class Worker:
         except (JournalError, CallError) as error:
             return error
         return None
+
+    def _left_in_doubt(self) -> int:
+        """Return how many results say only that it was stopped before the outcome was known."""
+        return self._left_before + (0 if self._sending is None else self._sending.runner.left_in_doubt)
 
     def _may_pass(self, problem: Exception) -> bool:
         if isinstance(problem, JournalError):

@@ -208,6 +208,8 @@ class Runner:
         self._polled_at = 0.0
         self.superseded: int = 0
         """How many messages of the journal are left out, since a later run had something else for them."""
+        self.left_in_doubt: int = 0
+        """Of how many results the outcome is unknown since the run ended before it was found out."""
         self.is_open: bool = False
         """Whether the journal is open. Before that, the attributes below are not set."""
         self.journal: Journal
@@ -451,6 +453,7 @@ class Runner:
         """Return the result of a message whose task was cancelled, or had a bug."""
         attempts = claim.attempts + self._calls.calls_of(task)
         if task in self.doubts or claim.state is not State.WAITING or self._calls.has_begun(task):
+            self.left_in_doubt += 1
             unclear = self.doubts.pop(task) or SendingStoppedError(self._sender.unresolved_text)
             result = self._sender.result(claim, Outcome.UNKNOWN, unclear, attempts)
         elif self.journal.is_durable:

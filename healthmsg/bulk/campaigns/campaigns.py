@@ -82,8 +82,9 @@ class Campaigns:
 
         If this ends early, nothing is sent: adding the same again enters what is missing, and nothing twice;
         see `CampaignJournal.enter` for what makes two messages the same. Messages that cannot be sent are
-        refused, each by itself, and the report says why. What is added to a campaign that was entered
-        completely is sent as it comes, and so is what `enter` enters into it.
+        refused, each by itself, and the report says why. A campaign that is there already keeps its state.
+        What is added to one that was entered completely is sent as it comes, and so is what `enter` enters
+        into it.
 
         `weight`, from 1 to 100, is its share beside the other campaigns that are sent: with 3 it gets three
         times as many calls as one with 1. Left out, it is 1, or stays what it is.

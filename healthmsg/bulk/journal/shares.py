@@ -1,6 +1,8 @@
 """How campaigns share what can be sent: by weight, and none of them starves. Pure: no clock, no I/O."""
 
 from collections.abc import Callable, Mapping
+from math import lcm
+from typing import Final
 
 from attrs import define, field
 
@@ -8,6 +10,8 @@ from healthmsg.bulk.journal.base import Claim
 
 Take = Callable[[str, int], list[Claim]]
 """Takes at most so many of a campaign's next messages."""
+# That all weights divide: so passes are whole numbers, and equal ones are equal.
+_WHOLE: Final = lcm(*range(1, 101))
 
 
 @define
@@ -20,45 +24,48 @@ class Shares:
     claims in the same proportion, so does the fleet.
     """
 
-    _passes: dict[str, float] = field(factory=dict, init=False)
-    _noted: dict[str, float] = field(factory=dict, init=False)
+    _passes: dict[str, int] = field(factory=dict, init=False)
+    _noted: dict[str, int] = field(factory=dict, init=False)
 
     def fill(self, most: int, weights: Mapping[str, int], take: Take) -> list[Claim]:
         """Take at most so many messages: of each campaign its share, and of the rest what they leave over.
 
+        They come as they are to be sent, those of each campaign spread over the others'.
+
         It may be done again, with the same transaction: nothing counts before `charge`.
         """
-        passes, left, claims = self._current(weights), dict(weights), list[Claim]()
+        passes, left, claims = self._current(weights), dict(weights), list[tuple[int, str, Claim]]()
         while left and len(claims) < most:
             for name, quota in _divide(most - len(claims), left, passes).items():
                 taken = take(name, quota)
-                claims += taken
-                passes[name] += len(taken) / weights[name]
+                for claim in taken:
+                    passes[name] += _WHOLE // weights[name]
+                    claims.append((passes[name], name, claim))
                 if len(taken) < quota:
                     del left[name]
         if left:
             # What has nothing to claim gathers no credit.
             front = min(passes[name] for name in left)
             passes = {name: one if name in left else max(one, front) for name, one in passes.items()}
-        self._noted: dict[str, float] = passes
-        return claims
+        self._noted: dict[str, int] = passes
+        return [claim for *_, claim in sorted(claims, key=lambda one: one[:2])]
 
     def charge(self) -> None:
         """Count what the last `fill` has taken."""
-        self._passes: dict[str, float] = self._noted
+        self._passes: dict[str, int] = self._noted
 
-    def _current(self, weights: Mapping[str, int]) -> dict[str, float]:
-        """Return the passes of these campaigns; the lowest is 0, so that they stay exact."""
-        front = min((self._passes[name] for name in weights if name in self._passes), default=0.0)
+    def _current(self, weights: Mapping[str, int]) -> dict[str, int]:
+        """Return the passes of these campaigns; the lowest is 0, so that they stay small."""
+        front = min((self._passes[name] for name in weights if name in self._passes), default=0)
         return {name: self._passes.get(name, front) - front for name in weights}
 
 
-def _divide(most: int, weights: Mapping[str, int], passes: Mapping[str, float]) -> dict[str, int]:
+def _divide(most: int, weights: Mapping[str, int], passes: Mapping[str, int]) -> dict[str, int]:
     """Return how many of the next messages are each campaign's, the neediest first."""
     ahead, quotas = {name: passes[name] for name in weights}, dict[str, int]()
     for _ in range(most):
         # From the same pass the heavier one goes first; then by name, as each worker does it.
         name = min(ahead, key=lambda one: (ahead[one], -weights[one], one))
-        ahead[name] += 1 / weights[name]
+        ahead[name] += _WHOLE // weights[name]
         quotas[name] = quotas.get(name, 0) + 1
     return quotas

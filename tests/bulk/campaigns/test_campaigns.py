@@ -57,41 +57,41 @@ async def test_what_is_added_waits_and_is_known_the_next_time(target: str) -> No
     assert info.problem == "no worker is running"
 
 
-async def test_nothing_is_claimed_of_a_campaign_whose_adding_was_cut_off(target: str) -> None:
+async def test_nothing_is_claimed_of_a_campaign_whose_adding_was_cut_off(file: Path) -> None:
     def cut_off() -> Iterator[Outgoing]:
         yield from texts(FOUR[:2])
         raise OSError("the list is gone")
 
-    async with open_campaigns(target) as campaigns:
+    async with open_campaigns(file) as campaigns:
         with pytest.raises(OSError, match="the list is gone"):
             await campaigns.add("recall", cut_off())
         info = await campaigns.get("recall")
     assert (info.is_entered, info.counts.held, info.counts.waiting) == (False, 2, 0)
     assert info.problem is not None
     assert "not all of it is entered" in info.problem
-    assert await claimed(target) == []
+    assert await claimed(file) == []
 
-    async with open_campaigns(target) as campaigns:
+    async with open_campaigns(file) as campaigns:
         report = await campaigns.add("recall", texts(FOUR))
 
     assert (report.entered, report.known) == (2, 2)
-    assert await claimed(target) == ["Bericht 0"] * 4
+    assert await claimed(file) == ["Bericht 0"] * 4
 
 
-async def test_a_producer_that_is_run_twice_enters_each_message_once(target: str) -> None:
+async def test_a_producer_that_is_run_twice_enters_each_message_once(file: Path) -> None:
     given = [Outgoing(FOUR[0], "Een", key="k"), Outgoing(FOUR[0], "Twee"), Outgoing(FOUR[0], "Twee")]
-    async with open_journal(target) as journal:
+    async with open_journal(file) as journal:
         first = await journal.enter(given[:2], campaign="recall")
         second = await journal.enter(given, campaign="recall")
         other = await journal.enter(given, campaign="other")
 
     assert (first.entered, second.entered, second.known, other.entered) == (2, 1, 2, 3)
-    assert (await counts(target, "recall")).waiting == 3
+    assert (await counts(file, "recall")).waiting == 3
 
 
-async def test_what_cannot_be_sent_is_refused_by_itself_and_its_text_is_in_no_error(target: str) -> None:
+async def test_what_cannot_be_sent_is_refused_by_itself_and_its_text_is_in_no_error(file: Path) -> None:
     given = [Outgoing("nobody", "Geheim"), Outgoing(FOUR[0], ""), Outgoing(FOUR[1], "Goed")]
-    async with open_campaigns(target) as campaigns:
+    async with open_campaigns(file) as campaigns:
         report = await campaigns.add("recall", given)
 
     assert (report.entered, report.refused) == (1, 2)
@@ -259,20 +259,20 @@ async def test_a_campaign_goes_on_behind_what_a_run_has_left_unsent(target: str)
     assert await claimed(target) == ["Bericht 0"]
 
 
-async def test_what_a_person_says_was_not_sent_is_sent_again(target: str) -> None:
-    async with open_campaigns(target) as campaigns:
+async def test_what_a_person_says_was_not_sent_is_sent_again(file: Path) -> None:
+    async with open_campaigns(file) as campaigns:
         await campaigns.add("recall", texts(FOUR[:1]))
-    async with open_sql_journal(target) as journal:
+    async with open_sql_journal(file) as journal:
         (claim,) = await CampaignTables(journal).claim(1)
         await journal.begin(claim, NOW, claim.chat)
         await journal.finish(claim, Outcome.UNKNOWN, error="why", is_final=True)
-    async with open_campaigns(target) as campaigns:
+    async with open_campaigns(file) as campaigns:
         (found,) = [one async for one in campaigns.unknown("recall")]
         assert (await campaigns.get("recall")).counts.unknown == 1
     assert (found.error, found.campaign) == ("why", "recall")
 
-    await JournalReview(target).decide(found.key, Outcome.NOT_SENT, by="An Visser")
+    await JournalReview(file).decide(found.key, Outcome.NOT_SENT, by="An Visser")
 
-    async with open_sql_journal(target) as journal:
+    async with open_sql_journal(file) as journal:
         assert await CampaignTables(journal).settle_behind()
-    assert await claimed(target) == ["Bericht 0"]
+    assert await claimed(file) == ["Bericht 0"]

@@ -58,6 +58,12 @@ def test_no_campaign_starves_beside_one_of_the_greatest_weight() -> None:
     assert drawn.count("a") == 3
 
 
+def test_the_messages_of_each_campaign_are_spread_over_the_others() -> None:
+    shares, stock = Shares(), Stock(a=100, b=100)
+
+    assert "".join(map(str, stock.draw(shares, 12, a=1, b=3))) == "bbabbbabbbab"
+
+
 def test_what_one_leaves_over_the_others_get() -> None:
     shares, stock = Shares(), Stock(a=100, b=2)
 
