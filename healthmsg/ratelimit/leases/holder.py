@@ -364,6 +364,9 @@ class Holder:
     def _watch(self, ledger: Ledger, read: Read, now: float) -> dict[str, int]:
         """Return those whose lease is over, with their beats, and see when the next one may be."""
         over: dict[str, int] = {}
+        if read.server != self._server:
+            # A beat that was lost and has risen again would look as if it stood still.
+            self._seen.clear()
         self._expires_at = math.inf
         self._seen = {name: seen for name, seen in self._seen.items() if name in ledger.members}
         for name, member in list(ledger.members.items()):

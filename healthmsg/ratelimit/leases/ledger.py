@@ -123,8 +123,8 @@ class Ledger:
     def hand_out(self) -> None:
         """Hand the free slots to those who should have more: what rests least to what goes first.
 
-        What no process needs is held all the same, evenly: then it is there when it is needed, and whoever
-        has it pays it at once.
+        What no process needs is held all the same, evenly: then it is there when it is needed, and its
+        holder pays it at once.
         """
         targets = self.targets()
         self.free.sort()

@@ -100,6 +100,8 @@ class Process:
     in_turn: bool = False
     is_connected: bool = True
     has_left: bool = False
+    cut_until: float = -1.0
+    """Until when nothing comes through between it and the store."""
     needs_turn: bool = True
     budget: float = TURNS_AT_ONCE
     free_from: float = -1.0
@@ -124,6 +126,8 @@ class Process:
         self.take_lock()
 
     def take_lock(self) -> None:
+        if self.holder.lock is not None:  # what is left of a connection that was cut
+            self.fleet.store.locks.discard(self.holder.lock)
         if not self.is_pooled:
             self.holder.lock = self.fleet.random.getrandbits(31)
             self.fleet.store.locks.add(self.holder.lock)
@@ -200,6 +204,8 @@ class Process:
         fleet, store = self.fleet, self.fleet.store
 
         def at_the_store() -> None:
+            if self.is_cut(turn):
+                return
             if not store.is_up or turn != self.turn:
                 self.fail(turn)
                 return
@@ -230,6 +236,8 @@ class Process:
         written = ledger.to_json()
 
         def at_the_store() -> None:
+            if self.is_cut(turn):
+                return
             if not store.is_up or store.server != server:
                 self.fail(turn)
                 return
@@ -257,6 +265,25 @@ class Process:
             self.in_turn = False
             self.holder.committed(ledger, self.machine_now())
 
+    def is_cut(self, turn: int) -> bool:
+        """Return whether a message is lost on the way. That is noticed when the statement takes too long."""
+        if self.fleet.now >= self.cut_until:
+            return False
+        self.fleet.after(TERMS.lease, lambda: self.give_up(turn), to=self)
+        return True
+
+    def give_up(self, turn: int) -> None:
+        if turn == self.turn:
+            self.turn += 1
+            self.is_connected = False
+            self.see_loss()
+
+    def cut(self, seconds: float, *, ends_session: bool) -> None:
+        """Let nothing come through; with `ends_session`, the connection was ended before, on both sides."""
+        if ends_session:
+            self.lose_connection()
+        self.cut_until = self.fleet.now + seconds
+
     def fail(self, turn: int) -> None:
         """Let the connection break: the store sees it at once, this process a little later."""
         if turn == self.turn:
@@ -277,6 +304,9 @@ class Process:
         self.fleet.after(self.fleet.random.uniform(0.01, 0.05), self.connect, to=self)
 
     def connect(self) -> None:
+        if self.fleet.now < self.cut_until:
+            self.fleet.after(0.2, self.connect, to=self)
+            return
         if not self.fleet.store.is_up:
             self.holder.go_on()
             self.fleet.after(0.1, self.connect, to=self)
@@ -369,7 +399,8 @@ class Fleet:
         if not notice:
             return
         for process in self.processes:
-            if process is not writer and process.is_connected and not process.is_pooled:
+            hears = process.is_connected and not process.is_pooled and self.now >= process.cut_until
+            if process is not writer and hears:
 
                 def hear(process: Process = process) -> None:
                     if process.is_connected and process.holder.hear(notice, process.machine_now()):
@@ -435,10 +466,15 @@ def changing_demand(random: Random) -> Callable[[float], tuple[int, int]]:
     return demand
 
 
+EVENTS = ["kill", "freeze", "suspend", "join", "leave", "end session", "cut", "cut", "restart"]
+
+
 def befall(fleet: Fleet, random: Random, *, forgets: bool) -> None:
     """Let something happen to one process, to its connection, or to the store."""
     alive = [process for process in fleet.processes if process.is_alive]
-    what = random.choice(["kill", "freeze", "suspend", "join", "leave", "end session", "restart"])
+    what = random.choice(
+        ["kill", "freeze", "suspend", "join", "leave", "end session", "cut", "cut", "restart"]
+    )
     if what == "join" or not alive:
         fleet.join(changing_demand(random), pooled=random.random() < 0.3)
         return
@@ -449,6 +485,8 @@ def befall(fleet: Fleet, random: Random, *, forgets: bool) -> None:
         process.leave()
     elif what == "end session":
         process.lose_connection()
+    elif what == "cut":
+        process.cut(random.choice([0.5, 2, 3, 5]), ends_session=random.random() < 0.5)
     elif what == "restart":
         restart(fleet, random.choice([0.05, 0.5, 2, 4]), random.choice([0.3, 0.6]) if forgets else 0.0)
     else:

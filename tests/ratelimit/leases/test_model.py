@@ -44,13 +44,18 @@ def test_processes_that_send_in_bulk_use_the_whole_limit(
     assert (fleet.requests - requests) / processes / 4 < 4
 
 
+def three_leave(fleet: Fleet) -> None:
+    for process in fleet.processes[:3]:
+        process.leave()
+
+
 CHANGES: dict[str, Callable[[Fleet], object]] = {
     "one is killed": lambda fleet: fleet.processes[0].kill(),
     "one is frozen": lambda fleet: fleet.processes[0].sleep(20, machine=False),
     "one machine sleeps": lambda fleet: fleet.processes[0].sleep(20, machine=True),
     "one joins": lambda fleet: fleet.join(bulk),
     "one leaves": lambda fleet: fleet.processes[0].leave(),
-    "three leave": lambda fleet: [process.leave() for process in fleet.processes[:3]],
+    "three leave": three_leave,
     "one session ends": lambda fleet: fleet.processes[0].lose_connection(),
     "the store is away for a moment": lambda fleet: restart(fleet, 0.3),
     "the store loses what it had last": lambda fleet: restart(fleet, 0.3, forget=0.6),
