@@ -8,12 +8,17 @@ from importlib import import_module
 # The one list of what is public here: each name, at its home. `python -m tests.test_public_names` writes the
 # same list to `__init__.pyi`, for type checkers.
 _NAMES = {
+    "healthmsg.auth.encryption": "TokenCipher",
     "healthmsg.auth.manager": "TokenManager",
     "healthmsg.auth.oauth": "AuthorizationRequest OAuthApp",
+    "healthmsg.auth.redis_store": "RedisTokenStore",
+    "healthmsg.auth.sql_store": "SQLTokenStore",
     "healthmsg.auth.stores": "FileTokenStore LockingTokenStore MemoryTokenStore TokenStore",
     "healthmsg.auth.token": "Token",
     "healthmsg.bulk": "JournalMessage JournalReview Outgoing Preview PreviewReport Problem ProblemKind"
     " Reconciled SendMany SendReport SendResult Upload UploadMany UploadResult",
+    "healthmsg.bulk.campaigns": "CampaignCounts CampaignInfo CampaignJournal CampaignState Campaigns"
+    " EntryReport Workforce open_campaigns open_journal",
     "healthmsg.client": "Client",
     "healthmsg.delivery.proof": "Attempt",
     "healthmsg.downloads.attachments": "DownloadAll DownloadResult",
@@ -48,6 +53,7 @@ _NAMES = {
     "healthmsg.transfer": "Progress",
     "healthmsg.transport.timeouts": "Timeout",
     "healthmsg.version": "__version__",
+    "healthmsg.worker": "Worker WorkerStats",
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}
 

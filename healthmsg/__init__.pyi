@@ -1,8 +1,11 @@
 # What is public, for type checkers. `python -m tests.test_public_names` writes it.
 
+from healthmsg.auth.encryption import TokenCipher as TokenCipher
 from healthmsg.auth.manager import TokenManager as TokenManager
 from healthmsg.auth.oauth import AuthorizationRequest as AuthorizationRequest
 from healthmsg.auth.oauth import OAuthApp as OAuthApp
+from healthmsg.auth.redis_store import RedisTokenStore as RedisTokenStore
+from healthmsg.auth.sql_store import SQLTokenStore as SQLTokenStore
 from healthmsg.auth.stores import FileTokenStore as FileTokenStore
 from healthmsg.auth.stores import LockingTokenStore as LockingTokenStore
 from healthmsg.auth.stores import MemoryTokenStore as MemoryTokenStore
@@ -22,6 +25,15 @@ from healthmsg.bulk import SendResult as SendResult
 from healthmsg.bulk import Upload as Upload
 from healthmsg.bulk import UploadMany as UploadMany
 from healthmsg.bulk import UploadResult as UploadResult
+from healthmsg.bulk.campaigns import CampaignCounts as CampaignCounts
+from healthmsg.bulk.campaigns import CampaignInfo as CampaignInfo
+from healthmsg.bulk.campaigns import CampaignJournal as CampaignJournal
+from healthmsg.bulk.campaigns import Campaigns as Campaigns
+from healthmsg.bulk.campaigns import CampaignState as CampaignState
+from healthmsg.bulk.campaigns import EntryReport as EntryReport
+from healthmsg.bulk.campaigns import Workforce as Workforce
+from healthmsg.bulk.campaigns import open_campaigns as open_campaigns
+from healthmsg.bulk.campaigns import open_journal as open_journal
 from healthmsg.client import Client as Client
 from healthmsg.delivery.proof import Attempt as Attempt
 from healthmsg.downloads.attachments import DownloadAll as DownloadAll
@@ -107,6 +119,8 @@ from healthmsg.resources.users import UserHandle as UserHandle
 from healthmsg.transfer import Progress as Progress
 from healthmsg.transport.timeouts import Timeout as Timeout
 from healthmsg.version import __version__ as __version__
+from healthmsg.worker import Worker as Worker
+from healthmsg.worker import WorkerStats as WorkerStats
 
 __all__ = [
     "Attachment",
@@ -115,6 +129,11 @@ __all__ = [
     "CallError",
     "CallRecord",
     "CallTimeoutError",
+    "CampaignCounts",
+    "CampaignInfo",
+    "CampaignJournal",
+    "CampaignState",
+    "Campaigns",
     "Chat",
     "ChatAddress",
     "ChatEvent",
@@ -127,6 +146,7 @@ __all__ = [
     "DeliveryUnknownError",
     "DownloadAll",
     "DownloadResult",
+    "EntryReport",
     "Environment",
     "Event",
     "Events",
@@ -185,8 +205,10 @@ __all__ = [
     "RateLimitedError",
     "ReauthorizationRequiredError",
     "Reconciled",
+    "RedisTokenStore",
     "Response",
     "Retries",
+    "SQLTokenStore",
     "SendMany",
     "SendReport",
     "SendResult",
@@ -196,6 +218,7 @@ __all__ = [
     "Timeout",
     "TimerDue",
     "Token",
+    "TokenCipher",
     "TokenManager",
     "TokenStore",
     "TypingStarted",
@@ -212,8 +235,13 @@ __all__ = [
     "VerificationAccepted",
     "VerificationPayload",
     "VerificationRejected",
+    "Worker",
+    "WorkerStats",
+    "Workforce",
     "__version__",
     "event_from_dict",
     "exact_aux_id",
     "fold_aux_id",
+    "open_campaigns",
+    "open_journal",
 ]

@@ -177,7 +177,8 @@ class ChatAddress:
     def parse(cls, text: str) -> "ChatAddress":
         """Return the address that a text means, such as `conversations/c1` or `aux/conversations/patient 7`.
 
-        All after the kind is the id, taken literally: nothing is unescaped.
+        All after the kind is the id, taken literally: nothing is unescaped. An auxiliary id in a text that
+        `exact_aux_id` has marked counts as exact.
 
         Raises:
             InvalidIdError: it does not start with one of the four kinds, or the id cannot be one.
@@ -185,7 +186,8 @@ class ChatAddress:
         if isinstance(text, str):
             for start, kind in ADDRESS_STARTS:
                 if text.startswith(start):
-                    return cls(kind, text.removeprefix(start))
+                    chat_id = text.removeprefix(start)
+                    return cls(kind, exact_aux_id(chat_id) if isinstance(text, ExactAuxId) else chat_id)
         raise InvalidIdError(_no_address(text))
 
 

@@ -1,8 +1,9 @@
-"""OpenTelemetry: a span and two measurements for each try (extra `otel`)."""
+"""OpenTelemetry: a span and two measurements for each try, and the figures of a worker (extra `otel`)."""
 
 import time
 from typing import Final
 
+from attrs import frozen
 from opentelemetry.metrics import Histogram, MeterProvider, get_meter
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 from opentelemetry.semconv.attributes.http_attributes import (
@@ -21,6 +22,7 @@ from healthmsg.version import __version__
 # Part of the conventions, but not yet of the package's stable names.
 _URL_TEMPLATE: Final = "url.template"
 _LIMIT_WAIT: Final = "healthmsg.limit.wait"
+_OUTCOME: Final = "healthmsg.outcome"
 # Seconds, as the conventions advise.
 _DURATIONS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 # Seconds: from one interval of the limit to a long pause.
@@ -79,6 +81,75 @@ class OpenTelemetryHook:
         if ERROR_TYPE in attributes:
             span.set_status(StatusCode.ERROR)
         span.end(ended)
+
+
+@frozen
+class WorkerFigures:
+    """What a worker of a fleet has done since it started, and what it has before it."""
+
+    delivered: int
+    not_sent: int
+    unknown: int
+    """Sent, and it could not be proven whether they arrived."""
+    under_way: int
+    waiting: int | None = None
+    """Messages of the whole journal; `None`: not known just now."""
+    slots: int | None = None
+    """How many of the calls of one interval this worker may make now; `None`: not known."""
+    is_ready: bool = True
+
+
+class WorkerMetrics:
+    """Reports the figures of a worker to OpenTelemetry. `healthmsg worker` does it by itself.
+
+    | instrument                  | kind    |                                                               |
+    |-----------------------------|---------|---------------------------------------------------------------|
+    | `healthmsg.messages`        | counter | by `healthmsg.outcome`: `delivered`, `not_sent` or `unknown`  |
+    | `healthmsg.messages.under_way` | gauge | messages that this worker has in hand                        |
+    | `healthmsg.messages.waiting` | gauge  | messages of the whole journal: the same from every worker     |
+    | `healthmsg.limit.slots`     | gauge   | calls of one interval that this worker may make now           |
+    | `healthmsg.worker.ready`    | gauge   | 1, or 0 while something keeps the worker from sending         |
+
+    No attribute is about a person: the names of campaigns are none either, for they are free text.
+    Without a provider, the global one is used.
+    """
+
+    def __init__(self, meter_provider: MeterProvider | None = None) -> None:
+        meter = get_meter("healthmsg", __version__, meter_provider, Schemas.V1_27_0.value)
+        self._messages = meter.create_counter(
+            "healthmsg.messages", unit="{message}", description="Messages of which the outcome is known."
+        )
+        self._under_way = meter.create_gauge(
+            "healthmsg.messages.under_way",
+            unit="{message}",
+            description="Messages that it has in hand.",
+        )
+        self._waiting = meter.create_gauge(
+            "healthmsg.messages.waiting", unit="{message}", description="Messages that wait in the journal."
+        )
+        self._slots = meter.create_gauge(
+            "healthmsg.limit.slots",
+            unit="{call}",
+            description="Calls of one interval that it may make.",
+        )
+        self._ready = meter.create_gauge(
+            "healthmsg.worker.ready", unit="1", description="1 while a worker can send, else 0."
+        )
+        self._counted = dict.fromkeys(("delivered", "not_sent", "unknown"), 0)
+
+    def report(self, figures: WorkerFigures) -> None:
+        """Report the figures of this moment."""
+        for outcome, before in self._counted.items():
+            now: int = getattr(figures, outcome)
+            if now > before:
+                self._messages.add(now - before, {_OUTCOME: outcome})
+                self._counted[outcome] = now
+        self._under_way.set(figures.under_way)
+        self._ready.set(int(figures.is_ready))
+        if figures.waiting is not None:
+            self._waiting.set(figures.waiting)
+        if figures.slots is not None:
+            self._slots.set(figures.slots)
 
 
 def _request_attributes(record: CallRecord) -> _Attributes:

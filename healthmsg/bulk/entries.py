@@ -25,11 +25,11 @@ _NO_PATH: Final = "only a file with a path can be in a journal: it may have to b
 
 
 async def check_message(
-    message: Outgoing, api: Api, files: Sequence[UploadFile], *, for_journal: bool = True
+    message: Outgoing, api: Api | None, files: Sequence[UploadFile], *, for_journal: bool = True
 ) -> Entry:
     """Check a message as far as that can be done without sending it; `files` are its snapshots.
 
-    Return it as a journal holds it, without a key.
+    Return it as a journal holds it, without a key. Without an `api`, the recipient has to be text.
 
     Raises:
         InvalidInputError: says what is wrong with it; of files, everything.

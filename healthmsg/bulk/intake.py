@@ -24,7 +24,9 @@ from healthmsg.bulk.journal import (
     JournalFile,
     State,
     fingerprint_of,
+    key_in,
     likeness_of,
+    salt_of,
 )
 from healthmsg.bulk.journal.base import Claim
 from healthmsg.bulk.journal.memory import MemoryJournal
@@ -159,10 +161,13 @@ async def snapshot_files(message: Outgoing, take: FileSnapshots) -> tuple[Upload
 class Checker:
     """Checks messages, and derives a key for each that has none."""
 
-    _api: Api
+    _api: Api | None
+    """`None`: no call is made, and nothing is known of the user."""
     _index: InputIndex
     _journal: "SqlJournal | None"
     _for_journal: bool = True
+    _campaign: str | None = None
+    """The campaign that they are entered into, if it is one."""
 
     @property
     def salt(self) -> bytes:
@@ -190,9 +195,10 @@ class Checker:
 
     def _add_keys(self, inputs: Sequence[Input]) -> None:
         entries = [(one, one.entry) for one in inputs if one.entry is not None]
+        salt = self.salt if self._campaign is None else salt_of(self.salt, self._campaign)
         keys = self._index.add(
             [
-                (one.index, one.message.key, likeness_of(*_content_of(entry), salt=self.salt))
+                (one.index, self._own_key(one), likeness_of(*_content_of(entry), salt=salt))
                 for one, entry in entries
             ]
         )
@@ -204,13 +210,19 @@ class Checker:
 
     async def _known(self, one: Input) -> EntryStatus | None:
         """Return its status if an earlier run delivered it, or may have."""
-        if self._journal is None or one.message.key is None:
+        key = self._own_key(one)
+        if self._journal is None or key is None:
             return None
-        found = await self._journal.statuses([one.message.key])
+        found = await self._journal.statuses([key])
         known = next((status for status in found if status.state in _PERHAPS_SENT), None)
         if known is None or self._index.add([(one.index, known.key, b"")]) == [None]:
             return None
         return known
+
+    def _own_key(self, one: Input) -> str | None:
+        """Return the key that it was given, as it is in the journal."""
+        key = one.message.key
+        return key if key is None or self._campaign is None else key_in(self._campaign, key)
 
 
 def _content_of(entry: Entry) -> tuple[str, str, Sequence[JournalFile], Mapping[str, object] | None]:

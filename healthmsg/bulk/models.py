@@ -193,13 +193,18 @@ def address_of(to: Recipient) -> ChatAddress:
     return to.address if isinstance(to, BaseChat) else ChatAddress.parse(to)
 
 
-def check_own(to: Recipient, api: Api) -> None:
-    """Refuse a handle that belongs to another user or client.
+def check_own(to: Recipient, api: Api | None) -> None:
+    """Refuse a handle that belongs to another user or client; without an `api`, any.
 
     Raises:
         InvalidInputError: it is another user's or client's.
     """
-    if isinstance(to, BaseChat) and not belongs_to(to, api):
+    if isinstance(to, BaseChat) and api is None:
+        raise InvalidInputError(
+            "a campaign needs the address of a chat as text, since it knows no client: `handle.address.text`,"
+            " with an auxiliary id `exact_aux_id(handle.address.text)`"
+        )
+    if isinstance(to, BaseChat) and api is not None and not belongs_to(to, api):
         raise InvalidInputError("this chat is another user's or client's: send to it with a run of that one")
 
 

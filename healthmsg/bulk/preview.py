@@ -229,7 +229,7 @@ class Preview(AsyncIterationOnly):
         """Count what a run would resume."""
         if journal is None:
             return
-        counts, tally = await journal.counts(), self._tally
+        counts, tally = await journal.counts(of_runs=True), self._tally
         tally.messages = sum(counts.values())
         tally.delivered_before = counts[State.DELIVERED]
         tally.in_doubt = await journal.count_in_doubt()

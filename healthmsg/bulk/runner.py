@@ -2,10 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar, cast
 
 from healthmsg.aio import start
 from healthmsg.api import Api
@@ -143,18 +143,51 @@ class SendMany(BulkRun[SendResult]):
         )
 
 
-class Runner:
-    """Enters messages into a journal, and sends what it claims there, until nothing is left."""
+class Supply(Protocol):
+    """What a runner sends that was given no messages, and does not go on with a run."""
 
-    def __init__(
+    @property
+    def most_ahead(self) -> int:
+        """How many messages are held at most whose calls have not left yet."""
+
+    @property
+    def intake(self) -> Intake:
+        """What knows of their results."""
+
+    def check(self, claim: Claim, check_lease: Callable[[], None] | None) -> None:
+        """Refuse a call that is about to leave: see `Lease.of`."""
+
+    async def begin(self, journal: "SqlJournal") -> None:
+        """Get ready to claim, with a journal that is open."""
+
+    async def claim(self, most: int) -> list[Claim]:
+        """Take what is next; see `Journal.claim`."""
+
+    async def claim_in_doubt(self) -> list[Claim]:
+        """Take what may have been sent by others; see `Journal.claim_in_doubt`."""
+
+    async def end(self) -> None:
+        """Leave the journal, which is still open."""
+
+
+class Runner:
+    """Enters messages into a journal, and sends what it claims there, until nothing is left.
+
+    With a `supply`, it sends what that has, until it is stopped.
+    """
+
+    def __init__(  # noqa: PLR0913 - the last by keyword
         self,
         api: Api,
         messages: Messages | None,
         options: SendOptions,
         opening: "AbstractAsyncContextManager[Journal]",
         rate: RateLimit,
+        *,
+        supply: Supply | None = None,
     ) -> None:
         self._messages = messages
+        self._supply = supply
         self._options = options
         self._opening = opening
         job = Job(_WORDS, self._feed, self._work, self._cancelled_result, self._may_finish, self._forget)
@@ -175,12 +208,23 @@ class Runner:
         self._polled_at = 0.0
         self.superseded: int = 0
         """How many messages of the journal are left out, since a later run had something else for them."""
+        self.left_in_doubt: int = 0
+        """Of how many results the outcome is unknown since the run ended before it was found out."""
         self.is_open: bool = False
         """Whether the journal is open. Before that, the attributes below are not set."""
         self.journal: Journal
         self.intake: Intake
         self._proofs: DeliveryProofs
         self._sender: Sender
+
+    @property
+    def under_way(self) -> int:
+        """How many messages may have been sent whose answer is still to come."""
+        return sum(self._may_finish(task) for task in self.pool.in_flight)
+
+    def wake(self) -> None:
+        """Look whether there is more to claim."""
+        self._changed.set()
 
     @property
     def other_texts(self) -> int:
@@ -208,8 +252,10 @@ class Runner:
 
     def _set_up(self, journal: Journal, lease: Lease) -> None:
         self.journal, self.is_open = journal, True
-        resumes = self._messages is None
-        if isinstance(journal, MemoryJournal):
+        resumes = self._messages is None and self._supply is None
+        if self._supply is not None:
+            self.intake = self._supply.intake
+        elif isinstance(journal, MemoryJournal):
             self.intake = MemoryIntake(journal, self.pool.places, self._changed.set)
         else:
             options = self._options
@@ -229,6 +275,7 @@ class Runner:
             *(journal, self.intake, self._options, self._calls, self.breaker, self.doubts, self._proofs),
             *(self._order, self._window, lease),
             resumes=resumes,
+            check=None if self._supply is None else self._supply.check,
         )
 
     async def _run(self, messages: Messages) -> None:
@@ -258,12 +305,18 @@ class Runner:
             self._report_not_done(claim)
         if self._requeueing:
             await asyncio.wait(self._requeueing)
+        if self._supply is not None:
+            await self._supply.end()
 
     async def _start(self, journal: "SqlJournal") -> None:
         """Start a run of the journal, and reconcile what the run before it left in doubt."""
         options = self._options
         await journal.check_owner(self._api.url)  # before even the user is asked for there
         await journal.set_owner(await self._account(), self._api.url)
+        if self._supply is not None:
+            await self._supply.begin(journal)
+            await self._launch_in_doubt()
+            return
         self.superseded = await journal.start_run(
             resumes=self._messages is None, retry_failed=options.retry_failed, superseded=options.superseded
         )
@@ -323,14 +376,25 @@ class Runner:
             self.pool.launch(claim)
         return bool(claims)
 
+    def _room_ahead(self) -> int:
+        """Return how many messages may be claimed now: none before the calls of half of them have left."""
+        if self._supply is None:
+            return _MOST_CLAIMED
+        most, has_left = self._supply.most_ahead, self._calls.has_begun
+        ahead = sum(not has_left(task) and task not in self.doubts for task in self.pool.in_flight)
+        return min(most - ahead, _MOST_CLAIMED) if 2 * ahead <= most else 0
+
     async def _claim_with_places(self) -> list[Claim]:
+        most = self._room_ahead()
+        if most <= 0:
+            return []
         places = self.pool.places
         await places.acquire()
         taken = 1
-        while taken < _MOST_CLAIMED and not places.locked():
+        while taken < most and not places.locked():
             await places.acquire()
             taken += 1
-        claims = await self.journal.claim(taken)
+        claims = await (self._supply or self.journal).claim(taken)
         self.intake.expect(claims)
         if self._messages is None:  # otherwise this was done when they were entered
             self._order.learn_about(claim.chat for claim in claims)
@@ -339,7 +403,7 @@ class Runner:
         return claims
 
     async def _launch_in_doubt(self) -> bool:
-        claims = await self.journal.claim_in_doubt()
+        claims = await (self._supply or self.journal).claim_in_doubt()
         for claim in claims:
             await self.pool.places.acquire()
             self.pool.launch(claim)
@@ -389,6 +453,7 @@ class Runner:
         """Return the result of a message whose task was cancelled, or had a bug."""
         attempts = claim.attempts + self._calls.calls_of(task)
         if task in self.doubts or claim.state is not State.WAITING or self._calls.has_begun(task):
+            self.left_in_doubt += 1
             unclear = self.doubts.pop(task) or SendingStoppedError(self._sender.unresolved_text)
             result = self._sender.result(claim, Outcome.UNKNOWN, unclear, attempts)
         elif self.journal.is_durable:
@@ -414,6 +479,14 @@ class Runner:
         request.may_repeat = partial(self.breaker.may_repeat, request, asyncio.get_running_loop().time())
         if task is not None:
             self._sender.prepare(request, task)
+            if self._supply is not None:
+                request.on_departure = partial(self._make_room, request.on_departure)
+
+    def _make_room(self, leave: Callable[[], object] | None) -> None:
+        """Note that a call has left: of few that are held, there is room for another."""
+        if leave is not None:
+            leave()
+        self._changed.set()
 
     def _give_up(self) -> None:
         """Start nothing new and stop reconciling, since no call succeeds."""
@@ -474,7 +547,7 @@ def send_many(  # noqa: PLR0913 - what a run needs
     """
     options.check_fit(messages, journal)
     if journal is not None:
-        opening = _sharing(open_journal(journal, patience=options.stop_after), sharing)
+        opening = sharing_while_open(open_journal(journal, patience=options.stop_after), sharing)
         return SendMany(api, messages, options, opening, rate)
     if options.retry_failed:
         raise InvalidInputError("retry_failed needs a journal, which knows what has failed")
@@ -482,8 +555,9 @@ def send_many(  # noqa: PLR0913 - what a run needs
 
 
 @asynccontextmanager
-async def _sharing(
+async def sharing_while_open(
     opening: AbstractAsyncContextManager[T], sharing: AbstractAsyncContextManager[None]
 ) -> AsyncIterator[T]:
+    """Open a journal, and enter `sharing` while it is open."""
     async with opening as opened, sharing:
         yield opened

@@ -195,6 +195,8 @@ class Sender:
     _lease: Lease
     resumes: bool = field(kw_only=True)
     """Whether the run was given no messages, and continues with what its journal holds."""
+    check: Callable[[Claim, Callable[[], None] | None], None] | None = field(default=None, kw_only=True)
+    """Refuses a call of a message that is about to leave; it is given the lease's own check, if any."""
     echoes: Echoes | None = field(default=None, kw_only=True)
     """What a stream of events says of this user's messages, if one is open."""
     failure: JournalError | None = field(default=None, init=False)
@@ -314,7 +316,8 @@ class Sender:
             return await _send_content(chat, message)
         await self._window.enter()
         task = asyncio.current_task()
-        self._before_send[task] = self._lease.of(claim) if begun is None else begun.check
+        check = self._lease.of(claim) if begun is None else begun.check
+        self._before_send[task] = check if self.check is None else partial(self.check, claim, check)
         try:
             if begun is None:
                 await journal.begin(claim, journal.now(), chat.address.text, self._proofs.date_ahead())

@@ -7,13 +7,16 @@ import typer
 from rich.console import Console
 
 from healthmsg.cli.bot import bot
+from healthmsg.cli.campaign import campaign
 from healthmsg.cli.journal import journal
 from healthmsg.cli.listen import listen
-from healthmsg.cli.problems import fail, system_reason
+from healthmsg.cli.problems import exit_on_error, fail, system_reason
+from healthmsg.cli.secret_files import read_secret_files
 from healthmsg.cli.send import chats, send
 from healthmsg.cli.send_many import send_many
 from healthmsg.cli.service import EachOptionOnce
 from healthmsg.cli.terminal import has_lost_output
+from healthmsg.cli.worker import worker
 from healthmsg.errors import HealthmsgError
 from healthmsg.version import __version__
 
@@ -29,11 +32,13 @@ def _print_version(is_wanted: bool) -> None:
 
 @app.callback()
 def main(
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001 - its callback acts
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
     """KPN Healthcare Messenger from the command line."""
+    with exit_on_error():
+        read_secret_files()
 
 
 @app.command(cls=EachOptionOnce)
@@ -115,5 +120,7 @@ app.command(cls=EachOptionOnce)(chats)
 app.command(cls=EachOptionOnce)(send)
 app.command(cls=EachOptionOnce)(listen)
 app.command("send-many", cls=EachOptionOnce)(send_many)
+app.command(cls=EachOptionOnce)(worker)
 app.add_typer(journal, name="journal")
+app.add_typer(campaign, name="campaign")
 app.add_typer(bot, name="bot")

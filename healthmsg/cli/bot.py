@@ -52,7 +52,7 @@ ControlPort = Annotated[
         min=1,
         max=65535,
         envvar="HEALTHMSG_CONTROL",
-        help="The bot's control surface on 127.0.0.1.",
+        help="The control surface, on 127.0.0.1.",
         show_default=False,
     ),
 ]

@@ -165,7 +165,10 @@ _VERDICTS: Final = {
     ),
     Verdict.NOT_SENT: (
         Outcome.NOT_SENT,
-        "The next run that is given it, or --resume, sends it: twice, if it did arrive.",
+        (
+            "The next run that is given it, or --resume, sends it, and of a campaign a worker: twice, if it"
+            " did arrive."
+        ),
     ),
 }
 

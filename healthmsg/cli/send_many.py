@@ -15,11 +15,12 @@ from rich.console import Console
 from healthmsg.cli.files import JournalLocation, require_journal_packages
 from healthmsg.cli.problems import ExitCode, RefusedError, error_text, exit_on_error, require_terminal
 from healthmsg.cli.recipients.encodings import Decoded
-from healthmsg.cli.recipients.messages import Messages, make_messages
-from healthmsg.cli.recipients.reading import Recipients, read_recipients, read_text_file
-from healthmsg.cli.recipients.template import Template
+from healthmsg.cli.recipients.input import read_input
+from healthmsg.cli.recipients.messages import Messages
+from healthmsg.cli.recipients.reading import Recipients
 from healthmsg.cli.sending.options import Job, Options
 from healthmsg.cli.sending.preview import (
+    Files,
     Plan,
     Source,
     confirm_plan,
@@ -95,14 +96,15 @@ class _Command:
         job, recipients = self._read_input()
         options.service.check()
         name = "" if options.recipients is None else options.recipients.name
-        source = Source(options.service.environment, recipients, name, self._template_file)
+        files = Files(recipients, name, self._template_file)
+        source = Source(options.service.environment, files)
         if options.dry_run:
             is_right = asyncio.run(preview(self._console, job, source))
             return ExitCode.DONE if is_right else ExitCode.FAILED
         if not options.yes:
             require_terminal()
         elif not options.accept_doubtful:
-            refuse_doubtful(job)
+            refuse_doubtful(job.doubts)
         results = self._results(job, recipients)
         results.check_folder()
         forecast = asyncio.run(make_forecast(job))
@@ -136,26 +138,9 @@ class _Command:
         return Job(options, messages, journal, options.skip_sent), recipients
 
     def _messages(self, path: Path) -> tuple[Recipients, Messages]:
-        options = self._options
-        template = self._template()
-        recipients = read_recipients(path, options.encoding)
-        messages = make_messages(
-            recipients,
-            template,
-            path.parent,
-            allow_empty=options.allow_empty,
-            allow_repeats=options.allow_repeats,
-            is_exact=options.exact_aux_ids,
-        )
-        return recipients, messages
-
-    def _template(self) -> Template | None:
-        options = self._options
-        if options.template_file is not None:
-            # The last end of line is the editor's, not part of the message.
-            self._template_file = read_text_file(options.template_file, options.encoding)
-            return Template.parse(self._template_file.text.rstrip("\r\n"))
-        return None if options.template is None else Template.parse(options.template)
+        read = read_input(path, self._options)
+        self._template_file = read.template_file
+        return read.recipients, read.messages
 
     def _journal(self) -> JournalLocation | None:
         options = self._options

@@ -18,6 +18,7 @@ from healthmsg.environment import Environment, comparable_url
 from healthmsg.errors import ConfigurationError
 from healthmsg.ids import ChatAddress, exact_aux_id
 from healthmsg.network import Network, trusting_context
+from healthmsg.pipeline.record import OnCall
 from healthmsg.resources.chat import Chat
 from healthmsg.resources.group_chat import GroupChat
 from healthmsg.validation import is_loopback
@@ -104,7 +105,7 @@ class Service:
         """
         Network(self.proxy, self._trusted())
 
-    def client(self) -> Client:
+    def client(self, on_call: OnCall | None = None) -> Client:
         """Return a client of the service.
 
         Raises:
@@ -118,6 +119,7 @@ class Service:
             ssl=self._trusted(),
             # Proxies that the environment names are for other machines.
             trust_env=not is_on_this_machine(environment),
+            on_call=on_call,
         )
 
     def _trusted(self) -> SSLContext | None:

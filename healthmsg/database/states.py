@@ -14,3 +14,13 @@ class State(Enum):
     UNKNOWN = "unknown"
     PARKED = "parked"
     """An earlier run was given it and did not send it, and this run was not given it."""
+
+
+class CampaignState(Enum):
+    """Whether a campaign's messages are sent."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    """Nothing of it is begun. What is under way goes on to its end."""
+    CANCELLED = "cancelled"
+    """For good: what had not begun is not sent."""

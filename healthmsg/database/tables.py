@@ -105,6 +105,32 @@ MESSAGES: Final = Table(
     Column("decided_at", Utc),
     # The sender's own, which comes back in the result.
     Column("label", Text),
+    # NULL: it was given to a run, or is a bot's.
+    Column("campaign", Text),
+)
+
+# What workers send, and how: see `healthmsg/bulk/campaigns/`.
+CAMPAIGNS: Final = Table(
+    "healthmsg_campaigns",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("weight", Integer, nullable=False),
+    # Whether all that was to be added at first is there. Before that, nothing of it is sent.
+    Column("is_entered", Boolean, nullable=False),
+    Column("created_at", Utc, nullable=False),
+    # When its state, its weight, or whether it is entered was changed last.
+    Column("updated_at", Utc, nullable=False),
+)
+# Which workers there are. For people only: nothing depends on it.
+WORKERS: Final = Table(
+    "healthmsg_workers",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("started_at", Utc, nullable=False),
+    Column("seen_at", Utc, nullable=False),
+    # Why it sends nothing just now, if anything is wrong.
+    Column("problem", Text),
 )
 
 # The addresses of which more than one is known to lead to the same recipient.
@@ -225,13 +251,14 @@ def _index(name: str, *columns: Column[Any], where: str | None = None, unique: b
 
 _M = MESSAGES.c
 # What may be claimed, in order.
-_index("next", _M.state, _M.position, where="is_next")
+_index("next", _M.state, _M.campaign, _M.position, where="is_next")
 _index("one_next", _M.recipient, where="is_next", unique=True)
 _index("chat", _M.chat, _M.is_final, _M.position)
 _index("recipient", _M.recipient, _M.is_final, _M.position)
 _index("runs", _M.recipient, _M.run)
 _index("id", _M.message_id, where="message_id IS NOT NULL")
 _index("delivered", _M.updated_at, where="message_id IS NOT NULL")
+_index("campaign", _M.campaign, _M.state, _M.position, where="campaign IS NOT NULL")
 _index("addresses", RECIPIENTS.c.recipient)
 _index("inbox_next", INBOX.c.sequence, where="state = 'new'")
 _index("inbox_running", INBOX.c.chat, where="state = 'running'")
@@ -245,7 +272,7 @@ _index("timers_of", TIMERS.c.dialog)
 # --- making them, and what the journal says of itself
 
 # Development versions had lower ones.
-VERSION: Final = 9
+VERSION: Final = 10
 _VERSION: Final = "version"
 _SALT: Final = "salt"
 _ACCOUNT: Final = "account"

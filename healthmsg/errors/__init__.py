@@ -25,6 +25,7 @@
     │   ├── JournalVersionError
     │   ├── JournalMismatchError
     │   └── ClaimLostError
+    ├── CampaignError                         there is none of that name, or it is cancelled
     ├── ExportIncompleteError                 some files of a chat could not be fetched
     ├── DialogError (RuntimeError)            of a bot's dialog
     │   ├── ForeignAwaitError                 it awaited something else than its Dialog
@@ -114,6 +115,7 @@ from healthmsg.errors.usage import (
     AuthorizationError,
     AuthorizationRefusedError,
     AuxIdTakenError,
+    CampaignError,
     ClaimLostError,
     ClientClosedError,
     ClientUsageError,
@@ -154,6 +156,7 @@ __all__ = [
     "BadRequestError",
     "CallError",
     "CallTimeoutError",
+    "CampaignError",
     "ClaimLostError",
     "ClientClosedError",
     "ClientUsageError",

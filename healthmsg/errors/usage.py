@@ -248,5 +248,12 @@ class JournalMismatchError(JournalError):
     """Another text or file is known under this key, or the journal is of another account or environment."""
 
 
+class CampaignError(HealthmsgError):
+    """What was asked of a campaign cannot be done: there is none of that name, or it is cancelled.
+
+    Nothing was changed by it.
+    """
+
+
 class ClaimLostError(JournalError):
     """Another worker has taken this message over. What was to be noted about it was not noted."""

@@ -2,21 +2,19 @@
 
 import asyncio
 import json
-import os
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import ClientSession
 from attrs import define
 
-from healthmsg.bot import control as control_module
-from healthmsg.bot.control import LARGEST_BODY, Control
-from healthmsg.bot.control_token import read_token
+from healthmsg.bot.control import Control
 from healthmsg.bot.store.records import DialogRecord, ParkedEvent
 from healthmsg.bot.surface import DialogRequest
+from healthmsg.control import server as server_module
+from healthmsg.control.server import LARGEST_BODY
 from healthmsg.errors import (
     ClientUsageError,
     ConfigurationError,
@@ -112,8 +110,7 @@ async def test_a_request_of_a_web_page_is_refused_even_with_the_token(caller: Ca
 
 async def test_it_listens_on_this_machine_alone_and_no_longer_than_it_is_entered() -> None:
     async with Control(SilentBot(), TOKEN) as control:
-        assert control._runner is not None
-        assert {address[0] for address in control._runner.addresses} == {"127.0.0.1"}
+        assert control._server.addresses == ("127.0.0.1",)
         port = control.port
         with pytest.raises(ConfigurationError, match=f"port {port}"):
             await Control(SilentBot(), TOKEN, port).__aenter__()
@@ -123,46 +120,6 @@ async def test_it_listens_on_this_machine_alone_and_no_longer_than_it_is_entered
 
 def test_its_repr_has_no_token() -> None:
     assert TOKEN not in repr(Control(SilentBot(), TOKEN))
-
-
-# --- the file of the token
-
-
-def token_file(folder: Path, content: bytes = f"{TOKEN}\n".encode(), mode: int = 0o600) -> Path:
-    path = folder / "token"
-    path.write_bytes(content)
-    path.chmod(mode)
-    return path
-
-
-@pytest.mark.parametrize("mode", [0o600, 0o400])
-def test_a_token_is_read_from_a_file_that_only_its_owner_can_read(tmp_path: Path, mode: int) -> None:
-    assert read_token(token_file(tmp_path, mode=mode)) == TOKEN
-
-
-@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o666])
-def test_a_token_that_others_can_read_or_change_is_refused(tmp_path: Path, mode: int) -> None:
-    with pytest.raises(ConfigurationError, match="chmod 600"):
-        read_token(token_file(tmp_path, mode=mode))
-
-
-@pytest.mark.parametrize(
-    "content", [b"", b" \n", b"two words", b"two\nlines", "tokén".encode(), b"\xff", b"a" * 5000]
-)
-def test_a_file_without_a_token_is_refused(tmp_path: Path, content: bytes) -> None:
-    with pytest.raises(ConfigurationError) as refusal:
-        read_token(token_file(tmp_path, content))
-    assert "two" not in str(refusal.value)
-
-
-def test_a_file_that_is_not_there_or_no_file_is_refused(tmp_path: Path) -> None:
-    for path in (tmp_path / "missing", tmp_path):
-        with pytest.raises(ConfigurationError) as refusal:
-            read_token(path)
-        assert refusal.value.__context__ is None
-    if os.name == "posix":
-        with pytest.raises(ConfigurationError, match="is no file"):
-            read_token(Path(os.devnull))
 
 
 # --- probes and figures
@@ -337,7 +294,7 @@ async def test_a_body_that_is_too_large_or_no_json_is_refused(caller: Caller) ->
 async def test_a_body_that_does_not_come_is_not_waited_for(
     caller: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(control_module, "_READ_WITHIN", 0.05)
+    monkeypatch.setattr(server_module, "_READ_WITHIN", 0.05)
     reader, writer = await asyncio.open_connection("127.0.0.1", caller.control.port)
     writer.write(
         f"POST /dialogs HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
@@ -354,7 +311,7 @@ async def test_a_bot_that_does_not_answer_is_not_waited_for_for_ever(
         await asyncio.Event().wait()
         return ""
 
-    monkeypatch.setattr(control_module, "_ANSWER_WITHIN", 0.05)
+    monkeypatch.setattr(server_module, "_ANSWER_WITHIN", 0.05)
     monkeypatch.setattr(caller.bot, "start_dialog", never, raising=False)
     answer = await caller.call("POST", "/dialogs", {"dialog": "intake", "user": "u1"})
     assert code_of(answer) == (504, "timed_out")

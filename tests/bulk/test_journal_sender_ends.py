@@ -273,7 +273,7 @@ async def test_a_disk_that_stays_full_ends_the_run_and_says_how_to_go_on(
     run = client.send_many(messages(), journal=file, stop_after=0)
     reading = aiter(run)
     await anext(reading)
-    await journal_of(run)._do(lambda c: c.exec_driver_sql("PRAGMA max_page_count = 1").scalar())
+    await journal_of(run).do(lambda c: c.exec_driver_sql("PRAGMA max_page_count = 1").scalar())
     full.set()
     with pytest.raises(JournalError, match=r"disk is full.*start again") as caught:
         await anext(reading)

@@ -27,7 +27,7 @@ class Rival:
     async def take_over(self) -> None:
         """Deliver the message that the first worker has begun."""
         ended = "UPDATE healthmsg_messages SET lease_until = clock_timestamp() - INTERVAL '1 hour'"
-        await self._journal._do(lambda connection: connection.exec_driver_sql(ended))
+        await self._journal.do(lambda connection: connection.exec_driver_sql(ended))
         for claim in await self._journal.claim_in_doubt():
             await self._journal.finish(claim, Outcome.DELIVERED, message_id="the rival's")
 

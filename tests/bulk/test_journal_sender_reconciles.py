@@ -315,6 +315,6 @@ async def test_what_is_deleted_from_the_journal_meanwhile_is_not_waited_for_in_v
         await other.claim(1)
         async with client.send_many([Outgoing(chat, "1", key="a")], journal=database) as run:
             await until(lambda: run._runner.is_open and run._runner.intake._has_all)  # type: ignore[attr-defined]
-            await other._do(lambda c: c.exec_driver_sql("DELETE FROM healthmsg_messages"))
+            await other.do(lambda c: c.exec_driver_sql("DELETE FROM healthmsg_messages"))
             with pytest.raises(JournalError, match="deleted"):
                 _ = [result async for result in run]

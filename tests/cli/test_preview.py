@@ -237,7 +237,7 @@ def test_the_advice_stays_however_many_doubts_there_are() -> None:
     job = Job(Options(), Messages([], (), DOUBTS))
 
     with pytest.raises(RefusedError) as refusal:
-        refuse_doubtful(job)
+        refuse_doubtful(job.doubts)
 
     first, *_, more, advice = refusal.value.text.splitlines()
     assert first == "23 problems"

@@ -400,7 +400,7 @@ def test_ctrl_c_before_anything_was_sent_is_130(path: Path, monkeypatch: pytest.
 
     path.write_text("aux_id;body\nP1;x\n")
     monkeypatch.setattr(Client, "send_many", interrupted)
-    monkeypatch.setattr("healthmsg.cli.send_many.read_recipients", interrupted)
+    monkeypatch.setattr("healthmsg.cli.recipients.input.read_recipients", interrupted)
 
     done = invoke(
         "send-many", path, "--yes", env={"HEALTHMSG_API_URL": "http://127.0.0.1:9", "HEALTHMSG_TOKEN": "t"}

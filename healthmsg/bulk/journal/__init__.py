@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from healthmsg.aio import start
 from healthmsg.bulk.journal.base import Claim, Decision, Entry, EntryStatus, JournalFile, JournalMessage
-from healthmsg.bulk.journal.input_index import InputIndex, fingerprint_of, likeness_of
+from healthmsg.bulk.journal.input_index import InputIndex, fingerprint_of, key_in, likeness_of, salt_of
 from healthmsg.database.states import State
 from healthmsg.database.target import Target
 from healthmsg.errors import ConfigurationError
@@ -28,8 +28,10 @@ __all__ = [
     "JournalMessage",
     "State",
     "fingerprint_of",
+    "key_in",
     "likeness_of",
     "open_journal",
+    "salt_of",
 ]
 
 LEASE: Final = timedelta(seconds=60)

@@ -94,6 +94,8 @@ class Claim:
     message: Outgoing | None = field(default=None, repr=False)
     """The message itself, if it is in memory. Without a durable journal, `body`, `files` and `question` are
     empty then."""
+    campaign: str | None = None
+    """`None`: it is of a run, or a bot's."""
 
 
 @frozen
@@ -155,6 +157,8 @@ class JournalMessage(Model):
     decision: Decision | None = None
     """The last decision of a person; a later attempt may have overtaken it."""
     label: str | None = field(default=None, repr=False)
+    campaign: str | None = None
+    """The campaign that it is of, if it is of one."""
 
 
 class Journal(ABC):

@@ -54,8 +54,7 @@ class Changes:
         Raises:
             ClaimLostError: this worker does not hold one of them any more. The transaction must be undone.
         """
-        if self.lease is not None and any(change.kind in _ENDING for change in changes):
-            connection.execute(FINISH_WHILE_NONE_ENTERS)
+        self._keep_order(connection, changes)
         by_kind: dict[Kind, list[Change]] = {}
         for change in changes:
             by_kind.setdefault(change.kind, []).append(change)
@@ -73,12 +72,19 @@ class Changes:
     ) -> list[ClaimLostError | None]:
         """Make those that can be, and return for each of the others an error."""
         results = list[ClaimLostError | None]()
+        # Not after the first of them: one who enters alone would wait for that, and this for the lock.
+        self._keep_order(connection, changes)
         for change in changes:
             try:
                 results += self.make_all(connection, [change], now)
             except ClaimLostError:  # and so nothing was changed
                 results.append(ClaimLostError("This message is no longer this worker's: not noted."))
         return results
+
+    def _keep_order(self, connection: Connection, changes: Sequence[Change]) -> None:
+        """Let others enter nothing while messages end: that decides which is next."""
+        if self.lease is not None and any(change.kind in _ENDING for change in changes):
+            connection.execute(FINISH_WHILE_NONE_ENTERS)
 
     def _make(self, connection: Connection, kind: Kind, alike: Sequence[Change], now: datetime) -> int:
         rows = [(one.claim.key, one.claim.fence, *one.values) for one in alike]

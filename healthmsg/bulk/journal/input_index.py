@@ -267,6 +267,16 @@ def key_of(likeness: bytes, nth: int) -> str:
     return hashlib.sha256(likeness + nth.to_bytes(8, "big")).hexdigest()[:_KEY_LENGTH]
 
 
+def salt_of(salt: bytes, campaign: str) -> bytes:
+    """Return the salt of a campaign's keys: what is entered in two campaigns is two messages."""
+    return _digest(salt, ("campaign", campaign))
+
+
+def key_in(campaign: str, key: str) -> str:
+    """Return the key in the journal of a message that was given one: keys are each campaign's own."""
+    return f"{campaign}/{key}"
+
+
 def _digest(salt: bytes, parts: Iterable[str]) -> bytes:
     """Hash the parts, each after its length: what moves from one part to another makes a difference."""
     coded = [part.encode("utf-8", "surrogatepass") for part in parts]

@@ -18,7 +18,7 @@ _MILLISECOND: Final = timedelta(milliseconds=1)
 def claim_of(row: Sequence[Any]) -> Claim:
     """Read a message that was taken."""
     (_, key, chat, body, files, question, state, attempts, *last) = row
-    started_at, date_ahead, sent_to, claims, is_superseded, label = last
+    started_at, date_ahead, sent_to, claims, is_superseded, label, campaign = last
     return Claim(
         key,
         chat,
@@ -33,6 +33,7 @@ def claim_of(row: Sequence[Any]) -> Claim:
         None if date_ahead is None else date_ahead * _MILLISECOND,
         bool(is_superseded),
         label,
+        campaign=campaign,
     )
 
 
@@ -57,6 +58,7 @@ def message_of(row: Any) -> JournalMessage:
         row.is_superseded,
         None if row.decided is None else Decision(Outcome(row.decided), row.decided_by, row.decided_at),
         row.label,
+        row.campaign,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 from attrs import frozen
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     ColumnElement,
     Delete,
@@ -18,6 +19,7 @@ from sqlalchemy import (
     Interval,
     LargeBinary,
     Select,
+    Text,
     Update,
     and_,
     bindparam,
@@ -45,13 +47,16 @@ from healthmsg.database.rows import (
     number_at,
     text_at,
 )
-from healthmsg.database.states import State
-from healthmsg.database.tables import IS_NEXT, MESSAGES, RECIPIENTS, UNCLAIMED, Utc
+from healthmsg.database.states import CampaignState, State
+from healthmsg.database.tables import CAMPAIGNS, IS_NEXT, MESSAGES, RECIPIENTS, UNCLAIMED, Utc
 from healthmsg.errors import Outcome
 from healthmsg.ids import USERS, ChatKind
 
 M: Final = MESSAGES.c
 R: Final = RECIPIENTS.c
+C: Final = CAMPAIGNS.c
+# Runs leave alone what is a campaign's: workers send that.
+_OF_RUNS: Final = M.campaign.is_(None)
 _NOW: Final = bindparam("b_now", type_=Utc)
 _IN_DOUBT: Final = (State.SENDING.value, State.UNKNOWN.value)
 _SETTLED: Final = (State.DELIVERED.value, State.NOT_SENT.value, State.PARKED.value)
@@ -77,14 +82,15 @@ _NEW: Final[dict[Column[Any], Any]] = {
     M.body_hash: func.substr(_HASHES, number_at(5) + HASH_LENGTH, HASH_LENGTH),
     M.position: big_number_at(6),
     M.is_next: flag_at(7),
-    M.state: literal(State.WAITING.value),
-    M.is_final: false(),
+    M.state: bindparam("b_state", type_=Text),
+    M.is_final: bindparam("b_is_final", type_=Boolean),
     M.attempts: literal(0),
     M.claims: literal(0),
     M.updated_at: _NOW,
     M.run: bindparam("b_run", type_=BigInteger),
     M.is_superseded: false(),
     M.label: text_at(9),
+    M.campaign: bindparam("b_campaign", type_=Text),
 }
 INSERT: Final[Insert] = insert(MESSAGES).from_select(list(_NEW), select(*_NEW.values()))
 # The same files, which are in another place now.
@@ -110,12 +116,13 @@ LABEL: Final[Update] = update(MESSAGES).where(M.key == text_at(0)).values(label=
 # A message that no active run is to send does not block its chat.
 PARK_WAITING: Final[Update] = (
     update(MESSAGES)
-    .where(M.state == State.WAITING.value)
+    .where(M.state == State.WAITING.value, _OF_RUNS)
     .values(state=State.PARKED.value, is_final=True, is_next=False, **UNCLAIMED)
 )
+HAS_CAMPAIGNS: Final = select(C.name).limit(1)
 UNPARK_ALL: Final[Update] = (
     update(MESSAGES)
-    .where(M.state.in_(bindparam("states", expanding=True)), ~M.is_superseded)
+    .where(M.state.in_(bindparam("states", expanding=True)), ~M.is_superseded, _OF_RUNS)
     .values(state=State.WAITING.value, is_final=False, error=None, updated_at=_NOW)
 )
 NOTHING_FREE_IS_NEXT: Final[Update] = (
@@ -168,7 +175,9 @@ NO_LONGER_NEXT: Final[Update] = (
 # Texts of earlier runs, which a later run may replace.
 
 _OWN_RUN: Final = bindparam("own", type_=BigInteger)
-_TO_RECIPIENTS: Final = select(M.key, M.recipient, M.state, M.run).where(M.recipient.in_(FIRST_TEXTS))
+_TO_RECIPIENTS: Final = select(M.key, M.recipient, M.state, M.run).where(
+    M.recipient.in_(FIRST_TEXTS), _OF_RUNS
+)
 _PRESENT_RUN: Final = bindparam("present", type_=BigInteger)
 # Two ranges of the index: all that one run was given for a recipient is passed over. And the few messages
 # that are left to their end beside another one to the same recipient.
@@ -176,7 +185,8 @@ EARLIER: Final = union_all(
     _TO_RECIPIENTS.where(M.run < _OWN_RUN),
     _TO_RECIPIENTS.where(M.run > _OWN_RUN, M.run < _PRESENT_RUN),
     select(M.key, _RECIPIENT.label("recipient"), M.state, M.run).where(
-        *(M.recipient.is_(None), M.run != _OWN_RUN, M.run < _PRESENT_RUN), _RECIPIENT.in_(FIRST_TEXTS)
+        *(M.recipient.is_(None), M.run != _OWN_RUN, M.run < _PRESENT_RUN),
+        *(_RECIPIENT.in_(FIRST_TEXTS), _OF_RUNS),
     ),
 )
 _REPLACEABLE: Final = (State.PARKED.value, State.NOT_SENT.value, *_IN_DOUBT)
@@ -185,7 +195,10 @@ SUPERSEDE: Final[Update] = (
 )
 SUPERSEDE_EARLIER: Final[Update] = (
     update(MESSAGES)
-    .where(M.run < bindparam("b_before", type_=BigInteger), M.state.in_(_REPLACEABLE), ~M.is_superseded)
+    .where(
+        *(M.run < bindparam("b_before", type_=BigInteger), M.state.in_(_REPLACEABLE)),
+        *(~M.is_superseded, _OF_RUNS),
+    )
     .values(is_superseded=True)
 )
 NOTHING_IS_SUPERSEDED: Final[Update] = update(MESSAGES).where(M.is_superseded).values(is_superseded=False)
@@ -193,7 +206,7 @@ COUNT_SUPERSEDED: Final = (
     select(M.state, func.count())
     .where(
         M.state.in_((State.PARKED.value, State.NOT_SENT.value)),
-        or_(M.is_superseded, M.run < bindparam("before", type_=BigInteger)),
+        *(or_(M.is_superseded, M.run < bindparam("before", type_=BigInteger)), _OF_RUNS),
     )
     .group_by(M.state)
 )
@@ -326,10 +339,20 @@ EQUAL_IN_DOUBT: Final = (
 )
 MESSAGE: Final = select(MESSAGES).where(M.key == bindparam("key"))
 MESSAGE_WITH_ID: Final = select(MESSAGES).where(M.message_id == bindparam("message_id")).limit(1)
-# Each chat with an open one has one that is next.
-OPEN: Final = select(M.key).where(IS_NEXT).limit(1)
-COUNT_IN_DOUBT: Final = select(func.count()).where(IS_NEXT, M.state.in_(_IN_DOUBT))
+# Each chat with an open one has one that is next: that, or one behind another that is a campaign's.
+OPEN: Final = select(M.key).where(IS_NEXT, _OF_RUNS).limit(1)
+_BEHIND: Final = MESSAGES.alias("behind")
+OPEN_BEHIND: Final = (
+    select(_BEHIND.c.key)
+    .where(
+        *(_BEHIND.c.campaign.is_(None), ~_BEHIND.c.is_final),
+        _BEHIND.c.recipient.in_(select(M.recipient).where(IS_NEXT, M.campaign.is_not(None))),
+    )
+    .limit(1)
+)
+COUNT_IN_DOUBT: Final = select(func.count()).where(IS_NEXT, M.state.in_(_IN_DOUBT), _OF_RUNS)
 COUNTS: Final = select(M.state, func.count()).group_by(M.state)
+COUNTS_OF_RUNS: Final = COUNTS.where(_OF_RUNS)
 PAGE: Final = (
     select(MESSAGES)
     .where(
@@ -340,7 +363,9 @@ PAGE: Final = (
     .limit(bindparam("most"))
 )
 PURGE: Final[Delete] = delete(MESSAGES).where(
-    M.state.in_(_SETTLED), M.updated_at < bindparam("before", type_=Utc)
+    *(M.state.in_(_SETTLED), M.updated_at < bindparam("before", type_=Utc)),
+    # What is held of a campaign is still to be sent.
+    or_(M.state != State.PARKED.value, _OF_RUNS),
 )
 
 
@@ -368,7 +393,11 @@ class Claiming:
     take_next: Select[Any]
     take_these: Select[Any]
     """The same, of the messages with some keys."""
+    take_of_campaign: Select[Any]
+    """The same, of one campaign."""
     take_in_doubt: Select[Any]
+    take_all_in_doubt: Select[Any]
+    """The same, those of campaigns too."""
     take: Update
     renew: ReturningUpdate[tuple[str, int]]
     release_all: Update
@@ -380,14 +409,19 @@ class Claiming:
         """Make them; without a lease, for SQLite."""
         free = _free(lease)
         next_one = and_(M.state == State.WAITING.value, free)
+        in_doubt = and_(M.state.in_(_IN_DOUBT), free)
         mine = M.claimed_by == bindparam("b_worker")
         renewed = {"lease_until": _end_of(lease)}
         emptied: dict[str, Any] = {} if keep_bodies else {"body": None, "files": None, "question": None}
         decided: dict[str, Any] = {"error": None, "message_id": bindparam("b_message_id")}
         return cls(
-            take_next=in_one_row(_to_take(next_one, lease).limit(bindparam("most"))),
+            take_next=in_one_row(_to_take(and_(next_one, _OF_RUNS), lease).limit(bindparam("most"))),
+            take_of_campaign=in_one_row(
+                _to_take(and_(next_one, M.campaign == bindparam("campaign")), lease).limit(bindparam("most"))
+            ),
             take_these=in_one_row(_to_take(and_(next_one, M.key.in_(FIRST_TEXTS)), lease)),
-            take_in_doubt=in_one_row(_to_take(and_(M.state.in_(_IN_DOUBT), free), lease)),
+            take_in_doubt=in_one_row(_to_take(and_(in_doubt, _OF_RUNS), lease)),
+            take_all_in_doubt=in_one_row(_to_take(in_doubt, lease)),
             take=update(MESSAGES)
             .where(M.key.in_(FIRST_TEXTS))
             .values(claimed_by=bindparam("b_worker"), claims=M.claims + 1, **renewed),
@@ -399,6 +433,13 @@ class Claiming:
                 Outcome.NOT_SENT: _DECIDE.where(free),
             },
         )
+
+
+# By what is committed: a campaign that is paused is paused for every worker at once.
+_MAY_BEGIN: Final = or_(
+    _OF_RUNS,
+    select(C.name).where(C.name == M.campaign, C.state == CampaignState.RUNNING.value).exists(),
+)
 
 
 def _changes(renewed: dict[str, Any], emptied: dict[str, Any]) -> dict[Kind, Update]:
@@ -413,7 +454,7 @@ def _changes(renewed: dict[str, Any], emptied: dict[str, Any]) -> dict[Kind, Upd
     doubted = {"state": State.UNKNOWN.value, "error": text_at(2), "updated_at": _NOW}
     close = _changing(*_OPEN_YET).values(state=text_at(2), error=text_at(3), **_ENDED)
     return {
-        Kind.BEGIN: _changing(State.WAITING, State.UNKNOWN).values(begun | renewed),
+        Kind.BEGIN: _changing(State.WAITING, State.UNKNOWN).where(_MAY_BEGIN).values(begun | renewed),
         Kind.DELIVER: _DELIVER.values(emptied) if emptied else _DELIVER,
         Kind.CLOSE: close,
         Kind.PARK: close,
@@ -439,7 +480,7 @@ def _to_take(which: ColumnElement[bool], lease: timedelta | None) -> Select[Any]
     found = (
         select(
             *(M.position, M.key, M.chat, M.body, M.files, M.question, M.state, M.attempts),
-            *(M.started_at, M.date_ahead, M.sent_to, M.claims, M.is_superseded, M.label),
+            *(M.started_at, M.date_ahead, M.sent_to, M.claims, M.is_superseded, M.label, M.campaign),
         )
         .where(IS_NEXT, which)
         .order_by(M.position)

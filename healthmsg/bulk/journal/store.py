@@ -93,7 +93,7 @@ class SqlJournal(Journal):
         self._database = database
         self._writer = writer
         self._changes = changes
-        self._claiming = changes.claiming
+        self.claiming = changes.claiming
         self._worker = changes.worker
         self._is_reading = is_reading
         self._is_owner = is_owner
@@ -124,7 +124,7 @@ class SqlJournal(Journal):
         if self._is_owner:
             self.stop_retrying()
         if not (self._is_reading or self._writer.has_failed or self._writer.is_closing):
-            releasing = self._do(self._release_all)
+            releasing = self.do(self._release_all)
             await asyncio.wait([releasing])
             # It has failed: then the lease ends, or the next to open the file releases them.
             releasing.exception()
@@ -144,11 +144,11 @@ class SqlJournal(Journal):
         owner = Owner(comparable_url(api_url), account)
 
         def note(connection: Connection) -> Owner:
-            self._enter_alone(connection)
+            self.enter_alone(connection)
             return set_owner(connection, owner)
 
         self._refuse_reader()
-        require_same(await self._do(note), owner)
+        require_same(await self.do(note), owner)
 
     async def check_owner(self, api_url: str, account: str | None = None) -> None:
         """Compare only, as far as is known; for one who reads, too.
@@ -156,7 +156,7 @@ class SqlJournal(Journal):
         Raises:
             JournalMismatchError: it belongs to another account, or to another URL.
         """
-        require_same(await self._do(read_owner), Owner(comparable_url(api_url), account))
+        require_same(await self.do(read_owner), Owner(comparable_url(api_url), account))
 
     # --- runs
 
@@ -171,17 +171,17 @@ class SqlJournal(Journal):
         """
         self._refuse_reader()
         states = [State.PARKED, State.NOT_SENT] if retry_failed else [State.PARKED]
-        return await self._do(
+        return await self.do(
             partial(self._start_run, unparked=states if resumes else (), superseded=superseded)
         )
 
     async def mark_all_read(self) -> None:
         """Note that the present run has read all that it was given: what it did not replace is still good."""
-        await self._do(partial(transactions.mark_all_read, run=self._run))
+        await self.do(partial(transactions.mark_all_read, run=self._run))
 
     async def count_superseded(self) -> dict[State, int]:
         """Count what is parked, or was not sent, and a later run replaced by something else."""
-        return await self._do(transactions.count_superseded)
+        return await self.do(transactions.count_superseded)
 
     # --- entering
 
@@ -204,7 +204,7 @@ class SqlJournal(Journal):
         def enter(
             connection: Connection, some: Sequence[Entry], replaced: Sequence[str]
         ) -> list[EntryStatus]:
-            self._enter_alone(connection)
+            self.enter_alone(connection)
             transactions.learn(connection, same_chats)
             return transactions.enter(
                 *(connection, some),
@@ -219,7 +219,7 @@ class SqlJournal(Journal):
         remaining = map(self._with_fingerprint, entries)
         while (some := list(islice(remaining, _AT_ONCE))) or superseded:
             # Before the first of them can be sent: should the `-wal` file be lost then, they are still known.
-            statuses += await self._do(partial(enter, some=some, replaced=superseded), into_file=True)
+            statuses += await self.do(partial(enter, some=some, replaced=superseded), into_file=True)
             superseded = ()
         return statuses
 
@@ -243,26 +243,26 @@ class SqlJournal(Journal):
             status = transactions.enter_one(connection, prepared, salt=self.salt, run=self._run)
             if status.state is not State.WAITING:
                 return Entered(status)
-            taken = self._take(connection, self._claiming.take_these, rows_of([entry.key]))
+            taken = self.take(connection, self.claiming.take_these, rows_of([entry.key]))
             if taken and begun is not None:
                 change = Change(Kind.BEGIN, taken[0], as_noted(begun))
                 self._changes.make_all(connection, [change], now)
             return Entered(status, taken[0] if taken else None)
 
         def enter_alone(connection: Connection) -> Entered:
-            self._enter_alone(connection)
+            self.enter_alone(connection)
             return enter(connection)
 
         self._refuse_reader()
         # A database tells the time in the event loop alone.
         prepared, now = self._with_fingerprint(entry), self._database.now()
         # As in `learn_same`.
-        return await (self._do(enter_alone) if self._database.is_shared else self._writer.run_in_batch(enter))
+        return await (self.do(enter_alone) if self._database.is_shared else self._writer.run_in_batch(enter))
 
     async def look_up(self, entries: Sequence[Entry]) -> list[EntryStatus]:
         """Return the status that each would have once it was entered, and enter none."""
         prepared = [self._with_fingerprint(entry) for entry in entries]
-        return await self._do(partial(transactions.look_up, entries=prepared))
+        return await self.do(partial(transactions.look_up, entries=prepared))
 
     async def statuses(self, keys: Sequence[str]) -> list[EntryStatus]:
         """Return the status of messages by their keys, in no order; those that are not known are left out."""
@@ -272,11 +272,11 @@ class SqlJournal(Journal):
         """Let those of these wait again that were parked."""
 
         def unpark(connection: Connection) -> None:
-            self._enter_alone(connection)
+            self.enter_alone(connection)
             transactions.unpark(connection, keys)
 
         self._refuse_reader()
-        await self._do(unpark)
+        await self.do(unpark)
 
     async def earlier(self, chats: Iterable[str], *, besides: int = -1) -> list[EntryStatus]:
         """Return what runs before the present one, if one has begun, were given for these chats.
@@ -285,7 +285,7 @@ class SqlJournal(Journal):
         together. `chat` is the address that was asked for: the message may have gone to another one of the
         same recipient.
         """
-        return await self._do(
+        return await self.do(
             partial(transactions.earlier, chats=[*chats], besides=besides, present=self._run)
         )
 
@@ -296,16 +296,16 @@ class SqlJournal(Journal):
         """
 
         def learn(connection: Connection) -> None:
-            self._enter_alone(connection)
+            self.enter_alone(connection)
             transactions.learn(connection, transactions.groups_with_messages(connection, groups))
 
         self._refuse_reader()
         # Where others share it, a lock is needed that cannot be had after that of a message that has ended.
-        await (self._do(learn) if self._database.is_shared else self._writer.run_in_batch(learn))
+        await (self.do(learn) if self._database.is_shared else self._writer.run_in_batch(learn))
 
     async def same_chats(self, chats: Iterable[str]) -> list[tuple[str, ...]]:
         """Return what is known of these addresses: each time all that lead to one chat, if there are more."""
-        return await self._do(partial(transactions.same_chats, chats=[*chats]))
+        return await self.do(partial(transactions.same_chats, chats=[*chats]))
 
     # --- sending
 
@@ -313,14 +313,11 @@ class SqlJournal(Journal):
         """Take the next messages to send; see `Journal.claim`."""
         if most <= 0:
             return []
-        take = partial(self._take, found=self._claiming.take_next, limits={"most": most})
-        return await self._claimed(take, self._writer.run_in_batch)
+        return await self.claimed(partial(self.take, found=self.claiming.take_next, limits={"most": most}))
 
     async def claim_in_doubt(self) -> list[Claim]:
         """Take the messages that a run which has ended may have sent."""
-        return await self._claimed(
-            partial(self._take, found=self._claiming.take_in_doubt, limits={}), self._do
-        )
+        return await self.claimed(partial(self.take, found=self.claiming.take_in_doubt), by_itself=True)
 
     async def begin(
         self, claim: Claim, started_at: datetime, sent_to: str, date_ahead: timedelta | None = None
@@ -369,7 +366,7 @@ class SqlJournal(Journal):
         """Renew the lease on all claims; see `Journal.renew`."""
         if not self._database.is_shared:
             return {}
-        kept = await self._all(self._claiming.renew, {"b_worker": self._worker})
+        kept = await self._all(self.claiming.renew, {"b_worker": self._worker})
         return {row.key: row.claims for row in kept}
 
     @property
@@ -401,11 +398,11 @@ class SqlJournal(Journal):
             if self._database.is_shared:
                 # What a worker is entering just now may be the next to this recipient.
                 connection.execute(FINISH_WHILE_NONE_ENTERS)
-            transactions.decide(connection, self._claiming, key, decision, message_id)
+            transactions.decide(connection, self.claiming, key, decision, message_id)
 
         self._refuse_reader()
         transactions.check_decision(decision, message_id)
-        await self._do(decide)
+        await self.do(decide)
 
     # --- reading
 
@@ -414,8 +411,8 @@ class SqlJournal(Journal):
         return self._database.now()
 
     async def has_open(self) -> bool:
-        """Return whether there is a message that waits, is being sent, or is in doubt."""
-        return bool(await self._all(statements.OPEN))
+        """Return whether there is a message of a run that waits, is being sent, or is in doubt."""
+        return bool(await self._all(statements.OPEN) or await self._all(statements.OPEN_BEHIND))
 
     async def count_in_doubt(self) -> int:
         """Count the messages that a run has to reconcile."""
@@ -461,7 +458,7 @@ class SqlJournal(Journal):
             )
             return found or connection.execute(statements.NEWEST).first()
 
-        row = await self._do(find)
+        row = await self.do(find)
         if row is None:
             return None
         return Delivered(
@@ -472,9 +469,10 @@ class SqlJournal(Journal):
             lambda text: body_hash(self.salt, text) == row.body_hash,
         )
 
-    async def counts(self) -> dict[State, int]:
-        """Count the messages in each state."""
-        counted = {State(state): number for state, number in await self._all(statements.COUNTS)}
+    async def counts(self, *, of_runs: bool = False) -> dict[State, int]:
+        """Count the messages in each state; with `of_runs`, without those of campaigns."""
+        counting = statements.COUNTS_OF_RUNS if of_runs else statements.COUNTS
+        counted = {State(state): number for state, number in await self._all(counting)}
         return {state: counted.get(state, 0) for state in State}
 
     async def rows(self, state: State | None = None) -> AsyncIterator[JournalMessage]:
@@ -512,25 +510,27 @@ class SqlJournal(Journal):
 
     # --- helpers
 
-    def _do(self, work: Callable[[Connection], T], *, into_file: bool = False) -> "asyncio.Future[T]":
+    def do(self, work: Callable[[Connection], T], *, into_file: bool = False) -> "asyncio.Future[T]":
+        """Do something in a transaction by itself; see `Database.run`."""
         return self._writer.do(partial(self._database.run, work, into_file=into_file))
 
     async def _all(self, statement: Executable, values: Mapping[str, Any] | None = None) -> Sequence[Any]:
         """Return all rows that a statement finds."""
-        return await self._do(lambda connection: connection.execute(statement, values or {}).all())
+        return await self.do(lambda connection: connection.execute(statement, values or {}).all())
 
     def _note(self, kind: Kind, claim: Claim, *values: str | None) -> "asyncio.Future[None]":
         self._refuse_reader()
         return self._writer.note(Change(kind, claim, values))
 
-    async def _claimed(
-        self,
-        take: Callable[[Connection], list[Claim]],
-        ask: Callable[[Callable[[Connection], list[Claim]]], "asyncio.Future[list[Claim]]"],
+    async def claimed(
+        self, take: Callable[[Connection], list[Claim]], *, by_itself: bool = False
     ) -> list[Claim]:
-        """Wait for the claims; release them if this is cancelled."""
+        """Wait for claims that are taken in a batch, or in a transaction `by_itself`.
+
+        If this is cancelled, they are released.
+        """
         self._refuse_reader()
-        taking = ask(take)
+        taking = self.do(take) if by_itself else self._writer.run_in_batch(take)
         try:
             return await asyncio.shield(taking)
         except asyncio.CancelledError:
@@ -553,16 +553,20 @@ class SqlJournal(Journal):
         made = fingerprint_of(entry.chat, entry.body, entry.files, entry.question, salt=self.salt)
         return evolve(entry, fingerprint=made)
 
-    def _enter_alone(self, connection: Connection) -> None:
+    def enter_alone(self, connection: Connection) -> None:
+        """Let no other worker enter or finish anything until the end of the transaction that has begun."""
         if self._database.is_shared:
             connection.execute(ENTER_ALONE)
 
-    def _take(self, connection: Connection, found: Select[Any], limits: Mapping[str, Any]) -> list[Claim]:
+    def take(
+        self, connection: Connection, found: Select[Any], limits: Mapping[str, Any] | None = None
+    ) -> list[Claim]:
+        """Claim what a query of `Claiming` finds, in the transaction that has begun."""
         # By position, which comes first.
-        taken = [claim_of(row) for row in sorted(connection.execute(found, limits).scalar_one())]
+        taken = [claim_of(row) for row in sorted(connection.execute(found, limits or {}).scalar_one())]
         if taken:
             claimed = {**rows_of(claim.key for claim in taken), "b_worker": self._worker}
-            connection.execute(self._claiming.take, claimed)
+            connection.execute(self.claiming.take, claimed)
         return taken
 
     def _start_run(self, connection: Connection, unparked: Sequence[State], *, superseded: bool) -> int:
@@ -582,4 +586,4 @@ class SqlJournal(Journal):
         return left_out
 
     def _release_all(self, connection: Connection) -> None:
-        connection.execute(self._claiming.release_all, {"b_worker": self._worker})
+        connection.execute(self.claiming.release_all, {"b_worker": self._worker})

@@ -76,6 +76,9 @@ def start_run(
     if not unparked:
         if is_alone:
             connection.execute(statements.PARK_WAITING)
+            if connection.execute(statements.HAS_CAMPAIGNS).first():
+                # Of a campaign, what went behind them is not parked.
+                connection.execute(recovery.PROMOTE_ALL)
         return 0, begin_run(connection, is_new=is_alone)
     left_out = _leave_out_superseded(connection, unparked, are_wanted=superseded)
     states = [state.value for state in unparked]
@@ -154,6 +157,31 @@ def enter(  # noqa: PLR0913 - by keyword
     statuses, known = _look_up(connection, entries)
     if new := [entry for entry, status in zip(entries, statuses, strict=True) if status.is_new]:
         _insert(connection, new, salt=salt, run=run)
+    _update_known(connection, entries, statuses, known)
+    return _unpark(connection, statuses, retry_failed=retry_failed)
+
+
+def enter_of_campaign(
+    connection: Connection, entries: Sequence[Entry], campaign: str, *, salt: bytes, is_held: bool
+) -> list[EntryStatus]:
+    """Enter what is new of a campaign, and return the status of each, in the same order.
+
+    What is known stays as it is. With `is_held`, what is new is parked.
+    """
+    statuses, known = _look_up(connection, entries)
+    if new := [entry for entry, status in zip(entries, statuses, strict=True) if status.is_new]:
+        _insert(connection, new, salt=salt, campaign=campaign, is_held=is_held)
+    _update_known(connection, entries, statuses, known)
+    return statuses
+
+
+def _update_known(
+    connection: Connection,
+    entries: Sequence[Entry],
+    statuses: Sequence[EntryStatus],
+    known: Mapping[str, Any],
+) -> None:
+    """Note of messages that are known where their files are now, and their labels."""
     again = [
         (entry, known[entry.key])
         for entry, status in zip(entries, statuses, strict=True)
@@ -164,7 +192,6 @@ def enter(  # noqa: PLR0913 - by keyword
         connection.execute(statements.MOVE_FILES, {"rows": moved})
     if labels := [(entry.key, entry.label) for entry, row in again if entry.label not in {None, row.label}]:
         connection.execute(statements.LABEL, {"rows": labels})
-    return _unpark(connection, statuses, retry_failed=retry_failed)
 
 
 def enter_one(connection: Connection, entry: Entry, *, salt: bytes, run: int) -> EntryStatus:
@@ -182,7 +209,7 @@ def enter_one(connection: Connection, entry: Entry, *, salt: bytes, run: int) ->
         connection.execute(statements.REPLACE, _content_of(entry, salt))
         problem = None
     if status.state is State.PARKED:
-        _reopen(connection, [entry.key])
+        reopen(connection, [entry.key])
     return evolve(status, state=State.WAITING, is_final=False, error=None, problem=problem)
 
 
@@ -207,7 +234,7 @@ def unpark(connection: Connection, keys: Sequence[str]) -> None:
     """Let those of these wait again that were parked."""
     found = connection.execute(statements.KNOWN, rows_of(keys)).all()
     if parked := [row.key for row in found if row.state == State.PARKED.value]:
-        _reopen(connection, parked)
+        reopen(connection, parked)
 
 
 def status_of(row: Any, problem: JournalMismatchError | None = None) -> EntryStatus:
@@ -255,7 +282,15 @@ def _mismatch(fingerprint: bytes | None, entry: Entry) -> JournalMismatchError |
     return None if fingerprint == entry.fingerprint else JournalMismatchError(_MISMATCH)
 
 
-def _insert(connection: Connection, new: Sequence[Entry], *, salt: bytes, run: int) -> None:
+def _insert(  # noqa: PLR0913 - by keyword
+    connection: Connection,
+    new: Sequence[Entry],
+    *,
+    salt: bytes,
+    run: int = 0,
+    campaign: str | None = None,
+    is_held: bool = False,
+) -> None:
     last = connection.execute(statements.LAST_POSITION).scalar_one()
     recipient_of = _recipients_of(connection, {entry.chat for entry in new})
     has_next = set(connection.execute(statements.WITH_NEXT, rows_of(set(recipient_of.values()))).scalars())
@@ -267,12 +302,20 @@ def _insert(connection: Connection, new: Sequence[Entry], *, salt: bytes, run: i
                 *(entry.key, entry.chat, entry.body),
                 *(files_as_json(entry.files), question_as_json(entry.question)),
                 *(1 + number * 2 * HASH_LENGTH, last + 1 + number),
-                *(recipient not in has_next, recipient, entry.label),
+                *(not is_held and recipient not in has_next, recipient, entry.label),
             )
         )
         hashes += [entry.fingerprint or b"", body_hash(salt, entry.body)]
         has_next.add(recipient)
-    noted = {"rows": rows, "hashes": b"".join(hashes), "b_run": run, "b_now": datetime.now(UTC)}
+    noted = {
+        "rows": rows,
+        "hashes": b"".join(hashes),
+        "b_run": run,
+        "b_now": datetime.now(UTC),
+        "b_campaign": campaign,
+        "b_is_final": is_held,
+        "b_state": (State.PARKED if is_held else State.WAITING).value,
+    }
     connection.execute(statements.INSERT, noted)
 
 
@@ -284,7 +327,7 @@ def _unpark(
     reopened = {one.key for one in statuses if one.state in states and one.problem is None}
     if not reopened:
         return [*statuses]
-    _reopen(connection, reopened)
+    reopen(connection, reopened)
     return [
         EntryStatus(one.key, one.chat, State.WAITING, attempts=one.attempts)
         if one.key in reopened and one.problem is None
@@ -293,17 +336,17 @@ def _unpark(
     ]
 
 
-def _reopen(connection: Connection, keys: Iterable[str]) -> None:
+def reopen(connection: Connection, keys: Iterable[str]) -> None:
     """Let messages wait again, in their old places."""
     rows = rows_of(keys)
     connection.execute(statements.REOPEN, {**rows, "b_now": datetime.now(UTC)})
     recipients = list(connection.execute(statements.RECIPIENTS_OF_KEYS, rows).scalars())
     connection.execute(statements.NO_LONGER_NEXT, rows_of(recipients))
     # The next message of the others is being sent: its successor is chosen when it ends.
-    _promote(connection, recipients)
+    promote(connection, recipients)
 
 
-def _promote(connection: Connection, recipients: Iterable[str]) -> None:
+def promote(connection: Connection, recipients: Iterable[str]) -> None:
     """Let the first open message go to each of these recipients that has no next one."""
     wanted = [*recipients]
     held = set(connection.execute(statements.WITH_NEXT, rows_of(wanted)).scalars())
@@ -427,7 +470,7 @@ def _move(connection: Connection, moved: Mapping[str, str], affected: Collection
     if apart:
         connection.execute(statements.SET_APART, rows_of(apart))
     connection.execute(statements.MOVE, {"rows": rows})
-    _promote(connection, affected)
+    promote(connection, affected)
 
 
 def _chats_at(address: str) -> tuple[str, ...]:
@@ -489,7 +532,7 @@ def decide(
     }
     if not connection.execute(claiming.decide[decision.outcome], noted).rowcount:
         raise JournalInUseError(_CLAIMED)
-    _promote(connection, connection.execute(statements.RECIPIENTS_OF_KEYS, rows_of([key])).scalars())
+    promote(connection, connection.execute(statements.RECIPIENTS_OF_KEYS, rows_of([key])).scalars())
 
 
 def _require_decidable(connection: Connection, key: str, message_id: str | None) -> None:

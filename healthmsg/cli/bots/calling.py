@@ -7,9 +7,9 @@ from typing import Final
 
 from attrs import field, frozen
 
-from healthmsg.bot.control_token import HOST, read_token
 from healthmsg.cli.problems import RefusedError, system_reason
 from healthmsg.codec import encode
+from healthmsg.control.token import HOST, read_token
 from healthmsg.json_text import JSONObject, NotJSONError, parse_json
 
 # Seconds. The surface itself gives up after 30.

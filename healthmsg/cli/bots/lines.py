@@ -43,7 +43,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.1f} s"
 
 
-def show_warnings() -> None:
+def show_warnings(level: int = logging.INFO) -> None:
     """Have what this package logs written to the standard error, unless the program has its own way."""
     if logger.hasHandlers():
         return
@@ -51,4 +51,4 @@ def show_warnings() -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s  %(levelname)s: %(message)s", "%H:%M:%S"))
     logger.addHandler(handler)
     if logger.level == logging.NOTSET:
-        logger.setLevel(logging.INFO)
+        logger.setLevel(level)

@@ -1,4 +1,7 @@
-"""Finding an author's bot by `module:bot`, and saying where in the author's files something is wrong."""
+"""Finding an author's bot by `module:bot`, and saying where in the author's files something is wrong.
+
+A worker's client is found in the same way.
+"""
 
 import importlib
 import inspect
@@ -19,19 +22,20 @@ _ABOUT_CODE: Final = (SyntaxError, ImportError, NameError, AttributeError)
 _OURS: Final = Path(__file__).resolve().parents[2]
 
 
-def parse_name(target: str) -> tuple[str, str]:
+def parse_name(target: str, kind: str = "bot") -> tuple[str, str]:
     """Return module and name out of `module:bot`.
 
     Raises:
-        RefusedError: it is not written so.
+        RefusedError: it is not written so. The message calls it by its kind.
     """
     module, colon, name = target.partition(":")
     if module.endswith(".py") or "/" in module or "\\" in module:
-        raise RefusedError("the bot is named as module:bot, as in an import: not by its file")
+        raise RefusedError(f"the {kind} is named as module:{kind}, as in an import: not by its file")
     words = [*module.split("."), *name.split(".")]
     if not colon or not all(word.isidentifier() for word in words):
         raise RefusedError(
-            "the bot is named as module:bot, where bot is a Bot or a function that returns one"
+            f"the {kind} is named as module:{kind}, where {kind} is a {kind.capitalize()} or a function that"
+            " returns one"
         )
     return module, name
 
@@ -44,8 +48,7 @@ def load_bot(target: str) -> BotSurface:
     Raises:
         RefusedError: there is no such module or bot; or the module's own code fails: it says where.
     """
-    module_name, name = parse_name(target)
-    found = _load(module_name, name)
+    found = load(target)
     if inspect.iscoroutine(found):
         found.close()
     if is_bot(found):
@@ -63,7 +66,13 @@ def is_bot(found: object) -> bool:
     )
 
 
-def _load(module_name: str, name: str) -> object:
+def load(target: str, kind: str = "bot") -> object:
+    """Import a module and return what it has there, or what that returns, if it is a function.
+
+    Raises:
+        RefusedError: as `load_bot` does.
+    """
+    module_name, name = parse_name(target, kind)
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)

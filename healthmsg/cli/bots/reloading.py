@@ -12,8 +12,8 @@ from typing import Any, Final
 from attrs import define, field
 
 from healthmsg.aio import start
-from healthmsg.cli.bots.running import on_signals
 from healthmsg.cli.problems import ExitCode, RefusedError
+from healthmsg.cli.stopping import on_signals
 
 # Seconds that a process has to finish what it began, before it is ended at once.
 _DRAIN_WITHIN: Final = 30.0

@@ -2,10 +2,8 @@
 
 import asyncio
 import os
-import signal
-import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager, AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import Final
 
@@ -15,11 +13,9 @@ from healthmsg import aio
 from healthmsg.bot.surface import BotSurface, Handled
 from healthmsg.cli.bots.lines import clock_time, line_of
 from healthmsg.cli.problems import ExitCode
+from healthmsg.cli.stopping import Stopping, flush
 from healthmsg.cli.terminal import without_blocking_output
 from healthmsg.errors import HealthmsgError
-
-_OF_SIGNALS: Final = 128
-"""Added to a signal's number, this is the exit status of a process that it ended."""
 
 _RUNS: Final = "The bot runs. SIGTERM or Ctrl-C: finish what was begun, and end; twice: end at once."
 _STANDS_BY: Final = (
@@ -31,12 +27,6 @@ _ENDS_WITHIN: Final = 2.0
 """Seconds that what was left behind by the bot has to end."""
 
 Say = Callable[[str], object]
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):
-            stream.flush()
 
 
 async def _are_left() -> bool:
@@ -58,16 +48,6 @@ class ControlAt:
     token: str = field(repr=False)
 
 
-def on_signals(act: Callable[[int], object]) -> AbstractContextManager[None]:
-    """Within, have this called in the event loop for each SIGTERM and SIGINT."""
-    loop = asyncio.get_running_loop()
-
-    def in_loop(number: int) -> None:
-        loop.call_soon_threadsafe(act, number)
-
-    return aio.on_signals(in_loop)
-
-
 @define(eq=False)
 class Run:
     """One run of a bot."""
@@ -79,8 +59,11 @@ class Run:
     """Whether events have no lines."""
     end_at_once: Callable[[int], object] = os._exit
     _is_running: bool = field(default=False, init=False)
-    _signal: int = field(default=0, init=False)
+    _stopping: Stopping = field(init=False, repr=False)
     _task: "asyncio.Task[None] | None" = field(default=None, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._stopping = Stopping(self._stop, self.end_at_once)
 
     def main(self) -> int:
         """Run, and return the exit status.
@@ -95,13 +78,8 @@ class Run:
     async def run(self) -> int:
         """Run until it is stopped. A second signal ends the process at once, as a kill would."""
         self._task = asyncio.ensure_future(self._run())
-        with on_signals(self._on_signal):
-            await asyncio.wait([self._task])
-        if not self._task.cancelled():
-            self._task.result()
-        elif not self._signal:
-            raise asyncio.CancelledError
-        return ExitCode.INTERRUPTED if self._signal == signal.SIGINT else ExitCode.DONE
+        await self._stopping.run(self._task)
+        return self._stopping.exit_code
 
     async def _main(self) -> int:
         """Run, and end the process at once if something is left that would keep it from ending."""
@@ -121,7 +99,7 @@ class Run:
 
     def _end_without_what_is_left(self, code: int) -> None:
         self._say("Something does not end though it was cancelled: the process ends without it.")
-        _flush()
+        flush()
         self.end_at_once(code)
 
     async def _run(self) -> None:
@@ -162,13 +140,7 @@ class Run:
     def _say(self, text: str) -> None:
         self.say(f"{clock_time(datetime.now(UTC))}  {text}")
 
-    def _on_signal(self, number: int) -> None:
-        if self._signal:
-            _flush()
-            # What was in hand is handled again at the next start: nothing is released or waited for.
-            self.end_at_once(_OF_SIGNALS + number)
-            return
-        self._signal = number
+    def _stop(self) -> None:
         if self._is_running:
             self._say("Stopping: what was begun is being finished.")
             self.bot.stop()

@@ -31,7 +31,7 @@ from healthmsg.cli.service import chat_handle
 from healthmsg.client import Client
 from healthmsg.errors import InvalidFileError
 from healthmsg.files import prepare
-from healthmsg.ids import ChatAddress
+from healthmsg.ids import ChatAddress, exact_aux_id
 
 # A conversation has the address of the other side's user, too.
 _SAME_PERSON: Final = {"users": "conversations"}
@@ -71,6 +71,13 @@ class Message:
         to: Recipient = self.to
         if is_exact and self.to.startswith("aux/"):
             to = chat_handle(client, ChatAddress.of_text(self.to))
+        return self._outgoing(to, asked)
+
+    def outgoing_as_text(self, *, is_exact: bool, asked: Asked | None = None) -> Outgoing:
+        """Return it for a campaign, which knows no client."""
+        return self._outgoing(exact_aux_id(self.to) if is_exact else self.to, asked)
+
+    def _outgoing(self, to: Recipient, asked: Asked | None) -> Outgoing:
         label = LineLabel(self.line, self.delimiter, None if asked is None else asked.name)
         question = None if asked is None else asked.question
         return Outgoing(to, self.body, self.files, self.key, question, str(label))

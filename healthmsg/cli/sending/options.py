@@ -16,6 +16,18 @@ from healthmsg.bulk.reconcile import SETTLE
 from healthmsg.cli.files import JOURNAL_VARIABLE, JournalLocation
 from healthmsg.cli.problems import Problem, RefusedError
 from healthmsg.cli.recipients.messages import Message, Messages
+from healthmsg.cli.recipients.options import (
+    RECIPIENTS_HELP,
+    AcceptDoubtful,
+    AllowEmpty,
+    AllowRepeats,
+    Buttons,
+    Encoding,
+    ExactAuxIds,
+    Label,
+    Text,
+    TextFile,
+)
 from healthmsg.cli.recipients.question import Asked
 from healthmsg.cli.service import Ca, NoX509Strict, Proxy, Service, hide_password
 from healthmsg.cli.terminal import shell_quote
@@ -37,28 +49,13 @@ class Options:
         Path | None,
         typer.Argument(
             metavar="RECIPIENTS",
-            help="CSV or JSON Lines. Columns: to, or aux_id, user_id or groupchat_id; files; key; body; and"
-            " any others for the template.",
+            help=RECIPIENTS_HELP,
         ),
     ] = None
-    template: Annotated[
-        str | None, typer.Option("--template", help='The text: "Beste {first_name}, …". Braces: {{ and }}.')
-    ] = None
-    template_file: Annotated[Path | None, typer.Option("--template-file", help="A file with the text.")] = (
-        None
-    )
-    option: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--option",
-            help="A button under each message; again for each further one. Its answers' name is derived from"
-            ' it, or given: "yes=Ja, graag".',
-        ),
-    ] = None
-    label: Annotated[
-        str | None,
-        typer.Option("--label", help="The name of the question, by which a bot knows its answers."),
-    ] = None
+    template: Text = None
+    template_file: TextFile = None
+    option: Buttons = None
+    label: Label = None
     resume: Annotated[bool, typer.Option("--resume", help="Send all that the journal still holds.")] = False
     journal: Annotated[
         str | None,
@@ -87,24 +84,11 @@ class Options:
             "--texts", help="With --dry-run: show the first texts, also where the output is no terminal."
         ),
     ] = False
-    allow_repeats: Annotated[
-        bool, typer.Option("--allow-repeats", help="Send the same message to the same recipient again.")
-    ] = False
-    allow_empty: Annotated[
-        bool, typer.Option("--allow-empty", help="Fields of the template may be empty.")
-    ] = False
-    accept_doubtful: Annotated[
-        bool,
-        typer.Option(
-            "--accept-doubtful", help="Values that may be a mistake, such as the name Null, are meant."
-        ),
-    ] = False
-    exact_aux_ids: Annotated[
-        bool, typer.Option("--exact-aux-ids", help="Diacritics in auxiliary ids are meant as they are.")
-    ] = False
-    encoding: Annotated[
-        str | None, typer.Option(help="Of the files, if it is detected wrongly: cp1252, …")
-    ] = None
+    allow_repeats: AllowRepeats = False
+    allow_empty: AllowEmpty = False
+    accept_doubtful: AcceptDoubtful = False
+    exact_aux_ids: ExactAuxIds = False
+    encoding: Encoding = None
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what failed before.")] = (
         False
     )

@@ -37,17 +37,16 @@ _OTHER_TEXT: Final = "this recipient already got, or may have got, another text 
 
 
 @frozen
-class Source:
-    """Where the messages come from, and where they go."""
+class Files:
+    """Where messages come from."""
 
-    environment: Environment
     recipients: Recipients | None
     name: str
     """The name of the file of recipients."""
     template: Decoded | None = None
     """The file of the text, if there is one."""
 
-    def of_file(self) -> Iterator[tuple[str, str]]:
+    def facts(self) -> Iterator[tuple[str, str]]:
         """Yield facts about the files."""
         if self.recipients is None:
             return
@@ -57,7 +56,7 @@ class Source:
         if self.template is not None:
             yield "Template", self.template.encoding
 
-    def warnings(self, job: Job) -> list[str]:
+    def warnings(self, messages: Messages | None) -> list[str]:
         """Return what may be a mistake in a file as a whole."""
         found = []
         if any(file is not None and file.is_guess for file in (self.recipients, self.template)):
@@ -65,7 +64,15 @@ class Source:
                 "The file does not say in which encoding it is. Look at letters such as é in the messages;"
                 " if they are wrong, save it as UTF-8 or give --encoding."
             )
-        return [*found, *(job.messages.notes if job.messages is not None else ())]
+        return [*found, *(messages.notes if messages is not None else ())]
+
+
+@frozen
+class Source:
+    """Where the messages come from, and where they go."""
+
+    environment: Environment
+    files: Files
 
 
 @frozen
@@ -78,7 +85,7 @@ class Example:
     """That of its file, if it is known."""
 
 
-def _grid(facts: Sequence[tuple[str, str]]) -> Table:
+def grid(facts: Sequence[tuple[str, str]]) -> Table:
     """Return facts as a table."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold")
@@ -88,13 +95,13 @@ def _grid(facts: Sequence[tuple[str, str]]) -> Table:
     return table
 
 
-def _show_warnings(console: Console, warnings: Sequence[str]) -> None:
+def show_warnings(console: Console, warnings: Sequence[str]) -> None:
     """Show each warning on a line."""
     for warning in warnings:
         console.print(f"[yellow]Note:[/] {escape(warning)}", highlight=False, soft_wrap=True)
 
 
-def _show_examples(console: Console, examples: Sequence[Example]) -> None:
+def show_examples(console: Console, examples: Sequence[Example]) -> None:
     """Show messages as they are going to be sent."""
     for example in examples:
         console.print(Panel(Text(example.body), title=Text(example.title), title_align="left", expand=False))
@@ -114,14 +121,14 @@ def show_doubts(console: Console, doubts: Sequence[Problem]) -> None:
         print_text(console, f"  … and {len(doubts) - MOST_SHOWN:,} more")
 
 
-def refuse_doubtful(job: Job) -> None:
+def refuse_doubtful(doubts: Sequence[Problem]) -> None:
     """Refuse what may be a mistake, where a person cannot be asked.
 
     Raises:
         RefusedError: there is something, with all of it.
     """
-    if job.doubts:
-        raise RefusedError(*job.doubts, advice=_DOUBTFUL)
+    if doubts:
+        raise RefusedError(*doubts, advice=_DOUBTFUL)
 
 
 @frozen
@@ -253,7 +260,7 @@ async def _forecast_of_journal(job: Job) -> Forecast:
     async with job.options.service.client() as client:
         report = await job.preview(client).report()
     async with open_journal(job.journal.target, is_reading=True) as journal:
-        counts = await journal.counts()
+        counts = await journal.counts(of_runs=True)
     examples = await _find_examples(job)
     return Forecast(
         # Those in doubt are looked for first, and sent if they did not arrive.
@@ -275,6 +282,12 @@ def _before(report: PreviewReport) -> str:
     )
 
 
+def examples_of(messages: Messages) -> list[Example]:
+    """Return the first messages."""
+    first = messages.all[:_EXAMPLES]
+    return [Example(f"line {message.line}, to {message.to}", message.body) for message in first]
+
+
 async def _find_examples(job: Job) -> list[Example]:
     """Return the first messages that are to be sent.
 
@@ -282,8 +295,7 @@ async def _find_examples(job: Job) -> list[Example]:
         JournalError: the journal cannot be used.
     """
     if job.messages is not None:
-        first = job.messages.all[:_EXAMPLES]
-        return [Example(f"line {message.line}, to {message.to}", message.body) for message in first]
+        return examples_of(job.messages)
     if job.journal is None:
         return []
     options = job.options
@@ -326,9 +338,9 @@ class Plan:
 
     def facts(self) -> list[tuple[str, str]]:
         """Return the facts, without anything of a patient."""
-        facts = list(self.source.of_file())
+        facts = list(self.source.files.facts())
         if self.job.messages is not None:
-            facts.append(("Messages", _numbers(self.job.messages)))
+            facts.append(("Messages", numbers(self.job.messages)))
         facts += self.job.question_facts
         if self.forecast.before:
             facts.append(("In the journal", self.forecast.before))
@@ -344,12 +356,9 @@ class Plan:
 
     def warnings(self) -> list[str]:
         """Return what may be a mistake."""
-        found = self.source.warnings(self.job)
+        found = self.source.files.warnings(self.job.messages)
         if self.job.messages is not None and self.job.messages.repeated:
-            repeated = self.job.messages.repeated
-            lines = [f"line {line} that of line {before}" for line, before in repeated[:_MOST_LINES]]
-            shown = ", ".join([*lines, "…"] if len(repeated) > _MOST_LINES else lines)
-            found.append(f"Messages that repeat another to the same recipient: {len(repeated):,} ({shown}).")
+            found.append(warning_of_repeats(self.job.messages))
         if self.forecast.other_texts is not None:
             does = "They are left out." if self.forecast.other_texts.are_left_out else "They would get both."
             found.append(f"{self.forecast.other_texts.sentence} {does}")
@@ -361,7 +370,16 @@ class Plan:
         return found
 
 
-def _numbers(messages: Messages) -> str:
+def warning_of_repeats(messages: Messages) -> str:
+    """Return the warning about messages that repeat another."""
+    repeated = messages.repeated
+    lines = [f"line {line} that of line {before}" for line, before in repeated[:_MOST_LINES]]
+    shown = ", ".join([*lines, "…"] if len(repeated) > _MOST_LINES else lines)
+    return f"Messages that repeat another to the same recipient: {len(repeated):,} ({shown})."
+
+
+def numbers(messages: Messages) -> str:
+    """Return how many there are, to how many recipients."""
     recipients = len({recipient_key(message.to) for message in messages.all})
     with_files = sum(bool(message.files) for message in messages.all)
     files = f", {with_files:,} with files" if with_files else ""
@@ -370,8 +388,8 @@ def _numbers(messages: Messages) -> str:
 
 def show_plan(console: Console, plan: Plan) -> None:
     """Show what is going to happen."""
-    console.print(_grid(plan.facts()))
-    _show_warnings(console, plan.warnings())
+    console.print(grid(plan.facts()))
+    show_warnings(console, plan.warnings())
     show_doubts(console, plan.job.doubts)
     if plan.forecast.other_texts is not None:
         show_differences(console, plan.forecast.other_texts)
@@ -379,7 +397,7 @@ def show_plan(console: Console, plan: Plan) -> None:
 
 def confirm_plan(console: Console, plan: Plan) -> bool:
     """Show the first messages as they are going to be sent, and ask whether to begin."""
-    _show_examples(console, plan.forecast.examples)
+    show_examples(console, plan.forecast.examples)
     others = plan.forecast.other_texts
     also = ""
     if others is not None and not others.are_left_out:
@@ -422,12 +440,14 @@ async def preview(console: Console, job: Job, source: Source) -> bool:
 
 async def _show_source(console: Console, job: Job, source: Source) -> None:
     """Show what was read and where it would go; texts only on a terminal, as other output may be kept."""
-    console.print(_grid([*source.of_file(), *job.question_facts, ("Service", describe(source.environment))]))
+    console.print(
+        grid([*source.files.facts(), *job.question_facts, ("Service", describe(source.environment))])
+    )
     if job.options.texts or console.file.isatty():
-        _show_examples(console, await _find_examples(job))
+        show_examples(console, await _find_examples(job))
     else:
         console.print("The first texts are shown on a terminal, or with --texts.")
-    _show_warnings(console, source.warnings(job))
+    show_warnings(console, source.files.warnings(job.messages))
     show_doubts(console, job.doubts)
 
 

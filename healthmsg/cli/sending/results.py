@@ -121,7 +121,7 @@ async def find_remaining(job: Job, count: int, unknown: int, *, is_abandoned: bo
         if not job.journal.may_exist:
             return certain
         async with open_journal(job.journal.target, is_reading=True) as journal:
-            in_doubt, counts = await journal.count_in_doubt(), await journal.counts()
+            in_doubt, counts = await journal.count_in_doubt(), await journal.counts(of_runs=True)
     except (HealthmsgError, OSError):  # the journal cannot say which were sent
         return Remaining(without_result=count)
     # Those with an unknown outcome in this run are in doubt in the journal, too.
@@ -137,13 +137,13 @@ async def find_remaining(job: Job, count: int, unknown: int, *, is_abandoned: bo
 async def count_entries(location: JournalLocation) -> int:
     """Return how many messages a journal has."""
     async with open_journal(location.target, is_reading=True) as journal:
-        return sum((await journal.counts()).values())
+        return sum((await journal.counts(of_runs=True)).values())
 
 
 async def is_all_delivered(location: JournalLocation) -> bool:
     """Return whether everything in a journal was delivered, or replaced by another text."""
     async with open_journal(location.target, is_reading=True) as journal:
-        counts = await journal.counts()
+        counts = await journal.counts(of_runs=True)
         for state, count in (await journal.count_superseded()).items():
             counts[state] -= count
     return not any(count for state, count in counts.items() if state is not State.DELIVERED)

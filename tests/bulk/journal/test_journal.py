@@ -357,7 +357,7 @@ async def test_a_journal_is_of_one_environment_however_its_url_is_spelled(target
 
 async def test_a_journal_that_knew_only_its_account_takes_the_first_url(target: str) -> None:
     async with open_journal(target) as journal:
-        await journal._do(lambda connection: set_owner(connection, Owner(None, "u1")))
+        await journal.do(lambda connection: set_owner(connection, Owner(None, "u1")))
         await journal.set_owner("u1", API)
         with pytest.raises(JournalMismatchError):
             await journal.set_owner("u1", "https://acc.example/v1")

@@ -125,7 +125,7 @@ async def test_a_second_sender_is_refused_and_one_that_reads_is_not(file: Path) 
                 with pytest.raises(JournalError, match="reading only"):
                     await write
             with pytest.raises(JournalError, match="read-only"):
-                await reading._do(lambda c: c.exec_driver_sql("DELETE FROM healthmsg_messages"))
+                await reading.do(lambda c: c.exec_driver_sql("DELETE FROM healthmsg_messages"))
         assert (await journal.counts())[State.DELIVERED] == 1
 
     async with open_journal(file, is_reading=True) as reading:
@@ -185,7 +185,7 @@ async def test_what_is_acknowledged_survives_a_power_cut(file: Path, tmp_path: P
 async def test_sqlite_is_asked_whether_it_syncs(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with open_journal(file) as journal:
         for pragma, value in (("synchronous", 2), ("journal_mode", "wal"), ("secure_delete", 1)):
-            assert await journal._do(asking(f"PRAGMA {pragma}")) == value
+            assert await journal.do(asking(f"PRAGMA {pragma}")) == value
 
     weaker = [pragma.replace("synchronous = FULL", "synchronous = NORMAL") for pragma in sqlite_file.PRAGMAS]
     monkeypatch.setattr(sqlite_file, "PRAGMAS", weaker)
@@ -197,7 +197,7 @@ async def test_a_full_disk_fails_all_who_wait_and_all_who_come_and_loses_nothing
     async with holding(str(file), *(entry(f"k{number}") for number in range(9))) as journal:
         await delivered(journal, "m1")
         claims = await journal.claim(9)
-        await journal._do(lambda c: c.exec_driver_sql("PRAGMA max_page_count = 1").scalar())
+        await journal.do(lambda c: c.exec_driver_sql("PRAGMA max_page_count = 1").scalar())
         with pytest.raises(JournalError, match="disk is full"):
             await journal.enter([entry("big", body="x" * 100_000)])
         ended = await asyncio.gather(
@@ -255,7 +255,7 @@ async def test_a_full_disk_at_compacting_leaves_a_journal_that_can_be_used(
 async def test_a_failed_commit_fails_all_of_its_batch(file: Path) -> None:
     async with holding(str(file), *(Entry(f"k{n}", f"c{n}", "x") for n in range(50))) as journal:
         claims = await journal.claim(50)
-        await journal._do(lambda c: c.exec_driver_sql("PRAGMA max_page_count = 1").scalar())
+        await journal.do(lambda c: c.exec_driver_sql("PRAGMA max_page_count = 1").scalar())
         outcomes = [journal.finish(claim, Outcome.NOT_SENT, error="e" * 3000) for claim in claims]
         ended = await asyncio.gather(*outcomes, return_exceptions=True)
         assert {type(one) for one in ended} == {JournalError}
@@ -270,9 +270,9 @@ async def test_what_was_said_is_in_none_of_the_files_after_delivery_and_a_purge(
         for number in range(39):
             await delivered(journal, f"m{number}")
         await journal.finish(await begun(journal), Outcome.NOT_SENT)
-        before = await journal._do(asking("PRAGMA page_count"))
+        before = await journal.do(asking("PRAGMA page_count"))
         assert await journal.purge(timedelta()) == 40
-        after = await journal._do(asking("PRAGMA page_count"))
+        after = await journal.do(asking("PRAGMA page_count"))
         assert isinstance(before, int)
         assert isinstance(after, int)
         assert after < before / 2

@@ -129,7 +129,7 @@ class Run:
 
     async def learn(self, addresses: list[str]) -> None:
         self.model.learn(*addresses)
-        await self.journal._do(lambda connection: transactions.learn(connection, [addresses]))
+        await self.journal.do(lambda connection: transactions.learn(connection, [addresses]))
 
     async def in_doubt(self) -> None:
         expected = self.model.next_ones(State.SENDING, State.UNKNOWN)
@@ -196,7 +196,7 @@ class Run:
         try:
             for table in ("messages", "recipients"):
                 delete = text(f"DELETE FROM healthmsg_{table}")  # noqa: S608 - our own
-                await self.journal._do(partial(Connection.execute, statement=delete))
+                await self.journal.do(partial(Connection.execute, statement=delete))
             for name, *arguments in drawn:
                 await getattr(self, name)(*arguments)
                 await self.check()

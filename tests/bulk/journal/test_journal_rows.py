@@ -83,6 +83,6 @@ async def test_each_attempt_has_its_own_beginning_to_the_microsecond(target: str
 async def test_there_is_room_for_more_messages_than_32_bits_count(target: str) -> None:
     async with holding(target, entry("a")) as journal:
         last = sql("UPDATE healthmsg_messages SET position = 2147483647")
-        await journal._do(lambda connection: connection.execute(last))
+        await journal.do(lambda connection: connection.execute(last))
         await journal.enter([entry("b"), entry("c")])
         assert keys(await journal.claim(9)) == ["a", "b", "c"]

@@ -180,7 +180,7 @@ async def test_whether_something_is_open_is_known_until_all_is_final(target: str
 
 
 async def full(journal: SqlJournal, most: int) -> None:
-    await journal._do(lambda c: c.exec_driver_sql(f"PRAGMA max_page_count = {most}").scalar())
+    await journal.do(lambda c: c.exec_driver_sql(f"PRAGMA max_page_count = {most}").scalar())
 
 
 @pytest.mark.slow

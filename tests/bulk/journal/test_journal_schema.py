@@ -18,7 +18,7 @@ from tests.bulk.journal.journals import entry, holding, keys
 async def write_version(target: str, version: int) -> None:
     said = f"UPDATE healthmsg_journal SET value = '{version}' WHERE name = 'version'"  # noqa: S608 - our own
     async with open_journal(target) as journal:
-        await journal._do(lambda connection: connection.exec_driver_sql(said))
+        await journal.do(lambda connection: connection.exec_driver_sql(said))
 
 
 @pytest.mark.parametrize(("version", "age"), [(1, "older"), (tables.VERSION + 1, "newer")])
@@ -78,7 +78,7 @@ async def assert_made_whole(target: str) -> None:
         return set(inspect(connection).get_table_names())
 
     async with holding(target, entry("a")) as journal:
-        assert await journal._do(tables_of) == set(tables.METADATA.tables)
+        assert await journal.do(tables_of) == set(tables.METADATA.tables)
         assert keys(await journal.claim(9)) == ["a"]
 
 
@@ -87,8 +87,13 @@ async def test_every_query_that_is_made_often_uses_an_index(file: Path) -> None:
         pass
     connection = sqlite3.connect(file)
     often = {
-        "SELECT key FROM healthmsg_messages WHERE is_next AND state = 'waiting' AND claimed_by IS NULL"
-        " ORDER BY position LIMIT 9": "healthmsg_next",
+        "SELECT key FROM healthmsg_messages WHERE is_next AND state = 'waiting' AND campaign IS NULL"
+        " AND claimed_by IS NULL ORDER BY position LIMIT 9": "healthmsg_next",
+        "SELECT key FROM healthmsg_messages WHERE is_next AND state IN ('sending', 'unknown')": (
+            "healthmsg_next"
+        ),
+        "SELECT key FROM healthmsg_messages WHERE campaign = 'x' AND state = 'parked'"
+        " ORDER BY position LIMIT 9": "healthmsg_campaign",
         "SELECT key FROM healthmsg_messages WHERE chat = 'x' AND is_final = 0"
         " ORDER BY position LIMIT 1": "healthmsg_chat",
         "SELECT key FROM healthmsg_messages WHERE recipient = 'x' AND is_final = 0"

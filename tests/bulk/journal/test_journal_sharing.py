@@ -232,7 +232,7 @@ async def test_commits_are_synchronous_although_the_database_says_otherwise(data
     await connection.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
     await connection.close()
     async with open_journal(database) as journal:
-        found = await journal._do(lambda c: c.exec_driver_sql("SHOW synchronous_commit").scalar())
+        found = await journal.do(lambda c: c.exec_driver_sql("SHOW synchronous_commit").scalar())
 
     assert found == "on"
 
@@ -240,7 +240,7 @@ async def test_commits_are_synchronous_although_the_database_says_otherwise(data
 async def test_a_message_has_no_part_in_an_error_of_the_database(database: str) -> None:
     async with open_journal(database) as journal:
         await journal.enter([Entry("a", "aux/conversations/patient 7", "geheim")])
-        await journal._do(
+        await journal.do(
             lambda c: c.exec_driver_sql("ALTER TABLE healthmsg_messages ADD CHECK (attempts = 0)")
         )
         with pytest.raises(JournalError, match="23514") as caught:
@@ -272,7 +272,7 @@ async def test_a_worker_that_sleeps_in_a_transaction_does_not_hold_up_the_others
         await_only(is_awake.wait())
 
     async with open_journal(database, lease=SHORT) as sleeper, open_journal(database) as other:
-        sleeping = sleeper._do(sleep)
+        sleeping = sleeper.do(sleep)
         await is_asleep.wait()
         await other.enter([entry("a")])
         is_awake.set()
@@ -293,7 +293,7 @@ async def test_what_is_being_entered_while_a_person_decides_is_sent_next(databas
             has_looked.set()
             await_only(may_go_on.wait())
 
-        entered = worker._do(enter)
+        entered = worker.do(enter)
         await has_looked.wait()
         deciding = asyncio.ensure_future(person.decide("b1", Outcome.DELIVERED, by="Anna", at=NOW))
         await asyncio.wait([deciding], timeout=0.5)

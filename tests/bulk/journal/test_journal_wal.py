@@ -188,7 +188,7 @@ async def test_an_empty_wal_file_is_as_good_as_none(file: Path) -> None:
 
 async def test_a_refusal_for_another_reason_merges_nothing_unnoted(file: Path) -> None:
     async with half_sent(file) as journal:
-        await journal._do(
+        await journal.do(
             lambda c: c.exec_driver_sql("UPDATE healthmsg_journal SET value = '99' WHERE name = 'version'")
         )
         copy = copy_of(file, ALL)
@@ -286,7 +286,7 @@ async def test_a_kill_while_the_mark_is_written_wedges_nothing(
 
 async def test_a_journal_of_before_there_were_marks_goes_on_after_a_kill(file: Path) -> None:
     async with half_sent(file) as journal:
-        await journal._do(lambda c: c.exec_driver_sql("DELETE FROM healthmsg_journal WHERE name = 'wal'"))
+        await journal.do(lambda c: c.exec_driver_sql("DELETE FROM healthmsg_journal WHERE name = 'wal'"))
         with closing(sqlite3.connect(file)) as merging:
             merging.execute("PRAGMA wal_checkpoint(FULL)")
         copy = copy_of(file, ALL)

@@ -156,14 +156,14 @@ async def test_what_is_done_again_after_a_lost_claim_is_not_taken_for_lost(
         await asyncio.gather(*(journal.begin(claim, NOW, claim.chat) for claim in (a, c)))
         lost = evolve(c, fence=c.fence - 1)
         failures = [RuntimeError("given up by the database")]
-        take = journal._take
+        take = journal.take
 
         def take_or_fail(*args: Any, **kwargs: Any) -> Any:
             if failures:
                 raise failures.pop()
             return take(*args, **kwargs)
 
-        monkeypatch.setattr(journal, "_take", take_or_fail)
+        monkeypatch.setattr(journal, "take", take_or_fail)
         monkeypatch.setattr(journal._database, "is_passing", lambda _: True)
         monkeypatch.setattr(writer, "_BETWEEN_TRIES", 0.0)
         # The lost one makes it do all again singly; then the claim fails, so that all is done once more.

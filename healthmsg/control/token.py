@@ -1,4 +1,4 @@
-"""Where a bot's control surface is, and the token for it, which is in a file."""
+"""Where a control surface is by itself, and the token for it, which is in a file."""
 
 import os
 import stat

@@ -1,0 +1,81 @@
+"""Entering messages into a campaign, with the intake of any run: nothing is sent."""
+
+from collections.abc import Sequence
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Final
+
+from attrs import define, field
+
+from healthmsg.bulk.campaigns.models import EntryReport
+from healthmsg.bulk.intake import Checker, Input, batches
+from healthmsg.bulk.journal import Entry, InputIndex
+from healthmsg.bulk.models import Messages
+from healthmsg.bulk.preview import Problem, ProblemKind
+from healthmsg.errors import HealthmsgError
+
+if TYPE_CHECKING:
+    from healthmsg.bulk.journal.campaigns import CampaignTables
+    from healthmsg.bulk.journal.store import SqlJournal
+
+_MOST_PROBLEMS: Final = 1_000
+
+
+@define
+class Entering:
+    """Enters the messages of one call into a campaign.
+
+    Their keys are derived as those of a run, but for each campaign by itself: the same messages, given again,
+    have the same keys, and are known.
+    """
+
+    _journal: "SqlJournal"
+    _tables: "CampaignTables"
+    _campaign: str
+    _entered: int = field(default=0, init=False)
+    _known: int = field(default=0, init=False)
+    _refused: int = field(default=0, init=False)
+    _problems: list[Problem] = field(factory=list, init=False)
+
+    async def take(self, messages: Messages) -> EntryReport:
+        """Enter all of them, some at a time, in their order.
+
+        Raises:
+            CampaignError: the campaign is cancelled. What was entered before that is cancelled with it.
+            JournalError: the journal has failed.
+            Exception: what reading the messages has raised. Those before it are entered.
+        """
+        with InputIndex() as index:
+            checker = Checker(None, index, self._journal, campaign=self._campaign)
+            async with aclosing(batches(messages, for_journal=True)) as reading:
+                async for batch in reading:
+                    await checker.check(batch)
+                    await self._enter(batch)
+        return EntryReport(self._entered, self._known, self._refused, tuple(self._problems))
+
+    async def _enter(self, batch: Sequence[Input]) -> None:
+        entries = list[tuple[Input, Entry]]()
+        for one in batch:
+            if one.known is not None:
+                self._known += 1
+            elif one.problem is not None:
+                self._refuse(one, one.problem)
+            elif one.entry is not None:
+                entries.append((one, one.entry))
+        if not entries:
+            return
+        statuses = await self._tables.enter(self._campaign, [entry for _, entry in entries])
+        for (one, _), status in zip(entries, statuses, strict=True):
+            if status.problem is not None:
+                self._refuse(one, status.problem)
+            elif status.is_new:
+                self._entered += 1
+            else:
+                self._known += 1
+
+    def _refuse(self, one: Input, problem: Exception) -> None:
+        if not isinstance(problem, HealthmsgError):
+            raise problem
+        self._refused += 1
+        if len(self._problems) < _MOST_PROBLEMS:
+            found = Problem(one.index, one.message.key, one.message.to, ProblemKind.INVALID, problem)
+            self._problems.append(found)

@@ -1,0 +1,1 @@
+"""What `healthmsg worker` is made of."""
