@@ -186,8 +186,7 @@ class Runner:
         *,
         supply: Supply | None = None,
     ) -> None:
-        self._messages = messages
-        self._supply = supply
+        self._messages, self._supply = messages, supply
         self._options = options
         self._opening = opening
         job = Job(_WORDS, self._feed, self._work, self._cancelled_result, self._may_finish, self._forget)
