@@ -161,10 +161,9 @@ class Client(AsyncOnly):
     ) -> Self:
         """Return a client whose token and environment are those of environment variables.
 
-        `HEALTHMSG_TOKEN` is the access token; `Environment.from_env` reads the others. Or else the token is in
-        the store of `HEALTHMSG_TOKEN_STORE` (Redis, PostgreSQL or a file), as `HEALTHMSG_TOKEN_USER`'s; with
-        `HEALTHMSG_CLIENT_ID` and `HEALTHMSG_CLIENT_SECRET` it is renewed there, once for all processes. The
-        keys are those of `TokenCipher.from_env`. All options are those of `Client`.
+        `HEALTHMSG_TOKEN` is the access token; `Environment.from_env` reads the others. Or else the token is
+        in the store of `HEALTHMSG_TOKEN_STORE` (see `healthmsg.auth.from_env`). All options are those of
+        `Client`.
 
         Raises:
             ConfigurationError: a variable is missing or unusable; it names the variable.
