@@ -22,6 +22,8 @@ _MICRO: Final = 1_000_000
 # Seconds for which a grant may be used, besides the way from the store and back.
 _GOOD_FOR: Final = 0.03
 _LONGEST_GOOD_FOR: Final = 0.3
+# Seconds that a grant may have waited here when more are asked for.
+_BEHIND: Final = 0.008
 # Seconds that a slot is granted in advance, besides the way to the store.
 _AHEAD: Final = 0.02
 # Of the interval between two calls: the store lets them follow each other a little closer, to make up.
@@ -113,6 +115,7 @@ class RedisSource:
             wake=limiter.wake,
             acquire=limiter.acquire,
             when_back=self._report_soon,
+            when_used=self.demand_changed,
         )
 
     def start(self) -> None:
@@ -234,7 +237,7 @@ class RedisSource:
             int(_CLOSER * rate.per / rate.calls * _MICRO),
             *(
                 _micro(hold),
-                _micro(_AHEAD + 2 * self._round_trip),
+                _micro(self._ahead_for()),
                 _micro(hold + _MARGIN),
                 _micro(_PLACE_LIFE),
             ),
@@ -304,15 +307,27 @@ class RedisSource:
             self._limiter.pause_for_others(max(paused, asked), asked=asked > 0)
 
     def _wanted(self) -> tuple[int, int, int]:
-        """Return how many slots are wanted in each lane, besides those that are here."""
+        """Return how many slots are wanted in each lane, besides those that are here.
+
+        No more than are used soon: a grant that waits for its turn here gets too old, and so would all that
+        follow.
+        """
         if self._limiter is None:
             return 0, 0, 0
-        here = len(self.window.grants)
+        grants = self.window.grants
+        here = len(grants)
+        is_behind = bool(grants) and grants[0].start < self._now() - _BEHIND
+        most = max(2, int(self._ahead_for() * self._rate.calls / self._rate.per))
+        room = 0 if is_behind else max(0, most - here)
         wanted = []
         for number in self._limiter.waiting_in():
-            wanted.append(max(0, number - here))
-            here = max(0, here - number)
+            more = max(0, min(number - here, room))
+            wanted.append(more)
+            here, room = max(0, here - number), room - more
         return wanted[0], wanted[1], wanted[2]
+
+    def _ahead_for(self) -> float:
+        return _AHEAD + 2 * self._round_trip
 
     def _report_soon(self) -> None:
         self._report_at = min(self._report_at, self._now() + _REPORT_AFTER)
