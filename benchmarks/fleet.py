@@ -99,6 +99,18 @@ async def away(fleet: Fleet, _: float) -> None:
     await _happened(fleet)
 
 
+async def cut(fleet: Fleet, _: float) -> None:
+    """End all connections to the store, one of them while its process is suspended for 1.6 s."""
+    await asyncio.sleep(BEFORE)
+    fleet.members[0].signal(signal.SIGSTOP)
+    if fleet.store is not None:
+        await fleet.store.cut()
+    fleet.changed()
+    await asyncio.sleep(1.6)
+    fleet.members[0].signal(signal.SIGCONT)
+    await asyncio.sleep(SOON + LATER - 1.6)
+
+
 async def store_clock(fleet: Fleet, _: float) -> None:
     """Set the store's clock forward, and back by twice as much."""
     for ahead in (STEP, -STEP):
@@ -133,6 +145,7 @@ SCENARIOS: Final = {
     "store restarted": Scenario(restarted, needs_store=True),
     "store forgets": Scenario(restarted, keeps_data=False, needs_store=True),
     "store away": Scenario(away, needs_store=True),
+    "connections cut": Scenario(cut, needs_store=True),
     "clocks apart": Scenario(steady, other_clocks=(-STEP, STEP)),
     "store's clock set": Scenario(store_clock, store_has_clock=True, needs_store=True),
     "bursts": Scenario(steady, bursts=True),

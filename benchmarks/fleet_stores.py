@@ -35,6 +35,9 @@ class Store(Protocol):
     def set_clock(self, ahead: int) -> None:
         """Set its wall clock to so many seconds before this machine's, if it was made for that."""
 
+    async def cut(self) -> None:
+        """End all connections of its users."""
+
     async def requests(self) -> int:
         """Return how many requests it has had since it was started; of PostgreSQL, transactions."""
 
@@ -135,16 +138,25 @@ class Postgresql(_Process):
             subprocess.run([*connect, "CREATE DATABASE fleet"], check=True, capture_output=True)  # noqa: S603
             self._has_database = True
 
+    async def cut(self) -> None:
+        """End all connections; see `Store`."""
+        await self._ask(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = 'fleet'"
+        )
+
     async def requests(self) -> int:
         """Return how many transactions there were; see `Store`."""
+        return await self._ask(
+            "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = 'fleet'"
+        )
+
+    async def _ask(self, query: str) -> int:
         connection = await asyncpg.connect(host=self.folder, user="postgres", database="postgres")
         try:
-            count: int = await connection.fetchval(
-                "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = 'fleet'"
-            )
+            number: int = await connection.fetchval(query)
         finally:
             await connection.close()
-        return count
+        return number
 
 
 class Redis(_Process):
@@ -174,6 +186,10 @@ class Redis(_Process):
                 return
             time.sleep(0.02)
         raise SystemExit("Redis did not start.")
+
+    async def cut(self) -> None:
+        """End all connections; see `Store`."""
+        self._ask("CLIENT KILL TYPE normal")
 
     async def requests(self) -> int:
         """Return how many requests there were; see `Store`."""
