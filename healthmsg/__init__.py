@@ -29,6 +29,7 @@ _NAMES = {
     " QuestionAnswered TimerDue TypingStarted TypingStopped UnknownEvent VerificationAccepted"
     " VerificationRejected event_from_dict",
     "healthmsg.files": "UploadFile",
+    "healthmsg.fleet.limit": "SharedLimit",
     "healthmsg.gateway.stream": "Events EventsState",
     "healthmsg.ids": "ChatAddress exact_aux_id fold_aux_id",
     "healthmsg.live": "EventsStats",
@@ -40,6 +41,7 @@ _NAMES = {
     "healthmsg.pipeline.request": "Response",
     "healthmsg.pipeline.retry": "Retries",
     "healthmsg.ratelimit.limiter": "Limiter RateLimit",
+    "healthmsg.ratelimit.window": "LimitStats",
     "healthmsg.resources.chat": "Chat",
     "healthmsg.resources.group_chat": "GroupChat",
     "healthmsg.resources.users": "UserHandle",

@@ -64,6 +64,7 @@ from healthmsg.events import VerificationAccepted as VerificationAccepted
 from healthmsg.events import VerificationRejected as VerificationRejected
 from healthmsg.events import event_from_dict as event_from_dict
 from healthmsg.files import UploadFile as UploadFile
+from healthmsg.fleet.limit import SharedLimit as SharedLimit
 from healthmsg.gateway.stream import Events as Events
 from healthmsg.gateway.stream import EventsState as EventsState
 from healthmsg.ids import ChatAddress as ChatAddress
@@ -99,6 +100,7 @@ from healthmsg.pipeline.request import Response as Response
 from healthmsg.pipeline.retry import Retries as Retries
 from healthmsg.ratelimit.limiter import Limiter as Limiter
 from healthmsg.ratelimit.limiter import RateLimit as RateLimit
+from healthmsg.ratelimit.window import LimitStats as LimitStats
 from healthmsg.resources.chat import Chat as Chat
 from healthmsg.resources.group_chat import GroupChat as GroupChat
 from healthmsg.resources.users import UserHandle as UserHandle
@@ -148,6 +150,7 @@ __all__ = [
     "JournalError",
     "JournalMessage",
     "JournalReview",
+    "LimitStats",
     "Limiter",
     "LockingTokenStore",
     "Member",
@@ -188,6 +191,7 @@ __all__ = [
     "SendReport",
     "SendResult",
     "SentMessage",
+    "SharedLimit",
     "Stats",
     "Timeout",
     "TimerDue",

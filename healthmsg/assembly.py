@@ -17,6 +17,7 @@ from healthmsg.delivery.aliases import Aliases
 from healthmsg.delivery.ledger import Deliveries
 from healthmsg.environment import Environment
 from healthmsg.errors import ClientClosedError, ConfigurationError, WrongEventLoopError
+from healthmsg.fleet.limit import JournalSharing, SharedLimit
 from healthmsg.live import Live
 from healthmsg.log import call_back
 from healthmsg.pipeline import fold
@@ -45,9 +46,11 @@ class Shared:
     Tasks, bulk runs and renewals of tokens end with it.
     """
 
-    def __init__(self, wire: Wire, limit: LimitStep) -> None:
+    def __init__(self, wire: Wire, limit: LimitStep, own_limiter: Limiter | None) -> None:
         self._wire = wire
         self._limit = limit
+        self._own_limiter = own_limiter
+        """The limiter, if it was made for this client."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         self._tasks: set[asyncio.Task[object]] = set()
@@ -122,7 +125,11 @@ class Shared:
             try:
                 await asyncio.gather(*(tokens.close() for tokens in tuple(self._managers)))
             finally:
-                await self._wire.close()
+                try:
+                    if self._own_limiter is not None:
+                        await self._own_limiter.close()
+                finally:
+                    await self._wire.close()
 
 
 @frozen(eq=False)
@@ -133,6 +140,7 @@ class Parts:
     shared: Shared
     notices: Notices
     limiter: Limiter
+    sharing: JournalSharing
     counters: Counters
     call_steps: tuple[Step, ...]
     """limit → record → check"""
@@ -223,20 +231,22 @@ def assemble(  # noqa: PLR0913 - a client has that many
     *,
     wire: Wire,
     retries: Retries,
-    limiter: Limiter,
+    rate_limit: RateLimit | SharedLimit | Limiter | None,
     on_call: OnCall | None,
     tokens: TokenManager,
 ) -> Parts:
     """Return the parts of a new client."""
+    limiter = as_limiter(rate_limit, environment.api_url)
     limit = LimitStep(limiter, longest_pause=retries.max_wait)
     notices, counters, clock, aliases = Notices(), Counters(), ServerClock(), Aliases()
     record = RecordStep(on_call, counters, url=environment.api_url, now=clock.now)
     record_token_call = RecordStep(on_call, counters, url=environment.token_url)
     return Parts(
         environment=environment,
-        shared=Shared(wire, limit),
+        shared=Shared(wire, limit, None if isinstance(rate_limit, Limiter) else limiter),
         notices=notices,
         limiter=limiter,
+        sharing=JournalSharing(limiter, environment.api_url, is_automatic=rate_limit is None),
         counters=counters,
         call_steps=(limit, record, CheckStep(notices, clock)),
         fetch_steps=(RecordStep(on_call, counters), CheckStep()),
@@ -266,7 +276,7 @@ def as_token_manager(token: object) -> TokenManager:
     raise ConfigurationError(f"token must be text, a Token or a TokenManager, not {type(token).__name__}")
 
 
-def as_limiter(rate_limit: object) -> Limiter:
+def as_limiter(rate_limit: object, api_url: str) -> Limiter:
     """Return a limiter, which may be shared, as it is; of a limit, or of nothing, make one.
 
     Raises:
@@ -274,6 +284,8 @@ def as_limiter(rate_limit: object) -> Limiter:
     """
     if isinstance(rate_limit, Limiter):
         return rate_limit
+    if isinstance(rate_limit, SharedLimit):
+        return rate_limit.limiter(api_url)
     return Limiter(RateLimit() if rate_limit is None else check_option(rate_limit, "rate_limit", RateLimit))
 
 

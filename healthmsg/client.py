@@ -1,6 +1,7 @@
 """The client: its options, its namespaces, and the views of it."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from functools import cached_property
 from os import PathLike
 from ssl import SSLContext
@@ -13,7 +14,6 @@ from healthmsg.aio import AsyncOnly
 from healthmsg.assembly import (
     OnResponse,
     Parts,
-    as_limiter,
     as_token_manager,
     assemble,
     token_from_env,
@@ -24,6 +24,7 @@ from healthmsg.codec import encode
 from healthmsg.environment import Environment
 from healthmsg.errors import DeliveryUnknownError
 from healthmsg.errors.base import hides_arguments, hides_awaited_arguments
+from healthmsg.fleet.limit import SharedLimit
 from healthmsg.ids import ChatAddress
 from healthmsg.log import log_to_stderr
 from healthmsg.network import Network
@@ -75,7 +76,8 @@ class Client(AsyncOnly):
     """A user's access to the service. Use it as `async with Client(…) as client:`, or `close()` it.
 
     One client serves any number of tasks of one event loop, and should be shared: the limit of 30 calls a
-    second [D] is kept per client. `rate_limit` is that limit, or a `Limiter` that several clients share.
+    second [D] is kept per client. `rate_limit` is that limit, a `Limiter` that several clients share, or a
+    `SharedLimit` that several processes share.
     `timeout` is for one try of a call, as a `Timeout`, or in seconds for its `total`; `retries` says how
     often a call that did no harm is tried. `with_options` sets both for single calls.
 
@@ -104,7 +106,7 @@ class Client(AsyncOnly):
         token: str | Token | TokenManager,
         *,
         environment: Environment,
-        rate_limit: RateLimit | Limiter | None = None,
+        rate_limit: RateLimit | SharedLimit | Limiter | None = None,
         session: "ClientSession | None" = None,
         timeout: float | Timeout | None = None,
         retries: Retries | None = None,
@@ -131,7 +133,7 @@ class Client(AsyncOnly):
                 environment,
                 wire=wire,
                 retries=Retries() if retries is None else check_option(retries, "retries", Retries),
-                limiter=as_limiter(rate_limit),
+                rate_limit=rate_limit,
                 on_call=check_hook(on_call, "on_call", "CallRecord"),
                 tokens=tokens,
             )
@@ -145,7 +147,7 @@ class Client(AsyncOnly):
     def from_env(  # noqa: PLR0913 - all options of a client
         cls,
         *,
-        rate_limit: RateLimit | Limiter | None = None,
+        rate_limit: RateLimit | SharedLimit | Limiter | None = None,
         session: "ClientSession | None" = None,
         timeout: float | Timeout | None = None,
         retries: Retries | None = None,
@@ -241,7 +243,8 @@ class Client(AsyncOnly):
     def stats(self) -> Stats:
         """Return the figures of this client and all its views together, as of now."""
         parts = self._parts
-        return evolve(parts.counters.stats(queued=parts.limiter.waiting), events=parts.live.stats())
+        counted = parts.counters.stats(queued=parts.limiter.waiting)
+        return evolve(counted, events=parts.live.stats(), limit=parts.limiter.stats())
 
     @cached_property
     def me(self) -> Me:
@@ -318,7 +321,10 @@ class Client(AsyncOnly):
 
         options = SendOptions(on_unknown, settle, retry_failed, stop_after, other_text, superseded)
         api, rate = evolve(self._api, priority=Priority.BACKGROUND), self._parts.limiter.rate
-        return self._parts.shared.register_run(send_many(api, messages, journal, options, rate))
+        sharing = nullcontext() if journal is None else self._parts.sharing.over(journal)
+        return self._parts.shared.register_run(
+            send_many(api, messages, journal, options, rate, sharing=sharing)
+        )
 
     @hides_arguments
     def preview_many(  # noqa: PLR0913 - as `send_many`

@@ -32,7 +32,7 @@ FLOORS = [
     {"paging", "ratelimit"},
     {"pipeline", "task_pool"},
     {"transport", "delivery", "database"},
-    {"auth", "files", "api"},
+    {"auth", "files", "api", "fleet"},
     {"downloads"},
     {"resources"},
     {"bulk", "otel"},

@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
-from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from healthmsg.aio import start
 from healthmsg.api import Api
@@ -52,6 +53,7 @@ _OTHER_TEXT: Final = (
     "some recipients already got another text from this journal: other_text is %(other_text)r for them"
 )
 _Task = asyncio.Task[None]
+T = TypeVar("T")
 
 
 class SendMany(BulkRun[SendResult]):
@@ -455,14 +457,16 @@ class Runner:
         self.pool.report(self._sender.result(claim, Outcome.NOT_SENT, error, claim.attempts))
 
 
-def send_many(
+def send_many(  # noqa: PLR0913 - what a run needs
     api: Api,
     messages: Messages | None,
     journal: JournalTarget | None,
     options: SendOptions,
     rate: RateLimit,
+    *,
+    sharing: AbstractAsyncContextManager[None],
 ) -> SendMany:
-    """Make a run, with a journal or without.
+    """Make a run, with a journal or without; `sharing` is entered while the journal is open.
 
     Raises:
         InvalidInputError: there are neither messages nor a journal, or an option cannot be right.
@@ -470,7 +474,16 @@ def send_many(
     """
     options.check_fit(messages, journal)
     if journal is not None:
-        return SendMany(api, messages, options, open_journal(journal, patience=options.stop_after), rate)
+        opening = _sharing(open_journal(journal, patience=options.stop_after), sharing)
+        return SendMany(api, messages, options, opening, rate)
     if options.retry_failed:
         raise InvalidInputError("retry_failed needs a journal, which knows what has failed")
     return SendMany(api, messages, options, MemoryJournal(api.aliases), rate)
+
+
+@asynccontextmanager
+async def _sharing(
+    opening: AbstractAsyncContextManager[T], sharing: AbstractAsyncContextManager[None]
+) -> AsyncIterator[T]:
+    async with opening as opened, sharing:
+        yield opened

@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 import asyncpg
 from attrs import define, field
 from sqlalchemy import URL, Connection, event, make_url, text
+from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -174,6 +175,17 @@ def _engine(target: Target, lease: timedelta, *, is_reading: bool) -> AsyncEngin
     )
     event.listen(engine.sync_engine, "connect", partial(_set_up, lease, is_reading))
     return engine
+
+
+def connect_arguments(target: Target) -> dict[str, Any]:
+    """Return all arguments of `asyncpg.connect`, for what asks without SQLAlchemy. Blocks.
+
+    Raises:
+        ConfigurationError: the URL cannot be understood.
+        JournalError: a file that it names cannot be read.
+    """
+    _, place = PGDialect_asyncpg().create_connect_args(_url(target))  # type: ignore[no-untyped-call]
+    return {**place, **arguments_of(target.options)}
 
 
 def _url(target: Target) -> URL:

@@ -44,7 +44,8 @@
     └── CallError                             one call to the service
         ├── TransportError
         │   ├── ConnectError                  never reached the service
-        │   │   └── ProxyAuthenticationError  a proxy wants other credentials
+        │   │   ├── ProxyAuthenticationError  a proxy wants other credentials
+    │   │   └── LimitUnavailableError     the store of a shared limit cannot be reached: not made
         │   ├── ConnectionLostError
         │   └── CallTimeoutError
         ├── StatusError                       answered with an error code
@@ -84,6 +85,7 @@ from healthmsg.errors.calls import (
     ForbiddenError,
     InternalServerError,
     InvalidResponseError,
+    LimitUnavailableError,
     MethodNotAllowedError,
     NotFoundError,
     PreconditionFailedError,
@@ -182,6 +184,7 @@ __all__ = [
     "JournalMismatchError",
     "JournalNotFoundError",
     "JournalVersionError",
+    "LimitUnavailableError",
     "MethodNotAllowedError",
     "MissingCodeError",
     "MissingStateError",

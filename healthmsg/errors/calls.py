@@ -63,6 +63,15 @@ class ConnectError(TransportError):
             Exception.__init__(self, f"{self.call}: {self.problem} ({tried}). {_STATES[self.outcome]}")
 
 
+class LimitUnavailableError(ConnectError):
+    """What the limit of calls is shared over cannot be reached, so the call was not made.
+
+    Without it, this process cannot know how many calls the others make: together they could make more than
+    the service allows. What was leased is used up, and there was some patience. The call is made again like
+    one that could not connect. `SharedLimit(…, fallback="divide")` goes on with a part of the limit instead.
+    """
+
+
 class ProxyAuthenticationError(ConnectError):
     """The proxy wants another user name or password. It is not asked again: that could lock the account."""
 

@@ -8,6 +8,7 @@ from healthmsg.errors import (
     ClaimLostError,
     ClientClosedError,
     ConnectError,
+    LimitUnavailableError,
     QuotaExceededError,
     RateLimitedError,
     ServerError,
@@ -17,6 +18,7 @@ from healthmsg.errors import (
 from healthmsg.log import log
 from healthmsg.pipeline.request import Request, Response, Send
 from healthmsg.ratelimit.limiter import Limiter, LongPauseError
+from healthmsg.ratelimit.source import StoreAwayError
 from healthmsg.ratelimit.window import Slot
 
 # Seconds. Whatever a service asks for, after an hour one call is tried.
@@ -77,12 +79,16 @@ class LimitStep:
     async def _turn(self, request: Request) -> Slot:
         if self._is_closed:
             raise ClientClosedError
-        limiter = self._limiter
+        limiter, problem = self._limiter, ""
         if limiter.asked_pause_left() <= self.longest_pause:
             try:
                 return await limiter.acquire_in_turn(request.priority, self)
             except LongPauseError:
                 pass
+            except StoreAwayError as error:
+                problem = str(error)
+        if problem:
+            raise LimitUnavailableError(request.call, problem)
         left = limiter.asked_pause_left()
         raise RateLimitedError(request.call, _TOO_MANY_CALLS, retry_after=left, of_earlier_call=True)
 

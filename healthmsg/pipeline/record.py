@@ -13,6 +13,7 @@ from healthmsg.errors import CallError, StatusError
 from healthmsg.live import EventsStats
 from healthmsg.log import call_back, log, logger
 from healthmsg.pipeline.request import Request, Response, Send
+from healthmsg.ratelimit.window import LimitStats
 
 _TOO_MANY_CALLS: Final = 429
 
@@ -81,6 +82,8 @@ class Stats:
     """Tries under way now: past the limit, not answered yet. A download is answered when it begins."""
     queued: int
     """Calls that wait for the limit now; where clients share a limiter, those of all of them."""
+    limit: LimitStats = LimitStats("local")
+    """Where the slots of the limit come from, and whether what they are shared over can be reached."""
     events: EventsStats | None = None
     """Those of the stream of events that this client, or this view, has open."""
 

@@ -11,13 +11,15 @@ from healthmsg.aio import start
 from healthmsg.errors import ConfigurationError, WrongEventLoopError
 from healthmsg.ratelimit.adaptive import AdaptiveRate
 from healthmsg.ratelimit.queue import Owner, Priority, PriorityQueue
-from healthmsg.ratelimit.window import SlidingWindow, Slot
+from healthmsg.ratelimit.source import SharedSource
+from healthmsg.ratelimit.window import LimitStats, SlidingWindow, Slot
 from healthmsg.validation import at_least_one, positive
 
 # Room beyond the burst: the next call makes up for a late wake-up, but two never leave together.
 _CATCH_UP: Final = 0.06
 # Seconds after which a long pause is looked at again: it may be over, since the machine has slept.
 _LOOK_AGAIN: Final = 10.0
+_ALONE: Final = LimitStats("local")
 
 
 def _at_most_calls(rate: "RateLimit", attribute: "Attribute[int]", burst: int) -> None:
@@ -70,10 +72,12 @@ class Limiter:
         self.adaptive: AdaptiveRate = AdaptiveRate(calls, per, self.rate.arrival)
         """How far apart calls leave, and which pauses there are."""
         self._spacing = AsyncLimiter(capacity, capacity * per / calls)
-        self._window = SlidingWindow(calls, per, now=self.now, wake=self._wake, acquire=self.acquire)
+        self._local = SlidingWindow(calls, per, now=self.now, wake=self.wake, acquire=self.acquire)
+        self._window: SlidingWindow = self._local
         self._window.assume_arrival(self.rate.arrival)
         # From when on `try_acquire` may succeed. With a burst, only the spacing knows whether one is left.
         self._free_from = -math.inf if burst == 1 else math.inf
+        self._source: SharedSource | None = None
         self._queue = PriorityQueue[Slot]()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_dispatching = False
@@ -87,6 +91,67 @@ class Limiter:
     def waiting(self) -> int:
         """How many calls wait for their turn."""
         return self._queue.waiting
+
+    def waiting_in(self) -> tuple[int, int, int]:
+        """Return how many calls wait before the catching up, in it, and in the background."""
+        return self._queue.waiting_in()
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether its slots come from a source that other processes use too."""
+        return self._source is not None
+
+    def stats(self) -> LimitStats:
+        """Return where its slots come from."""
+        return _ALONE if self._source is None else self._source.stats()
+
+    def use(self, source: SharedSource) -> None:
+        """Take slots from that source from now on. What calls under way hold counts there."""
+        now = self._window.now() if self._loop else 0.0
+        busy = self._window.busy_until(now) if self._loop else []
+        source.attach(self)
+        self._source, self._window = source, source.window
+        self._window.now = self._local.now
+        self._window.assume_arrival(self.adaptive.arrival)
+        self._window.carry_over(busy)
+        if self._loop is not None:
+            source.start()
+        self.wake()
+
+    async def use_own(self) -> None:
+        """Take slots from this process alone again, and close the source."""
+        source, self._source = self._source, None
+        if source is None:
+            return
+        if self._loop is not None:
+            for due in self._window.busy_until(self._window.now()):
+                self._local.occupy(due)
+        self._window = self._local
+        self._window.assume_arrival(self.adaptive.arrival)
+        self.wake()
+        await source.close()
+
+    async def close(self) -> None:
+        """Return what a shared source has lent. Without one there is nothing to close."""
+        if self._source is not None:
+            await self._source.close()
+
+    def hold_off(self, until: float) -> None:
+        """Let calls before that moment go through the queue, which knows their priorities."""
+        self._free_from = max(self._free_from, until)
+
+    def pause_for_others(self, seconds: float, *, asked: bool) -> None:
+        """Let no call leave for that long, since another process was refused; `asked`: by the service."""
+        if asked:
+            self._pause_as_asked(seconds)
+        else:
+            self.pause(seconds)
+
+    def fail_waiting(self, error: Callable[[], Exception]) -> None:
+        """Raise an error in all who wait."""
+        self._queue.fail_all(error)
+        self._stop_if_none_waits()
+        self.wake()
 
     def now(self) -> float:
         """Return the time by the event loop's clock, in seconds."""
@@ -110,16 +175,19 @@ class Limiter:
             return None
         window.free -= 1
         self.adaptive.pause_until = self._free_from = now + self.adaptive.interval
-        return Slot(window, priority)
+        return window.make_slot(window, priority)
 
     async def acquire_in_turn(self, priority: Priority, owner: Owner | None = None) -> Slot:
         """Wait for a slot in the queue.
 
         Raises:
-            LongPauseError: there is a longer pause than the owner waits for.
+                LongPauseError: there is a longer pause than the owner waits for.
+            StoreAwayError: what the limit is shared over cannot be reached.
         """
         asked = self._window.now()
         waiter = self._queue.put(priority, owner)
+        if self._source is not None:
+            self._ask_for_more(self._source, waiter)
         try:
             if self._dispatcher is None and not self._is_dispatching:
                 await self._dispatch_until(waiter)
@@ -133,6 +201,13 @@ class Limiter:
         slot.waited = self._window.now() - asked
         return slot
 
+    def _ask_for_more(self, source: SharedSource, waiter: asyncio.Future[Slot]) -> None:
+        if (problem := source.problem()) is not None:
+            self._queue.remove(waiter)
+            raise problem
+        source.demand_changed()
+        self.wake()  # the dispatcher may sleep for the background's sake
+
     def fail_waiters(self, owner: Owner, error: Callable[[], Exception]) -> None:
         """Raise an error in all who wait on that owner's behalf."""
         self._fail(lambda waiting_for: waiting_for is owner, error)
@@ -144,6 +219,11 @@ class Limiter:
 
     def pause_as_asked(self, seconds: float) -> None:
         """Let no call leave for as long as the service asked: those that do not wait so long fail."""
+        self._pause_as_asked(seconds)
+        if self._source is not None:
+            self._source.paused(seconds, asked=True)
+
+    def _pause_as_asked(self, seconds: float) -> None:
         self._count_sleep()  # for an earlier pause
         self.adaptive.pause_as_asked(self._window.now() + seconds)
         self._free_from = max(self._free_from, self.adaptive.pause_until)
@@ -169,10 +249,12 @@ class Limiter:
         self.adaptive.record_429(now, left_at)
         self._window.assume_arrival(self.adaptive.arrival)
         backoff = self.adaptive.backoff(now, left_at)
-        if retry_after is None:
-            self.pause(backoff)
-        else:
+        if retry_after is not None:
             self.pause_as_asked(retry_after)
+            return
+        self.pause(backoff)
+        if self._source is not None:
+            self._source.paused(backoff, asked=False)
 
     def record_success(self, slot: Slot) -> None:
         """Record a good answer, if that can make any difference."""
@@ -184,12 +266,14 @@ class Limiter:
         if self._loop is not None:
             raise WrongEventLoopError
         self._loop = asyncio.get_running_loop()
-        self._window.now = self._loop.time
+        self._local.now = self._window.now = self._loop.time
+        if self._source is not None:
+            self._source.start()
 
     def _fail(self, is_meant: Callable[[Owner], bool], error: Callable[[], Exception]) -> None:
         self._queue.fail(is_meant, error)
         self._stop_if_none_waits()
-        self._wake()  # the one that dispatches may be among them
+        self.wake()  # the one that dispatches may be among them
 
     def _stop_if_none_waits(self) -> None:
         if self._dispatcher is not None and not self._queue.waiting:
@@ -222,7 +306,7 @@ class Limiter:
         if (error := dispatcher.exception()) is None:
             return
         self._dispatcher = None
-        self._queue.fail_all(error)
+        self._queue.fail_all(lambda: error)
 
     async def _dispatch(self, began: float, until: asyncio.Future[Slot] | None = None) -> None:
         window, adaptive, queue = self._window, self.adaptive, self._queue
@@ -230,6 +314,7 @@ class Limiter:
             # The event loop was busy, so the call before is only sent now as well.
             self.pause(adaptive.interval)
         while queue.waiting and not (until and until.done()):
+            window = self._window  # another source may have taken its place
             if not self._is_one_due():
                 await self._sleep_until(self._next_chance())
                 continue
@@ -248,25 +333,30 @@ class Limiter:
             if adaptive.is_slowed:
                 adaptive.pause(now + adaptive.interval)
             priority, waiter = following
-            waiter.set_result(Slot(window, priority))
+            waiter.set_result(window.make_slot(window, priority))
         self._dispatcher = None
 
     def _is_one_due(self) -> bool:
-        now = self._window.now()
-        return self._window.is_one_free(now) and now >= self.adaptive.pause_until
+        window = self._window
+        now = window.now()
+        if now < window.bulk_from and not self._queue.has_before_background():
+            return False
+        return window.is_one_free(now) and now >= self.adaptive.pause_until
 
     def _next_chance(self) -> float:
         self._count_sleep()
         now = self._window.now()
         is_free = self._window.is_one_free(now)
         chance = max(self.adaptive.pause_until, -math.inf if is_free else self._window.next_due())
+        if self._window.bulk_from > chance and not self._queue.has_before_background():
+            chance = self._window.bulk_from
         return min(chance, now + _LOOK_AGAIN) if self.adaptive.asked_until > now else chance
 
     async def _sleep_until(self, when: float) -> None:
         loop = asyncio.get_running_loop()
         self._wake_up = wake_up = loop.create_future()
         self._window.asleep_until = when
-        timer = loop.call_at(when, self._wake) if when < math.inf else None
+        timer = loop.call_at(when, self.wake) if when < math.inf else None
         try:
             await wake_up
         finally:
@@ -275,7 +365,8 @@ class Limiter:
             if timer:
                 timer.cancel()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Let the dispatcher look again: something came back sooner than was known."""
         if self._wake_up is not None and not self._wake_up.done():
             self._wake_up.set_result(None)
 

@@ -72,6 +72,19 @@ class PriorityQueue(Generic[T]):
                     return priority, waiter
         return None
 
+    def waiting_in(self) -> tuple[int, int, int]:
+        """Return how many wait in front of the catching up, in it, and in the background."""
+        ends, queues = Priority.FINISHING, self._queues
+        return (
+            len(queues[Priority.INTERACTIVE]) + len(queues[ends]),
+            len(queues[Priority.CATCH_UP]),
+            len(queues[Priority.BACKGROUND]),
+        )
+
+    def has_before_background(self) -> bool:
+        """Return whether one waits that goes before the background."""
+        return any(self._queues[priority] for priority in _ORDER[: Priority.BACKGROUND])
+
     def fail(self, is_meant: Callable[[Owner], bool], error: Callable[[], Exception]) -> None:
         """Raise an error in those who wait on behalf of such owners."""
         for waiters in self._queues.values():
@@ -80,10 +93,10 @@ class PriorityQueue(Generic[T]):
                     waiter.set_exception(error())
                     self._one_less()
 
-    def fail_all(self, error: BaseException) -> None:
-        """Raise an error in all who wait."""
+    def fail_all(self, error: Callable[[], BaseException]) -> None:
+        """Raise an error in all who wait, each its own."""
         while following := self.pop():
-            following[1].set_exception(error)
+            following[1].set_exception(error())
 
     def _one_less(self) -> None:
         self.waiting -= 1

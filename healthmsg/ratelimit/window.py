@@ -17,6 +17,8 @@ from contextlib import suppress
 from heapq import heappop, heappush
 from typing import Final
 
+from attrs import frozen
+
 from healthmsg.ratelimit.queue import Priority
 
 # An answer's way back takes at least this share of the shortest round trip seen.
@@ -25,6 +27,20 @@ _SHARE_OF_ROUND_TRIP: Final = 0.8
 _MEMORY: Final = 0.99
 # Seconds. A server does not wait for ever for the end of an upload.
 _LONGEST_WAIT: Final = 60.0
+
+
+@frozen
+class LimitStats:
+    """Where the slots of the limit come from, at one moment."""
+
+    source: str
+    """`local`: this process has the whole limit. `postgresql`, `redis`: it is shared over such a store."""
+    held: int | None = None
+    """Of leases: how many slots this process has now, those that its calls hold included."""
+    workers: int | None = None
+    """How many processes share the limit, as far as this one knows."""
+    store_away_for: float | None = None
+    """For how many seconds the store has not answered; `None`: it answers, or there is none."""
 
 
 class Slot:
@@ -48,8 +64,11 @@ class Slot:
         self._window = window
         self._priority = priority
 
-    def sent(self) -> None:
-        """Note that the call leaves now: it has arrived after `arrival` seconds at the latest."""
+    def sent(self) -> bool:
+        """Note that the call leaves now: it has arrived after `arrival` seconds at the latest.
+
+        Return whether it may: a shared slot may be another worker's by now. Then nothing was noted.
+        """
         if self.sent_at is None:
             window = self._window
             self.sent_at = now = window.now()
@@ -57,6 +76,7 @@ class Slot:
             window.under_way.append(self)
             if due < window.asleep_until:
                 window.wake()
+        return True
 
     def answered(self) -> None:
         """Note that an answer is here: the call had arrived a way back earlier."""
@@ -94,10 +114,15 @@ class Slot:
 
 
 class SlidingWindow:
-    """As many slots as calls are allowed within one interval.
+    """As many slots as calls are allowed within one interval: the source of slots of one process alone.
 
     `wake` is called when one comes back before `asleep_until`; `acquire` waits for another one.
     """
+
+    make_slot: Callable[["SlidingWindow", Priority], Slot] = Slot
+    """Makes the slot that was just taken out of `free`."""
+    bulk_from: float = -math.inf
+    """Before that moment no call of the background takes a slot, though one be free."""
 
     def __init__(
         self,
@@ -113,13 +138,16 @@ class SlidingWindow:
         self.acquire: Callable[[Priority], Awaitable[Slot]] = acquire
         self.asleep_until: float = -math.inf
         self.free: int = calls
+        self.total: int = calls
+        """How many there are, free or not."""
         self.arrival: float = 0.0
         self.longest_hold: float = per
         self._calls = calls
         self.wake: Callable[[], None] = wake
         self.under_way: deque[Slot] = deque()
         """Calls that have left, oldest first; some have been answered since."""
-        self._coming_back: list[float] = []
+        self.coming_back: list[float] = []
+        """A heap: when those come back whose calls have ended."""
         self._round_trips_seen = 0
         self._least_round_trip = math.inf
         self._difference = 0.0
@@ -134,7 +162,7 @@ class SlidingWindow:
         slot.held = False
         if slot.due < due:  # noqa: PLR1730 - a third of the time of min()
             due = slot.due
-        heappush(self._coming_back, due)
+        heappush(self.coming_back, due)
         if due < self.asleep_until:
             self.wake()
 
@@ -163,7 +191,7 @@ class SlidingWindow:
 
     def count_returned(self, now: float) -> bool:
         """Count the slots that have come back by now among the free ones; return whether there is one."""
-        coming_back, under_way = self._coming_back, self.under_way
+        coming_back, under_way = self.coming_back, self.under_way
         while coming_back and coming_back[0] <= now:
             heappop(coming_back)
             self.free += 1
@@ -177,8 +205,26 @@ class SlidingWindow:
             under_way.popleft()
         return self.free > 0
 
+    def busy_until(self, now: float) -> list[float]:
+        """Return when each slot that is taken comes back at the latest, as if all that have one left now."""
+        self.count_returned(now)
+        known = [*self.coming_back, *(slot.due for slot in self.under_way if slot.held)]
+        unsent = max(0, self.total - self.free - len(known))
+        return [*known, *[now + self.longest_hold] * unsent]
+
+    def carry_over(self, busy: list[float]) -> None:
+        """Count calls that another source let leave: as many slots are taken until these moments."""
+        for due in busy:
+            self.occupy(due)
+
+    def occupy(self, due: float) -> None:
+        """Let a free slot be taken until that moment, for a call that another source let leave."""
+        if self.free > 0:
+            self.free -= 1
+            heappush(self.coming_back, due)
+
     def next_due(self) -> float:
         """Return the moment at which the next slot comes back, as far as is known."""
-        first_back = self._coming_back[0] if self._coming_back else math.inf
+        first_back = self.coming_back[0] if self.coming_back else math.inf
         # The oldest one is still held: `count_returned` has removed all before it that are not.
         return min(first_back, self.under_way[0].due if self.under_way else math.inf)

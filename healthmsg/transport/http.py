@@ -156,9 +156,10 @@ class _OutgoingRequest(aiohttp.ClientRequest):
                 _check_before_send(request, request.before_send)
                 self.write_bytes = partial(_check_before_write, request, self.write_bytes)  # type: ignore[method-assign]
             current = request.current
+            if current.slot is not None and not current.slot.sent():
+                # The machine has slept, or the store is away: the slot is another worker's by now.
+                raise aiohttp.ClientConnectionError
             current.has_left = True
-            if current.slot is not None:
-                current.slot.sent()
         return super().send(conn)
 
 

@@ -370,8 +370,9 @@ class NotedSlot(Slot):
         self.wait = wait
         self.reported: list[str] = []
 
-    def sent(self) -> None:
+    def sent(self) -> bool:
         self.reported.append("sent")
+        return True
 
     def answered(self) -> None:
         self.reported.append("answered")

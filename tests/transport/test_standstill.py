@@ -122,7 +122,8 @@ async def test_waiting_for_the_limit_is_no_standstill() -> None:
     class LateSlot(Slot):
         def __init__(self) -> None: ...
 
-        def sent(self) -> None: ...
+        def sent(self) -> bool:
+            return True
 
         def answered(self) -> None: ...
 

@@ -1,0 +1,1 @@
+"""What several processes share: the limit of calls, over PostgreSQL or Redis."""
