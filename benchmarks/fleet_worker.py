@@ -24,7 +24,7 @@ from fleet_limits import CALLS, OTHERS, Turn
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from healthmsg import CallRecord, Client, Environment, HealthmsgError, Outgoing, RateLimit
+from healthmsg import CallRecord, Client, Environment, HealthmsgError, Outgoing, RateLimit, SharedLimit
 
 # Seconds between bursts, and how many calls one has.
 EVERY, IN_ONE = 3.0, 5
@@ -167,8 +167,10 @@ async def calls_of(work: Work, report: Report) -> AsyncIterator[Calls]:
         yield Healthmsg(client, report)
 
 
-def rate_limit_of(work: Work) -> RateLimit:
+def rate_limit_of(work: Work) -> RateLimit | SharedLimit:
     """Return healthmsg's own limit of that name."""
+    if work.limit in {"leases", "per call"}:
+        return SharedLimit(work.store or "")
     if work.limit == "1/N each":
         return RateLimit(calls=max(1, CALLS // work.workers))
     return RateLimit(calls=CALLS)
