@@ -29,6 +29,8 @@ _LONGEST_WAIT: Final = 0.5
 # Turns a second, on average, and how many may follow one another at once.
 _TURNS_PER_SECOND: Final = 3.5
 _TURNS_AT_ONCE: Final = 3.0
+# What another attempt costs, when another process was faster.
+_OF_A_CONFLICT: Final = 0.4
 _LONGEST_CLOSE: Final = 1.0
 _AWAY: Final = (
     "the limit of calls is shared over a store that has not answered for {seconds:.0f} s ({problem}), and"
@@ -263,6 +265,10 @@ class LeasedSource:
                 holder.committed(change.ledger, machine_seconds())
                 break
             holder.refused()
+            self._budget -= _OF_A_CONFLICT
+            if self._budget < -1:
+                self._heard = True  # later
+                break
         self._away_since, self._is_hopeless = None, False
 
     # --- what comes from outside

@@ -66,16 +66,23 @@ WITH mine AS (
     WHERE name = {name} AND (member, beat) IN ({over}) AND EXISTS (SELECT 1 FROM mine) RETURNING 1
 ), written AS (
     {ledger}
-)
+) {leave}
 SELECT {notify} FROM written
 """
 _BEGIN: Final = (
-    "INSERT INTO healthmsg_slot_beats (name, member, beat) VALUES ({name}, {member}, 1) RETURNING 1"
+    "INSERT INTO healthmsg_slot_beats AS beats (name, member, beat) VALUES ({name}, {member}, 1)"
+    # It is there if another was faster to write the ledger the last time.
+    " ON CONFLICT (name, member) DO UPDATE SET beat = beats.beat + 1 RETURNING 1"
 )
 _RISE: Final = (
     "UPDATE healthmsg_slot_beats SET beat = beat + 1 WHERE name = {name} AND member = {member} RETURNING 1"
 )
-_LEAVE: Final = "DELETE FROM healthmsg_slot_beats WHERE name = {name} AND member = {member} RETURNING 1"
+_STAND: Final = "SELECT 1 FROM healthmsg_slot_beats WHERE name = {name} AND member = {member} FOR UPDATE"
+# Not before the ledger is written: without a beat it would say that all calls are long over.
+_LEAVE: Final = (
+    ", gone AS (DELETE FROM healthmsg_slot_beats"
+    " WHERE name = {name} AND member = {member} AND EXISTS (SELECT 1 FROM written))"
+)
 _CHANGE: Final = (
     "UPDATE healthmsg_slots SET version = version + 1, token = {token}, ledger = {text}"
     " WHERE name = {name} AND token = {known}"
@@ -169,10 +176,14 @@ class PostgresqlLedger:
             "over": ", ".join(f"({_quoted(name)}, {beat})" for name, beat in change.over.items())
             or "SELECT '', 0::bigint WHERE false",
         }
-        mine = _BEGIN if change.joins else _LEAVE if change.leaves else _RISE
+        mine = _BEGIN if change.joins else _STAND if change.leaves else _RISE
         ledger = _FIRST if self._token is None else _CHANGE
+        leave = _LEAVE if change.leaves else ""
         statement = _WRITE.format(
-            **values | {"mine": mine.format(**values), "ledger": ledger.format(**values)}
+            **values,
+            mine=mine.format(**values),
+            ledger=ledger.format(**values),
+            leave=leave.format(**values),
         )
         # One message and no parameters: whole, or not at all, behind any pooler.
         return bool(await self._connection.execute(statement) == "SELECT 1")

@@ -299,7 +299,9 @@ class Holder:
             self.window.clear()
             self._returning.clear()
             self._attempt = None
-            self.id, self.writes, self._given = self.new_id(), 0, 0
+            if me is not None or self.writes or not self.id:
+                self.id = self.new_id()
+            self.writes = self._given = 0
             me = ledger.members[self.id] = Member(self.window.arrival)
         self._settle_attempt(me)
         self._take_gifts(me.given, me.gifts)

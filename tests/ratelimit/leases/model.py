@@ -47,10 +47,13 @@ class Store:
     history: list[tuple[float, str | None, dict[str, int]]] = field(factory=list)
     turns: int = 0
 
-    def write(self, change: Change) -> bool:
-        """Let beats begin, rise and end; return whether the ledger may be written."""
+    def write(self, change: Change, *, is_current: bool) -> bool:
+        """Let beats begin, rise and end; return whether the ledger may be written.
+
+        What happens to beats before that is seen stays, as in the database.
+        """
         if change.joins:
-            self.beats[change.id] = 1
+            self.beats[change.id] = self.beats.get(change.id, 0) + 1
         elif change.id not in self.beats:
             return False
         else:
@@ -59,9 +62,9 @@ class Store:
             if self.beats.get(name, -1) != beat:
                 return False  # those before it stay out: their leases were over
             self.beats.pop(name, None)
-        if change.leaves:
+        if is_current and change.leaves:
             del self.beats[change.id]
-        return True
+        return is_current
 
     def restart(self, now: float, forget: float = 0.0) -> None:
         """Start again, perhaps without what was acknowledged last."""
@@ -199,10 +202,10 @@ class Process:
             if not store.is_up or turn != self.turn:
                 self.fail(turn)
                 return
-            if self.holder.id in store.beats:
-                store.beats[self.holder.id] += 1
             locks = None if self.is_pooled else set(store.locks)
             read = (store.text, store.token, store.server, dict(store.beats), locks)
+            if self.holder.id in store.beats:
+                store.beats[self.holder.id] += 1
             fleet.requests += 1
             fleet.after(fleet.leg(), lambda: self.decide(turn, read, needs, leaving), to=self)
 
@@ -227,7 +230,7 @@ class Process:
                 self.fail(turn)
                 return
             fleet.requests += 1
-            if store.token != token or not store.write(change):
+            if not store.write(change, is_current=store.token == token):
                 fleet.after(fleet.leg(), lambda: self.refused(turn, needs, leaving), to=self)
                 return
             store.text, store.token = written, store.token + 1
