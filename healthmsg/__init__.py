@@ -8,8 +8,11 @@ from importlib import import_module
 # The one list of what is public here: each name, at its home. `python -m tests.test_public_names` writes the
 # same list to `__init__.pyi`, for type checkers.
 _NAMES = {
+    "healthmsg.auth.encryption": "TokenCipher",
     "healthmsg.auth.manager": "TokenManager",
     "healthmsg.auth.oauth": "AuthorizationRequest OAuthApp",
+    "healthmsg.auth.redis_store": "RedisTokenStore",
+    "healthmsg.auth.sql_store": "SQLTokenStore",
     "healthmsg.auth.stores": "FileTokenStore LockingTokenStore MemoryTokenStore TokenStore",
     "healthmsg.auth.token": "Token",
     "healthmsg.bulk": "JournalMessage JournalReview Outgoing Preview PreviewReport Problem ProblemKind"

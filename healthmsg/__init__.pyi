@@ -1,8 +1,11 @@
 # What is public, for type checkers. `python -m tests.test_public_names` writes it.
 
+from healthmsg.auth.encryption import TokenCipher as TokenCipher
 from healthmsg.auth.manager import TokenManager as TokenManager
 from healthmsg.auth.oauth import AuthorizationRequest as AuthorizationRequest
 from healthmsg.auth.oauth import OAuthApp as OAuthApp
+from healthmsg.auth.redis_store import RedisTokenStore as RedisTokenStore
+from healthmsg.auth.sql_store import SQLTokenStore as SQLTokenStore
 from healthmsg.auth.stores import FileTokenStore as FileTokenStore
 from healthmsg.auth.stores import LockingTokenStore as LockingTokenStore
 from healthmsg.auth.stores import MemoryTokenStore as MemoryTokenStore
@@ -185,8 +188,10 @@ __all__ = [
     "RateLimitedError",
     "ReauthorizationRequiredError",
     "Reconciled",
+    "RedisTokenStore",
     "Response",
     "Retries",
+    "SQLTokenStore",
     "SendMany",
     "SendReport",
     "SendResult",
@@ -196,6 +201,7 @@ __all__ = [
     "Timeout",
     "TimerDue",
     "Token",
+    "TokenCipher",
     "TokenManager",
     "TokenStore",
     "TypingStarted",

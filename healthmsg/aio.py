@@ -72,6 +72,18 @@ async def in_thread(work: Callable[..., T], *args: object) -> T:
         raise
 
 
+async def finished(work: Coroutine[Any, Any, T]) -> T:
+    """Return what something returns; when cancelled, wait for its end, since tidying up comes after it."""
+    running = start(work)
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running])
+        if not running.cancelled():
+            running.exception()
+        raise
+
+
 async def together(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """Return the answers in the order of the calls. The first that fails ends the others, and is raised."""
     try:

@@ -22,7 +22,7 @@ from healthmsg.sandbox import Sandbox
 from tests.caller import Caller
 from tests.machine import Machine
 
-pytest_plugins = ["tests.journal_databases"]
+pytest_plugins = ["tests.journal_databases", "tests.redis_server"]
 # `--hypothesis-profile=default` tries four times as many.
 settings.register_profile("quick", max_examples=25)
 settings.load_profile("quick")

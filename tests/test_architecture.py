@@ -25,7 +25,7 @@ FLOORS = [
     {"errors"},
     {"structuring", "validation"},
     {"codec"},
-    {"environment", "network", "ids", "transfer"},
+    {"environment", "network", "ids", "transfer", "redis_client"},
     {"routes", "live"},
     {"models"},
     {"events"},

@@ -10,11 +10,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Self
 
 from healthmsg.aio import start
+from healthmsg.auth.hold import check_of, sending_while_held
 from healthmsg.auth.token import Token, is_same, utc_now
 from healthmsg.clock import Stopwatch, machine_seconds
 from healthmsg.errors import (
     AuthorizationError,
     CallError,
+    ClaimLostError,
     ClientClosedError,
     ConfigurationError,
     ReauthorizationRequiredError,
@@ -347,7 +349,8 @@ class TokenManager:
         self, shared: "SharedToken", store: "TokenStore", send: Send
     ) -> tuple[Token | None, TokenRequestError | None]:
         """Return the newest token that has not expired; else a refreshed one, which is still to be saved."""
-        own = self._token
+        own, check = self._token, check_of(store)
+        send = sending_while_held(check, send)
         candidate: Token | None = shared.newer_than(own, await shared.newest(store))
         tried: list[Token] = []
         refused: ReauthorizationRequiredError | None = None
@@ -370,6 +373,8 @@ class TokenManager:
             candidate = next(
                 (one for one in rest if one and not any(is_same(one, old) for old in tried)), None
             )
+        # Who has the lock by now may be about to store what it got for the same refresh token.
+        check()
         assert refused is not None  # noqa: S101 - for mypy
         raise refused
 
@@ -377,7 +382,14 @@ class TokenManager:
         """Return the token that the service gives for a refresh token, and the problem with its answer."""
         if self._app is None or token.refresh_token is None:
             return None, None
-        renewal = await self._app.renewal(token, send)
+        try:
+            renewal = await self._app.renewal(token, send)
+        except ClaimLostError:
+            renewal = None
+        if renewal is None:
+            raise TokenStoreError(
+                "The lock over the renewal was lost before the token call: nothing was sent."
+            )
         if renewal.token is not None:
             self._take(renewal.token)
         return renewal.token, renewal.problem

@@ -7,19 +7,22 @@ import tempfile
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
-from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar
 from weakref import WeakValueDictionary
 
 import orjson
 from attrs import define, field, frozen
 
+from healthmsg.auth.entries import Document, entry_of, token_of
 from healthmsg.auth.token import Token, is_same
-from healthmsg.errors import HealthmsgError, InvalidInputError, TokenStoreError
+from healthmsg.errors import ConfigurationError, HealthmsgError, InvalidInputError, TokenStoreError
 from healthmsg.file_lock import locked, locked_for_long
 from healthmsg.json_text import NotJSONError, parse_json
+
+if TYPE_CHECKING:
+    from healthmsg.auth.encryption import TokenCipher, Vault
 
 _GROUP_AND_OTHERS: Final = 0o077
 _PATIENCE: Final = 8.0
@@ -27,7 +30,8 @@ _PATIENCE: Final = 8.0
 _IS_POSIX: Final = os.name == "posix"
 _DAMAGED: Final = "The token file is damaged: it is not what this package writes."
 
-Document = dict[str, Any]
+_NAMES: Final = ""
+"""Under which an encrypted file has the key of the names in it: no user is called so."""
 T = TypeVar("T")
 
 
@@ -71,6 +75,10 @@ class LockingTokenStore(TokenStore, Protocol):
         It waits for its turn without blocking the event loop, and can be cancelled; a renewal waits for at
         most 60 seconds. Entered, it gives the store to load from and save to meanwhile: itself, or one that
         works in the transaction which holds the lock. Leaving it commits.
+
+        Where a lock ends by time, that store needs `check_lock()` too, which raises a `TokenStoreError` when
+        it may be lost, and `save` must refuse to overwrite what others saved since. It is called directly
+        before the token call leaves, so it must be quick.
         """
 
 
@@ -97,7 +105,10 @@ class MemoryTokenStore:
 
 
 class FileTokenStore:
-    """Keeps tokens in one JSON file that its owner alone can read. They are not encrypted.
+    """Keeps tokens in one JSON file that its owner alone can read.
+
+    With a `cipher` they are encrypted, and so are their users' names (extra `encryption`). A token that the
+    file has from before is read as it is, and encrypted when it is next saved or by `rotate`.
 
     The file is replaced as a whole and at once, so a crash leaves the old or the new one. The folder must
     exist. Several stores, threads and processes may use one file: an empty file with `.lock` after the name
@@ -106,12 +117,14 @@ class FileTokenStore:
 
     Raises:
         TokenStoreError: from every method, when the file cannot be read or written, is damaged, or can be
-            read by others (then `chmod 600` it, and think of the tokens in it as known).
+            read by others (then `chmod 600` it, and think of the tokens in it as known), or when what is in
+            it cannot be decrypted.
         InvalidInputError: from `save`, when `user` is empty or cannot be written as JSON.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, cipher: "TokenCipher | None" = None) -> None:
         self._path = Path(path)
+        self._cipher = cipher
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -148,15 +161,78 @@ class FileTokenStore:
                 return
         raise TokenStoreError(f"The token file could not be locked: {reason}.")
 
+    async def rotate(self) -> int:
+        """Encrypt all that is kept with the cipher's first key; return how many tokens that were.
+
+        Raises:
+            ConfigurationError: the store has no cipher.
+        """
+        if self._cipher is None:
+            raise ConfigurationError("rotate needs a store with a cipher: FileTokenStore(…, cipher=…)")
+        count = 0
+
+        def rotate(document: Document) -> None:
+            nonlocal count
+            count = len(document.keys() - {_NAMES})
+            self._encrypt_all(document)
+
+        await _in_thread("written", lambda: self._change(rotate))
+        return count
+
     def _load(self, user: str) -> Token | None:
         document = _read(self._target())
-        return _token_of(document[user]) if user in document else None
+        vault = self._vault(document)
+        if vault is not None and user:
+            sealed = document.get(vault.row_of(user))
+            if sealed is not None:
+                return vault.open(user, _sealed(sealed))
+        return _plain(document[user]) if user and user in document else None
 
     def _save(self, user: str, token: Token) -> None:
-        self._change(lambda document: document.update({user: _entry_of(token)}))
+        def save(document: Document) -> None:
+            vault = self._vault(document, is_new=True)
+            if vault is None:
+                document[user] = entry_of(token)
+            else:
+                document.pop(user, None)
+                document[vault.row_of(user)] = vault.seal(user, token).decode()
+
+        self._change(save)
 
     def _delete(self, user: str) -> None:
-        self._change(lambda document: document.pop(user, None))
+        def delete(document: Document) -> None:
+            vault = self._vault(document)
+            if user:
+                document.pop(user, None)
+                if vault is not None:
+                    document.pop(vault.row_of(user), None)
+
+        self._change(delete)
+
+    def _vault(self, document: Document, *, is_new: bool = False) -> "Vault | None":
+        """Return what writes rows, if the file is encrypted."""
+        if self._cipher is None:
+            if _NAMES in document:
+                raise TokenStoreError("The token file is encrypted: its store needs the `cipher`.")
+            return None
+        from healthmsg.auth.encryption import Vault, new_name_key  # noqa: PLC0415 - needs the extra
+
+        if _NAMES not in document:
+            if not is_new:
+                return None
+            document[_NAMES] = new_name_key(self._cipher).decode()
+        return Vault(self._cipher, _sealed(document[_NAMES]))
+
+    def _encrypt_all(self, document: Document) -> None:
+        vault = self._vault(document, is_new=True)
+        if vault is None or self._cipher is None:
+            return
+        for name, entry in document.copy().items():
+            if isinstance(entry, str):
+                document[name] = self._cipher.rotate(_sealed(entry)).decode()
+            else:
+                del document[name]
+                document[vault.row_of(name)] = vault.seal(name, _plain(entry)).decode()
 
     def _target(self) -> Path:
         # Symbolic links are followed, so that the file is replaced and not a link to it.
@@ -238,28 +314,17 @@ def _to_json(document: Document) -> bytes:
     raise InvalidInputError("user must be text that can be written as UTF-8")
 
 
-def _entry_of(token: Token) -> Document:
-    return {
-        "value": token.value,
-        "scopes": token.scopes,
-        "created_at": token.created_at.isoformat(),
-        "expires_at": token.expires_at and token.expires_at.isoformat(),
-        "refresh_token": token.refresh_token,
-    }
+def _plain(entry: Any) -> Token:
+    token = token_of(entry)
+    if token is None:
+        raise TokenStoreError(_DAMAGED)
+    return token
 
 
-def _token_of(entry: Any) -> Token:
-    # ConfigurationError, which Token raises, is a ValueError.
-    with suppress(KeyError, TypeError, ValueError, OverflowError):
-        expires_at = entry["expires_at"]
-        return Token(
-            entry["value"],
-            entry["scopes"],
-            created_at=datetime.fromisoformat(entry["created_at"]),
-            expires_at=None if expires_at is None else datetime.fromisoformat(expires_at),
-            refresh_token=entry["refresh_token"],
-        )
-    raise TokenStoreError(_DAMAGED)
+def _sealed(entry: Any) -> bytes:
+    if not isinstance(entry, str):
+        raise TokenStoreError(_DAMAGED)
+    return entry.encode(errors="surrogatepass")
 
 
 _LockOf = Callable[[str], AbstractAsyncContextManager[TokenStore]]

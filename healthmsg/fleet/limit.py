@@ -17,13 +17,15 @@ from healthmsg.ratelimit.limiter import Limiter, RateLimit
 from healthmsg.ratelimit.source import SharedSource
 
 _POSTGRESQL: Final = ("postgresql+asyncpg://", "postgresql://", "postgres://")
-_KINDS: Final = "a SharedLimit needs the URL of a PostgreSQL database, postgresql+asyncpg://…"
+_REDIS: Final = ("redis://", "rediss://", "unix://", "valkey://", "valkeys://")
+_KINDS: Final = "a SharedLimit needs the URL of a PostgreSQL database, postgresql+asyncpg://…, or redis://…"
 
 
 def _a_url(_: "SharedLimit", __: "Attribute[str]", url: str) -> None:
-    if not isinstance(url, str) or not url.startswith(_POSTGRESQL):
+    if not isinstance(url, str) or not url.startswith((*_POSTGRESQL, *_REDIS)):
         raise ConfigurationError(_KINDS)
-    Target.parse(url)
+    if url.startswith(_POSTGRESQL):
+        Target.parse(url)
 
 
 def _a_fallback(_: "SharedLimit", __: "Attribute[str]", fallback: str) -> None:
@@ -48,6 +50,11 @@ class SharedLimit:
     With PostgreSQL each process has some of the slots on lease, for 1.2 s at a time, so that calls ask
     nothing. It needs some three statements a second. A process that dies is missed after 1.5 s, one that is
     suspended or cut off after 2.5 s; until then its slots are not used.
+
+    With Redis or Valkey (`redis://…`, extra `redis`) each call asks for its slot, one way there and back, and
+    a slot goes to the process that needs it at that moment: the better one for interactive traffic between
+    bulk sending. After the store has lost its memory, by a restart or a failover, no call is made for an
+    interval and `arrival`. A cluster is not supported.
 
     When the store is away, calls go on with what is leased, and wait for some seconds. Then, with
     `fallback="stop"`, they fail with `LimitUnavailableError` until it is back. With `"divide"` each process
@@ -83,6 +90,8 @@ class SharedLimit:
         Raises:
             ConfigurationError: the extra that it needs is not installed.
         """
+        if self.url.startswith(_REDIS):
+            return self._redis(self.name or comparable_url(api_url))
         missing = Target.parse(self.url).import_for("healthmsg.fleet.postgresql")
         if missing is not None:
             raise ConfigurationError(f'a SharedLimit needs {missing}: pip install "healthmsg[postgresql]"')
@@ -95,6 +104,16 @@ class SharedLimit:
             self.fallback,
             self.workers,
         )
+
+    def _redis(self, name: str) -> SharedSource:
+        try:
+            module = import_module("healthmsg.fleet.redis")
+        except ModuleNotFoundError as error:
+            missing = error.name
+        else:
+            source: SharedSource = module.RedisSource(self.url, name, self.rate, self.fallback, self.workers)
+            return source
+        raise ConfigurationError(f'a SharedLimit needs {missing}: pip install "healthmsg[redis]"')
 
 
 class JournalSharing:

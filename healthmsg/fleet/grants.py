@@ -1,0 +1,129 @@
+"""The window of slots that are granted one by one, each to be used within moments."""
+
+import math
+from collections.abc import Awaitable, Callable
+
+from attrs import frozen
+
+from healthmsg.clock import machine_seconds
+from healthmsg.ratelimit.queue import Priority
+from healthmsg.ratelimit.window import SlidingWindow, Slot
+
+
+@frozen
+class Grant:
+    """A slot of the store's that this process may use for a moment."""
+
+    id: str
+    start: float
+    """By the event loop's clock: from when on."""
+    end: float
+    """By the machine's, which goes on while it sleeps: until when."""
+
+
+class GrantedSlot(Slot):
+    """One call's place, which must leave while its grant is good."""
+
+    def __init__(self, window: "GrantWindow", priority: Priority) -> None:
+        super().__init__(window, priority)
+        self.grant: Grant | None = window.pop()
+
+    def sent(self) -> bool:
+        """Note that the call leaves now, unless that is too late."""
+        if self.sent_at is None and (self.grant is None or machine_seconds() > self.grant.end):
+            return False
+        return super().sent()
+
+
+class GrantWindow(SlidingWindow):
+    """The grants that are not used yet, and what is to be said of those that were.
+
+    `when_back` is called when there is something to say.
+    """
+
+    def __init__(  # noqa: PLR0913 - by keyword
+        self,
+        calls: int,
+        per: float,
+        *,
+        now: Callable[[], float],
+        wake: Callable[[], None],
+        acquire: Callable[[Priority], Awaitable[Slot]],
+        when_back: Callable[[], None],
+    ) -> None:
+        super().__init__(calls, per, now=now, wake=wake, acquire=acquire)
+        self.make_slot = GrantedSlot  # type: ignore[assignment] # it is made with this window only
+        self.free = 0
+        self.grants: list[Grant] = []
+        """Not used yet, those first that can be used first."""
+        self.back: dict[str, float] = {}
+        """When used ones come back, by the event loop's clock; minus infinity: they were not used."""
+        self.taken: list[float] = []
+        """When calls come back that another source let leave."""
+        self._when_back = when_back
+
+    def is_one_free(self, now: float) -> bool:
+        """Return whether there is a slot for a call that leaves now."""
+        return self.count_returned(now)
+
+    def count_returned(self, now: float) -> bool:
+        """Count the grants that can be used now; what came too late goes back."""
+        under_way, grants = self.under_way, self.grants
+        while under_way and not (under_way[0].held and under_way[0].due > now):
+            under_way.popleft().held = False
+        machine = machine_seconds() if grants else 0.0
+        late = [grant for grant in grants if grant.end < machine]
+        for grant in late:
+            grants.remove(grant)
+            self._give_back(grant, -math.inf)
+        self.free = sum(grant.start <= now for grant in grants)
+        return self.free > 0
+
+    def next_due(self) -> float:
+        """Return when the next grant can be used; infinity if there is none."""
+        return self.grants[0].start if self.grants else math.inf
+
+    def take_back(self, slot: Slot, due: float) -> None:
+        """Note when a slot comes back."""
+        slot.held = False
+        if isinstance(slot, GrantedSlot) and slot.grant is not None:
+            self._give_back(slot.grant, min(due, slot.due))
+
+    def add(self, grants: list[Grant]) -> None:
+        """Put in what was granted."""
+        self.grants += grants
+        self.grants.sort(key=lambda grant: grant.start)
+        self.wake()
+
+    def pop(self) -> Grant | None:
+        """Take out a grant for a call."""
+        now = self.now()
+        if self.grants and self.grants[0].start <= now:
+            return self.grants.pop(0)
+        return None
+
+    def give_all_back(self) -> None:
+        """Take out all grants."""
+        for grant in self.grants:
+            self._give_back(grant, -math.inf)
+        self.grants.clear()
+        self.free = 0
+
+    def busy_until(self, now: float) -> list[float]:
+        """Return when each slot that is taken comes back at the latest."""
+        self.count_returned(now)
+        held = [slot.due for slot in self.under_way if slot.held]
+        return [*held, *(due for due in self.back.values() if due > now), *self.taken]
+
+    def carry_over(self, busy: list[float]) -> None:
+        """Count calls that another source let leave."""
+        self.taken += busy
+        self._when_back()
+
+    def occupy(self, due: float) -> None:
+        """Count a call that another source let leave."""
+        self.carry_over([due])
+
+    def _give_back(self, grant: Grant, due: float) -> None:
+        self.back[grant.id] = due
+        self._when_back()

@@ -1,0 +1,390 @@
+"""The source of slots that Redis or Valkey grants call by call."""
+
+import asyncio
+import logging
+import math
+import secrets
+from contextlib import suppress
+from heapq import heapify, heappop, heappush
+from typing import Any, Final, Literal
+
+from healthmsg.aio import finished, start
+from healthmsg.clock import machine_seconds
+from healthmsg.fleet.grants import Grant, GrantWindow
+from healthmsg.fleet.redis_script import SCRIPT
+from healthmsg.log import log
+from healthmsg.ratelimit.limiter import RateLimit
+from healthmsg.ratelimit.source import Feeds, StoreAwayError
+from healthmsg.ratelimit.window import LimitStats
+from healthmsg.redis_client import RedisError, connect
+
+_MICRO: Final = 1_000_000
+# Seconds for which a grant may be used, besides the way from the store and back.
+_GOOD_FOR: Final = 0.03
+_LONGEST_GOOD_FOR: Final = 0.3
+# Seconds that a slot is granted in advance, besides the way to the store.
+_AHEAD: Final = 0.02
+# Of the interval between two calls: the store lets them follow each other a little closer, to make up.
+_CLOSER: Final = 0.9
+# Seconds that a place in the queue outlives the moment at which its worker was to ask again.
+_PLACE_LIFE: Final = 0.1
+# Seconds after which the store learns of calls that came back, if there is nothing else to ask.
+_REPORT_AFTER: Final = 0.1
+# Seconds: how long the store may take to answer, ...
+_LONGEST_ANSWER: Final = 1.0
+# ... how long calls wait for one that is away, and the waits between two attempts.
+_PATIENCE: Final = 3.0
+_FIRST_WAIT: Final = 0.05
+_LONGEST_WAIT: Final = 0.5
+_LONGEST_CLOSE: Final = 1.0
+# By how much two clocks may differ without that one of them was set.
+_DRIFT: Final = 0.01
+_SET: Final = 0.01
+_MARGIN: Final = 0.05
+_AWAY: Final = (
+    "the limit of calls is shared over a Redis that has not answered for {seconds:.0f} s ({problem}). See to"
+    " the store; calls go on by themselves when it is back"
+)
+_OTHER_TERMS: Final = (
+    "another process shares this limit by other terms: all must have the same RateLimit. Give this limit"
+    " another name, or stop the other processes first"
+)
+_DIVIDES: Final = (
+    "the Redis of the shared limit is away (%(problem)s): this process makes %(part)d calls of it"
+)
+
+
+class RedisSource:
+    """Asks the store for a slot for each call that waits, by one task.
+
+    The store decides who goes next. What this process says and hears are durations: in how many seconds a
+    slot is free, or comes back. It counts them from before it asked where that is the careful side, and from
+    the answer where that one is.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        name: str,
+        rate: RateLimit,
+        fallback: Literal["stop", "divide"] = "stop",
+        workers: int | None = None,
+    ) -> None:
+        self._rate = rate
+        self._redis = connect(url, _LONGEST_ANSWER)
+        self._script = self._redis.register_script(SCRIPT)
+        tag = f"healthmsg:limit:{{{name}}}"
+        self._keys = [f"{tag}:{part}" for part in ("meta", "slots", "queue", "places", "workers")]
+        self._me = secrets.token_hex(6)
+        self._fallback = fallback
+        self._workers = workers
+        self._seen_workers: int | None = None
+        self._limiter: Feeds | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._poked = asyncio.Event()
+        self._in_queue = (False, False, False)
+        self._ask_at = math.inf
+        self._report_at = math.inf
+        self._pause: tuple[float, float] | None = None
+        """Until when, by our clock, and until when as the service asked; not said yet."""
+        self._paused_until = -math.inf
+        self._round_trip = 0.0
+        self._last: tuple[float, float] | None = None
+        """When the store was asked last, and when it answered, by the machine's clock."""
+        self._was_set = False
+        self._away_since: float | None = None
+        self._problem = ""
+        self._is_refused = False
+        self._part: _Part | None = None
+        self.window: GrantWindow
+
+    def attach(self, limiter: Feeds) -> None:
+        """Take the limiter that this source feeds."""
+        self._limiter = limiter
+        self.window = GrantWindow(
+            self._rate.calls,
+            self._rate.per,
+            now=limiter.now,
+            wake=limiter.wake,
+            acquire=limiter.acquire,
+            when_back=self._report_soon,
+        )
+
+    def start(self) -> None:
+        """Begin to ask."""
+        self._task = start(self._run(), name="healthmsg shared limit")
+
+    def demand_changed(self) -> None:
+        """Ask at once for the first that waits in its lane."""
+        wanted = self._wanted()
+        if any(number and not known for number, known in zip(wanted, self._in_queue, strict=True)):
+            self._ask_at = -math.inf
+            self._poked.set()
+
+    def paused(self, seconds: float, *, asked: bool) -> None:
+        """Tell the others of a pause."""
+        until = self._now() + seconds
+        before = self._pause or (-math.inf, -math.inf)
+        self._pause = max(before[0], until), max(before[1], until) if asked else before[1]
+        self._paused_until = max(self._paused_until, until)
+        self._ask_at = -math.inf
+        self._poked.set()
+
+    def problem(self) -> Exception | None:
+        """Return why no call can get a slot, if so."""
+        if self._is_refused:
+            return StoreAwayError(_OTHER_TERMS)
+        away = self._away_for()
+        if away is None or away < _PATIENCE or self._part is not None:
+            return None
+        return StoreAwayError(_AWAY.format(seconds=away, problem=self._problem))
+
+    def stats(self) -> LimitStats:
+        """Return how it stands."""
+        return LimitStats("redis", workers=self._seen_workers, store_away_for=self._away_for())
+
+    async def close(self) -> None:
+        """Say what came back, and end."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+        if self._limiter is not None and self._last is not None and self._away_since is None:
+            self.window.give_all_back()
+            with suppress(RedisError, OSError, TimeoutError):
+                async with asyncio.timeout(_LONGEST_CLOSE):
+                    await self._ask((0, 0, 0))
+        with suppress(RedisError, OSError):
+            await finished(self._redis.aclose())
+
+    # --- the task
+
+    async def _run(self) -> None:
+        wait = _FIRST_WAIT
+        while True:
+            await self._until_there_is_something_to_ask()
+            try:
+                await self._turn()
+            except (RedisError, OSError, TimeoutError) as error:
+                self._note_away(type(error).__name__)
+                await self._stay_away(wait)
+                wait = min(2 * wait, _LONGEST_WAIT)
+            else:
+                wait = _FIRST_WAIT
+
+    async def _until_there_is_something_to_ask(self) -> None:
+        while (left := min(self._ask_at, self._report_at) - self._now()) > 0 or not self._has_to_ask():
+            self._poked.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(None if left == math.inf else max(0.0, left)):
+                    await self._poked.wait()
+                    continue
+            if not self._has_to_ask():
+                self._ask_at = self._report_at = math.inf
+
+    def _has_to_ask(self) -> bool:
+        window = self.window
+        return bool(self._pause or window.back or window.taken or any(self._wanted()) or any(self._in_queue))
+
+    async def _turn(self) -> None:
+        wanted = self._wanted()
+        asked_at = machine_seconds()
+        answer = await self._ask(wanted)
+        answered_at = machine_seconds()
+        if answer[0] == b"terms":
+            self._is_refused = True
+            self._fail()
+            self._ask_at = self._now() + 1.0
+            return
+        self._note_back()
+        wait, paused, asked, elapsed, workers = (int(value) / _MICRO for value in answer[1:6])
+        self._seen_workers = round(workers * _MICRO)
+        trip = answered_at - asked_at
+        self._round_trip = trip if not self._round_trip else 0.8 * self._round_trip + 0.2 * trip
+        if elapsed >= 0 and self._has_been_set(elapsed, asked_at, answered_at):
+            # What was granted by that clock is not used: the store forgets all.
+            self._was_set, self._last = True, None
+            self._ask_at = -math.inf
+            return
+        self._last = asked_at, answered_at
+        self._hear_pause(paused, asked)
+        self._take(answer[8:], asked_at)
+        granted = len(answer[8:]) // 2
+        self._in_queue = _still_wanted(wanted, granted)
+        self._ask_at = self._now() + wait if wait else math.inf
+        self.demand_changed()
+
+    async def _ask(self, wanted: tuple[int, int, int]) -> list[Any]:
+        rate, window, now = self._rate, self.window, self._now()
+        good_for = self._good_for()
+        hold = window.longest_hold + good_for
+        pause = self._pause or (-math.inf, -math.inf)
+        arguments: list[str | int] = [
+            *(self._me, secrets.token_hex(4), int(self._was_set), rate.calls),
+            int(_CLOSER * rate.per / rate.calls * _MICRO),
+            *(
+                _micro(hold),
+                _micro(_AHEAD + 2 * self._round_trip),
+                _micro(hold + _MARGIN),
+                _micro(_PLACE_LIFE),
+            ),
+            *(_micro(max(0.0, until - now)) for until in pause),
+            *(*wanted, f"{rate.per:g}"),
+        ]
+        reported = dict(window.back)
+        for id_, due in reported.items():
+            arguments += [id_, _micro(due - now) if due > now else 0 if due == -math.inf else 1]
+        taken = window.taken.copy()
+        for n, due in enumerate(taken):
+            if due > now:
+                arguments += [f"{self._me}:taken:{n}:{secrets.token_hex(3)}:0", -_micro(due - now)]
+        said, self._pause = self._pause, None
+        try:
+            answer: list[Any] = await finished(self._script(self._keys, arguments))
+        except BaseException:
+            self._pause = self._pause or said
+            raise
+        self._was_set = False
+        for id_ in reported:
+            window.back.pop(id_, None)
+        del window.taken[: len(taken)]
+        self._report_at = math.inf if not window.back else self._now() + _REPORT_AFTER
+        return answer
+
+    def _take(self, granted: list[Any], asked_at: float) -> None:
+        """Put in what was granted: to be used as if the answer had been given just now, and for a moment."""
+        now, good_for = self._now(), self._good_for()
+        grants = []
+        for id_, delay in zip(granted[::2], granted[1::2], strict=True):
+            seconds = int(delay) / _MICRO
+            name = id_.decode() if isinstance(id_, bytes) else str(id_)
+            grants.append(Grant(name, now + seconds, asked_at + seconds + good_for))
+        if grants:
+            self.window.add(grants)
+
+    def _good_for(self) -> float:
+        return min(_GOOD_FOR + 2 * self._round_trip, _LONGEST_GOOD_FOR)
+
+    def _has_been_set(self, elapsed: float, asked_at: float, answered_at: float) -> bool:
+        """Return whether the store's clock shows another time between two questions than can have passed."""
+        if self._last is None:
+            return False
+        least, most = asked_at - self._last[1], answered_at - self._last[0]
+        return not least * (1 - _DRIFT) - _SET <= elapsed <= most * (1 + _DRIFT) + _SET
+
+    def _hear_pause(self, paused: float, asked: float) -> None:
+        now = self._now()
+        if self._limiter is not None and paused > 0 and now + paused > self._paused_until + _SET:
+            self._paused_until = now + paused
+            self._limiter.pause_for_others(max(paused, asked), asked=asked > 0)
+
+    def _wanted(self) -> tuple[int, int, int]:
+        """Return how many slots are wanted in each lane, besides those that are here."""
+        if self._limiter is None:
+            return 0, 0, 0
+        here = len(self.window.grants)
+        wanted = []
+        for number in self._limiter.waiting_in():
+            wanted.append(max(0, number - here))
+            here = max(0, here - number)
+        return wanted[0], wanted[1], wanted[2]
+
+    def _report_soon(self) -> None:
+        self._report_at = min(self._report_at, self._now() + _REPORT_AFTER)
+        self._poked.set()
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    # --- the store is away
+
+    def _away_for(self) -> float | None:
+        return None if self._away_since is None else machine_seconds() - self._away_since
+
+    def _note_away(self, problem: str) -> None:
+        self._problem, self._in_queue = problem, (False, False, False)
+        if self._away_since is None:
+            self._away_since = machine_seconds()
+
+    def _note_back(self) -> None:
+        self._away_since = None
+        self._is_refused = False
+        if self._part is not None:
+            self.window.give_all_back()
+            self.window.taken += [*self._part.dues(self.window)]
+            self.window.back.clear()
+            self._part = None
+
+    async def _stay_away(self, seconds: float) -> None:
+        """Wait before the next attempt, and after some patience fail calls or go on with a part."""
+        self._ask_at = -math.inf
+        if self.problem() is not None and self._fallback == "divide":
+            part = max(1, self._rate.calls // (self._workers or self._seen_workers or self._rate.calls))
+            self._part = _Part(part, self.window.busy_until(self._now()))
+            log(logging.WARNING, _DIVIDES, problem=self._problem, part=part)
+        if self._part is not None:
+            await self._divide(self._part, seconds)
+            return
+        if self.problem() is not None:
+            self._fail()
+        await asyncio.sleep(seconds)
+
+    def _fail(self) -> None:
+        if self._limiter is not None:
+            self._limiter.fail_waiting(lambda: self.problem() or StoreAwayError(_OTHER_TERMS))
+
+    async def _divide(self, part: "_Part", seconds: float) -> None:
+        """Grant a part of the limit here, for so long."""
+        end = self._now() + seconds
+        while (now := self._now()) < end:
+            part.count_back(self.window, now)
+            if any(self._wanted()) and part.take(now):
+                good_until = machine_seconds() + _GOOD_FOR
+                self.window.add([Grant(part.new_id(), now, good_until)])
+            await asyncio.sleep(min(0.01, end - now))
+
+
+class _Part:
+    """Some slots of the limit, which this process grants itself while the store is away."""
+
+    def __init__(self, slots: int, busy: list[float]) -> None:
+        self._free_at = [*sorted(busy)[:slots], *([-math.inf] * max(0, slots - len(busy)))]
+        heapify(self._free_at)
+        self._out = 0
+        self._ids = 0
+
+    def new_id(self) -> str:
+        """Return the name of a grant."""
+        self._ids += 1
+        return f"own:{self._ids}"
+
+    def take(self, now: float) -> bool:
+        """Take a slot that is free; return whether there was one."""
+        if self._free_at and self._free_at[0] <= now:
+            heappop(self._free_at)
+            self._out += 1
+            return True
+        return False
+
+    def count_back(self, window: GrantWindow, now: float) -> None:
+        """Take back what was used, and what is still under way after its time."""
+        window.count_returned(now)
+        for id_ in [id_ for id_ in window.back if id_.startswith("own:")]:
+            heappush(self._free_at, window.back.pop(id_))
+            self._out -= 1
+
+    def dues(self, window: GrantWindow) -> list[float]:
+        """Return when all come back that were used."""
+        return [*(due for due in self._free_at if due > -math.inf), *window.busy_until(window.now())]
+
+
+def _still_wanted(wanted: tuple[int, int, int], granted: int) -> tuple[bool, bool, bool]:
+    left = []
+    for number in wanted:
+        left.append(number > granted)
+        granted = max(0, granted - number)
+    return left[0], left[1], left[2]
+
+
+def _micro(seconds: float) -> int:
+    return math.ceil(seconds * _MICRO)
