@@ -31,6 +31,8 @@ from healthmsg.sandbox.limits import count_rejections
 PATHS: Final = {"quiet": Service(), "jitter": Service(0.005, 0.080)}
 # Seconds from the beginning to what is measured, before something happens, and after it.
 WARM_UP, BEFORE, SOON, LATER = 4.0, 4.0, 3.0, 5.0
+# Of so many refused calls it is said when they came.
+_FEW: Final = 5
 STEP: Final = 600
 """By how many seconds clocks are off or are set."""
 
@@ -225,7 +227,10 @@ class Row:
             name: count_rejections(POLICIES[name](), arrivals) for name in ("fixed", "sliding", "bucket")
         }
         policy = POLICIES["sliding"]()
-        let_in = [at for at in arrivals if policy.admit(at) is None]
+        too_many: list[float] = []
+        let_in: list[float] = []
+        for at in arrivals:
+            (let_in if policy.admit(at) is None else too_many).append(at)
         rate = rate_between(let_in, begin, end)
         after = ["", ""]
         if fleet.changes:
@@ -236,7 +241,7 @@ class Row:
         figures += f"{share:7.1%}{after[0]:>8}{after[1]:>7}" + (
             f"{a_second:10.1f}" if fleet.store else f"{'':10}"
         )
-        return f"{self.head}{figures}  {notes_of(fleet)}", rate
+        return f"{self.head}{figures}  {notes_of(fleet, too_many)}", rate
 
     @property
     def head(self) -> str:
@@ -244,13 +249,16 @@ class Row:
         return f"{self.limit:20}{self.path:8}{SCENARIOS[self.name].size or self.size:4} {self.name:18}"
 
 
-def notes_of(fleet: Fleet) -> str:
-    """Return how long who joined waited for the first call, and what errors there were."""
+def notes_of(fleet: Fleet, too_many: Sequence[float] = ()) -> str:
+    """Return how long who joined waited for the first call, when calls were refused, and errors."""
     notes = [
         f"first call after {member.report.first - member.began:.2f} s"
         for member in fleet.members[fleet.size :]
         if member.report is not None and member.report.first is not None
     ]
+    since = fleet.changes[0] if fleet.changes else fleet.members[0].began
+    if 0 < len(too_many) <= _FEW:
+        notes.append("refused after " + " ".join(f"{at - since:.2f}" for at in too_many) + " s")
     return ", ".join([*notes, *(f"{count} {name}" for name, count in fleet.errors().items())])
 
 
@@ -313,6 +321,7 @@ def options_given() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=20.0, help="of a line in which nothing happens")
     parser.add_argument("--calls", type=int, default=300, help="interactive ones")
     parser.add_argument("--a-second", type=float, default=5.0, help="interactive calls")
+    parser.add_argument("--times", type=int, default=1, help="how often each line is measured")
     parser.add_argument("--at-once", type=int, default=1, help="how many lines are measured at once")
     return parser.parse_args()
 
@@ -328,6 +337,7 @@ def main() -> None:
         for size in sizes
         for name in options.what or SCENARIOS
         for limit in limits
+        for _ in range(options.times)
         if makes_sense(limit, name, size, sizes[0])
     ]
     if options.only != "interactive":
