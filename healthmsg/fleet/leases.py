@@ -258,6 +258,9 @@ class LeasedSource:
             self._end_dividing()
             if self._barred_until > machine_seconds():
                 break
+            if holder.is_outdated(read):
+                self._budget -= _OF_A_CONFLICT
+                continue
             if not holder.renewed(read, machine_seconds(), needs) and not self._is_closing:
                 break
             change = holder.decide(read, machine_seconds(), needs, leaving=self._is_closing)
@@ -266,7 +269,7 @@ class LeasedSource:
                 break
             holder.refused()
             self._budget -= _OF_A_CONFLICT
-            if self._budget < -1:
+            if self._budget < -1 and not self._is_closing:
                 self._heard = True  # later
                 break
         self._away_since, self._is_hopeless = None, False

@@ -2,7 +2,7 @@
 
 The store keeps one *ledger* (`ledger.py`): how many slots each process holds, and those that are free. Each
 process has a *holder* (`holder.py`), which reads the ledger, decides what follows for all, and writes it
-back unless another was faster. So whoever writes has decided by what is true at that moment, and the same
+back unless another was faster. So each that writes has decided by what is true at that moment, and the same
 code is run by a model of many processes in fake time. What a process holds is in its *window* (`window.py`).
 
 **No moment crosses machines, and the store's clock is never asked.** All that is written is numbers and

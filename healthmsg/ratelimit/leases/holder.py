@@ -106,6 +106,7 @@ class Holder:
     _given: int = field(default=0, init=False)
     _returning: list[float] = field(factory=list, init=False)
     """When those slots come back that are out of the window, and in its name in the ledger."""
+    _server: str = field(default="", init=False)
     _written: int = field(default=0, init=False)
     """How many of them are free in the ledger that is being written."""
     _attempt: _Attempt | None = field(default=None, init=False)
@@ -164,6 +165,11 @@ class Holder:
         """Note when a turn begins: its lease counts from here."""
         self._asked_at = now
 
+    def is_outdated(self, read: Read) -> bool:
+        """Return whether more is known here than was read: others have written since, and that was heard."""
+        me = None if read.ledger is None else read.ledger.members.get(self.id)
+        return me is not None and read.server == self._server and me.given < self._given
+
     def renewed(self, read: Read, now: float, needs: Needs) -> bool:
         """Take in what was read, the own beat having risen; return whether there is something to write."""
         ledger = read.ledger
@@ -176,7 +182,7 @@ class Holder:
             self._extend()
         if ledger.pause is not None:
             self._hear_pause(ledger.pause, now)
-        over = self._watch(ledger, read, now)
+        over, self._server = self._watch(ledger, read, now), read.server
         self.workers = len(ledger.members)
         self._target = ledger.targets()[self.id]
         return bool(
@@ -212,7 +218,7 @@ class Holder:
         self._balance(ledger, me)
         before = {name: member.given for name, member in ledger.members.items()}
         self._write(me, needs, read.server)
-        over = self._watch(ledger, read, now)
+        over, self._server = self._watch(ledger, read, now), read.server
         for name in over:
             ledger.remove(name)
         self._give_back(ledger, me)
@@ -358,6 +364,9 @@ class Holder:
     def _watch(self, ledger: Ledger, read: Read, now: float) -> dict[str, int]:
         """Return those whose lease is over, with their beats, and see when the next one may be."""
         over: dict[str, int] = {}
+        if read.server != self._server:
+            # A beat that was lost and has risen again would look as if it stood still.
+            self._seen.clear()
         self._expires_at = math.inf
         self._seen = {name: seen for name, seen in self._seen.items() if name in ledger.members}
         for name, member in list(ledger.members.items()):

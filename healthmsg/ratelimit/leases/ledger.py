@@ -121,7 +121,11 @@ class Ledger:
         return debts
 
     def hand_out(self) -> None:
-        """Hand the free slots to those who should have more: what rests least to what goes first."""
+        """Hand the free slots to those who should have more: what rests least to what goes first.
+
+        What no process needs is held all the same, evenly: then it is there when it is needed, and its
+        holder pays it at once.
+        """
         targets = self.targets()
         self.free.sort()
         for lane in range(4):
@@ -129,3 +133,5 @@ class Ledger:
                 stage = max(1, sum(member.needs[:lane]))
                 while self.free and member.held < min(stage, targets[name]):
                     member.take(self.free.pop(0))
+        while self.free and self.members:
+            min(self.members.values(), key=lambda member: member.held).take(self.free.pop(0))

@@ -10,7 +10,7 @@ def shares(calls: int, needs: Mapping[str, Needs], held: Mapping[str, int]) -> d
     """Return how many slots each should have, of those that are needed.
 
     Each has one, so that a first call need not ask, as long as that leaves two thirds to those who need
-    more. `held` only decides who gets what cannot be divided: whoever has it keeps it.
+    more. `held` only decides who gets what cannot be divided: those who have it keep it.
     """
     resting = _fill(dict.fromkeys(needs, 1), max(1, calls // 3), held)
     granted, left = resting, calls - sum(resting.values())

@@ -15,7 +15,7 @@ _LANES: Final = {
     Priority.CATCH_UP: 1,
     Priority.BACKGROUND: 2,
 }
-# The background's calls are spread over the interval, so that a slot comes back soon for whoever needs one.
+# The background's calls are spread over the interval, so that one slot or another comes back soon.
 # A little closer than evenly: only the slots themselves are to hold them up.
 _CLOSER: Final = 0.96
 

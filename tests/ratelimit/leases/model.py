@@ -99,6 +99,9 @@ class Process:
     turn: int = 0
     in_turn: bool = False
     is_connected: bool = True
+    has_left: bool = False
+    cut_until: float = -1.0
+    """Until when nothing comes through between it and the store."""
     needs_turn: bool = True
     budget: float = TURNS_AT_ONCE
     free_from: float = -1.0
@@ -123,6 +126,8 @@ class Process:
         self.take_lock()
 
     def take_lock(self) -> None:
+        if self.holder.lock is not None:  # what is left of a connection that was cut
+            self.fleet.store.locks.discard(self.holder.lock)
         if not self.is_pooled:
             self.holder.lock = self.fleet.random.getrandbits(31)
             self.fleet.store.locks.add(self.holder.lock)
@@ -152,7 +157,7 @@ class Process:
             or self.holder.wants_more(needs)
             or self.holder.has_to_return()
         )
-        if due and not self.in_turn and self.is_connected and self.budget >= 1:
+        if due and not self.in_turn and self.is_connected and self.budget >= 1 and not self.has_left:
             self.budget -= 1
             self.begin(needs)
 
@@ -199,6 +204,8 @@ class Process:
         fleet, store = self.fleet, self.fleet.store
 
         def at_the_store() -> None:
+            if self.is_cut(turn):
+                return
             if not store.is_up or turn != self.turn:
                 self.fail(turn)
                 return
@@ -217,6 +224,9 @@ class Process:
         fleet, store = self.fleet, self.fleet.store
         text, token, server, beats, locks = read
         found = Read(None if text is None else Ledger.from_json(text), server, beats, locks)
+        if self.holder.is_outdated(found):
+            self.read(turn, needs, leaving)
+            return
         if not self.holder.renewed(found, self.machine_now(), needs) and not leaving:
             self.in_turn = False
             return
@@ -226,6 +236,8 @@ class Process:
         written = ledger.to_json()
 
         def at_the_store() -> None:
+            if self.is_cut(turn):
+                return
             if not store.is_up or store.server != server:
                 self.fail(turn)
                 return
@@ -253,6 +265,25 @@ class Process:
             self.in_turn = False
             self.holder.committed(ledger, self.machine_now())
 
+    def is_cut(self, turn: int) -> bool:
+        """Return whether a message is lost on the way. That is noticed when the statement takes too long."""
+        if self.fleet.now >= self.cut_until:
+            return False
+        self.fleet.after(TERMS.lease, lambda: self.give_up(turn), to=self)
+        return True
+
+    def give_up(self, turn: int) -> None:
+        if turn == self.turn:
+            self.turn += 1
+            self.is_connected = False
+            self.see_loss()
+
+    def cut(self, seconds: float, *, ends_session: bool) -> None:
+        """Let nothing come through; with `ends_session`, the connection was ended before, on both sides."""
+        if ends_session:
+            self.lose_connection()
+        self.cut_until = self.fleet.now + seconds
+
     def fail(self, turn: int) -> None:
         """Let the connection break: the store sees it at once, this process a little later."""
         if turn == self.turn:
@@ -273,6 +304,9 @@ class Process:
         self.fleet.after(self.fleet.random.uniform(0.01, 0.05), self.connect, to=self)
 
     def connect(self) -> None:
+        if self.fleet.now < self.cut_until:
+            self.fleet.after(0.2, self.connect, to=self)
+            return
         if not self.fleet.store.is_up:
             self.holder.go_on()
             self.fleet.after(0.1, self.connect, to=self)
@@ -283,6 +317,7 @@ class Process:
     def leave(self) -> None:
         if self.is_connected and not self.in_turn:
             self.begin((0, 0, 0), leaving=True)
+            self.has_left = True
             self.demand = lambda _: (0, 0)
             self.fleet.after(1.0, self.kill)
         else:
@@ -364,7 +399,8 @@ class Fleet:
         if not notice:
             return
         for process in self.processes:
-            if process is not writer and process.is_connected and not process.is_pooled:
+            hears = process.is_connected and not process.is_pooled and self.now >= process.cut_until
+            if process is not writer and hears:
 
                 def hear(process: Process = process) -> None:
                     if process.is_connected and process.holder.hear(notice, process.machine_now()):
@@ -400,3 +436,80 @@ class Fleet:
 
     def rate(self, since: float, until: float) -> float:
         return sum(since <= at < until for at in self.arrivals) / (until - since)
+
+
+def bulk(_: float) -> tuple[int, int]:
+    """Have calls of the background wait always."""
+    return 0, 50
+
+
+def restart(fleet: Fleet, seconds: float, forget: float = 0.0) -> None:
+    """Let the store be away for that long; `forget`: for which last seconds it has lost all."""
+    fleet.store.is_up = False
+    fleet.store.locks = set()
+    for process in fleet.processes:
+        if process.is_alive:
+            process.lose_connection()
+    fleet.after(seconds, lambda: fleet.store.restart(fleet.now, forget))
+
+
+def changing_demand(random: Random) -> Callable[[float], tuple[int, int]]:
+    """Return a demand that comes and goes, or one that is always there."""
+    if random.random() < 0.5:
+        return bulk
+    period, background = random.uniform(1, 6), random.choice([0, 50])
+
+    def demand(now: float) -> tuple[int, int]:
+        interactive = random.choice([0, 0, 0, 0, 0, 0, 1, 3]) if int(now / period) % 2 else 0
+        return interactive, background if int(now / period / 2) % 2 else 0
+
+    return demand
+
+
+EVENTS = ["kill", "freeze", "suspend", "join", "leave", "end session", "cut", "cut", "restart"]
+
+
+def befall(fleet: Fleet, random: Random, *, forgets: bool) -> None:
+    """Let something happen to one process, to its connection, or to the store."""
+    alive = [process for process in fleet.processes if process.is_alive]
+    what = random.choice(
+        ["kill", "freeze", "suspend", "join", "leave", "end session", "cut", "cut", "restart"]
+    )
+    if what == "join" or not alive:
+        fleet.join(changing_demand(random), pooled=random.random() < 0.3)
+        return
+    process = random.choice(alive)
+    if what == "kill":
+        process.kill()
+    elif what == "leave":
+        process.leave()
+    elif what == "end session":
+        process.lose_connection()
+    elif what == "cut":
+        process.cut(random.choice([0.5, 2, 3, 5]), ends_session=random.random() < 0.5)
+    elif what == "restart":
+        restart(fleet, random.choice([0.05, 0.5, 2, 4]), random.choice([0.3, 0.6]) if forgets else 0.0)
+    else:
+        process.sleep(random.choice([0.1, 0.5, 1, 2, 4]), machine=what == "suspend")
+
+
+def run_at_random(seed: int, seconds: float) -> Fleet:
+    """Run a fleet to which something happens about each second."""
+    random = Random(seed * 7919)  # noqa: S311 - a schedule
+    fleet = Fleet(
+        seed,
+        network=Network(0.0005, random.choice([0.005, 0.03, 0.1])),
+        jitter=random.choice([(0.0005, 0.002), (0.005, 0.08), (0.0, 0.1)]),
+        lost_answers=random.choice([0, 0, 0.02, 0.1]),
+        connect_most=random.choice([0.002, 0.05, 0.3]),
+    )
+    for _ in range(random.choice([1, 2, 3, 5])):
+        fleet.join(changing_demand(random), pooled=random.random() < 0.3)
+    forgets = random.random() < 0.3
+    at = 1.0
+    while at < seconds:
+        fleet.run(at)
+        befall(fleet, random, forgets=forgets)
+        at += random.expovariate(0.8)
+    fleet.run(seconds)
+    return fleet
