@@ -8,6 +8,7 @@ import json
 import random
 import sys
 import time
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -30,8 +31,8 @@ class Service:
     """The sandbox and its patients."""
 
     sandbox: Sandbox
-    asked: dict[str, float] = field(factory=dict)
-    """When a patient asked, by chat."""
+    asked: dict[str, deque[float]] = field(factory=lambda: defaultdict(deque))
+    """When a patient asked what is not answered yet, by chat."""
     talking: list[str] = field(factory=list)
     """The chats that are asked in; only there replies are looked for."""
     took: list[float] = field(factory=list)
@@ -46,8 +47,8 @@ class Service:
             if said.id == message_id and said.sender.id == self.sandbox.user_id:
                 self.replies += 1
                 self.came.set()
-                if (asked := self.asked.pop(chat, None)) is not None:
-                    self.took.append((now - asked) * 1000)
+                if asked := self.asked[chat]:
+                    self.took.append((now - asked.popleft()) * 1000)
                 return
 
     async def does(self, what: str, given: dict[str, Any]) -> object:
@@ -89,7 +90,7 @@ class Service:
         async def ask(number: int) -> None:
             await asyncio.sleep(draw.uniform(0, seconds))
             chat = chats[number % len(chats)]
-            self.asked[chat.removeprefix("conversations/")] = time.perf_counter()
+            self.asked[chat.removeprefix("conversations/")].append(time.perf_counter())
             self.sandbox.say(None, chat, QUESTION)
 
         await asyncio.gather(*map(ask, range(count)))

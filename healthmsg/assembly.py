@@ -289,13 +289,22 @@ def as_limiter(rate_limit: object, api_url: str) -> Limiter:
     return Limiter(RateLimit() if rate_limit is None else check_option(rate_limit, "rate_limit", RateLimit))
 
 
-def token_from_env() -> str:
-    """Return the access token in `HEALTHMSG_TOKEN`.
+def token_from_env() -> str | TokenManager:
+    """Return the access token in `HEALTHMSG_TOKEN`, or a manager of the one in `HEALTHMSG_TOKEN_STORE`.
 
     Raises:
-        ConfigurationError: there is none.
+        ConfigurationError: there is neither, or there are both.
     """
-    token = os.environ.get("HEALTHMSG_TOKEN", "").strip()
+    token, store = (os.environ.get(name, "").strip() for name in ("HEALTHMSG_TOKEN", "HEALTHMSG_TOKEN_STORE"))
+    if token and store:
+        raise ConfigurationError(
+            "HEALTHMSG_TOKEN and HEALTHMSG_TOKEN_STORE are both set, and name one token each: unset one"
+        )
+    if store:
+        from healthmsg.auth.from_env import stored_token_from_env  # noqa: PLC0415 - programs start faster
+
+        if (stored := stored_token_from_env(Environment.from_env())) is not None:
+            return stored
     if not token:
         raise ConfigurationError("HEALTHMSG_TOKEN is not set")
     return token

@@ -61,6 +61,7 @@ class TokenCipher:
         return Fernet.generate_key().decode()
 
     @classmethod
+    @hides_arguments
     def from_env(cls) -> Self:
         """Return a cipher with the keys in `HEALTHMSG_TOKEN_KEYS`, or in the file of `…_KEYS_FILE`.
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from copy import copy
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -95,6 +95,8 @@ class TokenManager:
         self._renewal: asyncio.Task[None] | None = None
         self._answer: asyncio.Future[Token | None] | None = None
         self._paused_until = 0.0
+        self.when_closed: Callable[[], Awaitable[None]] | None = None
+        """Closes the store, if that was opened for this manager alone."""
         self._take(token)
 
     def __repr__(self) -> str:
@@ -236,6 +238,8 @@ class TokenManager:
             await asyncio.wait({renewal})
         if self._shared is not None and not self.is_saved:
             await self._save_again(self._shared)
+        if self.when_closed is not None:
+            await self.when_closed()
 
     def _unset_now(self) -> datetime:
         """Return the time of day as if it had not been set since the token was taken.

@@ -280,8 +280,11 @@ async def _asked(what: str, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     try:
         return await finished(work())
     except (RedisError, OSError) as error:
-        name = type(error).__name__
-    raise TokenStoreError(f"The token store could not be {what} ({name}).")
+        problem = TokenStoreError(f"The token store could not be {what} ({type(error).__name__}).")
+    except TokenStoreError as error:
+        # Without its frames, which hold what was decrypted.
+        problem = error.with_traceback(None)
+    raise problem
 
 
 async def _answer(asked: Any) -> Any:

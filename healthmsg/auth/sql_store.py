@@ -313,5 +313,8 @@ async def _asked(what: str, work: Callable[[], Awaitable[T]]) -> T:
     try:
         return await work()
     except (SQLAlchemyError, OSError) as error:
-        reason = describe(error)
-    raise TokenStoreError(f"The token store could not be {what}: {reason}.")
+        problem = TokenStoreError(f"The token store could not be {what}: {describe(error)}.")
+    except TokenStoreError as error:
+        # Without its frames, which hold what was decrypted.
+        problem = error.with_traceback(None)
+    raise problem

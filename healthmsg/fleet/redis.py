@@ -39,6 +39,7 @@ _LONGEST_WAIT: Final = 0.5
 _LONGEST_CLOSE: Final = 1.0
 # By how much two clocks may differ without that one of them was set.
 _DRIFT: Final = 0.01
+_SLOW_DRIFT: Final = 0.0005
 _SET: Final = 0.01
 _MARGIN: Final = 0.05
 _AWAY: Final = (
@@ -91,6 +92,10 @@ class RedisSource:
         self._round_trip = 0.0
         self._last: tuple[float, float] | None = None
         """When the store was asked last, and when it answered, by the machine's clock."""
+        self._since_known = 0.0
+        """How much of the store's time has passed since this process first asked, as far as was heard."""
+        self._ahead = math.inf
+        """By how much our clock is ahead of that, at most."""
         self._was_set = False
         self._away_since: float | None = None
         self._problem = ""
@@ -130,7 +135,7 @@ class RedisSource:
         self._ask_at = -math.inf
         self._poked.set()
 
-    def problem(self) -> Exception | None:
+    def problem(self) -> StoreAwayError | None:
         """Return why no call can get a slot, if so."""
         if self._is_refused:
             return StoreAwayError(_OTHER_TERMS)
@@ -149,11 +154,12 @@ class RedisSource:
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
-        if self._limiter is not None and self._last is not None and self._away_since is None:
+        if self._limiter is not None and self._seen_workers is not None and self._away_since is None:
             self.window.give_all_back()
             with suppress(RedisError, OSError, TimeoutError):
                 async with asyncio.timeout(_LONGEST_CLOSE):
                     await self._ask((0, 0, 0))
+                    await finished(_answer(self._redis.zrem(self._keys[-1], self._me)))
         with suppress(RedisError, OSError):
             await finished(self._redis.aclose())
 
@@ -165,7 +171,7 @@ class RedisSource:
             await self._until_there_is_something_to_ask()
             try:
                 await self._turn()
-            except (RedisError, OSError, TimeoutError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, no call may wait for ever
                 self._note_away(type(error).__name__)
                 await self._stay_away(wait)
                 wait = min(2 * wait, _LONGEST_WAIT)
@@ -184,6 +190,8 @@ class RedisSource:
 
     def _has_to_ask(self) -> bool:
         window = self.window
+        if self._away_since is not None or self._is_refused:
+            return True
         return bool(self._pause or window.back or window.taken or any(self._wanted()) or any(self._in_queue))
 
     async def _turn(self) -> None:
@@ -192,9 +200,9 @@ class RedisSource:
         answer = await self._ask(wanted)
         answered_at = machine_seconds()
         if answer[0] == b"terms":
-            self._is_refused = True
+            self._is_refused, self._in_queue = True, (False, False, False)
             self._fail()
-            self._ask_at = self._now() + 1.0
+            self._ask_at = self._now() + _LONGEST_WAIT
             return
         self._note_back()
         wait, paused, asked, elapsed, workers = (int(value) / _MICRO for value in answer[1:6])
@@ -203,10 +211,12 @@ class RedisSource:
         self._round_trip = trip if not self._round_trip else 0.8 * self._round_trip + 0.2 * trip
         if elapsed >= 0 and self._has_been_set(elapsed, asked_at, answered_at):
             # What was granted by that clock is not used: the store forgets all.
-            self._was_set, self._last = True, None
+            self._was_set = True
+            self._forget_clock()
             self._ask_at = -math.inf
             return
         self._last = asked_at, answered_at
+        self._compare_clocks(elapsed)
         self._hear_pause(paused, asked)
         self._take(answer[8:], asked_at)
         granted = len(answer[8:]) // 2
@@ -252,8 +262,8 @@ class RedisSource:
         return answer
 
     def _take(self, granted: list[Any], asked_at: float) -> None:
-        """Put in what was granted: to be used as if the answer had been given just now, and for a moment."""
-        now, good_for = self._now(), self._good_for()
+        """Put in what was granted: to be used from the moment that the store said, and for a while."""
+        now, good_for = min(self._now(), self._ahead + self._since_known), self._good_for()
         grants = []
         for id_, delay in zip(granted[::2], granted[1::2], strict=True):
             seconds = int(delay) / _MICRO
@@ -271,6 +281,21 @@ class RedisSource:
             return False
         least, most = asked_at - self._last[1], answered_at - self._last[0]
         return not least * (1 - _DRIFT) - _SET <= elapsed <= most * (1 + _DRIFT) + _SET
+
+    def _compare_clocks(self, elapsed: float) -> None:
+        """Learn the latest moment by our clock at which the store can have answered.
+
+        The answer came then or later; each says so of all that follow, as far as two clocks go alike. So a
+        grant need not wait for as long as its answer took.
+        """
+        if elapsed < 0:
+            self._since_known, self._ahead = 0.0, math.inf
+            elapsed = 0.0
+        self._since_known += elapsed
+        self._ahead = min(self._ahead + _SLOW_DRIFT * elapsed, self._now() - self._since_known)
+
+    def _forget_clock(self) -> None:
+        self._last, self._ahead = None, math.inf
 
     def _hear_pause(self, paused: float, asked: float) -> None:
         now = self._now()
@@ -303,6 +328,7 @@ class RedisSource:
 
     def _note_away(self, problem: str) -> None:
         self._problem, self._in_queue = problem, (False, False, False)
+        self._forget_clock()  # the store may have answered what was not heard
         if self._away_since is None:
             self._away_since = machine_seconds()
 
@@ -384,6 +410,11 @@ def _still_wanted(wanted: tuple[int, int, int], granted: int) -> tuple[bool, boo
         left.append(number > granted)
         granted = max(0, granted - number)
     return left[0], left[1], left[2]
+
+
+async def _answer(asked: Any) -> Any:
+    # redis-py's types leave open whether a command is to be awaited.
+    return await asked
 
 
 def _micro(seconds: float) -> int:

@@ -22,16 +22,20 @@ local wanted = {tonumber(ARGV[12]), tonumber(ARGV[13]), tonumber(ARGV[14])}
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
-local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or 'unknown'
+-- Not every user may ask for it: then, that another server has taken its place is not seen.
+local info = redis.pcall('INFO', 'server')
+local run = type(info) == 'string' and string.match(info, 'run_id:(%w+)') or 'unknown'
 local meta = redis.call('HMGET', META, 'run', 'last', 'next', 'closed', 'pause', 'asked', 'turn', 'terms')
 local last, next_at, closed = tonumber(meta[2] or 0), tonumber(meta[3] or 0), tonumber(meta[4] or 0)
 local paused, asked_until, turn = tonumber(meta[5] or 0), tonumber(meta[6] or 0), tonumber(meta[7] or 0)
 local terms = calls .. '/' .. ARGV[15]
-if meta[8] and meta[8] ~= terms and meta[1] == run then return {'terms'} end
+redis.call('ZREMRANGEBYSCORE', WORKERS, '-inf', now - 10000000)
+local is_other = meta[8] and meta[8] ~= terms
+if is_other and redis.call('ZCARD', WORKERS) > 0 and meta[1] == run then return {'terms'} end
 
 -- The memory was lost, another server has taken its place, or its clock was set: what is under way is
 -- not known.
-local is_new = meta[1] ~= run or stepped == '1' or now < last - 5000
+local is_new = meta[1] ~= run or is_other or stepped == '1' or now < last - 5000
 if is_new then
   redis.call('DEL', SLOTS, QUEUE, PLACES, WORKERS)
   next_at, closed, paused, asked_until = now, now + quarantine, 0, 0
@@ -40,7 +44,6 @@ local seen = redis.call('ZSCORE', WORKERS, worker)
 local elapsed = -1
 if seen then elapsed = now - tonumber(seen) end
 redis.call('ZADD', WORKERS, now, worker)
-redis.call('ZREMRANGEBYSCORE', WORKERS, '-inf', now - 10000000)
 if pause > 0 then paused = math.max(paused, now + pause) end
 if asked > 0 then asked_until = math.max(asked_until, now + asked) end
 

@@ -9,6 +9,7 @@ from healthmsg import FileTokenStore, Token, TokenCipher
 from healthmsg.auth.encryption import Vault, new_name_key
 from healthmsg.errors import ConfigurationError, InvalidInputError, TokenStoreError
 from tests.auth.token_service import REFRESH_TOKEN, VALUE, assert_tells_no_secret, expiring
+from tests.transport.test_frames import found
 
 USER = "Jansen, J. é 🙂"
 
@@ -55,6 +56,15 @@ def test_keys_come_from_the_environment_or_from_a_file(
     assert TokenCipher.from_env().decrypt(TokenCipher(old).encrypt(b"x")) == b"x"
     monkeypatch.setenv("HEALTHMSG_TOKEN_KEYS", f"{old}, {new}")
     assert TokenCipher(old).decrypt(TokenCipher.from_env().encrypt(b"x")) == b"x"
+
+
+def test_no_frame_of_a_bad_key_shows_the_good_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    key = TokenCipher.new_key()
+    monkeypatch.setenv("HEALTHMSG_TOKEN_KEYS", f"{key} short")
+    for make in (TokenCipher.from_env, lambda: TokenCipher([key, "short"])):
+        with pytest.raises(ConfigurationError) as caught:
+            make()
+        assert found(caught.value, (key,)) == set()
 
 
 def test_a_row_of_another_user_is_refused() -> None:

@@ -29,6 +29,7 @@ from tests.auth.token_service import (
 )
 from tests.journal_databases import new_database
 from tests.redis_server import RedisServer
+from tests.transport.test_frames import found
 
 USER = "Jansen, J. é 🙂"
 KEY = TokenCipher.new_key()
@@ -225,6 +226,30 @@ async def test_a_manager_renews_and_another_one_takes_it(opening: Opening) -> No
     assert first.is_saved
     assert await second.renew(second.token, service) == first.token
     assert len(service.requests) == 1
+
+
+async def test_a_token_that_was_moved_to_another_user_is_refused_and_shown_nowhere(opening: Opening) -> None:
+    store = opening()
+    await store.save(USER, expiring(value=VALUE))
+    await store.save("other", expiring(value=VALUE))
+    if isinstance(store, RedisTokenStore):
+        vault = await store._vault()
+        one, other = (store._key(vault.row_of(user)) for user in (USER, "other"))
+        await store._redis.copy(one, other, replace=True)
+    else:
+        async with store._engine.begin() as connection:
+            row = "(SELECT token FROM healthmsg_tokens WHERE name <> '' LIMIT 1)"
+            await connection.exec_driver_sql(f"UPDATE healthmsg_tokens SET token = {row} WHERE name <> ''")  # noqa: S608 - no input
+    errors = [
+        error
+        for error in await asyncio.gather(
+            *(store.load(user) for user in (USER, "other")), return_exceptions=True
+        )
+        if isinstance(error, TokenStoreError)
+    ]
+    assert len(errors) == 1
+    assert_tells_no_secret(errors[0])
+    assert found(errors[0], (VALUE, REFRESH_TOKEN)) == set()
 
 
 # --- Redis

@@ -1,0 +1,269 @@
+"""A limit that several limiters share over a Redis of the tests' own."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+
+from healthmsg import Client, Environment, RateLimit
+from healthmsg.errors import ConfigurationError
+from healthmsg.fleet import redis as redis_module
+from healthmsg.fleet.grants import GrantedSlot
+from healthmsg.fleet.limit import SharedLimit
+from healthmsg.fleet.redis import RedisSource
+from healthmsg.ratelimit.limiter import Limiter
+from healthmsg.ratelimit.queue import Priority
+from healthmsg.ratelimit.source import StoreAwayError
+from healthmsg.ratelimit.window import Slot
+from healthmsg.redis_client import connect
+from tests.redis_server import RedisServer
+
+# Quick, so that what takes an interval takes little time.
+RATE = RateLimit(calls=8, per=0.2, arrival=0.02)
+QUARANTINE = RATE.per + RATE.arrival
+Opening = Callable[..., Limiter]
+
+
+@pytest.fixture
+async def opening(
+    redis_url: str, redis_prefix: str, nothing_reaches_the_event_loop: None
+) -> AsyncIterator[Opening]:
+    """Return what makes another limiter that shares the limit of this test."""
+    async with AsyncExitStack() as stack:
+
+        def make(url: str = redis_url, rate: RateLimit = RATE, **options: Any) -> Limiter:
+            limiter = Limiter(rate)
+            limiter.use(RedisSource(url, redis_prefix, rate, **options))
+            stack.push_async_callback(limiter.close)
+            return limiter
+
+        yield make
+
+
+def source_of(limiter: Limiter) -> RedisSource:
+    source = limiter._source
+    assert isinstance(source, RedisSource)
+    return source
+
+
+async def call(limiter: Limiter, priority: Priority = Priority.INTERACTIVE) -> float:
+    """Make a call that is answered at once, and return when it left."""
+    slot = await leave(limiter, priority)
+    slot.answered()
+    return limiter.now()
+
+
+async def leave(limiter: Limiter, priority: Priority = Priority.INTERACTIVE) -> Slot:
+    async with asyncio.timeout(10):
+        while True:
+            slot = await limiter.acquire(priority)
+            if slot.sent():
+                return slot
+            slot.release_unused()
+
+
+def most_in_an_interval(left: list[float]) -> int:
+    left = sorted(left)
+    return max(sum(first <= other < first + RATE.per for other in left) for first in left)
+
+
+async def test_workers_together_make_as_many_calls_as_one_may(opening: Opening) -> None:
+    workers = [opening() for _ in range(3)]
+    left = await asyncio.gather(*(call(worker) for worker in workers for _ in range(7)))
+    assert most_in_an_interval(left) <= RATE.calls
+    assert max(left) - min(left) < 2 * len(left) / RATE.calls * RATE.per
+    assert workers[0].stats().source == "redis"
+    assert workers[0].stats().workers == 3
+
+
+async def test_a_new_store_makes_the_first_call_wait_for_an_interval_and_the_way(opening: Opening) -> None:
+    worker = opening()
+    began = worker.now()
+    assert await call(worker) - began >= QUARANTINE
+    began = worker.now()
+    await call(worker)
+    assert worker.now() - began < QUARANTINE
+
+
+async def test_after_the_memory_was_lost_no_call_leaves_for_an_interval_and_the_way(
+    opening: Opening, own_redis: RedisServer
+) -> None:
+    workers = [opening(own_redis.url), opening(own_redis.url)]
+    await asyncio.gather(*(call(worker) for worker in workers for _ in range(4)))
+    last = max(await asyncio.gather(*(call(worker) for worker in workers)))
+    own_redis.stop()
+    own_redis.start()
+    left = await asyncio.gather(*(call(worker) for worker in workers for _ in range(4)))
+    assert min(left) - last >= QUARANTINE
+
+
+async def test_interactive_calls_go_before_the_bulk_of_another_worker(opening: Opening) -> None:
+    bulk, interactive = opening(), opening()
+    await asyncio.gather(call(bulk), call(interactive))
+    in_bulk = [asyncio.create_task(call(bulk, Priority.BACKGROUND)) for _ in range(24)]
+    await asyncio.wait(in_bulk, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.gather(*(call(interactive) for _ in range(3)))
+    # Some of them leave in between: a store grants a little ahead, and here all is in one event loop.
+    assert sum(not task.done() for task in in_bulk) > 12
+    await asyncio.gather(*in_bulk)
+
+
+async def test_a_grant_that_is_used_too_late_does_not_leave_and_goes_back(
+    opening: Opening, redis_url: str, redis_prefix: str
+) -> None:
+    worker = opening()
+    await call(worker)
+    slot = await worker.acquire(Priority.INTERACTIVE)
+    time.sleep(0.05)  # noqa: ASYNC251 - the event loop is busy
+    assert not slot.sent()
+    slot.release_unused()
+    await call(worker)
+    store = connect(redis_url, 1.0)
+    assert isinstance(slot, GrantedSlot)
+    assert slot.grant is not None
+    assert await store.zscore(f"healthmsg:limit:{{{redis_prefix}}}:slots", slot.grant.id) is None
+    await store.aclose()
+
+
+async def test_a_worker_that_is_gone_holds_its_slots_for_an_interval_only(opening: Opening) -> None:
+    gone, other = opening(), opening()
+    await asyncio.gather(*(leave(gone) for _ in range(RATE.calls)))
+    task = source_of(gone)._task
+    assert task is not None
+    task.cancel()
+    last = gone.now()
+    left = await asyncio.gather(*(call(other) for _ in range(RATE.calls)))
+    assert most_in_an_interval([last, *left]) <= RATE.calls
+    assert min(left) - last < 5 * RATE.per
+
+
+async def test_a_pause_is_kept_by_all(opening: Opening) -> None:
+    first, second = opening(), opening()
+    await asyncio.gather(call(first), call(second))
+    slot = await leave(first)
+    first.record_429(slot, 0.4)
+    began = first.now()
+    await asyncio.sleep(0.05)
+    assert await call(second) - began >= 0.4
+    assert 0.3 < second.adaptive.asked_until - began < 0.6
+
+
+# --- the store's clock and its terms
+
+
+async def test_a_clock_that_was_set_back_is_a_memory_that_was_lost(
+    opening: Opening, redis_url: str, redis_prefix: str
+) -> None:
+    worker = opening()
+    await call(worker)
+    store = connect(redis_url, 1.0)
+    meta = f"healthmsg:limit:{{{redis_prefix}}}:meta"
+    await store.hincrby(meta, "last", 600_000_000)
+    began = worker.now()
+    assert await call(worker) - began >= QUARANTINE
+    await store.aclose()
+
+
+async def test_a_clock_that_was_set_forward_is_noticed_by_what_has_passed(
+    opening: Opening, redis_url: str, redis_prefix: str
+) -> None:
+    worker = opening()
+    await call(worker)
+    store = connect(redis_url, 1.0)
+    workers = f"healthmsg:limit:{{{redis_prefix}}}:workers"
+    await store.zincrby(workers, -5_000_000, source_of(worker)._me)
+    began = worker.now()
+    assert await call(worker) - began >= QUARANTINE
+    began = worker.now()
+    await call(worker)
+    assert worker.now() - began < QUARANTINE
+    await store.aclose()
+
+
+async def test_other_terms_are_refused(opening: Opening) -> None:
+    first = opening()
+    await call(first)
+    other = opening(rate=RateLimit(calls=9, per=0.2))
+    for _ in range(2):
+        with pytest.raises(StoreAwayError, match="other terms"):
+            await call(other)
+    # Where none of the others is there any more, the terms have been changed.
+    await first.close()
+    async with asyncio.timeout(5):
+        while isinstance(source_of(other).problem(), StoreAwayError):  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.01)
+    await call(other)
+
+
+# --- the store is away
+
+
+async def test_while_the_store_is_away_calls_wait_then_fail_and_then_go_on(
+    opening: Opening, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_module, "_PATIENCE", 0.2)
+    worker = opening(own_redis.url)
+    await call(worker)
+    own_redis.stop()
+    with pytest.raises(StoreAwayError, match="not answered"):
+        await asyncio.gather(*(call(worker) for _ in range(3)))
+    with pytest.raises(StoreAwayError, match="not answered"):
+        await call(worker)
+    assert worker.stats().store_away_for is not None
+    assert not worker.waiting
+    own_redis.start()
+    async with asyncio.timeout(5):
+        while worker.stats().store_away_for is not None:  # noqa: ASYNC110 - what is waited for has no event
+            await asyncio.sleep(0.01)
+    await call(worker)
+
+
+async def test_while_the_store_is_away_a_worker_may_go_on_with_its_part(
+    opening: Opening,
+    own_redis: RedisServer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(redis_module, "_PATIENCE", 0.2)
+    worker = opening(own_redis.url, fallback="divide", workers=4)
+    await call(worker)
+    own_redis.stop()
+    with caplog.at_level(logging.WARNING, "healthmsg"):
+        left = await asyncio.gather(*(call(worker) for _ in range(4)))
+    assert most_in_an_interval(left) <= RATE.calls // 4
+    assert "2 calls" in caplog.text
+    own_redis.start()
+    back = await asyncio.gather(*(call(worker) for _ in range(9)))
+    assert most_in_an_interval([*left, *back]) <= RATE.calls
+
+
+# --- SharedLimit
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "valkey"])
+async def test_the_url_says_where_the_limit_is_kept(scheme: str) -> None:
+    limit = SharedLimit(f"{scheme}://:s3cr3t@127.0.0.1:1/0")
+    assert isinstance(limit.source("https://api.example/v1"), RedisSource)
+    assert "s3cr3t" not in repr(limit)
+
+
+def test_a_url_that_is_none_is_refused_without_its_words() -> None:
+    with pytest.raises(ConfigurationError, match="redis://") as caught:
+        SharedLimit("redis://:s3cr3t@host:port").source("https://api.example/v1")
+    assert "s3cr3t" not in str(caught.value)
+
+
+async def test_clients_share_what_their_urls_name(redis_url: str, sandbox: Any) -> None:
+    environment: Environment = sandbox.environment
+    limit = SharedLimit(redis_url, rate=RATE)
+    async with (
+        Client(sandbox.issue_token(), environment=environment, rate_limit=limit) as one,
+        Client(sandbox.issue_token(), environment=environment, rate_limit=limit) as other,
+    ):
+        await asyncio.gather(*(client.me.get() for client in (one, other) for _ in range(6)))
+        assert len(sandbox.calls) == 12
+        assert {client.stats().limit.workers for client in (one, other)} == {2}
