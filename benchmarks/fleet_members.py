@@ -52,7 +52,6 @@ class Member:
                     output, _ = await self.process.communicate(b"end\n")
             except TimeoutError:
                 self.process.kill()
-                await self.process.wait()
                 self.report = Report(errors=Counter({"did not end": 1}))
                 return
             lines = output.decode().splitlines()
