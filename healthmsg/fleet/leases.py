@@ -28,7 +28,7 @@ _FIRST_WAIT: Final = 0.05
 _LONGEST_WAIT: Final = 0.5
 # Turns a second, on average, and how many may follow one another at once.
 _TURNS_PER_SECOND: Final = 3.5
-_TURNS_AT_ONCE: Final = 3.0
+_TURNS_AT_ONCE: Final = 5.0
 # What another attempt costs, when another process was faster.
 _OF_A_CONFLICT: Final = 0.4
 _LONGEST_CLOSE: Final = 1.0

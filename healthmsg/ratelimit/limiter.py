@@ -318,12 +318,8 @@ class Limiter:
             if not self._is_one_due():
                 await self._sleep_until(self._next_chance())
                 continue
-            window.free -= 1
-            try:
-                await self._spacing.acquire()
-            except asyncio.CancelledError:
-                window.free += 1
-                raise
+            if not await self._space(window):
+                continue
             now = window.now()
             following = queue.pop() if now >= adaptive.pause_until else None
             if following is None:
@@ -335,6 +331,23 @@ class Limiter:
             priority, waiter = following
             waiter.set_result(window.make_slot(window, priority))
         self._dispatcher = None
+
+    async def _space(self, window: SlidingWindow) -> bool:
+        """Take a slot and wait for the spacing; return whether the slot is still there after that."""
+        window.free -= 1
+        generation = window.generation
+        try:
+            await self._spacing.acquire()
+        except asyncio.CancelledError:
+            if window.generation == generation:
+                window.free += 1
+            raise
+        if window.generation != generation:
+            return False  # a lease was lost meanwhile, and all slots with it
+        if window is not self._window:
+            window.free += 1  # another source has taken its place
+            return False
+        return True
 
     def _is_one_due(self) -> bool:
         window = self._window

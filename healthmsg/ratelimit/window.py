@@ -121,6 +121,8 @@ class SlidingWindow:
 
     make_slot: Callable[["SlidingWindow", Priority], Slot] = Slot
     """Makes the slot that was just taken out of `free`."""
+    generation: int = 0
+    """Goes up when all slots are lost, free or not; they never are where they are one process's own."""
     bulk_from: float = -math.inf
     """Before that moment no call of the background takes a slot, though one be free."""
 

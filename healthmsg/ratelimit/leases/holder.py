@@ -250,6 +250,8 @@ class Holder:
         if me is not None:
             self.reported, self._target = me.needs, ledger.targets()[self.id]
             self._take_gifts(me.given, me.gifts)
+        else:  # it has left
+            self.stop()
         if self._pause is not None and self._pause[1] <= now:
             self._pause = None
         self._new_pause = None

@@ -61,7 +61,6 @@ class LeasedWindow(SlidingWindow):
         self.usable_until: float = -math.inf
         """By the machine's clock: the end of the lease."""
         self.generation: int = 0
-        """Goes up when everything is lost."""
         self.owed: int = 0
         """How many slots that are under way are taken out when they come back."""
         self.paid: list[float] = []
