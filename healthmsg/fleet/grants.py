@@ -38,7 +38,7 @@ class GrantedSlot(Slot):
 class GrantWindow(SlidingWindow):
     """The grants that are not used yet, and what is to be said of those that were.
 
-    `when_back` is called when there is something to say.
+    `when_back` is called when there is something to say, `when_used` when a grant is used or was lost.
     """
 
     def __init__(  # noqa: PLR0913 - by keyword
@@ -50,6 +50,7 @@ class GrantWindow(SlidingWindow):
         wake: Callable[[], None],
         acquire: Callable[[Priority], Awaitable[Slot]],
         when_back: Callable[[], None],
+        when_used: Callable[[], None],
     ) -> None:
         super().__init__(calls, per, now=now, wake=wake, acquire=acquire)
         self.make_slot = GrantedSlot  # type: ignore[assignment] # it is made with this window only
@@ -61,6 +62,7 @@ class GrantWindow(SlidingWindow):
         self.taken: list[float] = []
         """When calls come back that another source let leave."""
         self._when_back = when_back
+        self._when_used = when_used
 
     def is_one_free(self, now: float) -> bool:
         """Return whether there is a slot for a call that leaves now."""
@@ -68,15 +70,12 @@ class GrantWindow(SlidingWindow):
 
     def count_returned(self, now: float) -> bool:
         """Count the grants that can be used now; what came too late goes back."""
-        under_way, grants = self.under_way, self.grants
+        under_way = self.under_way
         while under_way and not (under_way[0].held and under_way[0].due > now):
             under_way.popleft().held = False
-        machine = machine_seconds() if grants else 0.0
-        late = [grant for grant in grants if grant.end < machine]
-        for grant in late:
-            grants.remove(grant)
-            self._give_back(grant, -math.inf)
-        self.free = sum(grant.start <= now for grant in grants)
+        if self.grants:
+            self._drop_late()
+        self.free = sum(grant.start <= now for grant in self.grants)
         return self.free > 0
 
     def next_due(self) -> float:
@@ -96,11 +95,13 @@ class GrantWindow(SlidingWindow):
         self.wake()
 
     def pop(self) -> Grant | None:
-        """Take out a grant for a call."""
-        now = self.now()
-        if self.grants and self.grants[0].start <= now:
-            return self.grants.pop(0)
-        return None
+        """Take out a grant for a call; `None`: the last one has become too old meanwhile."""
+        self._drop_late()
+        grant = None
+        if self.grants and self.grants[0].start <= self.now():
+            grant = self.grants.pop(0)
+        self._when_used()
+        return grant
 
     def give_all_back(self) -> None:
         """Take out all grants."""
@@ -123,6 +124,15 @@ class GrantWindow(SlidingWindow):
     def occupy(self, due: float) -> None:
         """Count a call that another source let leave."""
         self.carry_over([due])
+
+    def _drop_late(self) -> None:
+        machine = machine_seconds()
+        late = [grant for grant in self.grants if grant.end < machine]
+        for grant in late:
+            self.grants.remove(grant)
+            self._give_back(grant, -math.inf)
+        if late:
+            self._when_used()
 
     def _give_back(self, grant: Grant, due: float) -> None:
         self.back[grant.id] = due

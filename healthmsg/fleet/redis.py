@@ -113,6 +113,7 @@ class RedisSource:
             wake=limiter.wake,
             acquire=limiter.acquire,
             when_back=self._report_soon,
+            when_used=self.demand_changed,
         )
 
     def start(self) -> None:
@@ -234,7 +235,7 @@ class RedisSource:
             int(_CLOSER * rate.per / rate.calls * _MICRO),
             *(
                 _micro(hold),
-                _micro(_AHEAD + 2 * self._round_trip),
+                _micro(self._ahead_for()),
                 _micro(hold + _MARGIN),
                 _micro(_PLACE_LIFE),
             ),
@@ -304,15 +305,24 @@ class RedisSource:
             self._limiter.pause_for_others(max(paused, asked), asked=asked > 0)
 
     def _wanted(self) -> tuple[int, int, int]:
-        """Return how many slots are wanted in each lane, besides those that are here."""
+        """Return how many slots are wanted in each lane, besides those that are here.
+
+        No more than are used soon: a grant that waits for its turn here gets too old, and so would all that
+        follow.
+        """
         if self._limiter is None:
             return 0, 0, 0
         here = len(self.window.grants)
+        room = max(1, int(self._ahead_for() * self._rate.calls / self._rate.per)) - here
         wanted = []
         for number in self._limiter.waiting_in():
-            wanted.append(max(0, number - here))
-            here = max(0, here - number)
+            more = max(0, min(number - here, room))
+            wanted.append(more)
+            here, room = max(0, here - number), room - more
         return wanted[0], wanted[1], wanted[2]
+
+    def _ahead_for(self) -> float:
+        return _AHEAD + 2 * self._round_trip
 
     def _report_soon(self) -> None:
         self._report_at = min(self._report_at, self._now() + _REPORT_AFTER)

@@ -12,7 +12,7 @@ import pytest
 from healthmsg import Client, Environment, RateLimit
 from healthmsg.errors import ConfigurationError
 from healthmsg.fleet import redis as redis_module
-from healthmsg.fleet.grants import GrantedSlot
+from healthmsg.fleet.grants import Grant, GrantedSlot
 from healthmsg.fleet.limit import SharedLimit
 from healthmsg.fleet.redis import RedisSource
 from healthmsg.ratelimit.limiter import Limiter
@@ -127,6 +127,23 @@ async def test_a_grant_that_is_used_too_late_does_not_leave_and_goes_back(
     assert slot.grant is not None
     assert await store.zscore(f"healthmsg:limit:{{{redis_prefix}}}:slots", slot.grant.id) is None
     await store.aclose()
+
+
+async def test_a_worker_asks_for_no_more_than_it_uses_soon(
+    opening: Opening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else each grant waits behind those before it until all are too old, and none is ever used."""
+    worker, most = opening(), 0
+    window, add = source_of(worker).window, source_of(worker).window.add
+
+    def add_and_look(grants: list[Grant]) -> None:
+        nonlocal most
+        add(grants)
+        most = max(most, len(window.grants))
+
+    monkeypatch.setattr(window, "add", add_and_look)
+    await asyncio.gather(*(call(worker, Priority.BACKGROUND) for _ in range(20)))
+    assert most == 1
 
 
 async def test_a_worker_that_is_gone_holds_its_slots_for_an_interval_only(opening: Opening) -> None:
