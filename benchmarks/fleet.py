@@ -8,7 +8,8 @@ least counts where several things happen. `requests` are those to the store, by 
 PostgreSQL, transactions. Then it is measured how long calls at random moments on one process wait for their
 turn, while the others are idle, and while they send in bulk.
 
-Other work on the machine disturbs it; `nice -n -5` before the command helps.
+Other work on the machine disturbs it. With `--realtime` (Linux, root) server, store and processes
+go before that.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from attrs import frozen
-from counting_server import POLICIES, Service
+from counting_server import POLICIES, REALTIME, Service
 from fleet_limits import OTHERS, OURS, store_of
 from fleet_members import Conditions, Fleet, arrivals_of, fleet_under
 
@@ -321,6 +322,7 @@ def options_given() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=20.0, help="of a line in which nothing happens")
     parser.add_argument("--calls", type=int, default=300, help="interactive ones")
     parser.add_argument("--a-second", type=float, default=5.0, help="interactive calls")
+    parser.add_argument("--realtime", action="store_true", help="go before other work on the machine")
     parser.add_argument("--times", type=int, default=1, help="how often each line is measured")
     parser.add_argument("--at-once", type=int, default=1, help="how many lines are measured at once")
     return parser.parse_args()
@@ -329,6 +331,8 @@ def options_given() -> argparse.Namespace:
 def main() -> None:
     """Run it."""
     options = options_given()
+    if options.realtime:
+        os.environ[REALTIME] = "1"
     limits, paths = options.limit or [*OURS, *OTHERS], options.path or [*PATHS]
     sizes = options.size or [3, 10]
     rows = [

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 import asyncpg
+from counting_server import go_first
 from other_clock import OtherClock
 
 from tests.journal_databases import _programs as postgresql_programs
@@ -69,6 +70,7 @@ class _Process:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+        go_first(self._process.pid)
 
     def _end(self, signal: int) -> None:
         if self._process is not None:

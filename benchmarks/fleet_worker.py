@@ -20,6 +20,7 @@ from typing import Any, Protocol
 import aiohttp
 import orjson
 from attrs import asdict, define, field, frozen
+from counting_server import go_first
 from fleet_limits import CALLS, OTHERS, Turn
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -202,6 +203,7 @@ async def until_stopped(
         "idle": lambda _: asyncio.sleep(0),
     }
     async with calls_of(work, report) as calls:
+        go_first()  # not before: to start takes a second of a processor
         print("ready", flush=True)
         if not await next_line():
             return
