@@ -25,13 +25,15 @@ from typing import Final
 from attrs import frozen
 from counting_server import POLICIES, REALTIME, Service
 from fleet_limits import OTHERS, OURS, store_of
-from fleet_members import Conditions, Fleet, arrivals_of, fleet_under
+from fleet_members import Conditions, Fleet, arrivals_of, fleet_under, stalls_of
 
 from healthmsg.sandbox.limits import count_rejections
 
 PATHS: Final = {"quiet": Service(), "jitter": Service(0.005, 0.080)}
 # Seconds from the beginning to what is measured, before something happens, and after it.
 WARM_UP, BEFORE, SOON, LATER = 4.0, 4.0, 3.0, 5.0
+# A call may be under way for twice as long.
+_LONG: Final = 0.05
 # Of so many refused calls it is said when they came.
 _FEW: Final = 5
 STEP: Final = 600
@@ -209,7 +211,8 @@ class Row:
             await fleet.end()
             await asyncio.sleep(0.2)
             arrivals = sorted(await arrivals_of(fleet.url))
-            return self._text(fleet, arrivals, (begin, end), requests)
+            text, rate = self._text(fleet, arrivals, (begin, end), requests)
+            return text + stalls_in(fleet, await stalls_of(fleet.url), begin, end), rate
 
     async def _begin(self, fleet: Fleet, scenario: Scenario) -> None:
         for_each = [0, *scenario.other_clocks] if scenario.other_clocks else [0]
@@ -263,6 +266,22 @@ def notes_of(fleet: Fleet, too_many: Sequence[float] = ()) -> str:
     return ", ".join([*notes, *(f"{count} {name}" for name, count in fleet.errors().items())])
 
 
+def stalls_in(fleet: Fleet, of_server: Sequence[tuple[float, float]], begin: float, end: float) -> str:
+    """Return how long server and processes stood still at most, if that can have disturbed the figures."""
+
+    def longest(stalls: Sequence[tuple[float, float]]) -> float:
+        return max((seconds for at, seconds in stalls if begin - WARM_UP < at < end), default=0.0)
+
+    suspended = fleet.members[0]  # where one is, on purpose
+    of_members = [
+        member.report.stalls for member in fleet.members if member.report and member is not suspended
+    ]
+    figures = {"server": longest(of_server), "a process": max(map(longest, of_members), default=0.0)}
+    return "".join(
+        f"; {name} stood still for {value:.2f} s" for name, value in figures.items() if value > _LONG
+    )
+
+
 async def interactive(limit: str, path: str, size: int, seconds: float, a_second: float) -> str:
     """Return a line of how long interactive calls wait on one process, with the others idle and in bulk."""
     found = []
@@ -272,15 +291,15 @@ async def interactive(limit: str, path: str, size: int, seconds: float, a_second
             loads = ["interactive", *[load] * (size - 1)]
             for member in await asyncio.gather(*map(fleet.start, loads)):
                 member.begin()
-            await asyncio.sleep(seconds)
-            begin, arrivals = fleet.members[0].began, None
+            await asyncio.sleep(WARM_UP + seconds)
+            begin = fleet.members[0].began
             await fleet.end()
             await asyncio.sleep(0.2)
             arrivals = await arrivals_of(fleet.url)
             report = fleet.members[0].report
-            waits = [wait * 1000 for wait in report.waits] if report else []
+            waits = [1000 * wait for at, wait in (report.waits if report else []) if at > begin + WARM_UP]
             p99 = statistics.quantiles(waits, n=100)[98]
-            rate = rate_between(arrivals, begin + WARM_UP, begin + seconds)
+            rate = rate_between(arrivals, begin + WARM_UP, begin + WARM_UP + seconds)
             found.append((p99, statistics.median(waits), max(waits), rate, len(waits)))
             errors = notes_of(fleet)
     (idle, *_), (p99, median, longest, rate, count) = found

@@ -174,3 +174,9 @@ async def arrivals_of(url: str) -> list[float]:
     async with aiohttp.ClientSession() as session, session.get(f"{url}/arrivals") as answer:
         arrived: list[float] = (await answer.json())[0]
         return arrived
+
+
+async def stalls_of(url: str) -> list[tuple[float, float]]:
+    """Ask the server when it stood still, and for how long."""
+    async with aiohttp.ClientSession() as session, session.get(f"{url}/stalls") as answer:
+        return [(at, seconds) for at, seconds in await answer.json()]

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import aiohttp
 import orjson
 from attrs import asdict, define, field, frozen
-from counting_server import go_first
+from counting_server import go_first, note_stalls
 from fleet_limits import CALLS, OTHERS, Turn
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -57,8 +57,10 @@ class Report:
 
     first: float | None = None
     """When the first call left."""
-    waits: list[float] = field(factory=list)
-    """Seconds that each interactive call waited for its turn."""
+    waits: list[tuple[float, float]] = field(factory=list)
+    """When each interactive call had waited for its turn, and for how many seconds."""
+    stalls: list[tuple[float, float]] = field(factory=list)
+    """When the process stood still, and for how long."""
     errors: Counter[str] = field(factory=Counter)
 
     def left(self) -> None:
@@ -94,7 +96,7 @@ class Plain:
         """Make one call."""
         began = time.monotonic()
         if await self._call():
-            self.report.waits.append(time.monotonic() - began)
+            self.report.waits.append((time.monotonic(), time.monotonic() - began))
 
     async def _again_and_again(self) -> None:
         while True:
@@ -160,7 +162,7 @@ async def calls_of(work: Work, report: Report) -> AsyncIterator[Calls]:
         if report.first is None:
             report.first = time.monotonic() - record.duration
         if record.call == INTERACTIVE:
-            report.waits.append(record.waited)
+            report.waits.append((time.monotonic(), record.waited))
 
     environment = Environment("benchmark", f"{work.url}/v1")
     rate_limit = rate_limit_of(work)
@@ -207,10 +209,12 @@ async def until_stopped(
         print("ready", flush=True)
         if not await next_line():
             return
+        watch = asyncio.create_task(note_stalls(report.stalls))
         task = asyncio.create_task(loads[work.load](calls))
         await next_line()
         task.cancel()
-        await asyncio.wait([task])
+        watch.cancel()
+        await asyncio.wait([task, watch])
         if not task.cancelled() and (error := task.exception()):
             report.errors[repr(error)] += 1
 
