@@ -52,14 +52,15 @@ def test_a_slot_that_is_lost_while_it_waits_for_its_spacing_is_not_handed_out() 
         limiter, source = given()
         source.window.add([0.0] * 3)
         waiting = [asyncio.create_task(limiter.acquire(Priority.INTERACTIVE)) for _ in range(3)]
-        await waiting[0]
+        await waiting[1]
         await asyncio.sleep(0.01)
+        assert source.window.free == 0  # the third one's slot is taken
 
         source.window.clear()
         await asyncio.sleep(3)
 
-        assert [task.done() for task in waiting] == [True, False, False]
-        source.window.add([0.0, 0.0])
+        assert [task.done() for task in waiting] == [True, True, False]
+        source.window.add([0.0])
         await asyncio.gather(*waiting)
         assert source.window.free == 0
 
