@@ -22,6 +22,8 @@ _MICRO: Final = 1_000_000
 # Seconds for which a grant may be used, besides the way from the store and back.
 _GOOD_FOR: Final = 0.03
 _LONGEST_GOOD_FOR: Final = 0.3
+# Seconds that a grant may have waited here when more are asked for.
+_BEHIND: Final = 0.008
 # Seconds that a slot is granted in advance, besides the way to the store.
 _AHEAD: Final = 0.02
 # Of the interval between two calls: the store lets them follow each other a little closer, to make up.
@@ -312,8 +314,11 @@ class RedisSource:
         """
         if self._limiter is None:
             return 0, 0, 0
-        here = len(self.window.grants)
-        room = max(1, int(self._ahead_for() * self._rate.calls / self._rate.per)) - here
+        grants = self.window.grants
+        here = len(grants)
+        is_behind = bool(grants) and grants[0].start < self._now() - _BEHIND
+        most = max(2, int(self._ahead_for() * self._rate.calls / self._rate.per))
+        room = 0 if is_behind else max(0, most - here)
         wanted = []
         for number in self._limiter.waiting_in():
             more = max(0, min(number - here, room))

@@ -143,7 +143,7 @@ async def test_a_worker_asks_for_no_more_than_it_uses_soon(
 
     monkeypatch.setattr(window, "add", add_and_look)
     await asyncio.gather(*(call(worker, Priority.BACKGROUND) for _ in range(20)))
-    assert most == 1
+    assert most <= 2
 
 
 async def test_a_worker_that_is_gone_holds_its_slots_for_an_interval_only(opening: Opening) -> None:
