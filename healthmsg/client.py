@@ -162,10 +162,8 @@ class Client(AsyncOnly):
         """Return a client whose token and environment are those of environment variables.
 
         `HEALTHMSG_TOKEN` is the access token; `Environment.from_env` reads the others. Or else the token is
-        in the store of `HEALTHMSG_TOKEN_STORE`, a Redis, a PostgreSQL database or a file, under the name of
-        `HEALTHMSG_TOKEN_USER`; with `HEALTHMSG_CLIENT_ID` and `HEALTHMSG_CLIENT_SECRET` it is renewed there,
-        once for all processes, and `HEALTHMSG_TOKEN_KEYS` decrypts it (see `TokenCipher`). All options are
-        those of `Client`.
+        in the store of `HEALTHMSG_TOKEN_STORE` (see `healthmsg.auth.from_env`). All options are those of
+        `Client`.
 
         Raises:
             ConfigurationError: a variable is missing or unusable; it names the variable.
