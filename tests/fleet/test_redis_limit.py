@@ -210,6 +210,7 @@ async def test_no_worker_calls_too_early_by_a_clock_that_was_set_far_forward(
     store = connect(redis_url, 1.0)
     key = f"healthmsg:limit:{{{redis_prefix}}}"
     # As if all that the store remembers were that much longer ago.
+    member: Any  # by redis-py's types it could be a list
     for kind in ("workers", "slots"):
         for member in await store.zrange(f"{key}:{kind}", 0, -1):
             await store.zincrby(f"{key}:{kind}", -600_000_000, member)

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from healthmsg.ratelimit.leases.holder import Holder
+from healthmsg.ratelimit.leases.holder import Holder, Read
 from healthmsg.ratelimit.leases.ledger import Terms
 from healthmsg.ratelimit.leases.window import LeasedWindow
 from healthmsg.ratelimit.queue import Priority
@@ -60,3 +60,23 @@ def test_calls_that_come_again_and_again_keep_what_the_most_of_a_second_needed()
 
     clock.now = 1.8  # three of the four are over
     assert holder.needs(clock.now, (0, 0, 0))[0] == 5
+
+
+def test_the_beat_of_one_that_is_about_to_join_is_left_alone_until_it_stands_still() -> None:
+    # Ten that began at once deleted each other's, waited for each other's rows, and none ever joined.
+    clock = Clock()
+    holder = a_holder(clock)
+
+    def over(beat: int) -> dict[str, int]:
+        read = Read(None, "a start", {"joining": beat}, None)
+        change = holder.decide(read, clock.now, (0, 0, 0))
+        holder.refused()
+        return dict(change.over)
+
+    assert over(1) == {}
+    clock.now = 2.0
+    assert over(2) == {}
+    clock.now = 4.0
+    assert over(2) == {}
+    clock.now = 4.5
+    assert over(2) == {"joining": 2}
