@@ -32,8 +32,8 @@ from healthmsg.sandbox.limits import count_rejections
 PATHS: Final = {"quiet": Service(), "jitter": Service(0.005, 0.080)}
 # Seconds from the beginning to what is measured, before something happens, and after it.
 WARM_UP, BEFORE, SOON, LATER = 4.0, 4.0, 3.0, 5.0
-# A call may be under way for twice as long.
-_LONG: Final = 0.05
+# Seconds: a call may be under way for twice as long; and for how long a stall can lead to calls too many.
+_LONG, _MATTERS = 0.05, 1.2
 # Of so many refused calls it is said when they came.
 _FEW: Final = 5
 STEP: Final = 600
@@ -211,8 +211,8 @@ class Row:
             await fleet.end()
             await asyncio.sleep(0.2)
             arrivals = sorted(await arrivals_of(fleet.url))
-            text, rate = self._text(fleet, arrivals, (begin, end), requests)
-            return text + stalls_in(fleet, await stalls_of(fleet.url), begin, end), rate
+            text, rate, too_many = self._text(fleet, arrivals, (begin, end), requests)
+            return text + stalls_in(fleet, await stalls_of(fleet.url), too_many), rate
 
     async def _begin(self, fleet: Fleet, scenario: Scenario) -> None:
         for_each = [0, *scenario.other_clocks] if scenario.other_clocks else [0]
@@ -225,7 +225,7 @@ class Row:
 
     def _text(
         self, fleet: Fleet, arrivals: Sequence[float], measured: tuple[float, float], requests: int
-    ) -> tuple[str, float]:
+    ) -> tuple[str, float, Sequence[float]]:
         begin, end = measured
         refused = {
             name: count_rejections(POLICIES[name](), arrivals) for name in ("fixed", "sliding", "bucket")
@@ -245,7 +245,7 @@ class Row:
         figures += f"{share:7.1%}{after[0]:>8}{after[1]:>7}" + (
             f"{a_second:10.1f}" if fleet.store else f"{'':10}"
         )
-        return f"{self.head}{figures}  {notes_of(fleet, too_many)}", rate
+        return f"{self.head}{figures}  {notes_of(fleet, too_many)}", rate, too_many
 
     @property
     def head(self) -> str:
@@ -266,20 +266,22 @@ def notes_of(fleet: Fleet, too_many: Sequence[float] = ()) -> str:
     return ", ".join([*notes, *(f"{count} {name}" for name, count in fleet.errors().items())])
 
 
-def stalls_in(fleet: Fleet, of_server: Sequence[tuple[float, float]], begin: float, end: float) -> str:
-    """Return how long server and processes stood still at most, if that can have disturbed the figures."""
+def stalls_in(fleet: Fleet, of_server: Sequence[tuple[float, float]], too_many: Sequence[float]) -> str:
+    """Return how long server and processes stood still at most, and how many calls were refused right after.
 
-    def longest(stalls: Sequence[tuple[float, float]]) -> float:
-        return max((seconds for at, seconds in stalls if begin - WARM_UP < at < end), default=0.0)
-
+    Where all stand still for longer than a call may be under way, that says nothing of a limit.
+    """
     suspended = fleet.members[0]  # where one is, on purpose
-    of_members = [
-        member.report.stalls for member in fleet.members if member.report and member is not suspended
-    ]
-    figures = {"server": longest(of_server), "a process": max(map(longest, of_members), default=0.0)}
-    return "".join(
-        f"; {name} stood still for {value:.2f} s" for name, value in figures.items() if value > _LONG
-    )
+    stalls = [*of_server]
+    for member in fleet.members:
+        if member.report and member is not suspended:
+            stalls += member.report.stalls
+    stalls = [(at, seconds) for at, seconds in stalls if seconds > _LONG]
+    if not stalls:
+        return ""
+    after = sum(any(at < refused < at + seconds + _MATTERS for at, seconds in stalls) for refused in too_many)
+    text = f"; {len(stalls)} stalls of up to {max(seconds for _, seconds in stalls):.2f} s"
+    return text + (f", {after} of the refused right after one" if too_many else "")
 
 
 async def interactive(limit: str, path: str, size: int, seconds: float, a_second: float) -> str:
