@@ -23,7 +23,7 @@ from attrs import define, field, frozen
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from counting_server import POLICIES
+from counting_server import POLICIES, note_stalls
 
 from healthmsg.sandbox.limits import count_rejections
 from tests.bulk.killed_sender import LIMIT
@@ -45,6 +45,8 @@ class Found:
     calls: int
     refused: dict[str, int]
     seconds_of_calls: float
+    longest_stall: float
+    """For how long the service stood still at most, so that what arrived meanwhile was counted too late."""
 
     @property
     def is_well(self) -> bool:
@@ -119,7 +121,12 @@ async def killed_and_suspended(
     started = time.perf_counter()
     async with prepared(journal, folder, seed) as killing:
         fleet = Fleet(killing, Random(seed))
-        await fleet.run(kills, suspensions)
+        stalls: list[tuple[float, float]] = []
+        watch = asyncio.create_task(note_stalls(stalls))
+        try:
+            await fleet.run(kills, suspensions)
+        finally:
+            watch.cancel()
         arrivals = list(killing.sandbox.arrivals)
         return Found(
             killing.aftermath(started),
@@ -127,6 +134,7 @@ async def killed_and_suspended(
             len(arrivals),
             refused_of(arrivals),
             arrivals[-1] - arrivals[0],
+            max((seconds for _, seconds in stalls), default=0.0),
         )
 
 
@@ -152,7 +160,7 @@ def line(seed: int, found: Found) -> str:
     text = "  ".join(f"{what} {count}" for what, count in figures.items())
     rate = found.calls / found.seconds_of_calls
     happened = f"{result.kills:2} kills {found.suspensions:2} suspensions"
-    return f"seed {seed:3} {happened} {result.seconds:4.0f} s {found.calls} calls {rate:5.1f}/s  {text}"
+    return f"seed {seed:3} {happened} {result.seconds:4.0f} s {found.calls} calls {rate:5.1f}/s  {text}  longest stall {found.longest_stall:.2f} s"
 
 
 async def main(rounds: int, kills: int, suspensions: int, seed: int) -> bool:

@@ -373,7 +373,7 @@ class Holder:
             self._seen.clear()
         self._expires_at = math.inf
         # Beats of those who began one and then were not fast enough to write the ledger. They go on with it:
-        # whoever deleted it meanwhile would wait for them, and they for it.
+        # a process that deleted it meanwhile would wait for them, and they for it.
         unused = read.beats.keys() - ledger.members.keys() - {self.id}
         known = ledger.members.keys() | unused
         self._seen = {name: seen for name, seen in self._seen.items() if name in known}
