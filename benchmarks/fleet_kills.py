@@ -160,7 +160,8 @@ def line(seed: int, found: Found) -> str:
     text = "  ".join(f"{what} {count}" for what, count in figures.items())
     rate = found.calls / found.seconds_of_calls
     happened = f"{result.kills:2} kills {found.suspensions:2} suspensions"
-    return f"seed {seed:3} {happened} {result.seconds:4.0f} s {found.calls} calls {rate:5.1f}/s  {text}  longest stall {found.longest_stall:.2f} s"
+    text += f"  longest stall {found.longest_stall:.2f} s"
+    return f"seed {seed:3} {happened} {result.seconds:4.0f} s {found.calls} calls {rate:5.1f}/s  {text}"
 
 
 async def main(rounds: int, kills: int, suspensions: int, seed: int) -> bool:
