@@ -2,11 +2,13 @@
 
 It is a bare asyncio protocol, so that it is not what limits a benchmark. `python counting_server.py` prints
 its URL; an argument gives `Service` as JSON. `GET /arrivals` answers the moments of arrival so far, of all
-calls and of those that were let in, and forgets them. An upload arrives when it is complete.
+calls and of those that were let in, and forgets them. `GET /stalls` answers when it stood still, and for how
+long: what arrived meanwhile was noted too late. An upload arrives when it is complete.
 """
 
 import asyncio
 import json
+import os
 import random
 import socket
 import subprocess
@@ -25,6 +27,10 @@ HEADERS = (
     "sunset: n/a\r\nquota-interval: 1\r\nquota-time-unit: day\r\nquota-limit: 1000000\r\n"
     "quota-used: 12345\r\nquota-reset-UTC: 2026-12-01T00:00:00Z\r\nContent-Length: {length}\r\n\r\n"
 )
+# Seconds: how often it is looked whether the event loop runs, and how late that may be.
+_EVERY, _STALL = 0.02, 0.03
+REALTIME = "BENCHMARK_REALTIME"
+"""The environment variable by which what is measured goes before all else on a busy machine."""
 POLICIES: dict[str, Callable[[], RateLimitPolicy]] = {
     "fixed": FixedWindow,
     "sliding": SlidingWindow,
@@ -59,6 +65,7 @@ class Log:
     policy: RateLimitPolicy | None
     arrived: list[float] = field(factory=list)
     let_in: list[float] = field(factory=list)
+    stalls: list[tuple[float, float]] = field(factory=list)
     numbers: Iterator[int] = field(factory=count)
 
 
@@ -110,6 +117,8 @@ class CountingProtocol(asyncio.Protocol):
             self._answer("200 OK", json.dumps([self._log.arrived, self._log.let_in]).encode())
             self._log.arrived.clear()
             self._log.let_in.clear()
+        elif head.startswith(b"GET /stalls"):
+            self._answer("200 OK", json.dumps(self._log.stalls).encode())
         else:
             self._later(self._jitter(), self._arrive)
         return True
@@ -151,6 +160,23 @@ def counting_server(service: Service | None = None) -> Iterator[str]:
             process.terminate()
 
 
+def go_first(process: int = 0) -> None:
+    """Let a process, or this one, run as soon as it can, if that is asked for; only root may, on Linux."""
+    if os.environ.get(REALTIME) and sys.platform == "linux":
+        os.sched_setscheduler(process, os.SCHED_RR, os.sched_param(1))
+
+
+async def note_stalls(stalls: list[tuple[float, float]]) -> None:
+    """Note when the event loop stands still, and for how long."""
+    loop = asyncio.get_running_loop()
+    while True:
+        before = loop.time()
+        await asyncio.sleep(_EVERY)
+        late = loop.time() - before - _EVERY
+        if late > _STALL:
+            stalls.append((before, late))
+
+
 async def serve(service: Service) -> None:
     """Serve until the process is ended."""
     log = Log(POLICIES[service.enforces]() if service.enforces else None)
@@ -161,8 +187,9 @@ async def serve(service: Service) -> None:
         lambda: CountingProtocol(service, log), sock=listening
     )
     print(f"http://127.0.0.1:{listening.getsockname()[1]}", flush=True)
-    await server.serve_forever()
+    await asyncio.gather(server.serve_forever(), note_stalls(log.stalls))
 
 
 if __name__ == "__main__":
+    go_first()
     asyncio.run(serve(Service(**json.loads(sys.argv[1]))))

@@ -243,6 +243,7 @@ class RedisSource:
             ),
             *(_micro(max(0.0, until - now)) for until in pause),
             *(*wanted, f"{rate.per:g}"),
+            -1 if self._last is None else _micro(machine_seconds() - self._last[0]),
         ]
         reported = dict(window.back)
         for id_, due in reported.items():

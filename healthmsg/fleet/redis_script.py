@@ -29,18 +29,22 @@ local meta = redis.call('HMGET', META, 'run', 'last', 'next', 'closed', 'pause',
 local last, next_at, closed = tonumber(meta[2] or 0), tonumber(meta[3] or 0), tonumber(meta[4] or 0)
 local paused, asked_until, turn = tonumber(meta[5] or 0), tonumber(meta[6] or 0), tonumber(meta[7] or 0)
 local terms = calls .. '/' .. ARGV[15]
-redis.call('ZREMRANGEBYSCORE', WORKERS, '-inf', now - 10000000)
 local is_other = meta[8] and meta[8] ~= terms
+-- A second more than has passed for who asks: then it was set forward, and all looks free, and all look gone.
+local passed, seen = tonumber(ARGV[16]), redis.call('ZSCORE', WORKERS, worker)
+local has_leapt = seen and passed >= 0 and now - tonumber(seen) > 1.01 * passed + 1000000
+-- Who asks for the first time cannot tell.
+if seen or is_other then redis.call('ZREMRANGEBYSCORE', WORKERS, '-inf', now - 10000000) end
 if is_other and redis.call('ZCARD', WORKERS) > 0 and meta[1] == run then return {'terms'} end
 
 -- The memory was lost, another server has taken its place, or its clock was set: what is under way is
 -- not known.
-local is_new = meta[1] ~= run or is_other or stepped == '1' or now < last - 5000
+local is_new = meta[1] ~= run or is_other or stepped == '1' or has_leapt or now < last - 5000
 if is_new then
   redis.call('DEL', SLOTS, QUEUE, PLACES, WORKERS)
   next_at, closed, paused, asked_until = now, now + quarantine, 0, 0
+  seen = false
 end
-local seen = redis.call('ZSCORE', WORKERS, worker)
 local elapsed = -1
 if seen then elapsed = now - tonumber(seen) end
 redis.call('ZADD', WORKERS, now, worker)
@@ -48,7 +52,7 @@ if pause > 0 then paused = math.max(paused, now + pause) end
 if asked > 0 then asked_until = math.max(asked_until, now + asked) end
 
 -- What came back: when, in how many microseconds; 0: unused; less: a call that this script knows nothing of.
-for n = 16, #ARGV, 2 do
+for n = 17, #ARGV, 2 do
   local id, left = ARGV[n], tonumber(ARGV[n + 1])
   if left < 0 then
     redis.call('ZADD', SLOTS, now - left, id)

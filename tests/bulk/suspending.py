@@ -38,12 +38,12 @@ async def one_of_several_suspended(
         others = [await killing.start() for _ in range(workers - 1)]
         await asyncio.gather(*(killing.wait_for(sender) for sender in others))
         first.process.send_signal(signal.SIGCONT)
-        if await first.ended_well() or not _was_in_a_transaction(first):
+        if await first.ended_well() or not was_in_a_transaction(first):
             await killing.wait_for(first)
         return killing.aftermath(started)
 
 
-def _was_in_a_transaction(sender: Sender) -> bool:
+def was_in_a_transaction(sender: Sender) -> bool:
     last_line = sender.stderr_file.read_text(encoding="utf-8").strip().rpartition("\n")[2]
     return last_line.startswith("healthmsg.errors.usage.JournalError: The journal failed") and any(
         POSTGRESQL_REASONS[state] in last_line for state in ("25P03", "08")

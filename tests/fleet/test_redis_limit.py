@@ -201,6 +201,27 @@ async def test_a_clock_that_was_set_forward_is_noticed_by_what_has_passed(
     await store.aclose()
 
 
+async def test_no_worker_calls_too_early_by_a_clock_that_was_set_far_forward(
+    opening: Opening, redis_url: str, redis_prefix: str
+) -> None:
+    workers = [opening() for _ in range(2)]
+    for worker in workers:
+        await call(worker)
+    store = connect(redis_url, 1.0)
+    key = f"healthmsg:limit:{{{redis_prefix}}}"
+    # As if all that the store remembers were that much longer ago.
+    member: Any  # by redis-py's types it could be a list
+    for kind in ("workers", "slots"):
+        for member in await store.zrange(f"{key}:{kind}", 0, -1):
+            await store.zincrby(f"{key}:{kind}", -600_000_000, member)
+    await store.hincrby(f"{key}:meta", "last", -600_000_000)
+    await store.hincrby(f"{key}:meta", "next", -600_000_000)
+    began = workers[0].now()
+    for left in await asyncio.gather(*map(call, workers)):
+        assert left - began >= QUARANTINE
+    await store.aclose()
+
+
 async def test_other_terms_are_refused(opening: Opening) -> None:
     first = opening()
     await call(first)
