@@ -11,7 +11,13 @@ import healthmsg
 from healthmsg.database.states import State
 
 ROOT: Final = Path(__file__).parent.parent
-DOCUMENTS: Final = ["CONTRIBUTING.md", "docs/architecture.md", "docs/glossary.md", "docs/bots.md", "docs/fleet.md"]
+DOCUMENTS: Final = [
+    "CONTRIBUTING.md",
+    "docs/architecture.md",
+    "docs/glossary.md",
+    "docs/bots.md",
+    "docs/fleet.md",
+]
 _CODE: Final = re.compile(r"`([^`\n]+)`")
 _PATH: Final = re.compile(r"\.?[\w-]+(?:/[\w.-]+)*/?")
 
