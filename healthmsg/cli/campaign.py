@@ -1,7 +1,7 @@
 """`healthmsg campaign`: puts campaigns into a journal for workers to send, and steers them from anywhere."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from inspect import signature
 from pathlib import Path
@@ -10,9 +10,11 @@ from typing import Annotated, Any, Final, TypeVar
 import typer
 from attrs import frozen
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text as PlainText
 
-from healthmsg.bulk import JournalMessage
+from healthmsg.bulk import JournalMessage, Outgoing
 from healthmsg.bulk.campaigns import (
     CampaignCounts,
     CampaignInfo,
@@ -21,6 +23,7 @@ from healthmsg.bulk.campaigns import (
     EntryReport,
     open_campaigns,
 )
+from healthmsg.bulk.campaigns.models import check_name
 from healthmsg.cli.files import JOURNAL_VARIABLE, JournalLocation, require_journal_packages
 from healthmsg.cli.problems import (
     MOST_SHOWN,
@@ -68,6 +71,8 @@ _PART_OF_IT: Final = (
     "Nothing of it is sent before all of it is entered. Give the same command again: it enters what is"
     " missing, and nothing twice."
 )
+_FOR_GOOD: Final = "this campaign is cancelled, which is for good: take another name"
+_BOTH: Final = "Give --send-again to send them this one too; for another campaign, take another name"
 _UNCHANGED: Final = "Nothing was changed."
 
 campaign: Final = typer.Typer(
@@ -111,6 +116,10 @@ class AddOptions:
         False
     )
     yes: Yes = False
+    send_again: Annotated[
+        bool,
+        typer.Option("--send-again", help="Send also to those who have another text of this campaign."),
+    ] = False
     allow_repeats: AllowRepeats = False
     allow_empty: AllowEmpty = False
     accept_doubtful: AcceptDoubtful = False
@@ -163,10 +172,11 @@ class _Add:
         options = self.options
         with exit_on_error("Nothing was entered."):
             location = _location(options.journal)
+            check_name(options.name)
             read = self._read()
-            self._refuse_cancelled(location)
-            self._show(read, location)
-            if not options.yes and not self._confirm(read):
+            others = self._look(read, location)
+            self._show(read, location, others)
+            if not options.yes and not self._confirm(read, others):
                 print_text(self.console, "Nothing was entered.")
                 raise typer.Exit(ExitCode.FAILED)
         with exit_on_error(_PART_OF_IT):
@@ -186,19 +196,32 @@ class _Add:
             refuse_doubtful(read.messages.doubts)
         return read
 
-    def _refuse_cancelled(self, location: JournalLocation) -> None:
-        """Refuse a campaign that is cancelled before anything is asked.
+    def _look(self, read: Input, location: JournalLocation) -> str:
+        """Look what there is of the campaign; return what to say of those who have another text of it.
 
         Raises:
-            RefusedError: it is.
+            RefusedError: it is cancelled, or some have and nobody can be asked.
         """
-        infos: Sequence[CampaignInfo] = ()
-        with suppress(JournalNotFoundError):
-            infos = _with_campaigns(location, lambda campaigns: campaigns.list(), is_reading=True)
-        if any(one.name == self.options.name and one.state is CampaignState.CANCELLED for one in infos):
-            raise RefusedError("this campaign is cancelled, which is for good: take another name")
+        options = self.options
 
-    def _show(self, read: Input, location: JournalLocation) -> None:
+        async def look(campaigns: Campaigns) -> int:
+            for one in await campaigns.list():
+                if one.name == options.name and one.state is CampaignState.CANCELLED:
+                    raise RefusedError(_FOR_GOOD)
+            return await campaigns.count_others(options.name, self._outgoing(read))
+
+        others = 0
+        with suppress(JournalNotFoundError):
+            others = _with_campaigns(location, look, is_reading=True)
+        if not others:
+            return ""
+        who = "1 of these recipients has" if others == 1 else f"{others:,} of these recipients have"
+        found = f"{who} another text of this campaign"
+        if options.yes and not options.send_again:
+            raise RefusedError(f"{found}. {_BOTH}")
+        return found
+
+    def _show(self, read: Input, location: JournalLocation, others: str) -> None:
         options, asked = self.options, self.options.asked
         files = Files(read.recipients, options.recipients.name, read.template_file)
         weight = [] if options.weight is None else [("Weight", f"{options.weight}")]
@@ -213,23 +236,25 @@ class _Add:
         ]
         self.console.print(grid(facts))
         repeated = [warning_of_repeats(read.messages)] if read.messages.repeated else []
-        show_warnings(self.console, [*files.warnings(read.messages), *repeated])
+        both = [f"{others}. They would get both."] if others else []
+        show_warnings(self.console, [*files.warnings(read.messages), *repeated, *both])
         show_doubts(self.console, read.messages.doubts)
 
-    def _confirm(self, read: Input) -> bool:
+    def _confirm(self, read: Input, others: str) -> bool:
         show_examples(self.console, examples_of(read.messages))
         doubts = read.messages.doubts
-        also = ""
+        also = f", though {others}" if others and not self.options.send_again else ""
         if doubts and not self.options.accept_doubtful:
-            also = f", though {len(doubts):,} of the values above may be a mistake"
-        return confirm(self.console, f"Add {len(read.messages.all):,} messages to {self.options.name}{also}?")
+            also += f", though {len(doubts):,} of the values above may be a mistake"
+        name = escape(self.options.name)
+        return confirm(self.console, f"Add {len(read.messages.all):,} messages to {name}{also}?")
+
+    def _outgoing(self, read: Input) -> Iterator[Outgoing]:
+        is_exact, asked = self.options.exact_aux_ids, self.options.asked
+        return (message.outgoing_as_text(is_exact=is_exact, asked=asked) for message in read.messages.all)
 
     async def _enter(self, campaigns: Campaigns, read: Input) -> EntryReport:
-        options, asked = self.options, self.options.asked
-        outgoing = (
-            message.outgoing_as_text(is_exact=options.exact_aux_ids, asked=asked)
-            for message in read.messages.all
-        )
+        options, outgoing = self.options, self._outgoing(read)
         return await campaigns.add(options.name, outgoing, weight=options.weight, is_paused=options.paused)
 
     def _print_report(self, read: Input, report: EntryReport, location: JournalLocation) -> None:
@@ -240,7 +265,7 @@ class _Add:
             print_text(self.console, f"line {line} is not entered: {problem.error}")
         if report.refused > MOST_SHOWN:
             print_text(self.console, f"… and {report.refused - MOST_SHOWN:,} more are not entered")
-        command = ("healthmsg", "campaign", "show", self.options.name, "--journal", location.argument)
+        command = _show_command(self.options.name, location)
         print_text(self.console, f"See how it goes: {shell_join(command)}")
 
 
@@ -310,13 +335,13 @@ def show(
 @campaign.command(cls=EachOptionOnce)
 def pause(name: Name, journal: Journal, as_json: Json = False) -> None:
     """Begin nothing more of a campaign, on any worker. What is under way goes on to its end."""
-    _steer(journal, lambda campaigns: campaigns.pause(name), as_json=as_json)
+    _steer(name, journal, lambda campaigns: campaigns.pause(name), as_json=as_json)
 
 
 @campaign.command(cls=EachOptionOnce)
 def resume(name: Name, journal: Journal, as_json: Json = False) -> None:
     """Go on with a campaign that was paused."""
-    _steer(journal, lambda campaigns: campaigns.resume(name), as_json=as_json)
+    _steer(name, journal, lambda campaigns: campaigns.resume(name), as_json=as_json)
 
 
 @campaign.command(cls=EachOptionOnce)
@@ -327,7 +352,7 @@ def weight(
     as_json: Json = False,
 ) -> None:
     """Change a campaign's share beside the others: one with 3 gets three times the calls of one with 1."""
-    _steer(journal, lambda campaigns: campaigns.reweight(name, share), as_json=as_json)
+    _steer(name, journal, lambda campaigns: campaigns.reweight(name, share), as_json=as_json)
 
 
 @campaign.command(cls=EachOptionOnce)
@@ -340,18 +365,27 @@ def cancel(name: Name, journal: Journal, yes: Yes = False, as_json: Json = False
             require_terminal()
             info = _with_campaigns(location, lambda campaigns: campaigns.get(name), is_reading=True)
             left = info.counts.waiting + info.counts.held
-            if not confirm(console, f"Cancel {name} for good? {left:,} messages of it will not be sent."):
+            if not confirm(
+                console, f"Cancel {escape(name)} for good? {left:,} messages of it will not be sent."
+            ):
                 print_text(console, _UNCHANGED)
                 raise typer.Exit(ExitCode.FAILED)
-    _steer(journal, lambda campaigns: campaigns.cancel(name), as_json=as_json)
+    _steer(name, journal, lambda campaigns: campaigns.cancel(name), as_json=as_json)
 
 
 def _steer(
-    journal: str, change: Callable[[Campaigns], Coroutine[Any, Any, CampaignInfo]], *, as_json: bool
+    name: str,
+    journal: str,
+    change: Callable[[Campaigns], Coroutine[Any, Any, CampaignInfo]],
+    *,
+    as_json: bool,
 ) -> None:
     console = Console()
     with exit_on_error():
-        info = _with_campaigns(_location(journal), change)
+        location = _location(journal)
+        # Where there is no such campaign, no journal is made.
+        _with_campaigns(location, lambda campaigns: campaigns.get(name), is_reading=True)
+        info = _with_campaigns(location, change)
     _print(info, lambda: console.print(grid(_facts(info)), highlight=False), as_json=as_json)
 
 
@@ -374,6 +408,11 @@ def _with_campaigns(
             return await work(campaigns)
 
     return asyncio.run(run())
+
+
+def _show_command(name: str, location: JournalLocation) -> Sequence[str]:
+    words = ["healthmsg", "campaign", "show", "--journal", location.argument]
+    return [*words, "--", name] if name.startswith("-") else [*words, name]
 
 
 def _print(found: object, print_it: Callable[[], object], *, as_json: bool) -> None:
@@ -416,7 +455,9 @@ def _table(found: Sequence[CampaignInfo]) -> Table:
     for info in found:
         counts = info.counts
         figures = (info.weight, counts.open, counts.delivered, counts.not_sent, counts.unknown)
-        table.add_row(printable(info.name), info.state.value, *(f"{number:,}" for number in figures))
+        table.add_row(
+            PlainText(printable(info.name)), info.state.value, *(f"{number:,}" for number in figures)
+        )
     return table
 
 

@@ -131,3 +131,59 @@ def test_a_campaign_of_another_name_is_not_there(recipients: Path, journal: Path
     done = campaign("pause", "ander", journal=journal)
 
     assert (done.code, "There is no campaign of that name" in done.err) == (1, True)
+
+
+def test_another_text_for_the_recipients_of_a_campaign_is_entered_only_if_both_are_meant(
+    recipients: Path, journal: Path
+) -> None:
+    add(recipients, journal, "--paused")
+    other = ("add", "recall", recipients, "--template", "Beste {naam}, uw arts belt.", "--yes")
+
+    refused = campaign(*other, journal=journal)
+    held = shown(journal)["counts"]["held"]
+    both = campaign(*other, "--send-again", journal=journal)
+    elsewhere = campaign("add", "ander", *other[2:], journal=journal)
+
+    assert (refused.code, held) == (2, 3)
+    assert "3 of these recipients have another text of this campaign" in refused.err
+    assert "belt" not in refused.out + refused.err
+    assert (both.code, shown(journal)["counts"]["held"]) == (0, 6)
+    assert "They would get both" in both.out
+    assert elsewhere.code == 0
+
+
+def test_what_was_given_together_is_entered_again_and_more_recipients_too(
+    recipients: Path, journal: Path
+) -> None:
+    recipients.write_text("aux_id,naam\nP1,Zoë\nP1,Jan\n", encoding="utf-8")
+    add(recipients, journal, "--accept-doubtful")
+    recipients.write_text("aux_id,naam\nP1,Zoë\nP1,Jan\nP1,An\nP2,Piet\n", encoding="utf-8")
+
+    again = add(recipients, journal, "--accept-doubtful")
+
+    assert (again.code, shown(journal)["messages"]) == (0, 4)
+
+
+def test_names_are_shown_as_they_are_and_one_that_can_be_none_is_refused_before_anything(
+    recipients: Path, journal: Path
+) -> None:
+    def named(name: str) -> Done:
+        options = (*TEMPLATE, "--yes", "--journal", journal)
+        return invoke("campaign", "add", *options, "--", name, recipients)
+
+    added, dashed, refused = named("[red]x[/]"), named("--y"), named(" z")
+    listed = campaign("list", journal=journal)
+
+    assert (added.code, dashed.code, refused.code) == (0, 0, 2), (added, dashed, refused)
+    assert "[red]x[/]" in listed.out
+    assert "-- --y" in dashed.out
+    assert "Nothing was entered." in refused.err
+
+
+@pytest.mark.parametrize("command", ["pause", "resume", "weight", "cancel"])
+def test_steering_makes_no_journal_where_there_is_none(command: str, journal: Path) -> None:
+    more = {"weight": ("3",), "cancel": ("--yes",)}.get(command, ())
+
+    done = campaign(command, "recall", *more, journal=journal)
+
+    assert (done.code, journal.exists()) == (1, False), done

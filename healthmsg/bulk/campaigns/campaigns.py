@@ -104,6 +104,20 @@ class Campaigns:
         await self._tables.settle(name)
         return report
 
+    async def count_others(self, name: str, messages: Messages) -> int:
+        """Return how many recipients would get these beside another message of the campaign.
+
+        Such as one with the text that it had before it was put right: to `add`, that is another message. What
+        was given to `add` together counts as others only if these do not have it, and what was not sent does
+        not. Nothing is entered, and there need be no campaign of that name.
+
+        Raises:
+            InvalidInputError: the name can be none.
+            JournalError: the journal has failed.
+            Exception: what reading the messages has raised.
+        """
+        return await Entering(self._journal, self._tables, check_name(name)).count_others(messages)
+
     async def list(self) -> tuple[CampaignInfo, ...]:
         """Return all campaigns, in the order in which they were made.
 

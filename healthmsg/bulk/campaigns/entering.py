@@ -1,6 +1,6 @@
 """Entering messages into a campaign, with the intake of any run: nothing is sent."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from healthmsg.bulk.journal.store import SqlJournal
 
 _MOST_PROBLEMS: Final = 1_000
+_AT_ONCE: Final = 500
 
 
 @define
@@ -52,6 +53,28 @@ class Entering:
                     await self._enter(batch)
         return EntryReport(self._entered, self._known, self._refused, tuple(self._problems))
 
+    async def count_others(self, messages: Messages) -> int:
+        """Enter nothing; count those recipients of new ones that have another message of the campaign.
+
+        Raises:
+            JournalError: the journal has failed.
+            Exception: what reading the messages has raised.
+        """
+        entries, others = list[Entry](), set[str]()
+        with InputIndex() as index:
+            checker = Checker(None, index, self._journal, campaign=self._campaign)
+            async with aclosing(batches(messages, for_journal=True)) as reading:
+                async for batch in reading:
+                    await checker.check(batch)
+                    entries += [one.entry for one in batch if one.problem is None and one.entry is not None]
+            for some in _parts(entries):
+                known = {status.key for status in await self._journal.statuses([one.key for one in some])}
+                chats = {one.chat for one in some if one.key not in known}
+                found = await self._tables.keys_for(self._campaign, chats)
+                given = index.known_among({key for keys in found.values() for key in keys})
+                others |= {chat for chat, keys in found.items() if not given.issuperset(keys)}
+        return len(others)
+
     async def _enter(self, batch: Sequence[Input]) -> None:
         entries = list[tuple[Input, Entry]]()
         for one in batch:
@@ -79,3 +102,8 @@ class Entering:
         if len(self._problems) < _MOST_PROBLEMS:
             found = Problem(one.index, one.message.key, one.message.to, ProblemKind.INVALID, problem)
             self._problems.append(found)
+
+
+def _parts(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+    for start in range(0, len(entries), _AT_ONCE):
+        yield entries[start : start + _AT_ONCE]

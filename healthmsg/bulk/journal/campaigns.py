@@ -1,7 +1,8 @@
 """Campaigns in a journal: which there are, and bringing their messages into line with that."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
@@ -94,6 +95,10 @@ _PAGE: Final = (
     )
     .order_by(_M.position)
     .limit(bindparam("most"))
+)
+# But for what certainly did not reach its recipient, and will not.
+_OF_RECIPIENTS: Final = select(_M.recipient, _M.key).where(
+    _M.campaign == _NAME, _M.recipient.in_(FIRST_TEXTS), _M.state != State.NOT_SENT.value
 )
 _WAITS: Final = _M.state == State.WAITING.value
 _IS_HELD: Final = _M.state == State.PARKED.value
@@ -297,6 +302,19 @@ class CampaignTables:
         return await self._journal.do(
             lambda connection: [*map(message_of, connection.execute(_PAGE, wanted).all())]
         )
+
+    async def keys_for(self, name: str, chats: Collection[str]) -> dict[str, list[str]]:
+        """Return the keys of what a campaign has for each of some chats, but for what was not sent."""
+
+        def find(connection: Connection) -> dict[str, list[str]]:
+            recipient_of = transactions.recipients_of(connection, chats)
+            wanted = {"name": name, **rows_of(set(recipient_of.values()))}
+            found = defaultdict[str, list[str]](list)
+            for recipient, key in connection.execute(_OF_RECIPIENTS, wanted).all():
+                found[recipient].append(key)
+            return {chat: found[one] for chat, one in recipient_of.items() if one in found}
+
+        return await self._journal.do(find)
 
     # --- for workers
 

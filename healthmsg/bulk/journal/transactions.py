@@ -292,7 +292,7 @@ def _insert(  # noqa: PLR0913 - by keyword
     is_held: bool = False,
 ) -> None:
     last = connection.execute(statements.LAST_POSITION).scalar_one()
-    recipient_of = _recipients_of(connection, {entry.chat for entry in new})
+    recipient_of = recipients_of(connection, {entry.chat for entry in new})
     has_next = set(connection.execute(statements.WITH_NEXT, rows_of(set(recipient_of.values()))).scalars())
     rows, hashes = [], list[bytes]()
     for number, entry in enumerate(new):
@@ -381,7 +381,7 @@ def same_chats(connection: Connection, chats: Iterable[str]) -> list[tuple[str, 
 
 def earlier(connection: Connection, chats: Sequence[str], *, besides: int, present: int) -> list[EntryStatus]:
     """Return what runs before the present one, besides one, were given for these chats."""
-    recipient_of = _recipients_of(connection, chats)
+    recipient_of = recipients_of(connection, chats)
     wanted = {**rows_of(set(recipient_of.values())), "own": besides, "present": present}
     found = defaultdict[str, list[Any]](list)
     for row in connection.execute(statements.EARLIER, wanted).all():
@@ -421,7 +421,7 @@ def learn(connection: Connection, groups: Iterable[Sequence[str]]) -> None:
         _move(connection, moved, {before.get(a, a) for a in moved} | set(moved.values()))
 
 
-def _recipients_of(connection: Connection, chats: Iterable[str]) -> dict[str, str]:
+def recipients_of(connection: Connection, chats: Iterable[str]) -> dict[str, str]:
     """Return the recipient of each address: one address that stands for all that are the same."""
     plain = {chat: plain_address(chat) for chat in chats}
     known = _read(connection, set(plain.values()))
