@@ -75,7 +75,8 @@ class _Journal:
             self._next = None
             missing = await asyncio.to_thread(self.target.import_for, "healthmsg.bulk.journal.lookup")
             if missing is not None:
-                raise ConfigurationError(f'a journal needs {missing}: pip install "healthmsg[bulk]"')
+                extra = self.target.extra_for(missing)
+                raise ConfigurationError(f'a journal needs {missing}: pip install "healthmsg[{extra}]"')
             from healthmsg.bulk.journal.lookup import look_up  # noqa: PLC0415
 
             return await look_up(self.target, [*wanted])

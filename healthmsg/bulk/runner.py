@@ -22,6 +22,7 @@ from healthmsg.database.states import State
 from healthmsg.errors import (
     AuthorizationError,
     CallError,
+    CampaignError,
     ClaimLostError,
     InvalidInputError,
     JournalError,
@@ -51,6 +52,14 @@ _NOT_DONE: Final = "The run was ended before this message was done; it is not se
 _LEFT_OUT: Final = "%(left_out)d messages are left out: a later run had something else for their recipients"
 _OTHER_TEXT: Final = (
     "some recipients already got another text from this journal: other_text is %(other_text)r for them"
+)
+_BEHIND: Final = (
+    "To the recipients of all that is left, messages of a campaign go first. Workers send those (`healthmsg"
+    " worker`); or pause or cancel the campaign, and this goes on without them."
+)
+_ENDED_BEHIND: Final = (
+    "To the recipients of what is left, messages of a campaign go first, which a run does not send. Have a"
+    f" worker send them, or pause or cancel the campaign. {_GO_ON}"
 )
 _Task = asyncio.Task[None]
 T = TypeVar("T")
@@ -99,10 +108,12 @@ class SendMany(BulkRun[SendResult]):
     def paused_by(self) -> Exception | None:
         """Why the run is paused just now: an error that concerns every message, such as a full disk.
 
-        Also while calls are being retried, from the first one that failed.
+        Also while calls are being retried, from the first one that failed. And while all that is left waits
+        for messages of a campaign, which go first to its recipients: a `CampaignError` then.
         """
         runner = self._runner
-        return runner.breaker.waits_for or (runner.journal.paused_by if runner.is_open else None)
+        paused_by = runner.breaker.waits_for or (runner.journal.paused_by if runner.is_open else None)
+        return paused_by or runner.waits_behind
 
     @property
     def in_doubt(self) -> int:
@@ -120,6 +131,7 @@ class SendMany(BulkRun[SendResult]):
         Raises:
             SendingGivenUpError: nothing got through for `stop_after` seconds.
             JournalError: the journal cannot be used any more.
+            CampaignError: with an SQLite file: the rest waits for messages of a campaign.
         """
         started = asyncio.get_running_loop().time()
         counts = dict.fromkeys(Outcome, 0)
@@ -175,6 +187,10 @@ class Runner:
 
     With a `supply`, it sends what that has, until it is stopped.
     """
+
+    waits_behind: CampaignError | None = None
+    """Set while all that is left waits for messages of campaigns, which only workers send."""
+    _has_waited_behind = False
 
     def __init__(  # noqa: PLR0913 - the last by keyword
         self,
@@ -352,13 +368,35 @@ class Runner:
                 self._report_held_back()
             self._changed.clear()
             if await self._launch_next() or await self._launch_blocked_in_doubt():
+                self.waits_behind = None
                 continue
             if is_read and not self._changed.is_set():
-                if not pool.in_flight and not await self.intake.has_open_elsewhere():
+                if not pool.in_flight and await self._is_over():
                     return
                 if pool.in_flight and len(pool.in_flight) == self._proofs.waiting:
                     self._proofs.release_one()
             await self._wait_for_change()
+
+    async def _is_over(self) -> bool:
+        """Return whether nothing is left; if all that is left waits for messages of a campaign, say so.
+
+        Raises:
+            CampaignError: no worker can send these while this run has the journal.
+        """
+        is_open = await self.intake.has_open_elsewhere()
+        is_left_to_journal = is_open or self._messages is None
+        self.waits_behind = None
+        if self._supply is not None or not self.journal.is_durable or not is_left_to_journal:
+            return not is_open
+        if not await cast("SqlJournal", self.journal).is_behind_campaigns():
+            return not is_open
+        if self.journal.lease is None:
+            raise CampaignError(_ENDED_BEHIND)
+        if not self._has_waited_behind:
+            log(logging.WARNING, _BEHIND)
+        self._has_waited_behind = True
+        self.waits_behind = CampaignError(_BEHIND)
+        return False
 
     def _raise_failure(self) -> None:
         failure = self._failure or self._sender.failure or self.breaker.given_up

@@ -9,8 +9,8 @@ from healthmsg.cli.terminal import guard_standard_streams
 def main() -> None:
     """Run the command line, or print how to install what it needs."""
     guard_standard_streams()
-    if find_spec("typer") is None or find_spec("rich") is None:
-        sys.exit("The command line needs two more packages: pip install 'healthmsg[cli]'")
+    if any(find_spec(name) is None for name in ("typer", "rich", "sqlalchemy", "filelock")):
+        sys.exit("The command line needs more packages: pip install 'healthmsg[cli]'")
     try:
         from healthmsg.cli.app import app  # noqa: PLC0415 - only if its packages are there
     except KeyboardInterrupt:  # while it is loaded: a traceback would not help

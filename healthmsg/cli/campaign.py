@@ -64,12 +64,15 @@ from healthmsg.cli.sending.preview import (
 from healthmsg.cli.service import EachOptionOnce
 from healthmsg.cli.terminal import has_lost_output, printable, shell_join
 from healthmsg.codec import encode
-from healthmsg.errors import JournalNotFoundError
+from healthmsg.errors import CampaignError, JournalNotFoundError
 
 T = TypeVar("T")
 _PART_OF_IT: Final = (
     "Nothing of it is sent before all of it is entered. Give the same command again: it enters what is"
     " missing, and nothing twice."
+)
+_CANCELLED_MEANWHILE: Final = (
+    "the campaign was cancelled meanwhile: what was entered is not sent, and the rest is not entered"
 )
 _FOR_GOOD: Final = "this campaign is cancelled, which is for good: take another name"
 _BOTH: Final = "Give --send-again to send them this one too; for another campaign, take another name"
@@ -180,7 +183,10 @@ class _Add:
                 print_text(self.console, "Nothing was entered.")
                 raise typer.Exit(ExitCode.FAILED)
         with exit_on_error(_PART_OF_IT):
-            report = _with_campaigns(location, lambda campaigns: self._enter(campaigns, read))
+            try:
+                report = _with_campaigns(location, lambda campaigns: self._enter(campaigns, read))
+            except CampaignError:
+                fail(_CANCELLED_MEANWHILE)
         _print(report, lambda: self._print_report(read, report, location), as_json=options.as_json)
         if report.refused:
             raise typer.Exit(ExitCode.FAILED)
@@ -200,7 +206,7 @@ class _Add:
         """Look what there is of the campaign; return what to say of those who have another text of it.
 
         Raises:
-            RefusedError: it is cancelled, or some have and nobody can be asked.
+            RefusedError: it is cancelled, or some have, and it is not known whether both are meant.
         """
         options = self.options
 

@@ -117,7 +117,8 @@ def purge(
         console.print(
             f"Deletes what was delivered, not sent or parked before {before}, out of {survey.settled:,}"
             " messages."
-            " Their keys are forgotten: given the same recipients again, they would be sent again.",
+            " Their keys are forgotten: given the same recipients again, they would be sent again."
+            " Campaigns that are not at their end keep theirs.",
             highlight=False,
         )
         if not yes and not confirm(console, "Delete them?"):

@@ -154,6 +154,10 @@ class Target:
             return error.name
         return None
 
+    def extra_for(self, missing: str) -> str:
+        """Return the extra that brings a package which `import_for` has missed."""
+        return "bulk" if self.path is not None or missing == "filelock" else "postgresql"
+
     @classmethod
     def _database(cls, text: str) -> "Target":
         place, _, query = text.partition("?")

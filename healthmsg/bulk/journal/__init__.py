@@ -74,7 +74,8 @@ async def _opened(
     # Importing what the extra brings takes a quarter of a second.
     missing = await asyncio.to_thread(target.import_for, "healthmsg.bulk.journal.store")
     if missing is not None:
-        raise ConfigurationError(f'a journal needs {missing}: pip install "healthmsg[bulk]"')
+        extra = target.extra_for(missing)
+        raise ConfigurationError(f'a journal needs {missing}: pip install "healthmsg[{extra}]"')
     from healthmsg.bulk.journal.store import SqlJournal  # noqa: PLC0415
 
     journal = await SqlJournal.open(target, lease, patience, is_reading=is_reading)

@@ -362,10 +362,27 @@ PAGE: Final = (
     .order_by(M.position)
     .limit(bindparam("most"))
 )
+_OPEN_ONE: Final = MESSAGES.alias("open_one")
+_OPEN_STATES: Final = [one.value for one in State if one not in {State.DELIVERED, State.NOT_SENT}]
+# Those that may still be added to by who began them: then the keys tell what they have had.
+_GOES_ON: Final = (
+    select(C.name)
+    .where(
+        C.name == M.campaign,
+        C.state != CampaignState.CANCELLED.value,
+        or_(
+            ~C.is_entered,
+            select(_OPEN_ONE.c.key)
+            .where(_OPEN_ONE.c.campaign == C.name, _OPEN_ONE.c.state.in_(_OPEN_STATES))
+            .exists(),
+        ),
+    )
+    .exists()
+)
 PURGE: Final[Delete] = delete(MESSAGES).where(
     *(M.state.in_(_SETTLED), M.updated_at < bindparam("before", type_=Utc)),
-    # What is held of a campaign is still to be sent.
-    or_(M.state != State.PARKED.value, _OF_RUNS),
+    # What is held of a campaign is still to be sent, or to be noted as cancelled.
+    or_(_OF_RUNS, and_(M.state != State.PARKED.value, ~_GOES_ON)),
 )
 
 

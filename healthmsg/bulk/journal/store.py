@@ -412,7 +412,11 @@ class SqlJournal(Journal):
 
     async def has_open(self) -> bool:
         """Return whether there is a message of a run that waits, is being sent, or is in doubt."""
-        return bool(await self._all(statements.OPEN) or await self._all(statements.OPEN_BEHIND))
+        return bool(await self._all(statements.OPEN)) or await self.is_behind_campaigns()
+
+    async def is_behind_campaigns(self) -> bool:
+        """Return whether a message of a run waits for those of a campaign that go first to its recipient."""
+        return bool(await self._all(statements.OPEN_BEHIND))
 
     async def count_in_doubt(self) -> int:
         """Count the messages that a run has to reconcile."""
@@ -486,7 +490,8 @@ class SqlJournal(Journal):
     async def purge(self, older_than: timedelta) -> int:
         """Delete what was delivered, not sent or parked longer ago than this, and return how many.
 
-        Their keys are forgotten with them: given the same input again, they would be sent again. From an
+        Their keys are forgotten with them: given the same input again, they would be sent again. So those of
+        a campaign stay while it is not entered completely, or has messages that are not settled. From an
         SQLite file the texts are gone; PostgreSQL's own logs and backups are its administrator's.
         """
         before = datetime.now(UTC) - older_than

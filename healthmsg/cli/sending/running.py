@@ -26,7 +26,7 @@ from healthmsg.bulk import SendMany, SendResult
 from healthmsg.cli.problems import ResultsError, print_text
 from healthmsg.cli.sending.options import Job
 from healthmsg.cli.sending.results import Ending, Results
-from healthmsg.errors import ConnectError, HealthmsgError, JournalError, StatusError
+from healthmsg.errors import CampaignError, ConnectError, HealthmsgError, JournalError, StatusError
 
 # All in seconds. How often it is checked what a run waits for.
 _CHECK_INTERVAL: Final = 0.25
@@ -72,7 +72,7 @@ def wait_for(error: Exception | None, *, in_doubt: int = 0, seconds: float = 0.0
     if isinstance(error, ConnectError):
         problem = f" ({error.problem})" if error.problem else ""
         return Wait("connect", f"cannot connect, trying again{problem}")
-    if isinstance(error, JournalError):
+    if isinstance(error, JournalError | CampaignError):
         return Wait(str(error), str(error).removesuffix("."))
     for kind, text in _REASONS:
         if isinstance(error, kind):

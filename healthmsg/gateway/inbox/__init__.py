@@ -38,7 +38,8 @@ async def _lasting(store: str | os.PathLike[str]) -> AsyncIterator[Inbox]:
     # Importing what the extra brings takes a quarter of a second.
     missing = await asyncio.to_thread(target.import_for, "healthmsg.gateway.inbox.sql")
     if missing is not None:
-        raise ConfigurationError(f'a store of events needs {missing}: pip install "healthmsg[bulk]"')
+        extra = target.extra_for(missing)
+        raise ConfigurationError(f'a store of events needs {missing}: pip install "healthmsg[{extra}]"')
     from healthmsg.gateway.inbox.sql import SqlInbox  # noqa: PLC0415 - needs an extra
 
     inbox = await SqlInbox.open(target)

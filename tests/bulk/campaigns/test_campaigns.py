@@ -1,12 +1,14 @@
 """Campaigns are put into a journal and steered there; nothing is sent by that."""
 
+import asyncio
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from healthmsg import (
+    Campaigns,
     CampaignState,
     InvalidInputError,
     JournalReview,
@@ -24,6 +26,7 @@ from healthmsg.sandbox import Sandbox
 from tests.bulk.campaigns.steps import Target, counts, texts
 from tests.bulk.journal_runs import fresh_client, sent
 from tests.bulk.sources import bodies, chats
+from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left_behind")
 NOW = datetime(2026, 11, 23, 10, 0, tzinfo=UTC)
@@ -276,3 +279,67 @@ async def test_what_a_person_says_was_not_sent_is_sent_again(file: Path) -> None
     async with open_sql_journal(file) as journal:
         assert await CampaignTables(journal).settle_behind()
     assert await claimed(file) == ["Bericht 0"]
+
+
+# --- deleting
+
+
+async def test_the_messages_of_a_campaign_are_deleted_only_when_it_is_at_its_end(target: str) -> None:
+    async with open_sql_journal(target) as journal:
+        tables = CampaignTables(journal)
+        campaigns = Campaigns(journal, tables)
+        await campaigns.add("recall", texts(FOUR))
+        delivered, *others = await tables.claim(4)
+        await journal.begin(delivered, NOW, delivered.chat)
+        await journal.finish(delivered, Outcome.DELIVERED, message_id="m1")
+        assert await journal.purge(timedelta()) == 0
+        assert (await campaigns.add("recall", texts(FOUR))).known == 4
+        for claim in others:
+            await journal.begin(claim, NOW, claim.chat)
+            await journal.finish(claim, Outcome.NOT_SENT, error="refused")
+        assert await journal.purge(timedelta()) == 4
+
+        await campaigns.add("other", texts(FOUR), is_paused=True)
+        assert await journal.purge(timedelta()) == 0
+        await campaigns.cancel("other")
+        assert await journal.purge(timedelta()) == 4
+
+
+async def test_a_run_behind_a_campaign_that_nothing_sends_says_so_and_goes_on_once_it_is_paused(
+    sandbox: Sandbox, database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (chat,) = chats(sandbox, 1)
+    async with open_campaigns(database) as campaigns, fresh_client(sandbox) as client:
+        await campaigns.add("recall", texts([chat], "Campagne"))
+        run = client.send_many(texts([chat], "Run"), journal=database)
+        reporting = asyncio.ensure_future(run.report())
+        await until(lambda: run.paused_by is not None)
+        assert isinstance(run.paused_by, CampaignError)
+        assert "pause or cancel the campaign" in caplog.text
+
+        await campaigns.pause("recall")
+        report = await reporting
+
+    assert (report.delivered, bodies(sandbox, chat)) == (1, ["Run 0"])
+    assert run.paused_by is None
+
+
+@pytest.mark.parametrize("is_given", [True, False])
+async def test_with_a_file_a_run_behind_a_campaign_ends_since_no_worker_can_come(
+    sandbox: Sandbox, file: Path, *, is_given: bool
+) -> None:
+    (chat,) = chats(sandbox, 1)
+    async with open_campaigns(file) as campaigns:
+        await campaigns.add("recall", texts([chat], "Campagne"))
+    async with fresh_client(sandbox) as client:
+        with pytest.raises(CampaignError, match="pause or cancel the campaign"):
+            await sent(client, texts([chat], "Run"), journal=file)
+        if not is_given:
+            with pytest.raises(CampaignError, match="pause or cancel the campaign"):
+                await sent(client, None, journal=file)
+        async with open_campaigns(file) as campaigns:
+            await campaigns.cancel("recall")
+        results = await sent(client, texts([chat], "Run") if is_given else None, journal=file)
+
+    assert [result.outcome for result in results] == [Outcome.DELIVERED]
+    assert bodies(sandbox, chat) == ["Run 0"]
