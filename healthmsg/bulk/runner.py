@@ -384,11 +384,10 @@ class Runner:
             CampaignError: no worker can send these while this run has the journal.
         """
         is_open = await self.intake.has_open_elsewhere()
-        is_left_to_journal = is_open or self._messages is None
-        self.waits_behind = None
-        if self._supply is not None or not self.journal.is_durable or not is_left_to_journal:
-            return not is_open
-        if not await cast("SqlJournal", self.journal).is_behind_campaigns():
+        is_of_run = self.journal.is_durable and self._supply is None
+        may_wait = is_of_run and (is_open or self._messages is None)
+        if not (may_wait and await cast("SqlJournal", self.journal).is_behind_campaigns()):
+            self.waits_behind = None
             return not is_open
         if self.journal.lease is None:
             raise CampaignError(_ENDED_BEHIND)
