@@ -115,7 +115,8 @@ class Worker:
         used, it begins again, as often as it takes.
 
         Raises:
-            JournalError: the journal cannot be used, or is another account's.
+            JournalError: the journal cannot be used, or is another account's; or it failed while this was
+                stopped: what became of what was under way, other workers find out.
             SendingGivenUpError: the token is not accepted, and no other can come.
             ConfigurationError: a package that the journal needs is not installed.
             ClientUsageError: it has run before.
@@ -131,7 +132,7 @@ class Worker:
             self._has_worked |= sending.supply.has_begun
             if problem is None:
                 return
-            if not self._may_pass(problem):
+            if self._stopping.is_set() or not self._may_pass(problem):
                 raise problem
             self._error = problem
             wait = _FIRST_WAIT if sending.supply.has_begun else min(2 * wait, _LONGEST_WAIT)
@@ -192,7 +193,9 @@ class Worker:
                     self._attempts += result.attempts
         except (JournalError, CallError) as error:
             return error
-        return None
+        # One that is being stopped ends without an error, whatever could not be noted.
+        runner = sending.runner
+        return runner.failure or (runner.sender.failure if runner.is_open else None)
 
     def _left_in_doubt(self) -> int:
         """Return how many results say only that it was stopped before the outcome was known."""

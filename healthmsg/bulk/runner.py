@@ -218,7 +218,7 @@ class Runner:
         self._index = InputIndex()
         self._changed = asyncio.Event()
         """Set when there may be something more to claim, or the run may be over."""
-        self._failure: Exception | None = None
+        self.failure: Exception | None = None
         self._requeueing: set[_Task] = set()
         self._polled_at = 0.0
         self.superseded: int = 0
@@ -230,7 +230,7 @@ class Runner:
         self.journal: Journal
         self.intake: Intake
         self._proofs: DeliveryProofs
-        self._sender: Sender
+        self.sender: Sender
 
     @property
     def under_way(self) -> int:
@@ -286,7 +286,7 @@ class Runner:
                 resumes=resumes,
             )
         self._proofs = DeliveryProofs(journal, self._api.deliveries, self._changed.set)
-        self._sender = Sender(
+        self.sender = Sender(
             *(journal, self.intake, self._options, self._calls, self.breaker, self.doubts, self._proofs),
             *(self._order, self._window, lease),
             resumes=resumes,
@@ -398,7 +398,7 @@ class Runner:
         return False
 
     def _raise_failure(self) -> None:
-        failure = self._failure or self._sender.failure or self.breaker.given_up
+        failure = self.failure or self.sender.failure or self.breaker.given_up
         if failure is not None:
             raise failure
 
@@ -465,7 +465,7 @@ class Runner:
     async def _work(self, claim: Claim) -> SendResult | None:
         """Send one message; what goes wrong with it is in its result."""
         try:
-            result = await self._sender.send(claim)
+            result = await self.sender.send(claim)
         except ClaimLostError:
             self.breaker.release_probe()
             # The worker that has it now handles it. If none has it, it was not sent.
@@ -477,7 +477,7 @@ class Runner:
         except Exception as error:  # a message without a result must not pass in silence
             if not self.journal.is_durable:
                 raise
-            self._failure = self._failure or error
+            self.failure = self.failure or error
             result = None
         if result is not None:
             self.intake.release(claim)
@@ -490,8 +490,8 @@ class Runner:
         attempts = claim.attempts + self._calls.calls_of(task)
         if task in self.doubts or claim.state is not State.WAITING or self._calls.has_begun(task):
             self.left_in_doubt += 1
-            unclear = self.doubts.pop(task) or SendingStoppedError(self._sender.unresolved_text)
-            result = self._sender.result(claim, Outcome.UNKNOWN, unclear, attempts)
+            unclear = self.doubts.pop(task) or SendingStoppedError(self.sender.unresolved_text)
+            result = self.sender.result(claim, Outcome.UNKNOWN, unclear, attempts)
         elif self.journal.is_durable:
             requeueing = start(self._requeue(claim))
             self._requeueing.add(requeueing)
@@ -499,7 +499,7 @@ class Runner:
             return None
         else:
             error = self.breaker.given_up or SendingStoppedError(_NOT_DONE)
-            result = self._sender.result(claim, Outcome.NOT_SENT, error, attempts)
+            result = self.sender.result(claim, Outcome.NOT_SENT, error, attempts)
         self.journal.abandon(claim)
         self.intake.release(claim)
         return self.intake.hold_back(result)
@@ -514,7 +514,7 @@ class Runner:
     def _prepare(self, request: Request, task: _Task | None) -> None:
         request.may_repeat = partial(self.breaker.may_repeat, request, asyncio.get_running_loop().time())
         if task is not None:
-            self._sender.prepare(request, task)
+            self.sender.prepare(request, task)
             if self._supply is not None:
                 request.on_departure = partial(self._make_room, request.on_departure)
 
@@ -541,11 +541,11 @@ class Runner:
         except ClaimLostError:
             pass  # its outcome is noted already, or another worker has it
         except JournalError as error:  # then the next run proves that it was not sent
-            self._failure = self._failure or error
+            self.failure = self.failure or error
 
     def _lose_all(self) -> None:
         """End the run, since other workers may claim its messages."""
-        self._failure = JournalError(_LEASE_LOST)
+        self.failure = JournalError(_LEASE_LOST)
         self.pool.cancel_unless(lambda _: False)
         self._changed.set()
 
@@ -563,7 +563,7 @@ class Runner:
     def _report_not_done(self, claim: Claim) -> None:
         error = self.breaker.given_up or SendingStoppedError(_NOT_DONE)
         self.intake.release(claim)
-        self.pool.report(self._sender.result(claim, Outcome.NOT_SENT, error, claim.attempts))
+        self.pool.report(self.sender.result(claim, Outcome.NOT_SENT, error, claim.attempts))
 
 
 def send_many(  # noqa: PLR0913 - what a run needs

@@ -19,7 +19,8 @@ from healthmsg import (
 )
 from healthmsg.bulk.journal import open_journal as open_sql_journal
 from healthmsg.bulk.journal.campaigns import CampaignTables
-from healthmsg.errors import ClientUsageError, JournalMismatchError, SendingGivenUpError
+from healthmsg.bulk.journal.store import SqlJournal
+from healthmsg.errors import ClientUsageError, JournalError, JournalMismatchError, SendingGivenUpError
 from healthmsg.sandbox import AnswerStatus, CutBefore, Sandbox
 from tests.bulk.campaigns.steps import counts, texts, until_idle, working
 from tests.bulk.journal_runs import fresh_client, lose
@@ -224,3 +225,23 @@ async def test_closing_the_client_ends_its_worker(sandbox: Sandbox, file: Path) 
         await until(lambda: worker.stats().delivered)
 
     await running
+
+
+async def test_one_that_is_stopped_and_cannot_note_what_was_under_way_says_so(
+    sandbox: Sandbox, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (to,) = chats(sandbox, 1)
+    await add(file, "recall", texts([to]))
+
+    async def fail(*_: object, **__: object) -> None:
+        raise JournalError("the disk is gone")
+
+    async with fresh_client(sandbox) as client:
+        worker = Worker(client, file)
+        running = asyncio.ensure_future(worker.run())
+        sandbox.on_message = lambda _: worker.stop()
+        monkeypatch.setattr(SqlJournal, "finish", fail)
+        with pytest.raises(JournalError, match="the disk is gone"):
+            await running
+
+    assert (await counts(file, "recall")).under_way == 1
