@@ -23,7 +23,7 @@ from healthmsg.bulk.campaigns import (
     EntryReport,
     open_campaigns,
 )
-from healthmsg.bulk.campaigns.models import check_name
+from healthmsg.bulk.campaigns.models import OthersOfCampaign, check_name
 from healthmsg.cli.files import JOURNAL_VARIABLE, JournalLocation, require_journal_packages
 from healthmsg.cli.problems import (
     MOST_SHOWN,
@@ -75,7 +75,9 @@ _CANCELLED_MEANWHILE: Final = (
     "the campaign was cancelled meanwhile: what was entered is not sent, and the rest is not entered"
 )
 _FOR_GOOD: Final = "this campaign is cancelled, which is for good: take another name"
-_BOTH: Final = "Give --send-again to send them this one too; for another campaign, take another name"
+_BOTH: Final = (
+    "Give --send-again if both are meant to be sent; else cancel this campaign, or take another name"
+)
 _UNCHANGED: Final = "Nothing was changed."
 
 campaign: Final = typer.Typer(
@@ -121,7 +123,7 @@ class AddOptions:
     yes: Yes = False
     send_again: Annotated[
         bool,
-        typer.Option("--send-again", help="Send also to those who have another text of this campaign."),
+        typer.Option("--send-again", help="Send these also beside other messages of this campaign."),
     ] = False
     allow_repeats: AllowRepeats = False
     allow_empty: AllowEmpty = False
@@ -210,22 +212,25 @@ class _Add:
         """
         options = self.options
 
-        async def look(campaigns: Campaigns) -> int:
+        async def look(campaigns: Campaigns) -> OthersOfCampaign:
             for one in await campaigns.list():
                 if one.name == options.name and one.state is CampaignState.CANCELLED:
                     raise RefusedError(_FOR_GOOD)
             return await campaigns.count_others(options.name, self._outgoing(read))
 
-        others = 0
+        others = OthersOfCampaign(0, 0)
         with suppress(JournalNotFoundError):
             others = _with_campaigns(location, look, is_reading=True)
-        if not others:
-            return ""
-        who = "1 of these recipients has" if others == 1 else f"{others:,} of these recipients have"
-        found = f"{who} another text of this campaign"
-        if options.yes and not options.send_again:
-            raise RefusedError(f"{found}. {_BOTH}")
-        return found
+        parts = []
+        if others.recipients:
+            parts.append(f"{others.recipients:,} of these recipients have another text of this campaign")
+        if others.left_over:
+            parts.append(
+                f"{others.left_over:,} messages that an earlier `add` began with are not in this file"
+            )
+        if parts and options.yes and not options.send_again:
+            raise RefusedError(f"{', and '.join(parts)}. {_BOTH}")
+        return ", and ".join(parts)
 
     def _show(self, read: Input, location: JournalLocation, others: str) -> None:
         options, asked = self.options, self.options.asked
@@ -242,7 +247,7 @@ class _Add:
         ]
         self.console.print(grid(facts))
         repeated = [warning_of_repeats(read.messages)] if read.messages.repeated else []
-        both = [f"{others}. They would get both."] if others else []
+        both = [f"{others}. Both would be sent."] if others else []
         show_warnings(self.console, [*files.warnings(read.messages), *repeated, *both])
         show_doubts(self.console, read.messages.doubts)
 

@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from healthmsg import Outgoing, open_campaigns
 from healthmsg.bulk.journal import State, open_journal
 from healthmsg.bulk.journal.campaigns import CampaignTables
 from healthmsg.errors import Outcome
@@ -148,7 +150,7 @@ def test_another_text_for_the_recipients_of_a_campaign_is_entered_only_if_both_a
     assert "3 of these recipients have another text of this campaign" in refused.err
     assert "belt" not in refused.out + refused.err
     assert (both.code, shown(journal)["counts"]["held"]) == (0, 6)
-    assert "They would get both" in both.out
+    assert "Both would be sent" in both.out
     assert elsewhere.code == 0
 
 
@@ -187,3 +189,23 @@ def test_steering_makes_no_journal_where_there_is_none(command: str, journal: Pa
     done = campaign(command, "recall", *more, journal=journal)
 
     assert (done.code, journal.exists()) == (1, False), done
+
+
+async def test_what_an_add_with_another_list_has_left_is_not_sent_with_the_next_one_unasked(
+    recipients: Path, journal: Path
+) -> None:
+    def cut_off() -> Iterator[Outgoing]:
+        yield Outgoing("aux/conversations/P9", "Voor een ander")
+        raise OSError("the wrong list")
+
+    async with open_campaigns(journal) as campaigns:
+        with pytest.raises(OSError, match="the wrong list"):
+            await campaigns.add("recall", cut_off())
+
+    refused = await asyncio.to_thread(add, recipients, journal)
+    document = await asyncio.to_thread(shown, journal)
+    both = await asyncio.to_thread(add, recipients, journal, "--send-again")
+
+    assert (refused.code, document["messages"]) == (2, 1)
+    assert "1 messages that an earlier `add` began with are not in this file" in refused.err
+    assert both.code == 0

@@ -9,6 +9,7 @@ from healthmsg.bulk.campaigns.models import (
     CampaignCounts,
     CampaignInfo,
     EntryReport,
+    OthersOfCampaign,
     Workforce,
     check_name,
     check_weight,
@@ -104,12 +105,12 @@ class Campaigns:
         await self._tables.settle(name)
         return report
 
-    async def count_others(self, name: str, messages: Messages) -> int:
-        """Return how many recipients would get these beside another message of the campaign.
+    async def count_others(self, name: str, messages: Messages) -> OthersOfCampaign:
+        """Count what would be sent of a campaign beside these, were they added to it.
 
-        Such as one with the text that it had before it was put right: to `add`, that is another message. What
-        was given to `add` together counts as others only if these do not have it, and what was not sent does
-        not. Nothing is entered, and there need be no campaign of that name.
+        Such as one with the text that it had before it was put right, which to `add` is another message; and
+        what an `add` with the wrong list has left that was cut off. What was not sent does not count. Nothing
+        is entered, and there need be no campaign of that name.
 
         Raises:
             InvalidInputError: the name can be none.

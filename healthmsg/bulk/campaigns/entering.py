@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import define, field
 
-from healthmsg.bulk.campaigns.models import EntryReport
+from healthmsg.bulk.campaigns.models import EntryReport, OthersOfCampaign
 from healthmsg.bulk.intake import Checker, Input, batches
 from healthmsg.bulk.journal import Entry, InputIndex
 from healthmsg.bulk.models import Messages
@@ -53,8 +53,8 @@ class Entering:
                     await self._enter(batch)
         return EntryReport(self._entered, self._known, self._refused, tuple(self._problems))
 
-    async def count_others(self, messages: Messages) -> int:
-        """Enter nothing; count those recipients of new ones that have another message of the campaign.
+    async def count_others(self, messages: Messages) -> OthersOfCampaign:
+        """Enter nothing; count what would be sent of the campaign beside these.
 
         Raises:
             JournalError: the journal has failed.
@@ -73,7 +73,18 @@ class Entering:
                 found = await self._tables.keys_for(self._campaign, chats)
                 given = index.known_among({key for keys in found.values() for key in keys})
                 others |= {chat for chat, keys in found.items() if not given.issuperset(keys)}
-        return len(others)
+            left_over = await self._count_left_over(index)
+        return OthersOfCampaign(len(others), left_over)
+
+    async def _count_left_over(self, index: InputIndex) -> int:
+        row = next((one for one in await self._tables.all() if one.name == self._campaign), None)
+        if row is None or row.is_entered:
+            return 0
+        after, found = -1, 0
+        while page := await self._tables.keys_after(self._campaign, after, _AT_ONCE):
+            found += len(page) - len(index.known_among(key for key, _ in page))
+            after = page[-1][1]
+        return found
 
     async def _enter(self, batch: Sequence[Input]) -> None:
         entries = list[tuple[Input, Entry]]()

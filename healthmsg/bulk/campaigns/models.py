@@ -83,6 +83,16 @@ class EntryReport(Model):
 
 
 @frozen
+class OthersOfCampaign(Model):
+    """What would be sent of a campaign beside messages that are to be added to it."""
+
+    recipients: int
+    """Recipients of new ones that have another message of the campaign already."""
+    left_over: int
+    """Messages of an `add` that was cut off, which are not among these: sent once these are entered."""
+
+
+@frozen
 class Workforce(Model):
     """The workers that have been seen in the last half minute."""
 

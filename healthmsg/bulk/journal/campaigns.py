@@ -100,6 +100,12 @@ _PAGE: Final = (
 _OF_RECIPIENTS: Final = select(_M.recipient, _M.key).where(
     _M.campaign == _NAME, _M.recipient.in_(FIRST_TEXTS), _M.state != State.NOT_SENT.value
 )
+_KEYS: Final = (
+    select(_M.key, _M.position)
+    .where(*(_M.campaign == _NAME, _M.state != State.NOT_SENT.value, _M.position > bindparam("after")))
+    .order_by(_M.position)
+    .limit(bindparam("most"))
+)
 _WAITS: Final = _M.state == State.WAITING.value
 _IS_HELD: Final = _M.state == State.PARKED.value
 _HOLD: Final[Update] = (
@@ -315,6 +321,13 @@ class CampaignTables:
             return {chat: found[one] for chat, one in recipient_of.items() if one in found}
 
         return await self._journal.do(find)
+
+    async def keys_after(self, name: str, after: int, most: int) -> list[tuple[str, int]]:
+        """Return keys and positions of what a campaign has behind a position, but for what was not sent."""
+        wanted = {"name": name, "after": after, "most": most}
+        return await self._journal.do(
+            lambda connection: [(row.key, row.position) for row in connection.execute(_KEYS, wanted).all()]
+        )
 
     # --- for workers
 
