@@ -75,9 +75,7 @@ _CANCELLED_MEANWHILE: Final = (
     "the campaign was cancelled meanwhile: what was entered is not sent, and the rest is not entered"
 )
 _FOR_GOOD: Final = "this campaign is cancelled, which is for good: take another name"
-_BOTH: Final = (
-    "Give --send-again if both are meant to be sent; else cancel this campaign, or take another name"
-)
+_BOTH: Final = "Give --send-again if both are meant; else cancel this campaign, or take another name"
 _UNCHANGED: Final = "Nothing was changed."
 
 campaign: Final = typer.Typer(
