@@ -1,14 +1,17 @@
 """How far a run is, and what it waits for, while it goes."""
 
 import io
+import logging
 import re
 
 import pytest
 from rich.console import Console
 
+from healthmsg.bulk.runner import _BEHIND
 from healthmsg.cli.sending.results import Tally
-from healthmsg.cli.sending.running import Announcements, Wait, make_progress, wait_for
+from healthmsg.cli.sending.running import Announcements, Wait, hiding_wait_logs, make_progress, wait_for
 from healthmsg.errors import (
+    CampaignError,
     ConnectError,
     ForbiddenError,
     InternalServerError,
@@ -18,6 +21,7 @@ from healthmsg.errors import (
     TokenRenewalError,
     UnauthorizedError,
 )
+from healthmsg.log import log
 
 CALL = "GET me"
 
@@ -120,3 +124,15 @@ def test_a_countdown_is_one_wait() -> None:
     counting = [(1.0, wait_for(None, in_doubt=8, seconds=90 - second)) for second in range(60)]
 
     assert lines_of(*counting) == [(2, "waiting up to 88 s to learn what became of 8 messages")]
+
+
+def test_that_a_run_waits_behind_a_campaign_is_said_by_the_command_and_not_by_the_log_too(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    waits = CampaignError(_BEHIND)
+
+    with hiding_wait_logs():
+        log(logging.WARNING, _BEHIND)
+
+    assert caplog.text == ""
+    assert wait_for(waits) == Wait(_BEHIND, _BEHIND.removesuffix("."))

@@ -39,7 +39,10 @@ _LONGEST_SILENCE: Final = 900.0
 # Between lines about different waits.
 _LINE_INTERVAL: Final = 10.0
 # How the library logs the same waits.
-_WAIT_LOGS: Final = ("sending is paused", "the journal waits", "%(call)s -> %(status)d")
+_WAIT_LOGS: Final = (
+    *("sending is paused", "the journal waits", "%(call)s -> %(status)d"),
+    "To the recipients of all that is left",
+)
 _REASONS: Final[tuple[tuple[type[Exception], str], ...]] = (
     (errors.QuotaExceededError, "this user's quota is used up, trying again"),
     (errors.RateLimitedError, "the service asks for fewer calls (429), trying again"),
