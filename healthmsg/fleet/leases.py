@@ -154,7 +154,8 @@ class LeasedSource:
         """Return how it stands."""
         now = machine_seconds()
         held = self.window.total if now < self.window.usable_until else 0
-        away = None if self._away_since is None else now - self._away_since
+        is_known = self._task is not None and self._away_since is not None
+        away = now - (self._away_since or now) if is_known else None
         return LimitStats("postgresql", held, self._holder.workers or None, away)
 
     async def close(self) -> None:
@@ -173,8 +174,7 @@ class LeasedSource:
             task.cancel()
             self._store.terminate()
             self.window.clear()
-            with suppress(asyncio.CancelledError):
-                await task
+            await asyncio.wait([task])
 
     # --- the task
 
@@ -291,14 +291,19 @@ class LeasedSource:
     # --- without the store
 
     def _may_divide(self) -> bool:
-        return self._fallback == "divide" and bool(self._workers or self._holder.workers)
+        return self._fallback == "divide" and self._own_part() > 0
+
+    def _own_part(self) -> int:
+        """Return how many slots are this process's without the store; 0: that is not known, or none."""
+        workers = self._workers or self._holder.workers
+        return self._terms.calls // workers if workers else 0
 
     def _divide(self) -> None:
         """Take a part of the limit when all leases must be over, as each of the others does."""
         now = machine_seconds()
         over_at = max(self._holder.lease_until, self._away_since or now) + self._terms.longest_use(0.0)
-        part = self._terms.calls // (self._workers or self._holder.workers)
-        if self._is_dividing or now < over_at or not part:
+        part = self._own_part()
+        if self._is_dividing or now < over_at:
             return
         self._is_dividing = True
         self.window.clear()

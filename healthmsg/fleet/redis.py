@@ -5,12 +5,11 @@ import logging
 import math
 import secrets
 from contextlib import suppress
-from heapq import heapify, heappop, heappush
 from typing import Any, Final, Literal
 
 from healthmsg.aio import finished, start
 from healthmsg.clock import machine_seconds
-from healthmsg.fleet.grants import Grant, GrantWindow
+from healthmsg.fleet.grants import IN_HAND, Grant, GrantWindow
 from healthmsg.fleet.redis_script import SCRIPT
 from healthmsg.log import log
 from healthmsg.ratelimit.limiter import RateLimit
@@ -143,7 +142,7 @@ class RedisSource:
         if self._is_refused:
             return StoreAwayError(_OTHER_TERMS)
         away = self._away_for()
-        if away is None or away < _PATIENCE or self._part is not None:
+        if away is None or away < self._patience() or self._part is not None:
             return None
         return StoreAwayError(_AWAY.format(seconds=away, problem=self._problem))
 
@@ -208,6 +207,9 @@ class RedisSource:
             self._ask_at = self._now() + _LONGEST_WAIT
             return
         self._note_back()
+        if self._part is not None:
+            self._end_part()
+            return
         wait, paused, asked, elapsed, workers = (int(value) / _MICRO for value in answer[1:6])
         self._seen_workers = round(workers * _MICRO)
         trip = answered_at - asked_at
@@ -230,7 +232,8 @@ class RedisSource:
     async def _ask(self, wanted: tuple[int, int, int]) -> list[Any]:
         rate, window, now = self._rate, self.window, self._now()
         good_for = self._good_for()
-        hold = window.longest_hold + good_for
+        window.count_returned(now)
+        hold = window.longest_hold + good_for + IN_HAND
         pause = self._pause or (-math.inf, -math.inf)
         arguments: list[str | int] = [
             *(self._me, secrets.token_hex(4), int(self._was_set), rate.calls),
@@ -351,17 +354,12 @@ class RedisSource:
     def _note_back(self) -> None:
         self._away_since = None
         self._is_refused = False
-        if self._part is not None:
-            self.window.give_all_back()
-            self.window.taken += [*self._part.dues(self.window)]
-            self.window.back.clear()
-            self._part = None
 
     async def _stay_away(self, seconds: float) -> None:
         """Wait before the next attempt, and after some patience fail calls or go on with a part."""
         self._ask_at = -math.inf
-        if self.problem() is not None and self._fallback == "divide":
-            part = max(1, self._rate.calls // (self._workers or self._seen_workers or self._rate.calls))
+        part = self._own_part()
+        if self._part is None and part and (self._away_for() or 0.0) >= self._patience():
             self._part = _Part(part, self.window.busy_until(self._now()))
             log(logging.WARNING, _DIVIDES, problem=self._problem, part=part)
         if self._part is not None:
@@ -370,6 +368,26 @@ class RedisSource:
         if self.problem() is not None:
             self._fail()
         await asyncio.sleep(seconds)
+
+    def _own_part(self) -> int:
+        """Return how many slots are this process's without the store; 0: none, or it must not go on so."""
+        workers = self._workers or self._seen_workers
+        return self._rate.calls // workers if workers and self._fallback == "divide" else 0
+
+    def _patience(self) -> float:
+        """Return for how many seconds calls wait; with parts, until what the store granted must be over."""
+        if not self._own_part():
+            return _PATIENCE
+        return max(_PATIENCE, self.window.longest_hold + _LONGEST_GOOD_FOR + IN_HAND)
+
+    def _end_part(self) -> None:
+        """Let all begin again as with a new store: the others may go on with their parts for a moment."""
+        self.window.give_all_back()
+        self.window.back.clear()
+        self._part = None
+        self._was_set = True
+        self._forget_clock()
+        self._ask_at = -math.inf
 
     def _fail(self) -> None:
         if self._limiter is not None:
@@ -380,9 +398,9 @@ class RedisSource:
         end = self._now() + seconds
         while (now := self._now()) < end:
             part.count_back(self.window, now)
-            if any(self._wanted()) and part.take(now):
+            if any(self._wanted()) and (id_ := part.take()):
                 good_until = machine_seconds() + _GOOD_FOR
-                self.window.add([Grant(part.new_id(), now, good_until)])
+                self.window.add([Grant(id_, now, good_until)])
             await asyncio.sleep(min(0.01, end - now))
 
 
@@ -390,34 +408,26 @@ class _Part:
     """Some slots of the limit, which this process grants itself while the store is away."""
 
     def __init__(self, slots: int, busy: list[float]) -> None:
-        self._free_at = [*sorted(busy)[:slots], *([-math.inf] * max(0, slots - len(busy)))]
-        heapify(self._free_at)
-        self._out = 0
+        self._slots = slots
+        self._due = {f"busy:{n}": due for n, due in enumerate(busy)}
+        """When those come back that are taken; infinity: it is not known yet."""
         self._ids = 0
 
-    def new_id(self) -> str:
-        """Return the name of a grant."""
+    def take(self) -> str:
+        """Take a slot that is free and return its name; an empty one if there is none."""
+        if len(self._due) >= self._slots:
+            return ""
         self._ids += 1
-        return f"own:{self._ids}"
-
-    def take(self, now: float) -> bool:
-        """Take a slot that is free; return whether there was one."""
-        if self._free_at and self._free_at[0] <= now:
-            heappop(self._free_at)
-            self._out += 1
-            return True
-        return False
+        id_ = f"own:{self._ids}"
+        self._due[id_] = math.inf
+        return id_
 
     def count_back(self, window: GrantWindow, now: float) -> None:
-        """Take back what was used, and what is still under way after its time."""
+        """Take back what was not used, and what can be counted no more."""
         window.count_returned(now)
-        for id_ in [id_ for id_ in window.back if id_.startswith("own:")]:
-            heappush(self._free_at, window.back.pop(id_))
-            self._out -= 1
-
-    def dues(self, window: GrantWindow) -> list[float]:
-        """Return when all come back that were used."""
-        return [*(due for due in self._free_at if due > -math.inf), *window.busy_until(window.now())]
+        for id_ in self._due.keys() & window.back.keys():
+            self._due[id_] = window.back.pop(id_)
+        self._due = {id_: due for id_, due in self._due.items() if due > now}
 
 
 def _still_wanted(wanted: tuple[int, int, int], granted: int) -> tuple[bool, bool, bool]:

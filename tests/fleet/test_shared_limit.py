@@ -124,6 +124,20 @@ async def test_with_divide_each_goes_on_with_its_part(monkeypatch: pytest.Monkey
         await limiter.close()
 
 
+async def test_with_less_than_a_call_for_each_none_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("healthmsg.fleet.leases._PATIENCE", 0.1)
+    shared = SharedLimit(
+        "postgresql://127.0.0.1:1/nowhere", rate=FAST, fallback="divide", workers=FAST.calls + 1
+    )
+    limiter = shared.limiter(API)
+    try:
+        async with asyncio.timeout(5):
+            with pytest.raises(StoreAwayError, match="See to the store"):
+                await limiter.acquire(Priority.INTERACTIVE)
+    finally:
+        await limiter.close()
+
+
 async def test_a_session_that_is_ended_is_made_again(database: str) -> None:
     async with sharing(database) as limiter:
         (await limiter.acquire(Priority.INTERACTIVE)).release_unused()
