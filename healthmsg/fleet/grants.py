@@ -22,7 +22,9 @@ class Grant:
     start: float
     """By the event loop's clock: from when on."""
     end: float
-    """By the machine's, which goes on while it sleeps: until when a call may take it. It may leave later."""
+    """By the machine's, which goes on while it sleeps: until when it is kept for a call here, ..."""
+    last: float
+    """... and until when that call may leave."""
 
 
 class GrantedSlot(Slot):
@@ -37,7 +39,7 @@ class GrantedSlot(Slot):
         """Note that the call leaves now, unless that is too late."""
         if self.sent_at is not None:
             return True
-        if self.grant is None or machine_seconds() > self.grant.end + IN_HAND:
+        if self.grant is None or machine_seconds() > self.grant.last:
             return False
         super().sent()
         # The store has counted it for as long as the call might have taken to leave.
@@ -110,8 +112,8 @@ class GrantWindow(SlidingWindow):
         self.wake()
 
     def pop(self) -> Grant | None:
-        """Take out a grant for a call; `None`: the last one has become too old meanwhile."""
-        self._drop_late()
+        """Take out a grant for a call, though it waited for the spacing; `None`: all are too old now."""
+        self._drop_late(IN_HAND)
         grant = None
         if self.grants and self.grants[0].start <= self.now():
             grant = self.grants.pop(0)
@@ -143,9 +145,9 @@ class GrantWindow(SlidingWindow):
         """Count a call that another source let leave."""
         self.carry_over([due])
 
-    def _drop_late(self) -> None:
+    def _drop_late(self, more: float = 0.0) -> None:
         machine = machine_seconds()
-        late = [grant for grant in self.grants if grant.end < machine]
+        late = [grant for grant in self.grants if min(grant.end + more, grant.last) < machine]
         for grant in late:
             self.grants.remove(grant)
             self._give_back(grant, -math.inf)

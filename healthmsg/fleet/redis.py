@@ -18,8 +18,9 @@ from healthmsg.ratelimit.window import LimitStats
 from healthmsg.redis_client import RedisError, connect
 
 _MICRO: Final = 1_000_000
-# Seconds for which a grant may be used, besides the way from the store and back.
-_GOOD_FOR: Final = 0.03
+# Seconds for which a grant is kept, besides the way from the store and back: it may have to wait for the
+# spacing behind another one, and the event loop may be busy.
+_GOOD_FOR: Final = 0.08
 _LONGEST_GOOD_FOR: Final = 0.3
 # Seconds that a grant may have waited here when more are asked for.
 _BEHIND: Final = 0.008
@@ -50,6 +51,10 @@ _AWAY: Final = (
 _OTHER_TERMS: Final = (
     "another process shares this limit by other terms: all must have the same RateLimit. Give this limit"
     " another name, or stop the other processes first"
+)
+_TOO_LATE: Final = (
+    "the limit of calls is shared over a Redis whose answers come too late to be used: something blocks this"
+    " process's event loop, its machine is overloaded, or the way to the store is long"
 )
 _DIVIDES: Final = (
     "the Redis of the shared limit is away (%(problem)s): this process makes %(part)d calls of it"
@@ -101,6 +106,8 @@ class RedisSource:
         self._away_since: float | None = None
         self._problem = ""
         self._is_refused = False
+        self._late_since: float | None = None
+        """Since when all that was granted was too old when it came."""
         self._part: _Part | None = None
         self.window: GrantWindow
 
@@ -223,7 +230,7 @@ class RedisSource:
         self._last = asked_at, answered_at
         self._compare_clocks(elapsed)
         self._hear_pause(paused, asked)
-        self._take(answer[8:], asked_at)
+        self._take(answer[8:], asked_at, answered_at)
         granted = len(answer[8:]) // 2
         self._in_queue = _still_wanted(wanted, granted)
         self._ask_at = self._now() + wait if wait else math.inf
@@ -232,7 +239,6 @@ class RedisSource:
     async def _ask(self, wanted: tuple[int, int, int]) -> list[Any]:
         rate, window, now = self._rate, self.window, self._now()
         good_for = self._good_for()
-        window.count_returned(now)
         hold = window.longest_hold + good_for + IN_HAND
         pause = self._pause or (-math.inf, -math.inf)
         arguments: list[str | int] = [
@@ -241,7 +247,8 @@ class RedisSource:
             *(
                 _micro(hold),
                 _micro(self._ahead_for()),
-                _micro(hold + _MARGIN),
+                # Others may be slower than this process.
+                _micro(window.longest_hold + _LONGEST_GOOD_FOR + IN_HAND + _MARGIN),
                 _micro(_PLACE_LIFE),
             ),
             *(_micro(max(0.0, until - now)) for until in pause),
@@ -262,22 +269,33 @@ class RedisSource:
             self._pause = self._pause or said
             raise
         self._was_set = False
-        for id_ in reported:
-            window.back.pop(id_, None)
+        for id_, due in reported.items():
+            if window.back.get(id_) == due:  # else its call was answered meanwhile
+                del window.back[id_]
         del window.taken[: len(taken)]
         self._report_at = math.inf if not window.back else self._now() + _REPORT_AFTER
         return answer
 
-    def _take(self, granted: list[Any], asked_at: float) -> None:
+    def _take(self, granted: list[Any], asked_at: float, answered_at: float) -> None:
         """Put in what was granted: to be used from the moment that the store said, and for a while."""
         now, good_for = min(self._now(), self._ahead + self._since_known), self._good_for()
         grants = []
         for id_, delay in zip(granted[::2], granted[1::2], strict=True):
             seconds = int(delay) / _MICRO
             name = id_.decode() if isinstance(id_, bytes) else str(id_)
-            grants.append(Grant(name, now + seconds, asked_at + seconds + good_for))
-        if grants:
-            self.window.add(grants)
+            end, last = asked_at + seconds + good_for, asked_at + seconds + good_for + IN_HAND
+            # On a slow machine the way may have taken longer than the last ones.
+            grants.append(Grant(name, now + seconds, min(max(end, answered_at + _GOOD_FOR), last), last))
+        if not grants:
+            return
+        self.window.add(grants)
+        if answered_at < max(grant.last for grant in grants):
+            self._late_since = None
+        elif self._late_since is None:
+            self._late_since = answered_at
+        elif answered_at - self._late_since > _PATIENCE and self._limiter is not None:
+            self._late_since = None  # calls after these wait as long again
+            self._limiter.fail_waiting(lambda: StoreAwayError(_TOO_LATE))
 
     def _good_for(self) -> float:
         return min(_GOOD_FOR + 2 * self._round_trip, _LONGEST_GOOD_FOR)
@@ -400,7 +418,7 @@ class RedisSource:
             part.count_back(self.window, now)
             if any(self._wanted()) and (id_ := part.take()):
                 good_until = machine_seconds() + _GOOD_FOR
-                self.window.add([Grant(id_, now, good_until)])
+                self.window.add([Grant(id_, now, good_until, good_until + IN_HAND)])
             await asyncio.sleep(min(0.01, end - now))
 
 

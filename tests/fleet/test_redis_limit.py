@@ -54,6 +54,7 @@ async def opening(
 def hold_in_hand_for(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("healthmsg.fleet.grants.IN_HAND", seconds)
     monkeypatch.setattr(redis_module, "IN_HAND", seconds)
+    monkeypatch.setattr(redis_module, "_LONGEST_GOOD_FOR", 0.1)
 
 
 def source_of(limiter: Limiter) -> RedisSource:
@@ -130,7 +131,7 @@ async def test_a_grant_that_is_used_too_late_does_not_leave_and_goes_back(
     worker = opening()
     await call(worker)
     slot = await worker.acquire(Priority.INTERACTIVE)
-    time.sleep(0.2)  # noqa: ASYNC251 - the event loop is busy
+    time.sleep(0.3)  # noqa: ASYNC251 - the event loop is busy
     assert not slot.sent()
     slot.release_unused()
     await call(worker)
@@ -159,6 +160,27 @@ async def test_the_store_counts_a_call_from_when_it_left_though_it_has_no_answer
     left = due / 1e6 - (seconds + micro / 1e6)
     assert abs(left - (left_at + QUARANTINE - worker.now())) < 0.02
     await store.aclose()
+
+
+async def test_an_answer_that_comes_while_the_store_is_told_is_told_it_too(
+    opening: Opening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = opening()
+    await call(worker)
+    source, slot = source_of(worker), await leave(worker)
+    assert isinstance(slot, GrantedSlot)
+    assert slot.grant is not None
+    script = source._script
+
+    async def answer_meanwhile(*arguments: Any) -> Any:
+        slot.answered()
+        return await script(*arguments)
+
+    await asyncio.sleep(0.01)
+    monkeypatch.setattr(source, "_script", answer_meanwhile)
+    due = source.window.back[slot.grant.id]
+    await source._ask((0, 0, 0))
+    assert source.window.back[slot.grant.id] < due
 
 
 @pytest.mark.parametrize(("seconds", "retries"), [(0.1, Retries.none()), (0.6, Retries(max_wait=0.0))])
@@ -225,6 +247,30 @@ async def test_a_pause_is_kept_by_all(opening: Opening) -> None:
     await asyncio.sleep(0.05)
     assert await call(second) - began >= 0.4
     assert 0.3 < second.adaptive.asked_until - began < 0.6
+
+
+async def test_a_second_grant_outlasts_the_spacing_behind_the_first(opening: Opening) -> None:
+    worker = opening(rate=RateLimit(arrival=0.02))
+    await call(worker)
+    lost = 0
+    for _ in range(3):
+        slots = await asyncio.gather(*(worker.acquire(Priority.BACKGROUND) for _ in range(3)))
+        for slot in slots:
+            lost += not slot.sent()
+            slot.answered()
+    assert not lost
+
+
+async def test_calls_do_not_wait_for_ever_where_all_that_is_granted_comes_too_late(
+    opening: Opening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = opening()
+    monkeypatch.setattr(redis_module, "_PATIENCE", 0.2)
+    with monkeypatch.context() as late:
+        hold_in_hand_for(-10.0, late)
+        with pytest.raises(StoreAwayError, match="too late"):
+            await call(worker)
+    await call(worker)
 
 
 # --- the store's clock and its terms
