@@ -61,9 +61,9 @@ class SQLTokenStore:
 
     While a user's token is renewed, the user's row is locked, and a row is made first where there is none.
     The lock ends with the connection. PostgreSQL ends that `lock_life` seconds after the process was last
-    heard of, which says so three times in that while; a process that stood still for longer sends and saves
-    nothing more under it. Only one that stops between sending a token call and saving its answer can leave
-    the others with a refresh token that is used up.
+    heard of, which says so three times in that while. A process that stood still for longer, or whose
+    connection has ended, sends and saves nothing more under it. Only one that stops between sending a token
+    call and saving its answer can leave the others with a refresh token that is used up.
 
     Raises:
         ConfigurationError: at once, for a database or a `lock_life` that cannot work.
