@@ -195,13 +195,13 @@ class LeasedSource:
 
     def _note_failure(self, error: Exception) -> None:
         self._holder.unclear()
-        self._holder.stop()
+        self._see_loss()
         self._store.terminate()
         if isinstance(error, _OtherTermsError):
             self._problem, self._is_hopeless = _OTHER_TERMS, False
             return
         self._problem, self._is_hopeless = self._store.problem_of(error)
-        if self._store.is_away(error):
+        if self._store.is_away(error) and not self._is_dividing:
             self._holder.go_on()
 
     async def _wait(self, seconds: float) -> None:
@@ -282,7 +282,8 @@ class LeasedSource:
             self._changed.set()
 
     def _see_loss(self) -> None:
-        self._holder.stop()
+        if not self._is_dividing:  # then nothing in the window is on lease
+            self._holder.stop()
         self._changed.set()
 
     def _pause(self, seconds: float, asked: bool) -> None:  # noqa: FBT001 - the holder's
