@@ -260,6 +260,8 @@ class LeasedSource:
                 break
             if holder.is_outdated(read):
                 self._budget -= _OF_A_CONFLICT
+                if self._is_turn_put_off():
+                    break
                 continue
             if not holder.renewed(read, machine_seconds(), needs) and not self._is_closing:
                 break
@@ -269,10 +271,16 @@ class LeasedSource:
                 break
             holder.refused()
             self._budget -= _OF_A_CONFLICT
-            if self._budget < -1 and not self._is_closing:
-                self._heard = True  # later
+            if self._is_turn_put_off():
                 break
         self._away_since, self._is_hopeless = None, False
+
+    def _is_turn_put_off(self) -> bool:
+        """Return whether it has been tried too often in a row, and is to be taken up again later."""
+        if self._budget >= -1 or self._is_closing:
+            return False
+        self._heard = True
+        return True
 
     # --- what comes from outside
 

@@ -211,3 +211,27 @@ def test_slots_in_its_name_of_which_a_process_knows_nothing_rest_as_if_they_were
     assert one.window.total == ledger.members[one.id].held == 15
     gifts = [rest for member in ledger.members.values() for rest in member.gifts]
     assert max(gifts) == pytest.approx(OVER, abs=0.001)
+
+
+def test_a_process_goes_on_with_a_store_that_has_lost_what_it_had_handed_out_last() -> None:
+    """It took what it read for older than what it knew, asked again at once, and never came to an end."""
+    clock = Clock()
+    table, one, other = two_that_share(clock)
+    ledger = table.ledger()
+    ledger.members[one.id].given -= 2
+    table.text = ledger.to_json()
+    table.server = "second"
+    clock.now = 0.5
+    for holder in (one, other):
+        table.turn(holder, clock.now)
+
+    assert not one.is_outdated(Read(table.ledger(), table.server, dict(table.beats), None))
+    assert one.lease_until == pytest.approx(0.5 + 0.99 * 1.2)
+    assert one.window.total == 15
+
+    ledger = table.ledger()
+    ledger.members[one.id].take(0.0)
+    ledger.members[other.id].held -= 1
+    table.text = ledger.to_json()
+    one.renewed(Read(table.ledger(), table.server, dict(table.beats), None), clock.now, BULK)
+    assert one.window.total == 16
