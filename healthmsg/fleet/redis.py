@@ -32,6 +32,8 @@ _CLOSER: Final = 0.9
 _PLACE_LIFE: Final = 0.1
 # Seconds after which the store learns of calls that came back, if there is nothing else to ask.
 _REPORT_AFTER: Final = 0.1
+# Seconds after which a process without calls says that it is there: the store counts those of the last ten.
+_BEAT: Final = 4.0
 # Seconds: how long the store may take to answer, ...
 _LONGEST_ANSWER: Final = 1.0
 # ... how long calls wait for one that is away, and the waits between two attempts.
@@ -92,6 +94,7 @@ class RedisSource:
         self._in_queue = (False, False, False)
         self._ask_at = math.inf
         self._report_at = math.inf
+        self._beat_at = math.inf
         self._pause: tuple[float, float] | None = None
         """Until when, by our clock, and until when as the service asked; not said yet."""
         self._paused_until = -math.inf
@@ -160,17 +163,23 @@ class RedisSource:
     async def close(self) -> None:
         """Say what came back, and end."""
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
-        if self._limiter is not None and self._seen_workers is not None and self._away_since is None:
-            self.window.give_all_back()
-            with suppress(RedisError, OSError, TimeoutError):
-                async with asyncio.timeout(_LONGEST_CLOSE):
-                    await self._ask((0, 0, 0))
-                    await finished(_answer(self._redis.zrem(self._keys[-1], self._me)))
-        with suppress(RedisError, OSError):
-            await finished(self._redis.aclose())
+        try:
+            if task is not None:
+                task.cancel()
+                await asyncio.wait([task])
+            await self._leave()
+        finally:
+            with suppress(RedisError, OSError):
+                await finished(self._redis.aclose())
+
+    async def _leave(self) -> None:
+        if self._seen_workers is None or self._away_since is not None:
+            return
+        self.window.give_all_back()
+        with suppress(RedisError, OSError, TimeoutError):
+            async with asyncio.timeout(_LONGEST_CLOSE):
+                await self._ask((0, 0, 0))
+                await finished(_answer(self._redis.zrem(self._keys[-1], self._me)))
 
     # --- the task
 
@@ -188,7 +197,7 @@ class RedisSource:
                 wait = _FIRST_WAIT
 
     async def _until_there_is_something_to_ask(self) -> None:
-        while (left := min(self._ask_at, self._report_at) - self._now()) > 0 or not self._has_to_ask():
+        while (left := self._next_turn() - self._now()) > 0 or not self._has_to_ask():
             self._poked.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(None if left == math.inf else max(0.0, left)):
@@ -197,15 +206,19 @@ class RedisSource:
             if not self._has_to_ask():
                 self._ask_at = self._report_at = math.inf
 
+    def _next_turn(self) -> float:
+        return min(self._ask_at, self._report_at, self._beat_at)
+
     def _has_to_ask(self) -> bool:
         window = self.window
-        if self._away_since is not None or self._is_refused:
+        if self._away_since is not None or self._is_refused or self._beat_at <= self._now():
             return True
         return bool(self._pause or window.back or window.taken or any(self._wanted()) or any(self._in_queue))
 
     async def _turn(self) -> None:
         wanted = self._wanted()
         asked_at = machine_seconds()
+        self._beat_at = self._now() + _BEAT
         answer = await self._ask(wanted)
         answered_at = machine_seconds()
         if answer[0] == b"terms":

@@ -238,6 +238,22 @@ async def test_a_worker_that_is_gone_holds_its_slots_for_an_interval_only(openin
     assert min(left) - last < 5 * RATE.per
 
 
+async def test_a_worker_without_calls_is_counted_as_long_as_it_is_there(
+    opening: Opening, redis_url: str, redis_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the others would take its part as well, when the store is away and they divide the limit."""
+    monkeypatch.setattr(redis_module, "_BEAT", 0.05)
+    worker, store = opening(), connect(redis_url, 1.0)
+    await call(worker)
+    seen = []
+    for _ in range(2):
+        await asyncio.sleep(0.3)  # what came back has been reported
+        key = f"healthmsg:limit:{{{redis_prefix}}}:workers"
+        seen.append(await store.zscore(key, source_of(worker)._me) or 0.0)
+    await store.aclose()
+    assert seen[1] > seen[0]
+
+
 async def test_a_pause_is_kept_by_all(opening: Opening) -> None:
     first, second = opening(), opening()
     await asyncio.gather(call(first), call(second))
