@@ -34,11 +34,11 @@ README: Final = (ROOT / "README.md").read_text(encoding="utf-8")
 EXAMPLES: Final = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 (WHOLE_PROGRAM, A_TEST, SIGN_IN, CHATS, QUESTION, GROUPS, VIEWS, WEB, EVENTS) = range(9)
 (TYPING, BOT, HANDLERS, TIMES, BOT_TEST) = range(9, 14)
-(BULK, JOURNAL, FILES, MANY_FILES, ERRORS, NETWORKS, WATCHING, RAW) = range(14, 22)
+(BULK, JOURNAL, FLEET, FILES, MANY_FILES, ERRORS, NETWORKS, WATCHING, RAW) = range(14, 23)
 
 
 def test_all_examples_are_known_here() -> None:
-    assert len(EXAMPLES) == 22
+    assert len(EXAMPLES) == 23
     for index, word in (
         (WHOLE_PROGRAM, "asyncio.run"),
         (A_TEST, "healthmsg_sandbox"),
@@ -56,6 +56,7 @@ def test_all_examples_are_known_here() -> None:
         (BOT_TEST, "healthmsg_bot"),
         (BULK, "send_many"),
         (JOURNAL, "recall.db"),
+        (FLEET, "SharedLimit"),
         (FILES, "upload"),
         (MANY_FILES, "upload_many"),
         (ERRORS, "except"),
@@ -393,6 +394,12 @@ async def test_a_campaign_with_a_journal_works_as_shown(
     assert said[2][:2] == (3, healthmsg.Outcome.NOT_SENT)
     assert said[3] == (0, 3, 0, 0, 0)
     assert said[4:] == [(3, 1, 0), said[5]]
+
+
+async def test_the_client_of_a_fleet_is_made_as_shown(sandbox: Sandbox) -> None:
+    names = await run(EXAMPLES[FLEET], token=sandbox.issue_token(), environment=sandbox.environment)
+    async with names["client"] as client:
+        assert client.stats().limit.source == "postgresql"
 
 
 async def test_files_work_as_shown(

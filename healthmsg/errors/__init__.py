@@ -46,7 +46,7 @@
         ├── TransportError
         │   ├── ConnectError                  never reached the service
         │   │   ├── ProxyAuthenticationError  a proxy wants other credentials
-    │   │   └── LimitUnavailableError     the store of a shared limit cannot be reached: not made
+        │   │   └── LimitUnavailableError     the store of a shared limit cannot be reached: not made
         │   ├── ConnectionLostError
         │   └── CallTimeoutError
         ├── StatusError                       answered with an error code
