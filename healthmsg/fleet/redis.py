@@ -92,9 +92,7 @@ class RedisSource:
         self._task: asyncio.Task[None] | None = None
         self._poked = asyncio.Event()
         self._in_queue = (False, False, False)
-        self._ask_at = math.inf
-        self._report_at = math.inf
-        self._beat_at = math.inf
+        self._ask_at = self._report_at = self._beat_at = math.inf
         self._pause: tuple[float, float] | None = None
         """Until when, by our clock, and until when as the service asked; not said yet."""
         self._paused_until = -math.inf
