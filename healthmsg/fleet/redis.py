@@ -103,10 +103,9 @@ class RedisSource:
         """How much of the store's time has passed since this process first asked, as far as was heard."""
         self._ahead = math.inf
         """By how much our clock is ahead of that, at most."""
-        self._was_set = False
+        self._was_set = self._is_refused = False
         self._away_since: float | None = None
         self._problem = ""
-        self._is_refused = False
         self._late_since: float | None = None
         """Since when all that was granted was too old when it came."""
         self._part: _Part | None = None
