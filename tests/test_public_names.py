@@ -34,7 +34,7 @@ def stub() -> str:
             "# What is public, for type checkers. `python -m tests.test_public_names` writes it.\n\n",
             *(f"from {home} import {name} as {name}\n" for home, name in imports),
             "\n__all__ = [\n",
-            *(f'    "{name}",\n' for name in sorted(HOMES)),
+            *(f'    "{name}",\n' for name in healthmsg.__all__),
             "]\n",
         ]
     )
@@ -49,7 +49,7 @@ def in_a_fresh_interpreter(script: str) -> object:
 
 
 def test_all_is_sorted_and_complete() -> None:
-    assert healthmsg.__all__ == sorted(HOMES)
+    assert healthmsg.__all__ == sorted(HOMES.keys() - {"RedisTokenStore", "SQLTokenStore", "TokenCipher"})
     assert len(healthmsg.__all__) > 60
 
 
@@ -94,7 +94,7 @@ def test_the_errors_are_there_as_soon_as_the_package_is() -> None:
 
 
 def test_dir_gives_what_is_public() -> None:
-    assert dir(healthmsg) == healthmsg.__all__
+    assert dir(healthmsg) == sorted(HOMES)
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
@@ -147,9 +147,10 @@ def test_a_name_is_loaded_when_it_is_first_used() -> None:
 
 
 @pytest.mark.slow
-def test_a_star_import_gives_every_public_name_and_no_other() -> None:
+def test_a_star_import_gives_every_public_name_and_loads_no_extra() -> None:
     names = in_a_fresh_interpreter(
-        "import json\nnames = {}\nexec('from healthmsg import *', names)\n"
+        "import json, sys\nfor extra in ('redis', 'sqlalchemy', 'cryptography', 'typer', 'opentelemetry'):\n"
+        "    sys.modules[extra] = None\nnames = {}\nexec('from healthmsg import *', names)\n"
         "print(json.dumps(sorted(set(names) - {'__builtins__'})))"
     )
 

@@ -41,7 +41,8 @@ class TokenCipher:
     """Encrypts tokens at rest, with keys that can be exchanged one after the other (extra `encryption`).
 
     The first key encrypts, all of them decrypt. To exchange a key: add the new one at the end, in all
-    processes; then put it first, in all of them; then call the store's `rotate`, and drop the old one. Each
+    processes; then put it first, in all of them; then call the store's `rotate`, and drop the old one. A
+    process that does not have the key of a token yet raises `TokenStoreError`, and leaves it as it is. Each
     key is what `new_key` returns: Fernet's, 32 bytes in URL-safe base64 (AES-128-CBC with HMAC-SHA256). It
     does not depend on the store, so keep it elsewhere.
 
@@ -68,10 +69,12 @@ class TokenCipher:
         White space or commas are between the keys, and the first one encrypts. Blocks for the file.
 
         Raises:
-            ConfigurationError: none of the two is set, or one key cannot be a key.
+            ConfigurationError: none of the two is set, or both are, or one key cannot be a key.
         """
         text, file = os.environ.get(KEYS_VARIABLE, ""), os.environ.get(KEYS_FILE_VARIABLE, "")
-        if file and not text:
+        if file and text.strip():
+            raise ConfigurationError(f"{KEYS_VARIABLE} and {KEYS_FILE_VARIABLE} are both set: unset one")
+        if file:
             text = _text_of(Path(file))
         if not text.strip():
             raise ConfigurationError(f"neither {KEYS_VARIABLE} nor {KEYS_FILE_VARIABLE} is set")

@@ -73,9 +73,10 @@ class RedisTokenStore:
     longer sends and saves nothing more under it. Only one that stops between sending a token call and saving
     its answer can leave the others with a refresh token that is used up.
 
-    What Redis acknowledges can be lost with its memory: switch `appendonly` on, and mind that a replica may
-    lag when it takes over. Where a sign-in that is lost is too dear, use `SQLTokenStore`. A cluster is not
-    supported. Use a store in one event loop, and end it with `close` or `async with`.
+    What Redis acknowledges can be lost with its memory: switch `appendonly` on, set `maxmemory-policy` to
+    `noeviction`, and mind that a replica may lag when it takes over. Where a sign-in that is lost is too
+    dear, use `SQLTokenStore`. A cluster is not supported. Use a store in one event loop, and end it with
+    `close` or `async with`.
 
     Raises:
         ConfigurationError: at once, for a URL or `lock_life` that cannot work.

@@ -61,9 +61,9 @@ class SQLTokenStore:
 
     While a user's token is renewed, the user's row is locked, and a row is made first where there is none.
     The lock ends with the connection. PostgreSQL ends that `lock_life` seconds after the process was last
-    heard of, which says so three times in that while; a process that stood still for longer sends and saves
-    nothing more under it. Only one that stops between sending a token call and saving its answer can leave
-    the others with a refresh token that is used up.
+    heard of, which says so three times in that while. A process that stood still for longer, or whose
+    connection has ended, sends and saves nothing more under it. Only one that stops between sending a token
+    call and saving its answer can leave the others with a refresh token that is used up.
 
     Raises:
         ConfigurationError: at once, for a database or a `lock_life` that cannot work.
@@ -125,7 +125,7 @@ class SQLTokenStore:
         """Keep others from renewing the user's token."""
         user_bytes(user)
         try:
-            async with self._locked_row(user) as rows, rows.hold.kept(rows.stay):
+            async with self._locked_row(user) as rows, rows.hold.kept(rows.stays):
                 yield rows
         except (SQLAlchemyError, OSError) as error:
             problem = TokenStoreError(f"The token store could not be locked: {describe(error)}.")
@@ -152,6 +152,7 @@ class SQLTokenStore:
                 elif await rows.is_locked(vault.row_of(user)):
                     # The wait for the lock may have taken long: its life is counted from now.
                     rows.hold = Hold(self._life, machine_seconds())
+                    rows.driver = (await connection.get_raw_connection()).driver_connection
                     await rows.stay()
                     yield rows
                     return
@@ -203,6 +204,8 @@ class _Rows:
         # A connection does one thing at a time.
         self._busy = asyncio.Lock()
         self.hold = Hold(0.0, 0.0)
+        self.driver: object = None
+        """The driver's own connection, which notices its end by itself."""
 
     def check_lock(self) -> None:
         """Do nothing, quickly, as long as the lock is certainly held.
@@ -210,6 +213,8 @@ class _Rows:
         Raises:
             TokenStoreError: it may be lost.
         """
+        if _has_ended(self.driver):
+            self.hold.lose()
         self.hold.check()
 
     async def load(self, user: str) -> Token | None:
@@ -247,6 +252,14 @@ class _Rows:
             await self._connection.execute(_STAY)
         return True
 
+    async def stays(self) -> bool:
+        """Do the same; return whether the lock is still held, which ends with the connection."""
+        try:
+            await self.stay()
+        except (SQLAlchemyError, OSError):
+            return False
+        return True
+
     async def vault(self) -> Vault | None:
         """Return what writes rows. It is read each time, since the table may have been emptied since."""
         name_key = await self._sealed(_NAMES)
@@ -276,6 +289,12 @@ class _Rows:
     async def _alone(self, what: str, work: Callable[[], Awaitable[T]]) -> T:
         async with self._busy:
             return await _asked(what, work)
+
+
+def _has_ended(driver: object) -> bool:
+    """Return whether a driver knows that its connection has ended: asyncpg is asked, psycopg says so."""
+    is_closed = getattr(driver, "is_closed", None)
+    return bool(is_closed() if is_closed is not None else getattr(driver, "closed", False))
 
 
 def _engine(url: str) -> AsyncEngine:

@@ -2,12 +2,16 @@
 
 import math
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from attrs import frozen
 
 from healthmsg.clock import machine_seconds
 from healthmsg.ratelimit.queue import Priority
 from healthmsg.ratelimit.window import SlidingWindow, Slot
+
+IN_HAND: Final = 0.5
+"""Seconds for which a call that has its grant may go on making its connection, before it leaves."""
 
 
 @frozen
@@ -18,7 +22,9 @@ class Grant:
     start: float
     """By the event loop's clock: from when on."""
     end: float
-    """By the machine's, which goes on while it sleeps: until when."""
+    """By the machine's, which goes on while it sleeps: until when it is kept for a call here, ..."""
+    last: float
+    """... and until when that call may leave."""
 
 
 class GrantedSlot(Slot):
@@ -26,13 +32,19 @@ class GrantedSlot(Slot):
 
     def __init__(self, window: "GrantWindow", priority: Priority) -> None:
         super().__init__(window, priority)
+        self._granted = window
         self.grant: Grant | None = window.pop()
 
     def sent(self) -> bool:
         """Note that the call leaves now, unless that is too late."""
-        if self.sent_at is None and (self.grant is None or machine_seconds() > self.grant.end):
+        if self.sent_at is not None:
+            return True
+        if self.grant is None or machine_seconds() > self.grant.last:
             return False
-        return super().sent()
+        super().sent()
+        # The store has counted it for as long as the call might have taken to leave.
+        self._granted.note_due(self)
+        return True
 
 
 class GrantWindow(SlidingWindow):
@@ -58,7 +70,7 @@ class GrantWindow(SlidingWindow):
         self.grants: list[Grant] = []
         """Not used yet, those first that can be used first."""
         self.back: dict[str, float] = {}
-        """When used ones come back, by the event loop's clock; minus infinity: they were not used."""
+        """When used ones come back at the latest, by the event loop's clock; minus infinity: unused."""
         self.taken: list[float] = []
         """When calls come back that another source let leave."""
         self._when_back = when_back
@@ -88,6 +100,11 @@ class GrantWindow(SlidingWindow):
         if isinstance(slot, GrantedSlot) and slot.grant is not None:
             self._give_back(slot.grant, min(due, slot.due))
 
+    def note_due(self, slot: GrantedSlot) -> None:
+        """Note that a call has left, and when its slot comes back without an answer."""
+        if slot.grant is not None:
+            self._give_back(slot.grant, slot.due)
+
     def add(self, grants: list[Grant]) -> None:
         """Put in what was granted."""
         self.grants += grants
@@ -95,8 +112,8 @@ class GrantWindow(SlidingWindow):
         self.wake()
 
     def pop(self) -> Grant | None:
-        """Take out a grant for a call; `None`: the last one has become too old meanwhile."""
-        self._drop_late()
+        """Take out a grant for a call, though it waited for the spacing; `None`: all are too old now."""
+        self._drop_late(IN_HAND)
         grant = None
         if self.grants and self.grants[0].start <= self.now():
             grant = self.grants.pop(0)
@@ -113,21 +130,24 @@ class GrantWindow(SlidingWindow):
     def busy_until(self, now: float) -> list[float]:
         """Return when each slot that is taken comes back at the latest."""
         self.count_returned(now)
-        held = [slot.due for slot in self.under_way if slot.held]
-        return [*held, *(due for due in self.back.values() if due > now), *self.taken]
+        held = [slot for slot in self.under_way if slot.held]
+        noted = {slot.grant.id for slot in held if isinstance(slot, GrantedSlot) and slot.grant is not None}
+        back = [due for id_, due in self.back.items() if due > now and id_ not in noted]
+        return [*(slot.due for slot in held), *back, *self.taken]
 
     def carry_over(self, busy: list[float]) -> None:
         """Count calls that another source let leave."""
         self.taken += busy
-        self._when_back()
+        if busy:  # else there may be no event loop yet
+            self._when_back()
 
     def occupy(self, due: float) -> None:
         """Count a call that another source let leave."""
         self.carry_over([due])
 
-    def _drop_late(self) -> None:
+    def _drop_late(self, more: float = 0.0) -> None:
         machine = machine_seconds()
-        late = [grant for grant in self.grants if grant.end < machine]
+        late = [grant for grant in self.grants if min(grant.end + more, grant.last) < machine]
         for grant in late:
             self.grants.remove(grant)
             self._give_back(grant, -math.inf)

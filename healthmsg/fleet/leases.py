@@ -154,7 +154,8 @@ class LeasedSource:
         """Return how it stands."""
         now = machine_seconds()
         held = self.window.total if now < self.window.usable_until else 0
-        away = None if self._away_since is None else now - self._away_since
+        is_known = self._task is not None and self._away_since is not None
+        away = now - (self._away_since or now) if is_known else None
         return LimitStats("postgresql", held, self._holder.workers or None, away)
 
     async def close(self) -> None:
@@ -173,8 +174,7 @@ class LeasedSource:
             task.cancel()
             self._store.terminate()
             self.window.clear()
-            with suppress(asyncio.CancelledError):
-                await task
+            await asyncio.wait([task])
 
     # --- the task
 
@@ -195,13 +195,13 @@ class LeasedSource:
 
     def _note_failure(self, error: Exception) -> None:
         self._holder.unclear()
-        self._holder.stop()
+        self._see_loss()
         self._store.terminate()
         if isinstance(error, _OtherTermsError):
             self._problem, self._is_hopeless = _OTHER_TERMS, False
             return
         self._problem, self._is_hopeless = self._store.problem_of(error)
-        if self._store.is_away(error):
+        if self._store.is_away(error) and not self._is_dividing:
             self._holder.go_on()
 
     async def _wait(self, seconds: float) -> None:
@@ -260,6 +260,8 @@ class LeasedSource:
                 break
             if holder.is_outdated(read):
                 self._budget -= _OF_A_CONFLICT
+                if self._is_turn_put_off():
+                    break
                 continue
             if not holder.renewed(read, machine_seconds(), needs) and not self._is_closing:
                 break
@@ -269,10 +271,16 @@ class LeasedSource:
                 break
             holder.refused()
             self._budget -= _OF_A_CONFLICT
-            if self._budget < -1 and not self._is_closing:
-                self._heard = True  # later
+            if self._is_turn_put_off():
                 break
         self._away_since, self._is_hopeless = None, False
+
+    def _is_turn_put_off(self) -> bool:
+        """Return whether it has been tried too often in a row, and is to be taken up again later."""
+        if self._budget >= -1 or self._is_closing:
+            return False
+        self._heard = True
+        return True
 
     # --- what comes from outside
 
@@ -282,7 +290,8 @@ class LeasedSource:
             self._changed.set()
 
     def _see_loss(self) -> None:
-        self._holder.stop()
+        if not self._is_dividing:  # then nothing in the window is on lease
+            self._holder.stop()
         self._changed.set()
 
     def _pause(self, seconds: float, asked: bool) -> None:  # noqa: FBT001 - the holder's
@@ -291,14 +300,19 @@ class LeasedSource:
     # --- without the store
 
     def _may_divide(self) -> bool:
-        return self._fallback == "divide" and bool(self._workers or self._holder.workers)
+        return self._fallback == "divide" and self._own_part() > 0
+
+    def _own_part(self) -> int:
+        """Return how many slots are this process's without the store; 0: that is not known, or none."""
+        workers = self._workers or self._holder.workers
+        return self._terms.calls // workers if workers else 0
 
     def _divide(self) -> None:
         """Take a part of the limit when all leases must be over, as each of the others does."""
         now = machine_seconds()
         over_at = max(self._holder.lease_until, self._away_since or now) + self._terms.longest_use(0.0)
-        part = self._terms.calls // (self._workers or self._holder.workers)
-        if self._is_dividing or now < over_at or not part:
+        part = self._own_part()
+        if self._is_dividing or now < over_at:
             return
         self._is_dividing = True
         self.window.clear()

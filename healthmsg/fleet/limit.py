@@ -51,18 +51,20 @@ class SharedLimit:
     nothing. It needs some three statements a second. A process that dies is missed after 1.5 s, one that is
     suspended or cut off after 2.5 s; until then its slots are not used.
 
-    With Redis or Valkey (`redis://…`, extra `redis`) each call asks for its slot, one way there and back, and
-    a slot goes to the process that needs it at that moment: the better one for interactive traffic between
-    bulk sending. After the store has lost its memory, by a restart or a failover, no call is made for an
-    interval and `arrival`. A cluster is not supported.
+    With Redis or Valkey (`redis://…`, `rediss://…`, `unix://…`, `valkey://…`; extra `redis`) each call asks
+    for its slot, one way there and back, and a slot goes to the process that needs it at that moment: the
+    better one for interactive traffic between bulk sending. No call is made for two seconds when the limit is
+    used for the very first time, and after the store has lost its memory, by a restart or a failover. A
+    cluster is not supported.
 
     When the store is away, calls go on with what is leased, and wait for some seconds. Then, with
     `fallback="stop"`, they fail with `LimitUnavailableError` until it is back. With `"divide"` each process
     makes its part of the calls: the limit by `workers`, or by the number of processes last seen. That is only
-    right if the store is away for all of them.
+    right if the store is away for all of them. Where that number is not known, or there are more processes
+    than calls, they fail all the same.
 
     A client that sends with a PostgreSQL journal and has no `rate_limit` of its own shares its limit over the
-    journal's database by itself.
+    journal's database by itself, while that journal is open. `client.stats().limit` says how it stands.
 
     Raises:
         ConfigurationError: it cannot be a store, or an option cannot be right.

@@ -5,12 +5,11 @@ import logging
 import math
 import secrets
 from contextlib import suppress
-from heapq import heapify, heappop, heappush
 from typing import Any, Final, Literal
 
 from healthmsg.aio import finished, start
 from healthmsg.clock import machine_seconds
-from healthmsg.fleet.grants import Grant, GrantWindow
+from healthmsg.fleet.grants import IN_HAND, Grant, GrantWindow
 from healthmsg.fleet.redis_script import SCRIPT
 from healthmsg.log import log
 from healthmsg.ratelimit.limiter import RateLimit
@@ -19,8 +18,9 @@ from healthmsg.ratelimit.window import LimitStats
 from healthmsg.redis_client import RedisError, connect
 
 _MICRO: Final = 1_000_000
-# Seconds for which a grant may be used, besides the way from the store and back.
-_GOOD_FOR: Final = 0.03
+# Seconds for which a grant is kept, besides the way from the store and back: it may have to wait for the
+# spacing behind another one, and the event loop may be busy.
+_GOOD_FOR: Final = 0.08
 _LONGEST_GOOD_FOR: Final = 0.3
 # Seconds that a grant may have waited here when more are asked for.
 _BEHIND: Final = 0.008
@@ -32,6 +32,8 @@ _CLOSER: Final = 0.9
 _PLACE_LIFE: Final = 0.1
 # Seconds after which the store learns of calls that came back, if there is nothing else to ask.
 _REPORT_AFTER: Final = 0.1
+# Seconds after which a process without calls says that it is there: the store counts those of the last ten.
+_BEAT: Final = 4.0
 # Seconds: how long the store may take to answer, ...
 _LONGEST_ANSWER: Final = 1.0
 # ... how long calls wait for one that is away, and the waits between two attempts.
@@ -51,6 +53,10 @@ _AWAY: Final = (
 _OTHER_TERMS: Final = (
     "another process shares this limit by other terms: all must have the same RateLimit. Give this limit"
     " another name, or stop the other processes first"
+)
+_TOO_LATE: Final = (
+    "the limit of calls is shared over a Redis whose answers come too late to be used: something blocks this"
+    " process's event loop, its machine is overloaded, or the way to the store is long"
 )
 _DIVIDES: Final = (
     "the Redis of the shared limit is away (%(problem)s): this process makes %(part)d calls of it"
@@ -86,8 +92,7 @@ class RedisSource:
         self._task: asyncio.Task[None] | None = None
         self._poked = asyncio.Event()
         self._in_queue = (False, False, False)
-        self._ask_at = math.inf
-        self._report_at = math.inf
+        self._ask_at = self._report_at = self._beat_at = math.inf
         self._pause: tuple[float, float] | None = None
         """Until when, by our clock, and until when as the service asked; not said yet."""
         self._paused_until = -math.inf
@@ -98,10 +103,11 @@ class RedisSource:
         """How much of the store's time has passed since this process first asked, as far as was heard."""
         self._ahead = math.inf
         """By how much our clock is ahead of that, at most."""
-        self._was_set = False
+        self._was_set = self._is_refused = False
         self._away_since: float | None = None
         self._problem = ""
-        self._is_refused = False
+        self._late_since: float | None = None
+        """Since when all that was granted was too old when it came."""
         self._part: _Part | None = None
         self.window: GrantWindow
 
@@ -143,7 +149,7 @@ class RedisSource:
         if self._is_refused:
             return StoreAwayError(_OTHER_TERMS)
         away = self._away_for()
-        if away is None or away < _PATIENCE or self._part is not None:
+        if away is None or away < self._patience() or self._part is not None:
             return None
         return StoreAwayError(_AWAY.format(seconds=away, problem=self._problem))
 
@@ -154,17 +160,23 @@ class RedisSource:
     async def close(self) -> None:
         """Say what came back, and end."""
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
-        if self._limiter is not None and self._seen_workers is not None and self._away_since is None:
-            self.window.give_all_back()
-            with suppress(RedisError, OSError, TimeoutError):
-                async with asyncio.timeout(_LONGEST_CLOSE):
-                    await self._ask((0, 0, 0))
-                    await finished(_answer(self._redis.zrem(self._keys[-1], self._me)))
-        with suppress(RedisError, OSError):
-            await finished(self._redis.aclose())
+        try:
+            if task is not None:
+                task.cancel()
+                await asyncio.wait([task])
+            await self._leave()
+        finally:
+            with suppress(RedisError, OSError):
+                await finished(self._redis.aclose())
+
+    async def _leave(self) -> None:
+        if self._seen_workers is None or self._away_since is not None:
+            return
+        self.window.give_all_back()
+        with suppress(RedisError, OSError, TimeoutError):
+            async with asyncio.timeout(_LONGEST_CLOSE):
+                await self._ask((0, 0, 0))
+                await finished(_answer(self._redis.zrem(self._keys[-1], self._me)))
 
     # --- the task
 
@@ -182,7 +194,7 @@ class RedisSource:
                 wait = _FIRST_WAIT
 
     async def _until_there_is_something_to_ask(self) -> None:
-        while (left := min(self._ask_at, self._report_at) - self._now()) > 0 or not self._has_to_ask():
+        while (left := self._next_turn() - self._now()) > 0 or not self._has_to_ask():
             self._poked.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(None if left == math.inf else max(0.0, left)):
@@ -191,15 +203,19 @@ class RedisSource:
             if not self._has_to_ask():
                 self._ask_at = self._report_at = math.inf
 
+    def _next_turn(self) -> float:
+        return min(self._ask_at, self._report_at, self._beat_at)
+
     def _has_to_ask(self) -> bool:
         window = self.window
-        if self._away_since is not None or self._is_refused:
+        if self._away_since is not None or self._is_refused or self._beat_at <= self._now():
             return True
         return bool(self._pause or window.back or window.taken or any(self._wanted()) or any(self._in_queue))
 
     async def _turn(self) -> None:
         wanted = self._wanted()
         asked_at = machine_seconds()
+        self._beat_at = self._now() + _BEAT
         answer = await self._ask(wanted)
         answered_at = machine_seconds()
         if answer[0] == b"terms":
@@ -208,6 +224,9 @@ class RedisSource:
             self._ask_at = self._now() + _LONGEST_WAIT
             return
         self._note_back()
+        if self._part is not None:
+            self._end_part()
+            return
         wait, paused, asked, elapsed, workers = (int(value) / _MICRO for value in answer[1:6])
         self._seen_workers = round(workers * _MICRO)
         trip = answered_at - asked_at
@@ -221,7 +240,7 @@ class RedisSource:
         self._last = asked_at, answered_at
         self._compare_clocks(elapsed)
         self._hear_pause(paused, asked)
-        self._take(answer[8:], asked_at)
+        self._take(answer[8:], asked_at, answered_at)
         granted = len(answer[8:]) // 2
         self._in_queue = _still_wanted(wanted, granted)
         self._ask_at = self._now() + wait if wait else math.inf
@@ -230,7 +249,7 @@ class RedisSource:
     async def _ask(self, wanted: tuple[int, int, int]) -> list[Any]:
         rate, window, now = self._rate, self.window, self._now()
         good_for = self._good_for()
-        hold = window.longest_hold + good_for
+        hold = window.longest_hold + good_for + IN_HAND
         pause = self._pause or (-math.inf, -math.inf)
         arguments: list[str | int] = [
             *(self._me, secrets.token_hex(4), int(self._was_set), rate.calls),
@@ -238,7 +257,8 @@ class RedisSource:
             *(
                 _micro(hold),
                 _micro(self._ahead_for()),
-                _micro(hold + _MARGIN),
+                # Others may be slower than this process.
+                _micro(window.longest_hold + _LONGEST_GOOD_FOR + IN_HAND + _MARGIN),
                 _micro(_PLACE_LIFE),
             ),
             *(_micro(max(0.0, until - now)) for until in pause),
@@ -259,22 +279,33 @@ class RedisSource:
             self._pause = self._pause or said
             raise
         self._was_set = False
-        for id_ in reported:
-            window.back.pop(id_, None)
+        for id_, due in reported.items():
+            if window.back.get(id_) == due:  # else its call was answered meanwhile
+                del window.back[id_]
         del window.taken[: len(taken)]
         self._report_at = math.inf if not window.back else self._now() + _REPORT_AFTER
         return answer
 
-    def _take(self, granted: list[Any], asked_at: float) -> None:
+    def _take(self, granted: list[Any], asked_at: float, answered_at: float) -> None:
         """Put in what was granted: to be used from the moment that the store said, and for a while."""
         now, good_for = min(self._now(), self._ahead + self._since_known), self._good_for()
         grants = []
         for id_, delay in zip(granted[::2], granted[1::2], strict=True):
             seconds = int(delay) / _MICRO
             name = id_.decode() if isinstance(id_, bytes) else str(id_)
-            grants.append(Grant(name, now + seconds, asked_at + seconds + good_for))
-        if grants:
-            self.window.add(grants)
+            end, last = asked_at + seconds + good_for, asked_at + seconds + good_for + IN_HAND
+            # On a slow machine the way may have taken longer than the last ones.
+            grants.append(Grant(name, now + seconds, min(max(end, answered_at + _GOOD_FOR), last), last))
+        if not grants:
+            return
+        self.window.add(grants)
+        if answered_at < max(grant.last for grant in grants):
+            self._late_since = None
+        elif self._late_since is None:
+            self._late_since = answered_at
+        elif answered_at - self._late_since > _PATIENCE and self._limiter is not None:
+            self._late_since = None  # calls after these wait as long again
+            self._limiter.fail_waiting(lambda: StoreAwayError(_TOO_LATE))
 
     def _good_for(self) -> float:
         return min(_GOOD_FOR + 2 * self._round_trip, _LONGEST_GOOD_FOR)
@@ -351,17 +382,12 @@ class RedisSource:
     def _note_back(self) -> None:
         self._away_since = None
         self._is_refused = False
-        if self._part is not None:
-            self.window.give_all_back()
-            self.window.taken += [*self._part.dues(self.window)]
-            self.window.back.clear()
-            self._part = None
 
     async def _stay_away(self, seconds: float) -> None:
         """Wait before the next attempt, and after some patience fail calls or go on with a part."""
         self._ask_at = -math.inf
-        if self.problem() is not None and self._fallback == "divide":
-            part = max(1, self._rate.calls // (self._workers or self._seen_workers or self._rate.calls))
+        part = self._own_part()
+        if self._part is None and part and (self._away_for() or 0.0) >= self._patience():
             self._part = _Part(part, self.window.busy_until(self._now()))
             log(logging.WARNING, _DIVIDES, problem=self._problem, part=part)
         if self._part is not None:
@@ -370,6 +396,26 @@ class RedisSource:
         if self.problem() is not None:
             self._fail()
         await asyncio.sleep(seconds)
+
+    def _own_part(self) -> int:
+        """Return how many slots are this process's without the store; 0: none, or it must not go on so."""
+        workers = self._workers or self._seen_workers
+        return self._rate.calls // workers if workers and self._fallback == "divide" else 0
+
+    def _patience(self) -> float:
+        """Return for how many seconds calls wait; with parts, until what the store granted must be over."""
+        if not self._own_part():
+            return _PATIENCE
+        return max(_PATIENCE, self.window.longest_hold + _LONGEST_GOOD_FOR + IN_HAND)
+
+    def _end_part(self) -> None:
+        """Let all begin again as with a new store: the others may go on with their parts for a moment."""
+        self.window.give_all_back()
+        self.window.back.clear()
+        self._part = None
+        self._was_set = True
+        self._forget_clock()
+        self._ask_at = -math.inf
 
     def _fail(self) -> None:
         if self._limiter is not None:
@@ -380,9 +426,9 @@ class RedisSource:
         end = self._now() + seconds
         while (now := self._now()) < end:
             part.count_back(self.window, now)
-            if any(self._wanted()) and part.take(now):
+            if any(self._wanted()) and (id_ := part.take()):
                 good_until = machine_seconds() + _GOOD_FOR
-                self.window.add([Grant(part.new_id(), now, good_until)])
+                self.window.add([Grant(id_, now, good_until, good_until + IN_HAND)])
             await asyncio.sleep(min(0.01, end - now))
 
 
@@ -390,34 +436,26 @@ class _Part:
     """Some slots of the limit, which this process grants itself while the store is away."""
 
     def __init__(self, slots: int, busy: list[float]) -> None:
-        self._free_at = [*sorted(busy)[:slots], *([-math.inf] * max(0, slots - len(busy)))]
-        heapify(self._free_at)
-        self._out = 0
+        self._slots = slots
+        self._due = {f"busy:{n}": due for n, due in enumerate(busy)}
+        """When those come back that are taken; infinity: it is not known yet."""
         self._ids = 0
 
-    def new_id(self) -> str:
-        """Return the name of a grant."""
+    def take(self) -> str:
+        """Take a slot that is free and return its name; an empty one if there is none."""
+        if len(self._due) >= self._slots:
+            return ""
         self._ids += 1
-        return f"own:{self._ids}"
-
-    def take(self, now: float) -> bool:
-        """Take a slot that is free; return whether there was one."""
-        if self._free_at and self._free_at[0] <= now:
-            heappop(self._free_at)
-            self._out += 1
-            return True
-        return False
+        id_ = f"own:{self._ids}"
+        self._due[id_] = math.inf
+        return id_
 
     def count_back(self, window: GrantWindow, now: float) -> None:
-        """Take back what was used, and what is still under way after its time."""
+        """Take back what was not used, and what can be counted no more."""
         window.count_returned(now)
-        for id_ in [id_ for id_ in window.back if id_.startswith("own:")]:
-            heappush(self._free_at, window.back.pop(id_))
-            self._out -= 1
-
-    def dues(self, window: GrantWindow) -> list[float]:
-        """Return when all come back that were used."""
-        return [*(due for due in self._free_at if due > -math.inf), *window.busy_until(window.now())]
+        for id_ in self._due.keys() & window.back.keys():
+            self._due[id_] = window.back.pop(id_)
+        self._due = {id_: due for id_, due in self._due.items() if due > now}
 
 
 def _still_wanted(wanted: tuple[int, int, int], granted: int) -> tuple[bool, bool, bool]:

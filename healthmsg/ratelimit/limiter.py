@@ -181,7 +181,7 @@ class Limiter:
         """Wait for a slot in the queue.
 
         Raises:
-                LongPauseError: there is a longer pause than the owner waits for.
+            LongPauseError: there is a longer pause than the owner waits for.
             StoreAwayError: what the limit is shared over cannot be reached.
         """
         asked = self._window.now()

@@ -157,7 +157,9 @@ class _OutgoingRequest(aiohttp.ClientRequest):
                 self.write_bytes = partial(_check_before_write, request, self.write_bytes)  # type: ignore[method-assign]
             current = request.current
             if current.slot is not None and not current.slot.sent():
-                # The machine has slept, or the store is away: the slot is another worker's by now.
+                # The machine has slept, the store is away, or the connection took long to make: the slot is
+                # another worker's by now. The connection is kept, so that the next try finds it made.
+                conn.release()
                 raise aiohttp.ClientConnectionError
             current.has_left = True
         return super().send(conn)

@@ -55,6 +55,9 @@ def test_keys_come_from_the_environment_or_from_a_file(
     file.write_text(f"{new}\n{old}\n")
     assert TokenCipher.from_env().decrypt(TokenCipher(old).encrypt(b"x")) == b"x"
     monkeypatch.setenv("HEALTHMSG_TOKEN_KEYS", f"{old}, {new}")
+    with pytest.raises(ConfigurationError, match="both set"):
+        TokenCipher.from_env()
+    monkeypatch.delenv("HEALTHMSG_TOKEN_KEYS_FILE")
     assert TokenCipher(old).decrypt(TokenCipher.from_env().encrypt(b"x")) == b"x"
 
 

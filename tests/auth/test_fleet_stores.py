@@ -343,3 +343,30 @@ async def test_an_engine_of_ones_own_is_used(database: str) -> None:
     await enter(store)
     assert await store.load(USER) == expiring()
     await engine.dispose()
+
+
+@pytest.mark.parametrize("notices", [True, False], ids=["by the driver", "by the next question"])
+async def test_a_lock_ends_with_its_connection(
+    database: str, monkeypatch: pytest.MonkeyPatch, notices: bool
+) -> None:
+    """The database was started again: another process has the lock at once, long before its life is over."""
+    store = SQLTokenStore(database, TokenCipher(KEY), lock_life=30.0 if notices else 0.9)
+    await store.save(USER, expiring())
+    if not notices:
+        monkeypatch.setattr("healthmsg.auth.sql_store._has_ended", lambda _: False)
+    with pytest.raises(TokenStoreError) as caught:  # noqa: PT012 - leaving it fails, too
+        async with store.lock(USER) as locked:
+            locked.check_lock()
+            began = asyncio.get_running_loop().time()
+            async with store._engine.begin() as connection:
+                await connection.exec_driver_sql(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE pid <> pg_backend_pid() AND datname = current_database()"
+                )
+            await enter(SQLTokenStore(database, TokenCipher(KEY)))
+            with pytest.raises(TokenStoreError, match="lost"):  # noqa: PT012 - it is asked until then
+                while True:
+                    locked.check_lock()
+                    await asyncio.sleep(0.005)
+            assert asyncio.get_running_loop().time() - began < 0.8
+    assert_tells_no_secret(caught.value)

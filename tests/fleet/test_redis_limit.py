@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
+import aiohttp
 import pytest
 
-from healthmsg import Client, Environment, RateLimit
+from healthmsg import Client, Environment, RateLimit, Retries
+from healthmsg.clock import machine_seconds
 from healthmsg.errors import ConfigurationError
 from healthmsg.fleet import redis as redis_module
 from healthmsg.fleet.grants import Grant, GrantedSlot
@@ -25,14 +27,20 @@ from tests.redis_server import RedisServer
 # Quick, so that what takes an interval takes little time.
 RATE = RateLimit(calls=8, per=0.2, arrival=0.02)
 QUARANTINE = RATE.per + RATE.arrival
+# How long a call may make its connection with a slot in hand.
+IN_HAND = 0.1
 Opening = Callable[..., Limiter]
 
 
 @pytest.fixture
 async def opening(
-    redis_url: str, redis_prefix: str, nothing_reaches_the_event_loop: None
+    redis_url: str,
+    redis_prefix: str,
+    nothing_reaches_the_event_loop: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Opening]:
     """Return what makes another limiter that shares the limit of this test."""
+    hold_in_hand_for(IN_HAND, monkeypatch)
     async with AsyncExitStack() as stack:
 
         def make(url: str = redis_url, rate: RateLimit = RATE, **options: Any) -> Limiter:
@@ -42,6 +50,12 @@ async def opening(
             return limiter
 
         yield make
+
+
+def hold_in_hand_for(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("healthmsg.fleet.grants.IN_HAND", seconds)
+    monkeypatch.setattr(redis_module, "IN_HAND", seconds)
+    monkeypatch.setattr(redis_module, "_LONGEST_GOOD_FOR", 0.1)
 
 
 def source_of(limiter: Limiter) -> RedisSource:
@@ -118,7 +132,7 @@ async def test_a_grant_that_is_used_too_late_does_not_leave_and_goes_back(
     worker = opening()
     await call(worker)
     slot = await worker.acquire(Priority.INTERACTIVE)
-    time.sleep(0.05)  # noqa: ASYNC251 - the event loop is busy
+    time.sleep(0.3)  # noqa: ASYNC251 - the event loop is busy
     assert not slot.sent()
     slot.release_unused()
     await call(worker)
@@ -127,6 +141,73 @@ async def test_a_grant_that_is_used_too_late_does_not_leave_and_goes_back(
     assert slot.grant is not None
     assert await store.zscore(f"healthmsg:limit:{{{redis_prefix}}}:slots", slot.grant.id) is None
     await store.aclose()
+
+
+async def test_the_store_counts_a_call_from_when_it_left_though_it_has_no_answer(
+    opening: Opening, redis_url: str, redis_prefix: str
+) -> None:
+    worker = opening()
+    await call(worker)
+    slot = await worker.acquire(Priority.INTERACTIVE)
+    await asyncio.sleep(0.04)  # the connection is made
+    assert slot.sent()
+    left_at, store = worker.now(), connect(redis_url, 1.0)
+    await asyncio.sleep(0.12)  # it is reported
+    assert isinstance(slot, GrantedSlot)
+    assert slot.grant is not None
+    due = await store.zscore(f"healthmsg:limit:{{{redis_prefix}}}:slots", slot.grant.id)
+    seconds, micro = await store.time()
+    assert due is not None
+    left = due / 1e6 - (seconds + micro / 1e6)
+    assert abs(left - (left_at + QUARANTINE - worker.now())) < 0.02
+    await store.aclose()
+
+
+async def test_an_answer_that_comes_while_the_store_is_told_is_told_it_too(
+    opening: Opening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = opening()
+    await call(worker)
+    source, slot = source_of(worker), await leave(worker)
+    assert isinstance(slot, GrantedSlot)
+    assert slot.grant is not None
+    script = source._script
+
+    async def answer_meanwhile(*arguments: Any) -> Any:
+        slot.answered()
+        return await script(*arguments)
+
+    await asyncio.sleep(0.01)
+    monkeypatch.setattr(source, "_script", answer_meanwhile)
+    due = source.window.back[slot.grant.id]
+    await source._ask((0, 0, 0))
+    assert source.window.back[slot.grant.id] < due
+
+
+@pytest.mark.parametrize(("seconds", "retries"), [(0.1, Retries.none()), (0.6, Retries(max_wait=0.0))])
+async def test_a_connection_that_takes_long_to_make_costs_no_call(
+    redis_url: str, sandbox: Any, monkeypatch: pytest.MonkeyPatch, seconds: float, retries: Retries
+) -> None:
+    """A slot in hand outlasts the making of most; and of the others each is kept for the next try."""
+    connect_at_once, made = aiohttp.TCPConnector.connect, 0
+
+    async def connect_slowly(*args: Any) -> Any:
+        nonlocal made
+        connection = await connect_at_once(*args)
+        if connection.protocol not in seen:
+            seen.append(connection.protocol)
+            made += 1
+            await asyncio.sleep(seconds)
+        return connection
+
+    seen: list[object] = []
+    monkeypatch.setattr(aiohttp.TCPConnector, "connect", connect_slowly)
+    environment: Environment = sandbox.environment
+    limit = SharedLimit(redis_url, rate=RATE)
+    token = sandbox.issue_token()
+    async with Client(token, environment=environment, rate_limit=limit, retries=retries) as client:
+        await client.me.get()
+    assert made == 1
 
 
 async def test_a_worker_asks_for_no_more_than_it_uses_soon(
@@ -158,6 +239,22 @@ async def test_a_worker_that_is_gone_holds_its_slots_for_an_interval_only(openin
     assert min(left) - last < 5 * RATE.per
 
 
+async def test_a_worker_without_calls_is_counted_as_long_as_it_is_there(
+    opening: Opening, redis_url: str, redis_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the others would take its part as well, when the store is away and they divide the limit."""
+    monkeypatch.setattr(redis_module, "_BEAT", 0.05)
+    worker, store = opening(), connect(redis_url, 1.0)
+    await call(worker)
+    seen = []
+    for _ in range(2):
+        await asyncio.sleep(0.3)  # what came back has been reported
+        key = f"healthmsg:limit:{{{redis_prefix}}}:workers"
+        seen.append(await store.zscore(key, source_of(worker)._me) or 0.0)
+    await store.aclose()
+    assert seen[1] > seen[0]
+
+
 async def test_a_pause_is_kept_by_all(opening: Opening) -> None:
     first, second = opening(), opening()
     await asyncio.gather(call(first), call(second))
@@ -167,6 +264,36 @@ async def test_a_pause_is_kept_by_all(opening: Opening) -> None:
     await asyncio.sleep(0.05)
     assert await call(second) - began >= 0.4
     assert 0.3 < second.adaptive.asked_until - began < 0.6
+
+
+def test_a_grant_is_kept_for_longer_than_two_calls_are_apart() -> None:
+    rate = RateLimit()
+    assert 2 * rate.per / rate.calls < redis_module._GOOD_FOR
+
+
+async def test_a_call_that_waited_for_the_spacing_has_a_grant_that_is_a_little_late(opening: Opening) -> None:
+    worker = opening()
+    await call(worker)
+    window, now, machine = source_of(worker).window, worker.now(), machine_seconds()
+    late = Grant("late:1:0", now, machine - 0.001, machine + 1.0)
+    window.add([Grant("gone:1:0", now, machine - 1.0, machine - 0.5), late])
+    slot = window.make_slot(window, Priority.INTERACTIVE)
+    assert isinstance(slot, GrantedSlot)
+    assert slot.grant is late
+    assert slot.sent()
+    assert not window.grants
+
+
+async def test_calls_do_not_wait_for_ever_where_all_that_is_granted_comes_too_late(
+    opening: Opening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = opening()
+    monkeypatch.setattr(redis_module, "_PATIENCE", 0.2)
+    with monkeypatch.context() as late:
+        hold_in_hand_for(-10.0, late)
+        with pytest.raises(StoreAwayError, match="too late"):
+            await call(worker)
+    await call(worker)
 
 
 # --- the store's clock and its terms
@@ -279,7 +406,36 @@ async def test_while_the_store_is_away_a_worker_may_go_on_with_its_part(
     assert most_in_an_interval([*left, *back]) <= RATE.calls
 
 
+async def test_a_part_is_used_again_while_the_service_answers_late(
+    opening: Opening, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_module, "_PATIENCE", 0.2)
+    worker = opening(own_redis.url, fallback="divide", workers=4)
+    await call(worker)
+    own_redis.stop()
+    for _ in range(5):  # no call of these is answered
+        await leave(worker)
+
+
+async def test_where_each_has_less_than_a_call_none_goes_on(
+    opening: Opening, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_module, "_PATIENCE", 0.2)
+    worker = opening(own_redis.url, fallback="divide", workers=RATE.calls + 1)
+    own_redis.stop()
+    with pytest.raises(StoreAwayError, match="not answered"):
+        await call(worker)
+
+
 # --- SharedLimit
+
+
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:1", "rediss://127.0.0.1:1", "postgresql://127.0.0.1:1/x"])
+def test_a_client_with_a_shared_limit_can_be_made_without_an_event_loop(url: str) -> None:
+    environment = Environment("test", "https://api.example/v1")
+    client = Client("token", environment=environment, rate_limit=SharedLimit(url))
+    assert client.stats().limit.store_away_for is None
+    asyncio.run(client.close())
 
 
 @pytest.mark.parametrize("scheme", ["redis", "rediss", "valkey"])

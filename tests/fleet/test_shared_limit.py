@@ -10,6 +10,7 @@ import pytest
 from healthmsg import Client, Outgoing, RateLimit, Retries, SharedLimit
 from healthmsg.errors import ConfigurationError, LimitUnavailableError
 from healthmsg.fleet.leases import LeasedSource
+from healthmsg.fleet.postgresql import PostgresqlLedger
 from healthmsg.ratelimit.limiter import Limiter
 from healthmsg.ratelimit.queue import Priority
 from healthmsg.ratelimit.source import StoreAwayError
@@ -117,9 +118,55 @@ async def test_with_divide_each_goes_on_with_its_part(monkeypatch: pytest.Monkey
         async with asyncio.timeout(5):
             for _ in range(2):
                 (await limiter.acquire(Priority.INTERACTIVE)).sent()
-        # Not before all leases of the others must be over.
-        assert loop.time() - began > 1.2
+            # Not before all leases of the others must be over.
+            assert loop.time() - began > 1.2
+            for _ in range(6):  # so long that the store has been tried again
+                assert (await limiter.acquire(Priority.INTERACTIVE)).sent()
         assert limiter.stats().held == 2
+    finally:
+        await limiter.close()
+
+
+@pytest.mark.slow
+@pytest.mark.thorough
+async def test_who_has_divided_goes_on_with_the_others_when_the_store_is_back(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect, is_away = PostgresqlLedger.connect, True
+
+    async def connect_if_it_is_there(ledger: PostgresqlLedger, patience: float) -> None:
+        if is_away:
+            raise ConnectionRefusedError
+        await connect(ledger, patience)
+
+    monkeypatch.setattr(PostgresqlLedger, "connect", connect_if_it_is_there)
+    monkeypatch.setattr("healthmsg.fleet.leases._PATIENCE", 0.1)
+    shared = SharedLimit(database, rate=FAST, fallback="divide", workers=2)
+    limiters, left = [shared.limiter(API) for _ in range(2)], list[float]()
+    sending = [asyncio.create_task(call_for(9.0, limiter, left, Priority.BACKGROUND)) for limiter in limiters]
+    await asyncio.sleep(4)
+    divided, is_away = len(left), False
+    await asyncio.gather(*sending)
+    stats = [limiter.stats() for limiter in limiters]
+    for limiter in limiters:
+        await limiter.close()
+
+    assert divided > 30
+    assert len(left) - divided > 30
+    assert most_within(FAST.per, left) <= FAST.calls
+    assert [(at.workers, at.store_away_for) for at in stats] == [(2, None), (2, None)]
+
+
+async def test_with_less_than_a_call_for_each_none_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("healthmsg.fleet.leases._PATIENCE", 0.1)
+    shared = SharedLimit(
+        "postgresql://127.0.0.1:1/nowhere", rate=FAST, fallback="divide", workers=FAST.calls + 1
+    )
+    limiter = shared.limiter(API)
+    try:
+        async with asyncio.timeout(5):
+            with pytest.raises(StoreAwayError, match="See to the store"):
+                await limiter.acquire(Priority.INTERACTIVE)
     finally:
         await limiter.close()
 

@@ -17,6 +17,12 @@ connection ends. Who sees that the lock is gone waits an interval, `arrival` and
 So a process that sees its connection end stops until it knows which of two things happened: the store is
 away, and then others cannot see anything either, or only the session ended, and then it writes at once.
 
+That such a process hears of the end within 0.1 s is assumed. One that does not, and goes on, could use what
+is left of its lease while others have its slots. When the network is cut, that does no harm: the store gives
+a session up so late that the lease is over. It takes a session that is ended by hand or by a proxy, of a
+process that stands still at that moment, or that is cut off then. To wait for the rest of the lease as well
+would keep the slots of each process that dies for 2.4 s and not for 1.2.
+
 **Slots are handed over while they rest.** A slot whose call was answered comes back at a moment that its
 holder knows. What it owes to others it gives away with the seconds that are left to rest; the next one
 counts them from when it learns of it. So nothing stands idle, and a saturated holder pays at once. Only what

@@ -178,6 +178,8 @@ class Holder:
         me = None if ledger is None else ledger.members.get(self.id)
         if ledger is None or me is None or self.id not in read.beats:
             return True
+        if read.server != self._server:  # it may have lost what it had handed out last
+            self._given = min(self._given, me.given)
         self._settle_attempt(me)
         self._take_gifts(me.given, me.gifts)
         if me.lock == self.lock:  # else others may miss the old one
