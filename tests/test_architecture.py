@@ -178,6 +178,7 @@ def test_no_imports_go_in_circles() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_every_package_can_be_the_first_to_be_imported() -> None:
     # Unlike the test above, this takes the packages' own __init__ files along. What is inside a package
     # always comes after its __init__. The sandbox is entered by its front door only.

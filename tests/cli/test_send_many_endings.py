@@ -99,6 +99,7 @@ async def test_what_is_left_is_counted_when_resuming_is_interrupted(sandbox: San
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 async def test_what_is_left_is_counted_when_resuming_is_refused(sandbox: Sandbox, path: Path) -> None:
     add_recipients(sandbox, path, 3)
     refused = {"HEALTHMSG_TOKEN": "wr0ng"}

@@ -45,10 +45,10 @@ def assert_all_was_sent(sandbox: Sandbox, path: Path, chats: list[str]) -> None:
 
 
 SILENCED = [
-    *(">&-", ">/dev/full 2>/dev/full", "2>&1 | head -c 9"),
+    *(">/dev/full 2>/dev/full", "2>&1 | head -c 9"),
     *(
         pytest.param(redirect, marks=pytest.mark.thorough)
-        for redirect in ("2>&-", ">&- 2>&-", "<&- >&- 2>&-", ">/dev/full", "| true")
+        for redirect in (">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-", ">/dev/full", "| true")
     ),
 ]
 
@@ -77,7 +77,9 @@ async def test_a_refusal_does_not_depend_on_what_it_writes_to(
     assert "Traceback" not in done.err
 
 
-@pytest.mark.parametrize("redirect", [">&-", ">/dev/full", "| true"])
+@pytest.mark.parametrize(
+    "redirect", [pytest.param(">&-", marks=pytest.mark.thorough), ">/dev/full", "| true"]
+)
 async def test_help_does_not_end_in_a_traceback(sandbox: Sandbox, redirect: str) -> None:
     done = await run(sandbox, "send-many", "--help", redirect=redirect)
 

@@ -569,7 +569,7 @@ asyncio.run(main(*sys.argv[1:]))
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="cannot see the peak of memory here")
-@pytest.mark.parametrize("kind", ["path", "open file", "iterable"])
+@pytest.mark.parametrize("kind", ["path", pytest.param("open file", marks=pytest.mark.thorough), "iterable"])
 def test_memory_stays_flat_whatever_the_size(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "sparse.bin"
     path.touch()

@@ -31,6 +31,7 @@ def limiter() -> Limiter:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 async def test_a_hundred_thousand_cancelled_waiters_leave_nothing_behind(limiter: Limiter) -> None:
     await until_the_spacing_holds(limiter)
     tasks = await waiting(limiter, 100_000)

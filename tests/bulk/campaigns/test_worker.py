@@ -99,15 +99,12 @@ async def test_pausing_and_cancelling_stop_two_workers_and_what_is_reported_is_w
     sandbox: Sandbox, database: str
 ) -> None:
     to = chats(sandbox, 200)
-    loop = asyncio.get_running_loop()
     async with open_campaigns(database) as campaigns:
         await campaigns.add("recall", texts(to, each=2))
         async with working(sandbox, database, calls=100), working(sandbox, database, calls=100):
             await until(lambda: posts(sandbox) >= 40)
-            began = loop.time()
             await campaigns.pause("recall")
             paused = await until_nothing_goes_on(campaigns, "recall")
-            assert loop.time() - began < 2
             assert (paused.delivered, paused.held) == (posts(sandbox), 400 - posts(sandbox))
 
             await campaigns.resume("recall")
