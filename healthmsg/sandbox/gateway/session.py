@@ -106,7 +106,8 @@ class Session:
         if self._silenced.is_set():
             await asyncio.sleep(_LONGEST_SILENCE)
             self._abort()
-        return self._socket
+        # A client that has gone before the upgrade is answered with anything: aiohttp wants an answer.
+        return self._socket if self._socket.prepared else web.Response()
 
     def drop(self, *, silently: bool) -> None:
         """See `Line`."""

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 
 import pytest
-from aiohttp import ClientSession, WSCloseCode, WSMsgType
+from aiohttp import ClientSession, WSCloseCode, WSMsgType, WSServerHandshakeError, web
 
 from healthmsg import Environment
 from healthmsg.sandbox import Sandbox
@@ -33,6 +33,22 @@ async def test_the_handshake_is_answered_with_the_user_and_a_session(
     assert isinstance(data["session_id"], str)
     await until(lambda: not sandbox.gateway.connected())
     assert sandbox.gateway.connects == 1
+
+
+async def test_a_client_that_has_gone_before_the_upgrade_is_no_mistake_of_the_sandbox(
+    session: ClientSession,
+    sandbox: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def gone(*_: object) -> None:
+        raise ConnectionResetError
+
+    monkeypatch.setattr(web.WebSocketResponse, "prepare", gone)
+    with pytest.raises(WSServerHandshakeError):
+        async with wire_to(session, sandbox):
+            pass
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 @pytest.mark.parametrize("kind", ["unknown", "expired", "revoked", "not for reading"])
