@@ -26,6 +26,11 @@ pytest_plugins = ["tests.journal_databases", "tests.redis_server"]
 # `--hypothesis-profile=default` tries four times as many.
 settings.register_profile("quick", max_examples=25)
 settings.load_profile("quick")
+# On PostgreSQL these show what killed senders and killed bots show there, with the same store.
+_SHOWN_BY_OTHERS: Final = (
+    "tests/bulk/journal/test_journal_killed.py::test_what_was_acknowledged",
+    "tests/gateway/inbox/test_inbox_killed.py::test_an_event_in_work",
+)
 _OF_PROXIES: Final = {"http_proxy", "https_proxy", "no_proxy", "all_proxy"}
 
 
@@ -38,6 +43,12 @@ def pytest_configure() -> None:
     is_main = threading.current_thread() is threading.main_thread()
     if is_main and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Leave to the thorough run what others show."""
+    if item.nodeid.startswith(_SHOWN_BY_OTHERS) and "postgresql" in item.name:
+        item.add_marker(pytest.mark.thorough)
 
 
 def pytest_collection_finish() -> None:

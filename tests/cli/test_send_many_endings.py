@@ -195,6 +195,7 @@ async def test_without_a_journal_a_full_disk_ends_the_run_and_the_truth_is_said(
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 async def test_results_that_are_deleted_are_made_again(sandbox: Sandbox, path: Path) -> None:
     add_recipients(sandbox, path, 40)
     process = await begin(sandbox, *send(path))

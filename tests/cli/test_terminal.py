@@ -86,6 +86,7 @@ async def test_help_does_not_end_in_a_traceback(sandbox: Sandbox, redirect: str)
     assert (done.code, done.err) == (0, "")
 
 
+@pytest.mark.thorough
 async def test_what_a_journal_holds_is_not_said_to_be_shown_when_it_was_not(
     sandbox: Sandbox, path: Path
 ) -> None:
