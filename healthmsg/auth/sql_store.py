@@ -19,10 +19,10 @@ try:
 
     from healthmsg.database.base import ENGINE_OPTIONS, describe
     from healthmsg.database.target import Target, place_of
-except ModuleNotFoundError as error:
+except ModuleNotFoundError as _error:
     raise ModuleNotFoundError(
         "tokens in a database need more packages: pip install 'healthmsg[postgresql,encryption]'",
-        name=error.name,
+        name=_error.name,
     ) from None
 
 T = TypeVar("T")

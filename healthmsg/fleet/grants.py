@@ -65,8 +65,9 @@ class GrantWindow(SlidingWindow):
         when_used: Callable[[], None],
     ) -> None:
         super().__init__(calls, per, now=now, wake=wake, acquire=acquire)
-        self.make_slot = GrantedSlot  # type: ignore[assignment] # it is made with this window only
-        self.free = 0
+        # Such slots are made with such a window only.
+        self.make_slot: Callable[[SlidingWindow, Priority], Slot] = GrantedSlot  # type: ignore[assignment]
+        self.free: int = 0
         self.grants: list[Grant] = []
         """Not used yet, those first that can be used first."""
         self.back: dict[str, float] = {}

@@ -93,7 +93,7 @@ class SqlJournal(Journal):
         self._database = database
         self._writer = writer
         self._changes = changes
-        self.claiming = changes.claiming
+        self.claiming: statements.Claiming = changes.claiming
         self._worker = changes.worker
         self._is_reading = is_reading
         self._is_owner = is_owner

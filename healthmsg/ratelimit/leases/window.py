@@ -55,8 +55,12 @@ class LeasedWindow(SlidingWindow):
         acquire: Callable[[Priority], Awaitable[Slot]],
     ) -> None:
         super().__init__(calls, per, now=now, wake=wake, acquire=acquire)
-        self.make_slot = LeasedSlot  # type: ignore[assignment] # it is made with this window only
-        self.free = self.total = 0
+        # Such slots are made with such a window only.
+        self.make_slot: Callable[[SlidingWindow, Priority], Slot] = LeasedSlot  # type: ignore[assignment]
+        self.free: int = 0
+        self.total: int = 0
+        """How many slots this process holds."""
+        self.bulk_from: float = -math.inf
         self.machine_now: Callable[[], float] = machine_now
         self.usable_until: float = -math.inf
         """By the machine's clock: the end of the lease."""
