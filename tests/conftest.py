@@ -14,7 +14,7 @@ from typing import Any, Final
 import pytest
 from aiohttp import ClientResponse, ClientSession, DummyCookieJar
 from aioresponses import aioresponses
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from healthmsg import Client
 from healthmsg.resources.chat import Chat
@@ -24,7 +24,8 @@ from tests.machine import Machine
 
 pytest_plugins = ["tests.journal_databases", "tests.redis_server"]
 # `--hypothesis-profile=default` tries four times as many.
-settings.register_profile("quick", max_examples=25)
+# On a busy machine inputs are made slowly, which says nothing of what is tested.
+settings.register_profile("quick", max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("quick")
 # On PostgreSQL these show what killed senders and killed bots show there, with the same store.
 _SHOWN_BY_OTHERS: Final = (
