@@ -147,14 +147,7 @@ def line(seed: int, found: Found) -> str:
     """Describe a run."""
     result = found.aftermath
     figures = {
-        "lost": result.lost,
-        "twice": result.twice,
-        "out of order": result.out_of_order,
-        "untrue": result.untrue,
-        "unreported": result.unreported,
-        "unknown": result.unknown,
-        "lost leases": result.lost_leases,
-        "failed senders": len(result.failed_senders),
+        **result.figures(),
         **{f"refused, {name}": count for name, count in found.refused.items()},
     }
     text = "  ".join(f"{what} {count}" for what, count in figures.items())

@@ -31,17 +31,7 @@ async def measured(name: str, run: Run, journal: str | None = None, *, may_be_un
     """Print what has become of the messages, and tell whether all is well."""
     with tempfile.TemporaryDirectory() as folder:
         result = await run(journal or str(Path(folder) / "journal.db"), Path(folder))
-    figures = {
-        "lost": result.lost,
-        "twice": result.twice,
-        "out of order": result.out_of_order,
-        "untrue": result.untrue,
-        "unreported": result.unreported,
-        "unknown": result.unknown,
-        "lost leases": result.lost_leases,
-        "failed senders": len(result.failed_senders),
-    }
-    found = "   ".join(f"{what} {count}" for what, count in figures.items())
+    found = "   ".join(f"{what} {count}" for what, count in result.figures().items())
     print(f"{name:22} {result.kills:3} kills {result.seconds:4.0f} s   {found}", flush=True)
     for stderr in result.failed_senders:
         print(stderr)

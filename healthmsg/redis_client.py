@@ -1,7 +1,7 @@
 """How Redis or Valkey is reached: by one client, that connects when it is first used."""
 
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 from healthmsg.errors import ConfigurationError
 
@@ -17,7 +17,7 @@ except ModuleNotFoundError:
 
 # Seconds.
 _BETWEEN: Final = 0.1
-__all__ = ["Redis", "RedisError", "connect"]
+__all__ = ["Redis", "RedisError", "answer_of", "connect"]
 
 _ALIASES: Final = {"valkey": "redis", "valkeys": "rediss"}
 
@@ -42,3 +42,8 @@ def connect(url: str, longest_answer: float, *, repeats: int = 0) -> Redis:
     raise ConfigurationError(
         "a Redis URL must begin with redis://, rediss://, unix:// or valkey://, and be one"
     )
+
+
+async def answer_of(asked: Any) -> Any:
+    """Return what a command brings: redis-py's types leave open whether it is to be awaited."""
+    return await asked

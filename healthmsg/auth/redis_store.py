@@ -12,7 +12,7 @@ from healthmsg.auth.hold import LIFE, Hold, checked_life
 from healthmsg.auth.token import Token
 from healthmsg.clock import machine_seconds
 from healthmsg.errors import TokenStoreError
-from healthmsg.redis_client import Redis, RedisError, connect
+from healthmsg.redis_client import Redis, RedisError, answer_of, connect
 
 T = TypeVar("T")
 
@@ -185,16 +185,16 @@ class RedisTokenStore:
         vault = await self._vault_if_any()
         if vault is None:
             return None
-        sealed = await _answer(self._redis.hget(self._key(vault.row_of(user)), "token"))
+        sealed = await answer_of(self._redis.hget(self._key(vault.row_of(user)), "token"))
         return None if sealed is None else vault.open(user, _bytes(sealed))
 
     async def _rotate(self) -> int:
-        names = await _answer(self._redis.get(self._names))
+        names = await answer_of(self._redis.get(self._names))
         if names is not None:
             await self._exchange(_EXCHANGE_NAMES, self._names, _bytes(names))
         count = 0
         async for key in self._redis.scan_iter(match=f"{_escaped(self._prefix)}:{{*}}"):
-            sealed = await _answer(self._redis.hget(key, "token"))
+            sealed = await answer_of(self._redis.hget(key, "token"))
             if sealed is not None:
                 count += await self._exchange(_EXCHANGE, key, _bytes(sealed))
         return count
@@ -214,7 +214,7 @@ class RedisTokenStore:
 
     async def _vault_if_any(self) -> Vault | None:
         """Return what writes rows. It is read each time, since another store may have been begun since."""
-        names = await _answer(self._redis.get(self._names))
+        names = await answer_of(self._redis.get(self._names))
         if names is None:
             return None
         sealed = _bytes(names)
@@ -286,11 +286,6 @@ async def _asked(what: str, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         # Without its frames, which hold what was decrypted.
         problem = error.with_traceback(None)
     raise problem
-
-
-async def _answer(asked: Any) -> Any:
-    # redis-py's types leave open whether a command is to be awaited.
-    return await asked
 
 
 def _bytes(value: Any) -> bytes:

@@ -23,7 +23,8 @@ _POOL_MODE: Final = "pool_mode"
 _ACCEPT_MISSING_WAL: Final = "accept_missing_wal"
 _KINDS: Final = "a path, sqlite:///… or postgresql+asyncpg://…"
 _SQLITE: Final = ("sqlite+aiosqlite:///", "sqlite:///")
-_POSTGRESQL: Final = ("postgresql+asyncpg://", "postgresql://", "postgres://")
+POSTGRESQL: Final = ("postgresql+asyncpg://", "postgresql://", "postgres://")
+"""How the URL of a PostgreSQL database may begin."""
 # As SQLAlchemy takes them out of a URL.
 _PLACE: Final = frozenset({"host", "port", "user", "password", "database"})
 FILES: Final = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
@@ -134,7 +135,7 @@ class Target:
         """
         if not isinstance(target, str):
             return cls(_checked(os.fspath(target)), None)
-        for start in _POSTGRESQL:
+        for start in POSTGRESQL:
             if target.startswith(start):
                 return cls._database(target.removeprefix(start))
         for start in _SQLITE:
@@ -166,7 +167,7 @@ class Target:
         is_pooled = _take(options, _POOL_MODE, {"session"}) == "session"
         return cls(
             None,
-            f"{_POSTGRESQL[0]}{place}",
+            f"{POSTGRESQL[0]}{place}",
             keep_bodies,
             is_pooled_by_session=is_pooled,
             options=read_options(options),

@@ -5,7 +5,7 @@ import logging
 import math
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final, Literal, Protocol
+from typing import Final, Protocol
 
 from healthmsg.aio import start
 from healthmsg.clock import machine_seconds
@@ -14,10 +14,8 @@ from healthmsg.ratelimit.leases.holder import Change, Holder, Notice, Read
 from healthmsg.ratelimit.leases.ledger import Terms
 from healthmsg.ratelimit.leases.shares import Needs
 from healthmsg.ratelimit.leases.window import LeasedWindow
-from healthmsg.ratelimit.source import Feeds, StoreAwayError
+from healthmsg.ratelimit.source import OTHER_TERMS, Fallback, Feeds, StoreAwayError
 from healthmsg.ratelimit.window import LimitStats
-
-Fallback = Literal["stop", "divide"]
 
 # Seconds: the length of a lease, ...
 LEASE: Final = 1.2
@@ -39,10 +37,6 @@ _AWAY: Final = (
 _CANNOT: Final = "the limit of calls cannot be shared: {problem}. See to the URL, the rights and the store"
 _DIVIDES: Final = (
     "the store of the shared limit is away (%(problem)s): this process makes %(part)d calls of it"
-)
-_OTHER_TERMS: Final = (
-    "another process shares this limit by other terms: all must have the same RateLimit. Give this limit"
-    " another name, or stop the other processes first"
 )
 
 
@@ -198,7 +192,7 @@ class LeasedSource:
         self._see_loss()
         self._store.terminate()
         if isinstance(error, _OtherTermsError):
-            self._problem, self._is_hopeless = _OTHER_TERMS, False
+            self._problem, self._is_hopeless = OTHER_TERMS, False
             return
         self._problem, self._is_hopeless = self._store.problem_of(error)
         if self._store.is_away(error) and not self._is_dividing:

@@ -8,23 +8,22 @@ from typing import Final
 
 from attrs import Attribute, field, frozen
 
-from healthmsg.database.target import Target
+from healthmsg.database.target import POSTGRESQL, Target
 from healthmsg.environment import comparable_url
 from healthmsg.errors import ConfigurationError
-from healthmsg.fleet.leases import LEASE, Fallback, LeasedSource
+from healthmsg.fleet.leases import LEASE, LeasedSource
 from healthmsg.ratelimit.leases.ledger import Terms
 from healthmsg.ratelimit.limiter import Limiter, RateLimit
-from healthmsg.ratelimit.source import SharedSource
+from healthmsg.ratelimit.source import Fallback, SharedSource
 
-_POSTGRESQL: Final = ("postgresql+asyncpg://", "postgresql://", "postgres://")
 _REDIS: Final = ("redis://", "rediss://", "unix://", "valkey://", "valkeys://")
 _KINDS: Final = "a SharedLimit needs the URL of a PostgreSQL database, postgresql+asyncpg://…, or redis://…"
 
 
 def _a_url(_: "SharedLimit", __: "Attribute[str]", url: str) -> None:
-    if not isinstance(url, str) or not url.startswith((*_POSTGRESQL, *_REDIS)):
+    if not isinstance(url, str) or not url.startswith((*POSTGRESQL, *_REDIS)):
         raise ConfigurationError(_KINDS)
-    if url.startswith(_POSTGRESQL):
+    if url.startswith(POSTGRESQL):
         Target.parse(url)
 
 
@@ -133,7 +132,7 @@ class JournalSharing:
     @asynccontextmanager
     async def over(self, journal: str | PathLike[str]) -> AsyncIterator[None]:
         """Share the limit as long as this journal is open, if it is in PostgreSQL."""
-        if not self._is_automatic or not isinstance(journal, str) or not journal.startswith(_POSTGRESQL):
+        if not self._is_automatic or not isinstance(journal, str) or not journal.startswith(POSTGRESQL):
             yield
             return
         if not self._open:

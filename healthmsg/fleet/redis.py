@@ -5,7 +5,7 @@ import logging
 import math
 import secrets
 from contextlib import suppress
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from healthmsg.aio import finished, start
 from healthmsg.clock import machine_seconds
@@ -13,9 +13,9 @@ from healthmsg.fleet.grants import IN_HAND, Grant, GrantWindow
 from healthmsg.fleet.redis_script import SCRIPT
 from healthmsg.log import log
 from healthmsg.ratelimit.limiter import RateLimit
-from healthmsg.ratelimit.source import Feeds, StoreAwayError
+from healthmsg.ratelimit.source import OTHER_TERMS, Fallback, Feeds, StoreAwayError
 from healthmsg.ratelimit.window import LimitStats
-from healthmsg.redis_client import RedisError, connect
+from healthmsg.redis_client import RedisError, answer_of, connect
 
 _MICRO: Final = 1_000_000
 # Seconds for which a grant is kept, besides the way from the store and back: it may have to wait for the
@@ -50,10 +50,6 @@ _AWAY: Final = (
     "the limit of calls is shared over a Redis that has not answered for {seconds:.0f} s ({problem}). See to"
     " the store; calls go on by themselves when it is back"
 )
-_OTHER_TERMS: Final = (
-    "another process shares this limit by other terms: all must have the same RateLimit. Give this limit"
-    " another name, or stop the other processes first"
-)
 _TOO_LATE: Final = (
     "the limit of calls is shared over a Redis whose answers come too late to be used: something blocks this"
     " process's event loop, its machine is overloaded, or the way to the store is long"
@@ -76,7 +72,7 @@ class RedisSource:
         url: str,
         name: str,
         rate: RateLimit,
-        fallback: Literal["stop", "divide"] = "stop",
+        fallback: Fallback = "stop",
         workers: int | None = None,
     ) -> None:
         self._rate = rate
@@ -147,7 +143,7 @@ class RedisSource:
     def problem(self) -> StoreAwayError | None:
         """Return why no call can get a slot, if so."""
         if self._is_refused:
-            return StoreAwayError(_OTHER_TERMS)
+            return StoreAwayError(OTHER_TERMS)
         away = self._away_for()
         if away is None or away < self._patience() or self._part is not None:
             return None
@@ -176,7 +172,7 @@ class RedisSource:
         with suppress(RedisError, OSError, TimeoutError):
             async with asyncio.timeout(_LONGEST_CLOSE):
                 await self._ask((0, 0, 0))
-                await finished(_answer(self._redis.zrem(self._keys[-1], self._me)))
+                await finished(answer_of(self._redis.zrem(self._keys[-1], self._me)))
 
     # --- the task
 
@@ -419,7 +415,7 @@ class RedisSource:
 
     def _fail(self) -> None:
         if self._limiter is not None:
-            self._limiter.fail_waiting(lambda: self.problem() or StoreAwayError(_OTHER_TERMS))
+            self._limiter.fail_waiting(lambda: self.problem() or StoreAwayError(OTHER_TERMS))
 
     async def _divide(self, part: "_Part", seconds: float) -> None:
         """Grant a part of the limit here, for so long."""
@@ -464,11 +460,6 @@ def _still_wanted(wanted: tuple[int, int, int], granted: int) -> tuple[bool, boo
         left.append(number > granted)
         granted = max(0, granted - number)
     return left[0], left[1], left[2]
-
-
-async def _answer(asked: Any) -> Any:
-    # redis-py's types leave open whether a command is to be awaited.
-    return await asked
 
 
 def _micro(seconds: float) -> int:

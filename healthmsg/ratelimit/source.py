@@ -12,10 +12,17 @@ asks no server. Alone, a process has the window that is `SlidingWindow` itself, 
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Literal, Protocol
 
 from healthmsg.ratelimit.queue import Priority
 from healthmsg.ratelimit.window import LimitStats, SlidingWindow, Slot
+
+Fallback = Literal["stop", "divide"]
+"""What a process does while the store is away: no calls, or its part of them."""
+OTHER_TERMS: Final = (
+    "another process shares this limit by other terms: all must have the same RateLimit. Give this limit"
+    " another name, or stop the other processes first"
+)
 
 
 class StoreAwayError(Exception):

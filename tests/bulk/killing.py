@@ -57,6 +57,19 @@ class Aftermath:
     """What senders wrote that were not killed and did not end with 0."""
     seconds: float = field(default=0.0, eq=False)
 
+    def figures(self) -> dict[str, int]:
+        """Return what was found, in words."""
+        return {
+            "lost": self.lost,
+            "twice": self.twice,
+            "out of order": self.out_of_order,
+            "untrue": self.untrue,
+            "unreported": self.unreported,
+            "unknown": self.unknown,
+            "lost leases": self.lost_leases,
+            "failed senders": len(self.failed_senders),
+        }
+
 
 @frozen
 class Result:
