@@ -157,14 +157,18 @@ class Dispatcher:
         kind = type(event)
         if kind is MessageCreated:
             message = cast("MessageCreated", event)
-            target = self._before_dialogs(scope, message)
-            if target is None and not message.is_own and message.message.sender_id is not None:
-                dialogs = scope.services.dialogs
-                if dialogs is not None and dialogs.wants(event) and await dialogs.handle(scope):
-                    scope.handled = True
-                    return
-                table, incoming = self._messages, scope.incoming
-                target = _first(table.handlers, scope, incoming) or _first(table.fallbacks, scope, incoming)
+            incoming = scope.incoming = IncomingMessage(scope, message)
+            if message.is_own or message.user_id is None:
+                target = self._of_no_other(scope, message)
+            else:
+                target = self._command(scope, incoming)
+                if target is None:
+                    dialogs = scope.services.dialogs
+                    if dialogs is not None and dialogs.wants(event) and await dialogs.handle(scope):
+                        scope.handled = True
+                        return
+                    target = _first(self._messages.handlers, scope, incoming)
+                    target = target or _first(self._messages.fallbacks, scope, incoming)
         elif kind is QuestionAnswered:
             target = await self._of_answer(scope, cast("QuestionAnswered", event))
         else:
@@ -173,18 +177,18 @@ class Dispatcher:
             scope.handled = True
             await target.call(scope, scope.incoming)
 
-    def _before_dialogs(self, scope: Scope, event: MessageCreated) -> Target | None:
-        """Return the handler of a message that no dialog may have: a command, or one of the bot's own."""
-        table = self._messages
-        incoming = scope.incoming = IncomingMessage(scope, event)
-        if event.is_own:
-            return _first(table.own, scope, incoming)
-        if event.message.sender_id is None:
-            log(logging.WARNING, "a message without a sender: it is handed to @router.event alone")
-            return _first(table.of_event, scope, incoming)
+    def _command(self, scope: Scope, incoming: IncomingMessage) -> Target | None:
+        """Return the handler of a command, which no dialog may have."""
         if incoming.folded.removeprefix("/") in self._words:
-            return _first(table.commands, scope, incoming)
+            return _first(self._messages.commands, scope, incoming)
         return None
+
+    def _of_no_other(self, scope: Scope, event: MessageCreated) -> Target | None:
+        """Return the handler of a message of the bot's own, or of one without a sender."""
+        if event.is_own:
+            return _first(self._messages.own, scope, scope.incoming)
+        log(logging.WARNING, "a message without a sender: it is handed to @router.event alone")
+        return _first(self._messages.of_event, scope, scope.incoming)
 
     async def _of_other(self, scope: Scope) -> Target | None:
         event = scope.event

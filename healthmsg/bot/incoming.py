@@ -290,7 +290,8 @@ class IncomingMessage(InChat[MessageCreated | QuestionAnswered]):
 
     @property
     def _message(self) -> Message:
-        return cast("MessageCreated", self._event).message
+        event: MessageCreated = self._event  # type: ignore[assignment] # see `PressedCommand`; a cast is slow
+        return event.message
 
 
 class PressedCommand(IncomingMessage):

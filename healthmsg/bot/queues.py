@@ -31,13 +31,8 @@ class Passing:
 Item = Waiting | Passing
 
 
-@define(eq=False)
-class Next:
-    """What is to be handled now."""
-
-    key: str = field(repr=False)
-    """Of its chat, which is busy with it until `ChatQueues.done`."""
-    item: Item
+Next = tuple[str, Item]
+"""What is to be handled now, behind the key of its chat, which is busy with it until `ChatQueues.done`."""
 
 
 @frozen
@@ -51,7 +46,8 @@ class Place:
 
 @define(eq=False)
 class _Chat:
-    queue: "deque[Item]" = field(factory=deque)
+    queue: list[Item] = field(factory=list)
+    """It is short, see `MOST_OF_A_CHAT`: a deque would be slower."""
     is_running: bool = False
     is_on_disk: bool = False
     """Whether there is more of it on the disk that was read past."""
@@ -100,7 +96,9 @@ class ChatQueues:
     def add(self, waiting: Waiting, now: datetime) -> None:
         """Take an event that was read from the disk, in order."""
         key = _key_of(waiting)
-        chat = self._chat(key)
+        chat = self._chats.get(key)
+        if chat is None:
+            chat = self._chats[key] = _Chat()
         if chat.is_on_disk or chat.not_before is not None or len(chat.queue) >= MOST_OF_A_CHAT:
             chat.is_on_disk = True
             return
@@ -161,7 +159,7 @@ class ChatQueues:
         chat = self._chats[key]
         chat.is_running = True
         self.held -= 1
-        return Next(key, chat.queue.popleft())
+        return key, chat.queue.pop(0)
 
     def next_of(self, key: str) -> Next | None:
         """Return what is next in a chat that is busy, which it stays."""
@@ -169,13 +167,13 @@ class ChatQueues:
         if not chat.queue:
             return None
         self.held -= 1
-        return Next(key, chat.queue.popleft())
+        return key, chat.queue.pop(0)
 
     def take_alone(self, waiting: Waiting) -> Next:
         """Return an event as what is to be handled next, before anything of its chat is in memory."""
         key = _key_of(waiting)
         self._chat(key).is_running = True
-        return Next(key, waiting)
+        return key, waiting
 
     def done(self, key: str, not_before: datetime | None = None) -> None:
         """Let a chat go on, at once or at a moment."""
@@ -187,8 +185,10 @@ class ChatQueues:
             self._wait(key, chat, not_before)
         elif chat.queue:
             self._ready.append(key)
+        elif chat.is_on_disk:
+            self.to_read[key] = None
         else:
-            self._settle(key, chat)
+            del self._chats[key]
 
     # --- helpers
 

@@ -32,8 +32,6 @@ Again = Callable[[TimerRecord, datetime], TimerRecord | None]
 MOST_CRASHES: Final = 3
 _CRASHED: Final = "it was being handled each time the process died, three times"
 _LEAST_ROOM: Final = MOST // 4
-_MORE: Final = 4
-"""Workers that are started at once: with each starting as many, all 64 in three turns of the event loop."""
 _MOST_AT_ONCE: Final = 64
 """Timers, or chats on the disk, that are taken before anything is begun."""
 _ALONE_FOR: Final = 10.0
@@ -306,8 +304,9 @@ class WorkLoop:
         return self._store.newest > self._seen and self._queues.room >= _LEAST_ROOM
 
     def _begin(self) -> None:
-        """Start workers for what is ready. Each starts more; where none ever waits, a few do all of it."""
-        most = min(_MORE, self._chats_at_once - len(self._tasks), self._queues.ready - self._starting)
+        """Start as many workers as there are for what is ready. One that never waits does it alone."""
+        running = len(self._tasks)
+        most = min(max(running, 1), self._chats_at_once - running, self._queues.ready - self._starting)
         for _ in range(most):
             self._starting += 1
             self._start(None)
@@ -401,19 +400,20 @@ class WorkLoop:
             following = None if self._is_draining else self._queues.next()
             if following is None:
                 return
-            self._begin()
-        if isinstance(following.item, Waiting):
-            self._in_hand[following.item.sequence] = asyncio.current_task()
-            await self._store.commit(Begin(following.item.sequence))
+            if self._queues.ready:
+                self._wake()  # for more of them, if any of it is ready by then
+        (_, item), task = following, asyncio.current_task()
+        if begins := self._take_up(item, task):
+            await self._store.commit(*begins)
         now: Next | None = following
         while now is not None:
-            now = await self._handle_one(now)
+            now = await self._handle_one(now, task)
 
-    async def _handle_one(self, now: Next) -> Next | None:
+    async def _handle_one(self, now: Next, task: "asyncio.Task[object] | None") -> Next | None:
         """Handle what has begun; return what has begun in the same transaction with its end."""
         self.counters.begun += 1
         self._events.note_handed_out(1)
-        item, not_before = now.item, None
+        (key, item), not_before = now, None
         try:
             effects = await self._handle(item.event)
         except (KeyboardInterrupt, GeneratorExit):
@@ -423,29 +423,41 @@ class WorkLoop:
         else:
             self.counters.finished += 1
             if type(item) is Waiting:
-                effects = (*effects, Finish(item.sequence))
-        task = asyncio.current_task()
+                effects = [*effects, Finish(item.sequence)]
         if task is not None and task.cancelling() and not self._is_cancelled():
             await _take_back_cancelling(task)
-        following = None if self._is_draining else self._following(now, not_before)
-        begins: tuple[Begin, ...] = ()
-        if following is not None and type(following.item) is Waiting:
-            sequence = following.item.sequence
-            self._in_hand[sequence] = task
-            begins = (Begin(sequence),)
-        await self._commit_end(item, effects, begins)
-        if following is None or following.key != now.key:
-            self._queues.done(now.key, not_before)
-        if self._queues.to_read or self._wants_to_read():
-            self._wake()
+        following = None if self._is_draining else self._following(key, not_before)
+        begins = () if following is None else self._take_up(following[1], task)
+        if effects or begins:
+            try:
+                await self._store.commit(*effects, *begins)
+            except InvalidInputError:
+                await self._refused(item, begins)
+        if type(item) is Waiting:
+            self._in_hand.pop(item.sequence, None)
+        if following is None or following[0] != key:
+            self._done(key, not_before)
         return following
 
-    def _following(self, now: Next, not_before: datetime | None) -> Next | None:
+    def _done(self, key: str, not_before: datetime | None) -> None:
+        """Let a chat go on, or read what there is on the disk: of that chat, or in the place of its event."""
+        self._queues.done(key, not_before)
+        if self._queues.to_read or self._wants_to_read():
+            self._wake()
+
+    def _following(self, key: str, not_before: datetime | None) -> Next | None:
         """Return what this worker does next: what has waited longest, or else what is next in the chat."""
         if len(self._tasks) > self._chats_at_once:
             return None
         following = self._queues.next()
-        return following if following or not_before else self._queues.next_of(now.key)
+        return following if following or not_before else self._queues.next_of(key)
+
+    def _take_up(self, item: Waiting | Passing, task: "asyncio.Task[object] | None") -> tuple[Begin, ...]:
+        """Have an event in hand. Return what says so on the disk, if the event is there."""
+        if type(item) is not Waiting:
+            return ()
+        self._in_hand[item.sequence] = task
+        return (Begin(item.sequence),)
 
     def _failed(self, item: Waiting | Passing, error: BaseException) -> _Ended:
         """Return what becomes of an event whose handler has raised this."""
@@ -473,22 +485,12 @@ class WorkLoop:
         not_before = self._clock.now() + after
         return (Postpone(item.sequence, not_before),), not_before
 
-    async def _commit_end(
-        self, item: Waiting | Passing, effects: Sequence[Effect], begins: tuple[Begin, ...]
-    ) -> None:
-        is_refused = False
-        if effects or begins:
-            try:
-                await self._store.commit(*effects, *begins)
-            except InvalidInputError:
-                is_refused = True  # what the handler wanted to be written: nothing of it was
-        if is_refused:
-            reason = "what its handler wanted to be written was refused"
-            self._note_parked(item, reason)
-            parked = (Park(item.sequence, reason),) if isinstance(item, Waiting) else ()
-            await self._store.commit(*parked, *begins)
-        if type(item) is Waiting:
-            self._in_hand.pop(item.sequence, None)
+    async def _refused(self, item: Waiting | Passing, begins: tuple[Begin, ...]) -> None:
+        """Park an event whose handler wanted something to be written that the store refused, all of it."""
+        reason = "what its handler wanted to be written was refused"
+        self._note_parked(item, reason)
+        parked = (Park(item.sequence, reason),) if isinstance(item, Waiting) else ()
+        await self._store.commit(*parked, *begins)
 
     def _note_parked(self, item: Waiting | Passing, shown: str) -> None:
         kind = item.event.kind

@@ -162,7 +162,7 @@ def _unknown(name: str, data: dict[str, object], now: datetime) -> UnknownEvent:
 # --- messages
 
 
-def _message(data: dict[str, object], me: str, now: datetime, *, key: str) -> _Found:
+def _message(key: str, data: dict[str, object], me: str, now: datetime) -> _Found:
     chat, message_id = _chat(data, key), _text(data, "message_id")
     document = data.copy()
     del document[key], document["message_id"]
@@ -199,11 +199,11 @@ def _attachments(attachments: object) -> object:
 
 
 def _deleted_or_verified(
+    key: str,
     data: dict[str, object],
     me: str,
     now: datetime,
     *,
-    key: str,
     event: type[MessageDeleted | VerificationAccepted | VerificationRejected],
 ) -> _Found:
     chat, message_id, user_id = _chat(data, key), _text(data, "message_id"), _user_if_named(data)
@@ -223,7 +223,7 @@ def _read_user(data: Mapping[str, object], user_id: str | None) -> tuple[str, ..
     return ("user_id",) if user_id is not None or not data.get("user_id", "") else ()
 
 
-def _liked(data: dict[str, object], me: str, now: datetime, *, key: str) -> _Found:
+def _liked(key: str, data: dict[str, object], me: str, now: datetime) -> _Found:
     chat, message_id, user_id = _chat(data, key), _text(data, "message_id"), _text(data, "user_id")
     return MessageLiked(
         id=random_id(MessageLiked.id_start),
@@ -236,7 +236,7 @@ def _liked(data: dict[str, object], me: str, now: datetime, *, key: str) -> _Fou
     )
 
 
-def _answered(data: dict[str, object], me: str, now: datetime, *, key: str) -> _Found:
+def _answered(key: str, data: dict[str, object], me: str, now: datetime) -> _Found:
     options = data.get("options")
     if type(options) is str:  # usually an array also for one [V]
         options = [options]
@@ -341,11 +341,7 @@ _OF_BOTH: Final[Mapping[str, _Reader]] = {
 }
 """By the end of the frame's name; its start is that of the chat's kind."""
 _READERS: Final[Mapping[str, _Reader]] = {
-    **{
-        f"{kind}_{end}": partial(read, key=key)
-        for kind, key in _KEYS.items()
-        for end, read in _OF_BOTH.items()
-    },
+    **{f"{kind}_{end}": partial(read, key) for kind, key in _KEYS.items() for end, read in _OF_BOTH.items()},
     "new_conversation": _started,
     "new_groupchat": partial(_group_chat, event=GroupChatCreated),
     "groupchat_closed": partial(_group_chat, event=GroupChatClosed),

@@ -99,9 +99,10 @@ class DialogEngine:
     def wants(self, event: Event) -> bool:
         """Return whether a dialog may wait for an event; `handle` finds out. It looks into memory alone."""
         if isinstance(event, MessageCreated):
-            if event.is_own or event.user_id is None:
+            user_id = event.user_id
+            if user_id is None or event.is_own:
                 return False
-            place = event.chat.text, event.user_id
+            place = event.chat.text, user_id
             return not self._kept.is_absent(place) or place in self._others
         if isinstance(event, TimerDue):
             return event.dialog is not None

@@ -2,20 +2,20 @@
 
 from datetime import datetime
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 
 from healthmsg.bot.store.records import DialogRecord, StepRecord, TimerRecord
 from healthmsg.events import Event
 
 
-@frozen
+@define  # see `records.Waiting`
 class Begin:
     """An event is about to be handled: this counts as an attempt."""
 
     sequence: int
 
 
-@frozen
+@define  # see `records.Waiting`
 class Finish:
     """An event is done; its text is erased."""
 

@@ -8,7 +8,7 @@ from attrs import define, field, frozen
 from healthmsg.events import Event
 
 
-@frozen
+@define  # frozen, it would take three times as long to make, and each event makes one
 class Waiting:
     """An event that waits to be handled; its `attempt` is which start the next one would be."""
 
