@@ -14,8 +14,12 @@ from healthmsg.gateway.inbox.event_rows import chat_of
 
 MOST: Final = 1000
 """Events in memory."""
-MOST_OF_A_CHAT: Final = 16
-"""Of one chat: a long queue of one must not keep the others out. The rest of it stays on the disk."""
+LEAST_ROOM: Final = MOST // 4
+"""As long as there is less, nothing more is read."""
+CHATS_AT_ONCE: Final = 64
+MOST_OF_A_CHAT: Final = (MOST - LEAST_ROOM) // CHATS_AT_ONCE
+"""Of one chat: long queues, even of all that are busy, must not keep the others out. The rest of each stays
+on the disk."""
 _MOST_PASSING: Final = 3
 """Events of a chat that keep what comes at most once from being handled: it would come late."""
 _NO_CHAT: Final = "#"

@@ -103,6 +103,7 @@ class Running:
             again=following,
             most_crashes=self._seams.most_crashes,
             origins=lambda: self._dispatcher.origins,
+            undo=self._undo,
         )
 
     def _watched(self, on_step: Callable[[str], object] | None) -> "Outbox | _Stepping":
@@ -225,10 +226,14 @@ class Running:
 
     # --- one event
 
+    def _undo(self, event: Event) -> None:
+        self.engine.undo(event)
+
     async def _handle(self, event: Event) -> Sequence[Effect]:
         assert self._services is not None  # noqa: S101 - the loop runs after `_begin`
         began = time.perf_counter()
         scope = Scope(event, self._services)
+        scope.task = asyncio.current_task()
         ended: HowItEnded | None = None
         reason = ""
         try:

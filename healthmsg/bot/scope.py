@@ -3,8 +3,9 @@
 The parts of a bot are known here by what they do, so that none of them needs another one to be built.
 """
 
+import asyncio
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from attrs import define, field
 
@@ -14,6 +15,12 @@ from healthmsg.bot.store.effects import Effect
 from healthmsg.client import Client
 from healthmsg.errors import ClientUsageError
 from healthmsg.events import Event
+
+_IN_A_TASK: Final = (
+    "A handler's replies are awaited one after the other, in the handler itself: not in a task, in"
+    " asyncio.gather(...), or in asyncio.wait_for(...), for which there is asyncio.timeout(...). Otherwise,"
+    " when the event is handled again, one of them could be taken for another. Nothing was sent."
+)
 
 
 class EventKeys(Protocol):
@@ -65,6 +72,7 @@ class Scope:
         "incoming",
         "target",
         "error",
+        "task",
         "handled",
         "taken_by",
         "dialog",
@@ -84,6 +92,8 @@ class Scope:
         """The handler that was chosen, as the dispatcher knows it."""
         self.error: Exception | None = None
         """What an error handler is about."""
+        self.task: asyncio.Task[object] | None = None
+        """The one that the handler runs in. `None`: any may reply."""
         self.handled: bool = False
         self.taken_by: str = ""
         """The name of the dialog that the event is for."""
@@ -100,13 +110,15 @@ class Scope:
         """Return the key of the next reply: the same one when the event is handled again.
 
         Raises:
-            ClientUsageError: the event's handler has ended.
+            ClientUsageError: the event's handler has ended, or it replies from another task than its own.
         """
         if not self.is_open:
             raise ClientUsageError(
                 "This event's handler has ended, and with it the replies to it. Nothing was sent. Await what"
                 " replies within the handler; to send something later, use bot.at(…) or the client."
             )
+        if self.task is not None and self.task is not asyncio.current_task():
+            raise ClientUsageError(_IN_A_TASK)
         self._start = self._start or f"{self.services.store.event_key(self.event.id)}/"
         self._number += 1
         return f"{self._start}{self._number}"
@@ -123,5 +135,6 @@ class Scope:
     def for_error(self) -> "Scope":
         """Return a scope for the error handler: its replies have keys of their own."""
         scope = Scope(self.event, self.services)
+        scope.task = self.task
         scope._start = f"{self.services.store.event_key(self.event.id)}/error/"
         return scope

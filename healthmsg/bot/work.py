@@ -14,7 +14,7 @@ from attrs import define
 from healthmsg.aio import start
 from healthmsg.bot.clock import BotClock
 from healthmsg.bot.origin import Origin
-from healthmsg.bot.queues import MOST, MOST_OF_A_CHAT, ChatQueues, Next, Passing
+from healthmsg.bot.queues import CHATS_AT_ONCE, LEAST_ROOM, MOST_OF_A_CHAT, ChatQueues, Next, Passing
 from healthmsg.bot.signals import ParkThis, RetryLater
 from healthmsg.bot.standing import standing
 from healthmsg.bot.store.effects import Begin, Effect, Finish, Fire, Park, Postpone, PutTimer, Unpark
@@ -31,7 +31,6 @@ Again = Callable[[TimerRecord, datetime], TimerRecord | None]
 
 MOST_CRASHES: Final = 3
 _CRASHED: Final = "it was being handled each time the process died, three times"
-_LEAST_ROOM: Final = MOST // 4
 _MOST_AT_ONCE: Final = 64
 """Timers, or chats on the disk, that are taken before anything is begun."""
 _ALONE_FOR: Final = 10.0
@@ -50,6 +49,8 @@ _CANCELLED: Final = (
 )
 _WAKING: Final = frozenset({PutTimer, Fire, Unpark})
 _NEVER: Final = datetime.max.replace(tzinfo=UTC)
+_AT_ONCE: Final = datetime(1970, 1, 1, tzinfo=UTC)
+"""A moment that has come by every clock: the next process may run on another machine."""
 
 
 class WorkStore(Protocol):
@@ -124,6 +125,9 @@ _Ended = tuple[tuple[Effect, ...], datetime | None]
 class WorkLoop:
     """Takes events from the store and hands them to `handle`.
 
+    `undo` is called with an event of which nothing was committed but that it was begun: what it has changed
+    in memory is to be forgotten.
+
     `Begin` is on the disk before the handler starts, and the end of an event shares a transaction with the
     beginning of the next one. Of what was in hand when the process died, one at a time is handled at first,
     so that an event that kills it is known from those beside it: after three times it is parked.
@@ -139,10 +143,11 @@ class WorkLoop:
         handle: Handle,
         clock: BotClock,
         *,
-        chats_at_once: int = 64,
+        chats_at_once: int = CHATS_AT_ONCE,
         again: Again = lambda _timer, _now: None,
         most_crashes: int | None = MOST_CRASHES,
         origins: Callable[[], Mapping[CodeType, Origin]] = dict,
+        undo: Callable[[Event], object] = lambda _event: None,
         ends_within: float = _ENDS_WITHIN,
     ) -> None:
         self.counters: WorkCounters = WorkCounters()
@@ -159,7 +164,7 @@ class WorkLoop:
         """Workers that have not taken anything yet."""
         self._in_hand: dict[int, asyncio.Task[object] | None] = {}
         """The events in hand, and what handles them."""
-        self._origins, self._ends_within = origins, ends_within
+        self._origins, self._undo, self._ends_within = origins, undo, ends_within
         self._giving_up: asyncio.TimerHandle | None = None
         """What ends the wait for handlers that were cancelled."""
         self._failure: BaseException | None = None
@@ -301,7 +306,7 @@ class WorkLoop:
             self._seen = newest
 
     def _wants_to_read(self) -> bool:
-        return self._store.newest > self._seen and self._queues.room >= _LEAST_ROOM
+        return self._store.newest > self._seen and self._queues.room >= LEAST_ROOM
 
     def _begin(self) -> None:
         """Start as many workers as there are for what is ready. One that never waits does it alone."""
@@ -440,9 +445,9 @@ class WorkLoop:
         return following
 
     def _done(self, key: str, not_before: datetime | None) -> None:
-        """Let a chat go on, or read what there is on the disk: of that chat, or in the place of its event."""
+        """Let a chat go on. Wake up for its moment, and for what is on the disk: of it, or in its place."""
         self._queues.done(key, not_before)
-        if self._queues.to_read or self._wants_to_read():
+        if not_before is not None or self._queues.to_read or self._wants_to_read():
             self._wake()
 
     def _following(self, key: str, not_before: datetime | None) -> Next | None:
@@ -461,6 +466,7 @@ class WorkLoop:
 
     def _failed(self, item: Waiting | Passing, error: BaseException) -> _Ended:
         """Return what becomes of an event whose handler has raised this."""
+        self._undo(item.event)
         besides: tuple[Effect, ...] = ()
         reason = shown = type(error).__name__
         if isinstance(error, RetryLater):
@@ -487,6 +493,7 @@ class WorkLoop:
 
     async def _refused(self, item: Waiting | Passing, begins: tuple[Begin, ...]) -> None:
         """Park an event whose handler wanted something to be written that the store refused, all of it."""
+        self._undo(item.event)
         reason = "what its handler wanted to be written was refused"
         self._note_parked(item, reason)
         parked = (Park(item.sequence, reason),) if isinstance(item, Waiting) else ()
@@ -517,9 +524,8 @@ class WorkLoop:
         ended = [sequence for sequence, task in self._in_hand.items() if task not in self._tasks]
         if ended:
             # Else each would count as one in hand when the process died.
-            now = self._clock.now()
             with suppress(HealthmsgError):
-                await self._store.commit(*(Postpone(one, now) for one in ended))
+                await self._store.commit(*(Postpone(one, _AT_ONCE) for one in ended))
 
     def _time_left(self) -> float:
         """Return for how many seconds handlers that were cancelled are waited for."""

@@ -211,6 +211,9 @@ class FakeOutbox:
     unknown: dict[str, Exception] = field(factory=dict)
     """Of which it is not known whether they arrived."""
 
+    async def has_any(self, keys: Sequence[str]) -> bool:
+        return any(key in self.sent for key in keys)
+
     async def is_unknown(self, key: str) -> bool:
         return key in self.unknown
 

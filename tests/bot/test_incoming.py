@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from healthmsg.bot import Answer, BotChat, IncomingMessage
+from healthmsg.bot import Answer, BotChat, IncomingMessage, Router
 from healthmsg.bot.options import members_by_name, options_of
 from healthmsg.bot.signals import RetryLater
+from healthmsg.bot.testing import StartBot
 from healthmsg.errors import ClientUsageError, EmptyMessageError, InvalidInputError
 from healthmsg.events import event_of_frame
 from healthmsg.models import Attachment, Option, User
@@ -89,6 +90,23 @@ async def test_nothing_is_sent_for_an_event_whose_handler_has_ended() -> None:
     with pytest.raises(ClientUsageError, match="handler has ended"):
         await kept[0].reply("te laat")
     assert bot.said == []
+
+
+async def test_a_reply_from_another_task_than_the_handlers_is_refused(healthmsg_bot: StartBot) -> None:
+    router = Router()
+
+    @router.message
+    async def take(message: IncomingMessage) -> None:
+        await message.reply("een")
+        with pytest.raises(ClientUsageError, match="one after the other"):
+            await asyncio.gather(message.reply("naast"), message.reply("elkaar"))
+        async with asyncio.timeout(60):
+            await message.reply("twee")
+
+    bot = await healthmsg_bot(router)
+    an = bot.patient("An")
+    await an.says("hallo")
+    assert [seen.body for seen in an.sees] == ["een", "twee"]
 
 
 async def test_what_cannot_be_sent_takes_no_key() -> None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from healthmsg.bot.queues import MOST, MOST_OF_A_CHAT
+from healthmsg.bot.queues import CHATS_AT_ONCE, MOST, MOST_OF_A_CHAT
 from healthmsg.bot.signals import ParkThis, RetryLater
 from healthmsg.bot.store.effects import (
     Begin,
@@ -68,6 +68,48 @@ async def test_a_long_queue_of_a_chat_keeps_no_other_one_out() -> None:
         await work.idle()
         assert work.handled.index(other.id) < 3 * MOST_OF_A_CHAT
         assert [one for one in work.handled if one != other.id] == ids(*entered)
+
+
+@pytest.mark.parametrize("busy", [1, CHATS_AT_ONCE - 1])
+async def test_long_queues_of_all_that_are_busy_keep_no_other_chat_out(busy: int) -> None:
+    first = [message(1000 * number, f"c{number}") for number in range(busy)]
+    async with working() as work:
+        work.hold(*first)
+        work.add(*first)
+        await work.until(lambda: len(work.running) == busy)
+        for count in range(1, 2 * MOST_OF_A_CHAT):
+            work.add(*(message(1000 * number + count, f"c{number}") for number in range(busy)))
+            await asyncio.sleep(0)
+        other = message(999_999, "other")
+        work.add(other)
+        await work.until(lambda: other.id in work.handled)
+        work.open(*first)
+        await work.idle()
+
+
+@pytest.mark.parametrize("others", [1, 2, 3, 7, 63])
+async def test_a_chat_that_waits_goes_on_at_its_moment_though_its_worker_is_busy(others: int) -> None:
+    failing = message(1, "waits")
+    elsewhere = [message(10 + number, f"c{number}") for number in range(others)]
+    async with working() as work:
+
+        async def handle(event: Event) -> Sequence[Effect]:
+            if event.id == failing.id and work.handled.count(event.id) == 1:
+                raise RetryLater(MINUTE)
+            return ()
+
+        work.handler = handle
+        work.hold(failing)
+        work.add(failing)
+        await work.until(lambda: work.running)
+        work.hold(*elsewhere)
+        work.add(*elsewhere)
+        work.open(failing)
+        await work.until(lambda: work.running == {*ids(*elsewhere)})
+        work.clock.advance(MINUTE)
+        await work.until(lambda: work.handled.count(failing.id) == 2)
+        work.open(*elsewhere)
+        await work.idle()
 
 
 async def test_memory_holds_1000_events_at_most() -> None:

@@ -17,8 +17,8 @@ from healthmsg.bot.dialogs.check import Problem, check_dialog
 from healthmsg.bot.dialogs.document import HANDED_OVER, Document, Held
 from healthmsg.bot.dialogs.exits import Stopped
 from healthmsg.bot.dialogs.fitting import chat_of, is_for, is_older, later, may_answer
-from healthmsg.bot.dialogs.journal import SLEEP, TIMERS, open_question
-from healthmsg.bot.dialogs.kept import Kept, Place
+from healthmsg.bot.dialogs.journal import SLEEP, TIMERS, first_message_keys, open_question
+from healthmsg.bot.dialogs.kept import Committed, Kept, Place
 from healthmsg.bot.dialogs.orders import HAND_OVER, START, STOP, TAKE_BACK, order, order_of, those_for
 from healthmsg.bot.dialogs.questions.texts import Texts
 from healthmsg.bot.dialogs.registration import RegisteredDialog, Resolve
@@ -45,6 +45,9 @@ from healthmsg.log import log
 
 Pressed = QuestionAnswered | VerificationAccepted | VerificationRejected
 """What names the message that it is an answer to."""
+_HAS_ENDED: Final = (
+    "The dialog %(dialog)s %(id)s has begun for this event before, and has ended: it does not begin again."
+)
 _STILL_HELD: Final = "The dialog %(dialog)s %(id)s was taken back, and is still held: `bot show` says why."
 
 
@@ -78,8 +81,8 @@ class DialogEngine:
             self.registry.add(dialog)
         self._attempts = attempts
         self._kept = Kept(keep)
-        self._handed: dict[Place, frozenset[str]] = {}
-        self._others: dict[Place, str] = {}
+        self._committed = Committed()
+        store.watchers.append(self._committed.note)
         self._beginnings = Beginnings()
 
     def __repr__(self) -> str:
@@ -88,7 +91,12 @@ class DialogEngine:
     async def open(self) -> None:
         """Learn which users are asked together, and which chats a person answers in."""
         for record in await self._tools.store.dialogs():
-            self._note(record, Document.of(record.document))
+            self._committed.put(record)
+
+    def undo(self, event: Event) -> None:
+        """Forget the dialogs that an event has changed in memory: its end was not committed."""
+        for run in self._kept.pop_those_at(self._tools.store.event_key(event.id)):
+            run.close()
 
     def close(self) -> None:
         """Take all dialogs out of memory. They stay open."""
@@ -103,7 +111,7 @@ class DialogEngine:
             if user_id is None or event.is_own:
                 return False
             place = event.chat.text, user_id
-            return not self._kept.is_absent(place) or place in self._others
+            return not self._kept.is_absent(place) or self._committed.asking(place) is not None
         if isinstance(event, TimerDue):
             return event.dialog is not None
         return isinstance(event, Pressed) and not (event.is_own and isinstance(event, QuestionAnswered))
@@ -113,10 +121,10 @@ class DialogEngine:
 
         Ask it before anything else: none of the bot's other handlers may have such an event.
         """
-        if not self._handed:
+        if not self._committed.has_handed_over:
             return None
         chat, user = getattr(event, "chat", None), getattr(event, "user_id", None)
-        return None if chat is None or user is None else self._handed.get((chat.text, user))
+        return None if chat is None or user is None else self._committed.handed_over((chat.text, user))
 
     async def handle(self, scope: EventScope) -> bool:
         """Hand an event to the dialog that waits for it. Return whether one took it.
@@ -154,7 +162,7 @@ class DialogEngine:
             record = await self._tools.store.dialog(*place)
             if record is None:
                 self._kept.note_absent(place)
-        if record is None and (dialog := self._others.get(place)) is not None:
+        if record is None and (dialog := self._committed.asking(place)) is not None:
             record = await self._record_of(dialog)
         return record
 
@@ -250,31 +258,12 @@ class DialogEngine:
 
     def _note_turn(self, turn: Turn) -> None:
         run = turn.run
-        if run is None:
+        if run is None or turn.is_over:
             return
-        if turn.is_over:
-            self._forget(run.record)
-            return
-        self._note(run.record, run.document)
         if run.record.state == "open":
             self._kept.keep(run)
         else:
             run.close()
-
-    def _note(self, record: DialogRecord, document: Document) -> None:
-        place = record.chat, record.user
-        if document.held is not None and document.held.why == HANDED_OVER:
-            self._handed[place] = frozenset(document.held.resume)
-        else:
-            self._handed.pop(place, None)
-        if document.others or self._others:
-            self._others = {at: dialog for at, dialog in self._others.items() if dialog != record.id}
-            self._others.update({(record.chat, user): record.id for user in document.others})
-
-    def _forget(self, record: DialogRecord) -> None:
-        self._handed.pop((record.chat, record.user), None)
-        if self._others:
-            self._others = {at: dialog for at, dialog in self._others.items() if dialog != record.id}
 
     async def _hold_failed(self, turn: Turn, failure: Exception) -> None:
         record = await self._tools.store.dialog_of(turn.record.id)
@@ -491,6 +480,10 @@ class DialogEngine:
         args: tuple[object, ...],
         answers: Mapping[str, object],
     ) -> None:
+        if await self._tools.outbox.has_any(first_message_keys(number)):
+            # Only a dialog that is in the store sends anything: this one has begun, and has ended since.
+            log(logging.WARNING, _HAS_ENDED, dialog=code.name, id=number)
+            return
         now = self._tools.clock.now()
         key = self._tools.store.event_key(scope.event.id)
         document = Document(args, answers, orjson.dumps(scope.event.to_dict()).decode(), key)
@@ -587,7 +580,6 @@ class DialogEngine:
         run = self._kept.pop(record.id)
         if run is not None:
             run.close()
-        self._forget(record)
 
 
 def _of(turn: Turn) -> Run:

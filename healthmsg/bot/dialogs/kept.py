@@ -1,8 +1,14 @@
-"""The dialogs that are kept in memory, and the places where there is none."""
+"""What is in memory of dialogs: the last of those that wait, and whose chats are whose."""
 
+from collections.abc import Sequence
 from typing import Final
 
+from attrs import define, field
+
+from healthmsg.bot.dialogs.document import HANDED_OVER, Document
 from healthmsg.bot.dialogs.run import Run
+from healthmsg.bot.store.effects import CloseDialog, Effect, PutDialog
+from healthmsg.bot.store.records import DialogRecord
 
 Place = tuple[str, str]
 """A chat's address and a user's id."""
@@ -47,6 +53,13 @@ class Kept:
             self._at.pop((run.record.chat, run.record.user), None)
         return run
 
+    def pop_those_at(self, event: str) -> list[Run]:
+        """Take out those of which an event was the last one that they took; it is given by its key."""
+        found = [run for run in self._runs.values() if run.last_event == event]
+        for run in found:
+            self.pop(run.id)
+        return found
+
     def clear(self) -> None:
         """Take all out of memory."""
         for run in self._runs.values():
@@ -69,3 +82,65 @@ class Kept:
     def forget_absent(self, place: Place) -> None:
         """Note that a dialog begins there."""
         self._absent.pop(place, None)
+
+
+@define(eq=False)
+class Committed:
+    """Which chats a person has, and which users are asked by the dialogs of others, as the store has it.
+
+    It learns that from what is committed: what an event has done to a dialog holds only once it is.
+    """
+
+    _handed: dict[Place, tuple[str, frozenset[str]]] = field(factory=dict, repr=False)
+    _asking: dict[Place, dict[str, None]] = field(factory=dict, repr=False)
+    """The dialogs that ask a user there, the newest last."""
+    _asked_by: dict[str, frozenset[Place]] = field(factory=dict, repr=False)
+
+    @property
+    def has_handed_over(self) -> bool:
+        """Whether a person has any chat."""
+        return bool(self._handed)
+
+    def handed_over(self, place: Place) -> frozenset[str] | None:
+        """Return the commands that are handled where a person has the chat; `None`: none has it."""
+        found = self._handed.get(place)
+        return None if found is None else found[1]
+
+    def asking(self, place: Place) -> str | None:
+        """Return the dialog of another user that asks this one; of several, the newest."""
+        found = self._asking.get(place)
+        return next(reversed(found)) if found else None
+
+    def note(self, effects: Sequence[Effect]) -> None:
+        """Learn what was committed."""
+        for one in effects:
+            if type(one) is PutDialog:
+                self.put(one.dialog)
+            elif type(one) is CloseDialog:
+                self._forget(one.id)
+
+    def put(self, record: DialogRecord) -> None:
+        """Note a dialog as it is in the store."""
+        document, place = Document.of(record.document), (record.chat, record.user)
+        held = document.held
+        if held is not None and held.why == HANDED_OVER:
+            self._handed[place] = record.id, frozenset(held.resume)
+        elif (found := self._handed.get(place)) is not None and found[0] == record.id:
+            del self._handed[place]
+        self._note_asked(record.id, frozenset((record.chat, user) for user in document.others))
+
+    def _forget(self, dialog: str) -> None:
+        for place in [place for place, (handed, _) in self._handed.items() if handed == dialog]:
+            del self._handed[place]
+        self._note_asked(dialog, frozenset())
+
+    def _note_asked(self, dialog: str, places: frozenset[Place]) -> None:
+        before = self._asked_by.pop(dialog, frozenset())
+        for place in before - places:
+            del self._asking[place][dialog]
+            if not self._asking[place]:
+                del self._asking[place]
+        for place in places - before:
+            self._asking.setdefault(place, {})[dialog] = None
+        if places:
+            self._asked_by[dialog] = places

@@ -39,6 +39,9 @@ _WARNING: Final = 30
 class DialogStore(Protocol):
     """A bot's store, as far as dialogs need it."""
 
+    watchers: list[Callable[[Sequence[Effect]], object]]
+    """Are called with what was committed."""
+
     def event_key(self, event_id: str) -> str:
         """Return a salted hash of an event's id."""
 

@@ -93,10 +93,16 @@ class BotStore:
         if self._is_reading:
             raise JournalError("The bot's store is open for reading only.")
         writing = self._effects.prepare(effects, self.database.now())
-        if not await self.inbox.ask(writing.make):
+        asked = self.inbox.ask(writing.make)
+        # It is written even if the caller is cancelled meanwhile, and the watchers have to know that.
+        asked.add_done_callback(partial(self._note, effects))
+        if not await asyncio.shield(asked):
             writing.refuse()
-        for watch in self.watchers:
-            watch(effects)
+
+    def _note(self, effects: Sequence[Effect], asked: "asyncio.Future[bool]") -> None:
+        if not asked.cancelled() and asked.exception() is None and asked.result():
+            for watch in self.watchers:
+                watch(effects)
 
     # --- events
 

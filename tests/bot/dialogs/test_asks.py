@@ -118,3 +118,21 @@ async def test_several_are_asked_with_a_running_summary_and_a_break(mode: Mode) 
     assert world.sees[2].startswith("Antwoorden: 1 van 3.")
     assert world.sees[3] == str({bea: True, cor: False})
     assert not world.is_open()
+
+
+@modes
+async def test_two_dialogs_of_a_group_may_ask_the_same_user(mode: Mode) -> None:
+    @register()
+    async def who_comes(d: Dialog) -> None:
+        await d.say(f"{await d.ask_all([d.user_id, 'bo'], ConfirmQuestion('Komt u?'))}")
+
+    world = World([who_comes], mode)
+    await world.says("start", chat=GROUP)
+    await world.says("start", user="cees", chat=GROUP)
+    await world.says("stop", user="cees", chat=GROUP)
+    await world.says("ja", chat=GROUP)
+    await world.says("ja", user="bo", chat=GROUP)
+
+    assert world.sees[-1] == "{'an': True, 'bo': True}"
+    assert not world.unhandled
+    assert not world.is_open()

@@ -327,6 +327,20 @@ async def test_what_was_committed_is_said(target: str) -> None:
     assert said == [(PutDialog(dialog()),)]
 
 
+async def test_what_was_committed_is_said_though_who_asked_for_it_was_cancelled(target: str) -> None:
+    said = list[object]()
+    async with opened(target) as store:
+        store.watchers.append(said.append)
+        asking = asyncio.create_task(store.commit(PutTimer(timer("t1"))))
+        await asyncio.sleep(0)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        await store.commit(PutTimer(timer("t2")))
+        assert len(await store.due(NOW + timedelta(days=999), 9)) == 2
+    assert said == [(PutTimer(timer("t1")),), (PutTimer(timer("t2")),)]
+
+
 async def test_a_moment_without_a_zone_is_refused_and_the_store_goes_on(target: str) -> None:
     async with opened(target) as store:
         with pytest.raises(InvalidInputError, match="time zone"):
