@@ -45,7 +45,7 @@ from healthmsg.bot.clock import SystemClock
 from healthmsg.bot.dialogs.engine import DialogEngine
 from healthmsg.bot.dispatch import Dispatcher
 from healthmsg.bot.scope import Scope, Services
-from healthmsg.bot.store.effects import Effect
+from healthmsg.bot.store.effects import Effect, Watchers
 from healthmsg.bot.store.records import Waiting
 from healthmsg.bot.work import WorkLoop
 from healthmsg.events import Event, event_of_frame
@@ -139,7 +139,7 @@ async def with_a_queue_per_chat(count: int) -> float:
 class MemoryStore:
     """A store that keeps events in memory, and notes nothing: what is left is the cost of the loop itself."""
 
-    watchers: list[Callable[[Sequence[Effect]], object]] = field(factory=list)
+    watchers: Watchers = field(factory=Watchers)
     newest: int = 0
     _waiting: list[Waiting] = field(factory=list)
 
@@ -154,8 +154,7 @@ class MemoryStore:
 
     async def commit(self, *effects: Effect) -> None:
         """Write nothing, but tell who watches."""
-        for watch in self.watchers:
-            watch(effects)
+        self.watchers.note(effects)
 
     async def waiting(
         self, after: int, most: int, *, chat: str | None = None, until: int = 0

@@ -141,7 +141,7 @@ class Dispatcher:
             scope.forget()
             return scope.handled
         finally:
-            scope.close()
+            scope.is_open = False
         try:
             outcome = await self._failed(scope, failure)
         finally:
@@ -157,7 +157,7 @@ class Dispatcher:
         kind = type(event)
         if kind is MessageCreated:
             message = cast("MessageCreated", event)
-            incoming = scope.incoming = IncomingMessage(scope, message)
+            incoming = scope.incoming = IncomingMessage(scope, message, message.message)
             if message.is_own or message.user_id is None:
                 target = self._of_no_other(scope, message)
             else:
@@ -438,7 +438,7 @@ async def _tell(chosen: ErrorTarget, scope: Scope, failure: Exception) -> Sequen
     else:
         return own.effects
     finally:
-        own.close()
+        own.is_open = False
     log(
         logging.ERROR,
         "the error handler %(handler)s raised %(error)s at %(place)s",

@@ -229,17 +229,18 @@ class InChat(Generic[EventT_co]):
 class IncomingMessage(InChat[MessageCreated | QuestionAnswered]):
     """A message that a user wrote, or a command that a user chose by a button (`is_pressed`)."""
 
-    __slots__ = ("body", "folded", "text")
+    __slots__ = ("_message", "body", "folded", "text")
 
     is_pressed: bool = False
     """Whether it is a button of the bot's that stands for a command; its `event` is the answer then."""
 
-    def __init__(self, scope: Scope, event: MessageCreated | QuestionAnswered) -> None:
+    def __init__(self, scope: Scope, event: MessageCreated | QuestionAnswered, message: Message) -> None:
         # All of it is written out here: this runs for each message.
         self._scope = scope
         self._event = event
+        self._message = message
         self._chat = None
-        body = self._message.body or ""
+        body = message.body or ""
         self.body: str = body
         """The text as it was written; empty where there are files alone."""
         if "[" in body and (found := _MENTION.match(body)) and found[1].lower() == scope.services.me.lower():
@@ -288,11 +289,6 @@ class IncomingMessage(InChat[MessageCreated | QuestionAnswered]):
         """When it was written, as the service says; as the gateway has it, when this program got it."""
         return self._message.created_at or self._event.received_at
 
-    @property
-    def _message(self) -> Message:
-        event: MessageCreated = self._event  # type: ignore[assignment] # see `PressedCommand`; a cast is slow
-        return event.message
-
 
 class PressedCommand(IncomingMessage):
     """A command that was chosen by a button. Handlers see an `IncomingMessage`."""
@@ -301,15 +297,15 @@ class PressedCommand(IncomingMessage):
 
     is_pressed: bool = True
 
+    def __init__(self, scope: Scope, event: QuestionAnswered) -> None:
+        super().__init__(
+            scope, event, Message(event.message_id, body=event.options[0], user_id=event.user_id)
+        )
+
     @property
     def is_to_bot(self) -> bool:
         """True: the button is the bot's own."""
         return True
-
-    @property
-    def _message(self) -> Message:
-        answer = cast("QuestionAnswered", self._event)
-        return Message(answer.message_id, body=answer.options[0], user_id=answer.user_id)
 
 
 class Answer(InChat[QuestionAnswered], Generic[O]):

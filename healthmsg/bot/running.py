@@ -109,7 +109,7 @@ class Running:
     def _watched(self, on_step: Callable[[str], object] | None) -> "Outbox | _Stepping":
         if on_step is None:
             return self.outbox
-        self.store.watchers.append(lambda effects: on_step(step_of(effects)))
+        self.store.watchers.add(lambda effects: on_step(step_of(effects)))
         return _Stepping(self.outbox, on_step)
 
     @property

@@ -100,6 +100,7 @@ class Scope:
         self.dialog: str = ""
         """The id of that one."""
         self.is_open: bool = True
+        """Whether it takes further replies."""
         self._number = 0
         self._start = ""
 
@@ -122,10 +123,6 @@ class Scope:
         self._start = self._start or f"{self.services.store.event_key(self.event.id)}/"
         self._number += 1
         return f"{self._start}{self._number}"
-
-    def close(self) -> None:
-        """Take no further replies."""
-        self.is_open = False
 
     def forget(self) -> None:
         """Let go of what refers to this scope: no cycle is left for the garbage collector."""

@@ -17,7 +17,17 @@ from healthmsg.bot.origin import Origin
 from healthmsg.bot.queues import CHATS_AT_ONCE, LEAST_ROOM, MOST_OF_A_CHAT, ChatQueues, Next, Passing
 from healthmsg.bot.signals import ParkThis, RetryLater
 from healthmsg.bot.standing import standing
-from healthmsg.bot.store.effects import Begin, Effect, Finish, Fire, Park, Postpone, PutTimer, Unpark
+from healthmsg.bot.store.effects import (
+    Begin,
+    Effect,
+    Finish,
+    Fire,
+    Park,
+    Postpone,
+    PutTimer,
+    Unpark,
+    Watchers,
+)
 from healthmsg.bot.store.records import TimerRecord, Waiting
 from healthmsg.errors import ClientUsageError, HealthmsgError, InvalidInputError
 from healthmsg.events import Event, TimerDue
@@ -47,7 +57,6 @@ _CANCELLED: Final = (
     "A task of the bot was cancelled by other code than the bot's own, so it ends. What was in hand is"
     " handled again at the next start."
 )
-_WAKING: Final = frozenset({PutTimer, Fire, Unpark})
 _NEVER: Final = datetime.max.replace(tzinfo=UTC)
 _AT_ONCE: Final = datetime(1970, 1, 1, tzinfo=UTC)
 """A moment that has come by every clock: the next process may run on another machine."""
@@ -56,7 +65,7 @@ _AT_ONCE: Final = datetime(1970, 1, 1, tzinfo=UTC)
 class WorkStore(Protocol):
     """What the work loop needs of a store; see `BotStore`."""
 
-    watchers: list[Callable[[Sequence[Effect]], object]]
+    watchers: Watchers
 
     @property
     def newest(self) -> int:
@@ -222,7 +231,9 @@ class WorkLoop:
             await self._wait_until_prepared()
             if self._is_draining:
                 return
-            self._store.watchers.append(self._note_commit)
+            self._store.watchers.add_for(PutTimer, self._note_timer)
+            self._store.watchers.add_for(Fire, self._note_fired)
+            self._store.watchers.add_for(Unpark, lambda _: self._wake())
             self._next_due = await self._store.next_due() or _NEVER
             await self._handle_crashed()
             while not self._is_drained():
@@ -359,17 +370,15 @@ class WorkLoop:
         moment = min(self._next_due, self._queues.next_moment or _NEVER)
         return None if moment == _NEVER else moment
 
-    def _note_commit(self, effects: Sequence[Effect]) -> None:
-        """Learn of timers that were set, and wake up for them, and for what was unparked or fired."""
-        for one in effects:
-            if type(one) in _WAKING:
-                self._note_timer(one)
+    def _note_timer(self, put: PutTimer) -> None:
+        """Learn of a timer that was set, and wake up for it."""
+        self._next_due = min(self._next_due, put.timer.due)
+        self._wake()
 
-    def _note_timer(self, effect: Effect) -> None:
-        if isinstance(effect, PutTimer):
-            self._next_due = min(self._next_due, effect.timer.due)
-        elif isinstance(effect, Fire) and effect.again is not None:
-            self._next_due = min(self._next_due, effect.again.due)
+    def _note_fired(self, fired: Fire) -> None:
+        """Wake up for an event that a timer has become, and learn of the timer that follows."""
+        if fired.again is not None:
+            self._next_due = min(self._next_due, fired.again.due)
         self._wake()
 
     # --- after the process has died

@@ -1,14 +1,14 @@
 """What a bot's parts stand on, without a database, a service or the time of day."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from attrs import define, evolve, field
 
 from healthmsg.bot.content import Content
 from healthmsg.bot.store import effects
-from healthmsg.bot.store.effects import Effect
+from healthmsg.bot.store.effects import Effect, Watchers
 from healthmsg.bot.store.records import DialogRecord, ParkedEvent, StepRecord, TimerRecord, Waiting
 from healthmsg.errors import DeliveryUnknownError
 from healthmsg.events import Event
@@ -53,7 +53,7 @@ class FakeStore:
     step_records: dict[tuple[str, int], StepRecord] = field(factory=dict)
     timers: dict[str, TimerRecord] = field(factory=dict)
     commits: list[tuple[Effect, ...]] = field(factory=list)
-    watchers: list[Callable[[Sequence[Effect]], object]] = field(factory=list)
+    watchers: Watchers = field(factory=Watchers)
     _last: int = 0
 
     @property
@@ -74,8 +74,7 @@ class FakeStore:
         self.commits.append(changes)
         for one in changes:
             self._apply(one)
-        for watch in self.watchers:
-            watch(changes)
+        self.watchers.note(changes)
 
     async def waiting(
         self, after: int, most: int, *, chat: str | None = None, until: int = 2**62

@@ -26,7 +26,7 @@ from tests.bot.routing import AN, CONVERSATION, GROUP, ME, NOON, Client, Outbox,
 def incoming(body: str | None, **more: object) -> IncomingMessage:
     event = message(body, **more)  # type: ignore[arg-type] # what tests say of it
     services = Services(Client(), Outbox(), FakeStore(), FakeClock(), ME)  # type: ignore[arg-type] # a fake
-    return IncomingMessage(Scope(event, services), event)
+    return IncomingMessage(Scope(event, services), event, event.message)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from healthmsg.bot.dialogs.steps import HandOver, Raised, Sleep
 from healthmsg.bot.dialogs.turn import EventScope, Turn
 from healthmsg.bot.dialogs.values import exit_to_json, from_json, to_json
 from healthmsg.bot.sending import DialogOutbox
-from healthmsg.bot.store.effects import CloseDialog, PutTimer, Unpark
+from healthmsg.bot.store.effects import CloseDialog, PutDialog, PutTimer, Unpark
 from healthmsg.bot.store.records import DialogRecord, TimerRecord
 from healthmsg.errors import DialogHeldError, DialogOpenError
 from healthmsg.events import (
@@ -82,7 +82,8 @@ class DialogEngine:
         self._attempts = attempts
         self._kept = Kept(keep)
         self._committed = Committed()
-        store.watchers.append(self._committed.note)
+        store.watchers.add_for(PutDialog, lambda put: self._committed.put(put.dialog))
+        store.watchers.add_for(CloseDialog, lambda close: self._committed.forget(close.id))
         self._beginnings = Beginnings()
 
     def __repr__(self) -> str:
@@ -111,7 +112,7 @@ class DialogEngine:
             if user_id is None or event.is_own:
                 return False
             place = event.chat.text, user_id
-            return not self._kept.is_absent(place) or self._committed.asking(place) is not None
+            return place not in self._kept.absent or place in self._committed.asking
         if isinstance(event, TimerDue):
             return event.dialog is not None
         return isinstance(event, Pressed) and not (event.is_own and isinstance(event, QuestionAnswered))
@@ -158,11 +159,11 @@ class DialogEngine:
         if run is not None:
             return run.record
         record = None
-        if not self._kept.is_absent(place):
+        if place not in self._kept.absent:
             record = await self._tools.store.dialog(*place)
             if record is None:
                 self._kept.note_absent(place)
-        if record is None and (dialog := self._committed.asking(place)) is not None:
+        if record is None and (dialog := self._committed.newest_asking(place)) is not None:
             record = await self._record_of(dialog)
         return record
 

@@ -1,13 +1,11 @@
 """What is in memory of dialogs: the last of those that wait, and whose chats are whose."""
 
-from collections.abc import Sequence
 from typing import Final
 
 from attrs import define, field
 
 from healthmsg.bot.dialogs.document import HANDED_OVER, Document
 from healthmsg.bot.dialogs.run import Run
-from healthmsg.bot.store.effects import CloseDialog, Effect, PutDialog
 from healthmsg.bot.store.records import DialogRecord
 
 Place = tuple[str, str]
@@ -22,7 +20,8 @@ class Kept:
         self._most = most
         self._runs: dict[str, Run] = {}
         self._at: dict[Place, str] = {}
-        self._absent: dict[Place, None] = {}
+        self.absent: dict[Place, None] = {}
+        """Where it is known that there is none: most messages are for none, and need not ask the store."""
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -67,21 +66,15 @@ class Kept:
         self._runs.clear()
         self._at.clear()
 
-    # --- where there is none: most messages are not for a dialog, and need not ask the store each time
-
-    def is_absent(self, place: Place) -> bool:
-        """Return whether it is known that there is no dialog of a chat and user."""
-        return place in self._absent
-
     def note_absent(self, place: Place) -> None:
         """Note what the store has said."""
-        self._absent[place] = None
-        if len(self._absent) > _MOST_ABSENT:
-            del self._absent[next(iter(self._absent))]
+        self.absent[place] = None
+        if len(self.absent) > _MOST_ABSENT:
+            del self.absent[next(iter(self.absent))]
 
     def forget_absent(self, place: Place) -> None:
         """Note that a dialog begins there."""
-        self._absent.pop(place, None)
+        self.absent.pop(place, None)
 
 
 @define(eq=False)
@@ -92,8 +85,8 @@ class Committed:
     """
 
     _handed: dict[Place, tuple[str, frozenset[str]]] = field(factory=dict, repr=False)
-    _asking: dict[Place, dict[str, None]] = field(factory=dict, repr=False)
-    """The dialogs that ask a user there, the newest last."""
+    asking: dict[Place, dict[str, None]] = field(factory=dict, repr=False)
+    """The dialogs of other users that ask one there, the newest last."""
     _asked_by: dict[str, frozenset[Place]] = field(factory=dict, repr=False)
 
     @property
@@ -106,18 +99,10 @@ class Committed:
         found = self._handed.get(place)
         return None if found is None else found[1]
 
-    def asking(self, place: Place) -> str | None:
+    def newest_asking(self, place: Place) -> str | None:
         """Return the dialog of another user that asks this one; of several, the newest."""
-        found = self._asking.get(place)
+        found = self.asking.get(place)
         return next(reversed(found)) if found else None
-
-    def note(self, effects: Sequence[Effect]) -> None:
-        """Learn what was committed."""
-        for one in effects:
-            if type(one) is PutDialog:
-                self.put(one.dialog)
-            elif type(one) is CloseDialog:
-                self._forget(one.id)
 
     def put(self, record: DialogRecord) -> None:
         """Note a dialog as it is in the store."""
@@ -129,7 +114,8 @@ class Committed:
             del self._handed[place]
         self._note_asked(record.id, frozenset((record.chat, user) for user in document.others))
 
-    def _forget(self, dialog: str) -> None:
+    def forget(self, dialog: str) -> None:
+        """Note that a dialog has ended."""
         for place in [place for place, (handed, _) in self._handed.items() if handed == dialog]:
             del self._handed[place]
         self._note_asked(dialog, frozenset())
@@ -137,10 +123,10 @@ class Committed:
     def _note_asked(self, dialog: str, places: frozenset[Place]) -> None:
         before = self._asked_by.pop(dialog, frozenset())
         for place in before - places:
-            del self._asking[place][dialog]
-            if not self._asking[place]:
-                del self._asking[place]
+            del self.asking[place][dialog]
+            if not self.asking[place]:
+                del self.asking[place]
         for place in places - before:
-            self._asking.setdefault(place, {})[dialog] = None
+            self.asking.setdefault(place, {})[dialog] = None
         if places:
             self._asked_by[dialog] = places

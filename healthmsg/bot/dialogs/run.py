@@ -19,7 +19,7 @@ from healthmsg.bot.dialogs.journal import MOST_STEPS, Divergence, Journal, messa
 from healthmsg.bot.dialogs.questions.texts import Texts
 from healthmsg.bot.dialogs.registration import RegisteredDialog, Resolve
 from healthmsg.bot.sending import DialogOutbox
-from healthmsg.bot.store.effects import Effect, PutDialog
+from healthmsg.bot.store.effects import Effect, PutDialog, Watchers
 from healthmsg.bot.store.records import DialogRecord, StepRecord
 from healthmsg.errors import (
     CallError,
@@ -39,8 +39,8 @@ _WARNING: Final = 30
 class DialogStore(Protocol):
     """A bot's store, as far as dialogs need it."""
 
-    watchers: list[Callable[[Sequence[Effect]], object]]
-    """Are called with what was committed."""
+    watchers: Watchers
+    """Learn what was committed."""
 
     def event_key(self, event_id: str) -> str:
         """Return a salted hash of an event's id."""

@@ -1,6 +1,8 @@
 """What one transaction of a bot's store changes."""
 
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import Any, TypeVar
 
 from attrs import define, field, frozen
 
@@ -120,3 +122,29 @@ Effect = (
     | CancelTimers
     | Fire
 )
+
+E = TypeVar("E")
+
+
+class Watchers:
+    """Who learns of what was committed: of all of it, or of effects of one kind."""
+
+    def __init__(self) -> None:
+        self._of_all: list[Callable[[Sequence[Effect]], object]] = []
+        self._of_kind: dict[type, list[Callable[[Any], object]]] = {}
+
+    def add(self, watch: Callable[[Sequence[Effect]], object]) -> None:
+        """Have it called with each commit."""
+        self._of_all.append(watch)
+
+    def add_for(self, kind: type[E], watch: Callable[[E], object]) -> None:
+        """Have it called with each effect of this kind. Most commits have none that is watched."""
+        self._of_kind.setdefault(kind, []).append(watch)
+
+    def note(self, effects: Sequence[Effect]) -> None:
+        """Say that these were committed together."""
+        for one in effects:
+            for watch in self._of_kind.get(type(one), ()):
+                watch(one)
+        for watch_all in self._of_all:
+            watch_all(effects)

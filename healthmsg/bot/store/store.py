@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Executable
 
 from healthmsg.aio import start
 from healthmsg.bot.store import statements
-from healthmsg.bot.store.effects import Effect, Unpark
+from healthmsg.bot.store.effects import Effect, Unpark, Watchers
 from healthmsg.bot.store.records import DialogRecord, ParkedEvent, StepRecord, TimerRecord, Waiting
 from healthmsg.bot.store.rows import dialog_of, moment_of, read_moment, storable, timer_of
 from healthmsg.bot.store.writing import EffectWriter
@@ -53,8 +53,7 @@ class BotStore:
         self.inbox: SqlInbox = SqlInbox(database, self.writer)
         self.journal: SqlJournal = SqlJournal(database, self.writer, changes, is_reading=is_reading)
         """The outbox's."""
-        self.watchers: list[Callable[[Sequence[Effect]], object]] = []
-        """Are called with what was committed."""
+        self.watchers: Watchers = Watchers()
         self._is_reading = is_reading
         dialect = "postgresql" if database.is_shared else "sqlite"
         self._effects = EffectWriter(self.inbox, statements.Puts.of(dialect))
@@ -101,8 +100,7 @@ class BotStore:
 
     def _note(self, effects: Sequence[Effect], asked: "asyncio.Future[bool]") -> None:
         if not asked.cancelled() and asked.exception() is None and asked.result():
-            for watch in self.watchers:
-                watch(effects)
+            self.watchers.note(effects)
 
     # --- events
 

@@ -320,7 +320,7 @@ async def test_commits_of_one_moment_share_a_transaction_and_are_made_in_order(
 async def test_what_was_committed_is_said(target: str) -> None:
     said = list[object]()
     async with opened(target) as store:
-        store.watchers.append(said.append)
+        store.watchers.add(said.append)
         await store.commit(PutDialog(dialog()))
         with pytest.raises(InvalidInputError):
             await store.commit(PutDialog(dialog("d2")))
@@ -330,7 +330,7 @@ async def test_what_was_committed_is_said(target: str) -> None:
 async def test_what_was_committed_is_said_though_who_asked_for_it_was_cancelled(target: str) -> None:
     said = list[object]()
     async with opened(target) as store:
-        store.watchers.append(said.append)
+        store.watchers.add(said.append)
         asking = asyncio.create_task(store.commit(PutTimer(timer("t1"))))
         await asyncio.sleep(0)
         asking.cancel()
