@@ -13,6 +13,7 @@ import orjson
 from healthmsg.bot.clock import BotClock
 from healthmsg.bot.content import Content
 from healthmsg.bot.dialogs.asking import Ask, word_of
+from healthmsg.bot.dialogs.brought import checked_answers
 from healthmsg.bot.dialogs.check import Problem, check_dialog
 from healthmsg.bot.dialogs.document import HANDED_OVER, Document, Held
 from healthmsg.bot.dialogs.exits import Stopped
@@ -428,8 +429,9 @@ class DialogEngine:
             DialogOpenError: one is open for this chat and user.
             ConfigurationError: the bot has no such dialog.
             NotKeptError: an argument or answer cannot be kept.
+            InvalidInputError: what is under a key of *answers* can be the answer to no question.
         """
-        code = self.registry.require(dialog)
+        code, answers = self.registry.require(dialog), checked_answers(answers or {})
         chat = await self._located(chat, user_id)
         key = scope.next_key() if scope is not None else uuid4().hex
         number = sha256(f"dialog/{key}".encode()).hexdigest()[:24]
@@ -439,12 +441,12 @@ class DialogEngine:
         if record is not None and record.id != number and not self._is_closing(scope, record):
             raise DialogOpenError(record.name, is_held=record.state == "held")
         if scope is None or not is_here:
-            asked = {"name": code.name, "args": to_json([*args]), "answers": to_json(dict(answers or {}))}
+            asked = {"name": code.name, "args": to_json([*args]), "answers": to_json(answers)}
             await self._put(scope, order(START, number, *place, self._tools.clock.now(), asked))
         elif record is not None and record.id == number:
             await self._turn(scope, record, self._started_again)
         else:
-            await self._begin(scope, number, code, place, args, answers or {})
+            await self._begin(scope, number, code, place, args, answers)
         return number
 
     async def start_outside(

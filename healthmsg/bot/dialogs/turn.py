@@ -9,6 +9,7 @@ from attrs import define, evolve, field
 
 from healthmsg.bot.content import Content
 from healthmsg.bot.dialogs.asking import Ask
+from healthmsg.bot.dialogs.brought import report_unused
 from healthmsg.bot.dialogs.check import described
 from healthmsg.bot.dialogs.document import HANDED_OVER, Document, Held
 from healthmsg.bot.dialogs.exits import DialogExit, HandedOver, NoAnswer, Stopped, TooManyTries
@@ -157,6 +158,7 @@ class Turn:
         while True:
             run = self._run
             if isinstance(standing, Finished):
+                report_unused(run)
                 self._end()
                 return
             if isinstance(standing, Divergence):
@@ -226,7 +228,12 @@ class Turn:
     async def _leave(self, left: DialogExit) -> None:
         """End a dialog that the user has left, with a word on it where its code has none."""
         texts = self.tools.texts
-        said = {Stopped: texts.stopped, NoAnswer: texts.no_answer, TooManyTries: texts.too_many_tries}
+        said = {
+            Stopped: texts.stopped,
+            NoAnswer: texts.no_answer,
+            TooManyTries: texts.too_many_tries,
+            HandedOver: texts.handed_over,
+        }
         run = self._run
         body = said.get(type(left))
         if body is not None:

@@ -24,6 +24,7 @@ import attrs
 import orjson
 
 from healthmsg.bot.dialogs.exits import DialogExit
+from healthmsg.bot.dialogs.questions.files import Files
 from healthmsg.errors import DialogHeldError, NotKeptError, OnceFailedError
 
 _TAG: Final = "$"
@@ -54,6 +55,7 @@ _READ: Final[Mapping[str, Callable[[Any], object]]] = {
     "tuple": lambda items: tuple(map(from_json, items)),
     "set": lambda items: set(map(from_json, items)),
     "frozenset": lambda items: frozenset(map(from_json, items)),
+    "files": lambda parts: Files(*map(from_json, parts)),
     "dict": lambda pairs: {from_json(key): from_json(value) for key, value in pairs},
 }
 
@@ -115,7 +117,7 @@ def copied(value: object) -> object:
 
 def _told(value: object) -> object:
     try:
-        return to_json(value)
+        return to_json([*value] if type(value) is Files and not value.texts else value)
     except NotKeptError:
         return f"{type(value).__module__}:{type(value).__qualname__}"
 
@@ -155,6 +157,8 @@ def _collected(value: Any, depth: int) -> object:  # noqa: PLR0911 - a case for 
         return _tagged("dict", [[to_json(key, depth), to_json(item, depth)] for key, item in value.items()])
     if kind is tuple:
         return _tagged("tuple", [to_json(item, depth) for item in value])
+    if kind is Files:
+        return _tagged("files", [to_json([*value], depth), [*value.texts]])
     if kind in {set, frozenset}:
         items = sorted((to_json(item, depth) for item in value), key=orjson.dumps)
         return _tagged(kind.__name__, items)

@@ -114,7 +114,8 @@ class AskAllQuestion(QuestionType[dict[str, A]]):
         part: Any = parts.get(user)
         found = self.ask.read(given, part if isinstance(part, dict) else None, texts)
         if isinstance(found, Invalid):
-            return More({_ANSWERS: encoded, _PARTS: parts}, found.reason)
+            kept = parts if found.state is None else {**parts, user: found.state}
+            return More({_ANSWERS: encoded, _PARTS: kept}, found.reason)
         if isinstance(found, More):
             return More({_ANSWERS: encoded, _PARTS: {**parts, user: found.state}}, found.say)
         encoded[user] = self.ask.encode(found)
