@@ -10,7 +10,8 @@
     │   └── InvalidFileError
     ├── ClientUsageError (RuntimeError)
     │   ├── ClientClosedError
-    │   └── WrongEventLoopError
+    │   ├── WrongEventLoopError
+    │   └── StepNotAwaitedError               a dialog's code has left an `await` out
     ├── SendingStoppedError                   a bulk run was ended early
     │   └── SendingGivenUpError               by what concerns every message
     ├── EarlierRunError                       what a bulk run before this one noted
@@ -108,6 +109,7 @@ from healthmsg.errors.dialogs import (
     ForeignAwaitError,
     NotKeptError,
     OnceFailedError,
+    StepNotAwaitedError,
     TooManyStepsError,
 )
 from healthmsg.errors.usage import (
@@ -208,6 +210,7 @@ __all__ = [
     "ServiceUnavailableError",
     "StateMismatchError",
     "StatusError",
+    "StepNotAwaitedError",
     "TokenRenewalError",
     "TokenRequestError",
     "TokenStoreError",

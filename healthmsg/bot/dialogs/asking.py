@@ -64,6 +64,7 @@ class Ask(Step[T]):
         self.timeout: timedelta | None = timeout
         self.tries: int | None = tries
         self.invalid: str | None = invalid
+        self.is_awaited = False
 
     def decode(self, text: str) -> T:
         """Return the answer that was given."""

@@ -46,6 +46,11 @@ class Divergence:
     """What the code does in its place; empty: it has ended."""
 
 
+def called(kind: str) -> str:
+    """Return what a kind of step is called in a log."""
+    return f"a question ({kind.removeprefix(ASK)})" if kind.startswith(ASK) else f"`{kind}`"
+
+
 def timer_id(dialog: str, number: int, kind: str) -> str:
     """Return the id of a timer of a step."""
     return f"{dialog}/{number}/{kind}"

@@ -1,6 +1,7 @@
 """One dialog in memory: its coroutine, driven by hand, and what it works with."""
 
 import asyncio
+import sys
 import sysconfig
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
@@ -15,7 +16,8 @@ from attrs import define, evolve, field, frozen
 from healthmsg.bot.clock import BotClock
 from healthmsg.bot.content import Content
 from healthmsg.bot.dialogs.document import Document
-from healthmsg.bot.dialogs.journal import MOST_STEPS, Divergence, Journal, message_key
+from healthmsg.bot.dialogs.exits import DialogExit
+from healthmsg.bot.dialogs.journal import MOST_STEPS, Divergence, Journal, called, message_key
 from healthmsg.bot.dialogs.questions.texts import Texts
 from healthmsg.bot.dialogs.registration import RegisteredDialog, Resolve
 from healthmsg.bot.sending import DialogOutbox
@@ -26,6 +28,7 @@ from healthmsg.errors import (
     ClientUsageError,
     DeliveryUnknownError,
     ForeignAwaitError,
+    StepNotAwaitedError,
     TooManyStepsError,
 )
 from healthmsg.ids import ChatAddress
@@ -137,6 +140,8 @@ class Run:
     used: set[str] = field(factory=set, repr=False)
     """Of the questions with an answer that was there before, the keys of those that have come."""
     _is_active: bool = False
+    _let_go: StepNotAwaitedError | None = field(default=None, repr=False)
+    """Of the first step that its code has made and never awaited."""
 
     @property
     def id(self) -> str:
@@ -169,15 +174,26 @@ class Run:
 
         Raises:
             ForeignAwaitError: it awaits what is no step.
+            StepNotAwaitedError: it has made a step and not awaited it: nothing that comes after it is done.
             Exception: whatever its code raises.
         """
-        self._is_active = True
+        self._is_active, wanted = True, None
         try:
             wanted = self.coroutine.send(value) if error is None else self.coroutine.throw(error)
         except StopIteration as end:
-            return self.journal.rest() or Finished(end.value)
+            wanted = Finished(end.value)
+        except DialogExit:
+            if self._let_go is None:
+                raise
         finally:
             self._is_active = False
+        if self._let_go is not None:
+            raise self._let_go
+        return self._standing(wanted)
+
+    def _standing(self, wanted: object) -> Wanted | Divergence | Finished:
+        if isinstance(wanted, Finished):
+            return self.journal.rest() or wanted
         if isinstance(wanted, Wanted) and wanted.run is self:
             return wanted
         if isinstance(wanted, Halt):
@@ -185,6 +201,18 @@ class Run:
                 return wanted.reason
             raise wanted.reason
         raise self._refusal(wanted)
+
+    def note_let_go(self, kind: str) -> None:
+        """Note that a step was let go of that was never awaited, where that is the code's own doing."""
+        if not self._is_active or self._let_go is not None:
+            return  # the coroutine is being closed, or it has happened before
+        frame = sys._getframe(2)  # noqa: SLF001 - that which was running when the last hold on it was lost
+        code = frame.f_code
+        place = (code.co_filename, frame.f_lineno)
+        if code is _ADVANCE:  # it was held until the dialog has ended
+            own = self.code.code_of(self.record.version).function.__code__
+            place = own.co_filename, own.co_firstlineno
+        self._let_go = StepNotAwaitedError(called(kind), *place)
 
     def _refusal(self, wanted: object) -> ForeignAwaitError:
         frame, awaited = _innermost(self.coroutine)
@@ -247,6 +275,9 @@ class Run:
             dialog=self.record.name,
         )
         return None
+
+
+_ADVANCE: Final = Run.advance.__code__
 
 
 def _innermost(coroutine: object) -> tuple[FrameType | None, str]:
