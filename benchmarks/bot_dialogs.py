@@ -38,7 +38,7 @@ AT_ONCE: Final = 100
 class NoOutbox:
     """Sends nothing."""
 
-    async def send(self, key: str, chat: ChatAddress, content: Content) -> SentMessage:  # noqa: ARG002 - as the real one
+    async def send(self, key: str, chat: ChatAddress, content: Content, **_: bool) -> SentMessage:  # noqa: ARG002 - as the real one
         """Return the message that would have been sent."""
         return SentMessage(key)
 
