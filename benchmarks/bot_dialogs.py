@@ -42,7 +42,7 @@ class NoOutbox:
         """Return that nothing was sent before."""
         return False
 
-    async def send(self, key: str, chat: ChatAddress, content: Content) -> SentMessage:  # noqa: ARG002 - as the real one
+    async def send(self, key: str, chat: ChatAddress, content: Content, **_: bool) -> SentMessage:  # noqa: ARG002 - as the real one
         """Return the message that would have been sent."""
         return SentMessage(key)
 

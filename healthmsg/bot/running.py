@@ -406,15 +406,25 @@ class _Stepping:
     def __init__(self, outbox: Outbox, on_step: Callable[[str], object]) -> None:
         self._outbox, self._on_step = outbox, on_step
 
-    async def send(self, key: str, chat: ChatAddress, content: Content) -> SentMessage:
-        sent = await self._outbox.send(key, chat, content)
+    async def send(
+        self, key: str, chat: ChatAddress, content: Content, *, retry_refused: bool = False
+    ) -> SentMessage:
+        sent = await self._outbox.send(key, chat, content, retry_refused=retry_refused)
         self._on_step(f"sent {key}")
         return sent
 
     async def request_verification(
-        self, key: str, chat: ChatAddress, user_id: str, provider: IdentityProvider
+        self,
+        key: str,
+        chat: ChatAddress,
+        user_id: str,
+        provider: IdentityProvider,
+        *,
+        retry_refused: bool = False,
     ) -> SentMessage:
-        sent = await self._outbox.request_verification(key, chat, user_id, provider)
+        sent = await self._outbox.request_verification(
+            key, chat, user_id, provider, retry_refused=retry_refused
+        )
         self._on_step(f"sent {key}")
         return sent
 

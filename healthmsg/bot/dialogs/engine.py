@@ -32,7 +32,7 @@ from healthmsg.bot.dialogs.values import exit_to_json, from_json, to_json
 from healthmsg.bot.sending import DialogOutbox
 from healthmsg.bot.store.effects import CloseDialog, PutDialog, PutTimer, Unpark
 from healthmsg.bot.store.records import DialogRecord, TimerRecord
-from healthmsg.errors import DialogHeldError, DialogOpenError
+from healthmsg.errors import DialogHeldError, DialogOpenError, ReplyNotSentError
 from healthmsg.events import (
     Event,
     MessageCreated,
@@ -236,7 +236,8 @@ class DialogEngine:
         except DialogHeldError:
             raise
         except Exception as error:
-            if turn.run is None or not turn.run.failed or scope.event.attempt < self._attempts:
+            is_last = scope.event.attempt >= self._attempts or isinstance(error, ReplyNotSentError)
+            if turn.run is None or not turn.run.failed or not is_last:
                 raise
             failure = error
         finally:
@@ -255,7 +256,7 @@ class DialogEngine:
             turn.run = None
             turn.record = await self._tools.store.dialog_of(run.id) or turn.record
         if turn.run is not None:
-            turn.run.last_event = turn.key
+            turn.note_event(turn.run)
         return await work(turn)
 
     def _note_turn(self, turn: Turn) -> None:
@@ -293,8 +294,10 @@ class DialogEngine:
                 raise DialogHeldError(turn.record.name, held.reason if held else "failed")
         if turn.run is not None and turn.key in turn.run.journal.taken:
             return True
-        if (turn.run is None and await turn.load()) or turn.is_over:
+        if turn.run is None and await turn.load():
             return True
+        if turn.is_over:
+            return number is not None and await self._say_that_it_is_over(turn.scope)
         return await self._take_in(turn, number)
 
     async def _take_in(self, turn: Turn, number: int | None) -> bool:

@@ -74,6 +74,12 @@ def open_question(dialog: str, steps: Sequence[StepRecord]) -> str | None:
     return message_key(dialog, last.number)
 
 
+def is_void_for(event: str, steps: Iterable[StepRecord]) -> bool:
+    """Return whether all that an event has done to a dialog no longer counts."""
+    kinds = {step.kind for step in steps if step.event == event}
+    return kinds == {_VOID}
+
+
 @define(eq=False)
 class Journal:
     """The steps of one dialog."""

@@ -28,6 +28,7 @@ from healthmsg.errors import (
     ClientUsageError,
     DeliveryUnknownError,
     ForeignAwaitError,
+    ReplyNotSentError,
     StepNotAwaitedError,
     TooManyStepsError,
 )
@@ -135,6 +136,8 @@ class Run:
     message_id: str | None = None
     """That of the question that is open."""
     last_event: str | None = field(default=None, repr=False)
+    retry_refused: bool = False
+    """Whether a message that was refused before is sent now: a person has taken this up again."""
     failed: bool = False
     """Whether its code, or a message that was refused, is why it cannot go on."""
     used: set[str] = field(factory=set, repr=False)
@@ -253,19 +256,22 @@ class Run:
 
     async def send(self, key: str, content: Content) -> SentMessage | None:
         """Send a message once. `None`: whether it arrived is not known, and it is never sent again."""
-        return await self._once(self.tools.outbox.send(key, self.address, content))
+        retry = self.retry_refused
+        return await self._once(self.tools.outbox.send(key, self.address, content, retry_refused=retry))
 
     async def request_verification(self, key: str, provider: IdentityProvider) -> SentMessage | None:
         """Ask the dialog's user to prove who they are, once. `None`: as of `send`."""
-        outbox = self.tools.outbox
-        return await self._once(outbox.request_verification(key, self.address, self.record.user, provider))
+        outbox, user, retry = self.tools.outbox, self.record.user, self.retry_refused
+        return await self._once(
+            outbox.request_verification(key, self.address, user, provider, retry_refused=retry)
+        )
 
     async def _once(self, sending: Awaitable[SentMessage]) -> SentMessage | None:
         try:
             return await sending
         except DeliveryUnknownError:
             pass
-        except CallError:
+        except (CallError, ReplyNotSentError):
             self.failed = True
             raise
         log(

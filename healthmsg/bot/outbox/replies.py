@@ -53,6 +53,8 @@ class Reply:
     """Whether a task has it."""
     waits: bool = False
     """Whether it is entered, and an earlier one goes first or another worker has it."""
+    retry_refused: bool = False
+    """Whether it is sent though an earlier start was refused it."""
     has_room: bool = False
     """Whether it counts among those that are open at most: what is in doubt at a start comes in addition."""
     done: "asyncio.Future[SentMessage]" = field(
