@@ -47,7 +47,7 @@ from healthmsg.gateway.opening import events_over
 from healthmsg.gateway.source import EventSource
 from healthmsg.gateway.stream import EventsState
 from healthmsg.ids import ChatAddress, ChatKind
-from healthmsg.log import log
+from healthmsg.log import class_name, log
 from healthmsg.models import ConversationInfo, IdentityProvider, SentMessage, Verification
 
 _AGAIN: Final = timedelta(seconds=30)
@@ -245,7 +245,7 @@ class Running:
             ended, reason = "parked", parked.reason
             raise
         except Exception as error:
-            ended, reason = "parked", type(error).__name__
+            ended, reason = "parked", class_name(error)
             raise
         finally:
             if self.outbox.failure is not None:
@@ -434,7 +434,7 @@ class _Stepping:
 
 def _later(job: Job, error: CallError) -> RetryLater:
     """Log why a scheduled dialog waits, and return what makes it wait."""
-    reason = type(error).__name__
+    reason = class_name(error)
     log(logging.WARNING, "the scheduled dialog %(name)s waits: %(error)s", name=job.target, error=reason)
     return RetryLater(_AGAIN)
 

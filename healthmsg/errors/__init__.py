@@ -30,6 +30,7 @@
     ├── ExportIncompleteError                 some files of a chat could not be fetched
     ├── DialogError (RuntimeError)            of a bot's dialog
     │   ├── ForeignAwaitError                 it awaited something else than its Dialog
+    │   ├── ProgramExitError                  its code raised SystemExit or the like
     │   ├── TooManyStepsError
     │   ├── DialogOpenError
     │   ├── DialogHeldError                   it waits for a person's decision
@@ -109,6 +110,7 @@ from healthmsg.errors.dialogs import (
     ForeignAwaitError,
     NotKeptError,
     OnceFailedError,
+    ProgramExitError,
     StepNotAwaitedError,
     TooManyStepsError,
 )
@@ -199,6 +201,7 @@ __all__ = [
     "OtherTextError",
     "Outcome",
     "PreconditionFailedError",
+    "ProgramExitError",
     "ProxyAuthenticationError",
     "QuotaExceededError",
     "RateLimitedError",

@@ -24,6 +24,24 @@ class ForeignAwaitError(DialogError):
         )
 
 
+class ProgramExitError(DialogError):
+    """A dialog's code has raised what would end the program, such as `SystemExit`.
+
+    It is taken for a failure of that code, as an `Exception` is.
+
+    `file` and `line` say where, `type_name` what.
+    """
+
+    def __init__(self, type_name: str, file: str, line: int) -> None:
+        self.type_name: str = type_name
+        self.file: str = file
+        self.line: int = line
+        super().__init__(
+            f"{file}:{line}: a dialog's code raised {type_name}. It neither ends the program nor the dialog:"
+            " let the code return, or raise an Exception."
+        )
+
+
 class StepNotAwaitedError(ClientUsageError):
     """A dialog's code has made a step, such as `d.hand_over(…)`, and never awaited it.
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from healthmsg.bot.dialogs.run import Run
 from healthmsg.errors import InvalidInputError
-from healthmsg.log import log
+from healthmsg.log import class_name, log
 
 _NONE_TO_ANY: Final = (bytes, bytearray, memoryview, set, frozenset, complex)
 _LONGEST_KEY: Final = 80
@@ -27,7 +27,7 @@ def checked_answers(answers: Mapping[str, object]) -> dict[str, object]:
         if not _may_be_one(value):
             raise InvalidInputError(
                 f"answers: what is under {shown_key(key)!r} can be the answer to no question"
-                f" ({type(value).__name__}). Nothing was begun."
+                f" ({class_name(value)}). Nothing was begun."
             )
     return dict(answers)
 

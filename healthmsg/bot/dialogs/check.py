@@ -11,6 +11,7 @@ from healthmsg.bot.dialogs.registration import RegisteredDialog
 from healthmsg.bot.dialogs.replay import advance, run_of
 from healthmsg.bot.dialogs.run import Run, Tools
 from healthmsg.bot.store.records import DialogRecord, StepRecord
+from healthmsg.log import class_name
 
 
 @frozen
@@ -49,7 +50,7 @@ def check_dialog(
     except DialogExit:
         standing = run.journal.rest() if run else None
     except Exception as error:  # noqa: BLE001 - of the author's code
-        return _problem(record, "held", f"the code raises {type(error).__name__}")
+        return _problem(record, "held", f"the code raises {class_name(error)}")
     finally:
         if run is not None:
             run.close()

@@ -1,7 +1,6 @@
 """Dialogs: which event is for which, and those that are kept in memory."""
 
 import logging
-import traceback
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from hashlib import sha256
 from typing import Any, Final
@@ -29,6 +28,7 @@ from healthmsg.bot.dialogs.run import DialogStore, Identities, Locate, Run, Tool
 from healthmsg.bot.dialogs.steps import HandOver, Raised, Sleep
 from healthmsg.bot.dialogs.turn import EventScope, Turn
 from healthmsg.bot.dialogs.values import exit_to_json, from_json, to_json
+from healthmsg.bot.failures import place_of
 from healthmsg.bot.sending import DialogOutbox
 from healthmsg.bot.store.effects import CloseDialog, PutDialog, PutTimer, Unpark
 from healthmsg.bot.store.records import DialogRecord, TimerRecord
@@ -42,7 +42,7 @@ from healthmsg.events import (
     VerificationRejected,
 )
 from healthmsg.ids import ChatAddress
-from healthmsg.log import log
+from healthmsg.log import class_name, log
 
 Pressed = QuestionAnswered | VerificationAccepted | VerificationRejected
 """What names the message that it is an answer to."""
@@ -273,11 +273,9 @@ class DialogEngine:
         if record is None:
             raise failure  # it has not begun: that is its handler's failure
         turn.record = record
-        frames = traceback.extract_tb(failure.__traceback__)
-        file = turn.run.code.origin if turn.run else ""
-        lines = [frame.lineno for frame in frames if frame.filename == file]
-        where = f" at {file}:{lines[-1]}" if lines else ""
-        reason = f"its code fails with {type(failure).__name__}{where}"
+        place = place_of(failure, turn.run.code.origin if turn.run else None)
+        where = f" at {place[0]}:{place[1]}" if place is not None else ""
+        reason = f"its code fails with {class_name(failure)}{where}"
         self._kept.pop(turn.record.id)
         await turn.hold("failed", reason)
 

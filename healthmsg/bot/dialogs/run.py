@@ -20,6 +20,7 @@ from healthmsg.bot.dialogs.exits import DialogExit
 from healthmsg.bot.dialogs.journal import MOST_STEPS, Divergence, Journal, called, message_key
 from healthmsg.bot.dialogs.questions.texts import Texts
 from healthmsg.bot.dialogs.registration import RegisteredDialog, Resolve
+from healthmsg.bot.failures import place_of
 from healthmsg.bot.sending import DialogOutbox
 from healthmsg.bot.store.effects import Effect, PutDialog, Watchers
 from healthmsg.bot.store.records import DialogRecord, StepRecord
@@ -28,12 +29,13 @@ from healthmsg.errors import (
     ClientUsageError,
     DeliveryUnknownError,
     ForeignAwaitError,
+    ProgramExitError,
     ReplyNotSentError,
     StepNotAwaitedError,
     TooManyStepsError,
 )
 from healthmsg.ids import ChatAddress
-from healthmsg.log import log
+from healthmsg.log import class_name, log
 from healthmsg.models import IdentityProvider, SentMessage, Verification
 
 _STDLIB: Final = str(Path(sysconfig.get_paths()["stdlib"]))
@@ -178,6 +180,7 @@ class Run:
         Raises:
             ForeignAwaitError: it awaits what is no step.
             StepNotAwaitedError: it has made a step and not awaited it: nothing that comes after it is done.
+            ProgramExitError: it has raised what is no `Exception`, such as SystemExit.
             Exception: whatever its code raises.
         """
         self._is_active, wanted = True, None
@@ -188,6 +191,11 @@ class Run:
         except DialogExit:
             if self._let_go is None:
                 raise
+        except (Exception, asyncio.CancelledError, KeyboardInterrupt):
+            raise
+        except BaseException as ended:  # noqa: BLE001 - such as SystemExit: it is the code's failure, as any other
+            place = place_of(ended, self.code.origin) or (self.code.origin, 0)
+            wanted = Halt(ProgramExitError(class_name(ended), *place))
         finally:
             self._is_active = False
         if self._let_go is not None:
@@ -223,7 +231,7 @@ class Run:
             wanted._asyncio_future_blocking = False  # noqa: SLF001 - nothing waits for it any more
             wanted.cancel()
         where = (frame.f_code.co_filename, frame.f_lineno) if frame else (self.code.origin, 0)
-        return ForeignAwaitError(awaited or type(wanted).__name__, *where)
+        return ForeignAwaitError(awaited or class_name(wanted), *where)
 
     def close(self) -> None:
         """Take the coroutine out of memory. Its steps stay where they are."""
@@ -298,7 +306,7 @@ def _innermost(coroutine: object) -> tuple[FrameType | None, str]:
             or getattr(this, "ag_frame", None)
         )
         if frame is None:
-            return found, awaited or type(this).__name__
+            return found, awaited or class_name(this)
         if frame.f_code.co_filename.startswith(_STDLIB) and "site-packages" not in frame.f_code.co_filename:
             return found, awaited or f"{frame.f_globals.get('__name__')}.{frame.f_code.co_qualname}"
         found, awaited = frame, ""

@@ -26,6 +26,7 @@ import orjson
 from healthmsg.bot.dialogs.exits import DialogExit
 from healthmsg.bot.dialogs.questions.files import Files
 from healthmsg.errors import DialogHeldError, NotKeptError, OnceFailedError
+from healthmsg.log import class_name
 
 _TAG: Final = "$"
 _MOST_BITS: Final = 63
@@ -88,7 +89,7 @@ def kept_value(value: object) -> str:
     try:
         return orjson.dumps([to_json(value)]).decode()
     except orjson.JSONEncodeError:
-        failed = type(value).__name__
+        failed = class_name(value)
     raise NotKeptError(failed)
 
 
@@ -137,7 +138,7 @@ def to_json(value: object, depth: int = 0) -> object:
         tag, write = _WRITTEN[kind]
         return _tagged(tag, write(value))
     if depth > _DEEPEST:
-        raise NotKeptError(f"{kind.__name__} that is nested so deeply")
+        raise NotKeptError(f"{class_name(value)} that is nested so deeply")
     return _collected(value, depth + 1)
 
 
@@ -167,7 +168,7 @@ def _collected(value: Any, depth: int) -> object:  # noqa: PLR0911 - a case for 
     if attrs.has(kind) or is_dataclass(kind):
         fields = {name: to_json(getattr(value, name), depth) for name, _ in _fields_of(kind)}
         return _tagged("object", [_path(kind), fields])
-    raise NotKeptError(kind.__name__)
+    raise NotKeptError(class_name(value))
 
 
 def from_json(document: object) -> Any:
@@ -199,7 +200,7 @@ def error_to_json(error: Exception) -> dict[str, object]:
         orjson.dumps(document)
         error_from_json(document)
     except Exception:  # noqa: BLE001 - whatever the author's class does: it is not made again
-        return {"error": _path(OnceFailedError), "args": [kind.__name__], "fields": {}}
+        return {"error": _path(OnceFailedError), "args": [class_name(error)], "fields": {}}
     return document
 
 
