@@ -63,6 +63,8 @@ _OF_ERRORS: Final[dict[type[HealthmsgError], dict[str, Any]]] = {
     errors.InvalidResponseError: {"path": str},
     errors.DialogOpenError: {"is_held": bool},
     errors.ForeignAwaitError: {"awaited": str, "file": str, "line": int},
+    errors.ProgramExitError: {"type_name": str, "file": str, "line": int},
+    errors.StepNotAwaitedError: {"step": str, "file": str, "line": int},
     errors.OnceFailedError: {"type_name": str},
     errors.TokenRenewalError: {"retry_after": float | None},
     errors.DeliveryUnknownError: {

@@ -8,6 +8,8 @@ from typing import Final, NoReturn
 
 logger: Final = logging.getLogger("healthmsg")
 
+_LONGEST_NAME: Final = 80
+
 
 def log(level: int, message: str, **fields: str | float | None) -> None:
     """Log a message, made of its fields by their names; formatters that write JSON see them one by one."""
@@ -21,6 +23,17 @@ def log(level: int, message: str, **fields: str | float | None) -> None:
         _raise_later(failure)
 
 
+def class_name(value: object) -> str:
+    """Return the name of an error's or a value's class for a log.
+
+    A class that was made at run time may have any text for a name: only an identifier is one.
+    """
+    name = type(value).__name__
+    if name.isidentifier() and len(name) <= _LONGEST_NAME:
+        return name
+    return "an error" if isinstance(value, BaseException) else "an object"
+
+
 def call_back(name: str, function: Callable[..., object], *values: object) -> None:
     """Call a function of the program's. Whatever it raises, a message that was sent stays sent.
 
@@ -32,7 +45,7 @@ def call_back(name: str, function: Callable[..., object], *values: object) -> No
         function(*values)
     except BaseException as failure:  # noqa: BLE001 - see above
         if not _raise_later(failure):
-            log(logging.ERROR, f"{name} raised %(error)s", error=type(failure).__name__)
+            log(logging.ERROR, f"{name} raised %(error)s", error=class_name(failure))
 
 
 def log_to_stderr() -> None:

@@ -11,6 +11,7 @@ from attrs import define, field, frozen
 from healthmsg.bot.origin import Origin
 from healthmsg.bot.scope import Scope
 from healthmsg.errors import ConfigurationError
+from healthmsg.log import class_name
 
 Getter = Callable[[Scope, object], object]
 """Returns an argument, of the scope and of the event as handlers see it."""
@@ -57,7 +58,7 @@ def parameters_of(
     try:
         signature = inspect.signature(function)
     except (NameError, ValueError, TypeError) as error:
-        problem = f"its arguments cannot be read ({type(error).__name__})"
+        problem = f"its arguments cannot be read ({class_name(error)})"
     else:
         return tuple(
             _parameter(one, function, local_types or {})
@@ -117,7 +118,7 @@ def _evaluated(
     try:
         return eval(annotation, inner.__globals__, known)  # noqa: S307 - the author's own source, as typing does
     except Exception as error:  # noqa: BLE001 - whatever an expression raises
-        problem = type(error).__name__
+        problem = class_name(error)
     raise CannotBeFilled(
         f"the type of {name!r}, {annotation}, cannot be found ({problem}): import it at the top of the"
         " module, not under TYPE_CHECKING alone"

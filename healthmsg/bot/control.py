@@ -33,7 +33,7 @@ from healthmsg.bot.surface import BotSurface, DialogRequest, Scheduled
 from healthmsg.control.server import Answer, Asked, ControlServer, Refusal, Route, probe
 from healthmsg.ids import ChatAddress
 from healthmsg.json_text import JSONObject
-from healthmsg.log import log
+from healthmsg.log import class_name, log
 
 _OF_DIALOG: Final = frozenset({"dialog", "user", "chat", "answers"})
 _OF_SCHEDULE: Final = frozenset({"at", "times", "weekdays", "exclude", "tz"})
@@ -169,7 +169,7 @@ class Control(AsyncOnly):
 
 def _note_failure(stopping: "asyncio.Task[None]") -> None:
     if not stopping.cancelled() and (error := stopping.exception()) is not None:
-        log(logging.ERROR, "the bot could not be stopped when idle: %(error)s", error=type(error).__name__)
+        log(logging.ERROR, "the bot could not be stopped when idle: %(error)s", error=class_name(error))
 
 
 def _dialog(asked: JSONObject) -> DialogRequest:

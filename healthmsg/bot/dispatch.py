@@ -2,7 +2,6 @@
 
 import logging
 import random
-import traceback
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from types import CodeType
@@ -10,6 +9,7 @@ from typing import Final, cast
 
 from healthmsg.bot.arguments import Arguments, Provided, parameters_of
 from healthmsg.bot.dialogs.orders import parked_for
+from healthmsg.bot.failures import last_place_of, place_of
 from healthmsg.bot.filters import Command
 from healthmsg.bot.helping import Entry, Help, help_command
 from healthmsg.bot.incoming import Answer, InChat, IncomingMessage, NotVerified, PressedCommand, Verified
@@ -42,7 +42,7 @@ from healthmsg.events import (
     VerificationAccepted,
     VerificationRejected,
 )
-from healthmsg.log import log
+from healthmsg.log import class_name, log
 
 Instead = Callable[[Scope], Awaitable[None]]
 _NOT_OF_THE_EVENT: Final = (
@@ -243,7 +243,7 @@ class Dispatcher:
         """Return what becomes of the event; `None`: it is done."""
         target = scope.target
         origin = target.origin if isinstance(target, Target) else None
-        place, name = _place(failure, origin), type(failure).__name__
+        place, name = _place(failure, origin), class_name(failure)
         if isinstance(failure, DialogHeldError):
             return ParkThis(parked_for(scope.dialog, str(failure)))
         if isinstance(failure, _NOT_OF_THE_EVENT):
@@ -434,7 +434,7 @@ async def _tell(chosen: ErrorTarget, scope: Scope, failure: Exception) -> Sequen
     except (RetryLater, ParkThis):
         raise
     except Exception as error:  # noqa: BLE001 - an author's handler raises what it likes
-        place, name = _place(error, chosen.origin), type(error).__name__
+        place, name = _place(error, chosen.origin), class_name(error)
     else:
         return own.effects
     finally:
@@ -456,9 +456,7 @@ def _again(incoming: object, scope: Scope) -> object:
 
 def _place(failure: Exception, origin: Origin | None) -> str:
     """Return where an error was raised, in the author's file if it passed through there."""
-    frames = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(failure.__traceback__)]
-    own = [one for one in frames if origin is not None and one[0] == origin.file]
-    file, line = (own or frames)[-1]
+    file, line = place_of(failure, origin.file if origin is not None else None) or last_place_of(failure)
     return f"{file}:{line}"
 
 

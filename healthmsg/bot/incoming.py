@@ -141,7 +141,13 @@ class BotChat:
             provider = await self._provider(user_id, provider)
         if key is None:
             return await self.handle.request_verification(user_id=user_id, provider_id=provider)
-        return await self._services.outbox.request_verification(key, self.address, user_id, provider)
+        return await self._services.outbox.request_verification(
+            key, self.address, user_id, provider, retry_refused=self._is_taken_up()
+        )
+
+    def _is_taken_up(self) -> bool:
+        """Whether a reply that was refused before was refused before a person took the event up again."""
+        return self._scope is not None and self._scope.event.attempt == 1
 
     async def _provider(self, user_id: str, name: str) -> IdentityProvider:
         for found in await self._services.client.users.providers(user_id):
@@ -154,7 +160,8 @@ class BotChat:
 
     async def _send(self, content: Content) -> SentMessage:
         if self._scope is not None:
-            return await self._services.outbox.send(self._scope.next_key(), self.address, content)
+            key, outbox = self._scope.next_key(), self._services.outbox
+            return await outbox.send(key, self.address, content, retry_refused=self._is_taken_up())
         chat, question = self.handle, content.question
         if content.files:
             return await chat.upload(*content.files, body=content.body)

@@ -48,7 +48,7 @@ from healthmsg.gateway.opening import events_over
 from healthmsg.gateway.source import EventSource
 from healthmsg.gateway.stream import EventsState
 from healthmsg.ids import ChatAddress
-from healthmsg.log import log
+from healthmsg.log import class_name, log
 from healthmsg.models import IdentityProvider, SentMessage, Verification
 
 _AGAIN: Final = timedelta(seconds=30)
@@ -248,7 +248,7 @@ class Running:
             ended, reason = "parked", parked.reason
             raise
         except Exception as error:
-            ended, reason = "parked", type(error).__name__
+            ended, reason = "parked", class_name(error)
             raise
         finally:
             if self.outbox.failure is not None:
@@ -377,15 +377,25 @@ class _Stepping:
     def __init__(self, outbox: Outbox, on_step: Callable[[str], object]) -> None:
         self._outbox, self._on_step = outbox, on_step
 
-    async def send(self, key: str, chat: ChatAddress, content: Content) -> SentMessage:
-        sent = await self._outbox.send(key, chat, content)
+    async def send(
+        self, key: str, chat: ChatAddress, content: Content, *, retry_refused: bool = False
+    ) -> SentMessage:
+        sent = await self._outbox.send(key, chat, content, retry_refused=retry_refused)
         self._on_step(f"sent {key}")
         return sent
 
     async def request_verification(
-        self, key: str, chat: ChatAddress, user_id: str, provider: IdentityProvider
+        self,
+        key: str,
+        chat: ChatAddress,
+        user_id: str,
+        provider: IdentityProvider,
+        *,
+        retry_refused: bool = False,
     ) -> SentMessage:
-        sent = await self._outbox.request_verification(key, chat, user_id, provider)
+        sent = await self._outbox.request_verification(
+            key, chat, user_id, provider, retry_refused=retry_refused
+        )
         self._on_step(f"sent {key}")
         return sent
 
@@ -395,7 +405,7 @@ class _Stepping:
 
 def _later(job: Job, error: CallError) -> RetryLater:
     """Log why a scheduled dialog waits, and return what makes it wait."""
-    reason = type(error).__name__
+    reason = class_name(error)
     log(logging.WARNING, "the scheduled dialog %(name)s waits: %(error)s", name=job.target, error=reason)
     return RetryLater(_AGAIN)
 

@@ -11,13 +11,24 @@ from healthmsg.models import IdentityProvider, SentMessage
 class Replies(Protocol):
     """A bot's outbox, as far as handlers need it."""
 
-    async def send(self, key: str, chat: ChatAddress, content: Content) -> SentMessage:
-        """Send a message once; with the same key again, return what was sent."""
+    async def send(
+        self, key: str, chat: ChatAddress, content: Content, *, retry_refused: bool = False
+    ) -> SentMessage:
+        """Send a message once; with the same key again, return what was sent.
+
+        With `retry_refused`, what was certainly not sent then is sent now.
+        """
 
     async def request_verification(
-        self, key: str, chat: ChatAddress, user_id: str, provider: IdentityProvider
+        self,
+        key: str,
+        chat: ChatAddress,
+        user_id: str,
+        provider: IdentityProvider,
+        *,
+        retry_refused: bool = False,
     ) -> SentMessage:
-        """Ask a user to prove who they are, once."""
+        """Ask a user to prove who they are, once; see `send`."""
 
 
 class KnownMessage(Protocol):

@@ -32,7 +32,7 @@ from healthmsg.bot.store.records import TimerRecord, Waiting
 from healthmsg.errors import ClientUsageError, HealthmsgError, InvalidInputError
 from healthmsg.events import Event, TimerDue
 from healthmsg.ids import ChatAddress
-from healthmsg.log import log
+from healthmsg.log import class_name, log
 
 Handle = Callable[[Event], Awaitable[Sequence[Effect]]]
 """Handles an event. Its effects are committed together with the event's end, and that is the end of it."""
@@ -477,7 +477,7 @@ class WorkLoop:
         """Return what becomes of an event whose handler has raised this."""
         self._undo(item.event)
         besides: tuple[Effect, ...] = ()
-        reason = shown = type(error).__name__
+        reason = shown = class_name(error)
         if isinstance(error, RetryLater):
             return self._postponed(item, error.after)
         if isinstance(error, ParkThis):

@@ -10,7 +10,8 @@
     │   └── InvalidFileError
     ├── ClientUsageError (RuntimeError)
     │   ├── ClientClosedError
-    │   └── WrongEventLoopError
+    │   ├── WrongEventLoopError
+    │   └── StepNotAwaitedError               a dialog's code has left an `await` out
     ├── SendingStoppedError                   a bulk run was ended early
     │   └── SendingGivenUpError               by what concerns every message
     ├── EarlierRunError                       what a bulk run before this one noted
@@ -29,6 +30,7 @@
     ├── ExportIncompleteError                 some files of a chat could not be fetched
     ├── DialogError (RuntimeError)            of a bot's dialog
     │   ├── ForeignAwaitError                 it awaited something else than its Dialog
+    │   ├── ProgramExitError                  its code raised SystemExit or the like
     │   ├── TooManyStepsError
     │   ├── DialogOpenError
     │   ├── DialogHeldError                   it waits for a person's decision
@@ -108,6 +110,8 @@ from healthmsg.errors.dialogs import (
     ForeignAwaitError,
     NotKeptError,
     OnceFailedError,
+    ProgramExitError,
+    StepNotAwaitedError,
     TooManyStepsError,
 )
 from healthmsg.errors.usage import (
@@ -197,6 +201,7 @@ __all__ = [
     "OtherTextError",
     "Outcome",
     "PreconditionFailedError",
+    "ProgramExitError",
     "ProxyAuthenticationError",
     "QuotaExceededError",
     "RateLimitedError",
@@ -208,6 +213,7 @@ __all__ = [
     "ServiceUnavailableError",
     "StateMismatchError",
     "StatusError",
+    "StepNotAwaitedError",
     "TokenRenewalError",
     "TokenRequestError",
     "TokenStoreError",

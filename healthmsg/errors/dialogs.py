@@ -1,6 +1,7 @@
 """What goes wrong in the dialogs of a bot."""
 
 from healthmsg.errors.base import HealthmsgError
+from healthmsg.errors.usage import ClientUsageError
 
 
 class DialogError(HealthmsgError, RuntimeError):
@@ -20,6 +21,40 @@ class ForeignAwaitError(DialogError):
         super().__init__(
             f"{file}:{line}: a dialog awaits its Dialog alone, and not {awaited}: that would not survive a"
             " restart. Put what has to happen outside into d.once(function, ...), a wait into d.sleep(...)."
+        )
+
+
+class ProgramExitError(DialogError):
+    """A dialog's code has raised what would end the program, such as `SystemExit`.
+
+    It is taken for a failure of that code, as an `Exception` is.
+
+    `file` and `line` say where, `type_name` what.
+    """
+
+    def __init__(self, type_name: str, file: str, line: int) -> None:
+        self.type_name: str = type_name
+        self.file: str = file
+        self.line: int = line
+        super().__init__(
+            f"{file}:{line}: a dialog's code raised {type_name}. It neither ends the program nor the dialog:"
+            " let the code return, or raise an Exception."
+        )
+
+
+class StepNotAwaitedError(ClientUsageError):
+    """A dialog's code has made a step, such as `d.hand_over(…)`, and never awaited it.
+
+    `file` and `line` say where it was let go of. Neither the step nor what comes after it was done.
+    """
+
+    def __init__(self, step: str, file: str, line: int) -> None:
+        self.step: str = step
+        self.file: str = file
+        self.line: int = line
+        super().__init__(
+            f"{file}:{line}: a step of the dialog was never awaited: {step}. Write `await` in front of it."
+            " Neither it nor what comes after it was done."
         )
 
 

@@ -10,7 +10,7 @@ from healthmsg.bot.content import Content
 from healthmsg.bot.store import effects
 from healthmsg.bot.store.effects import Effect, Watchers
 from healthmsg.bot.store.records import DialogRecord, ParkedEvent, StepRecord, TimerRecord, Waiting
-from healthmsg.errors import DeliveryUnknownError
+from healthmsg.errors import CallError, DeliveryUnknownError, ReplyNotSentError
 from healthmsg.events import Event
 from healthmsg.gateway.inbox.event_rows import chat_of
 from healthmsg.ids import ChatAddress
@@ -209,6 +209,8 @@ class FakeOutbox:
     """What the next new ones fail with."""
     unknown: dict[str, Exception] = field(factory=dict)
     """Of which it is not known whether they arrived."""
+    refused: set[str] = field(factory=set)
+    """Those that were certainly not sent."""
 
     async def has_any(self, keys: Sequence[str]) -> bool:
         return any(key in self.sent for key in keys)
@@ -216,16 +218,22 @@ class FakeOutbox:
     async def is_unknown(self, key: str) -> bool:
         return key in self.unknown
 
-    async def send(self, key: str, chat: ChatAddress, content: Content) -> SentMessage:
+    async def send(
+        self, key: str, chat: ChatAddress, content: Content, *, retry_refused: bool = False
+    ) -> SentMessage:
         await asyncio.sleep(0)
         self.asked.append(key)
         if key not in self.sent:
             if key in self.unknown:
                 raise self.unknown[key]
+            if key in self.refused and not retry_refused:
+                raise ReplyNotSentError("This reply was not sent.")
             if self.failures:
                 failure = self.failures.pop(0)
                 if isinstance(failure, DeliveryUnknownError):
                     self.unknown[key] = failure
+                elif isinstance(failure, CallError):
+                    self.refused.add(key)
                 raise failure
             self.sent[key] = chat, content
         return SentMessage(self.id_of(key))

@@ -37,7 +37,13 @@ class Known:
 
 class Outbox(FakeOutbox):
     async def request_verification(
-        self, key: str, chat: ChatAddress, user_id: str, provider: IdentityProvider
+        self,
+        key: str,
+        chat: ChatAddress,
+        user_id: str,
+        provider: IdentityProvider,
+        *,
+        retry_refused: bool = False,  # noqa: ARG002 - as the outbox has it
     ) -> SentMessage:
         self.requests[key] = chat, user_id, provider.provider_id
         return SentMessage(self.id_of(key))

@@ -15,6 +15,7 @@ from healthmsg.bot.testing import StartBot
 from healthmsg.events import MessageCreated
 from healthmsg.ids import ChatAddress
 from healthmsg.models import Message
+from healthmsg.sandbox import AnswerStatus
 from tests.bot.store.stores import CHAT, NOW, dialog, enter, opened
 from tests.cli.command_line import Done, invoke
 
@@ -103,6 +104,29 @@ async def test_a_held_dialog_is_ended_by_its_id_and_what_was_parked_is_left_to_a
     assert len(await bot.parked()) == 1
     await an.says("hallo")
     assert an.sees[-1].body == "?"
+
+
+async def test_a_reply_that_was_refused_is_sent_when_its_event_is_taken_up_again(
+    healthmsg_bot: StartBot,
+) -> None:
+    answers = Router()
+
+    @answers.fallback
+    async def answer(message: IncomingMessage) -> None:
+        await message.reply("een")
+        await message.reply("twee")
+
+    bot_test = await healthmsg_bot(answers, allow_parked=True)
+    an = bot_test.patient("An")
+    bot_test.sandbox.faults.add(kind=AnswerStatus(412), method="POST", times=1)
+    await an.says("hallo")
+    await bot_test.advance(minutes=30)
+    assert (len(await bot_test.bot.parked()), an.sees) == (1, [])
+
+    await bot_test.bot.retry(None)
+    await bot_test.idle()
+    assert [seen.body for seen in an.sees] == ["een", "twee"]
+    assert await bot_test.bot.parked() == []
 
 
 # --- by command, on a store that no bot has

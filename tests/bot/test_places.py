@@ -12,6 +12,7 @@ from healthmsg.errors import CallError, InvalidInputError, NotFoundError
 from healthmsg.events import TimerDue
 from healthmsg.ids import ChatAddress
 from healthmsg.sandbox import AnswerStatus
+from tests.bot.routing import NOON, message
 
 router = Router()
 
@@ -38,8 +39,13 @@ def addresses_of(patient: Patient) -> list[str]:
 
 def reads(bot_test: BotTest) -> int:
     """Return how often the service was asked which chat something is, or who is in it."""
-    chats = ("conversations", "conversations/{id}", "aux/conversations/{aux_id}", "groupchats/{id}/members")
-    return sum(call.template in chats for call in bot_test.sandbox.calls)
+    asked = {
+        *(("GET", f"{chat}/{{id}}") for chat in ("conversations", "groupchats")),
+        ("GET", "aux/conversations/{aux_id}"),
+        ("GET", "groupchats/{id}/members"),
+        ("POST", "conversations"),
+    }
+    return sum((call.method, call.template) in asked for call in bot_test.sandbox.calls)
 
 
 @pytest.mark.parametrize("by", [0, 1, 2], ids=["conversation", "user", "auxiliary id"])
@@ -94,21 +100,39 @@ async def test_in_a_group_a_dialog_is_with_a_member_of_that_moment(healthmsg_bot
 
 async def test_what_is_known_already_costs_no_call(healthmsg_bot: StartBot) -> None:
     bot_test = await healthmsg_bot(router)
-    an = bot_test.patient("An")
-    chat = ChatAddress.parse(an.address)
-
+    an, bo, cor = (bot_test.patient(name) for name in ("An", "Bo", "Cor"))
+    await an.says("hallo")  # the chat is new to the stream, which reads it
     before = reads(bot_test)
     await an.says("zelf")
     assert reads(bot_test) == before
+
+    chat = ChatAddress.parse(bo.address)
     for _ in range(3):
-        await bot_test.bot.start_dialog(DialogRequest(dialog="results", user=an.id, chat=chat))
+        await bot_test.bot.start_dialog(DialogRequest(dialog="results", user=bo.id, chat=chat))
     assert reads(bot_test) == before + 1
 
-    bo = bot_test.patient("Bo")
-    started = await bot_test.client.conversations.start(bo.id)
+    started = await bot_test.client.conversations.start(cor.id)
     before = reads(bot_test)
-    await bot_test.bot.start_dialog(DialogRequest(dialog="results", user=bo.id, chat=started.address))
+    await bot_test.bot.start_dialog(DialogRequest(dialog="results", user=cor.id, chat=started.address))
     assert reads(bot_test) == before
+
+
+async def test_an_event_shows_only_its_own_user_in_its_own_chat(healthmsg_bot: StartBot) -> None:
+    bot_test = await healthmsg_bot(router)
+    places = Places(bot_test.client)
+    an, bo = bot_test.patient("An"), bot_test.patient("Bo")
+    chat, other = ChatAddress.parse(an.address), ChatAddress.parse(bo.address)
+    event = message("hallo", chat, an.id)
+    before = reads(bot_test)
+    assert await places.prove(chat, an.id, event) == chat
+    assert reads(bot_test) == before
+    for refused in (
+        (other, an.id, event),
+        (chat, bo.id, event),
+        (other, an.id, TimerDue(id="t", received_at=NOON, timer="t", due=NOON, chat=other, user_id=an.id)),
+    ):
+        with pytest.raises(InvalidInputError, match="not in this chat"):
+            await places.prove(*refused)
 
 
 async def test_only_so_many_places_are_kept(healthmsg_bot: StartBot) -> None:

@@ -61,6 +61,18 @@ async def asking(d: Dialog, kind: str) -> None:
         await d.say("Gestopt.")
 
 
+@router.dialog
+async def photo(d: Dialog) -> None:
+    files = await d.files("Foto's?", count=(2, 2))
+    await d.text("Nog iets?")
+    await d.say(f"{[file.name for file in files]} {files.text}")
+
+
+@router.message(text("foto"))
+async def begin_photo(message: IncomingMessage, dialogs: Dialogs) -> None:
+    await dialogs.start(photo, message)
+
+
 @pytest.fixture(
     params=[False, pytest.param(True, marks=[pytest.mark.slow, pytest.mark.thorough])],
     ids=["plainly", "restarted"],
@@ -117,3 +129,16 @@ async def test_a_back_word_asks_the_question_before_it_again(bot_test: BotTest, 
 
     assert an.sees[-1].body == "Beantwoord."
     assert await bot_test.bot.open_dialogs() == []
+
+
+async def test_what_is_written_with_files_survives_a_restart(healthmsg_bot: StartBot) -> None:
+    bot_test = await healthmsg_bot(router)
+    an = bot_test.patient("An")
+    await an.says("foto")
+    await an.sends(("a.png", b"x"), text="ik heb pijn op de borst")
+    await bot_test.kill_and_restart()
+    await an.sends(("b.png", b"y"), text="sinds gisteren")
+    await bot_test.kill_and_restart()
+    await an.answers("nee")
+
+    assert an.sees[-1].body == "['a.png', 'b.png'] ik heb pijn op de borst\nsinds gisteren"

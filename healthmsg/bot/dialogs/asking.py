@@ -1,13 +1,15 @@
 """Questions of a dialog: how they are asked, reminded of, and answered."""
 
+import logging
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import orjson
 from attrs import evolve
 
 from healthmsg.bot.content import Content
+from healthmsg.bot.dialogs.brought import shown_key
 from healthmsg.bot.dialogs.exits import DialogExit, NoAnswer, Stopped, TooManyTries
 from healthmsg.bot.dialogs.journal import ASK
 from healthmsg.bot.dialogs.questions.base import Given, Invalid, More, QuestionType
@@ -26,9 +28,15 @@ from healthmsg.events import (
     VerificationRejected,
 )
 from healthmsg.json_text import JSONObject
+from healthmsg.log import log
 from healthmsg.models import IdentityProvider, SentMessage
 
 T = TypeVar("T")
+
+_NO_ANSWER: Final = (
+    "The answer that was brought along to the dialog %(dialog)s under the key %(key)s is none to its question"
+    " (%(kind)s), which is asked."
+)
 
 
 class Ask(Step[T]):
@@ -56,6 +64,7 @@ class Ask(Step[T]):
         self.timeout: timedelta | None = timeout
         self.tries: int | None = tries
         self.invalid: str | None = invalid
+        self.is_awaited = False
 
     def decode(self, text: str) -> T:
         """Return the answer that was given."""
@@ -141,9 +150,19 @@ class Ask(Step[T]):
             return None
         run.used.add(self.key)
         value = run.document.answers[self.key]
+        if value is None:
+            return None
         found = self.question.read_known(value, run.tools.texts, run.tools.today())
-        # One that is no valid answer is asked for.
-        return None if isinstance(found, Invalid | More) else found
+        if not isinstance(found, Invalid | More):
+            return found
+        log(
+            logging.WARNING,
+            _NO_ANSWER,
+            dialog=run.record.name,
+            key=shown_key(self.key),
+            kind=self.question.kind,
+        )
+        return None
 
     def _kept(self, value: T) -> str:
         return orjson.dumps([self.question.encode(value)]).decode()
@@ -209,7 +228,8 @@ class Ask(Step[T]):
         if self.tries is not None and before + 1 >= self.tries:
             return self.end(TooManyTries, key)
         said = self.invalid or found.reason
-        return await self._try_again({"invalid": True, "say": said, "ask": True, "more": self._state()}, key)
+        more = self._state() if found.state is None else found.state
+        return await self._try_again({"invalid": True, "say": said, "ask": True, "more": more}, key)
 
     async def _try_again(self, said: dict[str, object], key: str) -> object:
         row = self.run.journal.add_try(orjson.dumps(said).decode(), key)

@@ -12,14 +12,14 @@ from healthmsg.bot.dialogs.questions.choices import Choice, ChoiceQuestion, Choi
 from healthmsg.bot.dialogs.questions.confirm import ConfirmQuestion
 from healthmsg.bot.dialogs.questions.contact import EmailQuestion, PhoneQuestion
 from healthmsg.bot.dialogs.questions.dates import DateQuestion
-from healthmsg.bot.dialogs.questions.files import FilesQuestion, Size
+from healthmsg.bot.dialogs.questions.files import Files, FilesQuestion, Size
 from healthmsg.bot.dialogs.questions.mentions import MentionQuestion
 from healthmsg.bot.dialogs.questions.numbers import Between, NumberQuestion
 from healthmsg.bot.dialogs.questions.several import AskAllQuestion, Summary
 from healthmsg.bot.dialogs.questions.text import TextQuestion
 from healthmsg.bot.dialogs.questions.verification import VerificationQuestion, VerificationResult
 from healthmsg.bot.dialogs.run import Run
-from healthmsg.models import Attachment, User
+from healthmsg.models import User
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -216,8 +216,11 @@ class Asks:
         extensions: Sequence[str] | None = None,
         types: Sequence[str] | None = None,
         **ask: Unpack[AskOptions],
-    ) -> Awaitable[list[Attachment]]:
-        """Ask for files, in one message or several; see `FilesQuestion`."""
+    ) -> Awaitable[Files]:
+        """Ask for files, in one message or several; see `FilesQuestion`.
+
+        The answer is a list of attachments; its `text` is what the user wrote beside them.
+        """
         return Ask(self._run, FilesQuestion(body, count, size, extensions, types), **ask)
 
     def mention(

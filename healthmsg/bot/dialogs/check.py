@@ -6,11 +6,12 @@ from typing import Any, Literal
 from attrs import field, frozen
 
 from healthmsg.bot.dialogs.exits import DialogExit
-from healthmsg.bot.dialogs.journal import ASK, Divergence
+from healthmsg.bot.dialogs.journal import Divergence, called
 from healthmsg.bot.dialogs.registration import RegisteredDialog
 from healthmsg.bot.dialogs.replay import advance, run_of
 from healthmsg.bot.dialogs.run import Run, Tools
 from healthmsg.bot.store.records import DialogRecord, StepRecord
+from healthmsg.log import class_name
 
 
 @frozen
@@ -49,7 +50,7 @@ def check_dialog(
     except DialogExit:
         standing = run.journal.rest() if run else None
     except Exception as error:  # noqa: BLE001 - of the author's code
-        return _problem(record, "held", f"the code raises {type(error).__name__}")
+        return _problem(record, "held", f"the code raises {class_name(error)}")
     finally:
         if run is not None:
             run.close()
@@ -73,16 +74,12 @@ def described(divergence: Divergence) -> str:
     """Return where the code and the journal differ, without a text."""
     row, kind = divergence.row, divergence.kind
     if row is None:
-        return f"the code goes on with {_called(kind)}, and messages before it were others"
+        return f"the code goes on with {called(kind)}, and messages before it were others"
     if not kind:
-        return f"the code ends before step {row.number}, {_called(row.kind)}"
+        return f"the code ends before step {row.number}, {called(row.kind)}"
     if kind == row.kind:
-        return f"step {row.number}, {_called(kind)}, has another key, or a value that does not fit"
-    return f"step {row.number} was {_called(row.kind)}, and the code has {_called(kind)}"
-
-
-def _called(kind: str) -> str:
-    return f"a question ({kind.removeprefix(ASK)})" if kind.startswith(ASK) else f"`{kind}`"
+        return f"step {row.number}, {called(kind)}, has another key, or a value that does not fit"
+    return f"step {row.number} was {called(row.kind)}, and the code has {called(kind)}"
 
 
 def _problem(

@@ -1,7 +1,6 @@
 """Dialogs: which event is for which, and those that are kept in memory."""
 
 import logging
-import traceback
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from hashlib import sha256
 from typing import Any, Final
@@ -13,6 +12,7 @@ import orjson
 from healthmsg.bot.clock import BotClock
 from healthmsg.bot.content import Content
 from healthmsg.bot.dialogs.asking import Ask, word_of
+from healthmsg.bot.dialogs.brought import checked_answers
 from healthmsg.bot.dialogs.check import Problem, check_dialog
 from healthmsg.bot.dialogs.document import HANDED_OVER, Document, Held
 from healthmsg.bot.dialogs.exits import Stopped
@@ -28,10 +28,11 @@ from healthmsg.bot.dialogs.run import DialogStore, Identities, Places, Run, Tool
 from healthmsg.bot.dialogs.steps import HandOver, Raised, Sleep
 from healthmsg.bot.dialogs.turn import EventScope, Turn
 from healthmsg.bot.dialogs.values import exit_to_json, from_json, to_json
+from healthmsg.bot.failures import place_of
 from healthmsg.bot.sending import DialogOutbox
 from healthmsg.bot.store.effects import CloseDialog, PutDialog, PutTimer, Unpark
 from healthmsg.bot.store.records import DialogRecord, TimerRecord
-from healthmsg.errors import DialogHeldError, DialogOpenError
+from healthmsg.errors import DialogHeldError, DialogOpenError, ReplyNotSentError
 from healthmsg.events import (
     Event,
     MessageCreated,
@@ -41,7 +42,7 @@ from healthmsg.events import (
     VerificationRejected,
 )
 from healthmsg.ids import ChatAddress
-from healthmsg.log import log
+from healthmsg.log import class_name, log
 
 Pressed = QuestionAnswered | VerificationAccepted | VerificationRejected
 """What names the message that it is an answer to."""
@@ -235,7 +236,8 @@ class DialogEngine:
         except DialogHeldError:
             raise
         except Exception as error:
-            if turn.run is None or not turn.run.failed or scope.event.attempt < self._attempts:
+            is_last = scope.event.attempt >= self._attempts or isinstance(error, ReplyNotSentError)
+            if turn.run is None or not turn.run.failed or not is_last:
                 raise
             failure = error
         finally:
@@ -254,7 +256,7 @@ class DialogEngine:
             turn.run = None
             turn.record = await self._tools.store.dialog_of(run.id) or turn.record
         if turn.run is not None:
-            turn.run.last_event = turn.key
+            turn.note_event(turn.run)
         return await work(turn)
 
     def _note_turn(self, turn: Turn) -> None:
@@ -271,11 +273,9 @@ class DialogEngine:
         if record is None:
             raise failure  # it has not begun: that is its handler's failure
         turn.record = record
-        frames = traceback.extract_tb(failure.__traceback__)
-        file = turn.run.code.origin if turn.run else ""
-        lines = [frame.lineno for frame in frames if frame.filename == file]
-        where = f" at {file}:{lines[-1]}" if lines else ""
-        reason = f"its code fails with {type(failure).__name__}{where}"
+        place = place_of(failure, turn.run.code.origin if turn.run else None)
+        where = f" at {place[0]}:{place[1]}" if place is not None else ""
+        reason = f"its code fails with {class_name(failure)}{where}"
         self._kept.pop(turn.record.id)
         await turn.hold("failed", reason)
 
@@ -292,8 +292,10 @@ class DialogEngine:
                 raise DialogHeldError(turn.record.name, held.reason if held else "failed")
         if turn.run is not None and turn.key in turn.run.journal.taken:
             return True
-        if (turn.run is None and await turn.load()) or turn.is_over:
+        if turn.run is None and await turn.load():
             return True
+        if turn.is_over:
+            return number is not None and await self._say_that_it_is_over(turn.scope)
         return await self._take_in(turn, number)
 
     async def _take_in(self, turn: Turn, number: int | None) -> bool:
@@ -430,9 +432,10 @@ class DialogEngine:
             DialogOpenError: one is open for this chat and user.
             ConfigurationError: the bot has no such dialog.
             NotKeptError: an argument or answer cannot be kept.
-            InvalidInputError: it is not proven that the user is in the chat, and the user is not.
+            InvalidInputError: the user is not in the chat, unless that *is_proven*; or what is under a key of
+                *answers* can be the answer to no question.
         """
-        code = self.registry.require(dialog)
+        code, answers = self.registry.require(dialog), checked_answers(answers or {})
         if not is_proven:
             chat = await self._tools.proven(None if scope is None else scope.event, chat, user_id)
         key = scope.next_key() if scope is not None else uuid4().hex
@@ -443,12 +446,12 @@ class DialogEngine:
         if record is not None and record.id != number and not self._is_closing(scope, record):
             raise DialogOpenError(record.name, is_held=record.state == "held")
         if scope is None or not is_here:
-            asked = {"name": code.name, "args": to_json([*args]), "answers": to_json(dict(answers or {}))}
+            asked = {"name": code.name, "args": to_json([*args]), "answers": to_json(answers)}
             await self._put(scope, order(START, number, *place, self._tools.clock.now(), asked))
         elif record is not None and record.id == number:
             await self._turn(scope, record, self._started_again)
         else:
-            await self._begin(scope, number, code, place, args, answers or {})
+            await self._begin(scope, number, code, place, args, answers)
         return number
 
     async def start_outside(

@@ -57,7 +57,9 @@ class Dialogs:
         """Start a dialog with a user, and return its id.
 
         *answers*, by the keys of their questions, are checked as if they were typed, and their questions are
-        not asked. *args* come after the dialog's `Dialog`; what they do not fill is provided by type.
+        not asked. One that is `None` is asked for; so is one that is no answer to its question, and the log
+        names its key. At the end of the dialog the log names the keys of which no question has come. *args*
+        come after the dialog's `Dialog`; what they do not fill is provided by type.
 
         Raises:
             DialogOpenError: one is open for this chat and user. Nothing was begun.
@@ -66,6 +68,8 @@ class Dialogs:
             CallError: the service was asked for that, and did not say.
             ConfigurationError: the bot has no such dialog.
             NotKeptError: an argument or answer cannot be kept.
+            InvalidInputError: what is under a key of *answers* can be the answer to no question, such as
+                bytes or a set. Nothing was begun.
         """
         chat, user_id = _place(to)
         return await self._engine.start(self._scope, dialog, chat, user_id, args, answers)

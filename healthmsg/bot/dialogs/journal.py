@@ -46,6 +46,11 @@ class Divergence:
     """What the code does in its place; empty: it has ended."""
 
 
+def called(kind: str) -> str:
+    """Return what a kind of step is called in a log."""
+    return f"a question ({kind.removeprefix(ASK)})" if kind.startswith(ASK) else f"`{kind}`"
+
+
 def timer_id(dialog: str, number: int, kind: str) -> str:
     """Return the id of a timer of a step."""
     return f"{dialog}/{number}/{kind}"
@@ -67,6 +72,12 @@ def open_question(dialog: str, steps: Sequence[StepRecord]) -> str | None:
     if last is None or last.value is not None or not last.kind.startswith(ASK):
         return None
     return message_key(dialog, last.number)
+
+
+def is_void_for(event: str, steps: Iterable[StepRecord]) -> bool:
+    """Return whether all that an event has done to a dialog no longer counts."""
+    kinds = {step.kind for step in steps if step.event == event}
+    return kinds == {_VOID}
 
 
 @define(eq=False)

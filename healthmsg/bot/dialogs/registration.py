@@ -3,7 +3,8 @@
 import inspect
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, Generic, Protocol, TypeVar
+from types import UnionType
+from typing import Annotated, Any, Final, Generic, Protocol, TypeVar, Union, get_args, get_origin
 
 from attrs import field, frozen
 
@@ -20,6 +21,7 @@ Resolve = Callable[["RegisteredDialog[Any]", str, Any], object]
 """Returns what was provided for an argument: of which dialog, its name and its type; or a LookupError."""
 
 STOP: Final = ("stop",)
+_DIALOG: Final = ("healthmsg.bot.dialogs.dialog.Dialog", "healthmsg.bot.dialogs.asks.Asks")
 
 
 class Register(Protocol):
@@ -182,7 +184,7 @@ class RegisteredDialog(Generic[R]):
         if not inspect.iscoroutinefunction(function):
             raise ConfigurationError(f"{_where(function)}: a dialog is an `async def`")
         first, *others = inspect.signature(function).parameters.values() or (None,)
-        if first is None:
+        if first is None or not _can_be_dialog(first, function):
             raise ConfigurationError(f"{_where(function)}: a dialog takes its Dialog first")
         arguments = tuple(
             Argument(one.name, one.annotation, one.default is not one.empty)
@@ -236,6 +238,30 @@ def register(
         )
 
     return decorate
+
+
+def _can_be_dialog(first: inspect.Parameter, function: Code[Any]) -> bool:
+    """Return whether a parameter may be a `Dialog`; it may if its annotation is not there, or known later."""
+    if first.kind in {first.KEYWORD_ONLY, first.VAR_KEYWORD}:
+        return False
+    annotation = first.annotation
+    if isinstance(annotation, str):
+        try:
+            annotation = eval(annotation, function.__globals__)  # noqa: S307 - the author's own source, as typing does
+        except Exception:  # noqa: BLE001 - a name that is known to type checkers alone, most often
+            return True
+    return annotation is first.empty or _may_be_dialog(annotation)
+
+
+def _may_be_dialog(annotation: object) -> bool:
+    if get_origin(annotation) in {Union, UnionType, Annotated}:
+        return any(map(_may_be_dialog, get_args(annotation)))
+    if not isinstance(annotation, type) or annotation in {Any, object}:
+        return True
+    if getattr(annotation, "_is_protocol", False):
+        return True
+    # By its name: the class stands on this module.
+    return any(f"{one.__module__}.{one.__qualname__}" in _DIALOG for one in annotation.__mro__)
 
 
 def _words(words: Iterable[str]) -> frozenset[str]:

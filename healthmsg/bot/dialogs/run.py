@@ -1,6 +1,7 @@
 """One dialog in memory: its coroutine, driven by hand, and what it works with."""
 
 import asyncio
+import sys
 import sysconfig
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
@@ -15,9 +16,11 @@ from attrs import define, evolve, field, frozen
 from healthmsg.bot.clock import BotClock
 from healthmsg.bot.content import Content
 from healthmsg.bot.dialogs.document import Document
-from healthmsg.bot.dialogs.journal import MOST_STEPS, Divergence, Journal, message_key
+from healthmsg.bot.dialogs.exits import DialogExit
+from healthmsg.bot.dialogs.journal import MOST_STEPS, Divergence, Journal, called, message_key
 from healthmsg.bot.dialogs.questions.texts import Texts
 from healthmsg.bot.dialogs.registration import RegisteredDialog, Resolve
+from healthmsg.bot.failures import place_of
 from healthmsg.bot.sending import DialogOutbox
 from healthmsg.bot.store.effects import Effect, PutDialog, Watchers
 from healthmsg.bot.store.records import DialogRecord, StepRecord
@@ -26,11 +29,14 @@ from healthmsg.errors import (
     ClientUsageError,
     DeliveryUnknownError,
     ForeignAwaitError,
+    ProgramExitError,
+    ReplyNotSentError,
+    StepNotAwaitedError,
     TooManyStepsError,
 )
 from healthmsg.events import Event
 from healthmsg.ids import ChatAddress
-from healthmsg.log import log
+from healthmsg.log import class_name, log
 from healthmsg.models import IdentityProvider, SentMessage, Verification
 
 _STDLIB: Final = str(Path(sysconfig.get_paths()["stdlib"]))
@@ -149,11 +155,15 @@ class Run:
     message_id: str | None = None
     """That of the question that is open."""
     last_event: str | None = field(default=None, repr=False)
+    retry_refused: bool = False
+    """Whether a message that was refused before is sent now: a person has taken this up again."""
     failed: bool = False
     """Whether its code, or a message that was refused, is why it cannot go on."""
     used: set[str] = field(factory=set, repr=False)
     """Of the questions with an answer that was there before, the keys of those that have come."""
     _is_active: bool = False
+    _let_go: StepNotAwaitedError | None = field(default=None, repr=False)
+    """Of the first step that its code has made and never awaited."""
 
     @property
     def id(self) -> str:
@@ -186,15 +196,32 @@ class Run:
 
         Raises:
             ForeignAwaitError: it awaits what is no step.
+            StepNotAwaitedError: it has made a step and not awaited it: nothing that comes after it is done.
+            ProgramExitError: it has raised what is no `Exception`, such as SystemExit.
             Exception: whatever its code raises.
         """
-        self._is_active = True
+        self._is_active, wanted = True, None
         try:
             wanted = self.coroutine.send(value) if error is None else self.coroutine.throw(error)
         except StopIteration as end:
-            return self.journal.rest() or Finished(end.value)
+            wanted = Finished(end.value)
+        except DialogExit:
+            if self._let_go is None:
+                raise
+        except (Exception, asyncio.CancelledError, KeyboardInterrupt):
+            raise
+        except BaseException as ended:  # noqa: BLE001 - such as SystemExit: it is the code's failure, as any other
+            place = place_of(ended, self.code.origin) or (self.code.origin, 0)
+            wanted = Halt(ProgramExitError(class_name(ended), *place))
         finally:
             self._is_active = False
+        if self._let_go is not None:
+            raise self._let_go
+        return self._standing(wanted)
+
+    def _standing(self, wanted: object) -> Wanted | Divergence | Finished:
+        if isinstance(wanted, Finished):
+            return self.journal.rest() or wanted
         if isinstance(wanted, Wanted) and wanted.run is self:
             return wanted
         if isinstance(wanted, Halt):
@@ -203,13 +230,25 @@ class Run:
             raise wanted.reason
         raise self._refusal(wanted)
 
+    def note_let_go(self, kind: str) -> None:
+        """Note that a step was let go of that was never awaited, where that is the code's own doing."""
+        if not self._is_active or self._let_go is not None:
+            return  # the coroutine is being closed, or it has happened before
+        frame = sys._getframe(2)  # noqa: SLF001 - that which was running when the last hold on it was lost
+        code = frame.f_code
+        place = (code.co_filename, frame.f_lineno)
+        if code is _ADVANCE:  # it was held until the dialog has ended
+            own = self.code.code_of(self.record.version).function.__code__
+            place = own.co_filename, own.co_firstlineno
+        self._let_go = StepNotAwaitedError(called(kind), *place)
+
     def _refusal(self, wanted: object) -> ForeignAwaitError:
         frame, awaited = _innermost(self.coroutine)
         if asyncio.isfuture(wanted):
             wanted._asyncio_future_blocking = False  # noqa: SLF001 - nothing waits for it any more
             wanted.cancel()
         where = (frame.f_code.co_filename, frame.f_lineno) if frame else (self.code.origin, 0)
-        return ForeignAwaitError(awaited or type(wanted).__name__, *where)
+        return ForeignAwaitError(awaited or class_name(wanted), *where)
 
     def close(self) -> None:
         """Take the coroutine out of memory. Its steps stay where they are."""
@@ -242,19 +281,22 @@ class Run:
 
     async def send(self, key: str, content: Content) -> SentMessage | None:
         """Send a message once. `None`: whether it arrived is not known, and it is never sent again."""
-        return await self._once(self.tools.outbox.send(key, self.address, content))
+        retry = self.retry_refused
+        return await self._once(self.tools.outbox.send(key, self.address, content, retry_refused=retry))
 
     async def request_verification(self, key: str, provider: IdentityProvider) -> SentMessage | None:
         """Ask the dialog's user to prove who they are, once. `None`: as of `send`."""
-        outbox = self.tools.outbox
-        return await self._once(outbox.request_verification(key, self.address, self.record.user, provider))
+        outbox, user, retry = self.tools.outbox, self.record.user, self.retry_refused
+        return await self._once(
+            outbox.request_verification(key, self.address, user, provider, retry_refused=retry)
+        )
 
     async def _once(self, sending: Awaitable[SentMessage]) -> SentMessage | None:
         try:
             return await sending
         except DeliveryUnknownError:
             pass
-        except CallError:
+        except (CallError, ReplyNotSentError):
             self.failed = True
             raise
         log(
@@ -264,6 +306,9 @@ class Run:
             dialog=self.record.name,
         )
         return None
+
+
+_ADVANCE: Final = Run.advance.__code__
 
 
 def _innermost(coroutine: object) -> tuple[FrameType | None, str]:
@@ -278,7 +323,7 @@ def _innermost(coroutine: object) -> tuple[FrameType | None, str]:
             or getattr(this, "ag_frame", None)
         )
         if frame is None:
-            return found, awaited or type(this).__name__
+            return found, awaited or class_name(this)
         if frame.f_code.co_filename.startswith(_STDLIB) and "site-packages" not in frame.f_code.co_filename:
             return found, awaited or f"{frame.f_globals.get('__name__')}.{frame.f_code.co_qualname}"
         found, awaited = frame, ""

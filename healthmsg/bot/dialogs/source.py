@@ -1,4 +1,4 @@
-"""What in the source of a dialog would be something else at each replay."""
+"""What in the source of a dialog would be something else at each replay, or would not be done at all."""
 
 import ast
 import asyncio
@@ -28,13 +28,35 @@ _OF_TIME: Final = frozenset(
 )
 _OF_DATES: Final = frozenset({"now", "utcnow", "today"})
 
+STEPS: Final = frozenset(
+    {
+        *(
+            "ask",
+            "text",
+            "number",
+            "email",
+            "phone",
+            "date",
+            "confirm",
+            "choice",
+            "choices",
+            "files",
+            "mention",
+        ),
+        *("verification", "ask_all", "say", "once", "sleep", "now", "random", "uuid", "mark", "hand_over"),
+        *("run", "restart"),
+    }
+)
+"""The methods of a `Dialog` that must be awaited."""
+_AWAIT: Final = "write `await` in front of it, or it is not done"
+
 _MOST_PARTS: Final = 100
 """Functions of one dialog that are looked through."""
 
 
 @frozen
 class Finding:
-    """A call in a dialog that does not stand a replay."""
+    """A call in a dialog that does not stand a replay, or is not awaited."""
 
     file: str
     line: int
@@ -45,8 +67,8 @@ class Finding:
 def look_through(function: Callable[..., Any]) -> list[Finding]:
     """Return the calls in a function that would not stand a replay; none, where its source is not there.
 
-    A function that it hands its `Dialog` to is a part of it. What stands in a function within it, such as a
-    lambda for `d.once`, does not count.
+    Steps that stand alone without `await` are among them. A function that it hands its `Dialog` to is a part
+    of it. What stands in a function within it, such as a lambda for `d.once`, does not count.
     """
     found, seen, left = list[Finding](), set[CodeType](), [function]
     while left and len(seen) < _MOST_PARTS:
@@ -67,11 +89,12 @@ def _looked_through(function: Callable[..., Any], parts: list[Callable[..., Any]
         return []
     names = _names_of(function, tree)
     found = []
-    for call in _calls(tree.body[0]):
+    for call, is_alone in _calls(tree.body[0]):
         if (part := _part_of(call, names, code.co_varnames[:1])) is not None:
             parts.append(part)
         dotted = ast.unparse(call.func)
-        advice = _advice(call.func, names)
+        is_lost = is_alone and (part is not None or _is_step(call, code.co_varnames[:1]))
+        advice = _AWAIT if is_lost else _advice(call.func, names)
         if advice:
             found.append(Finding(code.co_filename, first + call.lineno - 1, f"{dotted}()", advice))
     return found
@@ -93,12 +116,23 @@ def _part_of(call: ast.Call, names: Mapping[str, object], dialog: Sequence[str])
     return found if inspect.iscoroutinefunction(found) and inspect.isfunction(found) else None
 
 
-def _calls(function: ast.AST) -> Iterator[ast.Call]:
+def _is_step(call: ast.Call, dialog: Sequence[str]) -> bool:
+    called = call.func
+    return (
+        isinstance(called, ast.Attribute)
+        and isinstance(called.value, ast.Name)
+        and called.value.id in dialog
+        and called.attr in STEPS
+    )
+
+
+def _calls(function: ast.AST) -> Iterator[tuple[ast.Call, bool]]:
+    """Yield the calls, and of each whether it is a statement of its own."""
     for child in ast.iter_child_nodes(function):
         if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
             continue
         if isinstance(child, ast.Call):
-            yield child
+            yield child, isinstance(function, ast.Expr)
         yield from _calls(child)
 
 

@@ -20,7 +20,7 @@ from healthmsg.aio import in_thread, start
 from healthmsg.bot.content import Content
 from healthmsg.bot.dialogs import journal as kinds
 from healthmsg.bot.dialogs.document import HANDED_OVER, Held
-from healthmsg.bot.dialogs.journal import Divergence, Journal, timer_id
+from healthmsg.bot.dialogs.journal import Divergence, Journal, called, timer_id
 from healthmsg.bot.dialogs.run import Halt, Run, Wanted
 from healthmsg.bot.dialogs.values import (
     copied,
@@ -34,12 +34,18 @@ from healthmsg.bot.dialogs.values import (
 )
 from healthmsg.bot.store.effects import CancelTimers, ForgetSteps, PutTimer
 from healthmsg.bot.store.records import StepRecord, TimerRecord
-from healthmsg.errors import NotKeptError, OnceFailedError
+from healthmsg.errors import ClientUsageError, NotKeptError, OnceFailedError
 from healthmsg.files import FileToUpload
 from healthmsg.log import log
 from healthmsg.models import Question, SentMessage
 
 T = TypeVar("T")
+
+
+_TWICE: Final = (
+    "A step of a dialog, {}, was awaited twice. It is asked or done once: make another one, with another call"
+    " of the dialog's method, for the second time. Nothing was asked or sent."
+)
 
 
 class Suspended:
@@ -65,7 +71,7 @@ class Raised:
 class Step(Wanted, Generic[T]):
     """Something that a dialog needs and that outlives the process."""
 
-    __slots__ = ("key", "kind", "row")
+    __slots__ = ("is_awaited", "key", "kind", "row")
 
     def __init__(self, run: Run, kind: str, key: str) -> None:
         super().__init__(run)
@@ -73,24 +79,44 @@ class Step(Wanted, Generic[T]):
         self.key: str = key
         self.row: StepRecord | None = None
         """What there is of it already."""
+        self.is_awaited: bool = False
+
+    def __del__(self) -> None:
+        # One that is not awaited goes as soon as the code lets go of it: here its place is known for nothing.
+        try:
+            if not self.is_awaited:
+                self.run.note_let_go(self.kind)
+        except AttributeError:
+            pass  # it could not be made
 
     def open(self) -> StepRecord:
         """Enter it as begun, and return what there is of it now."""
         self.row = row = self.run.journal.open(self.kind, self.key)
         return row
 
-    def __await__(self) -> Generator[object, object, T]:
+    def __await__(self) -> Generator[object, object, T]:  # noqa: C901 - a replay's time goes by here: no calls
         """Wait for it, unless it was done before."""
         run = self.run
+        if self.is_awaited:
+            raise ClientUsageError(_TWICE.format(called(self.kind)))
+        self.is_awaited = True
         if not run._is_active:  # noqa: SLF001 - the run's other half
             run.check_active()
         journal = run.journal
-        row = self._matching(journal)
-        if row is None:
-            return (yield self)  # type: ignore[return-value] # the engine sends what `perform` returned
-        if isinstance(row, Divergence):
-            yield Halt(row)
-            raise GeneratorExit
+        position, rows = journal.position, journal.rows
+        # A replay goes through here once for each answer: what matches at once is taken at once.
+        if position < len(rows) and (row := rows[position]).key == self.key and row.kind == self.kind:
+            journal.position = position + 1
+            if run.document.answers:
+                run.used.add(self.key)
+        else:
+            done = self.done(journal)
+            if done is None:
+                return (yield self)  # type: ignore[return-value] # the engine sends what `perform` returned
+            if isinstance(done, Divergence):
+                yield Halt(done)
+                raise GeneratorExit
+            row = done
         if row.value is None:
             self.row = row
             return (yield self)  # type: ignore[return-value] # as above
@@ -104,18 +130,6 @@ class Step(Wanted, Generic[T]):
         if error is None:
             yield Halt(journal.misfit(row))
         raise error or GeneratorExit
-
-    def _matching(self, journal: Journal) -> StepRecord | Divergence | None:
-        # A replay goes through here once for each answer: what matches at once is taken at once.
-        if journal.position < len(journal.rows):
-            row = journal.rows[journal.position]
-            if row.key != self.key or row.kind != self.kind:
-                return self.done(journal)
-            journal.position += 1
-            if self.run.document.answers:
-                self.run.used.add(self.key)
-            return row
-        return self.done(journal) if journal.reworded else None
 
     def done(self, journal: Journal) -> StepRecord | Divergence | None:
         """Return what was done at this place."""

@@ -9,10 +9,11 @@ from attrs import define, evolve, field
 
 from healthmsg.bot.content import Content
 from healthmsg.bot.dialogs.asking import Ask
+from healthmsg.bot.dialogs.brought import report_unused
 from healthmsg.bot.dialogs.check import described
 from healthmsg.bot.dialogs.document import HANDED_OVER, Document, Held
 from healthmsg.bot.dialogs.exits import DialogExit, HandedOver, NoAnswer, Stopped, TooManyTries
-from healthmsg.bot.dialogs.journal import ASK, Divergence, Journal
+from healthmsg.bot.dialogs.journal import ASK, Divergence, Journal, is_void_for
 from healthmsg.bot.dialogs.registration import RegisteredDialog
 from healthmsg.bot.dialogs.replay import advance, begin, run_of
 from healthmsg.bot.dialogs.run import Finished, Run, Tools, Wanted
@@ -68,6 +69,12 @@ class Turn:
             raise AssertionError(self.record.name)
         return self.run
 
+    def note_event(self, run: Run) -> None:
+        """Note in a dialog which event it goes on with."""
+        run.last_event = self.key
+        # It has been begun before, and begins again as new, where a person has taken it up again.
+        run.retry_refused = self.scope.event.attempt == 1
+
     # --- loading
 
     async def load(self) -> bool:
@@ -82,7 +89,7 @@ class Turn:
         while True:
             steps = await self.tools.store.steps(self.record.id)
             self.run = run = run_of(self.tools, code, self.record, steps)
-            run.last_event = self.key
+            self.note_event(run)
             try:
                 standing = advance(run)
             except DialogExit as left:
@@ -99,6 +106,8 @@ class Turn:
             self._reopen()  # it fits now, or a person has given it back
         taken = self.key in run.journal.taken
         await self._go_on(standing)
+        if self.is_over and is_void_for(self.key, steps):
+            return False  # the question that it was for is gone, and nothing was asked in its place
         return taken
 
     async def _forget(self, divergence: Divergence) -> None:
@@ -109,7 +118,7 @@ class Turn:
             await self.hold("changed", described(divergence))
         log(
             logging.WARNING,
-            "The dialog %(dialog)s %(id)s asks again, since its code was changed: %(what)s.",
+            "The dialog %(dialog)s %(id)s goes on from there, since its code was changed: %(what)s.",
             dialog=self.record.name,
             id=self.record.id,
             what=described(divergence),
@@ -134,7 +143,7 @@ class Turn:
     async def begin(self) -> None:
         """Begin a dialog that is new."""
         run = self._run
-        run.last_event = self.key
+        self.note_event(run)
         run.put_record()
         await self._resume(None)
 
@@ -157,6 +166,7 @@ class Turn:
         while True:
             run = self._run
             if isinstance(standing, Finished):
+                report_unused(run)
                 self._end()
                 return
             if isinstance(standing, Divergence):
@@ -194,7 +204,7 @@ class Turn:
         steps = await self.tools.store.steps(run.id)
         record = run.record
         self.run = run = run_of(self.tools, run.code, record, steps)
-        run.last_event = self.key
+        self.note_event(run)
         position = next(n for n, row in enumerate(run.journal.rows) if row.number >= to)
         run.journal.void_from(position, self.key)
         try:
@@ -226,7 +236,12 @@ class Turn:
     async def _leave(self, left: DialogExit) -> None:
         """End a dialog that the user has left, with a word on it where its code has none."""
         texts = self.tools.texts
-        said = {Stopped: texts.stopped, NoAnswer: texts.no_answer, TooManyTries: texts.too_many_tries}
+        said = {
+            Stopped: texts.stopped,
+            NoAnswer: texts.no_answer,
+            TooManyTries: texts.too_many_tries,
+            HandedOver: texts.handed_over,
+        }
         run = self._run
         body = said.get(type(left))
         if body is not None:

@@ -24,7 +24,9 @@ import attrs
 import orjson
 
 from healthmsg.bot.dialogs.exits import DialogExit
+from healthmsg.bot.dialogs.questions.files import Files
 from healthmsg.errors import DialogHeldError, NotKeptError, OnceFailedError
+from healthmsg.log import class_name
 
 _TAG: Final = "$"
 _MOST_BITS: Final = 63
@@ -54,6 +56,7 @@ _READ: Final[Mapping[str, Callable[[Any], object]]] = {
     "tuple": lambda items: tuple(map(from_json, items)),
     "set": lambda items: set(map(from_json, items)),
     "frozenset": lambda items: frozenset(map(from_json, items)),
+    "files": lambda parts: Files(*map(from_json, parts)),
     "dict": lambda pairs: {from_json(key): from_json(value) for key, value in pairs},
 }
 
@@ -86,7 +89,7 @@ def kept_value(value: object) -> str:
     try:
         return orjson.dumps([to_json(value)]).decode()
     except orjson.JSONEncodeError:
-        failed = type(value).__name__
+        failed = class_name(value)
     raise NotKeptError(failed)
 
 
@@ -115,7 +118,7 @@ def copied(value: object) -> object:
 
 def _told(value: object) -> object:
     try:
-        return to_json(value)
+        return to_json([*value] if type(value) is Files and not value.texts else value)
     except NotKeptError:
         return f"{type(value).__module__}:{type(value).__qualname__}"
 
@@ -135,7 +138,7 @@ def to_json(value: object, depth: int = 0) -> object:
         tag, write = _WRITTEN[kind]
         return _tagged(tag, write(value))
     if depth > _DEEPEST:
-        raise NotKeptError(f"{kind.__name__} that is nested so deeply")
+        raise NotKeptError(f"{class_name(value)} that is nested so deeply")
     return _collected(value, depth + 1)
 
 
@@ -155,6 +158,8 @@ def _collected(value: Any, depth: int) -> object:  # noqa: PLR0911 - a case for 
         return _tagged("dict", [[to_json(key, depth), to_json(item, depth)] for key, item in value.items()])
     if kind is tuple:
         return _tagged("tuple", [to_json(item, depth) for item in value])
+    if kind is Files:
+        return _tagged("files", [to_json([*value], depth), [*value.texts]])
     if kind in {set, frozenset}:
         items = sorted((to_json(item, depth) for item in value), key=orjson.dumps)
         return _tagged(kind.__name__, items)
@@ -163,7 +168,7 @@ def _collected(value: Any, depth: int) -> object:  # noqa: PLR0911 - a case for 
     if attrs.has(kind) or is_dataclass(kind):
         fields = {name: to_json(getattr(value, name), depth) for name, _ in _fields_of(kind)}
         return _tagged("object", [_path(kind), fields])
-    raise NotKeptError(kind.__name__)
+    raise NotKeptError(class_name(value))
 
 
 def from_json(document: object) -> Any:
@@ -195,7 +200,7 @@ def error_to_json(error: Exception) -> dict[str, object]:
         orjson.dumps(document)
         error_from_json(document)
     except Exception:  # noqa: BLE001 - whatever the author's class does: it is not made again
-        return {"error": _path(OnceFailedError), "args": [kind.__name__], "fields": {}}
+        return {"error": _path(OnceFailedError), "args": [class_name(error)], "fields": {}}
     return document
 
 

@@ -187,11 +187,16 @@ class Outbox:
     # --- sending
 
     @hides_awaited_arguments
-    async def send(self, key: str, chat: ChatAddress, content: Content) -> SentMessage:
+    async def send(
+        self, key: str, chat: ChatAddress, content: Content, *, retry_refused: bool = False
+    ) -> SentMessage:
         """Send a reply, unless it was sent under this key before, and return what was sent.
 
         Another content under a known key is not sent: the first one stands, and a warning is logged. It is
         taken in the place of a reply that was certainly not sent and whose files were no paths.
+
+        What was certainly not sent, since it was refused or lost again and again, is not sent by itself
+        either; with `retry_refused` it is, with this content.
 
         Raises:
             InvalidInputError: it cannot be right. Nothing was entered.
@@ -201,11 +206,17 @@ class Outbox:
             SendingStoppedError: the outbox was closed, or nothing gets through any more.
             JournalError: the store has failed.
         """
-        return await self._send(await self._checker.reply(key, chat, content), chat)
+        return await self._send(await self._checker.reply(key, chat, content), chat, retry_refused)
 
     @hides_awaited_arguments
     async def request_verification(
-        self, key: str, chat: ChatAddress, user_id: str | User, provider: str | IdentityProvider
+        self,
+        key: str,
+        chat: ChatAddress,
+        user_id: str | User,
+        provider: str | IdentityProvider,
+        *,
+        retry_refused: bool = False,
     ) -> SentMessage:
         """Ask a user to prove who they are, unless that was asked under this key before.
 
@@ -217,9 +228,9 @@ class Outbox:
         """
         provider_id = provider.provider_id if isinstance(provider, IdentityProvider) else provider
         asked = self._checker.verification(key, chat, id_of(user_id), provider_id)
-        return await self._send(asked, chat)
+        return await self._send(asked, chat, retry_refused)
 
-    async def _send(self, asked: Asked, chat: ChatAddress) -> SentMessage:
+    async def _send(self, asked: Asked, chat: ChatAddress, retry_refused: bool) -> SentMessage:  # noqa: FBT001 - of this class
         key = asked.entry.key
         reply = self._replies.get(key)
         if reply is None:
@@ -232,7 +243,7 @@ class Outbox:
         if self._is_closing:
             raise SendingStoppedError(_STOPPED)
         if reply is None:
-            reply = self._replies[key] = Reply(key, chat, asked, has_room=True)
+            reply = self._replies[key] = Reply(key, chat, asked, retry_refused=retry_refused, has_room=True)
             self._changed.set()
         elif reply.asked is None:
             reply.asked = asked
@@ -397,7 +408,11 @@ class Outbox:
             check = self._lease.of(Claim(reply.key, "", "", (), None, State.WAITING, 0, None, None, 0))
             begun = Begun(self.journal.now(), asked.entry.chat, self._proofs.date_ahead())
         groups = [one for one in self._api.aliases.known_groups([asked.entry.chat]) if len(one) > 1]
-        entering = asyncio.ensure_future(self.journal.enter_next(asked.entry, same_chats=groups, begun=begun))
+        entering = asyncio.ensure_future(
+            self.journal.enter_next(
+                asked.entry, same_chats=groups, begun=begun, retry_failed=reply.retry_refused
+            )
+        )
         try:
             entered = await asyncio.shield(entering)
         except asyncio.CancelledError:

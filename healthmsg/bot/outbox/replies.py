@@ -19,6 +19,7 @@ from healthmsg.bulk.models import Outgoing, SendResult, VerificationRequest
 from healthmsg.errors import CallError, DeliveryUnknownError, HealthmsgError, ReplyNotSentError
 from healthmsg.files import FileSnapshots, FileToUpload, TakenFile, UploadFile
 from healthmsg.ids import ChatAddress
+from healthmsg.log import class_name
 from healthmsg.models import Outcome, SentMessage
 from healthmsg.resources.group_chat import handle
 from healthmsg.routes import REQUEST_VERIFICATION, SEND_MESSAGE, UPLOAD_FILES
@@ -53,6 +54,8 @@ class Reply:
     """Whether a task has it."""
     waits: bool = False
     """Whether it is entered, and an earlier one goes first or another worker has it."""
+    retry_refused: bool = False
+    """Whether it is sent though an earlier start was refused it."""
     has_room: bool = False
     """Whether it counts among those that are open at most: what is in doubt at a start comes in addition."""
     done: "asyncio.Future[SentMessage]" = field(
@@ -167,10 +170,10 @@ def error_of(result: SendResult, chat: ChatAddress) -> Exception:
         return error if isinstance(error, DeliveryUnknownError) else _unknown(str(error), chat)
     if isinstance(error, CallError) and error.outcome is not Outcome.NOT_SENT:
         # It was lost again and again, and proven absent each time.
-        return ReplyNotSentError(_NOT_SENT.format(type(error).__name__))
+        return ReplyNotSentError(_NOT_SENT.format(class_name(error)))
     if isinstance(error, HealthmsgError):
         return error
-    return ReplyNotSentError(_NOT_SENT.format(type(error).__name__))
+    return ReplyNotSentError(_NOT_SENT.format(class_name(error)))
 
 
 def resolve_known(reply: Reply, status: EntryStatus, row: JournalMessage | None) -> None:

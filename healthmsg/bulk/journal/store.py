@@ -229,18 +229,22 @@ class SqlJournal(Journal):
         *,
         same_chats: Sequence[Sequence[str]] = (),
         begun: Begun | None = None,
+        retry_failed: bool = False,
     ) -> Entered:
         """Enter a message and take it at once, unless an earlier one goes first; all in one transaction.
 
         With `begun`, one that is taken is noted as begun, too. What was parked waits again, also if its
         content is another: then the one that is known stands, and the status has the problem; unless it has
-        files without a path, which are gone. Cancelling a call of this undoes nothing.
+        files without a path, which are gone. With `retry_failed`, what was not sent waits again too, with
+        this content. Cancelling a call of this undoes nothing.
         """
 
         def enter(connection: Connection) -> Entered:
             if same_chats:
                 transactions.learn(connection, same_chats)
-            status = transactions.enter_one(connection, prepared, salt=self.salt, run=self._run)
+            status = transactions.enter_one(
+                connection, prepared, salt=self.salt, run=self._run, retry_failed=retry_failed
+            )
             if status.state is not State.WAITING:
                 return Entered(status)
             taken = self.take(connection, self.claiming.take_these, rows_of([entry.key]))

@@ -194,21 +194,25 @@ def _update_known(
         connection.execute(statements.LABEL, {"rows": labels})
 
 
-def enter_one(connection: Connection, entry: Entry, *, salt: bytes, run: int) -> EntryStatus:
+def enter_one(
+    connection: Connection, entry: Entry, *, salt: bytes, run: int, retry_failed: bool = False
+) -> EntryStatus:
     """Enter a message that is to be sent whatever its content was before, and return its status.
 
     What is known under its key stands. But files without a path went with the process that had them: then
-    this content takes the place of what was certainly not sent.
+    this content takes the place of what was certainly not sent. So it does with `retry_failed` where that
+    failed: perhaps it failed for its content.
     """
-    (status,) = enter(connection, [entry], salt=salt, run=run)
-    if status.problem is None or status.state not in {State.PARKED, State.WAITING}:
+    (status,) = enter(connection, [entry], salt=salt, run=run, retry_failed=retry_failed)
+    open_states = {State.PARKED, State.WAITING, *([State.NOT_SENT] if retry_failed else [])}
+    if status.problem is None or status.state not in open_states:
         return status
     known = connection.execute(statements.MESSAGE, {"key": entry.key}).one()
     problem: JournalMismatchError | InvalidInputError | None = status.problem
-    if any(not file.path for file in files_of_json(known.files)):
+    if status.state is State.NOT_SENT or any(not file.path for file in files_of_json(known.files)):
         connection.execute(statements.REPLACE, _content_of(entry, salt))
         problem = None
-    if status.state is State.PARKED:
+    if status.state is not State.WAITING:
         reopen(connection, [entry.key])
     return evolve(status, state=State.WAITING, is_final=False, error=None, problem=problem)
 

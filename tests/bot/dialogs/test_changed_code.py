@@ -8,6 +8,7 @@ import pytest
 
 from healthmsg.bot.dialogs.dialog import Dialog
 from healthmsg.bot.dialogs.registration import register
+from healthmsg.events import MessageCreated
 from tests.bot.dialogs.world import World
 
 Code = Callable[[Dialog], Awaitable[None]]
@@ -329,9 +330,55 @@ async def test_where_nothing_was_done_yet_the_dialog_asks_again_and_takes_no_ans
     await world.says("8")
 
     assert world.sees == ["Naam?", "Plaats?", "Pijn?"]
-    assert "asks again, since its code was changed" in caplog.text
+    assert "goes on from there, since its code was changed" in caplog.text
     await world.says("7")
     assert world.sees[-1] == "An 7"
+
+
+@pytest.mark.parametrize("dies", [False, True])
+async def test_what_was_typed_for_a_question_that_is_gone_is_for_the_handlers_when_nothing_is_asked_instead(
+    dies: bool,
+) -> None:
+    @register(name="intake")
+    async def before(d: Dialog) -> None:
+        await d.text("Naam?")
+        await d.text("Nog iets?")
+
+    @register(name="intake")
+    async def after(d: Dialog) -> None:
+        await d.once(len, await d.text("Naam?"))
+
+    world = World([before], "after" if dies else "straight")
+    await world.says("start")
+    await world.says("An")
+    world.dialogs = [after]
+    await world.kill_and_restart()
+    await world.says("Ik heb pijn op de borst")
+
+    assert world.sees == ["Naam?", "Nog iets?"]
+    assert [event.message.body for event in world.unhandled if isinstance(event, MessageCreated)] == [
+        "Ik heb pijn op de borst",
+    ]
+    assert not world.is_open()
+
+
+async def test_a_button_of_a_question_that_is_gone_is_said_to_be_over_when_nothing_is_asked_instead() -> None:
+    @register(name="intake")
+    async def before(d: Dialog) -> None:
+        await d.confirm("Goed?")
+
+    @register(name="intake")
+    async def after(d: Dialog) -> None:
+        await d.once(len, "")
+
+    world = World([before])
+    await world.says("start")
+    world.dialogs = [after]
+    await world.kill_and_restart()
+    await world.presses("ja")
+
+    assert world.sees == ["Goed?", "Deze vraag is al beantwoord of gesloten."]
+    assert not world.is_open()
 
 
 async def test_old_dialogs_keep_the_code_of_their_version() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from healthmsg.bot.dialogs.dialog import Dialog
 from healthmsg.bot.dialogs.exits import NoAnswer, Stopped, TooManyTries
+from healthmsg.bot.dialogs.questions import Texts
 from healthmsg.bot.dialogs.registration import register
 from healthmsg.bot.store.records import TimerRecord
 from healthmsg.models import Option
@@ -455,9 +456,9 @@ async def test_a_person_may_take_a_chat_over_at_an_open_question(mode: Mode) -> 
     assert await world.by_hand("take_back", place)
 
     assert not world.is_open()
-    assert world.sees == ["Wat is uw naam?"]
+    assert world.sees == ["Wat is uw naam?", Texts.dutch().handed_over]
     await world.says("start")
-    assert len(world.sees) == 2
+    assert len(world.sees) == 3
 
 
 # --- several users

@@ -17,14 +17,14 @@ from healthmsg.bot.dialogs.registration import register
 from healthmsg.bot.dialogs.values import kept_value, value_of
 from healthmsg.errors import (
     BadRequestError,
-    CallError,
     DeliveryUnknownError,
+    DialogHeldError,
     InvalidInputError,
     NotKeptError,
     OnceFailedError,
 )
 from tests.bot.dialogs.simple import Choice, Text
-from tests.bot.dialogs.world import MODES, Mode, World
+from tests.bot.dialogs.world import CHAT, MODES, Mode, World
 from tests.test_errors import example
 
 modes = pytest.mark.parametrize("mode", MODES)
@@ -238,19 +238,23 @@ async def test_a_question_of_which_is_not_known_whether_it_arrived_can_be_answer
     assert world.sees == ["ja"]
 
 
-async def test_a_message_that_is_refused_holds_the_dialog_after_some_attempts() -> None:
+async def test_a_message_that_is_refused_holds_the_dialog_and_is_sent_when_that_is_taken_back() -> None:
     @register()
     async def refused(d: Dialog) -> None:
-        await d.say("Hallo")
+        await d.say(f"Dag {await d.text('Naam?')}")
 
     world = World([refused])
-    refusals: list[Exception] = [example(BadRequestError) for _ in range(3)]
-    world.outbox.failures = refusals
     await world.says("start")
+    world.outbox.failures = [example(BadRequestError)]
+    await world.says("An")
+    await world.says("hallo?")
 
-    assert [type(error) for error in world.errors[:2]] == [BadRequestError, BadRequestError]
-    assert all(isinstance(error, CallError) for error in world.errors[:2])
+    assert [type(error) for error in world.errors] == [BadRequestError, DialogHeldError, DialogHeldError]
     assert next(iter(world.store.dialog_records.values())).state == "held"
+    assert world.sees == ["Naam?"]
+    await world.by_hand("take_back", (CHAT, "an"))
+    assert world.sees == ["Naam?", "Dag An"]
+    assert not world.is_open()
 
 
 # --- buttons

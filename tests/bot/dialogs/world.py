@@ -83,16 +83,24 @@ class DyingStore(FakeStore):
 class DyingOutbox(FakeOutbox):
     death: Death = field(kw_only=True)
 
-    async def send(self, key: str, chat: ChatAddress, content: Content) -> SentMessage:
+    async def send(
+        self, key: str, chat: ChatAddress, content: Content, *, retry_refused: bool = False
+    ) -> SentMessage:
         self.death.before()
         is_new = key not in self.sent
-        sent = await super().send(key, chat, content)
+        sent = await super().send(key, chat, content, retry_refused=retry_refused)
         if is_new:
             self.death.after()
         return sent
 
     async def request_verification(
-        self, key: str, chat: ChatAddress, user_id: str, provider: IdentityProvider
+        self,
+        key: str,
+        chat: ChatAddress,
+        user_id: str,
+        provider: IdentityProvider,
+        *,
+        retry_refused: bool = False,  # noqa: ARG002 - as the outbox has it
     ) -> SentMessage:
         self.death.before()
         is_new = key not in self.requests

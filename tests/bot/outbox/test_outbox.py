@@ -110,6 +110,26 @@ async def test_what_the_service_refuses_is_raised_now_and_not_tried_at_the_next_
     assert "geheim" not in str(error.value).lower()
 
 
+async def test_what_the_service_refused_is_sent_on_request_with_what_is_wanted_by_then(
+    sandbox: Sandbox, target: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    chat = chat_in(sandbox)
+    lose(sandbox, AnswerStatus(400))
+
+    async with running(sandbox, target) as run:
+        with pytest.raises(BadRequestError):
+            await run.outbox.send("e/1", chat, text("een"))
+        await run.outbox.send("e/2", chat, text("twee"))
+    async with running(sandbox, target) as run:
+        first = await run.outbox.send("e/1", chat, text("een, verbeterd"), retry_refused=True)
+        again = await run.outbox.send("e/1", chat, text("een"), retry_refused=True)
+        await run.outbox.send("e/2", chat, text("twee"), retry_refused=True)
+
+    assert bodies(sandbox, chat) == ["twee", "een, verbeterd"]
+    assert first == again
+    assert not [one for one in caplog.records if "key e/2" in one.message]
+
+
 async def test_a_refused_reply_does_not_stop_the_next_of_its_chat(sandbox: Sandbox, file: Path) -> None:
     chat = chat_in(sandbox)
     lose(sandbox, AnswerStatus(400))

@@ -11,7 +11,7 @@ from healthmsg.bot.dialogs.questions.choices import Choice, ChoiceQuestion, Choi
 from healthmsg.bot.dialogs.questions.confirm import ConfirmQuestion
 from healthmsg.bot.dialogs.questions.contact import EmailQuestion, PhoneQuestion
 from healthmsg.bot.dialogs.questions.dates import DateQuestion
-from healthmsg.bot.dialogs.questions.files import FilesQuestion
+from healthmsg.bot.dialogs.questions.files import Files, FilesQuestion
 from healthmsg.bot.dialogs.questions.mentions import MentionQuestion
 from healthmsg.bot.dialogs.questions.numbers import NumberQuestion
 from healthmsg.bot.dialogs.questions.several import AskAllQuestion, Progress
@@ -27,6 +27,7 @@ __all__ = [
     "ConfirmQuestion",
     "DateQuestion",
     "EmailQuestion",
+    "Files",
     "FilesQuestion",
     "Given",
     "Invalid",

@@ -6,9 +6,11 @@ with the answer (`Given`).
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from datetime import date
+from decimal import Decimal
+from enum import Enum
 from typing import ClassVar, Final, Generic, TypeVar
+from uuid import UUID
 
 from attrs import field, frozen
 
@@ -59,6 +61,8 @@ class Invalid:
 
     reason: str = field(repr=False)
     """The text for the user."""
+    state: JSONObject | None = field(default=None, repr=False)
+    """What is kept of it all the same, as that of `More`; `None`: what was known before stays as it is."""
 
 
 @frozen
@@ -102,11 +106,13 @@ class QuestionType(ABC, Generic[T]):
         """Return the answer, why it is none, or what is known so far."""
 
     def read_known(self, value: object, texts: Texts, today: date | None = None) -> T | Invalid | More:
-        """Return what an answer means that was known before: a list as if pressed, all else as if typed.
+        """Return what an answer means that was known before.
 
-        It is checked as one that a user gives.
+        It is checked as one that a user gives: a list of texts and a member of an enum as if pressed; a text,
+        a number and a date as if typed. Nothing else is an answer; `None` never comes here.
         """
-        return self.read(given_of(value, today), None, texts)
+        given = given_of(value, today)
+        return Invalid(texts.text_missing) if given is None else self.read(given, None, texts)
 
     @abstractmethod
     def encode(self, value: T) -> object:
@@ -121,13 +127,19 @@ class QuestionType(ABC, Generic[T]):
         """
 
 
-def given_of(value: object, today: date | None) -> Given:
-    """Return an answer that was known before as if a user had given it."""
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return Given(options=tuple(map(str, value)), today=today)
+def given_of(value: object, today: date | None) -> Given | None:
+    """Return an answer that was known before as if a user had given it; `None`: none can have."""
+    if isinstance(value, str):
+        return Given(text=str.__str__(value), today=today)
+    if isinstance(value, Enum):
+        return Given(options=(value.name,), today=today)
+    if isinstance(value, list | tuple):
+        options = tuple(one.name if isinstance(one, Enum) else one for one in value)
+        named = tuple(str(one) for one in options if isinstance(one, str | int | float))
+        return Given(options=named, today=today) if len(named) == len(options) else None
     if isinstance(value, date):
         return Given(text=value.isoformat()[:10], today=today)
-    return Given(text=str(value), today=today)
+    return Given(text=str(value), today=today) if isinstance(value, int | float | Decimal | UUID) else None
 
 
 def unreadable(kind: str) -> UnreadableAnswerError:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Final
 from attrs import field, frozen
 
 from healthmsg.bot.content import Content
-from healthmsg.bot.dialogs.questions.base import Given, Invalid, QuestionType, unreadable
+from healthmsg.bot.dialogs.questions.base import Given, Invalid, More, QuestionType, unreadable
 from healthmsg.bot.dialogs.questions.choices import Choice, Layout, Menu
 from healthmsg.bot.dialogs.questions.matching import MOST_TEXT, folded
 from healthmsg.bot.dialogs.questions.texts import Texts
@@ -125,12 +125,11 @@ class ConfirmQuestion(QuestionType[bool]):
         value: object,
         texts: Texts,
         today: object = None,  # noqa: ARG002 - no day is needed
-    ) -> bool | Invalid:
+    ) -> bool | Invalid | More:
         """Return what an answer means that was known before: also True and False."""
         if isinstance(value, bool):
             return value
-        options = tuple(map(str, value)) if isinstance(value, list | tuple) else None
-        return self.read(Given(None if options is not None else str(value), options), None, texts)
+        return super().read_known(value, texts)
 
 
 def _menu_of(yes: "str | Choice[Any]", no: "str | Choice[Any]") -> Menu[bool]:

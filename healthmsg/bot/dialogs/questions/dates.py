@@ -10,6 +10,7 @@ from typing import ClassVar, Final
 from attrs import field, frozen
 
 from healthmsg.bot.dialogs.questions.base import Given, Invalid, QuestionType, kept_text, unreadable
+from healthmsg.bot.dialogs.questions.doubt import is_doubtful_date, number_words, plain, without
 from healthmsg.bot.dialogs.questions.texts import Texts
 from healthmsg.errors import InvalidInputError
 from healthmsg.json_text import JSONObject
@@ -80,6 +81,10 @@ _FORMS: Final = tuple(
 _WEEKDAY: Final = re.compile(
     rf"(?:^|\s)(?P<name>{'|'.join(_WEEKDAYS)})\.?,?\s+(?:de\s+|the\s+|op\s+|on\s+)?$"
 )
+_TIME_OF_DAY: Final = re.compile(
+    r"(?<![\w.,:/-])(?:[0-9]{1,2}[:.][0-9]{2}(?:\s?(?:uur|u|h|am|pm))?|[0-9]{1,2}\s?(?:uur|u|h|am|pm))(?![\w:/-])"
+)
+_HAS_DIGIT: Final = re.compile("[0-9]")
 _FULL_YEAR: Final = 4
 
 
@@ -90,6 +95,10 @@ class DateQuestion(QuestionType[date]):
     Also `2026-12-31`, months by their Dutch and English names, the day of the week before it if it is the
     right one, words around it, and "morgen" and the like where `Given.today` says which day it is. A year of
     two digits counts where only one century fits between `after` and `before`, which are themselves excluded.
+
+    What stands beside the date must leave no doubt, or it is asked for alone: no negation ("niet op
+    1-1-2028"), no alternative or question mark, no comparison ("voor", "na", "vanaf", "tot", "behalve 1 mei
+    2028"). Nor may there be another number, in digits or in words, but a time of day ("31-12-2026 om 10:30").
 
     `format` is for `datetime.strptime`: then nothing else is taken.
 
@@ -125,7 +134,12 @@ class DateQuestion(QuestionType[date]):
         places = list(_places(text))
         if len({(int(place["day"]), _month_of(place), place["year"]) for place in places}) > 1:
             return Invalid(texts.date_several)
-        return self._of(places[0], texts) if places else Invalid(texts.date_invalid)
+        if not places:
+            return Invalid(texts.date_invalid)
+        around = plain(without(text, *(place.span() for place in places)))
+        if _HAS_DIGIT.search(_TIME_OF_DAY.sub(" ", around)) or number_words(around):
+            return Invalid(texts.date_several)
+        return Invalid(texts.date_alone) if is_doubtful_date(around) else self._of(places[0], texts)
 
     def _of(self, place: re.Match[str], texts: Texts) -> date | Invalid:
         year, weekday = place["year"], _WEEKDAY.search(place.string[: place.start()])

@@ -1,6 +1,6 @@
 """A question for files."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import ClassVar, Final
 
 from attrs import evolve, field, frozen
@@ -30,8 +30,24 @@ _LONGEST_NAME: Final = 80
 _MOST_KEPT: Final = 1_000
 
 
+class Files(list[Attachment]):
+    """The files of an answer, and what was written to the question beside them."""
+
+    __slots__ = ("texts",)
+
+    def __init__(self, files: Iterable[Attachment] = (), texts: Iterable[str] = ()) -> None:
+        super().__init__(files)
+        self.texts: tuple[str, ...] = tuple(texts)
+        """A text for each message that had one, in their order, whether files came with it or not."""
+
+    @property
+    def text(self) -> str:
+        """All that was written, a message a line; empty if nothing was."""
+        return "\n".join(self.texts)
+
+
 @frozen
-class FilesQuestion(QuestionType[list[Attachment]]):
+class FilesQuestion(QuestionType[Files]):
     """A question for files, in one message or in several.
 
     It is answered once there are as many as `count` asks for at least. Files that do not fit are left out and
@@ -42,6 +58,9 @@ class FilesQuestion(QuestionType[list[Attachment]]):
     `extensions` are the ends of names (`.pdf`, in any case). `types` are content types, `image/png` or
     `image/*`; of a file of which the service says none, that of the end of its name counts. A file of which
     what is asked for is not known does not fit [V].
+
+    What the user writes is kept in the `text` of the answer: beside a file, or as a message of its own while
+    the question waits. A text alone is no answer, and the user is asked for a file.
 
     Raises:
         InvalidInputError: one of them cannot be right.
@@ -70,9 +89,9 @@ class FilesQuestion(QuestionType[list[Attachment]]):
         if not all("/" in one for one in self.types or ()):
             raise InvalidInputError("types must be content types, such as 'image/png' or 'image/*'")
 
-    def read(self, given: Given, state: JSONObject | None, texts: Texts) -> list[Attachment] | Invalid | More:
+    def read(self, given: Given, state: JSONObject | None, texts: Texts) -> Files | Invalid | More:
         """Return the files that fit, or what is kept of them so far."""
-        kept = _kept(state)
+        kept = _kept(state, given)
         arrived = () if given.message is None else given.message.attachments
         if not arrived:
             return self._done(kept, given, texts)
@@ -80,26 +99,26 @@ class FilesQuestion(QuestionType[list[Attachment]]):
         # Each once, whether it was in the same message or in another one.
         fresh = {one.id: one for one in map(_clean, arrived) if one.id not in known}
         problems = {one.id: self._problem(one, texts) for one in fresh.values()}
-        now = [*kept, *(one for one in fresh.values() if problems[one.id] is None)]
+        now = Files((*kept, *(one for one in fresh.values() if problems[one.id] is None)), kept.texts)
         left_out = [problem for problem in problems.values() if problem is not None]
         least, most = self.count
         if len(now) > (_MOST_KEPT if most is None else most):
-            return Invalid(texts.files_too_many.format(most=_MOST_KEPT if most is None else most))
+            return _refused(texts.files_too_many.format(most=_MOST_KEPT if most is None else most), kept)
         if len(now) == len(kept) and not kept and left_out:
-            return Invalid(texts.files_left_out.format(files=_named(left_out, texts)))
+            return _refused(texts.files_left_out.format(files=_named(left_out, texts)), kept)
         if len(now) >= least and not left_out:
             return now
-        return More({"files": [one.to_dict() for one in now]}, self._so_far(len(now), left_out, texts))
+        return More(_state_of(now), self._so_far(len(now), left_out, texts))
 
-    def _done(self, kept: list[Attachment], given: Given, texts: Texts) -> list[Attachment] | Invalid:
+    def _done(self, kept: Files, given: Given, texts: Texts) -> Files | Invalid:
         if not kept:
-            return Invalid(texts.files_missing)
+            return _refused(texts.files_missing, kept)
         least = self.count[0]
         if len(kept) < least:
-            return Invalid(texts.files_too_few.format(count=len(kept), least=least))
-        if folded(given.said[:_LONGEST_NAME]) in _DONE:
+            return _refused(texts.files_too_few.format(count=len(kept), least=least), kept)
+        if _is_done(given):
             return kept
-        return Invalid(texts.files_enough.format(count=len(kept)))
+        return _refused(texts.files_enough.format(count=len(kept)), kept)
 
     def _so_far(self, count: int, left_out: Sequence[str], texts: Texts) -> str:
         missing = self.count[0] - count
@@ -146,7 +165,7 @@ class FilesQuestion(QuestionType[list[Attachment]]):
         value: object,
         texts: Texts,
         today: object = None,  # noqa: ARG002 - no day is needed
-    ) -> list[Attachment] | Invalid | More:
+    ) -> Files | Invalid | More:
         """Return files that were known before: `Attachment`s. They are checked as those that a user sends."""
         if not isinstance(value, list | tuple) or not all(isinstance(one, Attachment) for one in value):
             return Invalid(texts.files_missing)
@@ -154,15 +173,16 @@ class FilesQuestion(QuestionType[list[Attachment]]):
         least, most = self.count
         if problems or len(value) < least or (most is not None and len(value) > most):
             return Invalid(texts.files_missing)
-        return list(value)
+        return Files(value, value.texts if isinstance(value, Files) else ())
 
-    def encode(self, value: list[Attachment]) -> list[dict[str, object]]:
-        """Return what is known of each file."""
-        return [one.to_dict() for one in value]
+    def encode(self, value: Sequence[Attachment]) -> object:
+        """Return what is known of each file, and the texts if there are any."""
+        files = Files(value, value.texts if isinstance(value, Files) else ())
+        return _state_of(files) if files.texts else [one.to_dict() for one in files]
 
-    def decode(self, document: object) -> list[Attachment]:
+    def decode(self, document: object) -> Files:
         """Return the files."""
-        files = _attachments(document)
+        files = _files_of(document)
         if files is None:
             raise unreadable(self.kind)
         return files
@@ -174,15 +194,35 @@ def _clean(file: Attachment) -> Attachment:
     return evolve(file, id=without_halves(file.id), name=name, extra={})
 
 
-def _kept(state: JSONObject | None) -> list[Attachment]:
-    return [] if state is None else _attachments(state.get("files", [])) or []
+def _kept(state: JSONObject | None, given: Given) -> Files:
+    """Return what is there already, with what is written now."""
+    kept = None if state is None else _files_of(state)
+    kept = Files() if kept is None else kept
+    said = given.said
+    is_new = bool(said) and not (_is_done(given) and (given.message is None or not given.message.attachments))
+    return Files(kept, (*kept.texts, said)[:_MOST_KEPT] if is_new else kept.texts)
 
 
-def _attachments(document: object) -> list[Attachment] | None:
-    if not isinstance(document, list):
+def _is_done(given: Given) -> bool:
+    return len(given.said) <= _LONGEST_NAME and folded(given.said) in _DONE
+
+
+def _refused(reason: str, kept: Files) -> Invalid:
+    return Invalid(reason, _state_of(kept) if kept.texts else None)
+
+
+def _state_of(files: Files) -> JSONObject:
+    return {"files": [one.to_dict() for one in files], **({"texts": [*files.texts]} if files.texts else {})}
+
+
+def _files_of(document: object) -> Files | None:
+    """Return what was kept: a list of files, or files with texts."""
+    found = document.get("files") if isinstance(document, dict) else document
+    texts = document.get("texts", []) if isinstance(document, dict) else []
+    if not isinstance(found, list) or not isinstance(texts, list):
         return None
     try:
-        return [Attachment.from_dict(one) for one in document]
+        return Files(map(Attachment.from_dict, found), map(str, texts))
     except InvalidInputError:
         return None
 

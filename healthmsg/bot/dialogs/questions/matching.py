@@ -17,11 +17,11 @@ _MOST_MATCHES: Final = 50
 _AROUND: Final = " \t\r\n.!,;:()\"'*_\u201c\u201d\u2018\u2019`"
 _STOPS: Final = re.compile(r"[.,;:!]+(?=\s|$)")
 _NUMBER: Final = re.compile(r"(?:(?:optie|option|nummer|number|nr)\.? ?)?([0-9]{1,3})")
-# With one of these beside an option's name the user may mean the opposite, or two of them.
-_HEDGES: Final = re.compile(
+HEDGES: Final = re.compile(
     r"\b(?:niet|geen|nooit|nee|neen|behalve|zonder|maar|misschien|of|not|no|never|don'?t|except|without"
     r"|but|maybe|perhaps|or)\b|\?"
 )
+"""With one of these beside an option's name the user may mean the opposite, or two of them."""
 
 
 @frozen
@@ -115,5 +115,5 @@ def _all_found(words: Words, text: str, wanted: str) -> Iterable[_Found]:
 def _is_hedged(wanted: str, kept: Sequence[_Found]) -> bool:
     return any(
         not any(one.start <= hedge.start() and hedge.end() <= one.end for one in kept)
-        for hedge in _HEDGES.finditer(wanted)
+        for hedge in HEDGES.finditer(wanted)
     )

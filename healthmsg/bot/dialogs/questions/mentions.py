@@ -66,9 +66,11 @@ class MentionQuestion(QuestionType[list[User]]):
         today: object = None,  # noqa: ARG002 - no day is needed
     ) -> list[User] | Invalid:
         """Return users who were known before: `User`s or their ids. They are checked as those mentioned."""
-        if isinstance(value, str) or not isinstance(value, Sequence):
-            return self.read(Given(text=str(value)), None, texts)
-        return self._of([one if isinstance(one, User) else User(str(one)) for one in value], texts)
+        if isinstance(value, str):
+            return self.read(Given(text=value), None, texts)
+        if not isinstance(value, list | tuple) or not all(isinstance(one, User | str) for one in value):
+            return Invalid(texts.mention_missing)
+        return self._of([one if isinstance(one, User) else User(one) for one in value], texts)
 
     def encode(self, value: list[User]) -> list[dict[str, object]]:
         """Return what is known of each user."""

@@ -2,12 +2,15 @@
 
 import re
 import unicodedata
+from datetime import date
+from itertools import islice
 from math import isfinite
-from typing import ClassVar, Final
+from typing import ClassVar, Final, TypeGuard
 
 from attrs import field, frozen
 
-from healthmsg.bot.dialogs.questions.base import Given, Invalid, QuestionType, unreadable
+from healthmsg.bot.dialogs.questions.base import Given, Invalid, More, QuestionType, unreadable
+from healthmsg.bot.dialogs.questions.doubt import is_doubtful_number, number_words, plain
 from healthmsg.bot.dialogs.questions.texts import Texts
 from healthmsg.errors import InvalidInputError
 from healthmsg.json_text import JSONObject
@@ -23,6 +26,14 @@ _GROUPED: Final = re.compile("[0-9]{1,3}(?:([.,'\u2019])[0-9]{3})(?:\\1[0-9]{3})
 _MORE: Final = re.compile(
     r"\b(?:min|minus)\s*[0-9]|[0-9]\s*(?:duizend|miljoen|thousand|million|half)\b", re.IGNORECASE
 )
+# What may be written to the end of a number: other letters may make it a name, as of the vitamin B12.
+_UNITS: Final = re.compile(
+    r"(?:[kmc\u00b5\u03bcu]?g|mcg|gram|gr|[mcd]?l|liter|[kcm]?m|mm ?hg|kcal|cal|kj|[mn]mol|bpm|ie|iu"
+    r"|x|keer|maal|times|uur|u|h|hours?|min|minuten|minutes|sec|s|dagen|dag|days?|weken|week|weeks|maanden|maand|months?|mnd"
+    r"|jaar|jr|years?|yrs?|graden|c|f|st|stuks|tabletten|tablet|tablets|pillen|pil|euro|eur)(?!\w)",
+    re.IGNORECASE,
+)
+_MARKS_AFTER: Final = re.compile("\\s?\\+|[-\u2212\u2013](?!\\w)")
 _LONGEST: Final = 15
 """Digits. More of them JSON cannot be sure to keep."""
 _MOST_TEXT: Final = 4_000
@@ -32,8 +43,14 @@ _MOST_TEXT: Final = 4_000
 class NumberQuestion(QuestionType[Number]):
     """A question for a number: `7`, `-3`, `38,5`, `38.5`, `1.250`, also with words around it ("7 graden").
 
-    More than one number in the text is no answer. A number that can be read in two ways, as `1.250` can, is
-    taken in the way that `between` and `whole` allow, if there is one only.
+    More than one number in the text is no answer, be it in digits or in words ("drie of 4"); nor is a number
+    in words alone. A number that can be read in two ways, as `1.250` can, is taken in the way that `between`
+    and `whole` allow, if there is one only.
+
+    A number is asked for alone where what stands beside it may make it another one: a negation ("niet 4"), an
+    alternative or a doubt ("misschien 4", "4?"), a comparison ("meer dan 4", "minstens 4", "tot 4", "voor 4",
+    "<4"), or a letter or a dash right beside it ("B12", "COVID-19") that is no unit ("70kg"). "Ongeveer 4"
+    is 4.
 
     `between` is the lowest and the highest, both included; either may be `None`. A whole number is an `int`;
     with `whole=False` one that is written with decimals is a `float`.
@@ -64,12 +81,10 @@ class NumberQuestion(QuestionType[Number]):
         """Return the number."""
         if _is_more_than_digits(given.typed):
             return Invalid(texts.number_missing)
-        written = list(_NUMBER.finditer(_with_usual_digits(given.said[:_MOST_TEXT])))
-        if not written:
-            return Invalid(texts.number_missing)
-        if len(written) > 1:
-            return Invalid(texts.number_several)
-        sign, digits = written[0].group("sign", "digits")
+        written = _only_number(given.said[:_MOST_TEXT], texts)
+        if isinstance(written, Invalid):
+            return written
+        sign, digits = written.group("sign", "digits")
         meant = _readings(digits)
         if sign is not None and sign != "+":
             meant = [-number for number in meant]
@@ -80,6 +95,18 @@ class NumberQuestion(QuestionType[Number]):
             return fitting[0]
         # None fits: what is wrong with the likelier reading, which comes first.
         return (None if fitting else self._problem(meant[0], texts)) or Invalid(texts.number_unclear)
+
+    def read_known(
+        self,
+        value: object,
+        texts: Texts,
+        today: date | None = None,
+    ) -> Number | Invalid | More:
+        """Return a number that was known before: as it is, or read from a text as if it was typed."""
+        if not _is_number(value):
+            return super().read_known(value, texts, today)
+        number = int(value) if self.whole and float(value).is_integer() else value
+        return self._problem(number, texts) or number
 
     def _problem(self, number: Number, texts: Texts) -> Invalid | None:
         if self.whole and isinstance(number, float):
@@ -126,6 +153,30 @@ def _readings(digits: str) -> list[Number]:
     return readings
 
 
+def _only_number(said: str, texts: Texts) -> re.Match[str] | Invalid:
+    """Return where the one number is that a text has in it, if nothing beside it leaves a doubt."""
+    text = plain(_with_usual_digits(said))
+    written = list(islice(_NUMBER.finditer(text), 2))
+    if not written:
+        return Invalid(texts.number_missing)
+    if len(written) > 1 or number_words(text):
+        return Invalid(texts.number_several)
+    if is_doubtful_number(text) or _is_part_of_a_word(written[0]):
+        return Invalid(texts.number_alone)
+    return written[0]
+
+
+def _is_part_of_a_word(written: re.Match[str]) -> bool:
+    """Return whether there are letters or dashes next to a number that are neither its sign nor its unit."""
+    text, start, end = written.string, written.start(), written.end()
+    before, after = text[start - 1 : start], text[end : end + 1]
+    if before and (before.isalnum() or before in "_-+\u2212\u2013/"):
+        return True
+    if _MARKS_AFTER.match(text, end) is not None:
+        return True
+    return (after.isalnum() or after == "_") and _UNITS.match(text, end) is None
+
+
 def _is_more_than_digits(text: str) -> bool:
     """Return whether there is a number in words beside the digits, or a fraction as one sign, as in `5½`."""
     return _MORE.search(text) is not None or (
@@ -143,7 +194,7 @@ def _with_usual_digits(text: str) -> str:
     )
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[Number]:
     return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
 
 

@@ -114,7 +114,8 @@ class AskAllQuestion(QuestionType[dict[str, A]]):
         part: Any = parts.get(user)
         found = self.ask.read(given, part if isinstance(part, dict) else None, texts)
         if isinstance(found, Invalid):
-            return More({_ANSWERS: encoded, _PARTS: parts}, found.reason)
+            kept = parts if found.state is None else {**parts, user: found.state}
+            return More({_ANSWERS: encoded, _PARTS: kept}, found.reason)
         if isinstance(found, More):
             return More({_ANSWERS: encoded, _PARTS: {**parts, user: found.state}}, found.say)
         encoded[user] = self.ask.encode(found)
@@ -153,8 +154,10 @@ class AskAllQuestion(QuestionType[dict[str, A]]):
             return Invalid(self.ask.body)
         found: dict[str, A] | Invalid | More = More({_ANSWERS: {}, _PARTS: {}})
         for user, answer in value.items():
+            if answer is None or str(user) not in self._names:
+                continue
             known = self.ask.read_known(answer, texts, today)
-            if isinstance(known, Invalid | More) or str(user) not in self._names:
+            if isinstance(known, Invalid | More):
                 continue
             state: Any = found.state if isinstance(found, More) else {}
             encoded = {**state.get(_ANSWERS, {}), str(user): self.ask.encode(known)}

@@ -1,11 +1,12 @@
 """A question for any text."""
 
 import re
+from datetime import date
 from typing import ClassVar
 
 from attrs import field, frozen
 
-from healthmsg.bot.dialogs.questions.base import Given, Invalid, QuestionType, kept_text
+from healthmsg.bot.dialogs.questions.base import Given, Invalid, More, QuestionType, kept_text
 from healthmsg.bot.dialogs.questions.texts import Texts
 from healthmsg.errors import InvalidInputError
 from healthmsg.json_text import JSONObject
@@ -57,6 +58,14 @@ class TextQuestion(QuestionType[str]):
         if self.pattern is not None and compiled(self.pattern).search(text) is None:
             return Invalid(texts.text_unfit)
         return text
+
+    def read_known(self, value: object, texts: Texts, today: date | None = None) -> str | Invalid | More:
+        """Return a text that was known before, or a number or a date as text; True and False are none."""
+        return (
+            Invalid(texts.text_missing)
+            if isinstance(value, bool)
+            else super().read_known(value, texts, today)
+        )
 
     def encode(self, value: str) -> str:
         """Return it as it is."""

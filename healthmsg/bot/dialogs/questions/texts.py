@@ -25,6 +25,7 @@ class Sentences(TypedDict, total=False):
     stopped: str
     no_answer: str
     too_many_tries: str
+    handed_over: str
     nothing_to_go_back_to: str
     answered_already: str
     dialog_open: str
@@ -39,6 +40,7 @@ class Sentences(TypedDict, total=False):
     number_missing: str
     number_several: str
     number_unclear: str
+    number_alone: str
     number_whole: str
     number_outside: str
     number_too_low: str
@@ -49,6 +51,7 @@ class Sentences(TypedDict, total=False):
     phone_elsewhere: str
     date_invalid: str
     date_several: str
+    date_alone: str
     date_year: str
     date_weekday: str
     date_too_early: str
@@ -91,6 +94,9 @@ class Texts:
     stopped: str = _text("Gestopt.")
     no_answer: str = _text("Er kwam geen antwoord meer. Gestopt.")
     too_many_tries: str = _text("Dat lukt niet. Gestopt.")
+    handed_over: str = _text(
+        "Een medewerker had dit gesprek overgenomen. De vraag die nog open stond, vervalt. Gestopt."
+    )
     nothing_to_go_back_to: str = _text("Dit is de eerste vraag.")
     answered_already: str = _text("Deze vraag is al beantwoord of gesloten.")
     dialog_open: str = _text("Er loopt al een gesprek. Beantwoord eerst de laatste vraag, of stop ermee.")
@@ -109,6 +115,7 @@ class Texts:
     number_missing: str = _text("Typ een getal.")
     number_several: str = _text("Ik zie meer dan één getal. Typ er één.")
     number_unclear: str = _text("Ik weet niet of dit duizendtallen zijn. Typ het getal zonder punten.")
+    number_alone: str = _text("Ik weet niet zeker wat u bedoelt. Typ alleen het getal.")
     number_whole: str = _text("Typ een heel getal, zonder cijfers achter de komma.")
     number_outside: str = _text("Typ een getal van {low} tot en met {high}.")
     number_too_low: str = _text("Typ een getal dat niet lager is dan {low}.")
@@ -121,6 +128,7 @@ class Texts:
 
     date_invalid: str = _text("Typ een datum, zoals 31-12-2026.")
     date_several: str = _text("Ik zie meer dan één datum. Typ er één.")
+    date_alone: str = _text("Ik weet niet zeker wat u bedoelt. Typ alleen de datum, zoals 31-12-2026.")
     date_year: str = _text("Typ de datum met het jaar in vier cijfers, zoals 31-12-2026.")
     date_weekday: str = _text("De dag van de week hoort niet bij deze datum. Typ alleen de datum.")
     date_too_early: str = _text("Typ een datum na {after}.")
@@ -189,6 +197,7 @@ _ENGLISH: Final[Sentences] = {
     "stopped": "Stopped.",
     "no_answer": "No answer came. Stopped.",
     "too_many_tries": "That does not work. Stopped.",
+    "handed_over": "A colleague had taken this chat over. The open question no longer counts. Stopped.",
     "nothing_to_go_back_to": "This is the first question.",
     "answered_already": "This question was answered already, or is closed.",
     "dialog_open": "A dialog is open already. Answer its last question first, or stop it.",
@@ -203,6 +212,7 @@ _ENGLISH: Final[Sentences] = {
     "number_missing": "Type a number.",
     "number_several": "I see more than one number. Type one.",
     "number_unclear": "I do not know whether these are thousands. Type the number without commas.",
+    "number_alone": "I am not sure what you mean. Type the number alone.",
     "number_whole": "Type a whole number, without decimals.",
     "number_outside": "Type a number from {low} to {high}.",
     "number_too_low": "Type a number that is not below {low}.",
@@ -213,6 +223,7 @@ _ENGLISH: Final[Sentences] = {
     "phone_elsewhere": "A phone number of this country is not possible here. Possible are: {countries}.",
     "date_invalid": "Type a date, such as 31-12-2026 (day, month, year).",
     "date_several": "I see more than one date. Type one.",
+    "date_alone": "I am not sure what you mean. Type the date alone, such as 31-12-2026 (day, month, year).",
     "date_year": "Type the date with a year of four digits, such as 31-12-2026 (day, month, year).",
     "date_weekday": "The day of the week is not that of this date. Type the date alone.",
     "date_too_early": "Type a date after {after}.",

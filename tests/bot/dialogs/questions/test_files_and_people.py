@@ -7,18 +7,22 @@ import pytest
 
 from healthmsg import InvalidInputError
 from healthmsg.bot.dialogs.questions import (
+    AskAllQuestion,
+    Files,
     FilesQuestion,
     Given,
+    Invalid,
     MentionQuestion,
     UnreadableAnswerError,
     VerificationQuestion,
     VerificationResult,
 )
+from healthmsg.bot.dialogs.values import fingerprint, from_json, to_json
 from healthmsg.events import VerificationAccepted, VerificationRejected
 from healthmsg.ids import ChatAddress, ChatKind
 from healthmsg.json_text import JSONObject
 from healthmsg.models import Attachment, IdentityProvider, User, Verification
-from tests.bot.dialogs.questions.given import TEXTS, answer, mentioning, more, reason, sent
+from tests.bot.dialogs.questions.given import TEXTS, answer, mentioning, more, reason, sent, typed
 
 
 def image(number: int, *, size: int = 2_000) -> Attachment:
@@ -28,7 +32,7 @@ def image(number: int, *, size: int = 2_000) -> Attachment:
 PROGRAM = Attachment("f9", name="a.exe", size=5_000, mime_type="application/x-msdownload")
 
 
-def kept(state: JSONObject) -> JSONObject:
+def kept(state: JSONObject | None) -> JSONObject:
     """Return a state as it comes out of the journal."""
     found: JSONObject = orjson.loads(orjson.dumps(state))
     return found
@@ -36,6 +40,65 @@ def kept(state: JSONObject) -> JSONObject:
 
 def test_a_file_is_an_answer_whatever_the_text_beside_it() -> None:
     assert answer(FilesQuestion("?"), sent(image(1), text="kijk")) == [image(1)]
+
+
+def test_what_is_written_with_files_is_in_the_answer_and_survives_the_journal() -> None:
+    question = FilesQuestion("?")
+    files = answer(question, sent(image(1), text="ik heb pijn op de borst"))
+
+    assert files is not None
+    assert (files, files.text) == ([image(1)], "ik heb pijn op de borst")
+    again = question.decode(orjson.loads(orjson.dumps(question.encode(files))))
+    assert (again, again.texts) == (files, files.texts)
+    assert question.encode(Files([image(1)])) == question.encode([image(1)])
+
+
+def test_what_is_written_while_files_are_missing_is_in_the_answer_too() -> None:
+    question = FilesQuestion("?", count=(2, 2), types=["image/*"])
+
+    missing = question.read(typed("eerst even dit"), None, TEXTS)
+    assert isinstance(missing, Invalid)
+    left_out = question.read(sent(PROGRAM, text="en dit"), kept(missing.state), TEXTS)
+    assert isinstance(left_out, Invalid)
+    assert question.read(sent(PROGRAM), kept(left_out.state), TEXTS) == Invalid(
+        left_out.reason, left_out.state
+    )
+    first = more(question, sent(image(1), text="klaar"), kept(left_out.state))
+    files = answer(question, sent(image(2)), kept(first.state))
+
+    assert files == [image(1), image(2)]
+    assert files is not None
+    assert files.texts == ("eerst even dit", "en dit", "klaar")
+    assert files.text == "eerst even dit\nen dit\nklaar"
+
+
+def test_the_word_that_ends_the_sending_is_no_text_of_the_answer() -> None:
+    question = FilesQuestion("?", count=(1, 3), types=["image/*"])
+    found = more(question, sent(PROGRAM, image(1)))
+
+    files = answer(question, "Klaar!", kept(found.state))
+    assert files is not None
+    assert (files, files.text) == ([image(1)], "")
+    long = "klaar" + " " * 100 + "maar ik heb pijn"
+    assert isinstance(question.read(typed(long), kept(found.state), TEXTS), Invalid)
+
+
+def test_each_of_several_users_keeps_what_they_wrote() -> None:
+    question = AskAllQuestion(FilesQuestion("?"), ["an"])
+
+    first = more(question, "eerst dit")
+    answers = answer(question, sent(image(1), text="dan dit"), kept(first.state))
+    assert answers is not None
+    assert answers["an"].texts == ("eerst dit", "dan dit")
+
+
+def test_files_go_through_the_steps_of_a_dialog_with_their_texts() -> None:
+    found = from_json(to_json(Files([image(1)], ["pijn"])))
+
+    assert isinstance(found, Files)
+    assert (found, found.texts) == ([image(1)], ("pijn",))
+    assert fingerprint((Files([image(1)]),)) == fingerprint(([image(1)],))
+    assert fingerprint((found,)) != fingerprint(([image(1)],))
 
 
 def test_a_text_is_no_file() -> None:
