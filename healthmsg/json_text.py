@@ -56,6 +56,26 @@ def parse_json(data: bytes | str) -> Any:
     raise NotJSONError
 
 
+def has_names_twice(data: bytes | str) -> bool:
+    """Return whether an object in a JSON document has one name twice, of which programs see different ones.
+
+    `parse_json` takes the last one, as most do. Also where it is nested too deeply to find out.
+    """
+    found = False
+
+    def note(pairs: list[tuple[str, object]]) -> None:
+        nonlocal found
+        found = found or len({name for name, _ in pairs}) < len(pairs)
+
+    try:
+        json.loads(_repaired(data), strict=False, object_pairs_hook=note)
+    except RecursionError:
+        return True
+    except ValueError:
+        return False  # it is not JSON at all
+    return found
+
+
 def _repaired(data: bytes | str) -> str:
     if isinstance(data, bytes):
         data = _decoded(data)

@@ -13,7 +13,8 @@ else needs `Authorization: Bearer …`; see `healthmsg.control.server` for what 
 | `DELETE /dialogs/{id}`: end it without a word            | 202 `{ending}`                        |
 | `POST /dialogs/{id}/take-back`: one that is held         | 202 `{taking_back}`                   |
 | `POST /schedule` the same, with `{at}`, or with          | 201 `{id, dialog, schedule, due}`     |
-| `{times, weekdays, exclude, tz}`                         |                                       |
+| `{times, weekdays, exclude, tz}`                         | `at` may have passed: it begins then  |
+|                                                          | at once                               |
 | `GET /schedule/{id}`, `DELETE /schedule/{id}`            | the same; `{cancelled}`               |
 | `POST /retry` `{sequence}` or `{all: true}`              | `{retried}`                           |
 | `POST /stop` `{when: "now" or "idle"}`                   | 202 `{stopping}`                      |

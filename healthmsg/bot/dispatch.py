@@ -10,7 +10,7 @@ from typing import Final, cast
 from healthmsg.bot.arguments import Arguments, Provided, parameters_of
 from healthmsg.bot.dialogs.orders import parked_for
 from healthmsg.bot.failures import last_place_of, place_of
-from healthmsg.bot.filters import Command
+from healthmsg.bot.filters import Command, sure
 from healthmsg.bot.helping import Entry, Help, help_command
 from healthmsg.bot.incoming import Answer, InChat, IncomingMessage, NotVerified, PressedCommand, Verified
 from healthmsg.bot.options import members_by_name
@@ -80,6 +80,7 @@ class Dispatcher:
         compiler = Compiler(Provided() if provided is None else provided)
         for router in routers:
             compiler.add(router)
+        compiler.check_commands()
         if compiler.problems:
             listed = "\n".join(f"- {one}" for one in compiler.problems)
             raise ConfigurationError(f"This bot cannot start:\n{listed}")
@@ -88,6 +89,8 @@ class Dispatcher:
         self._messages = compiler.tables.setdefault(MessageCreated, Table())
         self._errors = compiler.errors
         self._middlewares = compiler.middlewares
+        self._warned: set[Origin] = set()
+        """Handlers that return something."""
         self.origins: Mapping[CodeType, Origin] = compiler.origins
         """Where the functions of the routers were written, by their code."""
         if help is not None:
@@ -175,7 +178,20 @@ class Dispatcher:
             target = await self._of_other(scope)
         if target is not None:
             scope.handled = True
-            await target.call(scope, scope.incoming)
+            returned = await target.call(scope, scope.incoming)
+            if returned is not None:
+                self._warn_of_return(target)
+
+    def _warn_of_return(self, target: Target) -> None:
+        """Say once of a handler that what it returns is not used: it may have been meant as a reply."""
+        if target.origin not in self._warned:
+            self._warned.add(target.origin)
+            log(
+                logging.WARNING,
+                "the handler %(handler)s returns something, of which the bot does nothing: a reply is sent"
+                " with `await message.reply(…)`, and a filter is a plain function",
+                handler=str(target.origin),
+            )
 
     def _command(self, scope: Scope, incoming: IncomingMessage) -> Target | None:
         """Return the handler of a command, which no dialog may have."""
@@ -333,7 +349,8 @@ def _first(targets: Iterable[Target], scope: Scope, incoming: object) -> Target 
     target = None
     try:
         for target in targets:
-            if target.is_meant(incoming):
+            held = target.is_meant(incoming)
+            if held and (held is True or sure(target.accepts[0], held)):
                 scope.target = target
                 return target
     except Exception:

@@ -1,5 +1,8 @@
 """What decides whether a handler is meant: plain functions, made once and combined with `&`, `|` and `~`."""
 
+import asyncio
+import inspect
+import logging
 import re
 from collections.abc import Callable
 from typing import Final, Generic, TypeVar
@@ -8,6 +11,7 @@ from healthmsg.bot.incoming import InChat, IncomingMessage, fold
 from healthmsg.bot.origin import Origin, is_async
 from healthmsg.errors import ConfigurationError, InvalidInputError
 from healthmsg.ids import ChatAddress
+from healthmsg.log import log
 from healthmsg.models import Option, User
 from healthmsg.validation import check_text
 
@@ -28,7 +32,7 @@ class Filter(Generic[T_contra]):
         ConfigurationError: the function is `async`.
     """
 
-    __slots__ = ("accepts", "commands", "parts")
+    __slots__ = ("accepts", "commands", "is_bare", "parts")
 
     def __init__(
         self,
@@ -36,6 +40,7 @@ class Filter(Generic[T_contra]):
         *,
         parts: "tuple[Filter[T_contra], ...]" = (),
         commands: "tuple[Command, ...]" = (),
+        is_bare: bool = False,
     ) -> None:
         if not callable(accepts) or is_async(accepts):
             raise ConfigurationError(
@@ -47,6 +52,8 @@ class Filter(Generic[T_contra]):
         """What has to hold together, if it was made with `&`."""
         self.commands: tuple[Command, ...] = commands
         """The commands without which it never holds."""
+        self.is_bare: bool = is_bare
+        """Whether it is these commands, and no other condition."""
 
     def __call__(self, incoming: T_contra) -> bool:
         """Return whether it holds."""
@@ -69,7 +76,12 @@ class Filter(Generic[T_contra]):
 
     def __invert__(self) -> "Filter[T_contra]":
         accepts = self.accepts
-        return Filter(lambda incoming: not accepts(incoming))
+
+        def is_not(incoming: T_contra) -> bool:
+            held = accepts(incoming)
+            return not (held if held is True or held is False else sure(accepts, held))
+
+        return Filter(is_not)
 
 
 def as_filter(condition: Callable[[T], bool]) -> Filter[T]:
@@ -77,20 +89,62 @@ def as_filter(condition: Callable[[T], bool]) -> Filter[T]:
     return condition if isinstance(condition, Filter) else Filter(condition)
 
 
+def sure(accepts: Callable[..., object], held: object) -> bool:
+    """Return whether a filter holds that has returned something else than `True` or `False`.
+
+    Raises:
+        ConfigurationError: it has returned what is to be awaited, which always counts as true.
+    """
+    if not inspect.isawaitable(held):
+        return bool(held)
+    if isinstance(held, asyncio.Future):
+        held.cancel()
+    elif inspect.iscoroutine(held):
+        held.close()
+    origin = Origin.of(accepts)
+    log(
+        logging.ERROR,
+        "the filter %(filter)s returns what is to be awaited",
+        filter=str(origin),
+    )
+    raise ConfigurationError(
+        f"a filter must say at once whether it holds, but this one returns what is to be awaited: {origin}."
+        " What has to be waited for belongs into the handler."
+    )
+
+
 def _all_of(one: Filter[T], other: Filter[T]) -> Filter[T]:
-    first, second = one.accepts, other.accepts
+    first: Callable[[T], object] = one.accepts
+    second: Callable[[T], object] = other.accepts
+
+    def both(incoming: T) -> bool:
+        held = first(incoming)
+        if not held or not (held is True or sure(first, held)):
+            return False
+        held = second(incoming)
+        return held is True or (held is not False and sure(second, held))
+
     return Filter(
-        lambda incoming: first(incoming) and second(incoming),
+        both,
         parts=(*(one.parts or (one,)), *(other.parts or (other,))),
         commands=(*one.commands, *other.commands),
     )
 
 
 def _any_of(one: Filter[T], other: Filter[T]) -> Filter[T]:
-    first, second = one.accepts, other.accepts
+    first: Callable[[T], object] = one.accepts
+    second: Callable[[T], object] = other.accepts
     # With something beside the commands, what an open dialog asked for could be taken for one.
     commands = (*one.commands, *other.commands) if one.commands and other.commands else ()
-    return Filter(lambda incoming: first(incoming) or second(incoming), commands=commands)
+
+    def either(incoming: T) -> bool:
+        held = first(incoming)
+        if held:
+            return held is True or sure(first, held)
+        held = second(incoming)
+        return held is True or (held is not False and sure(second, held))
+
+    return Filter(either, commands=commands, is_bare=one.is_bare and other.is_bare)
 
 
 # --- messages
@@ -149,7 +203,9 @@ class Command(Filter[IncomingMessage]):
         names = frozenset((*map(fold, words), *(Option(word).name for word in words)))
         self.names: frozenset[str] = names | {button.name} if button else names
         accepted = self.names
-        super().__init__(lambda message: message.folded.removeprefix("/") in accepted, commands=(self,))
+        super().__init__(
+            lambda message: message.folded.removeprefix("/") in accepted, commands=(self,), is_bare=True
+        )
 
 
 def command(

@@ -2,9 +2,14 @@
 
 import functools
 import inspect
+from collections.abc import Callable
 from types import CodeType
+from typing import Final, TypeVar, cast
 
 from attrs import frozen
+
+FunctionT = TypeVar("FunctionT", bound=Callable[..., object])
+_MARK: Final = "_healthmsg_is_async"
 
 
 @frozen
@@ -42,7 +47,18 @@ def code_of(function: object) -> CodeType | None:
 
 def is_async(function: object) -> bool:
     """Return whether calling it makes a coroutine."""
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(_called(function))
+    return (
+        inspect.iscoroutinefunction(function)
+        or inspect.iscoroutinefunction(_called(function))
+        or getattr(function, _MARK, None) is True
+    )
+
+
+def as_async(function: FunctionT) -> FunctionT:
+    """Mark a plain function that returns coroutines; before Python 3.12 only this package sees it."""
+    setattr(function, _MARK, True)
+    mark = getattr(inspect, "markcoroutinefunction", None)
+    return function if mark is None else cast("FunctionT", mark(function))
 
 
 def _called(function: object) -> object:

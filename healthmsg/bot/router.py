@@ -1,5 +1,6 @@
 """Handlers, gathered by decorators: what `bot.include` takes."""
 
+import functools
 import inspect
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from healthmsg.bot.dialogs.registration import STOP, Code, Register, RegisteredD
 from healthmsg.bot.filters import Filter, as_filter
 from healthmsg.bot.incoming import Answer, IncomingMessage, NotVerified, Verified
 from healthmsg.bot.options import members_by_name
-from healthmsg.bot.origin import Origin, is_async
+from healthmsg.bot.origin import Origin, as_async, is_async
 from healthmsg.bot.retrying import Retry
 from healthmsg.errors import ConfigurationError
 from healthmsg.events import (
@@ -44,6 +45,10 @@ CallNext = Callable[[Event], Awaitable[None]]
 """What a middleware calls to go on, with the event that it got."""
 
 DEFAULT_RETRY: Final = Retry()
+_ASYNC_FILTER: Final = (
+    "a filter must be a plain function, without async: {}, in {}. What has to be waited for belongs into the"
+    " handler."
+)
 
 
 @frozen(eq=False)
@@ -156,7 +161,7 @@ class RouteMaker:
         """Register the handler that was given, or return the decorator with these filters."""
         if len(given) == 1 and _is_handler(given[0], self.name):
             self._add(given[0], (), own=own)
-            return given[0]
+            return _no_decorator(given[0], f"@router.{self.name}(…)")
         filters = tuple(part for one in given for part in _parts(one))
         pending = Pending(_caller(f"@router.{self.name}(…)"))
         self.router.pending.append(pending)
@@ -458,14 +463,44 @@ def _is_handler(given: Callable[..., object], name: str) -> bool:
     """
     if isinstance(given, Filter):
         return False
-    if is_async(given):
-        return True
     annotations = getattr(given, "__annotations__", {})
+    if is_async(given):
+        if annotations.get("return", "") in {bool, "bool"}:
+            raise ConfigurationError(_ASYNC_FILTER.format(Origin.of(given), f"@router.{name}(…)"))
+        return True
     if annotations.get("return", "") in {None, "None"} or not callable(given):
         raise ConfigurationError(
             f"a handler must be written with async def: {Origin.of(given)}, @router.{name}"
         )
     return False
+
+
+def _no_decorator(handler: Callable[..., object], name: str) -> Callable[..., object]:
+    """Return a handler that can be called as it is, but not be put on a function: then it was a filter.
+
+    One that was written right below the decorator is no filter, and is returned itself.
+    """
+    where = _caller(name)
+    code = getattr(handler, "__code__", None)
+    # What was typed in has no file, and each line may be the first.
+    if (
+        code is not None
+        and (code.co_filename, code.co_firstlineno) == (where.file, where.line)
+        and not where.file.startswith("<")
+    ):
+        return handler
+
+    @functools.wraps(handler)
+    def called(*args: object, **kwargs: object) -> object:
+        if len(args) == 1 and not kwargs and _is_function(args[0]):
+            raise ConfigurationError(_ASYNC_FILTER.format(Origin.of(handler), where))
+        return handler(*args, **kwargs)
+
+    return as_async(called)
+
+
+def _is_function(given: object) -> bool:
+    return inspect.isroutine(given) or isinstance(given, functools.partial | RegisteredDialog)
 
 
 def _parts(condition: Callable[..., object]) -> tuple[Filter[object], ...]:

@@ -315,3 +315,23 @@ async def test_a_bot_that_does_not_answer_is_not_waited_for_for_ever(
     monkeypatch.setattr(caller.bot, "start_dialog", never, raising=False)
     answer = await caller.call("POST", "/dialogs", {"dialog": "intake", "user": "u1"})
     assert code_of(answer) == (504, "timed_out")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"dialog": "intake", "user": "u1", "user": "u2"}',
+        b'{"dialog": "intake", "user": "u1", "\\u0075ser": "u2"}',
+        b'{"dialog": "intake", "user": "u1", "answers": {"naam": "An", "naam": "Bo"}}',
+    ],
+)
+async def test_a_body_with_one_name_twice_is_refused(caller: Caller, body: bytes) -> None:
+    assert code_of(await caller.call("POST", "/dialogs", data=body)) == (400, "invalid")
+    assert caller.bot.asked == []
+
+
+def test_a_request_takes_the_address_of_a_chat_as_text() -> None:
+    request = DialogRequest(dialog="intake", chat="conversations/c1")
+    assert request.chat == ChatAddress.parse("conversations/c1")
+    with pytest.raises(InvalidInputError):
+        DialogRequest(dialog="intake", chat="c1")

@@ -1,5 +1,6 @@
 """Routers: what is registered, in which order, and what is refused."""
 
+import inspect
 from collections.abc import Callable
 from enum import Enum
 from typing import Any
@@ -31,9 +32,13 @@ def names(router: Router) -> list[str]:
 def test_a_decorator_leaves_the_handler_as_it_is() -> None:
     router = Router()
 
-    assert router.message(handler) is handler
+    @router.message
+    async def below(message: IncomingMessage) -> None: ...
+
+    assert not hasattr(below, "__wrapped__")
+    assert inspect.unwrap(router.message(handler)) is handler
     assert router.message(text("a"), own=True)(handler) is handler
-    assert router.answered(handler) is handler
+    assert inspect.unwrap(router.answered(handler)) is handler
     assert router.answered("visit")(handler) is handler
     assert router.timer("kind")(handler) is handler
     assert router.middleware(handler) is handler
