@@ -39,6 +39,7 @@ from healthmsg.bot.retrying import Retry
 from healthmsg.bot.router import CallNext, Router
 from healthmsg.bot.schedule import EVERY_DAY, WORKDAYS, at, every
 from healthmsg.bot.surface import BotStats, DialogRequest, Handled
+from healthmsg.events import TimerDue
 
 __all__ = [
     "EVERY_DAY",
@@ -76,6 +77,7 @@ __all__ = [
     "Stopped",
     "TextQuestion",
     "Texts",
+    "TimerDue",
     "TooManyTries",
     "VerificationQuestion",
     "VerificationResult",

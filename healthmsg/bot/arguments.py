@@ -81,7 +81,9 @@ def _parameter(
     annotation, is_optional = _without_none(annotation)
     wanted = get_origin(annotation) or annotation
     if not isinstance(wanted, type) or wanted in _SAY_NOTHING:
-        raise CannotBeFilled(f"the type of {name!r} is no class, so it does not say what it gets")
+        raise CannotBeFilled(
+            f"the type of {name!r} does not say what it gets: name a class, as in {name}: IncomingMessage"
+        )
     return Parameter(
         name,
         wanted,

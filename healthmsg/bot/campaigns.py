@@ -5,6 +5,7 @@ not exist yet; and next week's may lie in its place.
 """
 
 import asyncio
+import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
@@ -12,12 +13,14 @@ from typing import TYPE_CHECKING, Final
 from attrs import define, field, frozen
 
 from healthmsg.aio import start, together
+from healthmsg.bot.sending import CannotBeLookedUp
 from healthmsg.bulk.labels import name_in
 from healthmsg.bulk.models import JournalTarget
 from healthmsg.database.target import Target
 from healthmsg.errors import ConfigurationError, JournalError, JournalMismatchError
 from healthmsg.errors.base import hides_arguments
 from healthmsg.ids import ChatAddress
+from healthmsg.log import log
 from healthmsg.validation import check_name, check_text
 
 if TYPE_CHECKING:
@@ -26,6 +29,10 @@ if TYPE_CHECKING:
 _MOST_KEPT: Final = 1_000
 # An answer can come before the one who sends has noted the message's id. Seconds between the looks.
 _PAUSES: Final = (0.1, 0.4, 1.5, 3.0)
+_NOT_THERE_YET: Final = (
+    "%(journal)s is not there, or not yet: until it is, answers to questions of the bot's own user that are"
+    " not known otherwise wait, and are parked"
+)
 
 
 @frozen
@@ -54,6 +61,12 @@ class _Journal:
     tasks: set["asyncio.Task[LookedUp | None]"]
     _next: "tuple[set[str], asyncio.Task[LookedUp | None]] | None" = None
     _reading: asyncio.Lock = field(factory=asyncio.Lock)
+
+    @property
+    def shown(self) -> str:
+        """The journal and its campaign; not the URL of a database, which may have a password in it."""
+        where = "in its database" if self.target.path is None else str(self.target.path)
+        return f"the journal of the campaign {self.campaign!r} ({where})"
 
     async def look_up(self, message_id: str) -> "LookedUp | JournalError | None":
         if self._next is None:
@@ -112,12 +125,14 @@ class Campaigns:
 
         Raises:
             JournalMismatchError: one belongs to another account, or to another environment.
-            JournalError: one cannot be read. One that is not there is not wrong.
+            JournalError: one cannot be read. One that is not there is not wrong: the log says so.
             ConfigurationError: the extra for journals is not installed.
         """
-        looked_up, errors = await self._look_up("")
+        looked_up, errors, missing = await self._look_up("")
         for error in errors:
             raise error
+        for journal in missing:
+            log(logging.WARNING, _NOT_THERE_YET, journal=journal)
         for campaign, found in looked_up:
             if not found.may_be_of(api_url, account):
                 raise JournalMismatchError(
@@ -132,14 +147,15 @@ class Campaigns:
 
         Raises:
             JournalError: none of the journals that can be read has it, and one could not be read.
+            CannotBeLookedUp: none of them has it, and one is not there.
             ConfigurationError: the extra for journals is not installed.
         """
         if message_id in self._found:
             self._found.move_to_end(message_id)
             return self._found[message_id]
-        errors: list[JournalError] = []
+        errors, missing = list[JournalError](), list[str]()
         for pause in (*_PAUSES, None):
-            looked_up, errors = await self._look_up(message_id)
+            looked_up, errors, missing = await self._look_up(message_id)
             for campaign, found in looked_up:
                 if message_id in found.sent:
                     return self._keep(message_id, campaign, found.sent[message_id])
@@ -148,6 +164,8 @@ class Campaigns:
             await self._pause(pause)
         for error in errors:
             raise error
+        if missing:
+            raise CannotBeLookedUp(", ".join(missing))
         return None
 
     async def close(self) -> None:
@@ -158,16 +176,20 @@ class Campaigns:
         if tasks:
             await asyncio.wait(tasks)
 
-    async def _look_up(self, message_id: str) -> "tuple[list[tuple[str, LookedUp]], list[JournalError]]":
-        """Return what the journals of campaigns say that can be read, and why the others cannot be."""
-        found, errors = list[tuple[str, "LookedUp"]](), list[JournalError]()
+    async def _look_up(
+        self, message_id: str
+    ) -> "tuple[list[tuple[str, LookedUp]], list[JournalError], list[str]]":
+        """Return what the journals of campaigns say, why others cannot be read, and which are not there."""
+        found, errors, missing = list[tuple[str, "LookedUp"]](), list[JournalError](), list[str]()
         answers = await together(journal.look_up(message_id) for journal in self._journals)
         for journal, answer in zip(self._journals, answers, strict=True):
             if isinstance(answer, JournalError):
                 errors.append(type(answer)(f"The campaign {journal.campaign!r}: {answer}"))
-            elif answer is not None:
+            elif answer is None:
+                missing.append(journal.shown)
+            else:
                 found.append((journal.campaign, answer))
-        return found, errors
+        return found, errors, missing
 
     def _keep(self, message_id: str, campaign: str, sent: "Sent") -> CampaignMessage:
         message = CampaignMessage(campaign, sent.key, name_in(sent.label))

@@ -17,7 +17,7 @@ from healthmsg.bot.options import members_by_name
 from healthmsg.bot.origin import Origin
 from healthmsg.bot.router import DEFAULT_RETRY, Router
 from healthmsg.bot.scope import Scope
-from healthmsg.bot.sending import KnownMessage
+from healthmsg.bot.sending import CannotBeLookedUp, KnownMessage
 from healthmsg.bot.signals import ParkThis, RetryLater
 from healthmsg.bot.store.effects import Effect
 from healthmsg.bot.targets import Compiler, ErrorTarget, Table, Target, of_kind
@@ -54,6 +54,10 @@ _NOT_OF_THE_EVENT: Final = (
 """Whatever event it is, it cannot be handled now: none is parked for that."""
 _UNTIL_THEN: Final = timedelta(seconds=30)
 _EMPTY: Final = Table()
+_NO_JOURNAL: Final = (
+    "it may be the answer to a question of a campaign, since {} is not there: put it back, and take this up"
+    " again with `healthmsg bot retry`"
+)
 _IN_DOUBT: Final = (
     "it may be the answer to the question of a dialog, of which it is not known whether it arrived: if it is,"
     " settle that with `healthmsg journal decide STORE KEY delivered --message-id ID`, and take this up again"
@@ -231,7 +235,10 @@ class Dispatcher:
         if not event.is_own and await self._dialog_took(scope):
             return None
         table = self._tables.get(QuestionAnswered, _EMPTY)
-        target = await _answered(table.own if event.is_own else table.handlers, scope, answer)
+        targets = table.own if event.is_own else table.handlers
+        if any(one.question is not None for one in targets):
+            answer._asked = await self._asked(scope, event)  # noqa: SLF001 - of this package
+        target = _answered(targets, scope, answer)
         if target is not None or event.is_own:
             return target
         pressed = await self._pressed(scope, event)
@@ -241,6 +248,22 @@ class Dispatcher:
         if pressed is None:
             await _park_what_may_be_an_answer(scope)
         return pressed
+
+    async def _asked(self, scope: Scope, event: QuestionAnswered) -> KnownMessage | None:
+        """Return the question of an answer, if it is known.
+
+        Raises:
+            RetryLater: it is the bot's own, and may be that of a campaign whose journal is not there.
+            ParkThis: it still is not.
+        """
+        found, missing = await _known(scope, event)
+        if not missing or event.is_own or not await _is_by_me(scope, event):
+            return found
+        wait = DEFAULT_RETRY.wait(event.attempt, self._random)
+        if wait is None:
+            raise ParkThis(_NO_JOURNAL.format(missing))
+        log(logging.WARNING, "an answer waits, since %(missing)s is not there", missing=missing)
+        raise RetryLater(wait)
 
     async def _pressed(self, scope: Scope, event: QuestionAnswered) -> Target | None:
         """Return the command that an option is named like, if the question is the bot's own."""
@@ -371,9 +394,7 @@ def _seen(scope: Scope, event: Event) -> object:
 # --- answers
 
 
-async def _answered(targets: Sequence[Target], scope: Scope, answer: Answer[str]) -> Target | None:
-    if any(one.question is not None for one in targets):
-        answer._asked = await _asked(scope, answer.event)  # noqa: SLF001 - of this package
+def _answered(targets: Sequence[Target], scope: Scope, answer: Answer[str]) -> Target | None:
     for target in targets:
         options: tuple[object, ...] | None = answer.event.options
         if target.question is not None and not answer.is_to(target.question):
@@ -400,17 +421,26 @@ def _by_name(targets: Iterable[Target], answer: Answer[str]) -> Target | None:
     return None
 
 
-async def _asked(scope: Scope, answer: QuestionAnswered) -> KnownMessage | None:
+async def _known(scope: Scope, answer: QuestionAnswered) -> tuple[KnownMessage | None, str]:
+    """Return the question of an answer, and if there is none, what is not there that may know it."""
+    missing = ""
     for source in scope.services.sent:
-        found = await source.message_of(answer.message_id, answer.chat)
-        if found is not None:
-            return found
-    return None
+        try:
+            found = await source.message_of(answer.message_id, answer.chat)
+        except CannotBeLookedUp as error:
+            missing = str(error)
+        else:
+            if found is not None:
+                return found, ""
+    return None, missing
 
 
 async def _is_own_question(scope: Scope, event: QuestionAnswered) -> bool:
-    if await _asked(scope, event) is not None:
-        return True
+    found, _ = await _known(scope, event)
+    return found is not None or await _is_by_me(scope, event)
+
+
+async def _is_by_me(scope: Scope, event: QuestionAnswered) -> bool:
     services = scope.services
     try:
         message = await services.client.chat(event.chat).message(event.message_id)

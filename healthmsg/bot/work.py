@@ -53,6 +53,10 @@ _DOES_NOT_END: Final = (
     "%(handler)s was cancelled %(seconds).0f s ago and has not ended: it stands at %(place)s. The bot ends"
     " without it. Its event is handled again at the next start, as after a kill."
 )
+_STILL_RUNS: Final = (
+    "the bot is to end, and waits for %(handler)s, which was begun before and stands at %(place)s. A second"
+    " signal ends the process at once: its event is handled again at the next start."
+)
 _CANCELLED: Final = (
     "A task of the bot was cancelled by other code than the bot's own, so it ends. What was in hand is"
     " handled again at the next start."
@@ -176,6 +180,8 @@ class WorkLoop:
         self._origins, self._undo, self._ends_within = origins, undo, ends_within
         self._giving_up: asyncio.TimerHandle | None = None
         """What ends the wait for handlers that were cancelled."""
+        self._naming: asyncio.TimerHandle | None = None
+        """What names the handlers that a bot that is to end waits for."""
         self._failure: BaseException | None = None
         self._is_draining = self._has_begun = self._is_ending = self._has_ended = False
         self._main: asyncio.Task[object] | None = None
@@ -192,9 +198,21 @@ class WorkLoop:
         return self._queues.dropped
 
     def drain(self) -> None:
-        """Begin nothing new: what runs is finished, then `run` returns."""
+        """Begin nothing new: what runs is finished, then `run` returns.
+
+        What still runs ten seconds later is named in the log.
+        """
+        if self._main is not None and not (self._is_draining or self._has_ended):
+            loop = self._main.get_loop()
+            self._naming = loop.call_later(self._ends_within, self._name_those_that_run)
         self._is_draining = True
         self._wake()
+
+    def _name_those_that_run(self) -> None:
+        """Name the handlers that the end waits for."""
+        for task in () if self._is_ending else self._tasks:
+            handler, place = standing(task, self._origins())
+            log(logging.WARNING, _STILL_RUNS, handler=handler, place=place)
 
     def cut_short(self) -> None:
         """Cancel what runs as well: it is handled again at the next start, and that counts as no crash.
@@ -524,8 +542,8 @@ class WorkLoop:
         self.cut_short()
         if self._tasks:
             await asyncio.wait([*self._tasks], timeout=max(self._time_left(), 0.0))
-        if self._giving_up is not None:
-            self._giving_up.cancel()
+        for timer in filter(None, (self._giving_up, self._naming)):
+            timer.cancel()
         for task in self._tasks:
             handler, place = standing(task, self._origins())
             seconds = self._ends_within

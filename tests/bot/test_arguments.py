@@ -142,7 +142,7 @@ def test_a_type_that_says_nothing_is_refused(annotation: Any) -> None:
 
     take.__annotations__["what"] = annotation
     bot.router.message(take)
-    assert "the type of 'what' is no class" in refusal(bot)
+    assert "the type of 'what' does not say what it gets" in refusal(bot)
 
 
 def test_several_that_fit_are_refused() -> None:

@@ -11,6 +11,7 @@ import pytest
 from healthmsg import Client, Outgoing
 from healthmsg.bot import campaigns as module
 from healthmsg.bot.campaigns import CampaignMessage, Campaigns
+from healthmsg.bot.sending import CannotBeLookedUp
 from healthmsg.bulk.journal import Entry, open_journal
 from healthmsg.bulk.journal.lookup import look_up
 from healthmsg.database.target import Target
@@ -164,11 +165,14 @@ async def test_it_is_not_waited_for_longer_than_five_seconds_nor_for_what_a_dead
 
 
 async def test_a_journal_that_does_not_exist_yet_is_found_when_it_does(
-    sandbox: Sandbox, client: Client, target: str
+    sandbox: Sandbox, client: Client, target: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with knowing(("visit", target)) as found:
         await found.check(sandbox.environment.api_url, "me")
-        assert await found.message_of("m1") is None
+        assert "the journal of the campaign 'visit'" in caplog.text
+        assert "secret" not in caplog.text
+        with pytest.raises(CannotBeLookedUp, match="the journal of the campaign 'visit'"):
+            await found.message_of("m1")
         (result,) = await sent(client, asking(*chats(sandbox, 1)), journal=target)
 
         assert await found.message_of(result.message_id or "") == CampaignMessage("visit", "afspraak 0")
@@ -254,7 +258,10 @@ async def test_only_so_many_are_kept(
             assert await found.message_of(one) is not None
         file.unlink()  # noqa: ASYNC240 - at once
 
-        assert [await found.message_of(one) is not None for one in ids] == [False, False, True, True]
+        for one in ids[:2]:
+            with pytest.raises(CannotBeLookedUp):
+                await found.message_of(one)
+        assert [await found.message_of(one) is not None for one in ids[2:]] == [True, True]
 
 
 async def test_one_who_stops_waiting_leaves_the_others_their_answer(

@@ -12,6 +12,7 @@ from healthmsg.errors import ClientUsageError
 from healthmsg.events import Event
 from tests.bot.working import Work, ids, working
 from tests.gateway.inbox.inboxes import message
+from tests.waiting import until
 
 LINES = Path(__file__).read_text(encoding="utf-8").splitlines()
 FIRST, SECOND, THIRD = message(0), message(1), message(2)
@@ -168,3 +169,24 @@ async def test_one_that_does_not_end_does_not_keep_a_loop_from_ending_that_is_ca
     gone.set()
     await work.until(lambda: not work.loop.running)
     assert running.cancelled()
+
+
+async def test_a_handler_that_holds_the_end_up_is_named_with_what_a_second_signal_does(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    go_on = asyncio.Event()
+
+    async def handle(event: Event) -> Sequence[Effect]:
+        await go_on.wait()  # it holds the end up
+        return ()
+
+    async with working(handler=handle, ends_within=0.05) as work:
+        work.add(FIRST)
+        await until(lambda: work.loop.running)
+        work.loop.drain()
+        await until(lambda: "second signal" in caplog.text)
+        go_on.set()
+    line = next(n for n, text in enumerate(LINES, start=1) if "# it holds the end up" in text)
+    (record,) = caplog.records
+    assert f"{__file__}:{line}" in record.getMessage()
+    assert work.handled == ids(FIRST)

@@ -1,0 +1,104 @@
+"""Answers to a campaign whose journal is not there: they wait, and are parked, and none is lost."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+
+from healthmsg.bot import Answer, Bot, IncomingMessage, Router, text
+from healthmsg.bot.sending import CannotBeLookedUp, KnownMessage
+from healthmsg.bot.signals import ParkThis, RetryLater
+from healthmsg.bot.testing import BotTest, Patient, StartBot
+from healthmsg.ids import ChatAddress
+from tests.bot.routing import AN, ME, answer
+from tests.bot.routing import Bot as BotOnFakes
+from tests.bot.test_campaigns import asking
+from tests.bulk.journal_runs import sent
+
+router = Router()
+
+
+@router.answered("flu")
+async def flu(answer: Answer[str]) -> None:
+    await answer.reply(f"{answer.key}: {answer.option}")
+
+
+@router.answered
+async def any_other(answer: Answer[str]) -> None:
+    await answer.reply("een andere vraag")
+
+
+@router.message(text("hallo"))
+async def greet(message: IncomingMessage) -> None:
+    await message.reply("dag")
+
+
+@asynccontextmanager
+async def asked(healthmsg_bot: StartBot, journal: Path) -> AsyncIterator[tuple[BotTest, Patient]]:
+    """Have a campaign ask a patient, and take its journal away."""
+
+    def set_up(bot: Bot) -> None:
+        bot.campaign("flu", journal=journal)
+
+    bot_test = await healthmsg_bot(router, set_up, allow_parked=True)
+    an = bot_test.patient("An")
+    await sent(bot_test.client, asking(an.address), journal=journal)
+    await bot_test.idle()
+    away = journal.with_name("away.db")
+    journal.rename(away)  # noqa: ASYNC240 - at once
+    yield bot_test, an
+    away.rename(journal)
+
+
+def said(an: Patient) -> list[str]:
+    return [seen.body for seen in an.sees][1:]
+
+
+async def test_it_waits_and_is_handled_when_the_journal_is_back_in_time(
+    healthmsg_bot: StartBot, tmp_path: Path
+) -> None:
+    async with asked(healthmsg_bot, tmp_path / "flu.db") as (bot_test, an):
+        await an.presses("Ja")
+        assert said(an) == []
+    await bot_test.advance(minutes=1)
+    assert said(an) == ["afspraak 0: ja"]
+    assert not bot_test.parked
+
+
+async def test_it_is_parked_with_the_journals_name_and_taken_up_again(
+    healthmsg_bot: StartBot, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with asked(healthmsg_bot, tmp_path / "flu.db") as (bot_test, an):
+        await an.presses("Ja")
+        await bot_test.advance(minutes=2)
+        (parked,) = await bot_test.bot.parked()
+        assert "the journal of the campaign 'flu'" in parked.reason
+        assert "flu.db" in parked.reason
+        await an.says("hallo")
+        assert said(an) == ["dag"]
+        await bot_test.kill_and_restart()
+        assert "flu.db) is not there, or not yet" in caplog.text
+    assert await bot_test.bot.retry(None) == 1
+    await bot_test.idle()
+    assert said(an) == ["dag", "afspraak 0: ja"]
+
+
+class WithoutJournal(BotOnFakes):
+    async def message_of(self, message_id: str, chat: ChatAddress) -> KnownMessage | None:  # noqa: ARG002 - as the others have it
+        raise CannotBeLookedUp("the journal")
+
+
+async def test_what_another_one_asked_or_the_bot_itself_answered_does_not_wait_for_it() -> None:
+    bot = WithoutJournal()
+    bot.router.include(router)
+    bot.client.senders = {"q1": AN, "q2": ME}
+    assert await bot.handle(answer("Ja", question="q1"))
+    assert bot.said == ["een andere vraag"]
+    assert not await bot.handle(evolve(answer("Ja", question="q2"), is_own=True))
+    with pytest.raises(RetryLater):
+        await bot.handle(answer("Ja", question="q2"))
+    with pytest.raises(ParkThis, match="the journal is not there"):
+        await bot.handle(evolve(answer("Ja", question="q2"), attempt=4))
+    assert bot.said == ["een andere vraag"]
