@@ -18,7 +18,7 @@ from healthmsg.bot.testing import BotTest, StartBot, bot_maker
 ROOT: Final = Path(__file__).parent.parent
 GUIDE: Final = (ROOT / "docs/bots.md").read_text(encoding="utf-8")
 EXAMPLES: Final = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
-INTAKE, GIVE_BACK, VERSIONS, A_TEST = range(4)
+MIDDLEWARE, INTAKE, GIVE_BACK, VERSIONS, A_TEST = range(5)
 
 
 class EhrDown(Exception):  # noqa: N818 - as the example calls it
@@ -60,7 +60,7 @@ def _compiled(example: str) -> CodeType:
 
 
 def test_all_examples_are_known_here() -> None:
-    assert len(EXAMPLES) == 4
+    assert len(EXAMPLES) == 5
 
 
 async def test_a_dialog_is_handed_over_and_given_back_as_shown() -> None:
@@ -78,6 +78,15 @@ async def test_a_dialog_is_handed_over_and_given_back_as_shown() -> None:
         assert team.sees[-1].body == "Ik ga daar verder."
         assert an.sees[-1].body == "Dank u. Uw nummer is 1."
         assert [*ehr.known.values()] == [("An", date(1980, 2, 1))]
+
+
+async def test_a_middleware_sees_each_event_as_shown(healthmsg_bot: StartBot) -> None:
+    scope = scope_of()
+    scope["seen"] = list[str]()
+    exec(_compiled(EXAMPLES[MIDDLEWARE]), scope)  # noqa: S102 - our own guide
+    bot_test = await healthmsg_bot(scope["router"])
+    await bot_test.patient("An").says("hallo")
+    assert "message_created" in scope["seen"]
 
 
 async def test_versions_are_kept_as_shown() -> None:

@@ -180,7 +180,8 @@ async def test_a_handler_that_holds_the_end_up_is_named_with_what_a_second_signa
         await go_on.wait()  # it holds the end up
         return ()
 
-    async with working(handler=handle, ends_within=0.05) as work:
+    async with working(handler=handle) as work:
+        work.loop._ends_within = 0.05
         work.add(FIRST)
         await until(lambda: work.loop.running)
         work.loop.drain()
