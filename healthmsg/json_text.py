@@ -7,6 +7,7 @@ whole chat unreadable, nor a byte order mark a delivered message an unknown one.
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from math import isfinite
 from typing import Any, Final
 
@@ -54,6 +55,19 @@ def parse_json(data: bytes | str) -> Any:
     # Outside the `except`: the library's error has the whole document in it.
     del data, text
     raise NotJSONError
+
+
+def has_repeated_key(data: bytes | str) -> bool:
+    """Return whether an object of a JSON document names something twice, of which a reader takes the last."""
+    found = False
+
+    def look(pairs: list[tuple[str, object]]) -> None:
+        nonlocal found
+        found = found or len({name for name, _ in pairs}) < len(pairs)
+
+    with suppress(ValueError, RecursionError):
+        json.loads(data, object_pairs_hook=look)
+    return found
 
 
 def _repaired(data: bytes | str) -> str:

@@ -279,7 +279,8 @@ class Bot(AsyncOnly):
             texts=self._texts,
             resolve=self._resolve(provided),
             identities=running.identities if running is not None else None,
-            locate=running.locate if running is not None else None,
+            locate=running.places.locate if running is not None else None,
+            prove=running.places.prove if running is not None else None,
             time_zone=self._time_zone,
             me=me,
         )
@@ -382,11 +383,11 @@ class Bot(AsyncOnly):
         Raises:
             DialogOpenError: one is open for this chat and user. Nothing was begun.
             ConfigurationError: the bot has no such dialog.
-            InvalidInputError: it names neither a chat nor a user.
+            InvalidInputError: it names neither a chat nor a user, or the user is not in the chat.
             CallError: the chat or the user could not be found out.
         """
         running = self._require_running()
-        chat, user = await running.place_of(request.chat, request.user)
+        chat, user = await running.places.of(request.chat, request.user)
         started = await running.engine.start_outside(
             request.dialog, chat, user, request.answers, _BEGINS_WITHIN
         )

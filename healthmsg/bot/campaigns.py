@@ -5,6 +5,7 @@ not exist yet; and next week's may lie in its place.
 """
 
 import asyncio
+import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
@@ -15,15 +16,17 @@ from healthmsg.aio import start, together
 from healthmsg.bulk.labels import name_in
 from healthmsg.bulk.models import JournalTarget
 from healthmsg.database.target import Target
-from healthmsg.errors import ConfigurationError, JournalError, JournalMismatchError
+from healthmsg.errors import ConfigurationError, JournalError, JournalMismatchError, JournalNotFoundError
 from healthmsg.errors.base import hides_arguments
 from healthmsg.ids import ChatAddress
+from healthmsg.log import log
 from healthmsg.validation import check_name, check_text
 
 if TYPE_CHECKING:
     from healthmsg.bulk.journal.lookup import LookedUp, Sent
 
 _MOST_KEPT: Final = 1_000
+_NOT_THERE: Final = "the journal of the campaign {!r} is not there."
 # An answer can come before the one who sends has noted the message's id. Seconds between the looks.
 _PAUSES: Final = (0.1, 0.4, 1.5, 3.0)
 
@@ -112,12 +115,16 @@ class Campaigns:
 
         Raises:
             JournalMismatchError: one belongs to another account, or to another environment.
-            JournalError: one cannot be read. One that is not there is not wrong.
+            JournalError: one cannot be read. One that is not there yet is named in the log.
             ConfigurationError: the extra for journals is not installed.
         """
         looked_up, errors = await self._look_up("")
         for error in errors:
-            raise error
+            if not isinstance(error, JournalNotFoundError):
+                raise error
+            log(
+                logging.WARNING, "%(error)s Answers that may be to its messages are parked.", error=str(error)
+            )
         for campaign, found in looked_up:
             if not found.may_be_of(api_url, account):
                 raise JournalMismatchError(
@@ -131,7 +138,8 @@ class Campaigns:
         While a campaign is sending, it looks again for up to five seconds.
 
         Raises:
-            JournalError: none of the journals that can be read has it, and one could not be read.
+            JournalNotFoundError: none of the journals that are there has it, and one is not there.
+            JournalError: the same, and one could not be read.
             ConfigurationError: the extra for journals is not installed.
         """
         if message_id in self._found:
@@ -146,7 +154,8 @@ class Campaigns:
             if pause is None or not any(found.is_sending for _, found in looked_up):
                 break
             await self._pause(pause)
-        for error in errors:
+        # One that cannot be read may be read soon; one that is not there may never be.
+        for error in sorted(errors, key=lambda one: isinstance(one, JournalNotFoundError)):
             raise error
         return None
 
@@ -165,7 +174,9 @@ class Campaigns:
         for journal, answer in zip(self._journals, answers, strict=True):
             if isinstance(answer, JournalError):
                 errors.append(type(answer)(f"The campaign {journal.campaign!r}: {answer}"))
-            elif answer is not None:
+            elif answer is None:
+                errors.append(JournalNotFoundError(_NOT_THERE.format(journal.campaign)))
+            else:
                 found.append((journal.campaign, answer))
         return found, errors
 

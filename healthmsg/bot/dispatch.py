@@ -30,6 +30,7 @@ from healthmsg.errors import (
     DialogOpenError,
     ForbiddenError,
     JournalError,
+    JournalNotFoundError,
     NotFoundError,
     ReauthorizationRequiredError,
     ReplyNotSentError,
@@ -52,6 +53,10 @@ _NOT_OF_THE_EVENT: Final = (
     SendingStoppedError,
 )
 """Whatever event it is, it cannot be handled now: none is parked for that."""
+_ANSWERS: Final = (
+    "a handler returns nothing, and this one has returned True or False: {}. A filter is a plain function,"
+    " without async."
+)
 _UNTIL_THEN: Final = timedelta(seconds=30)
 _EMPTY: Final = Table()
 _IN_DOUBT: Final = (
@@ -175,7 +180,8 @@ class Dispatcher:
             target = await self._of_other(scope)
         if target is not None:
             scope.handled = True
-            await target.call(scope, scope.incoming)
+            if isinstance(await target.call(scope, scope.incoming), bool):
+                raise ConfigurationError(_ANSWERS.format(target.origin))
 
     def _command(self, scope: Scope, incoming: IncomingMessage) -> Target | None:
         """Return the handler of a command, which no dialog may have."""
@@ -246,6 +252,8 @@ class Dispatcher:
         place, name = _place(failure, origin), class_name(failure)
         if isinstance(failure, DialogHeldError):
             return ParkThis(parked_for(scope.dialog, str(failure)))
+        if isinstance(failure, JournalNotFoundError):
+            return ParkThis(f"it may be an answer to a campaign: {failure}")
         if isinstance(failure, _NOT_OF_THE_EVENT):
             log(
                 logging.ERROR,

@@ -1,5 +1,6 @@
 """What decides whether a handler is meant: plain functions, made once and combined with `&`, `|` and `~`."""
 
+import inspect
 import re
 from collections.abc import Callable
 from typing import Final, Generic, TypeVar
@@ -42,7 +43,8 @@ class Filter(Generic[T_contra]):
                 f"a filter must be a plain function, without async: {Origin.of(accepts)}. What has to be"
                 " waited for belongs into the handler."
             )
-        self.accepts: Callable[[T_contra], bool] = accepts
+        is_own = getattr(getattr(accepts, "__code__", None), "co_filename", None) == __file__
+        self.accepts: Callable[[T_contra], bool] = accepts if is_own else _answering(accepts)
         self.parts: tuple[Filter[T_contra], ...] = parts
         """What has to hold together, if it was made with `&`."""
         self.commands: tuple[Command, ...] = commands
@@ -70,6 +72,25 @@ class Filter(Generic[T_contra]):
     def __invert__(self) -> "Filter[T_contra]":
         accepts = self.accepts
         return Filter(lambda incoming: not accepts(incoming))
+
+
+def _answering(accepts: Callable[[T], object]) -> Callable[[T], bool]:
+    """Return a filter that refuses what is no answer: an awaitable would always hold."""
+
+    def answer(incoming: T) -> bool:
+        found = accepts(incoming)
+        if found is True or found is False:
+            return found
+        if inspect.isawaitable(found):
+            if inspect.iscoroutine(found):
+                found.close()
+            raise ConfigurationError(
+                f"a filter must answer at once, without async: {Origin.of(accepts)}. What has to be waited"
+                " for belongs into the handler."
+            )
+        return bool(found)
+
+    return answer
 
 
 def as_filter(condition: Callable[[T], bool]) -> Filter[T]:

@@ -458,9 +458,14 @@ def _is_handler(given: Callable[..., object], name: str) -> bool:
     """
     if isinstance(given, Filter):
         return False
-    if is_async(given):
-        return True
     annotations = getattr(given, "__annotations__", {})
+    if is_async(given):
+        if annotations.get("return") in {bool, "bool"}:
+            raise ConfigurationError(
+                "a filter must be a plain function, without async, and a handler returns nothing:"
+                f" {Origin.of(given)}, @router.{name}"
+            )
+        return True
     if annotations.get("return", "") in {None, "None"} or not callable(given):
         raise ConfigurationError(
             f"a handler must be written with async def: {Origin.of(given)}, @router.{name}"

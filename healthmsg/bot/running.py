@@ -19,6 +19,7 @@ from healthmsg.bot.dialogs.engine import DialogEngine
 from healthmsg.bot.dialogs.journal import open_question
 from healthmsg.bot.dispatch import Dispatcher
 from healthmsg.bot.outbox import Outbox
+from healthmsg.bot.places import Places
 from healthmsg.bot.scope import Scope, Services
 from healthmsg.bot.signals import ParkThis, RetryLater
 from healthmsg.bot.store.effects import Effect
@@ -46,9 +47,9 @@ from healthmsg.gateway.catch_up import SETTLE
 from healthmsg.gateway.opening import events_over
 from healthmsg.gateway.source import EventSource
 from healthmsg.gateway.stream import EventsState
-from healthmsg.ids import ChatAddress, ChatKind
+from healthmsg.ids import ChatAddress
 from healthmsg.log import class_name, log
-from healthmsg.models import ConversationInfo, IdentityProvider, SentMessage, Verification
+from healthmsg.models import IdentityProvider, SentMessage, Verification
 
 _AGAIN: Final = timedelta(seconds=30)
 _AWAY_FOR: Final = 5.0
@@ -71,6 +72,7 @@ class Running:
         on_handled: Callable[[Handled], object],
     ) -> None:
         self.client: Client = client
+        self.places: Places = Places(client)
         self.store: BotStore = store
         self._clock = clock
         self._bot, self._campaigns, self._seams, self._on_handled = bot, campaigns, seams, on_handled
@@ -272,8 +274,8 @@ class Running:
     async def _start_scheduled(self, job: Job, scope: Scope) -> None:
         scope.taken_by = job.target
         try:
-            chat, user = await self.place_of(job.chat, job.user)
-            chat = await self.locate(chat, user)
+            chat, user = await self.places.of(job.chat, job.user)
+            chat = await self.places.locate(chat, user)
         except (BadRequestError, ForbiddenError, NotFoundError):
             raise  # there is no such chat or user: as when a handler fails
         except CallError as error:
@@ -301,48 +303,7 @@ class Running:
             )
         )
 
-    # --- who and where
-
-    async def place_of(self, chat: ChatAddress | None, user: str | None) -> tuple[ChatAddress, str]:
-        """Return the chat and the user of a dialog, of which one may be left out.
-
-        Raises:
-            InvalidInputError: both are, or the chat is no conversation and has no user.
-            CallError: the service was asked, and did not say.
-        """
-        if chat is None:
-            if not user:
-                raise InvalidInputError("a dialog needs a chat or a user")
-            return (await self.client.conversations.start(user)).address, user
-        if user:
-            return chat, user
-        if chat.kind.is_group:
-            raise InvalidInputError("a dialog in a group chat needs a user")
-        found = await self.client.chat(chat).get()
-        other = found.user if isinstance(found, ConversationInfo) else None
-        if other is None:
-            raise InvalidInputError("the service does not say who this conversation is with: name the user")
-        return chat, other.id
-
-    async def locate(self, chat: ChatAddress, user: str) -> ChatAddress:
-        """Return the address of a chat with a user as events have it.
-
-        The vendor's software addresses a conversation by the other side's user [V], and one may have an
-        auxiliary id: messages come from its own id all the same.
-
-        Raises:
-            CallError: the service was asked, and did not say.
-        """
-        kind = ChatKind.GROUP_CHAT if chat.kind.is_group else ChatKind.CONVERSATION
-        if chat.kind is kind and (kind is ChatKind.GROUP_CHAT or chat.id != user):
-            return chat
-        try:
-            return ChatAddress(kind, (await self.client.chat(chat).get()).id)
-        except NotFoundError:
-            if chat.id != user:
-                raise
-        # There is no conversation with this user yet.
-        return (await self.client.conversations.start(user)).address
+    # --- who
 
     async def identities(self, user_id: str) -> tuple[Sequence[IdentityProvider], Sequence[Verification]]:
         """Return with what a user can still be verified, and with what they are."""

@@ -197,9 +197,20 @@ class Compiler:
         if route.is_fallback:
             table.fallbacks.append(target)
         else:
+            if target.commands:
+                self._refuse_hidden(target, table.commands)
             (table.commands if target.commands else table.handlers).append(target)
             if route.own:
                 table.own.append(target)
+
+    def _refuse_hidden(self, target: Target, before: Sequence[Target]) -> None:
+        """Note a command that never gets to its handler, since another one takes it always."""
+        names = {name for one in target.commands for name in one.names}
+        for other in before:
+            taken = names & {name for one in other.commands for name in one.names}
+            if taken and not other.conditions:
+                shown = ", ".join(sorted(taken))
+                self.problems.append(f"{target.origin}: {other.origin} takes its command {shown}")
 
     def _parameters(self, route: Route | ErrorRoute | Middleware) -> tuple[Parameter, ...] | None:
         self._note(route.handler, route.origin)

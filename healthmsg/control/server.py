@@ -29,7 +29,7 @@ from healthmsg.errors import (
     InvalidInputError,
     JournalError,
 )
-from healthmsg.json_text import JSONObject, NotJSONError, parse_json
+from healthmsg.json_text import JSONObject, NotJSONError, has_repeated_key, parse_json
 from healthmsg.log import log
 from healthmsg.validation import is_loopback
 
@@ -85,6 +85,8 @@ class Asked:
             document = parse_json(data)
         if not isinstance(document, dict):
             raise Refusal(400, "invalid", "the body must be a JSON object")
+        if has_repeated_key(data):
+            raise Refusal(400, "invalid", "the body has a name twice")
         if document.keys() - known:
             raise Refusal(
                 400, "invalid", f"the body can have: {', '.join(sorted(known))}; it has something else"

@@ -19,6 +19,7 @@ from healthmsg.errors import (
     InvalidInputError,
     JournalError,
     JournalMismatchError,
+    JournalNotFoundError,
     Outcome,
 )
 from healthmsg.events import QuestionAnswered
@@ -163,12 +164,14 @@ async def test_it_is_not_waited_for_longer_than_five_seconds_nor_for_what_a_dead
     assert sum(pauses) == before
 
 
-async def test_a_journal_that_does_not_exist_yet_is_found_when_it_does(
-    sandbox: Sandbox, client: Client, target: str
+async def test_a_journal_that_does_not_exist_yet_is_named_and_found_when_it_does(
+    sandbox: Sandbox, client: Client, target: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with knowing(("visit", target)) as found:
         await found.check(sandbox.environment.api_url, "me")
-        assert await found.message_of("m1") is None
+        assert "the journal of the campaign 'visit' is not there" in caplog.text
+        with pytest.raises(JournalNotFoundError, match="'visit' is not there"):
+            await found.message_of("m1")
         (result,) = await sent(client, asking(*chats(sandbox, 1)), journal=target)
 
         assert await found.message_of(result.message_id or "") == CampaignMessage("visit", "afspraak 0")
@@ -254,7 +257,10 @@ async def test_only_so_many_are_kept(
             assert await found.message_of(one) is not None
         file.unlink()  # noqa: ASYNC240 - at once
 
-        assert [await found.message_of(one) is not None for one in ids] == [False, False, True, True]
+        for one in ids[:2]:
+            with pytest.raises(JournalNotFoundError):
+                await found.message_of(one)
+        assert [await found.message_of(one) is not None for one in ids[2:]] == [True, True]
 
 
 async def test_one_who_stops_waiting_leaves_the_others_their_answer(

@@ -72,6 +72,8 @@ class DialogStore(Protocol):
 
 Locate = Callable[[ChatAddress, str], Awaitable[ChatAddress]]
 """Returns the address of a chat with a user as events have it, however the chat was addressed."""
+Prove = Callable[[ChatAddress, str], Awaitable[None]]
+"""Raises `InvalidInputError` unless a user is the other side of a conversation, or a member of a group."""
 Identities = Callable[[str], Awaitable[tuple[Sequence[IdentityProvider], Sequence[Verification]]]]
 """Returns with what a user can be verified, and with what a user is."""
 
@@ -92,6 +94,7 @@ class Tools:
     me: str = field(default="", repr=False)
     """The id of the bot's own user."""
     locate: Locate | None = None
+    prove: Prove | None = None
 
     def today(self) -> date:
         """Return which day it is for the users."""
