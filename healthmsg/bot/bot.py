@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from datetime import datetime, time
 from functools import partial
 from types import TracebackType
@@ -43,7 +43,7 @@ from healthmsg.bulk.journal import JournalMessage
 from healthmsg.bulk.models import JournalTarget
 from healthmsg.client import Client
 from healthmsg.environment import Environment
-from healthmsg.errors import ConfigurationError, InvalidInputError
+from healthmsg.errors import CallError, ConfigurationError, InvalidInputError
 from healthmsg.ids import ChatAddress
 from healthmsg.json_text import JSONObject
 
@@ -279,8 +279,7 @@ class Bot(AsyncOnly):
             texts=self._texts,
             resolve=self._resolve(provided),
             identities=running.identities if running is not None else None,
-            locate=running.places.locate if running is not None else None,
-            prove=running.places.prove if running is not None else None,
+            places=running.places if running is not None else None,
             time_zone=self._time_zone,
             me=me,
         )
@@ -383,14 +382,13 @@ class Bot(AsyncOnly):
         Raises:
             DialogOpenError: one is open for this chat and user. Nothing was begun.
             ConfigurationError: the bot has no such dialog.
-            InvalidInputError: it names neither a chat nor a user, or the user is not in the chat.
+            InvalidInputError: it names neither a chat nor a user, or a user who is not in that chat.
             CallError: the chat or the user could not be found out.
         """
         running = self._require_running()
+        engine = running.engine
         chat, user = await running.places.of(request.chat, request.user)
-        started = await running.engine.start_outside(
-            request.dialog, chat, user, request.answers, _BEGINS_WITHIN
-        )
+        started = await engine.start_outside(request.dialog, chat, user, request.answers, _BEGINS_WITHIN)
         return StartedDialog(*started)
 
     async def dialog(self, dialog_id: str) -> DialogRecord | None:
@@ -415,8 +413,12 @@ class Bot(AsyncOnly):
     async def schedule(self, request: DialogRequest, schedule: Mapping[str, object]) -> Scheduled:
         """Have a dialog started later; `schedule` is as `schedule_from_dict` reads it.
 
+        A moment that has passed is due at once. Whether the user is in the chat is proven when it is due, and
+        now if the service says so.
+
         Raises:
-            InvalidInputError: it will never be due, is not of that form, or names neither a chat nor a user.
+            InvalidInputError: it will never be due, is not of that form, names neither a chat nor a user, or
+                a user who is not in that chat.
         """
         running = self._require_running()
         job = Job(
@@ -431,6 +433,9 @@ class Bot(AsyncOnly):
         running.engine.registry.require(request.dialog)
         number = uuid4().hex
         put = set_while_running(job, number, self._clock.now())
+        if request.chat is not None and request.user:
+            with suppress(CallError):
+                await running.places.prove(request.chat, request.user)
         await running.store.commit(put)
         return Scheduled(number, request, job.schedule.to_dict(), put.timer.due)
 

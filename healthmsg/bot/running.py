@@ -72,8 +72,8 @@ class Running:
         on_handled: Callable[[Handled], object],
     ) -> None:
         self.client: Client = client
-        self.places: Places = Places(client)
         self.store: BotStore = store
+        self.places: Places = Places(client)
         self._clock = clock
         self._bot, self._campaigns, self._seams, self._on_handled = bot, campaigns, seams, on_handled
         self._started_at = clock.now()
@@ -182,6 +182,7 @@ class Running:
         me = await my_id(client._api)  # noqa: SLF001 - as above
         await self._campaigns.check(client.environment.api_url, me)
         await self.outbox.start(me)
+        self.places.me = me
         self._engine = self._make_engine(me)
         stack.callback(self._engine.close)
         await self._engine.open()
@@ -269,19 +270,28 @@ class Running:
                 raise ParkThis("its timer was not set by a schedule of this version")
             if job.do == "dialog":
                 return await self._dispatcher.handle(scope, partial(self._start_scheduled, job))
+            if job.chat is not None and job.user:
+                await self._place_of(job)
         return await self._dispatcher.handle(scope)
 
-    async def _start_scheduled(self, job: Job, scope: Scope) -> None:
-        scope.taken_by = job.target
+    async def _place_of(self, job: Job) -> tuple[ChatAddress, str]:
+        """Return where a job is to be done, and with which user."""
         try:
-            chat, user = await self.places.of(job.chat, job.user)
-            chat = await self.places.locate(chat, user)
+            return await self.places.of(job.chat, job.user)
+        except InvalidInputError as error:
+            problem = str(error)
         except (BadRequestError, ForbiddenError, NotFoundError):
             raise  # there is no such chat or user: as when a handler fails
         except CallError as error:
             raise _later(job, error) from None
+        log(logging.ERROR, "the schedule %(name)s is refused: %(problem)s", name=job.name, problem=problem)
+        raise ParkThis(f"the schedule {job.name}: {problem}")
+
+    async def _start_scheduled(self, job: Job, scope: Scope) -> None:
+        scope.taken_by = job.target
+        chat, user = await self._place_of(job)
         try:
-            await self.engine.start(scope, job.target, chat, user, (), job.answers)
+            await self.engine.start(scope, job.target, chat, user, (), job.answers, is_proven=True)
         except DialogOpenError:
             log(
                 logging.WARNING,
@@ -303,7 +313,7 @@ class Running:
             )
         )
 
-    # --- who
+    # --- who and where
 
     async def identities(self, user_id: str) -> tuple[Sequence[IdentityProvider], Sequence[Verification]]:
         """Return with what a user can still be verified, and with what they are."""

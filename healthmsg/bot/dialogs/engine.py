@@ -24,7 +24,7 @@ from healthmsg.bot.dialogs.questions.texts import Texts
 from healthmsg.bot.dialogs.registration import RegisteredDialog, Resolve
 from healthmsg.bot.dialogs.registry import Beginnings, Registry
 from healthmsg.bot.dialogs.replay import run_of
-from healthmsg.bot.dialogs.run import DialogStore, Identities, Locate, Prove, Run, Tools
+from healthmsg.bot.dialogs.run import DialogStore, Identities, Places, Run, Tools
 from healthmsg.bot.dialogs.steps import HandOver, Raised, Sleep
 from healthmsg.bot.dialogs.turn import EventScope, Turn
 from healthmsg.bot.dialogs.values import exit_to_json, from_json, to_json
@@ -67,24 +67,14 @@ class DialogEngine:
         texts: Texts | None = None,
         resolve: Resolve | None = None,
         identities: Identities | None = None,
-        locate: Locate | None = None,
-        prove: Prove | None = None,
+        places: Places | None = None,
         time_zone: str = "Europe/Amsterdam",
         me: str = "",
         attempts: int = 3,
         keep: int = 1000,
     ) -> None:
         self._tools = Tools(
-            store,
-            outbox,
-            clock,
-            texts or Texts.dutch(),
-            ZoneInfo(time_zone),
-            identities,
-            resolve,
-            me,
-            locate,
-            prove,
+            store, outbox, clock, texts or Texts.dutch(), ZoneInfo(time_zone), identities, resolve, me, places
         )
         self.registry: Registry = Registry()
         for dialog in dialogs:
@@ -421,6 +411,8 @@ class DialogEngine:
         user_id: str,
         args: tuple[object, ...] = (),
         answers: Mapping[str, object] | None = None,
+        *,
+        is_proven: bool = False,
     ) -> str:
         """Start a dialog, and return its id: at once in the event's chat, elsewhere in that chat's order.
 
@@ -428,7 +420,8 @@ class DialogEngine:
             DialogOpenError: one is open for this chat and user.
             ConfigurationError: the bot has no such dialog.
             NotKeptError: an argument or answer cannot be kept.
-            InvalidInputError: what is under a key of *answers* can be the answer to no question.
+            InvalidInputError: the user is not in the chat, unless that *is_proven*; or what is under a key of
+                *answers* can be the answer to no question.
         """
         code, answers = self.registry.require(dialog), checked_answers(answers or {})
         chat = await self._located(chat, user_id)
@@ -437,8 +430,8 @@ class DialogEngine:
         place = chat.text, user_id
         record = await self._tools.store.dialog(*place)
         is_here = scope is not None and chat_of(scope.event) == chat.text
-        if record is None or record.id != number:
-            await self._prove(scope, chat, user_id)
+        if not is_proven and (record is None or record.id != number):
+            await self._tools.proven(None if scope is None else scope.event, chat, user_id)
         if record is not None and record.id != number and not self._is_closing(scope, record):
             raise DialogOpenError(record.name, is_held=record.state == "held")
         if scope is None or not is_here:
@@ -458,13 +451,15 @@ class DialogEngine:
         answers: Mapping[str, object],
         within: float,
     ) -> tuple[str, bool]:
-        """Start a dialog outside of any event. Return its id, and whether it has begun in that time.
+        """Start a dialog with a user who is proven to be in the chat, outside of any event.
+
+        Return its id, and whether it has begun in that time.
 
         Raises:
             DialogOpenError: another one has begun before it.
             As `start`.
         """
-        number = await self.start(None, dialog, chat, user_id, (), answers)
+        number = await self.start(None, dialog, chat, user_id, (), answers, is_proven=True)
         # It has not begun yet: nothing was waited for since it was asked for.
         return number, await self._beginnings.wait(number, within)
 
@@ -556,14 +551,8 @@ class DialogEngine:
         return await self._tools.store.dialog((await self._located(chat, user_id)).text, user_id)
 
     async def _located(self, chat: ChatAddress, user_id: str) -> ChatAddress:
-        locate = self._tools.locate
-        return chat if locate is None else await locate(chat, user_id)
-
-    async def _prove(self, scope: EventScope | None, chat: ChatAddress, user_id: str) -> None:
-        """Refuse a chat that the user is not in. Of an event's own chat and user that is known."""
-        is_own = scope is not None and place_of_event(scope.event) == (chat.text, user_id)
-        if self._tools.prove is not None and not is_own:
-            await self._tools.prove(chat, user_id)
+        places = self._tools.places
+        return chat if places is None else await places.locate(chat, user_id)
 
     async def check(self, records: Iterable[DialogRecord] | None = None) -> list[Problem]:
         """Replay all dialogs against this code, without asking or sending anything: which do not fit it."""

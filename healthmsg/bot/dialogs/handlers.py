@@ -63,6 +63,9 @@ class Dialogs:
 
         Raises:
             DialogOpenError: one is open for this chat and user. Nothing was begun.
+            InvalidInputError: the user is not the other side of that conversation, or no member of that group
+                chat. Nothing was begun.
+            CallError: the service was asked for that, and did not say.
             ConfigurationError: the bot has no such dialog.
             NotKeptError: an argument or answer cannot be kept.
             CallError: it could not be found out who is in the chat.

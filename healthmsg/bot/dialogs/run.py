@@ -34,6 +34,7 @@ from healthmsg.errors import (
     StepNotAwaitedError,
     TooManyStepsError,
 )
+from healthmsg.events import Event
 from healthmsg.ids import ChatAddress
 from healthmsg.log import class_name, log
 from healthmsg.models import IdentityProvider, SentMessage, Verification
@@ -70,10 +71,16 @@ class DialogStore(Protocol):
         """Return the sequences of parked events, each with why it is."""
 
 
-Locate = Callable[[ChatAddress, str], Awaitable[ChatAddress]]
-"""Returns the address of a chat with a user as events have it, however the chat was addressed."""
-Prove = Callable[[ChatAddress, str], Awaitable[None]]
-"""Raises `InvalidInputError` unless a user is the other side of a conversation, or a member of a group."""
+class Places(Protocol):
+    """Where chats are, and who is in them."""
+
+    async def locate(self, chat: ChatAddress, user: str) -> ChatAddress:
+        """Return the address of a chat with a user as events have it, however the chat was addressed."""
+
+    async def prove(self, chat: ChatAddress, user: str, event: Event | None = None) -> ChatAddress:
+        """Return the same if the user is in the chat, as an event may have shown; else it is refused."""
+
+
 Identities = Callable[[str], Awaitable[tuple[Sequence[IdentityProvider], Sequence[Verification]]]]
 """Returns with what a user can be verified, and with what a user is."""
 
@@ -93,8 +100,15 @@ class Tools:
     """Returns what was provided for an argument: of which dialog, its name and its annotation."""
     me: str = field(default="", repr=False)
     """The id of the bot's own user."""
-    locate: Locate | None = None
-    prove: Prove | None = None
+    places: Places | None = None
+
+    async def proven(self, event: Event | None, chat: ChatAddress, user: str) -> ChatAddress:
+        """Return the address of a chat as events have it, if the user is in it.
+
+        Raises:
+            InvalidInputError: the user is not.
+        """
+        return chat if self.places is None else await self.places.prove(chat, user, event)
 
     def today(self) -> date:
         """Return which day it is for the users."""
