@@ -56,7 +56,7 @@ def parse_json(data: bytes | str) -> Any:
     raise NotJSONError
 
 
-def has_names_twice(data: bytes | str) -> bool:
+def has_repeated_key(data: bytes | str) -> bool:
     """Return whether an object in a JSON document has one name twice, of which programs see different ones.
 
     `parse_json` takes the last one, as most do. Also where it is nested too deeply to find out.

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Final
 from attrs import define, field, frozen
 
 from healthmsg.aio import start, together
-from healthmsg.bot.sending import CannotBeLookedUp
 from healthmsg.bulk.labels import name_in
 from healthmsg.bulk.models import JournalTarget
 from healthmsg.database.target import Target
-from healthmsg.errors import ConfigurationError, JournalError, JournalMismatchError
+from healthmsg.errors import ConfigurationError, JournalError, JournalMismatchError, JournalNotFoundError
 from healthmsg.errors.base import hides_arguments
 from healthmsg.ids import ChatAddress
 from healthmsg.log import log
@@ -27,12 +26,9 @@ if TYPE_CHECKING:
     from healthmsg.bulk.journal.lookup import LookedUp, Sent
 
 _MOST_KEPT: Final = 1_000
+_NOT_THERE: Final = "the journal of the campaign {!r} is not there."
 # An answer can come before the one who sends has noted the message's id. Seconds between the looks.
 _PAUSES: Final = (0.1, 0.4, 1.5, 3.0)
-_NOT_THERE_YET: Final = (
-    "%(journal)s is not there, or not yet: until it is, answers to questions of the bot's own user that are"
-    " not known otherwise wait, and are parked"
-)
 
 
 @frozen
@@ -61,12 +57,6 @@ class _Journal:
     tasks: set["asyncio.Task[LookedUp | None]"]
     _next: "tuple[set[str], asyncio.Task[LookedUp | None]] | None" = None
     _reading: asyncio.Lock = field(factory=asyncio.Lock)
-
-    @property
-    def shown(self) -> str:
-        """The journal and its campaign; not the URL of a database, which may have a password in it."""
-        where = "in its database" if self.target.path is None else str(self.target.path)
-        return f"the journal of the campaign {self.campaign!r} ({where})"
 
     async def look_up(self, message_id: str) -> "LookedUp | JournalError | None":
         if self._next is None:
@@ -125,14 +115,18 @@ class Campaigns:
 
         Raises:
             JournalMismatchError: one belongs to another account, or to another environment.
-            JournalError: one cannot be read. One that is not there is not wrong: the log says so.
+            JournalError: one cannot be read. One that is not there yet is named in the log.
             ConfigurationError: the extra for journals is not installed.
         """
-        looked_up, errors, missing = await self._look_up("")
+        looked_up, errors = await self._look_up("")
         for error in errors:
-            raise error
-        for journal in missing:
-            log(logging.WARNING, _NOT_THERE_YET, journal=journal)
+            if not isinstance(error, JournalNotFoundError):
+                raise error
+            log(
+                logging.WARNING,
+                "%(error)s Answers that may be to its messages wait, and are parked",
+                error=str(error),
+            )
         for campaign, found in looked_up:
             if not found.may_be_of(api_url, account):
                 raise JournalMismatchError(
@@ -146,26 +140,25 @@ class Campaigns:
         While a campaign is sending, it looks again for up to five seconds.
 
         Raises:
-            JournalError: none of the journals that can be read has it, and one could not be read.
-            CannotBeLookedUp: none of them has it, and one is not there.
+            JournalNotFoundError: none of the journals that are there has it, and one is not there.
+            JournalError: the same, and one could not be read.
             ConfigurationError: the extra for journals is not installed.
         """
         if message_id in self._found:
             self._found.move_to_end(message_id)
             return self._found[message_id]
-        errors, missing = list[JournalError](), list[str]()
+        errors: list[JournalError] = []
         for pause in (*_PAUSES, None):
-            looked_up, errors, missing = await self._look_up(message_id)
+            looked_up, errors = await self._look_up(message_id)
             for campaign, found in looked_up:
                 if message_id in found.sent:
                     return self._keep(message_id, campaign, found.sent[message_id])
             if pause is None or not any(found.is_sending for _, found in looked_up):
                 break
             await self._pause(pause)
-        for error in errors:
+        # One that cannot be read may be read soon; one that is not there may never be.
+        for error in sorted(errors, key=lambda one: isinstance(one, JournalNotFoundError)):
             raise error
-        if missing:
-            raise CannotBeLookedUp(", ".join(missing))
         return None
 
     async def close(self) -> None:
@@ -176,20 +169,18 @@ class Campaigns:
         if tasks:
             await asyncio.wait(tasks)
 
-    async def _look_up(
-        self, message_id: str
-    ) -> "tuple[list[tuple[str, LookedUp]], list[JournalError], list[str]]":
-        """Return what the journals of campaigns say, why others cannot be read, and which are not there."""
-        found, errors, missing = list[tuple[str, "LookedUp"]](), list[JournalError](), list[str]()
+    async def _look_up(self, message_id: str) -> "tuple[list[tuple[str, LookedUp]], list[JournalError]]":
+        """Return what the journals of campaigns say that can be read, and why the others cannot be."""
+        found, errors = list[tuple[str, "LookedUp"]](), list[JournalError]()
         answers = await together(journal.look_up(message_id) for journal in self._journals)
         for journal, answer in zip(self._journals, answers, strict=True):
             if isinstance(answer, JournalError):
                 errors.append(type(answer)(f"The campaign {journal.campaign!r}: {answer}"))
             elif answer is None:
-                missing.append(journal.shown)
+                errors.append(JournalNotFoundError(_NOT_THERE.format(journal.campaign)))
             else:
                 found.append((journal.campaign, answer))
-        return found, errors, missing
+        return found, errors
 
     def _keep(self, message_id: str, campaign: str, sent: "Sent") -> CampaignMessage:
         message = CampaignMessage(campaign, sent.key, name_in(sent.label))

@@ -10,14 +10,14 @@ from typing import Final, cast
 from healthmsg.bot.arguments import Arguments, Provided, parameters_of
 from healthmsg.bot.dialogs.orders import parked_for
 from healthmsg.bot.failures import last_place_of, place_of
-from healthmsg.bot.filters import Command, sure
+from healthmsg.bot.filters import Command
 from healthmsg.bot.helping import Entry, Help, help_command
 from healthmsg.bot.incoming import Answer, InChat, IncomingMessage, NotVerified, PressedCommand, Verified
 from healthmsg.bot.options import members_by_name
 from healthmsg.bot.origin import Origin
 from healthmsg.bot.router import DEFAULT_RETRY, Router
 from healthmsg.bot.scope import Scope
-from healthmsg.bot.sending import CannotBeLookedUp, KnownMessage
+from healthmsg.bot.sending import KnownMessage
 from healthmsg.bot.signals import ParkThis, RetryLater
 from healthmsg.bot.store.effects import Effect
 from healthmsg.bot.targets import Compiler, ErrorTarget, Table, Target, of_kind
@@ -30,6 +30,7 @@ from healthmsg.errors import (
     DialogOpenError,
     ForbiddenError,
     JournalError,
+    JournalNotFoundError,
     NotFoundError,
     ReauthorizationRequiredError,
     ReplyNotSentError,
@@ -52,11 +53,14 @@ _NOT_OF_THE_EVENT: Final = (
     SendingStoppedError,
 )
 """Whatever event it is, it cannot be handled now: none is parked for that."""
+_ANSWERS: Final = (
+    "a handler returns nothing, and this one has returned True or False: {}. A filter is a plain function,"
+    " without async."
+)
 _UNTIL_THEN: Final = timedelta(seconds=30)
 _EMPTY: Final = Table()
 _NO_JOURNAL: Final = (
-    "it may be the answer to a question of a campaign, since {} is not there: put it back, and take this up"
-    " again with `healthmsg bot retry`"
+    "it may be an answer to a campaign: {} Put it back, and take this up again with `healthmsg bot retry`"
 )
 _IN_DOUBT: Final = (
     "it may be the answer to the question of a dialog, of which it is not known whether it arrived: if it is,"
@@ -84,7 +88,6 @@ class Dispatcher:
         compiler = Compiler(Provided() if provided is None else provided)
         for router in routers:
             compiler.add(router)
-        compiler.check_commands()
         if compiler.problems:
             listed = "\n".join(f"- {one}" for one in compiler.problems)
             raise ConfigurationError(f"This bot cannot start:\n{listed}")
@@ -183,6 +186,8 @@ class Dispatcher:
         if target is not None:
             scope.handled = True
             returned = await target.call(scope, scope.incoming)
+            if isinstance(returned, bool):
+                raise ConfigurationError(_ANSWERS.format(target.origin))
             if returned is not None:
                 self._warn_of_return(target)
 
@@ -193,7 +198,7 @@ class Dispatcher:
             log(
                 logging.WARNING,
                 "the handler %(handler)s returns something, of which the bot does nothing: a reply is sent"
-                " with `await message.reply(…)`, and a filter is a plain function",
+                " with `await message.reply(…)`",
                 handler=str(target.origin),
             )
 
@@ -262,7 +267,7 @@ class Dispatcher:
         wait = DEFAULT_RETRY.wait(event.attempt, self._random)
         if wait is None:
             raise ParkThis(_NO_JOURNAL.format(missing))
-        log(logging.WARNING, "an answer waits, since %(missing)s is not there", missing=missing)
+        log(logging.WARNING, "an answer waits, which may be one to a campaign: %(missing)s", missing=missing)
         raise RetryLater(wait)
 
     async def _pressed(self, scope: Scope, event: QuestionAnswered) -> Target | None:
@@ -372,8 +377,7 @@ def _first(targets: Iterable[Target], scope: Scope, incoming: object) -> Target 
     target = None
     try:
         for target in targets:
-            held = target.is_meant(incoming)
-            if held and (held is True or sure(target.accepts[0], held)):
+            if target.is_meant(incoming):
                 scope.target = target
                 return target
     except Exception:
@@ -427,7 +431,7 @@ async def _known(scope: Scope, answer: QuestionAnswered) -> tuple[KnownMessage |
     for source in scope.services.sent:
         try:
             found = await source.message_of(answer.message_id, answer.chat)
-        except CannotBeLookedUp as error:
+        except JournalNotFoundError as error:
             missing = str(error)
         else:
             if found is not None:

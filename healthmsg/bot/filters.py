@@ -1,6 +1,7 @@
 """What decides whether a handler is meant: plain functions, made once and combined with `&`, `|` and `~`."""
 
 import asyncio
+import functools
 import inspect
 import logging
 import re
@@ -47,7 +48,8 @@ class Filter(Generic[T_contra]):
                 f"a filter must be a plain function, without async: {Origin.of(accepts)}. What has to be"
                 " waited for belongs into the handler."
             )
-        self.accepts: Callable[[T_contra], bool] = accepts
+        is_own = getattr(getattr(accepts, "__code__", None), "co_filename", None) == __file__
+        self.accepts: Callable[[T_contra], bool] = accepts if is_own else _answering(accepts)
         self.parts: tuple[Filter[T_contra], ...] = parts
         """What has to hold together, if it was made with `&`."""
         self.commands: tuple[Command, ...] = commands
@@ -76,12 +78,31 @@ class Filter(Generic[T_contra]):
 
     def __invert__(self) -> "Filter[T_contra]":
         accepts = self.accepts
+        return Filter(lambda incoming: not accepts(incoming))
 
-        def is_not(incoming: T_contra) -> bool:
-            held = accepts(incoming)
-            return not (held if held is True or held is False else sure(accepts, held))
 
-        return Filter(is_not)
+def _answering(accepts: Callable[[T], object]) -> Callable[[T], bool]:
+    """Return a filter that refuses what is no answer: an awaitable would always hold."""
+
+    @functools.wraps(accepts)  # so that it is known where it was written
+    def answer(incoming: T) -> bool:
+        found = accepts(incoming)
+        if found is True or found is False:
+            return found
+        if inspect.isawaitable(found):
+            if inspect.iscoroutine(found):
+                found.close()
+            elif isinstance(found, asyncio.Future):
+                found.cancel()
+            origin = str(Origin.of(accepts))
+            log(logging.ERROR, "the filter %(filter)s answers with something to be awaited", filter=origin)
+            raise ConfigurationError(
+                f"a filter must answer at once, without async: {Origin.of(accepts)}. What has to be waited"
+                " for belongs into the handler."
+            )
+        return bool(found)
+
+    return answer
 
 
 def as_filter(condition: Callable[[T], bool]) -> Filter[T]:
@@ -89,62 +110,21 @@ def as_filter(condition: Callable[[T], bool]) -> Filter[T]:
     return condition if isinstance(condition, Filter) else Filter(condition)
 
 
-def sure(accepts: Callable[..., object], held: object) -> bool:
-    """Return whether a filter holds that has returned something else than `True` or `False`.
-
-    Raises:
-        ConfigurationError: it has returned what is to be awaited, which always counts as true.
-    """
-    if not inspect.isawaitable(held):
-        return bool(held)
-    if isinstance(held, asyncio.Future):
-        held.cancel()
-    elif inspect.iscoroutine(held):
-        held.close()
-    origin = Origin.of(accepts)
-    log(
-        logging.ERROR,
-        "the filter %(filter)s returns what is to be awaited",
-        filter=str(origin),
-    )
-    raise ConfigurationError(
-        f"a filter must say at once whether it holds, but this one returns what is to be awaited: {origin}."
-        " What has to be waited for belongs into the handler."
-    )
-
-
 def _all_of(one: Filter[T], other: Filter[T]) -> Filter[T]:
-    first: Callable[[T], object] = one.accepts
-    second: Callable[[T], object] = other.accepts
-
-    def both(incoming: T) -> bool:
-        held = first(incoming)
-        if not held or not (held is True or sure(first, held)):
-            return False
-        held = second(incoming)
-        return held is True or (held is not False and sure(second, held))
-
+    first, second = one.accepts, other.accepts
     return Filter(
-        both,
+        lambda incoming: first(incoming) and second(incoming),
         parts=(*(one.parts or (one,)), *(other.parts or (other,))),
         commands=(*one.commands, *other.commands),
     )
 
 
 def _any_of(one: Filter[T], other: Filter[T]) -> Filter[T]:
-    first: Callable[[T], object] = one.accepts
-    second: Callable[[T], object] = other.accepts
+    first, second = one.accepts, other.accepts
     # With something beside the commands, what an open dialog asked for could be taken for one.
     commands = (*one.commands, *other.commands) if one.commands and other.commands else ()
-
-    def either(incoming: T) -> bool:
-        held = first(incoming)
-        if held:
-            return held is True or sure(first, held)
-        held = second(incoming)
-        return held is True or (held is not False and sure(second, held))
-
-    return Filter(either, commands=commands, is_bare=one.is_bare and other.is_bare)
+    is_bare = one.is_bare and other.is_bare
+    return Filter(lambda incoming: first(incoming) or second(incoming), commands=commands, is_bare=is_bare)
 
 
 # --- messages

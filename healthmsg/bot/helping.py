@@ -5,7 +5,7 @@ from typing import Final
 
 from attrs import field, frozen
 
-from healthmsg.bot.filters import Command, Filter, command, sure
+from healthmsg.bot.filters import Command, Filter, command
 from healthmsg.bot.incoming import IncomingMessage, Style
 
 _WORDS: Final = ("help", "hulp")
@@ -31,11 +31,11 @@ class Entry:
     """A command, and the other conditions of its handler."""
 
     command: Command
-    conditions: Sequence[Callable[[IncomingMessage], object]] = field(repr=False)
+    conditions: Sequence[Callable[[IncomingMessage], bool]] = field(repr=False)
 
     def is_for(self, message: IncomingMessage) -> bool:
         """Return whether it would be taken from the sender, in this chat."""
-        return all(sure(accepts, accepts(message)) for accepts in self.conditions)
+        return all(accepts(message) for accepts in self.conditions)
 
 
 @frozen(eq=False)

@@ -47,19 +47,11 @@ class KnownMessage(Protocol):
         """The names by which its answers are known: the label, and that of the campaign."""
 
 
-class CannotBeLookedUp(Exception):  # noqa: N818 - inside this package only: its event waits
-    """A message is not known, and may be known in a place that is not there now. It names that place."""
-
-
 class SentMessages(Protocol):
     """Where messages that were sent are found again: the outbox, or the journal of a campaign."""
 
     async def message_of(self, message_id: str, chat: ChatAddress) -> KnownMessage | None:
-        """Return the message with that id of the service's in a chat; `None` if it was not sent from here.
-
-        Raises:
-            CannotBeLookedUp: it may have been, but what would say so is not there.
-        """
+        """Return the message with that id of the service's in a chat; `None` if it was not sent from here."""
 
 
 class DialogOutbox(Replies, SentMessages, Protocol):

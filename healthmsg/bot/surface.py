@@ -84,24 +84,20 @@ class BotStats:
         }
 
 
-def _address(chat: ChatAddress | str | None) -> ChatAddress | None:
+def _address_of(chat: ChatAddress | str | None) -> ChatAddress | None:
     return ChatAddress.parse(chat) if isinstance(chat, str) else chat
 
 
 @frozen(kw_only=True)
 class DialogRequest:
-    """A dialog that is to be started: with a user, in a chat or in the conversation with them.
-
-    Raises:
-        InvalidIdError: the address of the chat cannot be one.
-    """
+    """A dialog that is to be started: with a user, in a chat or in the conversation with them."""
 
     dialog: str
     """The name under which it is registered."""
     user: str | None = field(default=None, repr=False)
     """The user's id; without it, the other side of the conversation `chat`."""
-    chat: ChatAddress | None = field(default=None, repr=False, converter=_address)
-    """The chat, or its address as text; without it, the conversation with `user`."""
+    chat: ChatAddress | None = field(default=None, repr=False, converter=_address_of)
+    """Without it, the conversation with `user`. Text such as `conversations/c1` is read as an address."""
     answers: Mapping[str, object] = field(factory=dict, repr=False)
     """Prefilled answers, by the keys of the questions that they skip."""
 

@@ -29,7 +29,7 @@ from healthmsg.errors import (
     InvalidInputError,
     JournalError,
 )
-from healthmsg.json_text import JSONObject, NotJSONError, has_names_twice, parse_json
+from healthmsg.json_text import JSONObject, NotJSONError, has_repeated_key, parse_json
 from healthmsg.log import log
 from healthmsg.validation import is_loopback
 
@@ -71,7 +71,7 @@ class Asked:
         """Return the JSON object that it carries.
 
         Raises:
-            Refusal: it has none, or one with other names in it than these, or with one name twice.
+            Refusal: it has none, or one with other names in it than these.
         """
         try:
             async with asyncio.timeout(_READ_WITHIN):
@@ -85,8 +85,8 @@ class Asked:
             document = parse_json(data)
         if not isinstance(document, dict):
             raise Refusal(400, "invalid", "the body must be a JSON object")
-        if has_names_twice(data):
-            raise Refusal(400, "invalid", "the body has one name twice in an object: which one counts?")
+        if has_repeated_key(data):
+            raise Refusal(400, "invalid", "the body has a name twice")
         if document.keys() - known:
             raise Refusal(
                 400, "invalid", f"the body can have: {', '.join(sorted(known))}; it has something else"

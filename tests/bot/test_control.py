@@ -286,6 +286,8 @@ async def test_other_paths_and_methods_are_refused_in_json(caller: Caller) -> No
 
 async def test_a_body_that_is_too_large_or_no_json_is_refused(caller: Caller) -> None:
     assert code_of(await caller.call("POST", "/dialogs", data=b"{")) == (400, "invalid")
+    twice = b'{"dialog": "intake", "user": "u1", "user": "u2"}'
+    assert code_of(await caller.call("POST", "/dialogs", data=twice)) == (400, "invalid")
     large = b'{"dialog": "' + b"x" * LARGEST_BODY + b'"}'
     assert code_of(await caller.call("POST", "/dialogs", data=large)) == (413, "too_large")
     assert caller.bot.asked == []

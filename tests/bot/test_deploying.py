@@ -185,7 +185,9 @@ async def test_what_the_command_line_asked_is_answered_to_the_bot_days_later_wit
         answers.append((answer.key, answer.event.options, answer.user_id))
         await answer.reply("Genoteerd.")
 
-    bot_test = await healthmsg_bot(router, lambda bot: bot.campaign("visit", journal=journal))
+    bot_test = await healthmsg_bot(
+        router, lambda bot: bot.campaign("visit", journal=journal), allow_parked=True
+    )
     people = [bot_test.patient(name, aux_id=f"p-{name}") for name in ("An", "Bo")]
     rows = tmp_path / "tomorrow.csv"
     rows.write_text("aux_id,key,name\np-An,visit/1,An\np-Bo,visit/2,Bo\n", encoding="utf-8")
@@ -199,7 +201,13 @@ async def test_what_the_command_line_asked_is_answered_to_the_bot_days_later_wit
     await bot_test.advance(days=3)
     await bot_test.kill_and_restart()
 
+    away = journal.rename(tmp_path / "away.db")
     await people[1].presses("Nee")
+    await bot_test.advance(minutes=1)
+    (parked,) = await bot_test.bot.parked()
+    assert "the journal of the campaign 'visit' is not there" in parked.reason
+    away.rename(journal)
+    await bot_test.bot.retry(None)
     await people[0].presses("Ja")
 
     assert answers == [("visit/2", ("nee",), people[1].id), ("visit/1", ("ja",), people[0].id)]

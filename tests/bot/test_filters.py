@@ -133,3 +133,20 @@ def test_an_async_filter_is_refused_with_its_place() -> None:
 def test_no_filter_shows_what_it_looks_for() -> None:
     assert "Jansen" not in repr(text("Jansen"))
     assert "Jansen" not in repr(incoming("Jansen"))
+
+
+def test_a_filter_that_answers_with_an_awaitable_is_refused() -> None:
+    async def is_patient(_: IncomingMessage) -> bool:
+        return True
+
+    mistake: Filter[IncomingMessage] = Filter(lambda one: is_patient(one))  # type: ignore[arg-type, return-value] # noqa: PLW0108 - it is one
+    for condition in (mistake, ~mistake):
+        with pytest.raises(ConfigurationError, match="without async"):
+            condition(incoming("hallo"))
+
+
+@pytest.mark.parametrize(
+    ("answer", "holds"), [(True, True), (False, False), (1, True), ("", False), (None, False)]
+)
+def test_whatever_else_a_filter_answers_is_true_or_false(answer: object, holds: bool) -> None:
+    assert Filter(lambda _: answer)(incoming("hallo")) is holds  # type: ignore[arg-type, return-value] # see the name

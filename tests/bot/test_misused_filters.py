@@ -100,7 +100,7 @@ async def test_a_filter_that_returns_what_is_to_be_awaited_fails_its_event(
     with pytest.raises(RetryLater):
         await bot.hears("a")
     assert bot.said == []
-    assert "returns what is to be awaited" in caplog.text
+    assert "answers with something to be awaited" in caplog.text
     assert "test_misused_filters.py:" in caplog.text
 
 
@@ -166,7 +166,7 @@ def test_a_command_that_another_one_always_takes_is_refused_with_both_places(
     first: list[Any], second: list[Any]
 ) -> None:
     with pytest.raises(
-        ConfigurationError, match=r"two \(.*filters\.py:\d+\) has .*one \(.*filters\.py:\d+\) always"
+        ConfigurationError, match=r"two \(.*filters\.py:\d+\): one \(.*filters\.py:\d+\) takes its command"
     ):
         with_commands(first, second).start()
 

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from healthmsg.bot import Answer, IncomingMessage, Router, text
+from healthmsg.bot import Answer, IncomingMessage, Router, command, in_group, text
 from healthmsg.bot.dialogs.dialog import Dialog
+from healthmsg.bot.dispatch import Dispatcher
+from healthmsg.bot.signals import RetryLater
 from healthmsg.errors import ConfigurationError, InvalidInputError
 from healthmsg.events import (
     ConversationStarted,
@@ -18,7 +20,7 @@ from healthmsg.events import (
     TimerDue,
 )
 from healthmsg.models import Option
-from tests.bot.routing import AN, CONVERSATION, NOON, Bot
+from tests.bot.routing import AN, CONVERSATION, NOON, Bot, message
 
 
 async def handler(message: IncomingMessage) -> None:
@@ -233,3 +235,47 @@ def test_dialogs_are_gathered_of_all_routers_and_have_names_of_their_own() -> No
 
     with pytest.raises(ConfigurationError, match=r"called intake: other \(.*\) and intake \(.*\)"):
         outer.all_dialogs()
+
+
+def test_an_async_filter_alone_in_a_decorator_is_not_taken_for_its_handler() -> None:
+    async def is_patient(_: IncomingMessage) -> bool:
+        return True
+
+    with pytest.raises(ConfigurationError, match="plain function"):
+        Router().message(is_patient)  # type: ignore[type-var] # what a type checker says, too
+
+
+async def test_a_handler_that_answers_true_or_false_fails_and_its_event_is_not_done() -> None:
+    bot = Bot()
+
+    @bot.router.message
+    async def is_patient(message: IncomingMessage):  # type: ignore[no-untyped-def] # noqa: ANN202 - as a mistake looks
+        return True
+
+    with pytest.raises(RetryLater):
+        await bot.handle(message("hallo"))
+
+
+def test_a_command_that_another_handler_takes_always_is_refused_at_start() -> None:
+    router = Router()
+
+    @router.message(command("help", "hulp"))
+    async def one(message: IncomingMessage) -> None: ...
+
+    @router.message(command("hulp"))
+    async def other(message: IncomingMessage) -> None: ...
+
+    with pytest.raises(ConfigurationError, match="takes its command hulp"):
+        Dispatcher([router])
+
+
+def test_a_command_may_have_a_handler_for_groups_and_one_for_all_else() -> None:
+    router = Router()
+
+    @router.message(command("hulp"), in_group)
+    async def one(message: IncomingMessage) -> None: ...
+
+    @router.message(command("hulp"))
+    async def other(message: IncomingMessage) -> None: ...
+
+    Dispatcher([router])

@@ -16,7 +16,7 @@ from healthmsg.bot.dialogs.brought import checked_answers
 from healthmsg.bot.dialogs.check import Problem, check_dialog
 from healthmsg.bot.dialogs.document import HANDED_OVER, Document, Held
 from healthmsg.bot.dialogs.exits import Stopped
-from healthmsg.bot.dialogs.fitting import chat_of, is_for, is_older, later, may_answer
+from healthmsg.bot.dialogs.fitting import chat_of, is_for, is_older, later, may_answer, place_of_event
 from healthmsg.bot.dialogs.journal import SLEEP, TIMERS, first_message_keys, open_question
 from healthmsg.bot.dialogs.kept import Committed, Kept, Place
 from healthmsg.bot.dialogs.orders import HAND_OVER, START, STOP, TAKE_BACK, order, order_of, those_for
@@ -28,7 +28,6 @@ from healthmsg.bot.dialogs.run import DialogStore, Identities, Places, Run, Tool
 from healthmsg.bot.dialogs.steps import HandOver, Raised, Sleep
 from healthmsg.bot.dialogs.turn import EventScope, Turn
 from healthmsg.bot.dialogs.values import exit_to_json, from_json, to_json
-from healthmsg.bot.failures import place_of
 from healthmsg.bot.sending import DialogOutbox
 from healthmsg.bot.store.effects import CloseDialog, PutDialog, PutTimer, Unpark
 from healthmsg.bot.store.records import DialogRecord, TimerRecord
@@ -42,7 +41,7 @@ from healthmsg.events import (
     VerificationRejected,
 )
 from healthmsg.ids import ChatAddress
-from healthmsg.log import class_name, log
+from healthmsg.log import log
 
 Pressed = QuestionAnswered | VerificationAccepted | VerificationRejected
 """What names the message that it is an answer to."""
@@ -125,8 +124,8 @@ class DialogEngine:
         """
         if not self._committed.has_handed_over:
             return None
-        chat, user = getattr(event, "chat", None), getattr(event, "user_id", None)
-        return None if chat is None or user is None else self._committed.handed_over((chat.text, user))
+        place = place_of_event(event)
+        return None if place is None else self._committed.handed_over(place)
 
     async def handle(self, scope: EventScope) -> bool:
         """Hand an event to the dialog that waits for it. Return whether one took it.
@@ -244,7 +243,7 @@ class DialogEngine:
             if turn.run is not None and (not done or turn.is_over):
                 turn.run.close()
         if not done:
-            await self._hold_failed(turn, failure)
+            await turn.hold_failed(failure)
         self._note_turn(turn)
         return taken
 
@@ -267,17 +266,6 @@ class DialogEngine:
             self._kept.keep(run)
         else:
             run.close()
-
-    async def _hold_failed(self, turn: Turn, failure: Exception) -> None:
-        record = await self._tools.store.dialog_of(turn.record.id)
-        if record is None:
-            raise failure  # it has not begun: that is its handler's failure
-        turn.record = record
-        place = place_of(failure, turn.run.code.origin if turn.run else None)
-        where = f" at {place[0]}:{place[1]}" if place is not None else ""
-        reason = f"its code fails with {class_name(failure)}{where}"
-        self._kept.pop(turn.record.id)
-        await turn.hold("failed", reason)
 
     async def _take(self, turn: Turn, number: int | None) -> bool:
         """Hand a message, an answer or a verification to the dialog."""
@@ -436,13 +424,14 @@ class DialogEngine:
                 *answers* can be the answer to no question.
         """
         code, answers = self.registry.require(dialog), checked_answers(answers or {})
-        if not is_proven:
-            chat = await self._tools.proven(None if scope is None else scope.event, chat, user_id)
+        chat = await self._located(chat, user_id)
         key = scope.next_key() if scope is not None else uuid4().hex
         number = sha256(f"dialog/{key}".encode()).hexdigest()[:24]
         place = chat.text, user_id
         record = await self._tools.store.dialog(*place)
         is_here = scope is not None and chat_of(scope.event) == chat.text
+        if not is_proven and (record is None or record.id != number):
+            await self._tools.proven(None if scope is None else scope.event, chat, user_id)
         if record is not None and record.id != number and not self._is_closing(scope, record):
             raise DialogOpenError(record.name, is_held=record.state == "held")
         if scope is None or not is_here:

@@ -19,6 +19,12 @@ def chat_of(event: Event) -> str | None:
     return None if chat is None else chat.text
 
 
+def place_of_event(event: Event) -> tuple[str, str] | None:
+    """Return the address of an event's chat and the id of its user, if it has both."""
+    chat, user = getattr(event, "chat", None), getattr(event, "user_id", None)
+    return None if chat is None or user is None else (chat.text, user)
+
+
 def is_for(event: TimerDue, number: int) -> bool:
     """Return whether a timer is that of a step that sleeps."""
     return bool(event.timer_kind == SLEEP and orjson.loads(event.document).get("number") == number)

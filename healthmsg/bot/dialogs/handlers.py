@@ -63,13 +63,11 @@ class Dialogs:
 
         Raises:
             DialogOpenError: one is open for this chat and user. Nothing was begun.
-            InvalidInputError: the user is not the other side of that conversation, or no member of that group
-                chat. Nothing was begun.
-            CallError: the service was asked for that, and did not say.
             ConfigurationError: the bot has no such dialog.
             NotKeptError: an argument or answer cannot be kept.
-            InvalidInputError: what is under a key of *answers* can be the answer to no question, such as
-                bytes or a set. Nothing was begun.
+            CallError: it could not be found out who is in the chat.
+            InvalidInputError: the user is not in this chat, or the service does not say so; or what is
+                under a key of *answers* can be the answer to no question, such as bytes. Nothing was begun.
         """
         chat, user_id = _place(to)
         return await self._engine.start(self._scope, dialog, chat, user_id, args, answers)

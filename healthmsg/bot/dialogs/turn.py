@@ -18,11 +18,12 @@ from healthmsg.bot.dialogs.registration import RegisteredDialog
 from healthmsg.bot.dialogs.replay import advance, begin, run_of
 from healthmsg.bot.dialogs.run import Finished, Run, Tools, Wanted
 from healthmsg.bot.dialogs.steps import SUSPENDED, HandOver, Raised, Restarted, Step
+from healthmsg.bot.failures import place_of
 from healthmsg.bot.store.effects import CloseDialog, Effect, PutDialog
 from healthmsg.bot.store.records import DialogRecord
 from healthmsg.errors import DialogHeldError
 from healthmsg.events import Event
-from healthmsg.log import log
+from healthmsg.log import class_name, log
 
 AGAIN: Final = timedelta(hours=1)
 """After how long a timer of a dialog that is held is looked at again."""
@@ -279,6 +280,20 @@ class Turn:
         if isinstance(step, Ask):
             return step.end(HandedOver, self.key)
         return SUSPENDED
+
+    async def hold_failed(self, failure: Exception) -> None:
+        """Hold the dialog, since its code has failed; the failure itself if it has not begun.
+
+        Raises:
+            DialogHeldError: most often.
+        """
+        record = await self.tools.store.dialog_of(self.record.id)
+        if record is None:
+            raise failure  # it has not begun: that is its handler's failure
+        self.record = record
+        place = place_of(failure, self.run.code.origin if self.run else None)
+        where = f" at {place[0]}:{place[1]}" if place is not None else ""
+        await self.hold("failed", f"its code fails with {class_name(failure)}{where}")
 
     async def hold(self, why: str, reason: str) -> NoReturn:
         """Hold the dialog: it sends nothing more, and the log says so to a person.
