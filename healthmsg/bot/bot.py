@@ -194,7 +194,7 @@ class Bot(AsyncOnly):
             job = Job(name or do.name, schedule, "dialog", do.name, address, user, answers or {})
         else:
             target = f"{do.__module__}.{getattr(do, '__qualname__', type(do).__name__)}"
-            if self._scheduled_handlers.setdefault(target, do) is not do:
+            if self._scheduled_handlers.setdefault(target, do) != do:
                 raise ConfigurationError(f"two scheduled functions are called {target}: rename one of them")
             self._timers.timer(None, Filter(calls(target)))(do)
             job = Job(name or target, schedule, "handler", target, address, user)
@@ -246,7 +246,7 @@ class Bot(AsyncOnly):
         self._provided.add(client, Client)
         self._provided.add(self, Bot)
         self._provided.add_maker(Dialogs, lambda scope: Dialogs(running.engine, scope))
-        dispatcher = Dispatcher([self._router, self._timers], self._provided, help=self._help)
+        dispatcher = Dispatcher([self._timers, self._router], self._provided, help=self._help)
         self._check_dialogs()
         running.set_up(dispatcher, partial(self._engine, store, running), self._timetable)
         return running
@@ -388,6 +388,7 @@ class Bot(AsyncOnly):
         """
         running = self._require_running()
         engine = running.engine
+        engine.registry.require(request.dialog)
         chat, user = await running.places.of(request.chat, request.user)
         started = await engine.start_outside(request.dialog, chat, user, request.answers, _BEGINS_WITHIN)
         return StartedDialog(*started)

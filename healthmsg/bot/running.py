@@ -268,6 +268,8 @@ class Running:
                 job = None
             if job is None:
                 raise ParkThis("its timer was not set by a schedule of this version")
+            if job.do == "handler" and not self._timetable.has_handler(job.target):
+                raise ParkThis(f"the function of its schedule is no longer in the code: {job.target}")
             if job.do == "dialog":
                 return await self._dispatcher.handle(scope, partial(self._start_scheduled, job))
             if job.chat is not None and job.user:

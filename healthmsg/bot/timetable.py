@@ -96,6 +96,10 @@ class Timetable:
             )
         self._jobs[key] = job
 
+    def has_handler(self, target: str) -> bool:
+        """Return whether a function of this name is in the code."""
+        return any(job.do == "handler" and job.target == target for job in self.jobs())
+
     def jobs(self) -> Iterable[Job]:
         """Return all of them."""
         return self._jobs.values()
@@ -106,9 +110,11 @@ class Timetable:
         effects, too_late = list[Effect](), list[str]()
         wanted = dict(self._with_ids(event_key))
         for timer_id, job in wanted.items():
-            due = _first_due(job.schedule, now)
-            timer = job.timer(timer_id, IN_CODE, due or NEVER)
             before = known.get(timer_id)
+            due = _first_due(job.schedule, now)
+            if before is not None and before.due <= now and not _is_moved(job.schedule, now):
+                due = before.due  # it was due while the bot was down: that is caught up, whatever was changed
+            timer = job.timer(timer_id, IN_CODE, due or NEVER)
             if before is not None and evolve(before, due=timer.due) == timer:
                 continue
             effects.append(PutTimer(timer))
@@ -206,6 +212,11 @@ def _first_due(schedule: At | Every, now: datetime) -> datetime | None:
     if isinstance(schedule, At):
         return schedule.moment if schedule.moment >= now - MOST_LATE else None
     return schedule.next_after(now)
+
+
+def _is_moved(schedule: At | Every, now: datetime) -> bool:
+    """Return whether the only moment of a schedule is still to come."""
+    return isinstance(schedule, At) and schedule.moment > now
 
 
 def _text(chat: ChatAddress | None) -> str:

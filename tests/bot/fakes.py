@@ -9,7 +9,14 @@ from attrs import define, evolve, field
 from healthmsg.bot.content import Content
 from healthmsg.bot.store import effects
 from healthmsg.bot.store.effects import Effect, Watchers
-from healthmsg.bot.store.records import DialogRecord, ParkedEvent, StepRecord, TimerRecord, Waiting
+from healthmsg.bot.store.records import (
+    TIMERS_OF_STEPS,
+    DialogRecord,
+    ParkedEvent,
+    StepRecord,
+    TimerRecord,
+    Waiting,
+)
 from healthmsg.errors import CallError, DeliveryUnknownError, ReplyNotSentError
 from healthmsg.events import Event
 from healthmsg.gateway.inbox.event_rows import chat_of
@@ -153,7 +160,7 @@ class FakeStore:
             case effects.CancelTimer(timer_id):
                 self.timers.pop(timer_id, None)
             case effects.CancelTimers(dialog_id):
-                self._cancel(dialog_id)
+                self._cancel(dialog_id, TIMERS_OF_STEPS)
             case effects.Fire(timer_id, event, again):
                 if self.timers.pop(timer_id, None) is not None:
                     self.add(event)
@@ -165,9 +172,10 @@ class FakeStore:
             if owner == dialog and step >= number:
                 del self.step_records[owner, step]
 
-    def _cancel(self, dialog: str) -> None:
+    def _cancel(self, dialog: str, kinds: Sequence[str] | None = None) -> None:
         for one in [timer for timer in self.timers.values() if timer.dialog == dialog]:
-            del self.timers[one.id]
+            if kinds is None or one.kind in kinds:
+                del self.timers[one.id]
 
 
 @define(eq=False)

@@ -57,7 +57,7 @@ async def test_what_is_overdue_at_the_start_fires_once_the_earliest_first() -> N
     first = seen[0]
     assert isinstance(first, TimerDue)
     assert (first.due, first.received_at, first.document) == (ago[1], clock.now(), '{"n":1}')
-    assert (first.user_id, first.dialog, first.timer_kind) == ("u1", "d1", "reminder")
+    assert (first.user_id, first.dialog, first.timer_kind) == ("u1", "d1", "remind")
     assert first.chat is not None
     assert first.chat.text == "conversations/c1"
 

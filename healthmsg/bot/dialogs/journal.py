@@ -10,7 +10,7 @@ from typing import Final
 from attrs import define, evolve, field, frozen
 
 from healthmsg.bot.store.effects import CancelTimer, Effect, PutStep
-from healthmsg.bot.store.records import StepRecord
+from healthmsg.bot.store.records import TIMERS_OF_STEPS, StepRecord
 
 MOST_STEPS: Final = 1000
 _NO_STEP: Final = "-"
@@ -31,7 +31,7 @@ _KEPT: Final = "-kept/"
 EFFECTS: Final = frozenset({SAY, ONCE, HAND_OVER})
 """What others have seen of a dialog. It cannot be undone."""
 _FIRST: Final = 100
-TIMERS: Final = ("remind", "timeout", SLEEP)
+TIMERS: Final = TIMERS_OF_STEPS
 
 
 @frozen

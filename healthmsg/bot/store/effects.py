@@ -92,7 +92,7 @@ class CancelTimer:
 
 @frozen
 class CancelTimers:
-    """All timers of a dialog are deleted."""
+    """All timers of a dialog's steps are deleted. What was asked of it from outside stays."""
 
     dialog: str
 

@@ -1,7 +1,7 @@
 """What a bot's store holds, as values."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 
 from attrs import define, field, frozen
 
@@ -58,6 +58,10 @@ class StepRecord:
     """JSON; `None`: it is open, such as a question that has been asked."""
     event: str | None = field(default=None, repr=False)
     """The hash of the id of the event that completed it: it is not taken twice."""
+
+
+TIMERS_OF_STEPS: Final = ("remind", "timeout", "sleep")
+"""The kinds of timers that a step of a dialog sets. Its others are what was asked of it from outside."""
 
 
 @frozen

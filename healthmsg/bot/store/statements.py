@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
+from healthmsg.bot.store.records import TIMERS_OF_STEPS
 from healthmsg.database.rows import FIRST_TEXTS, big_number_at, in_one_row, moment_at, text_at
 from healthmsg.database.tables import DIALOG_STEPS, DIALOGS, INBOX, TIMERS
 
@@ -113,6 +114,9 @@ TIMER: Final[Select[Any]] = in_one_row(select(*TIMER_ROW).where(_T.id == bindpar
 NEXT_DUE: Final[Select[Any]] = in_one_row(select(func.min(_T.due)))
 CANCEL: Final[Delete] = delete(TIMERS).where(_T.id.in_(FIRST_TEXTS))
 CANCEL_ALL: Final[Delete] = delete(TIMERS).where(_T.dialog.in_(FIRST_TEXTS))
+CANCEL_OF_STEPS: Final[Delete] = CANCEL_ALL.where(
+    _T.kind.in_([literal_column(f"'{kind}'") for kind in TIMERS_OF_STEPS])
+)
 # Not where it was set again meanwhile, for another moment.
 TAKE: Final[Delete] = CANCEL.where(_T.due.in_(select(moment_at(1))))
 

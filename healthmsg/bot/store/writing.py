@@ -144,7 +144,7 @@ def _deletes(effect: Effect) -> Sequence[Write]:
         case effects.CancelTimer(timer):
             return [_write(statements.CANCEL, (storable(timer),))]
         case effects.CancelTimers(dialog):
-            return [_write(statements.CANCEL_ALL, (storable(dialog),))]
+            return [_write(statements.CANCEL_OF_STEPS, (storable(dialog),))]
         case _:
             raise InvalidInputError(f"{type(effect).__name__} is no effect of a bot's store")
 

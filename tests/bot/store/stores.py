@@ -42,7 +42,7 @@ def step(number: int, key: str = "Wat is uw naam?", value: str | None = None, of
 
 
 def timer(name: str, due: datetime = NOW, of: str | None = "d1") -> TimerRecord:
-    return TimerRecord(name, due, CHAT, "u1", of, "reminder", '{"n":1}')
+    return TimerRecord(name, due, CHAT, "u1", of, "remind", '{"n":1}')
 
 
 def due(one: TimerRecord) -> TimerDue:

@@ -263,8 +263,10 @@ async def test_timers_are_due_the_earliest_first(target: str) -> None:
         assert await store.due(NOW + HOUR, 1) == [early]
         await store.commit(PutTimer(timer("b", NOW + HOUR * 3)), CancelTimer("a"), CancelTimer("none"))
         assert await store.due(NOW + HOUR * 3, 9) == [later, timer("b", NOW + HOUR * 3)]
+        asked = evolve(timer("b", NOW + HOUR * 3), kind="stop")
+        await store.commit(PutTimer(asked), PutTimer(timer("d", NOW + HOUR * 4)))
         await store.commit(CancelTimers("d1"))
-        assert await store.due(NOW + HOUR * 3, 9) == [later]
+        assert await store.due(NOW + HOUR * 5, 9) == [later, asked]
 
 
 async def test_the_timers_of_a_kind_are_told_from_all_others(target: str) -> None:
