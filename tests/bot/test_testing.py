@@ -10,6 +10,7 @@ from shutil import copyfile
 
 import pytest
 
+from healthmsg.bot.people import Patient
 from healthmsg.bot.testing import BotTest, VirtualClock, _copy_as_it_is
 from healthmsg.events import Event, MessageCreated, QuestionAnswered, VerificationAccepted
 from healthmsg.files import UploadFile
@@ -113,10 +114,12 @@ async def test_in_a_group_the_text_arrives_and_members_see_the_reply() -> None:
 
 async def test_time_stands_still_and_what_is_due_happens_at_its_moment_when_it_goes_by() -> None:
     reminded = []
+    talks, heard = list[Patient](), asyncio.Event()
 
     async def remind(bot: FakeBot, event: Event) -> None:
         if isinstance(event, MessageCreated):
             began = bot.now()
+            heard.set()
             for hours in (1, 3):
                 await bot.wait_until(began + timedelta(hours=hours))
                 reminded.append(bot.now())
@@ -124,8 +127,11 @@ async def test_time_stands_still_and_what_is_due_happens_at_its_moment_when_it_g
     clock = VirtualClock(datetime(2026, 3, 29, 0, 30, tzinfo=UTC))
     waiting = clock.now()
 
-    async def idle_but_for_waits(self: FakeBot) -> None:
-        await asyncio.sleep(0.01)
+    async def idle_but_for_waits(_: FakeBot) -> None:
+        if any(one.talk.messages for one in talks):
+            await heard.wait()
+        for _turn in range(20):  # those of the event loop in which the handler goes on
+            await asyncio.sleep(0)
 
     class Bot(FakeBot):
         idle = idle_but_for_waits
@@ -135,6 +141,7 @@ async def test_time_stands_still_and_what_is_due_happens_at_its_moment_when_it_g
 
     async with BotTest(make, clock=clock) as bot_test:
         an = bot_test.patient("An")
+        talks.append(an)
         await an.says("herinner mij")
         assert (clock.now(), reminded) == (waiting, [])
 
