@@ -101,7 +101,7 @@ class ChatQueues:
         """Take an event that was read from the disk, in order."""
         key = _key_of(waiting)
         chat = self._chats.get(key)
-        if chat is None:
+        if chat is None:  # as `_chat` does: written out, since this runs for each event
             chat = self._chats[key] = _Chat()
         if chat.is_on_disk or chat.not_before is not None or len(chat.queue) >= MOST_OF_A_CHAT:
             chat.is_on_disk = True
@@ -189,7 +189,7 @@ class ChatQueues:
             self._wait(key, chat, not_before)
         elif chat.queue:
             self._ready.append(key)
-        elif chat.is_on_disk:
+        elif chat.is_on_disk:  # as `_settle` does: a chat that was busy waits for no moment
             self.to_read[key] = None
         else:
             del self._chats[key]

@@ -315,7 +315,7 @@ class Running:
             )
         )
 
-    # --- who and where
+    # --- who
 
     async def identities(self, user_id: str) -> tuple[Sequence[IdentityProvider], Sequence[Verification]]:
         """Return with what a user can still be verified, and with what they are."""
