@@ -23,10 +23,12 @@ from healthmsg.errors import (
     Outcome,
 )
 from healthmsg.events import QuestionAnswered
+from healthmsg.gateway.stream import EventsState
 from healthmsg.models import Option, Question
 from healthmsg.sandbox import Sandbox
 from tests.bulk.journal_runs import sent
 from tests.bulk.sources import chats
+from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left_behind")
 
@@ -74,7 +76,9 @@ async def test_the_event_of_the_answer_leads_to_the_message(
 ) -> None:
     (chat,) = chats(sandbox, 1)
     (result,) = await sent(client, asking(chat), journal=file)
-    async with client.events() as events, knowing(("visit", file)) as found:
+    async with client.events(settle=0.1) as events, knowing(("visit", file)) as found:
+        # A new stream begins with what happens once it is in place: an earlier answer is none of its events.
+        await until(lambda: events.state is EventsState.LIVE)
         sandbox.answer(None, result.message_id or "", "no")
         async for event in events:
             if isinstance(event, QuestionAnswered):
