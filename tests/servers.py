@@ -142,7 +142,7 @@ class Server:
             writer.close()
 
     async def until(self, is_so: Callable[[Self], bool]) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not is_so(self):  # noqa: ASYNC110 - what is waited for has no event
                 await asyncio.sleep(0.001)
 

@@ -73,7 +73,7 @@ class Work:
             self.running.discard(event.id)
 
     async def until(self, condition: Callable[[], object]) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not condition():  # noqa: ASYNC110 - turns of the loop, of which there are few
                 await asyncio.sleep(0)
 
@@ -89,7 +89,7 @@ async def working(**options: object) -> AsyncIterator[Work]:
     try:
         yield work
         work.loop.drain()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await task
     finally:
         task.cancel()
