@@ -23,6 +23,7 @@ from healthmsg.errors import (
     Outcome,
 )
 from healthmsg.events import QuestionAnswered
+from healthmsg.gateway.stream import EventsState
 from healthmsg.models import Option, Question
 from healthmsg.sandbox import Sandbox
 from tests.bulk.journal_runs import sent
@@ -74,7 +75,10 @@ async def test_the_event_of_the_answer_leads_to_the_message(
 ) -> None:
     (chat,) = chats(sandbox, 1)
     (result,) = await sent(client, asking(chat), journal=file)
-    async with client.events() as events, knowing(("visit", file)) as found:
+    async with client.events(settle=0.1) as events, knowing(("visit", file)) as found:
+        # A new stream begins with what happens from now on: an answer before it is in place is none of its events.
+        while events.state is not EventsState.LIVE:
+            await asyncio.sleep(0.01)
         sandbox.answer(None, result.message_id or "", "no")
         async for event in events:
             if isinstance(event, QuestionAnswered):
