@@ -21,6 +21,7 @@ from healthmsg.bot.sending import KnownMessage
 from healthmsg.bot.signals import ParkThis, RetryLater
 from healthmsg.bot.store.effects import Effect
 from healthmsg.bot.targets import Compiler, ErrorTarget, Table, Target, of_kind
+from healthmsg.bot.within import CURRENT
 from healthmsg.errors import (
     ClientClosedError,
     ClientUsageError,
@@ -480,6 +481,7 @@ async def _tell(chosen: ErrorTarget, scope: Scope, failure: Exception) -> Sequen
     own = scope.for_error()
     own.error = failure
     own.incoming = _again(scope.incoming, own)
+    CURRENT.set(own)
     try:
         await chosen.calls[type(own.incoming)](own, own.incoming)
     except (RetryLater, ParkThis):

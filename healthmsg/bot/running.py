@@ -20,6 +20,7 @@ from healthmsg.bot.dialogs.journal import open_question
 from healthmsg.bot.dispatch import Dispatcher
 from healthmsg.bot.outbox import Outbox
 from healthmsg.bot.places import Places
+from healthmsg.bot.scheduling import Schedules
 from healthmsg.bot.scope import Scope, Services
 from healthmsg.bot.signals import ParkThis, RetryLater
 from healthmsg.bot.store.effects import Effect
@@ -29,6 +30,7 @@ from healthmsg.bot.surface import BotStats, Handled, HowItEnded, Seams, step_of
 from healthmsg.bot.targets import Target
 from healthmsg.bot.timetable import ASKED_FOR, IN_CODE, Job, Timetable, following, job_of
 from healthmsg.bot.watchdog import Watchdog
+from healthmsg.bot.within import CURRENT
 from healthmsg.bot.work import WorkLoop
 from healthmsg.bulk.reconcile import SETTLE as REPLY_SETTLE
 from healthmsg.bulk.reconcile import my_id
@@ -118,6 +120,11 @@ class Running:
     def replies(self) -> "Outbox | _Stepping":
         """What handlers and dialogs reply through."""
         return self._replies
+
+    @property
+    def schedules(self) -> Schedules:
+        """What is set while it runs."""
+        return Schedules(self.store, self.places, self._clock)
 
     @property
     def engine(self) -> DialogEngine:
@@ -237,6 +244,7 @@ class Running:
         began = time.perf_counter()
         scope = Scope(event, self._services)
         scope.task = asyncio.current_task()
+        CURRENT.set(scope)
         ended: HowItEnded | None = None
         reason = ""
         try:

@@ -571,7 +571,7 @@ async def _take_back_cancelling(task: "asyncio.Task[object]") -> None:
 
 def _event_of(timer: TimerRecord, now: datetime) -> TimerDue:
     return TimerDue(
-        id=f"timer/{timer.id}/{timer.due.astimezone(UTC).isoformat()}",
+        id=timer.event_id,
         received_at=now,
         timer=timer.id,
         due=timer.due,

@@ -81,6 +81,9 @@ class PutTimer:
     """A timer is set, or set again."""
 
     timer: TimerRecord
+    is_new: bool = False
+    """Whether one that is there stays as it is, and one that has fired is not set again. If another one has
+    this id, all that is committed with it is refused."""
 
 
 @frozen

@@ -111,6 +111,7 @@ DUE: Final[Select[Any]] = in_one_row(
 )
 TIMERS_OF_KIND: Final[Select[Any]] = in_one_row(select(*TIMER_ROW).where(_T.kind == bindparam("kind")))
 TIMER: Final[Select[Any]] = in_one_row(select(*TIMER_ROW).where(_T.id == bindparam("id")))
+IS_KNOWN: Final[Select[Any]] = in_one_row(select(func.count()).where(_I.id == bindparam("id")))
 NEXT_DUE: Final[Select[Any]] = in_one_row(select(func.min(_T.due)))
 CANCEL: Final[Delete] = delete(TIMERS).where(_T.id.in_(FIRST_TEXTS))
 CANCEL_ALL: Final[Delete] = delete(TIMERS).where(_T.dialog.in_(FIRST_TEXTS))
@@ -159,6 +160,8 @@ class Puts:
     dialogs: Insert
     steps: Insert
     timers: Insert
+    new_timers: Insert
+    """Leaves alone what is there, or has become an event, whose hash is the last of each row."""
 
     @classmethod
     @cache
@@ -173,4 +176,9 @@ class Puts:
             replaced = {column.name: made.excluded[column.name] for column in values if column not in keys}
             return made.on_conflict_do_update(index_elements=keys, set_=replaced)
 
-        return cls(put(DIALOGS, _DIALOG), put(DIALOG_STEPS, _STEP), put(TIMERS, _TIMER))
+        has_fired = select(_I.sequence).where(_I.id == text_at(len(_TIMER))).exists()
+        new = insert(TIMERS).from_select(list(_TIMER), select(*_TIMER.values()).where(~has_fired))
+        return cls(
+            *(put(DIALOGS, _DIALOG), put(DIALOG_STEPS, _STEP), put(TIMERS, _TIMER)),
+            new.on_conflict_do_nothing(index_elements=[_T.id]),
+        )
