@@ -146,8 +146,10 @@ class Bot(AsyncOnly):
     ) -> None:
         """Have a dialog started, or a handler called, once, at a moment.
 
-        It is known after a restart by its name, which is made of the function's unless given. One that was
-        due while the bot was down is done at the start; the handler's `TimerDue` says when it was due.
+        It is known after a restart by its name, which is made of the function's unless given. If only that
+        is changed, it stays the same, and is not due again. One that was due while the bot was down is done
+        at the start; the handler's `TimerDue` says when it was due. A dialog that meets an open one of its
+        chat and user is parked: `healthmsg bot retry` begins it later.
 
         Raises:
             InvalidInputError: the moment has no time zone, or a dialog has neither chat nor user.
@@ -170,7 +172,8 @@ class Bot(AsyncOnly):
         """Have a dialog started, or a handler called, again and again: `bot.every("08:30", WORKDAYS, do=…)`.
 
         `times`, `weekdays`, `exclude` and `tz` are as `healthmsg.bot.schedule.every` has them. However often
-        it was due while the bot was down, it is done once at the start.
+        it was due while the bot was down, it is done once at the start. So it is after its last run, if it
+        was due again while that went on: it never runs beside itself. All else is as for `at`.
 
         Raises:
             InvalidInputError: one of them cannot be right, or a dialog has neither chat nor user.

@@ -113,6 +113,12 @@ class Dispatcher:
         """All commands, in their order."""
         return [one for target in self._messages.commands for one in target.commands]
 
+    @property
+    def longest_wait(self) -> timedelta:
+        """For how long an event waits at most before it is handled again."""
+        retries = [DEFAULT_RETRY, *(one.retry for some in self._errors for one in some)]
+        return max(_UNTIL_THEN, *(retry.longest for retry in retries))
+
     def _add_help(self, help_: Help) -> None:
         entries = [
             Entry(one, target.conditions) for target in self._messages.commands for one in target.commands

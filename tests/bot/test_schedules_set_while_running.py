@@ -21,13 +21,15 @@ router = Router()
 FAILURES: list[Exception] = []
 DEADLY: list[Callable[[], None]] = []
 """Called when a reminder was asked for: they end the process."""
+LATER: list[Callable[[], None]] = []
+"""Called in the step after that of `d.once`."""
 IDS: list[str] = []
 SEEN: list[object] = []
 
 
 @pytest.fixture(autouse=True)
 def fresh() -> None:
-    for noted in (FAILURES, DEADLY, IDS, SEEN):
+    for noted in (FAILURES, DEADLY, LATER, IDS, SEEN):
         noted.clear()
 
 
@@ -54,6 +56,22 @@ async def in_an_hour(bot: Bot, user: str, wanted: str | None = None) -> None:
 async def remind(message: IncomingMessage, bot: Bot) -> None:
     await in_an_hour(bot, message.user_id or "")
     await message.reply("Goed.")
+    if FAILURES:
+        raise FAILURES.pop()
+
+
+failing = Router()
+router.include(failing)
+
+
+@failing.message(text("mislukt"))
+async def fails(message: IncomingMessage) -> None:
+    raise KeyError
+
+
+@failing.error(KeyError, retry=None)
+async def remind_instead(message: IncomingMessage, bot: Bot) -> None:
+    await in_an_hour(bot, message.user_id or "")
     if FAILURES:
         raise FAILURES.pop()
 
@@ -85,7 +103,14 @@ async def two_with_one_id(message: IncomingMessage, bot: Bot) -> None:
 @router.dialog
 async def by_once(d: Dialog, bot: Bot) -> None:
     await d.once(partial(in_an_hour, bot, d.user_id))
+    await d.once(die_later)
     await d.say("Gepland.")
+
+
+async def die_later() -> None:
+    if LATER:
+        LATER.pop()()
+        await asyncio.sleep(0)
 
 
 @router.message(text("once"))
@@ -162,6 +187,30 @@ async def test_a_handler_that_fails_for_good_sets_nothing_until_it_is_taken_up_a
     assert await bot_test.bot.retry(None) == 1
     await bot_test.advance(hours=2)
     assert reminders(an) == 1
+
+
+async def test_what_a_step_has_set_outlives_the_process_before_its_event_has_ended(
+    healthmsg_bot: StartBot,
+) -> None:
+    bot_test = await healthmsg_bot(router)
+    an = bot_test.patient("An")
+    LATER.append(bot_test.kill)
+    await an.says("once")
+    await bot_test.advance(hours=2)
+
+    assert (len(IDS), reminders(an)) == (1, 1)
+
+
+@pytest.mark.parametrize("failures", [0, 1])
+async def test_what_an_error_handler_has_set_is_set_if_that_ends_well(
+    healthmsg_bot: StartBot, failures: int
+) -> None:
+    bot_test = await healthmsg_bot(router, allow_parked=True)
+    an = bot_test.patient("An")
+    FAILURES[:] = [ValueError()] * failures
+    await an.says("mislukt")
+    await bot_test.advance(hours=2)
+    assert reminders(an) == 1 - failures
 
 
 async def test_what_a_handler_has_set_it_can_look_up_and_cancel(healthmsg_bot: StartBot) -> None:

@@ -87,6 +87,15 @@ class PutTimer:
 
 
 @frozen
+class MoveTimer:
+    """A timer is due at another moment, if it is there and still due at this one."""
+
+    timer: str
+    due: datetime
+    to: datetime
+
+
+@frozen
 class CancelTimer:
     """A timer is deleted, if it is there."""
 
@@ -107,7 +116,7 @@ class Fire:
     timer: str
     event: Event
     again: TimerRecord | None = None
-    """The timer that follows it."""
+    """The timer that follows it. Then it becomes none while its last event waits: that stands for both."""
 
 
 Effect = (
@@ -121,6 +130,7 @@ Effect = (
     | PutStep
     | ForgetSteps
     | PutTimer
+    | MoveTimer
     | CancelTimer
     | CancelTimers
     | Fire

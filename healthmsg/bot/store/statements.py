@@ -72,6 +72,9 @@ WAITING: Final[Select[Any]] = in_one_row(_WAITING)
 WAITING_IN: Final[Select[Any]] = in_one_row(
     _WAITING.where(_I.chat == bindparam("chat"), _I.sequence <= bindparam("until"))
 )
+BODIES_WAITING_IN: Final[Select[Any]] = in_one_row(
+    select(_I.body).where(_I.state == _NEW, _I.chat == bindparam("chat"))
+)
 CRASHED: Final[Select[Any]] = in_one_row(
     select(*WAITING_ROW).where(_I.state == _NEW, _I.crashes > _ZERO).order_by(_I.sequence)
 )
@@ -120,6 +123,9 @@ CANCEL_OF_STEPS: Final[Delete] = CANCEL_ALL.where(
 )
 # Not where it was set again meanwhile, for another moment.
 TAKE: Final[Delete] = CANCEL.where(_T.due.in_(select(moment_at(1))))
+MOVE: Final[Update] = (
+    update(TIMERS).where(_T.id == text_at(0), _T.due == moment_at(1)).values(due=moment_at(2))
+)
 
 # --- rows that are added or replaced
 

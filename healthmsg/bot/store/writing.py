@@ -22,7 +22,8 @@ from healthmsg.bot.store.rows import (
 )
 from healthmsg.database.quick import answer, change
 from healthmsg.errors import InvalidInputError
-from healthmsg.events import TimerDue
+from healthmsg.events import Event, TimerDue
+from healthmsg.gateway.inbox.event_rows import chat_of, event_of
 from healthmsg.gateway.inbox.sql import SqlInbox
 from healthmsg.gateway.inbox.statements import LAST_SEQUENCE
 
@@ -97,7 +98,7 @@ class EffectWriter:
             case effects.Unpark(sequence):
                 return [partial(_unpark, sequence, self.inbox.take_number())]
             case _:
-                return _of_event(effect, now) or _deletes(effect)
+                return _of_event(effect, now) or _of_others(effect)
 
     def _put_timer(self, effect: effects.PutTimer) -> Write:
         row = row_of_timer(effect.timer)
@@ -115,11 +116,21 @@ class EffectWriter:
         def fire(connection: Connection) -> None:
             if change(connection, statements.TAKE, {"rows": [row]}) == 0:
                 return
-            self.inbox.write_events(connection, numbered)
+            if again is None or not _waits(connection, event):
+                self.inbox.write_events(connection, numbered)
             if again is not None:
                 change(connection, self.puts.timers, {"rows": [again]})
 
         return fire
+
+
+def _waits(connection: Connection, event: Event) -> bool:
+    """Return whether an event of the same timer waits in the inbox, and has not begun."""
+    bodies = answer(connection, statements.BODIES_WAITING_IN, {"chat": chat_of(event)})
+    waiting = (event_of(body) for (body,) in bodies)
+    return isinstance(event, TimerDue) and any(
+        isinstance(one, TimerDue) and one.timer == event.timer for one in waiting
+    )
 
 
 def _is_like_what_is_there(connection: Connection, timer: TimerRecord) -> bool:
@@ -147,13 +158,15 @@ def _unpark(sequence: int, number: int | None, connection: Connection) -> None:
     change(connection, statements.UNPARK, {"rows": [(sequence, number)]})
 
 
-def _deletes(effect: Effect) -> Sequence[Write]:
+def _of_others(effect: Effect) -> Sequence[Write]:
     match effect:
         case effects.CloseDialog(dialog):
             whole = (statements.FORGET_DIALOG, statements.CANCEL_ALL)
             return [*(_write(one, (storable(dialog),)) for one in whole), _forget(dialog, 0)]
         case effects.ForgetSteps(dialog, number):
             return [_forget(dialog, number)]
+        case effects.MoveTimer(timer, due, to):
+            return [_write(statements.MOVE, (storable(timer), moment_of(due), moment_of(to)))]
         case effects.CancelTimer(timer):
             return [_write(statements.CANCEL, (storable(timer),))]
         case effects.CancelTimers(dialog):
