@@ -3,12 +3,11 @@
 import asyncio
 import os
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from datetime import datetime, time
 from functools import partial
 from types import TracebackType
 from typing import Any, Final, Literal, Self
-from uuid import uuid4
 
 from healthmsg.aio import AsyncOnly
 from healthmsg.bot.arguments import Provided
@@ -24,8 +23,7 @@ from healthmsg.bot.filters import Filter
 from healthmsg.bot.helping import Help
 from healthmsg.bot.router import Router
 from healthmsg.bot.running import Running, ended_by_signals
-from healthmsg.bot.schedule import AMSTERDAM, EVERY_DAY, At, Days, Every, at, every, schedule_from_dict
-from healthmsg.bot.store.effects import CancelTimer
+from healthmsg.bot.schedule import AMSTERDAM, EVERY_DAY, At, Days, Every, at, every
 from healthmsg.bot.store.records import DialogRecord, ParkedEvent
 from healthmsg.bot.store.store import BotStore
 from healthmsg.bot.surface import (
@@ -38,12 +36,12 @@ from healthmsg.bot.surface import (
     StartedDialog,
     StoredDialogs,
 )
-from healthmsg.bot.timetable import ASKED_FOR, Job, Timetable, calls, job_of, set_while_running
+from healthmsg.bot.timetable import Job, Timetable, calls
 from healthmsg.bulk.journal import JournalMessage
 from healthmsg.bulk.models import JournalTarget
 from healthmsg.client import Client
 from healthmsg.environment import Environment
-from healthmsg.errors import CallError, ConfigurationError, InvalidInputError
+from healthmsg.errors import ConfigurationError, InvalidInputError
 from healthmsg.ids import ChatAddress
 from healthmsg.json_text import JSONObject
 
@@ -148,8 +146,10 @@ class Bot(AsyncOnly):
     ) -> None:
         """Have a dialog started, or a handler called, once, at a moment.
 
-        It is known after a restart by its name, which is made of the function's unless given. One that was
-        due while the bot was down is done at the start; the handler's `TimerDue` says when it was due.
+        It is known after a restart by its name, which is made of the function's unless given. If only that
+        is changed, it stays the same, and is not due again. One that was due while the bot was down is done
+        at the start; the handler's `TimerDue` says when it was due. A dialog that meets an open one of its
+        chat and user is parked: `healthmsg bot retry` begins it later.
 
         Raises:
             InvalidInputError: the moment has no time zone, or a dialog has neither chat nor user.
@@ -172,7 +172,8 @@ class Bot(AsyncOnly):
         """Have a dialog started, or a handler called, again and again: `bot.every("08:30", WORKDAYS, do=…)`.
 
         `times`, `weekdays`, `exclude` and `tz` are as `healthmsg.bot.schedule.every` has them. However often
-        it was due while the bot was down, it is done once at the start.
+        it was due while the bot was down, it is done once at the start. So it is after its last run, if it
+        was due again while that went on: it never runs beside itself. All else is as for `at`.
 
         Raises:
             InvalidInputError: one of them cannot be right, or a dialog has neither chat nor user.
@@ -412,50 +413,44 @@ class Bot(AsyncOnly):
         """
         return await self._require_running().engine.take_back_by_id(dialog_id)
 
-    async def schedule(self, request: DialogRequest, schedule: Mapping[str, object]) -> Scheduled:
+    async def schedule(
+        self,
+        request: DialogRequest,
+        schedule: Mapping[str, object],
+        *,
+        schedule_id: str | None = None,
+        replace: bool = False,
+    ) -> Scheduled:
         """Have a dialog started later; `schedule` is as `schedule_from_dict` reads it.
 
         A moment that has passed is due at once. Whether the user is in the chat is proven when it is due, and
         now if the service says so.
 
+        In a handler it is set together with the end of the event: once, however often the event is handled,
+        and not if that fails for good. Elsewhere it is set at once, and a call that is repeated needs a
+        *schedule_id* of its own: if the same is set under it, or has happened, nothing is set again, and
+        another one is refused, unless it is to *replace* that one. An id has letters, digits and `. _ : ~ -`,
+        and says nothing of a patient. What comes back has no `due` where it has happened already.
+
         Raises:
             InvalidInputError: it will never be due, is not of that form, names neither a chat nor a user, or
-                a user who is not in that chat.
+                a user who is not in that chat; or its id is that of another one. Nothing was changed.
         """
         running = self._require_running()
-        job = Job(
-            request.dialog,
-            schedule_from_dict(schedule),
-            "dialog",
-            request.dialog,
-            request.chat,
-            request.user,
-            dict(request.answers),
-        )
         running.engine.registry.require(request.dialog)
-        number = uuid4().hex
-        put = set_while_running(job, number, self._clock.now())
-        if request.chat is not None and request.user:
-            with suppress(CallError):
-                await running.places.prove(request.chat, request.user)
-        await running.store.commit(put)
-        return Scheduled(number, request, job.schedule.to_dict(), put.timer.due)
+        return await running.schedules.set(request, schedule, schedule_id, replace=replace)
 
     async def scheduled(self, schedule_id: str) -> Scheduled | None:
         """Return what `schedule` has set and has not happened; `None`: there is none with this id."""
-        timer = await self._require_running().store.timer(f"{ASKED_FOR}/{schedule_id}")
-        if timer is None:
-            return None
-        job = job_of(timer)
-        request = DialogRequest(dialog=job.target, user=job.user, chat=job.chat, answers=job.answers)
-        return Scheduled(schedule_id, request, job.schedule.to_dict(), timer.due)
+        return await self._require_running().schedules.find(schedule_id)
 
     async def unschedule(self, schedule_id: str) -> bool:
-        """Cancel it; return whether there was something to cancel."""
-        if await self.scheduled(schedule_id) is None:
-            return False
-        await self._require_running().store.commit(CancelTimer(f"{ASKED_FOR}/{schedule_id}"))
-        return True
+        """Cancel it at once; return whether it was there, and now does not begin.
+
+        False: there is none with this id, or it is begun already. Of a repeated one, what was due before
+        this begins all the same.
+        """
+        return await self._require_running().schedules.cancel(schedule_id)
 
 
 def _idle_client() -> Client:

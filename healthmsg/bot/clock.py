@@ -1,6 +1,7 @@
 """The time of day that a bot goes by."""
 
 import asyncio
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
@@ -15,13 +16,16 @@ class BotClock(Protocol):
         """Return the time of day, in UTC."""
 
     async def wait(self, until: datetime | None, changed: asyncio.Event) -> None:
-        """Wait until that moment, or until `changed` is set; with `None`, for the latter alone."""
+        """Wait until that moment, until `changed` is set, or until the clock was set back.
+
+        With `None` it is for `changed` alone.
+        """
 
 
 class SystemClock:
     """The clock of this machine.
 
-    After the machine has slept, or its clock was set, what is due by then is seen within 30 seconds.
+    After the machine has slept, or its clock was set, that is seen within 30 seconds.
     """
 
     def now(self) -> datetime:
@@ -29,13 +33,17 @@ class SystemClock:
         return datetime.now(UTC)
 
     async def wait(self, until: datetime | None, changed: asyncio.Event) -> None:
-        """Wait until that moment, or until `changed` is set; with `None`, for the latter alone."""
+        """Wait until that moment, until `changed` is set, or until the clock was set back.
+
+        With `None` it is for `changed` alone.
+        """
         if until is None:
             await changed.wait()
             return
-        while not changed.is_set() and (left := (until - self.now()).total_seconds()) > 0:
-            try:
-                async with asyncio.timeout(min(left, _LOOK_AGAIN)):
+        before = now = self.now()
+        while not changed.is_set() and before <= now < until:
+            before = now
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min((until - now).total_seconds(), _LOOK_AGAIN)):
                     await changed.wait()
-            except TimeoutError:
-                continue
+            now = self.now()

@@ -13,8 +13,9 @@ else needs `Authorization: Bearer …`; see `healthmsg.control.server` for what 
 | `DELETE /dialogs/{id}`: end it without a word            | 202 `{ending}`                        |
 | `POST /dialogs/{id}/take-back`: one that is held         | 202 `{taking_back}`                   |
 | `POST /schedule` the same, with `{at}`, or with          | 201 `{id, dialog, schedule, due}`     |
-| `{times, weekdays, exclude, tz}`                         | `at` may have passed: it begins then  |
-|                                                          | at once                               |
+| `{times, weekdays, exclude, tz}`; `{id}` makes it safe   | `at` may have passed: it begins then  |
+| to repeat, `{id, replace: true}` sets another one        | at once; `due` is null if it has      |
+| in its place                                             | happened                              |
 | `GET /schedule/{id}`, `DELETE /schedule/{id}`            | the same; `{cancelled}`               |
 | `POST /retry` `{sequence}` or `{all: true}`              | `{retried}`                           |
 | `POST /stop` `{when: "now" or "idle"}`                   | 202 `{stopping}`                      |
@@ -38,6 +39,7 @@ from healthmsg.log import class_name, log
 
 _OF_DIALOG: Final = frozenset({"dialog", "user", "chat", "answers"})
 _OF_SCHEDULE: Final = frozenset({"at", "times", "weekdays", "exclude", "tz"})
+_OF_SETTING: Final = frozenset({"id", "replace"})
 
 
 @define(eq=False)
@@ -127,11 +129,17 @@ class Control(AsyncOnly):
         return Answer({"taking_back": dialog}, 202)
 
     async def _schedule(self, asked: Asked) -> Answer:
-        document = await asked.document(_OF_DIALOG | _OF_SCHEDULE)
+        document = await asked.document(_OF_DIALOG | _OF_SCHEDULE | _OF_SETTING)
         schedule = {name: document[name] for name in document if name in _OF_SCHEDULE}
         if ("at" in schedule) == ("times" in schedule):
             raise Refusal(400, "invalid", "either at is needed, or times")
-        return Answer(_shown(await self._bot.schedule(_dialog(document), schedule)), 201)
+        schedule_id, replace = document.get("id"), document.get("replace", False)
+        if not isinstance(schedule_id, str | None) or not isinstance(replace, bool):
+            raise Refusal(400, "invalid", "id must be text, and replace true or false")
+        found = await self._bot.schedule(
+            _dialog(document), schedule, schedule_id=schedule_id, replace=replace
+        )
+        return Answer(_shown(found), 201)
 
     async def _scheduled(self, asked: Asked) -> Answer:
         found = await self._bot.scheduled(asked.parameter("id"))

@@ -21,6 +21,7 @@ from healthmsg.bot.sending import KnownMessage
 from healthmsg.bot.signals import ParkThis, RetryLater
 from healthmsg.bot.store.effects import Effect
 from healthmsg.bot.targets import Compiler, ErrorTarget, Table, Target, of_kind
+from healthmsg.bot.within import CURRENT
 from healthmsg.errors import (
     ClientClosedError,
     ClientUsageError,
@@ -111,6 +112,12 @@ class Dispatcher:
     def commands(self) -> Sequence[Command]:
         """All commands, in their order."""
         return [one for target in self._messages.commands for one in target.commands]
+
+    @property
+    def longest_wait(self) -> timedelta:
+        """For how long an event waits at most before it is handled again."""
+        retries = [DEFAULT_RETRY, *(one.retry for some in self._errors for one in some)]
+        return max(_UNTIL_THEN, *(retry.longest for retry in retries))
 
     def _add_help(self, help_: Help) -> None:
         entries = [
@@ -480,6 +487,7 @@ async def _tell(chosen: ErrorTarget, scope: Scope, failure: Exception) -> Sequen
     own = scope.for_error()
     own.error = failure
     own.incoming = _again(scope.incoming, own)
+    CURRENT.set(own)
     try:
         await chosen.calls[type(own.incoming)](own, own.incoming)
     except (RetryLater, ParkThis):

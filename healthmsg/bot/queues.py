@@ -2,12 +2,13 @@
 
 from collections import deque
 from collections.abc import Iterable
-from datetime import datetime
-from heapq import heappop, heappush
+from datetime import datetime, timedelta
+from heapq import heapify, heappop, heappush
 from typing import Final
 
 from attrs import define, field, frozen
 
+from healthmsg.bot.signals import LONGEST
 from healthmsg.bot.store.records import Waiting
 from healthmsg.events import Event
 from healthmsg.gateway.inbox.event_rows import chat_of
@@ -66,8 +67,9 @@ class _Chat:
 class ChatQueues:
     """Which events of which chats are in memory, in the order of each chat.
 
-    An event without a chat is a chat of its own. A chat that waits until a moment has nothing in memory. What
-    was read past, since its chat had enough in memory, is read again by the chat's name when that is empty.
+    An event without a chat is a chat of its own; so are those of a timer that has none. A chat that waits
+    until a moment has nothing in memory. What was read past, since its chat had enough in memory, is read
+    again by the chat's name when that is empty.
     """
 
     held: int = field(default=0, init=False)
@@ -75,6 +77,8 @@ class ChatQueues:
     to_read: dict[str, None] = field(factory=dict, init=False, repr=False)
     """Chats of which there is nothing in memory, and more on the disk."""
     dropped: int = field(default=0, init=False)
+    longest: timedelta = field(default=LONGEST, init=False)
+    """For how long an event may wait: one that seems to wait longer was put off while the clock was wrong."""
     _chats: dict[str, _Chat] = field(factory=dict, init=False, repr=False)
     _ready: "deque[str]" = field(factory=deque, init=False, repr=False)
     _moments: list[tuple[datetime, str]] = field(factory=list, init=False, repr=False)
@@ -106,7 +110,7 @@ class ChatQueues:
         if chat.is_on_disk or chat.not_before is not None or len(chat.queue) >= MOST_OF_A_CHAT:
             chat.is_on_disk = True
             return
-        if waiting.not_before is not None and waiting.not_before > now:
+        if waiting.not_before is not None and self.has_to_wait(waiting, now):
             chat.is_on_disk = True
             if chat.is_idle:
                 self._wait(key, chat, waiting.not_before)
@@ -144,6 +148,15 @@ class ChatQueues:
             self.add(one, now)
         chat.is_on_disk = chat.is_on_disk or not is_all
         self._settle(key, chat)
+
+    def has_to_wait(self, waiting: Waiting, now: datetime) -> bool:
+        """Return whether an event is put off."""
+        return waiting.not_before is not None and self._is_to_come(waiting.not_before, now)
+
+    def set_back(self, now: datetime) -> None:
+        """Let chats go on that wait for a moment of a clock that was wrong."""
+        self._moments = [(one if self._is_to_come(one, now) else now, key) for one, key in self._moments]
+        heapify(self._moments)
 
     def go_on(self, now: datetime) -> None:
         """Let chats go on that have waited until now."""
@@ -195,6 +208,9 @@ class ChatQueues:
             del self._chats[key]
 
     # --- helpers
+
+    def _is_to_come(self, moment: datetime, now: datetime) -> bool:
+        return timedelta() < moment - now <= self.longest
 
     def _chat(self, key: str) -> _Chat:
         chat = self._chats.get(key)

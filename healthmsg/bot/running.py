@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Final, Literal
 
@@ -20,6 +20,7 @@ from healthmsg.bot.dialogs.journal import open_question
 from healthmsg.bot.dispatch import Dispatcher
 from healthmsg.bot.outbox import Outbox
 from healthmsg.bot.places import Places
+from healthmsg.bot.scheduling import Schedules
 from healthmsg.bot.scope import Scope, Services
 from healthmsg.bot.signals import ParkThis, RetryLater
 from healthmsg.bot.store.effects import Effect
@@ -27,8 +28,9 @@ from healthmsg.bot.store.records import DialogRecord
 from healthmsg.bot.store.store import BotStore
 from healthmsg.bot.surface import BotStats, Handled, HowItEnded, Seams, step_of
 from healthmsg.bot.targets import Target
-from healthmsg.bot.timetable import ASKED_FOR, IN_CODE, Job, Timetable, following, job_of
+from healthmsg.bot.timetable import ASKED_FOR, IN_CODE, Job, Timetable, brought_forward, following, job_of
 from healthmsg.bot.watchdog import Watchdog
+from healthmsg.bot.within import CURRENT
 from healthmsg.bot.work import WorkLoop
 from healthmsg.bulk.reconcile import SETTLE as REPLY_SETTLE
 from healthmsg.bulk.reconcile import my_id
@@ -52,6 +54,8 @@ from healthmsg.log import class_name, log
 from healthmsg.models import IdentityProvider, SentMessage, Verification
 
 _AGAIN: Final = timedelta(seconds=30)
+_NOT_BEGUN: Final = "the scheduled dialog %(name)s has not begun: another one is open for its chat and user"
+_LATER: Final = "the scheduled dialog {} has not begun. {} Then `healthmsg bot retry` begins it"
 _AWAY_FOR: Final = 5.0
 """Seconds for which a bot that is to end waits for a service that is away."""
 
@@ -103,6 +107,8 @@ class Running:
         return WorkLoop(
             *(self.store, self._source, self._handle, self._clock),
             again=following,
+            set_back=self._bring_forward,
+            longest=lambda: self._dispatcher.longest_wait,
             most_crashes=self._seams.most_crashes,
             origins=lambda: self._dispatcher.origins,
             undo=self._undo,
@@ -118,6 +124,11 @@ class Running:
     def replies(self) -> "Outbox | _Stepping":
         """What handlers and dialogs reply through."""
         return self._replies
+
+    @property
+    def schedules(self) -> Schedules:
+        """What is set while it runs."""
+        return Schedules(self.store, self.places, self._clock)
 
     @property
     def engine(self) -> DialogEngine:
@@ -186,6 +197,7 @@ class Running:
         self._engine = self._make_engine(me)
         stack.callback(self._engine.close)
         await self._engine.open()
+        await self._bring_forward(self._clock.now())
         plan = self._timetable.plan(await store.timers(IN_CODE), self._clock.now(), store.event_key)
         if plan.effects:
             await store.commit(*plan.effects)
@@ -205,6 +217,17 @@ class Running:
             (self.outbox, self._campaigns),
             self._bot,
         )
+
+    async def _bring_forward(self, now: datetime) -> None:
+        """See to schedules whose next moment was computed while the clock was wrong."""
+        timers = [*await self.store.timers(IN_CODE), *await self.store.timers(ASKED_FOR)]
+        if moved := brought_forward(timers, now):
+            log(
+                logging.WARNING,
+                "%(count)d schedules had been put off while the clock was ahead: each is due when it is next",
+                count=len(moved),
+            )
+            await self.store.commit(*moved)
 
     def drain(self) -> None:
         """Begin nothing more."""
@@ -237,6 +260,7 @@ class Running:
         began = time.perf_counter()
         scope = Scope(event, self._services)
         scope.task = asyncio.current_task()
+        CURRENT.set(scope)
         ended: HowItEnded | None = None
         reason = ""
         try:
@@ -294,12 +318,9 @@ class Running:
         chat, user = await self._place_of(job)
         try:
             await self.engine.start(scope, job.target, chat, user, (), job.answers, is_proven=True)
-        except DialogOpenError:
-            log(
-                logging.WARNING,
-                "the scheduled dialog %(name)s was left out: one is open already",
-                name=job.target,
-            )
+        except DialogOpenError as error:
+            log(logging.WARNING, _NOT_BEGUN, name=job.target)
+            raise ParkThis(_LATER.format(job.target, error)) from None
         except CallError as error:
             raise _later(job, error) from None
 

@@ -12,6 +12,7 @@ from attrs import define, field
 from healthmsg.bot.clock import BotClock
 from healthmsg.bot.sending import Replies, SentMessages
 from healthmsg.bot.store.effects import Effect
+from healthmsg.bot.within import schedule_id
 from healthmsg.client import Client
 from healthmsg.errors import ClientUsageError
 from healthmsg.events import Event
@@ -78,6 +79,7 @@ class Scope:
         "dialog",
         "is_open",
         "_number",
+        "_schedules",
         "_start",
     )
 
@@ -101,7 +103,7 @@ class Scope:
         """The id of that one."""
         self.is_open: bool = True
         """Whether it takes further replies."""
-        self._number = 0
+        self._number = self._schedules = 0
         self._start = ""
 
     def __repr__(self) -> str:
@@ -120,9 +122,17 @@ class Scope:
             )
         if self.task is not None and self.task is not asyncio.current_task():
             raise ClientUsageError(_IN_A_TASK)
-        self._start = self._start or f"{self.services.store.event_key(self.event.id)}/"
         self._number += 1
-        return f"{self._start}{self._number}"
+        return f"{self._keys()}{self._number}"
+
+    def next_schedule(self) -> str:
+        """Return the id of the next schedule that is set: the same one when the event is handled again."""
+        self._schedules += 1
+        return schedule_id(self._keys(), self._schedules)
+
+    def _keys(self) -> str:
+        self._start = self._start or f"{self.services.store.event_key(self.event.id)}/"
+        return self._start
 
     def forget(self) -> None:
         """Let go of what refers to this scope: no cycle is left for the garbage collector."""

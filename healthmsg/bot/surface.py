@@ -120,7 +120,7 @@ class Scheduled:
     schedule: JSONObject
     """As `schedule_from_dict` reads it."""
     due: datetime | None
-    """When it is due next."""
+    """When it is due next; `None`: it has happened."""
 
 
 @frozen(kw_only=True)
@@ -238,7 +238,14 @@ class BotSurface(Protocol):
     async def take_back_dialog(self, dialog_id: str) -> bool:
         """Let a dialog go on that is held; return whether there is one with this id."""
 
-    async def schedule(self, request: DialogRequest, schedule: JSONObject) -> Scheduled:
+    async def schedule(
+        self,
+        request: DialogRequest,
+        schedule: JSONObject,
+        *,
+        schedule_id: str | None = None,
+        replace: bool = False,
+    ) -> Scheduled:
         """Have a dialog started later; `schedule` is as `schedule_from_dict` reads it."""
 
     async def scheduled(self, schedule_id: str) -> Scheduled | None:

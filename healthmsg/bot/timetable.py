@@ -2,7 +2,8 @@
 
 Both are timers in the bot's database. Those of the code are compared with it at each start, by their names:
 one that is there already stays as it is, also if it is overdue; a changed one is replaced, and one that is
-no longer in the code is removed. An overdue one fires once, however often it was due meanwhile.
+no longer in the code is removed. A new one that differs from a removed one in nothing but the name, or the
+function's, is taken for that one. An overdue one fires once, however often it was due meanwhile.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -13,7 +14,7 @@ from typing import Final, Literal
 from attrs import define, evolve, field, frozen
 
 from healthmsg.bot.schedule import At, Every, schedule_from_dict
-from healthmsg.bot.store.effects import CancelTimer, Effect, PutTimer
+from healthmsg.bot.store.effects import CancelTimer, Effect, MoveTimer, PutTimer
 from healthmsg.bot.store.records import TimerRecord
 from healthmsg.codec import encode
 from healthmsg.errors import InvalidInputError
@@ -109,18 +110,17 @@ class Timetable:
         known = {timer.id: timer for timer in stored if timer.kind == IN_CODE}
         effects, too_late = list[Effect](), list[str]()
         wanted = dict(self._with_ids(event_key))
+        gone = [timer for timer_id, timer in known.items() if timer_id not in wanted]
+        effects += [CancelTimer(timer.id) for timer in gone]
         for timer_id, job in wanted.items():
-            before = known.get(timer_id)
-            due = _first_due(job.schedule, now)
-            if before is not None and before.due <= now and not _is_moved(job.schedule, now):
-                due = before.due  # it was due while the bot was down: that is caught up, whatever was changed
+            before = known.get(timer_id) or _taken_from(gone, job)
+            due = _due_after(before, job.schedule, now)
             timer = job.timer(timer_id, IN_CODE, due or NEVER)
             if before is not None and evolve(before, due=timer.due) == timer:
                 continue
             effects.append(PutTimer(timer))
-            if due is None and isinstance(job.schedule, At):
+            if due is None and isinstance(job.schedule, At) and not _is_done(before, job.schedule):
                 too_late.append(job.name)
-        effects += [CancelTimer(timer_id) for timer_id in known if timer_id not in wanted]
         return Plan((*effects,), (*too_late,))
 
     def _with_ids(self, event_key: Callable[[str], str]) -> Iterator[tuple[str, Job]]:
@@ -172,6 +172,21 @@ def following(timer: TimerRecord, now: datetime) -> TimerRecord | None:
     return evolve(timer, due=due or NEVER)
 
 
+def brought_forward(timers: Iterable[TimerRecord], now: datetime) -> list[MoveTimer]:
+    """Return what has timers come at their next moment that wait for a later one.
+
+    A clock that is only ever right leaves none of those. It was ahead when they were set, or fired. A moment
+    at which one has fired then is no moment for it any more: its event is in the inbox.
+    """
+    found = list[MoveTimer]()
+    for timer in timers:
+        with suppress(InvalidInputError):  # as in `following`
+            due = job_of(timer).schedule.next_after(now)
+            if due is not None and due < timer.due:
+                found.append(MoveTimer(timer.id, timer.due, due))
+    return found
+
+
 def job_of(timer: TimerRecord | TimerDue) -> Job:
     """Return the job of a timer of kind `IN_CODE` or `ASKED_FOR`, or of its event.
 
@@ -206,6 +221,34 @@ def calls(target: str) -> Callable[[TimerDue], bool]:
         return (job.do, job.target) == ("handler", target)
 
     return is_meant
+
+
+def _taken_from(gone: list[TimerRecord], job: Job) -> TimerRecord | None:
+    """Take what seems to be the same schedule under the name that it had, or that its function had."""
+    for timer in gone:
+        with suppress(InvalidInputError):
+            if evolve(job_of(timer), name=job.name, target=job.target) == job:
+                gone.remove(timer)
+                return timer
+    return None
+
+
+def _due_after(before: TimerRecord | None, schedule: At | Every, now: datetime) -> datetime | None:
+    """Return when a schedule of the code is due, whose timer was this."""
+    if _is_moved(schedule, now):
+        return _first_due(schedule, now)
+    if before is not None and before.due <= now:
+        return before.due  # it was due while the bot was down: that is caught up, whatever was changed
+    return None if _is_done(before, schedule) else _first_due(schedule, now)
+
+
+def _is_done(before: TimerRecord | None, schedule: At | Every) -> bool:
+    """Return whether the timer of a schedule has fired at its only moment, or was too late for it."""
+    if before is None or before.due != NEVER or not isinstance(schedule, At):
+        return False
+    with suppress(InvalidInputError):
+        return job_of(before).schedule == schedule
+    return False
 
 
 def _first_due(schedule: At | Every, now: datetime) -> datetime | None:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from types import CodeType
-from typing import Final, Protocol
+from typing import Final
 
 from attrs import define
 
@@ -15,7 +15,7 @@ from healthmsg.aio import start
 from healthmsg.bot.clock import BotClock
 from healthmsg.bot.origin import Origin
 from healthmsg.bot.queues import CHATS_AT_ONCE, LEAST_ROOM, MOST_OF_A_CHAT, ChatQueues, Next, Passing
-from healthmsg.bot.signals import ParkThis, RetryLater
+from healthmsg.bot.signals import LONGEST, ParkThis, RetryLater
 from healthmsg.bot.standing import standing
 from healthmsg.bot.store.effects import (
     Begin,
@@ -26,9 +26,9 @@ from healthmsg.bot.store.effects import (
     Postpone,
     PutTimer,
     Unpark,
-    Watchers,
 )
 from healthmsg.bot.store.records import TimerRecord, Waiting
+from healthmsg.bot.work_needs import WorkEvents, WorkStore
 from healthmsg.errors import ClientUsageError, HealthmsgError, InvalidInputError
 from healthmsg.events import Event, TimerDue
 from healthmsg.ids import ChatAddress
@@ -38,6 +38,8 @@ Handle = Callable[[Event], Awaitable[Sequence[Effect]]]
 """Handles an event. Its effects are committed together with the event's end, and that is the end of it."""
 Again = Callable[[TimerRecord, datetime], TimerRecord | None]
 """Returns the timer that follows one that fires, at that time of day."""
+SetBack = Callable[[datetime], Awaitable[None]]
+"""Sees to timers when the clock was set back to this."""
 
 MOST_CRASHES: Final = 3
 _CRASHED: Final = "it was being handled each time the process died, three times"
@@ -62,60 +64,10 @@ _CANCELLED: Final = (
     " handled again at the next start."
 )
 _NEVER: Final = datetime.max.replace(tzinfo=UTC)
+_NOTICED: Final = timedelta(seconds=1)
+"""By how much a clock is set back at least for anything to be done about it."""
 _AT_ONCE: Final = datetime(1970, 1, 1, tzinfo=UTC)
 """A moment that has come by every clock: the next process may run on another machine."""
-
-
-class WorkStore(Protocol):
-    """What the work loop needs of a store; see `BotStore`."""
-
-    watchers: Watchers
-
-    @property
-    def newest(self) -> int:
-        """The sequence of the last event."""
-
-    async def commit(self, *effects: Effect) -> None:
-        """Write all of it, or nothing."""
-
-    async def waiting(
-        self, after: int, most: int, *, chat: str | None = None, until: int = ...
-    ) -> list[Waiting]:
-        """Return what waits."""
-
-    async def crashed(self) -> list[Waiting]:
-        """Return what was being handled when a process died."""
-
-    async def due(self, now: datetime, most: int) -> list[TimerRecord]:
-        """Return timers whose moment has come."""
-
-    async def next_due(self) -> datetime | None:
-        """Return when the next timer is due."""
-
-
-class WorkEvents(Protocol):
-    """What the work loop needs of a stream of events; see `EventSource`."""
-
-    @property
-    def arrived(self) -> asyncio.Event:
-        """Set when something may have arrived."""
-
-    @property
-    def is_prepared(self) -> bool:
-        """Whether this process has the store."""
-
-    @property
-    def is_written(self) -> bool:
-        """Whether all that has arrived is in the store."""
-
-    def require_going_on(self) -> None:
-        """Raise what has ended the stream."""
-
-    def take_passing(self) -> list[Event]:
-        """Return what comes at most once."""
-
-    def note_handed_out(self, count: int) -> None:
-        """Count what was handed out."""
 
 
 @define(eq=False)
@@ -139,7 +91,8 @@ class WorkLoop:
     """Takes events from the store and hands them to `handle`.
 
     `undo` is called with an event of which nothing was committed but that it was begun: what it has changed
-    in memory is to be forgotten.
+    in memory is to be forgotten. No event waits for more than `longest`: one that seems to was put off while
+    the clock was wrong.
 
     `Begin` is on the disk before the handler starts, and the end of an event shares a transaction with the
     beginning of the next one. Of what was in hand when the process died, one at a time is handled at first,
@@ -158,6 +111,8 @@ class WorkLoop:
         *,
         chats_at_once: int = CHATS_AT_ONCE,
         again: Again = lambda _timer, _now: None,
+        set_back: SetBack | None = None,
+        longest: Callable[[], timedelta] = lambda: LONGEST,
         most_crashes: int | None = MOST_CRASHES,
         origins: Callable[[], Mapping[CodeType, Origin]] = dict,
         undo: Callable[[Event], object] = lambda _event: None,
@@ -165,13 +120,14 @@ class WorkLoop:
     ) -> None:
         self.counters: WorkCounters = WorkCounters()
         self._store, self._events, self._handle, self._clock = store, events, handle, clock
-        self._chats_at_once, self._again, self._most_crashes = chats_at_once, again, most_crashes
+        self._chats_at_once, self._most_crashes, self._longest = chats_at_once, most_crashes, longest
+        self._again, self._set_back, self._rested = again, set_back, asyncio.Event()
         self._queues = ChatQueues()
         self._after = 0
         """The sequence up to which the inbox was read."""
         self._seen = -1
         """The sequence up to which there is nothing more to be read."""
-        self._next_due = _NEVER
+        self._next_due, self._looked_at = _NEVER, _AT_ONCE
         self._tasks: set[asyncio.Task[None]] = set()
         self._starting = 0
         """Workers that have not taken anything yet."""
@@ -185,7 +141,6 @@ class WorkLoop:
         self._failure: BaseException | None = None
         self._is_draining = self._has_begun = self._is_ending = self._has_ended = False
         self._main: asyncio.Task[object] | None = None
-        self._rested = asyncio.Event()
 
     @property
     def running(self) -> int:
@@ -253,6 +208,7 @@ class WorkLoop:
             self._store.watchers.add_for(Fire, self._note_fired)
             self._store.watchers.add_for(Unpark, lambda _: self._wake())
             self._next_due = await self._store.next_due() or _NEVER
+            self._queues.longest = self._longest()
             await self._handle_crashed()
             while not self._is_drained():
                 await self._go_on()
@@ -268,6 +224,7 @@ class WorkLoop:
         self._check()
         if not self._is_draining:
             self._take_passing()
+            await self._look_at_the_clock()
             await self._fire()
             await self._read_rests()
             await self._read()
@@ -298,6 +255,22 @@ class WorkLoop:
         for event in self._events.take_passing():
             self._queues.add_passing(event)
 
+    async def _look_at_the_clock(self) -> None:
+        """See to what waits for a moment, if the clock was set back: it may be years away now."""
+        now, before = self._clock.now(), self._looked_at
+        self._looked_at = now
+        if before - now < _NOTICED:
+            return
+        log(
+            logging.WARNING,
+            "the clock was set back by %(seconds).0f s",
+            seconds=(before - now).total_seconds(),
+        )
+        self._queues.set_back(now)
+        if self._set_back is not None:
+            await self._set_back(now)
+        await self._look_for_due()
+
     async def _fire(self) -> None:
         """Have what is due come into the inbox."""
         now = self._clock.now()
@@ -308,6 +281,9 @@ class WorkLoop:
                 *(Fire(one.id, _event_of(one, now), self._again(one, now)) for one in due)
             )
             self.counters.fired += len(due)
+        await self._look_for_due()
+
+    async def _look_for_due(self) -> None:
         self._next_due = _NEVER  # what is set while this is asked for counts as well
         self._next_due = min(await self._store.next_due() or _NEVER, self._next_due)
 
@@ -414,8 +390,7 @@ class WorkLoop:
         end = loop.time() + _ALL_ALONE_FOR
         now = self._clock.now()
         for one in crashed:
-            is_waiting = one.not_before is not None and one.not_before > now
-            if one in guilty or is_waiting:
+            if one in guilty or self._queues.has_to_wait(one, now):
                 continue
             left = min(_ALONE_FOR, end - loop.time())
             if self._is_draining or left <= 0:
@@ -571,7 +546,7 @@ async def _take_back_cancelling(task: "asyncio.Task[object]") -> None:
 
 def _event_of(timer: TimerRecord, now: datetime) -> TimerDue:
     return TimerDue(
-        id=f"timer/{timer.id}/{timer.due.astimezone(UTC).isoformat()}",
+        id=timer.event_id,
         received_at=now,
         timer=timer.id,
         due=timer.due,

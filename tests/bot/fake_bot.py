@@ -114,9 +114,16 @@ class SilentBot:
         self._note(("take back", dialog_id))
         return dialog_id == "d1"
 
-    async def schedule(self, request: DialogRequest, schedule: JSONObject) -> Scheduled:
-        self._note((request, schedule))
-        made = Scheduled("s1", request, schedule, datetime(2026, 3, 3, 7, tzinfo=UTC))
+    async def schedule(
+        self,
+        request: DialogRequest,
+        schedule: JSONObject,
+        *,
+        schedule_id: str | None = None,
+        replace: bool = False,
+    ) -> Scheduled:
+        self._note((request, schedule) if schedule_id is None else (request, schedule, schedule_id, replace))
+        made = Scheduled(schedule_id or "s1", request, schedule, datetime(2026, 3, 3, 7, tzinfo=UTC))
         self.schedules[made.id] = made
         return made
 

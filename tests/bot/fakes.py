@@ -40,7 +40,9 @@ class FakeClock:
         self._moved = asyncio.Event()
 
     async def wait(self, until: datetime | None, changed: asyncio.Event) -> None:
-        while not changed.is_set() and (until is None or self.moment < until):
+        before = self.moment
+        while not changed.is_set() and (until is None or before <= self.moment < until):
+            before = self.moment
             waits = [asyncio.ensure_future(one.wait()) for one in (changed, self._moved)]
             try:
                 await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -157,6 +159,9 @@ class FakeStore:
                 self._forget(dialog_id, number)
             case effects.PutTimer(timer):
                 self.timers[timer.id] = timer
+            case effects.MoveTimer(timer_id, due, to):
+                if timer_id in self.timers and self.timers[timer_id].due == due:
+                    self.timers[timer_id] = evolve(self.timers[timer_id], due=to)
             case effects.CancelTimer(timer_id):
                 self.timers.pop(timer_id, None)
             case effects.CancelTimers(dialog_id):

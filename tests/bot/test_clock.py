@@ -59,12 +59,14 @@ async def test_after_the_machine_has_slept_the_moment_is_seen_within_30_seconds(
     assert seconds() == 60
 
 
-async def test_a_clock_that_is_set_back_makes_the_wait_longer() -> None:
+async def test_a_clock_that_is_set_back_ends_the_wait_so_that_what_is_waited_for_is_looked_at_again() -> None:
     clock = MovedClock()
 
     def set_back() -> None:
         clock.ahead = -timedelta(minutes=2)
 
     asyncio.get_running_loop().call_later(45, set_back)
+    await clock.wait(START + timedelta(minutes=9), asyncio.Event())
+    assert seconds() == 60
     await clock.wait(START + timedelta(minutes=1), asyncio.Event())
     assert seconds() == 180

@@ -191,6 +191,17 @@ async def test_a_dialog_is_scheduled_looked_up_and_cancelled(caller: Caller) -> 
         assert code_of(await caller.call(method, "/schedule/s1")) == (404, "not_found")
 
 
+async def test_a_schedule_can_have_an_id_of_its_own_so_that_it_can_be_repeated(caller: Caller) -> None:
+    asked = {"dialog": "intake", "user": "u1", "at": "2026-03-02T09:00+01:00"}
+    for replace in ({}, {"replace": True}):
+        status, shown = await caller.call("POST", "/schedule", {**asked, "id": "visit-7", **replace})
+        assert (status, shown["id"]) == (201, "visit-7")
+    request, when = DialogRequest(dialog="intake", user="u1"), {"at": asked["at"]}
+    assert caller.bot.asked == [(request, when, "visit-7", False), (request, when, "visit-7", True)]
+    for wrong in ({"id": 7}, {"id": "visit-7", "replace": "yes"}):
+        assert code_of(await caller.call("POST", "/schedule", {**asked, **wrong})) == (400, "invalid")
+
+
 @pytest.mark.parametrize(
     "when", [{}, {"at": "2026-03-02T09:00+01:00", "times": ["08:30"]}, {"weekdays": [1]}]
 )

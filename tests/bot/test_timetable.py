@@ -159,6 +159,57 @@ async def test_one_that_had_fired_is_removed_with_the_code_and_due_again_if_it_w
     assert not store.timers
 
 
+@pytest.mark.parametrize("minutes", [30, 90])
+@pytest.mark.parametrize("renamed", [report(name="new"), intake(name="new"), NAMED])
+async def test_one_that_has_fired_is_not_due_again_when_it_is_renamed(renamed: Job, minutes: int) -> None:
+    moment = NOW + timedelta(hours=1)
+    renamed = evolve(renamed, schedule=at(moment))
+    store, deployed = FakeStore(), moment + timedelta(minutes=minutes)
+    await started(store, [evolve(renamed, name="old", target="old")])
+    assert len(await fired(store, moment)) == 1
+
+    for _ in range(2):
+        assert await started(store, [renamed], deployed) == ()
+        assert await fired(store, deployed) == []
+    assert [timer.due for timer in store.timers.values()] == [NEVER]
+
+
+@pytest.mark.parametrize("schedule", [DAILY, at(NOW + timedelta(hours=1))])
+async def test_one_that_was_due_while_the_bot_was_down_is_caught_up_though_it_was_renamed(
+    schedule: At | Every,
+) -> None:
+    store = FakeStore()
+    await started(store, [report(schedule, "old")])
+    (missed,) = (timer.due for timer in store.timers.values())
+
+    await started(store, [report(schedule, "new")], missed + timedelta(hours=3))
+    (event,) = await fired(store, missed + timedelta(hours=3))
+
+    assert (event.timer, event.due) == ("schedule/new", missed)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [intake(name="new", user="u2"), evolve(intake(name="new"), answers={}), evolve(NAMED, name="new")],
+)
+async def test_another_one_of_the_same_moment_is_none_that_was_renamed(other: Job) -> None:
+    store, moment = FakeStore(), NOW + timedelta(hours=1)
+    await started(store, [intake(at(moment), name="old")])
+    await fired(store, moment)
+
+    await started(store, [evolve(other, schedule=at(moment))], moment)
+    assert [event.timer for event in await fired(store, moment)] == ["schedule/new"]
+
+
+async def test_two_that_take_the_place_of_one_are_one_that_was_renamed_and_a_new_one() -> None:
+    store, moment = FakeStore(), NOW + timedelta(hours=1)
+    await started(store, [report(at(moment), "old")])
+    await fired(store, moment)
+
+    await started(store, [report(at(moment), "a"), report(at(moment), "b")], moment)
+    assert [event.timer for event in await fired(store, moment)] == ["schedule/b"]
+
+
 async def test_a_moment_long_before_the_bot_knew_of_it_does_not_fire_and_is_named_once() -> None:
     store, jobs = FakeStore(), [report(at(NOW - timedelta(hours=2)), "old"), report(at(NOW), "new")]
 

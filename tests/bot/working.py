@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from attrs import define, field
 
+from healthmsg.bot.signals import LONGEST
 from healthmsg.bot.store.effects import (
     Effect,
 )
@@ -34,6 +35,7 @@ class Work:
     clock: FakeClock = field(factory=FakeClock)
     handler: Handler | None = None
     chats_at_once: int = 64
+    longest: timedelta = LONGEST
     handled: list[str] = field(factory=list)
     attempts: dict[str, int] = field(factory=dict)
     running: set[str] = field(factory=set)
@@ -44,7 +46,9 @@ class Work:
 
     def __attrs_post_init__(self) -> None:
         self.loop = WorkLoop(
-            self.store, self.events, self.handle, self.clock, chats_at_once=self.chats_at_once
+            *(self.store, self.events, self.handle, self.clock),
+            chats_at_once=self.chats_at_once,
+            longest=lambda: self.longest,
         )
 
     def add(self, *events: Event) -> None:

@@ -34,6 +34,7 @@ from healthmsg.bot.dialogs.values import (
 )
 from healthmsg.bot.store.effects import CancelTimers, ForgetSteps, PutTimer
 from healthmsg.bot.store.records import StepRecord, TimerRecord
+from healthmsg.bot.within import CURRENT, WithinStep
 from healthmsg.errors import ClientUsageError, NotKeptError, OnceFailedError
 from healthmsg.files import FileToUpload
 from healthmsg.log import log
@@ -230,16 +231,16 @@ class Once(Step[T]):
         if row is None or row.value is None:
             row = row or run.journal.open(self.kind, key)
             await run.flush()
-            text = await self._run()
+            text = await self._run(run.key(row.number))
             run.journal.fill(row, text)
             await run.flush()
         else:
             text = row.value
         return outcome_of(text)
 
-    async def _run(self) -> str:
+    async def _run(self, key: str) -> str:
         # In a task of its own: what it does to "the current task" does not reach the bot's.
-        task = start(_called(self.function, tuple(map(copied, self.arguments))))
+        task = start(_called(self.function, tuple(map(copied, self.arguments)), WithinStep(f"{key}/")))
         try:
             await asyncio.wait([task])
         finally:
@@ -358,7 +359,10 @@ def name_of(function: Callable[..., object]) -> str:
     return str(name).rpartition("<locals>.")[2]
 
 
-async def _called(function: Callable[..., object], arguments: tuple[object, ...]) -> object:
+async def _called(
+    function: Callable[..., object], arguments: tuple[object, ...], within: WithinStep
+) -> object:
+    CURRENT.set(within)
     call = type(function).__call__
     is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
     result = function(*arguments) if is_async else await in_thread(function, *arguments)

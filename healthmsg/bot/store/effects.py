@@ -81,6 +81,18 @@ class PutTimer:
     """A timer is set, or set again."""
 
     timer: TimerRecord
+    is_new: bool = False
+    """Whether one that is there stays as it is, and one that has fired is not set again. If another one has
+    this id, all that is committed with it is refused."""
+
+
+@frozen
+class MoveTimer:
+    """A timer is due at another moment, if it is there and still due at this one."""
+
+    timer: str
+    due: datetime
+    to: datetime
 
 
 @frozen
@@ -104,7 +116,7 @@ class Fire:
     timer: str
     event: Event
     again: TimerRecord | None = None
-    """The timer that follows it."""
+    """The timer that follows it. Then it becomes none while its last event waits: that stands for both."""
 
 
 Effect = (
@@ -118,6 +130,7 @@ Effect = (
     | PutStep
     | ForgetSteps
     | PutTimer
+    | MoveTimer
     | CancelTimer
     | CancelTimers
     | Fire

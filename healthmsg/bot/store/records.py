@@ -1,9 +1,10 @@
 """What a bot's store holds, as values."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final, Literal
 
-from attrs import define, field, frozen
+import orjson
+from attrs import define, evolve, field, frozen
 
 from healthmsg.events import Event
 
@@ -76,3 +77,13 @@ class TimerRecord:
     kind: str = ""
     document: str = field(default="{}", repr=False)
     """JSON of the one that has set it."""
+
+    @property
+    def event_id(self) -> str:
+        """The id of the event that it becomes."""
+        return f"timer/{self.id}/{self.due.astimezone(UTC).isoformat()}"
+
+    def is_like(self, other: "TimerRecord") -> bool:
+        """Return whether it differs in nothing but when it is due next."""
+        plain = evolve(self, due=other.due, document=other.document)
+        return plain == other and orjson.loads(self.document) == orjson.loads(other.document)

@@ -72,6 +72,9 @@ WAITING: Final[Select[Any]] = in_one_row(_WAITING)
 WAITING_IN: Final[Select[Any]] = in_one_row(
     _WAITING.where(_I.chat == bindparam("chat"), _I.sequence <= bindparam("until"))
 )
+BODIES_WAITING_IN: Final[Select[Any]] = in_one_row(
+    select(_I.body).where(_I.state == _NEW, _I.chat == bindparam("chat"))
+)
 CRASHED: Final[Select[Any]] = in_one_row(
     select(*WAITING_ROW).where(_I.state == _NEW, _I.crashes > _ZERO).order_by(_I.sequence)
 )
@@ -111,6 +114,7 @@ DUE: Final[Select[Any]] = in_one_row(
 )
 TIMERS_OF_KIND: Final[Select[Any]] = in_one_row(select(*TIMER_ROW).where(_T.kind == bindparam("kind")))
 TIMER: Final[Select[Any]] = in_one_row(select(*TIMER_ROW).where(_T.id == bindparam("id")))
+IS_KNOWN: Final[Select[Any]] = in_one_row(select(func.count()).where(_I.id == bindparam("id")))
 NEXT_DUE: Final[Select[Any]] = in_one_row(select(func.min(_T.due)))
 CANCEL: Final[Delete] = delete(TIMERS).where(_T.id.in_(FIRST_TEXTS))
 CANCEL_ALL: Final[Delete] = delete(TIMERS).where(_T.dialog.in_(FIRST_TEXTS))
@@ -119,6 +123,9 @@ CANCEL_OF_STEPS: Final[Delete] = CANCEL_ALL.where(
 )
 # Not where it was set again meanwhile, for another moment.
 TAKE: Final[Delete] = CANCEL.where(_T.due.in_(select(moment_at(1))))
+MOVE: Final[Update] = (
+    update(TIMERS).where(_T.id == text_at(0), _T.due == moment_at(1)).values(due=moment_at(2))
+)
 
 # --- rows that are added or replaced
 
@@ -159,6 +166,8 @@ class Puts:
     dialogs: Insert
     steps: Insert
     timers: Insert
+    new_timers: Insert
+    """Leaves alone what is there, or has become an event, whose hash is the last of each row."""
 
     @classmethod
     @cache
@@ -173,4 +182,9 @@ class Puts:
             replaced = {column.name: made.excluded[column.name] for column in values if column not in keys}
             return made.on_conflict_do_update(index_elements=keys, set_=replaced)
 
-        return cls(put(DIALOGS, _DIALOG), put(DIALOG_STEPS, _STEP), put(TIMERS, _TIMER))
+        has_fired = select(_I.sequence).where(_I.id == text_at(len(_TIMER))).exists()
+        new = insert(TIMERS).from_select(list(_TIMER), select(*_TIMER.values()).where(~has_fired))
+        return cls(
+            *(put(DIALOGS, _DIALOG), put(DIALOG_STEPS, _STEP), put(TIMERS, _TIMER)),
+            new.on_conflict_do_nothing(index_elements=[_T.id]),
+        )

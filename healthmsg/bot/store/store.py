@@ -21,10 +21,10 @@ from healthmsg.bulk.journal.changes import Change, Changes
 from healthmsg.bulk.journal.store import SqlJournal
 from healthmsg.database.base import Database
 from healthmsg.database.opening import open_database
-from healthmsg.database.quick import answer
+from healthmsg.database.quick import answer, change
 from healthmsg.database.target import Target
 from healthmsg.database.writer import Writer
-from healthmsg.errors import JournalError, JournalInUseError, JournalNotFoundError
+from healthmsg.errors import InvalidInputError, JournalError, JournalInUseError, JournalNotFoundError
 from healthmsg.gateway.inbox.holding import LEASE
 from healthmsg.gateway.inbox.sql import PATIENCE, SqlInbox
 
@@ -86,7 +86,8 @@ class BotStore:
         """Write all of it in one transaction, or nothing. The commits of one moment share one.
 
         Raises:
-            InvalidInputError: a chat and user would have two dialogs, or something cannot be stored.
+            InvalidInputError: a chat and user would have two dialogs, or an id two schedules; or something
+                cannot be stored.
             InboxLostError: another process has taken it over.
         """
         if self._is_reading:
@@ -95,11 +96,11 @@ class BotStore:
         asked = self.inbox.ask(writing.make)
         # It is written even if the caller is cancelled meanwhile, and the watchers have to know that.
         asked.add_done_callback(partial(self._note, effects))
-        if not await asyncio.shield(asked):
-            writing.refuse()
+        if problem := await asyncio.shield(asked):
+            raise InvalidInputError(problem)
 
-    def _note(self, effects: Sequence[Effect], asked: "asyncio.Future[bool]") -> None:
-        if not asked.cancelled() and asked.exception() is None and asked.result():
+    def _note(self, effects: Sequence[Effect], asked: "asyncio.Future[str]") -> None:
+        if not asked.cancelled() and asked.exception() is None and not asked.result():
             self.watchers.note(effects)
 
     # --- events
@@ -197,6 +198,18 @@ class BotStore:
         """Return the timer with this id, if there is one."""
         found = await self._all(statements.TIMER, {"id": storable(timer_id)})
         return timer_of(found[0]) if found else None
+
+    async def has_fired(self, timer: TimerRecord) -> bool:
+        """Return whether a timer has become an event, also if that is done, at its present moment."""
+        known = {"id": self.event_key(timer.event_id)}
+        ((count,),) = await self._all(statements.IS_KNOWN, known)
+        return bool(count)
+
+    async def cancel_timer(self, timer_id: str) -> bool:
+        """Delete a timer. Return whether it was there, and now never fires."""
+        values = {"rows": [[storable(timer_id)]]}
+        asked = self.inbox.ask(partial(change, statement=statements.CANCEL, values=values))
+        return await asyncio.shield(asked) > 0
 
     async def next_due(self) -> datetime | None:
         """Return when the next timer is due, if there is one."""

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Executable
 
 from healthmsg.bot.store import effects, statements
 from healthmsg.bot.store.effects import Effect
-from healthmsg.bot.store.records import DialogRecord
+from healthmsg.bot.store.records import DialogRecord, TimerRecord
 from healthmsg.bot.store.rows import (
     Row,
     moment_of,
@@ -18,10 +18,12 @@ from healthmsg.bot.store.rows import (
     row_of_step,
     row_of_timer,
     storable,
+    timer_of,
 )
 from healthmsg.database.quick import answer, change
 from healthmsg.errors import InvalidInputError
-from healthmsg.events import TimerDue
+from healthmsg.events import Event, TimerDue
+from healthmsg.gateway.inbox.event_rows import chat_of, event_of
 from healthmsg.gateway.inbox.sql import SqlInbox
 from healthmsg.gateway.inbox.statements import LAST_SEQUENCE
 
@@ -29,6 +31,10 @@ Write = Callable[[Connection], object]
 _TAKEN: Final = (
     "this chat and user have another dialog already: stop that one first, or hand over. Nothing of this was"
     " written."
+)
+_OTHER: Final = (
+    "another schedule has this id: cancel that one first, or say that this one replaces it. Nothing of this"
+    " was written."
 )
 
 
@@ -39,22 +45,18 @@ class Writing:
     writes: Sequence[Write]
     dialogs: Sequence[DialogRecord]
     closed: frozenset[str]
+    timers: Sequence[TimerRecord]
+    """Those that replace no other one."""
 
-    def make(self, connection: Connection) -> bool:
-        """Do all of it; False: a dialog's place is taken, and nothing was done."""
+    def make(self, connection: Connection) -> str:
+        """Do all of it, or nothing: then return why."""
         if not all(self._is_free(connection, one) for one in self.dialogs):
-            return False
+            return _TAKEN
+        if not all(_is_like_what_is_there(connection, one) for one in self.timers):
+            return _OTHER
         for write in self.writes:
             write(connection)
-        return True
-
-    def refuse(self) -> None:
-        """Say that nothing was done.
-
-        Raises:
-            InvalidInputError: always.
-        """
-        raise InvalidInputError(_TAKEN)
+        return ""
 
     def _is_free(self, connection: Connection, dialog: DialogRecord) -> bool:
         place = {"chat": storable(dialog.chat), "user": storable(dialog.user)}
@@ -80,7 +82,8 @@ class EffectWriter:
         closed = frozenset(one.id for one in known if isinstance(one, effects.CloseDialog))
         if len({(one.chat, one.user) for one in dialogs}) < len({one.id for one in dialogs}):
             raise InvalidInputError(_TAKEN)
-        return Writing([write for one in known for write in self._writes(one, now)], dialogs, closed)
+        timers = [one.timer for one in known if isinstance(one, effects.PutTimer) and one.is_new]
+        return Writing([write for one in known for write in self._writes(one, now)], dialogs, closed, timers)
 
     def _writes(self, effect: Effect, now: datetime) -> Sequence[Write]:
         match effect:
@@ -90,12 +93,18 @@ class EffectWriter:
                 return [_write(self.puts.dialogs, row_of_dialog(dialog))]
             case effects.PutStep(step):
                 return [_write(self.puts.steps, row_of_step(step))]
-            case effects.PutTimer(timer):
-                return [_write(self.puts.timers, row_of_timer(timer))]
+            case effects.PutTimer():
+                return [self._put_timer(effect)]
             case effects.Unpark(sequence):
                 return [partial(_unpark, sequence, self.inbox.take_number())]
             case _:
-                return _of_event(effect, now) or _deletes(effect)
+                return _of_event(effect, now) or _of_others(effect)
+
+    def _put_timer(self, effect: effects.PutTimer) -> Write:
+        row = row_of_timer(effect.timer)
+        if effect.is_new:
+            return _write(self.puts.new_timers, (*row, self.inbox.hash_of(effect.timer.event_id)))
+        return _write(self.puts.timers, row)
 
     def _fire(self, effect: effects.Fire) -> Write:
         event = effect.event
@@ -107,11 +116,26 @@ class EffectWriter:
         def fire(connection: Connection) -> None:
             if change(connection, statements.TAKE, {"rows": [row]}) == 0:
                 return
-            self.inbox.write_events(connection, numbered)
+            if again is None or not _waits(connection, event):
+                self.inbox.write_events(connection, numbered)
             if again is not None:
                 change(connection, self.puts.timers, {"rows": [again]})
 
         return fire
+
+
+def _waits(connection: Connection, event: Event) -> bool:
+    """Return whether an event of the same timer waits in the inbox, and has not begun."""
+    bodies = answer(connection, statements.BODIES_WAITING_IN, {"chat": chat_of(event)})
+    waiting = (event_of(body) for (body,) in bodies)
+    return isinstance(event, TimerDue) and any(
+        isinstance(one, TimerDue) and one.timer == event.timer for one in waiting
+    )
+
+
+def _is_like_what_is_there(connection: Connection, timer: TimerRecord) -> bool:
+    found = answer(connection, statements.TIMER, {"id": storable(timer.id)})
+    return all(timer_of(row).is_like(timer) for row in found)
 
 
 def _of_event(effect: Effect, now: datetime) -> Sequence[Write]:
@@ -134,13 +158,15 @@ def _unpark(sequence: int, number: int | None, connection: Connection) -> None:
     change(connection, statements.UNPARK, {"rows": [(sequence, number)]})
 
 
-def _deletes(effect: Effect) -> Sequence[Write]:
+def _of_others(effect: Effect) -> Sequence[Write]:
     match effect:
         case effects.CloseDialog(dialog):
             whole = (statements.FORGET_DIALOG, statements.CANCEL_ALL)
             return [*(_write(one, (storable(dialog),)) for one in whole), _forget(dialog, 0)]
         case effects.ForgetSteps(dialog, number):
             return [_forget(dialog, number)]
+        case effects.MoveTimer(timer, due, to):
+            return [_write(statements.MOVE, (storable(timer), moment_of(due), moment_of(to)))]
         case effects.CancelTimer(timer):
             return [_write(statements.CANCEL, (storable(timer),))]
         case effects.CancelTimers(dialog):

@@ -11,13 +11,19 @@ from healthmsg.errors import HealthmsgError, InvalidInputError, JournalError
 from healthmsg.events import ChatEvent, Event, MessageCreated, TimerDue, UnknownEvent, event_from_dict
 
 _WITH_CHAT: Final = (ChatEvent, UnknownEvent, TimerDue)
+_NOT_KEPT: Final = "�"
+"""In place of NUL, which PostgreSQL does not take."""
 
 
 def chat_of(event: Event) -> str:
-    """Return the address of an event's chat as the inbox keeps it; empty: it is of no chat."""
+    """Return the address of an event's chat as the inbox keeps it; empty: it is of no chat.
+
+    Events of a timer without a chat come one after the other, as if it were one.
+    """
     chat = event.chat if isinstance(event, _WITH_CHAT) else None
-    # PostgreSQL has no such letter.
-    return "" if chat is None else chat.text.replace("\0", "�")
+    if chat is None:
+        return f"timer/{event.timer}".replace("\0", _NOT_KEPT) if isinstance(event, TimerDue) else ""
+    return chat.text.replace("\0", _NOT_KEPT)
 
 
 def body_of(event: Event) -> str:

@@ -2,7 +2,9 @@
 
 import asyncio
 from datetime import datetime, timedelta, timezone
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import evolve
@@ -16,6 +18,7 @@ from healthmsg.bot.store.effects import (
     Finish,
     Fire,
     ForgetSteps,
+    MoveTimer,
     Park,
     Postpone,
     PutDialog,
@@ -296,6 +299,74 @@ async def test_a_timer_that_was_set_again_does_not_fire_at_its_old_moment(target
         await store.commit(Fire("t", due(timer("t")), timer("again")))
         assert await store.waiting(0, 9) == []
         assert await store.next_due() == NOW + HOUR
+
+
+async def test_one_that_is_new_is_set_once_and_not_again_after_it_has_fired(target: str) -> None:
+    one = evolve(timer("t"), document='{"n":1,"m":2}')
+    async with opened(target) as store:
+        await store.commit(PutTimer(one, is_new=True))
+        await store.commit(PutTimer(evolve(one, due=NOW + HOUR, document='{"m":2, "n":1}'), is_new=True))
+        assert await store.timer("t") == one
+        assert not await store.has_fired(one)
+        await store.commit(Fire("t", due(one)))
+        await store.commit(*(Finish(found.sequence) for found in await store.waiting(0, 9)))
+        await store.commit(PutTimer(one, is_new=True))
+        assert await store.has_fired(one)
+        assert await store.timer("t") is None
+        await store.commit(PutTimer(evolve(one, due=NOW + HOUR), is_new=True))
+        assert await store.next_due() == NOW + HOUR
+
+
+@pytest.mark.parametrize("change", [{"document": '{"n":2}'}, {"chat": None}, {"user": "u2"}, {"kind": "k"}])
+async def test_one_that_is_new_replaces_no_other_one(target: str, change: dict[str, Any]) -> None:
+    async with opened(target) as store:
+        await store.commit(PutTimer(timer("t")))
+        with pytest.raises(InvalidInputError, match="another schedule has this id"):
+            await store.commit(PutTimer(timer("other")), PutTimer(evolve(timer("t"), **change), is_new=True))
+        assert await store.due(NOW, 9) == [timer("t")]
+
+
+async def test_a_timer_is_moved_if_it_is_still_due_when_it_was(target: str) -> None:
+    async with opened(target) as store:
+        await store.commit(*(PutTimer(timer(name)) for name in ("a", "b")))
+        await store.commit(
+            MoveTimer("a", NOW, NOW + HOUR),
+            MoveTimer("b", NOW + HOUR, NOW + HOUR),
+            MoveTimer("none", NOW, NOW + HOUR),
+        )
+        assert await store.due(NOW + HOUR, 9) == [timer("b"), timer("a", NOW + HOUR)]
+
+
+@pytest.mark.parametrize("chat", [None, CHAT])
+async def test_while_an_event_of_a_repeated_timer_waits_no_further_one_comes(
+    target: str, chat: str | None
+) -> None:
+    at = [evolve(timer("t", NOW + HOUR * hour, None), chat=chat) for hour in range(6)]
+    other = evolve(timer("other", NOW, None), chat=chat)
+    async with opened(target) as store:
+        await store.commit(PutTimer(at[0]), PutTimer(other))
+        await store.commit(Fire("other", due(other), at[0]))
+        for one, following in pairwise(at[:3]):
+            await store.commit(Fire("t", due(one), following))
+        assert ids(await store.waiting(0, 9)) == [due(other).id, due(at[0]).id]
+        begun = (await store.waiting(0, 9))[1].sequence
+        await store.commit(Begin(begun))
+        for one, following in pairwise(at[2:]):
+            await store.commit(Fire("t", due(one), following))
+        assert ids(await store.waiting(0, 9)) == [due(other).id, due(at[2]).id]
+        assert await store.timer("t") == at[5]
+
+
+async def test_who_cancels_a_timer_learns_whether_it_was_there(target: str) -> None:
+    async with opened(target) as store:
+        await store.commit(*(PutTimer(timer(name)) for name in ("a", "b")))
+        first, second = await asyncio.gather(store.cancel_timer("a"), store.cancel_timer("a"))
+        assert (first, second) == (True, False)
+        fired, is_cancelled = await asyncio.gather(
+            store.commit(Fire("b", due(timer("b")))), store.cancel_timer("b")
+        )
+        assert (fired, is_cancelled) == (None, False)
+        assert ids(await store.waiting(0, 9)) == [due(timer("b")).id]
 
 
 # --- the store itself
