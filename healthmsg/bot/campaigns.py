@@ -69,11 +69,14 @@ class CampaignMessage:
     """The message's in the campaign: `Outgoing.key`, or made of what it says."""
     label: str | None = field(default=None, repr=False)
     """The question's name: `Outgoing.label`, or what `healthmsg send-many --label` was given."""
+    is_ambiguous: bool = False
+    """Whether the label is the name of another campaign, for which that name stands then."""
 
     @property
     def names(self) -> tuple[str, ...]:
         """The names by which a handler may ask for its answers: its label, and the campaign's."""
-        return (self.campaign,) if self.label is None else (self.label, self.campaign)
+        is_alone = self.label is None or self.is_ambiguous
+        return (self.campaign,) if is_alone else (self.label or "", self.campaign)
 
 
 @define(eq=False)
@@ -234,7 +237,9 @@ class Campaigns:
         return found, errors
 
     def _keep(self, message_id: str, campaign: str, sent: "Sent") -> CampaignMessage:
-        message = CampaignMessage(campaign, sent.key, name_in(sent.label))
+        label = name_in(sent.label)
+        is_ambiguous = label != campaign and any(label == journal.campaign for journal in self._journals)
+        message = CampaignMessage(campaign, sent.key, label, is_ambiguous)
         self._found[message_id] = message
         if len(self._found) > _MOST_KEPT:
             self._found.popitem(last=False)

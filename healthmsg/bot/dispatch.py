@@ -8,6 +8,7 @@ from types import CodeType
 from typing import Final, cast
 
 from healthmsg.bot.arguments import Arguments, Provided, parameters_of
+from healthmsg.bot.campaigns import CampaignMessage
 from healthmsg.bot.dialogs.orders import parked_for
 from healthmsg.bot.failures import last_place_of, place_of
 from healthmsg.bot.filters import Command
@@ -60,6 +61,11 @@ _ANSWERS: Final = (
 _UNTIL_THEN: Final = timedelta(seconds=30)
 _EMPTY: Final = Table()
 _SAID_EVERY: Final = timedelta(minutes=1)
+_TWO_CAMPAIGNS: Final = (
+    "its question has the label {1!r} in the campaign {0!r}, and {1!r} is another campaign's name: handlers"
+    " of that name get the other one's answers. Register one with @router.answered({0!r}), or give the"
+    " campaign {1!r} another name in bot.campaign(…), and take this up again with `healthmsg bot retry`"
+)
 _IN_DOUBT: Final = (
     "it may be the answer to the question of a dialog, of which it is not known whether it arrived: if it is,"
     " settle that with `healthmsg journal decide STORE KEY delivered --message-id ID`, and take this up again"
@@ -251,6 +257,7 @@ class Dispatcher:
         if pressed is None and (unfit := _by_name(table.handlers, answer)) is not None:
             raise ParkThis(f"an answer that is none of the options of {unfit.origin}")
         if pressed is None:
+            _park_what_two_campaigns_may_have_asked(table.handlers, answer)
             await _park_what_may_be_an_answer(scope)
         return pressed
 
@@ -462,6 +469,15 @@ async def _own_question(scope: Scope, event: QuestionAnswered) -> Message | None
     except (NotFoundError, ForbiddenError):
         return None
     return message if message.sender_id == services.me else None
+
+
+def _park_what_two_campaigns_may_have_asked(targets: Iterable[Target], answer: Answer[str]) -> None:
+    """Leave to a person what a handler seems to be for that is another campaign's."""
+    asked = answer._asked  # noqa: SLF001 - of this package
+    if not isinstance(asked, CampaignMessage) or not asked.is_ambiguous:
+        return
+    if any(one.question == asked.label for one in targets):
+        raise ParkThis(_TWO_CAMPAIGNS.format(asked.campaign, asked.label))
 
 
 async def _park_what_may_be_an_answer(scope: Scope) -> None:

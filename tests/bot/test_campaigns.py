@@ -75,6 +75,22 @@ async def test_an_answer_is_known_with_campaign_key_and_label(
     assert "afspraak" not in repr(messages)
 
 
+async def test_a_campaigns_name_is_no_label_of_another_one(
+    sandbox: Sandbox, client: Client, file: Path, tmp_path: Path
+) -> None:
+    one, other, third = chats(sandbox, 3)
+    visits, recalls = tmp_path / "visit.db", tmp_path / "recall.db"
+    (asked,) = await sent(client, asking(one, label="visit"), journal=visits)
+    labelled = await sent(
+        client, relabelled(asking(other, label="visit") + asking(third, label="flu")), journal=recalls
+    )
+
+    async with knowing(("visit", visits), ("recall", recalls)) as found:
+        messages = [await found.message_of(one.message_id or "") for one in (asked, *labelled)]
+
+    assert [one and one.names for one in messages] == [("visit", "visit"), ("recall",), ("flu", "recall")]
+
+
 @pytest.mark.slow
 async def test_the_event_of_the_answer_leads_to_the_message(
     sandbox: Sandbox, client: Client, file: Path
