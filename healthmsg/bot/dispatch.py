@@ -247,7 +247,7 @@ class Dispatcher:
             return None
         table = self._tables.get(QuestionAnswered, _EMPTY)
         targets = table.own if event.is_own else table.handlers
-        if any(one.question is not None for one in targets):
+        if targets:
             answer._asked = await self._asked(scope, event)  # noqa: SLF001 - of this package
         target = _answered(targets, scope, answer)
         if target is not None or event.is_own:
