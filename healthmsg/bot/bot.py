@@ -125,8 +125,9 @@ class Bot(AsyncOnly):
         """Have answers to what `send_many` sent with this journal come to `@router.answered(name)`.
 
         The answer has the message's key. The journal is only read; another process may send with it, and it
-        need not exist yet. While it does not, an answer to a question of the bot's own user that is not known
-        otherwise may be one to the campaign: it waits for half a minute, and is parked then.
+        need not exist yet. An answer that may be one to the campaign, and is not known, waits: for half a
+        minute while the journal is not there, for two and a half while it has a question to that chat without
+        a message id, for ten while it cannot be read. Then its event is parked.
 
         Raises:
             ConfigurationError: it is neither a file nor a PostgreSQL database.

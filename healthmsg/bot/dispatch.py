@@ -3,11 +3,12 @@
 import logging
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import CodeType
 from typing import Final, cast
 
 from healthmsg.bot.arguments import Arguments, Provided, parameters_of
+from healthmsg.bot.campaigns import CampaignMessage
 from healthmsg.bot.dialogs.orders import parked_for
 from healthmsg.bot.failures import last_place_of, place_of
 from healthmsg.bot.filters import Command
@@ -17,7 +18,7 @@ from healthmsg.bot.options import members_by_name
 from healthmsg.bot.origin import Origin
 from healthmsg.bot.router import DEFAULT_RETRY, Router
 from healthmsg.bot.scope import Scope
-from healthmsg.bot.sending import KnownMessage
+from healthmsg.bot.sending import KnownMessage, NotKnownYet
 from healthmsg.bot.signals import ParkThis, RetryLater
 from healthmsg.bot.store.effects import Effect
 from healthmsg.bot.targets import Compiler, ErrorTarget, Table, Target, of_kind
@@ -31,7 +32,6 @@ from healthmsg.errors import (
     DialogOpenError,
     ForbiddenError,
     JournalError,
-    JournalNotFoundError,
     NotFoundError,
     ReauthorizationRequiredError,
     ReplyNotSentError,
@@ -45,6 +45,7 @@ from healthmsg.events import (
     VerificationRejected,
 )
 from healthmsg.log import class_name, log
+from healthmsg.models import Message
 
 Instead = Callable[[Scope], Awaitable[None]]
 _NOT_OF_THE_EVENT: Final = (
@@ -60,8 +61,11 @@ _ANSWERS: Final = (
 )
 _UNTIL_THEN: Final = timedelta(seconds=30)
 _EMPTY: Final = Table()
-_NO_JOURNAL: Final = (
-    "it may be an answer to a campaign: {} Put it back, and take this up again with `healthmsg bot retry`"
+_SAID_EVERY: Final = timedelta(minutes=1)
+_TWO_CAMPAIGNS: Final = (
+    "its question has the label {1!r} in the campaign {0!r}, and {1!r} is another campaign's name: handlers"
+    " of that name get the other one's answers. Register one with @router.answered({0!r}), or give the"
+    " campaign {1!r} another name in bot.campaign(…), and take this up again with `healthmsg bot retry`"
 )
 _IN_DOUBT: Final = (
     "it may be the answer to the question of a dialog, of which it is not known whether it arrived: if it is,"
@@ -99,6 +103,8 @@ class Dispatcher:
         self._middlewares = compiler.middlewares
         self._warned: set[Origin] = set()
         """Handlers that return something."""
+        self._said: dict[str, datetime] = {}
+        """Why answers wait, and when that was logged."""
         self.origins: Mapping[CodeType, Origin] = compiler.origins
         """Where the functions of the routers were written, by their code."""
         if help is not None:
@@ -248,7 +254,7 @@ class Dispatcher:
             return None
         table = self._tables.get(QuestionAnswered, _EMPTY)
         targets = table.own if event.is_own else table.handlers
-        if any(one.question is not None for one in targets):
+        if targets:
             answer._asked = await self._asked(scope, event)  # noqa: SLF001 - of this package
         target = _answered(targets, scope, answer)
         if target is not None or event.is_own:
@@ -258,6 +264,7 @@ class Dispatcher:
         if pressed is None and (unfit := _by_name(table.handlers, answer)) is not None:
             raise ParkThis(f"an answer that is none of the options of {unfit.origin}")
         if pressed is None:
+            _park_what_two_campaigns_may_have_asked(table.handlers, answer)
             await _park_what_may_be_an_answer(scope)
         return pressed
 
@@ -265,17 +272,27 @@ class Dispatcher:
         """Return the question of an answer, if it is known.
 
         Raises:
-            RetryLater: it is the bot's own, and may be that of a campaign whose journal is not there.
-            ParkThis: it still is not.
+            RetryLater: it is the bot's own user's, and may be that of a campaign.
+            ParkThis: it still may be, after as long as that may take.
         """
-        found, missing = await _known(scope, event)
-        if not missing or event.is_own or not await _is_by_me(scope, event):
+        found, doubt = await _known(scope, event)
+        if doubt is None or event.is_own:
             return found
-        wait = DEFAULT_RETRY.wait(event.attempt, self._random)
+        message = await _own_question(scope, event)
+        if message is None or not doubt.may_be_sent_at(message.created_at):
+            return None
+        # Not at random: those that wait for one thing are looked up together.
+        wait = doubt.retry.wait(event.attempt, lambda: 1.0)
         if wait is None:
-            raise ParkThis(_NO_JOURNAL.format(missing))
-        log(logging.WARNING, "an answer waits, which may be one to a campaign: %(missing)s", missing=missing)
+            raise ParkThis(doubt.reason)
+        self._say_that_answers_wait(doubt.reason, scope.services.clock.now())
         raise RetryLater(wait)
+
+    def _say_that_answers_wait(self, reason: str, now: datetime) -> None:
+        """Log why, but not for each of them: there may be thousands."""
+        if reason not in self._said or now - self._said[reason] >= _SAID_EVERY:
+            self._said[reason] = now
+            log(logging.WARNING, "answers wait, each with its chat. Of such a one: %(reason)s", reason=reason)
 
     async def _pressed(self, scope: Scope, event: QuestionAnswered) -> Target | None:
         """Return the command that an option is named like, if the question is the bot's own."""
@@ -432,32 +449,42 @@ def _by_name(targets: Iterable[Target], answer: Answer[str]) -> Target | None:
     return None
 
 
-async def _known(scope: Scope, answer: QuestionAnswered) -> tuple[KnownMessage | None, str]:
-    """Return the question of an answer, and if there is none, what is not there that may know it."""
-    missing = ""
+async def _known(scope: Scope, answer: QuestionAnswered) -> tuple[KnownMessage | None, NotKnownYet | None]:
+    """Return the question of an answer, and if there is none, why it may be known later."""
+    doubt: NotKnownYet | None = None
     for source in scope.services.sent:
         try:
-            found = await source.message_of(answer.message_id, answer.chat)
-        except JournalNotFoundError as error:
-            missing = str(error)
+            found = await source.message_of(answer.message_id, answer.chat, answer.user_id)
+        except NotKnownYet as one:
+            doubt = one
         else:
             if found is not None:
-                return found, ""
-    return None, missing
+                return found, None
+    return None, doubt
 
 
 async def _is_own_question(scope: Scope, event: QuestionAnswered) -> bool:
     found, _ = await _known(scope, event)
-    return found is not None or await _is_by_me(scope, event)
+    return found is not None or await _own_question(scope, event) is not None
 
 
-async def _is_by_me(scope: Scope, event: QuestionAnswered) -> bool:
+async def _own_question(scope: Scope, event: QuestionAnswered) -> Message | None:
+    """Return the message with the question, if the bot's own user has sent it."""
     services = scope.services
     try:
         message = await services.client.chat(event.chat).message(event.message_id)
     except (NotFoundError, ForbiddenError):
-        return False
-    return message.sender_id == services.me
+        return None
+    return message if message.sender_id == services.me else None
+
+
+def _park_what_two_campaigns_may_have_asked(targets: Iterable[Target], answer: Answer[str]) -> None:
+    """Leave to a person what a handler seems to be for that is another campaign's."""
+    asked = answer._asked  # noqa: SLF001 - of this package
+    if not isinstance(asked, CampaignMessage) or not asked.is_ambiguous:
+        return
+    if any(one.question == asked.label for one in targets):
+        raise ParkThis(_TWO_CAMPAIGNS.format(asked.campaign, asked.label))
 
 
 async def _park_what_may_be_an_answer(scope: Scope) -> None:

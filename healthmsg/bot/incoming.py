@@ -342,9 +342,11 @@ class Answer(InChat[QuestionAnswered], Generic[O]):
         return None if self._asked is None else self._asked.label or _campaign_of(self._asked)
 
     def is_to(self, question: str) -> bool:
-        """Return whether it is of the question with this name, or of the campaign."""
-        asked = self._asked
-        return asked is not None and question in {asked.label, _campaign_of(asked)}
+        """Return whether it is of the question with this name, or of the campaign.
+
+        Where a question of one campaign is named like another campaign, the name is the other campaign's.
+        """
+        return question in self.names
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -267,9 +267,9 @@ class Router:
         """Register a handler for what users choose of a question's buttons: `answer: Answer[Visit]`.
 
         `question` is the name that it was asked with, `chat.ask(…, name="visit")` or that of a campaign;
-        without it, any question's. `options` is an enum of the buttons: an answer that is none of them is not
-        handed over, and its event is parked unless another handler takes it. The filters get the answer with
-        the options' names.
+        without it, any question's. A campaign's name wins over a label of another campaign. `options` is an
+        enum of the buttons: an answer that is none of them is not handed over, and its event is parked unless
+        another handler takes it. The filters get the answer with the options' names.
 
         Raises:
             ConfigurationError: the handler is not `async def`, or a filter is; with file and line.

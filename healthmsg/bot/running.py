@@ -383,6 +383,7 @@ class Running:
             held_dialogs=sum(one.state == "held" for one in dialogs),
             unasked_dialogs=await self._count_unasked(dialogs, unknown),
             unknown_replies=len(unknown),
+            unreadable_journals=self._campaigns.unreadable,
             behind=self._events.behind,
         )
 

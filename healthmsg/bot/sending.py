@@ -1,9 +1,11 @@
 """A bot's outbox, as far as its other parts need it: none of them needs another one to be built."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Protocol
 
 from healthmsg.bot.content import Content
+from healthmsg.bot.retrying import Retry
 from healthmsg.ids import ChatAddress
 from healthmsg.models import IdentityProvider, SentMessage
 
@@ -47,11 +49,37 @@ class KnownMessage(Protocol):
         """The names by which its answers are known: the label, and that of the campaign."""
 
 
+class NotKnownYet(Exception):  # noqa: N818 - no failure: a state that ends
+    """It cannot be said yet whether a message was sent from here, if the bot's own user has sent it."""
+
+    def __init__(
+        self,
+        reason: str,
+        retry: Retry,
+        may_be_sent_at: Callable[[datetime | None], bool] = lambda _: True,
+    ) -> None:
+        self.reason: str = reason
+        """Why, and what is to be done about it. It names no person."""
+        self.retry: Retry = retry
+        """When to ask again, and how often."""
+        self.may_be_sent_at: Callable[[datetime | None], bool] = may_be_sent_at
+        """Whether it is still in question of a message with that stamp, if it has one."""
+        super().__init__(reason)
+
+
 class SentMessages(Protocol):
     """Where messages that were sent are found again: the outbox, or the journal of a campaign."""
 
-    async def message_of(self, message_id: str, chat: ChatAddress) -> KnownMessage | None:
-        """Return the message with that id of the service's in a chat; `None` if it was not sent from here."""
+    async def message_of(
+        self, message_id: str, chat: ChatAddress, user_id: str | None = None
+    ) -> KnownMessage | None:
+        """Return the message with that id of the service's in a chat; `None` if it was not sent from here.
+
+        `user_id` is who has answered it.
+
+        Raises:
+            NotKnownYet: it may be known later.
+        """
 
 
 class DialogOutbox(Replies, SentMessages, Protocol):

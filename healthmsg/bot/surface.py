@@ -73,6 +73,8 @@ class BotStats:
     """Open dialogs that wait for an answer to a question of which it cannot be proven whether it arrived."""
     unknown_replies: int = 0
     """Replies of which it cannot be proven whether they arrived."""
+    unreadable_journals: int = 0
+    """Journals of campaigns that were there and could not be read when an answer was last looked for."""
     behind: int = 0
     """Chats that are still being read."""
 

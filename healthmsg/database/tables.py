@@ -316,9 +316,16 @@ def require_tables(connection: Connection) -> None:
     Raises:
         JournalNotFoundError: it has none.
         JournalVersionError: another version of this package made it.
+        JournalError: this is some other program's SQLite file.
     """
     if not check_version(connection):
+        _refuse_other_files(connection)
         raise JournalNotFoundError("There is no journal in it.")
+
+
+def _refuse_other_files(connection: Connection) -> None:
+    if connection.dialect.name == "sqlite" and inspect(connection).get_table_names():
+        raise JournalError("The file is a database, but not a journal.")
 
 
 def make_tables(connection: Connection) -> None:
@@ -334,8 +341,7 @@ def make_tables(connection: Connection) -> None:
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('healthmsg_journal'))"))
     if check_version(connection):
         return
-    if is_sqlite and inspect(connection).get_table_names():
-        raise JournalError("The file is a database, but not a journal.")
+    _refuse_other_files(connection)
     METADATA.create_all(connection, checkfirst=False)
     write_meta(connection, _SALT, secrets.token_hex(_SALT_LENGTH))
     write_meta(connection, _VERSION, str(VERSION))

@@ -129,7 +129,12 @@ class Bot:
         self._dispatcher = Dispatcher([self.router], self.provided, help=self.help, random=random)
         return self._dispatcher
 
-    async def message_of(self, message_id: str, chat: ChatAddress) -> KnownMessage | None:
+    async def message_of(
+        self,
+        message_id: str,
+        chat: ChatAddress,
+        user_id: str | None = None,  # noqa: ARG002 - as campaigns have it
+    ) -> KnownMessage | None:
         self.asked_in.append(chat)
         return self.known.get(message_id)
 

@@ -1,29 +1,33 @@
 """Answers to what a campaign has sent: found by message id in journals that others write."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from healthmsg import Client, Outgoing
 from healthmsg.bot import campaigns as module
 from healthmsg.bot.campaigns import CampaignMessage, Campaigns
+from healthmsg.bot.sending import NotKnownYet
 from healthmsg.bulk.journal import Entry, open_journal
+from healthmsg.bulk.journal.base import Claim
 from healthmsg.bulk.journal.lookup import look_up
+from healthmsg.bulk.journal.store import SqlJournal
 from healthmsg.database.target import Target
 from healthmsg.errors import (
     ConfigurationError,
     InvalidInputError,
     JournalError,
     JournalMismatchError,
-    JournalNotFoundError,
     Outcome,
 )
 from healthmsg.events import QuestionAnswered
 from healthmsg.gateway.stream import EventsState
+from healthmsg.ids import ChatAddress
 from healthmsg.models import Option, Question
 from healthmsg.sandbox import Sandbox
 from tests.bulk.journal_runs import sent
@@ -32,6 +36,7 @@ from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left_behind")
 
+CHAT = ChatAddress.parse("conversations/c1")
 VISIT = Question((Option("Ja"), Option("Nee, liever niet", name="no")))
 
 
@@ -68,6 +73,22 @@ async def test_an_answer_is_known_with_campaign_key_and_label(
     assert messages == [CampaignMessage("recall", f"afspraak {n}", "visit") for n in range(2)]
     assert [one and one.names for one in messages] == [("visit", "recall")] * 2
     assert "afspraak" not in repr(messages)
+
+
+async def test_a_campaigns_name_is_no_label_of_another_one(
+    sandbox: Sandbox, client: Client, file: Path, tmp_path: Path
+) -> None:
+    one, other, third = chats(sandbox, 3)
+    visits, recalls = tmp_path / "visit.db", tmp_path / "recall.db"
+    (asked,) = await sent(client, asking(one, label="visit"), journal=visits)
+    labelled = await sent(
+        client, relabelled(asking(other, label="visit") + asking(third, label="flu")), journal=recalls
+    )
+
+    async with knowing(("visit", visits), ("recall", recalls)) as found:
+        messages = [await found.message_of(one.message_id or "") for one in (asked, *labelled)]
+
+    assert [one and one.names for one in messages] == [("visit", "visit"), ("recall",), ("flu", "recall")]
 
 
 @pytest.mark.slow
@@ -125,10 +146,7 @@ async def test_it_is_found_while_another_one_sends_with_the_journal(
 
 async def test_an_answer_before_the_id_was_noted_is_waited_for(file: Path) -> None:
     async with open_journal(file) as journal:
-        await journal.start_run()
-        await journal.enter([Entry("afspraak 0", "conversations/c1", "Komt u?")])
-        (claim,) = await journal.claim(1)
-        await journal.begin(claim, datetime.now(UTC), claim.chat)
+        claim = await begun(journal)
         pauses = list[float]()
 
         async def pause(seconds: float) -> None:
@@ -138,9 +156,9 @@ async def test_an_answer_before_the_id_was_noted_is_waited_for(file: Path) -> No
 
         found = Campaigns(pause=pause)
         found.add("visit", file)
-        assert await found.message_of("m1") == CampaignMessage("visit", "afspraak 0")
+        assert await found.message_of("m1", CHAT) == CampaignMessage("visit", "afspraak 0")
         assert len(pauses) == 2
-        assert await found.message_of("m2") is None
+        assert await found.message_of("m2", CHAT) is None
         assert len(pauses) == 2
 
 
@@ -148,10 +166,7 @@ async def test_it_is_not_waited_for_longer_than_five_seconds_nor_for_what_a_dead
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with open_journal(file) as journal:
-        await journal.start_run()
-        await journal.enter([Entry("afspraak 0", "conversations/c1", "Komt u?")])
-        (claim,) = await journal.claim(1)
-        await journal.begin(claim, datetime.now(UTC), claim.chat)
+        await begun(journal)
     pauses = list[float]()
 
     async def pause(seconds: float) -> None:
@@ -159,13 +174,102 @@ async def test_it_is_not_waited_for_longer_than_five_seconds_nor_for_what_a_dead
 
     found = Campaigns(pause=pause)
     found.add("visit", file)
-    assert await found.message_of("m1") is None
+    with pytest.raises(NotKnownYet, match="'visit'"):
+        await found.message_of("m1", CHAT)
     assert sum(pauses) == pytest.approx(5)
+    assert await found.message_of("m1", ChatAddress.parse("conversations/c2"), "u2") is None
 
     before = sum(pauses)
     monkeypatch.setattr("healthmsg.bulk.journal.lookup._ON_ITS_WAY", -timedelta(seconds=1))
-    assert await found.message_of("m1") is None
+    with pytest.raises(NotKnownYet, match="'visit'"):
+        await found.message_of("m1", CHAT)
     assert sum(pauses) == before
+
+
+async def begun(journal: SqlJournal, chat: str = CHAT.text, **content: Any) -> Claim:
+    """Begin to ask in a chat."""
+    await journal.start_run()
+    await journal.enter([Entry("afspraak 0", chat, "Komt u?", **{"question": {"options": []}, **content})])
+    (claim,) = await journal.claim(1)
+    await journal.begin(claim, datetime.now(UTC), claim.chat)
+    return claim
+
+
+@pytest.mark.parametrize(
+    ("to", "answered_in", "may_be"),
+    [
+        ("conversations/c1", "conversations/c1", True),
+        ("conversations/u1", "conversations/c1", True),
+        ("users/u1", "conversations/c1", True),
+        ("aux/conversations/patient 7", "conversations/c1", True),  # it may lead anywhere
+        ("conversations/c2", "conversations/c1", False),
+        ("users/u2", "conversations/c1", False),
+        ("groupchats/u1", "conversations/c1", False),
+        ("aux/groupchats/team", "conversations/c1", False),
+        ("groupchats/g1", "groupchats/g1", True),
+        ("conversations/u1", "groupchats/g1", False),
+        ("aux/groupchats/team", "groupchats/g1", True),
+        ("aux/conversations/patient 7", "groupchats/g1", False),
+    ],
+)
+async def test_a_question_in_doubt_is_in_question_for_answers_of_its_chat(
+    target: str, to: str, answered_in: str, may_be: bool
+) -> None:
+    async with open_journal(target) as journal:
+        await begun(journal, to)
+    assert await may_be_of(target, ChatAddress.parse(answered_in)) is may_be
+
+
+async def may_be_of(target: str, chat: ChatAddress = CHAT) -> bool:
+    async with knowing(("visit", target)) as found:
+        try:
+            assert await found.message_of("m1", chat, "u1") is None
+        except NotKnownYet as one:
+            doubt = one
+        else:
+            return False
+    now = datetime.now(UTC)
+    moments = (now, None, now - timedelta(days=1))
+    assert [doubt.may_be_sent_at(moment) for moment in moments] == [True, True, False]
+    return True
+
+
+@pytest.mark.parametrize(
+    ("address", "may_be"), [("conversations/c1", True), ("conversations/u1", True), ("users/u2", False)]
+)
+async def test_an_auxiliary_id_is_in_question_where_the_journal_knows_that_it_leads(
+    target: str, address: str, may_be: bool
+) -> None:
+    async with open_journal(target) as journal:
+        claim = await begun(journal, "aux/conversations/patient 7")
+        await journal.learn_same([[address, claim.chat]])
+        await journal.finish(claim, Outcome.UNKNOWN, is_final=True)
+    assert await may_be_of(target) is may_be
+
+
+async def test_what_cannot_be_answered_is_not_in_question_and_what_a_person_says_was_delivered_is(
+    target: str,
+) -> None:
+    async with open_journal(target) as journal:
+        claim = await begun(journal, question=None)
+        assert not await may_be_of(target)
+        await journal.finish(claim, Outcome.UNKNOWN, is_final=True)
+        await journal.decide("afspraak 0", Outcome.DELIVERED, by="Jansen", at=datetime.now(UTC))
+        assert await may_be_of(target)
+
+
+async def test_a_journal_that_does_not_answer_keeps_no_answer_for_longer_than_ten_seconds(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_ANSWERS_WITHIN", 0.01)
+    monkeypatch.setattr("healthmsg.bulk.journal.lookup.look_up", lambda *_: asyncio.sleep(60))
+    async with knowing(("visit", file)) as found:
+        with pytest.raises(NotKnownYet, match="did not answer") as doubt:
+            await found.message_of("m1", CHAT)
+        assert found.unreadable == 1
+    waits = [doubt.value.retry.wait(attempt, lambda: 1.0) for attempt in range(1, 9)]
+    assert waits[-1] is None
+    assert sum(filter(None, waits), timedelta()) == timedelta(seconds=635)
 
 
 async def test_a_journal_that_does_not_exist_yet_is_named_and_found_when_it_does(
@@ -174,7 +278,7 @@ async def test_a_journal_that_does_not_exist_yet_is_named_and_found_when_it_does
     async with knowing(("visit", target)) as found:
         await found.check(sandbox.environment.api_url, "me")
         assert "the journal of the campaign 'visit' is not there" in caplog.text
-        with pytest.raises(JournalNotFoundError, match="'visit' is not there"):
+        with pytest.raises(NotKnownYet, match="'visit' is not there"):
             await found.message_of("m1")
         (result,) = await sent(client, asking(*chats(sandbox, 1)), journal=target)
 
@@ -207,8 +311,9 @@ async def test_what_cannot_be_read_hides_no_other_campaign_and_is_no_answer_of_n
 
     async with knowing(("broken", bad), ("visit", good)) as found:
         assert await found.message_of(result.message_id or "") == CampaignMessage("visit", "afspraak 0")
-        with pytest.raises(JournalError, match="The campaign 'broken'") as refused:
+        with pytest.raises(NotKnownYet, match="The campaign 'broken'") as refused:
             await found.message_of("another")
+        assert found.unreadable == 1
         with pytest.raises(JournalError, match="The campaign 'broken'"):
             await found.check(sandbox.environment.api_url, "me")
 
@@ -238,7 +343,7 @@ async def test_many_at_the_same_time_are_looked_up_together(
     ids = [result.message_id or "" for result in await sent(client, asking(*addresses), journal=file)]
     openings = list[int]()
 
-    async def counted(target: Target, wanted: list[str]) -> object:
+    async def counted(target: Target, wanted: Mapping[str, frozenset[str]]) -> object:
         openings.append(len(wanted))
         return await look_up(target, wanted)
 
@@ -262,7 +367,7 @@ async def test_only_so_many_are_kept(
         file.unlink()  # noqa: ASYNC240 - at once
 
         for one in ids[:2]:
-            with pytest.raises(JournalNotFoundError):
+            with pytest.raises(NotKnownYet):
                 await found.message_of(one)
         assert [await found.message_of(one) is not None for one in ids[2:]] == [True, True]
 

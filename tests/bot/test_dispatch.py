@@ -219,6 +219,30 @@ async def test_an_answer_to_a_campaign_is_known_by_its_name_or_by_its_messages_l
     assert bot.asked_in == [CONVERSATION]  # it waits for no question of another chat
 
 
+async def test_a_label_that_is_another_campaigns_name_leads_to_no_handler_of_that_one() -> None:
+    recall = CampaignMessage("recall", "patient 7", "visit", is_ambiguous=True)
+    bot = Bot(known={"q1": recall, "q2": CampaignMessage("visit", "patient 8", "visit")})
+    with_visit(bot)
+    assert await bot.handle(answer("ja", question="q2"))
+    assert bot.said == ["YES"]
+    with pytest.raises(ParkThis, match=r"@router\.answered\('recall'\)"):
+        await bot.handle(answer("ja"))
+
+    @bot.router.answered("recall", lambda answer: answer.question == "visit")
+    async def of_recall(answer: Answer[str]) -> None:
+        await answer.reply("recall")
+
+    bot.start()
+    assert await bot.handle(answer("ja"))
+    assert bot.said[-1] == "recall"
+
+
+async def test_a_label_that_no_handler_is_named_like_parks_nothing() -> None:
+    bot = Bot(known={"q1": CampaignMessage("recall", "patient 7", "flu", is_ambiguous=True)})
+    with_visit(bot)
+    assert await bot.handle(answer("ja")) is False
+
+
 async def test_an_answer_that_no_option_knows_is_parked_and_not_lost() -> None:
     bot = Bot(known={"q1": Known("k", "visit")})
     with_visit(bot)

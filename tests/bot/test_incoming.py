@@ -205,3 +205,15 @@ async def test_a_chat_outside_of_a_handler_sends_with_the_client_at_once() -> No
     assert bot.client.calls == ["send", "ask", "upload", "request_verification"]
     assert bot.said == []
     assert repr(chat) == "<BotChat conversations/c1>"
+
+
+async def test_a_handler_of_any_question_has_its_key_and_its_name_too() -> None:
+    bot, got = Bot(known={"q1": Known("patient-7", "visit")}), list[Any]()
+
+    @bot.router.answered
+    async def any_question(answer: Answer[str]) -> None:
+        got.append((answer.key, answer.question, answer.is_to("visit")))
+
+    assert await bot.handle(answer("ja"))
+    assert await bot.handle(answer("ja", question="q2"))
+    assert got == [("patient-7", "visit", True), (None, None, False)]

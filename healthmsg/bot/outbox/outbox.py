@@ -267,7 +267,12 @@ class Outbox:
         """Return the replies of which it could not be found out whether they were delivered."""
         return [row async for row in self.journal.rows(State.UNKNOWN) if row.is_final]
 
-    async def message_of(self, message_id: str, chat: ChatAddress | None = None) -> OutboxMessage | None:
+    async def message_of(
+        self,
+        message_id: str,
+        chat: ChatAddress | None = None,
+        user_id: str | None = None,  # noqa: ARG002 - as campaigns have it
+    ) -> OutboxMessage | None:
         """Return the reply that was delivered under this id; `None`: it is none of the outbox's.
 
         An answer may come before the response to its question. So this waits for the questions and requests

@@ -109,7 +109,12 @@ class DyingOutbox(FakeOutbox):
             self.death.after()
         return SentMessage(self.id_of(key))
 
-    async def message_of(self, message_id: str, chat: ChatAddress) -> Known | None:  # noqa: ARG002 - as the outbox has it
+    async def message_of(
+        self,
+        message_id: str,
+        chat: ChatAddress,  # noqa: ARG002 - as the outbox has it
+        user_id: str | None = None,  # noqa: ARG002 - as the outbox has it
+    ) -> Known | None:
         keys = (*self.sent, *self.requests)
         return next((Known(key) for key in keys if self.id_of(key) == message_id), None)
 

@@ -38,8 +38,8 @@ def asking(statement: str) -> Callable[[Connection], object]:
     return lambda connection: connection.exec_driver_sql(statement).scalar()
 
 
-async def opening(target: str | Path) -> None:
-    async with open_journal(target):
+async def opening(target: str | Path, *, is_reading: bool = False) -> None:
+    async with open_journal(target, is_reading=is_reading):
         pass
 
 
@@ -86,8 +86,9 @@ async def test_what_is_no_journal_is_refused_and_left_alone(file: Path) -> None:
         connection.execute("CREATE TABLE patients (name)")
     connection.close()
     file.chmod(0o600)
-    with pytest.raises(JournalError, match="not a journal"):
-        await opening(file)
+    for is_reading in (False, True):
+        with pytest.raises(JournalError, match="not a journal"):
+            await opening(file, is_reading=is_reading)
 
 
 async def test_a_folder_and_a_missing_folder_are_refused(tmp_path: Path) -> None:
