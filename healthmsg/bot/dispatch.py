@@ -290,7 +290,7 @@ class Dispatcher:
 
     def _say_that_answers_wait(self, reason: str, now: datetime) -> None:
         """Log why, but not for each of them: there may be thousands."""
-        if reason not in self._said or now - self._said[reason] >= _SAID_EVERY:
+        if reason not in self._said or abs(now - self._said[reason]) >= _SAID_EVERY:
             self._said[reason] = now
             log(logging.WARNING, "answers wait, each with its chat. Of such a one: %(reason)s", reason=reason)
 
