@@ -38,6 +38,9 @@ from healthmsg.log import class_name, log
 from healthmsg.models import IdentityProvider, SentMessage, Verification
 
 _WARNING: Final = 30
+_HAS_ENDED: Final = (
+    "The dialog %(dialog)s %(id)s has begun for this event before, and has ended: it does not begin again."
+)
 
 
 class DialogStore(Protocol):
@@ -60,6 +63,9 @@ class DialogStore(Protocol):
 
     async def dialog_of(self, dialog: str) -> DialogRecord | None:
         """Return one by its id."""
+
+    async def has_ended(self, dialog: str) -> bool:
+        """Return whether one with this id has ended before."""
 
     async def steps(self, dialog: str) -> list[StepRecord]:
         """Return the steps of one, in order."""
@@ -99,6 +105,10 @@ class Tools:
     """The id of the bot's own user."""
     places: Places | None = None
 
+    async def located(self, chat: ChatAddress, user: str) -> ChatAddress:
+        """Return the address of a chat as events have it, whether the user is in it or not."""
+        return chat if self.places is None else await self.places.locate(chat, user)
+
     async def proven(self, event: Event | None, chat: ChatAddress, user: str) -> ChatAddress:
         """Return the address of a chat as events have it, if the user is in it.
 
@@ -106,6 +116,13 @@ class Tools:
             InvalidInputError: the user is not.
         """
         return chat if self.places is None else await self.places.prove(chat, user, event)
+
+    async def has_ended(self, code: RegisteredDialog[Any], dialog: str) -> bool:
+        """Return whether an event that comes again has begun a dialog that has ended since."""
+        has_ended = await self.store.has_ended(dialog)
+        if has_ended:
+            log(_WARNING, _HAS_ENDED, dialog=code.name, id=dialog)
+        return has_ended
 
     def today(self) -> date:
         """Return which day it is for the users."""

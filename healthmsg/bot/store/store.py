@@ -183,6 +183,10 @@ class BotStore:
         found = await self._all(statements.DIALOG, {"id": storable(dialog)})
         return dialog_of(found[0]) if found else None
 
+    async def has_ended(self, dialog: str) -> bool:
+        """Return whether a dialog with this id has begun and ended before."""
+        return bool(await self._all(statements.HAS_ENDED, {"id": storable(dialog)}))
+
     async def steps(self, dialog: str) -> list[StepRecord]:
         """Return the steps of a dialog, by number."""
         found = await self._all(statements.STEPS, {"dialog": storable(dialog)})
