@@ -38,10 +38,6 @@ AT_ONCE: Final = 100
 class NoOutbox:
     """Sends nothing."""
 
-    async def has_any(self, keys: Iterable[str]) -> bool:  # noqa: ARG002 - as the real one
-        """Return that nothing was sent before."""
-        return False
-
     async def send(self, key: str, chat: ChatAddress, content: Content, **_: bool) -> SentMessage:  # noqa: ARG002 - as the real one
         """Return the message that would have been sent."""
         return SentMessage(key)

@@ -65,6 +65,7 @@ _OF_ERRORS: Final[dict[type[HealthmsgError], dict[str, Any]]] = {
     errors.ForeignAwaitError: {"awaited": str, "file": str, "line": int},
     errors.ProgramExitError: {"type_name": str, "file": str, "line": int},
     errors.StepNotAwaitedError: {"step": str, "file": str, "line": int},
+    errors.StepOutsideDialogError: {"step": str, "file": str, "line": int},
     errors.OnceFailedError: {"type_name": str},
     errors.TokenRenewalError: {"retry_after": float | None},
     errors.DeliveryUnknownError: {

@@ -320,6 +320,11 @@ class Bot(AsyncOnly):
         await self._has_started.wait()
         await self._require_running().idle()
 
+    @property
+    def store_id(self) -> str:
+        """The identity of the store. Two stores have two; a copy of one has the same as that."""
+        return self._require_running().store.identity
+
     async def begun(self) -> None:
         """Wait until this process has the store: of several with one database, all others stand by."""
         await self._require_running().begun()

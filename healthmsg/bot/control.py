@@ -3,6 +3,9 @@
 `GET /health` and `GET /ready` say no more than yes or no, and are answered without the token, for probes. All
 else needs `Authorization: Bearer …`; see `healthmsg.control.server` for what holds for all requests.
 
+A request can say which store it is for: `Healthmsg-Store: …`, with the identity that `GET /stats` and
+`healthmsg bot show` name. A bot with another store answers 409, `other_store`, and does nothing.
+
 | request                                                  | answer                                |
 |----------------------------------------------------------|---------------------------------------|
 | `GET /health`, `GET /ready`                              | 200, or 503                           |
@@ -28,11 +31,11 @@ import logging
 from types import TracebackType
 from typing import Final, Self
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from healthmsg.aio import AsyncOnly, start
-from healthmsg.bot.surface import BotSurface, DialogRequest, Scheduled
-from healthmsg.control.server import Answer, Asked, ControlServer, Refusal, Route, probe
+from healthmsg.bot.surface import OTHER_STORE, STORE, BotSurface, DialogRequest, Scheduled
+from healthmsg.control.server import Answer, Asked, ControlServer, Handle, Refusal, Route, probe
 from healthmsg.ids import ChatAddress
 from healthmsg.json_text import JSONObject
 from healthmsg.log import class_name, log
@@ -80,9 +83,11 @@ class Control(AsyncOnly):
         await self._server.__aexit__(kind, error, trace)
 
     def _routes(self) -> tuple[Route, ...]:
-        return (
+        probes = (
             probe("/health", "alive", lambda: self._bot.is_alive),
             probe("/ready", "ready", lambda: self._bot.is_ready),
+        )
+        closed = (
             Route("GET", "/stats", self._stats),
             Route("POST", "/dialogs", self._start_dialog),
             Route("GET", "/dialogs/{id}", self._shown_dialog),
@@ -94,6 +99,19 @@ class Control(AsyncOnly):
             Route("POST", "/retry", self._retry),
             Route("POST", "/stop", self._stop),
         )
+        return (*probes, *(evolve(one, handle=self._of_its_store(one.handle)) for one in closed))
+
+    def _of_its_store(self, handle: Handle) -> Handle:
+        """Return what refuses a request that is for another store, and hands on any other one."""
+
+        async def handle_if_its_own(asked: Asked) -> Answer:
+            wanted = asked.header(STORE)
+            if wanted is not None and wanted != (own := self._bot.store_id):
+                message = f"this bot has the store {own}, and the request is for another: nothing was done"
+                raise Refusal(409, OTHER_STORE, message)
+            return await handle(asked)
+
+        return handle_if_its_own
 
     # --- what can be asked for
 

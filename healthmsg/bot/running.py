@@ -371,6 +371,7 @@ class Running:
         counters, dialogs = self._loop.counters, await self.store.dialogs()
         unknown = {row.key for row in await self.outbox.unknown()}
         return BotStats(
+            store=self.store.identity,
             state=self.state,
             started_at=self._started_at,
             connected_since=self._events.connected_since,

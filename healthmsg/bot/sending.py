@@ -1,6 +1,6 @@
 """A bot's outbox, as far as its other parts need it: none of them needs another one to be built."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
 from typing import Protocol
 
@@ -87,6 +87,3 @@ class DialogOutbox(Replies, SentMessages, Protocol):
 
     async def is_unknown(self, key: str) -> bool:
         """Return whether it stays unknown if a message was delivered."""
-
-    async def has_any(self, keys: Sequence[str]) -> bool:
-        """Return whether there is a message with one of these keys, whatever became of it."""

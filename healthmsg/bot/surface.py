@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Literal, Protocol, Self
+from typing import Final, Literal, Protocol, Self
 
 from attrs import asdict, field, frozen
 
@@ -24,6 +24,10 @@ from healthmsg.bulk.journal import JournalMessage
 from healthmsg.ids import ChatAddress
 from healthmsg.json_text import JSONObject
 
+STORE: Final = "Healthmsg-Store"
+"""The header with the identity of the store that a request to a control surface is for."""
+OTHER_STORE: Final = "other_store"
+"""The code of the answer of a bot that has another one."""
 HowItEnded = Literal["done", "ignored", "again", "parked"]
 """Ignored: no handler wanted it. Again: it is handled once more later."""
 
@@ -53,6 +57,8 @@ class Handled:
 class BotStats:
     """The figures of a bot, as of now."""
 
+    store: str
+    """The identity of its store."""
     state: str
     """What its stream of events is doing, as in `EventsState`; or `draining`, or `closed`."""
     started_at: datetime
@@ -197,6 +203,10 @@ class BotSurface(Protocol):
 
     async def run(self, *, signals: bool = True) -> None:
         """Run until it is stopped and what was begun is done. Only with `signals` it takes SIGTERM itself."""
+
+    @property
+    def store_id(self) -> str:
+        """The identity of its store, once it is entered: another bot has a store with another one."""
 
     @property
     def stands_by(self) -> bool:

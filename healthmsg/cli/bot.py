@@ -9,11 +9,12 @@ from typing import Annotated, Final, TypeVar
 from urllib.parse import quote
 
 import typer
+from attrs import evolve
 from rich.console import Console
 
 from healthmsg.bot.dialogs.orders import STOP, TAKE_BACK
 from healthmsg.bot.surface import DialogProblem
-from healthmsg.cli.bots.calling import ControlClient
+from healthmsg.cli.bots.calling import ControlClient, NamedStore, NoAnswerError
 from healthmsg.cli.bots.lines import show_warnings
 from healthmsg.cli.bots.loading import folder_to_watch, load_bot, problem_in_code
 from healthmsg.cli.bots.reloading import Reloader, changes_in
@@ -25,6 +26,7 @@ from healthmsg.cli.service import EachOptionOnce
 from healthmsg.cli.terminal import has_lost_output, printable
 from healthmsg.codec import encode
 from healthmsg.errors import HealthmsgError, JournalInUseError
+from healthmsg.json_text import JSONObject
 
 T = TypeVar("T")
 _LOOK_EVERY: Final = 0.2
@@ -189,16 +191,15 @@ def retry(
 ) -> None:
     """Take parked events up again.
 
-    With --control, the bot that runs does it at once; else no bot may have the store, and the next one that
-    starts does it.
+    With --control, the bot that runs does it at once, if it has this store; else no bot may have the store,
+    and the next one that starts does it.
     """
     with exit_on_error("Nothing was changed."):
         if (sequence is None) == (not all_parked):
             raise RefusedError("name one event by its SEQUENCE, or all of them with --all")
         if control is not None:
             asked: dict[str, object] = {"all": True} if sequence is None else {"sequence": sequence}
-            answer = ControlClient.of(control, control_token).call("POST", "/retry", asked)
-            count = answer.get("retried")
+            count = _ask(_bot_with(store, control, control_token), "POST", "/retry", asked).get("retried")
         else:
             count = _in_store(lambda: take_up(find_store(store), sequence))
     if not count and sequence is not None:
@@ -213,12 +214,12 @@ def end(
 ) -> None:
     """End a dialog, open or held, without a word to its user.
 
-    What was parked for it stays parked. With --control, the bot that runs does it; else no bot may have the
-    store, and the next one that starts does it.
+    What was parked for it stays parked. With --control, the bot that runs does it, if it has this store; else
+    no bot may have the store, and the next one that starts does it.
     """
     with exit_on_error("Nothing was changed."):
         if control is not None:
-            ControlClient.of(control, control_token).call("DELETE", f"/dialogs/{quote(dialog, safe='')}")
+            _ask(_bot_with(store, control, control_token), "DELETE", f"/dialogs/{quote(dialog, safe='')}")
         elif not _in_store(lambda: order_dialog(find_store(store), STOP, dialog)):
             raise RefusedError("there is no dialog with this id")
     _print("It ends." if control is not None else "It ends when the bot starts.")
@@ -232,13 +233,13 @@ def take_back(
     """Let a dialog go on that is held, or that was handed over to a person.
 
     What was parked for it meanwhile is taken up. One that still does not fit the code stays held; `bot check`
-    says so beforehand. With --control, the bot that runs does it; else no bot may have the store, and the
-    next one that starts does it.
+    says so beforehand. With --control, the bot that runs does it, if it has this store; else no bot may have
+    the store, and the next one that starts does it.
     """
     with exit_on_error("Nothing was changed."):
         if control is not None:
             path = f"/dialogs/{quote(dialog, safe='')}/take-back"
-            ControlClient.of(control, control_token).call("POST", path)
+            _ask(_bot_with(store, control, control_token), "POST", path)
         elif not _in_store(lambda: order_dialog(find_store(store), TAKE_BACK, dialog)):
             raise RefusedError("no dialog with this id is held or handed over")
     _print("It goes on." if control is not None else "It goes on when the bot starts.")
@@ -253,18 +254,42 @@ def _in_store(change: Callable[[], Coroutine[object, object, T]]) -> T:
     raise RefusedError("a bot has this store: give its --control PORT and --control-token FILE, or stop it")
 
 
+def _bot_with(store: str, control: int, control_token: Path | None) -> ControlClient:
+    """Return the way to the bot that runs, which does what it is asked for only if it has this store."""
+    client, location = ControlClient.of(control, control_token), find_store(store)
+
+    async def identity() -> str:
+        async with open_store(location) as opened:
+            return opened.identity
+
+    return evolve(client, store=NamedStore(printable(location.text), asyncio.run(identity())))
+
+
+def _ask(
+    client: ControlClient, method: str, path: str, document: dict[str, object] | None = None
+) -> JSONObject:
+    """Have a bot that runs do something, and return its answer."""
+    try:
+        return client.call(method, path, document)
+    except NoAnswerError as lost:
+        problem = str(lost)
+    return fail(f"{problem}\nIt may have been done, or may yet be: `healthmsg bot show` says what there is.")
+
+
 @bot.command("stop-when-idle", cls=EachOptionOnce)
 def stop_when_idle(
+    store: Store,
     control: ControlPort = None,
     control_token: ControlToken = None,
     wait: Annotated[bool, typer.Option("--wait", help="Return when it has ended.")] = False,
 ) -> None:
-    """Have a bot that runs end as soon as nothing is in hand and nothing is due."""
-    with exit_on_error():
+    """Have the bot that has this store end as soon as nothing is in hand and nothing is due."""
+    with exit_on_error("Nothing was changed."):
         if control is None:
             raise RefusedError("--control is needed, the port of the bot's control surface")
-        client = ControlClient.of(control, control_token)
-        client.call("POST", "/stop", {"when": "idle"})
+        client = _bot_with(store, control, control_token)
+        _ask(client, "POST", "/stop", {"when": "idle"})
+    with exit_on_error():
         while wait and client.is_there():
             time.sleep(_LOOK_EVERY)
     _print("It has ended." if wait else "It ends when it is idle.")

@@ -67,6 +67,10 @@ class Asked:
         """Return what its path has in this place."""
         return self._request.match_info[name]
 
+    def header(self, name: str) -> str | None:
+        """Return what a header says, if it is there."""
+        return self._request.headers.get(name)
+
     async def document(self, known: frozenset[str]) -> JSONObject:
         """Return the JSON object that it carries.
 
@@ -102,13 +106,16 @@ class Answer:
     status: int = 200
 
 
+Handle = Callable[[Asked], Awaitable[Answer]]
+
+
 @frozen
 class Route:
     """Something that can be asked for."""
 
     method: str
     path: str
-    handle: Callable[[Asked], Awaitable[Answer]]
+    handle: Handle
     is_open: bool = False
     """Whether it needs no token. Such a one says no more than yes or no."""
 

@@ -223,6 +223,8 @@ DIALOG_STEPS: Final = Table(
     # The hash of the id of the event that completed it.
     Column("event", Text),
 )
+# So that a dialog that has ended does not begin again with its event. As the ids of events, these stay.
+ENDED_DIALOGS: Final = Table("healthmsg_ended_dialogs", METADATA, Column("id", Text, primary_key=True))
 TIMERS: Final = Table(
     "healthmsg_timers",
     METADATA,
@@ -272,7 +274,7 @@ _index("timers_of", TIMERS.c.dialog)
 # --- making them, and what the journal says of itself
 
 # Development versions had lower ones.
-VERSION: Final = 10
+VERSION: Final = 11
 _VERSION: Final = "version"
 _SALT: Final = "salt"
 _ACCOUNT: Final = "account"

@@ -11,7 +11,8 @@
     ├── ClientUsageError (RuntimeError)
     │   ├── ClientClosedError
     │   ├── WrongEventLoopError
-    │   └── StepNotAwaitedError               a dialog's code has left an `await` out
+    │   ├── StepNotAwaitedError               a dialog's code has left an `await` out
+    │   └── StepOutsideDialogError            or does in `d.once` what only the dialog itself can do
     ├── SendingStoppedError                   a bulk run was ended early
     │   └── SendingGivenUpError               by what concerns every message
     ├── EarlierRunError                       what a bulk run before this one noted
@@ -112,6 +113,7 @@ from healthmsg.errors.dialogs import (
     OnceFailedError,
     ProgramExitError,
     StepNotAwaitedError,
+    StepOutsideDialogError,
     TooManyStepsError,
 )
 from healthmsg.errors.usage import (
@@ -214,6 +216,7 @@ __all__ = [
     "StateMismatchError",
     "StatusError",
     "StepNotAwaitedError",
+    "StepOutsideDialogError",
     "TokenRenewalError",
     "TokenRequestError",
     "TokenStoreError",

@@ -58,6 +58,25 @@ class StepNotAwaitedError(ClientUsageError):
         )
 
 
+class StepOutsideDialogError(ClientUsageError):
+    """A step was made or awaited outside of the dialog itself, such as in a function given to `d.once`.
+
+    That one runs once, so its steps would be missing at the next replay.
+
+    `file` and `line` say where. Nothing was asked or sent by that step.
+    """
+
+    def __init__(self, step: str, file: str, line: int) -> None:
+        self.step: str = step
+        self.file: str = file
+        self.line: int = line
+        super().__init__(
+            f"{file}:{line}: a step of a dialog, {step}, belongs into the dialog itself: not into a function"
+            " given to d.once(...), a task, a thread or asyncio.gather(...). Let the function return what the"
+            " dialog is to do. Nothing was asked or sent by this step."
+        )
+
+
 class TooManyStepsError(DialogError):
     """A dialog has more steps than one may have."""
 

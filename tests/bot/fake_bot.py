@@ -51,6 +51,7 @@ class SilentBot:
     begins_at_once: bool = True
     records: list[DialogRecord] = field(factory=list)
     has_store: asyncio.Event = field(factory=set_event)
+    store_id: str = "5107e"
 
     async def __aenter__(self) -> Self:
         self.opened = True
@@ -87,7 +88,9 @@ class SilentBot:
 
     async def stats(self) -> BotStats:
         self._note("stats")
-        return BotStats(state="live", started_at=datetime(2026, 3, 2, 9, tzinfo=UTC), handled=3)
+        return BotStats(
+            store=self.store_id, state="live", started_at=datetime(2026, 3, 2, 9, tzinfo=UTC), handled=3
+        )
 
     def watch(self, on_handled: Callable[[Handled], object]) -> None:
         self.watchers.append(on_handled)

@@ -61,6 +61,7 @@ class FakeStore:
     dialog_records: dict[str, DialogRecord] = field(factory=dict)
     step_records: dict[tuple[str, int], StepRecord] = field(factory=dict)
     timers: dict[str, TimerRecord] = field(factory=dict)
+    ended_dialogs: set[str] = field(factory=set)
     commits: list[tuple[Effect, ...]] = field(factory=list)
     watchers: Watchers = field(factory=Watchers)
     _last: int = 0
@@ -118,6 +119,9 @@ class FakeStore:
     async def dialog_of(self, dialog: str) -> DialogRecord | None:
         return self.dialog_records.get(dialog)
 
+    async def has_ended(self, dialog: str) -> bool:
+        return dialog in self.ended_dialogs
+
     async def steps(self, dialog: str) -> list[StepRecord]:
         return [step for (owner, _), step in sorted(self.step_records.items()) if owner == dialog]
 
@@ -150,6 +154,7 @@ class FakeStore:
             case effects.PutDialog(dialog):
                 self.dialog_records[dialog.id] = dialog
             case effects.CloseDialog(dialog_id):
+                self.ended_dialogs.add(dialog_id)
                 self.dialog_records.pop(dialog_id, None)
                 self._forget(dialog_id, 0)
                 self._cancel(dialog_id)
@@ -224,9 +229,6 @@ class FakeOutbox:
     """Of which it is not known whether they arrived."""
     refused: set[str] = field(factory=set)
     """Those that were certainly not sent."""
-
-    async def has_any(self, keys: Sequence[str]) -> bool:
-        return any(key in self.sent for key in keys)
 
     async def is_unknown(self, key: str) -> bool:
         return key in self.unknown

@@ -229,6 +229,40 @@ async def test_a_dialog_is_ended_or_taken_back_by_its_id(caller: Caller) -> None
     assert caller.bot.asked[:2] == [("end", "d1"), ("take back", "d1")]
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "document"),
+    [
+        ("GET", "/stats", None),
+        ("POST", "/dialogs", {"dialog": "intake", "user": "u1"}),
+        ("DELETE", "/dialogs/d1", None),
+        ("POST", "/dialogs/d1/take-back", None),
+        ("POST", "/schedule", {"dialog": "intake", "user": "u1", "at": "2026-03-02T09:00+01:00"}),
+        ("DELETE", "/schedule/s1", None),
+        ("POST", "/retry", {"all": True}),
+        ("POST", "/stop", {"when": "now"}),
+    ],
+)
+async def test_a_request_for_another_store_is_refused_and_nothing_is_done(
+    caller: Caller, method: str, path: str, document: dict[str, object] | None
+) -> None:
+    await caller.call("POST", "/schedule", {"dialog": "intake", "user": "u1", "times": ["08:30"]})
+    caller.bot.asked.clear()
+    for wrong in ("5107f", "", "5107", "5107e, 5107f"):
+        answer = await caller.call(method, path, document, Healthmsg_Store=wrong)
+        assert code_of(answer) == (409, "other_store")
+        assert "5107e" in answer[1]["error"]["message"]
+    assert caller.bot.asked == []
+    assert [*caller.bot.schedules] == ["s1"]
+    assert (await caller.call(method, path, document, Healthmsg_Store="5107e"))[0] < 300
+
+
+async def test_which_store_it_has_is_not_said_without_the_token(caller: Caller) -> None:
+    answer = await caller.call("POST", "/stop", {"when": "now"}, Authorization="", Healthmsg_Store="x")
+    assert code_of(answer) == (401, "unauthorized")
+    assert "5107e" not in json.dumps(answer[1])
+    assert (await caller.call("GET", "/stats"))[1]["store"] == "5107e"
+
+
 # --- parked events, and the end
 
 

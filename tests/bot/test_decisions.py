@@ -86,6 +86,31 @@ async def test_a_held_dialog_is_taken_back_by_its_id_and_takes_what_was_parked_f
     assert await bot.open_dialogs() == []
 
 
+async def test_each_take_back_counts_though_the_clock_stands_still(healthmsg_bot: StartBot) -> None:
+    people = Router()
+
+    @people.dialog
+    async def person(d: Dialog) -> None:
+        for why in ("een", "twee", "drie"):
+            await d.hand_over(why)
+        await d.say("Weer bij de bot.")
+
+    @people.fallback
+    async def hand_over(message: IncomingMessage, dialogs: Dialogs) -> None:
+        await dialogs.start(person, message)
+
+    bot_test = await healthmsg_bot(people)
+    an = bot_test.patient("An")
+    await an.says("hallo")
+    (record,) = await bot_test.bot.open_dialogs()
+    for _ in range(3):
+        assert not an.sees
+        assert await bot_test.bot.take_back_dialog(record.id)
+        await bot_test.idle()
+        await bot_test.kill_and_restart()
+    assert [seen.body for seen in an.sees] == ["Weer bij de bot."]
+
+
 async def test_a_held_dialog_is_ended_by_its_id_and_what_was_parked_is_left_to_a_person(
     healthmsg_bot: StartBot,
 ) -> None:

@@ -84,6 +84,17 @@ async def test_one_begins_with_its_own_user_however_it_is_addressed(healthmsg_bo
     assert [seen.body for seen in bo.sees] == ["Uitslag van An"]
 
 
+@pytest.mark.parametrize("by", [0, 1, 2], ids=["conversation", "user", "auxiliary id"])
+async def test_one_call_says_where_a_chat_is_and_who_is_in_it(healthmsg_bot: StartBot, by: int) -> None:
+    bot_test = await healthmsg_bot(router)
+    an, bo = bot_test.patient("An"), bot_test.patient("Bo", aux_id="bo")
+    await an.says("hallo")  # the chat is new to the stream, which reads it
+    before = reads(bot_test)
+    await an.says(f"begin {addresses_of(bo)[by]} {bo.id}")
+    assert [seen.body for seen in bo.sees] == ["Uitslag van An"]
+    assert reads(bot_test) == before + 1
+
+
 async def test_in_a_group_a_dialog_is_with_a_member_of_that_moment(healthmsg_bot: StartBot) -> None:
     bot_test = await healthmsg_bot(router)
     an, bo = bot_test.patient("An"), bot_test.patient("Bo")

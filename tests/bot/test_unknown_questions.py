@@ -124,7 +124,7 @@ def test_a_person_sees_which_dialog_waits_for_an_answer_to_it(key: str, is_shown
         updated_at=NOW,
     )
     steps = [StepRecord("d1", 0, "ask/text", "a", '["x"]'), StepRecord("d1", 1, "ask/confirm", "b")]
-    contents = Contents([dialog("d1")], {"d1": steps}, (), [said])
+    contents = Contents("5107e", [dialog("d1")], {"d1": steps}, (), [said])
     lines = "\n".join(contents.lines(with_texts=False))
     assert ("waits for ask/confirm, to a question that is not known to have arrived" in lines) is is_shown
     shown = json.loads(contents.as_json(with_texts=False))

@@ -1,6 +1,5 @@
 """`healthmsg bot`: finding the bot, its log, and what a person sees and does beside it."""
 
-import asyncio
 import json
 import re
 import sys
@@ -12,7 +11,6 @@ from typing import Any, Literal, Self
 
 import pytest
 
-from healthmsg.bot.control import Control
 from healthmsg.bot.store.records import DialogRecord, ParkedEvent, StepRecord
 from healthmsg.bot.surface import Handled
 from healthmsg.bulk import JournalMessage
@@ -196,6 +194,7 @@ class StoreOfNone(FakeStore):
     """A store that no bot has, unless a test says so."""
 
     is_free = True
+    identity = "5107e"
 
     @property
     def inbox(self) -> Self:
@@ -272,6 +271,7 @@ def test_show_prints_dialogs_parked_events_and_unknown_replies(store: tuple[Stor
 
     assert done.code == 0
     assert done.out.splitlines() == [
+        "store 5107e",
         "1 open dialog",
         f"  d1  intake v2  conversations/c1  since {noon}, last change {noon}, 2 steps, waits for number",
         "1 held dialog",
@@ -374,7 +374,7 @@ def test_check_succeeds_where_all_fit(store: tuple[StoreOfNone, Path], module: C
     assert (done.code, done.out) == (0, "2 of 2 open dialogs fit this code.\n")
 
 
-# --- retry and stop-when-idle
+# --- retry
 
 
 def test_retry_takes_an_event_up_in_a_store_that_no_bot_has(store: tuple[StoreOfNone, Path]) -> None:
@@ -418,58 +418,3 @@ def test_retry_changes_nothing_in_a_database_that_a_bot_has(store: tuple[StoreOf
     assert done.code == 2
     assert "--control" in done.err
     assert [*made.parked_events] == [7]
-
-
-@pytest.fixture
-async def controlled(tmp_path: Path) -> AsyncIterator[tuple[SilentBot, list[str]]]:
-    """Return a bot with a control surface, and the options that lead to it."""
-    token = tmp_path / "token"
-    token.write_text("t0ken\n")
-    token.chmod(0o600)
-    bot = SilentBot()
-    async with Control(bot, "t0ken") as control:
-        yield bot, ["--control", str(control.port), "--control-token", str(token)]
-
-
-async def called(*arguments: object) -> Any:
-    return await asyncio.to_thread(invoke, *map(str, arguments))
-
-
-async def test_retry_goes_over_the_control_surface_while_the_bot_runs(
-    controlled: tuple[SilentBot, list[str]], tmp_path: Path
-) -> None:
-    bot, options = controlled
-    bot.parked_events = [*store_with_everything().parked_events.values()]
-
-    done = await called("bot", "retry", tmp_path / "bot.db", "7", *options)
-    assert (done.code, done.out) == (0, "1 taken up again.\n")
-    done = await called("bot", "retry", tmp_path / "bot.db", "7", *options)
-    assert done.code == 2
-    assert "no event with this sequence is parked" in done.err
-    assert bot.asked == [("retry", 7), ("retry", 7)]
-
-
-async def test_stop_when_idle_asks_the_bot(controlled: tuple[SilentBot, list[str]]) -> None:
-    bot, options = controlled
-    done = await called("bot", "stop-when-idle", *options)
-    assert (done.code, done.out) == (0, "It ends when it is idle.\n")
-    assert bot.asked == ["stop when idle"]
-
-
-async def test_a_wrong_token_and_a_port_without_a_bot_are_named(
-    controlled: tuple[SilentBot, list[str]], tmp_path: Path
-) -> None:
-    _, (_, port, _, token) = controlled
-    await asyncio.to_thread(Path(token).write_text, "another")
-    done = await called("bot", "stop-when-idle", "--control", port, "--control-token", token)
-    assert done.code == 2
-    assert "missing or wrong" in done.err
-    assert "another" not in done.err
-
-    done = await called("bot", "stop-when-idle", "--control", "9", "--control-token", token)
-    assert done.code == 2
-    assert "no bot answers on port 9" in done.err
-
-    done = await called("bot", "stop-when-idle", "--control", port)
-    assert "--control-token" in done.err
-    assert "--control is needed" in (await called("bot", "stop-when-idle")).err

@@ -55,8 +55,10 @@ class Ask(Step[T]):
         invalid: str | None = None,
     ) -> None:
         # Not by way of the classes it stands on: a replay makes one for each answer.
-        self.run = run
         self.kind: str = ASK + question.kind
+        if not run._is_active:  # noqa: SLF001 - the run's other half
+            run.check_active(self.kind)
+        self.run = run
         self.key: str = question.body if key is None else key
         self.row: StepRecord | None = None
         self.question: QuestionType[T] = question

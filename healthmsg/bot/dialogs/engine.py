@@ -17,9 +17,9 @@ from healthmsg.bot.dialogs.check import Problem, check_dialog
 from healthmsg.bot.dialogs.document import HANDED_OVER, Document, Held
 from healthmsg.bot.dialogs.exits import Stopped
 from healthmsg.bot.dialogs.fitting import chat_of, is_for, is_older, later, may_answer, place_of_event
-from healthmsg.bot.dialogs.journal import SLEEP, TIMERS, first_message_keys, open_question
+from healthmsg.bot.dialogs.journal import SLEEP, TIMERS, open_question
 from healthmsg.bot.dialogs.kept import Committed, Kept, Place
-from healthmsg.bot.dialogs.orders import HAND_OVER, START, STOP, TAKE_BACK, order, order_of, those_for
+from healthmsg.bot.dialogs.orders import HAND_OVER, START, STOP, TAKE_BACK, further_order_of, order, those_for
 from healthmsg.bot.dialogs.questions.texts import Texts
 from healthmsg.bot.dialogs.registration import RegisteredDialog, Resolve
 from healthmsg.bot.dialogs.registry import Beginnings, Registry
@@ -45,9 +45,6 @@ from healthmsg.log import log
 
 Pressed = QuestionAnswered | VerificationAccepted | VerificationRejected
 """What names the message that it is an answer to."""
-_HAS_ENDED: Final = (
-    "The dialog %(dialog)s %(id)s has begun for this event before, and has ended: it does not begin again."
-)
 _STILL_HELD: Final = "The dialog %(dialog)s %(id)s was taken back, and is still held: `bot show` says why."
 
 
@@ -199,18 +196,17 @@ class DialogEngine:
 
     async def _say_that_it_is_over(self, scope: EventScope) -> bool:
         """Answer a button of a question that was answered, or whose dialog has ended."""
-        event = scope.event
-        chat = getattr(event, "chat", None)
-        if isinstance(event, QuestionAnswered) and chat is not None:
-            said = self._tools.texts.answered_already
-            await self._tools.outbox.send(scope.next_key(), chat, Content(said))
+        if isinstance(scope.event, QuestionAnswered):
+            await self._say(scope, self._tools.texts.answered_already)
         return True
 
     async def say_that_one_is_open(self, scope: EventScope) -> None:
         """Say in the event's chat that no other dialog can begin."""
+        await self._say(scope, self._tools.texts.dialog_open)
+
+    async def _say(self, scope: EventScope, said: str) -> None:
         chat = getattr(scope.event, "chat", None)
         if chat is not None:
-            said = self._tools.texts.dialog_open
             await self._tools.outbox.send(scope.next_key(), chat, Content(said))
 
     # --- one event
@@ -394,9 +390,10 @@ class DialogEngine:
                 self._beginnings.note(event.dialog or "", has_begun=False, refused=refused)
             return
         arguments, answers = tuple(from_json(found["args"])), from_json(found["answers"])
-        has_begun = False
+        has_begun = await self._tools.has_ended(code, event.dialog or "")
         try:
-            await self._begin(scope, event.dialog or "", code, (chat.text, user), arguments, answers)
+            if not has_begun:
+                await self._begin(scope, event.dialog or "", code, (chat.text, user), arguments, answers)
             has_begun = True
         finally:
             self._beginnings.note(event.dialog or "", has_begun=has_begun)
@@ -424,17 +421,16 @@ class DialogEngine:
                 *answers* can be the answer to no question.
         """
         code, answers = self.registry.require(dialog), checked_answers(answers or {})
-        chat = await self._located(chat, user_id)
-        key = scope.next_key() if scope is not None else uuid4().hex
-        number = sha256(f"dialog/{key}".encode()).hexdigest()[:24]
-        place = chat.text, user_id
+        chat = await self._tools.located(chat, user_id)
+        place, number = (chat.text, user_id), _id_of_new(scope)
         record = await self._tools.store.dialog(*place)
-        is_here = scope is not None and chat_of(scope.event) == chat.text
-        if not is_proven and (record is None or record.id != number):
-            await self._tools.proven(None if scope is None else scope.event, chat, user_id)
-        if record is not None and record.id != number and not self._is_closing(scope, record):
-            raise DialogOpenError(record.name, is_held=record.state == "held")
-        if scope is None or not is_here:
+        if record is None or record.id != number:
+            if scope is not None and await self._tools.has_ended(code, number):
+                return number
+            if not is_proven:
+                await self._tools.proven(None if scope is None else scope.event, chat, user_id)
+            self._require_free(scope, record)
+        if scope is None or chat_of(scope.event) != chat.text:
             asked = {"name": code.name, "args": to_json([*args]), "answers": to_json(answers)}
             await self._put(scope, order(START, number, *place, self._tools.clock.now(), asked))
         elif record is not None and record.id == number:
@@ -479,10 +475,6 @@ class DialogEngine:
         args: tuple[object, ...],
         answers: Mapping[str, object],
     ) -> None:
-        if await self._tools.outbox.has_any(first_message_keys(number)):
-            # Only a dialog that is in the store sends anything: this one has begun, and has ended since.
-            log(logging.WARNING, _HAS_ENDED, dialog=code.name, id=number)
-            return
         now = self._tools.clock.now()
         key = self._tools.store.event_key(scope.event.id)
         document = Document(args, answers, orjson.dumps(scope.event.to_dict()).decode(), key)
@@ -548,11 +540,7 @@ class DialogEngine:
 
     async def find(self, chat: ChatAddress, user_id: str) -> DialogRecord | None:
         """Return the dialog of a chat and user."""
-        return await self._tools.store.dialog((await self._located(chat, user_id)).text, user_id)
-
-    async def _located(self, chat: ChatAddress, user_id: str) -> ChatAddress:
-        places = self._tools.places
-        return chat if places is None else await places.locate(chat, user_id)
+        return await self._tools.store.dialog((await self._tools.located(chat, user_id)).text, user_id)
 
     async def check(self, records: Iterable[DialogRecord] | None = None) -> list[Problem]:
         """Replay all dialogs against this code, without asking or sending anything: which do not fit it."""
@@ -563,11 +551,13 @@ class DialogEngine:
             found.append(check_dialog(self._tools, self.registry.known, record, steps))
         return [problem for problem in found if problem is not None]
 
-    def _is_closing(self, scope: EventScope | None, record: DialogRecord) -> bool:
-        return scope is not None and CloseDialog(record.id) in scope.effects
+    def _require_free(self, scope: EventScope | None, record: DialogRecord | None) -> None:
+        """Refuse a further dialog where there is one, unless the event has ended that."""
+        if record is not None and (scope is None or CloseDialog(record.id) not in scope.effects):
+            raise DialogOpenError(record.name, is_held=record.state == "held")
 
     def _order_of(self, kind: str, record: DialogRecord, **document: object) -> TimerRecord:
-        return order_of(kind, record, self._tools.clock.now(), document)
+        return further_order_of(kind, record, self._tools.clock.now(), document)
 
     async def _put(self, scope: EventScope | None, timer: TimerRecord) -> None:
         if scope is None:
@@ -579,6 +569,12 @@ class DialogEngine:
         run = self._kept.pop(record.id)
         if run is not None:
             run.close()
+
+
+def _id_of_new(scope: EventScope | None) -> str:
+    """Return the id of a dialog that begins: the same when the event is handled again."""
+    key = scope.next_key() if scope is not None else uuid4().hex
+    return sha256(f"dialog/{key}".encode()).hexdigest()[:24]
 
 
 def _of(turn: Turn) -> Run:

@@ -30,7 +30,6 @@ _KEPT: Final = "-kept/"
 """Done before the user went back; taken over when it comes again."""
 EFFECTS: Final = frozenset({SAY, ONCE, HAND_OVER})
 """What others have seen of a dialog. It cannot be undone."""
-_FIRST: Final = 100
 TIMERS: Final = TIMERS_OF_STEPS
 
 
@@ -59,11 +58,6 @@ def timer_id(dialog: str, number: int, kind: str) -> str:
 def message_key(dialog: str, number: int, part: int = 0) -> str:
     """Return the outbox key of a message of a step."""
     return f"dialog/{dialog}/{number}/{part}" if part else f"dialog/{dialog}/{number}"
-
-
-def first_message_keys(dialog: str) -> list[str]:
-    """Return the outbox keys of which a dialog has used one by the time it has said anything, most often."""
-    return [f"dialog/{dialog}/end", *(message_key(dialog, number) for number in range(_FIRST))]
 
 
 def open_question(dialog: str, steps: Sequence[StepRecord]) -> str | None:

@@ -3,8 +3,10 @@
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Final
+from uuid import uuid4
 
 import orjson
+from attrs import evolve
 
 from healthmsg.bot.dialogs.journal import timer_id
 from healthmsg.bot.store.records import DialogRecord, TimerRecord
@@ -30,6 +32,14 @@ def order_of(
 ) -> TimerRecord:
     """Return the same for one that is there."""
     return order(kind, record.id, record.chat, record.user, now, document)
+
+
+def further_order_of(
+    kind: str, record: DialogRecord, now: datetime, document: Mapping[str, object] = _NOTHING
+) -> TimerRecord:
+    """Return another one than all before, also at the same moment: an event is taken in once by its id."""
+    timer = order_of(kind, record, now, document)
+    return evolve(timer, id=f"{timer.id}/{uuid4().hex}")
 
 
 def parked_for(dialog: str, why: str) -> str:

@@ -2,11 +2,9 @@
 
 import asyncio
 import sys
-import sysconfig
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from datetime import date
-from pathlib import Path
 from types import FrameType
 from typing import Any, Final, Protocol
 from zoneinfo import ZoneInfo
@@ -20,18 +18,18 @@ from healthmsg.bot.dialogs.exits import DialogExit
 from healthmsg.bot.dialogs.journal import MOST_STEPS, Divergence, Journal, called, message_key
 from healthmsg.bot.dialogs.questions.texts import Texts
 from healthmsg.bot.dialogs.registration import RegisteredDialog, Resolve
-from healthmsg.bot.failures import place_of
+from healthmsg.bot.failures import author_of, is_of_python, place_of
 from healthmsg.bot.sending import DialogOutbox
 from healthmsg.bot.store.effects import Effect, PutDialog, Watchers
 from healthmsg.bot.store.records import DialogRecord, StepRecord
 from healthmsg.errors import (
     CallError,
-    ClientUsageError,
     DeliveryUnknownError,
     ForeignAwaitError,
     ProgramExitError,
     ReplyNotSentError,
     StepNotAwaitedError,
+    StepOutsideDialogError,
     TooManyStepsError,
 )
 from healthmsg.events import Event
@@ -39,8 +37,10 @@ from healthmsg.ids import ChatAddress
 from healthmsg.log import class_name, log
 from healthmsg.models import IdentityProvider, SentMessage, Verification
 
-_STDLIB: Final = str(Path(sysconfig.get_paths()["stdlib"]))
 _WARNING: Final = 30
+_HAS_ENDED: Final = (
+    "The dialog %(dialog)s %(id)s has begun for this event before, and has ended: it does not begin again."
+)
 
 
 class DialogStore(Protocol):
@@ -63,6 +63,9 @@ class DialogStore(Protocol):
 
     async def dialog_of(self, dialog: str) -> DialogRecord | None:
         """Return one by its id."""
+
+    async def has_ended(self, dialog: str) -> bool:
+        """Return whether one with this id has ended before."""
 
     async def steps(self, dialog: str) -> list[StepRecord]:
         """Return the steps of one, in order."""
@@ -102,6 +105,10 @@ class Tools:
     """The id of the bot's own user."""
     places: Places | None = None
 
+    async def located(self, chat: ChatAddress, user: str) -> ChatAddress:
+        """Return the address of a chat as events have it, whether the user is in it or not."""
+        return chat if self.places is None else await self.places.locate(chat, user)
+
     async def proven(self, event: Event | None, chat: ChatAddress, user: str) -> ChatAddress:
         """Return the address of a chat as events have it, if the user is in it.
 
@@ -109,6 +116,13 @@ class Tools:
             InvalidInputError: the user is not.
         """
         return chat if self.places is None else await self.places.prove(chat, user, event)
+
+    async def has_ended(self, code: RegisteredDialog[Any], dialog: str) -> bool:
+        """Return whether an event that comes again has begun a dialog that has ended since."""
+        has_ended = await self.store.has_ended(dialog)
+        if has_ended:
+            log(_WARNING, _HAS_ENDED, dialog=code.name, id=dialog)
+        return has_ended
 
     def today(self) -> date:
         """Return which day it is for the users."""
@@ -161,6 +175,8 @@ class Run:
     """Whether its code, or a message that was refused, is why it cannot go on."""
     used: set[str] = field(factory=set, repr=False)
     """Of the questions with an answer that was there before, the keys of those that have come."""
+    outside: StepOutsideDialogError | None = field(default=None, repr=False)
+    """Of the first step that was made or awaited outside of the dialog, since that was last looked for."""
     _is_active: bool = False
     _let_go: StepNotAwaitedError | None = field(default=None, repr=False)
     """Of the first step that its code has made and never awaited."""
@@ -175,21 +191,20 @@ class Run:
         """Its chat."""
         return ChatAddress.of_text(self.record.chat)
 
-    def check_active(self) -> None:
-        """Refuse what does not come from the dialog's own coroutine.
+    def check_active(self, kind: str) -> None:
+        """Refuse a step of a kind that does not come from the dialog's own coroutine.
 
         Raises:
             GeneratorExit: the coroutine is being closed, and its `finally` wants to go on.
-            ClientUsageError: it comes from a task, a thread or a function given to `once`.
+            StepOutsideDialogError: it comes from a task, a thread or a function given to `once`.
         """
         if self._is_active:
             return
         if self.coroutine.cr_running:  # type: ignore[attr-defined] # a coroutine of an `async def`
             raise GeneratorExit
-        raise ClientUsageError(
-            "A dialog's steps are awaited one after the other, in the dialog itself: not in a task, in"
-            " asyncio.gather(...), or in a function given to d.once(...). Nothing was asked or sent."
-        )
+        error = StepOutsideDialogError(called(kind), *(author_of(sys._getframe(1)) or (self.code.origin, 0)))  # noqa: SLF001 - who asks
+        self.outside = self.outside or error
+        raise error
 
     def advance(self, value: object = None, error: Exception | None = None) -> Wanted | Divergence | Finished:
         """Let the dialog go on until it needs something.
@@ -324,7 +339,7 @@ def _innermost(coroutine: object) -> tuple[FrameType | None, str]:
         )
         if frame is None:
             return found, awaited or class_name(this)
-        if frame.f_code.co_filename.startswith(_STDLIB) and "site-packages" not in frame.f_code.co_filename:
+        if is_of_python(frame):
             return found, awaited or f"{frame.f_globals.get('__name__')}.{frame.f_code.co_qualname}"
         found, awaited = frame, ""
         this = (

@@ -32,12 +32,13 @@ from healthmsg.bot.dialogs.values import (
     to_json,
     value_of,
 )
+from healthmsg.bot.failures import last_place_of, place_of
 from healthmsg.bot.store.effects import CancelTimers, ForgetSteps, PutTimer
 from healthmsg.bot.store.records import StepRecord, TimerRecord
 from healthmsg.bot.within import CURRENT, WithinStep
-from healthmsg.errors import ClientUsageError, NotKeptError, OnceFailedError
+from healthmsg.errors import ClientUsageError, NotKeptError, OnceFailedError, ProgramExitError
 from healthmsg.files import FileToUpload
-from healthmsg.log import log
+from healthmsg.log import class_name, log
 from healthmsg.models import Question, SentMessage
 
 T = TypeVar("T")
@@ -75,6 +76,8 @@ class Step(Wanted, Generic[T]):
     __slots__ = ("is_awaited", "key", "kind", "row")
 
     def __init__(self, run: Run, kind: str, key: str) -> None:
+        # Already here: in a function given to `once`, one that is not awaited would be seen by nothing.
+        run.check_active(kind)
         super().__init__(run)
         self.kind: str = kind
         self.key: str = key
@@ -102,7 +105,7 @@ class Step(Wanted, Generic[T]):
             raise ClientUsageError(_TWICE.format(called(self.kind)))
         self.is_awaited = True
         if not run._is_active:  # noqa: SLF001 - the run's other half
-            run.check_active()
+            run.check_active(self.kind)
         journal = run.journal
         position, rows = journal.position, journal.rows
         # A replay goes through here once for each answer: what matches at once is taken at once.
@@ -239,8 +242,11 @@ class Once(Step[T]):
         return outcome_of(text)
 
     async def _run(self, key: str) -> str:
+        run = self.run
+        run.outside = None
+        arguments, within = tuple(map(copied, self.arguments)), WithinStep(f"{key}/")
         # In a task of its own: what it does to "the current task" does not reach the bot's.
-        task = start(_called(self.function, tuple(map(copied, self.arguments)), WithinStep(f"{key}/")))
+        task = start(_called(self.function, arguments, run.code.origin, within))
         try:
             await asyncio.wait([task])
         finally:
@@ -248,16 +254,35 @@ class Once(Step[T]):
                 task.cancel()
                 await asyncio.wait([task])
         if task.cancelled():
+            self._require_no_mistake(None)
             return _text_of(asyncio.CancelledError.__name__)
         error = task.exception()
+        result = task.result() if error is None else None
+        self._require_no_mistake(result)
         if error is None:
             try:
-                return kept_value(task.result())
+                return kept_value(result)
             except NotKeptError as failure:
                 error = failure
         if not isinstance(error, Exception):
             raise error
         return orjson.dumps(error_to_json(error)).decode()
+
+    def _require_no_mistake(self, result: object) -> None:
+        """Fail where the function has ended as none may, be it that it has swallowed the error.
+
+        The code has to be mended, and the function runs again then: nothing of this is kept.
+
+        Raises:
+            ProgramExitError: it has raised SystemExit or the like.
+            StepOutsideDialogError: it has made or awaited a step.
+        """
+        run = self.run
+        outside, run.outside = run.outside, None
+        failure = outside or (result if isinstance(result, ProgramExitError) else None)
+        if failure is not None:
+            run.failed = True
+            raise failure
 
 
 class Sleep(Step[None]):
@@ -360,13 +385,41 @@ def name_of(function: Callable[..., object]) -> str:
 
 
 async def _called(
-    function: Callable[..., object], arguments: tuple[object, ...], within: WithinStep
-) -> object:
+    function: Callable[..., object], arguments: tuple[object, ...], origin: str, within: WithinStep
+) -> object | ProgramExitError:
+    """Call a function of the author's, and return what it returns; of an exit, the failure that it is.
+
+    An exit that came out of a task would end the event loop. So would KeyboardInterrupt, which is the code's
+    own as well: Ctrl-C is taken by the bot, or by `asyncio.run`, which has the bot end first.
+    """
     CURRENT.set(within)
     call = type(function).__call__
     is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
-    result = function(*arguments) if is_async else await in_thread(function, *arguments)
-    return await result if inspect.isawaitable(result) else result
+    try:
+        if is_async:
+            result = function(*arguments)
+        else:
+            result = await in_thread(_called_in_thread, function, arguments, origin)
+        return await result if inspect.isawaitable(result) else result
+    except (Exception, asyncio.CancelledError, GeneratorExit):
+        raise
+    except BaseException as ended:  # noqa: BLE001 - as in the dialog's own code
+        return _exit_of(ended, origin)
+
+
+def _called_in_thread(
+    function: Callable[..., object], arguments: tuple[object, ...], origin: str
+) -> object | ProgramExitError:
+    try:
+        return function(*arguments)
+    except Exception:
+        raise
+    except BaseException as ended:  # noqa: BLE001 - else the task that waits for the thread would end the loop
+        return _exit_of(ended, origin)
+
+
+def _exit_of(ended: BaseException, origin: str) -> ProgramExitError:
+    return ProgramExitError(class_name(ended), *(place_of(ended, origin) or last_place_of(ended)))
 
 
 def _text_of(type_name: str) -> str:

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import math
-from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -300,10 +299,6 @@ class Outbox:
         """Return whether it stays unknown if the reply with this key was delivered."""
         row = await self.journal.message(key)
         return row is not None and row.state is State.UNKNOWN
-
-    async def has_any(self, keys: Sequence[str]) -> bool:
-        """Return whether there is a reply with one of these keys, whatever became of it."""
-        return bool(await self.journal.statuses(keys))
 
     def _may_be_in(self, reply: Reply, chat: ChatAddress | None) -> bool:
         return chat is None or self._api.aliases.are_same(reply.chat.text, chat.text) is True

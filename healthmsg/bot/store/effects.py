@@ -56,7 +56,7 @@ class PutDialog:
 
 @frozen
 class CloseDialog:
-    """A dialog has ended. Its steps and timers are deleted, and with them what was said."""
+    """A dialog has ended, which is kept. Its steps and timers are deleted, and with them what was said."""
 
     id: str
 

@@ -25,9 +25,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from healthmsg.bot.store.records import TIMERS_OF_STEPS
 from healthmsg.database.rows import FIRST_TEXTS, big_number_at, in_one_row, moment_at, text_at
-from healthmsg.database.tables import DIALOG_STEPS, DIALOGS, INBOX, TIMERS
+from healthmsg.database.tables import DIALOG_STEPS, DIALOGS, ENDED_DIALOGS, INBOX, TIMERS
 
-_I, _D, _S, _T = INBOX.c, DIALOGS.c, DIALOG_STEPS.c, TIMERS.c
+_I, _D, _S, _T, _E = INBOX.c, DIALOGS.c, DIALOG_STEPS.c, TIMERS.c, ENDED_DIALOGS.c
 # As words, not parameters: SQLite takes a partial index only where it reads the same words.
 _NEW: Final[ColumnElement[str]] = literal_column("'new'")
 _RUNNING: Final[ColumnElement[str]] = literal_column("'running'")
@@ -98,6 +98,7 @@ DIALOG_WITH: Final[Select[Any]] = in_one_row(
     select(*DIALOG_ROW).where(_D.chat == bindparam("chat"), _D.user_id == bindparam("user"))
 )
 DIALOG: Final[Select[Any]] = in_one_row(select(*DIALOG_ROW).where(_D.id == bindparam("id")))
+HAS_ENDED: Final[Select[Any]] = in_one_row(select(_E.id).where(_E.id == bindparam("id")))
 FORGET_DIALOG: Final[Delete] = delete(DIALOGS).where(_D.id.in_(FIRST_TEXTS))
 STEPS: Final[Select[Any]] = in_one_row(
     select(_S.dialog, _S.number, _S.kind, _S.key, _S.value, _S.event).where(_S.dialog == bindparam("dialog"))
@@ -168,6 +169,7 @@ class Puts:
     timers: Insert
     new_timers: Insert
     """Leaves alone what is there, or has become an event, whose hash is the last of each row."""
+    ended: Insert
 
     @classmethod
     @cache
@@ -180,6 +182,8 @@ class Puts:
             made = insert(table).from_select(list(values), select(*values.values()).where(true()))
             keys = list(table.primary_key.columns)
             replaced = {column.name: made.excluded[column.name] for column in values if column not in keys}
+            if not replaced:
+                return made.on_conflict_do_nothing(index_elements=keys)
             return made.on_conflict_do_update(index_elements=keys, set_=replaced)
 
         has_fired = select(_I.sequence).where(_I.id == text_at(len(_TIMER))).exists()
@@ -187,4 +191,5 @@ class Puts:
         return cls(
             *(put(DIALOGS, _DIALOG), put(DIALOG_STEPS, _STEP), put(TIMERS, _TIMER)),
             new.on_conflict_do_nothing(index_elements=[_T.id]),
+            put(ENDED_DIALOGS, {_E.id: text_at(0)}),
         )

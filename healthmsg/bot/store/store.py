@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 from functools import partial
+from hashlib import blake2b
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Executable
@@ -30,6 +31,7 @@ from healthmsg.gateway.inbox.sql import PATIENCE, SqlInbox
 
 T = TypeVar("T")
 _LATEST: Final = 2**62
+_IDENTITY_SIZE: Final = 8
 _MOST: Final = 1000
 """Parked events that are read, or taken up, in one transaction."""
 
@@ -77,6 +79,11 @@ class BotStore:
     async def close(self) -> None:
         """Finish what was asked for, let others have it, and close."""
         await self.inbox.close()
+
+    @property
+    def identity(self) -> str:
+        """What tells this store from any other, wherever it is; only a copy of it has the same."""
+        return blake2b(digest_size=_IDENTITY_SIZE, key=self.database.salt).hexdigest()
 
     def event_key(self, event_id: str) -> str:
         """Return what stands for the id of an event in keys: that may hold what a patient answered."""
@@ -176,6 +183,10 @@ class BotStore:
         """Return the dialog with this id, if it has not ended."""
         found = await self._all(statements.DIALOG, {"id": storable(dialog)})
         return dialog_of(found[0]) if found else None
+
+    async def has_ended(self, dialog: str) -> bool:
+        """Return whether a dialog with this id has begun and ended before."""
+        return bool(await self._all(statements.HAS_ENDED, {"id": storable(dialog)}))
 
     async def steps(self, dialog: str) -> list[StepRecord]:
         """Return the steps of a dialog, by number."""

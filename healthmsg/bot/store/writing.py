@@ -98,13 +98,29 @@ class EffectWriter:
             case effects.Unpark(sequence):
                 return [partial(_unpark, sequence, self.inbox.take_number())]
             case _:
-                return _of_event(effect, now) or _of_others(effect)
+                return _of_event(effect, now) or self._of_others(effect)
 
     def _put_timer(self, effect: effects.PutTimer) -> Write:
         row = row_of_timer(effect.timer)
         if effect.is_new:
             return _write(self.puts.new_timers, (*row, self.inbox.hash_of(effect.timer.event_id)))
         return _write(self.puts.timers, row)
+
+    def _of_others(self, effect: Effect) -> Sequence[Write]:
+        match effect:
+            case effects.CloseDialog(dialog):
+                whole = (self.puts.ended, statements.FORGET_DIALOG, statements.CANCEL_ALL)
+                return [*(_write(one, (storable(dialog),)) for one in whole), _forget(dialog, 0)]
+            case effects.ForgetSteps(dialog, number):
+                return [_forget(dialog, number)]
+            case effects.MoveTimer(timer, due, to):
+                return [_write(statements.MOVE, (storable(timer), moment_of(due), moment_of(to)))]
+            case effects.CancelTimer(timer):
+                return [_write(statements.CANCEL, (storable(timer),))]
+            case effects.CancelTimers(dialog):
+                return [_write(statements.CANCEL_OF_STEPS, (storable(dialog),))]
+            case _:
+                raise InvalidInputError(f"{type(effect).__name__} is no effect of a bot's store")
 
     def _fire(self, effect: effects.Fire) -> Write:
         event = effect.event
@@ -156,23 +172,6 @@ def _unpark(sequence: int, number: int | None, connection: Connection) -> None:
     if number is None:  # no bot runs: no event that is about to be written has a number yet
         number = connection.execute(LAST_SEQUENCE).scalar_one() + 1
     change(connection, statements.UNPARK, {"rows": [(sequence, number)]})
-
-
-def _of_others(effect: Effect) -> Sequence[Write]:
-    match effect:
-        case effects.CloseDialog(dialog):
-            whole = (statements.FORGET_DIALOG, statements.CANCEL_ALL)
-            return [*(_write(one, (storable(dialog),)) for one in whole), _forget(dialog, 0)]
-        case effects.ForgetSteps(dialog, number):
-            return [_forget(dialog, number)]
-        case effects.MoveTimer(timer, due, to):
-            return [_write(statements.MOVE, (storable(timer), moment_of(due), moment_of(to)))]
-        case effects.CancelTimer(timer):
-            return [_write(statements.CANCEL, (storable(timer),))]
-        case effects.CancelTimers(dialog):
-            return [_write(statements.CANCEL_OF_STEPS, (storable(dialog),))]
-        case _:
-            raise InvalidInputError(f"{type(effect).__name__} is no effect of a bot's store")
 
 
 def _write(statement: Executable, row: Row) -> Write:

@@ -30,6 +30,8 @@ _RETRY: Final = "Take one up again with: healthmsg bot retry STORE SEQUENCE"
 class Contents:
     """What a person may want to see of a store."""
 
+    store: str
+    """Its identity."""
     dialogs: Sequence[DialogRecord]
     steps: Mapping[str, Sequence[StepRecord]]
     """Of each dialog, by its id."""
@@ -41,11 +43,12 @@ class Contents:
         """Read a store."""
         dialogs = await store.dialogs()
         steps = {dialog.id: await store.steps(dialog.id) for dialog in dialogs}
-        return cls(dialogs, steps, await store.parked(), unknown)
+        return cls(store.identity, dialogs, steps, await store.parked(), unknown)
 
     def as_json(self, *, with_texts: bool) -> str:
         """Return all of it as one JSON object."""
         found: JSONObject = {
+            "store": self.store,
             "dialogs": [self._dialog(dialog, with_texts=with_texts) for dialog in self.dialogs],
             "parked": [_parked(one, with_texts=with_texts) for one in self.parked],
             "unknown_replies": [_unknown(one, with_texts=with_texts) for one in self.unknown],
@@ -54,6 +57,7 @@ class Contents:
 
     def lines(self, *, with_texts: bool) -> Iterator[str]:
         """Yield lines for a person."""
+        yield f"store {self.store}"
         for state in ("open", "held"):
             dialogs = [dialog for dialog in self.dialogs if dialog.state == state]
             yield f"{len(dialogs):,} {state} {'dialog' if len(dialogs) == 1 else 'dialogs'}"

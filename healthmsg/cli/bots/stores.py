@@ -18,6 +18,10 @@ from healthmsg.errors import ConfigurationError, JournalInUseError
 class StoreReader(Protocol):
     """What a bot's store has for a person."""
 
+    @property
+    def identity(self) -> str:
+        """What tells it from other stores."""
+
     async def parked(self) -> list[ParkedEvent]:
         """Return what is left to a person."""
 

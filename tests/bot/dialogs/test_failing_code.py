@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -120,6 +122,108 @@ async def test_what_ends_the_bot_goes_through_a_dialog(ends: type[BaseException]
 
     with pytest.raises(ends):
         await World([interrupted]).says("start")
+
+
+def leave_in_a_thread() -> None:
+    sys.exit(SECRET)  # here it leaves in a thread
+
+
+async def leave_in_a_task() -> None:
+    await asyncio.sleep(0)
+    sys.exit(SECRET)  # here it leaves in a task
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt  # here it interrupts
+
+
+class Ended(BaseException): ...
+
+
+async def end_in_its_own_way() -> None:
+    raise Ended  # here it ends in its own way
+
+
+@pytest.mark.parametrize(
+    ("function", "mark", "name"),
+    [
+        (leave_in_a_thread, "# here it leaves in a thread", "SystemExit"),
+        (leave_in_a_task, "# here it leaves in a task", "SystemExit"),
+        (interrupt, "# here it interrupts", "KeyboardInterrupt"),
+        (end_in_its_own_way, "# here it ends in its own way", "Ended"),
+    ],
+)
+async def test_what_would_end_the_program_in_a_function_given_to_once_holds_the_dialog(
+    function: Callable[[], object], mark: str, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    @register()
+    async def ending(d: Dialog) -> None:
+        await d.text("Naam?")
+        with suppress(Exception):
+            await d.once(function)
+        await d.say("Dank u.")
+
+    world = World([ending])
+    await world.says("start")
+    await world.says("An")
+
+    error = world.errors[0]
+    assert isinstance(error, ProgramExitError)
+    assert (error.type_name, error.file, error.line) == (name, HERE, line_of(HERE, mark))
+    assert error.__context__ is None
+    assert isinstance(world.errors[-1], DialogHeldError)
+    assert f"ProgramExitError at {HERE}:{error.line}" in caplog.text
+    assert SECRET not in caplog.text
+    assert world.sees == ["Naam?"]
+    assert await world.by_hand("stop", (CHAT, "an"))
+
+
+async def test_a_bot_goes_on_though_a_function_given_to_once_would_end_the_program(
+    healthmsg_bot: StartBot,
+) -> None:
+    router = Router()
+
+    @router.dialog
+    async def ending(d: Dialog) -> None:
+        await d.once(leave_in_a_task if await d.confirm("Taak?") else leave_in_a_thread)
+
+    @router.message()
+    async def start(message: IncomingMessage, dialogs: Dialogs) -> None:
+        await dialogs.start(ending, message)
+
+    bot_test = await healthmsg_bot(router, allow_parked=True)
+    an, bo = bot_test.patient("An"), bot_test.patient("Bo")
+    for patient, said in ((an, "Ja"), (bo, "Nee")):
+        await patient.says("start")
+        await patient.answers(said)
+    await bot_test.advance(minutes=5)
+
+    assert [one.state for one in await bot_test.bot.open_dialogs()] == ["held", "held"]
+    cor = bot_test.patient("Cor")
+    await cor.says("start")
+    assert cor.sees[-1].body == "Taak?"
+
+
+async def test_a_function_that_is_mended_runs_when_its_dialog_is_taken_back() -> None:
+    broken, done = [True], list[str]()
+
+    def book() -> str:
+        if broken:
+            sys.exit(1)
+        done.append("booked")
+        return "14:30"
+
+    @register()
+    async def booking(d: Dialog) -> None:
+        await d.say(f"Tot {await d.once(book)}.")
+
+    world = World([booking])
+    await world.says("start")
+    assert isinstance(world.errors[-1], DialogHeldError)
+    broken.clear()
+    await world.kill_and_restart()
+    await world.by_hand("take_back", (CHAT, "an"))
+    assert (world.sees, done) == (["Tot 14:30."], ["booked"])
 
 
 def test_the_name_of_a_class_is_shown_if_it_is_one() -> None:

@@ -6,6 +6,7 @@ import logging
 import random
 import time
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from random import choice
@@ -16,11 +17,11 @@ import pytest
 from healthmsg.bot.dialogs.dialog import Dialog
 from healthmsg.bot.dialogs.registration import RegisteredDialog, register
 from healthmsg.errors import (
-    ClientUsageError,
     ConfigurationError,
     DialogHeldError,
     DialogOpenError,
     ForeignAwaitError,
+    StepOutsideDialogError,
     TooManyStepsError,
 )
 from tests.bot.dialogs.simple import Text
@@ -91,19 +92,109 @@ async def test_what_is_awaited_beside_the_dialog_is_refused_with_file_and_line(
     assert len(asyncio.all_tasks()) == 1
 
 
-async def test_steps_are_not_taken_from_a_function_that_runs_outside() -> None:
+Make = tuple[str, tuple[object, ...]]
+"""A method of the dialog, and what it is called with."""
+STEPS: dict[str, Make] = {
+    "a question (text)": ("ask", (Text("Binnen?"),)),
+    "a question (number)": ("number", ("Binnen?",)),
+    "`say`": ("say", ("Binnen.",)),
+    "`sleep`": ("sleep", (dt.timedelta(hours=1),)),
+    "`once`": ("once", (len, "")),
+    "`now`": ("now", ()),
+    "`mark`": ("mark", ()),
+    "`hand_over`": ("hand_over", ("ernstig",)),
+    "`restart`": ("restart", ()),
+}
+
+
+def await_it(d: Dialog, method: str, arguments: tuple[object, ...]) -> Callable[[], object]:
+    async def awaiting() -> None:
+        await getattr(d, method)(*arguments)  # here it awaits a step
+
+    return awaiting
+
+
+def let_it_go(d: Dialog, method: str, arguments: tuple[object, ...]) -> Callable[[], object]:
+    async def letting_go() -> None:
+        getattr(d, method)(*arguments)  # here it lets a step go
+
+    return letting_go
+
+
+def make_it_in_a_thread(d: Dialog, method: str, arguments: tuple[object, ...]) -> Callable[[], object]:
+    return lambda: getattr(d, method)(*arguments) and None  # here it makes a step in a thread
+
+
+def swallow_that(d: Dialog, method: str, arguments: tuple[object, ...]) -> Callable[[], object]:
+    async def swallowing() -> None:
+        with suppress(Exception):
+            await getattr(d, method)(*arguments)  # here it swallows that
+
+    return swallowing
+
+
+def await_one_of_the_dialog(d: Dialog, method: str, arguments: tuple[object, ...]) -> Callable[[], object]:
+    step = getattr(d, method)(*arguments)
+
+    async def awaiting() -> None:
+        await step  # here it awaits one of the dialog
+
+    return awaiting
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize(
+    ("function", "mark"),
+    [
+        (await_it, "# here it awaits a step"),
+        (let_it_go, "# here it lets a step go"),
+        (make_it_in_a_thread, "# here it makes a step in a thread"),
+        (swallow_that, "# here it swallows that"),
+        (await_one_of_the_dialog, "# here it awaits one of the dialog"),
+    ],
+)
+async def test_steps_are_not_taken_from_a_function_given_to_once(
+    function: Callable[[Dialog, str, tuple[object, ...]], Callable[[], object]], mark: str, step: str
+) -> None:
     @register()
     async def crossing(d: Dialog) -> None:
-        async def ask() -> str:
-            return await d.ask(Text("Binnen?"))
-
-        await d.once(ask)
+        await d.text("Naam?")
+        with suppress(Exception):
+            await d.once(function(d, *STEPS[step]))
+        await d.say("Dank u.")
 
     world = World([crossing])
     await world.says("start")
+    await world.says("An")
 
-    assert isinstance(world.errors[0], ClientUsageError)
-    assert world.sees == []
+    error = world.errors[0]
+    assert isinstance(error, StepOutsideDialogError)
+    assert (error.file, error.line, error.step) == (HERE, line_of(mark), step)
+    assert f"{HERE}:{error.line}" in str(error)
+    assert world.sees == ["Naam?"]
+    assert isinstance(world.errors[-1], DialogHeldError)
+    assert f"StepOutsideDialogError at {HERE}:{error.line}" in str(world.errors[-1])
+
+
+async def test_a_function_whose_steps_were_taken_out_runs_when_its_dialog_is_taken_back() -> None:
+    broken = [True]
+
+    @register()
+    async def booking(d: Dialog) -> None:
+        async def book() -> str:
+            if broken:
+                await d.say("Even geduld.")
+            return "14:30"
+
+        await d.say(f"Tot {await d.once(book)}.")
+
+    world = World([booking])
+    await world.says("start")
+    assert isinstance(world.errors[-1], DialogHeldError)
+    broken.clear()
+    await world.kill_and_restart()
+    await world.by_hand("take_back", (CHAT, "an"))
+    assert world.sees == ["Tot 14:30."]
 
 
 async def test_code_that_clings_to_life_is_let_go() -> None:

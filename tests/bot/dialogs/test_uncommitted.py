@@ -17,6 +17,9 @@ class Failing:
     times: int
     done: list[str] = field(factory=list)
 
+    def note(self, what: str) -> None:
+        self.done.append(what)
+
     def call(self, what: str) -> None:
         if self.times > 0:
             self.times -= 1
@@ -83,6 +86,31 @@ def dialogs_and_what_begins_them(failing: Failing) -> Router:
     async def begin(message: IncomingMessage, dialogs: Dialogs) -> None:
         await dialogs.start(intake, message)
         failing.call("begun")
+
+    return router
+
+
+def bot_with_silent(failing: Failing) -> Router:
+    router = bot_with(failing)
+
+    @router.dialog
+    async def silent(d: Dialog) -> None:
+        await d.once(failing.note, "booked")
+
+    @router.dialog
+    async def talking(d: Dialog) -> None:
+        await d.say(f"Dag {await d.text('Naam?')}")
+
+    @router.message(command("stil"))
+    async def begin_silent(message: IncomingMessage, dialogs: Dialogs) -> None:
+        await dialogs.start(silent, message)
+        failing.call("silent begun")
+
+    @router.message(command("beide"))
+    async def begin_both(message: IncomingMessage, dialogs: Dialogs) -> None:
+        await dialogs.start(silent, message)
+        await dialogs.start(talking, message)
+        failing.call("both begun")
 
     return router
 
@@ -185,3 +213,49 @@ async def test_a_dialog_that_has_ended_does_not_begin_again_with_its_parked_even
     assert [one.body for one in an.sees] == [
         *("Naam?", "Dag Bea, uit welke plaats?", "Dank, Bea uit Assen.", "bot: hallo"),
     ]
+
+
+async def test_nor_does_one_that_has_said_nothing(healthmsg_bot: StartBot) -> None:
+    failing = Failing(99)
+    bot = await healthmsg_bot(bot_with_silent(failing), allow_parked=True)
+    an = bot.patient("An")
+    await an.says("stil")
+    await tried_again(bot)
+    assert failing.done == ["booked"]
+    assert len(await bot.bot.parked()) == 1
+    await an.says("hallo")  # it ends with this
+    assert await bot.bot.open_dialogs() == []
+    failing.times = 0
+    await bot.kill_and_restart()
+    assert await bot.bot.retry(None) == 1
+    await bot.idle()
+    assert failing.done == ["booked", "silent begun"]
+    assert await bot.bot.open_dialogs() == []
+
+
+async def test_nor_does_one_that_was_ended_by_a_person(healthmsg_bot: StartBot) -> None:
+    failing = Failing(99)
+    bot = await healthmsg_bot(bot_with_silent(failing), allow_parked=True)
+    an = bot.patient("An")
+    await an.says("stil")
+    await tried_again(bot)
+    (record,) = await bot.bot.open_dialogs()
+    assert await bot.bot.end_dialog(record.id)
+    await bot.idle()
+    failing.times = 0
+    assert await bot.bot.retry(None) == 1
+    await bot.idle()
+    assert failing.done == ["booked", "silent begun"]
+
+
+async def test_a_handler_that_begins_a_dialog_after_one_that_has_ended_runs_again(
+    healthmsg_bot: StartBot,
+) -> None:
+    failing = Failing(1)
+    bot = await healthmsg_bot(bot_with_silent(failing))
+    an = bot.patient("An")
+    await an.says("beide")
+    await tried_again(bot)
+    assert failing.done == ["booked", "both begun"]
+    await an.says("An")
+    assert [one.body for one in an.sees] == ["Naam?", "Dag An"]

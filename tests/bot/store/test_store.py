@@ -235,6 +235,16 @@ async def test_closing_a_dialog_takes_its_steps_and_timers_along_and_no_others(t
         assert [one.id for one in await store.due(NOW, 9)] == ["t2"]
 
 
+async def test_that_a_dialog_has_ended_is_kept(target: str) -> None:
+    async with opened(target) as store:
+        await store.commit(PutDialog(dialog()))
+        assert not await store.has_ended("d1")
+        await store.commit(PutDialog(dialog()), CloseDialog("d1"))
+        await store.commit(CloseDialog("d1"), CloseDialog("d2\0"))
+    async with opened(target) as store:
+        assert [await store.has_ended(one) for one in ("d1", "d2\0", "d3")] == [True, True, False]
+
+
 async def test_no_file_has_what_was_said_when_all_is_done(file: Path) -> None:
     async with opened(file) as store:
         for number in range(200):
