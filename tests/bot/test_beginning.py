@@ -8,7 +8,7 @@ from typing import Protocol
 import pytest
 from attrs import frozen
 
-from healthmsg.bot import Bot, Dialog, Retry, Router
+from healthmsg.bot import Bot, Dialog, Dialogs, IncomingMessage, Retry, Router, text
 from healthmsg.bot.dialogs.values import can_be_kept
 from healthmsg.bot.signals import RetryLater
 from healthmsg.bot.surface import DialogRequest
@@ -174,6 +174,32 @@ async def test_one_that_cannot_begin_since_another_one_has_is_refused(
     monkeypatch.setattr(engine._tools.store, "dialog", not_there_yet)
     with pytest.raises(DialogOpenError, match="intake"):
         await bot_test.bot.start_dialog(DialogRequest(dialog="other", user=an.id, chat=chat))
+
+
+@router.message(text("allebei"))
+async def both(message: IncomingMessage, dialogs: Dialogs) -> None:
+    (there,) = ELSEWHERE
+    await dialogs.start(intake, there)
+    await dialogs.start(other, there)
+
+
+ELSEWHERE: list[tuple[ChatAddress, str]] = []
+
+
+async def test_one_that_meets_an_open_one_in_another_chat_is_parked_and_begins_when_it_is_taken_up(
+    healthmsg_bot: StartBot,
+) -> None:
+    bot_test = await healthmsg_bot(router, allow_parked=True)
+    an, bo = bot_test.patient("An"), bot_test.patient("Bo")
+    ELSEWHERE[:] = [(ChatAddress.parse(bo.address), bo.id)]
+    await an.says("allebei")
+
+    (parked,) = await bot_test.bot.parked()
+    assert parked.reason.startswith("the dialog other has not begun. The dialog intake is open")
+    await bo.answers("Bo")
+    assert await bot_test.bot.retry(None) == 1
+    await bot_test.idle()
+    assert [seen.body for seen in bo.sees] == ["Naam?", "Bo", "Iets anders?"]
 
 
 async def test_what_is_not_certain_in_time_is_not_said_to_have_begun(

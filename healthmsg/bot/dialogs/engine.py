@@ -19,7 +19,16 @@ from healthmsg.bot.dialogs.exits import Stopped
 from healthmsg.bot.dialogs.fitting import chat_of, is_for, is_older, later, may_answer, place_of_event
 from healthmsg.bot.dialogs.journal import SLEEP, TIMERS, open_question
 from healthmsg.bot.dialogs.kept import Committed, Kept, Place
-from healthmsg.bot.dialogs.orders import HAND_OVER, START, STOP, TAKE_BACK, further_order_of, order, those_for
+from healthmsg.bot.dialogs.orders import (
+    HAND_OVER,
+    START,
+    STOP,
+    TAKE_BACK,
+    further_order_of,
+    not_begun,
+    order,
+    those_for,
+)
 from healthmsg.bot.dialogs.questions.texts import Texts
 from healthmsg.bot.dialogs.registration import RegisteredDialog, Resolve
 from healthmsg.bot.dialogs.registry import Beginnings, Registry
@@ -29,6 +38,7 @@ from healthmsg.bot.dialogs.steps import HandOver, Raised, Sleep
 from healthmsg.bot.dialogs.turn import EventScope, Turn
 from healthmsg.bot.dialogs.values import exit_to_json, from_json, to_json
 from healthmsg.bot.sending import DialogOutbox
+from healthmsg.bot.signals import ParkThis
 from healthmsg.bot.store.effects import CloseDialog, PutDialog, PutTimer, Unpark
 from healthmsg.bot.store.records import DialogRecord, TimerRecord
 from healthmsg.errors import DialogHeldError, DialogOpenError, ReplyNotSentError
@@ -375,28 +385,22 @@ class DialogEngine:
         return True
 
     async def _start_due(self, scope: EventScope, event: TimerDue) -> None:
-        found = orjson.loads(event.document)
+        found, number = orjson.loads(event.document), event.dialog or ""
         chat, user, code = event.chat, event.user_id, self.registry.known.get(found["name"])
-        other = await self._tools.store.dialog(chat.text, user) if chat and user else None
-        if chat is None or user is None or code is None or other is not None:
-            log(
-                logging.ERROR,
-                "The dialog %(dialog)s has not begun: another one is open for its chat and user, or there is"
-                " none of that name.",
-                dialog=found["name"],
-            )
-            if other is not None:
-                refused = DialogOpenError(other.name, is_held=other.state == "held")
-                self._beginnings.note(event.dialog or "", has_begun=False, refused=refused)
-            return
+        if chat is None or user is None or code is None:
+            raise ParkThis(not_begun(found["name"], "The bot has none of that name, or it is for no chat."))
         arguments, answers = tuple(from_json(found["args"])), from_json(found["answers"])
-        has_begun = await self._tools.has_ended(code, event.dialog or "")
+        has_begun = await self._tools.has_ended(code, number)
         try:
             if not has_begun:
-                await self._begin(scope, event.dialog or "", code, (chat.text, user), arguments, answers)
+                self._require_free(scope, await self._tools.store.dialog(chat.text, user))
+                await self._begin(scope, number, code, (chat.text, user), arguments, answers)
             has_begun = True
+        except DialogOpenError as error:
+            if not self._beginnings.note(number, has_begun=False, refused=error):
+                raise ParkThis(not_begun(code.name, str(error))) from None
         finally:
-            self._beginnings.note(event.dialog or "", has_begun=has_begun)
+            self._beginnings.note(number, has_begun=has_begun)
 
     # --- beginning and ending
 

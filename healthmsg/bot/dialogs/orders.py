@@ -16,6 +16,7 @@ STOP: Final = "stop"
 TAKE_BACK: Final = "take_back"
 HAND_OVER: Final = "hand_over"
 _NOTHING: Final[Mapping[str, object]] = {}
+_NOT_BEGUN: Final = "the dialog {} has not begun. {} Then `healthmsg bot retry` begins it"
 _PARKED_FOR: Final = "{} [dialog {}]"
 
 
@@ -40,6 +41,11 @@ def further_order_of(
     """Return another one than all before, also at the same moment: an event is taken in once by its id."""
     timer = order_of(kind, record, now, document)
     return evolve(timer, id=f"{timer.id}/{uuid4().hex}")
+
+
+def not_begun(name: str, why: str) -> str:
+    """Return the reason for which the event is parked that was to begin a dialog."""
+    return _NOT_BEGUN.format(name, why)
 
 
 def parked_for(dialog: str, why: str) -> str:

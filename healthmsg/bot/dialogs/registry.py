@@ -70,8 +70,10 @@ class Beginnings:
             raise result
         return result
 
-    def note(self, dialog: str, *, has_begun: bool, refused: DialogOpenError | None = None) -> None:
-        """Note whether a dialog has begun, or why it never will."""
+    def note(self, dialog: str, *, has_begun: bool, refused: DialogOpenError | None = None) -> bool:
+        """Note whether a dialog has begun, or why it will not; return whether that is waited for."""
         begins = self._awaited.get(dialog)
-        if begins is not None and not begins.done():
-            begins.set_result(has_begun if refused is None else refused)
+        if begins is None or begins.done():
+            return False
+        begins.set_result(has_begun if refused is None else refused)
+        return True
