@@ -406,7 +406,8 @@ class JournalReview:
         `Outcome.DELIVERED` is final: it is not sent again. With `Outcome.NOT_SENT` it is sent again by the
         next run that is given it, or that goes on with the journal, unless a later run had something else
         for its recipient. Either way the later messages of its chat wait no longer. `message_id` is that of
-        the message in the chat, where it was found.
+        the message in the chat, where it was found: a bot knows answers to it by that. It can be added later
+        to one that was `DELIVERED` without it.
 
         Raises:
             InvalidInputError: there is no such message, it is not unknown, or the id is another message's.

@@ -118,6 +118,26 @@ async def test_a_persons_word_proves_no_search(file: Path) -> None:
         assert await journal.is_claimed_id("m7", "b")
 
 
+async def test_the_id_of_what_was_decided_without_it_can_be_added_once(target: str) -> None:
+    await unknown_ones(target, "conversations/c1")
+    review = JournalReview(target)
+    await review.decide("b", Outcome.DELIVERED, by="An", message_id="m8")
+    await review.decide("a", Outcome.DELIVERED, by="An")
+    with pytest.raises(InvalidInputError, match="another message with this message id"):
+        await review.decide("a", Outcome.DELIVERED, by="Bo", message_id="m8")
+    await review.decide("a", Outcome.DELIVERED, by="Bo", message_id="m7")
+
+    row = await row_of(target, "a")
+    assert (row.state, row.message_id, row.decision and row.decision.by) == (State.DELIVERED, "m7", "An")
+    for outcome, message_id in (
+        (Outcome.DELIVERED, "m9"),
+        (Outcome.DELIVERED, None),
+        (Outcome.NOT_SENT, None),
+    ):
+        with pytest.raises(InvalidInputError, match="nothing to decide"):
+            await review.decide("a", outcome, by="Bo", message_id=message_id)
+
+
 async def test_what_is_not_unknown_cannot_be_decided(target: str) -> None:
     await unknown_ones(target, "conversations/c1")
     review = JournalReview(target)

@@ -305,6 +305,13 @@ _DECIDE: Final[Update] = (
     )
 )
 
+ADD_ID: Final[Update] = (
+    update(MESSAGES)
+    .where(M.key == bindparam("b_key"), M.decided == Outcome.DELIVERED.value, M.message_id.is_(None))
+    .values(message_id=bindparam("b_message_id"))
+)
+"""Of a message that was delivered by a person's word, which did not say which one it is."""
+
 # Reading.
 
 IS_CLAIMED_ID: Final = (

@@ -518,13 +518,18 @@ def decide(
     decision: Decision,
     message_id: str | None,
 ) -> None:
-    """Note a person's decision about a message, and unblock its chat.
+    """Note a person's decision about a message, and unblock its chat; or the id that one was without.
 
     Raises:
         InvalidInputError: there is no such message, it is not in question, or the id is another one's.
         JournalInUseError: a worker is reconciling it.
     """
-    _require_decidable(connection, key, message_id)
+    if message_id is not None:
+        _require_unclaimed_id(connection, key, message_id)
+        added = {"b_key": key, "b_message_id": message_id}
+        if connection.execute(statements.ADD_ID, added).rowcount:
+            return
+    _require_decidable(connection, key)
     noted = {
         "b_key": key,
         "b_state": _DECIDED_STATES[decision.outcome].value,
@@ -539,7 +544,7 @@ def decide(
     promote(connection, connection.execute(statements.RECIPIENTS_OF_KEYS, rows_of([key])).scalars())
 
 
-def _require_decidable(connection: Connection, key: str, message_id: str | None) -> None:
+def _require_decidable(connection: Connection, key: str) -> None:
     found = connection.execute(statements.KNOWN, rows_of([key])).first()
     if found is None:
         raise InvalidInputError("The journal has no message with this key. Nothing was changed.")
@@ -548,8 +553,11 @@ def _require_decidable(connection: Connection, key: str, message_id: str | None)
         raise InvalidInputError(
             f"This message is {state.value}, not unknown: there is nothing to decide. Nothing was changed."
         )
+
+
+def _require_unclaimed_id(connection: Connection, key: str, message_id: str) -> None:
     taken = {"message_id": message_id, "besides": key}
-    if message_id is not None and connection.execute(statements.IS_CLAIMED_ID, taken).first():
+    if connection.execute(statements.IS_CLAIMED_ID, taken).first():
         raise InvalidInputError(
             "The journal has another message with this message id. Nothing was changed: look again which of"
             " the two it is."
