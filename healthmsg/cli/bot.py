@@ -281,16 +281,19 @@ def stop_when_idle(
     store: Store,
     control: ControlPort = None,
     control_token: ControlToken = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Return when it has ended.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Return when it has ended, be it that it was started again.")
+    ] = False,
 ) -> None:
     """Have the bot that has this store end as soon as nothing is in hand and nothing is due."""
     with exit_on_error("Nothing was changed."):
         if control is None:
             raise RefusedError("--control is needed, the port of the bot's control surface")
         client = _bot_with(store, control, control_token)
+        started_at = _ask(client, "GET", "/stats")["started_at"] if wait else None
         _ask(client, "POST", "/stop", {"when": "idle"})
     with exit_on_error():
-        while wait and client.is_there():
+        while wait and not client.has_ended(started_at):
             time.sleep(_LOOK_EVERY)
     _print("It has ended." if wait else "It ends when it is idle.")
     _end(ExitCode.DONE)

@@ -38,6 +38,7 @@ class SilentBot:
 
     alive: bool = True
     ready: bool = True
+    started_at: datetime = datetime(2026, 3, 2, 9, tzinfo=UTC)
     failure: Exception | None = None
     """What is raised by what is asked for."""
     asked: list[object] = field(factory=list)
@@ -88,9 +89,7 @@ class SilentBot:
 
     async def stats(self) -> BotStats:
         self._note("stats")
-        return BotStats(
-            store=self.store_id, state="live", started_at=datetime(2026, 3, 2, 9, tzinfo=UTC), handled=3
-        )
+        return BotStats(store=self.store_id, state="live", started_at=self.started_at, handled=3)
 
     def watch(self, on_handled: Callable[[Handled], object]) -> None:
         self.watchers.append(on_handled)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from shutil import copy
 from typing import Any
@@ -185,3 +185,20 @@ async def test_a_bot_that_dies_before_it_answers_is_no_bot_that_has_done_nothing
     assert done.code == 1
     assert f"the bot on port {port} gave no answer" in done.err
     assert "Nothing was changed" not in done.err
+
+
+async def test_a_bot_that_was_started_again_after_it_ended_has_ended(
+    one: Controlled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = list[float]()
+
+    def started_again(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 2:
+            one.bot.started_at += timedelta(minutes=1)
+        assert len(looks) < 9
+
+    monkeypatch.setattr("healthmsg.cli.bot.time.sleep", started_again)
+    done = await called(("stop-when-idle", "STORE", "--wait"), one.store, *one.options)
+    assert (done.code, done.out, done.err) == (0, "It has ended.\n", "")
+    assert len(looks) == 2

@@ -106,17 +106,17 @@ class ControlClient:
             return f"{mine}, and the bot on port {self.port} has another one: {message}"
         return f"the bot refuses: {message}"
 
-    def is_there(self) -> bool:
-        """Return whether a bot still answers. Blocks."""
-        connection = HTTPConnection(HOST, self.port, timeout=_TIMEOUT)
+    def has_ended(self, started_at: object) -> bool:
+        """Return whether the bot that was started then has ended, be it that another start followed. Blocks.
+
+        While that is not known, `False`.
+        """
         try:
-            connection.request("GET", "/health")
-            connection.getresponse().read()
-        except (OSError, HTTPException):
+            return self.call("GET", "/stats").get("started_at") != started_at
+        except NoAnswerError:
             return False
-        finally:
-            connection.close()
-        return True
+        except RefusedError:
+            return True  # there is none any more, or it is another one
 
 
 def _object(data: bytes) -> Mapping[str, object] | None:
