@@ -367,6 +367,36 @@ async def test_while_an_event_of_a_repeated_timer_waits_no_further_one_comes(
         assert await store.timer("t") == at[5]
 
 
+@pytest.mark.parametrize("change", [{"document": '{"n":2}'}, {"user": "u2"}])
+async def test_the_event_of_a_schedule_that_was_replaced_does_not_stand_for_the_new_one(
+    target: str, change: dict[str, Any]
+) -> None:
+    old = timer("t", of=None)
+    new = evolve(old, due=NOW + HOUR, **change)
+    async with opened(target) as store:
+        await store.commit(PutTimer(old))
+        await store.commit(Fire("t", due(old), evolve(old, due=NOW + HOUR)))
+        await store.commit(PutTimer(new))
+        await store.commit(Fire("t", due(new), evolve(new, due=NOW + 2 * HOUR)))
+        assert [one.event for one in await store.waiting(0, 9)] == [due(old), due(new)]
+
+
+@pytest.mark.parametrize("change", [{"document": '{"n":2}'}, {"chat": None}, {"user": "u2"}, {"user": None}])
+async def test_one_that_was_replaced_for_the_same_moment_does_not_fire_as_what_it_was(
+    target: str, change: dict[str, Any]
+) -> None:
+    old = timer("t")
+    new = evolve(old, **change)
+    async with opened(target) as store:
+        await store.commit(PutTimer(old))
+        await store.commit(PutTimer(new))
+        await store.commit(Fire("t", due(old), evolve(old, due=NOW + HOUR)))
+        assert await store.waiting(0, 9) == []
+        assert await store.due(NOW, 9) == [new]
+        await store.commit(Fire("t", due(new)))
+        assert [one.event for one in await store.waiting(0, 9)] == [due(new)]
+
+
 async def test_who_cancels_a_timer_learns_whether_it_was_there(target: str) -> None:
     async with opened(target) as store:
         await store.commit(*(PutTimer(timer(name)) for name in ("a", "b")))
