@@ -12,7 +12,7 @@ from attrs import evolve, frozen
 from healthmsg.bot.clock import BotClock
 from healthmsg.bot.places import Places
 from healthmsg.bot.schedule import schedule_from_dict
-from healthmsg.bot.store.effects import Effect, PutTimer
+from healthmsg.bot.store.effects import CancelTimer, Effect, PutTimer
 from healthmsg.bot.store.records import TimerRecord
 from healthmsg.bot.store.store import BotStore
 from healthmsg.bot.surface import DialogRequest, Scheduled
@@ -55,13 +55,18 @@ class Schedules:
         if request.chat is not None and request.user:
             with suppress(CallError):
                 await self._places.prove(request.chat, request.user)
-        if wanted is not None and not replace:
+        if wanted is None:
+            await self._commit(put)
+            return _shown(put.timer, number)
+        if not replace:
             put = evolve(put, is_new=True)
             if (known := await self._known(put.timer)) is not None:
                 return _shown(known, number)
-            if await self._store.has_fired(put.timer):
-                return evolve(_shown(put.timer, number), due=None)
-        await self._put(put)
+        if await self._store.has_fired(put.timer):
+            if replace:
+                await self._commit(CancelTimer(put.timer.id))
+            return evolve(_shown(put.timer, number), due=None)
+        await self._commit(put)
         return _shown(put.timer, number)
 
     async def find(self, schedule_id: str) -> Scheduled | None:
@@ -94,14 +99,14 @@ class Schedules:
             raise InvalidInputError(_OTHER)
         return known
 
-    async def _put(self, put: PutTimer) -> None:
+    async def _commit(self, effect: Effect) -> None:
         # A dialog's code may not wait for this, but in `d.once`: it is refused since something is waited for.
         await asyncio.sleep(0)
         within = _within()
         if within is None or within.effects is None:
-            await self._store.commit(put)
+            await self._store.commit(effect)
         else:
-            within.effects.append(put)
+            within.effects.append(effect)
 
 
 def _within() -> Within | None:

@@ -281,6 +281,26 @@ async def test_another_one_with_its_id_is_refused_and_replaces_it_only_if_asked_
     assert reminders(an) == 1
 
 
+@pytest.mark.parametrize("dialog", ["reminder", "by_once"])
+async def test_one_for_the_moment_at_which_the_first_has_happened_sets_nothing_and_says_so(
+    healthmsg_bot: StartBot, dialog: str
+) -> None:
+    bot_test = await healthmsg_bot(router)
+    an = bot_test.patient("An")
+    await asked(bot_test, an, 1, "visit-7")
+    await bot_test.advance(hours=1)
+    assert reminders(an) == 1
+    await asked(bot_test, an, 3, "visit-7")
+
+    made = await bot_test.bot.schedule(
+        DialogRequest(dialog=dialog, user=an.id), at(START + HOUR), schedule_id="visit-7", replace=True
+    )
+    assert made.due is None
+    assert await bot_test.bot.scheduled("visit-7") is None
+    await bot_test.advance(hours=4)
+    assert len(an.sees) == 1
+
+
 async def test_of_two_calls_at_once_with_one_id_one_is_refused(healthmsg_bot: StartBot) -> None:
     bot_test = await healthmsg_bot(router)
     an = bot_test.patient("An")
