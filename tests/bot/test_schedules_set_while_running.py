@@ -242,6 +242,25 @@ async def test_the_code_of_a_dialog_cannot_schedule_outside_of_once(healthmsg_bo
     assert "ForeignAwaitError" in parked.reason
 
 
+async def test_what_is_asked_of_another_bot_is_set_by_that_one(healthmsg_bot: StartBot) -> None:
+    there = await healthmsg_bot(router)
+    bo = there.patient("Bo")
+    asking = Router()
+
+    @asking.message(text("elders"))
+    async def elsewhere(message: IncomingMessage) -> None:
+        await in_an_hour(cast("Bot", there.bot), bo.id)
+        if FAILURES:
+            raise FAILURES.pop()
+
+    here = await healthmsg_bot(asking)
+    FAILURES.append(ValueError())
+    await here.patient("An").says("elders")
+    await here.advance(hours=2)
+    await there.advance(hours=2)
+    assert (len(IDS), len(set(IDS)), reminders(bo)) == (2, 1, 1)
+
+
 # --- with an id of its own
 
 
