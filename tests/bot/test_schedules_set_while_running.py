@@ -330,6 +330,15 @@ async def test_of_two_calls_at_once_with_one_id_one_is_refused(healthmsg_bot: St
     assert isinstance(second, InvalidInputError)
 
 
+async def test_a_moment_before_the_year_1000_has_passed(healthmsg_bot: StartBot) -> None:
+    bot_test = await healthmsg_bot(router)
+    an = bot_test.patient("An")
+    when = {"at": "0001-01-01T00:00:00Z"}  # as .NET writes what was not set
+    await bot_test.bot.schedule(DialogRequest(dialog="reminder", user=an.id), when)
+    await bot_test.idle()
+    assert reminders(an) == 1
+
+
 @pytest.mark.parametrize("wanted", ["", "visit/7", "-7", ".", "visit 7", "é", "v" * 101])
 async def test_an_id_that_would_not_stand_in_a_url_is_refused(healthmsg_bot: StartBot, wanted: str) -> None:
     bot_test = await healthmsg_bot(router)

@@ -1,7 +1,7 @@
 """A bot's store in both databases: all or nothing, what was running counts as a crash, texts are erased."""
 
 import asyncio
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -290,6 +290,14 @@ async def test_the_timers_of_a_kind_are_told_from_all_others(target: str) -> Non
         assert await store.timers("schedule") == mine
         assert await store.timers("none") == []
         assert await store.due(NEVER, 9) == [timer("other", NOW), *mine]
+
+
+async def test_a_timer_of_any_year_is_kept_and_due(target: str) -> None:
+    years = [timer(f"t{year}", datetime(year, 1, 1, tzinfo=UTC)) for year in (1, 999, 1999, 9999)]
+    async with opened(target) as store:
+        await store.commit(*map(PutTimer, years))
+        assert await store.due(NOW, 9) == years[:3]
+        assert await store.next_due() == years[0].due
 
 
 async def test_a_timer_becomes_an_event_once(target: str) -> None:
