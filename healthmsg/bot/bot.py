@@ -436,7 +436,8 @@ class Bot(AsyncOnly):
         and not if that fails for good. Elsewhere it is set at once, and a call that is repeated needs a
         *schedule_id* of its own: if the same is set under it, or has happened, nothing is set again, and
         another one is refused, unless it is to *replace* that one. An id has letters, digits and `. _ : ~ -`,
-        and says nothing of a patient. What comes back has no `due` where it has happened already.
+        and says nothing of a patient. What comes back has no `due` where one with this id has happened at
+        this moment already: then nothing is set, and what is to be replaced is cancelled.
 
         Raises:
             InvalidInputError: it will never be due, is not of that form, names neither a chat nor a user, or

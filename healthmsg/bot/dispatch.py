@@ -326,8 +326,8 @@ class Dispatcher:
             target.errors if isinstance(target, Target) else [[one for each in self._errors for one in each]]
         )
         chosen = _error_target(errors, failure, scope)
-        if chosen is None and await _hears_that_one_is_open(scope, failure):
-            return None
+        if chosen is None and await _hears_that_one_is_open(scope, failure) and not scope.effects:
+            return None  # else what the handler had asked for before would be dropped
         retry = DEFAULT_RETRY if chosen is None else chosen.retry
         # It will be the same the next time: such a reply is not sent again, and what would end the dialog
         # that is open waits behind this event, most often.
@@ -364,7 +364,6 @@ async def _hears_that_one_is_open(scope: Scope, failure: Exception) -> bool:
         or not _is_of_user(scope)
     ):
         return False
-    scope.effects.clear()
     await dialogs.say_that_one_is_open(scope.for_error())
     return True
 

@@ -12,7 +12,7 @@ from attrs import evolve, frozen
 from healthmsg.bot.clock import BotClock
 from healthmsg.bot.places import Places
 from healthmsg.bot.schedule import schedule_from_dict
-from healthmsg.bot.store.effects import Effect, PutTimer
+from healthmsg.bot.store.effects import CancelTimer, Effect, PutTimer
 from healthmsg.bot.store.records import TimerRecord
 from healthmsg.bot.store.store import BotStore
 from healthmsg.bot.surface import DialogRequest, Scheduled
@@ -55,20 +55,25 @@ class Schedules:
         if request.chat is not None and request.user:
             with suppress(CallError):
                 await self._places.prove(request.chat, request.user)
-        if wanted is not None and not replace:
+        if wanted is None:
+            await self._commit(put)
+            return _shown(put.timer, number)
+        if not replace:
             put = evolve(put, is_new=True)
             if (known := await self._known(put.timer)) is not None:
                 return _shown(known, number)
-            if await self._store.has_fired(put.timer):
-                return evolve(_shown(put.timer, number), due=None)
-        await self._put(put)
+        if await self._store.has_fired(put.timer):
+            if replace:
+                await self._commit(CancelTimer(put.timer.id))
+            return evolve(_shown(put.timer, number), due=None)
+        await self._commit(put)
         return _shown(put.timer, number)
 
     async def find(self, schedule_id: str) -> Scheduled | None:
         """Return what was set and has not happened."""
         timer_id = f"{ASKED_FOR}/{schedule_id}"
         timer = await self._store.timer(timer_id)
-        for put in _puts(timer_id):
+        for put in self._puts(timer_id):
             timer = put.timer
         return None if timer is None else _shown(timer, schedule_id)
 
@@ -76,9 +81,9 @@ class Schedules:
         """Cancel it; return whether it was there, and now does not happen."""
         timer_id = f"{ASKED_FOR}/{schedule_id}"
         was_there = await self._store.cancel_timer(timer_id)
-        puts = _puts(timer_id)
+        effects, puts = self._effects_within() or [], self._puts(timer_id)
         for put in puts:
-            _effects().remove(put)
+            effects.remove(put)
         return was_there or bool(puts)
 
     async def _known(self, timer: TimerRecord) -> TimerRecord | None:
@@ -88,35 +93,35 @@ class Schedules:
             InvalidInputError: it is another one.
         """
         known = await self._store.timer(timer.id)
-        for put in _puts(timer.id):
+        for put in self._puts(timer.id):
             known = put.timer
         if known is not None and not known.is_like(timer):
             raise InvalidInputError(_OTHER)
         return known
 
-    async def _put(self, put: PutTimer) -> None:
+    async def _commit(self, effect: Effect) -> None:
         # A dialog's code may not wait for this, but in `d.once`: it is refused since something is waited for.
         await asyncio.sleep(0)
-        within = _within()
-        if within is None or within.effects is None:
-            await self._store.commit(put)
+        effects = self._effects_within()
+        if effects is None:
+            await self._store.commit(effect)
         else:
-            within.effects.append(put)
+            effects.append(effect)
+
+    def _effects_within(self) -> list[Effect] | None:
+        """Return what is committed with the end of the event that this bot handles, if that is open."""
+        within = _within()
+        return within.effects if within is not None and within.store is self._store else None
+
+    def _puts(self, timer_id: str) -> list[PutTimer]:
+        """Return what of this timer is to be committed so."""
+        effects = self._effects_within() or ()
+        return [one for one in effects if isinstance(one, PutTimer) and one.timer.id == timer_id]
 
 
 def _within() -> Within | None:
     current = CURRENT.get()
     return current if current is not None and current.is_open else None
-
-
-def _effects() -> list[Effect]:
-    within = _within()
-    return [] if within is None or within.effects is None else within.effects
-
-
-def _puts(timer_id: str) -> list[PutTimer]:
-    """Return what of this timer is to be committed with the end of the event that is being handled."""
-    return [one for one in _effects() if isinstance(one, PutTimer) and one.timer.id == timer_id]
 
 
 def _checked(wanted: str) -> str:

@@ -109,6 +109,11 @@ class Scope:
     def __repr__(self) -> str:
         return f"<Scope {self.event.kind}>"
 
+    @property
+    def store(self) -> object:
+        """What the effects are committed to."""
+        return self.services.store
+
     def next_key(self) -> str:
         """Return the key of the next reply: the same one when the event is handled again.
 

@@ -20,6 +20,10 @@ class Within(Protocol):
     def effects(self) -> list[Effect] | None:
         """What is committed together with its end; `None`: what is asked for is committed at once."""
 
+    @property
+    def store(self) -> object:
+        """Whose effects those are: what is asked of another bot is of another store."""
+
     def next_schedule(self) -> str:
         """Return the id of the next schedule that is set: the same one when all of it is done again."""
 
@@ -40,6 +44,7 @@ class WithinStep:
     _start: str
     is_open: bool = True
     effects: None = field(default=None, init=False)
+    store: None = field(default=None, init=False)
     _number: int = field(default=0, init=False)
 
     def next_schedule(self) -> str:

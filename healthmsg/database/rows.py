@@ -84,7 +84,7 @@ def moment_at(place: int) -> ColumnElement[datetime]:
 
 def moment(value: datetime) -> str:
     """Write a moment into a row of the parameter `rows`."""
-    return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f+00:00")
+    return value.astimezone(UTC).isoformat(" ", "microseconds")
 
 
 def flag_at(place: int) -> ColumnElement[bool]:

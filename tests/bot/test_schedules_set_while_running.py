@@ -242,6 +242,25 @@ async def test_the_code_of_a_dialog_cannot_schedule_outside_of_once(healthmsg_bo
     assert "ForeignAwaitError" in parked.reason
 
 
+async def test_what_is_asked_of_another_bot_is_set_by_that_one(healthmsg_bot: StartBot) -> None:
+    there = await healthmsg_bot(router)
+    bo = there.patient("Bo")
+    asking = Router()
+
+    @asking.message(text("elders"))
+    async def elsewhere(message: IncomingMessage) -> None:
+        await in_an_hour(cast("Bot", there.bot), bo.id)
+        if FAILURES:
+            raise FAILURES.pop()
+
+    here = await healthmsg_bot(asking)
+    FAILURES.append(ValueError())
+    await here.patient("An").says("elders")
+    await here.advance(hours=2)
+    await there.advance(hours=2)
+    assert (len(IDS), len(set(IDS)), reminders(bo)) == (2, 1, 1)
+
+
 # --- with an id of its own
 
 
@@ -281,6 +300,26 @@ async def test_another_one_with_its_id_is_refused_and_replaces_it_only_if_asked_
     assert reminders(an) == 1
 
 
+@pytest.mark.parametrize("dialog", ["reminder", "by_once"])
+async def test_one_for_the_moment_at_which_the_first_has_happened_sets_nothing_and_says_so(
+    healthmsg_bot: StartBot, dialog: str
+) -> None:
+    bot_test = await healthmsg_bot(router)
+    an = bot_test.patient("An")
+    await asked(bot_test, an, 1, "visit-7")
+    await bot_test.advance(hours=1)
+    assert reminders(an) == 1
+    await asked(bot_test, an, 3, "visit-7")
+
+    made = await bot_test.bot.schedule(
+        DialogRequest(dialog=dialog, user=an.id), at(START + HOUR), schedule_id="visit-7", replace=True
+    )
+    assert made.due is None
+    assert await bot_test.bot.scheduled("visit-7") is None
+    await bot_test.advance(hours=4)
+    assert len(an.sees) == 1
+
+
 async def test_of_two_calls_at_once_with_one_id_one_is_refused(healthmsg_bot: StartBot) -> None:
     bot_test = await healthmsg_bot(router)
     an = bot_test.patient("An")
@@ -289,6 +328,15 @@ async def test_of_two_calls_at_once_with_one_id_one_is_refused(healthmsg_bot: St
     )
     assert first == START + HOUR
     assert isinstance(second, InvalidInputError)
+
+
+async def test_a_moment_before_the_year_1000_has_passed(healthmsg_bot: StartBot) -> None:
+    bot_test = await healthmsg_bot(router)
+    an = bot_test.patient("An")
+    when = {"at": "0001-01-01T00:00:00Z"}  # as .NET writes what was not set
+    await bot_test.bot.schedule(DialogRequest(dialog="reminder", user=an.id), when)
+    await bot_test.idle()
+    assert reminders(an) == 1
 
 
 @pytest.mark.parametrize("wanted", ["", "visit/7", "-7", ".", "visit 7", "é", "v" * 101])

@@ -7,8 +7,20 @@ from typing import cast
 
 import pytest
 
-from healthmsg.bot import Bot, BotChat, Dialog, DialogRequest, Dialogs, IncomingMessage, Router, text
+from healthmsg.bot import (
+    Bot,
+    BotChat,
+    Dialog,
+    DialogRequest,
+    Dialogs,
+    IncomingMessage,
+    Router,
+    Texts,
+    command,
+    text,
+)
 from healthmsg.bot.testing import BotTest, StartBot
+from healthmsg.bot.virtual_clock import START
 from healthmsg.events import TimerDue
 
 router = Router()
@@ -66,6 +78,32 @@ async def test_a_scheduled_dialog_that_meets_an_open_one_is_kept_until_a_person_
     await bot_test.idle()
     assert [seen.body for seen in an.sees] == ["Naam?", "Dank u.", "Denk aan uw afspraak."]
     assert await bot_test.bot.parked() == []
+
+
+@router.message(command("afspraak"))
+async def remind_and_begin(message: IncomingMessage, dialogs: Dialogs, bot: Bot) -> None:
+    when = {"at": (START + timedelta(hours=1)).isoformat()}
+    await bot.schedule(DialogRequest(dialog="reminder", user=message.user_id), when)
+    await dialogs.start(intake, message)
+
+
+async def test_what_a_handler_has_scheduled_before_no_other_dialog_could_begin_is_not_dropped(
+    healthmsg_bot: StartBot,
+) -> None:
+    bot_test = await healthmsg_bot(router, allow_parked=True)
+    an = bot_test.patient("An")
+    await an.says("intake")
+    await an.says("afspraak")
+    assert an.sees[-1].body == Texts().dialog_open
+    (parked,) = await bot_test.bot.parked()
+    assert "DialogOpenError" in parked.reason
+
+    await an.answers("An")
+    assert await bot_test.bot.retry(None) == 1
+    await bot_test.idle()
+    await an.answers("An")
+    await bot_test.advance(hours=1)
+    assert [seen.body for seen in an.sees[2:]] == ["Dank u.", "Naam?", "Dank u.", "Denk aan uw afspraak."]
 
 
 # --- one that has not ended when it is due again

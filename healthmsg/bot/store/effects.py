@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from attrs import define, field, frozen
 
 from healthmsg.bot.store.records import DialogRecord, StepRecord, TimerRecord
-from healthmsg.events import Event
+from healthmsg.events import TimerDue
 
 
 @define  # see `records.Waiting`
@@ -111,12 +111,13 @@ class CancelTimers:
 
 @frozen
 class Fire:
-    """A timer becomes an event in the inbox: both, or neither. One that is not there fires nothing."""
+    """A timer becomes an event in the inbox: both, or neither. If it is gone or another one, none."""
 
     timer: str
-    event: Event
+    event: TimerDue
     again: TimerRecord | None = None
-    """The timer that follows it. Then it becomes none while its last event waits: that stands for both."""
+    """The timer that follows it. Then it becomes none while its last event waits, if that is for the same: it
+    stands for both."""
 
 
 Effect = (

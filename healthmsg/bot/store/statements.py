@@ -72,8 +72,12 @@ WAITING: Final[Select[Any]] = in_one_row(_WAITING)
 WAITING_IN: Final[Select[Any]] = in_one_row(
     _WAITING.where(_I.chat == bindparam("chat"), _I.sequence <= bindparam("until"))
 )
-BODIES_WAITING_IN: Final[Select[Any]] = in_one_row(
-    select(_I.body).where(_I.state == _NEW, _I.chat == bindparam("chat"))
+# By how the text begins: a chat may have thousands of messages that wait, and none of them is to be read.
+TIMERS_WAITING_IN: Final[Select[Any]] = in_one_row(
+    select(_I.body).where(
+        *(_I.state == _NEW, _I.chat == bindparam("chat")),
+        _I.body.startswith('{"kind":"timer_due"', autoescape=True),
+    )
 )
 CRASHED: Final[Select[Any]] = in_one_row(
     select(*WAITING_ROW).where(_I.state == _NEW, _I.crashes > _ZERO).order_by(_I.sequence)
@@ -122,8 +126,13 @@ CANCEL_ALL: Final[Delete] = delete(TIMERS).where(_T.dialog.in_(FIRST_TEXTS))
 CANCEL_OF_STEPS: Final[Delete] = CANCEL_ALL.where(
     _T.kind.in_([literal_column(f"'{kind}'") for kind in TIMERS_OF_STEPS])
 )
-# Not where it was set again meanwhile, for another moment.
-TAKE: Final[Delete] = CANCEL.where(_T.due.in_(select(moment_at(1))))
+# Not where it was set again meanwhile: for another moment, or to do something else at the same one.
+TAKE: Final[Delete] = CANCEL.where(
+    _T.due.in_(select(moment_at(1))),
+    _T.document.in_(select(text_at(2))),
+    func.coalesce(_T.chat, "").in_(select(text_at(3))),
+    func.coalesce(_T.user_id, "").in_(select(text_at(4))),
+)
 MOVE: Final[Update] = (
     update(TIMERS).where(_T.id == text_at(0), _T.due == moment_at(1)).values(due=moment_at(2))
 )

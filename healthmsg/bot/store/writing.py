@@ -124,8 +124,7 @@ class EffectWriter:
 
     def _fire(self, effect: effects.Fire) -> Write:
         event = effect.event
-        due = moment_of(event.due if isinstance(event, TimerDue) else event.received_at)
-        row = (storable(effect.timer), due)
+        row = _row_of_firing(effect.timer, event)
         numbered = self.inbox.number([event])
         again = None if effect.again is None else row_of_timer(effect.again)
 
@@ -140,12 +139,22 @@ class EffectWriter:
         return fire
 
 
-def _waits(connection: Connection, event: Event) -> bool:
-    """Return whether an event of the same timer waits in the inbox, and has not begun."""
-    bodies = answer(connection, statements.BODIES_WAITING_IN, {"chat": chat_of(event)})
-    waiting = (event_of(body) for (body,) in bodies)
-    return isinstance(event, TimerDue) and any(
-        isinstance(one, TimerDue) and one.timer == event.timer for one in waiting
+def _row_of_firing(timer: str, event: TimerDue) -> Row:
+    chat = "" if event.chat is None else event.chat.text
+    what = map(storable, (event.document, chat, event.user_id or ""))
+    return (storable(timer), moment_of(event.due), *what)
+
+
+def _waits(connection: Connection, event: TimerDue) -> bool:
+    """Return whether an event of the same timer, for the same, waits in the inbox and has not begun."""
+    bodies = answer(connection, statements.TIMERS_WAITING_IN, {"chat": chat_of(event)})
+    return any(_is_for_the_same(event_of(body), event) for (body,) in bodies)
+
+
+def _is_for_the_same(one: Event, event: TimerDue) -> bool:
+    # By another document it does something else: that schedule was replaced meanwhile.
+    return isinstance(one, TimerDue) and (one.timer, one.document, one.user_id) == (
+        *(event.timer, event.document, event.user_id),
     )
 
 

@@ -1,7 +1,7 @@
 """A bot's store in both databases: all or nothing, what was running counts as a crash, texts are erased."""
 
 import asyncio
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -292,6 +292,14 @@ async def test_the_timers_of_a_kind_are_told_from_all_others(target: str) -> Non
         assert await store.due(NEVER, 9) == [timer("other", NOW), *mine]
 
 
+async def test_a_timer_of_any_year_is_kept_and_due(target: str) -> None:
+    years = [timer(f"t{year}", datetime(year, 1, 1, tzinfo=UTC)) for year in (1, 999, 1999, 9999)]
+    async with opened(target) as store:
+        await store.commit(*map(PutTimer, years))
+        assert await store.due(NOW, 9) == years[:3]
+        assert await store.next_due() == years[0].due
+
+
 async def test_a_timer_becomes_an_event_once(target: str) -> None:
     one = timer("t")
     async with opened(target) as store:
@@ -365,6 +373,36 @@ async def test_while_an_event_of_a_repeated_timer_waits_no_further_one_comes(
             await store.commit(Fire("t", due(one), following))
         assert ids(await store.waiting(0, 9)) == [due(other).id, due(at[2]).id]
         assert await store.timer("t") == at[5]
+
+
+@pytest.mark.parametrize("change", [{"document": '{"n":2}'}, {"user": "u2"}])
+async def test_the_event_of_a_schedule_that_was_replaced_does_not_stand_for_the_new_one(
+    target: str, change: dict[str, Any]
+) -> None:
+    old = timer("t", of=None)
+    new = evolve(old, due=NOW + HOUR, **change)
+    async with opened(target) as store:
+        await store.commit(PutTimer(old))
+        await store.commit(Fire("t", due(old), evolve(old, due=NOW + HOUR)))
+        await store.commit(PutTimer(new))
+        await store.commit(Fire("t", due(new), evolve(new, due=NOW + 2 * HOUR)))
+        assert [one.event for one in await store.waiting(0, 9)] == [due(old), due(new)]
+
+
+@pytest.mark.parametrize("change", [{"document": '{"n":2}'}, {"chat": None}, {"user": "u2"}, {"user": None}])
+async def test_one_that_was_replaced_for_the_same_moment_does_not_fire_as_what_it_was(
+    target: str, change: dict[str, Any]
+) -> None:
+    old = timer("t")
+    new = evolve(old, **change)
+    async with opened(target) as store:
+        await store.commit(PutTimer(old))
+        await store.commit(PutTimer(new))
+        await store.commit(Fire("t", due(old), evolve(old, due=NOW + HOUR)))
+        assert await store.waiting(0, 9) == []
+        assert await store.due(NOW, 9) == [new]
+        await store.commit(Fire("t", due(new)))
+        assert [one.event for one in await store.waiting(0, 9)] == [due(new)]
 
 
 async def test_who_cancels_a_timer_learns_whether_it_was_there(target: str) -> None:
