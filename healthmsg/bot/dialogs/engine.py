@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from hashlib import sha256
 from typing import Any, Final
 from uuid import uuid4
 from zoneinfo import ZoneInfo
@@ -25,6 +24,7 @@ from healthmsg.bot.dialogs.orders import (
     STOP,
     TAKE_BACK,
     further_order_of,
+    id_of_new,
     not_begun,
     order,
     those_for,
@@ -39,7 +39,7 @@ from healthmsg.bot.dialogs.turn import EventScope, Turn
 from healthmsg.bot.dialogs.values import exit_to_json, from_json, to_json
 from healthmsg.bot.sending import DialogOutbox
 from healthmsg.bot.signals import ParkThis
-from healthmsg.bot.store.effects import CloseDialog, PutDialog, PutTimer, Unpark
+from healthmsg.bot.store.effects import CloseDialog, PutDialog, PutTimer, Unpark, take_endings
 from healthmsg.bot.store.records import DialogRecord, TimerRecord
 from healthmsg.errors import DialogHeldError, DialogOpenError, ReplyNotSentError
 from healthmsg.events import (
@@ -425,8 +425,9 @@ class DialogEngine:
                 *answers* can be the answer to no question.
         """
         code, answers = self.registry.require(dialog), checked_answers(answers or {})
-        chat = await self._tools.located(chat, user_id)
-        place, number = (chat.text, user_id), _id_of_new(scope)
+        # In this order: a key goes by the order of the calls alone, and not by what is waited for.
+        key, chat = _key_of_new(scope), await self._tools.located(chat, user_id)
+        place, number = (chat.text, user_id), id_of_new(key, code.name, chat.text, user_id)
         record = await self._tools.store.dialog(*place)
         if record is None or record.id != number:
             if scope is not None and await self._tools.has_ended(code, number):
@@ -485,10 +486,8 @@ class DialogEngine:
         record = DialogRecord(number, code.name, code.newest, *place, "open", document.text(), now, now)
         self._kept.forget_absent(place)
         run = run_of(self._tools, code, record, ())
-        for closing in [one for one in scope.effects if isinstance(one, CloseDialog)]:
-            # One that this event has ended makes room for it.
-            run.journal.pending.append(closing)
-            scope.effects.remove(closing)
+        # One that this event has ended makes room for it.
+        run.journal.pending.extend(take_endings(scope.effects))
 
         async def begin(turn: Turn) -> bool:
             await turn.begin()
@@ -575,10 +574,8 @@ class DialogEngine:
             run.close()
 
 
-def _id_of_new(scope: EventScope | None) -> str:
-    """Return the id of a dialog that begins: the same when the event is handled again."""
-    key = scope.next_key() if scope is not None else uuid4().hex
-    return sha256(f"dialog/{key}".encode()).hexdigest()[:24]
+def _key_of_new(scope: EventScope | None) -> str:
+    return uuid4().hex if scope is None else scope.next_key()
 
 
 def _of(turn: Turn) -> Run:
