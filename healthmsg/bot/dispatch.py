@@ -282,11 +282,11 @@ class Dispatcher:
         if message is None or not doubt.may_be_sent_at(message.created_at):
             return None
         # Not at random: those that wait for one thing are looked up together.
-        wait = doubt.retry.wait(event.attempt, lambda: 1.0)
+        wait = doubt.retry.wait(event.attempt + scope.waits, lambda: 1.0)
         if wait is None:
             raise ParkThis(doubt.reason)
         self._say_that_answers_wait(doubt.reason, scope.services.clock.now())
-        raise RetryLater(wait)
+        raise RetryLater(wait, has_begun=False)
 
     def _say_that_answers_wait(self, reason: str, now: datetime) -> None:
         """Log why, but not for each of them: there may be thousands."""
