@@ -279,7 +279,7 @@ class Dispatcher:
         if doubt is None or event.is_own:
             return found
         message = await _own_question(scope, event)
-        if message is None or not doubt.may_be_sent_at(message.created_at):
+        if message is None or not doubt.may_be(message):
             return None
         # Not at random: those that wait for one thing are looked up together.
         wait = doubt.retry.wait(event.attempt + scope.waits, lambda: 1.0)
