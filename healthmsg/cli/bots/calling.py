@@ -107,12 +107,13 @@ class ControlClient:
         return f"the bot refuses: {message}"
 
     def is_there(self) -> bool:
-        """Return whether a bot still answers. Blocks."""
+        """Return whether a bot still listens, be it that it is too busy to answer. Blocks."""
         connection = HTTPConnection(HOST, self.port, timeout=_TIMEOUT)
         try:
-            connection.request("GET", "/health")
-            connection.getresponse().read()
-        except (OSError, HTTPException):
+            connection.connect()
+        except TimeoutError:
+            return True
+        except OSError:
             return False
         finally:
             connection.close()
