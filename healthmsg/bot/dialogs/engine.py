@@ -15,7 +15,16 @@ from healthmsg.bot.dialogs.brought import checked_answers
 from healthmsg.bot.dialogs.check import Problem, check_dialog
 from healthmsg.bot.dialogs.document import HANDED_OVER, Document, Held
 from healthmsg.bot.dialogs.exits import Stopped
-from healthmsg.bot.dialogs.fitting import chat_of, is_for, is_older, later, may_answer, place_of_event
+from healthmsg.bot.dialogs.fitting import (
+    chat_of,
+    hand_over_of,
+    is_for,
+    is_of_another_hand_over,
+    is_older,
+    later,
+    may_answer,
+    place_of_event,
+)
 from healthmsg.bot.dialogs.journal import SLEEP, TIMERS, open_question
 from healthmsg.bot.dialogs.kept import Committed, Kept, Place
 from healthmsg.bot.dialogs.orders import (
@@ -351,6 +360,8 @@ class DialogEngine:
         return True
 
     async def _take_back_due(self, scope: EventScope, record: DialogRecord, event: TimerDue) -> None:
+        if is_of_another_hand_over(event, record):
+            return  # that one was taken back already
         try:
             await self._turn(scope, record, lambda turn: self._take_due(turn, event))
         except DialogHeldError:
@@ -391,14 +402,16 @@ class DialogEngine:
             raise ParkThis(not_begun(found["name"], "The bot has none of that name, or it is for no chat."))
         arguments, answers = tuple(from_json(found["args"])), from_json(found["answers"])
         has_begun = await self._tools.has_ended(code, number)
+        other = None if has_begun else await self._tools.store.dialog(chat.text, user)
+        if other is not None:
+            error = DialogOpenError(other.name, is_held=other.state == "held")
+            if not self._beginnings.note(number, has_begun=False, refused=error):
+                raise ParkThis(not_begun(code.name, str(error)))
+            return
         try:
             if not has_begun:
-                self._require_free(scope, await self._tools.store.dialog(chat.text, user))
                 await self._begin(scope, number, code, (chat.text, user), arguments, answers)
             has_begun = True
-        except DialogOpenError as error:
-            if not self._beginnings.note(number, has_begun=False, refused=error):
-                raise ParkThis(not_begun(code.name, str(error))) from None
         finally:
             self._beginnings.note(number, has_begun=has_begun)
 
@@ -517,7 +530,7 @@ class DialogEngine:
     async def _take_back(self, scope: EventScope | None, record: DialogRecord | None) -> bool:
         if record is None or record.state != "held":
             return False
-        await self._put(scope, self._order_of(TAKE_BACK, record))
+        await self._put(scope, self._order_of(TAKE_BACK, record, handed_over=hand_over_of(record)))
         return True
 
     async def stop_by_id(self, dialog: str) -> bool:

@@ -7,7 +7,7 @@ from attrs import define
 
 from healthmsg.bot import Dialog, Dialogs, IncomingMessage, Router, command, text
 from healthmsg.bot.testing import BotTest, StartBot
-from healthmsg.errors import CallError
+from healthmsg.errors import CallError, DialogOpenError
 from healthmsg.sandbox import AnswerStatus
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left_behind")
@@ -91,6 +91,30 @@ async def with_another(message: IncomingMessage, dialogs: Dialogs, calls: Calls)
 async def parked(message: IncomingMessage) -> None: ...
 
 
+@router.dialog
+async def failing(d: Dialog) -> None:
+    await d.say("hello")
+    raise DialogOpenError("another")
+
+
+@router.dialog
+async def handed_over_twice(d: Dialog) -> None:
+    await d.hand_over("the first")
+    await d.say("back")
+    await d.hand_over("the second")
+
+
+@router.message(text(prefix="let fail "))
+async def let_fail(message: IncomingMessage, dialogs: Dialogs) -> None:
+    chat, user = message.text.split()[2:]
+    await dialogs.start(failing, (chat, user))
+
+
+@router.message(command("a person"))
+async def a_person(message: IncomingMessage, dialogs: Dialogs) -> None:
+    await dialogs.start(handed_over_twice, message)
+
+
 @router.message
 async def any_other(message: IncomingMessage) -> None:
     await message.reply("what?")
@@ -145,3 +169,30 @@ async def test_a_call_that_failed_before_it_had_an_id_makes_no_reply_come_twice(
     await bot_test.advance(minutes=1)
     assert [seen.body for seen in an.sees] == ["it is on its way"]
     assert [seen.body for seen in bo.sees] == ["brief"]
+
+
+async def test_one_whose_own_code_says_that_another_is_open_has_begun(healthmsg_bot: StartBot) -> None:
+    bot_test = await healthmsg_bot(router, provide=[Calls()], allow_parked=True)
+    an, bo = bot_test.patient("An"), bot_test.patient("Bo")
+    await an.says(f"let fail {bo.address} {bo.id}")
+    await bot_test.advance(minutes=1)
+    assert [seen.body for seen in bo.sees] == ["hello"]
+    assert len(await bot_test.bot.open_dialogs()) == 1
+    (parked,) = await bot_test.bot.parked()
+    assert "has not begun" not in parked.reason
+
+
+async def test_a_hand_over_is_not_taken_back_by_what_was_asked_of_the_one_before(
+    healthmsg_bot: StartBot,
+) -> None:
+    an = (bot_test := await begun(healthmsg_bot)).patient("An")
+    await an.says("a person")
+    (held,) = await bot_test.bot.open_dialogs()
+    assert all([await bot_test.bot.take_back_dialog(held.id) for _ in range(2)])
+    await bot_test.idle()
+    assert [seen.body for seen in an.sees] == ["back"]
+    (held,) = await bot_test.bot.open_dialogs()
+    assert held.state == "held"
+    assert await bot_test.bot.take_back_dialog(held.id)
+    await bot_test.idle()
+    assert not await bot_test.bot.open_dialogs()
