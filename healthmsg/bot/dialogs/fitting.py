@@ -56,9 +56,12 @@ def hand_over_of(record: DialogRecord) -> str | None:
 
 
 def is_of_another_hand_over(event: TimerDue, record: DialogRecord) -> bool:
-    """Return whether a chat that is to be taken back was handed over otherwise when that was asked for."""
+    """Return whether a chat that is to be taken back has been handed over again since that was asked for.
+
+    One that is not handed over any more may have been taken back by this event, which comes again.
+    """
     asked = orjson.loads(event.document).get("handed_over")
-    return asked is not None and asked != hand_over_of(record)
+    return asked is not None and hand_over_of(record) not in {None, asked}
 
 
 def later(event: TimerDue, record: DialogRecord, clock: BotClock) -> TimerRecord:
