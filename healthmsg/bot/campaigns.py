@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from attrs import define, field, frozen
@@ -23,6 +23,7 @@ from healthmsg.errors import ConfigurationError, JournalError, JournalMismatchEr
 from healthmsg.errors.base import hides_arguments
 from healthmsg.ids import USERS, ChatAddress, plain_address
 from healthmsg.log import log
+from healthmsg.models import Message
 from healthmsg.validation import check_name, check_text
 
 if TYPE_CHECKING:
@@ -268,8 +269,8 @@ def _why_not_known(
     if not found:
         return None
 
-    def may_be_sent_at(moment: datetime | None) -> bool:
-        return bool(errors) or any(one.may_be_sent_at(moment) for _, each in doubts for one in each)
+    def may_be(message: Message) -> bool:
+        return bool(errors) or any(one.may_be(message) for _, each in doubts for one in each)
 
     reason = "; or ".join(dict.fromkeys(text for text, _ in found))
-    return NotKnownYet(reason, max((retry for _, retry in found), key=lambda one: one.times), may_be_sent_at)
+    return NotKnownYet(reason, max((retry for _, retry in found), key=lambda one: one.times), may_be)

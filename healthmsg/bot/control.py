@@ -4,7 +4,8 @@
 else needs `Authorization: Bearer …`; see `healthmsg.control.server` for what holds for all requests.
 
 A request can say which store it is for: `Healthmsg-Store: …`, with the identity that `GET /stats` and
-`healthmsg bot show` name. A bot with another store answers 409, `other_store`, and does nothing.
+`healthmsg bot show` name. A bot with another store answers 409, `other_store`, and does nothing; so does one
+that stands by, as another process has its store: 409, `stands_by`.
 
 | request                                                  | answer                                |
 |----------------------------------------------------------|---------------------------------------|
@@ -42,6 +43,7 @@ from healthmsg.log import class_name, log
 
 _OF_DIALOG: Final = frozenset({"dialog", "user", "chat", "answers"})
 _OF_SCHEDULE: Final = frozenset({"at", "times", "weekdays", "exclude", "tz"})
+_STANDS_BY: Final = "this bot stands by: another process has its store, and can be asked. Nothing was done"
 _OF_SETTING: Final = frozenset({"id", "replace"})
 
 
@@ -109,6 +111,8 @@ class Control(AsyncOnly):
             if wanted is not None and wanted != (own := self._bot.store_id):
                 message = f"this bot has the store {own}, and the request is for another: nothing was done"
                 raise Refusal(409, OTHER_STORE, message)
+            if wanted is not None and self._bot.stands_by:
+                raise Refusal(409, "stands_by", _STANDS_BY)
             return await handle(asked)
 
         return handle_if_its_own

@@ -279,14 +279,14 @@ class Dispatcher:
         if doubt is None or event.is_own:
             return found
         message = await _own_question(scope, event)
-        if message is None or not doubt.may_be_sent_at(message.created_at):
+        if message is None or not doubt.may_be(message):
             return None
         # Not at random: those that wait for one thing are looked up together.
-        wait = doubt.retry.wait(event.attempt, lambda: 1.0)
+        wait = doubt.retry.wait(event.attempt + scope.waits, lambda: 1.0)
         if wait is None:
             raise ParkThis(doubt.reason)
         self._say_that_answers_wait(doubt.reason, scope.services.clock.now())
-        raise RetryLater(wait)
+        raise RetryLater(wait, has_begun=False)
 
     def _say_that_answers_wait(self, reason: str, now: datetime) -> None:
         """Log why, but not for each of them: there may be thousands."""

@@ -46,6 +46,7 @@ from healthmsg.errors import (
 from healthmsg.events import Event, MessageCreated, TimerDue
 from healthmsg.gateway.backoff import Backoff
 from healthmsg.gateway.catch_up import SETTLE
+from healthmsg.gateway.inbox.event_rows import of_attempt
 from healthmsg.gateway.opening import events_over
 from healthmsg.gateway.source import EventSource
 from healthmsg.gateway.stream import EventsState
@@ -99,9 +100,9 @@ class Running:
         self._dispatcher: Dispatcher
         self._timetable: Timetable
         self._services: Services | None = None
+        self._waits: dict[str, int] = {}  # how often these events were begun, and their handlers were not
         self._is_running = False
-        self._draining = asyncio.Event()
-        self._prepared = asyncio.Event()
+        self._draining, self._prepared = asyncio.Event(), asyncio.Event()
 
     def _work_loop(self) -> WorkLoop:
         return WorkLoop(
@@ -258,15 +259,20 @@ class Running:
     async def _handle(self, event: Event) -> Sequence[Effect]:
         assert self._services is not None  # noqa: S101 - the loop runs after `_begin`
         began = time.perf_counter()
-        scope = Scope(event, self._services)
+        waits = self._waits.pop(event.id, 0) if self._waits else 0
+        if waits:
+            event = of_attempt(event, event.attempt - waits)
+        scope = Scope(event, self._services, waits)
         scope.task = asyncio.current_task()
         CURRENT.set(scope)
         ended: HowItEnded | None = None
         reason = ""
         try:
             ended = "done" if await self._dispatch(scope, event) else "ignored"
-        except RetryLater:
+        except RetryLater as later:
             ended = "again"
+            if waits := waits + (not later.has_begun):
+                self._waits[event.id] = waits
             raise
         except ParkThis as parked:
             ended, reason = "parked", parked.reason
@@ -432,7 +438,7 @@ def _later(job: Job, error: CallError) -> RetryLater:
     """Log why a scheduled dialog waits, and return what makes it wait."""
     reason = class_name(error)
     log(logging.WARNING, "the scheduled dialog %(name)s waits: %(error)s", name=job.target, error=reason)
-    return RetryLater(_AGAIN)
+    return RetryLater(_AGAIN, has_begun=False)
 
 
 async def _cancelled(task: "asyncio.Task[None]") -> None:

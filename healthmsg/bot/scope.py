@@ -69,6 +69,7 @@ class Scope:
     __slots__ = (  # noqa: RUF023 - by subject
         "event",
         "services",
+        "waits",
         "effects",
         "incoming",
         "target",
@@ -83,9 +84,11 @@ class Scope:
         "_start",
     )
 
-    def __init__(self, event: Event, services: Services) -> None:
+    def __init__(self, event: Event, services: Services, waits: int = 0) -> None:
         self.event: Event = event
         self.services: Services = services
+        self.waits: int = waits
+        """How often it was begun and only waited; its `attempt` does not count these."""
         self.effects: list[Effect] = []
         """What is committed together with the event's end."""
         self.incoming: object = event

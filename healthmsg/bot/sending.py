@@ -1,13 +1,12 @@
 """A bot's outbox, as far as its other parts need it: none of them needs another one to be built."""
 
 from collections.abc import Callable
-from datetime import datetime
 from typing import Protocol
 
 from healthmsg.bot.content import Content
 from healthmsg.bot.retrying import Retry
 from healthmsg.ids import ChatAddress
-from healthmsg.models import IdentityProvider, SentMessage
+from healthmsg.models import IdentityProvider, Message, SentMessage
 
 
 class Replies(Protocol):
@@ -56,14 +55,14 @@ class NotKnownYet(Exception):  # noqa: N818 - no failure: a state that ends
         self,
         reason: str,
         retry: Retry,
-        may_be_sent_at: Callable[[datetime | None], bool] = lambda _: True,
+        may_be: Callable[[Message], bool] = lambda _: True,
     ) -> None:
         self.reason: str = reason
         """Why, and what is to be done about it. It names no person."""
         self.retry: Retry = retry
         """When to ask again, and how often."""
-        self.may_be_sent_at: Callable[[datetime | None], bool] = may_be_sent_at
-        """Whether it is still in question of a message with that stamp, if it has one."""
+        self.may_be: Callable[[Message], bool] = may_be
+        """Whether it is still in question, once the message itself is known."""
         super().__init__(reason)
 
 

@@ -11,9 +11,13 @@ LONGEST: Final = timedelta(days=366)
 
 
 class RetryLater(Exception):  # noqa: N818 - no failure of its own: what is to be done about one
-    """The event is to be handled again later; its chat waits with it."""
+    """The event is to be handled again later; its chat waits with it.
 
-    def __init__(self, after: timedelta) -> None:
+    If its handler has not begun, because something else is waited for, this counts as no start of that.
+    """
+
+    def __init__(self, after: timedelta, *, has_begun: bool = True) -> None:
+        self.has_begun: bool = has_begun
         # A moment further away than the calendar goes would end the bot.
         self.after: timedelta = min(max(after, timedelta()), LONGEST)
         super().__init__(f"again in {self.after.total_seconds():.1f} s")

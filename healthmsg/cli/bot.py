@@ -242,7 +242,7 @@ def take_back(
             _ask(_bot_with(store, control, control_token), "POST", path)
         elif not _in_store(lambda: order_dialog(find_store(store), TAKE_BACK, dialog)):
             raise RefusedError("no dialog with this id is held or handed over")
-    _print("It goes on." if control is not None else "It goes on when the bot starts.")
+    _print(f"It goes on{'' if control is not None else ' when the bot starts'}, if it fits the code.")
     _end(ExitCode.DONE)
 
 

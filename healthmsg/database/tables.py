@@ -241,6 +241,7 @@ TIMERS: Final = Table(
 UNCLAIMED: Final = {"claimed_by": None, "lease_until": None}
 # As it stands in the indexes: SQLite uses these only where it reads the same words.
 IS_NEXT: Final = text("is_next")
+IS_FINAL: Final = text("is_final")
 
 
 def _index(name: str, *columns: Column[Any], where: str | None = None, unique: bool = False) -> None:
@@ -259,6 +260,8 @@ _index("chat", _M.chat, _M.is_final, _M.position)
 _index("recipient", _M.recipient, _M.is_final, _M.position)
 _index("runs", _M.recipient, _M.run)
 _index("id", _M.message_id, where="message_id IS NOT NULL")
+# What nothing more is done about, and of which the id is not known.
+_index("unnamed", _M.state, where="message_id IS NULL AND is_final")
 _index("delivered", _M.updated_at, where="message_id IS NOT NULL")
 _index("campaign", _M.campaign, _M.state, _M.position, where="campaign IS NOT NULL")
 _index("addresses", RECIPIENTS.c.recipient)
@@ -274,7 +277,7 @@ _index("timers_of", TIMERS.c.dialog)
 # --- making them, and what the journal says of itself
 
 # Development versions had lower ones.
-VERSION: Final = 11
+VERSION: Final = 12
 _VERSION: Final = "version"
 _SALT: Final = "salt"
 _ACCOUNT: Final = "account"

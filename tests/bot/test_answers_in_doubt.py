@@ -11,7 +11,7 @@ from healthmsg.bot import Answer, Bot, IncomingMessage, Router, text
 from healthmsg.bot.testing import BotTest, Patient, StartBot
 from healthmsg.bulk.journal import open_journal
 from healthmsg.models import Option, Question
-from tests.bot.test_campaigns import asking
+from tests.bot.test_campaigns import VISIT, asking
 from tests.bulk.journal_runs import fresh_client, sent
 
 OTHER = Question((Option("Prima"),))
@@ -109,8 +109,11 @@ async def test_an_answer_to_another_programs_question_waits_for_none_of_it(
         await sent(bot_test.client, [Outgoing(bo.address, "Goed zo?", question=OTHER)])
         await bo.presses("Prima")
         assert said(bo) == ["een andere vraag"]
-        # Nor in that chat itself, when the question was asked another day.
-        await bot_test.advance(timedelta(days=1))
-        await sent(bot_test.client, [Outgoing(an.address, "Goed zo?", question=OTHER)])
+        # Nor in that chat itself, when the question has other buttons, or was asked another day.
+        await sent(bot_test.client, [Outgoing(an.address, "Nog iets?", question=OTHER)])
         await an.presses("Prima")
         assert said(an) == ["een andere vraag"]
+        await bot_test.advance(timedelta(days=1))
+        await sent(bot_test.client, [Outgoing(an.address, "Goed zo?", question=VISIT)])
+        await an.presses("Ja")
+        assert said(an) == ["een andere vraag"] * 2

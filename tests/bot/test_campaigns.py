@@ -28,7 +28,7 @@ from healthmsg.errors import (
 from healthmsg.events import QuestionAnswered
 from healthmsg.gateway.stream import EventsState
 from healthmsg.ids import ChatAddress
-from healthmsg.models import Option, Question
+from healthmsg.models import Message, Option, Question, QuestionOption, QuestionPayload
 from healthmsg.sandbox import Sandbox
 from tests.bulk.journal_runs import sent
 from tests.bulk.sources import chats
@@ -229,8 +229,8 @@ async def may_be_of(target: str, chat: ChatAddress = CHAT) -> bool:
         else:
             return False
     now = datetime.now(UTC)
-    moments = (now, None, now - timedelta(days=1))
-    assert [doubt.may_be_sent_at(moment) for moment in moments] == [True, True, False]
+    asked = [Message("m1", created_at=moment) for moment in (now, None, now - timedelta(days=1))]
+    assert [doubt.may_be(message) for message in asked] == [True, True, False]
     return True
 
 
@@ -245,6 +245,37 @@ async def test_an_auxiliary_id_is_in_question_where_the_journal_knows_that_it_le
         await journal.learn_same([[address, claim.chat]])
         await journal.finish(claim, Outcome.UNKNOWN, is_final=True)
     assert await may_be_of(target) is may_be
+
+
+@pytest.mark.parametrize("is_decided", [False, True])
+async def test_an_auxiliary_id_of_which_nothing_is_known_stays_in_question_when_its_sending_has_ended(
+    target: str, is_decided: bool
+) -> None:
+    async with open_journal(target) as journal:
+        claim = await begun(journal, "aux/conversations/patient 7")
+        await journal.finish(claim, Outcome.UNKNOWN, is_final=True)
+        if is_decided:
+            await journal.decide("afspraak 0", Outcome.DELIVERED, by="Jansen", at=datetime.now(UTC))
+    assert await may_be_of(target)
+    assert not await may_be_of(target, ChatAddress.parse("groupchats/g1"))
+
+
+@pytest.mark.parametrize(
+    ("names", "may_be"), [(("ja", "no"), True), (("no", "ja"), True), ((), True), (("ja",), False)]
+)
+async def test_a_question_with_other_buttons_is_not_the_one_in_doubt(
+    file: Path, names: tuple[str, ...], may_be: bool
+) -> None:
+    async with open_journal(file) as journal:
+        await begun(
+            journal, question={"options": [{"name": "ja", "label": "Ja"}, {"name": "no", "label": "Nee"}]}
+        )
+    async with knowing(("visit", file)) as found:
+        with pytest.raises(NotKnownYet) as doubt:
+            await found.message_of("m1", CHAT, "u1")
+    asked = QuestionPayload(options=tuple(QuestionOption(name=name) for name in names))
+    assert doubt.value.may_be(Message("m1", payload=asked)) is may_be
+    assert doubt.value.may_be(Message("m1"))
 
 
 async def test_what_cannot_be_answered_is_not_in_question_and_what_a_person_says_was_delivered_is(

@@ -189,7 +189,9 @@ async def test_show_says_which_dialog_is_held_and_why(tmp_path: Path) -> None:
 async def test_the_commands_leave_a_decision_to_the_next_bot_that_starts(tmp_path: Path) -> None:
     path = tmp_path / "bot.db"
     await held_store(path)
-    assert (await called("bot", "take-back", path, "d1")).out == "It goes on when the bot starts.\n"
+    assert (
+        await called("bot", "take-back", path, "d1")
+    ).out == "It goes on when the bot starts, if it fits the code.\n"
     assert (await called("bot", "end", path, "d3")).out == "It ends when the bot starts.\n"
     for refused in (("take-back", "d3"), ("take-back", "none"), ("end", "none")):
         done = await called("bot", refused[0], path, refused[1])

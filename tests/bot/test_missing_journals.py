@@ -39,13 +39,15 @@ async def greet(message: IncomingMessage) -> None:
 
 
 @asynccontextmanager
-async def asked(healthmsg_bot: StartBot, journal: Path) -> AsyncIterator[tuple[BotTest, Patient]]:
+async def asked(
+    healthmsg_bot: StartBot, journal: Path, with_handlers: Router = router
+) -> AsyncIterator[tuple[BotTest, Patient]]:
     """Have a campaign ask a patient, and take its journal away."""
 
     def set_up(bot: Bot) -> None:
         bot.campaign("flu", journal=journal)
 
-    bot_test = await healthmsg_bot(router, set_up, allow_parked=True)
+    bot_test = await healthmsg_bot(with_handlers, set_up, allow_parked=True)
     an = bot_test.patient("An")
     await sent(bot_test.client, asking(an.address), journal=journal)
     await bot_test.idle()
@@ -85,6 +87,32 @@ async def test_it_is_parked_with_the_journals_name_and_taken_up_again(
     assert await bot_test.bot.retry(None) == 1
     await bot_test.idle()
     assert said(an) == ["dag", "afspraak 0: ja"]
+
+
+@pytest.mark.parametrize("is_taken_up", [False, True])
+async def test_waiting_for_the_journal_is_no_try_of_the_handler(
+    healthmsg_bot: StartBot, tmp_path: Path, is_taken_up: bool
+) -> None:
+    tried = list[int]()
+    failing = Router()
+
+    @failing.answered("flu")
+    async def flu(answer: Answer[str]) -> None:
+        tried.append(answer.event.attempt)
+        if len(tried) <= 3:
+            raise OSError
+        await answer.reply("eindelijk")
+
+    async with asked(healthmsg_bot, tmp_path / "flu.db", failing) as (bot_test, an):
+        await an.presses("Ja")
+        if is_taken_up:
+            await bot_test.advance(minutes=2)
+            assert await bot_test.bot.retry(None) == 1
+        await bot_test.advance(seconds=30)
+        assert not tried
+    await bot_test.advance(minutes=2)
+    assert tried == [1, 2, 3, 4]
+    assert said(an) == ["eindelijk"]
 
 
 @define(eq=False)

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from shutil import copy
+from socket import create_server
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from attrs import define
 
 from healthmsg.bot.control import Control
 from healthmsg.bot.store.records import ParkedEvent
+from healthmsg.cli.bots.calling import ControlClient
 from healthmsg.errors import JournalError
 from healthmsg.events import MessageDeleted
 from healthmsg.ids import ChatAddress
@@ -26,7 +28,7 @@ ORDERS = [
     (("retry", "STORE", "7"), "1 taken up again.\n", ("retry", 7)),
     (("retry", "STORE", "--all"), "1 taken up again.\n", ("retry", None)),
     (("end", "STORE", "d1"), "It ends.\n", ("end", "d1")),
-    (("take-back", "STORE", "d1"), "It goes on.\n", ("take back", "d1")),
+    (("take-back", "STORE", "d1"), "It goes on, if it fits the code.\n", ("take back", "d1")),
     (("stop-when-idle", "STORE"), "It ends when it is idle.\n", "stop when idle"),
 ]
 each_order = pytest.mark.parametrize(("order", "said", "asked"), ORDERS, ids=lambda one: str(one[0]))
@@ -107,6 +109,29 @@ async def test_a_bot_with_another_store_does_nothing_and_both_are_named(
     assert other.bot.store_id in done.err
     assert "Nothing was changed." in done.err
     assert one.bot.asked == other.bot.asked == []
+
+
+@each_order
+async def test_a_bot_that_stands_by_does_not_have_the_store(
+    one: Controlled, order: tuple[str, ...], said: str, asked: object
+) -> None:
+    one.bot.has_store.clear()
+    done = await called(order, one.store, *one.options)
+
+    assert (done.code, done.out) == (2, ""), (said, asked)
+    assert "stands by: another process has its store" in done.err
+    assert "Nothing was changed." in done.err
+    assert one.bot.asked == []
+
+
+async def test_it_is_not_said_to_have_ended_because_it_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("healthmsg.cli.bots.calling._TIMEOUT", 0.05)
+    with create_server(("127.0.0.1", 0)) as busy:
+        client = ControlClient(busy.getsockname()[1], TOKEN)
+        assert not await asyncio.to_thread(client.has_ended, "then")
+    assert await asyncio.to_thread(client.has_ended, "then")
 
 
 async def test_a_copy_of_a_store_has_its_identity_and_another_store_has_not(tmp_path: Path) -> None:

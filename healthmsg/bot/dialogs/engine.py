@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from hashlib import sha256
 from typing import Any, Final
 from uuid import uuid4
 from zoneinfo import ZoneInfo
@@ -16,7 +15,16 @@ from healthmsg.bot.dialogs.brought import checked_answers
 from healthmsg.bot.dialogs.check import Problem, check_dialog
 from healthmsg.bot.dialogs.document import HANDED_OVER, Document, Held
 from healthmsg.bot.dialogs.exits import Stopped
-from healthmsg.bot.dialogs.fitting import chat_of, is_for, is_older, later, may_answer, place_of_event
+from healthmsg.bot.dialogs.fitting import (
+    chat_of,
+    hand_over_of,
+    is_for,
+    is_of_another_hand_over,
+    is_older,
+    later,
+    may_answer,
+    place_of_event,
+)
 from healthmsg.bot.dialogs.journal import SLEEP, TIMERS, open_question
 from healthmsg.bot.dialogs.kept import Committed, Kept, Place
 from healthmsg.bot.dialogs.orders import (
@@ -25,6 +33,7 @@ from healthmsg.bot.dialogs.orders import (
     STOP,
     TAKE_BACK,
     further_order_of,
+    id_of_new,
     not_begun,
     order,
     those_for,
@@ -39,7 +48,7 @@ from healthmsg.bot.dialogs.turn import EventScope, Turn
 from healthmsg.bot.dialogs.values import exit_to_json, from_json, to_json
 from healthmsg.bot.sending import DialogOutbox
 from healthmsg.bot.signals import ParkThis
-from healthmsg.bot.store.effects import CloseDialog, PutDialog, PutTimer, Unpark
+from healthmsg.bot.store.effects import CloseDialog, PutDialog, PutTimer, Unpark, take_endings
 from healthmsg.bot.store.records import DialogRecord, TimerRecord
 from healthmsg.errors import DialogHeldError, DialogOpenError, ReplyNotSentError
 from healthmsg.events import (
@@ -351,6 +360,8 @@ class DialogEngine:
         return True
 
     async def _take_back_due(self, scope: EventScope, record: DialogRecord, event: TimerDue) -> None:
+        if is_of_another_hand_over(event, record):
+            return  # that one was taken back already
         try:
             await self._turn(scope, record, lambda turn: self._take_due(turn, event))
         except DialogHeldError:
@@ -391,14 +402,16 @@ class DialogEngine:
             raise ParkThis(not_begun(found["name"], "The bot has none of that name, or it is for no chat."))
         arguments, answers = tuple(from_json(found["args"])), from_json(found["answers"])
         has_begun = await self._tools.has_ended(code, number)
+        other = None if has_begun else await self._tools.store.dialog(chat.text, user)
+        if other is not None:
+            error = DialogOpenError(other.name, is_held=other.state == "held")
+            if not self._beginnings.note(number, has_begun=False, refused=error):
+                raise ParkThis(not_begun(code.name, str(error)))
+            return
         try:
             if not has_begun:
-                self._require_free(scope, await self._tools.store.dialog(chat.text, user))
                 await self._begin(scope, number, code, (chat.text, user), arguments, answers)
             has_begun = True
-        except DialogOpenError as error:
-            if not self._beginnings.note(number, has_begun=False, refused=error):
-                raise ParkThis(not_begun(code.name, str(error))) from None
         finally:
             self._beginnings.note(number, has_begun=has_begun)
 
@@ -425,8 +438,9 @@ class DialogEngine:
                 *answers* can be the answer to no question.
         """
         code, answers = self.registry.require(dialog), checked_answers(answers or {})
-        chat = await self._tools.located(chat, user_id)
-        place, number = (chat.text, user_id), _id_of_new(scope)
+        # In this order: a key goes by the order of the calls alone, and not by what is waited for.
+        key, chat = _key_of_new(scope), await self._tools.located(chat, user_id)
+        place, number = (chat.text, user_id), id_of_new(key, code.name, chat.text, user_id)
         record = await self._tools.store.dialog(*place)
         if record is None or record.id != number:
             if scope is not None and await self._tools.has_ended(code, number):
@@ -485,10 +499,8 @@ class DialogEngine:
         record = DialogRecord(number, code.name, code.newest, *place, "open", document.text(), now, now)
         self._kept.forget_absent(place)
         run = run_of(self._tools, code, record, ())
-        for closing in [one for one in scope.effects if isinstance(one, CloseDialog)]:
-            # One that this event has ended makes room for it.
-            run.journal.pending.append(closing)
-            scope.effects.remove(closing)
+        # One that this event has ended makes room for it.
+        run.journal.pending.extend(take_endings(scope.effects))
 
         async def begin(turn: Turn) -> bool:
             await turn.begin()
@@ -518,7 +530,7 @@ class DialogEngine:
     async def _take_back(self, scope: EventScope | None, record: DialogRecord | None) -> bool:
         if record is None or record.state != "held":
             return False
-        await self._put(scope, self._order_of(TAKE_BACK, record))
+        await self._put(scope, self._order_of(TAKE_BACK, record, handed_over=hand_over_of(record)))
         return True
 
     async def stop_by_id(self, dialog: str) -> bool:
@@ -575,10 +587,8 @@ class DialogEngine:
             run.close()
 
 
-def _id_of_new(scope: EventScope | None) -> str:
-    """Return the id of a dialog that begins: the same when the event is handled again."""
-    key = scope.next_key() if scope is not None else uuid4().hex
-    return sha256(f"dialog/{key}".encode()).hexdigest()[:24]
+def _key_of_new(scope: EventScope | None) -> str:
+    return uuid4().hex if scope is None else scope.next_key()
 
 
 def _of(turn: Turn) -> Run:

@@ -6,7 +6,7 @@ import orjson
 
 from healthmsg.bot.clock import BotClock
 from healthmsg.bot.dialogs.asking import Ask
-from healthmsg.bot.dialogs.document import Document
+from healthmsg.bot.dialogs.document import HANDED_OVER, Document
 from healthmsg.bot.dialogs.journal import SLEEP
 from healthmsg.bot.dialogs.turn import AGAIN
 from healthmsg.bot.store.records import DialogRecord, TimerRecord
@@ -45,6 +45,23 @@ def may_answer(step: Ask[Any], event: Event) -> bool:
     user = getattr(event, "user_id", None)
     asked = step.question.users or (step.run.record.user,)
     return user is None or user in asked
+
+
+def hand_over_of(record: DialogRecord) -> str | None:
+    """Return what tells the hand-over of a dialog's chat from its others; `None`: it is not handed over."""
+    held = Document.of(record.document).held
+    if held is None or held.why != HANDED_OVER:
+        return None
+    return f"{record.updated_at.isoformat()} {held.reason}"
+
+
+def is_of_another_hand_over(event: TimerDue, record: DialogRecord) -> bool:
+    """Return whether a chat that is to be taken back has been handed over again since that was asked for.
+
+    One that is not handed over any more may have been taken back by this event, which comes again.
+    """
+    asked = orjson.loads(event.document).get("handed_over")
+    return asked is not None and hand_over_of(record) not in {None, asked}
 
 
 def later(event: TimerDue, record: DialogRecord, clock: BotClock) -> TimerRecord:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from hashlib import sha256
 from typing import Final
 from uuid import uuid4
 
@@ -18,6 +19,14 @@ HAND_OVER: Final = "hand_over"
 _NOTHING: Final[Mapping[str, object]] = {}
 _NOT_BEGUN: Final = "the dialog {} has not begun. {} Then `healthmsg bot retry` begins it"
 _PARKED_FOR: Final = "{} [dialog {}]"
+
+
+def id_of_new(key: str, name: str, chat: str, user: str) -> str:
+    """Return the id of a dialog that begins: the same when its event is handled again.
+
+    Of a call that starts another one then, or one with another user, it is another one.
+    """
+    return sha256(f"dialog\n{key}\n{name}\n{chat}\n{user}".encode()).hexdigest()[:24]
 
 
 def order(  # noqa: PLR0913, PLR0917 - what a timer has

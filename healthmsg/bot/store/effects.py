@@ -140,6 +140,28 @@ Effect = (
 E = TypeVar("E")
 
 
+def take_endings(effects: list[Effect]) -> list[CloseDialog]:
+    """Take out the ends of dialogs, and all else of these: written after its end, it would stay for good."""
+    endings = [one for one in effects if isinstance(one, CloseDialog)]
+    ended = {one.id for one in endings}
+    effects[:] = [one for one in effects if _dialog_of(one) not in ended]
+    return endings
+
+
+def _dialog_of(effect: Effect) -> str | None:
+    match effect:
+        case PutDialog(dialog):
+            return dialog.id
+        case PutStep(step):
+            return step.dialog
+        case PutTimer(timer):
+            return timer.dialog
+        case CloseDialog(dialog) | ForgetSteps(dialog) | CancelTimers(dialog):
+            return dialog
+        case _:
+            return None
+
+
 class Watchers:
     """Who learns of what was committed: of all of it, or of effects of one kind."""
 

@@ -7,16 +7,18 @@ from typing import Any, Final
 from attrs import astuple, field, frozen
 from sqlalchemy import Connection, Select, or_, select, union_all
 
+from healthmsg.bulk.journal.input_index import question_of_json
 from healthmsg.bulk.journal.transactions import can_be_stored, recipients_of, rows_of
 from healthmsg.database.base import describe
 from healthmsg.database.opening import open_database
 from healthmsg.database.rows import FIRST_TEXTS
 from healthmsg.database.states import State
-from healthmsg.database.tables import IS_NEXT, MESSAGES, Owner, read_owner
+from healthmsg.database.tables import IS_FINAL, IS_NEXT, MESSAGES, Owner, read_owner
 from healthmsg.database.target import Target
 from healthmsg.environment import comparable_url
 from healthmsg.errors import HealthmsgError, JournalError, JournalNotFoundError
 from healthmsg.ids import USERS, ChatKind, plain_address
+from healthmsg.models import Message, QuestionPayload
 
 # As long as a call can take; what is older, a run left behind.
 _ON_ITS_WAY: Final = timedelta(seconds=60)
@@ -37,23 +39,22 @@ _SENT: Final[Select[tuple[str, str, str | None]]] = select(_M.message_id, _M.key
 # It was sent, or may have been, and its id is not known. A person may have said so without the id, and then
 # its question is no longer kept.
 _IN_DOUBT: Final = select(
-    *(_M.chat, _M.recipient, _M.state, _M.started_at, _M.date_ahead, _M.updated_at)
+    *(_M.chat, _M.recipient, _M.state, _M.question, _M.started_at, _M.date_ahead, _M.updated_at)
 ).where(
     _M.message_id.is_(None),
     _M.state.in_((State.SENDING.value, State.UNKNOWN.value, State.DELIVERED.value)),
     or_(_M.question.is_not(None), _M.state == State.DELIVERED.value),
 )
+# Of an auxiliary id, it may not be known yet where it leads, or never be.
+_ANYWHERE: Final = _IN_DOUBT.where(
+    or_(_M.recipient.is_(None), _M.recipient.startswith(_AUX)), _M.chat.startswith(_AUX)
+)
 # By an index each: this is asked for each answer.
 _IN_DOUBT_THERE: Final = union_all(
     _IN_DOUBT.where(_M.recipient.in_(FIRST_TEXTS)),
     _IN_DOUBT.where(_M.recipient.is_(None), _M.chat.in_(FIRST_TEXTS)),
-    # Of an auxiliary id, it may not be known yet where it leads.
-    _IN_DOUBT.where(
-        IS_NEXT,
-        _M.state.in_((State.SENDING.value, State.UNKNOWN.value)),
-        or_(_M.recipient.is_(None), _M.recipient.startswith(_AUX)),
-        _M.chat.startswith(_AUX),
-    ),
+    _ANYWHERE.where(IS_NEXT, _M.state.in_((State.SENDING.value, State.UNKNOWN.value))),
+    _ANYWHERE.where(IS_FINAL, _M.state.in_((State.UNKNOWN.value, State.DELIVERED.value))),
 )
 
 
@@ -73,12 +74,25 @@ class InDoubt:
     """Whether its call may still be under way."""
     departed_at: datetime | None
     """When its call was begun, by the service's clock as far as that is known."""
+    question: str | None = field(default=None, repr=False)
+    """JSON, with its buttons; `None`: they are no longer known."""
 
-    def may_be_sent_at(self, moment: datetime | None) -> bool:
-        """Return whether it may be the message that the service got then."""
+    def may_be(self, message: Message) -> bool:
+        """Return whether it may be this message of the service's."""
+        return self._may_be_sent_at(message.created_at) and self._may_have_buttons_of(message)
+
+    def _may_be_sent_at(self, moment: datetime | None) -> bool:
         if moment is None or self.departed_at is None:
             return True
         return abs(moment - self.departed_at) <= _STAMP_WITHIN
+
+    def _may_have_buttons_of(self, message: Message) -> bool:
+        """Compare their names: these come back with each answer, so no service keeps them in another form."""
+        asked, payload = (question_of_json(self.question) or {}).get("options"), message.payload
+        if not asked or not isinstance(asked, list) or not isinstance(payload, QuestionPayload):
+            return True
+        wanted, found = {one["name"] for one in asked}, {one.name for one in payload.options}
+        return not found or None in found or wanted == found
 
 
 @frozen
@@ -170,7 +184,8 @@ def _in_doubt(row: Any, since: datetime) -> InDoubt:
     departed_at = row.started_at
     if departed_at is not None:
         departed_at += timedelta(milliseconds=row.date_ahead or 0)
-    return InDoubt(row.state == State.SENDING.value and row.updated_at > since, departed_at)
+    is_on_its_way = row.state == State.SENDING.value and row.updated_at > since
+    return InDoubt(is_on_its_way, departed_at, row.question)
 
 
 def _addresses_of(row: Any) -> Iterator[str]:

@@ -23,6 +23,10 @@ class NoAnswerError(Exception):
     """A bot was asked for something, and it is not known whether it did it, or will."""
 
 
+class BusyError(RefusedError):
+    """Nothing was asked for: what listens there does not answer in time."""
+
+
 @frozen
 class NamedStore:
     """A store that is meant: how a person calls it, and its identity."""
@@ -91,10 +95,11 @@ class ControlClient:
         try:
             connection.connect()
         except OSError as error:
+            kind = BusyError if isinstance(error, TimeoutError) else RefusedError
             problem = f"no bot answers on port {self.port}: {system_reason(error)}"
         else:
             return
-        raise RefusedError(problem)
+        raise kind(problem)
 
     def _refusal(self, status: int, found: JSONObject | None) -> str:
         error = None if found is None else found.get("error")
@@ -109,11 +114,11 @@ class ControlClient:
     def has_ended(self, started_at: object) -> bool:
         """Return whether the bot that was started then has ended, be it that another start followed. Blocks.
 
-        While that is not known, `False`.
+        While that is not known, such as of one that is too busy to answer, `False`.
         """
         try:
             return self.call("GET", "/stats").get("started_at") != started_at
-        except NoAnswerError:
+        except (NoAnswerError, BusyError):
             return False
         except RefusedError:
             return True  # there is none any more, or it is another one
