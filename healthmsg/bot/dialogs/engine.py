@@ -32,10 +32,9 @@ from healthmsg.bot.dialogs.orders import (
     START,
     STOP,
     TAKE_BACK,
-    further_order_of,
+    Orders,
     id_of_new,
     not_begun,
-    order,
     those_for,
 )
 from healthmsg.bot.dialogs.questions.texts import Texts
@@ -101,6 +100,7 @@ class DialogEngine:
         store.watchers.add_for(PutDialog, lambda put: self._committed.put(put.dialog))
         store.watchers.add_for(CloseDialog, lambda close: self._committed.forget(close.id))
         self._beginnings = Beginnings()
+        self._orders = Orders(clock)
 
     def __repr__(self) -> str:
         return f"<DialogEngine of {len(self.registry.known)} dialogs>"
@@ -450,7 +450,7 @@ class DialogEngine:
             self._require_free(scope, record)
         if scope is None or chat_of(scope.event) != chat.text:
             asked = {"name": code.name, "args": to_json([*args]), "answers": to_json(answers)}
-            await self._put(scope, order(START, number, *place, self._tools.clock.now(), asked))
+            await self._put(scope, self._orders.start(number, place, asked))
         elif record is not None and record.id == number:
             await self._turn(scope, record, self._started_again)
         else:
@@ -517,7 +517,7 @@ class DialogEngine:
             self._drop(record)
             scope.effects.append(CloseDialog(record.id))
         else:
-            await self._put(scope, self._order_of(STOP, record))
+            await self._put(scope, self._orders.of(STOP, record))
         return True
 
     async def take_back(self, scope: EventScope | None, chat: ChatAddress, user_id: str) -> bool:
@@ -530,14 +530,14 @@ class DialogEngine:
     async def _take_back(self, scope: EventScope | None, record: DialogRecord | None) -> bool:
         if record is None or record.state != "held":
             return False
-        await self._put(scope, self._order_of(TAKE_BACK, record, handed_over=hand_over_of(record)))
+        await self._put(scope, self._orders.of(TAKE_BACK, record, handed_over=hand_over_of(record)))
         return True
 
     async def stop_by_id(self, dialog: str) -> bool:
         """End a dialog, as `stop` does."""
         record = await self._tools.store.dialog_of(dialog)
         if record is not None:
-            await self._put(None, self._order_of(STOP, record))
+            await self._put(None, self._orders.of(STOP, record))
         return record is not None
 
     async def take_back_by_id(self, dialog: str) -> bool:
@@ -551,7 +551,7 @@ class DialogEngine:
         record = await self.find(chat, user_id)
         if record is None or record.state != "open":
             return False
-        await self._put(scope, self._order_of(HAND_OVER, record, reason=reason, resume=[*resume]))
+        await self._put(scope, self._orders.of(HAND_OVER, record, reason=reason, resume=[*resume]))
         return True
 
     async def find(self, chat: ChatAddress, user_id: str) -> DialogRecord | None:
@@ -571,9 +571,6 @@ class DialogEngine:
         """Refuse a further dialog where there is one, unless the event has ended that."""
         if record is not None and (scope is None or CloseDialog(record.id) not in scope.effects):
             raise DialogOpenError(record.name, is_held=record.state == "held")
-
-    def _order_of(self, kind: str, record: DialogRecord, **document: object) -> TimerRecord:
-        return further_order_of(kind, record, self._tools.clock.now(), document)
 
     async def _put(self, scope: EventScope | None, timer: TimerRecord) -> None:
         if scope is None:
