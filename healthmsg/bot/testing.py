@@ -20,6 +20,7 @@ from healthmsg.bot.people import Button, Group, Patient, Seen, SeenFile, Talk
 from healthmsg.bot.surface import BotSurface, Handled, Seams
 from healthmsg.bot.virtual_clock import START, VirtualClock
 from healthmsg.client import Client
+from healthmsg.errors import HealthmsgError
 from healthmsg.ratelimit.limiter import RateLimit
 
 if TYPE_CHECKING:
@@ -179,9 +180,20 @@ class BotTest(AsyncOnly):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        is_asked = error is None and not self.allow_parked
+        left = await self._left_in_the_store() if is_asked else ()
         await self.close()
-        if error is None and not self.allow_parked and (parked := self.parked):
-            raise AssertionError(f"{len(parked)} parked: {'; '.join(map(_why, parked))}")
+        if is_asked and (parked := [*map(_why, self.parked)] or left):
+            raise AssertionError(f"{len(parked)} parked: {'; '.join(parked)}")
+
+    async def _left_in_the_store(self) -> Sequence[str]:
+        """Return why events are parked there: also one whose handler was done before the store refused it."""
+        life = self._life
+        if life is None or life.is_dead:
+            return ()
+        with suppress(HealthmsgError):  # it has ended, and its failure is raised
+            return [f"{one.event.kind} ({one.reason})" for one in await life.bot.parked()]
+        return ()
 
     async def close(self) -> None:
         """Stop the bot and the sandbox."""

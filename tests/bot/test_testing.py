@@ -11,6 +11,7 @@ from shutil import copyfile
 import pytest
 
 from healthmsg.bot.people import Patient
+from healthmsg.bot.store.records import ParkedEvent
 from healthmsg.bot.testing import BotTest, VirtualClock, _copy_as_it_is
 from healthmsg.events import Event, MessageCreated, QuestionAnswered, VerificationAccepted
 from healthmsg.files import UploadFile
@@ -249,6 +250,16 @@ async def test_a_parked_event_fails_the_test_unless_that_is_allowed(is_allowed: 
     else:
         with pytest.raises(AssertionError, match=r"1 parked: message_created by f \(KeyError\)"):
             await talk()
+
+
+async def test_one_that_was_parked_after_its_handler_was_done_fails_the_test() -> None:
+    async def park(bot: FakeBot, event: Event) -> None:
+        if isinstance(event, MessageCreated):
+            bot.parked_events = [ParkedEvent(1, event, "it was refused", bot.now())]
+
+    with pytest.raises(AssertionError, match=r"1 parked: message_created \(it was refused\)"):
+        async with BotTest(maker(park)) as bot_test:
+            await bot_test.patient("An").says("hallo")
 
 
 async def test_a_bot_that_is_never_idle_is_named_with_what_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
