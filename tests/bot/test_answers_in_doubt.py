@@ -7,44 +7,20 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from healthmsg import Outcome, Outgoing
-from healthmsg.bot import Answer, Bot, IncomingMessage, Router, text
 from healthmsg.bot.testing import BotTest, Patient, StartBot
 from healthmsg.bulk.journal import open_journal
 from healthmsg.models import Option, Question
-from tests.bot.test_campaigns import VISIT, asking
+from tests.bot.flu_campaign import asked_by_a_campaign, said
+from tests.bot.test_campaigns import VISIT
 from tests.bulk.journal_runs import fresh_client, sent
 
 OTHER = Question((Option("Prima"),))
 
-router = Router()
-
-
-@router.answered("flu")
-async def flu(answer: Answer[str]) -> None:
-    await answer.reply(f"{answer.key}: {answer.option}")
-
-
-@router.answered
-async def any_other(answer: Answer[str]) -> None:
-    await answer.reply("een andere vraag")
-
-
-@router.message(text("hallo"))
-async def greet(message: IncomingMessage) -> None:
-    await message.reply("dag")
-
 
 @asynccontextmanager
-async def asked(start: StartBot, journal: Path) -> AsyncIterator[tuple[BotTest, Patient]]:
+async def asked(healthmsg_bot: StartBot, journal: Path) -> AsyncIterator[tuple[BotTest, Patient]]:
     """Have a campaign ask a patient, and its sender die before it noted the message's id."""
-
-    def set_up(bot: Bot) -> None:
-        bot.campaign("flu", journal=journal)
-
-    bot_test = await start(router, set_up, allow_parked=True)
-    an = bot_test.patient("An")
-    await sent(bot_test.client, asking(an.address), journal=f"{journal}?keep_bodies=1")
-    await bot_test.idle()
+    bot_test, an = await asked_by_a_campaign(healthmsg_bot, journal, "?keep_bodies=1")
     forget_the_id(journal, ahead=bot_test.clock.now() - datetime.now(UTC))
     yield bot_test, an
 
@@ -62,10 +38,6 @@ def forget_the_id(journal: Path, ahead: timedelta) -> None:
 async def begin_the_sender_again(bot_test: BotTest, journal: Path) -> None:
     async with fresh_client(bot_test.sandbox) as client:
         await sent(client, None, journal=journal)
-
-
-def said(patient: Patient) -> list[str]:
-    return [seen.body for seen in patient.sees if not seen.options]
 
 
 async def test_it_waits_and_is_handled_when_the_sender_has_found_the_message(

@@ -9,56 +9,27 @@ from pathlib import Path
 import pytest
 from attrs import define, evolve
 
-from healthmsg.bot import Answer, Bot, IncomingMessage, Retry, Router, text
+from healthmsg.bot import Answer, Retry, Router
 from healthmsg.bot.sending import KnownMessage, NotKnownYet
 from healthmsg.bot.signals import ParkThis, RetryLater
 from healthmsg.bot.testing import BotTest, Patient, StartBot
 from healthmsg.errors import JournalError
 from healthmsg.ids import ChatAddress
+from tests.bot.flu_campaign import asked_by_a_campaign, router, said
 from tests.bot.routing import AN, ME, answer
 from tests.bot.routing import Bot as BotOnFakes
-from tests.bot.test_campaigns import asking
-from tests.bulk.journal_runs import sent
-
-router = Router()
-
-
-@router.answered("flu")
-async def flu(answer: Answer[str]) -> None:
-    await answer.reply(f"{answer.key}: {answer.option}")
-
-
-@router.answered
-async def any_other(answer: Answer[str]) -> None:
-    await answer.reply("een andere vraag")
-
-
-@router.message(text("hallo"))
-async def greet(message: IncomingMessage) -> None:
-    await message.reply("dag")
 
 
 @asynccontextmanager
 async def asked(
-    healthmsg_bot: StartBot, journal: Path, with_handlers: Router = router
+    healthmsg_bot: StartBot, journal: Path, handlers: Router = router
 ) -> AsyncIterator[tuple[BotTest, Patient]]:
     """Have a campaign ask a patient, and take its journal away."""
-
-    def set_up(bot: Bot) -> None:
-        bot.campaign("flu", journal=journal)
-
-    bot_test = await healthmsg_bot(with_handlers, set_up, allow_parked=True)
-    an = bot_test.patient("An")
-    await sent(bot_test.client, asking(an.address), journal=journal)
-    await bot_test.idle()
+    bot_test, an = await asked_by_a_campaign(healthmsg_bot, journal, handlers=handlers)
     away = journal.with_name("away.db")
     journal.rename(away)  # noqa: ASYNC240 - at once
     yield bot_test, an
     away.rename(journal)
-
-
-def said(an: Patient) -> list[str]:
-    return [seen.body for seen in an.sees][1:]
 
 
 async def test_it_waits_and_is_handled_when_the_journal_is_back_in_time(
