@@ -10,7 +10,7 @@ from tests.bot.killing import BotAftermath, answered_though_killed, held_though_
 
 KILLS = 12
 # Of each chat. `benchmarks/bot_kills.py` has a hundred.
-IN_EACH = 12
+IN_EACH = 8
 # Of so few connections, 6 % would be none.
 DROPPED = 0.4
 

@@ -453,7 +453,14 @@ def test_only_the_first_problems_are_shown_and_the_number_of_the_others(path: Pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("encoding", ["utf-8-sig", "cp1252", "utf-16"])
+@pytest.mark.parametrize(
+    "encoding",
+    [
+        "utf-8-sig",
+        pytest.param("cp1252", marks=pytest.mark.thorough),
+        pytest.param("utf-16", marks=pytest.mark.thorough),
+    ],
+)
 def test_ten_times_the_rows_are_checked_in_about_ten_times_the_time(path: Path, encoding: str) -> None:
     # Processor time, and a quadratic step would take a hundred times as much.
     assert _seconds_for(20_000, path, encoding) < 40 * _seconds_for(2_000, path, encoding)

@@ -310,7 +310,13 @@ async def asked(sandbox: Sandbox, answer: bytes, *arguments: str | Path) -> Done
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="it has no such terminals")
 @pytest.mark.parametrize(
-    ("answer", "code", "sent"), [(b"y\n", 0, 1), (b"n\n", 1, 0), (b"\n", 1, 0), (b"\x04", 1, 0)]
+    ("answer", "code", "sent"),
+    [
+        (b"y\n", 0, 1),
+        pytest.param(b"n\n", 1, 0, marks=pytest.mark.thorough),
+        (b"\n", 1, 0),
+        pytest.param(b"\x04", 1, 0, marks=pytest.mark.thorough),
+    ],
 )
 async def test_it_shows_three_messages_and_asks_before_it_starts(
     sandbox: Sandbox, path: Path, answer: bytes, code: int, sent: int
