@@ -17,6 +17,7 @@ from healthmsg.bot.content import Content
 from healthmsg.bot.dialogs.asking import word_of
 from healthmsg.bot.dialogs.engine import DialogEngine
 from healthmsg.bot.dialogs.journal import open_question
+from healthmsg.bot.dialogs.orders import not_begun
 from healthmsg.bot.dispatch import Dispatcher
 from healthmsg.bot.outbox import Outbox
 from healthmsg.bot.places import Places
@@ -56,7 +57,6 @@ from healthmsg.models import IdentityProvider, SentMessage, Verification
 
 _AGAIN: Final = timedelta(seconds=30)
 _NOT_BEGUN: Final = "the scheduled dialog %(name)s has not begun: another one is open for its chat and user"
-_LATER: Final = "the scheduled dialog {} has not begun. {} Then `healthmsg bot retry` begins it"
 _AWAY_FOR: Final = 5.0
 """Seconds for which a bot that is to end waits for a service that is away."""
 
@@ -326,7 +326,7 @@ class Running:
             await self.engine.start(scope, job.target, chat, user, (), job.answers, is_proven=True)
         except DialogOpenError as error:
             log(logging.WARNING, _NOT_BEGUN, name=job.target)
-            raise ParkThis(_LATER.format(job.target, error)) from None
+            raise ParkThis(not_begun(f"scheduled dialog {job.target}", str(error))) from None
         except CallError as error:
             raise _later(job, error) from None
 

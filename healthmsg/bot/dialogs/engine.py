@@ -399,14 +399,15 @@ class DialogEngine:
         found, number = orjson.loads(event.document), event.dialog or ""
         chat, user, code = event.chat, event.user_id, self.registry.known.get(found["name"])
         if chat is None or user is None or code is None:
-            raise ParkThis(not_begun(found["name"], "The bot has none of that name, or it is for no chat."))
+            why = "The bot has none of that name, or it is for no chat."
+            raise ParkThis(not_begun(f"dialog {found['name']}", why))
         arguments, answers = tuple(from_json(found["args"])), from_json(found["answers"])
         has_begun = await self._tools.has_ended(code, number)
         other = None if has_begun else await self._tools.store.dialog(chat.text, user)
         if other is not None:
             error = DialogOpenError(other.name, is_held=other.state == "held")
             if not self._beginnings.note(number, has_begun=False, refused=error):
-                raise ParkThis(not_begun(code.name, str(error)))
+                raise ParkThis(not_begun(f"dialog {code.name}", str(error)))
             return
         try:
             if not has_begun:

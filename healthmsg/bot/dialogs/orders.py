@@ -20,7 +20,7 @@ HAND_OVER: Final = "hand_over"
 _BEFORE: Final = timedelta(milliseconds=1)
 _APART: Final = timedelta(microseconds=1)
 _NOTHING: Final[Mapping[str, object]] = {}
-_NOT_BEGUN: Final = "the dialog {} has not begun. {} Then `healthmsg bot retry` begins it"
+_NOT_BEGUN: Final = "the {} has not begun. {} Then `healthmsg bot retry` begins it"
 _PARKED_FOR: Final = "{} [dialog {}]"
 
 
@@ -74,9 +74,9 @@ class Orders:
         return self._last
 
 
-def not_begun(name: str, why: str) -> str:
-    """Return the reason for which the event is parked that was to begin a dialog."""
-    return _NOT_BEGUN.format(name, why)
+def not_begun(what: str, why: str) -> str:
+    """Return the reason for which the event is parked that was to begin a dialog: "dialog intake"."""
+    return _NOT_BEGUN.format(what, why)
 
 
 def parked_for(dialog: str, why: str) -> str:
